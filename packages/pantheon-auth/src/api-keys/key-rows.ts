@@ -1,0 +1,31 @@
+/** The port through which key rows are read. They are written by `Ledger.commit` alone. Implemented over SQL. */
+import type { Row } from '../events/ledger.ts';
+
+/** Rows that belong to one key, as read in one query. Versions are newest first. */
+export interface KeyRowSet {
+  readonly key: Row;
+  readonly versions: readonly Row[];
+  readonly tenant: Row;
+}
+
+export interface KeyListQuery {
+  readonly tenantId: string;
+  readonly userId: string | null;
+  readonly createdBy: string | null;
+  readonly state: 'active' | 'suspended' | 'revoked' | 'expired' | null;
+  readonly environment: string | null;
+  /** Part of the name, any case, or the start of an id. Taken literally: `%` and `_` are characters. */
+  readonly text: string | null;
+  /** Strictly after this place in (created_at descending, id descending). */
+  readonly after: { readonly createdAt: number; readonly id: string } | null;
+  readonly limit: number;
+  readonly now: number;
+}
+
+export interface KeyRows {
+  /** One read, of any tenant: the caller decides what may be seen. */
+  find(id: string): Promise<KeyRowSet | null>;
+  list(query: KeyListQuery): Promise<readonly KeyRowSet[]>;
+  /** Keys of the system tenant that are active and hold `pantheon:*`, at most two: enough to know whether one is the last. */
+  administrators(now: number): Promise<readonly string[]>;
+}

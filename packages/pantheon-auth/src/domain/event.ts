@@ -1,0 +1,163 @@
+/**
+ * What an event of the log is. State changes only by events, so the union below is also the list of everything that can
+ * ever happen to access state. How events are ordered, sealed and stored is `events/`.
+ */
+import type { Instant } from '../foundation/clock.ts';
+import type { Json, JsonObject } from '../foundation/encoding.ts';
+
+/** Who did it. All null: the process itself (first start, a job). */
+export interface Actor {
+  readonly keyId: string | null;
+  readonly userId: string | null;
+  readonly address: string | null;
+  readonly userAgent: string | null;
+}
+
+export const PROCESS_ACTOR: Actor = { keyId: null, userId: null, address: null, userAgent: null };
+
+export type SubjectType = 'key' | 'tenant' | 'signing_key' | 'token';
+
+/** Every type of event that exists, with the type of its subject. Names are never reused. */
+export const EVENT_SUBJECTS = {
+  'key.created': 'key',
+  'key.updated': 'key',
+  'key.suspended': 'key',
+  'key.resumed': 'key',
+  'key.revoked': 'key',
+  'key.rotated': 'key',
+  'key.version_retired': 'key',
+  'key.secret_replaced': 'key',
+  'key.tokens_revoked': 'key',
+  'key.exposed_in_url': 'key',
+  'token.revoked': 'token',
+  'tenant.created': 'tenant',
+  'tenant.updated': 'tenant',
+  'tenant.suspended': 'tenant',
+  'tenant.resumed': 'tenant',
+  'tenant.deleted': 'tenant',
+  'signing_key.created': 'signing_key',
+  'signing_key.retired': 'signing_key',
+} as const satisfies Record<string, SubjectType>;
+
+export type EventType = keyof typeof EVENT_SUBJECTS;
+
+/** A fact, before the log gave it its place. `before` and `after` hold the attributes it changed, in wire form. */
+export interface AuditEvent {
+  readonly id: string;
+  readonly at: Instant;
+  readonly tenantId: string;
+  readonly type: EventType;
+  readonly actor: Actor;
+  readonly subject: { readonly type: SubjectType; readonly id: string };
+  readonly requestId: string | null;
+  readonly reason: string | null;
+  readonly before: JsonObject | null;
+  readonly after: JsonObject | null;
+}
+
+/** A fact with its place in the log. `seq` starts at 1, has no gaps and is in commit order (I3). */
+export interface LoggedEvent extends AuditEvent {
+  readonly seq: number;
+}
+
+/** The circumstances of a change: given by the edge, stored with every event it causes. */
+export interface Circumstances {
+  readonly actor: Actor;
+  readonly requestId: string | null;
+  readonly reason: string | null;
+}
+
+/**
+ * Attributes that may say something about a person or that an owner gave us in confidence. They are sealed beside the
+ * event, which holds only a salted hash of them: so they can be erased and the tree stays valid.
+ */
+export const PERSONAL_ATTRIBUTES: ReadonlySet<string> = new Set(['userId', 'name', 'description', 'metadata', 'jwt']);
+
+/** What of an event is sealed beside it. */
+export interface PersonalPart {
+  readonly actor: {
+    readonly userId: string | null;
+    readonly address: string | null;
+    readonly userAgent: string | null;
+  };
+  readonly reason: string | null;
+  readonly before: JsonObject | null;
+  readonly after: JsonObject | null;
+}
+
+/** Splits an event into what everyone may check and what is sealed beside it. {@link joinEvent} is its inverse. */
+export function splitEvent(event: AuditEvent): { readonly open: JsonObject; readonly personal: PersonalPart } {
+  const before = splitAttributes(event.before);
+  const after = splitAttributes(event.after);
+  return {
+    open: {
+      id: event.id,
+      at: new Date(event.at).toISOString(),
+      tenantId: event.tenantId,
+      type: event.type,
+      actor: { keyId: event.actor.keyId },
+      subject: { type: event.subject.type, id: event.subject.id },
+      requestId: event.requestId,
+      before: before.open,
+      after: after.open,
+    },
+    personal: {
+      actor: { userId: event.actor.userId, address: event.actor.address, userAgent: event.actor.userAgent },
+      reason: event.reason,
+      before: before.personal,
+      after: after.personal,
+    },
+  };
+}
+
+const ERASED: PersonalPart = {
+  actor: { userId: null, address: null, userAgent: null },
+  reason: null,
+  before: null,
+  after: null,
+};
+
+/** Puts an event together again. Without its personal part (erased) those fields are null or absent. */
+export function joinEvent(open: OpenEvent, personal: PersonalPart | null, seq: number): LoggedEvent {
+  const { actor, reason, before, after } = personal ?? ERASED;
+  return {
+    id: open.id,
+    seq,
+    at: Date.parse(open.at),
+    tenantId: open.tenantId,
+    type: open.type,
+    actor: { keyId: open.actor.keyId, ...actor },
+    subject: open.subject,
+    requestId: open.requestId,
+    reason,
+    before: joinAttributes(open.before, before),
+    after: joinAttributes(open.after, after),
+  };
+}
+
+/** The open part as it is stored: JSON that we wrote ourselves and whose hash the log holds. */
+export interface OpenEvent {
+  readonly id: string;
+  readonly at: string;
+  readonly tenantId: string;
+  readonly type: EventType;
+  readonly actor: { readonly keyId: string | null };
+  readonly subject: { readonly type: SubjectType; readonly id: string };
+  readonly requestId: string | null;
+  readonly before: JsonObject | null;
+  readonly after: JsonObject | null;
+}
+
+function splitAttributes(attributes: JsonObject | null): { open: JsonObject | null; personal: JsonObject | null } {
+  if (attributes === null) return { open: null, personal: null };
+  const open: Record<string, Json> = {};
+  const personal: Record<string, Json> = {};
+  for (const [name, value] of Object.entries(attributes)) {
+    (PERSONAL_ATTRIBUTES.has(name) ? personal : open)[name] = value;
+  }
+  return { open, personal: Object.keys(personal).length === 0 ? null : personal };
+}
+
+function joinAttributes(open: JsonObject | null, personal: JsonObject | null): JsonObject | null {
+  return open === null && personal === null ? null : { ...open, ...personal };
+}

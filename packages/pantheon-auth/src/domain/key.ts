@@ -1,0 +1,291 @@
+/**
+ * An API key: what it is, and how events change it. `evolve` is the only way a record changes, so replaying a key's
+ * events gives its record. Whether a change is *allowed* is `key-policy.ts`; whether the key may *act* is
+ * `verification.ts`. Secrets are not here: they belong to `api-keys/key-storage.ts`.
+ */
+import type { Instant } from '../foundation/clock.ts';
+import type { JsonObject } from '../foundation/encoding.ts';
+import { invariant, PantheonError } from '../foundation/errors.ts';
+import { newId } from '../foundation/ids.ts';
+import type { SigningAlgorithm } from './claims.ts';
+import type { AuditEvent, Circumstances, EventType } from './event.ts';
+import { settingsFromWire, settingsToWire } from './key-wire.ts';
+import type { QuotaRule, RateLimitRule } from './limits.ts';
+
+export type Environment = 'live' | 'test';
+
+export type KeyState =
+  | { readonly kind: 'active' }
+  | { readonly kind: 'suspended'; readonly at: Instant; readonly reason: string | null }
+  | { readonly kind: 'revoked'; readonly at: Instant; readonly reason: string | null };
+
+/** How tokens are made from this key. */
+export interface JwtSettings {
+  readonly algorithm: SigningAlgorithm;
+  /** The audiences a token may be for. The first is used when none is asked for. */
+  readonly audience: readonly string[];
+  readonly customClaims: JsonObject;
+  readonly ttlSeconds: number;
+}
+
+export interface RotationSettings {
+  /** How old a version may become before the next one is due; null: only by hand. */
+  readonly everySeconds: number | null;
+  readonly overlapSeconds: number;
+}
+
+/** What the owner decides about a key. */
+export interface KeySettings {
+  readonly userId: string;
+  readonly name: string;
+  readonly description: string | null;
+  readonly environment: Environment;
+  readonly permissions: readonly string[];
+  readonly grantable: readonly string[];
+  readonly notBefore: Instant | null;
+  readonly expiresAt: Instant | null;
+  readonly rateLimits: readonly RateLimitRule[];
+  readonly quota: QuotaRule | null;
+  /** Canonical CIDR ranges; empty: from anywhere. */
+  readonly ipAllowlist: readonly string[];
+  readonly rotation: RotationSettings | null;
+  readonly jwt: JwtSettings | null;
+  readonly metadata: JsonObject | null;
+}
+
+/** One secret of an API key. */
+export interface KeyVersion {
+  readonly version: number;
+  readonly createdAt: Instant;
+  /** Null for the current version. Until then an older one is still accepted. */
+  readonly acceptedUntil: Instant | null;
+}
+
+/** The record of an API key, as the log tells it. Usage is counted elsewhere and joined when read. */
+export interface KeyRecord extends KeySettings {
+  readonly id: string;
+  readonly tenantId: string;
+  readonly createdAt: Instant;
+  /** The API key that created it; null: the process itself. */
+  readonly createdBy: string | null;
+  readonly state: KeyState;
+  /** Tokens issued before this are dead. */
+  readonly tokensNotBefore: Instant | null;
+  /** The current version. */
+  readonly version: number;
+  /** Newest first, the current one and what came before it, at most {@link VERSIONS_KEPT_MAX}. */
+  readonly versions: readonly KeyVersion[];
+  readonly revision: number;
+}
+
+/** A change that is ready to be committed: the new record and the events that made it. It has no form without an event. */
+export interface KeyChange {
+  readonly record: KeyRecord;
+  /** Null: the key must not exist yet. */
+  readonly expectedRevision: number | null;
+  readonly events: readonly [AuditEvent, ...AuditEvent[]];
+}
+
+/** Who proves an older secret than these is told `unknown`. Bounds the row, and destroys old material. */
+export const VERSIONS_KEPT_MAX = 8;
+
+/** The only way a key changes. */
+export function evolve(record: KeyRecord | null, event: AuditEvent): KeyRecord {
+  if (event.type === 'key.created') {
+    invariant(record === null && event.after !== null, 'a key is created once, with its settings');
+    const createdBy = event.after['createdBy'];
+    return {
+      ...settingsFromWire(event.after),
+      id: event.subject.id,
+      tenantId: event.tenantId,
+      createdAt: event.at,
+      createdBy: typeof createdBy === 'string' ? createdBy : null,
+      state: { kind: 'active' },
+      tokensNotBefore: null,
+      version: 1,
+      versions: [{ version: 1, createdAt: event.at, acceptedUntil: null }],
+      revision: 1,
+    };
+  }
+  invariant(record !== null, 'a key is created before it changes');
+  return { ...record, ...changed(record, event), revision: record.revision + 1 };
+}
+
+function changed(record: KeyRecord, event: AuditEvent): Partial<KeyRecord> {
+  switch (event.type) {
+    case 'key.updated':
+      return settingsFromWire({ ...settingsToWire(record), ...event.after });
+    case 'key.suspended':
+      return { state: { kind: 'suspended', at: event.at, reason: event.reason } };
+    case 'key.resumed':
+      return { state: { kind: 'active' } };
+    case 'key.revoked':
+      return { state: { kind: 'revoked', at: event.at, reason: event.reason } };
+    case 'key.tokens_revoked':
+      return { tokensNotBefore: event.at };
+    case 'key.rotated':
+      return rotated(record, event);
+    case 'key.version_retired': {
+      const retired = event.after?.['version'];
+      const versions = record.versions.map((v) => (v.version === retired ? { ...v, acceptedUntil: event.at } : v));
+      return { versions };
+    }
+    case 'key.secret_replaced': {
+      const versions = record.versions.map((v) => (v.version === record.version ? { ...v, createdAt: event.at } : v));
+      return { versions };
+    }
+    default:
+      throw new Error(`Not an event that changes a key: ${event.type}`);
+  }
+}
+
+function rotated(record: KeyRecord, event: AuditEvent): Partial<KeyRecord> {
+  const version = event.after?.['version'];
+  const acceptedUntil = event.after?.['acceptedUntil'];
+  invariant(version === record.version + 1 && typeof acceptedUntil === 'string', 'a rotation makes the next version');
+  const until = Date.parse(acceptedUntil);
+  // Older ones that are still accepted end now: only the version before the new one overlaps with it.
+  const older = record.versions.map((v) => ({
+    ...v,
+    acceptedUntil: v.version === record.version ? until : Math.min(v.acceptedUntil ?? event.at, event.at),
+  }));
+  return {
+    version,
+    versions: [{ version, createdAt: event.at, acceptedUntil: null }, ...older].slice(0, VERSIONS_KEPT_MAX),
+  };
+}
+
+export type VersionState = 'current' | 'accepted' | 'retired';
+
+/** What a version of this key is at `now`. */
+export function versionState(version: KeyVersion, now: Instant): VersionState {
+  if (version.acceptedUntil === null) return 'current';
+  return now < version.acceptedUntil ? 'accepted' : 'retired';
+}
+
+/** Whether the key is active and inside its life: the brief's `isActive`. */
+export function isActive(record: KeyRecord, now: Instant): boolean {
+  const begun = record.notBefore === null || now >= record.notBefore;
+  return record.state.kind === 'active' && begun && (record.expiresAt === null || now < record.expiresAt);
+}
+
+/** A new key with version 1. */
+export function createKey(
+  key: {
+    readonly id: string;
+    readonly tenantId: string;
+    readonly createdBy: string | null;
+    readonly settings: KeySettings;
+  },
+  by: Circumstances,
+  at: Instant,
+): KeyChange {
+  const after = { ...settingsToWire(key.settings), createdBy: key.createdBy };
+  const event = keyEvent('key.created', key, { before: null, after }, by, at);
+  return { record: evolve(null, event), expectedRevision: null, events: [event] };
+}
+
+/** New settings; null when nothing would change. A revoked key does not change any more. */
+export function updateKey(record: KeyRecord, settings: KeySettings, by: Circumstances, at: Instant): KeyChange | null {
+  assertNotRevoked(record);
+  const was = settingsToWire(record);
+  const will = settingsToWire(settings);
+  const names = Object.keys(will).filter((name) => JSON.stringify(was[name]) !== JSON.stringify(will[name]));
+  if (names.length === 0) return null;
+  const pick = (from: JsonObject): JsonObject => Object.fromEntries(names.map((name) => [name, from[name] ?? null]));
+  return change(record, keyEvent('key.updated', record, { before: pick(was), after: pick(will) }, by, at));
+}
+
+/** Null when it already is suspended: suspending twice is success. */
+export function suspendKey(record: KeyRecord, by: Circumstances, at: Instant): KeyChange | null {
+  assertNotRevoked(record);
+  if (record.state.kind === 'suspended') return null;
+  return change(record, keyEvent('key.suspended', record, stateChange(record, 'suspended'), by, at));
+}
+
+/** Null when it already is active. */
+export function resumeKey(record: KeyRecord, by: Circumstances, at: Instant): KeyChange | null {
+  assertNotRevoked(record);
+  if (record.state.kind === 'active') return null;
+  return change(record, keyEvent('key.resumed', record, stateChange(record, 'active'), by, at));
+}
+
+/** Null when it already is revoked: revoking twice is success, not a conflict. Nothing undoes it (I6). */
+export function revokeKey(record: KeyRecord, by: Circumstances, at: Instant): KeyChange | null {
+  if (record.state.kind === 'revoked') return null;
+  return change(record, keyEvent('key.revoked', record, stateChange(record, 'revoked'), by, at));
+}
+
+/**
+ * The next version; the current one is accepted until `acceptedUntil`. While an older one is still accepted, another
+ * rotation would cut its holder off, so it is refused unless `expectedVersion` shows that the caller knows.
+ */
+export function rotateKey(
+  record: KeyRecord,
+  rotation: { readonly acceptedUntil: Instant; readonly expectedVersion: number | null },
+  by: Circumstances,
+  at: Instant,
+): KeyChange {
+  assertNotRevoked(record);
+  const { acceptedUntil, expectedVersion } = rotation;
+  if (expectedVersion !== null && expectedVersion !== record.version) {
+    throw new PantheonError('version_conflict', {
+      field: 'expectedVersion',
+      detail: `The current version is ${record.version}.`,
+    });
+  }
+  const overlapping = record.versions.some((version) => versionState(version, at) === 'accepted');
+  if (overlapping && expectedVersion === null) throw new PantheonError('rotation_in_progress');
+  const before = { version: record.version };
+  const after = { version: record.version + 1, acceptedUntil: new Date(acceptedUntil).toISOString() };
+  return change(record, keyEvent('key.rotated', record, { before, after }, by, at));
+}
+
+/** Ends an older version now; null when it has ended. The current one is ended by rotating or revoking. */
+export function retireVersion(record: KeyRecord, version: number, by: Circumstances, at: Instant): KeyChange | null {
+  const found = record.versions.find((one) => one.version === version);
+  if (found === undefined) throw new PantheonError('not_found', { field: 'version' });
+  if (found.acceptedUntil === null) {
+    throw new PantheonError('version_conflict', {
+      field: 'version',
+      detail: 'The current version is ended by rotating or revoking.',
+    });
+  }
+  if (at >= found.acceptedUntil) return null;
+  return change(record, keyEvent('key.version_retired', record, { before: null, after: { version } }, by, at));
+}
+
+/** Gives the current version, which nobody has used yet, another secret: the answer to a repeated request. */
+export function replaceSecret(record: KeyRecord, by: Circumstances, at: Instant): KeyChange {
+  assertNotRevoked(record);
+  const after = { version: record.version };
+  return change(record, keyEvent('key.secret_replaced', record, { before: null, after }, by, at));
+}
+
+/** All tokens made from this key so far are dead; the key itself goes on. */
+export function revokeTokens(record: KeyRecord, by: Circumstances, at: Instant): KeyChange {
+  const after = { tokensNotBefore: new Date(at).toISOString() };
+  return change(record, keyEvent('key.tokens_revoked', record, { before: null, after }, by, at));
+}
+
+function change(record: KeyRecord, event: AuditEvent): KeyChange {
+  return { record: evolve(record, event), expectedRevision: record.revision, events: [event] };
+}
+
+function stateChange(record: KeyRecord, state: KeyState['kind']): { before: JsonObject; after: JsonObject } {
+  return { before: { state: record.state.kind }, after: { state } };
+}
+
+function keyEvent(
+  type: EventType,
+  key: { readonly id: string; readonly tenantId: string },
+  attributes: { readonly before: JsonObject | null; readonly after: JsonObject | null },
+  by: Circumstances,
+  at: Instant,
+): AuditEvent {
+  return { id: newId(), at, tenantId: key.tenantId, type, subject: { type: 'key', id: key.id }, ...by, ...attributes };
+}
+
+function assertNotRevoked(record: KeyRecord): void {
+  if (record.state.kind === 'revoked') throw new PantheonError('key_revoked');
+}

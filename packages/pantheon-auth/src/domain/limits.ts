@@ -1,0 +1,26 @@
+/** What a limit is: the rules on a key, and the state that an answer reports. How they are counted is `rate-limit/`. */
+
+/** Never more than `limit` in *any* window of `windowSeconds`. */
+export interface RateLimitRule {
+  readonly name: string;
+  readonly limit: number;
+  readonly windowSeconds: number;
+}
+
+export type QuotaPeriod = 'day' | 'month';
+
+/** Never more than `limit` in a calendar day or month (UTC). */
+export interface QuotaRule {
+  readonly limit: number;
+  readonly period: QuotaPeriod;
+}
+
+/** One limit as it stands after the decision. `resetSeconds` is when more becomes available: `t` of the RateLimit field. */
+export interface LimitState {
+  readonly kind: 'rate' | 'quota';
+  readonly name: string;
+  readonly limit: number;
+  readonly remaining: number;
+  readonly resetSeconds: number;
+  readonly windowSeconds: number;
+}

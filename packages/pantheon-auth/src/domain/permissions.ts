@@ -1,0 +1,62 @@
+/**
+ * The permission language: `segment(:segment)*`, with `*` only as the last segment, where it matches one or more.
+ * Matching is linear and has no regular expression over input. What a caller may *put on* a key is `key-policy.ts`.
+ */
+
+/** What one key may be asked for or hold. */
+export const PERMISSION_LENGTH_MAX = 128;
+export const PERMISSION_SEGMENTS_MAX = 8;
+/** A key that needs more has the wrong shape: use a wildcard. Bounds the cost of every verification. */
+export const PERMISSIONS_MAX = 256;
+
+/** Managing this service itself. A bare `*` never covers it, so an application's admin is not ours. */
+export const RESERVED_PREFIX = 'pantheon:';
+
+const SEGMENT = /^[a-z0-9._-]+$/;
+
+/** Whether the text is a permission pattern: as held by a key. */
+export function isPermissionPattern(text: string): boolean {
+  if (text.length === 0 || text.length > PERMISSION_LENGTH_MAX) return false;
+  const segments = text.split(':');
+  if (segments.length > PERMISSION_SEGMENTS_MAX) return false;
+  const last = segments.length - 1;
+  return segments.every((segment, at) => (segment === '*' ? at === last : SEGMENT.test(segment)));
+}
+
+/** Whether the text is one concrete permission: as asked for. The literal `*` is never one. */
+export function isPermission(text: string): boolean {
+  return isPermissionPattern(text) && !text.endsWith('*');
+}
+
+/**
+ * Whether `pattern` covers `wanted`, which may itself be a pattern: then everything that `wanted` covers is covered.
+ * Both are well formed.
+ */
+export function covers(pattern: string, wanted: string): boolean {
+  if (pattern === wanted) return true;
+  if (pattern === '*') return !isReserved(wanted);
+  if (!pattern.endsWith(':*')) return false;
+  const prefix = pattern.slice(0, -1);
+  return wanted.length > prefix.length && wanted.startsWith(prefix);
+}
+
+/** Whether any of the patterns covers `wanted`. Nothing is granted by default. */
+export function grants(patterns: readonly string[], wanted: string): boolean {
+  for (const pattern of patterns) if (covers(pattern, wanted)) return true;
+  return false;
+}
+
+/** Whether the pattern reaches into what manages this service. */
+export function isReserved(pattern: string): boolean {
+  return pattern.startsWith(RESERVED_PREFIX) || pattern === 'pantheon';
+}
+
+/** The permissions of both: what is left when `held` is narrowed to `wanted`. Order and wording follow the narrower one. */
+export function intersect(held: readonly string[], wanted: readonly string[]): string[] {
+  const both = new Set<string>();
+  for (const pattern of wanted) {
+    if (grants(held, pattern)) both.add(pattern);
+    else for (const own of held) if (covers(pattern, own)) both.add(own);
+  }
+  return [...both];
+}

@@ -1,0 +1,56 @@
+/** The isolation boundary: what a tenant is, and how its events change it. */
+import type { Instant } from '../foundation/clock.ts';
+import { invariant } from '../foundation/errors.ts';
+import type { AuditEvent } from './event.ts';
+
+/** Where root lives: its keys manage the service. */
+export const SYSTEM_TENANT = 'system';
+/** Where keys live when nobody says otherwise. */
+export const DEFAULT_TENANT = 'default';
+
+export type TenantState = 'active' | 'suspended' | 'deleted';
+
+export interface TenantRecord {
+  readonly id: string;
+  readonly name: string;
+  readonly state: TenantState;
+  readonly createdAt: Instant;
+  readonly revision: number;
+}
+
+/** Lower case, so that two tenants never differ by case alone; no dots or slashes, so that it is safe in a path. */
+export const TENANT_ID_PATTERN: RegExp = /^[a-z0-9](?:[a-z0-9_-]{0,62}[a-z0-9])?$/;
+
+/** The only way a tenant changes. Replaying a tenant's events gives its record. */
+export function evolveTenant(tenant: TenantRecord | null, event: AuditEvent): TenantRecord {
+  if (event.type === 'tenant.created') {
+    const name = event.after?.['name'];
+    invariant(tenant === null, 'a tenant is created once');
+    return {
+      id: event.subject.id,
+      name: nameOr(name, event.subject.id),
+      state: 'active',
+      createdAt: event.at,
+      revision: 1,
+    };
+  }
+  invariant(tenant !== null, 'a tenant is created before it changes');
+  const revision = tenant.revision + 1;
+  switch (event.type) {
+    case 'tenant.updated':
+      return { ...tenant, revision, name: nameOr(event.after?.['name'], tenant.name) };
+    case 'tenant.suspended':
+      return { ...tenant, revision, state: 'suspended' };
+    case 'tenant.resumed':
+      return { ...tenant, revision, state: 'active' };
+    case 'tenant.deleted':
+      return { ...tenant, revision, state: 'deleted' };
+    default:
+      throw new Error(`Not an event of a tenant: ${event.type}`);
+  }
+}
+
+/** The name is personal and may have been erased from the log; the id stands in for it then. */
+function nameOr(name: unknown, otherwise: string): string {
+  return typeof name === 'string' ? name : otherwise;
+}

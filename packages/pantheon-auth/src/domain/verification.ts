@@ -1,0 +1,66 @@
+/**
+ * Whether a matched credential may act now. Pure: no clock, no I/O, no `await`. Cached and fresh keys, API keys and
+ * tokens all go through `decide`, so they cannot disagree.
+ */
+
+import type { Instant } from '../foundation/clock.ts';
+import type { DenialCode } from '../foundation/codes.ts';
+import type { AddressRanges } from './address.ts';
+import type { Environment, KeyRecord, KeyVersion } from './key.ts';
+import { grants } from './permissions.ts';
+import type { TenantRecord } from './tenant.ts';
+
+/** Everything that a verdict rests on. This is what the cache holds: the input of the decision, never its result (I5). */
+export interface KeyFacts {
+  readonly record: KeyRecord;
+  readonly tenant: TenantRecord;
+  /** Null: from anywhere. */
+  readonly addresses: AddressRanges | null;
+}
+
+/** What the holder wants to do. */
+export interface Demand {
+  /** The tenant whose keys are accepted; null: of any tenant. */
+  readonly tenantId: string | null;
+  /** The environment whose keys are accepted; null: of any. */
+  readonly environment: Environment | null;
+  readonly address: string | null;
+  readonly permissions: readonly string[];
+}
+
+/** An expected "no". `missing` names the first permission that is lacking. */
+export interface Denial {
+  readonly code: DenialCode;
+  readonly missing?: string;
+}
+
+/**
+ * The order is part of the contract: what belongs to somebody else does not exist; lasting facts come before passing
+ * ones, so a revoked key never learns which permissions it used to have. Null: it may.
+ */
+export function decide(facts: KeyFacts, version: KeyVersion, demand: Demand, now: Instant): Denial | null {
+  const { record, tenant } = facts;
+  if (demand.tenantId !== null && demand.tenantId !== record.tenantId) return { code: 'unknown' };
+  if (tenant.state === 'deleted') return { code: 'unknown' };
+  if (record.state.kind === 'revoked') return { code: 'revoked' };
+  if (record.expiresAt !== null && now >= record.expiresAt) return { code: 'expired' };
+  if (version.acceptedUntil !== null && now >= version.acceptedUntil) return { code: 'version_retired' };
+  if (record.state.kind === 'suspended' || tenant.state === 'suspended') return { code: 'suspended' };
+  if (record.notBefore !== null && now < record.notBefore) return { code: 'not_yet_active' };
+  if (demand.environment !== null && demand.environment !== record.environment) return { code: 'environment_mismatch' };
+  if (facts.addresses !== null && !addressAllowed(facts.addresses, demand.address)) return { code: 'ip_not_allowed' };
+  return decidePermissions(record.permissions, demand.permissions);
+}
+
+/** Whether `held` covers all of `wanted`; the denial names the first that is missing. */
+export function decidePermissions(held: readonly string[], wanted: readonly string[]): Denial | null {
+  for (const permission of wanted) {
+    if (!grants(held, permission)) return { code: 'insufficient_permissions', missing: permission };
+  }
+  return null;
+}
+
+/** A key that is bound to addresses is refused when nobody can say where the request comes from. */
+function addressAllowed(ranges: AddressRanges, address: string | null): boolean {
+  return address !== null && ranges.contains(address);
+}

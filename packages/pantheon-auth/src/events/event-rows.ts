@@ -1,0 +1,29 @@
+/** The port through which the log is read back whole. Implemented over SQL. */
+import type { EventType, SubjectType } from '../domain/event.ts';
+
+export interface StoredEvent {
+  readonly seq: number;
+  readonly id: string;
+  readonly tenantId: string;
+  readonly body: string;
+  readonly leafRandom: Uint8Array;
+  readonly leaf: Uint8Array;
+  /** Null when it was erased. */
+  readonly personal: Uint8Array | null;
+}
+
+export interface EventQuery {
+  /** Null: of every tenant. */
+  readonly tenantId: string | null;
+  readonly type: EventType | null;
+  readonly subjectType: SubjectType | null;
+  readonly subjectId: string | null;
+  /** Strictly beyond this `seq` in the order asked for. */
+  readonly after: number | null;
+  readonly order: 'oldest_first' | 'newest_first';
+  readonly limit: number;
+}
+
+export interface EventRows {
+  list(query: EventQuery): Promise<readonly StoredEvent[]>;
+}

@@ -1,0 +1,90 @@
+/**
+ * The one way to change access state (I2): `commit` writes rows and their events in one transaction, and has no form
+ * without an event. This is the port; the SQL is `storage/sql-ledger.ts`.
+ */
+
+import type { EventType, SubjectType } from '../domain/event.ts';
+import type { Instant } from '../foundation/clock.ts';
+
+/** A value that every database of ours stores as it is. */
+export type Cell = string | number | Uint8Array | null;
+export type Row = Readonly<Record<string, Cell>>;
+
+/** The tables that can change a verdict. Nothing else writes to them. */
+export type AccessTable = 'tenants' | 'api_keys' | 'api_key_versions' | 'signing_keys' | 'token_revocations';
+
+/** One row to write. The revision in it is checked against what is stored, so that no change is lost. */
+export type RowChange =
+  | { readonly kind: 'insert'; readonly table: AccessTable; readonly row: Row }
+  | {
+      readonly kind: 'update';
+      readonly table: AccessTable;
+      readonly where: Row;
+      readonly set: Row;
+      readonly expectedRevision: number;
+    }
+  | { readonly kind: 'delete'; readonly table: AccessTable; readonly where: Row };
+
+/** An event ready for the log: what is hashed, what is sealed beside it, and what followers look at. */
+export interface EventRow {
+  readonly id: string;
+  readonly at: Instant;
+  readonly tenantId: string;
+  readonly type: EventType;
+  readonly subjectType: SubjectType;
+  readonly subjectId: string;
+  /** Canonical JSON (RFC 8785) of the open part, with the salted hash of the personal part. */
+  readonly body: string;
+  /** 32 random bytes that keep a public proof from confirming guesses about its neighbours. */
+  readonly leafRandom: Uint8Array;
+  /** SHA-256(0x00 ‖ leafRandom ‖ body). */
+  readonly leaf: Uint8Array;
+  /** The personal part, sealed. */
+  readonly personal: Uint8Array;
+}
+
+/** A row of operational state that must stand or fall with the change. */
+export interface CompanionRow {
+  readonly table: 'idempotency';
+  readonly row: Row;
+}
+
+export interface Commit {
+  readonly changes: readonly RowChange[];
+  readonly events: readonly [EventRow, ...EventRow[]];
+  readonly companions?: readonly CompanionRow[];
+}
+
+export interface Ledger {
+  /**
+   * All of it or nothing, durable when it answers (I13). Events get their places last, under the head row (I3).
+   *
+   * @throws PantheonError `conflict` when a revision is not the expected one or an id is taken, `store_unavailable`,
+   * `store_read_only`, `store_full`, or `outcome_unknown` when it cannot be known whether it happened.
+   */
+  commit(commit: Commit): Promise<{ readonly seq: number }>;
+}
+
+/** What a follower needs to know of an event. */
+export interface EventNotice {
+  readonly seq: number;
+  readonly type: EventType;
+  readonly tenantId: string;
+  readonly subjectType: SubjectType;
+  readonly subjectId: string;
+}
+
+/** Where the log stands: its last `seq`, and when its last event was. */
+export interface Head {
+  readonly seq: number;
+  readonly at: Instant;
+}
+
+/** How a node follows the log. */
+export interface LogReader {
+  /** The head at this moment without waiting, where the store can (SQLite); null where it must be asked (PostgreSQL). */
+  readonly headNow: (() => Head) | null;
+  head(): Promise<Head>;
+  /** Events after `seq`, in order, at most `limit`. */
+  noticesAfter(seq: number, limit: number): Promise<readonly EventNotice[]>;
+}

@@ -1,0 +1,93 @@
+/**
+ * Every code that a caller can meet, with its meaning, its HTTP status and what to do about it. The docs, the OpenAPI
+ * file and the clients take them from here. A code is never renamed. What a code is *decided by* lives elsewhere.
+ */
+
+/** A denial is an answer to "may this credential act now?"; an error is a request or a promise that could not be kept. */
+export interface CodeEntry {
+  readonly kind: 'denial' | 'error' | 'startup';
+  /** The HTTP status when it concerns the caller's own credential or request. Startup codes have none. */
+  readonly status: number | null;
+  /** One sentence for the caller. */
+  readonly title: string;
+  /** What to do next. */
+  readonly advice: string;
+}
+
+const denial = (status: 401 | 403 | 429, title: string, advice: string) =>
+  ({ kind: 'denial', status, title, advice }) as const satisfies CodeEntry;
+const error = (status: number, title: string, advice: string) =>
+  ({ kind: 'error', status, title, advice }) as const satisfies CodeEntry;
+const startup = (title: string, advice: string) =>
+  ({ kind: 'startup', status: null, title, advice }) as const satisfies CodeEntry;
+
+/** Expected refusals. They are values, never exceptions. */
+export const DENIALS = {
+  malformed: denial(401, 'The credential is not well formed.', 'Check that it was copied whole.'),
+  unknown: denial(401, 'The credential is not known.', 'Use a credential that this service issued.'),
+  revoked: denial(401, 'The credential was revoked.', 'Ask the owner for a new one.'),
+  expired: denial(401, 'The credential has expired.', 'Ask the owner for a new one, or exchange the key again.'),
+  version_retired: denial(401, 'This version of the key is no longer accepted.', 'Use the current version.'),
+  wrong_audience: denial(401, 'The token is meant for another audience.', 'Ask for a token with this audience.'),
+  suspended: denial(403, 'The key is suspended.', 'Ask the owner to resume it.'),
+  not_yet_active: denial(403, 'The credential is not active yet.', 'Wait until it becomes active.'),
+  environment_mismatch: denial(403, 'The key belongs to another environment.', 'Use a key of this environment.'),
+  ip_not_allowed: denial(403, 'The key may not be used from this address.', 'Call from an allowed address.'),
+  insufficient_permissions: denial(403, 'The key lacks a permission.', 'Ask for a key that has it.'),
+  rate_limited: denial(429, 'Too many requests.', 'Wait for the time in Retry-After.'),
+  quota_exceeded: denial(429, 'The quota is used up.', 'Wait for the next period, or ask for a larger quota.'),
+} as const satisfies Record<string, CodeEntry>;
+
+/** Requests that cannot be carried out, and promises that cannot be kept now. */
+export const ERRORS = {
+  invalid_key: error(401, 'The credential is not valid.', 'Use a valid API key or token.'),
+  missing_credential: error(401, 'A credential is required.', 'Send Authorization: Bearer <key or token>.'),
+  ambiguous_credential: error(400, 'More than one credential was sent.', 'Send exactly one.'),
+  credential_in_url: error(400, 'A credential was sent in the URL.', 'Send it in a header and replace that key.'),
+  invalid_request: error(400, 'The request is not valid.', 'Correct the named field.'),
+  invalid_json: error(400, 'The body is not valid JSON.', 'Send one JSON object without duplicate members.'),
+  invalid_cursor: error(400, 'The cursor is not valid here.', 'Start again without a cursor.'),
+  not_grantable: error(403, 'That would grant more than the caller may hand out.', 'Ask for less.'),
+  not_allowed: error(403, 'The policy of this key does not allow that.', 'Ask an administrator.'),
+  not_found: error(404, 'There is no such thing here.', 'Check the id and the tenant.'),
+  method_not_allowed: error(405, 'That method does not exist here.', 'See the Allow header.'),
+  conflict: error(409, 'It was changed by someone else meanwhile.', 'Read it again, then repeat.'),
+  already_exists: error(409, 'That id is taken.', 'Choose another.'),
+  key_revoked: error(409, 'A revoked key stays revoked.', 'Create a new key.'),
+  rotation_in_progress: error(409, 'An older version is still accepted.', 'Wait, or name expectedVersion.'),
+  version_conflict: error(409, 'The current version is another one.', 'Read the key again.'),
+  last_administrator: error(409, 'It is the last key that can administer.', 'Repeat with force if you mean it.'),
+  already_claimed: error(409, 'The key made by this request is in use.', 'Rotate it instead.'),
+  payload_too_large: error(413, 'The body is too large.', 'Send less at once.'),
+  unsupported_media_type: error(415, 'That content type is not accepted.', 'Send application/json.'),
+  idempotency_mismatch: error(422, 'This Idempotency-Key was used with another body.', 'Use a new one.'),
+  headers_too_large: error(431, 'The headers are too large.', 'Send shorter headers.'),
+  internal_error: error(500, 'Something failed that should not.', 'Tell the operator the request id.'),
+  store_unavailable: error(503, 'The store does not answer in time.', 'Keep the key and try again.'),
+  store_read_only: error(503, 'The store cannot be written.', 'Check its permissions and disk.'),
+  store_full: error(503, 'The store has no room left.', 'Free disk space, then try again.'),
+  outcome_unknown: error(503, 'It is not known whether the change was made.', 'Read before you repeat.'),
+  key_quarantined: error(503, 'The record of this key cannot be opened.', 'Tell the operator the key id.'),
+  limiter_unavailable: error(503, 'Limits cannot be decided now.', 'Keep the key and try again.'),
+  overloaded: error(503, 'The server is at its limit.', 'Try again shortly.'),
+  shutting_down: error(503, 'The server is stopping.', 'Try another node.'),
+  signing_secret_unavailable: error(500, 'The signing secret is not available.', 'Pass the key itself.'),
+} as const satisfies Record<string, CodeEntry>;
+
+/** Reasons not to start. Each stops the process with one line. */
+export const STARTUP = {
+  invalid_setting: startup('A setting is not valid.', 'Correct the named setting.'),
+  master_key_missing: startup('There is no master key.', 'Give MASTER_KEY or MASTER_KEY_FILE.'),
+  master_key_mismatch: startup('The master key does not open this database.', 'Give the one it was made with.'),
+  schema_too_new: startup('The database was written by a newer version.', 'Run that version.'),
+  store_unusable: startup('The database cannot be used.', 'Check its path, owner and disk.'),
+  port_in_use: startup('The port is in use.', 'Stop the other process or set another port.'),
+} as const satisfies Record<string, CodeEntry>;
+
+/** Code of a denial. */
+export type DenialCode = keyof typeof DENIALS;
+/** Code of an error. */
+export type ErrorCode = keyof typeof ERRORS | keyof typeof STARTUP;
+
+/** All codes in one table, for the docs and the OpenAPI file. */
+export const CODES: Readonly<Record<DenialCode | ErrorCode, CodeEntry>> = { ...DENIALS, ...ERRORS, ...STARTUP };

@@ -1,0 +1,66 @@
+/**
+ * How bytes become text here: base 62 for keys and ids, base64url for tokens, canonical JSON for what is hashed.
+ * Every decoder is strict: what it accepts re-encodes to the same text.
+ */
+import canonicalizeJson from 'canonicalize';
+import { invariant } from './errors.ts';
+
+export const BASE62_ALPHABET = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz';
+
+const DIGIT_OF = new Int8Array(128).fill(-1);
+for (let digit = 0; digit < 62; digit += 1) DIGIT_OF[BASE62_ALPHABET.charCodeAt(digit)] = digit;
+
+/** Writes bytes as one big-endian number in base 62, left-padded with `0` to `width`. */
+export function encodeBase62(bytes: Uint8Array, width: number): string {
+  let rest = bytes.length === 0 ? 0n : BigInt(`0x${Buffer.from(bytes).toString('hex')}`);
+  let text = '';
+  while (rest > 0n) {
+    text = BASE62_ALPHABET.charAt(Number(rest % 62n)) + text;
+    rest /= 62n;
+  }
+  invariant(text.length <= width, 'the width holds every value of that many bytes');
+  return text.padStart(width, '0');
+}
+
+/** Reads what {@link encodeBase62} wrote; null when a character or the size does not fit. */
+export function decodeBase62(text: string, byteLength: number): Buffer | null {
+  let value = 0n;
+  for (let at = 0; at < text.length; at += 1) {
+    const digit = DIGIT_OF[text.charCodeAt(at)] ?? -1;
+    if (digit < 0) return null;
+    value = value * 62n + BigInt(digit);
+  }
+  const hex = value.toString(16).padStart(byteLength * 2, '0');
+  return hex.length > byteLength * 2 ? null : Buffer.from(hex, 'hex');
+}
+
+/** Reads base64url without padding (RFC 7515 section 2); null unless re-encoding gives the same text. */
+export function decodeBase64url(text: string): Buffer | null {
+  const bytes = Buffer.from(text, 'base64url');
+  return bytes.toString('base64url') === text ? bytes : null;
+}
+
+/** A value that JSON can say. */
+export type Json = null | boolean | number | string | readonly Json[] | JsonObject;
+export interface JsonObject {
+  readonly [name: string]: Json;
+}
+
+/** RFC 8785 (JCS): one text for one value, so that a hash over it means something. Members that are undefined are left out. */
+export function canonicalJson(value: object): string {
+  const text = canonicalizeJson(value);
+  invariant(text !== undefined, 'an object always has a canonical form');
+  return text;
+}
+
+/** Joins byte strings so that no two different lists give the same bytes: each is preceded by its length (4 bytes, big-endian). */
+export function lengthPrefixed(parts: readonly (string | Uint8Array)[]): Buffer {
+  const pieces: Buffer[] = [];
+  for (const part of parts) {
+    const bytes = typeof part === 'string' ? Buffer.from(part, 'utf8') : Buffer.from(part);
+    const length = Buffer.alloc(4);
+    length.writeUInt32BE(bytes.length);
+    pieces.push(length, bytes);
+  }
+  return Buffer.concat(pieces);
+}

@@ -1,0 +1,31 @@
+/** A string that must not be seen: it prints as `[secret]` wherever something prints it. */
+import { inspect } from 'node:util';
+
+export class Secret {
+  readonly #value: string;
+
+  private constructor(value: string) {
+    this.#value = value;
+  }
+
+  static of(value: string): Secret {
+    return new Secret(value);
+  }
+
+  /** The only way to the value. Each call is worth a look in a review. */
+  reveal(): string {
+    return this.#value;
+  }
+
+  toString(): string {
+    return '[secret]';
+  }
+
+  toJSON(): string {
+    return '[secret]';
+  }
+
+  [inspect.custom](): string {
+    return '[secret]';
+  }
+}

@@ -1,0 +1,158 @@
+/**
+ * Every table and who may write it. Access state can change a verdict and is written by `commit` alone; operational
+ * state can never turn a no into a yes. Times are milliseconds since 1970, lists and objects are JSON text.
+ */
+
+/** Access state: written by `sql-ledger.ts` only. Every row carries the tenant and a revision. */
+export interface AccessTables {
+  tenants: TenantRow;
+  api_keys: ApiKeyRow;
+  api_key_versions: ApiKeyVersionRow;
+  signing_keys: SigningKeyRow;
+  token_revocations: TokenRevocationRow;
+}
+
+/** The log. `events` is append-only; `event_details` loses a row when a person's data is erased. */
+export interface LogTables {
+  log_head: { id: number; seq: number; at: number };
+  events: EventTableRow;
+  event_details: { event_id: string; tenant_id: string; sealed: Uint8Array };
+}
+
+/** Operational state. */
+export interface OperationalTables {
+  /** Facts about the database itself: its id, the sealed canary, `stalenessMaxMs`. */
+  meta: { name: string; value: string };
+  data_keys: DataKeyRow;
+  usage_counts: UsageCountRow;
+  version_usage: VersionUsageRow;
+  usage_batches: { id: string; at: number };
+  quota_leases: { tenant_id: string; key_id: string; period: string; reserved: number };
+  idempotency: IdempotencyRow;
+}
+
+export interface Tables extends AccessTables, LogTables, OperationalTables {}
+
+export interface TenantRow {
+  id: string;
+  tenant_id: string;
+  name: string;
+  state: string;
+  created_at: number;
+  revision: number;
+}
+
+export interface ApiKeyRow {
+  id: string;
+  tenant_id: string;
+  user_id: string;
+  name: string;
+  description: string | null;
+  environment: string;
+  permissions: string;
+  grantable: string;
+  state: string;
+  state_at: number | null;
+  state_reason: string | null;
+  created_at: number;
+  created_by: string | null;
+  not_before: number | null;
+  expires_at: number | null;
+  tokens_not_before: number | null;
+  rate_limits: string;
+  quota: string | null;
+  ip_allowlist: string;
+  rotation: string | null;
+  jwt_algorithm: string | null;
+  version: number;
+  revision: number;
+  /** Metadata, JWT settings and the hash over this row, sealed. */
+  sealed: Uint8Array;
+}
+
+export interface ApiKeyVersionRow {
+  key_id: string;
+  tenant_id: string;
+  version: number;
+  created_at: number;
+  accepted_until: number | null;
+  revision: number;
+  /** The hash of the key string and, where the policy asks for HS256, the signing secret; sealed. */
+  sealed: Uint8Array;
+}
+
+export interface SigningKeyRow {
+  kid: string;
+  tenant_id: string;
+  algorithm: string;
+  public_jwk: string;
+  created_at: number;
+  retired_at: number | null;
+  revision: number;
+  sealed: Uint8Array;
+}
+
+export interface TokenRevocationRow {
+  jti: string;
+  tenant_id: string;
+  key_id: string;
+  expires_at: number;
+  revision: number;
+}
+
+export interface EventTableRow {
+  seq: number;
+  id: string;
+  at: number;
+  tenant_id: string;
+  type: string;
+  subject_type: string;
+  subject_id: string;
+  body: string;
+  leaf_random: Uint8Array;
+  leaf: Uint8Array;
+}
+
+export interface DataKeyRow {
+  id: string;
+  tenant_id: string;
+  wrapped: Uint8Array;
+  created_at: number;
+  /** No longer seals; still opens. */
+  retired_at: number | null;
+  /** Seals that were handed out, in blocks. */
+  seals: number;
+}
+
+export interface UsageCountRow {
+  tenant_id: string;
+  key_id: string;
+  version: number;
+  /** Start of the minute. */
+  minute: number;
+  outcome: string;
+  count: number;
+}
+
+export interface VersionUsageRow {
+  tenant_id: string;
+  key_id: string;
+  version: number;
+  usage_count: number;
+  last_used_at: number;
+  /** The latest few, JSON. */
+  last_addresses: string;
+}
+
+export interface IdempotencyRow {
+  tenant_id: string;
+  /** The caller's key id, or `process`. */
+  caller: string;
+  /** SHA-256 of the Idempotency-Key. */
+  idempotency_key: string;
+  /** SHA-256 of the operation and its canonical body. */
+  request_hash: string;
+  key_id: string;
+  version: number;
+  created_at: number;
+}
