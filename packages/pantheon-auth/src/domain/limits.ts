@@ -7,6 +7,12 @@ export interface RateLimitRule {
   readonly windowSeconds: number;
 }
 
+/** Counters are 32 bits wide, and nobody means a larger limit. */
+export const RATE_LIMIT_MAX = 1_000_000_000;
+
+/** A window is kept in memory; what should be limited over a longer time is a quota. */
+export const WINDOW_SECONDS_MAX = 31 * 86_400;
+
 export type QuotaPeriod = 'day' | 'month';
 
 /** Never more than `limit` in a calendar day or month (UTC). */

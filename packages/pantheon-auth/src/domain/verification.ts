@@ -28,10 +28,11 @@ export interface Demand {
   readonly permissions: readonly string[];
 }
 
-/** An expected "no". `missing` names the first permission that is lacking. */
+/** An expected "no". `missing` names the first permission that is lacking, `violated` the limits in the way. */
 export interface Denial {
   readonly code: DenialCode;
   readonly missing?: string;
+  readonly violated?: readonly string[];
 }
 
 /**

@@ -4,7 +4,7 @@
 export type Instant = number;
 
 export interface Clock {
-  /** Wall time. May jump either way. */
+  /** Wall time. */
   now(): Instant;
   /** Milliseconds from an arbitrary start that never go backwards. Only differences mean something. */
   monotonicMs(): number;
@@ -19,3 +19,66 @@ export const SECOND_MS = 1_000;
 export const MINUTE_MS: number = 60 * SECOND_MS;
 export const HOUR_MS: number = 60 * MINUTE_MS;
 export const DAY_MS: number = 24 * HOUR_MS;
+
+/** A jump larger than this is reported; a smaller one is how clocks are kept right. */
+export const CLOCK_JUMP_MS: number = 5 * SECOND_MS;
+
+/**
+ * Wall time that never goes back, so that a clock set back revives nothing that had expired (I14). After a large step
+ * back it goes on at the monotonic rate until the wall clock has caught up; after a small one it waits.
+ */
+export class ForwardClock implements Clock {
+  readonly #source: Clock;
+  readonly #onJump: (byMs: number) => void;
+  #last: Instant;
+  #anchorWall: Instant;
+  #anchorMono: number;
+  #behind = false;
+
+  constructor(source: Clock, onJump: (byMs: number) => void = () => {}) {
+    this.#source = source;
+    this.#onJump = onJump;
+    this.#last = source.now();
+    this.#anchorWall = this.#last;
+    this.#anchorMono = source.monotonicMs();
+  }
+
+  now(): Instant {
+    const wall = this.#source.now();
+    if (wall >= this.#last) {
+      this.#behind = false;
+      this.#last = wall;
+      return wall;
+    }
+    return this.#afterStepBack(wall);
+  }
+
+  monotonicMs(): number {
+    return this.#source.monotonicMs();
+  }
+
+  /** It is at least this late: the log says so. */
+  atLeast(instant: Instant): void {
+    if (instant > this.#last) {
+      this.#last = instant;
+      this.#anchor();
+    }
+  }
+
+  #afterStepBack(wall: Instant): Instant {
+    if (this.#last - wall <= CLOCK_JUMP_MS) return this.#last;
+    if (!this.#behind) {
+      this.#behind = true;
+      this.#anchor();
+      this.#onJump(wall - this.#last);
+    }
+    const elapsedMs = this.#source.monotonicMs() - this.#anchorMono;
+    this.#last = Math.max(this.#last, Math.floor(this.#anchorWall + elapsedMs));
+    return this.#last;
+  }
+
+  #anchor(): void {
+    this.#anchorWall = this.#last;
+    this.#anchorMono = this.#source.monotonicMs();
+  }
+}

@@ -71,7 +71,7 @@ export const ERRORS = {
   limiter_unavailable: error(503, 'Limits cannot be decided now.', 'Keep the key and try again.'),
   overloaded: error(503, 'The server is at its limit.', 'Try again shortly.'),
   shutting_down: error(503, 'The server is stopping.', 'Try another node.'),
-  signing_secret_unavailable: error(500, 'The signing secret is not available.', 'Pass the key itself.'),
+  signing_secret_unavailable: error(409, 'The signing secret of this key is not available.', 'Pass the key itself, or rotate it.'),
 } as const satisfies Record<string, CodeEntry>;
 
 /** Reasons not to start. Each stops the process with one line. */
@@ -89,5 +89,8 @@ export type DenialCode = keyof typeof DENIALS;
 /** Code of an error. */
 export type ErrorCode = keyof typeof ERRORS | keyof typeof STARTUP;
 
+/** Every code there is. */
+export type Code = DenialCode | ErrorCode;
+
 /** All codes in one table, for the docs and the OpenAPI file. */
-export const CODES: Readonly<Record<DenialCode | ErrorCode, CodeEntry>> = { ...DENIALS, ...ERRORS, ...STARTUP };
+export const CODES: Readonly<Record<Code, CodeEntry>> = { ...DENIALS, ...ERRORS, ...STARTUP };

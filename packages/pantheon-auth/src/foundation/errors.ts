@@ -1,5 +1,5 @@
 /** How a promise that could not be kept is told: one error class with a code, and the two checks of our own beliefs. */
-import { CODES, type ErrorCode } from './codes.ts';
+import { CODES, type Code } from './codes.ts';
 
 export interface ErrorDetails {
   /** For the operator; never holds what the caller sent, never a secret. */
@@ -12,7 +12,8 @@ export interface ErrorDetails {
 }
 
 /**
- * A request that cannot be carried out, or a promise that cannot be kept now. Denials are values and never thrown.
+ * A request that cannot be carried out, or a promise that cannot be kept now. A verification answers denials as values; a
+ * management call that its caller may not make is refused with the denial's code.
  *
  * @example
  * ```ts
@@ -22,12 +23,12 @@ export interface ErrorDetails {
  */
 export class PantheonError extends Error {
   override readonly name = 'PantheonError';
-  readonly code: ErrorCode;
+  readonly code: Code;
   readonly detail: string | null;
   readonly field: string | null;
   readonly retryAfterSeconds: number | null;
 
-  constructor(code: ErrorCode, details: ErrorDetails = {}) {
+  constructor(code: Code, details: ErrorDetails = {}) {
     const { detail, field, retryAfterSeconds, cause } = details;
     const where = field === undefined ? '' : ` (${field})`;
     const what = detail ?? `${CODES[code].title} ${CODES[code].advice}`;

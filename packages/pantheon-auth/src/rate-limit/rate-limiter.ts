@@ -2,7 +2,9 @@
  * The port of the limits: all rate limits and the quota of one key, decided together. A denied request consumes nothing
  * (I8). The arithmetic of windows and periods that every implementation shares is here too.
  */
-import type { LimitState, QuotaRule, RateLimitRule } from '../domain/limits.ts';
+import type { LimitState, QuotaPeriod, QuotaRule, RateLimitRule } from '../domain/limits.ts';
+import { DAY_MS, type Instant, SECOND_MS } from '../foundation/clock.ts';
+import { PantheonError } from '../foundation/errors.ts';
 
 export interface LimitRequest {
   readonly tenantId: string;
@@ -39,7 +41,7 @@ export interface RateLimiter {
 export interface QuotaLedger {
   /**
    * Reserves up to `units` of the quota of this key in this period, in one durable statement that never passes `limit`.
-   * Answers how many it got (0 when used up) and how many are left unreserved after it.
+   * Answers how many it got (0 when used up) and how many are left unreserved after it. 0 units only asks.
    */
   reserve(lease: QuotaLease, units: number): Promise<{ readonly granted: number; readonly left: number }>;
   /** Gives unspent units back. */
@@ -59,3 +61,80 @@ export const COST_MAX = 1_000_000;
 
 /** A window is counted in this many sub-slots, so a unit comes back at most 1/60 of the window late. */
 export const SLOTS_PER_WINDOW = 60;
+
+/** The slot that is filling and the 60 before it: a slot is counted until all of it is older than the window. */
+export const SLOTS_COUNTED: number = SLOTS_PER_WINDOW + 1;
+
+/** The name under which a quota is reported. No rate rule may bear it. */
+export const QUOTA_NAME = 'quota';
+
+/** Refuses a cost that is not a whole number from 0 to {@link COST_MAX}; `NaN` would pass every comparison. */
+export function assertCost(cost: number): void {
+  if (Number.isInteger(cost) && cost >= 0 && cost <= COST_MAX) return;
+  throw new PantheonError('invalid_request', { field: 'cost', detail: `a whole number from 0 to ${COST_MAX}` });
+}
+
+/**
+ * The slot that holds a moment. `nowMs` is a *whole* number of milliseconds: then this is exact, and two moments at
+ * most one window apart are never more than 60 slots apart.
+ */
+export function slotAt(nowMs: number, windowSeconds: number): number {
+  return Math.floor((nowMs * SLOTS_PER_WINDOW) / (windowSeconds * SECOND_MS));
+}
+
+/** The first whole millisecond of a slot. */
+export function slotStartMs(slot: number, windowSeconds: number): number {
+  return Math.ceil((slot * windowSeconds * SECOND_MS) / SLOTS_PER_WINDOW);
+}
+
+/** Whole seconds after which what a slot holds is no longer counted. */
+export function secondsUntilSlotLeft(slot: number, windowSeconds: number, nowMs: number): number {
+  return Math.max(0, Math.ceil((slotStartMs(slot + SLOTS_COUNTED, windowSeconds) - nowMs) / SECOND_MS));
+}
+
+/** A calendar day or month, UTC. */
+export interface Period {
+  /** `2026-11-22` or `2026-11`. */
+  readonly name: string;
+  readonly startsAt: Instant;
+  /** The first moment of the next period. */
+  readonly endsAt: Instant;
+}
+
+/** The period that holds an instant. */
+export function periodAt(period: QuotaPeriod, at: Instant): Period {
+  const date = new Date(at);
+  const iso = date.toISOString();
+  if (period === 'day') {
+    const startsAt = Math.floor(at / DAY_MS) * DAY_MS;
+    return { name: iso.slice(0, iso.indexOf('T')), startsAt, endsAt: startsAt + DAY_MS };
+  }
+  const year = date.getUTCFullYear();
+  const month = date.getUTCMonth();
+  return {
+    name: iso.slice(0, iso.indexOf('T') - 3),
+    startsAt: Date.UTC(year, month),
+    endsAt: Date.UTC(year, month + 1),
+  };
+}
+
+/**
+ * A rate limit as it is reported. `resetSeconds` never passes the window, although a unit may come back one slot later:
+ * readers of the RateLimit fields hold a `t` above `w` for a mistake. Retry-After is not shortened.
+ */
+export function rateState(rule: RateLimitRule, remaining: number, resetSeconds: number): LimitState {
+  const { name, limit, windowSeconds } = rule;
+  return { kind: 'rate', name, limit, remaining, resetSeconds: Math.min(resetSeconds, windowSeconds), windowSeconds };
+}
+
+/** A quota as it is reported: more becomes available when the period ends. */
+export function quotaState(limit: number, remaining: number, period: Period, now: Instant): LimitState {
+  const windowSeconds = (period.endsAt - period.startsAt) / SECOND_MS;
+  const resetSeconds = Math.min(windowSeconds, secondsUntil(period.endsAt, now));
+  return { kind: 'quota', name: QUOTA_NAME, limit, remaining, resetSeconds, windowSeconds };
+}
+
+/** Whole seconds to wait until an instant has come. */
+export function secondsUntil(at: Instant, now: Instant): number {
+  return Math.max(0, Math.ceil((at - now) / SECOND_MS));
+}

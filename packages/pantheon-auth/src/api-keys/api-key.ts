@@ -1,0 +1,122 @@
+/** An API key as its owner sees it: the record, with its usage joined. The shape is the brief's, and DESIGN §2's. */
+import { type Environment, isActive, type KeyRecord, type KeyState, type KeyVersion, versionState, type VersionState } from '../domain/key.ts';
+import { settingsToWire } from '../domain/key-wire.ts';
+import type { Instant } from '../foundation/clock.ts';
+import type { JsonObject } from '../foundation/encoding.ts';
+import type { VersionUsage } from '../usage/usage-rows.ts';
+import { keyHint } from './key-generator.ts';
+
+/** The record of an API key. Never holds a secret or a hash. */
+export interface APIKey {
+  readonly id: string;
+  readonly tenantId: string;
+  readonly userId: string;
+  readonly name: string;
+  readonly description?: string;
+  readonly environment: Environment;
+  /** Brand, environment and id: enough to recognise the key, no part of the secret. */
+  readonly hint: string;
+  readonly permissions: readonly string[];
+  readonly grantable: readonly string[];
+  readonly createdAt: Date;
+  readonly createdBy?: string;
+  readonly notBefore?: Date;
+  readonly expiresAt?: Date;
+  readonly lastUsedAt?: Date;
+  /** Verifications that were answered with yes, over all versions. May lag by a second. */
+  readonly usageCount: number;
+  /** Active, begun and not expired. */
+  readonly isActive: boolean;
+  readonly state: KeyState['kind'];
+  readonly stateReason?: string;
+  readonly stateChangedAt?: Date;
+  /** The current version. */
+  readonly version: number;
+  readonly rateLimits: readonly { readonly name: string; readonly limit: number; readonly window: string }[];
+  readonly quota?: { readonly limit: number; readonly period: 'day' | 'month' };
+  readonly ipAllowlist: readonly string[];
+  readonly rotation?: { readonly every?: string; readonly overlap: string; readonly dueAt?: Date };
+  readonly jwt?: {
+    readonly algorithm: string;
+    readonly audience: readonly string[];
+    readonly customClaims: JsonObject;
+    readonly ttl: string;
+  };
+  readonly metadata?: JsonObject;
+}
+
+/** One secret of an API key, as its owner sees it. */
+export interface APIKeyVersion {
+  readonly version: number;
+  readonly state: VersionState;
+  readonly createdAt: Date;
+  readonly acceptedUntil?: Date;
+  readonly lastUsedAt?: Date;
+  readonly usageCount: number;
+  /** The latest few addresses it was used from, latest first. */
+  readonly lastAddresses: readonly string[];
+}
+
+export function toApiKey(record: KeyRecord, usage: readonly VersionUsage[], view: { readonly brand: string; readonly now: Instant }): APIKey {
+  const wire = settingsToWire(record) as unknown as Pick<APIKey, 'rateLimits'>;
+  const lastUsedAt = Math.max(...usage.map((version) => version.lastUsedAt));
+  return {
+    id: record.id,
+    tenantId: record.tenantId,
+    userId: record.userId,
+    name: record.name,
+    ...(record.description === null ? {} : { description: record.description }),
+    environment: record.environment,
+    hint: keyHint(view.brand, record.environment, record.id),
+    permissions: record.permissions,
+    grantable: record.grantable,
+    createdAt: new Date(record.createdAt),
+    ...(record.createdBy === null ? {} : { createdBy: record.createdBy }),
+    ...(record.notBefore === null ? {} : { notBefore: new Date(record.notBefore) }),
+    ...(record.expiresAt === null ? {} : { expiresAt: new Date(record.expiresAt) }),
+    ...(Number.isFinite(lastUsedAt) ? { lastUsedAt: new Date(lastUsedAt) } : {}),
+    usageCount: usage.reduce((sum, version) => sum + version.usageCount, 0),
+    isActive: isActive(record, view.now),
+    ...stateOf(record.state),
+    version: record.version,
+    rateLimits: wire.rateLimits,
+    ...(record.quota === null ? {} : { quota: record.quota }),
+    ipAllowlist: record.ipAllowlist,
+    ...rotationOf(record),
+    ...jwtOf(record),
+    ...(record.metadata === null ? {} : { metadata: record.metadata }),
+  };
+}
+
+export function toApiKeyVersion(version: KeyVersion, usage: VersionUsage | undefined, now: Instant): APIKeyVersion {
+  return {
+    version: version.version,
+    state: versionState(version, now),
+    createdAt: new Date(version.createdAt),
+    ...(version.acceptedUntil === null ? {} : { acceptedUntil: new Date(version.acceptedUntil) }),
+    ...(usage === undefined ? {} : { lastUsedAt: new Date(usage.lastUsedAt) }),
+    usageCount: usage?.usageCount ?? 0,
+    lastAddresses: usage?.lastAddresses ?? [],
+  };
+}
+
+function stateOf(state: KeyState): Pick<APIKey, 'state' | 'stateReason' | 'stateChangedAt'> {
+  if (state.kind === 'active') return { state: 'active' };
+  const reason = state.reason === null ? {} : { stateReason: state.reason };
+  return { state: state.kind, stateChangedAt: new Date(state.at), ...reason };
+}
+
+/** A rotation is due when the current version has become as old as `every` says. */
+function rotationOf(record: KeyRecord): Pick<APIKey, 'rotation'> {
+  if (record.rotation === null) return {};
+  const { every, overlap } = settingsToWire(record)['rotation'] as { every: string | null; overlap: string };
+  const { everySeconds } = record.rotation;
+  const current = record.versions.find((version) => version.acceptedUntil === null);
+  if (every === null || everySeconds === null || current === undefined) return { rotation: { overlap } };
+  return { rotation: { every, overlap, dueAt: new Date(current.createdAt + everySeconds * 1_000) } };
+}
+
+function jwtOf(record: KeyRecord): Pick<APIKey, 'jwt'> {
+  const wire = settingsToWire(record)['jwt'];
+  return wire === null ? {} : { jwt: wire as unknown as NonNullable<APIKey['jwt']> };
+}

@@ -1,0 +1,164 @@
+/**
+ * The key string: made, written, read, hashed. What is generated here is shown once and never stored.
+ * Grammar and vectors: `docs/key-format.md`.
+ */
+import { hash, randomBytes } from 'node:crypto';
+import { crc32 } from 'node:zlib';
+import type { SigningAlgorithm } from '../domain/claims.ts';
+import type { Environment } from '../domain/key.ts';
+import { BASE62_ALPHABET, decodeBase62, encodeBase62 } from '../foundation/encoding.ts';
+import { invariant, PantheonError } from '../foundation/errors.ts';
+import { ID_LENGTH, ID_PATTERN, newId } from '../foundation/ids.ts';
+import type { APIKey } from './api-key.ts';
+
+export const DEFAULT_BRAND = 'pan';
+export const SECRET_BYTES = 32;
+const SECRET_LENGTH = 43;
+const CHECKSUM_LENGTH = 6;
+const TAIL_LENGTH = ID_LENGTH + SECRET_LENGTH + CHECKSUM_LENGTH;
+const BRAND_PATTERN = /^[a-z][a-z0-9]{1,15}$/;
+const TAIL_PATTERN = /^[0-9A-Za-z]{65}$/;
+/** 2^256 - 1. Base 62 digits sort as their characters do, so texts of one width compare as the numbers they are. */
+const SECRET_MAX = encodeBase62(new Uint8Array(SECRET_BYTES).fill(0xff), SECRET_LENGTH);
+/** Longer input is no key of ours, whatever it says. The longest brand gives 87 characters. */
+export const KEY_LENGTH_MAX = 96;
+
+/** What a key string says about itself. Only the secret is secret. */
+export interface ParsedKey {
+  readonly brand: string;
+  readonly environment: Environment;
+  readonly id: string;
+  /** 43 base62 characters. */
+  readonly secret: string;
+}
+
+/** Reads a key string: shape and checksum, no I/O. Null: not one. {@link formatKey} is its exact inverse. */
+export function parseKey(text: string, brand: string = DEFAULT_BRAND): ParsedKey | null {
+  // Both environments are four letters, so every key of a brand has one length.
+  const start = brand.length + 6;
+  if (text.length !== start + TAIL_LENGTH || text[brand.length] !== '_' || text[start - 1] !== '_') return null;
+  if (!text.startsWith(brand)) return null;
+  const environment = text.slice(brand.length + 1, start - 1);
+  if (environment !== 'live' && environment !== 'test') return null;
+  const tail = text.slice(start);
+  if (!TAIL_PATTERN.test(tail)) return null;
+  const secret = tail.slice(ID_LENGTH, ID_LENGTH + SECRET_LENGTH);
+  if (secret > SECRET_MAX) return null;
+  const body = text.slice(0, -CHECKSUM_LENGTH);
+  if (checksum(body) !== tail.slice(-CHECKSUM_LENGTH)) return null;
+  return { brand, environment, id: tail.slice(0, ID_LENGTH), secret };
+}
+
+/** Writes a key string. */
+export function formatKey(key: ParsedKey): string {
+  invariant(BRAND_PATTERN.test(key.brand) && ID_PATTERN.test(key.id), 'brand and id have their form');
+  invariant(decodeBase62(key.secret, SECRET_BYTES) !== null && key.secret.length === SECRET_LENGTH, 'the secret has its form');
+  const body = `${key.brand}_${key.environment}_${key.id}${key.secret}`;
+  return body + checksum(body);
+}
+
+/** The 32 bytes of a parsed secret. */
+export function secretBytes(key: ParsedKey): Buffer {
+  const bytes = decodeBase62(key.secret, SECRET_BYTES);
+  invariant(bytes !== null, 'a parsed secret is 32 bytes');
+  return bytes;
+}
+
+/** SHA-256 of the key string. 256 random bits need no slow hash (NIST SP 800-63B-4 section 3.1.2.2). */
+export function hashKey(key: string): Buffer {
+  return hash('sha256', key, 'buffer');
+}
+
+/** What a list may show of a key: which one it is, and no part of the secret. */
+export function keyHint(brand: string, environment: Environment, id: string): string {
+  return `${brand}_${environment}_${id}…`;
+}
+
+/** CRC-32 (IEEE 802.3) as six base62 characters: finds typing errors offline; it is not security. */
+function checksum(body: string): string {
+  let rest = crc32(body);
+  let text = '';
+  for (let digit = 0; digit < CHECKSUM_LENGTH; digit += 1) {
+    text = BASE62_ALPHABET.charAt(rest % 62) + text;
+    rest = Math.floor(rest / 62);
+  }
+  return text;
+}
+
+
+/** A new key with all that belongs to it. */
+export interface GeneratedKey {
+  readonly id: string;
+  /** The string for the holder: shown once. */
+  readonly key: string;
+  readonly keyHash: Buffer;
+  readonly secret: Buffer;
+}
+
+/** Makes the string of a new version. The id stays the same over all versions of an API key. */
+export function generateKey(options: { readonly brand: string; readonly environment: Environment; readonly id?: string }): GeneratedKey {
+  const { brand, environment, id = newId() } = options;
+  const secret = randomBytes(SECRET_BYTES);
+  const key = formatKey({ brand, environment, id, secret: encodeBase62(secret, SECRET_LENGTH) });
+  return { id, key, keyHash: hashKey(key), secret };
+}
+
+/** How a token is to be made from a key. */
+export interface APIKeyMetadata {
+  readonly keyId: string;
+  readonly algorithm: SigningAlgorithm;
+  readonly issuer: string;
+  readonly audience: string[];
+  readonly customClaims: Record<string, unknown>;
+}
+
+/** What makes tokens: the JWT handler of a running instance, or the key itself for HS256. */
+export interface KeyTokenSigner {
+  signForKey(apiKey: APIKey, metadata: APIKeyMetadata, key: string | null): string;
+}
+
+/**
+ * Generates keys, and tokens from them; synchronous.
+ *
+ * @example
+ * ```ts
+ * import { APIKeyGenerator } from 'pantheon-auth';
+ * const { key, keyHash } = new APIKeyGenerator().generateKey();
+ * ```
+ */
+export class APIKeyGenerator {
+  readonly #brand: string;
+  readonly #environment: Environment;
+  readonly #signer: KeyTokenSigner | null;
+
+  constructor(options: { readonly brand?: string; readonly environment?: Environment; readonly signer?: KeyTokenSigner } = {}) {
+    this.#brand = parseBrand(options.brand ?? DEFAULT_BRAND);
+    this.#environment = options.environment ?? 'live';
+    this.#signer = options.signer ?? null;
+  }
+
+  /** A new key string with 256 random bits, and the SHA-256 of the string in hexadecimal. */
+  generateKey(): { key: string; keyHash: string } {
+    const { key, keyHash } = generateKey({ brand: this.#brand, environment: this.#environment });
+    return { key, keyHash: keyHash.toString('hex') };
+  }
+
+  /**
+   * A token made from an API key. RS256, ES256 and Ed25519 are signed by the service and need the generator of a running
+   * instance (`auth.generator`). HS256 signs with the secret derived from `key`, never from `keyHash`.
+   *
+   * @throws PantheonError `signing_secret_unavailable` for HS256 without `key`, or without a running instance.
+   */
+  generateJWTFromKey(apiKey: APIKey, metadata: APIKeyMetadata, key?: string): string {
+    if (this.#signer === null) throw new PantheonError('signing_secret_unavailable', { detail: 'Use auth.generator of a running instance.' });
+    return this.#signer.signForKey(apiKey, metadata, key ?? null);
+  }
+}
+
+/** @throws PantheonError `invalid_setting`. */
+export function parseBrand(text: string): string {
+  if (!BRAND_PATTERN.test(text)) {
+    throw new PantheonError('invalid_setting', { field: 'brand', detail: 'A brand is 2 to 16 of a-z and 0-9, a letter first.' });
+  }
+  return text;
+}

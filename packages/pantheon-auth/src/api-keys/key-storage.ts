@@ -1,0 +1,287 @@
+/**
+ * Keys at rest: maps records and secrets to rows and back, seals what nobody may read and binds each row to what it
+ * says, so that a row changed behind our back does not open. Reads go through `KeyRows`, writes through the ledger.
+ */
+import { createHash } from 'node:crypto';
+import type { JwtSettings, KeyChange, KeyRecord, KeySettings, KeyState, KeyVersion } from '../domain/key.ts';
+import { settingsFromWire, settingsToWire } from '../domain/key-wire.ts';
+import type { TenantRecord } from '../domain/tenant.ts';
+import { canonicalJson, type JsonObject } from '../foundation/encoding.ts';
+import { PantheonError } from '../foundation/errors.ts';
+import type { EventLog } from '../events/event-log.ts';
+import type { Cell, CompanionRow, Ledger, Row, RowChange } from '../events/ledger.ts';
+import type { Place, Sealer } from '../kms/place.ts';
+import { tenantFromRow } from '../tenants/tenant-storage.ts';
+import type { KeyListQuery, KeyRowSet, KeyRows } from './key-rows.ts';
+
+/** What proves one version. Lives only in memory that verifies; sealed in the store; in no wire schema. */
+export interface VersionSecret {
+  readonly version: number;
+  /** SHA-256 of the key string. */
+  readonly keyHash: Buffer;
+  /** Only where the key's policy asks for HS256. */
+  readonly signing: { readonly kid: string; readonly secret: Buffer } | null;
+}
+
+export interface StoredKey {
+  readonly record: KeyRecord;
+  readonly tenant: TenantRecord;
+  readonly secrets: readonly VersionSecret[];
+}
+
+/** A key whose row does not open: it can be named and revoked, not used. */
+export interface QuarantinedKey {
+  readonly id: string;
+  readonly quarantined: true;
+}
+
+export class KeyStorage {
+  readonly #rows: KeyRows;
+  readonly #ledger: Ledger;
+  readonly #events: EventLog;
+  readonly #sealer: Sealer;
+
+  constructor(deps: { readonly rows: KeyRows; readonly ledger: Ledger; readonly events: EventLog; readonly sealer: Sealer }) {
+    this.#rows = deps.rows;
+    this.#ledger = deps.ledger;
+    this.#events = deps.events;
+    this.#sealer = deps.sealer;
+  }
+
+  /**
+   * One read, of any tenant.
+   *
+   * @throws PantheonError `key_quarantined` when a row of this key does not open, `store_unavailable`.
+   */
+  async find(id: string): Promise<StoredKey | null> {
+    const rows = await this.#rows.find(id);
+    return rows === null ? null : this.#open(rows);
+  }
+
+  /** A page of keys, newest first; one that does not open is named, and the others are shown. */
+  async list(query: KeyListQuery): Promise<readonly (StoredKey | QuarantinedKey)[]> {
+    const found = await this.#rows.list(query);
+    return Promise.all(found.map((rows) => this.#openOrName(rows)));
+  }
+
+  administrators(now: number): Promise<readonly string[]> {
+    return this.#rows.administrators(now);
+  }
+
+  /** Writes the change and its events in one transaction. `secrets` are those of the versions the record has now. */
+  async commit(change: KeyChange, secrets: readonly VersionSecret[], companions: readonly CompanionRow[] = []): Promise<void> {
+    const [changes, events] = await Promise.all([this.#rowChanges(change, secrets), this.#events.toRows(change.events)]);
+    await this.#ledger.commit({ changes, events, companions });
+  }
+
+  async #rowChanges(change: KeyChange, secrets: readonly VersionSecret[]): Promise<RowChange[]> {
+    const { record, expectedRevision } = change;
+    const row = await this.#sealKey(record);
+    const versions = await Promise.all(record.versions.map((version) => this.#sealVersion(record, version, secretOf(secrets, version.version))));
+    const inserts = versions.map((version): RowChange => ({ kind: 'insert', table: 'api_key_versions', row: version }));
+    if (expectedRevision === null) return [{ kind: 'insert', table: 'api_keys', row }, ...inserts];
+    const where = { id: record.id, tenant_id: record.tenantId };
+    // Versions are few and change together with the key: they are written anew, so none can be left behind.
+    return [
+      { kind: 'update', table: 'api_keys', where, set: row, expectedRevision },
+      { kind: 'delete', table: 'api_key_versions', where: { key_id: record.id, tenant_id: record.tenantId } },
+      ...inserts,
+    ];
+  }
+
+  async #sealKey(record: KeyRecord): Promise<Row> {
+    const plain = keyToRow(record);
+    const { jwt, metadata } = settingsToWire(record);
+    const sealed = JSON.stringify({ row: rowHash(plain), jwt, metadata });
+    return { ...plain, sealed: await this.#sealer.seal(keyPlace(record), Buffer.from(sealed, 'utf8')) };
+  }
+
+  async #sealVersion(record: KeyRecord, version: KeyVersion, secret: VersionSecret): Promise<Row> {
+    const plain = versionToRow(record, version);
+    const signing = record.jwt?.algorithm === 'HS256' ? secret.signing : null;
+    const sealed = JSON.stringify({
+      row: rowHash(plain),
+      keyHash: secret.keyHash.toString('base64'),
+      signing: signing === null ? null : { kid: signing.kid, secret: signing.secret.toString('base64') },
+    });
+    return { ...plain, sealed: await this.#sealer.seal(versionPlace(plain), Buffer.from(sealed, 'utf8')) };
+  }
+
+  async #openOrName(rows: KeyRowSet): Promise<StoredKey | QuarantinedKey> {
+    try {
+      return await this.#open(rows);
+    } catch (error) {
+      if (error instanceof PantheonError && error.code === 'key_quarantined') {
+        return { id: String(rows.key['id']), quarantined: true };
+      }
+      throw error;
+    }
+  }
+
+  async #open(rows: KeyRowSet): Promise<StoredKey> {
+    const { sealed, ...plain } = rows.key;
+    const opened = await this.#openBound(keyPlace({ id: text(plain['id']), tenantId: text(plain['tenant_id']) }), sealed, plain);
+    const secrets = await Promise.all(rows.versions.map((row) => this.#openVersion(row)));
+    const record = keyFromRows(plain, rows.versions, opened);
+    const newest = record.versions[0];
+    // Rows of versions are bound to themselves; that none is missing is told by the key.
+    if (newest?.version !== record.version) throw quarantined(record.id, 'the current version is missing');
+    return { record, secrets, tenant: tenantFromRow(rows.tenant) };
+  }
+
+  async #openVersion(row: Row): Promise<VersionSecret> {
+    const { sealed, ...plain } = row;
+    const { keyHash, signing } = (await this.#openBound(versionPlace(plain), sealed, plain)) as {
+      keyHash: string;
+      signing: { kid: string; secret: string } | null;
+    };
+    return {
+      version: Number(plain['version']),
+      keyHash: Buffer.from(keyHash, 'base64'),
+      signing: signing === null ? null : { kid: signing.kid, secret: Buffer.from(signing.secret, 'base64') },
+    };
+  }
+
+  /** Opens a sealed value and checks that the row around it says what it said when it was sealed. */
+  async #openBound(place: Place, sealed: Cell | undefined, plain: Row): Promise<JsonObject> {
+    if (!(sealed instanceof Uint8Array)) throw quarantined(place.rowId, 'the sealed value is missing');
+    const opened = JSON.parse((await this.#sealer.open(place, sealed)).toString('utf8')) as JsonObject;
+    if (opened['row'] !== rowHash(plain)) throw quarantined(place.rowId, 'the row was changed outside of this service');
+    return opened;
+  }
+}
+
+function quarantined(rowId: string, why: string): PantheonError {
+  return new PantheonError('key_quarantined', { detail: `Key ${rowId}: ${why}.` });
+}
+
+function secretOf(secrets: readonly VersionSecret[], version: number): VersionSecret {
+  const secret = secrets.find((one) => one.version === version);
+  if (secret === undefined) throw new Error(`Invariant broken: version ${version} has its secret`);
+  return secret;
+}
+
+function keyPlace(key: { readonly id: string; readonly tenantId: string }): Place {
+  return { table: 'api_keys', column: 'sealed', tenantId: key.tenantId, rowId: key.id, version: 0 };
+}
+
+function versionPlace(row: Row): Place {
+  return {
+    table: 'api_key_versions',
+    column: 'sealed',
+    tenantId: text(row['tenant_id']),
+    rowId: text(row['key_id']),
+    version: Number(row['version']),
+  };
+}
+
+function rowHash(plain: Row): string {
+  return createHash('sha256').update(canonicalJson(plain)).digest('base64');
+}
+
+function keyToRow(record: KeyRecord): Row {
+  const wire = settingsToWire(record);
+  return {
+    id: record.id,
+    tenant_id: record.tenantId,
+    user_id: record.userId,
+    name: record.name,
+    description: record.description,
+    environment: record.environment,
+    permissions: JSON.stringify(record.permissions),
+    grantable: JSON.stringify(record.grantable),
+    state: record.state.kind,
+    state_at: record.state.kind === 'active' ? null : record.state.at,
+    state_reason: record.state.kind === 'active' ? null : record.state.reason,
+    created_at: record.createdAt,
+    created_by: record.createdBy,
+    not_before: record.notBefore,
+    expires_at: record.expiresAt,
+    tokens_not_before: record.tokensNotBefore,
+    rate_limits: JSON.stringify(wire['rateLimits']),
+    quota: jsonOrNull(wire['quota']),
+    ip_allowlist: JSON.stringify(record.ipAllowlist),
+    rotation: jsonOrNull(wire['rotation']),
+    jwt_algorithm: record.jwt?.algorithm ?? null,
+    version: record.version,
+    revision: record.revision,
+  };
+}
+
+function versionToRow(record: KeyRecord, version: KeyVersion): Row {
+  return {
+    key_id: record.id,
+    tenant_id: record.tenantId,
+    version: version.version,
+    created_at: version.createdAt,
+    accepted_until: version.acceptedUntil,
+    revision: record.revision,
+  };
+}
+
+function keyFromRows(row: Row, versions: readonly Row[], opened: JsonObject): KeyRecord {
+  return {
+    ...settingsOf(row, opened),
+    // Read as they are: instants pass through the wire form only at the edges.
+    notBefore: numberOrNull(row['not_before']),
+    expiresAt: numberOrNull(row['expires_at']),
+    id: text(row['id']),
+    tenantId: text(row['tenant_id']),
+    createdAt: Number(row['created_at']),
+    createdBy: textOrNull(row['created_by']),
+    state: stateOf(row),
+    tokensNotBefore: numberOrNull(row['tokens_not_before']),
+    version: Number(row['version']),
+    versions: versions.map((version) => ({
+      version: Number(version['version']),
+      createdAt: Number(version['created_at']),
+      acceptedUntil: numberOrNull(version['accepted_until']),
+    })),
+    revision: Number(row['revision']),
+  };
+}
+
+function settingsOf(row: Row, opened: JsonObject): KeySettings & { readonly jwt: JwtSettings | null } {
+  return settingsFromWire({
+    userId: text(row['user_id']),
+    name: text(row['name']),
+    description: textOrNull(row['description']),
+    environment: text(row['environment']),
+    permissions: JSON.parse(text(row['permissions'])),
+    grantable: JSON.parse(text(row['grantable'])),
+    rateLimits: JSON.parse(text(row['rate_limits'])),
+    quota: parseOrNull(row['quota']),
+    ipAllowlist: JSON.parse(text(row['ip_allowlist'])),
+    rotation: parseOrNull(row['rotation']),
+    jwt: opened['jwt'] ?? null,
+    metadata: opened['metadata'] ?? null,
+  });
+}
+
+function stateOf(row: Row): KeyState {
+  const kind = row['state'];
+  if (kind === 'suspended' || kind === 'revoked') {
+    return { kind, at: Number(row['state_at']), reason: textOrNull(row['state_reason']) };
+  }
+  return { kind: 'active' };
+}
+
+function text(cell: Cell | undefined): string {
+  return String(cell);
+}
+
+function textOrNull(cell: Cell | undefined): string | null {
+  return cell === null || cell === undefined ? null : String(cell);
+}
+
+function numberOrNull(cell: Cell | undefined): number | null {
+  return cell === null || cell === undefined ? null : Number(cell);
+}
+
+function jsonOrNull(value: unknown): string | null {
+  return value === null || value === undefined ? null : JSON.stringify(value);
+}
+
+function parseOrNull(cell: Cell | undefined): JsonObject | null {
+  return cell === null || cell === undefined ? null : (JSON.parse(String(cell)) as JsonObject);
+}

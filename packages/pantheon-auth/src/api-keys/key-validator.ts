@@ -1,0 +1,226 @@
+/**
+ * The one place that turns a presented key into a verdict. Reads top to bottom in the order the steps run. It never
+ * writes: changes to a key are `key-manager.ts`.
+ */
+import { randomBytes, timingSafeEqual } from 'node:crypto';
+import { type Environment, type KeyVersion, VERSIONS_KEPT_MAX } from '../domain/key.ts';
+import type { LimitState } from '../domain/limits.ts';
+import { isPermission } from '../domain/permissions.ts';
+import { DEFAULT_TENANT } from '../domain/tenant.ts';
+import { type Demand, type Denial, decide } from '../domain/verification.ts';
+import type { Clock, Instant } from '../foundation/clock.ts';
+import { PantheonError } from '../foundation/errors.ts';
+import type { AddressThrottle } from '../rate-limit/address-throttle.ts';
+import { COST_MAX, type LimitDecision, type RateLimiter } from '../rate-limit/rate-limiter.ts';
+import type { UsageRecorder } from '../usage/usage-recorder.ts';
+import type { UsageOutcome } from '../usage/usage-rows.ts';
+import type { ConfirmedFacts, Judgement } from './confirmed-facts.ts';
+import { hashKey, parseKey } from './key-generator.ts';
+import type { VersionSecret } from './key-storage.ts';
+import type { KnownKey } from './verification-cache.ts';
+
+export interface VerifyRequest {
+  /** The string that was presented. Anything is allowed; what is not a key is `malformed`. */
+  readonly key: string;
+  /** All of these must be covered. */
+  readonly permissions?: readonly string[];
+  /** Where the request comes from. Needed by keys that are bound to addresses. */
+  readonly ip?: string | null;
+  /** Default `live`; `any` accepts both. */
+  readonly environment?: Environment | 'any';
+  /** Default `default`; `any` accepts keys of every tenant. */
+  readonly tenant?: string;
+  /** Units to take from every limit; 0 asks without consuming. Default 1. */
+  readonly cost?: number;
+}
+
+/** What a verified key is and may do. */
+export interface VerifiedKey {
+  readonly keyId: string;
+  readonly version: number;
+  readonly tenantId: string;
+  readonly userId: string;
+  readonly name: string;
+  readonly environment: Environment;
+  readonly permissions: readonly string[];
+  readonly grantable: readonly string[];
+  readonly ipAllowlist: readonly string[];
+  readonly expiresAt: Instant | null;
+}
+
+export type Verification =
+  | { readonly valid: true; readonly key: VerifiedKey; readonly limits: readonly LimitState[]; readonly degraded: boolean }
+  | {
+      readonly valid: false;
+      readonly denial: Denial;
+      /** Whether the secret was proved: only then may the holder be told the reason (I12). */
+      readonly proved: boolean;
+      readonly keyId: string | null;
+      readonly retryAfterSeconds: number | null;
+      readonly limits: readonly LimitState[];
+    };
+
+interface Matched {
+  readonly facts: KnownKey;
+  readonly version: KeyVersion;
+}
+
+export interface KeyValidatorDeps {
+  readonly facts: ConfirmedFacts;
+  readonly limiter: RateLimiter;
+  readonly throttle: AddressThrottle;
+  readonly usage: UsageRecorder;
+  readonly clock: Clock;
+  readonly brand: string;
+}
+
+const NO_LIMITS: LimitDecision = { admitted: true, limits: [], degraded: false };
+
+export class KeyValidator {
+  readonly #facts: ConfirmedFacts;
+  readonly #limiter: RateLimiter;
+  readonly #throttle: AddressThrottle;
+  readonly #usage: UsageRecorder;
+  readonly #clock: Clock;
+  readonly #brand: string;
+
+  constructor(deps: KeyValidatorDeps) {
+    this.#facts = deps.facts;
+    this.#limiter = deps.limiter;
+    this.#throttle = deps.throttle;
+    this.#usage = deps.usage;
+    this.#clock = deps.clock;
+    this.#brand = deps.brand;
+  }
+
+  /**
+   * Whether this key may act now. A "no" is a value.
+   *
+   * @throws PantheonError 503 codes when it cannot be known: never a verdict, keep the key and try again.
+   */
+  async verify(request: VerifyRequest): Promise<Verification> {
+    const arrivedMs = this.#clock.monotonicMs();
+    const demand = toDemand(request);
+
+    // 1. Parse: shape and checksum. Junk is turned away before any I/O.
+    const parsed = parseKey(request.key, this.#brand);
+    if (parsed === null) return this.#unproved('malformed', demand.address);
+
+    // 2. Find, 3. match and 4. decide: on facts that are young enough for a yes and confirmed since arrival for a no.
+    const digest = hashKey(request.key);
+    const throttled = this.#throttle.isThrottled(demand.address);
+    if (throttled && !this.#facts.remembers(parsed.id)) return this.#throttled(demand.address);
+    const judge = (facts: KnownKey | null): Judgement<Matched> => this.#judge(facts, digest, demand);
+    const judged = await this.#facts.judge(parsed.id, arrivedMs, judge);
+    if (!judged.yes) {
+      if (judged.proved !== null) return this.#denied(judged.proved, judged.denial, demand);
+      return throttled ? this.#throttled(demand.address) : this.#unproved('unknown', demand.address);
+    }
+
+    // 5. Limit: rate limits and quota together, all or nothing.
+    const matched = judged.proved;
+    const limited = this.#limit(matched.facts, request.cost ?? 1);
+    const decision = limited instanceof Promise ? await limited : limited;
+    if (!decision.admitted) return this.#limited(matched, decision, demand);
+    if (!this.#facts.isFresh(judged.asOf)) await this.#confirmAgain(parsed.id, judge);
+
+    // 6. Record: counters in memory, never waited for.
+    this.#record(matched, 'valid', demand);
+    return { valid: true, key: verifiedKey(matched), limits: decision.limits, degraded: decision.degraded };
+  }
+
+  #judge(facts: KnownKey | null, digest: Buffer, demand: Demand): Judgement<Matched> {
+    const version = matchVersion(facts, digest);
+    if (facts === null || version === null) return { yes: false, denial: UNKNOWN, proved: null };
+    const denial = decide(facts, version, demand, this.#clock.now());
+    if (denial === null) return { yes: true, proved: { facts, version } };
+    // What belongs to another tenant does not exist (I10), however well it was proved.
+    return { yes: false, denial, proved: denial.code === 'unknown' ? null : { facts, version } };
+  }
+
+  #limit(facts: KnownKey, cost: number): LimitDecision | Promise<LimitDecision> {
+    const { id: keyId, tenantId, rateLimits: rules, quota } = facts.record;
+    if (rules.length === 0 && quota === null) return NO_LIMITS;
+    return this.#limiter.decide({ tenantId, keyId, rules, quota, cost });
+  }
+
+  /** The limiter waited for too long. What it took is not given back: a 503 is not a verdict, so I8 holds. */
+  async #confirmAgain(keyId: string, judge: (facts: KnownKey | null) => Judgement<Matched>): Promise<void> {
+    const again = await this.#facts.judge(keyId, this.#clock.monotonicMs(), judge);
+    if (!again.yes) throw new PantheonError('store_unavailable', { detail: 'The key changed meanwhile.', retryAfterSeconds: 1 });
+  }
+
+  #unproved(code: 'malformed' | 'unknown', address: string | null): Verification {
+    this.#throttle.fail(address);
+    this.#usage.recordUnmatched(code);
+    return { valid: false, denial: { code }, proved: false, keyId: null, retryAfterSeconds: null, limits: [] };
+  }
+
+  /** The same answer for every id, known or not, so that it tells nothing. */
+  #throttled(address: string | null): Verification {
+    this.#usage.recordUnmatched('rate_limited');
+    const retryAfterSeconds = this.#throttle.retryAfterSeconds(address);
+    return { valid: false, denial: { code: 'rate_limited' }, proved: false, keyId: null, retryAfterSeconds, limits: [] };
+  }
+
+  #denied(matched: Matched, denial: Denial, demand: Demand): Verification {
+    this.#record(matched, denial.code, demand);
+    return { valid: false, denial, proved: true, keyId: matched.facts.record.id, retryAfterSeconds: null, limits: [] };
+  }
+
+  #limited(matched: Matched, decision: LimitDecision & { admitted: false }, demand: Demand): Verification {
+    this.#record(matched, decision.code, demand);
+    const { code, retryAfterSeconds, limits, violated } = decision;
+    return { valid: false, denial: { code, violated }, proved: true, keyId: matched.facts.record.id, retryAfterSeconds, limits };
+  }
+
+  #record(matched: Matched, outcome: UsageOutcome, demand: Demand): void {
+    const { id: keyId, tenantId } = matched.facts.record;
+    const { version } = matched.version;
+    this.#usage.record({ tenantId, keyId, version, outcome, address: demand.address, at: this.#clock.now() });
+  }
+}
+
+const UNKNOWN: Denial = { code: 'unknown' };
+
+/** Compared when there is nothing to compare with, so that "no such key" and "wrong secret" do the same work (I12). */
+const DECOY: VersionSecret = { version: 0, keyHash: randomBytes(32), signing: null };
+
+/**
+ * The version whose hash this is. The current one is tried first; who does not hold it is compared with as many hashes
+ * as a key can have, decoys in the places that are empty, so that time tells nothing about the key.
+ */
+function matchVersion(facts: KnownKey | null, digest: Buffer): KeyVersion | null {
+  const secrets = facts?.secrets ?? [];
+  let matched = -1;
+  for (let at = 0; at < VERSIONS_KEPT_MAX; at += 1) {
+    const { keyHash } = secrets[at] ?? DECOY;
+    if (timingSafeEqual(keyHash, digest) && at < secrets.length) matched = at;
+    if (matched === 0) break;
+  }
+  return facts?.record.versions[matched] ?? null;
+}
+
+function verifiedKey({ facts, version }: Matched): VerifiedKey {
+  const { id, tenantId, userId, name, environment, permissions, grantable, ipAllowlist, expiresAt } = facts.record;
+  return { keyId: id, version: version.version, tenantId, userId, name, environment, permissions, grantable, ipAllowlist, expiresAt };
+}
+
+/** What the caller demands, checked: a permission that is not well formed is a mistake of the caller, not a denial. */
+function toDemand(request: VerifyRequest): Demand {
+  const { permissions = [], ip = null, environment = 'live', tenant = DEFAULT_TENANT, cost = 1 } = request;
+  for (const [at, permission] of permissions.entries()) {
+    if (!isPermission(permission)) {
+      throw new PantheonError('invalid_request', { field: `permissions[${at}]`, detail: 'Ask for concrete permissions such as docs:read.' });
+    }
+  }
+  if (!Number.isSafeInteger(cost) || cost < 0 || cost > COST_MAX) {
+    throw new PantheonError('invalid_request', { field: 'cost', detail: `A cost is a whole number from 0 to ${COST_MAX}.` });
+  }
+  return {
+    tenantId: tenant === 'any' ? null : tenant,
+    environment: environment === 'any' ? null : environment,
+    address: ip,
+    permissions,
+  };
+}

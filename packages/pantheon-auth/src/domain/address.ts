@@ -1,0 +1,149 @@
+/**
+ * Network addresses: which texts are one, which ranges hold it, and what one sender is. Every address is folded to one
+ * form first (IPv4-mapped IPv6 is IPv4), so that no second spelling slips past a list or into a bucket of its own.
+ */
+import { BlockList, isIP } from 'node:net';
+import ipaddr from 'ipaddr.js';
+
+export type ParsedAddressRange = { readonly ok: true; readonly cidr: string } | { readonly ok: false };
+
+type Address = ipaddr.IPv4 | ipaddr.IPv6;
+
+interface Range {
+  readonly network: Address;
+  readonly prefix: number;
+}
+
+/** The longest IPv6 address with a zone fits; anything longer is not parsed. */
+const ADDRESS_CHARACTERS_MAX = 64;
+
+/** `::ffff:0:0/96` is how IPv6 writes IPv4. */
+const MAPPED_PREFIX_BITS = 96;
+
+/** A site gets at least a /64, so within one the sender chooses freely: all of it is one sender. */
+const SENDER_PREFIX_BITS = 64;
+
+/** The bucket of everything that is not an address. */
+export const UNKNOWN_SCOPE = 'unknown';
+
+/**
+ * Reads an address or a CIDR range and answers its canonical CIDR: host bits cleared, a single address as /32 or /128,
+ * IPv4-mapped IPv6 as IPv4. The old forms of IPv4 (`127.1`, `0x7f.1`, `2130706433`, leading zeros) are refused, because
+ * programs disagree about what they mean; so are zones, which mean something on one machine only.
+ */
+export function parseAddressRange(text: string): ParsedAddressRange {
+  const range = rangeOf(text);
+  return range === null ? { ok: false } : { ok: true, cidr: cidrOf(range) };
+}
+
+/** A set of ranges, made once and asked often. */
+export class AddressRanges {
+  // Two lists, because in one list `::/0` would hold every IPv4 address too.
+  readonly #ipv4 = new BlockList();
+  readonly #ipv6 = new BlockList();
+
+  private constructor(ranges: readonly Range[]) {
+    for (const { network, prefix } of ranges) {
+      const list = network.kind() === 'ipv4' ? this.#ipv4 : this.#ipv6;
+      list.addSubnet(network.toString(), prefix, network.kind());
+    }
+  }
+
+  /** A text that is not a range throws: dropped in silence it would change what the list means. */
+  static of(cidrs: readonly string[]): AddressRanges {
+    return new AddressRanges(rangesOf(cidrs));
+  }
+
+  /** Whether a range holds the address. What is not an address is in none. */
+  contains(address: string): boolean {
+    const parsed = addressOf(address);
+    if (parsed === null) return false;
+    return parsed.kind() === 'ipv4'
+      ? this.#ipv4.check(parsed.toString(), 'ipv4')
+      : this.#ipv6.check(parsed.toString(), 'ipv6');
+  }
+}
+
+/**
+ * Whether a child may be used from nowhere that its parent may not: every child range lies inside some parent range. As
+ * on a key, an empty list means "from anywhere", so emptying a child's list is not a way around its parent's.
+ */
+export function isWithin(child: readonly string[], parent: readonly string[]): boolean {
+  if (parent.length === 0) return true;
+  if (child.length === 0) return false;
+  const outer = rangesOf(parent);
+  return rangesOf(child).every((inner) => outer.some((range) => covers(range, inner)));
+}
+
+/** The sender that failures are counted for: an IPv4 address, an IPv6 /64, or {@link UNKNOWN_SCOPE} for all the rest. */
+export function failureScope(address: string): string {
+  const parsed = addressOf(address);
+  if (parsed === null) return UNKNOWN_SCOPE;
+  return parsed.kind() === 'ipv4' ? parsed.toString() : cidrOf(rangeFrom(parsed, SENDER_PREFIX_BITS));
+}
+
+/** `isIP` decides what an address is; `ipaddr.js` alone also takes the old forms of IPv4. A zone is left out. */
+function addressOf(text: string): Address | null {
+  const family = text.length > ADDRESS_CHARACTERS_MAX ? 0 : isIP(text);
+  if (family === 0) return null;
+  if (family === 4) return ipaddr.IPv4.parse(text);
+  const address = ipv6Of(text);
+  return address.isIPv4MappedAddress() ? address.toIPv4Address() : address;
+}
+
+/** Spells an IPv4 tail in hexadecimal first: `ipaddr.js` takes `::10.0.0.1` for the mapped form, and it is another address. */
+function ipv6Of(text: string): ipaddr.IPv6 {
+  const zoneAt = text.indexOf('%');
+  const address = zoneAt === -1 ? text : text.slice(0, zoneAt);
+  const tailAt = address.lastIndexOf(':') + 1;
+  if (!address.includes('.')) return ipaddr.IPv6.parse(address);
+  const [a = 0, b = 0, c = 0, d = 0] = ipaddr.IPv4.parse(address.slice(tailAt)).octets;
+  return ipaddr.IPv6.parse(`${address.slice(0, tailAt)}${(a * 256 + b).toString(16)}:${(c * 256 + d).toString(16)}`);
+}
+
+function rangeOf(text: string): Range | null {
+  if (text.includes('%')) return null;
+  const slashAt = text.indexOf('/');
+  const written = slashAt === -1 ? text : text.slice(0, slashAt);
+  const address = addressOf(written);
+  if (address === null) return null;
+  const bits = address.kind() === 'ipv4' ? 32 : 128;
+  if (slashAt === -1) return { network: address, prefix: bits };
+
+  const prefixText = text.slice(slashAt + 1);
+  if (!/^(?:0|[1-9]\d{0,2})$/.test(prefixText)) return null;
+  const prefix = Number(prefixText);
+  if (prefix > (written.includes(':') ? 128 : 32)) return null;
+
+  const isMapped = address.kind() === 'ipv4' && written.includes(':');
+  if (!isMapped) return rangeFrom(address, prefix);
+  if (prefix >= MAPPED_PREFIX_BITS) return rangeFrom(address, prefix - MAPPED_PREFIX_BITS);
+  // Wider than the mapped block, it is a range of IPv6 that happens to be written with an IPv4 inside.
+  return rangeFrom(ipv6Of(written), prefix);
+}
+
+function rangesOf(cidrs: readonly string[]): Range[] {
+  return cidrs.map((cidr) => {
+    const range = rangeOf(cidr);
+    if (range === null) throw new TypeError('An address range was not parsed at the door.');
+    return range;
+  });
+}
+
+function rangeFrom(address: Address, prefix: number): Range {
+  const bytes = address.toByteArray().map((byte, index) => {
+    const bitsKept = Math.min(8, Math.max(0, prefix - 8 * index));
+    return byte & (0xff << (8 - bitsKept));
+  });
+  return { network: ipaddr.fromByteArray(bytes), prefix };
+}
+
+function covers(outer: Range, inner: Range): boolean {
+  if (outer.network.kind() !== inner.network.kind() || outer.prefix > inner.prefix) return false;
+  return rangeFrom(inner.network, outer.prefix).network.toString() === outer.network.toString();
+}
+
+/** The text of RFC 5952, so that one range has one spelling. */
+function cidrOf({ network, prefix }: Range): string {
+  return `${network.toString()}/${prefix}`;
+}

@@ -1,0 +1,107 @@
+/**
+ * What a caller may do to keys: which permission each action needs, what may be put on a key, and what a child may have
+ * beyond its creator (nothing). Pure. The service, the command line and the library ask the same questions here.
+ */
+import type { Instant } from '../foundation/clock.ts';
+import { PantheonError } from '../foundation/errors.ts';
+import { isWithin } from './address.ts';
+import type { Circumstances } from './event.ts';
+import type { KeySettings } from './key.ts';
+import { covers, grants, isReserved } from './permissions.ts';
+import { SYSTEM_TENANT } from './tenant.ts';
+
+/** Every action that needs a permission. The API's documents are made from this table. */
+export const ACTIONS = {
+  'keys.create': 'pantheon:keys:create',
+  'keys.read': 'pantheon:keys:read',
+  'keys.update': 'pantheon:keys:update',
+  'keys.verify': 'pantheon:keys:verify',
+  'keys.rotate': 'pantheon:keys:rotate',
+  'keys.revoke': 'pantheon:keys:revoke',
+  'tokens.issue': 'pantheon:tokens:issue',
+  'tokens.verify': 'pantheon:tokens:verify',
+  'tokens.revoke': 'pantheon:tokens:revoke',
+  'events.read': 'pantheon:events:read',
+  'tenants.create': 'pantheon:tenants:create',
+  'tenants.read': 'pantheon:tenants:read',
+  'tenants.update': 'pantheon:tenants:update',
+  'tenants.suspend': 'pantheon:tenants:suspend',
+  'tenants.delete': 'pantheon:tenants:delete',
+} as const satisfies Record<string, string>;
+
+export type Action = keyof typeof ACTIONS;
+
+/** What the caller of a change may do. The process itself (library code, a job) may do everything. */
+export type Authority =
+  | { readonly kind: 'process' }
+  | {
+      readonly kind: 'key';
+      readonly keyId: string;
+      readonly tenantId: string;
+      readonly permissions: readonly string[];
+      readonly grantable: readonly string[];
+      readonly expiresAt: Instant | null;
+      readonly ipAllowlist: readonly string[];
+    };
+
+/** Who changes something, and what they may. */
+export interface Caller {
+  readonly authority: Authority;
+  readonly circumstances: Circumstances;
+}
+
+/**
+ * @throws PantheonError `not_found` when the tenant is not the caller's business (I10), `insufficient_permissions`.
+ */
+export function assertMay(caller: Caller, action: Action, tenantId: string): void {
+  const { authority } = caller;
+  if (authority.kind === 'process') return;
+  if (authority.tenantId !== tenantId && authority.tenantId !== SYSTEM_TENANT) throw new PantheonError('not_found');
+  if (!grants(authority.permissions, ACTIONS[action])) {
+    throw new PantheonError('insufficient_permissions', { detail: `The permission ${ACTIONS[action]} is missing.` });
+  }
+}
+
+/** What a key holds that somebody has to be entitled to hand out. */
+export type Holdings = Pick<KeySettings, 'permissions' | 'grantable'>;
+
+/**
+ * Whether the caller may hand out all of this. Also asked before acting on a key that exists: who may not grant what it
+ * holds must not rotate it into their own hands.
+ *
+ * @throws PantheonError `not_grantable`, naming the first that may not be handed out.
+ */
+export function assertMayGrant(caller: Caller, holdings: Holdings): void {
+  const { authority } = caller;
+  if (authority.kind === 'process') return;
+  for (const [at, permission] of holdings.permissions.entries()) {
+    const held = isReserved(permission) ? authority.permissions : authority.grantable;
+    if (!grants(held, permission)) throw notGrantable(`permissions[${at}]`);
+  }
+  for (const [at, pattern] of holdings.grantable.entries()) {
+    if (!authority.grantable.some((own) => covers(own, pattern))) throw notGrantable(`grantable[${at}]`);
+  }
+}
+
+/**
+ * A child outlives and outreaches nothing that limits its creator.
+ *
+ * @throws PantheonError `not_grantable`, naming the setting.
+ */
+export function assertWithinCreator(caller: Caller, settings: Pick<KeySettings, 'expiresAt' | 'ipAllowlist'>): void {
+  const { authority } = caller;
+  if (authority.kind === 'process') return;
+  const { expiresAt, ipAllowlist } = authority;
+  if (expiresAt !== null && (settings.expiresAt === null || settings.expiresAt > expiresAt)) throw notGrantable('expiresAt');
+  const bounded = settings.ipAllowlist.length > 0 && isWithin(settings.ipAllowlist, ipAllowlist);
+  if (ipAllowlist.length > 0 && !bounded) throw notGrantable('ipAllowlist');
+}
+
+/** Whether keys with these permissions can administer: give and take every right of managing. */
+export function administers(permissions: readonly string[]): boolean {
+  return grants(permissions, 'pantheon:*');
+}
+
+function notGrantable(field: string): PantheonError {
+  return new PantheonError('not_grantable', { field });
+}

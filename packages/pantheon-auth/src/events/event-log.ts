@@ -1,0 +1,65 @@
+/**
+ * The audit trail as its readers and writers see it: events in, events out. It seals the personal part beside the open
+ * one and makes the leaf. The order comes from the ledger; who may read is decided by the callers.
+ */
+import { createHash, randomBytes } from 'node:crypto';
+import { type AuditEvent, joinEvent, type LoggedEvent, type OpenEvent, type PersonalPart, splitEvent } from '../domain/event.ts';
+import { canonicalJson } from '../foundation/encoding.ts';
+import type { Sealer } from '../kms/place.ts';
+import type { EventQuery, EventRows, StoredEvent } from './event-rows.ts';
+import type { EventRow } from './ledger.ts';
+import { LEAF_RANDOM_BYTES, leafHash } from './merkle.ts';
+
+const SALT_BYTES = 16;
+/** One page of the trail: about 100 kB of JSON. */
+export const EVENTS_PAGE_MAX = 200;
+
+export class EventLog {
+  readonly #rows: EventRows;
+  readonly #sealer: Sealer;
+
+  constructor(rows: EventRows, sealer: Sealer) {
+    this.#rows = rows;
+    this.#sealer = sealer;
+  }
+
+  /** Events as the ledger takes them. */
+  async toRows(events: readonly [AuditEvent, ...AuditEvent[]]): Promise<[EventRow, ...EventRow[]]> {
+    const [first, ...rest] = events;
+    return [await this.#toRow(first), ...(await Promise.all(rest.map((event) => this.#toRow(event))))];
+  }
+
+  async list(query: EventQuery): Promise<readonly LoggedEvent[]> {
+    const stored = await this.#rows.list({ ...query, limit: Math.min(query.limit, EVENTS_PAGE_MAX) });
+    return Promise.all(stored.map((row) => this.#fromRow(row)));
+  }
+
+  async #toRow(event: AuditEvent): Promise<EventRow> {
+    const { open, personal } = splitEvent(event);
+    const sealed = JSON.stringify({ salt: randomBytes(SALT_BYTES).toString('base64url'), ...personal });
+    const body = canonicalJson({ ...open, personalHash: createHash('sha256').update(sealed).digest('hex') });
+    const leafRandom = randomBytes(LEAF_RANDOM_BYTES);
+    return {
+      id: event.id,
+      at: event.at,
+      tenantId: event.tenantId,
+      type: event.type,
+      subjectType: event.subject.type,
+      subjectId: event.subject.id,
+      body,
+      leafRandom,
+      leaf: leafHash(leafRandom, body),
+      personal: await this.#sealer.seal(personalPlace(event), Buffer.from(sealed, 'utf8')),
+    };
+  }
+
+  async #fromRow(row: StoredEvent): Promise<LoggedEvent> {
+    const open = JSON.parse(row.body) as OpenEvent;
+    const personal = row.personal === null ? null : await this.#sealer.open(personalPlace(row), row.personal);
+    return joinEvent(open, personal === null ? null : (JSON.parse(personal.toString('utf8')) as PersonalPart), row.seq);
+  }
+}
+
+function personalPlace(event: { readonly id: string; readonly tenantId: string }): Parameters<Sealer['seal']>[0] {
+  return { table: 'event_details', column: 'sealed', tenantId: event.tenantId, rowId: event.id, version: 0 };
+}

@@ -1,0 +1,187 @@
+/**
+ * JSON that can mean only one thing. `JSON.parse` keeps the last of two members with one name, other parsers keep the
+ * first, so two readers of one signed text may act on different values; here such a text is refused (RFC 8259 section 4,
+ * RFC 7515 section 4). Refused as well: names that reach into prototypes, nesting beyond a bound, and values that do
+ * not survive being written again (lone surrogates, numbers beyond the doubles). Every step is linear and none recurses.
+ */
+import type { Json, JsonObject } from './encoding.ts';
+
+/** Why a text was refused. `at` names the member at fault as a path, when there is one. */
+export type StrictJsonResult =
+  | { readonly ok: true; readonly value: Json }
+  | {
+      readonly ok: false;
+      readonly reason: 'syntax' | 'duplicate_member' | 'forbidden_member' | 'depth';
+      readonly at?: string;
+    };
+
+/** Names that an assignment somewhere downstream could turn into a change of a prototype. */
+export const FORBIDDEN_MEMBERS: ReadonlySet<string> = new Set(['__proto__', 'constructor', 'prototype']);
+
+/**
+ * Parses a JSON text that has exactly one meaning. A scalar has depth 0, `[]` and `{}` have depth 1.
+ *
+ * The duplicates are found by counting: in valid JSON every colon outside a string belongs to one member, and a member
+ * whose name comes again is lost from the parsed value together with all it holds. So fewer members in the value than
+ * colons in the text means a duplicate, and names are unescaped by the parser itself: the two cannot disagree.
+ */
+export function parseStrictJson(text: string, bounds: { readonly depthMax: number }): StrictJsonResult {
+  const memberCount = countMembers(text, bounds.depthMax);
+  if (memberCount === null) return { ok: false, reason: 'depth' };
+
+  let value: Json;
+  try {
+    value = JSON.parse(text) as Json;
+  } catch {
+    return { ok: false, reason: 'syntax' };
+  }
+
+  const survey = surveyValue(value);
+  if (survey.unwritable) return { ok: false, reason: 'syntax' };
+  if (survey.forbidden) return refuse('forbidden_member', text);
+  if (survey.memberCount !== memberCount) return refuse('duplicate_member', text);
+  return { ok: true, value };
+}
+
+/** Whether the value is an object: neither null nor an array. */
+export function isJsonObject(value: Json | undefined): value is JsonObject {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+const QUOTE = 0x22;
+const BACKSLASH = 0x5c;
+const COLON = 0x3a;
+/** `[` and `{` differ in this one bit, and so do `]` and `}`. */
+const BRACE_BIT = 0x20;
+const OPENING = 0x7b;
+const CLOSING = 0x7d;
+
+/** Colons outside strings, or null when the text nests too deeply. Runs before the parser, which must not meet such a text. */
+function countMembers(text: string, depthMax: number): number | null {
+  let depth = 0;
+  let members = 0;
+  for (let at = 0; at < text.length; at += 1) {
+    const unit = text.charCodeAt(at);
+    if (unit === QUOTE) {
+      at = endOfString(text, at);
+    } else if (unit === COLON) {
+      members += 1;
+    } else if ((unit | BRACE_BIT) === OPENING) {
+      depth += 1;
+      if (depth > depthMax) return null;
+    } else if ((unit | BRACE_BIT) === CLOSING) {
+      depth -= 1;
+    }
+  }
+  return members;
+}
+
+/** Where the string that opens at `start` closes, or the end of the text when it does not. */
+function endOfString(text: string, start: number): number {
+  let at = start + 1;
+  for (; at < text.length; at += 1) {
+    const unit = text.charCodeAt(at);
+    if (unit === QUOTE) return at;
+    if (unit === BACKSLASH) at += 1;
+  }
+  return at;
+}
+
+interface Survey {
+  readonly memberCount: number;
+  readonly forbidden: boolean;
+  /** Holds something that is written differently from how it was read, or not at all (RFC 7493 section 2). */
+  readonly unwritable: boolean;
+}
+
+function surveyValue(root: Json): Survey {
+  let memberCount = 0;
+  let forbidden = false;
+  let unwritable = !isWritable(root);
+  const open: Json[] = [root];
+  for (let value = open.pop(); value !== undefined; value = open.pop()) {
+    if (Array.isArray(value)) {
+      for (const item of value as readonly Json[]) {
+        if (typeof item === 'object') open.push(item);
+        else if (!isWritable(item)) unwritable = true;
+      }
+    } else if (isJsonObject(value)) {
+      const names = Object.keys(value);
+      memberCount += names.length;
+      for (const name of names) {
+        if (FORBIDDEN_MEMBERS.has(name)) forbidden = true;
+        const member = value[name] as Json;
+        if (typeof member === 'object') open.push(member);
+        else if (!isWritable(member)) unwritable = true;
+        if (!name.isWellFormed()) unwritable = true;
+      }
+    }
+  }
+  return { memberCount, forbidden, unwritable };
+}
+
+function isWritable(value: Json): boolean {
+  if (typeof value === 'string') return value.isWellFormed();
+  return typeof value !== 'number' || Number.isFinite(value);
+}
+
+/**
+ * A name is repeated to the caller only if it looks like a field and is too short to be one of our secrets, which
+ * people do paste into the wrong place.
+ */
+const SHOWABLE_NAME = /^[A-Za-z0-9_-]{1,32}$/;
+
+interface OpenContainer {
+  /** Names seen so far; null for an array. */
+  readonly names: Set<string> | null;
+  /** The item that is being read, for an array. */
+  index: number;
+  /** The member that is being read, for an object. */
+  name: string;
+}
+
+/** Reads a valid text once more to say which member it was. Runs only for texts that are refused. */
+function refuse(reason: 'duplicate_member' | 'forbidden_member', text: string): StrictJsonResult {
+  const open: OpenContainer[] = [];
+  for (let at = 0; at < text.length; at += 1) {
+    const unit = text.charCodeAt(at);
+    const top = open.at(-1);
+    if (unit === QUOTE) {
+      const end = endOfString(text, at);
+      if (top !== undefined && top.names !== null && isName(text, end + 1)) {
+        top.name = JSON.parse(text.slice(at, end + 1)) as string;
+        const atFault = reason === 'forbidden_member' ? FORBIDDEN_MEMBERS.has(top.name) : top.names.has(top.name);
+        if (atFault) return { ok: false, reason, at: pathOf(open) };
+        top.names.add(top.name);
+      }
+      at = end;
+    } else if ((unit | BRACE_BIT) === OPENING) {
+      open.push({ names: unit === OPENING ? new Set() : null, index: 0, name: '' });
+    } else if ((unit | BRACE_BIT) === CLOSING) {
+      open.pop();
+    } else if (unit === COMMA && top !== undefined) {
+      top.index += 1;
+    }
+  }
+  // A forbidden member inside one that was overwritten is the parser's to drop, so its duplicate is what was counted.
+  return { ok: false, reason };
+}
+
+const COMMA = 0x2c;
+const WHITE_SPACE: ReadonlySet<number> = new Set([0x20, 0x09, 0x0a, 0x0d]);
+
+/** Whether the string that ended before `from` is the name of a member: only then a colon follows. */
+function isName(text: string, from: number): boolean {
+  let at = from;
+  while (WHITE_SPACE.has(text.charCodeAt(at))) at += 1;
+  return text.charCodeAt(at) === COLON;
+}
+
+function pathOf(open: readonly OpenContainer[]): string {
+  let path = '';
+  for (const { names, index, name } of open) {
+    if (names === null) path += `[${index}]`;
+    else path += `${path === '' ? '' : '.'}${SHOWABLE_NAME.test(name) ? name : '?'}`;
+  }
+  return path;
+}

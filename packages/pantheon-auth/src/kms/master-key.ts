@@ -1,0 +1,158 @@
+/**
+ * Where the master key comes from, and how we know at start that it is the right one. It never prints and is never
+ * echoed, not even in the error that refuses it.
+ */
+import { randomBytes, timingSafeEqual } from 'node:crypto';
+import { constants, type FileHandle, link, open, rm } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { PantheonError } from '../foundation/errors.ts';
+import { newId } from '../foundation/ids.ts';
+import { GCM_KEY_BYTES } from './aes-gcm.ts';
+import type { KeyEncryption, WrapContext } from './key-encryption.ts';
+
+/** Sixteen times the longest text of a key: a larger file is some other file, and is not read. */
+const FILE_BYTES_MAX = 1_024;
+/** Of 32 random bytes, fewer than 8 different ones come up once in 2¹²⁰: less is a placeholder such as zeros or `deadbeef…`. */
+const DIFFERENT_BYTES_MIN = 8;
+const OWNER_ONLY = 0o600;
+const READABLE_BY_OTHERS = 0o044;
+
+/** The settings a master key can come from. */
+export type MasterKeySetting = 'MASTER_KEY' | 'MASTER_KEY_FILE';
+
+/**
+ * Reads 32 bytes from 64 hex digits, base64 or base64url; white space around them is allowed.
+ *
+ * @throws PantheonError `invalid_setting` that names the setting and shows nothing of its value.
+ */
+export function parseMasterKey(text: string, setting: MasterKeySetting = 'MASTER_KEY'): Buffer {
+  const key = decode(text.trim());
+  if (key === null) throw invalidSetting(setting, 'it must be 32 bytes as 64 hex digits, base64 or base64url');
+  if (new Set(key).size < DIFFERENT_BYTES_MIN)
+    throw invalidSetting(setting, 'it is a placeholder and not a random key');
+  return key;
+}
+
+/** Exact: the text must be one that 32 bytes encode to. */
+function decode(text: string): Buffer | null {
+  if (/^[0-9a-fA-F]{64}$/.test(text)) return Buffer.from(text, 'hex');
+  const unpadded = text.endsWith('=') ? text.slice(0, -1) : text;
+  const key = Buffer.from(unpadded, 'base64url');
+  const exact = [key.toString('base64url'), key.toString('base64').slice(0, -1)];
+  return key.length === GCM_KEY_BYTES && exact.includes(unpadded) ? key : null;
+}
+
+/**
+ * Reads the master key from a file. A symbolic link is followed: that is how Kubernetes mounts secrets.
+ *
+ * @throws PantheonError `master_key_missing` when there is no such file, `invalid_setting` when it holds no key.
+ */
+export async function loadMasterKeyFile(path: string, onWarning: (warning: string) => void): Promise<Buffer> {
+  let file: FileHandle;
+  try {
+    // Without O_NONBLOCK the open itself would wait forever for the other end of a named pipe.
+    file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  } catch (cause) {
+    if (codeOf(cause) === 'ENOENT') {
+      throw new PantheonError('master_key_missing', { field: 'MASTER_KEY_FILE', detail: `there is no ${path}`, cause });
+    }
+    throw invalidSetting('MASTER_KEY_FILE', `${path} cannot be opened`, cause);
+  }
+  try {
+    const { mode, size } = await regularFile(file, path);
+    // Windows has no such bits and reports them all as set.
+    if (process.platform !== 'win32' && (mode & READABLE_BY_OTHERS) !== 0) {
+      onWarning(`The master key file ${path} can be read by others than its owner. Run: chmod 600 ${path}`);
+    }
+    const bytes = Buffer.alloc(size);
+    const { bytesRead } = await file.read(bytes, 0, size, 0);
+    return parseMasterKey(bytes.toString('latin1', 0, bytesRead), 'MASTER_KEY_FILE');
+  } finally {
+    await file.close();
+  }
+}
+
+async function regularFile(file: FileHandle, path: string): Promise<{ mode: number; size: number }> {
+  const stat = await file.stat();
+  if (!stat.isFile()) throw invalidSetting('MASTER_KEY_FILE', `${path} is not a file`);
+  if (stat.size > FILE_BYTES_MAX) throw invalidSetting('MASTER_KEY_FILE', `${path} is too large to be a master key`);
+  return stat;
+}
+
+/**
+ * Makes a new master key in a file of its owner alone, durable when it answers. The file appears whole or not at all, so
+ * neither a crash nor a second process ever meets half a key; an existing file is never replaced.
+ *
+ * @throws PantheonError `already_exists` when the file is there: load it. `invalid_setting` when it cannot be made.
+ */
+export async function createMasterKeyFile(path: string): Promise<Buffer> {
+  const key = randomBytes(GCM_KEY_BYTES);
+  const draft = `${path}.${newId()}`;
+  try {
+    try {
+      await writeDurably(draft, `${key.toString('base64url')}\n`);
+      // A link, not a rename: a rename would replace the key that another process has just made and used.
+      await link(draft, path);
+    } finally {
+      await rm(draft, { force: true });
+    }
+    await syncFolder(dirname(path));
+    return key;
+  } catch (cause) {
+    if (codeOf(cause) === 'EEXIST') {
+      throw new PantheonError('already_exists', { detail: `there already is a master key file ${path}`, cause });
+    }
+    throw invalidSetting('MASTER_KEY_FILE', `${path} cannot be made`, cause);
+  }
+}
+
+async function writeDurably(path: string, text: string): Promise<void> {
+  const file = await open(path, 'wx', OWNER_ONLY);
+  try {
+    await file.writeFile(text);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+}
+
+/** A new name in a folder outlives a power cut only once the folder itself is synced. Windows cannot, and need not. */
+async function syncFolder(path: string): Promise<void> {
+  if (process.platform === 'win32') return;
+  const folder = await open(path, 'r');
+  try {
+    await folder.sync();
+  } finally {
+    await folder.close();
+  }
+}
+
+/** As long as a data key, because a KMS may wrap nothing else. */
+const CANARY: Buffer = Buffer.from('pantheon/master-key-canary/v1...', 'latin1');
+/** No data key has this id: theirs have 16 characters. */
+const CANARY_CONTEXT: WrapContext = { dataKeyId: 'canary', tenantId: 'system' };
+
+/** A known value under this master key, to be stored beside the data. */
+export function sealCanary(kms: KeyEncryption): Promise<Uint8Array> {
+  return kms.wrap(CANARY, CANARY_CONTEXT);
+}
+
+/**
+ * Proves at start that this master key is the one the data was sealed with, before anything is answered or written.
+ *
+ * @throws PantheonError `master_key_mismatch` when it is not. What the KMS throws when out of reach passes through.
+ */
+export async function checkCanary(kms: KeyEncryption, canary: Uint8Array): Promise<void> {
+  const opened = await kms.unwrap(canary, CANARY_CONTEXT);
+  if (opened.length !== CANARY.length || !timingSafeEqual(opened, CANARY)) {
+    throw new PantheonError('master_key_mismatch', { detail: 'the canary opens to something else' });
+  }
+}
+
+function invalidSetting(setting: MasterKeySetting, detail: string, cause?: unknown): PantheonError {
+  return new PantheonError('invalid_setting', { field: setting, detail, cause });
+}
+
+function codeOf(error: unknown): unknown {
+  return error instanceof Error && 'code' in error ? error.code : null;
+}

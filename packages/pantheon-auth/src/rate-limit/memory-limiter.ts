@@ -1,0 +1,231 @@
+/**
+ * The limiter of one process: every rate limit of a key and its quota, decided in one synchronous step. Nothing else can
+ * run between the check and the count, which is why a denied request consumes nothing and no limit is passed (I8).
+ */
+import type { LimitState, RateLimitRule } from '../domain/limits.ts';
+import { type Clock, SECOND_MS } from '../foundation/clock.ts';
+import { PantheonError } from '../foundation/errors.ts';
+import { LeasedQuota, QuotaLeases } from './quota-lease.ts';
+import {
+  assertCost,
+  type LimitDecision,
+  type LimitRequest,
+  QUOTA_NAME,
+  type QuotaLedger,
+  type RateLimiter,
+} from './rate-limiter.ts';
+import { SlidingWindow } from './sliding-window.ts';
+
+/**
+ * Keys counted at once. Only keys whose secret was proved get here, and an idle one is forgotten, so this is how many
+ * keys are in use within one window. A key with one rule takes about 1 KB, so all of them 250 MB.
+ */
+export const KEYS_MAX = 250_000;
+
+/** Keys looked at when one is added: more than one, so that idle keys leave faster than new ones come. */
+const SWEEP_KEYS = 4;
+
+/** After a whole sweep that found no room, new keys are refused this long unlooked at: a sweep takes milliseconds. */
+const FULL_MS: number = SECOND_MS;
+
+/** A key without a request for this long gives the rest of its block back, so that other processes can spend it. */
+export const LEASE_IDLE_MS: number = 60 * SECOND_MS;
+
+/**
+ * Renewals one request waits for. A block is 1 % of the quota or 1 000 units, so whoever needs more turns is behind
+ * 200 000 others.
+ */
+const RENEWALS_MAX = 200;
+
+export interface MemoryLimiterOptions {
+  readonly clock: Clock;
+  readonly quotaLedger: QuotaLedger;
+  readonly keysMax?: number;
+}
+
+/** What is counted for one key. */
+interface Account {
+  /** The rules as the last request brought them: while it is the same array, nothing is compared. */
+  rules: readonly RateLimitRule[];
+  windows: readonly SlidingWindow[];
+  quota: LeasedQuota | null;
+  usedAtMs: number;
+}
+
+/**
+ * Counts in memory. Windows follow the monotonic clock, so a wall clock set back neither opens nor prolongs them.
+ *
+ * `decide` throws `limiter_unavailable` when there is no room to count another key, and rejects with what the quota
+ * ledger threw; nothing is consumed then.
+ */
+export class MemoryLimiter implements RateLimiter {
+  readonly #clock: Clock;
+  readonly #leases: QuotaLeases;
+  readonly #keysMax: number;
+  readonly #accounts = new Map<string, Account>();
+  readonly #originMs: number;
+  #latestMs = 0;
+  #sweeper = this.#accounts.entries();
+  #fullUntilMs = 0;
+
+  constructor({ clock, quotaLedger, keysMax = KEYS_MAX }: MemoryLimiterOptions) {
+    this.#clock = clock;
+    this.#leases = new QuotaLeases(quotaLedger, clock);
+    this.#keysMax = keysMax;
+    this.#originMs = Math.floor(clock.monotonicMs());
+  }
+
+  /** How many keys are counted now. */
+  get keysTracked(): number {
+    return this.#accounts.size;
+  }
+
+  decide(request: LimitRequest): LimitDecision | Promise<LimitDecision> {
+    assertCost(request.cost);
+    return this.#decideNow(request) ?? this.#decideRenewed(request);
+  }
+
+  async close(): Promise<void> {
+    this.#leases.stop();
+    await Promise.all(Array.from(this.#accounts.values(), ({ quota }) => quota?.release()));
+    await this.#leases.settled();
+  }
+
+  /** The one step. `null`: the quota must be asked for first, and nothing was consumed. */
+  #decideNow(request: LimitRequest): LimitDecision | null {
+    const { cost } = request;
+    const nowMs = this.#nowMs();
+    const account = this.#accountOf(request, nowMs);
+    const { windows, quota } = account;
+
+    // 1. Ask every limit.
+    let fits = true;
+    for (const window of windows) {
+      window.advance(nowMs);
+      if (cost > window.remaining) fits = false;
+    }
+    if (quota !== null && request.quota !== null) {
+      const standing = quota.standing(request.quota, cost);
+      // What the rates refuse costs no question to the ledger.
+      if (standing === 'renew' && fits) return null;
+      if (standing === 'used_up' || !fits) return this.#denied(account, cost, nowMs, standing === 'used_up');
+    }
+    if (!fits) return this.#denied(account, cost, nowMs, false);
+
+    // 2. All agree: count it everywhere.
+    for (const window of windows) window.take(cost);
+    quota?.spend(cost);
+    return { admitted: true, limits: statesOf(account, nowMs), degraded: false };
+  }
+
+  async #decideRenewed(request: LimitRequest): Promise<LimitDecision> {
+    for (let renewals = 0; renewals < RENEWALS_MAX; renewals += 1) {
+      await this.#accountOf(request, this.#nowMs()).quota?.renew(request.cost);
+      // Others waited for the same block, so everything is asked again.
+      const decision = this.#decideNow(request);
+      if (decision !== null) return decision;
+    }
+    throw new PantheonError('limiter_unavailable', { detail: 'Too many requests wait for one quota.' });
+  }
+
+  #denied(account: Account, cost: number, nowMs: number, isQuotaUsedUp: boolean): LimitDecision {
+    const violated: string[] = [];
+    let retryAfterSeconds = 1;
+    for (const window of account.windows) {
+      if (cost <= window.remaining) continue;
+      violated.push(window.rule.name);
+      retryAfterSeconds = Math.max(retryAfterSeconds, window.secondsUntilFits(cost, nowMs));
+    }
+    if (isQuotaUsedUp && account.quota !== null) {
+      violated.push(QUOTA_NAME);
+      retryAfterSeconds = Math.max(retryAfterSeconds, account.quota.secondsUntilTurn());
+    }
+    // The quota is named when both refuse: it is what lasts.
+    const code = isQuotaUsedUp ? 'quota_exceeded' : 'rate_limited';
+    const limits = statesOf(account, nowMs);
+    return { admitted: false, code, violated, retryAfterSeconds, limits, degraded: false };
+  }
+
+  /** Whole milliseconds since we began, never fewer than before: slots are then exact, small and not negative. */
+  #nowMs(): number {
+    this.#latestMs = Math.max(this.#latestMs, Math.floor(this.#clock.monotonicMs()) - this.#originMs);
+    return this.#latestMs;
+  }
+
+  #accountOf(request: LimitRequest, nowMs: number): Account {
+    const { keyId, rules, quota } = request;
+    let account = this.#accounts.get(keyId);
+    if (account === undefined) {
+      this.#makeRoom(nowMs);
+      account = { rules, windows: windowsOf(rules, [], nowMs), quota: null, usedAtMs: nowMs };
+      this.#accounts.set(keyId, account);
+    } else if (account.rules !== rules) {
+      account.windows = windowsOf(rules, account.windows, nowMs);
+      account.rules = rules;
+    }
+    if (quota === null) {
+      if (account.quota !== null) void account.quota.release();
+      account.quota = null;
+    } else {
+      account.quota ??= new LeasedQuota(this.#leases, { tenantId: request.tenantId, keyId }, quota);
+    }
+    account.usedAtMs = nowMs;
+    return account;
+  }
+
+  /** A counter in use is never forgotten to make room: that would open its limit. The new key is refused instead. */
+  #makeRoom(nowMs: number): void {
+    this.#sweep(SWEEP_KEYS, nowMs);
+    if (this.#accounts.size < this.#keysMax) return;
+    if (nowMs >= this.#fullUntilMs) {
+      this.#sweep(this.#accounts.size + 1, nowMs);
+      if (this.#accounts.size < this.#keysMax) return;
+      this.#fullUntilMs = nowMs + FULL_MS;
+    }
+    const detail = `All ${this.#keysMax} keys that can be counted are in use.`;
+    throw new PantheonError('limiter_unavailable', { detail, retryAfterSeconds: FULL_MS / SECOND_MS });
+  }
+
+  /** Looks at the next `keys` keys in turn and forgets the idle ones. */
+  #sweep(keys: number, nowMs: number): void {
+    for (let looked = 0; looked < keys; looked += 1) {
+      const next = this.#sweeper.next();
+      if (next.done === true) {
+        this.#sweeper = this.#accounts.entries();
+        continue;
+      }
+      const [keyId, account] = next.value;
+      if (!isIdle(account, nowMs)) continue;
+      this.#accounts.delete(keyId);
+      void account.quota?.release();
+    }
+  }
+}
+
+/** Nothing would be different if the key had never been seen. */
+function isIdle({ windows, quota, usedAtMs }: Account, nowMs: number): boolean {
+  if (quota !== null && !(quota.isSettled && nowMs - usedAtMs > LEASE_IDLE_MS)) return false;
+  return windows.every((window) => window.isEmpty(nowMs));
+}
+
+/** A rule of the same name and window goes on with its counts, whatever its limit is now; a new one learns from the others. */
+function windowsOf(
+  rules: readonly RateLimitRule[],
+  before: readonly SlidingWindow[],
+  nowMs: number,
+): readonly SlidingWindow[] {
+  return rules.map((rule) => {
+    const same = before.find(
+      (window) => window.rule.name === rule.name && window.rule.windowSeconds === rule.windowSeconds,
+    );
+    return same === undefined ? SlidingWindow.learning(rule, before, nowMs) : same.underRule(rule);
+  });
+}
+
+function statesOf({ windows, quota }: Account, nowMs: number): LimitState[] {
+  const limits: LimitState[] = [];
+  for (const window of windows) limits.push(window.state(nowMs));
+  const quotaState = quota?.state() ?? null;
+  if (quotaState !== null) limits.push(quotaState);
+  return limits;
+}

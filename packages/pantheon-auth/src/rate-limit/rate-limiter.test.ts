@@ -1,0 +1,110 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import {
+  assertCost,
+  COST_MAX,
+  periodAt,
+  quotaState,
+  rateState,
+  SLOTS_COUNTED,
+  secondsUntil,
+  secondsUntilSlotLeft,
+  slotAt,
+  slotStartMs,
+} from './rate-limiter.ts';
+
+const wholeMs = fc.integer({ min: 0, max: 2 ** 41 });
+const windowSeconds = fc.oneof(fc.constantFrom(1, 7, 60, 61, 3_600, 86_400), fc.integer({ min: 1, max: 2_678_400 }));
+
+describe('slots of a window', () => {
+  test('two moments at most one window apart are always counted together', () => {
+    fc.assert(
+      fc.property(wholeMs, windowSeconds, fc.double({ min: 0, max: 1, noNaN: true }), (atMs, window, part) => {
+        const laterMs = atMs + Math.floor(part * window * 1_000);
+        expect(slotAt(laterMs, window) - slotAt(atMs, window)).toBeLessThan(SLOTS_COUNTED);
+      }),
+    );
+  });
+
+  test('a slot starts at its first whole millisecond', () => {
+    fc.assert(
+      fc.property(fc.integer({ min: 1, max: 2 ** 25 }), windowSeconds, (slot, window) => {
+        const startMs = slotStartMs(slot, window);
+        expect(slotAt(startMs, window)).toBe(slot);
+        expect(slotAt(startMs - 1, window)).toBe(slot - 1);
+      }),
+    );
+  });
+
+  test('what is told to wait has waited long enough, and not a second longer', () => {
+    fc.assert(
+      fc.property(wholeMs, windowSeconds, (nowMs, window) => {
+        const slot = slotAt(nowMs, window);
+        const seconds = secondsUntilSlotLeft(slot, window, nowMs);
+        expect(slotAt(nowMs + seconds * 1_000, window)).toBeGreaterThanOrEqual(slot + SLOTS_COUNTED);
+        expect(slotAt(nowMs + (seconds - 1) * 1_000, window)).toBeLessThan(slot + SLOTS_COUNTED);
+      }),
+    );
+    expect(secondsUntilSlotLeft(0, 1, 1_000_000)).toBe(0);
+  });
+});
+
+describe('periods of a quota', () => {
+  const at = (iso: string): number => Date.parse(iso);
+
+  test.each([
+    ['2026-11-22T00:00:00.000Z', '2026-11-22', '2026-11'],
+    ['2026-11-22T23:59:59.999Z', '2026-11-22', '2026-11'],
+    ['2028-02-29T12:00:00.000Z', '2028-02-29', '2028-02'],
+    ['2026-12-31T23:59:59.999Z', '2026-12-31', '2026-12'],
+    ['1969-12-31T23:59:59.999Z', '1969-12-31', '1969-12'],
+  ])('%s lies in %s and %s', (iso, day, month) => {
+    expect(periodAt('day', at(iso)).name).toBe(day);
+    expect(periodAt('month', at(iso)).name).toBe(month);
+  });
+
+  test('periods follow each other without a gap, each with a name of its own that sorts after the last', () => {
+    const instant = fc.integer({ min: at('1971-01-01T00:00Z'), max: at('9998-12-31T00:00Z') });
+    fc.assert(
+      fc.property(instant, fc.constantFrom('day', 'month'), (now, kind) => {
+        const period = periodAt(kind, now);
+        expect(period.startsAt).toBeLessThanOrEqual(now);
+        expect(period.endsAt).toBeGreaterThan(now);
+        expect(periodAt(kind, period.endsAt - 1)).toEqual(period);
+        const next = periodAt(kind, period.endsAt);
+        expect(next.startsAt).toBe(period.endsAt);
+        expect(next.name > period.name).toBe(true);
+      }),
+    );
+  });
+
+  test('a quota is reported with the length of its own month and the time to its end', () => {
+    const now = at('2028-02-28T23:59:59.500Z');
+    expect(quotaState(10, 3, periodAt('month', now), now)).toEqual({
+      kind: 'quota',
+      name: 'quota',
+      limit: 10,
+      remaining: 3,
+      resetSeconds: 86_401,
+      windowSeconds: 29 * 86_400,
+    });
+  });
+});
+
+test('a reported reset never passes the window', () => {
+  const rule = { name: 'burst', limit: 5, windowSeconds: 60 };
+  expect(rateState(rule, 2, 61)).toMatchObject({ kind: 'rate', name: 'burst', remaining: 2, resetSeconds: 60 });
+});
+
+test('waiting is rounded up and never negative', () => {
+  expect([secondsUntil(1_001, 1), secondsUntil(1_002, 1), secondsUntil(1, 1), secondsUntil(0, 5_000)]).toEqual([
+    1, 2, 0, 0,
+  ]);
+});
+
+test('a cost is a whole number within its bound, and nothing else is', () => {
+  for (const cost of [0, 1, COST_MAX]) expect(() => assertCost(cost)).not.toThrow();
+  for (const cost of [-1, 0.5, Number.NaN, Number.POSITIVE_INFINITY, 2 ** 53, COST_MAX + 1]) {
+    expect(() => assertCost(cost)).toThrow(expect.objectContaining({ code: 'invalid_request', field: 'cost' }));
+  }
+});

@@ -1,0 +1,244 @@
+/**
+ * Counts uses on the hot path and brings them to the store behind it: never waited for, never thrown from. What is kept
+ * in memory, and what is given up when that is full, is `usage-buffer.ts`.
+ */
+import { type Clock, type Instant, SECOND_MS } from '../foundation/clock.ts';
+import { newId } from '../foundation/ids.ts';
+import {
+  ADDRESSES_PER_VERSION_MAX,
+  type OutcomeTotal,
+  USAGE_ENTRIES_MAX,
+  UsageBuffer,
+  type UsageTally,
+} from './usage-buffer.ts';
+import type { UsageBatch, UsageOutcome, UsageRows, VersionUse } from './usage-rows.ts';
+
+/** A use is on its way to the store within this, and a failed batch is tried again after it: what a crash may lose (I13). */
+export const FLUSH_AFTER_MS = SECOND_MS;
+
+export interface UsageRecorderDeps {
+  readonly rows: UsageRows;
+  readonly clock: Clock;
+  /** Told of each failed attempt to store; the batch is kept and tried again. Must not throw. */
+  readonly onError: (error: unknown) => void;
+  /** Entries in one buffer, {@link USAGE_ENTRIES_MAX} unless a test fills it. */
+  readonly entriesMax?: number;
+}
+
+/** One use of a key version. */
+export interface Use {
+  readonly tenantId: string;
+  readonly keyId: string;
+  readonly version: number;
+  readonly outcome: UsageOutcome;
+  readonly address: string | null;
+  readonly at: Instant;
+}
+
+/** Counts uses of one key version. May be held for as long as the caller likes, across flushes. */
+export interface UsageCounter {
+  add(outcome: UsageOutcome, address: string | null, at: Instant): void;
+}
+
+/** A buffer that is being stored, with the batch under way. */
+interface Draining {
+  readonly buffer: UsageBuffer;
+  batch: UsageBatch | null;
+}
+
+export class UsageRecorder {
+  readonly #deps: UsageRecorderDeps;
+  readonly #totals = new Map<UsageOutcome, OutcomeTotal>();
+  #buffer: UsageBuffer;
+  /** A failed batch stays here, id and all, until it is stored: so a retry counts once. */
+  #draining: Draining | null = null;
+  /** Something was recorded that the run under way may not have taken along. */
+  #isFlushWanted = false;
+  #run: Promise<boolean> | null = null;
+  #timer: NodeJS.Timeout | null = null;
+  #isClosed = false;
+  #droppedCount = 0;
+
+  constructor(deps: UsageRecorderDeps) {
+    this.#deps = deps;
+    this.#buffer = this.#newBuffer();
+  }
+
+  /** Uses that found no room while the store was away, or came after {@link close}. They are in {@link totals} all the same. */
+  get droppedCount(): number {
+    return this.#droppedCount;
+  }
+
+  /** Counts one use. Never waits, never throws. */
+  record(use: Use): void {
+    const { outcome } = use;
+    const tally = this.#tallyOf(use.tenantId, use.keyId, use.version);
+    if (tally === null || !tally.add(outcome, use.address, use.at)) this.#drop(outcome);
+  }
+
+  /** {@link record} for one key version without the look-up: for a caller who keeps what it knows of the key anyway. */
+  counterFor(tenantId: string, keyId: string, version: number): UsageCounter {
+    return new HeldCounter(
+      () => this.#tallyOf(tenantId, keyId, version),
+      (outcome) => this.#drop(outcome),
+    );
+  }
+
+  /** Counts an outcome of no key (malformed, unknown): for the metrics only, as there is nobody to charge it to. */
+  recordUnmatched(outcome: UsageOutcome): void {
+    this.#totalOf(outcome).total += 1;
+  }
+
+  /** Outcomes since the start of the process, of keys and of none. */
+  totals(): ReadonlyMap<UsageOutcome, number> {
+    return new Map([...this.#totals].map(([outcome, { total }]) => [outcome, total]));
+  }
+
+  /**
+   * Uses of a key that are not stored yet, by version. Ask before reading what is stored: a batch stored in between then
+   * shows twice for a moment, and no use is ever missing.
+   */
+  pendingOf(keyId: string): readonly VersionUse[] {
+    const waiting = this.#draining?.buffer.usesOf(keyId) ?? [];
+    const recent = this.#buffer.usesOf(keyId);
+    const isSame = (one: VersionUse, other: VersionUse): boolean =>
+      one.version === other.version && one.tenantId === other.tenantId;
+    const untouched = waiting.filter((older) => !recent.some((newer) => isSame(older, newer)));
+    return [
+      ...untouched,
+      ...recent.map((newer) => {
+        const older = waiting.find((use) => isSame(use, newer));
+        return older === undefined ? newer : added(older, newer);
+      }),
+    ];
+  }
+
+  /** Stores all that was recorded before the call. False when the store failed: it is kept and tried again. */
+  flush(): Promise<boolean> {
+    this.#isFlushWanted = true;
+    this.#run ??= this.#store();
+    return this.#run;
+  }
+
+  /** The last flush. What comes later is dropped and counted as such; after a false, {@link flush} may be called again. */
+  async close(): Promise<boolean> {
+    this.#isClosed = true;
+    this.#disarm();
+    return await this.flush();
+  }
+
+  async #store(): Promise<boolean> {
+    // The caller may be in the middle of a verification, and SQLite stores before it answers: that comes first.
+    await null;
+    try {
+      while (this.#draining !== null || this.#isFlushWanted) {
+        if (this.#draining === null) {
+          this.#isFlushWanted = false;
+          this.#replaceBuffer();
+        } else if (!(await this.#storeBatch(this.#draining))) {
+          return false;
+        }
+      }
+      return true;
+    } finally {
+      // Here and not in a later microtask: a flush asked for in between would join a run that has already ended.
+      this.#run = null;
+    }
+  }
+
+  /** Stores one batch of what is draining, and finds the end of it. False when the store failed. */
+  async #storeBatch(draining: Draining): Promise<boolean> {
+    if (draining.buffer.isEmpty) {
+      this.#draining = null;
+      return true;
+    }
+    draining.batch ??= draining.buffer.nextBatch(newId(), this.#deps.clock.now());
+    try {
+      await this.#deps.rows.store(draining.batch);
+    } catch (error) {
+      this.#arm();
+      this.#deps.onError(error);
+      return false;
+    }
+    draining.buffer.forget(draining.batch);
+    draining.batch = null;
+    return true;
+  }
+
+  #tallyOf(tenantId: string, keyId: string, version: number): UsageTally | null {
+    if (this.#isClosed) return null;
+    this.#arm();
+    return this.#buffer.tallyOf(tenantId, keyId, version);
+  }
+
+  #drop(outcome: UsageOutcome): void {
+    this.#droppedCount += 1;
+    this.#totalOf(outcome).total += 1;
+  }
+
+  #totalOf(outcome: UsageOutcome): OutcomeTotal {
+    const known = this.#totals.get(outcome);
+    if (known !== undefined) return known;
+    const made = { total: 0 };
+    this.#totals.set(outcome, made);
+    return made;
+  }
+
+  #newBuffer(): UsageBuffer {
+    return new UsageBuffer({
+      entriesMax: this.#deps.entriesMax ?? USAGE_ENTRIES_MAX,
+      totalOf: (outcome) => this.#totalOf(outcome),
+      onFull: () => {
+        // Replaced at once where it can be, so that detail is given up only while the store is slow or away.
+        if (this.#draining === null) this.#replaceBuffer();
+        void this.flush();
+      },
+    });
+  }
+
+  #replaceBuffer(): void {
+    this.#draining = { buffer: this.#buffer, batch: null };
+    this.#buffer.isOpen = false;
+    this.#buffer = this.#newBuffer();
+  }
+
+  #arm(): void {
+    if (this.#timer !== null || this.#isClosed) return;
+    this.#timer = setTimeout(() => {
+      this.#timer = null;
+      void this.flush();
+    }, FLUSH_AFTER_MS);
+    this.#timer.unref();
+  }
+
+  #disarm(): void {
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#timer = null;
+  }
+}
+
+/** Keeps the tally of the buffer that is filled now, and looks up the next one when that buffer is taken away. */
+class HeldCounter implements UsageCounter {
+  readonly #find: () => UsageTally | null;
+  readonly #drop: (outcome: UsageOutcome) => void;
+  #tally: UsageTally | null = null;
+
+  constructor(find: () => UsageTally | null, drop: (outcome: UsageOutcome) => void) {
+    this.#find = find;
+    this.#drop = drop;
+  }
+
+  add(outcome: UsageOutcome, address: string | null, at: Instant): void {
+    if (this.#tally === null || !this.#tally.buffer.isOpen) this.#tally = this.#find();
+    if (this.#tally === null || !this.#tally.add(outcome, address, at)) this.#drop(outcome);
+  }
+}
+
+function added(older: VersionUse, newer: VersionUse): VersionUse {
+  return {
+    ...newer,
+    count: older.count + newer.count,
+    lastUsedAt: Math.max(older.lastUsedAt, newer.lastUsedAt),
+    addresses: [...new Set([...newer.addresses, ...older.addresses])].slice(0, ADDRESSES_PER_VERSION_MAX),
+  };
+}

@@ -1,0 +1,170 @@
+/**
+ * The rules of the structure as tables: which way imports may point, who may import which package, which calls have one
+ * home, which names a file may not have. To change a rule, change a row here. `check.ts` only reads these tables, and
+ * `docs` explain why the structure is as it is.
+ *
+ * A path ends in `/` when it means a folder and all below it; a path that does not end in `.ts` or `/` is a prefix.
+ */
+
+const LIBRARY = 'packages/pantheon-auth/src/';
+const SERVER = 'packages/pantheon-auth-server/src/';
+
+/** Every rule, with the sentence that names it in a test. */
+export const RULES = {
+  arrow: 'every import points down: foundation, domain, features, storage, composition, index',
+  layer: 'every file of the library has a place in the structure',
+  'public-entry': 'a package is imported by its public entries only',
+  'package-owner': 'drivers and frameworks are imported only by the files that own them',
+  'root-entry': 'the root entry reaches no framework, no driver and no test library',
+  'pure-domain': 'the domain does no I/O',
+  cycle: 'imports make no circle, not even for types',
+  'dead-file': 'every source file is reached from an entry of its package',
+  'missing-file': 'every import and every promised entry leads to a file',
+  'banned-call': 'the clock, chance, the environment and the console have one home each',
+  'readable-import': 'every import can be read without running the program',
+  're-exports': 'an index file only re-exports',
+  name: 'a file is named for the idea it owns',
+  length: 'a source file stays short enough to be read in one go',
+} as const;
+
+export type Rule = keyof typeof RULES;
+
+export interface Layer {
+  readonly name: string;
+  readonly owns: readonly string[];
+  /** Names of other layers. A layer may always import itself. */
+  readonly mayImport: readonly string[];
+}
+
+const FEATURES = ['api-keys/', 'jwt/', 'events/', 'rate-limit/', 'usage/', 'alerts/', 'kms/', 'tenants/'];
+
+/** From the bottom to the top. Paths are relative to the library's `src/`. */
+export const LIBRARY_LAYERS: readonly Layer[] = [
+  { name: 'foundation', owns: ['foundation/'], mayImport: [] },
+  { name: 'domain', owns: ['domain/'], mayImport: ['foundation'] },
+  { name: 'features', owns: FEATURES, mayImport: ['foundation', 'domain'] },
+  { name: 'storage', owns: ['storage/'], mayImport: ['foundation', 'domain', 'features'] },
+  // Only pantheon-auth.ts picks implementations, so it alone among these reaches storage.
+  { name: 'engine', owns: ['jwt-handler.ts', 'middleware.ts'], mayImport: ['foundation', 'domain', 'features'] },
+  {
+    name: 'composition',
+    owns: ['pantheon-auth.ts'],
+    mayImport: ['foundation', 'domain', 'features', 'storage', 'engine'],
+  },
+  { name: 'adapters', owns: ['middleware/'], mayImport: ['foundation', 'middleware.ts'] },
+  {
+    name: 'testing',
+    owns: ['testing/'],
+    mayImport: ['foundation', 'domain', 'features', 'storage', 'engine', 'composition'],
+  },
+  {
+    name: 'index',
+    owns: ['index.ts'],
+    mayImport: ['foundation', 'domain', 'features', 'storage', 'engine', 'composition'],
+  },
+].map((layer) => ({ ...layer, owns: layer.owns.map((path) => LIBRARY + path) }));
+
+/** A layer may name a single file of another layer, as the adapters do with `middleware.ts`. */
+export const LIBRARY_ROOT: string = LIBRARY;
+
+export interface PackageOwner {
+  /** The package, or a prefix ending in `/` for a scope. Its subpaths count too. */
+  readonly packages: readonly string[];
+  /** The rule holds for files under this path. */
+  readonly within: string;
+  readonly owners: readonly string[];
+}
+
+export const PACKAGE_OWNERS: readonly PackageOwner[] = [
+  { packages: ['express'], within: LIBRARY, owners: [`${LIBRARY}middleware/express.ts`] },
+  { packages: ['fastify', 'fastify-plugin'], within: LIBRARY, owners: [`${LIBRARY}middleware/fastify.ts`] },
+  { packages: ['hono'], within: LIBRARY, owners: [`${LIBRARY}middleware/hono.ts`] },
+  { packages: ['pg'], within: 'packages/', owners: [`${LIBRARY}storage/postgres`] },
+  { packages: ['redis', '@redis/'], within: 'packages/', owners: [`${LIBRARY}rate-limit/redis-`] },
+  { packages: ['kysely', 'node:sqlite'], within: 'packages/', owners: [`${LIBRARY}storage/`] },
+  { packages: ['vitest', 'fast-check'], within: 'packages/', owners: [`${LIBRARY}testing/`] },
+];
+
+/** What must not be reached from the library's root entry, for its types either: who installs the library has none of these. */
+export const ROOT_ENTRY: string = `${LIBRARY}index.ts`;
+export const NOT_FROM_ROOT_ENTRY: readonly string[] = [
+  'express',
+  'fastify',
+  'fastify-plugin',
+  'hono',
+  'pg',
+  'redis',
+  '@redis/',
+  'vitest',
+  'fast-check',
+];
+
+/** `node:net` is missing on purpose: its BlockList is arithmetic. */
+export const IO_MODULES: readonly string[] = [
+  'node:child_process',
+  'node:cluster',
+  'node:dgram',
+  'node:dns',
+  'node:fs',
+  'node:http',
+  'node:http2',
+  'node:https',
+  'node:readline',
+  'node:sqlite',
+  'node:timers',
+  'node:tls',
+  'node:worker_threads',
+];
+export const PURE_FOLDER: string = `${LIBRARY}domain/`;
+
+export interface Ban {
+  /** `a.b` covers `a.b` and all below it; `f()` is a call; `new F()` has no argument, `new F(…)` has any. */
+  readonly uses: readonly string[];
+  readonly allowedIn: readonly string[];
+  readonly instead: string;
+}
+
+export const BANNED: readonly Ban[] = [
+  {
+    uses: ['Date.now', 'Date()', 'new Date()', 'performance.now', 'process.hrtime', 'process.uptime'],
+    allowedIn: [`${LIBRARY}foundation/clock.ts`],
+    instead: 'take a Clock',
+  },
+  { uses: ['Math.random'], allowedIn: [], instead: 'use node:crypto' },
+  { uses: ['process.env'], allowedIn: [`${SERVER}config.ts`], instead: 'take it as an option; config.ts parses it' },
+  {
+    uses: ['console'],
+    allowedIn: [`${SERVER}cli/`],
+    instead: 'use the logger, or return the text to the command line',
+  },
+  { uses: ['eval()', 'new Function()', 'new Function(…)', 'Function()'], allowedIn: [], instead: 'write the code' },
+  { uses: ['require()', 'createRequire()'], allowedIn: [], instead: 'use import' },
+];
+
+/** Names that say nothing about what a file owns, for files and for folders. */
+export const EMPTY_NAMES: ReadonlySet<string> = new Set([
+  'common',
+  'helper',
+  'helpers',
+  'misc',
+  'shared',
+  'type',
+  'types',
+  'util',
+  'utils',
+]);
+
+/** Under 300 is the aim; past 400 a reader loses the thread. */
+export const SOURCE_LINES_MAX = 400;
+
+/** Whether `path` is `pattern`, lies in it, or starts with it when it is a prefix. */
+export function covers(pattern: string, path: string): boolean {
+  return pattern.endsWith('.ts') ? path === pattern : path.startsWith(pattern);
+}
+
+/** Whether `specifier` is one of `packages`, or a subpath of one. */
+export function isOneOf(packages: readonly string[], specifier: string): boolean {
+  return packages.some((name) =>
+    name.endsWith('/') ? specifier.startsWith(name) : specifier === name || specifier.startsWith(`${name}/`),
+  );
+}
