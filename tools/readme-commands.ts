@@ -33,14 +33,19 @@ const { values: options } = parseArgs({
 /** A curl that is refused still ends with 0; what it prints is a problem, and that has a status. */
 const PROBLEM = /"status"\s*:\s*[45]\d\d\b|"error"\s*:\s*"/;
 
-await inCleanClone(async (folder) => {
-  const blocks = readBlocks(readFileSync(join(folder, 'README.md'), 'utf8'));
-  await serveAndCall(folder, blocks);
-  if (!options['without-tests']) {
+try {
+  await inCleanClone(async (folder) => {
+    const blocks = readBlocks(readFileSync(join(folder, 'README.md'), 'utf8'));
+    await serveAndCall(folder, blocks);
+    if (options['without-tests']) return;
     for (const block of blocks.filter(({ kind }) => kind === 'test')) await inCleanClone((own) => runAlone(own, block));
-  }
-});
-console.log('every command of the README works as printed');
+  });
+  console.log('every command of the README works as printed');
+} catch (error) {
+  // The message says it all; where in this file it was noticed helps nobody.
+  console.error(error instanceof Error ? error.message : error);
+  process.exitCode = 1;
+}
 
 async function inCleanClone(work: (folder: string) => void | Promise<void>): Promise<void> {
   const folder = clone(options.worktree);
@@ -84,7 +89,7 @@ async function whileServing(folder: string, commands: string, work: () => Promis
 async function callAll(shell: CallingTerminal, calls: readonly Block[]): Promise<void> {
   for (const { commands, expected, line } of calls) {
     const output = await shell.run(commands).catch((error: unknown) => {
-      throw new Error(`README.md:${line}: the block fails`, { cause: error });
+      throw new Error(`README.md:${line}: the block fails: ${error instanceof Error ? error.message : error}`);
     });
     if (PROBLEM.test(output)) throw new Error(`README.md:${line}: the service refuses\n${output}`);
     if (expected !== null && !withoutSpace(output).includes(withoutSpace(expected))) {

@@ -1,5 +1,13 @@
 /** An API key as its owner sees it: the record, with its usage joined. The shape is the brief's, and DESIGN §2's. */
-import { type Environment, isActive, type KeyRecord, type KeyState, type KeyVersion, versionState, type VersionState } from '../domain/key.ts';
+import {
+  type Environment,
+  isActive,
+  type KeyRecord,
+  type KeyState,
+  type KeyVersion,
+  type VersionState,
+  versionState,
+} from '../domain/key.ts';
 import { settingsToWire } from '../domain/key-wire.ts';
 import type { Instant } from '../foundation/clock.ts';
 import type { JsonObject } from '../foundation/encoding.ts';
@@ -57,7 +65,11 @@ export interface APIKeyVersion {
   readonly lastAddresses: readonly string[];
 }
 
-export function toApiKey(record: KeyRecord, usage: readonly VersionUsage[], view: { readonly brand: string; readonly now: Instant }): APIKey {
+export function toApiKey(
+  record: KeyRecord,
+  usage: readonly VersionUsage[],
+  view: { readonly brand: string; readonly now: Instant },
+): APIKey {
   const wire = settingsToWire(record) as unknown as Pick<APIKey, 'rateLimits'>;
   const lastUsedAt = Math.max(...usage.map((version) => version.lastUsedAt));
   return {

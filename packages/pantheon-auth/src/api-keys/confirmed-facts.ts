@@ -45,19 +45,27 @@ export class ConfirmedFacts {
    *
    * @throws PantheonError `store_unavailable` when nothing can be confirmed in time.
    */
-  async judge<T>(keyId: string, arrivedMs: number, judge: (facts: KnownKey | null) => Judgement<T>): Promise<Confirmed<T>> {
+  async judge<T>(
+    keyId: string,
+    arrivedMs: number,
+    judge: (facts: KnownKey | null) => Judgement<T>,
+  ): Promise<Confirmed<T>> {
     const caughtUp = this.#feed.refresh();
     if (caughtUp !== null) await caughtUp;
     for (let round = 0; round < ROUNDS_MAX; round += 1) {
       const remembered = this.#cache.remembered(keyId);
-      const finding: Finding = remembered === undefined ? await this.#cache.read(keyId) : { facts: remembered, readAt: null };
+      const finding: Finding =
+        remembered === undefined ? await this.#cache.read(keyId) : { facts: remembered, readAt: null };
       const judgement = judge(finding.facts);
       const asOf = finding.readAt ?? this.#feed.confirmedAt;
       const settled = judgement.yes ? this.isFresh(asOf) : isFinal(judgement.denial) || asOf.monotonicMs >= arrivedMs;
       if (settled) return { ...judgement, asOf };
       await this.#feed.confirm(judgement.yes ? this.#clock.monotonicMs() : arrivedMs);
     }
-    throw new PantheonError('store_unavailable', { detail: 'The facts changed faster than they could be confirmed.', retryAfterSeconds: 1 });
+    throw new PantheonError('store_unavailable', {
+      detail: 'The facts changed faster than they could be confirmed.',
+      retryAfterSeconds: 1,
+    });
   }
 
   /** Whether facts of this key are in memory: then judging it reads nothing. */

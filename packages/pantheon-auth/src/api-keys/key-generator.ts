@@ -52,7 +52,11 @@ export function parseKey(text: string, brand: string = DEFAULT_BRAND): ParsedKey
 /** Writes a key string. */
 export function formatKey(key: ParsedKey): string {
   invariant(BRAND_PATTERN.test(key.brand) && ID_PATTERN.test(key.id), 'brand and id have their form');
-  invariant(decodeBase62(key.secret, SECRET_BYTES) !== null && key.secret.length === SECRET_LENGTH, 'the secret has its form');
+  invariant(key.environment === 'live' || key.environment === 'test', 'the environment is one of two');
+  invariant(
+    decodeBase62(key.secret, SECRET_BYTES) !== null && key.secret.length === SECRET_LENGTH,
+    'the secret has its form',
+  );
   const body = `${key.brand}_${key.environment}_${key.id}${key.secret}`;
   return body + checksum(body);
 }
@@ -85,7 +89,6 @@ function checksum(body: string): string {
   return text;
 }
 
-
 /** A new key with all that belongs to it. */
 export interface GeneratedKey {
   readonly id: string;
@@ -96,11 +99,21 @@ export interface GeneratedKey {
 }
 
 /** Makes the string of a new version. The id stays the same over all versions of an API key. */
-export function generateKey(options: { readonly brand: string; readonly environment: Environment; readonly id?: string }): GeneratedKey {
+export function generateKey(options: {
+  readonly brand: string;
+  readonly environment: Environment;
+  readonly id?: string;
+}): GeneratedKey {
   const { brand, environment, id = newId() } = options;
   const secret = randomBytes(SECRET_BYTES);
   const key = formatKey({ brand, environment, id, secret: encodeBase62(secret, SECRET_LENGTH) });
   return { id, key, keyHash: hashKey(key), secret };
+}
+
+/** The same for a string that was generated before; null when it is none. */
+export function generatedFrom(text: string, brand: string): GeneratedKey | null {
+  const parsed = parseKey(text, brand);
+  return parsed === null ? null : { id: parsed.id, key: text, keyHash: hashKey(text), secret: secretBytes(parsed) };
 }
 
 /** How a token is to be made from a key. */
@@ -131,7 +144,9 @@ export class APIKeyGenerator {
   readonly #environment: Environment;
   readonly #signer: KeyTokenSigner | null;
 
-  constructor(options: { readonly brand?: string; readonly environment?: Environment; readonly signer?: KeyTokenSigner } = {}) {
+  constructor(
+    options: { readonly brand?: string; readonly environment?: Environment; readonly signer?: KeyTokenSigner } = {},
+  ) {
     this.#brand = parseBrand(options.brand ?? DEFAULT_BRAND);
     this.#environment = options.environment ?? 'live';
     this.#signer = options.signer ?? null;
@@ -150,7 +165,8 @@ export class APIKeyGenerator {
    * @throws PantheonError `signing_secret_unavailable` for HS256 without `key`, or without a running instance.
    */
   generateJWTFromKey(apiKey: APIKey, metadata: APIKeyMetadata, key?: string): string {
-    if (this.#signer === null) throw new PantheonError('signing_secret_unavailable', { detail: 'Use auth.generator of a running instance.' });
+    if (this.#signer === null)
+      throw new PantheonError('signing_secret_unavailable', { detail: 'Use auth.generator of a running instance.' });
     return this.#signer.signForKey(apiKey, metadata, key ?? null);
   }
 }
@@ -158,7 +174,10 @@ export class APIKeyGenerator {
 /** @throws PantheonError `invalid_setting`. */
 export function parseBrand(text: string): string {
   if (!BRAND_PATTERN.test(text)) {
-    throw new PantheonError('invalid_setting', { field: 'brand', detail: 'A brand is 2 to 16 of a-z and 0-9, a letter first.' });
+    throw new PantheonError('invalid_setting', {
+      field: 'brand',
+      detail: 'A brand is 2 to 16 of a-z and 0-9, a letter first.',
+    });
   }
   return text;
 }

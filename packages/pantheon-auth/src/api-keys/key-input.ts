@@ -12,11 +12,13 @@ import {
   KEY_SIGNED_LIFETIME_MAX_SECONDS,
 } from '../domain/claims.ts';
 import type { KeySettings } from '../domain/key.ts';
-import { isPermissionPattern, PERMISSIONS_MAX } from '../domain/permissions.ts';
+import { RATE_LIMIT_MAX, WINDOW_SECONDS_MAX } from '../domain/limits.ts';
+import { isPermissionPattern, isReserved, PERMISSIONS_MAX } from '../domain/permissions.ts';
 import type { Instant } from '../foundation/clock.ts';
 import { parseDuration } from '../foundation/duration.ts';
 import { canonicalJson, type JsonObject } from '../foundation/encoding.ts';
 import { PantheonError } from '../foundation/errors.ts';
+import { FORBIDDEN_MEMBERS } from '../foundation/strict-json.ts';
 
 /** Long enough for any person or job; short enough for a table. */
 export const NAME_LENGTH_MAX = 128;
@@ -28,8 +30,8 @@ export const METADATA_BYTES_MAX = 4_096;
 const METADATA_DEPTH_MAX = 8;
 /** Each is counted on every request. */
 export const RATE_LIMITS_MAX = 8;
-export const LIMIT_MAX = 1_000_000_000;
-export const RATE_WINDOW_SECONDS_MAX: number = 31 * 86_400;
+/** Answers and headers name all limits of a key side by side, and the quota goes by this name. */
+const RESERVED_LIMIT_NAME = 'quota';
 /** Each is compared on every request of such a key. */
 export const IP_RANGES_MAX = 64;
 export const AUDIENCES_MAX = 16;
@@ -40,8 +42,7 @@ export const OVERLAP_SECONDS_MAX: number = 30 * 86_400;
 const ROTATION_EVERY_SECONDS_MIN = 3_600;
 
 /** Text for people: no control or direction characters, which could forge a log line or a table. */
-// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for.
-const UNSAFE_TEXT = /[\u0000-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]/;
+const UNSAFE_TEXT = /[\p{Cc}\p{Bidi_Control}\u2028\u2029]/u;
 
 function line(lengthMax: number): z.ZodType<string> {
   return z
@@ -52,25 +53,40 @@ function line(lengthMax: number): z.ZodType<string> {
     .refine((text) => text.trim() === text, 'Must not begin or end with a space.');
 }
 
+const DURATION_ADVICE = 'Write "15m", "12h", "90d", or whole seconds.';
 const duration = z
-  .union([z.string(), z.number()])
-  .refine((value) => parseDuration(value) !== null, 'Write "15m", "12h", "90d", or whole seconds.')
+  .union([z.string(), z.number()], DURATION_ADVICE)
+  .refine((value) => parseDuration(value) !== null, DURATION_ADVICE)
   .transform((value) => parseDuration(value) ?? 0);
 
-const instant = z.union([z.iso.datetime({ offset: true, error: 'Write an ISO 8601 time such as 2030-01-31T00:00:00Z.' }), z.date()]).transform((value) => new Date(value).getTime());
+const INSTANT_ADVICE = 'Write an ISO 8601 time such as 2030-01-31T00:00:00Z.';
+const instant = z
+  .union([z.iso.datetime({ offset: true, error: INSTANT_ADVICE }), z.date()], INSTANT_ADVICE)
+  .transform((value) => new Date(value).getTime());
 
 const permissionList = z
-  .array(z.string().refine(isPermissionPattern, 'Write segment(:segment)* of a-z 0-9 . _ - with * only as the last segment.'))
+  .array(
+    z
+      .string()
+      .refine(isPermissionPattern, 'Write segment(:segment)* of a-z 0-9 . _ - with * only as the last segment.'),
+  )
   .max(PERMISSIONS_MAX)
   .refine((list) => new Set(list).size === list.length, 'Name each once.');
 
 const rateLimit = z.strictObject({
-  name: z.string().regex(/^[a-z][a-z0-9_-]{0,31}$/, 'A name is 1 to 32 of a-z 0-9 _ -, a letter first.'),
-  limit: z.int().min(1).max(LIMIT_MAX),
-  window: duration.refine((seconds) => seconds >= 1 && seconds <= RATE_WINDOW_SECONDS_MAX, 'A window is 1s to 31d.'),
+  name: z
+    .string()
+    .regex(/^[a-z][a-z0-9_-]{0,31}$/, 'A name is 1 to 32 of a-z 0-9 _ -, a letter first.')
+    .refine((name) => name !== RESERVED_LIMIT_NAME, 'That name belongs to the quota.'),
+  limit: z.int().min(1).max(RATE_LIMIT_MAX),
+  window: duration.refine((seconds) => seconds >= 1 && seconds <= WINDOW_SECONDS_MAX, 'A window is 1s to 31d.'),
 });
 
-const audience = z.string().min(1).max(AUDIENCE_LENGTH_MAX).regex(/^[\x21-\x7e]+$/, 'Printable ASCII without spaces.');
+const audience = z
+  .string()
+  .min(1)
+  .max(AUDIENCE_LENGTH_MAX)
+  .regex(/^[\x21-\x7e]+$/, 'Printable ASCII without spaces.');
 
 const jwt = z
   .strictObject({
@@ -82,15 +98,20 @@ const jwt = z
   .superRefine(({ algorithm, customClaims, ttl }, context) => {
     const reserved = checkCustomClaims(customClaims);
     if (reserved !== null) {
-      context.addIssue({ code: 'custom', path: ['customClaims'], message: `Not allowed: ${reserved}. It is reserved, or the claims are too large.` });
+      context.addIssue({
+        code: 'custom',
+        path: ['customClaims'],
+        message: `Not allowed: ${nameOf(reserved) ?? 'one of them'}. It is reserved, or the claims are too large.`,
+      });
     }
     const max = algorithm === 'HS256' ? KEY_SIGNED_LIFETIME_MAX_SECONDS : ACCESS_TOKEN_LIFETIME_MAX_SECONDS;
-    if (ttl !== undefined && (ttl < 1 || ttl > max)) context.addIssue({ code: 'custom', path: ['ttl'], message: `1s to ${max}s for ${algorithm}.` });
+    if (ttl !== undefined && (ttl < 1 || ttl > max))
+      context.addIssue({ code: 'custom', path: ['ttl'], message: `1s to ${max}s for ${algorithm}.` });
   })
   .transform(({ algorithm, audience, customClaims, ttl }) => ({
     algorithm,
     audience,
-    customClaims: customClaims as JsonObject,
+    customClaims: copyOf(customClaims),
     ttlSeconds: ttl ?? ACCESS_TOKEN_LIFETIME_DEFAULT_SECONDS,
   }));
 
@@ -99,7 +120,10 @@ const rotation = z
     every: duration.refine((seconds) => seconds >= ROTATION_EVERY_SECONDS_MIN, 'At least 1h.').nullish(),
     overlap: duration.refine((seconds) => seconds <= OVERLAP_SECONDS_MAX, 'At most 30d.').optional(),
   })
-  .transform(({ every, overlap }) => ({ everySeconds: every ?? null, overlapSeconds: overlap ?? OVERLAP_SECONDS_DEFAULT }));
+  .transform(({ every, overlap }) => ({
+    everySeconds: every ?? null,
+    overlapSeconds: overlap ?? OVERLAP_SECONDS_DEFAULT,
+  }));
 
 const ipRange = z
   .string()
@@ -109,14 +133,20 @@ const ipRange = z
     return range.ok ? range.cidr : text;
   });
 
-const metadata = z.record(z.string(), z.unknown()).refine(isSmallJson, `Plain JSON of at most ${METADATA_BYTES_MAX} bytes and ${METADATA_DEPTH_MAX} levels.`).transform((value) => value as JsonObject);
+const metadata = z
+  .record(z.string(), z.unknown())
+  .refine(isSmallJson, `Plain JSON of at most ${METADATA_BYTES_MAX} bytes and ${METADATA_DEPTH_MAX} levels.`)
+  .transform(copyOf);
 
 const settings = {
   userId: line(USER_ID_LENGTH_MAX),
   name: line(NAME_LENGTH_MAX),
   description: line(DESCRIPTION_LENGTH_MAX).nullable(),
   permissions: permissionList,
-  grantable: permissionList,
+  grantable: permissionList.refine(
+    (list) => !list.some(isReserved),
+    'Application permissions only: pantheon: is handed out by who holds it.',
+  ),
   notBefore: instant.nullable(),
   expiresAt: instant.nullable(),
   rateLimits: z
@@ -124,7 +154,7 @@ const settings = {
     .max(RATE_LIMITS_MAX)
     .refine((rules) => new Set(rules.map((rule) => rule.name)).size === rules.length, 'Each name once.')
     .transform((rules) => rules.map(({ name, limit, window }) => ({ name, limit, windowSeconds: window }))),
-  quota: z.strictObject({ limit: z.int().min(1).max(LIMIT_MAX), period: z.enum(['day', 'month']) }).nullable(),
+  quota: z.strictObject({ limit: z.int().min(1).max(RATE_LIMIT_MAX), period: z.enum(['day', 'month']) }).nullable(),
   ipAllowlist: z.array(ipRange).max(IP_RANGES_MAX),
   rotation: rotation.nullable(),
   jwt: jwt.nullable(),
@@ -147,7 +177,10 @@ export type CreateKeyInput = z.input<typeof createSchema>;
 export type UpdateKeyInput = z.input<typeof updateSchema>;
 
 /** The schemas themselves, for the documents of the API. */
-export const KEY_INPUT_SCHEMAS: { readonly create: z.ZodType<unknown, CreateKeyInput>; readonly update: z.ZodType<unknown, UpdateKeyInput> } = {
+export const KEY_INPUT_SCHEMAS: {
+  readonly create: z.ZodType<unknown, CreateKeyInput>;
+  readonly update: z.ZodType<unknown, UpdateKeyInput>;
+} = {
   create: createSchema,
   update: updateSchema,
 };
@@ -180,9 +213,12 @@ export function parseCreateInput(input: unknown, now: Instant): KeySettings {
 export function parseUpdateInput(input: unknown, current: KeySettings, now: Instant): KeySettings {
   const { expiresIn, ...given } = parse(updateSchema, input);
   const expiresAt = expiryOf(given.expiresAt, expiresIn, now);
-  const changed = Object.fromEntries(Object.entries({ ...given, expiresAt }).filter(([, value]) => value !== undefined));
+  const changed = Object.fromEntries(
+    Object.entries({ ...given, expiresAt }).filter(([, value]) => value !== undefined),
+  );
   const next = { ...current, ...changed } as KeySettings;
-  return next.expiresAt === current.expiresAt ? next : checkLife(next, now);
+  const isLifeSame = next.expiresAt === current.expiresAt && next.notBefore === current.notBefore;
+  return isLifeSame ? next : checkLife(next, now);
 }
 
 const rotateSchema = z.strictObject({
@@ -192,9 +228,17 @@ const rotateSchema = z.strictObject({
 
 export type RotateKeyInput = z.input<typeof rotateSchema>;
 
-export function parseRotateInput(input: unknown): { readonly overlapSeconds: number | null; readonly expectedVersion: number | null } {
+export function parseRotateInput(input: unknown): {
+  readonly overlapSeconds: number | null;
+  readonly expectedVersion: number | null;
+} {
   const { overlap, expectedVersion } = parse(rotateSchema, input);
   return { overlapSeconds: overlap ?? null, expectedVersion: expectedVersion ?? null };
+}
+
+/** The name of anything. @throws PantheonError `invalid_request`. */
+export function parseName(input: unknown): string {
+  return parse(z.strictObject({ name: line(NAME_LENGTH_MAX) }), { name: input }).name;
 }
 
 /** A reason that somebody gives: for the log. */
@@ -202,16 +246,22 @@ export function parseReason(input: unknown): string | null {
   return parse(z.strictObject({ reason: line(REASON_LENGTH_MAX).nullish() }), { reason: input ?? null }).reason ?? null;
 }
 
-function expiryOf(expiresAt: Instant | null | undefined, expiresIn: number | undefined, now: Instant): Instant | null | undefined {
+function expiryOf(
+  expiresAt: Instant | null | undefined,
+  expiresIn: number | undefined,
+  now: Instant,
+): Instant | null | undefined {
   if (expiresIn === undefined) return expiresAt;
   if (expiresAt !== undefined) throw invalid('expiresIn', 'Give expiresAt or expiresIn, not both.');
+  if (expiresIn === 0) throw invalid('expiresIn', 'At least 1s.');
   return now + expiresIn * 1_000;
 }
 
 function checkLife(settings: KeySettings, now: Instant): KeySettings {
   const { expiresAt, notBefore } = settings;
   if (expiresAt !== null && expiresAt <= now) throw invalid('expiresAt', 'It lies in the past.');
-  if (expiresAt !== null && notBefore !== null && notBefore >= expiresAt) throw invalid('notBefore', 'It must come before expiresAt.');
+  if (expiresAt !== null && notBefore !== null && notBefore >= expiresAt)
+    throw invalid('notBefore', 'It must come before expiresAt.');
   return settings;
 }
 
@@ -220,15 +270,26 @@ export function parse<T extends z.ZodType>(schema: T, input: unknown): z.output<
   const result = schema.safeParse(input ?? {});
   if (result.success) return result.data;
   const [issue] = result.error.issues;
-  throw invalid(fieldOf(issue), issue?.message ?? 'It is not valid.');
+  // The parser's own words for this one repeat all the names that were sent.
+  const detail = issue?.code === 'unrecognized_keys' ? 'There is no such field.' : issue?.message;
+  throw invalid(fieldOf(issue), detail ?? 'It is not valid.');
 }
 
 function fieldOf(issue: z.core.$ZodIssue | undefined): string {
-  const keys = issue?.code === 'unrecognized_keys' ? issue.keys.slice(0, 1) : [];
-  // Names of unknown members come from the caller: shown shortened, and only if they look like names.
-  const unknown = keys.filter((key) => /^[A-Za-z0-9_.-]{1,40}$/.test(key));
-  const path = [...(issue?.path ?? []), ...unknown];
-  return path.reduce<string>((text, part) => (typeof part === 'number' ? `${text}[${part}]` : text === '' ? String(part) : `${text}.${String(part)}`), '') || 'body';
+  const unknown = issue?.code === 'unrecognized_keys' ? nameOf(issue.keys[0] ?? '') : null;
+  const path = [...(issue?.path ?? []), ...(unknown === null ? [] : [unknown])];
+  return (
+    path.reduce<string>(
+      (text, part) =>
+        typeof part === 'number' ? `${text}[${part}]` : text === '' ? String(part) : `${text}.${String(part)}`,
+      '',
+    ) || 'body'
+  );
+}
+
+/** A name that the caller made up, if it looks like one: shorter than any secret, so that none is repeated by mistake. */
+function nameOf(text: string): string | null {
+  return /^[A-Za-z_][A-Za-z0-9_.-]{0,23}$/.test(text) ? text : null;
 }
 
 function invalid(field: string, detail: string): PantheonError {
@@ -236,7 +297,9 @@ function invalid(field: string, detail: string): PantheonError {
 }
 
 function isSmallJson(value: unknown): boolean {
-  return isPlainJson(value, METADATA_DEPTH_MAX) && Buffer.byteLength(canonicalJson(value as object)) <= METADATA_BYTES_MAX;
+  return (
+    isPlainJson(value, METADATA_DEPTH_MAX) && Buffer.byteLength(canonicalJson(value as object)) <= METADATA_BYTES_MAX
+  );
 }
 
 function isPlainJson(value: unknown, depthLeft: number): boolean {
@@ -244,8 +307,17 @@ function isPlainJson(value: unknown, depthLeft: number): boolean {
   if (typeof value === 'string') return value.isWellFormed();
   if (typeof value === 'number') return Number.isFinite(value);
   if (typeof value !== 'object' || depthLeft === 0) return false;
-  if (Array.isArray(value)) return value.every((item) => isPlainJson(item, depthLeft - 1));
-  return Object.entries(value).every(([name, item]) => !FORBIDDEN.has(name) && name.isWellFormed() && isPlainJson(item, depthLeft - 1));
+  // A copy, because `every` passes over the holes of a sparse array.
+  if (Array.isArray(value)) return Array.from<unknown>(value).every((item) => isPlainJson(item, depthLeft - 1));
+  const prototype: unknown = Object.getPrototypeOf(value);
+  // A Date or a Map would be written as something else than what it is.
+  if (prototype !== null && prototype !== Object.prototype) return false;
+  return Object.entries(value).every(
+    ([name, item]) => !FORBIDDEN_MEMBERS.has(name) && name.isWellFormed() && isPlainJson(item, depthLeft - 1),
+  );
 }
 
-const FORBIDDEN = new Set(['__proto__', 'constructor', 'prototype']);
+/** Ours alone: what the caller changes later changes no record. */
+function copyOf(value: Readonly<Record<string, unknown>>): JsonObject {
+  return JSON.parse(canonicalJson(value)) as JsonObject;
+}

@@ -6,10 +6,11 @@ import { createHash } from 'node:crypto';
 import type { JwtSettings, KeyChange, KeyRecord, KeySettings, KeyState, KeyVersion } from '../domain/key.ts';
 import { settingsFromWire, settingsToWire } from '../domain/key-wire.ts';
 import type { TenantRecord } from '../domain/tenant.ts';
-import { canonicalJson, type JsonObject } from '../foundation/encoding.ts';
-import { PantheonError } from '../foundation/errors.ts';
 import type { EventLog } from '../events/event-log.ts';
 import type { Cell, CompanionRow, Ledger, Row, RowChange } from '../events/ledger.ts';
+import type { Instant } from '../foundation/clock.ts';
+import { canonicalJson, type JsonObject } from '../foundation/encoding.ts';
+import { PantheonError } from '../foundation/errors.ts';
 import type { Place, Sealer } from '../kms/place.ts';
 import { tenantFromRow } from '../tenants/tenant-storage.ts';
 import type { KeyListQuery, KeyRowSet, KeyRows } from './key-rows.ts';
@@ -32,7 +33,14 @@ export interface StoredKey {
 /** A key whose row does not open: it can be named and revoked, not used. */
 export interface QuarantinedKey {
   readonly id: string;
+  readonly createdAt: Instant;
   readonly quarantined: true;
+}
+
+/** A change with the secrets of the versions that the record has after it. */
+export interface SealedChange {
+  readonly change: KeyChange;
+  readonly secrets: readonly VersionSecret[];
 }
 
 export class KeyStorage {
@@ -41,7 +49,12 @@ export class KeyStorage {
   readonly #events: EventLog;
   readonly #sealer: Sealer;
 
-  constructor(deps: { readonly rows: KeyRows; readonly ledger: Ledger; readonly events: EventLog; readonly sealer: Sealer }) {
+  constructor(deps: {
+    readonly rows: KeyRows;
+    readonly ledger: Ledger;
+    readonly events: EventLog;
+    readonly sealer: Sealer;
+  }) {
     this.#rows = deps.rows;
     this.#ledger = deps.ledger;
     this.#events = deps.events;
@@ -68,16 +81,23 @@ export class KeyStorage {
     return this.#rows.administrators(now);
   }
 
-  /** Writes the change and its events in one transaction. `secrets` are those of the versions the record has now. */
-  async commit(change: KeyChange, secrets: readonly VersionSecret[], companions: readonly CompanionRow[] = []): Promise<void> {
-    const [changes, events] = await Promise.all([this.#rowChanges(change, secrets), this.#events.toRows(change.events)]);
-    await this.#ledger.commit({ changes, events, companions });
+  /** Writes the changes and their events in one transaction. */
+  async commit(
+    sealed: readonly [SealedChange, ...SealedChange[]],
+    companions: readonly CompanionRow[] = [],
+  ): Promise<void> {
+    const [first, ...rest] = sealed;
+    const changes = await Promise.all(sealed.map(({ change, secrets }) => this.#rowChanges(change, secrets)));
+    const events = await this.#events.toRows([...first.change.events, ...rest.flatMap(({ change }) => change.events)]);
+    await this.#ledger.commit({ changes: changes.flat(), events, companions });
   }
 
   async #rowChanges(change: KeyChange, secrets: readonly VersionSecret[]): Promise<RowChange[]> {
     const { record, expectedRevision } = change;
     const row = await this.#sealKey(record);
-    const versions = await Promise.all(record.versions.map((version) => this.#sealVersion(record, version, secretOf(secrets, version.version))));
+    const versions = await Promise.all(
+      record.versions.map((version) => this.#sealVersion(record, version, secretOf(secrets, version.version))),
+    );
     const inserts = versions.map((version): RowChange => ({ kind: 'insert', table: 'api_key_versions', row: version }));
     if (expectedRevision === null) return [{ kind: 'insert', table: 'api_keys', row }, ...inserts];
     const where = { id: record.id, tenant_id: record.tenantId };
@@ -112,7 +132,7 @@ export class KeyStorage {
       return await this.#open(rows);
     } catch (error) {
       if (error instanceof PantheonError && error.code === 'key_quarantined') {
-        return { id: String(rows.key['id']), quarantined: true };
+        return { id: String(rows.key['id']), createdAt: Number(rows.key['created_at']), quarantined: true };
       }
       throw error;
     }
@@ -120,7 +140,11 @@ export class KeyStorage {
 
   async #open(rows: KeyRowSet): Promise<StoredKey> {
     const { sealed, ...plain } = rows.key;
-    const opened = await this.#openBound(keyPlace({ id: text(plain['id']), tenantId: text(plain['tenant_id']) }), sealed, plain);
+    const opened = await this.#openBound(
+      keyPlace({ id: text(plain['id']), tenantId: text(plain['tenant_id']) }),
+      sealed,
+      plain,
+    );
     const secrets = await Promise.all(rows.versions.map((row) => this.#openVersion(row)));
     const record = keyFromRows(plain, rows.versions, opened);
     const newest = record.versions[0];

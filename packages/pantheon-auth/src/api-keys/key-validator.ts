@@ -48,8 +48,16 @@ export interface VerifiedKey {
   readonly expiresAt: Instant | null;
 }
 
+/** A refused use. */
+export type RefusedUse = Extract<Verification, { valid: false }>;
+
 export type Verification =
-  | { readonly valid: true; readonly key: VerifiedKey; readonly limits: readonly LimitState[]; readonly degraded: boolean }
+  | {
+      readonly valid: true;
+      readonly key: VerifiedKey;
+      readonly limits: readonly LimitState[];
+      readonly degraded: boolean;
+    }
   | {
       readonly valid: false;
       readonly denial: Denial;
@@ -60,7 +68,24 @@ export type Verification =
       readonly limits: readonly LimitState[];
     };
 
-interface Matched {
+/** What a credential proves about a key: which version made it, and what it says against itself (an expired token). */
+export interface Proof {
+  readonly version: KeyVersion;
+  readonly denial: Denial | null;
+}
+
+/** A use of a key by a credential that can prove itself against the facts of the key: the key string, or a token. */
+export interface KeyUse {
+  readonly keyId: string;
+  readonly arrivedMs: number;
+  readonly demand: Demand;
+  readonly cost: number;
+  /** Pure; null: nothing is proved. */
+  readonly prove: (facts: KnownKey | null) => Proof | null;
+}
+
+/** Whose key it is and which version was proved. */
+interface Holder {
   readonly facts: KnownKey;
   readonly version: KeyVersion;
 }
@@ -96,46 +121,64 @@ export class KeyValidator {
   /**
    * Whether this key may act now. A "no" is a value.
    *
-   * @throws PantheonError 503 codes when it cannot be known: never a verdict, keep the key and try again.
+   * @throws PantheonError `invalid_request` when the question is not well formed; 503 codes when it cannot be answered:
+   * never a verdict, keep the key and try again.
    */
   async verify(request: VerifyRequest): Promise<Verification> {
     const arrivedMs = this.#clock.monotonicMs();
     const demand = toDemand(request);
+    const cost = toCost(request.cost);
 
     // 1. Parse: shape and checksum. Junk is turned away before any I/O.
     const parsed = parseKey(request.key, this.#brand);
-    if (parsed === null) return this.#unproved('malformed', demand.address);
+    if (parsed === null) return this.unproved('malformed', demand.address);
+
+    const digest = hashKey(request.key);
+    const prove = (facts: KnownKey | null): Proof | null => matchVersion(facts, digest);
+    return this.use({ keyId: parsed.id, arrivedMs, demand, cost, prove });
+  }
+
+  /** Steps 2 to 6, for whatever proves a key. Tokens come here from `jwt/token-verifier.ts`. */
+  async use(use: KeyUse): Promise<Verification> {
+    const { keyId, arrivedMs, demand } = use;
+    const throttled = this.#throttle.isThrottled(demand.address);
+    if (throttled && !this.#facts.remembers(keyId)) return this.#throttled(demand.address);
 
     // 2. Find, 3. match and 4. decide: on facts that are young enough for a yes and confirmed since arrival for a no.
-    const digest = hashKey(request.key);
-    const throttled = this.#throttle.isThrottled(demand.address);
-    if (throttled && !this.#facts.remembers(parsed.id)) return this.#throttled(demand.address);
-    const judge = (facts: KnownKey | null): Judgement<Matched> => this.#judge(facts, digest, demand);
-    const judged = await this.#facts.judge(parsed.id, arrivedMs, judge);
+    const judge = (facts: KnownKey | null): Judgement<Holder> => this.#judge(facts, use);
+    const judged = await this.#facts.judge(keyId, arrivedMs, judge);
     if (!judged.yes) {
       if (judged.proved !== null) return this.#denied(judged.proved, judged.denial, demand);
-      return throttled ? this.#throttled(demand.address) : this.#unproved('unknown', demand.address);
+      return throttled ? this.#throttled(demand.address) : this.unproved('unknown', demand.address);
     }
 
     // 5. Limit: rate limits and quota together, all or nothing.
-    const matched = judged.proved;
-    const limited = this.#limit(matched.facts, request.cost ?? 1);
+    const holder = judged.proved;
+    const limited = this.#limit(holder.facts, use.cost);
     const decision = limited instanceof Promise ? await limited : limited;
-    if (!decision.admitted) return this.#limited(matched, decision, demand);
-    if (!this.#facts.isFresh(judged.asOf)) await this.#confirmAgain(parsed.id, judge);
+    if (!decision.admitted) return this.#limited(holder, decision, demand);
+    if (!this.#facts.isFresh(judged.asOf)) await this.#confirmAgain(keyId, judge);
 
     // 6. Record: counters in memory, never waited for.
-    this.#record(matched, 'valid', demand);
-    return { valid: true, key: verifiedKey(matched), limits: decision.limits, degraded: decision.degraded };
+    this.#record(holder, 'valid', demand);
+    return { valid: true, key: verifiedKey(holder), limits: decision.limits, degraded: decision.degraded };
   }
 
-  #judge(facts: KnownKey | null, digest: Buffer, demand: Demand): Judgement<Matched> {
-    const version = matchVersion(facts, digest);
-    if (facts === null || version === null) return { yes: false, denial: UNKNOWN, proved: null };
-    const denial = decide(facts, version, demand, this.#clock.now());
-    if (denial === null) return { yes: true, proved: { facts, version } };
+  /** The one answer to whoever proved nothing (I12); the true cause is for the operator. */
+  unproved(code: 'malformed' | 'unknown', address: string | null): RefusedUse {
+    this.#throttle.fail(address);
+    this.#usage.recordUnmatched(code);
+    return { valid: false, denial: { code }, proved: false, keyId: null, retryAfterSeconds: null, limits: [] };
+  }
+
+  #judge(facts: KnownKey | null, { prove, demand }: KeyUse): Judgement<Holder> {
+    const proof = prove(facts);
+    if (facts === null || proof === null) return { yes: false, denial: UNKNOWN, proved: null };
+    const holder = { facts, version: proof.version };
+    const denial = proof.denial ?? decide(facts, proof.version, demand, this.#clock.now());
+    if (denial === null) return { yes: true, proved: holder };
     // What belongs to another tenant does not exist (I10), however well it was proved.
-    return { yes: false, denial, proved: denial.code === 'unknown' ? null : { facts, version } };
+    return { yes: false, denial, proved: denial.code === 'unknown' ? null : holder };
   }
 
   #limit(facts: KnownKey, cost: number): LimitDecision | Promise<LimitDecision> {
@@ -145,38 +188,47 @@ export class KeyValidator {
   }
 
   /** The limiter waited for too long. What it took is not given back: a 503 is not a verdict, so I8 holds. */
-  async #confirmAgain(keyId: string, judge: (facts: KnownKey | null) => Judgement<Matched>): Promise<void> {
+  async #confirmAgain(keyId: string, judge: (facts: KnownKey | null) => Judgement<Holder>): Promise<void> {
     const again = await this.#facts.judge(keyId, this.#clock.monotonicMs(), judge);
-    if (!again.yes) throw new PantheonError('store_unavailable', { detail: 'The key changed meanwhile.', retryAfterSeconds: 1 });
-  }
-
-  #unproved(code: 'malformed' | 'unknown', address: string | null): Verification {
-    this.#throttle.fail(address);
-    this.#usage.recordUnmatched(code);
-    return { valid: false, denial: { code }, proved: false, keyId: null, retryAfterSeconds: null, limits: [] };
+    if (!again.yes)
+      throw new PantheonError('store_unavailable', { detail: 'The key changed meanwhile.', retryAfterSeconds: 1 });
   }
 
   /** The same answer for every id, known or not, so that it tells nothing. */
-  #throttled(address: string | null): Verification {
+  #throttled(address: string | null): RefusedUse {
     this.#usage.recordUnmatched('rate_limited');
     const retryAfterSeconds = this.#throttle.retryAfterSeconds(address);
-    return { valid: false, denial: { code: 'rate_limited' }, proved: false, keyId: null, retryAfterSeconds, limits: [] };
+    return {
+      valid: false,
+      denial: { code: 'rate_limited' },
+      proved: false,
+      keyId: null,
+      retryAfterSeconds,
+      limits: [],
+    };
   }
 
-  #denied(matched: Matched, denial: Denial, demand: Demand): Verification {
-    this.#record(matched, denial.code, demand);
-    return { valid: false, denial, proved: true, keyId: matched.facts.record.id, retryAfterSeconds: null, limits: [] };
+  #denied(holder: Holder, denial: Denial, demand: Demand): Verification {
+    this.#record(holder, denial.code, demand);
+    return { valid: false, denial, proved: true, keyId: holder.facts.record.id, retryAfterSeconds: null, limits: [] };
   }
 
-  #limited(matched: Matched, decision: LimitDecision & { admitted: false }, demand: Demand): Verification {
-    this.#record(matched, decision.code, demand);
+  #limited(holder: Holder, decision: LimitDecision & { admitted: false }, demand: Demand): Verification {
+    this.#record(holder, decision.code, demand);
     const { code, retryAfterSeconds, limits, violated } = decision;
-    return { valid: false, denial: { code, violated }, proved: true, keyId: matched.facts.record.id, retryAfterSeconds, limits };
+    return {
+      valid: false,
+      denial: { code, violated },
+      proved: true,
+      keyId: holder.facts.record.id,
+      retryAfterSeconds,
+      limits,
+    };
   }
 
-  #record(matched: Matched, outcome: UsageOutcome, demand: Demand): void {
-    const { id: keyId, tenantId } = matched.facts.record;
-    const { version } = matched.version;
+  #record(holder: Holder, outcome: UsageOutcome, demand: Demand): void {
+    const { id: keyId, tenantId } = holder.facts.record;
+    const { version } = holder.version;
     this.#usage.record({ tenantId, keyId, version, outcome, address: demand.address, at: this.#clock.now() });
   }
 }
@@ -190,32 +242,45 @@ const DECOY: VersionSecret = { version: 0, keyHash: randomBytes(32), signing: nu
  * The version whose hash this is. The current one is tried first; who does not hold it is compared with as many hashes
  * as a key can have, decoys in the places that are empty, so that time tells nothing about the key.
  */
-function matchVersion(facts: KnownKey | null, digest: Buffer): KeyVersion | null {
+function matchVersion(facts: KnownKey | null, digest: Buffer): Proof | null {
   const secrets = facts?.secrets ?? [];
   let matched = -1;
-  for (let at = 0; at < VERSIONS_KEPT_MAX; at += 1) {
+  for (let at = 0; at < VERSIONS_KEPT_MAX && matched !== 0; at += 1) {
     const { keyHash } = secrets[at] ?? DECOY;
     if (timingSafeEqual(keyHash, digest) && at < secrets.length) matched = at;
-    if (matched === 0) break;
   }
-  return facts?.record.versions[matched] ?? null;
+  const version = facts?.record.versions[matched];
+  return version === undefined ? null : { version, denial: null };
 }
 
-function verifiedKey({ facts, version }: Matched): VerifiedKey {
+function verifiedKey({ facts, version }: Holder): VerifiedKey {
   const { id, tenantId, userId, name, environment, permissions, grantable, ipAllowlist, expiresAt } = facts.record;
-  return { keyId: id, version: version.version, tenantId, userId, name, environment, permissions, grantable, ipAllowlist, expiresAt };
+  return {
+    keyId: id,
+    version: version.version,
+    tenantId,
+    userId,
+    name,
+    environment,
+    permissions,
+    grantable,
+    ipAllowlist,
+    expiresAt,
+  };
 }
 
-/** What the caller demands, checked: a permission that is not well formed is a mistake of the caller, not a denial. */
-function toDemand(request: VerifyRequest): Demand {
-  const { permissions = [], ip = null, environment = 'live', tenant = DEFAULT_TENANT, cost = 1 } = request;
+/**
+ * What the caller demands, checked: a permission that is not well formed is a mistake of the caller, not a denial.
+ *
+ * @throws PantheonError `invalid_request`.
+ */
+export function toDemand(request: Omit<VerifyRequest, 'key' | 'cost'>): Demand {
+  const { permissions = [], ip = null, environment = 'live', tenant = DEFAULT_TENANT } = request;
   for (const [at, permission] of permissions.entries()) {
     if (!isPermission(permission)) {
-      throw new PantheonError('invalid_request', { field: `permissions[${at}]`, detail: 'Ask for concrete permissions such as docs:read.' });
+      const detail = 'Ask for concrete permissions such as docs:read.';
+      throw new PantheonError('invalid_request', { field: `permissions[${at}]`, detail });
     }
-  }
-  if (!Number.isSafeInteger(cost) || cost < 0 || cost > COST_MAX) {
-    throw new PantheonError('invalid_request', { field: 'cost', detail: `A cost is a whole number from 0 to ${COST_MAX}.` });
   }
   return {
     tenantId: tenant === 'any' ? null : tenant,
@@ -223,4 +288,13 @@ function toDemand(request: VerifyRequest): Demand {
     address: ip,
     permissions,
   };
+}
+
+/** @throws PantheonError `invalid_request`. */
+export function toCost(cost = 1): number {
+  if (Number.isSafeInteger(cost) && cost >= 0 && cost <= COST_MAX) return cost;
+  throw new PantheonError('invalid_request', {
+    field: 'cost',
+    detail: `A cost is a whole number from 0 to ${COST_MAX}.`,
+  });
 }

@@ -6,10 +6,10 @@
 import { LRUCache } from 'lru-cache';
 import { AddressRanges } from '../domain/address.ts';
 import type { KeyFacts } from '../domain/verification.ts';
-import type { Clock } from '../foundation/clock.ts';
-import { PantheonError } from '../foundation/errors.ts';
 import type { Follower, Moment } from '../events/event-feed.ts';
 import type { EventNotice } from '../events/ledger.ts';
+import type { Clock } from '../foundation/clock.ts';
+import { PantheonError } from '../foundation/errors.ts';
 import type { KeyStorage, VersionSecret } from './key-storage.ts';
 
 /** Facts with what proves them. One object per key; replaced as a whole, never changed. */
@@ -80,20 +80,20 @@ export class VerificationCache implements Follower {
     this.#overtake(id);
   }
 
+  /** Forgets all keys of a tenant. Rare, so a walk over everything is cheaper than an index on every entry. */
+  forgetTenant(tenantId: string): void {
+    for (const [id, known] of this.#known.entries()) if (known.record.tenantId === tenantId) this.#known.delete(id);
+    for (const id of this.#reading.keys()) this.#overtake(id);
+  }
+
   apply(notice: EventNotice): void {
     if (notice.subjectType === 'key') this.forget(notice.subjectId);
-    else if (notice.subjectType === 'tenant') this.#forgetTenant(notice.subjectId);
+    else if (notice.subjectType === 'tenant') this.forgetTenant(notice.subjectId);
   }
 
   reset(): void {
     this.#known.clear();
     this.#unknown.clear();
-    for (const id of this.#reading.keys()) this.#overtake(id);
-  }
-
-  /** Rare, so a walk over everything is cheaper than an index on every entry. */
-  #forgetTenant(tenantId: string): void {
-    for (const [id, known] of this.#known.entries()) if (known.record.tenantId === tenantId) this.#known.delete(id);
     for (const id of this.#reading.keys()) this.#overtake(id);
   }
 
@@ -122,7 +122,8 @@ export class VerificationCache implements Follower {
 
   async #enter(): Promise<void> {
     if (this.#readsUnderWay >= COLD_READS_MAX) {
-      if (this.#waiting.length >= COLD_READS_WAITING_MAX) throw new PantheonError('overloaded', { retryAfterSeconds: 1 });
+      if (this.#waiting.length >= COLD_READS_WAITING_MAX)
+        throw new PantheonError('overloaded', { retryAfterSeconds: 1 });
       await new Promise<void>((resolve) => this.#waiting.push(resolve));
       return;
     }

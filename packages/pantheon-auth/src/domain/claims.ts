@@ -49,7 +49,7 @@ export const ACCESS_TOKEN_LIFETIME_MAX_SECONDS = 3600;
 /** Its holder can make the next one offline at any time, so nothing is gained by a longer one (RFC 7523bis). */
 export const KEY_SIGNED_LIFETIME_MAX_SECONDS = 300;
 
-/** More resources than one token should open; bounds the search for a match. */
+/** More than one token should open; bounds the search for a match. */
 export const AUDIENCES_MAX = 32;
 /** A URL that people still read; two of them and the claims around fit a header. */
 export const AUDIENCE_LENGTH_MAX = 512;
@@ -100,7 +100,6 @@ export function parseClaims(kind: TokenKind, payload: JsonObject): Claims | null
   const registered = parseRegistered(payload);
   if (registered === null) return null;
   if (kind === 'key_signed') return registered.sub === registered.client_id ? { kind, ...registered } : null;
-
   const { tenant_id, key_version, environment } = payload;
   if (typeof tenant_id !== 'string' || !TENANT_ID_PATTERN.test(tenant_id)) return null;
   if (!isNumericDate(key_version) || key_version < 1) return null;
@@ -110,18 +109,15 @@ export function parseClaims(kind: TokenKind, payload: JsonObject): Claims | null
 
 function parseRegistered(payload: JsonObject): RegisteredClaims | null {
   const { iss, sub, client_id, exp, iat, nbf, jti, scope } = payload;
+  const aud = parseAudience(payload['aud']);
   // Bound to a proof of possession (RFC 7800), which nothing here checks: accepting it would make it a bearer token.
   if (Object.hasOwn(payload, 'cnf')) return null;
-  if (!isText(iss, AUDIENCE_LENGTH_MAX) || !isText(sub, SUBJECT_LENGTH_MAX) || !isText(jti, TOKEN_ID_LENGTH_MAX))
-    return null;
+  if (!isText(iss, AUDIENCE_LENGTH_MAX) || !isText(sub, SUBJECT_LENGTH_MAX)) return null;
+  if (!isText(jti, TOKEN_ID_LENGTH_MAX)) return null;
   if (typeof client_id !== 'string' || !ID_PATTERN.test(client_id)) return null;
-  if (!isNumericDate(exp) || !isNumericDate(iat)) return null;
-  const aud = parseAudience(payload['aud']);
-  if (aud === null) return null;
-
+  if (aud === null || !isNumericDate(exp) || !isNumericDate(iat)) return null;
   if (nbf !== undefined && !isNumericDate(nbf)) return null;
-  if (scope !== undefined && typeof scope !== 'string') return null;
-  if (permissionsOfScope(scope) === null) return null;
+  if ((scope !== undefined && typeof scope !== 'string') || permissionsOfScope(scope) === null) return null;
   return {
     ...{ iss, sub, aud, client_id, exp, iat, jti },
     ...(nbf === undefined ? {} : { nbf }),
@@ -174,12 +170,11 @@ export function checkClaims(
 ): null | 'expired' | 'not_yet_active' | 'wrong_audience' | 'unknown' {
   const { issuer, audience, now, leewaySeconds, lifetimeMaxSeconds } = expectations;
   const leewayMs = Math.min(leewaySeconds, LEEWAY_SECONDS_MAX) * SECOND_MS;
+  const startSeconds = Math.max(claims.iat, claims.nbf ?? 0);
   if (claims.iss !== issuer) return 'unknown';
   // Each comparison is written so that NaN refuses.
   if (!(now < claims.exp * SECOND_MS + leewayMs)) return 'expired';
-  if (!(claims.exp >= claims.iat && claims.exp - claims.iat <= lifetimeMaxSeconds)) return 'unknown';
-  const startSeconds = Math.max(claims.iat, claims.nbf ?? 0);
-  if (startSeconds > claims.exp) return 'unknown';
+  if (!(claims.exp >= startSeconds && claims.exp - claims.iat <= lifetimeMaxSeconds)) return 'unknown';
   if (!(startSeconds * SECOND_MS <= now + leewayMs)) return 'not_yet_active';
   return claims.aud.some((one) => audience.includes(one)) ? null : 'wrong_audience';
 }
@@ -230,9 +225,10 @@ function isClaimValue(value: unknown, depthLeft: number, budget: { left: number 
   if (value === null || typeof value === 'boolean') return true;
   if (depthLeft === 0) return false;
   if (Array.isArray(value)) {
-    // Not `every`, which passes over the holes of a sparse array.
-    for (const item of value) if (!isClaimValue(item, depthLeft - 1, budget)) return false;
-    return true;
+    budget.left -= value.length;
+    if (budget.left < 0) return false;
+    // A copy, because `every` passes over the holes of a sparse array.
+    return Array.from<unknown>(value).every((item) => isClaimValue(item, depthLeft - 1, budget));
   }
   if (!isPlainObject(value)) return false;
   return Object.keys(value).every(
@@ -249,15 +245,6 @@ function isPlainObject(value: unknown): value is Readonly<Record<string, unknown
   return prototype === null || prototype === Object.prototype;
 }
 
-/** What {@link buildAccessTokenClaims} makes claims from. */
-export interface AccessTokenFacts extends KeySignedFacts {
-  readonly subject: string;
-  readonly tenantId: string;
-  readonly keyVersion: number;
-  readonly environment: 'live' | 'test';
-  readonly customClaims: JsonObject;
-}
-
 /** What {@link buildKeySignedClaims} makes claims from. */
 export interface KeySignedFacts {
   readonly issuer: string;
@@ -269,6 +256,15 @@ export interface KeySignedFacts {
   readonly lifetimeSeconds: number;
   /** When the key expires: no token of it lives longer. Null: it does not. */
   readonly keyExpiresAt: Instant | null;
+}
+
+/** What {@link buildAccessTokenClaims} makes claims from. */
+export interface AccessTokenFacts extends KeySignedFacts {
+  readonly subject: string;
+  readonly tenantId: string;
+  readonly keyVersion: number;
+  readonly environment: 'live' | 'test';
+  readonly customClaims: JsonObject;
 }
 
 /** The payload of an `access` token. Ours come last and reserved names are dropped, so that a custom claim overrides nothing. */
@@ -300,7 +296,7 @@ export function buildKeySignedClaims(facts: KeySignedFacts): JsonObject {
   };
 }
 
-/** Copied by entries, not by assignment: a name like `__proto__` stays a name. */
+/** Copied by entries and not by assignment, which would run the setter of `__proto__`. */
 function withoutReserved(claims: JsonObject): JsonObject {
   return Object.fromEntries(Object.entries(claims).filter(([name]) => !RESERVED_CLAIMS.has(name)));
 }

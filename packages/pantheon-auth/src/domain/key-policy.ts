@@ -92,7 +92,8 @@ export function assertWithinCreator(caller: Caller, settings: Pick<KeySettings, 
   const { authority } = caller;
   if (authority.kind === 'process') return;
   const { expiresAt, ipAllowlist } = authority;
-  if (expiresAt !== null && (settings.expiresAt === null || settings.expiresAt > expiresAt)) throw notGrantable('expiresAt');
+  if (expiresAt !== null && (settings.expiresAt === null || settings.expiresAt > expiresAt))
+    throw notGrantable('expiresAt');
   const bounded = settings.ipAllowlist.length > 0 && isWithin(settings.ipAllowlist, ipAllowlist);
   if (ipAllowlist.length > 0 && !bounded) throw notGrantable('ipAllowlist');
 }

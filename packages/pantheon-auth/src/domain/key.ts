@@ -4,7 +4,7 @@
  * `verification.ts`. Secrets are not here: they belong to `api-keys/key-storage.ts`.
  */
 import type { Instant } from '../foundation/clock.ts';
-import type { JsonObject } from '../foundation/encoding.ts';
+import { canonicalJson, type Json, type JsonObject } from '../foundation/encoding.ts';
 import { invariant, PantheonError } from '../foundation/errors.ts';
 import { newId } from '../foundation/ids.ts';
 import type { SigningAlgorithm } from './claims.ts';
@@ -108,7 +108,10 @@ export function evolve(record: KeyRecord | null, event: AuditEvent): KeyRecord {
     };
   }
   invariant(record !== null, 'a key is created before it changes');
-  return { ...record, ...changed(record, event), revision: record.revision + 1 };
+  if (event.type === 'key.exposed_in_url') return record; // A fact about the key that changes nothing of it.
+  const next = { ...record, ...changed(record, event), revision: record.revision + 1 };
+  // Whatever a late or forged event says: nothing brings a revoked key back (I6).
+  return record.state.kind === 'revoked' ? { ...next, state: record.state } : next;
 }
 
 function changed(record: KeyRecord, event: AuditEvent): Partial<KeyRecord> {
@@ -190,7 +193,7 @@ export function updateKey(record: KeyRecord, settings: KeySettings, by: Circumst
   assertNotRevoked(record);
   const was = settingsToWire(record);
   const will = settingsToWire(settings);
-  const names = Object.keys(will).filter((name) => JSON.stringify(was[name]) !== JSON.stringify(will[name]));
+  const names = Object.keys(will).filter((name) => !isSame(was[name], will[name]));
   if (names.length === 0) return null;
   const pick = (from: JsonObject): JsonObject => Object.fromEntries(names.map((name) => [name, from[name] ?? null]));
   return change(record, keyEvent('key.updated', record, { before: pick(was), after: pick(will) }, by, at));
@@ -266,6 +269,11 @@ export function replaceSecret(record: KeyRecord, by: Circumstances, at: Instant)
 export function revokeTokens(record: KeyRecord, by: Circumstances, at: Instant): KeyChange {
   const after = { tokensNotBefore: new Date(at).toISOString() };
   return change(record, keyEvent('key.tokens_revoked', record, { before: null, after }, by, at));
+}
+
+/** As JSON, where the order of members means nothing: who sends back what was read changes nothing. */
+function isSame(one: Json | undefined, other: Json | undefined): boolean {
+  return canonicalJson({ value: one }) === canonicalJson({ value: other });
 }
 
 function change(record: KeyRecord, event: AuditEvent): KeyChange {

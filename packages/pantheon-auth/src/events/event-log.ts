@@ -3,7 +3,14 @@
  * one and makes the leaf. The order comes from the ledger; who may read is decided by the callers.
  */
 import { createHash, randomBytes } from 'node:crypto';
-import { type AuditEvent, joinEvent, type LoggedEvent, type OpenEvent, type PersonalPart, splitEvent } from '../domain/event.ts';
+import {
+  type AuditEvent,
+  joinEvent,
+  type LoggedEvent,
+  type OpenEvent,
+  type PersonalPart,
+  splitEvent,
+} from '../domain/event.ts';
 import { canonicalJson } from '../foundation/encoding.ts';
 import type { Sealer } from '../kms/place.ts';
 import type { EventQuery, EventRows, StoredEvent } from './event-rows.ts';
@@ -30,7 +37,7 @@ export class EventLog {
   }
 
   async list(query: EventQuery): Promise<readonly LoggedEvent[]> {
-    const stored = await this.#rows.list({ ...query, limit: Math.min(query.limit, EVENTS_PAGE_MAX) });
+    const stored = await this.#rows.list({ ...query, limit: Math.min(query.limit, EVENTS_PAGE_MAX + 1) });
     return Promise.all(stored.map((row) => this.#fromRow(row)));
   }
 

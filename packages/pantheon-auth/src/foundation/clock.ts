@@ -45,12 +45,11 @@ export class ForwardClock implements Clock {
 
   now(): Instant {
     const wall = this.#source.now();
-    if (wall >= this.#last) {
-      this.#behind = false;
-      this.#last = wall;
-      return wall;
-    }
-    return this.#afterStepBack(wall);
+    if (this.#behind) this.#last = Math.max(this.#last, this.#sinceAnchor());
+    if (wall < this.#last) return this.#afterStepBack(wall);
+    this.#behind = false;
+    this.#last = wall;
+    return wall;
   }
 
   monotonicMs(): number {
@@ -66,15 +65,17 @@ export class ForwardClock implements Clock {
   }
 
   #afterStepBack(wall: Instant): Instant {
-    if (this.#last - wall <= CLOCK_JUMP_MS) return this.#last;
-    if (!this.#behind) {
-      this.#behind = true;
+    const behind = this.#last - wall > CLOCK_JUMP_MS;
+    if (behind && !this.#behind) {
       this.#anchor();
       this.#onJump(wall - this.#last);
     }
-    const elapsedMs = this.#source.monotonicMs() - this.#anchorMono;
-    this.#last = Math.max(this.#last, Math.floor(this.#anchorWall + elapsedMs));
+    this.#behind = behind;
     return this.#last;
+  }
+
+  #sinceAnchor(): Instant {
+    return Math.floor(this.#anchorWall + this.#source.monotonicMs() - this.#anchorMono);
   }
 
   #anchor(): void {

@@ -71,7 +71,11 @@ export const ERRORS = {
   limiter_unavailable: error(503, 'Limits cannot be decided now.', 'Keep the key and try again.'),
   overloaded: error(503, 'The server is at its limit.', 'Try again shortly.'),
   shutting_down: error(503, 'The server is stopping.', 'Try another node.'),
-  signing_secret_unavailable: error(409, 'The signing secret of this key is not available.', 'Pass the key itself, or rotate it.'),
+  signing_secret_unavailable: error(
+    409,
+    'The signing secret of this key is not available.',
+    'Pass the key itself, or rotate it.',
+  ),
 } as const satisfies Record<string, CodeEntry>;
 
 /** Reasons not to start. Each stops the process with one line. */

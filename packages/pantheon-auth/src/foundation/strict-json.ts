@@ -140,7 +140,7 @@ interface OpenContainer {
   name: string;
 }
 
-/** Reads a valid text once more to say which member it was. Runs only for texts that are refused. */
+/** Reads a valid text once more to say which member it was. Runs only for texts that are refused already. */
 function refuse(reason: 'duplicate_member' | 'forbidden_member', text: string): StrictJsonResult {
   const open: OpenContainer[] = [];
   for (let at = 0; at < text.length; at += 1) {
@@ -163,7 +163,7 @@ function refuse(reason: 'duplicate_member' | 'forbidden_member', text: string): 
       top.index += 1;
     }
   }
-  // A forbidden member inside one that was overwritten is the parser's to drop, so its duplicate is what was counted.
+  // Each fault that is counted is found above; were it not, the text is refused all the same.
   return { ok: false, reason };
 }
 

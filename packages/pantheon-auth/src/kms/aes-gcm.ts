@@ -3,9 +3,9 @@ import { createCipheriv, createDecipheriv, type KeyObject, randomBytes } from 'n
 
 export const GCM_KEY_BYTES = 32;
 /** 96 bits: the length for which GCM takes the IV as it is (SP 800-38D section 5.2.1.1). */
-export const GCM_IV_BYTES = 12;
+const GCM_IV_BYTES = 12;
 /** Always the whole tag, and always checked for its length: GCM would otherwise accept a tag cut to 4 bytes. */
-export const GCM_TAG_BYTES = 16;
+const GCM_TAG_BYTES = 16;
 /** What sealing adds to a plaintext. */
 export const GCM_OVERHEAD_BYTES: number = GCM_IV_BYTES + GCM_TAG_BYTES;
 

@@ -53,7 +53,7 @@ export async function loadMasterKeyFile(path: string, onWarning: (warning: strin
     // Without O_NONBLOCK the open itself would wait forever for the other end of a named pipe.
     file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (cause) {
-    if (codeOf(cause) === 'ENOENT') {
+    if (hasCode(cause, 'ENOENT')) {
       throw new PantheonError('master_key_missing', { field: 'MASTER_KEY_FILE', detail: `there is no ${path}`, cause });
     }
     throw invalidSetting('MASTER_KEY_FILE', `${path} cannot be opened`, cause);
@@ -99,7 +99,7 @@ export async function createMasterKeyFile(path: string): Promise<Buffer> {
     await syncFolder(dirname(path));
     return key;
   } catch (cause) {
-    if (codeOf(cause) === 'EEXIST') {
+    if (hasCode(cause, 'EEXIST')) {
       throw new PantheonError('already_exists', { detail: `there already is a master key file ${path}`, cause });
     }
     throw invalidSetting('MASTER_KEY_FILE', `${path} cannot be made`, cause);
@@ -153,6 +153,6 @@ function invalidSetting(setting: MasterKeySetting, detail: string, cause?: unkno
   return new PantheonError('invalid_setting', { field: setting, detail, cause });
 }
 
-function codeOf(error: unknown): unknown {
-  return error instanceof Error && 'code' in error ? error.code : null;
+function hasCode(error: unknown, code: string): boolean {
+  return error instanceof Error && 'code' in error && error.code === code;
 }

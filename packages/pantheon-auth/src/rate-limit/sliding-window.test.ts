@@ -22,7 +22,9 @@ const steps = (window: number): fc.Arbitrary<readonly (readonly [number, number]
   );
   return fc.array(fc.tuple(advanceMs, fc.integer({ min: 0, max: 4 })), { minLength: 20, maxLength: 200 });
 };
-const scenario = windowSeconds.chain((window) => fc.tuple(fc.constant(window), fc.integer({ min: 0, max: 12 }), steps(window)));
+const scenario = windowSeconds.chain((window) =>
+  fc.tuple(fc.constant(window), fc.integer({ min: 0, max: 12 }), steps(window)),
+);
 
 function ask(window: SlidingWindow, atMs: number, units: number): boolean {
   window.advance(atMs);

@@ -9,8 +9,8 @@ export interface SqlDialect {
   readonly columnTypes: { readonly text: 'text'; readonly integer: 'integer' | 'bigint'; readonly bytes: 'blob' };
   /** SQLite stores any type in any column unless the table is strict; elsewhere every table is. */
   strict<T extends string, C extends string>(table: CreateTableBuilder<T, C>): CreateTableBuilder<T, C>;
-  /** Triggers are written differently everywhere. After this, rows can be added to `table` and nothing else. */
-  appendOnly(db: Kysely<unknown>, table: 'events'): Promise<void>;
+  /** Triggers are written differently everywhere. After these, the log takes the event with the next `seq` and nothing else. */
+  makeLogAppendOnly(db: Kysely<unknown>): Promise<void>;
   /** The greater of two: `max` with two arguments in SQLite, `greatest` elsewhere. */
   greater(a: Expression<number>, b: Expression<number>): Expression<number>;
   /** Whether `text` lies in `column`, whatever the case. Not `like`: there is then no character that needs an escape. */
@@ -24,13 +24,13 @@ export interface SqlDialect {
 export const sqlite: SqlDialect = {
   columnTypes: { text: 'text', integer: 'integer', bytes: 'blob' },
   strict: (table) => table.modifyEnd(sql`strict`),
-  async appendOnly(db, table) {
-    const events = sql.table(table);
-    for (const verb of ['update', 'delete'] as const) {
-      const trigger = sql.id(`${table}_no_${verb}`);
-      const refusal = sql`begin select raise(abort, 'the log is append-only'); end`;
-      await sql`create trigger ${trigger} before ${sql.raw(verb)} on ${events} ${refusal}`.execute(db);
-    }
+  async makeLogAppendOnly(db) {
+    const refuse = sql`begin select raise(abort, 'the log is append-only'); end`;
+    await sql`create trigger events_no_update before update on events ${refuse}`.execute(db);
+    await sql`create trigger events_no_delete before delete on events ${refuse}`.execute(db);
+    // Also what keeps `insert or replace` out, which deletes without asking the trigger above.
+    const next = sql`(select coalesce(max(seq), 0) + 1 from events)`;
+    await sql`create trigger events_no_gap before insert on events when new.seq <> ${next} ${refuse}`.execute(db);
   },
   greater: (a, b) => sql<number>`max(${a}, ${b})`,
   // `lower` of the reader is ours (database.ts): SQLite's own knows ASCII only.

@@ -31,7 +31,13 @@ export class TenantStorage {
     const change =
       tenant.revision === 1
         ? ({ kind: 'insert', table: 'tenants', row } as const)
-        : ({ kind: 'update', table: 'tenants', where: { id: tenant.id }, set: row, expectedRevision: tenant.revision - 1 } as const);
+        : ({
+            kind: 'update',
+            table: 'tenants',
+            where: { id: tenant.id },
+            set: row,
+            expectedRevision: tenant.revision - 1,
+          } as const);
     await this.#ledger.commit({ changes: [change], events });
   }
 }

@@ -14,7 +14,7 @@ import {
 import type { UsageBatch, UsageOutcome, UsageRows, VersionUse } from './usage-rows.ts';
 
 /** A use is on its way to the store within this, and a failed batch is tried again after it: what a crash may lose (I13). */
-export const FLUSH_AFTER_MS = SECOND_MS;
+export const FLUSH_AFTER_MS: number = SECOND_MS;
 
 export interface UsageRecorderDeps {
   readonly rows: UsageRows;

@@ -11,7 +11,7 @@ export function tables0001(dialect: SqlDialect): Migration {
       for (const table of operationalState(db.schema, dialect)) await dialect.strict(table).execute();
       for (const index of indexes(db.schema)) await index.execute();
       await sql`insert into log_head (id, seq, at) values (1, 0, 0)`.execute(db);
-      await dialect.appendOnly(db, 'events');
+      await dialect.makeLogAppendOnly(db);
     },
   };
 }

@@ -1,0 +1,410 @@
+/**
+ * Every change to a key, and reading keys back: load → domain function → event → commit, in one transaction. What may
+ * be done is `domain/key-policy.ts`; rotation is `key-rotation.ts`; verification is `key-validator.ts` and never writes.
+ */
+import { type Circumstances, PROCESS_ACTOR } from '../domain/event.ts';
+import {
+  createKey,
+  type KeyChange,
+  type KeyRecord,
+  type KeySettings,
+  resumeKey,
+  revokeKey,
+  suspendKey,
+  updateKey,
+} from '../domain/key.ts';
+import { administers, assertMay, assertMayGrant, assertWithinCreator, type Caller } from '../domain/key-policy.ts';
+import { SYSTEM_TENANT } from '../domain/tenant.ts';
+import type { Clock } from '../foundation/clock.ts';
+import { PantheonError } from '../foundation/errors.ts';
+import type { SealedCursors } from '../kms/sealed-cursor.ts';
+import type { TenantStorage } from '../tenants/tenant-storage.ts';
+import type { UsageQueryService, UsageReport, UsageRequest } from '../usage/usage-query.ts';
+import { type AnsweredRequests, answeredRequest, type Companion } from './answered-requests.ts';
+import { type APIKey, type APIKeyVersion, toApiKey, toApiKeyVersion } from './api-key.ts';
+import { type GeneratedKey, generateKey } from './key-generator.ts';
+import {
+  type CreateKeyInput,
+  parseCreateInput,
+  parseReason,
+  parseUpdateInput,
+  type UpdateKeyInput,
+} from './key-input.ts';
+import type { KeyListQuery } from './key-rows.ts';
+import type { KeyStorage, QuarantinedKey, StoredKey } from './key-storage.ts';
+import type { UsageReader } from './usage-reader.ts';
+import type { VerificationCache } from './verification-cache.ts';
+import { versionSecret } from './version-secret.ts';
+
+/** Library code that says nothing acts as the process itself. */
+export const PROCESS_CALLER: Caller = {
+  authority: { kind: 'process' },
+  circumstances: { actor: PROCESS_ACTOR, requestId: null, reason: null },
+};
+
+/** Who does it. */
+export interface ChangeOptions {
+  readonly by?: Caller;
+}
+
+export interface CreateOptions extends ChangeOptions {
+  /** Repeating a request with the same key and input replaces the secret as long as nobody has used it. */
+  readonly idempotencyKey?: string;
+}
+
+/** A new key. The string is shown once: it is not stored. */
+export interface CreatedKey {
+  readonly key: string;
+  readonly apiKey: APIKey;
+}
+
+export interface RevokeOptions extends ChangeOptions {
+  readonly reason?: string;
+  /** Also everything that it created, and what those created. */
+  readonly cascade?: boolean;
+  /** Also when it is the last key that can administer. */
+  readonly force?: boolean;
+}
+
+export interface KeyFilter {
+  readonly userId?: string;
+  readonly state?: 'active' | 'suspended' | 'revoked' | 'expired';
+  readonly environment?: 'live' | 'test';
+  /** Part of the name, or the start of an id. */
+  readonly q?: string;
+  readonly cursor?: string;
+  /** Default 50, at most {@link PAGE_MAX}. */
+  readonly limit?: number;
+}
+
+export interface Page<T> {
+  readonly items: readonly T[];
+  /** Null on the last page. */
+  readonly nextCursor: string | null;
+}
+
+/** One page: about 200 kB of JSON. */
+export const PAGE_MAX = 200;
+const PAGE_DEFAULT = 50;
+/** Someone else changed the key between reading and writing: read again, this often. */
+const ATTEMPTS_MAX = 5;
+/** Keys revoked in one transaction of a cascade: keeps the log's head free for others. */
+const CASCADE_BATCH = 100;
+
+export interface KeyManagerDeps {
+  readonly storage: KeyStorage;
+  readonly tenants: TenantStorage;
+  readonly cache: VerificationCache;
+  readonly usage: UsageReader;
+  readonly usageReports: UsageQueryService;
+  readonly answered: AnsweredRequests;
+  readonly cursors: SealedCursors;
+  readonly clock: Clock;
+  readonly brand: string;
+}
+
+export class KeyManager {
+  readonly #deps: KeyManagerDeps;
+  readonly #tenantId: string;
+
+  constructor(deps: KeyManagerDeps, tenantId: string) {
+    this.#deps = deps;
+    this.#tenantId = tenantId;
+  }
+
+  /**
+   * Creates an API key. The string in the answer is the only one there will ever be.
+   *
+   * @throws PantheonError `invalid_request` (names the field), `not_grantable`, `not_found` (tenant), `already_claimed`.
+   */
+  async create(input: CreateKeyInput, options: CreateOptions = {}): Promise<CreatedKey> {
+    const { by = PROCESS_CALLER, idempotencyKey } = options;
+    const now = this.#deps.clock.now();
+    assertMay(by, 'keys.create', this.#tenantId);
+    const settings = parseCreateInput(input, now);
+    assertMayGrant(by, settings);
+    assertWithinCreator(by, settings);
+    await this.#assertTenantActive();
+    const carryOut = (companion: Companion | null): Promise<CreatedKey> =>
+      this.#create(this.#generate(settings), settings, by, companion);
+    if (idempotencyKey === undefined) return carryOut(null);
+    const request = answeredRequest({ tenantId: this.#tenantId, by, idempotencyKey, operation: 'keys.create', input });
+    return this.#deps.answered.once(request, by, carryOut);
+  }
+
+  /** The first administrator, with a string that its keeper has already written down. In process only. */
+  async createRoot(generated: GeneratedKey): Promise<APIKey> {
+    const input = { userId: 'root', name: 'root', permissions: ['pantheon:*'], grantable: ['*'] };
+    const settings = parseCreateInput(input, this.#deps.clock.now());
+    return (await this.#create(generated, settings, PROCESS_CALLER, null)).apiKey;
+  }
+
+  /** @throws PantheonError `not_found`, `key_quarantined`. */
+  async get(id: string, options: ChangeOptions = {}): Promise<APIKey> {
+    assertMay(options.by ?? PROCESS_CALLER, 'keys.read', this.#tenantId);
+    return this.#show((await this.load(id)).record);
+  }
+
+  /** Newest first. A key whose row cannot be opened is named, and the others are shown. */
+  async list(filter: KeyFilter = {}, options: ChangeOptions = {}): Promise<Page<APIKey | QuarantinedKey>> {
+    assertMay(options.by ?? PROCESS_CALLER, 'keys.read', this.#tenantId);
+    const limit = pageSize(filter.limit);
+    const found = await this.#deps.storage.list({ ...(await this.#toQuery(filter)), limit: limit + 1 });
+    const shown = found.slice(0, limit);
+    const opened = shown.filter((key): key is StoredKey => 'record' in key);
+    const usage = await this.#deps.usage.ofKeys(
+      this.#tenantId,
+      opened.map((key) => key.record.id),
+    );
+    const view = { brand: this.#deps.brand, now: this.#deps.clock.now() };
+    const items = shown.map((key) =>
+      'record' in key ? toApiKey(key.record, usage.get(key.record.id) ?? [], view) : key,
+    );
+    return { items, nextCursor: await this.#nextCursor(found.length > limit ? shown.at(-1) : undefined) };
+  }
+
+  /** Its versions, newest first, each with its last use. */
+  async versions(id: string, options: ChangeOptions = {}): Promise<readonly APIKeyVersion[]> {
+    assertMay(options.by ?? PROCESS_CALLER, 'keys.read', this.#tenantId);
+    const { record } = await this.load(id);
+    const usage = (await this.#deps.usage.ofKeys(this.#tenantId, [id])).get(id) ?? [];
+    const now = this.#deps.clock.now();
+    return record.versions.map((version) =>
+      toApiKeyVersion(
+        version,
+        usage.find((one) => one.version === version.version),
+        now,
+      ),
+    );
+  }
+
+  /** Uses of one key by outcome and time; of all keys of the tenant when `id` is null. */
+  async usage(
+    id: string | null,
+    range: Omit<UsageRequest, 'tenantId' | 'keyId'>,
+    options: ChangeOptions = {},
+  ): Promise<UsageReport> {
+    assertMay(options.by ?? PROCESS_CALLER, 'keys.read', this.#tenantId);
+    if (id !== null) await this.load(id);
+    return this.#deps.usageReports.report({ ...range, tenantId: this.#tenantId, keyId: id });
+  }
+
+  /** Changes what is named and leaves the rest. @throws PantheonError `invalid_request`, `not_grantable`, `key_revoked`, `not_found`. */
+  async update(id: string, input: UpdateKeyInput, options: RevokeOptions = {}): Promise<APIKey> {
+    const { by = PROCESS_CALLER } = options;
+    assertMay(by, 'keys.update', this.#tenantId);
+    return this.#change(id, async (record) => {
+      assertMayGrant(by, record);
+      const settings = parseUpdateInput(input, record, this.#deps.clock.now());
+      assertMayChange(by, record, settings);
+      if (!administers(settings.permissions) || settings.expiresAt !== null) await this.#assertNotLast(record, options);
+      return updateKey(record, settings, this.#circumstances(by, null), this.#deps.clock.now());
+    });
+  }
+
+  /** Refuses the key until it is resumed. Twice is success. */
+  async suspend(id: string, options: RevokeOptions = {}): Promise<APIKey> {
+    const { by = PROCESS_CALLER } = options;
+    assertMay(by, 'keys.update', this.#tenantId);
+    const circumstances = this.#circumstances(by, options.reason);
+    return this.#change(id, async (record) => {
+      await this.#assertNotLast(record, options);
+      return suspendKey(record, circumstances, this.#deps.clock.now());
+    });
+  }
+
+  /** Takes a suspension back. A revoked key stays revoked. */
+  async resume(id: string, options: RevokeOptions = {}): Promise<APIKey> {
+    const { by = PROCESS_CALLER } = options;
+    assertMay(by, 'keys.update', this.#tenantId);
+    const circumstances = this.#circumstances(by, options.reason);
+    return this.#change(id, (record) => {
+      assertMayGrant(by, record);
+      return resumeKey(record, circumstances, this.#deps.clock.now());
+    });
+  }
+
+  /** Ends the key and everything made from it, for ever (I6). Twice is success. */
+  async revoke(id: string, options: RevokeOptions = {}): Promise<APIKey> {
+    const { by = PROCESS_CALLER } = options;
+    assertMay(by, 'keys.revoke', this.#tenantId);
+    return this.#revoke(id, by, options);
+  }
+
+  /** The holder ends its own key. Needs no permission: whoever holds a key may give it up. */
+  async revokeSelf(by: Caller, options: Omit<RevokeOptions, 'by'> = {}): Promise<APIKey> {
+    return this.#revoke(selfId(by), by, options);
+  }
+
+  /** The holder looks at its own key. */
+  async getSelf(by: Caller): Promise<APIKey> {
+    return this.#show((await this.load(selfId(by))).record);
+  }
+
+  /** The key with its secrets, for what builds on this. @throws PantheonError `not_found`. */
+  async load(id: string): Promise<StoredKey> {
+    const stored = await this.#deps.storage.find(id);
+    if (stored === null || stored.record.tenantId !== this.#tenantId) throw new PantheonError('not_found');
+    return stored;
+  }
+
+  #generate({ environment }: KeySettings): GeneratedKey {
+    return generateKey({ brand: this.#deps.brand, environment });
+  }
+
+  async #create(
+    generated: GeneratedKey,
+    settings: KeySettings,
+    by: Caller,
+    companion: Companion | null,
+  ): Promise<CreatedKey> {
+    const createdBy = by.authority.kind === 'key' ? by.authority.keyId : null;
+    const key = { id: generated.id, tenantId: this.#tenantId, createdBy, settings };
+    const change = createKey(key, this.#circumstances(by, null), this.#deps.clock.now());
+    const companions = companion === null ? [] : [companion(generated.id, 1)];
+    try {
+      await this.#deps.storage.commit([{ change, secrets: [versionSecret(1, generated)] }], companions);
+    } finally {
+      this.#deps.cache.forget(generated.id);
+    }
+    return { key: generated.key, apiKey: await this.#show(change.record) };
+  }
+
+  async #revoke(id: string, by: Caller, options: RevokeOptions): Promise<APIKey> {
+    const circumstances = this.#circumstances(by, options.reason);
+    const apiKey = await this.#change(id, async (record) => {
+      if (record.state.kind !== 'revoked') await this.#assertNotLast(record, options);
+      return revokeKey(record, circumstances, this.#deps.clock.now());
+    });
+    if (options.cascade === true) await this.#revokeChildren(id, circumstances);
+    return apiKey;
+  }
+
+  /** Parents first: a key that is revoked makes no more children while we look for them. */
+  async #revokeChildren(id: string, circumstances: Circumstances): Promise<void> {
+    const parents = [id];
+    for (let parent = parents.shift(); parent !== undefined; parent = parents.shift()) {
+      let after: KeyListQuery['after'] = null;
+      do {
+        const query: KeyListQuery = {
+          ...EVERY_KEY,
+          tenantId: this.#tenantId,
+          createdBy: parent,
+          after,
+          limit: CASCADE_BATCH,
+          now: this.#deps.clock.now(),
+        };
+        const found: readonly (StoredKey | QuarantinedKey)[] = await this.#deps.storage.list(query);
+        const children = found.filter((key): key is StoredKey => 'record' in key);
+        for (const child of children) {
+          await this.#changeWith(child.record.id, (record) => revokeKey(record, circumstances, this.#deps.clock.now()));
+          parents.push(child.record.id);
+        }
+        const last: KeyRecord | undefined = children.at(-1)?.record;
+        after = found.length < CASCADE_BATCH || last === undefined ? null : { createdAt: last.createdAt, id: last.id };
+      } while (after !== null);
+    }
+  }
+
+  async #change(
+    id: string,
+    decide: (record: KeyRecord) => KeyChange | null | Promise<KeyChange | null>,
+  ): Promise<APIKey> {
+    return this.#show(await this.#changeWith(id, decide));
+  }
+
+  /** Load, decide, commit; again from the start when someone else was faster. Null from `decide`: it already is so. */
+  async #changeWith(
+    id: string,
+    decide: (record: KeyRecord) => KeyChange | null | Promise<KeyChange | null>,
+  ): Promise<KeyRecord> {
+    for (let attempt = 1; ; attempt += 1) {
+      const { record, secrets } = await this.load(id);
+      const change = await decide(record);
+      if (change === null) return record;
+      try {
+        await this.#deps.storage.commit([{ change, secrets }]);
+        return change.record;
+      } catch (error) {
+        if (!(error instanceof PantheonError && error.code === 'conflict') || attempt === ATTEMPTS_MAX) throw error;
+      } finally {
+        // Also when the outcome is unknown: what is remembered may be wrong now.
+        this.#deps.cache.forget(id);
+      }
+    }
+  }
+
+  async #show(record: KeyRecord): Promise<APIKey> {
+    const usage = await this.#deps.usage.ofKeys(record.tenantId, [record.id]);
+    return toApiKey(record, usage.get(record.id) ?? [], { brand: this.#deps.brand, now: this.#deps.clock.now() });
+  }
+
+  #circumstances(by: Caller, reason: string | null | undefined): Circumstances {
+    return { ...by.circumstances, reason: parseReason(reason) };
+  }
+
+  async #assertTenantActive(): Promise<void> {
+    const tenant = await this.#deps.tenants.find(this.#tenantId);
+    if (tenant === null || tenant.state === 'deleted') throw new PantheonError('not_found', { field: 'tenant' });
+    if (tenant.state === 'suspended')
+      throw new PantheonError('not_allowed', { field: 'tenant', detail: 'The tenant is suspended.' });
+  }
+
+  /** Losing the last administrator would lock everybody out. */
+  async #assertNotLast(record: KeyRecord, options: RevokeOptions): Promise<void> {
+    if (options.force === true || record.tenantId !== SYSTEM_TENANT || !administers(record.permissions)) return;
+    const others = await this.#deps.storage.administrators(this.#deps.clock.now());
+    if (others.every((id) => id === record.id)) throw new PantheonError('last_administrator');
+  }
+
+  async #toQuery(filter: KeyFilter): Promise<KeyListQuery> {
+    const { userId = null, state = null, environment = null, q: text = null, cursor } = filter;
+    const position = cursor === undefined ? null : await this.#deps.cursors.read('keys', this.#tenantId, cursor);
+    const after = position === null ? null : (position as { createdAt: number; id: string });
+    return {
+      tenantId: this.#tenantId,
+      userId,
+      createdBy: null,
+      state,
+      environment,
+      text,
+      after,
+      limit: 0,
+      now: this.#deps.clock.now(),
+    };
+  }
+
+  async #nextCursor(last: StoredKey | QuarantinedKey | undefined): Promise<string | null> {
+    if (last === undefined) return null;
+    const { id, createdAt } = 'record' in last ? last.record : last;
+    return this.#deps.cursors.write('keys', this.#tenantId, { createdAt, id });
+  }
+}
+
+const EVERY_KEY = { userId: null, createdBy: null, state: null, environment: null, text: null, after: null } as const;
+
+/** @throws PantheonError `invalid_request`. */
+export function pageSize(limit = PAGE_DEFAULT): number {
+  if (Number.isInteger(limit) && limit >= 1 && limit <= PAGE_MAX) return limit;
+  throw new PantheonError('invalid_request', { field: 'limit', detail: `A whole number from 1 to ${PAGE_MAX}.` });
+}
+
+function selfId(by: Caller): string {
+  if (by.authority.kind !== 'key') throw new PantheonError('not_allowed', { detail: 'Only a key has a self.' });
+  return by.authority.keyId;
+}
+
+const SELF_SETTINGS: ReadonlySet<string> = new Set(['name', 'description', 'metadata']);
+
+/** New holdings lie within what the caller may hand out, new bounds within the caller's own; nobody widens itself. */
+function assertMayChange(by: Caller, record: KeyRecord, settings: KeySettings): void {
+  assertMayGrant(by, settings);
+  const { authority } = by;
+  if (authority.kind === 'process') return;
+  const names = Object.keys(settings) as (keyof KeySettings)[];
+  const changed = names.filter((name) => JSON.stringify(settings[name]) !== JSON.stringify(record[name]));
+  const beyond = authority.keyId === record.id ? changed.find((name) => !SELF_SETTINGS.has(name)) : undefined;
+  if (beyond !== undefined)
+    throw new PantheonError('not_allowed', { field: beyond, detail: 'A key does not change its own policy.' });
+  if (changed.includes('expiresAt') || changed.includes('ipAllowlist')) assertWithinCreator(by, settings);
+}

@@ -1,0 +1,160 @@
+/**
+ * New versions of a key, and the end of old ones. A rotation keeps the key's id, policy, limits, usage and history; the
+ * version before it is accepted until its overlap ends.
+ */
+import { retireVersion, rotateKey } from '../domain/key.ts';
+import { assertMay, assertMayGrant, type Caller } from '../domain/key-policy.ts';
+import { type Instant, SECOND_MS } from '../foundation/clock.ts';
+import { PantheonError } from '../foundation/errors.ts';
+import { answeredRequest, type Companion } from './answered-requests.ts';
+import { type APIKey, type APIKeyVersion, toApiKey, toApiKeyVersion } from './api-key.ts';
+import { generateKey } from './key-generator.ts';
+import { OVERLAP_SECONDS_DEFAULT, parseReason, parseRotateInput, type RotateKeyInput } from './key-input.ts';
+import {
+  type ChangeOptions,
+  type CreateOptions,
+  type KeyManager,
+  type KeyManagerDeps,
+  PROCESS_CALLER,
+} from './key-manager.ts';
+import { versionSecret } from './version-secret.ts';
+
+export interface Rotation {
+  /** The new key string: shown once. */
+  readonly key: string;
+  readonly apiKey: APIKey;
+  readonly previous: { readonly version: number; readonly acceptedUntil: Date };
+}
+
+export class KeyRotation {
+  readonly #deps: KeyManagerDeps;
+  readonly #keys: KeyManager;
+  readonly #tenantId: string;
+
+  constructor(deps: KeyManagerDeps, keys: KeyManager, tenantId: string) {
+    this.#deps = deps;
+    this.#keys = keys;
+    this.#tenantId = tenantId;
+  }
+
+  /**
+   * Makes the next version. Overlap: what is asked for, else the key's policy, else a day; never beyond its expiry.
+   *
+   * @throws PantheonError `rotation_in_progress`, `version_conflict`, `conflict` when two rotate at once, `key_revoked`.
+   */
+  async rotate(id: string, input: RotateKeyInput = {}, options: CreateOptions = {}): Promise<Rotation> {
+    const { by = PROCESS_CALLER } = options;
+    assertMay(by, 'keys.rotate', this.#tenantId);
+    const { record } = await this.#keys.load(id);
+    assertMayGrant(by, record);
+    return this.#once(id, input, by, options.idempotencyKey, null);
+  }
+
+  /**
+   * The holder makes its own next version, proving the current one. Only where the key's policy has a rotation, and
+   * with no longer an overlap than that.
+   */
+  async rotateSelf(
+    by: Caller,
+    input: RotateKeyInput = {},
+    options: Pick<CreateOptions, 'idempotencyKey'> = {},
+  ): Promise<Rotation> {
+    if (by.authority.kind !== 'key') throw new PantheonError('not_allowed', { detail: 'Only a key has a self.' });
+    const { record } = await this.#keys.load(by.authority.keyId);
+    if (record.rotation === null) throw new PantheonError('not_allowed', { detail: 'The key has no rotation policy.' });
+    return this.#once(record.id, input, by, options.idempotencyKey, record.rotation.overlapSeconds);
+  }
+
+  /** Ends an older version before its overlap does. Twice is success. */
+  async retire(
+    id: string,
+    version: number,
+    options: ChangeOptions & { readonly reason?: string } = {},
+  ): Promise<APIKeyVersion> {
+    const { by = PROCESS_CALLER } = options;
+    assertMay(by, 'keys.rotate', this.#tenantId);
+    const { record, secrets } = await this.#keys.load(id);
+    const now = this.#deps.clock.now();
+    const change = retireVersion(record, version, { ...by.circumstances, reason: parseReason(options.reason) }, now);
+    if (change !== null) {
+      try {
+        await this.#deps.storage.commit([{ change, secrets }]);
+      } finally {
+        this.#deps.cache.forget(id);
+      }
+    }
+    const found = (change?.record ?? record).versions.find((one) => one.version === version);
+    if (found === undefined) throw new PantheonError('not_found', { field: 'version' });
+    const usage = (await this.#deps.usage.ofKeys(this.#tenantId, [id])).get(id) ?? [];
+    return toApiKeyVersion(
+      found,
+      usage.find((one) => one.version === version),
+      now,
+    );
+  }
+
+  async #once(
+    id: string,
+    input: RotateKeyInput,
+    by: Caller,
+    idempotencyKey: string | undefined,
+    overlapMaxSeconds: number | null,
+  ): Promise<Rotation> {
+    const carryOut = (companion: Companion | null): Promise<Rotation> =>
+      this.#rotate(id, input, by, overlapMaxSeconds, companion);
+    if (idempotencyKey === undefined) return carryOut(null);
+    const request = answeredRequest({
+      tenantId: this.#tenantId,
+      by,
+      idempotencyKey,
+      operation: `keys.rotate ${id}`,
+      input,
+    });
+    return this.#deps.answered.once(request, by, carryOut, ({ key, apiKey, stored }) => {
+      const [, before] = stored.record.versions;
+      return {
+        key,
+        apiKey,
+        previous: { version: apiKey.version - 1, acceptedUntil: new Date(before?.acceptedUntil ?? 0) },
+      };
+    });
+  }
+
+  async #rotate(
+    id: string,
+    input: RotateKeyInput,
+    by: Caller,
+    overlapMaxSeconds: number | null,
+    companion: Companion | null,
+  ): Promise<Rotation> {
+    const { brand, clock, storage, cache } = this.#deps;
+    const { overlapSeconds, expectedVersion } = parseRotateInput(input);
+    const { record, secrets } = await this.#keys.load(id);
+    const now = clock.now();
+    const policySeconds = record.rotation?.overlapSeconds ?? OVERLAP_SECONDS_DEFAULT;
+    const seconds = Math.min(overlapSeconds ?? policySeconds, overlapMaxSeconds ?? Number.POSITIVE_INFINITY);
+    const acceptedUntil = earlier(now + seconds * SECOND_MS, record.expiresAt);
+    const change = rotateKey(record, { acceptedUntil, expectedVersion }, { ...by.circumstances, reason: null }, now);
+    const generated = generateKey({ brand, environment: record.environment, id });
+    const next = versionSecret(change.record.version, generated);
+    try {
+      await storage.commit(
+        [{ change, secrets: [next, ...secrets] }],
+        companion === null ? [] : [companion(id, change.record.version)],
+      );
+    } finally {
+      cache.forget(id);
+    }
+    const usage = (await this.#deps.usage.ofKeys(this.#tenantId, [id])).get(id) ?? [];
+    const apiKey = toApiKey(change.record, usage, { brand, now });
+    return {
+      key: generated.key,
+      apiKey,
+      previous: { version: record.version, acceptedUntil: new Date(acceptedUntil) },
+    };
+  }
+}
+
+function earlier(one: Instant, other: Instant | null): Instant {
+  return other === null ? one : Math.min(one, other);
+}

@@ -1,0 +1,42 @@
+/** Usage of keys as it is now: what is stored, and what this node has counted and not stored yet. */
+
+import { ADDRESSES_PER_VERSION_MAX } from '../usage/usage-buffer.ts';
+import type { UsageRecorder } from '../usage/usage-recorder.ts';
+import type { UsageRows, VersionUsage, VersionUse } from '../usage/usage-rows.ts';
+
+export class UsageReader {
+  readonly #rows: UsageRows;
+  readonly #recorder: UsageRecorder;
+
+  constructor(rows: UsageRows, recorder: UsageRecorder) {
+    this.#rows = rows;
+    this.#recorder = recorder;
+  }
+
+  async ofKeys(tenantId: string, keyIds: readonly string[]): Promise<ReadonlyMap<string, readonly VersionUsage[]>> {
+    // Asked before the store: what is stored in between shows twice for a moment, and nothing is ever missing.
+    const pending = new Map(keyIds.map((id) => [id, this.#recorder.pendingOf(id)]));
+    const stored = keyIds.length === 0 ? NOTHING_STORED : await this.#rows.ofKeys(tenantId, keyIds);
+    return new Map(keyIds.map((id) => [id, merge(stored.get(id) ?? [], pending.get(id) ?? [])]));
+  }
+}
+
+const NOTHING_STORED: ReadonlyMap<string, readonly VersionUsage[]> = new Map();
+
+function merge(stored: readonly VersionUsage[], pending: readonly VersionUse[]): readonly VersionUsage[] {
+  const byVersion = new Map(stored.map((usage) => [usage.version, usage]));
+  for (const more of pending) {
+    const known = byVersion.get(more.version);
+    const addresses = [...new Set([...more.addresses, ...(known?.lastAddresses ?? [])])].slice(
+      0,
+      ADDRESSES_PER_VERSION_MAX,
+    );
+    byVersion.set(more.version, {
+      version: more.version,
+      usageCount: more.count + (known?.usageCount ?? 0),
+      lastUsedAt: Math.max(more.lastUsedAt, known?.lastUsedAt ?? 0),
+      lastAddresses: addresses,
+    });
+  }
+  return [...byVersion.values()];
+}

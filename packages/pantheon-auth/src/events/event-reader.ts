@@ -1,0 +1,84 @@
+/** The audit trail as callers may read it: their own tenant's, page by page. */
+import { EVENT_SUBJECTS, type EventType, type LoggedEvent, type SubjectType } from '../domain/event.ts';
+import { assertMay, type Caller } from '../domain/key-policy.ts';
+import { SYSTEM_TENANT } from '../domain/tenant.ts';
+import type { Instant } from '../foundation/clock.ts';
+import { PantheonError } from '../foundation/errors.ts';
+import type { SealedCursors } from '../kms/sealed-cursor.ts';
+import { EVENTS_PAGE_MAX, type EventLog } from './event-log.ts';
+
+export interface EventFilter {
+  readonly type?: string;
+  readonly subjectType?: SubjectType;
+  readonly subjectId?: string;
+  /** Default: newest first. */
+  readonly order?: 'newest_first' | 'oldest_first';
+  readonly cursor?: string;
+  /** Default 50, at most {@link EVENTS_PAGE_MAX}. */
+  readonly limit?: number;
+}
+
+/** An event as its tenant sees it. `seq` would tell how busy other tenants are, so only system keys see it. */
+export interface TenantEvent extends Omit<LoggedEvent, 'seq' | 'at'> {
+  readonly at: Date;
+  readonly seq?: number;
+}
+
+export interface AuditTrail {
+  /** @throws PantheonError `not_found` (tenant), `insufficient_permissions`, `invalid_request`, `invalid_cursor`. */
+  list(
+    tenantId: string,
+    filter?: EventFilter,
+    options?: { readonly by?: Caller },
+  ): Promise<{
+    readonly items: readonly TenantEvent[];
+    readonly nextCursor: string | null;
+  }>;
+}
+
+const PAGE_DEFAULT = 50;
+
+export class EventReader implements AuditTrail {
+  readonly #log: EventLog;
+  readonly #cursors: SealedCursors;
+
+  constructor(deps: { readonly log: EventLog; readonly cursors: SealedCursors }) {
+    this.#log = deps.log;
+    this.#cursors = deps.cursors;
+  }
+
+  async list(
+    tenantId: string,
+    filter: EventFilter = {},
+    options: { readonly by?: Caller } = {},
+  ): ReturnType<AuditTrail['list']> {
+    if (options.by !== undefined) assertMay(options.by, 'events.read', tenantId);
+    const { limit = PAGE_DEFAULT, order = 'newest_first', subjectType = null, subjectId = null, cursor } = filter;
+    if (!Number.isInteger(limit) || limit < 1 || limit > EVENTS_PAGE_MAX) {
+      throw new PantheonError('invalid_request', {
+        field: 'limit',
+        detail: `A whole number from 1 to ${EVENTS_PAGE_MAX}.`,
+      });
+    }
+    const after = cursor === undefined ? null : Number(await this.#cursors.read(`events ${order}`, tenantId, cursor));
+    const type = filter.type === undefined ? null : parseType(filter.type);
+    const found = await this.#log.list({ tenantId, type, subjectType, subjectId, after, order, limit: limit + 1 });
+    const shown = found.slice(0, limit);
+    const last = found.length > limit ? shown.at(-1) : undefined;
+    const nextCursor = last === undefined ? null : await this.#cursors.write(`events ${order}`, tenantId, last.seq);
+    return { items: shown.map((event) => toTenantEvent(event, seesPlaces(options.by))), nextCursor };
+  }
+}
+
+function toTenantEvent({ seq, at, ...event }: LoggedEvent, withSeq: boolean): TenantEvent {
+  return { ...event, at: new Date(at as Instant), ...(withSeq ? { seq } : {}) };
+}
+
+function seesPlaces(by: Caller | undefined): boolean {
+  return by === undefined || by.authority.kind === 'process' || by.authority.tenantId === SYSTEM_TENANT;
+}
+
+function parseType(text: string): EventType {
+  if (Object.hasOwn(EVENT_SUBJECTS, text)) return text as EventType;
+  throw new PantheonError('invalid_request', { field: 'type', detail: 'There is no such type of event.' });
+}

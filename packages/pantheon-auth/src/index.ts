@@ -1,0 +1,75 @@
+/** The public names of the library. Adapters for frameworks are in their own subpaths. */
+export type { APIKey, APIKeyVersion } from './api-keys/api-key.ts';
+export {
+  APIKeyGenerator,
+  type APIKeyMetadata,
+  formatKey,
+  keyHint,
+  type ParsedKey,
+  parseKey,
+} from './api-keys/key-generator.ts';
+export type { CreateKeyInput, RotateKeyInput, UpdateKeyInput } from './api-keys/key-input.ts';
+export { KEY_INPUT_SCHEMAS } from './api-keys/key-input.ts';
+export type {
+  ChangeOptions,
+  CreatedKey,
+  CreateOptions,
+  KeyFilter,
+  KeyManager,
+  Page,
+  RevokeOptions,
+} from './api-keys/key-manager.ts';
+export { PAGE_MAX } from './api-keys/key-manager.ts';
+export type { KeyRotation, Rotation } from './api-keys/key-rotation.ts';
+export type { QuarantinedKey } from './api-keys/key-storage.ts';
+export type { Verification, VerifiedKey, VerifyRequest } from './api-keys/key-validator.ts';
+export type { AsymmetricAlgorithm, SigningAlgorithm } from './domain/claims.ts';
+export type { Actor, EventType } from './domain/event.ts';
+export { EVENT_SUBJECTS } from './domain/event.ts';
+export type { Environment } from './domain/key.ts';
+export { ACTIONS, type Action, type Authority, type Caller } from './domain/key-policy.ts';
+export type { LimitState, QuotaRule, RateLimitRule } from './domain/limits.ts';
+export { covers, grants, isPermission, isPermissionPattern } from './domain/permissions.ts';
+export { DEFAULT_TENANT, SYSTEM_TENANT } from './domain/tenant.ts';
+export type { Denial } from './domain/verification.ts';
+export type { AuditTrail, EventFilter, TenantEvent } from './events/event-reader.ts';
+export { type Clock, type Instant, systemClock } from './foundation/clock.ts';
+export {
+  CODES,
+  type Code,
+  type CodeEntry,
+  DENIALS,
+  type DenialCode,
+  ERRORS,
+  type ErrorCode,
+  STARTUP,
+} from './foundation/codes.ts';
+export { formatDuration, parseDuration } from './foundation/duration.ts';
+export { PantheonError } from './foundation/errors.ts';
+export { errorProblem, PROBLEM_MEDIA_TYPE, type Problem, toProblem } from './foundation/problem.ts';
+export { Secret } from './foundation/secret.ts';
+export { parseStrictJson } from './foundation/strict-json.ts';
+export type { RevokedToken } from './jwt/revocation.ts';
+export type { IssuedToken, TokenWish } from './jwt/token-issuer.ts';
+export type { TokenVerification, VerifiedToken, VerifyTokenRequest } from './jwt/token-verifier.ts';
+export type { Exchange, ExchangeRequest, JwtHandler } from './jwt-handler.ts';
+export {
+  type AuthenticateOptions,
+  type Authentication,
+  type AuthRequest,
+  callerOf,
+  errorRefusal,
+  type Principal,
+  type Refusal,
+  rateLimitHeaders,
+} from './middleware.ts';
+export {
+  createPantheonAuth,
+  type Logger,
+  type PantheonAuth,
+  type PantheonAuthOptions,
+  type RootKeyStore,
+  type TenantScope,
+} from './pantheon-auth.ts';
+export type { Tenant, TenantManager } from './tenants/tenant-manager.ts';
+export type { UsageGranularity, UsageItem, UsageReport } from './usage/usage-query.ts';

@@ -1,0 +1,203 @@
+/**
+ * Tokens, whole: a key is exchanged for one, one is issued, verified, revoked, and the public keys are published. How is
+ * in `jwt/`; this file is what the rest of the world talks to.
+ */
+import type { APIKey } from './api-keys/api-key.ts';
+import { type APIKeyMetadata, type KeyTokenSigner, parseKey, secretBytes } from './api-keys/key-generator.ts';
+import { type ChangeOptions, PROCESS_CALLER } from './api-keys/key-manager.ts';
+import type { KeyStorage, StoredKey } from './api-keys/key-storage.ts';
+import type { KeyValidator, Verification, VerifyRequest } from './api-keys/key-validator.ts';
+import type { VerificationCache } from './api-keys/verification-cache.ts';
+import { buildKeySignedClaims, KEY_SIGNED_LIFETIME_MAX_SECONDS } from './domain/claims.ts';
+import { revokeTokens } from './domain/key.ts';
+import { assertMay, assertMayGrant, type Caller } from './domain/key-policy.ts';
+import type { Clock } from './foundation/clock.ts';
+import type { JsonObject } from './foundation/encoding.ts';
+import { PantheonError } from './foundation/errors.ts';
+import { newId } from './foundation/ids.ts';
+import { deriveKid, deriveSigningSecret } from './jwt/key-derivation.ts';
+import type { RevokedToken, TokenRevocations } from './jwt/revocation.ts';
+import type { SigningKeyring } from './jwt/signing-keyring.ts';
+import {
+  type IssuedToken,
+  type KeySigner,
+  parseCustomClaims,
+  signWithKey,
+  type TokenIssuer,
+  type TokenWish,
+} from './jwt/token-issuer.ts';
+import type { TokenVerification, TokenVerifier, VerifyTokenRequest } from './jwt/token-verifier.ts';
+
+/** A key, and the token wanted for it. */
+export interface ExchangeRequest extends TokenWish, Omit<VerifyRequest, 'permissions'> {}
+
+export type Exchange =
+  | {
+      readonly issued: true;
+      readonly token: IssuedToken;
+      readonly verification: Extract<Verification, { valid: true }>;
+    }
+  | { readonly issued: false; readonly verification: Extract<Verification, { valid: false }> };
+
+export interface JwtHandlerDeps {
+  readonly validator: KeyValidator;
+  readonly issuer: TokenIssuer;
+  readonly verifier: TokenVerifier;
+  readonly keyring: SigningKeyring;
+  readonly revocations: TokenRevocations;
+  readonly storage: KeyStorage;
+  readonly cache: VerificationCache;
+  readonly clock: Clock;
+  readonly brand: string;
+}
+
+export class JwtHandler implements KeyTokenSigner {
+  readonly #deps: JwtHandlerDeps;
+
+  constructor(deps: JwtHandlerDeps) {
+    this.#deps = deps;
+  }
+
+  /**
+   * Exchanges a key for a token of it. The key is verified and counted as in every use; a "no" is a value.
+   *
+   * @throws PantheonError `invalid_request` when the wish goes beyond the key, `signing_secret_unavailable`, 503 codes.
+   */
+  async exchange(request: ExchangeRequest): Promise<Exchange> {
+    const { audience, permissions, ttlSeconds, ...verify } = request;
+    const verification = await this.#deps.validator.verify(verify);
+    if (!verification.valid) return { issued: false, verification };
+    const { keyId, version } = verification.key;
+    const { record, secrets } = await this.#stored(keyId, verification.key.tenantId);
+    const signer = secrets.find((one) => one.version === version)?.signing ?? null;
+    const wish = {
+      ...(audience && { audience }),
+      ...(permissions && { permissions }),
+      ...(ttlSeconds !== undefined && { ttlSeconds }),
+    };
+    return { issued: true, token: this.#deps.issuer.issue(record, version, signer, wish), verification };
+  }
+
+  /**
+   * Issues a token for a key without the key itself. Who asks must be entitled to hand out all that the key holds.
+   *
+   * @throws PantheonError `not_found`, `not_grantable`, `not_allowed` when the key may not act, as for `exchange`.
+   */
+  async issue(
+    target: { readonly tenantId: string; readonly keyId: string },
+    wish: TokenWish = {},
+    options: ChangeOptions = {},
+  ): Promise<IssuedToken> {
+    const { by = PROCESS_CALLER } = options;
+    assertMay(by, 'tokens.issue', target.tenantId);
+    const { record, secrets, tenant } = await this.#stored(target.keyId, target.tenantId);
+    assertMayGrant(by, record);
+    const now = this.#deps.clock.now();
+    const alive =
+      record.state.kind === 'active' &&
+      tenant.state === 'active' &&
+      (record.expiresAt === null || now < record.expiresAt);
+    if (!alive) throw new PantheonError('not_allowed', { field: 'keyId', detail: 'The key is not active.' });
+    const signer = secrets.find((one) => one.version === record.version)?.signing ?? null;
+    return this.#deps.issuer.issue(record, record.version, signer, wish);
+  }
+
+  /** Whether a token may act now, with all that its key says. */
+  verify(request: VerifyTokenRequest): Promise<TokenVerification> {
+    return this.#deps.verifier.verify(request);
+  }
+
+  /** Revokes one token, by its `jti`. It is refused from now on wherever the log is followed. */
+  async revoke(token: RevokedToken, options: ChangeOptions = {}): Promise<void> {
+    const { by = PROCESS_CALLER } = options;
+    assertMay(by, 'tokens.revoke', token.tenantId);
+    await this.#stored(token.keyId, token.tenantId);
+    await this.#deps.revocations.revoke(token, by.circumstances);
+  }
+
+  /** Revokes all tokens that were issued for a key so far. The key goes on. */
+  async revokeAllOf(
+    target: { readonly tenantId: string; readonly keyId: string },
+    options: ChangeOptions = {},
+  ): Promise<void> {
+    const { by = PROCESS_CALLER } = options;
+    assertMay(by, 'tokens.revoke', target.tenantId);
+    const { record, secrets } = await this.#stored(target.keyId, target.tenantId);
+    const change = revokeTokens(record, by.circumstances, this.#deps.clock.now());
+    try {
+      await this.#deps.storage.commit([{ change, secrets }]);
+    } finally {
+      this.#deps.cache.forget(target.keyId);
+    }
+  }
+
+  /** The public keys (RFC 7517). */
+  jwks(): { readonly keys: readonly JsonObject[] } {
+    return this.#deps.keyring.jwks();
+  }
+
+  /** Makes a new signing key of this algorithm; it signs from now on. */
+  async addSigningKey(
+    algorithm: Parameters<SigningKeyring['add']>[0],
+    by: Caller = PROCESS_CALLER,
+  ): Promise<{ readonly kid: string }> {
+    const { kid } = await this.#deps.keyring.add(algorithm, by.circumstances);
+    return { kid };
+  }
+
+  /** Ends a signing key: every token that it signed is dead at once. */
+  async retireSigningKey(kid: string, by: Caller = PROCESS_CALLER): Promise<void> {
+    await this.#deps.keyring.retire(kid, by.circumstances);
+  }
+
+  /** The brief's `generateJWTFromKey`, synchronous. */
+  signForKey(apiKey: APIKey, metadata: APIKeyMetadata, key: string | null): string {
+    if (metadata.keyId !== apiKey.id)
+      throw new PantheonError('invalid_request', { field: 'keyId', detail: 'It is not the id of this key.' });
+    const { algorithm, issuer, audience } = metadata;
+    const expiresAt = apiKey.expiresAt?.getTime() ?? null;
+    const claims = {
+      issuer,
+      audience,
+      keyId: apiKey.id,
+      tokenId: newId(),
+      permissions: apiKey.permissions,
+      now: this.#deps.clock.now(),
+      lifetimeSeconds: KEY_SIGNED_LIFETIME_MAX_SECONDS,
+      keyExpiresAt: expiresAt,
+    };
+    if (algorithm === 'HS256')
+      return signWithKey(buildKeySignedClaims(claims), this.#signerOf(apiKey.id, apiKey.version, key));
+    return this.#deps.issuer.sign(algorithm, {
+      ...claims,
+      subject: apiKey.userId,
+      tenantId: apiKey.tenantId,
+      keyVersion: apiKey.version,
+      environment: apiKey.environment,
+      customClaims: parseCustomClaims(metadata.customClaims),
+    });
+  }
+
+  /** From the key itself, else from what verification has loaded; never from the hash. */
+  #signerOf(keyId: string, version: number, key: string | null): KeySigner | null {
+    if (key !== null) return signerFromKey(key, keyId, this.#deps.brand);
+    const known = this.#deps.cache.remembered(keyId);
+    return known?.secrets.find((one) => one.version === version)?.signing ?? null;
+  }
+
+  async #stored(keyId: string, tenantId: string): Promise<StoredKey> {
+    const stored = await this.#deps.storage.find(keyId);
+    if (stored === null || stored.record.tenantId !== tenantId) throw new PantheonError('not_found');
+    return stored;
+  }
+}
+
+/** @throws PantheonError `invalid_request` (field `key`) when it is not the string of this API key. */
+export function signerFromKey(key: string, keyId: string | null, brand?: string): KeySigner {
+  const parsed = parseKey(key, brand);
+  if (parsed === null || (keyId !== null && parsed.id !== keyId)) {
+    throw new PantheonError('invalid_request', { field: 'key', detail: 'It is not the string of this API key.' });
+  }
+  const bytes = secretBytes(parsed);
+  return { kid: deriveKid(bytes, parsed.id), secret: deriveSigningSecret(bytes, parsed.id) };
+}

@@ -1,0 +1,176 @@
+/** Makes tokens: which claims go into one, and who signs it. Whether its key may have one is decided by the callers. */
+import {
+  ACCESS_TOKEN_LIFETIME_DEFAULT_SECONDS,
+  ACCESS_TOKEN_LIFETIME_MAX_SECONDS,
+  type AccessTokenFacts,
+  type AsymmetricAlgorithm,
+  buildAccessTokenClaims,
+  buildKeySignedClaims,
+  checkCustomClaims,
+  KEY_SIGNED_LIFETIME_MAX_SECONDS,
+  type SigningAlgorithm,
+  TOKEN_TYPES,
+} from '../domain/claims.ts';
+import type { KeyRecord } from '../domain/key.ts';
+import { grants } from '../domain/permissions.ts';
+import { type Clock, type Instant, SECOND_MS } from '../foundation/clock.ts';
+import type { JsonObject } from '../foundation/encoding.ts';
+import { PantheonError } from '../foundation/errors.ts';
+import { newId } from '../foundation/ids.ts';
+import { signJws } from './jws.ts';
+import type { SigningKeyring } from './signing-keyring.ts';
+
+/** What a token is asked to be. What is left out comes from the key's policy. */
+export interface TokenWish {
+  /** Each must be one that the key's policy allows. */
+  readonly audience?: readonly string[];
+  /** Default: all of the key's permissions. Each must be covered by them. */
+  readonly permissions?: readonly string[];
+  readonly ttlSeconds?: number;
+}
+
+/** A token with what its holder should know of it. */
+export interface IssuedToken {
+  readonly token: string;
+  readonly tokenId: string;
+  readonly keyId: string;
+  readonly algorithm: SigningAlgorithm;
+  readonly audience: readonly string[];
+  readonly permissions: readonly string[];
+  readonly issuedAt: Instant;
+  readonly expiresAt: Instant;
+}
+
+/** The secret with which a key signs for itself. */
+export interface KeySigner {
+  readonly kid: string;
+  readonly secret: Buffer;
+}
+
+export interface TokenIssuerSettings {
+  readonly issuer: string;
+  /** Used where a key's policy names no audience. */
+  readonly audience: readonly string[];
+}
+
+export class TokenIssuer {
+  readonly #keyring: SigningKeyring;
+  readonly #clock: Clock;
+  readonly #settings: TokenIssuerSettings;
+
+  constructor(deps: {
+    readonly keyring: SigningKeyring;
+    readonly clock: Clock;
+    readonly settings: TokenIssuerSettings;
+  }) {
+    this.#keyring = deps.keyring;
+    this.#clock = deps.clock;
+    this.#settings = deps.settings;
+  }
+
+  /**
+   * A token of this key and version, as its policy says. `signer` is the version's own secret, where there is one.
+   *
+   * @throws PantheonError `invalid_request` (field `audience`, `permissions` or `ttl`), `signing_secret_unavailable`.
+   */
+  issue(record: KeyRecord, version: number, signer: KeySigner | null, wish: TokenWish): IssuedToken {
+    const algorithm = record.jwt?.algorithm ?? 'ES256';
+    const audience = this.#audience(record, wish);
+    const permissions = narrowed(record.permissions, wish.permissions);
+    const life = this.#life(record, algorithm, wish.ttlSeconds);
+    const common = {
+      issuer: this.#settings.issuer,
+      audience,
+      keyId: record.id,
+      tokenId: newId(),
+      permissions,
+      ...life,
+    };
+    const token =
+      algorithm === 'HS256'
+        ? signWithKey(buildKeySignedClaims(common), signer)
+        : this.sign(algorithm, { ...common, ...ofRecord(record, version) });
+    const issuedAt = Math.floor(life.now / SECOND_MS) * SECOND_MS;
+    const expiresAt = earlier(issuedAt + life.lifetimeSeconds * SECOND_MS, record.expiresAt);
+    return { token, tokenId: common.tokenId, keyId: record.id, algorithm, audience, permissions, issuedAt, expiresAt };
+  }
+
+  /** An access token with these facts, signed by the service. */
+  sign(algorithm: AsymmetricAlgorithm, facts: AccessTokenFacts): string {
+    const { record, privateKey } = this.#keyring.signer(algorithm);
+    const header = { alg: algorithm, kid: record.kid, typ: TOKEN_TYPES.access };
+    return signJws({ header, payload: buildAccessTokenClaims(facts), key: privateKey });
+  }
+
+  #audience(record: KeyRecord, wish: TokenWish): readonly string[] {
+    const policy = record.jwt?.audience ?? [];
+    const allowed = policy.length === 0 ? this.#settings.audience : policy;
+    if (wish.audience === undefined || wish.audience.length === 0) return allowed.slice(0, 1);
+    if (wish.audience.every((audience) => allowed.includes(audience))) return [...new Set(wish.audience)];
+    throw new PantheonError('invalid_request', {
+      field: 'audience',
+      detail: 'The policy of the key does not allow this audience.',
+    });
+  }
+
+  #life(record: KeyRecord, algorithm: SigningAlgorithm, ttlSeconds: number | undefined): Life {
+    const max = algorithm === 'HS256' ? KEY_SIGNED_LIFETIME_MAX_SECONDS : ACCESS_TOKEN_LIFETIME_MAX_SECONDS;
+    const policySeconds = record.jwt?.ttlSeconds ?? ACCESS_TOKEN_LIFETIME_DEFAULT_SECONDS;
+    const lifetimeSeconds = ttlSeconds ?? Math.min(policySeconds, max);
+    if (!Number.isInteger(lifetimeSeconds) || lifetimeSeconds < 1 || lifetimeSeconds > policySeconds) {
+      throw new PantheonError('invalid_request', { field: 'ttl', detail: `Whole seconds from 1 to ${policySeconds}.` });
+    }
+    // Tokens are dated in whole seconds. One made in the second of a revocation must not look older than it.
+    const notBefore = Math.ceil((record.tokensNotBefore ?? 0) / SECOND_MS) * SECOND_MS;
+    return { now: Math.max(this.#clock.now(), notBefore), lifetimeSeconds, keyExpiresAt: record.expiresAt };
+  }
+}
+
+interface Life {
+  readonly now: Instant;
+  readonly lifetimeSeconds: number;
+  readonly keyExpiresAt: Instant | null;
+}
+
+type FactsOfRecord = Pick<AccessTokenFacts, 'subject' | 'tenantId' | 'keyVersion' | 'environment' | 'customClaims'>;
+
+function ofRecord(record: KeyRecord, version: number): FactsOfRecord {
+  const { userId, tenantId, environment, jwt } = record;
+  return { subject: userId, tenantId, keyVersion: version, environment, customClaims: jwt?.customClaims ?? {} };
+}
+
+/** HS256 with the secret of the key itself: a statement by the key, whoever mints it. */
+export function signWithKey(payload: JsonObject, signer: KeySigner | null): string {
+  if (signer === null) throw new PantheonError('signing_secret_unavailable');
+  return signJws({
+    header: { alg: 'HS256', kid: signer.kid, typ: TOKEN_TYPES.key_signed },
+    payload,
+    key: signer.secret,
+  });
+}
+
+/** @throws PantheonError `invalid_request` unless every wanted permission is covered. */
+function narrowed(held: readonly string[], wanted: readonly string[] | undefined): readonly string[] {
+  if (wanted === undefined) return held;
+  for (const [at, permission] of wanted.entries()) {
+    if (!grants(held, permission)) {
+      throw new PantheonError('invalid_request', {
+        field: `permissions[${at}]`,
+        detail: 'The key does not hold this permission.',
+      });
+    }
+  }
+  return [...new Set(wanted)];
+}
+
+/** Custom claims of the brief's `APIKeyMetadata`. @throws PantheonError `invalid_request`. */
+export function parseCustomClaims(claims: unknown): JsonObject {
+  if (checkCustomClaims(claims) !== null) {
+    throw new PantheonError('invalid_request', { field: 'customClaims', detail: 'A reserved name, or too large.' });
+  }
+  return claims as JsonObject;
+}
+
+function earlier(one: Instant, other: Instant | null): Instant {
+  return other === null ? one : Math.min(one, Math.floor(other / SECOND_MS) * SECOND_MS);
+}

@@ -1,0 +1,127 @@
+/** A database of its own for a test, in a folder that goes away with it, and rows to put into it. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { EventRow, Row, RowChange } from '../events/ledger.ts';
+import { type Clock, systemClock } from '../foundation/clock.ts';
+import { newId } from '../foundation/ids.ts';
+import { type Database, type OpenOptions, openDatabase } from './database.ts';
+
+export interface ScratchDatabase extends AsyncDisposable {
+  readonly db: Database;
+  readonly path: string;
+  readonly folder: string;
+  /** The SQL text of every statement since the database was opened. */
+  readonly statements: string[];
+  /** Another connection pair to the same file, as another process would have. Closed with the first. */
+  openAgain(options?: Partial<OpenOptions>): Promise<Database>;
+}
+
+/** Opens a new database in a temporary folder. Use it with `await using`. */
+export async function openScratchDatabase(options: { readonly clock?: Clock } = {}): Promise<ScratchDatabase> {
+  const folder = scratchFolder();
+  const path = join(folder.path, 'test.db');
+  const clock = options.clock ?? systemClock;
+  const statements: string[] = [];
+  const db = await openDatabase({ path, clock, onStatement: (sql) => statements.push(sql) });
+  const opened = [db];
+  return {
+    db,
+    path,
+    folder: folder.path,
+    statements,
+    async openAgain(again = {}) {
+      const other = await openDatabase({ path, clock, ...again });
+      opened.push(other);
+      return other;
+    },
+    async [Symbol.asyncDispose]() {
+      for (const one of opened) await one.close();
+      folder[Symbol.dispose]();
+    },
+  };
+}
+
+/** A new temporary folder. Use it with `using`. */
+export function scratchFolder(): Disposable & { readonly path: string } {
+  const path = mkdtempSync(join(tmpdir(), 'pantheon-auth-'));
+  return { path, [Symbol.dispose]: () => rmSync(path, { recursive: true, force: true }) };
+}
+
+/** An event ready for the log. What is hashed and sealed in it is filler. */
+export function sampleEvent(over: Partial<EventRow> = {}): EventRow {
+  return {
+    id: newId(),
+    at: 1_000,
+    tenantId: 'default',
+    type: 'key.created',
+    subjectType: 'key',
+    subjectId: newId(),
+    body: '{"sample":true}',
+    leafRandom: new Uint8Array(32).fill(1),
+    leaf: new Uint8Array(32).fill(2),
+    personal: new Uint8Array([3, 0, 255]),
+    ...over,
+  };
+}
+
+export function sampleTenant(over: Row = {}): Row {
+  return {
+    id: 'default',
+    tenant_id: 'default',
+    name: 'Default',
+    state: 'active',
+    created_at: 1_000,
+    revision: 1,
+    ...over,
+  };
+}
+
+export function sampleKey(over: Row = {}): Row {
+  return {
+    id: newId(),
+    tenant_id: 'default',
+    user_id: 'user-1',
+    name: 'Sample',
+    description: null,
+    environment: 'live',
+    permissions: '["docs:read"]',
+    grantable: '[]',
+    state: 'active',
+    state_at: null,
+    state_reason: null,
+    created_at: 1_000,
+    created_by: null,
+    not_before: null,
+    expires_at: null,
+    tokens_not_before: null,
+    rate_limits: '[]',
+    quota: null,
+    ip_allowlist: '[]',
+    rotation: null,
+    jwt_algorithm: null,
+    version: 1,
+    revision: 1,
+    sealed: new Uint8Array([0, 1, 254, 255]),
+    ...over,
+  };
+}
+
+export function sampleVersion(over: Row = {}): Row {
+  const sealed = new Uint8Array([9, 0, 9]);
+  return { tenant_id: 'default', version: 1, created_at: 1_000, accepted_until: null, revision: 1, sealed, ...over };
+}
+
+/** The changes that make a tenant. */
+export function insertTenant(over: Row = {}): RowChange {
+  return { kind: 'insert', table: 'tenants', row: sampleTenant(over) };
+}
+
+/** The changes that make a key with its first version. */
+export function insertKey(key: Row): readonly RowChange[] {
+  const version = sampleVersion({ key_id: key['id'] ?? null, tenant_id: key['tenant_id'] ?? null });
+  return [
+    { kind: 'insert', table: 'api_keys', row: key },
+    { kind: 'insert', table: 'api_key_versions', row: version },
+  ];
+}

@@ -1,0 +1,43 @@
+import { DatabaseSync } from 'node:sqlite';
+import { expect, test } from 'vitest';
+import type { EventQuery } from '../events/event-rows.ts';
+import { openScratchDatabase, sampleEvent } from './scratch-database.ts';
+
+const all: EventQuery = {
+  tenantId: null,
+  type: null,
+  subjectType: null,
+  subjectId: null,
+  after: null,
+  order: 'oldest_first',
+  limit: 100,
+};
+
+test('an event is read back as it was written, with its sealed part until that is erased', async () => {
+  await using scratch = await openScratchDatabase();
+  const event = sampleEvent({ body: '{"name":"Jürgen 🚀"}' });
+  await scratch.db.ledger.commit({ changes: [], events: [event] });
+  const { id, tenantId, body, leafRandom, leaf, personal } = event;
+  expect(await scratch.db.events.list(all)).toEqual([{ seq: 1, id, tenantId, body, leafRandom, leaf, personal }]);
+  using raw = new DatabaseSync(scratch.path);
+  raw.exec('delete from event_details');
+  expect(await scratch.db.events.list(all)).toEqual([{ seq: 1, id, tenantId, body, leafRandom, leaf, personal: null }]);
+});
+
+test('each filter narrows, pages go both ways, and a tenant sees its own only', async () => {
+  await using scratch = await openScratchDatabase();
+  const of = (tenantId: string, subjectId: string) => sampleEvent({ tenantId, subjectId });
+  const tenant = sampleEvent({ type: 'tenant.created', subjectType: 'tenant', subjectId: 'a', tenantId: 'a' });
+  await scratch.db.ledger.commit({ changes: [], events: [tenant, of('a', 'k1'), of('b', 'k2'), of('a', 'k3')] });
+  const seqs = async (query: Partial<EventQuery>) =>
+    (await scratch.db.events.list({ ...all, ...query })).map((event) => event.seq);
+  expect(await seqs({})).toEqual([1, 2, 3, 4]);
+  expect(await seqs({ tenantId: 'a' })).toEqual([1, 2, 4]);
+  expect(await seqs({ type: 'tenant.created' })).toEqual([1]);
+  expect(await seqs({ subjectType: 'key' })).toEqual([2, 3, 4]);
+  expect(await seqs({ subjectId: 'k2' })).toEqual([3]);
+  expect(await seqs({ subjectId: 'k2', tenantId: 'a' })).toEqual([]);
+  expect(await seqs({ after: 2, limit: 1 })).toEqual([3]);
+  expect(await seqs({ after: 4, order: 'newest_first' })).toEqual([3, 2, 1]);
+  expect(await seqs({ order: 'newest_first', limit: 2 })).toEqual([4, 3]);
+});

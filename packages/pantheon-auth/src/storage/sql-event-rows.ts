@@ -1,0 +1,38 @@
+/** The log read back whole. */
+import type { Kysely } from 'kysely';
+import type { EventQuery, EventRows, StoredEvent } from '../events/event-rows.ts';
+import type { Tables } from './tables.ts';
+
+export class SqlEventRows implements EventRows {
+  readonly #db: Kysely<Tables>;
+
+  constructor(db: Kysely<Tables>) {
+    this.#db = db;
+  }
+
+  async list(query: EventQuery): Promise<readonly StoredEvent[]> {
+    const { tenantId, type, subjectType, subjectId, after } = query;
+    const [beyond, direction] = query.order === 'oldest_first' ? (['>', 'asc'] as const) : (['<', 'desc'] as const);
+    const rows = await this.#db
+      .selectFrom('events as e')
+      .leftJoin('event_details as d', 'd.event_id', 'e.id')
+      .select(['e.seq', 'e.id', 'e.tenant_id', 'e.body', 'e.leaf_random', 'e.leaf', 'd.sealed'])
+      .$if(tenantId !== null, (events) => events.where('e.tenant_id', '=', tenantId))
+      .$if(type !== null, (events) => events.where('e.type', '=', type))
+      .$if(subjectType !== null, (events) => events.where('e.subject_type', '=', subjectType))
+      .$if(subjectId !== null, (events) => events.where('e.subject_id', '=', subjectId))
+      .$if(after !== null, (events) => events.where('e.seq', beyond, after))
+      .orderBy('e.seq', direction)
+      .limit(query.limit)
+      .execute();
+    return rows.map((row) => ({
+      seq: row.seq,
+      id: row.id,
+      tenantId: row.tenant_id,
+      body: row.body,
+      leafRandom: row.leaf_random,
+      leaf: row.leaf,
+      personal: row.sealed,
+    }));
+  }
+}

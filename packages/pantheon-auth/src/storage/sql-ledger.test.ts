@@ -1,0 +1,275 @@
+import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import fc from 'fast-check';
+import { Kysely } from 'kysely';
+import { expect, test } from 'vitest';
+import type { Commit, RowChange } from '../events/ledger.ts';
+import { systemClock } from '../foundation/clock.ts';
+import { sqlite } from './dialect.ts';
+import { migrate } from './schema.ts';
+import {
+  insertKey,
+  insertTenant,
+  openScratchDatabase,
+  sampleEvent,
+  sampleKey,
+  scratchFolder,
+} from './scratch-database.ts';
+import { COMMIT_ROWS_MAX, SqlLedger } from './sql-ledger.ts';
+import { NodeSqliteDialect } from './sqlite-dialect.ts';
+import type { Tables } from './tables.ts';
+import { Writer } from './writer.ts';
+
+const everyEvent = {
+  tenantId: null,
+  type: null,
+  subjectType: null,
+  subjectId: null,
+  after: null,
+  limit: 1_000,
+} as const;
+
+/** What a failed commit must leave as it was. */
+async function stateOf(db: Awaited<ReturnType<typeof openScratchDatabase>>['db']) {
+  return {
+    head: await db.log.head(),
+    events: await db.events.list({ ...everyEvent, order: 'oldest_first' }),
+    tenants: await db.tenants.list(null, 100),
+  };
+}
+
+test('rows and their events are one transaction, and the answer is the last seq', async () => {
+  await using scratch = await openScratchDatabase();
+  const { db } = scratch;
+  const key = sampleKey();
+  const events: Commit['events'] = [sampleEvent({ at: 5 }), sampleEvent({ at: 9 }), sampleEvent({ at: 7 })];
+  expect(await db.ledger.commit({ changes: [insertTenant(), ...insertKey(key)], events })).toEqual({ seq: 3 });
+  expect(await db.log.head()).toEqual({ seq: 3, at: 9 });
+  const stored = await db.events.list({ ...everyEvent, order: 'oldest_first' });
+  expect(stored.map((event) => [event.seq, event.id])).toEqual(events.map((event, index) => [index + 1, event.id]));
+  expect(await db.keys.find(String(key['id']))).toMatchObject({ key });
+});
+
+test('the head and the events come last, in the same transaction (I3)', async () => {
+  await using scratch = await openScratchDatabase();
+  scratch.statements.length = 0;
+  const row = { ...answered(), created_at: 1 };
+  await scratch.db.ledger.commit({
+    changes: [insertTenant()],
+    events: [sampleEvent()],
+    companions: [{ table: 'idempotency', row }],
+  });
+  expect(scratch.statements.map((text) => text.split(' ').slice(0, 3).join(' '))).toEqual([
+    'begin immediate',
+    'insert into "tenants"',
+    'insert into "idempotency"',
+    'insert into "event_details"',
+    'update "log_head" set',
+    'insert into "events"',
+    'commit',
+  ]);
+});
+
+test('the head never goes back in time, even when the clock does', async () => {
+  await using scratch = await openScratchDatabase();
+  await scratch.db.ledger.commit({ changes: [], events: [sampleEvent({ at: 2_000 })] });
+  await scratch.db.ledger.commit({ changes: [], events: [sampleEvent({ at: 1_000 })] });
+  expect(await scratch.db.log.head()).toEqual({ seq: 2, at: 2_000 });
+});
+
+test('an update needs the expected revision and raises it', async () => {
+  await using scratch = await openScratchDatabase();
+  const { db } = scratch;
+  await db.ledger.commit({ changes: [insertTenant()], events: [sampleEvent()] });
+  const rename = (name: string, expectedRevision: number): Commit => ({
+    changes: [{ kind: 'update', table: 'tenants', where: { id: 'default' }, set: { name }, expectedRevision }],
+    events: [sampleEvent()],
+  });
+  await db.ledger.commit(rename('second', 1));
+  expect(await db.tenants.find('default')).toMatchObject({ name: 'second', revision: 2 });
+  await expect(db.ledger.commit(rename('third', 1))).rejects.toMatchObject({ code: 'conflict' });
+  expect(await db.tenants.find('default')).toMatchObject({ name: 'second', revision: 2 });
+  const lowered = { ...rename('x', 2), changes: [{ ...updateOf('default', 2), set: { name: 'x', revision: 2 } }] };
+  await expect(db.ledger.commit(lowered)).rejects.toThrow('raises the revision');
+});
+
+function updateOf(id: string, expectedRevision: number): Extract<RowChange, { kind: 'update' }> {
+  return { kind: 'update', table: 'tenants', where: { id }, set: { name: 'new' }, expectedRevision };
+}
+
+test('of many changes to one row at the same time exactly one wins', async () => {
+  await using scratch = await openScratchDatabase();
+  await scratch.db.ledger.commit({ changes: [insertTenant()], events: [sampleEvent()] });
+  const other = await scratch.openAgain();
+  const attempts = Array.from({ length: 20 }, (_, n) =>
+    (n % 2 === 0 ? scratch.db : other).ledger.commit({ changes: [updateOf('default', 1)], events: [sampleEvent()] }),
+  );
+  const outcomes = await Promise.allSettled(attempts);
+  expect(outcomes.filter((outcome) => outcome.status === 'fulfilled')).toHaveLength(1);
+  expect(await scratch.db.log.head()).toMatchObject({ seq: 2 });
+});
+
+test('a delete removes what it names, null being a value like any other', async () => {
+  await using scratch = await openScratchDatabase();
+  const { db } = scratch;
+  const key = sampleKey();
+  await db.ledger.commit({ changes: [insertTenant(), ...insertKey(key)], events: [sampleEvent()] });
+  const where = { key_id: key['id'] ?? null, accepted_until: null };
+  await db.ledger.commit({
+    changes: [
+      { kind: 'delete', table: 'api_key_versions', where },
+      { kind: 'update', table: 'api_keys', where: { created_by: null }, set: { name: 'N' }, expectedRevision: 1 },
+    ],
+    events: [sampleEvent()],
+  });
+  expect(await db.keys.find(String(key['id']))).toMatchObject({ key: { name: 'N' }, versions: [] });
+});
+
+test('a commit that fails anywhere leaves nothing of itself', async () => {
+  await using scratch = await openScratchDatabase();
+  const { db } = scratch;
+  const taken = sampleEvent();
+  await db.ledger.commit({ changes: [insertTenant()], events: [taken] });
+  const before = await stateOf(db);
+  const good = insertTenant({ id: 'other', tenant_id: 'other' });
+  const bad: readonly Commit[] = [
+    { changes: [good, insertTenant()], events: [sampleEvent()] },
+    { changes: [good, updateOf('default', 7)], events: [sampleEvent()] },
+    { changes: [good, updateOf('nobody', 1)], events: [sampleEvent()] },
+    { changes: [good, ...insertKey(sampleKey({ tenant_id: 'nobody' }))], events: [sampleEvent()] },
+    { changes: [good], events: [sampleEvent(), taken] },
+  ];
+  for (const commit of bad) {
+    await expect(db.ledger.commit(commit)).rejects.toMatchObject({ code: 'conflict' });
+    expect(await stateOf(db)).toEqual(before);
+  }
+});
+
+test('seq has no gaps whatever succeeds and fails in between', async () => {
+  await using scratch = await openScratchDatabase();
+  const { db } = scratch;
+  await db.ledger.commit({ changes: [insertTenant()], events: [sampleEvent()] });
+  let expected = 1;
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(fc.record({ events: fc.integer({ min: 1, max: 120 }), fails: fc.boolean() })),
+      async (plan) => {
+        const outcomes = await Promise.allSettled(
+          plan.map(({ events, fails }) => {
+            const [first, ...rest] = Array.from({ length: events }, () => sampleEvent());
+            const changes = fails ? [updateOf('default', 99)] : [];
+            return db.ledger.commit({ changes, events: [first ?? sampleEvent(), ...rest] });
+          }),
+        );
+        outcomes.forEach((outcome, index) => {
+          const step = plan[index];
+          if (step?.fails === false) {
+            expected += step.events;
+            expect(outcome).toEqual({ status: 'fulfilled', value: { seq: expected } });
+          } else expect(outcome.status).toBe('rejected');
+        });
+      },
+    ),
+    { numRuns: 15 },
+  );
+  const seqs: number[] = [];
+  for (let after = 0; after < expected; after += 500) {
+    seqs.push(...(await db.log.noticesAfter(after, 500)).map((notice) => notice.seq));
+  }
+  expect(seqs).toEqual(Array.from({ length: expected }, (_, index) => index + 1));
+});
+
+const answered = () => ({
+  tenant_id: 'default',
+  caller: 'process',
+  idempotency_key: 'k',
+  request_hash: 'h',
+  key_id: 'id',
+  version: 1,
+});
+
+test('a companion stands or falls with the change, and a repeated request with its twin', async () => {
+  await using scratch = await openScratchDatabase();
+  const { db } = scratch;
+  const commit = (created_at: number): Commit => ({
+    changes: [],
+    events: [sampleEvent()],
+    companions: [{ table: 'idempotency', row: { ...answered(), created_at } }],
+  });
+  const twins = await Promise.allSettled([db.ledger.commit(commit(1)), db.ledger.commit(commit(2))]);
+  expect(twins.map((twin) => twin.status)).toEqual(['fulfilled', 'rejected']);
+  await expect(db.ledger.commit(commit(86_400_001))).rejects.toMatchObject({ code: 'conflict' });
+  // A day later the first answer no longer counts.
+  await db.ledger.commit(commit(86_400_002));
+  const key = { tenantId: 'default', caller: 'process', idempotencyKey: 'k' };
+  expect(await db.idempotency.find(key, 0)).toMatchObject({ createdAt: 86_400_002 });
+  expect(await db.log.head()).toMatchObject({ seq: 2 });
+});
+
+test('a name that is no column of ours never becomes SQL', async () => {
+  await using scratch = await openScratchDatabase();
+  const evil = `name" = 'x' --`;
+  const changes: readonly RowChange[] = [
+    { kind: 'insert', table: 'tenants', row: { [evil]: 1 } },
+    { ...updateOf('default', 1), set: { [evil]: 1 } },
+    { ...updateOf('default', 1), where: { [evil]: 1 } },
+    { kind: 'delete', table: 'tenants', where: { constructor: 1 } },
+    { kind: 'delete', table: 'tenants', where: { __proto__: null, toString: 1 } as never },
+    { kind: 'delete', table: 'tenants', where: {} },
+  ];
+  scratch.statements.length = 0;
+  for (const change of changes) {
+    await expect(scratch.db.ledger.commit({ changes: [change], events: [sampleEvent()] })).rejects.toThrow('a change');
+  }
+  expect(scratch.statements).toEqual([]);
+});
+
+test('a commit is of bounded size', async () => {
+  await using scratch = await openScratchDatabase();
+  const changes = Array.from({ length: COMMIT_ROWS_MAX }, () => updateOf('x', 1));
+  await expect(scratch.db.ledger.commit({ changes, events: [sampleEvent()] })).rejects.toThrow('bounded size');
+});
+
+test('the log only grows: its events cannot be changed or removed, and it has one head', async () => {
+  await using scratch = await openScratchDatabase();
+  await scratch.db.ledger.commit({ changes: [], events: [sampleEvent()] });
+  using raw = new DatabaseSync(scratch.path);
+  expect(() => raw.exec(`update events set body = '{}'`)).toThrow('append-only');
+  expect(() => raw.exec('delete from events')).toThrow('append-only');
+  expect(() => raw.exec('insert or replace into events select * from events')).toThrow('append-only');
+  expect(() => raw.exec(`insert into events select 3, 'x', at, '', '', '', '', '', leaf, leaf from events`)).toThrow(
+    'append-only',
+  );
+  expect(() => raw.exec('insert into log_head values (2, 0, 0)')).toThrow('log_head_is_one_row');
+});
+
+async function openedByHand(folder: string) {
+  const database = new DatabaseSync(join(folder, 'a.db'));
+  database.exec('pragma journal_mode = wal');
+  const dialect = new NodeSqliteDialect({ database, clock: systemClock, role: 'writer', onStatement: null });
+  const db = new Kysely<Tables>({ dialect });
+  await migrate(db, sqlite, 'a.db');
+  const ledger = new SqlLedger(new Writer(db, systemClock), sqlite);
+  return { database, db, ledger, [Symbol.dispose]: () => database.close() };
+}
+
+test('a full disk is told as such, loses nothing, and the next commit after room was made works', async () => {
+  using folder = scratchFolder();
+  using opened = await openedByHand(folder.path);
+  const { database, db, ledger } = opened;
+  const { page_count: pages } = database.prepare('pragma page_count').get() as { page_count: number };
+  database.exec(`pragma max_page_count = ${pages + 2}`);
+  const big = () => ledger.commit({ changes: [], events: [sampleEvent({ personal: new Uint8Array(100_000) })] });
+  await expect(big()).rejects.toMatchObject({ code: 'store_full' });
+  expect(await db.selectFrom('event_details').selectAll().execute()).toEqual([]);
+  database.exec('pragma max_page_count = 1000000');
+  expect(await big()).toEqual({ seq: 1 });
+});
+
+test('a store that cannot be written says so', async () => {
+  using folder = scratchFolder();
+  using opened = await openedByHand(folder.path);
+  opened.database.exec('pragma query_only = on');
+  const commit = opened.ledger.commit({ changes: [], events: [sampleEvent()] });
+  await expect(commit).rejects.toMatchObject({ code: 'store_read_only' });
+});

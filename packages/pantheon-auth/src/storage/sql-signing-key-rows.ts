@@ -1,0 +1,62 @@
+/** Signing keys and revoked tokens, read. */
+import type { Kysely } from 'kysely';
+import type { Row } from '../events/ledger.ts';
+import type { SigningKeyRows, TokenRevocationRows } from '../jwt/signing-key-rows.ts';
+import type { Tables } from './tables.ts';
+
+/** Keys that may still verify: one for each algorithm and its predecessor, and room for a mistake. Newest first. */
+const SIGNING_KEYS_MAX = 100;
+
+export class SqlSigningKeyRows implements SigningKeyRows {
+  readonly #db: Kysely<Tables>;
+
+  constructor(db: Kysely<Tables>) {
+    this.#db = db;
+  }
+
+  async all(): Promise<readonly Row[]> {
+    const rows = await this.#db
+      .selectFrom('signing_keys')
+      .selectAll()
+      .where('retired_at', 'is', null)
+      .orderBy('created_at', 'desc')
+      .orderBy('kid')
+      .limit(SIGNING_KEYS_MAX)
+      .execute();
+    return rows.map((row) => ({ ...row }));
+  }
+}
+
+export class SqlTokenRevocationRows implements TokenRevocationRows {
+  readonly #db: Kysely<Tables>;
+
+  constructor(db: Kysely<Tables>) {
+    this.#db = db;
+  }
+
+  async unexpired(
+    now: number,
+    after: { readonly expiresAt: number; readonly jti: string } | null,
+    limit: number,
+  ): Promise<readonly Row[]> {
+    const rows = await this.#db
+      .selectFrom('token_revocations')
+      .selectAll()
+      .where('expires_at', '>', now)
+      .$if(after !== null, (revocations) =>
+        revocations.where(({ eb, refTuple, tuple }) =>
+          eb(refTuple('expires_at', 'jti'), '>', tuple(after?.expiresAt ?? 0, after?.jti ?? '')),
+        ),
+      )
+      .orderBy('expires_at')
+      .orderBy('jti')
+      .limit(limit)
+      .execute();
+    return rows.map((row) => ({ ...row }));
+  }
+
+  async find(jti: string): Promise<Row | null> {
+    const row = await this.#db.selectFrom('token_revocations').selectAll().where('jti', '=', jti).executeTakeFirst();
+    return row === undefined ? null : { ...row };
+  }
+}

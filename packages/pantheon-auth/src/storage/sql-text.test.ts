@@ -1,0 +1,121 @@
+/** Input never becomes SQL: whatever is sent, the texts that run are the same. */
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import type { KeyListQuery } from '../api-keys/key-rows.ts';
+import type { EventType } from '../domain/event.ts';
+import { newId } from '../foundation/ids.ts';
+import type { UsageOutcome } from '../usage/usage-rows.ts';
+import {
+  insertKey,
+  insertTenant,
+  openScratchDatabase,
+  type ScratchDatabase,
+  sampleEvent,
+  sampleKey,
+} from './scratch-database.ts';
+
+/** Everything that can be asked, with `text` wherever a caller's text can come. */
+async function askEverything(scratch: ScratchDatabase, text: string): Promise<void> {
+  const { db } = scratch;
+  const id = newId();
+  const unique = text + id;
+  const row = { tenant_id: text, caller: text, idempotency_key: unique, request_hash: text, key_id: text };
+  await db.ledger.commit({
+    changes: [
+      insertTenant({ id: unique, tenant_id: unique, name: text }),
+      ...insertKey(sampleKey({ id, tenant_id: unique, name: text })),
+    ],
+    events: [sampleEvent({ subjectId: text, tenantId: text, body: text })],
+    companions: [{ table: 'idempotency', row: { ...row, version: 1, created_at: 1 } }],
+  });
+  const update = { where: { id, user_id: 'user-1' }, set: { name: text, description: text }, expectedRevision: 1 };
+  await db.ledger.commit({
+    changes: [
+      { kind: 'update', table: 'api_keys', ...update },
+      { kind: 'delete', table: 'api_key_versions', where: { key_id: text } },
+    ],
+    events: [sampleEvent()],
+  });
+  await db.keys.find(text);
+  const list: KeyListQuery = {
+    tenantId: text,
+    userId: text,
+    createdBy: text,
+    state: 'active',
+    environment: text,
+    text,
+    after: { createdAt: 1, id: text },
+    limit: 5,
+    now: 1,
+  };
+  await db.keys.list(list);
+  await db.keys.list({ ...list, state: text as 'revoked' });
+  await db.events.list({
+    tenantId: text,
+    type: text as EventType,
+    subjectType: text as 'key',
+    subjectId: text,
+    after: 1,
+    order: 'newest_first',
+    limit: 5,
+  });
+  await db.tenants.find(text);
+  await db.tenants.list(text, 5);
+  await db.tokenRevocations.find(text);
+  await db.tokenRevocations.unexpired(1, { expiresAt: 1, jti: text }, 5);
+  await db.idempotency.find({ tenantId: text, caller: text, idempotencyKey: text }, 0);
+  await db.meta.insertOnce(text, text);
+  await db.meta.get(text);
+  const lease = { tenantId: text, keyId: unique, period: text, limit: 5 };
+  await db.quota.reserve(lease, 1);
+  await db.quota.release(lease, 1);
+  const use = { tenantId: text, keyId: text, version: 1 };
+  await db.usage.store({
+    id: unique,
+    at: 1,
+    counts: [{ ...use, minute: 0, outcome: text as UsageOutcome, count: 1 }],
+    uses: [{ ...use, count: 1, lastUsedAt: 1, addresses: [text] }],
+  });
+  await db.usage.ofKeys(text, [text, `${text}2`]);
+  await db.usage.counts({ tenantId: text, keyId: text, from: 0, to: 1 });
+  await db.dataKeys.active(text);
+  const dataKey = { id, tenantId: unique, wrapped: new Uint8Array(1), createdAt: 1, retiredAt: null, seals: 0 };
+  await db.dataKeys.add(dataKey, text);
+  await db.dataKeys.takeSeals(id, 1);
+}
+
+test('the SQL that runs is the same whatever a caller sends', async () => {
+  await using scratch = await openScratchDatabase();
+  const textsFor = async (text: string): Promise<readonly string[]> => {
+    scratch.statements.length = 0;
+    await askEverything(scratch, text);
+    return [...scratch.statements];
+  };
+  const plain = await textsFor('plain');
+  const hostile = [
+    "'",
+    '"',
+    '`',
+    '\\',
+    ';--',
+    '$1',
+    '?',
+    '%',
+    '_',
+    '/*',
+    '\0',
+    'ſ',
+    '\ud800',
+    "' or 1=1 --",
+    "'".repeat(65_536),
+  ];
+  for (const text of hostile) expect(await textsFor(text)).toEqual(plain);
+  await fc.assert(
+    fc.asyncProperty(fc.string({ unit: 'binary' }), async (text) => {
+      expect(await textsFor(text)).toEqual(plain);
+    }),
+    { numRuns: 25 },
+  );
+  const marker = 'N0TINTHETEXT';
+  expect((await textsFor(marker)).filter((text) => text.includes(marker))).toEqual([]);
+}, 60_000);

@@ -1,0 +1,183 @@
+/** Tenants: created, renamed, suspended, resumed, deleted; each change is one event that every node follows. */
+
+import { parseName, parseReason } from '../api-keys/key-input.ts';
+import { type ChangeOptions, type Page, PROCESS_CALLER, pageSize } from '../api-keys/key-manager.ts';
+import type { VerificationCache } from '../api-keys/verification-cache.ts';
+import type { AuditEvent, Circumstances, EventType } from '../domain/event.ts';
+import { ACTIONS, type Action, type Caller } from '../domain/key-policy.ts';
+import { grants } from '../domain/permissions.ts';
+import { DEFAULT_TENANT, evolveTenant, SYSTEM_TENANT, TENANT_ID_PATTERN, type TenantRecord } from '../domain/tenant.ts';
+import type { Clock } from '../foundation/clock.ts';
+import type { JsonObject } from '../foundation/encoding.ts';
+import { PantheonError } from '../foundation/errors.ts';
+import { newId } from '../foundation/ids.ts';
+import type { SealedCursors } from '../kms/sealed-cursor.ts';
+import type { TenantStorage } from './tenant-storage.ts';
+
+/** A tenant as its administrators see it. */
+export interface Tenant {
+  readonly id: string;
+  readonly name: string;
+  readonly state: TenantRecord['state'];
+  readonly createdAt: Date;
+}
+
+interface TenantManagerDeps {
+  readonly storage: TenantStorage;
+  readonly cache: VerificationCache;
+  readonly cursors: SealedCursors;
+  readonly clock: Clock;
+}
+
+export interface TenantChangeOptions extends ChangeOptions {
+  readonly reason?: string;
+}
+
+/** Without them nothing works: root lives in one, and the other is where calls go that name none. */
+const PERMANENT: ReadonlySet<string> = new Set([SYSTEM_TENANT, DEFAULT_TENANT]);
+
+export class TenantManager {
+  readonly #deps: TenantManagerDeps;
+
+  constructor(deps: TenantManagerDeps) {
+    this.#deps = deps;
+  }
+
+  /** Makes the permanent tenants on the first start; afterwards it changes nothing. */
+  async start(by: Circumstances): Promise<void> {
+    for (const id of PERMANENT) {
+      if ((await this.#deps.storage.find(id)) !== null) continue;
+      try {
+        await this.#commit(null, this.#event('tenant.created', id, { name: id }, by));
+      } catch (error) {
+        // Another process starts at the same moment.
+        if (!(error instanceof PantheonError && error.code === 'conflict')) throw error;
+      }
+    }
+  }
+
+  /** @throws PantheonError `invalid_request`, `already_exists`. */
+  async create(input: { readonly id: string; readonly name?: string }, options: ChangeOptions = {}): Promise<Tenant> {
+    const by = assertSystem(options.by, 'tenants.create');
+    if (!TENANT_ID_PATTERN.test(input.id)) {
+      throw new PantheonError('invalid_request', {
+        field: 'id',
+        detail: '1 to 64 of a-z 0-9 _ -, a letter or digit at both ends.',
+      });
+    }
+    const name = parseName(input.name ?? input.id);
+    if ((await this.#deps.storage.find(input.id)) !== null) throw new PantheonError('already_exists', { field: 'id' });
+    return this.#commit(null, this.#event('tenant.created', input.id, { name }, by.circumstances));
+  }
+
+  /** @throws PantheonError `not_found`. */
+  async get(id: string, options: ChangeOptions = {}): Promise<Tenant> {
+    assertSystem(options.by, 'tenants.read');
+    return toTenant(await this.#load(id));
+  }
+
+  /** In order of id. */
+  async list(
+    page: { readonly cursor?: string; readonly limit?: number } = {},
+    options: ChangeOptions = {},
+  ): Promise<Page<Tenant>> {
+    assertSystem(options.by, 'tenants.read');
+    const limit = pageSize(page.limit);
+    const { cursors, storage } = this.#deps;
+    const after = page.cursor === undefined ? null : String(await cursors.read('tenants', SYSTEM_TENANT, page.cursor));
+    const found = await storage.list(after, limit + 1);
+    const last = found.length > limit ? found[limit - 1] : undefined;
+    const nextCursor = last === undefined ? null : await cursors.write('tenants', SYSTEM_TENANT, last.id);
+    return { items: found.slice(0, limit).map(toTenant), nextCursor };
+  }
+
+  async update(id: string, input: { readonly name: string }, options: ChangeOptions = {}): Promise<Tenant> {
+    const by = assertSystem(options.by, 'tenants.update');
+    const name = parseName(input.name);
+    const tenant = await this.#load(id);
+    if (tenant.name === name) return toTenant(tenant);
+    return this.#commit(tenant, this.#event('tenant.updated', id, { name }, by.circumstances, { name: tenant.name }));
+  }
+
+  /** One event that refuses all its keys. Twice is success. The system tenant stays: nobody could resume it. */
+  suspend(id: string, options: TenantChangeOptions = {}): Promise<Tenant> {
+    return this.#setState(id, 'suspended', 'tenants.suspend', options);
+  }
+
+  resume(id: string, options: TenantChangeOptions = {}): Promise<Tenant> {
+    return this.#setState(id, 'active', 'tenants.suspend', options);
+  }
+
+  /** For ever: its keys are unknown from then on, and its id is not used again. */
+  delete(id: string, options: TenantChangeOptions = {}): Promise<Tenant> {
+    return this.#setState(id, 'deleted', 'tenants.delete', options);
+  }
+
+  async #setState(
+    id: string,
+    state: TenantRecord['state'],
+    action: Action,
+    options: TenantChangeOptions,
+  ): Promise<Tenant> {
+    const by = assertSystem(options.by, action);
+    const reason = parseReason(options.reason);
+    const tenant = await this.#load(id);
+    if (tenant.state === state) return toTenant(tenant);
+    if (id === SYSTEM_TENANT || (state === 'deleted' && PERMANENT.has(id))) {
+      throw new PantheonError('not_allowed', { field: 'id', detail: 'This tenant is permanent.' });
+    }
+    const type = STATE_EVENTS[state];
+    const circumstances = { ...by.circumstances, reason };
+    return this.#commit(tenant, this.#event(type, id, { state }, circumstances, { state: tenant.state }));
+  }
+
+  async #load(id: string): Promise<TenantRecord> {
+    const tenant = TENANT_ID_PATTERN.test(id) ? await this.#deps.storage.find(id) : null;
+    if (tenant === null || tenant.state === 'deleted') throw new PantheonError('not_found');
+    return tenant;
+  }
+
+  async #commit(tenant: TenantRecord | null, event: AuditEvent): Promise<Tenant> {
+    const next = evolveTenant(tenant, event);
+    try {
+      await this.#deps.storage.commit(next, event);
+    } finally {
+      this.#deps.cache.forgetTenant(next.id);
+    }
+    return toTenant(next);
+  }
+
+  #event(
+    type: EventType,
+    id: string,
+    after: JsonObject,
+    by: Circumstances,
+    before: JsonObject | null = null,
+  ): AuditEvent {
+    return {
+      id: newId(),
+      at: this.#deps.clock.now(),
+      tenantId: id,
+      type,
+      subject: { type: 'tenant', id },
+      before,
+      after,
+      ...by,
+    };
+  }
+}
+
+const STATE_EVENTS = { active: 'tenant.resumed', suspended: 'tenant.suspended', deleted: 'tenant.deleted' } as const;
+
+/** Tenants are managed by keys of the system tenant alone; for anyone else there are none (I10). */
+function assertSystem(by: Caller = PROCESS_CALLER, action: Action): Caller {
+  const { authority } = by;
+  if (authority.kind === 'process') return by;
+  if (authority.tenantId !== SYSTEM_TENANT) throw new PantheonError('not_found');
+  if (grants(authority.permissions, ACTIONS[action])) return by;
+  throw new PantheonError('insufficient_permissions', { detail: `The permission ${ACTIONS[action]} is missing.` });
+}
+
+function toTenant({ id, name, state, createdAt }: TenantRecord): Tenant {
+  return { id, name, state, createdAt: new Date(createdAt) };
+}
