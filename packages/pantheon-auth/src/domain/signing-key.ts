@@ -30,5 +30,5 @@ export function evolveSigningKey(record: SigningKeyRecord | null, event: AuditEv
     };
   }
   invariant(record !== null && event.type === 'signing_key.retired', 'a signing key is created, then retired');
-  return { ...record, retiredAt: event.at, revision: record.revision + 1 };
+  return { ...record, retiredAt: record.retiredAt ?? event.at, revision: record.revision + 1 };
 }

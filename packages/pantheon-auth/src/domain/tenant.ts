@@ -36,6 +36,8 @@ export function evolveTenant(tenant: TenantRecord | null, event: AuditEvent): Te
   }
   invariant(tenant !== null, 'a tenant is created before it changes');
   const revision = tenant.revision + 1;
+  // Its keys died with it; a late message must not bring them back (I6).
+  if (tenant.state === 'deleted') return { ...tenant, revision };
   switch (event.type) {
     case 'tenant.updated':
       return { ...tenant, revision, name: nameOr(event.after?.['name'], tenant.name) };

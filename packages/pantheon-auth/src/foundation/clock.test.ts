@@ -114,6 +114,15 @@ describe('the forward clock (I14)', () => {
     expect(clock.now()).toBe(START + HOUR_MS + 40);
   });
 
+  test('a word from the log does not make it forget the time in which nobody asked', () => {
+    const { source, clock } = forward();
+    source.setWall(START - DAY_MS);
+    clock.now();
+    source.advance(HOUR_MS);
+    clock.atLeast(START + 1);
+    expect(clock.now()).toBe(START + HOUR_MS);
+  });
+
   test('hands on the stopwatch as it is', () => {
     const { source, clock } = forward();
     source.advance(7);

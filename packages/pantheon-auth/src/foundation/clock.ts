@@ -58,7 +58,7 @@ export class ForwardClock implements Clock {
 
   /** It is at least this late: the log says so. */
   atLeast(instant: Instant): void {
-    if (instant > this.#last) {
+    if (instant > this.now()) {
       this.#last = instant;
       this.#anchor();
     }

@@ -1,6 +1,6 @@
 import { chmodSync, readdirSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { DatabaseSync } from 'node:sqlite';
+import { DatabaseSync, StatementSync } from 'node:sqlite';
 import { expect, test, vi } from 'vitest';
 import { type Clock, systemClock } from '../foundation/clock.ts';
 import { BUSY_TOTAL_MAX_MS } from './busy-retry.ts';
@@ -41,6 +41,16 @@ test('what was stored is there after closing and opening again, in one file', as
   const again = await scratch.openAgain();
   expect(await again.tenants.find('default')).toMatchObject({ id: 'default' });
   expect(await again.log.head()).toMatchObject({ seq: 1 });
+});
+
+test('closing succeeds when the WAL cannot be emptied, and what is in it is there at the next start', async () => {
+  await using scratch = await openScratchDatabase();
+  await scratch.db.meta.insertOnce('a', '1');
+  const exec = vi.spyOn(DatabaseSync.prototype, 'exec').mockImplementation(() => {
+    throw Object.assign(new Error('disk'), { errcode: 13 });
+  });
+  await scratch.db.close().finally(() => exec.mockRestore());
+  expect(await (await scratch.openAgain()).meta.get('a')).toBe('1');
 });
 
 test('closing waits for the writes that were taken, and later ones are told that we are stopping', async () => {
@@ -148,6 +158,49 @@ test('a database that someone else holds is refused after a bounded time, and sa
 
 test.each(['', ':memory:'])('the path %j is refused: two connections would be two databases', async (path) => {
   await expect(open(path)).rejects.toThrow(/store_unusable: .*path of a file/);
+});
+
+test.each([
+  ['a full disk', 13, /store_unusable: .*the disk is full/],
+  ['a disk that fails', 10, /store_unusable: .*cannot be opened .*nothing else holds it/],
+])('%s at the start is one clear error, and nothing stays open', async (_name, errcode, message) => {
+  using folder = scratchFolder();
+  const close = vi.spyOn(DatabaseSync.prototype, 'close');
+  const exec = vi.spyOn(DatabaseSync.prototype, 'exec').mockImplementation((text) => {
+    if (text.startsWith('pragma synchronous')) throw Object.assign(new Error('disk'), { errcode });
+  });
+  const failed = open(join(folder.path, 'a.db'));
+  await expect(failed)
+    .rejects.toThrow(message)
+    .finally(() => exec.mockRestore());
+  expect(close).toHaveBeenCalledTimes(1);
+  close.mockRestore();
+});
+
+test('any other condition at the start keeps its own code', async () => {
+  using folder = scratchFolder();
+  const exec = vi.spyOn(DatabaseSync.prototype, 'exec').mockImplementation(() => {
+    throw Object.assign(new Error('x'), { errcode: 2067 });
+  });
+  await expect(open(join(folder.path, 'a.db')))
+    .rejects.toMatchObject({ code: 'conflict' })
+    .finally(() => exec.mockRestore());
+});
+
+test('a mistake of ours at the start is not told as a fault of the file', async () => {
+  using folder = scratchFolder();
+  const onStatement = (): void => {
+    throw new TypeError('ours');
+  };
+  await expect(open(join(folder.path, 'a.db'), { onStatement })).rejects.toThrow(TypeError);
+});
+
+test('a file system on which two connections cannot share memory is refused', async () => {
+  using folder = scratchFolder();
+  const get = vi.spyOn(StatementSync.prototype, 'get').mockReturnValue({ journal_mode: 'delete' });
+  await expect(open(join(folder.path, 'a.db')))
+    .rejects.toThrow(/store_unusable: .*Use a local disk/)
+    .finally(() => get.mockRestore());
 });
 
 test('a path is a path, whatever it looks like', async () => {

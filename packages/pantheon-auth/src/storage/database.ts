@@ -155,11 +155,11 @@ async function closeBoth(queue: Writer, reader: DatabaseSync, writer: DatabaseSy
   await queue.close();
   reader.close();
   try {
-    // Best effort: what stays in the WAL is as durable as what is in the file, and is read at the next start.
     writer.exec('pragma wal_checkpoint(truncate)');
-  } finally {
-    writer.close();
+  } catch {
+    // A full disk, say. What stays in the WAL is as durable as what is in the file, and is read at the next start.
   }
+  writer.close();
 }
 
 /** A prepared statement on the reader: about a microsecond and no disk, so that a yes can afford it (I4). */
@@ -189,12 +189,12 @@ function toOpenError(error: unknown, path: string): unknown {
     case 'store_full':
       return unusable(path, 'the disk is full. Free some space.', error);
     case 'store_unavailable':
-      return unusable(path, `${whatOf(known)} Check that it is our database and that nothing else holds it.`, error);
+      return unusable(
+        path,
+        `cannot be opened (${known.message}). Check that it is our database and that nothing else holds it.`,
+        error,
+      );
     default:
       return known;
   }
-}
-
-function whatOf(error: PantheonError): string {
-  return `cannot be opened (${error.detail ?? error.code}).`;
 }

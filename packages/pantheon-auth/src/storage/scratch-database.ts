@@ -119,7 +119,7 @@ export function insertTenant(over: Row = {}): RowChange {
 
 /** The changes that make a key with its first version. */
 export function insertKey(key: Row): readonly RowChange[] {
-  const version = sampleVersion({ key_id: key['id'] ?? null, tenant_id: key['tenant_id'] ?? null });
+  const version = sampleVersion({ key_id: String(key['id']), tenant_id: String(key['tenant_id']) });
   return [
     { kind: 'insert', table: 'api_keys', row: key },
     { kind: 'insert', table: 'api_key_versions', row: version },

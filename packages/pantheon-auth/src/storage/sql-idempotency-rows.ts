@@ -1,13 +1,10 @@
 /** Requests that were answered, so that a repeated one is not carried out twice. */
 import type { Kysely, Transaction } from 'kysely';
+import { ANSWER_KEPT_MS } from '../api-keys/answered-requests.ts';
 import type { AnsweredRequest, IdempotencyRows } from '../api-keys/idempotency-rows.ts';
-import { DAY_MS } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import type { IdempotencyRow, Tables } from './tables.ts';
 import type { Writer } from './writer.ts';
-
-/** How long an answer counts. Older ones may be there still, until they are pruned, and give way. */
-export const IDEMPOTENCY_KEPT_MS: number = DAY_MS;
 
 /**
  * Written by the ledger, in the transaction of what was answered. Of two equal requests at the same time the second
@@ -28,7 +25,8 @@ export async function rememberAnswer(transaction: Transaction<Tables>, row: Idem
           version: eb.ref('excluded.version'),
           created_at: eb.ref('excluded.created_at'),
         }))
-        .where('idempotency.created_at', '<', row.created_at - IDEMPOTENCY_KEPT_MS),
+        // An answer that no longer counts may be there still, until it is pruned, and gives way.
+        .where('idempotency.created_at', '<', row.created_at - ANSWER_KEPT_MS),
     )
     .executeTakeFirstOrThrow();
   if (numInsertedOrUpdatedRows !== 1n) throw new PantheonError('conflict', { detail: 'This request was answered.' });

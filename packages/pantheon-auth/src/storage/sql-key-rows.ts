@@ -121,18 +121,15 @@ export class SqlKeyRows implements KeyRows {
   /** Keys in the order of the list, narrowed only by what an index narrows: each slice is one range of it. */
   #slice(query: KeyListQuery, after: Place | null): SelectQueryBuilder<Tables, 'api_keys', object> {
     const { tenantId, userId, createdBy } = query;
-    return this.#db
-      .selectFrom('api_keys')
-      .where('tenant_id', '=', tenantId)
-      .$if(userId !== null, (keys) => keys.where('user_id', '=', userId ?? ''))
-      .$if(createdBy !== null, (keys) => keys.where('created_by', '=', createdBy))
-      .$if(after !== null, (keys) =>
-        keys.where(({ eb, refTuple, tuple }) =>
-          eb(refTuple('created_at', 'id'), '<', tuple(after?.created_at ?? 0, after?.id ?? '')),
-        ),
-      )
-      .orderBy('created_at', 'desc')
-      .orderBy('id', 'desc');
+    let keys = this.#db.selectFrom('api_keys').where('tenant_id', '=', tenantId);
+    if (userId !== null) keys = keys.where('user_id', '=', userId);
+    if (createdBy !== null) keys = keys.where('created_by', '=', createdBy);
+    if (after !== null) {
+      keys = keys.where(({ eb, refTuple, tuple }) =>
+        eb(refTuple('created_at', 'id'), '<', tuple(after.created_at, after.id)),
+      );
+    }
+    return keys.orderBy('created_at', 'desc').orderBy('id', 'desc');
   }
 
   #unindexedFilters(query: KeyListQuery): readonly Expression<SqlBool>[] {

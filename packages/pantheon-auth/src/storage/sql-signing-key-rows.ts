@@ -39,19 +39,13 @@ export class SqlTokenRevocationRows implements TokenRevocationRows {
     after: { readonly expiresAt: number; readonly jti: string } | null,
     limit: number,
   ): Promise<readonly Row[]> {
-    const rows = await this.#db
-      .selectFrom('token_revocations')
-      .selectAll()
-      .where('expires_at', '>', now)
-      .$if(after !== null, (revocations) =>
-        revocations.where(({ eb, refTuple, tuple }) =>
-          eb(refTuple('expires_at', 'jti'), '>', tuple(after?.expiresAt ?? 0, after?.jti ?? '')),
-        ),
-      )
-      .orderBy('expires_at')
-      .orderBy('jti')
-      .limit(limit)
-      .execute();
+    let revocations = this.#db.selectFrom('token_revocations').selectAll().where('expires_at', '>', now);
+    if (after !== null) {
+      revocations = revocations.where(({ eb, refTuple, tuple }) =>
+        eb(refTuple('expires_at', 'jti'), '>', tuple(after.expiresAt, after.jti)),
+      );
+    }
+    const rows = await revocations.orderBy('expires_at').orderBy('jti').limit(limit).execute();
     return rows.map((row) => ({ ...row }));
   }
 

@@ -2,6 +2,7 @@
 import type { CompiledQuery, Kysely } from 'kysely';
 import { DAY_MS } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
+import { ADDRESSES_PER_VERSION_MAX } from '../usage/usage-buffer.ts';
 import type {
   UsageBatch,
   UsageCount,
@@ -16,8 +17,6 @@ import { statement } from './statement.ts';
 import type { Tables, UsageCountRow, VersionUsageRow } from './tables.ts';
 import type { Writer } from './writer.ts';
 
-/** Addresses remembered for each version: enough to see that a key is used from where it should not be. */
-export const LAST_ADDRESSES_MAX = 5;
 /** A batch is retried for minutes at most, so its id is of no use after this. */
 export const BATCH_IDS_KEPT_MS: number = DAY_MS;
 /** Ids forgotten with each batch: more than one, so that their number falls back after a burst. */
@@ -95,11 +94,9 @@ export class SqlUsageRows implements UsageRows {
 
   async counts(query: UsageQuery): Promise<readonly UsageCount[]> {
     const { keyId } = query;
-    const rows = await this.#db
-      .selectFrom('usage_counts')
-      .selectAll()
-      .where('tenant_id', '=', query.tenantId)
-      .$if(keyId !== null, (counts) => counts.where('key_id', '=', keyId ?? ''))
+    let counts = this.#db.selectFrom('usage_counts').selectAll().where('tenant_id', '=', query.tenantId);
+    if (keyId !== null) counts = counts.where('key_id', '=', keyId);
+    const rows = await counts
       .where('minute', '>=', query.from)
       .where('minute', '<', query.to)
       .orderBy('minute')
@@ -199,7 +196,7 @@ function toCountRow(count: UsageCount): Values<UsageCountRow> {
 
 function toUseRow(use: VersionUse, before: LastUse | undefined): Values<VersionUsageRow> {
   const known = before === undefined ? [] : parseAddresses(before.last_addresses);
-  const addresses = [...new Set([...use.addresses, ...known])].slice(0, LAST_ADDRESSES_MAX);
+  const addresses = [...new Set([...use.addresses, ...known])].slice(0, ADDRESSES_PER_VERSION_MAX);
   return {
     tenant_id: use.tenantId,
     key_id: use.keyId,

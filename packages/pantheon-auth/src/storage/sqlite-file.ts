@@ -42,7 +42,7 @@ function create(path: string): void {
     // a file drops every lock that the process holds on it (POSIX), also those of SQLite.
     file = openSync(path, constants.O_CREAT | constants.O_EXCL | constants.O_RDWR, OWNER_ONLY);
   } catch (error) {
-    const code = error instanceof Error && 'code' in error ? error.code : null;
+    const { code } = error as NodeJS.ErrnoException;
     if (code === 'EEXIST') return; // Another process was first; it is looked at like any other file.
     const what =
       code === 'ENOENT' || code === 'ENOTDIR'

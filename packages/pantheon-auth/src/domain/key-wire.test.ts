@@ -1,0 +1,65 @@
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { anyKeySettings } from '../testing/arbitraries.ts';
+import { PERSONAL_ATTRIBUTES } from './event.ts';
+import type { KeySettings } from './key.ts';
+import { instantToWire, settingsFromWire, settingsToWire } from './key-wire.ts';
+
+const SETTINGS: KeySettings = {
+  userId: 'u',
+  name: 'n',
+  description: null,
+  environment: 'test',
+  permissions: ['a:*'],
+  grantable: [],
+  notBefore: null,
+  expiresAt: Date.UTC(2030, 0, 31),
+  rateLimits: [{ name: 'burst', limit: 5, windowSeconds: 90 }],
+  quota: { limit: 1_000, period: 'day' },
+  ipAllowlist: ['10.0.0.0/8'],
+  rotation: { everySeconds: 7_776_000, overlapSeconds: 86_400 },
+  jwt: { algorithm: 'ES256', audience: ['https://api.example'], customClaims: { plan: 'pro' }, ttlSeconds: 300 },
+  metadata: { team: 'x' },
+};
+
+test('settings are written as the API shows them', () => {
+  expect(settingsToWire(SETTINGS)).toEqual({
+    ...SETTINGS,
+    expiresAt: '2030-01-31T00:00:00.000Z',
+    rateLimits: [{ name: 'burst', limit: 5, window: '90s' }],
+    rotation: { every: '90d', overlap: '1d' },
+    jwt: { algorithm: 'ES256', audience: ['https://api.example'], customClaims: { plan: 'pro' }, ttl: '5m' },
+  });
+});
+
+test('settings come back from the wire as they were, also through JSON', () => {
+  fc.assert(
+    fc.property(anyKeySettings, (settings) => {
+      const wire = settingsToWire(settings);
+      expect(settingsFromWire(wire)).toEqual(settings);
+      expect(settingsFromWire(JSON.parse(JSON.stringify(wire)))).toEqual(settings);
+    }),
+  );
+});
+
+test('what was erased as personal comes back empty, and all that decides stays', () => {
+  fc.assert(
+    fc.property(anyKeySettings, (settings) => {
+      const open = Object.entries(settingsToWire(settings)).filter(([name]) => !PERSONAL_ATTRIBUTES.has(name));
+      const erased = { userId: '', name: '', description: null, metadata: null, jwt: null };
+      expect(settingsFromWire(Object.fromEntries(open))).toEqual({ ...settings, ...erased });
+    }),
+  );
+});
+
+test('a stored duration that we did not write stops the reading', () => {
+  const wire = { ...settingsToWire(SETTINGS), rotation: { every: null, overlap: 'soon' } };
+  expect(() => settingsFromWire(wire)).toThrow('Invariant broken');
+});
+
+test.each([
+  [null, null],
+  [0, '1970-01-01T00:00:00.000Z'],
+])('the instant %s is written %s', (instant, text) => {
+  expect(instantToWire(instant)).toBe(text);
+});

@@ -1,0 +1,34 @@
+import { describe, expect, test } from 'vitest';
+import { type AuditEvent, type EventType, PROCESS_ACTOR } from './event.ts';
+import { evolveSigningKey, type SigningKeyRecord } from './signing-key.ts';
+
+const AFTER = { algorithm: 'ES256', publicJwk: { kty: 'EC', crv: 'P-256', x: 'x', y: 'y' } };
+const event = (type: EventType, at: number, after: AuditEvent['after'] = null): AuditEvent => ({
+  ...{ id: 'e', at, tenantId: 'system', type, subject: { type: 'signing_key', id: 'kid-1' } },
+  ...{ actor: PROCESS_ACTOR, requestId: null, reason: null, before: null, after },
+});
+const replay = (...events: readonly AuditEvent[]): SigningKeyRecord | null =>
+  events.reduce<SigningKeyRecord | null>(evolveSigningKey, null);
+const created = event('signing_key.created', 1_000, AFTER);
+
+describe('replaying the events of a signing key gives its record', () => {
+  test('created, then retired', () => {
+    const record = { kid: 'kid-1', ...AFTER, createdAt: 1_000, retiredAt: null, revision: 1 };
+    expect(replay(created)).toEqual(record);
+    expect(replay(created, event('signing_key.retired', 2_000))).toEqual({ ...record, retiredAt: 2_000, revision: 2 });
+  });
+
+  test('retired again, it stays retired from the first time on', () => {
+    const twice = [event('signing_key.retired', 2_000), event('signing_key.retired', 9_000)];
+    expect(replay(created, ...twice)).toMatchObject({ retiredAt: 2_000, revision: 3 });
+  });
+
+  test.each([
+    ['twice', [created, created]],
+    ['without its public key', [event('signing_key.created', 1)]],
+    ['late', [event('signing_key.retired', 1)]],
+    ['of another subject', [created, event('key.revoked', 1)]],
+  ] as const)('an event that comes %s stops the replay', (_how, events) => {
+    expect(() => replay(...events)).toThrow('Invariant broken');
+  });
+});
