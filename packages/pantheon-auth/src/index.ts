@@ -1,10 +1,9 @@
 /** The public names of the library. Adapters for frameworks are in their own subpaths. */
-export type { APIKey, APIKeyVersion } from './api-keys/api-key.ts';
+export { type APIKey, type APIKeyVersion, keyHint } from './api-keys/api-key.ts';
 export {
   APIKeyGenerator,
   type APIKeyMetadata,
   formatKey,
-  keyHint,
   type ParsedKey,
   parseKey,
 } from './api-keys/key-generator.ts';

@@ -12,7 +12,6 @@ import { settingsToWire } from '../domain/key-wire.ts';
 import type { Instant } from '../foundation/clock.ts';
 import type { JsonObject } from '../foundation/encoding.ts';
 import type { VersionUsage } from '../usage/usage-rows.ts';
-import { keyHint } from './key-generator.ts';
 
 /** The record of an API key. Never holds a secret or a hash. */
 export interface APIKey {
@@ -110,6 +109,11 @@ export function toApiKeyVersion(version: KeyVersion, usage: VersionUsage | undef
     usageCount: usage?.usageCount ?? 0,
     lastAddresses: usage?.lastAddresses ?? [],
   };
+}
+
+/** What a list may show of a key: which one it is, and no part of the secret. */
+export function keyHint(brand: string, environment: Environment, id: string): string {
+  return `${brand}_${environment}_${id}…`;
 }
 
 function stateOf(state: KeyState): Pick<APIKey, 'state' | 'stateReason' | 'stateChangedAt'> {

@@ -10,6 +10,7 @@ import {
   AUDIENCE_LENGTH_MAX,
   checkCustomClaims,
   KEY_SIGNED_LIFETIME_MAX_SECONDS,
+  type SigningAlgorithm,
 } from '../domain/claims.ts';
 import type { KeySettings } from '../domain/key.ts';
 import { RATE_LIMIT_MAX, WINDOW_SECONDS_MAX } from '../domain/limits.ts';
@@ -44,7 +45,7 @@ const ROTATION_EVERY_SECONDS_MIN = 3_600;
 /** Text for people: no control or direction characters, which could forge a log line or a table. */
 const UNSAFE_TEXT = /[\p{Cc}\p{Bidi_Control}\u2028\u2029]/u;
 
-function line(lengthMax: number): z.ZodType<string> {
+function line(lengthMax: number): z.ZodString {
   return z
     .string()
     .min(1, 'Must not be empty.')
@@ -171,10 +172,62 @@ const createSchema = z.strictObject({
 
 const updateSchema = z.strictObject({ ...z.object(settings).partial().shape, expiresIn: duration.optional() });
 
+/** A duration: `"15m"`, `"12h"`, `"90d"`, or whole seconds. */
+export type DurationInput = string | number;
+
+/** What the owner of a key decides. What is left out has the default that is named here. */
+export interface KeySettingsInput {
+  readonly description?: string | null | undefined;
+  /** What the key may do. Default: nothing. */
+  readonly permissions?: readonly string[] | undefined;
+  /** Application permissions that it may put on other keys. Default: none. */
+  readonly grantable?: readonly string[] | undefined;
+  /** ISO 8601, or a `Date`. Refused before. */
+  readonly notBefore?: string | Date | null | undefined;
+  /** ISO 8601, or a `Date`. Refused from then on. Default: never. */
+  readonly expiresAt?: string | Date | null | undefined;
+  /** Instead of `expiresAt`. */
+  readonly expiresIn?: DurationInput | undefined;
+  /** Each holds in any window; decided together. Default: none. */
+  readonly rateLimits?:
+    | readonly { readonly name: string; readonly limit: number; readonly window: DurationInput }[]
+    | undefined;
+  /** Per calendar day or month, UTC. Default: none. */
+  readonly quota?: { readonly limit: number; readonly period: 'day' | 'month' } | null | undefined;
+  /** Addresses and CIDR ranges. Default: from anywhere. */
+  readonly ipAllowlist?: readonly string[] | undefined;
+  /** `every`: how old a version may become. `overlap`: how long the one before it is accepted; default a day. */
+  readonly rotation?:
+    | { readonly every?: DurationInput | null | undefined; readonly overlap?: DurationInput | undefined }
+    | null
+    | undefined;
+  /** How tokens are made. Default: ES256, the service's audience, five minutes. */
+  readonly jwt?:
+    | {
+        readonly algorithm?: SigningAlgorithm | undefined;
+        readonly audience?: readonly string[] | undefined;
+        readonly customClaims?: Readonly<Record<string, unknown>> | undefined;
+        readonly ttl?: DurationInput | undefined;
+      }
+    | null
+    | undefined;
+  /** Plain JSON, sealed in the store. */
+  readonly metadata?: Readonly<Record<string, unknown>> | null | undefined;
+}
+
 /** What `create` takes: the body of `POST /v1/keys`. */
-export type CreateKeyInput = z.input<typeof createSchema>;
+export interface CreateKeyInput extends KeySettingsInput {
+  readonly userId: string;
+  readonly name: string;
+  /** Default `live`. Never changes. */
+  readonly environment?: 'live' | 'test' | undefined;
+}
+
 /** What `update` takes: only what changes; null clears. */
-export type UpdateKeyInput = z.input<typeof updateSchema>;
+export interface UpdateKeyInput extends KeySettingsInput {
+  readonly userId?: string | undefined;
+  readonly name?: string | undefined;
+}
 
 /** The schemas themselves, for the documents of the API. */
 export const KEY_INPUT_SCHEMAS: {
@@ -226,7 +279,12 @@ const rotateSchema = z.strictObject({
   expectedVersion: z.int().min(1).optional(),
 });
 
-export type RotateKeyInput = z.input<typeof rotateSchema>;
+export interface RotateKeyInput {
+  /** How long the version before the new one is accepted. Default: the key's policy, else a day. */
+  readonly overlap?: DurationInput | undefined;
+  /** The current version: shows that the caller knows what a second rotation during an overlap cuts off. */
+  readonly expectedVersion?: number | undefined;
+}
 
 export function parseRotateInput(input: unknown): {
   readonly overlapSeconds: number | null;

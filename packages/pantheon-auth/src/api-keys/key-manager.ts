@@ -384,7 +384,7 @@ export class KeyManager {
 const EVERY_KEY = { userId: null, createdBy: null, state: null, environment: null, text: null, after: null } as const;
 
 /** @throws PantheonError `invalid_request`. */
-export function pageSize(limit = PAGE_DEFAULT): number {
+export function pageSize(limit: number = PAGE_DEFAULT): number {
   if (Number.isInteger(limit) && limit >= 1 && limit <= PAGE_MAX) return limit;
   throw new PantheonError('invalid_request', { field: 'limit', detail: `A whole number from 1 to ${PAGE_MAX}.` });
 }

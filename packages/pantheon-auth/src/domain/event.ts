@@ -17,8 +17,29 @@ export const PROCESS_ACTOR: Actor = { keyId: null, userId: null, address: null, 
 
 export type SubjectType = 'key' | 'tenant' | 'signing_key' | 'token';
 
-/** Every type of event that exists, with the type of its subject. Names are never reused. */
-export const EVENT_SUBJECTS = {
+/** Every type of event that exists. Names are never reused. */
+export type EventType =
+  | 'key.created'
+  | 'key.updated'
+  | 'key.suspended'
+  | 'key.resumed'
+  | 'key.revoked'
+  | 'key.rotated'
+  | 'key.version_retired'
+  | 'key.secret_replaced'
+  | 'key.tokens_revoked'
+  | 'key.exposed_in_url'
+  | 'token.revoked'
+  | 'tenant.created'
+  | 'tenant.updated'
+  | 'tenant.suspended'
+  | 'tenant.resumed'
+  | 'tenant.deleted'
+  | 'signing_key.created'
+  | 'signing_key.retired';
+
+/** What each type of event is about. */
+export const EVENT_SUBJECTS: Readonly<Record<EventType, SubjectType>> = {
   'key.created': 'key',
   'key.updated': 'key',
   'key.suspended': 'key',
@@ -37,9 +58,7 @@ export const EVENT_SUBJECTS = {
   'tenant.deleted': 'tenant',
   'signing_key.created': 'signing_key',
   'signing_key.retired': 'signing_key',
-} as const satisfies Record<string, SubjectType>;
-
-export type EventType = keyof typeof EVENT_SUBJECTS;
+};
 
 /** A fact, before the log gave it its place. `before` and `after` hold the attributes it changed, in wire form. */
 export interface AuditEvent {

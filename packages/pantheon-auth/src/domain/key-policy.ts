@@ -10,8 +10,26 @@ import type { KeySettings } from './key.ts';
 import { covers, grants, isReserved } from './permissions.ts';
 import { SYSTEM_TENANT } from './tenant.ts';
 
-/** Every action that needs a permission. The API's documents are made from this table. */
-export const ACTIONS = {
+/** Every action that needs a permission. */
+export type Action =
+  | 'keys.create'
+  | 'keys.read'
+  | 'keys.update'
+  | 'keys.verify'
+  | 'keys.rotate'
+  | 'keys.revoke'
+  | 'tokens.issue'
+  | 'tokens.verify'
+  | 'tokens.revoke'
+  | 'events.read'
+  | 'tenants.create'
+  | 'tenants.read'
+  | 'tenants.update'
+  | 'tenants.suspend'
+  | 'tenants.delete';
+
+/** The permission that each action needs. The API's documents are made from this table. */
+export const ACTIONS: Readonly<Record<Action, string>> = {
   'keys.create': 'pantheon:keys:create',
   'keys.read': 'pantheon:keys:read',
   'keys.update': 'pantheon:keys:update',
@@ -27,9 +45,7 @@ export const ACTIONS = {
   'tenants.update': 'pantheon:tenants:update',
   'tenants.suspend': 'pantheon:tenants:suspend',
   'tenants.delete': 'pantheon:tenants:delete',
-} as const satisfies Record<string, string>;
-
-export type Action = keyof typeof ACTIONS;
+};
 
 /** What the caller of a change may do. The process itself (library code, a job) may do everything. */
 export type Authority =

@@ -6,7 +6,7 @@ import type { Instant } from '../foundation/clock.ts';
 import { formatDuration, parseDuration } from '../foundation/duration.ts';
 import type { Json, JsonObject } from '../foundation/encoding.ts';
 import { invariant } from '../foundation/errors.ts';
-import type { JwtSettings, KeySettings, RotationSettings } from './key.ts';
+import type { JwtSettings, KeySettings, RotationSettings } from './key-settings.ts';
 import type { QuotaRule } from './limits.ts';
 
 /** Settings in wire form. */

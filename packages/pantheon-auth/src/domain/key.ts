@@ -7,51 +7,16 @@ import type { Instant } from '../foundation/clock.ts';
 import { canonicalJson, type Json, type JsonObject } from '../foundation/encoding.ts';
 import { invariant, PantheonError } from '../foundation/errors.ts';
 import { newId } from '../foundation/ids.ts';
-import type { SigningAlgorithm } from './claims.ts';
 import type { AuditEvent, Circumstances, EventType } from './event.ts';
+import type { KeySettings } from './key-settings.ts';
 import { settingsFromWire, settingsToWire } from './key-wire.ts';
-import type { QuotaRule, RateLimitRule } from './limits.ts';
 
-export type Environment = 'live' | 'test';
+export type { Environment, JwtSettings, KeySettings, RotationSettings } from './key-settings.ts';
 
 export type KeyState =
   | { readonly kind: 'active' }
   | { readonly kind: 'suspended'; readonly at: Instant; readonly reason: string | null }
   | { readonly kind: 'revoked'; readonly at: Instant; readonly reason: string | null };
-
-/** How tokens are made from this key. */
-export interface JwtSettings {
-  readonly algorithm: SigningAlgorithm;
-  /** The audiences a token may be for. The first is used when none is asked for. */
-  readonly audience: readonly string[];
-  readonly customClaims: JsonObject;
-  readonly ttlSeconds: number;
-}
-
-export interface RotationSettings {
-  /** How old a version may become before the next one is due; null: only by hand. */
-  readonly everySeconds: number | null;
-  readonly overlapSeconds: number;
-}
-
-/** What the owner decides about a key. */
-export interface KeySettings {
-  readonly userId: string;
-  readonly name: string;
-  readonly description: string | null;
-  readonly environment: Environment;
-  readonly permissions: readonly string[];
-  readonly grantable: readonly string[];
-  readonly notBefore: Instant | null;
-  readonly expiresAt: Instant | null;
-  readonly rateLimits: readonly RateLimitRule[];
-  readonly quota: QuotaRule | null;
-  /** Canonical CIDR ranges; empty: from anywhere. */
-  readonly ipAllowlist: readonly string[];
-  readonly rotation: RotationSettings | null;
-  readonly jwt: JwtSettings | null;
-  readonly metadata: JsonObject | null;
-}
 
 /** One secret of an API key. */
 export interface KeyVersion {

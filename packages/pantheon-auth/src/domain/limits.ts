@@ -11,7 +11,7 @@ export interface RateLimitRule {
 export const RATE_LIMIT_MAX = 1_000_000_000;
 
 /** A window is kept in memory; what should be limited over a longer time is a quota. */
-export const WINDOW_SECONDS_MAX = 31 * 86_400;
+export const WINDOW_SECONDS_MAX: number = 31 * 86_400;
 
 export type QuotaPeriod = 'day' | 'month';
 

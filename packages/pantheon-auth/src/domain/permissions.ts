@@ -1,6 +1,6 @@
 /**
  * The permission language: `segment(:segment)*`, with `*` only as the last segment, where it matches one or more.
- * Matching is linear and has no regular expression over input. What a caller may *put on* a key is `key-policy.ts`.
+ * Matching is linear: no expression here can go back over what it has read. What a caller may *put on* a key is `key-policy.ts`.
  */
 
 /** What one key may be asked for or hold. */
@@ -12,20 +12,18 @@ export const PERMISSIONS_MAX = 256;
 /** Managing this service itself. A bare `*` never covers it, so an application's admin is not ours. */
 export const RESERVED_PREFIX = 'pantheon:';
 
-const SEGMENT = /^[a-z0-9._-]+$/;
+/** Up to {@link PERMISSION_SEGMENTS_MAX} segments. A colon ends a segment and is in none, so there is one way to match. */
+const PERMISSION = /^[a-z0-9._-]+(?::[a-z0-9._-]+){0,7}$/;
+const PATTERN = /^(?:[a-z0-9._-]+:){0,7}(?:[a-z0-9._-]+|\*)$/;
 
 /** Whether the text is a permission pattern: as held by a key. */
 export function isPermissionPattern(text: string): boolean {
-  if (text.length === 0 || text.length > PERMISSION_LENGTH_MAX) return false;
-  const segments = text.split(':');
-  if (segments.length > PERMISSION_SEGMENTS_MAX) return false;
-  const last = segments.length - 1;
-  return segments.every((segment, at) => (segment === '*' ? at === last : SEGMENT.test(segment)));
+  return text.length <= PERMISSION_LENGTH_MAX && PATTERN.test(text);
 }
 
 /** Whether the text is one concrete permission: as asked for. The literal `*` is never one. */
 export function isPermission(text: string): boolean {
-  return isPermissionPattern(text) && !text.endsWith('*');
+  return text.length <= PERMISSION_LENGTH_MAX && PERMISSION.test(text);
 }
 
 /**

@@ -14,15 +14,68 @@ export interface CodeEntry {
   readonly advice: string;
 }
 
-const denial = (status: 401 | 403 | 429, title: string, advice: string) =>
-  ({ kind: 'denial', status, title, advice }) as const satisfies CodeEntry;
-const error = (status: number, title: string, advice: string) =>
-  ({ kind: 'error', status, title, advice }) as const satisfies CodeEntry;
-const startup = (title: string, advice: string) =>
-  ({ kind: 'startup', status: null, title, advice }) as const satisfies CodeEntry;
+/** Code of a denial. */
+export type DenialCode =
+  | 'malformed'
+  | 'unknown'
+  | 'revoked'
+  | 'expired'
+  | 'version_retired'
+  | 'wrong_audience'
+  | 'suspended'
+  | 'not_yet_active'
+  | 'environment_mismatch'
+  | 'ip_not_allowed'
+  | 'insufficient_permissions'
+  | 'rate_limited'
+  | 'quota_exceeded';
+
+/** Code of a request that cannot be carried out, or of a promise that cannot be kept now. */
+export type RequestErrorCode =
+  | 'invalid_key'
+  | 'missing_credential'
+  | 'ambiguous_credential'
+  | 'credential_in_url'
+  | 'invalid_request'
+  | 'invalid_json'
+  | 'invalid_cursor'
+  | 'not_grantable'
+  | 'not_allowed'
+  | 'not_found'
+  | 'method_not_allowed'
+  | 'conflict'
+  | 'already_exists'
+  | 'key_revoked'
+  | 'rotation_in_progress'
+  | 'version_conflict'
+  | 'last_administrator'
+  | 'already_claimed'
+  | 'payload_too_large'
+  | 'unsupported_media_type'
+  | 'idempotency_mismatch'
+  | 'headers_too_large'
+  | 'internal_error'
+  | 'store_unavailable'
+  | 'store_read_only'
+  | 'store_full'
+  | 'outcome_unknown'
+  | 'key_quarantined'
+  | 'limiter_unavailable'
+  | 'overloaded'
+  | 'shutting_down'
+  | 'signing_secret_unavailable';
+
+/** Code of a reason not to start. */
+export type StartupCode =
+  | 'invalid_setting'
+  | 'master_key_missing'
+  | 'master_key_mismatch'
+  | 'schema_too_new'
+  | 'store_unusable'
+  | 'port_in_use';
 
 /** Expected refusals. They are values, never exceptions. */
-export const DENIALS = {
+export const DENIALS: Readonly<Record<DenialCode, CodeEntry>> = {
   malformed: denial(401, 'The credential is not well formed.', 'Check that it was copied whole.'),
   unknown: denial(401, 'The credential is not known.', 'Use a credential that this service issued.'),
   revoked: denial(401, 'The credential was revoked.', 'Ask the owner for a new one.'),
@@ -36,10 +89,10 @@ export const DENIALS = {
   insufficient_permissions: denial(403, 'The key lacks a permission.', 'Ask for a key that has it.'),
   rate_limited: denial(429, 'Too many requests.', 'Wait for the time in Retry-After.'),
   quota_exceeded: denial(429, 'The quota is used up.', 'Wait for the next period, or ask for a larger quota.'),
-} as const satisfies Record<string, CodeEntry>;
+};
 
 /** Requests that cannot be carried out, and promises that cannot be kept now. */
-export const ERRORS = {
+export const ERRORS: Readonly<Record<RequestErrorCode, CodeEntry>> = {
   invalid_key: error(401, 'The credential is not valid.', 'Use a valid API key or token.'),
   missing_credential: error(401, 'A credential is required.', 'Send Authorization: Bearer <key or token>.'),
   ambiguous_credential: error(400, 'More than one credential was sent.', 'Send exactly one.'),
@@ -76,25 +129,34 @@ export const ERRORS = {
     'The signing secret of this key is not available.',
     'Pass the key itself, or rotate it.',
   ),
-} as const satisfies Record<string, CodeEntry>;
+};
 
 /** Reasons not to start. Each stops the process with one line. */
-export const STARTUP = {
+export const STARTUP: Readonly<Record<StartupCode, CodeEntry>> = {
   invalid_setting: startup('A setting is not valid.', 'Correct the named setting.'),
   master_key_missing: startup('There is no master key.', 'Give MASTER_KEY or MASTER_KEY_FILE.'),
   master_key_mismatch: startup('The master key does not open this database.', 'Give the one it was made with.'),
   schema_too_new: startup('The database was written by a newer version.', 'Run that version.'),
   store_unusable: startup('The database cannot be used.', 'Check its path, owner and disk.'),
   port_in_use: startup('The port is in use.', 'Stop the other process or set another port.'),
-} as const satisfies Record<string, CodeEntry>;
+};
 
-/** Code of a denial. */
-export type DenialCode = keyof typeof DENIALS;
 /** Code of an error. */
-export type ErrorCode = keyof typeof ERRORS | keyof typeof STARTUP;
-
+export type ErrorCode = RequestErrorCode | StartupCode;
 /** Every code there is. */
 export type Code = DenialCode | ErrorCode;
 
 /** All codes in one table, for the docs and the OpenAPI file. */
 export const CODES: Readonly<Record<Code, CodeEntry>> = { ...DENIALS, ...ERRORS, ...STARTUP };
+
+function denial(status: 401 | 403 | 429, title: string, advice: string): CodeEntry {
+  return { kind: 'denial', status, title, advice };
+}
+
+function error(status: number, title: string, advice: string): CodeEntry {
+  return { kind: 'error', status, title, advice };
+}
+
+function startup(title: string, advice: string): CodeEntry {
+  return { kind: 'startup', status: null, title, advice };
+}

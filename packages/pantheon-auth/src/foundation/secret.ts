@@ -1,5 +1,4 @@
 /** A string that must not be seen: it prints as `[secret]` wherever something prints it. */
-import { inspect } from 'node:util';
 
 export class Secret {
   readonly #value: string;
@@ -25,7 +24,9 @@ export class Secret {
     return '[secret]';
   }
 
-  [inspect.custom](): string {
-    return '[secret]';
+  static {
+    // What Node's inspector asks an object for (`util.inspect.custom`).
+    const custom = Symbol.for('nodejs.util.inspect.custom');
+    Object.defineProperty(Secret.prototype, custom, { value: () => '[secret]' });
   }
 }

@@ -1,0 +1,153 @@
+/**
+ * The settings of the service: where they come from, what they may be, and what is wrong when one is not valid. The only
+ * file that reads the environment. Flags win over it.
+ */
+import { existsSync } from 'node:fs';
+import { dirname, isAbsolute, join, relative, resolve } from 'node:path';
+import { PantheonError } from 'pantheon-auth';
+import { findMistyped } from './mistyped-settings.ts';
+import { parseAudience, parseChoice, parsePort, parsePublicUrl, parseSwitch, parseTrustedProxies } from './settings.ts';
+
+/** Every setting: `PANTHEON_AUTH_<name>` in the environment, a flag of the same name on the command line. */
+export const SETTING_NAMES = [
+  'PORT',
+  'HOST',
+  'DATA_DIR',
+  'DATABASE_URL',
+  'REDIS_URL',
+  'PUBLIC_URL',
+  'AUDIENCE',
+  'MASTER_KEY',
+  'MASTER_KEY_FILE',
+  'ROOT_KEY_FILE',
+  'METRICS_PORT',
+  'TRUSTED_PROXIES',
+  'LOG_LEVEL',
+  'DOCS',
+] as const;
+
+export type SettingName = (typeof SETTING_NAMES)[number];
+
+export const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
+export type LogLevel = (typeof LOG_LEVELS)[number];
+
+/** Settings that were checked. */
+export interface Config {
+  /** 0: any free one. */
+  readonly port: number;
+  readonly host: string;
+  readonly dataDir: string;
+  readonly databaseFile: string;
+  /** `iss` of tokens and the base of every link. Never taken from a request. */
+  readonly publicUrl: string;
+  /** Empty: the public URL. */
+  readonly audience: readonly string[];
+  /** Secret. */
+  readonly masterKey?: string;
+  readonly masterKeyFile?: string;
+  readonly rootKeyFile: string;
+  /** Null: no metrics. */
+  readonly metricsPort: number | null;
+  /** Addresses and CIDR ranges whose `X-Forwarded-For` is believed. */
+  readonly trustedProxies: readonly string[];
+  readonly logLevel: LogLevel;
+  /** Whether `/docs` and `/openapi.json` are served. */
+  readonly docs: boolean;
+}
+
+export type Flags = Partial<Record<SettingName, string>>;
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+const PREFIX = 'PANTHEON_AUTH_';
+const PORT_DEFAULT = 8787;
+const HOST_DEFAULT = '127.0.0.1';
+const LOOPBACK = /^(?:localhost|127(?:\.\d{1,3}){3}|::1)$/;
+
+/**
+ * Reads the settings. `unknown` names variables of ours that mean nothing here, to be logged once.
+ *
+ * @throws PantheonError `invalid_setting`, naming the setting in `field`.
+ */
+export function loadConfig(
+  flags: Flags = {},
+  environment: Environment = process.env,
+  cwd: string = process.cwd(),
+): { readonly config: Config; readonly unknown: readonly string[] } {
+  const { mistyped, unknown } = findMistyped(Object.keys(environment), PREFIX, SETTING_NAMES);
+  if (mistyped !== null)
+    throw invalid(mistyped.meant, `There is no setting ${mistyped.written}. Did you mean ${PREFIX}${mistyped.meant}?`);
+  return { config: toConfig((name) => given(name, flags, environment), cwd), unknown };
+}
+
+type Read = (name: SettingName) => string | undefined;
+
+function toConfig(read: Read, cwd: string): Config {
+  for (const name of ['DATABASE_URL', 'REDIS_URL'] as const) refuseScaledOut(name, read(name));
+  const port = parsePort('PORT', read('PORT') ?? String(PORT_DEFAULT));
+  const host = read('HOST') ?? HOST_DEFAULT;
+  const dataDir = resolve(cwd, read('DATA_DIR') ?? join(repositoryOf(cwd) ?? cwd, 'data'));
+  const masterKey = read('MASTER_KEY');
+  const masterKeyFile = read('MASTER_KEY_FILE');
+  if (masterKey !== undefined && masterKeyFile !== undefined)
+    throw invalid('MASTER_KEY', 'Give MASTER_KEY or MASTER_KEY_FILE, not both.');
+  const metricsPort = read('METRICS_PORT');
+  return {
+    port,
+    host,
+    dataDir,
+    databaseFile: databaseFileOf(read('DATABASE_URL'), dataDir),
+    publicUrl: publicUrlOf(read('PUBLIC_URL'), { port, host }),
+    audience: parseAudience('AUDIENCE', read('AUDIENCE')),
+    ...(masterKey !== undefined && { masterKey }),
+    ...(masterKeyFile !== undefined && { masterKeyFile: resolve(cwd, masterKeyFile) }),
+    rootKeyFile: resolve(cwd, read('ROOT_KEY_FILE') ?? join(dataDir, 'root.key')),
+    metricsPort: metricsPort === undefined ? null : parsePort('METRICS_PORT', metricsPort),
+    trustedProxies: parseTrustedProxies('TRUSTED_PROXIES', read('TRUSTED_PROXIES')),
+    logLevel: parseChoice('LOG_LEVEL', read('LOG_LEVEL') ?? 'info', LOG_LEVELS),
+    docs: parseSwitch('DOCS', read('DOCS') ?? 'on'),
+  };
+}
+
+/** An empty value is a mistake: a variable that was meant to be filled in, perhaps with the master key. */
+function given(name: SettingName, flags: Flags, environment: Environment): string | undefined {
+  const value = flags[name] ?? environment[PREFIX + name];
+  if (value?.trim() === '') throw invalid(name, 'It is empty. Give a value or leave it out.');
+  return value;
+}
+
+/** Better said now than after a night of keys in the wrong store. */
+function refuseScaledOut(name: 'DATABASE_URL' | 'REDIS_URL', value: string | undefined): void {
+  if (value === undefined || (name === 'DATABASE_URL' && value.startsWith('sqlite:'))) return;
+  const what = name === 'REDIS_URL' ? 'Redis is' : /^postgres(?:ql)?:/.test(value) ? 'PostgreSQL is' : null;
+  throw invalid(name, what === null ? 'Write sqlite:<file in the data folder>.' : `${what} not in this version.`);
+}
+
+/** A file of the data folder, so that whoever keeps that folder keeps everything. */
+function databaseFileOf(url: string | undefined, dataDir: string): string {
+  const path = url?.slice('sqlite:'.length).replace(/^\/\/(?=\/)/, '') ?? 'pantheon-auth.db';
+  const file = resolve(dataDir, path);
+  const within = relative(dataDir, file);
+  if (within === '' || within.startsWith('..') || isAbsolute(within) || path.includes('\0'))
+    throw invalid('DATABASE_URL', 'The file must lie in the data folder.');
+  return file;
+}
+
+function publicUrlOf(text: string | undefined, listen: { readonly port: number; readonly host: string }): string {
+  const isLoopback = LOOPBACK.test(listen.host);
+  if (text !== undefined) return parsePublicUrl('PUBLIC_URL', text, { httpAllowed: isLoopback });
+  if (!isLoopback) throw invalid('PUBLIC_URL', 'It is required when HOST is not the loopback address.');
+  if (listen.port === 0) throw invalid('PUBLIC_URL', 'It is required when PORT is 0.');
+  return `http://localhost:${listen.port}`;
+}
+
+/** So that `npm start` means the same data wherever in the repository it was typed. */
+function repositoryOf(start: string): string | null {
+  for (let folder = resolve(start); ; folder = dirname(folder)) {
+    if (existsSync(join(folder, 'packages/pantheon-auth-server/package.json'))) return folder;
+    if (folder === dirname(folder)) return null;
+  }
+}
+
+function invalid(field: SettingName, detail: string): PantheonError {
+  return new PantheonError('invalid_setting', { field, detail });
+}

@@ -1,0 +1,51 @@
+/** Tells a setting that was mistyped, which must stop the start, from a variable that somebody else put there. */
+
+/** More changes than this are another word. */
+const DISTANCE_MAX = 2;
+/** In a word this short, two changes already make another one. */
+const SHORT_WORD = 5;
+
+export interface Mistyped<Name extends string> {
+  readonly written: string;
+  readonly meant: Name;
+}
+
+/** Looks through the names of variables. Only the first that was mistyped is told. */
+export function findMistyped<Name extends string>(
+  variables: readonly string[],
+  prefix: string,
+  known: readonly Name[],
+): { readonly mistyped: Mistyped<Name> | null; readonly unknown: readonly string[] } {
+  const names = new Set<string>(known.map((name) => prefix + name));
+  const ours = variables.filter((written) => written.toUpperCase().startsWith(prefix) && !names.has(written)).sort();
+  for (const written of ours) {
+    const meant = closest(written.slice(prefix.length).toUpperCase(), known);
+    if (meant !== null) return { mistyped: { written, meant }, unknown: [] };
+  }
+  return { mistyped: null, unknown: ours };
+}
+
+function closest<Name extends string>(word: string, known: readonly Name[]): Name | null {
+  const [best] = known
+    .map((name) => ({ name, distance: editDistance(word, name) }))
+    .sort((one, other) => one.distance - other.distance);
+  const max = word.length <= SHORT_WORD ? 1 : DISTANCE_MAX;
+  return best !== undefined && best.distance <= max ? best.name : null;
+}
+
+/** Insertions, deletions, replacements and swaps of neighbours that make one word of the other. */
+export function editDistance(one: string, other: string): number {
+  const rows: number[][] = [Array.from({ length: other.length + 1 }, (_, column) => column)];
+  const at = (row: number, column: number): number => rows[row]?.[column] ?? 0;
+  for (let row = 1; row <= one.length; row += 1) {
+    rows.push([row]);
+    for (let column = 1; column <= other.length; column += 1) {
+      const isSame = one[row - 1] === other[column - 1];
+      const replaced = at(row - 1, column - 1) + (isSame ? 0 : 1);
+      const isSwap = one[row - 1] === other[column - 2] && one[row - 2] === other[column - 1];
+      const swapped = isSwap && row > 1 && column > 1 ? at(row - 2, column - 2) + 1 : replaced;
+      rows[row]?.push(Math.min(at(row - 1, column) + 1, at(row, column - 1) + 1, replaced, swapped));
+    }
+  }
+  return at(one.length, other.length);
+}

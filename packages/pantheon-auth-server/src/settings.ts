@@ -1,0 +1,70 @@
+/** How single settings are written, each read exactly. What a setting is for is `config.ts`. Values are never repeated. */
+import { isIP } from 'node:net';
+import { PantheonError } from 'pantheon-auth';
+
+const PORT_MAX = 65_535;
+/** The services one token can be meant for; a policy of a key has the same bound. */
+const AUDIENCES_MAX = 16;
+const AUDIENCE_PATTERN = /^[\x21-\x2b\x2d-\x7e]{1,256}$/;
+/** A handful of load balancers, or the ranges of a CDN. */
+const PROXIES_MAX = 64;
+
+export function parsePort(field: string, text: string): number {
+  if (text.startsWith('tcp://'))
+    throw invalid(field, 'It was set by Kubernetes for a service of this name: use enableServiceLinks: false.');
+  const port = /^\d{1,5}$/.test(text) ? Number(text) : -1;
+  if (port < 0 || port > PORT_MAX) throw invalid(field, `Write a whole number from 0 to ${PORT_MAX}.`);
+  return port;
+}
+
+export function parseSwitch(field: string, text: string): boolean {
+  return parseChoice(field, text, ['on', 'off', 'true', 'false'] as const).match(/^(?:on|true)$/) !== null;
+}
+
+export function parseChoice<T extends string>(field: string, text: string, choices: readonly T[]): T {
+  const found = choices.find((choice) => choice === text);
+  if (found === undefined) throw invalid(field, `Write one of: ${choices.join(', ')}.`);
+  return found;
+}
+
+/** Separated by commas. */
+export function parseAudience(field: string, text: string | undefined): readonly string[] {
+  const audience = text === undefined ? [] : text.split(',').map((part) => part.trim());
+  if (audience.length > AUDIENCES_MAX || !audience.every((one) => AUDIENCE_PATTERN.test(one)))
+    throw invalid(field, `Write 1 to ${AUDIENCES_MAX} names of printable ASCII, separated by commas.`);
+  return audience;
+}
+
+/** In the form that clients compare byte by byte: no slash at the end, no query, no fragment, no user. */
+export function parsePublicUrl(field: string, text: string, options: { readonly httpAllowed: boolean }): string {
+  const url = URL.canParse(text) ? new URL(text) : null;
+  const isPlain = url !== null && /^https?:$/.test(url.protocol) && url.username === '' && url.password === '';
+  if (!isPlain || /[?#\s]/.test(text) || text.endsWith('/'))
+    throw invalid(field, 'Write an absolute http(s) URL without query, fragment, user or a slash at its end.');
+  if (url.protocol === 'http:' && !options.httpAllowed)
+    throw invalid(field, 'It must be https when HOST is not the loopback address: keys travel over it.');
+  if (url.origin + (url.pathname === '/' ? '' : url.pathname) !== text)
+    throw invalid(field, 'Write it in its usual form: lower case, no default port, nothing to be escaped.');
+  return text;
+}
+
+/** Addresses and CIDR ranges, separated by commas. A range of everybody would let anyone claim any address. */
+export function parseTrustedProxies(field: string, text: string | undefined): readonly string[] {
+  const ranges = text === undefined ? [] : text.split(',').map((part) => part.trim());
+  if (ranges.length > PROXIES_MAX || !ranges.every(isRange))
+    throw invalid(field, `Write at most ${PROXIES_MAX} IP addresses or CIDR ranges, separated by commas.`);
+  return ranges;
+}
+
+function isRange(text: string): boolean {
+  const [address = '', prefix, ...more] = text.split('/');
+  const family = isIP(address);
+  if (family === 0 || address.includes('%') || more.length > 0) return false;
+  if (prefix === undefined) return true;
+  const bits = /^\d{1,3}$/.test(prefix) ? Number(prefix) : -1;
+  return bits >= 1 && bits <= (family === 4 ? 32 : 128);
+}
+
+function invalid(field: string, detail: string): PantheonError {
+  return new PantheonError('invalid_setting', { field, detail });
+}

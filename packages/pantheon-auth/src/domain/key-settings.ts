@@ -1,0 +1,41 @@
+/** What the owner of an API key decides about it. How it is written outside is `key-wire.ts`. */
+import type { Instant } from '../foundation/clock.ts';
+import type { JsonObject } from '../foundation/encoding.ts';
+import type { SigningAlgorithm } from './claims.ts';
+import type { QuotaRule, RateLimitRule } from './limits.ts';
+
+export type Environment = 'live' | 'test';
+
+/** How tokens are made from this key. */
+export interface JwtSettings {
+  readonly algorithm: SigningAlgorithm;
+  /** The audiences a token may be for. The first is used when none is asked for. */
+  readonly audience: readonly string[];
+  readonly customClaims: JsonObject;
+  readonly ttlSeconds: number;
+}
+
+export interface RotationSettings {
+  /** How old a version may become before the next one is due; null: only by hand. */
+  readonly everySeconds: number | null;
+  readonly overlapSeconds: number;
+}
+
+/** What the owner decides about a key. */
+export interface KeySettings {
+  readonly userId: string;
+  readonly name: string;
+  readonly description: string | null;
+  readonly environment: Environment;
+  readonly permissions: readonly string[];
+  readonly grantable: readonly string[];
+  readonly notBefore: Instant | null;
+  readonly expiresAt: Instant | null;
+  readonly rateLimits: readonly RateLimitRule[];
+  readonly quota: QuotaRule | null;
+  /** Canonical CIDR ranges; empty: from anywhere. */
+  readonly ipAllowlist: readonly string[];
+  readonly rotation: RotationSettings | null;
+  readonly jwt: JwtSettings | null;
+  readonly metadata: JsonObject | null;
+}

@@ -1,0 +1,410 @@
+import fc, { type Arbitrary } from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { DAY_MS, HOUR_MS, type Instant } from '../foundation/clock.ts';
+import { PantheonError } from '../foundation/errors.ts';
+import { ID_PATTERN } from '../foundation/ids.ts';
+import { anyCircumstances, anyEvent, anyKeyRecord, anyKeySettings } from '../testing/arbitraries.ts';
+import { type AuditEvent, type Circumstances, EVENT_SUBJECTS, joinEvent, PROCESS_ACTOR, splitEvent } from './event.ts';
+import {
+  createKey,
+  evolve,
+  isActive,
+  type KeyChange,
+  type KeyRecord,
+  type KeySettings,
+  replaceSecret,
+  resumeKey,
+  retireVersion,
+  revokeKey,
+  revokeTokens,
+  rotateKey,
+  suspendKey,
+  updateKey,
+  VERSIONS_KEPT_MAX,
+  versionState,
+} from './key.ts';
+import { decide } from './verification.ts';
+
+const START = Date.UTC(2030, 0, 1);
+const BY: Circumstances = { actor: PROCESS_ACTOR, requestId: 'r', reason: 'because' };
+const SETTINGS: KeySettings = {
+  ...{ userId: 'u', name: 'n', description: null, environment: 'live', permissions: ['a:*'], grantable: [] },
+  ...{ notBefore: null, expiresAt: null, rateLimits: [], quota: null, ipAllowlist: [], rotation: null, jwt: null },
+  metadata: { b: 1, a: { d: 1, c: 2 } },
+};
+const create = (settings: KeySettings = SETTINGS, by = BY): KeyChange =>
+  createKey({ id: '0123456789abcdef', tenantId: 'default', createdBy: null, settings }, by, START);
+const KEY = create().record;
+
+type Attempt = (record: KeyRecord, at: Instant) => KeyChange | null;
+
+/** Everything that can be asked of a key. */
+const anyAttempt: Arbitrary<Attempt> = fc.oneof(
+  fc.tuple(anyKeySettings, anyCircumstances).map(
+    ([settings, by]): Attempt =>
+      (r, at) =>
+        updateKey(r, settings, by, at),
+  ),
+  anyCircumstances.map(
+    (by): Attempt =>
+      (record, at) =>
+        suspendKey(record, by, at),
+  ),
+  anyCircumstances.map(
+    (by): Attempt =>
+      (record, at) =>
+        resumeKey(record, by, at),
+  ),
+  anyCircumstances.map(
+    (by): Attempt =>
+      (record, at) =>
+        revokeTokens(record, by, at),
+  ),
+  anyCircumstances.map(
+    (by): Attempt =>
+      (record, at) =>
+        replaceSecret(record, by, at),
+  ),
+  fc.nat(10).map(
+    (version): Attempt =>
+      (record, at) =>
+        retireVersion(record, version, BY, at),
+  ),
+  fc.tuple(fc.nat(3 * DAY_MS), fc.boolean()).map(
+    ([ms, knows]): Attempt =>
+      (record, at) =>
+        rotateKey(record, { acceptedUntil: at + ms, expectedVersion: knows ? record.version : null }, BY, at),
+  ),
+);
+const anyRevoke: Arbitrary<Attempt> = anyCircumstances.map(
+  (by): Attempt =>
+    (record, at) =>
+      revokeKey(record, by, at),
+);
+const anyHistory = fc.array(fc.tuple(fc.oneof({ weight: 20, arbitrary: anyAttempt }, anyRevoke), fc.nat(DAY_MS)), {
+  maxLength: 30,
+});
+
+/** Runs a history; what is refused with a code changes nothing. Answers all changes, the creation first. */
+function live(first: KeyChange, history: readonly (readonly [Attempt, number])[]): KeyChange[] {
+  const changes = [first];
+  let record = first.record;
+  let at = START;
+  for (const [attempt, ms] of history) {
+    at += ms;
+    try {
+      const change = attempt(record, at);
+      if (change === null) continue;
+      changes.push(change);
+      record = change.record;
+    } catch (error) {
+      if (!(error instanceof PantheonError)) throw error;
+    }
+  }
+  return changes;
+}
+
+const eventsOf = (changes: readonly KeyChange[]): AuditEvent[] => changes.flatMap(({ events }) => [...events]);
+const replay = (events: readonly AuditEvent[]): KeyRecord | null => events.reduce<KeyRecord | null>(evolve, null);
+const lastOf = (changes: readonly KeyChange[]): KeyRecord => (changes.at(-1) as KeyChange).record;
+const TENANT = { id: 'default', name: 'default', state: 'active', createdAt: 0, revision: 1 } as const;
+const DEMAND = { tenantId: null, environment: null, address: null, permissions: [] };
+
+describe('whatever happens to a key', () => {
+  test('replaying its events, as they are stored, gives its record (I3)', () => {
+    fc.assert(
+      fc.property(anyKeySettings, anyCircumstances, anyHistory, (settings, by, history) => {
+        const changes = live(create(settings, by), history);
+        const stored = eventsOf(changes).map((event, index) => {
+          const { open, personal } = splitEvent(event);
+          return joinEvent(JSON.parse(JSON.stringify(open)), JSON.parse(JSON.stringify(personal)), index + 1);
+        });
+        expect(replay(stored)).toEqual(lastOf(changes));
+      }),
+    );
+  });
+
+  test('replaying what is left after erasure gives everything that decides', () => {
+    fc.assert(
+      fc.property(anyKeySettings, anyHistory, (settings, history) => {
+        const changes = live(create(settings), history);
+        const open = eventsOf(changes).map((event) =>
+          joinEvent(JSON.parse(JSON.stringify(splitEvent(event).open)), null, 1),
+        );
+        const { state, ...record } = lastOf(changes);
+        const erased = { userId: '', name: '', description: null, metadata: null, jwt: null };
+        const { state: left, ...rest } = replay(open) as KeyRecord;
+        expect(rest).toEqual({ ...record, ...erased });
+        expect(left).toEqual(state.kind === 'active' ? state : { ...state, reason: null });
+      }),
+    );
+  });
+
+  test('exactly one version is current, the newest, and numbers are never given twice (I13)', () => {
+    fc.assert(
+      fc.property(anyHistory, fc.nat(40 * DAY_MS), (history, later) => {
+        for (const { record } of live(create(), history)) {
+          const states = record.versions.map((version) => versionState(version, START + later));
+          expect(states.filter((state) => state === 'current')).toHaveLength(1);
+          expect(states[0]).toBe('current');
+          const numbers = record.versions.map(({ version }) => version);
+          expect(numbers).toEqual(numbers.map((_, index) => record.version - index));
+          expect(numbers.length).toBeLessThanOrEqual(VERSIONS_KEPT_MAX);
+        }
+      }),
+    );
+  });
+
+  test('at most one older version is accepted, and one that has ended never comes back', () => {
+    fc.assert(
+      fc.property(anyHistory, (history) => {
+        const ended = new Set<number>();
+        for (const { record, events } of live(create(), history)) {
+          const at = events[0].at;
+          const states = new Map(record.versions.map((version) => [version.version, versionState(version, at)]));
+          expect([...states.values()].filter((state) => state === 'accepted').length).toBeLessThanOrEqual(1);
+          for (const version of ended) expect(states.get(version) ?? 'retired').toBe('retired');
+          for (const [version, state] of states) if (state === 'retired') ended.add(version);
+        }
+      }),
+    );
+  });
+
+  test('a revoked key stays revoked, and nothing may act with it (I6)', () => {
+    fc.assert(
+      fc.property(anyHistory, anyHistory, (before, after) => {
+        const revoke: Attempt = (record, at) => revokeKey(record, BY, at);
+        for (const { record } of live(revokeKey(lastOf(live(create(), before)), BY, START) ?? create(), after)) {
+          if (record.state.kind !== 'revoked') expect(live({ ...create(), record }, [[revoke, 0]])).toHaveLength(2);
+          else
+            for (const version of record.versions) {
+              const facts = { record, tenant: TENANT, addresses: null };
+              expect(decide(facts, version, DEMAND, START)).toEqual({ code: 'revoked' });
+            }
+        }
+        const dead = lastOf(live(create(), [...before, [revoke, 0], ...after]));
+        expect(dead.state.kind).toBe('revoked');
+      }),
+    );
+  });
+
+  test('not even an event that should not exist brings a revoked key back', () => {
+    const types = Object.entries(EVENT_SUBJECTS).filter(([, subject]) => subject === 'key');
+    fc.assert(
+      fc.property(anyKeyRecord, fc.array(anyEvent), (record, events) => {
+        const dead: KeyRecord = { ...record, state: { kind: 'revoked', at: START, reason: 'leaked' } };
+        const known = events.filter(({ type }) => types.some(([name]) => name === type));
+        const forged = known.filter(({ type }) => type !== 'key.created' && type !== 'key.rotated');
+        expect(forged.reduce(evolve, dead).state).toEqual(dead.state);
+      }),
+    );
+  });
+
+  test('each change names the revision it was made from, and makes the next', () => {
+    fc.assert(
+      fc.property(anyHistory, (history) => {
+        for (const [index, { record, expectedRevision, events }] of live(create(), history).entries()) {
+          expect(record.revision).toBe(index + 1);
+          expect(expectedRevision).toBe(index === 0 ? null : index);
+          expect(events).toHaveLength(1);
+        }
+      }),
+    );
+  });
+
+  test('who, where, why and when are in every event, with an id of its own', () => {
+    fc.assert(
+      fc.property(anyCircumstances, anyHistory, (by, history) => {
+        const events = eventsOf(live(create(SETTINGS, by), history));
+        expect(events[0]).toMatchObject({ ...by, at: START, type: 'key.created', tenantId: 'default' });
+        expect(events.every(({ subject }) => subject.type === 'key' && subject.id === KEY.id)).toBe(true);
+        expect(new Set(events.map(({ id }) => id)).size).toBe(events.length);
+        expect(events.every(({ id }) => ID_PATTERN.test(id))).toBe(true);
+      }),
+    );
+  });
+});
+
+describe('a new key', () => {
+  test('is active, with version 1 as its current one', () => {
+    expect(KEY).toEqual({
+      ...SETTINGS,
+      ...{ id: '0123456789abcdef', tenantId: 'default', createdAt: START, createdBy: null, state: { kind: 'active' } },
+      ...{ tokensNotBefore: null, version: 1, revision: 1 },
+      versions: [{ version: 1, createdAt: START, acceptedUntil: null }],
+    });
+  });
+
+  test('remembers which key created it', () => {
+    const key = { id: 'child0000000child'.slice(0, 16), tenantId: 'default', createdBy: KEY.id, settings: SETTINGS };
+    expect(createKey(key, BY, START).record.createdBy).toBe(KEY.id);
+  });
+
+  test('is created once, with its settings', () => {
+    const [event] = create().events;
+    expect(() => evolve(KEY, event)).toThrow('Invariant broken');
+    expect(() => evolve(null, { ...event, after: null })).toThrow('Invariant broken');
+    expect(() => evolve(null, { ...event, type: 'key.revoked' })).toThrow('Invariant broken');
+  });
+});
+
+describe('updating', () => {
+  test('tells what changed, before and after, and nothing else', () => {
+    const change = updateKey(KEY, { ...SETTINGS, name: 'new', expiresAt: START + HOUR_MS }, BY, START);
+    expect(change?.events[0]).toMatchObject({
+      before: { name: 'n', expiresAt: null },
+      after: { name: 'new', expiresAt: '2030-01-01T01:00:00.000Z' },
+    });
+    expect(change?.record).toEqual({ ...KEY, name: 'new', expiresAt: START + HOUR_MS, revision: 2 });
+  });
+
+  test('to what it already is, is no change, in whatever order members come back', () => {
+    expect(updateKey(KEY, { ...SETTINGS, metadata: { a: { c: 2, d: 1 }, b: 1 } }, BY, START)).toBeNull();
+    fc.assert(
+      fc.property(anyKeySettings, (settings) => updateKey(create(settings).record, settings, BY, START) === null),
+    );
+  });
+
+  test('the order of a list is a change: the first audience is the default', () => {
+    const jwt = { algorithm: 'ES256', audience: ['a', 'b'], customClaims: {}, ttlSeconds: 60 } as const;
+    const key = create({ ...SETTINGS, jwt }).record;
+    expect(updateKey(key, { ...SETTINGS, jwt: { ...jwt, audience: ['b', 'a'] } }, BY, START)).not.toBeNull();
+  });
+});
+
+describe('said twice', () => {
+  const suspended = (suspendKey(KEY, BY, START) as KeyChange).record;
+  const revoked = (revokeKey(KEY, BY, START) as KeyChange).record;
+
+  test.each([
+    ['suspend', () => suspendKey(suspended, BY, START)],
+    ['resume', () => resumeKey(KEY, BY, START)],
+    ['revoke', () => revokeKey(revoked, BY, START)],
+  ])('%s is success, and no second event', (_what, again) => {
+    expect(again()).toBeNull();
+  });
+
+  test('a suspension and its end say when and why', () => {
+    expect(suspended.state).toEqual({ kind: 'suspended', at: START, reason: 'because' });
+    expect(resumeKey(suspended, BY, START)?.record.state).toEqual({ kind: 'active' });
+    expect(revokeKey(suspended, BY, START)?.events[0]).toMatchObject({ before: { state: 'suspended' } });
+  });
+
+  test.each([
+    ['update', () => updateKey(revoked, { ...SETTINGS, name: 'x' }, BY, START)],
+    ['suspend', () => suspendKey(revoked, BY, START)],
+    ['resume', () => resumeKey(revoked, BY, START)],
+    ['rotate', () => rotateKey(revoked, { acceptedUntil: START, expectedVersion: 1 }, BY, START)],
+    ['replace the secret of', () => replaceSecret(revoked, BY, START)],
+  ])('%s a revoked key is refused', (_what, attempt) => {
+    expect(attempt).toThrow(expect.objectContaining({ code: 'key_revoked' }));
+  });
+
+  test('tokens of a key end, and the key goes on', () => {
+    const { record } = revokeTokens(KEY, BY, START + 5);
+    expect(record).toEqual({ ...KEY, tokensNotBefore: START + 5, revision: 2 });
+  });
+
+  test('that a key was seen in a URL is a fact that changes nothing of it', () => {
+    const [event] = create().events;
+    expect(evolve(KEY, { ...event, type: 'key.exposed_in_url' })).toBe(KEY);
+  });
+
+  test('an event of something else stops the replay', () => {
+    const [event] = create().events;
+    expect(() => evolve(KEY, { ...event, type: 'tenant.suspended' })).toThrow('tenant.suspended');
+  });
+});
+
+describe('rotation', () => {
+  const until = START + HOUR_MS;
+  const rotated = rotateKey(KEY, { acceptedUntil: until, expectedVersion: null }, BY, START).record;
+
+  test('keeps the key and all that was decided about it', () => {
+    const { version, versions, revision, ...kept } = rotated;
+    expect(KEY).toMatchObject(kept);
+    expect([version, revision, versions.length]).toEqual([2, 2, 2]);
+  });
+
+  test('accepts the version before until the overlap ends, to the millisecond', () => {
+    const [current, before] = rotated.versions;
+    expect(current && versionState(current, until + DAY_MS)).toBe('current');
+    expect(before && versionState(before, until - 1)).toBe('accepted');
+    expect(before && versionState(before, until)).toBe('retired');
+  });
+
+  test('without an overlap ends the version before at once', () => {
+    const { record } = rotateKey(KEY, { acceptedUntil: START, expectedVersion: null }, BY, START);
+    expect(record.versions[1] && versionState(record.versions[1], START)).toBe('retired');
+  });
+
+  test('is refused while an older version is accepted, unless the caller names the current one', () => {
+    const rotate = (expectedVersion: number | null, at: Instant): KeyRecord =>
+      rotateKey(rotated, { acceptedUntil: at + HOUR_MS, expectedVersion }, BY, at).record;
+    expect(() => rotate(null, until - 1)).toThrow(expect.objectContaining({ code: 'rotation_in_progress' }));
+    expect(() => rotate(1, until - 1)).toThrow(
+      expect.objectContaining({ code: 'version_conflict', field: 'expectedVersion' }),
+    );
+    expect(rotate(null, until).version).toBe(3);
+    const [, second, first] = rotate(2, until - 10).versions;
+    expect([second?.acceptedUntil, first?.acceptedUntil]).toEqual([until - 10 + HOUR_MS, until - 10]);
+  });
+
+  test('forgets what is older than the versions kept', () => {
+    let record = KEY;
+    for (let turn = 0; turn < VERSIONS_KEPT_MAX; turn += 1) {
+      record = rotateKey(record, { acceptedUntil: START, expectedVersion: null }, BY, START).record;
+    }
+    expect(record.versions.map(({ version }) => version)).toEqual([9, 8, 7, 6, 5, 4, 3, 2]);
+    expect(() => retireVersion(record, 1, BY, START)).toThrow(expect.objectContaining({ code: 'not_found' }));
+  });
+
+  test('an older version can be ended early, and ending it twice is success', () => {
+    const change = retireVersion(rotated, 1, BY, until - 10) as KeyChange;
+    expect(change.record.versions[1]).toMatchObject({ version: 1, acceptedUntil: until - 10 });
+    expect(retireVersion(change.record, 1, BY, until - 10)).toBeNull();
+    expect(retireVersion(rotated, 1, BY, until)).toBeNull();
+  });
+
+  test('the current version is not ended by retiring it', () => {
+    expect(() => retireVersion(rotated, 2, BY, START)).toThrow(expect.objectContaining({ code: 'version_conflict' }));
+  });
+
+  test('a replaced secret is the same version, made anew', () => {
+    const { record } = replaceSecret(rotated, BY, START + 7);
+    expect(record.versions).toEqual([{ ...rotated.versions[0], createdAt: START + 7 }, rotated.versions[1]]);
+    expect(record.version).toBe(2);
+  });
+
+  test('an event that skips a version stops the replay', () => {
+    const [event] = rotateKey(KEY, { acceptedUntil: until, expectedVersion: null }, BY, START).events;
+    expect(() => evolve(KEY, { ...event, after: { ...event.after, version: 3 } })).toThrow('Invariant broken');
+    expect(() => evolve(KEY, { ...event, after: { version: 2 } })).toThrow('Invariant broken');
+  });
+});
+
+describe('isActive is what decides, to the millisecond', () => {
+  test.each([
+    [{}, true],
+    [{ expiresAt: START }, false],
+    [{ expiresAt: START + 1 }, true],
+    [{ notBefore: START }, true],
+    [{ notBefore: START + 1 }, false],
+    [{ state: { kind: 'suspended', at: 0, reason: null } }, false],
+    [{ state: { kind: 'revoked', at: 0, reason: null } }, false],
+  ] as const)('%j: %s', (changes, expected) => {
+    expect(isActive({ ...KEY, ...changes }, START)).toBe(expected);
+  });
+
+  test('an active key with a current version has no reason to be denied but what it is asked for', () => {
+    fc.assert(
+      fc.property(anyKeyRecord, fc.nat(80 * 365 * DAY_MS), (record, ms) => {
+        const now = Date.UTC(2020, 0, 1) + ms;
+        const version = record.versions[0];
+        if (version === undefined) throw new Error('a record has a current version');
+        const denial = decide({ record, tenant: TENANT, addresses: null }, version, DEMAND, now);
+        expect(denial === null).toBe(isActive(record, now));
+      }),
+    );
+  });
+});
