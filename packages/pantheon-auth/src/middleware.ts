@@ -7,10 +7,17 @@ import type { KeyValidator, RefusedUse, Verification, VerifiedKey } from './api-
 import type { Environment } from './domain/key.ts';
 import type { Caller } from './domain/key-policy.ts';
 import type { LimitState } from './domain/limits.ts';
-import { grants } from './domain/permissions.ts';
-import type { Code } from './foundation/codes.ts';
+import { grants, isPermission } from './domain/permissions.ts';
+import { type Denial, decidePermissions } from './domain/verification.ts';
+import { CODES, type Code } from './foundation/codes.ts';
 import { PantheonError } from './foundation/errors.ts';
-import { errorProblem, PROBLEM_MEDIA_TYPE, type Problem, toProblem } from './foundation/problem.ts';
+import {
+  errorProblem,
+  PROBLEM_MEDIA_TYPE,
+  type Problem,
+  type ProblemDetails,
+  toProblem,
+} from './foundation/problem.ts';
 import type { TokenVerification, TokenVerifier, VerifiedToken } from './jwt/token-verifier.ts';
 
 /** A request as far as authentication looks at it. */
@@ -62,6 +69,8 @@ export interface Refusal {
   readonly cause: Code;
   /** The key it was about, where that was proved. */
   readonly keyId: string | null;
+  /** What went wrong with us, for the operator's log; null: nothing did. Not for the caller. */
+  readonly error: PantheonError | null;
 }
 
 export type Authentication =
@@ -80,6 +89,11 @@ const CREDENTIAL_LENGTH_MAX = 8_192;
 /** `token68` of RFC 9110 section 11.2, after exactly one space. */
 const BEARER = /^bearer ([A-Za-z0-9\-._~+/]+=*)$/i;
 
+/** Starts like a token. A token begins where nothing of it stands before, so that the search stays linear. */
+const TOKEN_IN_URL = /(?<![\w-])(eyJ[\w-]+)\.[\w-]+\.[\w-]+/g;
+/** Tokens of other kinds have their own rules, and some belong into addresses (links in mails, hints of a login). */
+const ACCESS_TOKEN_TYPE = /"typ":"(?:application\/)?(?:at|pantheon-key)\+jwt"/;
+
 type Found = { readonly credential: string } | { readonly refused: Code };
 
 export class Authenticator {
@@ -90,25 +104,27 @@ export class Authenticator {
   constructor(deps: { readonly validator: KeyValidator; readonly tokens: TokenVerifier; readonly brand: string }) {
     this.#validator = deps.validator;
     this.#tokens = deps.tokens;
-    this.#keyInUrl = new RegExp(`${deps.brand}_(?:live|test)_[0-9A-Za-z]{16}`);
+    // One character more than the id: the public part alone, as a record's hint shows it, is no credential.
+    this.#keyInUrl = new RegExp(`${deps.brand}_(?:live|test)_[0-9A-Za-z]{17}`);
   }
 
   /** Never throws: what cannot be answered is a refusal with a 503. */
   async authenticate(request: AuthRequest, options: AuthenticateOptions = {}): Promise<Authentication> {
+    const requestId = request.requestId ?? null;
     try {
       const found = this.#find(request);
-      if ('refused' in found) return refuse(found.refused, found.refused, request);
+      if ('refused' in found) return { authenticated: false, refusal: codeRefusal(found.refused, requestId) };
       const verification = await this.#verify(found.credential, request, options);
-      return verification.valid ? accept(verification) : refuseUse(verification, request);
+      if (verification.valid) return accept(verification);
+      return { authenticated: false, refusal: useRefusal(verification, requestId) };
     } catch (error) {
-      const problem = error instanceof PantheonError ? error : new PantheonError('internal_error', { cause: error });
-      return { authenticated: false, refusal: errorRefusal(problem, request.requestId ?? null) };
+      return { authenticated: false, refusal: errorRefusal(faultOf(error), requestId) };
     }
   }
 
   #find(request: AuthRequest): Found {
     // Addresses are written down everywhere: logs, histories, referrers. What was sent in one is no longer a secret.
-    if (this.#keyInUrl.test(request.url)) return { refused: 'credential_in_url' };
+    if (this.#isExposed(request.url)) return { refused: 'credential_in_url' };
     const authorization = request.header('authorization');
     const apiKey = request.header('x-api-key');
     const [value] = [...authorization, ...apiKey];
@@ -118,6 +134,16 @@ export class Authenticator {
     if (value.length > CREDENTIAL_LENGTH_MAX + 'bearer '.length) return { credential: '' };
     if (apiKey.length === 1) return { credential: value };
     return { credential: BEARER.exec(value)?.[1] ?? '' };
+  }
+
+  /** Written plainly or with the escapes that clients put there: what has to be escaped on purpose was not sent by mistake. */
+  #isExposed(url: string): boolean {
+    const plain = url.includes('%') ? url.replace(/%5f/gi, '_').replace(/%2e/gi, '.').replace(/%2d/gi, '-') : url;
+    if (this.#keyInUrl.test(plain)) return true;
+    if (!plain.includes('eyJ')) return false;
+    return Array.from(plain.matchAll(TOKEN_IN_URL), ([, header = '']) =>
+      Buffer.from(header, 'base64url').toString(),
+    ).some((header) => ACCESS_TOKEN_TYPE.test(header));
   }
 
   #verify(
@@ -160,6 +186,39 @@ export function callerOf(
   };
 }
 
+/**
+ * Whether who was let in may also do this; null: yes. The same answer as if it had been asked at once. Only narrows: what
+ * the request took from its limits stays taken.
+ */
+export function permissionRefusal(
+  principal: Principal,
+  permissions: readonly string[],
+  requestId: string | null,
+): Refusal | null {
+  const denial = decidePermissions(principal.permissions, permissions);
+  if (denial === null) return null;
+  const { keyId } = principal;
+  return useRefusal({ valid: false, denial, proved: true, keyId, retryAfterSeconds: null, limits: [] }, requestId);
+}
+
+/**
+ * Holds what was written in a program against what can be asked for, so that a mistake stops the start and is not every
+ * caller's problem.
+ *
+ * @throws PantheonError `invalid_setting`, naming the option.
+ */
+export function assertAuthenticateOptions({ permissions = [], cost = 1 }: AuthenticateOptions): void {
+  for (const [at, permission] of permissions.entries()) {
+    if (!isPermission(permission))
+      throw invalidOption(`permissions[${at}]`, 'Ask for concrete permissions such as docs:read.');
+  }
+  if (!Number.isSafeInteger(cost) || cost < 0) throw invalidOption('cost', 'A cost is a whole number from 0.');
+}
+
+function invalidOption(field: string, detail: string): PantheonError {
+  return new PantheonError('invalid_setting', { field, detail });
+}
+
 /** The refusal that tells of an error. */
 export function errorRefusal(error: PantheonError, requestId: string | null): Refusal {
   const body = errorProblem(error, requestId);
@@ -168,7 +227,7 @@ export function errorRefusal(error: PantheonError, requestId: string | null): Re
     ...challenge(error.code, body.status, null),
     ...(body.status === 503 ? { 'retry-after': String(error.retryAfterSeconds ?? 1) } : {}),
   };
-  return { status: body.status, code: error.code, headers, body, cause: error.code, keyId: null };
+  return { status: body.status, code: error.code, headers, body, cause: error.code, keyId: null, error };
 }
 
 /** `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-11). Names are of our own grammar: no escaping. */
@@ -201,32 +260,38 @@ function accept(
   return { authenticated: true, principal, headers: rateLimitHeaders(verification.limits) };
 }
 
-function refuseUse(use: RefusedUse, request: AuthRequest): Authentication {
+function useRefusal(use: RefusedUse, requestId: string | null): Refusal {
   const { denial, proved, keyId, retryAfterSeconds } = use;
   // Who proved no secret gets one answer, whatever the cause (I12).
   const isNobody = !proved && denial.code !== 'rate_limited';
   const told: Code = isNobody ? 'invalid_key' : denial.code;
-  const body = toProblem(told, {
-    requestId: request.requestId ?? null,
-    ...(denial.missing === undefined ? {} : { detail: `The permission ${denial.missing} is missing.` }),
-    ...(denial.violated === undefined ? {} : { violated: denial.violated }),
-  });
+  const body = toProblem(told, { requestId, ...detailsOf(denial) });
   const headers = {
     ...BASE_HEADERS,
     ...challenge(told, body.status, denial.missing ?? null),
     ...rateLimitHeaders(use.limits),
     ...(retryAfterSeconds === null ? {} : { 'retry-after': String(retryAfterSeconds) }),
   };
+  return { status: body.status, code: told, headers, body, cause: denial.code, keyId, error: null };
+}
+
+function detailsOf({ missing, violated }: Denial): ProblemDetails {
   return {
-    authenticated: false,
-    refusal: { status: body.status, code: told, headers, body, cause: denial.code, keyId },
+    ...(missing === undefined ? {} : { detail: `The permission ${missing} is missing.` }),
+    ...(violated === undefined ? {} : { violated }),
   };
 }
 
-function refuse(code: Code, cause: Code, request: AuthRequest): Authentication {
-  const body = toProblem(code, { requestId: request.requestId ?? null });
+function codeRefusal(code: Code, requestId: string | null): Refusal {
+  const body = toProblem(code, { requestId });
   const headers = { ...BASE_HEADERS, ...challenge(code, body.status, null) };
-  return { authenticated: false, refusal: { status: body.status, code, headers, body, cause, keyId: null } };
+  return { status: body.status, code, headers, body, cause: code, keyId: null, error: null };
+}
+
+/** The request was read by then. What is called the caller's fault further down is a mistake in our own options. */
+function faultOf(error: unknown): PantheonError {
+  const isOurs = error instanceof PantheonError && (CODES[error.code].status ?? 500) >= 500;
+  return isOurs ? error : new PantheonError('internal_error', { cause: error });
 }
 
 /** RFC 6750 section 3: no error where no credential was sent; the scope where one is lacking. */

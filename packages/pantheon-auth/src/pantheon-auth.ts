@@ -132,8 +132,7 @@ export interface PantheonAuth {
  */
 export async function createPantheonAuth(options: PantheonAuthOptions): Promise<PantheonAuth> {
   const logger = options.logger ?? SILENT;
-  const source = options.clock ?? systemClock;
-  const clock = new ForwardClock(source, (byMs) =>
+  const clock = new ForwardClock(options.clock ?? systemClock, (byMs) =>
     logger.error({ byMs }, 'the clock was set back; going on from the latest time seen'),
   );
   const brand = parseBrand(options.brand ?? DEFAULT_BRAND);
@@ -152,7 +151,6 @@ export async function createPantheonAuth(options: PantheonAuthOptions): Promise<
       database,
       kms,
       clock,
-      source,
       brand,
       issuer,
       audience,
@@ -169,7 +167,6 @@ interface Parts {
   readonly database: Database;
   readonly kms: KeyEncryption;
   readonly clock: ForwardClock;
-  readonly source: Clock;
   readonly brand: string;
   readonly issuer: string;
   readonly audience: readonly string[];
@@ -178,7 +175,7 @@ interface Parts {
 }
 
 async function assemble(parts: Parts): Promise<PantheonAuth> {
-  const { database, clock, source, brand, issuer, audience, logger } = parts;
+  const { database, clock, brand, issuer, audience, logger } = parts;
   const { ledger } = database;
   const settings = { issuer, audience };
   const sealer = new Envelope({ kms: parts.kms, rows: database.dataKeys, clock });
@@ -189,16 +186,16 @@ async function assemble(parts: Parts): Promise<PantheonAuth> {
   const tenantStorage = new TenantStorage({ rows: database.tenants, ledger, events });
   const cache = new VerificationCache({
     storage: keyStorage,
-    clock: source,
+    clock,
     ...(parts.knownKeysMax && { knownKeysMax: parts.knownKeysMax }),
   });
   const keyring = new SigningKeyring({ rows: database.signingKeys, ledger, events, sealer, clock });
   const revocations = new TokenRevocations({ rows: database.tokenRevocations, ledger, events, clock });
 
-  const feed = new EventFeed({ log: database.log, clock: source, trueTime: clock });
+  const feed = new EventFeed({ log: database.log, clock });
   for (const follower of [cache, keyring, revocations]) feed.follow(follower);
   const stalenessMaxMs = Number(await database.meta.insertOnce('stalenessMaxMs', String(STALENESS_MAX_MS_DEFAULT)));
-  const facts = new ConfirmedFacts({ cache, feed, clock: source, stalenessMaxMs });
+  const facts = new ConfirmedFacts({ cache, feed, clock, stalenessMaxMs });
 
   const recorder = new UsageRecorder({
     rows: database.usage,

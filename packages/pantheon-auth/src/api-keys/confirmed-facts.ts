@@ -4,9 +4,10 @@
  * through them.
  */
 import type { Denial } from '../domain/verification.ts';
-import type { EventFeed, Moment } from '../events/event-feed.ts';
-import type { Clock } from '../foundation/clock.ts';
+import type { EventFeed } from '../events/event-feed.ts';
+import { type Clock, type Instant, type Moment, momentOf } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
+import type { Ready } from '../foundation/readiness.ts';
 import type { Finding, KnownKey, VerificationCache } from './verification-cache.ts';
 
 /** Revocation reaches every node within this, even when the feed has stalled. One value in the database. */
@@ -18,6 +19,9 @@ const ROUNDS_MAX = 4;
 export type Judgement<T> =
   | { readonly yes: true; readonly proved: T }
   | { readonly yes: false; readonly denial: Denial; readonly proved: T | null };
+
+/** Judges facts at a time. */
+export type Judge<T> = (facts: KnownKey | null, now: Instant) => Judgement<T>;
 
 export type Confirmed<T> = Judgement<T> & { readonly asOf: Moment };
 
@@ -41,26 +45,36 @@ export class ConfirmedFacts {
 
   /**
    * Judges what is known of a key, again where the first judgement rests on too little. `judge` is pure and may be
-   * called several times.
+   * called several times, with the time at which it judges. The answer is there at once when nothing has to be read.
    *
    * @throws PantheonError `store_unavailable` when nothing can be confirmed in time.
    */
-  async judge<T>(
+  judge<T>(keyId: string, arrived: Moment, judge: Judge<T>): Ready<Confirmed<T>> {
+    const caughtUp = this.#feed.refresh(arrived);
+    const remembered = caughtUp === null ? this.#cache.remembered(keyId) : undefined;
+    if (remembered === undefined) return this.#judgeWaiting(keyId, arrived, judge, caughtUp);
+    const asOf = this.#feed.confirmedAt;
+    const judgement = judge(remembered, arrived.wallMs);
+    if (this.#settles(judgement, asOf, arrived, arrived)) return { ...judgement, asOf };
+    return this.#judgeWaiting(keyId, arrived, judge, this.#confirm(judgement, arrived));
+  }
+
+  async #judgeWaiting<T>(
     keyId: string,
-    arrivedMs: number,
-    judge: (facts: KnownKey | null) => Judgement<T>,
+    arrived: Moment,
+    judge: Judge<T>,
+    ready: Promise<void> | null,
   ): Promise<Confirmed<T>> {
-    const caughtUp = this.#feed.refresh();
-    if (caughtUp !== null) await caughtUp;
+    await ready;
     for (let round = 0; round < ROUNDS_MAX; round += 1) {
       const remembered = this.#cache.remembered(keyId);
       const finding: Finding =
         remembered === undefined ? await this.#cache.read(keyId) : { facts: remembered, readAt: null };
-      const judgement = judge(finding.facts);
       const asOf = finding.readAt ?? this.#feed.confirmedAt;
-      const settled = judgement.yes ? this.isFresh(asOf) : isFinal(judgement.denial) || asOf.monotonicMs >= arrivedMs;
-      if (settled) return { ...judgement, asOf };
-      await this.#feed.confirm(judgement.yes ? this.#clock.monotonicMs() : arrivedMs);
+      const now = momentOf(this.#clock);
+      const judgement = judge(finding.facts, now.wallMs);
+      if (this.#settles(judgement, asOf, arrived, now)) return { ...judgement, asOf };
+      await this.#confirm(judgement, arrived);
     }
     throw new PantheonError('store_unavailable', {
       detail: 'The facts changed faster than they could be confirmed.',
@@ -68,15 +82,30 @@ export class ConfirmedFacts {
     });
   }
 
+  #settles<T>(judgement: Judgement<T>, asOf: Moment, arrived: Moment, now: Moment): boolean {
+    if (judgement.yes) return this.#isFreshAt(asOf, now);
+    return isFinal(judgement.denial) || asOf.monotonicMs >= arrived.monotonicMs;
+  }
+
+  /** A yes must be young now; for a no it is enough that it was confirmed after the request arrived. */
+  #confirm<T>(judgement: Judgement<T>, arrived: Moment): Promise<void> {
+    return this.#feed.confirm(judgement.yes ? this.#clock.monotonicMs() : arrived.monotonicMs);
+  }
+
   /** Whether facts of this key are in memory: then judging it reads nothing. */
   remembers(keyId: string): boolean {
     return (this.#cache.remembered(keyId) ?? null) !== null;
   }
 
-  /** Whether a yes may still rest on this. Both clocks must agree: one stands still in sleep, the other can be set. */
+  /** Whether a yes may still rest on this. */
   isFresh(asOf: Moment): boolean {
-    const ageMs = this.#clock.monotonicMs() - asOf.monotonicMs;
-    return ageMs <= this.#stalenessMaxMs && this.#clock.now() - asOf.wallMs <= this.#stalenessMaxMs;
+    return this.#isFreshAt(asOf, momentOf(this.#clock));
+  }
+
+  /** Both clocks must agree: one stands still in sleep, the other can be set. */
+  #isFreshAt(asOf: Moment, now: Moment): boolean {
+    const age = Math.max(now.monotonicMs - asOf.monotonicMs, now.wallMs - asOf.wallMs);
+    return age <= this.#stalenessMaxMs;
   }
 }
 

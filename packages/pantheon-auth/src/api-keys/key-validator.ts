@@ -8,13 +8,14 @@ import type { LimitState } from '../domain/limits.ts';
 import { isPermission } from '../domain/permissions.ts';
 import { DEFAULT_TENANT } from '../domain/tenant.ts';
 import { type Demand, type Denial, decide } from '../domain/verification.ts';
-import type { Clock, Instant } from '../foundation/clock.ts';
+import { type Clock, type Instant, type Moment, momentOf } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
+import { type Ready, whenReady } from '../foundation/readiness.ts';
 import type { AddressThrottle } from '../rate-limit/address-throttle.ts';
 import { COST_MAX, type LimitDecision, type RateLimiter } from '../rate-limit/rate-limiter.ts';
 import type { UsageRecorder } from '../usage/usage-recorder.ts';
 import type { UsageOutcome } from '../usage/usage-rows.ts';
-import type { ConfirmedFacts, Judgement } from './confirmed-facts.ts';
+import type { ConfirmedFacts, Judge, Judgement } from './confirmed-facts.ts';
 import { hashKey, parseKey } from './key-generator.ts';
 import type { VersionSecret } from './key-storage.ts';
 import type { KnownKey } from './verification-cache.ts';
@@ -77,11 +78,11 @@ export interface Proof {
 /** A use of a key by a credential that can prove itself against the facts of the key: the key string, or a token. */
 export interface KeyUse {
   readonly keyId: string;
-  readonly arrivedMs: number;
+  readonly arrived: Moment;
   readonly demand: Demand;
   readonly cost: number;
   /** Pure; null: nothing is proved. */
-  readonly prove: (facts: KnownKey | null) => Proof | null;
+  readonly prove: (facts: KnownKey | null, now: Instant) => Proof | null;
 }
 
 /** Whose key it is and which version was proved. */
@@ -125,7 +126,7 @@ export class KeyValidator {
    * never a verdict, keep the key and try again.
    */
   async verify(request: VerifyRequest): Promise<Verification> {
-    const arrivedMs = this.#clock.monotonicMs();
+    const arrived = momentOf(this.#clock);
     const demand = toDemand(request);
     const cost = toCost(request.cost);
 
@@ -135,33 +136,38 @@ export class KeyValidator {
 
     const digest = hashKey(request.key);
     const prove = (facts: KnownKey | null): Proof | null => matchVersion(facts, digest);
-    return this.use({ keyId: parsed.id, arrivedMs, demand, cost, prove });
+    // The others are below: tokens take the same way.
+    return await this.use({ keyId: parsed.id, arrived, demand, cost, prove });
   }
 
   /** Steps 2 to 6, for whatever proves a key. Tokens come here from `jwt/token-verifier.ts`. */
-  async use(use: KeyUse): Promise<Verification> {
-    const { keyId, arrivedMs, demand } = use;
+  use(use: KeyUse): Ready<Verification> {
+    const { keyId, demand } = use;
     const throttled = this.#throttle.isThrottled(demand.address);
     if (throttled && !this.#facts.remembers(keyId)) return this.#throttled(demand.address);
 
     // 2. Find, 3. match and 4. decide: on facts that are young enough for a yes and confirmed since arrival for a no.
-    const judge = (facts: KnownKey | null): Judgement<Holder> => this.#judge(facts, use);
-    const judged = await this.#facts.judge(keyId, arrivedMs, judge);
-    if (!judged.yes) {
-      if (judged.proved !== null) return this.#denied(judged.proved, judged.denial, demand);
-      return throttled ? this.#throttled(demand.address) : this.unproved('unknown', demand.address);
-    }
+    const judge: Judge<Holder> = (facts, now) => this.#judge(facts, use, now);
+    return whenReady(this.#facts.judge(keyId, use.arrived, judge), (judged) => {
+      if (!judged.yes) {
+        if (judged.proved !== null) return this.#denied(judged.proved, judged.denial, demand);
+        return throttled ? this.#throttled(demand.address) : this.unproved('unknown', demand.address);
+      }
 
-    // 5. Limit: rate limits and quota together, all or nothing.
-    const holder = judged.proved;
-    const limited = this.#limit(holder.facts, use.cost);
-    const decision = limited instanceof Promise ? await limited : limited;
-    if (!decision.admitted) return this.#limited(holder, decision, demand);
-    if (!this.#facts.isFresh(judged.asOf)) await this.#confirmAgain(keyId, judge);
+      // 5. Limit: rate limits and quota together, all or nothing.
+      const holder = judged.proved;
+      return whenReady(this.#limit(holder.facts, use.cost), (decision) => {
+        if (!decision.admitted) return this.#limited(holder, decision, demand);
 
-    // 6. Record: counters in memory, never waited for.
-    this.#record(holder, 'valid', demand);
-    return { valid: true, key: verifiedKey(holder), limits: decision.limits, degraded: decision.degraded };
+        // 6. Record: counters in memory, never waited for.
+        const answer = (): Verification => {
+          this.#record(holder, 'valid', demand);
+          return { valid: true, key: verifiedKey(holder), limits: decision.limits, degraded: decision.degraded };
+        };
+        // The last look before a yes: the limiter may have waited.
+        return this.#facts.isFresh(judged.asOf) ? answer() : this.#confirmAgain(keyId, judge).then(answer);
+      });
+    });
   }
 
   /** The one answer to whoever proved nothing (I12); the true cause is for the operator. */
@@ -171,25 +177,25 @@ export class KeyValidator {
     return { valid: false, denial: { code }, proved: false, keyId: null, retryAfterSeconds: null, limits: [] };
   }
 
-  #judge(facts: KnownKey | null, { prove, demand }: KeyUse): Judgement<Holder> {
-    const proof = prove(facts);
+  #judge(facts: KnownKey | null, { prove, demand }: KeyUse, now: Instant): Judgement<Holder> {
+    const proof = prove(facts, now);
     if (facts === null || proof === null) return { yes: false, denial: UNKNOWN, proved: null };
     const holder = { facts, version: proof.version };
-    const denial = proof.denial ?? decide(facts, proof.version, demand, this.#clock.now());
+    const denial = proof.denial ?? decide(facts, proof.version, demand, now);
     if (denial === null) return { yes: true, proved: holder };
     // What belongs to another tenant does not exist (I10), however well it was proved.
     return { yes: false, denial, proved: denial.code === 'unknown' ? null : holder };
   }
 
-  #limit(facts: KnownKey, cost: number): LimitDecision | Promise<LimitDecision> {
+  #limit(facts: KnownKey, cost: number): Ready<LimitDecision> {
     const { id: keyId, tenantId, rateLimits: rules, quota } = facts.record;
     if (rules.length === 0 && quota === null) return NO_LIMITS;
     return this.#limiter.decide({ tenantId, keyId, rules, quota, cost });
   }
 
   /** The limiter waited for too long. What it took is not given back: a 503 is not a verdict, so I8 holds. */
-  async #confirmAgain(keyId: string, judge: (facts: KnownKey | null) => Judgement<Holder>): Promise<void> {
-    const again = await this.#facts.judge(keyId, this.#clock.monotonicMs(), judge);
+  async #confirmAgain(keyId: string, judge: Judge<Holder>): Promise<void> {
+    const again = await this.#facts.judge(keyId, momentOf(this.#clock), judge);
     if (!again.yes)
       throw new PantheonError('store_unavailable', { detail: 'The key changed meanwhile.', retryAfterSeconds: 1 });
   }

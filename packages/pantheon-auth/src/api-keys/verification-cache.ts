@@ -6,9 +6,9 @@
 import { LRUCache } from 'lru-cache';
 import { AddressRanges } from '../domain/address.ts';
 import type { KeyFacts } from '../domain/verification.ts';
-import type { Follower, Moment } from '../events/event-feed.ts';
+import type { Follower } from '../events/event-feed.ts';
 import type { EventNotice } from '../events/ledger.ts';
-import type { Clock } from '../foundation/clock.ts';
+import { type Clock, type Moment, momentOf } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import type { KeyStorage, VersionSecret } from './key-storage.ts';
 
@@ -107,7 +107,7 @@ export class VerificationCache implements Follower {
   async #readAndRemember(id: string, overtaken: () => boolean): Promise<Finding> {
     await this.#enter();
     try {
-      const readAt = { monotonicMs: this.#clock.monotonicMs(), wallMs: this.#clock.now() };
+      const readAt = momentOf(this.#clock);
       const stored = await this.#storage.find(id);
       const facts = stored === null ? null : { ...stored, addresses: addressesOf(stored.record.ipAllowlist) };
       if (!overtaken()) {

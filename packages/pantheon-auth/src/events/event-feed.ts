@@ -3,7 +3,7 @@
  * up to it, or by dropping everything that was remembered and adopting the head. What an event means for what is
  * remembered is each follower's own business.
  */
-import type { Clock, ForwardClock } from '../foundation/clock.ts';
+import { type ForwardClock, type Moment, momentOf } from '../foundation/clock.ts';
 import type { EventNotice, Head, LogReader } from './ledger.ts';
 
 /** Something that remembers access state. */
@@ -14,12 +14,6 @@ export interface Follower {
   reset(): void | Promise<void>;
 }
 
-/** A moment by both clocks. The monotonic one stands still while a machine sleeps; the wall clock can be set back. */
-export interface Moment {
-  readonly monotonicMs: number;
-  readonly wallMs: number;
-}
-
 /** Events applied one by one at most; beyond it, forgetting everything is cheaper than following. */
 export const CATCH_UP_MAX = 10_000;
 const NOTICES_PER_READ = 1_000;
@@ -28,8 +22,7 @@ const TURN_MS_MAX = 1;
 
 export class EventFeed {
   readonly #log: LogReader;
-  readonly #clock: Clock;
-  readonly #trueTime: ForwardClock;
+  readonly #clock: ForwardClock;
   readonly #followers: Follower[] = [];
   #position = 0;
   #confirmedAt: Moment = { monotonicMs: Number.NEGATIVE_INFINITY, wallMs: Number.NEGATIVE_INFINITY };
@@ -39,10 +32,9 @@ export class EventFeed {
     this.#askedThisTurn = false;
   };
 
-  constructor(deps: { readonly log: LogReader; readonly clock: Clock; readonly trueTime: ForwardClock }) {
+  constructor(deps: { readonly log: LogReader; readonly clock: ForwardClock }) {
     this.#log = deps.log;
     this.#clock = deps.clock;
-    this.#trueTime = deps.trueTime;
   }
 
   follow(follower: Follower): void {
@@ -51,9 +43,9 @@ export class EventFeed {
 
   /** Adopts the head. Followers load what they need after this. */
   async start(): Promise<void> {
-    const at = this.#moment();
+    const at = momentOf(this.#clock);
     const head = await this.#log.head();
-    this.#trueTime.atLeast(head.at);
+    this.#clock.atLeast(head.at);
     this.#position = head.seq;
     this.#confirmedAt = at;
   }
@@ -72,10 +64,9 @@ export class EventFeed {
    * Asks for the head where that costs no waiting, at most once per turn of the event loop, so that several processes
    * on one file agree at once. Answers a promise only when there is something to catch up with.
    */
-  refresh(): Promise<void> | null {
+  refresh(at: Moment): Promise<void> | null {
     const { headNow } = this.#log;
     if (headNow === null) return null;
-    const at = this.#moment();
     if (this.#askedThisTurn && at.monotonicMs - this.#confirmedAt.monotonicMs < TURN_MS_MAX) return null;
     if (!this.#askedThisTurn) {
       this.#askedThisTurn = true;
@@ -95,7 +86,7 @@ export class EventFeed {
   }
 
   async #confirmNow(): Promise<void> {
-    const at = this.#moment();
+    const at = momentOf(this.#clock);
     const { headNow } = this.#log;
     const head = headNow === null ? await this.#log.head() : headNow();
     await this.#advance(head, at);
@@ -111,7 +102,7 @@ export class EventFeed {
   }
 
   async #advance(head: Head, at: Moment): Promise<void> {
-    this.#trueTime.atLeast(head.at);
+    this.#clock.atLeast(head.at);
     const behind = head.seq - this.#position;
     const followed = behind >= 0 && behind <= CATCH_UP_MAX && (await this.#applyUpTo(head.seq));
     if (!followed) {
@@ -136,9 +127,5 @@ export class EventFeed {
       }
     }
     return true;
-  }
-
-  #moment(): Moment {
-    return { monotonicMs: this.#clock.monotonicMs(), wallMs: this.#clock.now() };
   }
 }

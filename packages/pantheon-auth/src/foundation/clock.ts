@@ -10,6 +10,17 @@ export interface Clock {
   monotonicMs(): number;
 }
 
+/** A moment by both clocks. The monotonic one stands still while a machine sleeps; the wall clock can be set. */
+export interface Moment {
+  readonly monotonicMs: number;
+  readonly wallMs: Instant;
+}
+
+/** This moment. */
+export function momentOf(clock: Clock): Moment {
+  return { monotonicMs: clock.monotonicMs(), wallMs: clock.now() };
+}
+
 export const systemClock: Clock = {
   now: () => Date.now(),
   monotonicMs: () => performance.now(),

@@ -10,13 +10,22 @@ export const BASE62_ALPHABET = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijkl
 const DIGIT_OF = new Int8Array(128).fill(-1);
 for (let digit = 0; digit < 62; digit += 1) DIGIT_OF[BASE62_ALPHABET.charCodeAt(digit)] = digit;
 
+/** As many digits as a plain number holds exactly: dividing a big one digit by digit costs five times as much. */
+const GROUP_DIGITS = 8;
+const GROUP = 62n ** BigInt(GROUP_DIGITS);
+
 /** Writes bytes as one big-endian number in base 62, left-padded with `0` to `width`. */
 export function encodeBase62(bytes: Uint8Array, width: number): string {
   let rest = bytes.length === 0 ? 0n : BigInt(`0x${Buffer.from(bytes).toString('hex')}`);
   let text = '';
   while (rest > 0n) {
-    text = BASE62_ALPHABET.charAt(Number(rest % 62n)) + text;
-    rest /= 62n;
+    let group = Number(rest % GROUP);
+    rest /= GROUP;
+    // The last digits of a number are wanted in full, its first ones without zeros before them.
+    for (let digit = 0; digit < GROUP_DIGITS && (rest > 0n || group > 0); digit += 1) {
+      text = BASE62_ALPHABET.charAt(group % 62) + text;
+      group = Math.floor(group / 62);
+    }
   }
   invariant(text.length <= width, 'the width holds every value of that many bytes');
   return text.padStart(width, '0');

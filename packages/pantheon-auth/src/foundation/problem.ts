@@ -28,6 +28,9 @@ function typeOf(code: Code): string {
     : `urn:pantheon-auth:problem:${code}`;
 }
 
+/** What a request id may hold to be told. A client may have chosen it, and `instance` is a URI. */
+const REQUEST_ID = /^[\w.:~-]{1,128}$/;
+
 export interface ProblemDetails {
   readonly detail?: string | null;
   readonly field?: string | null;
@@ -45,7 +48,7 @@ export function toProblem(code: Code, details: ProblemDetails = {}): Problem {
     status: status ?? 500,
     code,
     detail: detail ?? advice,
-    ...(requestId == null ? {} : { instance: `urn:pantheon-auth:request:${requestId}` }),
+    ...(requestId == null || !REQUEST_ID.test(requestId) ? {} : { instance: `urn:pantheon-auth:request:${requestId}` }),
     ...(field == null ? {} : { field }),
     ...(violated === undefined ? {} : { 'violated-policies': violated }),
   };

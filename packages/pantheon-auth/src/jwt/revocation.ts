@@ -4,7 +4,7 @@
  * version or "issued before" need no entry here.
  */
 
-import { LEEWAY_SECONDS_MAX } from '../domain/claims.ts';
+import { ACCESS_TOKEN_LIFETIME_MAX_SECONDS, LEEWAY_SECONDS_MAX, TOKEN_ID_LENGTH_MAX } from '../domain/claims.ts';
 import type { AuditEvent, Circumstances } from '../domain/event.ts';
 import type { Follower } from '../events/event-feed.ts';
 import type { EventLog } from '../events/event-log.ts';
@@ -46,9 +46,9 @@ export class TokenRevocations implements Follower {
     this.#clock = deps.clock;
   }
 
-  /** Loads what may still be presented. */
+  /** Loads what may still be presented. What is known stays meanwhile: a revocation must not lapse while it is read. */
   async start(): Promise<void> {
-    this.#forgetAt.clear();
+    this.#forgetExpired();
     const now = this.#clock.now();
     let after: { expiresAt: number; jti: string } | null = null;
     do {
@@ -69,12 +69,14 @@ export class TokenRevocations implements Follower {
   /**
    * Revokes one token. Twice is success.
    *
-   * @throws PantheonError `overloaded` when there are too many; revoke the key's tokens together then.
+   * @throws PantheonError `invalid_request`; `overloaded` when there are too many: revoke the key's tokens together then.
    */
   async revoke(token: RevokedToken, by: Circumstances): Promise<void> {
+    assertPossible(token);
     const id = revocationId(token.keyId, token.tokenId);
-    // Kept a little beyond the expiry: verifiers allow for clocks that differ.
-    const expiresAt = token.expiresAt + LEEWAY_SECONDS_MAX * SECOND_MS;
+    // Kept a little beyond the expiry, because verifiers allow for clocks that differ; never beyond the life of a token.
+    const latest = this.#clock.now() + ACCESS_TOKEN_LIFETIME_MAX_SECONDS * SECOND_MS;
+    const expiresAt = Math.min(token.expiresAt, latest) + LEEWAY_SECONDS_MAX * SECOND_MS;
     if (this.#forgetAt.has(id) || expiresAt <= this.#clock.now()) return;
     this.#forgetExpired();
     if (this.#forgetAt.size >= REVOKED_TOKENS_MAX)
@@ -120,6 +122,16 @@ export class TokenRevocations implements Follower {
     const now = this.#clock.now();
     for (const [id, at] of this.#forgetAt) if (at <= now) this.#forgetAt.delete(id);
   }
+}
+
+/** Bounds what an entry takes, and keeps out what no token can say. */
+function assertPossible({ tokenId, expiresAt }: RevokedToken): void {
+  if (tokenId.length === 0 || tokenId.length > TOKEN_ID_LENGTH_MAX) {
+    const detail = `1 to ${TOKEN_ID_LENGTH_MAX} characters.`;
+    throw new PantheonError('invalid_request', { field: 'tokenId', detail });
+  }
+  if (!Number.isFinite(expiresAt))
+    throw new PantheonError('invalid_request', { field: 'expiresAt', detail: 'A time in milliseconds.' });
 }
 
 /** A holder chooses the `jti` of its own tokens, so one key must not be able to name the token of another. */

@@ -12,7 +12,7 @@ import {
   TOKEN_TYPES,
 } from '../domain/claims.ts';
 import type { KeyRecord } from '../domain/key.ts';
-import { grants } from '../domain/permissions.ts';
+import { grants, isPermissionPattern, PERMISSIONS_MAX } from '../domain/permissions.ts';
 import { type Clock, type Instant, SECOND_MS } from '../foundation/clock.ts';
 import type { JsonObject } from '../foundation/encoding.ts';
 import { PantheonError } from '../foundation/errors.ts';
@@ -120,9 +120,13 @@ export class TokenIssuer {
     if (!Number.isInteger(lifetimeSeconds) || lifetimeSeconds < 1 || lifetimeSeconds > policySeconds) {
       throw new PantheonError('invalid_request', { field: 'ttl', detail: `Whole seconds from 1 to ${policySeconds}.` });
     }
-    // Tokens are dated in whole seconds. One made in the second of a revocation must not look older than it.
-    const notBefore = Math.ceil((record.tokensNotBefore ?? 0) / SECOND_MS) * SECOND_MS;
-    return { now: Math.max(this.#clock.now(), notBefore), lifetimeSeconds, keyExpiresAt: record.expiresAt };
+    return { now: this.#after(record.tokensNotBefore), lifetimeSeconds, keyExpiresAt: record.expiresAt };
+  }
+
+  /** Tokens are dated in whole seconds. One made in the second of a revocation must look younger than it. */
+  #after(tokensNotBefore: Instant | null): Instant {
+    const now = this.#clock.now();
+    return tokensNotBefore === null ? now : Math.max(now, (Math.floor(tokensNotBefore / SECOND_MS) + 1) * SECOND_MS);
   }
 }
 
@@ -149,16 +153,19 @@ export function signWithKey(payload: JsonObject, signer: KeySigner | null): stri
   });
 }
 
-/** @throws PantheonError `invalid_request` unless every wanted permission is covered. */
+/** @throws PantheonError `invalid_request` unless every wanted permission is well formed and covered. */
 function narrowed(held: readonly string[], wanted: readonly string[] | undefined): readonly string[] {
   if (wanted === undefined) return held;
+  if (wanted.length > PERMISSIONS_MAX)
+    throw new PantheonError('invalid_request', { field: 'permissions', detail: `At most ${PERMISSIONS_MAX}.` });
   for (const [at, permission] of wanted.entries()) {
-    if (!grants(held, permission)) {
-      throw new PantheonError('invalid_request', {
-        field: `permissions[${at}]`,
-        detail: 'The key does not hold this permission.',
-      });
-    }
+    // Its form comes first: a space in it would put a second permission into the scope, which nobody had checked.
+    const detail = !isPermissionPattern(permission)
+      ? 'Write segment(:segment)* of a-z 0-9 . _ - with * only as the last segment.'
+      : grants(held, permission)
+        ? null
+        : 'The key does not hold this permission.';
+    if (detail !== null) throw new PantheonError('invalid_request', { field: `permissions[${at}]`, detail });
   }
   return [...new Set(wanted)];
 }

@@ -5,14 +5,13 @@
 import { createSecretKey, hash } from 'node:crypto';
 import { LRUCache } from 'lru-cache';
 import {
+  type KeyUse,
   type KeyValidator,
-  type Proof,
   toCost,
   toDemand,
   type Verification,
   type VerifyRequest,
 } from '../api-keys/key-validator.ts';
-import type { KnownKey } from '../api-keys/verification-cache.ts';
 import {
   ACCESS_TOKEN_LIFETIME_MAX_SECONDS,
   type AccessTokenClaims,
@@ -25,9 +24,10 @@ import {
   permissionsOfScope,
   tokenKindOf,
 } from '../domain/claims.ts';
+import type { KeyRecord } from '../domain/key.ts';
 import { intersect } from '../domain/permissions.ts';
 import { type Demand, type Denial, decidePermissions } from '../domain/verification.ts';
-import { type Clock, type Instant, SECOND_MS } from '../foundation/clock.ts';
+import { type Clock, type Instant, momentOf, SECOND_MS } from '../foundation/clock.ts';
 import type { JsonObject } from '../foundation/encoding.ts';
 import { type ParsedJws, parseJws, verifyJws } from './jws.ts';
 import { keyIdOfKid } from './key-derivation.ts';
@@ -60,10 +60,31 @@ export type TokenVerification =
 /** About 1.5 kB each. A token that is seen again costs a hash and not a signature. */
 export const SEEN_TOKENS_MAX = 20_000;
 
-/** A token whose signature was checked, with what it was checked against. */
-interface SeenToken {
+/** A token taken apart. */
+interface ReadToken {
   readonly claims: Claims;
   readonly kid: string;
+  /** The permissions that it names. */
+  readonly scope: readonly string[];
+  /** What is left of the scope in the permissions of the key that it was last seen with. */
+  effective: { readonly held: readonly string[]; readonly permissions: readonly string[] } | null;
+}
+
+/** What a token has to stand up to. */
+interface Trial {
+  readonly token: ReadToken;
+  /** Null when the signature has been checked before. */
+  readonly unverified: ParsedJws | null;
+  readonly demand: Demand;
+  readonly audience: readonly string[];
+}
+
+export interface TokenVerifierDeps {
+  readonly validator: KeyValidator;
+  readonly keyring: SigningKeyring;
+  readonly revocations: TokenRevocations;
+  readonly clock: Clock;
+  readonly settings: { readonly issuer: string; readonly audience: readonly string[] };
 }
 
 export class TokenVerifier {
@@ -71,17 +92,11 @@ export class TokenVerifier {
   readonly #keyring: SigningKeyring;
   readonly #revocations: TokenRevocations;
   readonly #clock: Clock;
-  readonly #settings: { readonly issuer: string; readonly audience: readonly string[] };
+  readonly #settings: TokenVerifierDeps['settings'];
   /** By the SHA-256 of the whole token: no part of it, however long, stands for another (CVE-2026-35030). */
-  readonly #seen = new LRUCache<string, SeenToken>({ max: SEEN_TOKENS_MAX });
+  readonly #seen = new LRUCache<string, ReadToken>({ max: SEEN_TOKENS_MAX });
 
-  constructor(deps: {
-    readonly validator: KeyValidator;
-    readonly keyring: SigningKeyring;
-    readonly revocations: TokenRevocations;
-    readonly clock: Clock;
-    readonly settings: { readonly issuer: string; readonly audience: readonly string[] };
-  }) {
+  constructor(deps: TokenVerifierDeps) {
     this.#validator = deps.validator;
     this.#keyring = deps.keyring;
     this.#revocations = deps.revocations;
@@ -91,113 +106,100 @@ export class TokenVerifier {
 
   /** Whether this token may act now. A "no" is a value. @throws PantheonError `invalid_request`, 503 codes. */
   async verify(request: VerifyTokenRequest): Promise<TokenVerification> {
-    const arrivedMs = this.#clock.monotonicMs();
+    const arrived = momentOf(this.#clock);
     const demand = toDemand(request);
     const cost = toCost(request.cost);
-    const digest = hash('sha256', request.token, 'base64');
+    const digest = hash('sha256', request.token, 'latin1');
 
     const seen = this.#seen.get(digest);
-    const parsed = seen === undefined ? parseJws(request.token) : null;
-    const claims = seen?.claims ?? claimsOf(parsed);
-    if (claims === null) return this.#validator.unproved('malformed', demand.address);
-    const token: PresentedToken = { claims, kid: seen?.kid ?? parsed?.header.kid ?? '', unverified: parsed };
+    const unverified = seen === undefined ? parseJws(request.token) : null;
+    const token = seen ?? readToken(unverified);
+    if (token === null) return this.#validator.unproved('malformed', demand.address);
 
-    const prove = this.#prover(token, demand, request.audience ?? this.#settings.audience);
+    const trial: Trial = { token, unverified, demand, audience: request.audience ?? this.#settings.audience };
+    const prove =
+      token.claims.kind === 'access'
+        ? this.#accessProver(trial, token.claims)
+        : this.#keySignedProver(trial, token.claims);
     if (prove === null) return this.#validator.unproved('unknown', demand.address);
-    const verification = await this.#validator.use({ keyId: claims.client_id, arrivedMs, demand, cost, prove });
+    const verification = await this.#validator.use({ keyId: token.claims.client_id, arrived, demand, cost, prove });
     if (!verification.valid) return verification;
-    if (seen === undefined) this.#seen.set(digest, { claims, kid: token.kid });
-    return { ...verification, token: verifiedToken(claims, verification.key.permissions) };
+    if (seen === undefined) this.#seen.set(digest, token);
+    return { ...verification, token: verifiedToken(token, verification.key.permissions) };
   }
 
-  /** How the token proves a version of its key; null when its signature already shows that it is not ours. */
-  #prover(
-    token: PresentedToken,
-    demand: Demand,
-    audience: readonly string[],
-  ): ((facts: KnownKey | null) => Proof | null) | null {
-    const { claims } = token;
-    if (claims.kind === 'key_signed') return (facts) => this.#proveKeySigned(token, claims, facts, demand, audience);
+  /** How an access token proves a version of its key. Null: its signature already shows that it is not ours. */
+  #accessProver(trial: Trial, claims: AccessTokenClaims): KeyUse['prove'] | null {
+    const { token, unverified } = trial;
     const key = this.#keyring.verifier(token.kid);
-    if (key === null || !(token.unverified === null || verifyJws(token.unverified, key))) return null;
-    return (facts) => this.#proveAccess(token, claims, facts, demand, audience);
+    if (key === null || !(unverified === null || verifyJws(unverified, key))) return null;
+    return (facts, now) => {
+      // Asked again each time: the signing key may have been retired since.
+      if (facts === null || this.#keyring.verifier(token.kid) === null) return null;
+      const version = facts.record.versions.find((one) => one.version === claims.key_version);
+      if (version === undefined || facts.record.tenantId !== claims.tenant_id) return null;
+      return { version, denial: this.#deny(trial, facts.record, ACCESS_TOKEN_LIFETIME_MAX_SECONDS, now) };
+    };
   }
 
-  #proveAccess(
-    token: PresentedToken,
-    claims: AccessTokenClaims,
-    facts: KnownKey | null,
-    demand: Demand,
-    audience: readonly string[],
-  ): Proof | null {
-    // Asked again each time: the signing key may have been retired since.
-    if (this.#keyring.verifier(token.kid) === null) return null;
-    const version = facts?.record.versions.find((one) => one.version === claims.key_version);
-    if (facts === null || version === undefined || facts.record.tenantId !== claims.tenant_id) return null;
-    return { version, denial: this.#deny(claims, facts, demand, audience, ACCESS_TOKEN_LIFETIME_MAX_SECONDS) };
-  }
-
-  #proveKeySigned(
-    token: PresentedToken,
-    claims: KeySignedClaims,
-    facts: KnownKey | null,
-    demand: Demand,
-    audience: readonly string[],
-  ): Proof | null {
-    if (facts?.record.jwt?.algorithm !== 'HS256' || keyIdOfKid(token.kid)?.keyId !== claims.client_id) return null;
-    const secret = facts.secrets.find(({ signing }) => signing?.kid === token.kid);
-    const version = facts.record.versions.find((one) => one.version === secret?.version);
-    if (secret?.signing == null || version === undefined) return null;
-    const key = { algorithm: 'HS256', key: createSecretKey(secret.signing.secret) } as const;
-    if (token.unverified !== null && !verifyJws(token.unverified, key)) return null;
-    const policy = facts.record.jwt.audience;
-    const allowed = policy.length === 0 ? this.#settings.audience : policy;
-    if (!claims.aud.every((one) => allowed.includes(one))) return { version, denial: { code: 'wrong_audience' } };
-    return { version, denial: this.#deny(claims, facts, demand, audience, KEY_SIGNED_LIFETIME_MAX_SECONDS) };
+  /** How a token that the key itself signed proves a version: only its key can tell. */
+  #keySignedProver(trial: Trial, claims: KeySignedClaims): KeyUse['prove'] {
+    const { token, unverified } = trial;
+    return (facts, now) => {
+      const jwt = facts?.record.jwt;
+      if (facts === null || jwt?.algorithm !== 'HS256' || keyIdOfKid(token.kid)?.keyId !== claims.client_id)
+        return null;
+      const secret = facts.secrets.find(({ signing }) => signing?.kid === token.kid);
+      const version = facts.record.versions.find((one) => one.version === secret?.version);
+      if (secret?.signing == null || version === undefined) return null;
+      const key = { algorithm: 'HS256', key: createSecretKey(secret.signing.secret) } as const;
+      if (unverified !== null && !verifyJws(unverified, key)) return null;
+      const allowed = jwt.audience.length === 0 ? this.#settings.audience : jwt.audience;
+      // The holder wrote the audience, so all of it is compared with what the policy allows.
+      if (!claims.aud.every((one) => allowed.includes(one))) return { version, denial: { code: 'wrong_audience' } };
+      return { version, denial: this.#deny(trial, facts.record, KEY_SIGNED_LIFETIME_MAX_SECONDS, now) };
+    };
   }
 
   /** What the token itself says against its use. */
   #deny(
-    claims: Claims,
-    { record }: KnownKey,
-    demand: Demand,
-    audience: readonly string[],
+    { token, demand, audience }: Trial,
+    record: KeyRecord,
     lifetimeMaxSeconds: number,
+    now: Instant,
   ): Denial | null {
+    const { claims, scope } = token;
     const { issuer } = this.#settings;
     const code = checkClaims(claims, {
       issuer,
       audience,
-      now: this.#clock.now(),
+      now,
       leewaySeconds: LEEWAY_SECONDS_DEFAULT,
       lifetimeMaxSeconds,
     });
     if (code !== null) return { code };
     if (this.#revocations.isRevoked(record.id, claims.jti)) return { code: 'revoked' };
     if (record.tokensNotBefore !== null && claims.iat * SECOND_MS < record.tokensNotBefore) return { code: 'revoked' };
-    return decidePermissions(permissionsOfScope(claims.scope) ?? [], demand.permissions);
+    return decidePermissions(scope, demand.permissions);
   }
 }
 
-/** A token taken apart. `unverified` is null when its signature has been checked before. */
-interface PresentedToken {
-  readonly claims: Claims;
-  readonly kid: string;
-  readonly unverified: ParsedJws | null;
-}
-
-function claimsOf(parsed: ParsedJws | null): Claims | null {
+function readToken(parsed: ParsedJws | null): ReadToken | null {
   const kind = parsed === null ? null : tokenKindOf(parsed.header);
-  return parsed === null || kind === null ? null : parseClaims(kind, parsed.payload);
+  const claims = parsed === null || kind === null ? null : parseClaims(kind, parsed.payload);
+  if (parsed === null || claims === null) return null;
+  return { claims, kid: parsed.header.kid, scope: permissionsOfScope(claims.scope) ?? [], effective: null };
 }
 
-function verifiedToken(claims: Claims, held: readonly string[]): VerifiedToken {
+function verifiedToken(token: ReadToken, held: readonly string[]): VerifiedToken {
+  const { claims, scope } = token;
+  if (token.effective?.held !== held) token.effective = { held, permissions: intersect(held, scope) };
   return {
     tokenId: claims.jti,
     kind: claims.kind,
     subject: claims.sub,
     audience: claims.aud,
-    permissions: intersect(held, permissionsOfScope(claims.scope) ?? []),
+    permissions: token.effective.permissions,
     issuedAt: claims.iat * SECOND_MS,
     expiresAt: claims.exp * SECOND_MS,
     customClaims: claims.kind === 'access' ? claims.custom : {},

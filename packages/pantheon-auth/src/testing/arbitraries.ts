@@ -14,7 +14,7 @@ import type { RateLimitRule } from '../domain/limits.ts';
 import { PERMISSION_SEGMENTS_MAX } from '../domain/permissions.ts';
 import type { TenantRecord } from '../domain/tenant.ts';
 import type { Instant } from '../foundation/clock.ts';
-import { BASE62_ALPHABET, type JsonObject } from '../foundation/encoding.ts';
+import { BASE62_ALPHABET, type Json, type JsonObject } from '../foundation/encoding.ts';
 import { ID_LENGTH } from '../foundation/ids.ts';
 
 /** Whole milliseconds from 2020 to 2100. */
@@ -56,13 +56,15 @@ const text = (maxLength: number): Arbitrary<string> =>
     .string({ unit: fc.constantFrom(...'abcXYZ019 .-/@äß漢😀'), minLength: 1, maxLength })
     .map((line) => line.trim() || 'x');
 
+const PROTOTYPE_MEMBER = /"(__proto__|constructor|prototype)":/g;
+
 /** Plain JSON, as it comes out of a parser: no -0, no member that names a prototype. */
 export const anyJsonObject: Arbitrary<JsonObject> = fc
   .dictionary(fc.string({ unit: 'grapheme', maxLength: 8 }), fc.jsonValue({ maxDepth: 3 }), {
     maxKeys: 5,
     noNullPrototype: true,
   })
-  .map((value) => JSON.parse(JSON.stringify(value).replaceAll('"__proto__"', '"proto"')) as JsonObject);
+  .map((value) => JSON.parse(JSON.stringify(value).replaceAll(PROTOTYPE_MEMBER, '"other":')) as JsonObject);
 
 const list = (pattern: Arbitrary<string>): Arbitrary<string[]> => fc.uniqueArray(pattern, { maxLength: 5 });
 
@@ -80,10 +82,12 @@ const rotation: Arbitrary<RotationSettings> = fc.record({
   overlapSeconds: fc.integer({ min: 0, max: 2_592_000 }),
 });
 
+const claim: Arbitrary<Json> = fc.oneof(text(8), fc.integer(), fc.boolean(), fc.constant(null), fc.array(text(8)));
+
 const jwt: Arbitrary<JwtSettings> = fc.record({
   algorithm: fc.constantFrom('HS256', 'RS256', 'ES256', 'Ed25519'),
   audience: list(fc.constantFrom('https://api.example', 'reports', 'billing')),
-  customClaims: anyJsonObject,
+  customClaims: fc.dictionary(fc.constantFrom('plan', 'region', 'seats'), claim, { noNullPrototype: true }),
   ttlSeconds: fc.integer({ min: 1, max: 300 }),
 });
 

@@ -1,0 +1,122 @@
+/**
+ * Who is calling and where they act. A key of the system tenant acts in the tenant that its request names; any other
+ * key acts in its own, and for it there are no others.
+ */
+import { isIP } from 'node:net';
+import type { FastifyRequest, onRequestAsyncHookHandler } from 'fastify';
+import {
+  type AuthenticateOptions,
+  type AuthRequest,
+  type Caller,
+  callerOf,
+  DEFAULT_TENANT,
+  type PantheonAuth,
+  PantheonError,
+  type Principal,
+  SYSTEM_TENANT,
+} from 'pantheon-auth';
+import { withoutCredentials } from './exposed-credentials.ts';
+import { sendRefusal } from './problem.ts';
+import { USER_AGENT_LENGTH_MAX } from './server-bounds.ts';
+
+/** A caller who proved a key. */
+export interface Acting {
+  readonly principal: Principal;
+  /** For the permission checks and the audit trail. */
+  readonly caller: Caller;
+  /** The tenant that the request is about. */
+  readonly tenantId: string;
+}
+
+/** What the log says of a refused request. */
+export interface Outcome {
+  readonly cause: string;
+  readonly keyId: string | null;
+}
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    acting: Acting | null;
+    outcome: Outcome | null;
+  }
+}
+
+const TENANT_HEADER = 'pantheon-tenant';
+
+/** Lets a request pass when its credential may act; else answers it. */
+export function authenticated(auth: PantheonAuth, options: AuthenticateOptions): onRequestAsyncHookHandler {
+  return async (request, reply) => {
+    const authentication = await auth.authenticate(toAuthRequest(request), options);
+    if (!authentication.authenticated) {
+      sendRefusal(request, reply, authentication.refusal);
+      return reply;
+    }
+    const { principal, headers } = authentication;
+    reply.headers(headers);
+    const caller = callerOf(principal, circumstancesOf(request));
+    // Before the tenant is looked at, so that the log names the key of a request that is refused there.
+    request.acting = { principal, caller, tenantId: principal.tenantId };
+    request.acting = { principal, caller, tenantId: await actingTenant(auth, principal, request) };
+    return undefined;
+  };
+}
+
+/** The caller of a route that only keys reach. */
+export function actingOf(request: FastifyRequest): Acting {
+  if (request.acting === null) throw new Error('Invariant broken: this route is for keys.');
+  return request.acting;
+}
+
+/** Every value of a header, for Node keeps only the first of two and so would hide the second. */
+function headerValues(request: FastifyRequest, name: string): readonly string[] {
+  const { rawHeaders } = request.raw;
+  return rawHeaders.filter((_, at) => at % 2 === 1 && rawHeaders[at - 1]?.toLowerCase() === name);
+}
+
+export function toAuthRequest(request: FastifyRequest): AuthRequest {
+  return {
+    url: request.raw.url ?? '',
+    header: (name) => headerValues(request, name),
+    address: addressOf(request),
+    requestId: request.id,
+  };
+}
+
+/** The one Authorization header; null: there is none. @throws PantheonError `ambiguous_credential`. */
+export function authorizationOf(request: FastifyRequest): string | null {
+  const [value, second] = [...headerValues(request, 'authorization'), ...headerValues(request, 'x-api-key')];
+  if (second !== undefined) throw new PantheonError('ambiguous_credential');
+  return value ?? null;
+}
+
+/** Where the request comes from: the socket, or what a trusted proxy says of it. IPv4 has one form. */
+export function addressOf(request: FastifyRequest): string | null {
+  const told = fold(request.ip);
+  return isIP(told) === 0 ? fold(request.socket.remoteAddress ?? '') || null : told;
+}
+
+function fold(address: string): string {
+  const plain = address.split('%', 1)[0] ?? '';
+  return plain.startsWith('::ffff:') && isIP(plain.slice(7)) === 4 ? plain.slice(7) : plain;
+}
+
+function circumstancesOf(request: FastifyRequest): Parameters<typeof callerOf>[1] {
+  const userAgent = request.headers['user-agent'];
+  return {
+    address: addressOf(request),
+    userAgent: userAgent === undefined ? null : withoutCredentials(userAgent).slice(0, USER_AGENT_LENGTH_MAX),
+    requestId: request.id,
+  };
+}
+
+async function actingTenant(auth: PantheonAuth, principal: Principal, request: FastifyRequest): Promise<string> {
+  const named = request.headers[TENANT_HEADER];
+  if (principal.tenantId !== SYSTEM_TENANT) {
+    if (named !== undefined) throw new PantheonError('not_found');
+    return principal.tenantId;
+  }
+  if (named === undefined || named === DEFAULT_TENANT) return DEFAULT_TENANT;
+  // As the process: that the tenant exists is no secret from a key of the system.
+  return (await auth.tenants.get(String(named))).id;
+}
+

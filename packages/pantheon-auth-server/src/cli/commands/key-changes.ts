@@ -1,0 +1,83 @@
+/** `pantheon-auth keys rotate|revoke|suspend|resume`: changes to a key that is there. */
+import type { Command } from 'commander';
+import { sayKey, sayNewKey } from '../answers.ts';
+import type { ExitCode } from '../exit-codes.ts';
+import { act, type ConnectionOptions, type Session, type Surroundings, withConnection } from '../session.ts';
+import { call } from '../transport.ts';
+import { pathOf, toCount } from './arguments.ts';
+
+export function addKeyChanges(keys: Command, world: Surroundings, finish: (code: ExitCode) => void): void {
+  addRotate(keys, world, finish);
+  for (const [verb, what] of [
+    ['suspend', 'refuse a key until it is resumed'],
+    ['resume', 'take a suspension back'],
+  ] as const) {
+    const command = keys.command(verb).description(what).argument('<id>', 'its id');
+    command.option('--reason <text>', 'for the audit trail').option('--force', 'also the last administrator');
+    act<ChangeOptions>(withConnection(command), world, finish, (session, options, args) =>
+      change(session, verb, options, args),
+    );
+  }
+  addRevoke(keys, world, finish);
+}
+
+interface RotateOptions extends ConnectionOptions {
+  readonly overlap?: string;
+  readonly expectedVersion?: string;
+  readonly idempotencyKey?: string;
+  readonly out?: string;
+}
+
+function addRotate(keys: Command, world: Surroundings, finish: (code: ExitCode) => void): void {
+  const rotate = keys
+    .command('rotate')
+    .description('make the next version of a key; its string is printed once, alone on standard output')
+    .argument('<id>', 'its id')
+    .option('--overlap <duration>', 'how long the version before is still accepted, as in 24h; 0s: not at all')
+    .option('--expected-version <number>', 'only when this is the current version')
+    .option('--idempotency-key <text>', 'makes it safe to repeat the command')
+    .option('--out <file>', 'write the key string to a new file of yours alone instead of printing it')
+    .addHelpText('after', '\nExample:\n  $ pantheon-auth keys rotate 4fGh2kLmNp0QrStU --overlap 1h --out deploy.key.2');
+  act<RotateOptions>(withConnection(rotate), world, finish, async (session, options, args) => {
+    const path = `${pathOf(args)}/rotate`;
+    const { overlap, expectedVersion: expected } = options;
+    const expectedVersion = expected === undefined ? undefined : toCount(expected, 'expected-version');
+    const headers = session.headers({ 'idempotency-key': options.idempotencyKey });
+    const request = { body: { overlap, expectedVersion }, headers };
+    return sayNewKey(session, options.out, async () => call(await session.connect(), 'POST', path, request));
+  });
+}
+
+interface ChangeOptions extends ConnectionOptions {
+  readonly reason?: string;
+  readonly cascade?: true;
+  readonly force?: true;
+  readonly settle?: true;
+}
+
+function addRevoke(keys: Command, world: Surroundings, finish: (code: ExitCode) => void): void {
+  const revoke = keys
+    .command('revoke')
+    .description('end a key and every token made from it, for ever')
+    .argument('<id>', 'its id')
+    .option('--reason <text>', 'for the audit trail')
+    .option('--cascade', 'also the keys that it created, and theirs')
+    .option('--force', 'also the last key that can administer')
+    .option('--settle', 'answer when no server can accept it any more')
+    .addHelpText('after', '\nExample:\n  $ pantheon-auth keys revoke 4fGh2kLmNp0QrStU --reason "left the company"');
+  act<ChangeOptions>(withConnection(revoke), world, finish, (session, options, args) =>
+    change(session, 'revoke', options, args),
+  );
+}
+
+async function change(
+  session: Session,
+  verb: 'revoke' | 'suspend' | 'resume',
+  { reason, cascade, force, settle }: ChangeOptions,
+  args: readonly string[],
+): Promise<ExitCode> {
+  const path = `${pathOf(args)}/${verb}`;
+  const query = { cascade: cascade && 'true', force: force && 'true', settle: settle && 'true' };
+  const request = { body: { reason }, query, headers: session.headers() };
+  return sayKey(session, await call(await session.connect(), 'POST', path, request));
+}

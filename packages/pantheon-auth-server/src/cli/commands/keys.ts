@@ -1,0 +1,159 @@
+/** `pantheon-auth keys …`: making, finding and verifying keys. Each command is one call of the API, and says its answer. */
+import type { Command } from 'commander';
+import { sayKey, sayNewKey, sayVerdict } from '../answers.ts';
+import { EXIT, type ExitCode } from '../exit-codes.ts';
+import { KEY_HEAD, keyRow, listOf, VERSION_HEAD, versionRow } from '../key-view.ts';
+import { act, type ConnectionOptions, type Session, type Surroundings, withConnection } from '../session.ts';
+import { call, type JsonBody } from '../transport.ts';
+import { invalid, pathOf, toCount } from './arguments.ts';
+import { type CreateOptions, toCreateBody } from './key-body.ts';
+import { addKeyChanges } from './key-changes.ts';
+
+/** What the API sends at once. */
+const PAGE_MAX = '200';
+/** A table of more is not read by anyone: page with --cursor. */
+const LIST_ALL_MAX = 100_000;
+
+export function addKeysCommands(program: Command, world: Surroundings, finish: (code: ExitCode) => void): void {
+  const keys = program.command('keys').description('API keys: create, look at, verify, rotate, suspend, revoke');
+  addCreate(keys, world, finish);
+  addList(keys, world, finish);
+  addVerify(keys, world, finish);
+  addKeyChanges(keys, world, finish);
+
+  const get = keys.command('get').description('show one key').argument('<id>', 'its id: 16 letters and digits');
+  act<ConnectionOptions>(withConnection(get), world, finish, async (session, _options, args) => {
+    return sayKey(session, await call(await session.connect(), 'GET', pathOf(args), { headers: session.headers() }));
+  });
+
+  const versions = keys.command('versions').description('show the versions of a key').argument('<id>', 'its id');
+  act<ConnectionOptions>(withConnection(versions), world, finish, async (session, _options, args) => {
+    const path = `${pathOf(args)}/versions`;
+    const body = await call(await session.connect(), 'GET', path, { headers: session.headers() });
+    if (session.output.json) session.output.answer(body);
+    else session.output.table(VERSION_HEAD, listOf(body, 'items').map(versionRow));
+    return EXIT.ok;
+  });
+
+}
+
+function addCreate(keys: Command, world: Surroundings, finish: (code: ExitCode) => void): void {
+  const create = keys
+    .command('create')
+    .description('create a key; its string is printed once, alone on standard output')
+    .requiredOption('--user <id>', 'whose key it is')
+    .requiredOption('--name <text>', 'what it is for')
+    .option('--description <text>', 'more about that')
+    .option('--permission <pattern...>', 'what it may do, as in orders:read or orders:*')
+    .option('--grantable <pattern...>', 'what it may hand out')
+    .option('--environment <name>', 'live (default) or test')
+    .option('--not-before <time>', 'when it begins, ISO 8601')
+    .option('--expires-in <duration>', 'when it ends, as in 90d')
+    .option('--expires-at <time>', 'when it ends, ISO 8601')
+    .option('--rate-limit <rule...>', 'name=limit/window, as in requests=100/1m')
+    .option('--quota <rule>', 'limit/day or limit/month, as in 1000/day')
+    .option('--ip <range...>', 'addresses it may be used from, as in 10.0.0.0/8')
+    .option('--rotate-every <duration>', 'when a new version is due, as in 30d')
+    .option('--overlap <duration>', 'how long the version before is accepted, as in 24h')
+    .option('--jwt-algorithm <name>', 'of its tokens: ES256 (default), Ed25519, RS256, HS256')
+    .option('--audience <name...>', 'audiences of its tokens')
+    .option('--ttl <duration>', 'life of its tokens, as in 5m')
+    .option('--claims <json>', 'custom claims of its tokens: JSON or @file')
+    .option('--metadata <json>', 'kept with the key, sealed: JSON or @file')
+    .option('--idempotency-key <text>', 'makes it safe to repeat the command')
+    .option('--out <file>', 'write the key string to a new file of yours alone instead of printing it')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  $ pantheon-auth keys create --user user-1 --name deploy --permission deploy:run --expires-in 90d --out deploy.key
+  $ pantheon-auth keys create --user user-1 --name api --permission 'orders:*' --rate-limit requests=100/1m`,
+    );
+  act<CreateOptions>(withConnection(create), world, finish, async (session, options) => {
+    const request = {
+      body: await toCreateBody(options),
+      headers: session.headers({ 'idempotency-key': options.idempotencyKey }),
+    };
+    return sayNewKey(session, options.out, async () => call(await session.connect(), 'POST', '/v1/keys', request));
+  });
+}
+
+interface ListOptions extends ConnectionOptions {
+  readonly user?: string;
+  readonly state?: string;
+  readonly environment?: string;
+  readonly search?: string;
+  readonly limit?: string;
+  readonly cursor?: string;
+  readonly all?: true;
+}
+
+function addList(keys: Command, world: Surroundings, finish: (code: ExitCode) => void): void {
+  const list = keys
+    .command('list')
+    .description('list keys, newest first')
+    .option('--user <id>', 'of this user')
+    .option('--state <name>', 'active, suspended, revoked or expired')
+    .option('--environment <name>', 'live or test')
+    .option('--search <text>', 'part of the name, or the start of an id')
+    .option('--limit <count>', 'keys on one page')
+    .option('--cursor <text>', 'the next page, as the one before named it')
+    .option('--all', 'all pages')
+    .addHelpText('after', '\nExample:\n  $ pantheon-auth keys list --user user-1 --state active --all --json');
+  act<ListOptions>(withConnection(list), world, finish, async (session, options) => {
+    const page = await listKeys(session, options);
+    const { output } = session;
+    if (output.json) output.answer(page);
+    else {
+      output.table(KEY_HEAD, listOf(page, 'items').map(keyRow));
+      if (typeof page['nextCursor'] === 'string') output.note(`There are more: --all, or --cursor ${page['nextCursor']}`);
+    }
+    return EXIT.ok;
+  });
+}
+
+/** One page as it came; with `--all` what all of them have, in the form of one. */
+async function listKeys(session: Session, options: ListOptions): Promise<JsonBody> {
+  const { user: userId, state, environment, search: q, all } = options;
+  const transport = await session.connect();
+  const items: JsonBody[] = [];
+  for (let cursor = options.cursor; ; ) {
+    const limit = options.limit ?? (all && PAGE_MAX);
+    const query = { userId, state, environment, q, limit, cursor };
+    const page = await call(transport, 'GET', '/v1/keys', { query, headers: session.headers() });
+    if (!all) return page;
+    items.push(...listOf(page, 'items'));
+    if (items.length > LIST_ALL_MAX)
+      throw invalid('all', `There are more than ${LIST_ALL_MAX} keys: narrow the list, or page with --cursor`);
+    if (typeof page['nextCursor'] !== 'string') return { items, nextCursor: null };
+    cursor = page['nextCursor'];
+  }
+}
+
+interface VerifyOptions extends ConnectionOptions {
+  readonly keyFile?: string;
+  readonly permission?: string[];
+  readonly ip?: string;
+  readonly environment?: string;
+  readonly cost?: string;
+}
+
+function addVerify(keys: Command, world: Surroundings, finish: (code: ExitCode) => void): void {
+  const verify = keys
+    .command('verify')
+    .description('ask whether a key may act now: exit code 0 is yes, 1 is no')
+    .option('--key-file <file>', 'the key to verify; else PANTHEON_AUTH_SUBJECT_KEY; else standard input')
+    .option('--permission <name...>', 'what it has to be allowed')
+    .option('--ip <address>', 'where it is used from')
+    .option('--environment <name>', 'where it is used: live (default), test or any')
+    .option('--cost <units>', 'what to take from its limits; 0 asks without consuming')
+    .addHelpText('after', '\nExample:\n  $ pantheon-auth keys verify --permission deploy:run --cost 0 < deploy.key');
+  act<VerifyOptions>(withConnection(verify), world, finish, async (session, options) => {
+    const { permission: permissions, ip, environment } = options;
+    const cost = options.cost === undefined ? undefined : toCount(options.cost, 'cost');
+    const key = (await session.secret('key', options.keyFile)).reveal();
+    const body = { key, permissions, ip, environment, cost };
+    const verdict = await call(await session.connect(), 'POST', '/v1/keys/verify', { body, headers: session.headers() });
+    return sayVerdict(session, verdict);
+  });
+}

@@ -1,0 +1,44 @@
+/** What the exit code of a command means, and which one each outcome gets. Scripts depend on these numbers. */
+import { CODES, type Code } from 'pantheon-auth';
+
+export const EXIT = {
+  /** Done, or the answer is yes. */
+  ok: 0,
+  /** The answer is no, or what was asked cannot be: not there, revoked, conflicting. */
+  refused: 1,
+  /** The command or a value in it is not valid. */
+  usage: 2,
+  /** No answer now: no connection, 429, 503, or a store that cannot be opened. Nothing is known; try again. */
+  unavailable: 3,
+  /** The caller's own credential is missing, dead, or lacks a permission. */
+  notAllowed: 4,
+  /** A fault of ours (EX_SOFTWARE of sysexits.h). */
+  internal: 70,
+} as const;
+
+export type ExitCode = (typeof EXIT)[keyof typeof EXIT];
+
+/** For the help of every command. */
+export const EXIT_CODES_HELP = `
+Exit codes:
+  0   done, or the answer is yes
+  1   refused: the answer is no, or there is no such thing, or it conflicts
+  2   the command or a value in it is not valid
+  3   no answer now (no connection, 429, 503, the store cannot be opened): try again
+  4   not authenticated, or not allowed
+  70  internal error`;
+
+/** The exit code of an HTTP status that is not a success. */
+export function exitCodeOfStatus(status: number): ExitCode {
+  if (status === 401 || status === 403) return EXIT.notAllowed;
+  if (status === 404 || status === 409) return EXIT.refused;
+  if (status === 429 || status === 502 || status === 503 || status === 504) return EXIT.unavailable;
+  return status >= 500 ? EXIT.internal : EXIT.usage;
+}
+
+/** The exit code of an error that was met here. Startup codes have no status: a setting is the user's, the rest is the store's. */
+export function exitCodeOf(code: Code): ExitCode {
+  const { status } = CODES[code];
+  if (status !== null) return exitCodeOfStatus(status);
+  return code === 'invalid_setting' ? EXIT.usage : EXIT.unavailable;
+}

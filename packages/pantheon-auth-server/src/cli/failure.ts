@@ -1,0 +1,71 @@
+/**
+ * What went wrong, told: one line for a person, a problem for a script, an exit code. Never holds what was sent, and of an
+ * error that nobody expected only its kind, since its message may hold anything.
+ */
+import { CODES, type Code, PantheonError, type Problem, toProblem } from 'pantheon-auth';
+import { EXIT, type ExitCode, exitCodeOf, exitCodeOfStatus } from './exit-codes.ts';
+import { printable } from './output.ts';
+
+/** A "no" of the service, with the body that it sent. */
+export class ApiRefusal extends Error {
+  override readonly name = 'ApiRefusal';
+  readonly status: number;
+  readonly body: Readonly<Record<string, unknown>>;
+
+  constructor(status: number, body: Readonly<Record<string, unknown>>) {
+    super(`The service answered with status ${status}.`);
+    this.status = status;
+    this.body = body;
+  }
+}
+
+export interface Failure {
+  readonly exitCode: ExitCode;
+  readonly line: string;
+  /** For `--json`: an RFC 9457 problem, or the OAuth error as it came. */
+  readonly problem: object;
+}
+
+export function toFailure(error: unknown): Failure {
+  if (error instanceof ApiRefusal) return ofRefusal(error);
+  if (error instanceof PantheonError) {
+    const { code, detail, field } = error;
+    return ofProblem(toProblem(code, { detail, field }), exitCodeOf(code));
+  }
+  return ofProblem(toProblem('internal_error', { detail: `It is a ${kindOf(error)}.` }), EXIT.internal);
+}
+
+function ofRefusal({ status, body }: ApiRefusal): Failure {
+  const exitCode = exitCodeOfStatus(status);
+  if (typeof body['code'] === 'string') return ofProblem({ ...body, code: body['code'] }, exitCode);
+  // The OAuth endpoint has its own form of errors (RFC 6749 section 5.2).
+  const { error, error_description: what } = body;
+  const told = { code: text(error) ?? 'internal_error', detail: text(what) ?? `The service answered ${status}.` };
+  return { ...ofProblem(told, exitCode), problem: body };
+}
+
+type Told = { readonly code: string } & Partial<Readonly<Record<keyof Problem, unknown>>>;
+
+function ofProblem(problem: Told, exitCode: ExitCode): Failure {
+  const entry = Object.hasOwn(CODES, problem.code) ? CODES[problem.code as Code] : null;
+  const title = text(problem.title) ?? entry?.title ?? 'It was refused.';
+  const detail = text(problem.detail);
+  // A problem without a detail of its own repeats the advice there.
+  const what = detail === null || detail === entry?.advice ? title : detail;
+  const field = text(problem.field);
+  const where = field === null ? '' : ` (${field})`;
+  const advice = entry === null ? '' : ` — ${entry.advice}`;
+  const line = `pantheon-auth: ${problem.code}: ${what.replace(/\.$/, '')}${where}${advice}`;
+  return { exitCode, line: printable(line), problem };
+}
+
+function text(value: unknown): string | null {
+  return typeof value === 'string' && value !== '' ? value : null;
+}
+
+/** Its class and, of an error of the system, its code. */
+function kindOf(error: unknown): string {
+  if (!(error instanceof Error)) return 'value that is no error';
+  const code = 'code' in error && typeof error.code === 'string' && /^[A-Z0-9_]{1,40}$/.test(error.code);
+  return code ? `${error.constructor.name} ${error.code}` : error.constructor.name;
+}

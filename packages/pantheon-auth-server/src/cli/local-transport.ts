@@ -1,0 +1,71 @@
+/**
+ * The API on the data folder of this machine, beside a server that may be running on it: the same routes, asked in this
+ * process. Whoever can read the folder holds the root key, and is asked for a key all the same: so a local command may do
+ * what its key may, is recorded under it, and behaves as over the network.
+ */
+import { existsSync } from 'node:fs';
+import type { FastifyInstance, InjectOptions } from 'fastify';
+import { type PantheonAuth, PantheonError } from 'pantheon-auth';
+import { createApp } from '../app.ts';
+import type { Config } from '../config.ts';
+import { openService } from '../open.ts';
+import { parseBody } from './remote-transport.ts';
+import { type ApiRequest, type ApiResponse, type Credential, type Transport, toTarget, toWire } from './transport.ts';
+
+export interface LocalTransportOptions {
+  readonly config: Config;
+  readonly callerKey: () => Promise<Credential>;
+  /** What the operator of the folder should hear. */
+  readonly onWarning: (warning: string) => void;
+}
+
+export class LocalTransport implements Transport {
+  /** The engine itself, for what has no route. */
+  readonly auth: PantheonAuth;
+  readonly #app: FastifyInstance;
+  readonly #callerKey: () => Promise<Credential>;
+  readonly #closeService: () => Promise<void>;
+
+  private constructor(parts: {
+    readonly auth: PantheonAuth;
+    readonly app: FastifyInstance;
+    readonly callerKey: () => Promise<Credential>;
+    readonly closeService: () => Promise<void>;
+  }) {
+    this.auth = parts.auth;
+    this.#app = parts.app;
+    this.#callerKey = parts.callerKey;
+    this.#closeService = parts.closeService;
+  }
+
+  /** @throws PantheonError startup codes. A folder without a database is a mistyped one: nothing is made in it. */
+  static async open({ config, callerKey, onWarning }: LocalTransportOptions): Promise<LocalTransport> {
+    if (!existsSync(config.databaseFile)) {
+      throw new PantheonError('store_unusable', {
+        field: 'DATA_DIR',
+        detail: `There is no database ${config.databaseFile}: start the server once, or name another folder or a --url`,
+      });
+    }
+    const logger = { warn: (_: object, message: string) => onWarning(message), error: (_: object, message: string) => onWarning(message) };
+    const service = await openService(config, logger);
+    const app = await createApp({ auth: service.auth, config, logger });
+    return new LocalTransport({ auth: service.auth, app, callerKey, closeService: () => service.close() });
+  }
+
+  async request(method: string, path: string, request: ApiRequest = {}): Promise<ApiResponse> {
+    const { headers, payload } = toWire(request, request.credential ?? (await this.#callerKey()));
+    const response = await this.#app.inject({
+      method: method as NonNullable<InjectOptions['method']>,
+      url: toTarget(path, request.query),
+      headers,
+      ...(payload !== undefined && { payload }),
+    });
+    const fields = Object.entries(response.headers).map(([name, value]) => [name, value?.toString()]);
+    return { status: response.statusCode, headers: Object.fromEntries(fields), body: parseBody(response.body) };
+  }
+
+  async close(): Promise<void> {
+    await this.#app.close();
+    await this.#closeService();
+  }
+}

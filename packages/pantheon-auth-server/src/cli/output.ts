@@ -1,0 +1,109 @@
+/**
+ * What the user sees. Results go to stdout, everything else to stderr, so that `$(…)` and `>` get the result alone. Text
+ * that others wrote cannot move the cursor or turn the line around.
+ */
+import { styleText } from 'node:util';
+import CliTable3 from 'cli-table3';
+
+/** The part of a terminal or a pipe that we need. */
+export interface Sink extends NodeJS.WritableStream {
+  readonly isTTY?: boolean;
+}
+
+export interface Sinks {
+  readonly stdout: Sink;
+  readonly stderr: Sink;
+}
+
+export class Output {
+  readonly #sinks: Sinks;
+  /** Whether a script is reading. */
+  readonly json: boolean;
+
+  constructor(sinks: Sinks, json: boolean) {
+    this.#sinks = sinks;
+    this.json = json;
+  }
+
+  /** The answer of the service as it came, in a form that a person can read too. */
+  answer(body: unknown): void {
+    this.#sinks.stdout.write(`${safeJson(body)}\n`);
+  }
+
+  line(text: string): void {
+    this.#sinks.stdout.write(`${printable(text)}\n`);
+  }
+
+  /** A fact beside the result. */
+  note(text: string): void {
+    this.#sinks.stderr.write(`${this.#styled('dim', printable(text), this.#sinks.stderr)}\n`);
+  }
+
+  /** A fact that must not be missed. */
+  warn(text: string): void {
+    this.#sinks.stderr.write(`${this.#styled('yellow', `Warning: ${printable(text)}`, this.#sinks.stderr)}\n`);
+  }
+
+  /** One line for a person, a problem for a script. */
+  fail({ line, problem }: { readonly line: string; readonly problem: object }): void {
+    const text = this.json ? safeJson(problem) : this.#styled('red', line, this.#sinks.stderr);
+    this.#sinks.stderr.write(`${text}\n`);
+  }
+
+  /** A yes or a no, first thing. */
+  verdict(isYes: boolean, text: string): void {
+    const { stdout } = this.#sinks;
+    this.#sinks.stdout.write(`${this.#styled(isYes ? 'green' : 'red', printable(text), stdout)}\n`);
+  }
+
+  table(head: readonly string[], rows: readonly (readonly string[])[]): void {
+    const titles = head.map((title) => this.#styled('bold', title, this.#sinks.stdout));
+    this.#sinks.stdout.write(`${tableOf([titles, ...rows.map((row) => row.map(printable))])}\n`);
+  }
+
+  /** Facts about one thing, one per line. */
+  facts(facts: readonly (readonly [name: string, value: string])[], to: keyof Sinks = 'stdout'): void {
+    const sink = this.#sinks[to];
+    const rows = facts.map(([name, value]) => [this.#styled('bold', name, sink), printable(value)]);
+    sink.write(`${tableOf(rows)}\n`);
+  }
+
+  /** `styleText` asks the stream, NO_COLOR and FORCE_COLOR whether there are colours. */
+  #styled(style: 'bold' | 'dim' | 'red' | 'green' | 'yellow', text: string, stream: Sink): string {
+    return stream.isTTY === true ? styleText(style, text, { stream, validateStream: true }) : text;
+  }
+}
+
+const NO_LINES = {
+  ...{ top: '', 'top-mid': '', 'top-left': '', 'top-right': '' },
+  ...{ bottom: '', 'bottom-mid': '', 'bottom-left': '', 'bottom-right': '' },
+  ...{ left: '', 'left-mid': '', mid: '', 'mid-mid': '', right: '', 'right-mid': '', middle: '  ' },
+};
+
+/** Without lines: it stays readable in a pipe, and `awk` and `cut` can read it. */
+function tableOf(rows: readonly (readonly string[])[]): string {
+  const table = new CliTable3({ chars: NO_LINES, style: { 'padding-left': 0, 'padding-right': 0 } });
+  table.push(...rows.map((row) => [...row]));
+  return table
+    .toString()
+    .split('\n')
+    .map((line) => line.trimEnd())
+    .join('\n');
+}
+
+/** Control characters, directions and separators of lines: with them a name can forge what a terminal shows. */
+const UNSAFE = /[\p{Cc}\p{Bidi_Control}\p{Zl}\p{Zp}]/gu;
+
+/** The text with everything that would steer the terminal made visible. */
+export function printable(text: string): string {
+  return text.replace(UNSAFE, escaped);
+}
+
+/** The same value for every parser, and harmless to look at. JSON escapes the lower control characters itself. */
+function safeJson(value: unknown): string {
+  return JSON.stringify(value, null, 2).replace(/[\u007f-\u009f\p{Bidi_Control}\p{Zl}\p{Zp}]/gu, escaped);
+}
+
+function escaped(character: string): string {
+  return `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;
+}

@@ -1,0 +1,137 @@
+/** The API of a server over HTTP. A credential goes to the given origin and nowhere else, and over TLS unless it stays here. */
+import { PantheonError } from 'pantheon-auth';
+import { type ApiRequest, type ApiResponse, type Credential, type Transport, toTarget, toWire } from './transport.ts';
+
+/** Longer than any answer of a server that is well, and short enough for a person who waits. */
+const TIMEOUT_MS = 15_000;
+/** Longer waits are the user's decision. */
+const RETRY_AFTER_SECONDS_MAX = 10;
+/** A page of 200 keys with all their metadata stays below. */
+const BODY_BYTES_MAX = 8 * 1_048_576;
+const LOOPBACK = /^(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])$/;
+
+export interface RemoteTransportOptions {
+  readonly url: string;
+  /** Asked only when a request needs it. */
+  readonly callerKey: () => Promise<Credential>;
+  /** Lets a credential travel over plain HTTP beyond this machine. */
+  readonly insecureHttp?: boolean;
+  /** For tests. */
+  readonly wait?: (seconds: number) => Promise<void>;
+}
+
+export class RemoteTransport implements Transport {
+  readonly #base: string;
+  readonly #callerKey: () => Promise<Credential>;
+  readonly #wait: (seconds: number) => Promise<void>;
+
+  /** @throws PantheonError `invalid_setting`. */
+  constructor({ url, callerKey, insecureHttp = false, wait = waitSeconds }: RemoteTransportOptions) {
+    this.#base = parseServerUrl(url, insecureHttp);
+    this.#callerKey = callerKey;
+    this.#wait = wait;
+  }
+
+  async request(method: string, path: string, request: ApiRequest = {}): Promise<ApiResponse> {
+    const credential = request.credential ?? (await this.#callerKey());
+    const first = await this.#send(method, path, request, credential);
+    const seconds = retryAfter(first, method);
+    if (seconds === null) return first;
+    await this.#wait(seconds);
+    return this.#send(method, path, request, credential);
+  }
+
+  async close(): Promise<void> {}
+
+  async #send(method: string, path: string, request: ApiRequest, credential: Credential): Promise<ApiResponse> {
+    const { headers, payload } = toWire(request, credential);
+    try {
+      const response = await fetch(this.#base + toTarget(path, request.query), {
+        method,
+        headers,
+        ...(payload !== undefined && { body: payload }),
+        // Whoever can answer with a redirect must not be sent the key.
+        redirect: 'manual',
+        signal: AbortSignal.timeout(TIMEOUT_MS),
+      });
+      const body = parseBody(await readBody(response));
+      return { status: response.status, headers: Object.fromEntries(response.headers), body };
+    } catch (cause) {
+      if (cause instanceof PantheonError) throw cause;
+      throw this.#noAnswer(cause, method);
+    }
+  }
+
+  /** Refused before it was sent: nothing happened. Otherwise a change may have been made. */
+  #noAnswer(error: unknown, method: string): PantheonError {
+    const reason = reasonOf(error);
+    const isUnsent = NEVER_SENT.has(reason);
+    const code = isUnsent || method === 'GET' ? 'store_unavailable' : 'outcome_unknown';
+    return new PantheonError(code, { detail: `No answer from ${this.#base} (${reason})` });
+  }
+}
+
+const NEVER_SENT: ReadonlySet<string> = new Set([
+  ...['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH', 'UND_ERR_CONNECT_TIMEOUT'],
+  ...['CERT_HAS_EXPIRED', 'DEPTH_ZERO_SELF_SIGNED_CERT', 'SELF_SIGNED_CERT_IN_CHAIN', 'ERR_TLS_CERT_ALTNAME_INVALID'],
+  'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
+]);
+
+/** The name of what went wrong, never its message, which may repeat a header. */
+function reasonOf(error: unknown): string {
+  const cause = error instanceof Error && error.cause !== undefined ? error.cause : error;
+  if (cause instanceof Error && 'code' in cause && typeof cause.code === 'string') return cause.code;
+  return cause instanceof Error && cause.name === 'TimeoutError' ? 'timeout' : 'connection failed';
+}
+
+/**
+ * How long to wait before the one repetition; null: none. Only what our server said of itself counts, and never of a
+ * change whose outcome it does not know.
+ */
+function retryAfter({ status, headers, body }: ApiResponse, method: string): number | null {
+  if (status !== 429 && status !== 503) return null;
+  const code = typeof body === 'object' && body !== null && 'code' in body ? body.code : undefined;
+  if (method !== 'GET' && (code === undefined || code === 'outcome_unknown')) return null;
+  const text = headers['retry-after'] ?? '';
+  const seconds = /^\d{1,4}$/.test(text) ? Number(text) : Number.NaN;
+  return seconds <= RETRY_AFTER_SECONDS_MAX ? seconds : null;
+}
+
+function waitSeconds(seconds: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, seconds * 1_000));
+}
+
+async function readBody(response: Response): Promise<string> {
+  const chunks: Uint8Array[] = [];
+  let length = 0;
+  for await (const chunk of response.body ?? []) {
+    length += chunk.length;
+    if (length > BODY_BYTES_MAX)
+      throw new PantheonError('invalid_setting', { field: 'URL', detail: 'The server does not speak this API' });
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks).toString('utf8');
+}
+
+/** Null for what is not JSON: a page of something in between. */
+export function parseBody(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}
+
+function parseServerUrl(text: string, insecureHttp: boolean): string {
+  const url = URL.canParse(text) ? new URL(text) : null;
+  const isPlain = url !== null && /^https?:$/.test(url.protocol) && url.search === '' && url.hash === '';
+  if (!isPlain || url.username !== '' || url.password !== '')
+    throw invalid('Write http(s)://host[:port][/path], without a user, query or fragment');
+  if (url.protocol === 'http:' && !LOOPBACK.test(url.hostname) && !insecureHttp)
+    throw invalid('Use https, or --insecure-http if nobody can listen: the key would travel in the clear');
+  return url.origin + url.pathname.replace(/\/+$/, '');
+}
+
+function invalid(detail: string): PantheonError {
+  return new PantheonError('invalid_setting', { field: 'URL', detail });
+}

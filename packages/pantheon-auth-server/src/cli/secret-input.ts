@@ -1,0 +1,123 @@
+/**
+ * How secrets come in: from a file, the environment or standard input, never as an argument, where every process of the
+ * machine can read it and the shell keeps it. What looks like a secret among the arguments is refused, unseen.
+ */
+import { constants } from 'node:fs';
+import { open } from 'node:fs/promises';
+import { createInterface } from 'node:readline';
+import { Writable } from 'node:stream';
+import { PantheonError, Secret } from 'pantheon-auth';
+
+/** A key has 87 characters at most and a token 8192; the rest is white space. */
+const SECRET_BYTES_MAX = 16_384;
+/** What may stand in an `Authorization` header. */
+const SECRET_PATTERN = /^[\x21-\x7e]+$/;
+
+/** A key string, whole or nearly: its hint and its id are no secrets. */
+const LIKE_A_KEY = /[a-z][a-z0-9]{1,15}_(?:live|test)_[0-9A-Za-z]{17}/;
+/** A JWS: its header is JSON, so it begins with `{"`. */
+const LIKE_A_TOKEN = /eyJ[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]{6,}/;
+
+/** @throws PantheonError `invalid_request` when an argument looks like a secret; it is not repeated. */
+export function refuseSecretArguments(args: readonly string[]): void {
+  const found = args.find((arg) => LIKE_A_KEY.test(arg) || LIKE_A_TOKEN.test(arg));
+  if (found === undefined) return;
+  const what = LIKE_A_KEY.test(found) ? 'a key' : 'a token';
+  throw new PantheonError('invalid_request', {
+    field: 'arguments',
+    detail:
+      `One argument looks like ${what}. Arguments can be read by every process of this machine and stay in the shell's ` +
+      'history: replace it, and give it by standard input, a file or the environment',
+  });
+}
+
+export interface SecretSources {
+  /** What is asked for: `key` or `token`. */
+  readonly name: 'key' | 'token';
+  /** `-` is standard input. */
+  readonly file: string | undefined;
+  readonly variable: { readonly name: string; readonly value: string | undefined };
+  readonly stdin: NodeJS.ReadStream;
+  readonly stderr: NodeJS.WritableStream;
+}
+
+/**
+ * The secret that a command is about: from `--…-file`, else the variable, else standard input; at a terminal it is asked
+ * for and not shown.
+ *
+ * @throws PantheonError `invalid_request`.
+ */
+export async function readSecret(sources: SecretSources): Promise<Secret> {
+  const { name, file, variable, stdin, stderr } = sources;
+  if (file !== undefined && file !== '-') return readSecretFile(file, name);
+  if (file === undefined && variable.value !== undefined) return toSecret(variable.value, name, variable.name);
+  if (stdin.isTTY) return toSecret(await prompt(`The ${name} (not shown): `, stdin, stderr), name, 'standard input');
+  return toSecret(await readAll(stdin, name), name, 'standard input');
+}
+
+/** @throws PantheonError `invalid_request` in `field`, naming the file. */
+export async function readSecretFile(path: string, field: string): Promise<Secret> {
+  return toSecret(await readTextFile(path, field, SECRET_BYTES_MAX), field, path);
+}
+
+/** A small text file. A pipe is welcome: that is how a shell passes `<(…)`. */
+export async function readTextFile(path: string, field: string, bytesMax: number): Promise<string> {
+  try {
+    const file = await open(path, constants.O_RDONLY);
+    try {
+      return await readAll(file.createReadStream({ autoClose: false }), field, bytesMax);
+    } finally {
+      await file.close();
+    }
+  } catch (cause) {
+    if (cause instanceof PantheonError) throw cause;
+    const why = cause instanceof Error && 'code' in cause && cause.code === 'ENOENT' ? 'does not exist' : 'cannot be read';
+    throw new PantheonError('invalid_request', { field, detail: `The file ${path} ${why}`, cause });
+  }
+}
+
+async function readAll(stream: NodeJS.ReadableStream, field: string, bytesMax = SECRET_BYTES_MAX): Promise<string> {
+  const chunks: Buffer[] = [];
+  let length = 0;
+  for await (const chunk of stream) {
+    const bytes = Buffer.from(chunk);
+    length += bytes.length;
+    if (length > bytesMax) throw invalid(field, `More than ${bytesMax} bytes were given`);
+    chunks.push(bytes);
+  }
+  return Buffer.concat(chunks).toString('utf8');
+}
+
+function toSecret(text: string, field: string, from: string): Secret {
+  const trimmed = text.trim();
+  if (trimmed === '') throw invalid(field, `Nothing came from ${from}`);
+  if (!SECRET_PATTERN.test(trimmed)) throw invalid(field, `What came from ${from} is not one ${field} alone`);
+  return Secret.of(trimmed);
+}
+
+/** Reads a line without showing it. Line editing writes what it shows to nowhere. */
+function prompt(question: string, stdin: NodeJS.ReadStream, stderr: NodeJS.WritableStream): Promise<string> {
+  stderr.write(question);
+  const nowhere = new Writable({ write: (_chunk, _encoding, done) => done() });
+  const lines = createInterface({ input: stdin, output: nowhere, terminal: true });
+  return new Promise((resolve, reject) => {
+    let answer = '';
+    lines.once('line', (line) => {
+      answer = line;
+      lines.close();
+    });
+    lines.once('SIGINT', () => {
+      reject(new PantheonError('invalid_request', { detail: 'Interrupted' }));
+      lines.close();
+    });
+    lines.once('close', () => {
+      stderr.write('\n');
+      stdin.pause();
+      resolve(answer);
+    });
+  });
+}
+
+function invalid(field: string, detail: string): PantheonError {
+  return new PantheonError('invalid_request', { field, detail });
+}

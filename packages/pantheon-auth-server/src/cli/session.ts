@@ -1,0 +1,153 @@
+/**
+ * One run of a command that talks to the API: which server or data folder it means, whose key it shows, and that what was
+ * opened is closed.
+ */
+import type { Command } from 'commander';
+import { PantheonError, type Secret } from 'pantheon-auth';
+import { type ClientVariables, type Flags, loadConfig } from '../config.ts';
+import type { ExitCode } from './exit-codes.ts';
+import { LocalTransport } from './local-transport.ts';
+import { Output, type Sinks } from './output.ts';
+import { RemoteTransport } from './remote-transport.ts';
+import { readSecret, readSecretFile } from './secret-input.ts';
+import type { Credential, Transport } from './transport.ts';
+
+
+/** The world of one run. */
+export interface Surroundings extends Sinks {
+  readonly stdin: NodeJS.ReadStream;
+  readonly variables: ClientVariables;
+}
+
+/** The options that all commands on the API have. */
+export interface ConnectionOptions {
+  readonly url?: string;
+  readonly dataDir?: string;
+  readonly callerKeyFile?: string;
+  readonly insecureHttp?: true;
+  readonly tenant?: string;
+  readonly json?: true;
+}
+
+export function withConnection(command: Command): Command {
+  return command
+    .option('--url <url>', 'a server; else PANTHEON_AUTH_URL; else the data folder of this machine')
+    .option('--data-dir <folder>', 'the data folder, also beside a running server; else PANTHEON_AUTH_DATA_DIR')
+    .option('--caller-key-file <file>', 'your own key; else PANTHEON_AUTH_KEY_FILE, PANTHEON_AUTH_KEY, the root key file')
+    .option('--insecure-http', 'send keys over plain HTTP to another machine')
+    .option('--tenant <id>', 'act in this tenant, with a key of the system tenant')
+    .option('--json', 'print what the API answers');
+}
+
+/** What a command does with its session; the positional arguments come as they were written. */
+export type Handler<Options> = (
+  session: Session,
+  options: Options,
+  args: readonly string[],
+) => Promise<ExitCode>;
+
+export class Session {
+  readonly output: Output;
+  readonly #world: Surroundings;
+  readonly #options: ConnectionOptions;
+  #transport: Transport | null = null;
+
+  constructor(world: Surroundings, options: ConnectionOptions) {
+    this.#world = world;
+    this.#options = options;
+    this.output = new Output(world, options.json === true);
+  }
+
+  /** The server that was named; null: the data folder of this machine is meant. */
+  get url(): string | null {
+    const { url, dataDir } = this.#options;
+    if (url !== undefined && dataDir !== undefined)
+      throw new PantheonError('invalid_request', { field: 'url', detail: 'Give --url or --data-dir, not both' });
+    return url ?? (dataDir === undefined ? this.#world.variables.URL : undefined) ?? null;
+  }
+
+  /** The way to the API. */
+  async connect(): Promise<Transport> {
+    this.#transport ??= await this.#open();
+    return this.#transport;
+  }
+
+  /** The engine on the data folder; null: a server was named. */
+  async local(): Promise<LocalTransport | null> {
+    const transport = await this.connect();
+    return transport instanceof LocalTransport ? transport : null;
+  }
+
+  /** Headers of requests that act in a tenant. */
+  headers(more: Readonly<Record<string, string | undefined>> = {}): Record<string, string> {
+    const given = Object.entries({ 'pantheon-tenant': this.#options.tenant, ...more });
+    for (const [name, value] of given) {
+      if (value !== undefined && !/^[\x21-\x7e]{1,256}$/.test(value))
+        throw new PantheonError('invalid_request', { field: name, detail: 'Printable ASCII without spaces' });
+    }
+    return Object.fromEntries(given.filter((entry): entry is [string, string] => entry[1] !== undefined));
+  }
+
+  /** The key or token that the command is about. */
+  secret(name: 'key' | 'token', file: string | undefined): Promise<Secret> {
+    const { stdin, stderr, variables } = this.#world;
+    const suffix = name === 'key' ? 'SUBJECT_KEY' : 'SUBJECT_TOKEN';
+    const variable = { name: `PANTHEON_AUTH_${suffix}`, value: variables[suffix] };
+    return readSecret({ name, file, variable, stdin, stderr });
+  }
+
+  async close(): Promise<void> {
+    await this.#transport?.close();
+  }
+
+  async #open(): Promise<Transport> {
+    const { url } = this;
+    const { dataDir, insecureHttp } = this.#options;
+    if (url !== null) {
+      const callerKey = async (): Promise<Credential> => bearer((await this.#givenKey()) ?? missingKey());
+      return new RemoteTransport({ url, callerKey, ...(insecureHttp && { insecureHttp }) });
+    }
+    const flags: Flags = dataDir === undefined ? {} : { DATA_DIR: dataDir };
+    const { config } = loadConfig(flags);
+    const callerKey = async (): Promise<Credential> =>
+      bearer((await this.#givenKey()) ?? (await readSecretFile(config.rootKeyFile, 'ROOT_KEY_FILE')));
+    return LocalTransport.open({ config, callerKey, onWarning: (warning) => this.output.warn(warning) });
+  }
+
+  async #givenKey(): Promise<Secret | null> {
+    const { variables, stdin, stderr } = this.#world;
+    const file = this.#options.callerKeyFile ?? variables.KEY_FILE;
+    if (file !== undefined) return readSecretFile(file, 'caller-key-file');
+    if (variables.KEY === undefined) return null;
+    const variable = { name: 'PANTHEON_AUTH_KEY', value: variables.KEY };
+    return readSecret({ name: 'key', file: undefined, variable, stdin, stderr });
+  }
+}
+
+/** Gives a command what it does. The code that it ends with goes to `finish`. */
+export function act<Options extends ConnectionOptions>(
+  command: Command,
+  world: Surroundings,
+  finish: (code: ExitCode) => void,
+  handler: Handler<Options>,
+): void {
+  command.action(async () => {
+    const options = command.opts<Options>();
+    const session = new Session(world, options);
+    try {
+      finish(await handler(session, options, command.args));
+    } finally {
+      await session.close();
+    }
+  });
+}
+
+function bearer(secret: Secret): Credential {
+  return { scheme: 'bearer', secret };
+}
+
+function missingKey(): never {
+  throw new PantheonError('missing_credential', {
+    detail: 'A server asks for your key: name its file with --caller-key-file or PANTHEON_AUTH_KEY_FILE',
+  });
+}

@@ -1,0 +1,22 @@
+/**
+ * Finds what looks like a credential of ours in text that gets written down: addresses, user agents, error messages. The
+ * brand is not looked at, so that a key of another installation is not written down either.
+ */
+
+/** The public part of a key is enough to know one; a token is known by the start of its header, `{"`. */
+const CREDENTIAL = /[a-z][a-z0-9]*_(?:live|test)_[0-9A-Za-z]{16,}|eyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?/gi;
+
+/** Whether a path and query hold a credential, written plainly or percent-encoded. */
+export function holdsCredential(url: string): boolean {
+  return url.search(CREDENTIAL) !== -1 || (url.includes('%') && decoded(url).search(CREDENTIAL) !== -1);
+}
+
+/** The text with everything that looks like a credential taken out. */
+export function withoutCredentials(text: string): string {
+  return text.replace(CREDENTIAL, '[credential]');
+}
+
+/** Escapes that are not valid stay as they are: they hide nothing. */
+function decoded(text: string): string {
+  return text.replace(/%[0-7][0-9a-f]/gi, (escape) => String.fromCharCode(Number.parseInt(escape.slice(1), 16)));
+}

@@ -1,0 +1,55 @@
+/** The life of a key: suspended, resumed, revoked. Each is idempotent. */
+import type { PantheonAuth } from 'pantheon-auth';
+import { z } from 'zod';
+import { CHANGE_CODES, type Operation, operation } from '../operation.ts';
+import { apiKeySchema } from '../schemas.ts';
+import { flag, given, idParams, reasonBody } from './parameters.ts';
+
+export function keyStateOperations(auth: PantheonAuth): readonly Operation[] {
+  return [
+    operation({
+      method: 'POST',
+      url: '/v1/keys/:id/revoke',
+      id: 'revokeKey',
+      tag: 'Keys',
+      summary: 'End the key and every token made from it, for ever. Twice is success.',
+      access: { kind: 'key', action: 'keys.revoke' },
+      params: idParams,
+      query: z.strictObject({ cascade: flag.describe('Also every key that it created.'), force: flag }),
+      body: reasonBody,
+      answer: { status: 200, description: 'The record.', schema: apiKeySchema },
+      codes: ['last_administrator', 'key_quarantined', ...CHANGE_CODES],
+      handle: ({ params, query, body, by }) =>
+        auth.tenant(by.tenantId).keys.revoke(params.id, { by: by.caller, ...given(query), ...given(body) }),
+    }),
+    operation({
+      method: 'POST',
+      url: '/v1/keys/:id/suspend',
+      id: 'suspendKey',
+      tag: 'Keys',
+      summary: 'Refuse the key until it is resumed. Twice is success.',
+      access: { kind: 'key', action: 'keys.update' },
+      params: idParams,
+      query: z.strictObject({ force: flag }),
+      body: reasonBody,
+      answer: { status: 200, description: 'The record.', schema: apiKeySchema },
+      codes: ['key_revoked', 'last_administrator', 'key_quarantined', ...CHANGE_CODES],
+      handle: ({ params, query, body, by }) =>
+        auth.tenant(by.tenantId).keys.suspend(params.id, { by: by.caller, ...given(query), ...given(body) }),
+    }),
+    operation({
+      method: 'POST',
+      url: '/v1/keys/:id/resume',
+      id: 'resumeKey',
+      tag: 'Keys',
+      summary: 'Take a suspension back. A revoked key stays revoked.',
+      access: { kind: 'key', action: 'keys.update' },
+      params: idParams,
+      body: reasonBody,
+      answer: { status: 200, description: 'The record.', schema: apiKeySchema },
+      codes: ['not_grantable', 'key_revoked', 'key_quarantined', ...CHANGE_CODES],
+      handle: ({ params, body, by }) =>
+        auth.tenant(by.tenantId).keys.resume(params.id, { by: by.caller, ...given(body) }),
+    }),
+  ];
+}

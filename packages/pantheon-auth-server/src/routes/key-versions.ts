@@ -1,0 +1,82 @@
+/** Versions of a key: the next is made, older ones end. */
+import type { PantheonAuth, RotateKeyInput } from 'pantheon-auth';
+import { z } from 'zod';
+import { CHANGE_CODES, type Operation, operation } from '../operation.ts';
+import { rotationSchema, versionSchema, versionsSchema } from '../schemas.ts';
+import { given, idempotencyHeader, idempotencyKeyOf, idParams, reasonBody } from './parameters.ts';
+
+/** Only documented here: the engine reads it. */
+export const rotateBody = z
+  .strictObject({
+    overlap: z.union([z.string(), z.int()]).optional().describe('How long the version before is still accepted.'),
+    expectedVersion: z.int().optional().describe('Rotate although an older version is still accepted.'),
+  })
+  .optional()
+  .meta({ examples: [{ overlap: '1h' }] });
+
+const versionParams = z.strictObject({
+  id: z.string(),
+  version: z
+    .string()
+    .regex(/^[1-9]\d{0,8}$/)
+    .transform(Number),
+});
+
+export function keyVersionOperations(auth: PantheonAuth): readonly Operation[] {
+  return [
+    operation({
+      method: 'POST',
+      url: '/v1/keys/:id/rotate',
+      id: 'rotateKey',
+      tag: 'Versions',
+      summary: 'Make the next version. The one before is accepted until its overlap ends.',
+      access: { kind: 'key', action: 'keys.rotate' },
+      params: idParams,
+      headers: idempotencyHeader,
+      body: rotateBody,
+      bodyIsReadByEngine: true,
+      answer: { status: 201, description: 'The new key string.', schema: rotationSchema },
+      codes: ['not_grantable', 'key_revoked', 'key_quarantined', ...ROTATION_CODES],
+      handle: ({ params, body, by, request }) =>
+        auth
+          .tenant(by.tenantId)
+          .rotation.rotate(params.id, body as RotateKeyInput, { by: by.caller, ...idempotencyKeyOf(request) }),
+    }),
+    operation({
+      method: 'GET',
+      url: '/v1/keys/:id/versions',
+      id: 'listKeyVersions',
+      tag: 'Versions',
+      summary: 'List versions, newest first, each with its last use.',
+      access: { kind: 'key', action: 'keys.read' },
+      params: idParams,
+      answer: { status: 200, description: 'All versions that are remembered.', schema: versionsSchema },
+      codes: ['key_quarantined'],
+      handle: async ({ params, by }) => ({
+        items: await auth.tenant(by.tenantId).keys.versions(params.id, { by: by.caller }),
+      }),
+    }),
+    operation({
+      method: 'POST',
+      url: '/v1/keys/:id/versions/:version/retire',
+      id: 'retireKeyVersion',
+      tag: 'Versions',
+      summary: 'End an older version before its overlap does. Twice is success.',
+      access: { kind: 'key', action: 'keys.rotate' },
+      params: versionParams,
+      body: reasonBody,
+      answer: { status: 200, description: 'The version.', schema: versionSchema },
+      codes: ['key_quarantined', 'version_conflict', ...CHANGE_CODES],
+      handle: ({ params, body, by }) =>
+        auth.tenant(by.tenantId).rotation.retire(params.id, params.version, { by: by.caller, ...given(body) }),
+    }),
+  ];
+}
+
+export const ROTATION_CODES = [
+  'rotation_in_progress',
+  'version_conflict',
+  'already_claimed',
+  'idempotency_mismatch',
+  ...CHANGE_CODES,
+] as const;

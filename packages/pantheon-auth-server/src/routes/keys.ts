@@ -1,0 +1,95 @@
+/** Keys: made, listed, looked at, changed. What is done to a key's life is `key-state.ts`, its versions `key-versions.ts`. */
+import { KEY_INPUT_SCHEMAS, type CreateKeyInput, type PantheonAuth, type UpdateKeyInput } from 'pantheon-auth';
+import { z } from 'zod';
+import { CHANGE_CODES, type Operation, operation } from '../operation.ts';
+import { apiKeySchema, createdKeySchema, keyPageSchema } from '../schemas.ts';
+import { flag, given, idempotencyHeader, idempotencyKeyOf, idParams, pageQuery } from './parameters.ts';
+
+export function keyOperations(auth: PantheonAuth): readonly Operation[] {
+  return [
+    operation({
+      method: 'POST',
+      url: '/v1/keys',
+      id: 'createKey',
+      tag: 'Keys',
+      summary: 'Create a key. The string in the answer is the only one there will ever be.',
+      access: { kind: 'key', action: 'keys.create' },
+      headers: idempotencyHeader,
+      body: KEY_INPUT_SCHEMAS.create.meta({ examples: [CREATE_EXAMPLE] }),
+      bodyIsReadByEngine: true,
+      answer: { status: 201, description: 'The key string and its record.', schema: createdKeySchema },
+      codes: ['not_grantable', 'not_allowed', 'already_claimed', 'idempotency_mismatch', ...CHANGE_CODES],
+      handle: async ({ body, by, request, reply }) => {
+        const created = await auth
+          .tenant(by.tenantId)
+          .keys.create(body as CreateKeyInput, { by: by.caller, ...idempotencyKeyOf(request) });
+        reply.header('location', `/v1/keys/${created.apiKey.id}`);
+        return created;
+      },
+    }),
+    operation({
+      method: 'GET',
+      url: '/v1/keys',
+      id: 'listKeys',
+      tag: 'Keys',
+      summary: 'List keys, newest first.',
+      access: { kind: 'key', action: 'keys.read' },
+      query: z.strictObject({
+        userId: z.string().optional(),
+        state: z.enum(['active', 'suspended', 'revoked', 'expired']).optional(),
+        environment: z.enum(['live', 'test']).optional(),
+        q: z.string().optional().describe('Part of the name, or the start of an id.'),
+        ...pageQuery,
+      }),
+      answer: { status: 200, description: 'A page of keys.', schema: keyPageSchema },
+      codes: ['invalid_cursor'],
+      handle: async ({ query, by }) => {
+        const page = await auth.tenant(by.tenantId).keys.list(given(query), { by: by.caller });
+        return { ...page, items: page.items.map(toItem) };
+      },
+    }),
+    operation({
+      method: 'GET',
+      url: '/v1/keys/:id',
+      id: 'getKey',
+      tag: 'Keys',
+      summary: 'Look at a key.',
+      access: { kind: 'key', action: 'keys.read' },
+      params: idParams,
+      answer: { status: 200, description: 'The record.', schema: apiKeySchema },
+      codes: ['key_quarantined'],
+      handle: ({ params, by }) => auth.tenant(by.tenantId).keys.get(params.id, { by: by.caller }),
+    }),
+    operation({
+      method: 'PATCH',
+      url: '/v1/keys/:id',
+      id: 'updateKey',
+      tag: 'Keys',
+      summary: 'Change what is named and leave the rest. Null clears.',
+      access: { kind: 'key', action: 'keys.update' },
+      params: idParams,
+      query: z.strictObject({ force: flag }),
+      body: KEY_INPUT_SCHEMAS.update.meta({ examples: [{ name: 'deploy', expiresIn: '90d' }] }),
+      bodyIsReadByEngine: true,
+      answer: { status: 200, description: 'The record after the change.', schema: apiKeySchema },
+      codes: ['not_grantable', 'not_allowed', 'key_revoked', 'last_administrator', 'key_quarantined', ...CHANGE_CODES],
+      handle: ({ params, query, body, by }) =>
+        auth.tenant(by.tenantId).keys.update(params.id, body as UpdateKeyInput, { by: by.caller, ...given(query) }),
+    }),
+  ];
+}
+
+const CREATE_EXAMPLE = {
+  userId: 'user-1',
+  name: 'deploy',
+  permissions: ['deploy:run'],
+  expiresIn: '90d',
+  rateLimits: [{ name: 'burst', limit: 100, window: '1m' }],
+} as const;
+
+type Listed = Awaited<ReturnType<PantheonAuth['keys']['list']>>['items'][number];
+
+/** A record that cannot be opened is dated like the others. */
+function toItem(item: Listed): unknown {
+  return 'quarantined' in item ? { ...item, createdAt: new Date(item.createdAt) } : item;
+}

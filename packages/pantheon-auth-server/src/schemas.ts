@@ -1,0 +1,181 @@
+/** What the service shows, as schemas: for the OpenAPI file, and for the tests that hold the answers to it. */
+import { z } from 'zod';
+
+const time = z.iso.datetime().meta({ examples: ['2030-01-31T00:00:00.000Z'] });
+const json = z.record(z.string(), z.unknown());
+const environment = z.enum(['live', 'test']);
+
+export const problemSchema = z
+  .object({
+    type: z.string(),
+    title: z.string(),
+    status: z.int(),
+    code: z.string().describe('Stable. Decide by this.'),
+    detail: z.string(),
+    instance: z.string().optional().describe('The request id: what to tell the operator.'),
+    field: z.string().optional(),
+    'violated-policies': z.array(z.string()).optional(),
+  })
+  .meta({ id: 'Problem', description: 'RFC 9457 problem details.' });
+
+export const oauthErrorSchema = z
+  .strictObject({ error: z.string(), error_description: z.string() })
+  .meta({ id: 'OAuthError', description: 'RFC 6749 section 5.2.' });
+
+export const apiKeySchema = z
+  .strictObject({
+    id: z.string(),
+    tenantId: z.string(),
+    userId: z.string(),
+    name: z.string(),
+    description: z.string().optional(),
+    environment,
+    hint: z.string().describe('Brand, environment and id: no part of the secret.'),
+    permissions: z.array(z.string()),
+    grantable: z.array(z.string()),
+    createdAt: time,
+    createdBy: z.string().optional(),
+    notBefore: time.optional(),
+    expiresAt: time.optional(),
+    lastUsedAt: time.optional(),
+    usageCount: z.int(),
+    isActive: z.boolean(),
+    state: z.enum(['active', 'suspended', 'revoked']),
+    stateReason: z.string().optional(),
+    stateChangedAt: time.optional(),
+    version: z.int(),
+    rateLimits: z.array(z.strictObject({ name: z.string(), limit: z.int(), window: z.string() })),
+    quota: z.strictObject({ limit: z.int(), period: z.enum(['day', 'month']) }).optional(),
+    ipAllowlist: z.array(z.string()),
+    rotation: z
+      .strictObject({ every: z.string().optional(), overlap: z.string(), dueAt: time.optional() })
+      .optional(),
+    jwt: z
+      .strictObject({
+        algorithm: z.enum(['HS256', 'RS256', 'ES256', 'Ed25519']),
+        audience: z.array(z.string()),
+        customClaims: json,
+        ttl: z.string(),
+      })
+      .optional(),
+    metadata: json.optional(),
+  })
+  .meta({ id: 'APIKey', description: 'The record of a key. It never holds a secret or a hash.' });
+
+const quarantinedKeySchema = z
+  .strictObject({ id: z.string(), createdAt: time, quarantined: z.literal(true) })
+  .meta({ id: 'QuarantinedKey', description: 'A key whose record cannot be opened. It is refused until it can.' });
+
+export const keyPageSchema = pageOf(z.union([apiKeySchema, quarantinedKeySchema]));
+
+const keyString = z
+  .string()
+  .describe('Shown once: it is not stored.')
+  .meta({ examples: ['pan_live_0123456789abcdef…'] });
+
+export const createdKeySchema = z.strictObject({ key: keyString, apiKey: apiKeySchema });
+
+export const rotationSchema = z.strictObject({
+  key: keyString,
+  apiKey: apiKeySchema,
+  previous: z.strictObject({ version: z.int(), acceptedUntil: time }),
+});
+
+export const versionSchema = z
+  .strictObject({
+    version: z.int(),
+    state: z.enum(['current', 'accepted', 'retired']),
+    createdAt: time,
+    acceptedUntil: time.optional(),
+    lastUsedAt: time.optional(),
+    usageCount: z.int(),
+    lastAddresses: z.array(z.string()),
+  })
+  .meta({ id: 'APIKeyVersion' });
+
+export const versionsSchema = z.strictObject({ items: z.array(versionSchema) });
+
+const limitStateSchema = z
+  .strictObject({
+    kind: z.enum(['rate', 'quota']),
+    name: z.string(),
+    limit: z.int(),
+    remaining: z.int(),
+    resetSeconds: z.int(),
+    windowSeconds: z.int(),
+  })
+  .meta({ id: 'LimitState' });
+
+export const verificationSchema = z
+  .discriminatedUnion('valid', [
+    z.strictObject({
+      valid: z.literal(true),
+      keyId: z.string(),
+      version: z.int(),
+      userId: z.string(),
+      tenantId: z.string(),
+      name: z.string(),
+      environment,
+      permissions: z.array(z.string()),
+      expiresAt: time.optional(),
+      limits: z.array(limitStateSchema),
+    }),
+    z.strictObject({
+      valid: z.literal(false),
+      code: z.string().describe('Why not: a denial code.'),
+      missing: z.string().optional(),
+      retryAfterSeconds: z.int().optional(),
+      limits: z.array(limitStateSchema).optional(),
+    }),
+  ])
+  .meta({ id: 'Verification' });
+
+export const usageSchema = z
+  .strictObject({ items: z.array(z.strictObject({ from: time, outcomes: z.record(z.string(), z.int()) })) })
+  .meta({ id: 'Usage', examples: [{ items: [{ from: '2030-01-31T00:00:00.000Z', outcomes: { valid: 12 } }] }] });
+
+export const tenantSchema = z
+  .strictObject({ id: z.string(), name: z.string(), state: z.enum(['active', 'suspended', 'deleted']), createdAt: time })
+  .meta({ id: 'Tenant' });
+
+export const tenantPageSchema = pageOf(tenantSchema);
+
+const eventSchema = z
+  .strictObject({
+    id: z.string(),
+    seq: z.int().optional().describe('Its place in the log; shown to system keys only.'),
+    at: time,
+    tenantId: z.string(),
+    type: z.string().meta({ examples: ['key.created'] }),
+    actor: z.strictObject({
+      keyId: z.string().nullable(),
+      userId: z.string().nullable(),
+      address: z.string().nullable(),
+      userAgent: z.string().nullable(),
+    }),
+    subject: z.strictObject({ type: z.string(), id: z.string() }),
+    requestId: z.string().nullable(),
+    reason: z.string().nullable(),
+    before: json.nullable(),
+    after: json.nullable(),
+  })
+  .meta({ id: 'Event' });
+
+export const eventPageSchema = pageOf(eventSchema);
+
+export const tokenSchema = z
+  .strictObject({
+    access_token: z.string(),
+    issued_token_type: z.string().optional(),
+    token_type: z.literal('Bearer'),
+    expires_in: z.int(),
+    scope: z.string().optional(),
+  })
+  .meta({ id: 'Token' });
+
+function pageOf<Item extends z.ZodType>(item: Item) {
+  return z.strictObject({
+    items: z.array(item),
+    nextCursor: z.string().nullable().describe('Null on the last page.'),
+  });
+}

@@ -1,0 +1,9 @@
+/** Work that is usually ready at once and sometimes has to wait: so that who need not wait does not. */
+
+/** A value, or the promise of one. */
+export type Ready<T> = T | Promise<T>;
+
+/** Goes on with the value: now if it is there, else when it is. */
+export function whenReady<T, U>(value: Ready<T>, next: (value: T) => Ready<U>): Ready<U> {
+  return value instanceof Promise ? value.then(next) : next(value);
+}
