@@ -59,7 +59,8 @@ function parseForm(request: FastifyRequest, body: Buffer): Form {
   assertType(request, FORM_TYPE);
   const form = new Map<string, string[]>();
   const parameters = new URLSearchParams(utf8(body, 'invalid_request'));
-  if (parameters.size > FORM_PARAMETERS_MAX) throw new PantheonError('invalid_request', { detail: 'Too many parameters.' });
+  if (parameters.size > FORM_PARAMETERS_MAX)
+    throw new PantheonError('invalid_request', { detail: 'Too many parameters.' });
   for (const [name, value] of parameters) {
     // Without a value means left out (RFC 6749 section 3.2).
     if (value === '') continue;

@@ -28,9 +28,10 @@ export interface Acting {
   readonly tenantId: string;
 }
 
-/** What the log says of a refused request. */
+/** What the log says of a request besides how it ended. */
 export interface Outcome {
-  readonly cause: string;
+  /** Why it was refused, truly. Null: it was not. */
+  readonly cause: string | null;
   readonly keyId: string | null;
 }
 
@@ -119,4 +120,3 @@ async function actingTenant(auth: PantheonAuth, principal: Principal, request: F
   // As the process: that the tenant exists is no secret from a key of the system.
   return (await auth.tenants.get(String(named))).id;
 }
-

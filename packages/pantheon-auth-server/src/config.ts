@@ -73,10 +73,27 @@ export function loadConfig(
   environment: Environment = process.env,
   cwd: string = process.cwd(),
 ): { readonly config: Config; readonly unknown: readonly string[] } {
-  const { mistyped, unknown } = findMistyped(Object.keys(environment), PREFIX, SETTING_NAMES);
+  const { mistyped, unknown } = findMistyped(settingsIn(environment), PREFIX, SETTING_NAMES);
   if (mistyped !== null)
     throw invalid(mistyped.meant, `There is no setting ${mistyped.written}. Did you mean ${PREFIX}${mistyped.meant}?`);
   return { config: toConfig((name) => given(name, flags, environment), cwd), unknown };
+}
+
+/** What only the command line reads, for talking to a server: `PANTHEON_AUTH_<name>`. */
+const CLIENT_VARIABLE_NAMES = ['URL', 'KEY', 'KEY_FILE', 'SUBJECT_KEY', 'SUBJECT_TOKEN'] as const;
+
+export type ClientVariables = Readonly<Partial<Record<(typeof CLIENT_VARIABLE_NAMES)[number], string>>>;
+
+/** The variables of the command line. An empty one counts as left out: it is how a shell clears one for a command. */
+export function loadClientVariables(environment: Environment = process.env): ClientVariables {
+  const found = CLIENT_VARIABLE_NAMES.map((name) => [name, environment[PREFIX + name]] as const);
+  return Object.fromEntries(found.filter(([, value]) => value !== undefined && value !== ''));
+}
+
+/** Variables, without those that are for the command line: they are neither settings nor slips. */
+function settingsIn(environment: Environment): readonly string[] {
+  const others = new Set<string>(CLIENT_VARIABLE_NAMES.map((name) => PREFIX + name));
+  return Object.keys(environment).filter((name) => !others.has(name));
 }
 
 type Read = (name: SettingName) => string | undefined;

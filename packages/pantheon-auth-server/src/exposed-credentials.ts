@@ -18,5 +18,5 @@ export function withoutCredentials(text: string): string {
 
 /** Escapes that are not valid stay as they are: they hide nothing. */
 function decoded(text: string): string {
-  return text.replace(/%[0-7][0-9a-f]/gi, (escape) => String.fromCharCode(Number.parseInt(escape.slice(1), 16)));
+  return text.replace(/%[0-7][0-9a-f]/gi, (code) => String.fromCharCode(Number.parseInt(code.slice(1), 16)));
 }

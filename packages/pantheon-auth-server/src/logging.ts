@@ -9,7 +9,15 @@ import { withoutCredentials } from './exposed-credentials.ts';
 export type { Logger } from 'pino';
 
 /** Members that hold a secret wherever they turn up, at the first two levels of a line. */
-const SECRET_MEMBERS = ['authorization', 'cookie', 'key', 'masterKey', 'client_secret', 'subject_token', 'access_token'];
+const SECRET_MEMBERS = [
+  'authorization',
+  'cookie',
+  'key',
+  'masterKey',
+  'client_secret',
+  'subject_token',
+  'access_token',
+];
 const SECRET_PATHS = [...SECRET_MEMBERS.flatMap((name) => [name, `*.${name}`]), '["x-api-key"]', '*["x-api-key"]'];
 
 const STDERR = 2;

@@ -64,7 +64,8 @@ export function answerBrokenRequest(this: FastifyInstance, error: Error & { code
 }
 
 function brokenRequestAnswer(code: string): string {
-  if (code === 'ERR_HTTP_REQUEST_TIMEOUT') return 'HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n';
+  if (code === 'ERR_HTTP_REQUEST_TIMEOUT')
+    return 'HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n';
   const isTooLarge = FOREIGN[code] === 'headers_too_large';
   const refusal = errorRefusal(new PantheonError(isTooLarge ? 'headers_too_large' : 'invalid_request'), null);
   const body = JSON.stringify(refusal.body);

@@ -47,9 +47,7 @@ export const apiKeySchema = z
     rateLimits: z.array(z.strictObject({ name: z.string(), limit: z.int(), window: z.string() })),
     quota: z.strictObject({ limit: z.int(), period: z.enum(['day', 'month']) }).optional(),
     ipAllowlist: z.array(z.string()),
-    rotation: z
-      .strictObject({ every: z.string().optional(), overlap: z.string(), dueAt: time.optional() })
-      .optional(),
+    rotation: z.strictObject({ every: z.string().optional(), overlap: z.string(), dueAt: time.optional() }).optional(),
     jwt: z
       .strictObject({
         algorithm: z.enum(['HS256', 'RS256', 'ES256', 'Ed25519']),
@@ -135,7 +133,12 @@ export const usageSchema = z
   .meta({ id: 'Usage', examples: [{ items: [{ from: '2030-01-31T00:00:00.000Z', outcomes: { valid: 12 } }] }] });
 
 export const tenantSchema = z
-  .strictObject({ id: z.string(), name: z.string(), state: z.enum(['active', 'suspended', 'deleted']), createdAt: time })
+  .strictObject({
+    id: z.string(),
+    name: z.string(),
+    state: z.enum(['active', 'suspended', 'deleted']),
+    createdAt: time,
+  })
   .meta({ id: 'Tenant' });
 
 export const tenantPageSchema = pageOf(tenantSchema);

@@ -3,14 +3,16 @@
  * in `jwt/`; this file is what the rest of the world talks to.
  */
 import type { APIKey } from './api-keys/api-key.ts';
+import type { KeyChanges } from './api-keys/key-changes.ts';
 import { type APIKeyMetadata, type KeyTokenSigner, parseKey, secretBytes } from './api-keys/key-generator.ts';
 import { type ChangeOptions, PROCESS_CALLER } from './api-keys/key-manager.ts';
-import type { KeyStorage, StoredKey } from './api-keys/key-storage.ts';
+import type { StoredKey } from './api-keys/key-storage.ts';
 import type { KeyValidator, Verification, VerifyRequest } from './api-keys/key-validator.ts';
 import type { VerificationCache } from './api-keys/verification-cache.ts';
 import { buildKeySignedClaims, KEY_SIGNED_LIFETIME_MAX_SECONDS } from './domain/claims.ts';
-import { revokeTokens } from './domain/key.ts';
+import { isActive, revokeTokens } from './domain/key.ts';
 import { assertMay, assertMayGrant, type Caller } from './domain/key-policy.ts';
+import type { EventFeed } from './events/event-feed.ts';
 import type { Clock } from './foundation/clock.ts';
 import type { JsonObject } from './foundation/encoding.ts';
 import { PantheonError } from './foundation/errors.ts';
@@ -45,7 +47,8 @@ export interface JwtHandlerDeps {
   readonly verifier: TokenVerifier;
   readonly keyring: SigningKeyring;
   readonly revocations: TokenRevocations;
-  readonly storage: KeyStorage;
+  readonly feed: EventFeed;
+  readonly changes: KeyChanges;
   readonly cache: VerificationCache;
   readonly clock: Clock;
   readonly brand: string;
@@ -90,14 +93,12 @@ export class JwtHandler implements KeyTokenSigner {
   ): Promise<IssuedToken> {
     const { by = PROCESS_CALLER } = options;
     assertMay(by, 'tokens.issue', target.tenantId);
+    // Nothing was verified here that would have brought this node up to date: the signing key may have been retired.
+    await this.#deps.feed.confirm(this.#deps.clock.monotonicMs());
     const { record, secrets, tenant } = await this.#stored(target.keyId, target.tenantId);
     assertMayGrant(by, record);
-    const now = this.#deps.clock.now();
-    const alive =
-      record.state.kind === 'active' &&
-      tenant.state === 'active' &&
-      (record.expiresAt === null || now < record.expiresAt);
-    if (!alive) throw new PantheonError('not_allowed', { field: 'keyId', detail: 'The key is not active.' });
+    const isAlive = isActive(record, this.#deps.clock.now()) && tenant.state === 'active';
+    if (!isAlive) throw new PantheonError('not_allowed', { field: 'keyId', detail: 'The key is not active.' });
     const signer = secrets.find((one) => one.version === record.version)?.signing ?? null;
     return this.#deps.issuer.issue(record, record.version, signer, wish);
   }
@@ -122,16 +123,13 @@ export class JwtHandler implements KeyTokenSigner {
   ): Promise<void> {
     const { by = PROCESS_CALLER } = options;
     assertMay(by, 'tokens.revoke', target.tenantId);
-    const { record, secrets } = await this.#stored(target.keyId, target.tenantId);
-    const change = revokeTokens(record, by.circumstances, this.#deps.clock.now());
-    try {
-      await this.#deps.storage.commit([{ change, secrets }]);
-    } finally {
-      this.#deps.cache.forget(target.keyId);
-    }
+    await this.#deps.changes.change(target.tenantId, target.keyId, ({ record, secrets }) => ({
+      change: revokeTokens(record, by.circumstances, this.#deps.clock.now()),
+      secrets,
+    }));
   }
 
-  /** The public keys (RFC 7517). */
+  /** The public keys (RFC 7517) as this node knows them. A node that verifies nothing catches up by `auth.ping()`. */
   jwks(): { readonly keys: readonly JsonObject[] } {
     return this.#deps.keyring.jwks();
   }
@@ -155,6 +153,8 @@ export class JwtHandler implements KeyTokenSigner {
     if (metadata.keyId !== apiKey.id)
       throw new PantheonError('invalid_request', { field: 'keyId', detail: 'It is not the id of this key.' });
     const { algorithm, issuer, audience } = metadata;
+    if (audience.length === 0)
+      throw new PantheonError('invalid_request', { field: 'audience', detail: 'Name at least one audience.' });
     const expiresAt = apiKey.expiresAt?.getTime() ?? null;
     const claims = {
       issuer,
@@ -185,10 +185,8 @@ export class JwtHandler implements KeyTokenSigner {
     return known?.secrets.find((one) => one.version === version)?.signing ?? null;
   }
 
-  async #stored(keyId: string, tenantId: string): Promise<StoredKey> {
-    const stored = await this.#deps.storage.find(keyId);
-    if (stored === null || stored.record.tenantId !== tenantId) throw new PantheonError('not_found');
-    return stored;
+  #stored(keyId: string, tenantId: string): Promise<StoredKey> {
+    return this.#deps.changes.load(tenantId, keyId);
   }
 }
 

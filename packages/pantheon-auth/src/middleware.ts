@@ -19,6 +19,7 @@ import {
   toProblem,
 } from './foundation/problem.ts';
 import type { TokenVerification, TokenVerifier, VerifiedToken } from './jwt/token-verifier.ts';
+import { COST_MAX } from './rate-limit/rate-limiter.ts';
 
 /** A request as far as authentication looks at it. */
 export interface AuthRequest {
@@ -212,7 +213,8 @@ export function assertAuthenticateOptions({ permissions = [], cost = 1 }: Authen
     if (!isPermission(permission))
       throw invalidOption(`permissions[${at}]`, 'Ask for concrete permissions such as docs:read.');
   }
-  if (!Number.isSafeInteger(cost) || cost < 0) throw invalidOption('cost', 'A cost is a whole number from 0.');
+  if (!Number.isInteger(cost) || cost < 0 || cost > COST_MAX)
+    throw invalidOption('cost', `A cost is a whole number from 0 to ${COST_MAX}.`);
 }
 
 function invalidOption(field: string, detail: string): PantheonError {
@@ -297,8 +299,15 @@ function faultOf(error: unknown): PantheonError {
 /** RFC 6750 section 3: no error where no credential was sent; the scope where one is lacking. */
 function challenge(code: Code, status: number, missing: string | null): Record<string, string> {
   if (code === 'missing_credential') return { 'www-authenticate': `Bearer realm="${REALM}"` };
-  const error = status === 401 ? 'invalid_token' : code === 'insufficient_permissions' ? 'insufficient_scope' : null;
-  if (error === null) return {};
+  const error = status === 401 ? 'invalid_token' : CHALLENGE_ERRORS.get(code);
+  if (error === undefined) return {};
   const scope = missing === null ? '' : `, scope="${missing}"`;
   return { 'www-authenticate': `Bearer realm="${REALM}", error="${error}"${scope}` };
 }
+
+/** RFC 6750 section 3.1, for what is not a 401. */
+const CHALLENGE_ERRORS: ReadonlyMap<Code, string> = new Map<Code, string>([
+  ['ambiguous_credential', 'invalid_request'],
+  ['credential_in_url', 'invalid_request'],
+  ['insufficient_permissions', 'insufficient_scope'],
+]);

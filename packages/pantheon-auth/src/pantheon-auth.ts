@@ -7,6 +7,8 @@ import { join } from 'node:path';
 import { AnsweredRequests } from './api-keys/answered-requests.ts';
 import type { APIKey } from './api-keys/api-key.ts';
 import { ConfirmedFacts, STALENESS_MAX_MS_DEFAULT } from './api-keys/confirmed-facts.ts';
+import { KeyChanges } from './api-keys/key-changes.ts';
+import { KeyDescendants } from './api-keys/key-descendants.ts';
 import {
   APIKeyGenerator,
   DEFAULT_BRAND,
@@ -108,7 +110,7 @@ export interface PantheonAuth {
   bootstrap(store: RootKeyStore): Promise<APIKey | null>;
   /** Counts of outcomes since the start, for metrics. */
   outcomes(): ReadonlyMap<string, number>;
-  /** Asks the store for the head of its log. @throws PantheonError `store_unavailable`. */
+  /** Asks the store for the head of its log, and catches up with it. @throws PantheonError `store_unavailable`. */
   ping(): Promise<void>;
   /** Stores what was counted, gives back what was reserved, closes the database. */
   close(): Promise<void>;
@@ -189,7 +191,15 @@ async function assemble(parts: Parts): Promise<PantheonAuth> {
     clock,
     ...(parts.knownKeysMax && { knownKeysMax: parts.knownKeysMax }),
   });
-  const keyring = new SigningKeyring({ rows: database.signingKeys, ledger, events, sealer, clock });
+  const changes = new KeyChanges({ storage: keyStorage, cache, events });
+  const keyring = new SigningKeyring({
+    rows: database.signingKeys,
+    ledger,
+    events,
+    sealer,
+    clock,
+    onQuarantine: (error) => logger.error({ err: error }, 'a signing key cannot be opened; the others go on'),
+  });
   const revocations = new TokenRevocations({ rows: database.tokenRevocations, ledger, events, clock });
 
   const feed = new EventFeed({ log: database.log, clock });
@@ -206,7 +216,7 @@ async function assemble(parts: Parts): Promise<PantheonAuth> {
   const limiter = new MemoryLimiter({ clock, quotaLedger: database.quota });
   const throttle = new AddressThrottle({ clock });
   const validator = new KeyValidator({ facts, limiter, throttle, usage: recorder, clock, brand });
-  const verifier = new TokenVerifier({ validator, keyring, revocations, clock, settings });
+  const verifier = new TokenVerifier({ validator, feed, keyring, revocations, clock, settings });
   const tokenIssuer = new TokenIssuer({ keyring, clock, settings });
   const tokens = new JwtHandler({
     validator,
@@ -214,7 +224,8 @@ async function assemble(parts: Parts): Promise<PantheonAuth> {
     verifier,
     keyring,
     revocations,
-    storage: keyStorage,
+    feed,
+    changes,
     cache,
     clock,
     brand,
@@ -223,9 +234,8 @@ async function assemble(parts: Parts): Promise<PantheonAuth> {
 
   const answered = new AnsweredRequests({
     rows: database.idempotency,
-    storage: keyStorage,
+    changes,
     usage,
-    cache,
     clock,
     brand,
   });
@@ -233,8 +243,9 @@ async function assemble(parts: Parts): Promise<PantheonAuth> {
   const usageReports = new UsageQueryService(database.usage);
   const managerDeps: KeyManagerDeps = {
     storage: keyStorage,
+    changes,
+    descendants: new KeyDescendants({ storage: keyStorage, tenants: tenantStorage, changes, clock }),
     tenants: tenantStorage,
-    cache,
     usage,
     usageReports,
     answered,
@@ -268,9 +279,7 @@ async function assemble(parts: Parts): Promise<PantheonAuth> {
     authenticate: (request, authenticateOptions) => authenticator.authenticate(request, authenticateOptions),
     bootstrap: (store) => bootstrap(scope(SYSTEM_TENANT).keys, store, brand),
     outcomes: () => recorder.totals(),
-    ping: async () => {
-      await database.log.head();
-    },
+    ping: () => feed.confirm(clock.monotonicMs()),
     close: async () => {
       await recorder.close();
       await limiter.close();

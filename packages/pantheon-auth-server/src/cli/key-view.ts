@@ -3,7 +3,17 @@ import type { JsonBody } from './transport.ts';
 
 type Facts = readonly (readonly [name: string, value: string])[];
 
-export const KEY_HEAD: readonly string[] = ['ID', 'NAME', 'USER', 'ENV', 'STATE', 'VERSION', 'EXPIRES', 'LAST USED', 'USES'];
+export const KEY_HEAD: readonly string[] = [
+  'ID',
+  'NAME',
+  'USER',
+  'ENV',
+  'STATE',
+  'VERSION',
+  'EXPIRES',
+  'LAST USED',
+  'USES',
+];
 
 export function keyRow(key: JsonBody): readonly string[] {
   // A record that does not open can only be named.
@@ -18,7 +28,15 @@ export function keyFacts(key: JsonBody): Facts {
   return facts.map(([name, value]) => [name, name === 'state' ? stateOf(key) : show(value)]);
 }
 
-export const VERSION_HEAD: readonly string[] = ['VERSION', 'STATE', 'CREATED', 'ACCEPTED UNTIL', 'LAST USED', 'USES', 'FROM'];
+export const VERSION_HEAD: readonly string[] = [
+  'VERSION',
+  'STATE',
+  'CREATED',
+  'ACCEPTED UNTIL',
+  'LAST USED',
+  'USES',
+  'FROM',
+];
 
 export function versionRow(version: JsonBody): readonly string[] {
   const members = ['version', 'state', 'createdAt', 'acceptedUntil', 'lastUsedAt', 'usageCount', 'lastAddresses'];

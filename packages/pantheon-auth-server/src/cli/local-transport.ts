@@ -8,6 +8,7 @@ import type { FastifyInstance, InjectOptions } from 'fastify';
 import { type PantheonAuth, PantheonError } from 'pantheon-auth';
 import { createApp } from '../app.ts';
 import type { Config } from '../config.ts';
+import { createLogger } from '../logging.ts';
 import { openService } from '../open.ts';
 import { parseBody } from './remote-transport.ts';
 import { type ApiRequest, type ApiResponse, type Credential, type Transport, toTarget, toWire } from './transport.ts';
@@ -46,7 +47,8 @@ export class LocalTransport implements Transport {
         detail: `There is no database ${config.databaseFile}: start the server once, or name another folder or a --url`,
       });
     }
-    const logger = { warn: (_: object, message: string) => onWarning(message), error: (_: object, message: string) => onWarning(message) };
+    // Requests are answered to the user; of the log only what the operator of the folder should hear is said.
+    const logger = createLogger('error', { write: (line) => onWarning(messageOf(line)) });
     const service = await openService(config, logger);
     const app = await createApp({ auth: service.auth, config, logger });
     return new LocalTransport({ auth: service.auth, app, callerKey, closeService: () => service.close() });
@@ -68,4 +70,10 @@ export class LocalTransport implements Transport {
     await this.#app.close();
     await this.#closeService();
   }
+}
+
+function messageOf(line: string): string {
+  const entry = parseBody(line);
+  const message = typeof entry === 'object' && entry !== null && 'msg' in entry ? entry.msg : null;
+  return typeof message === 'string' ? message : 'something was logged that cannot be read';
 }

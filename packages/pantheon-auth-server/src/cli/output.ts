@@ -82,7 +82,10 @@ const NO_LINES = {
 
 /** Without lines: it stays readable in a pipe, and `awk` and `cut` can read it. */
 function tableOf(rows: readonly (readonly string[])[]): string {
-  const table = new CliTable3({ chars: NO_LINES, style: { 'padding-left': 0, 'padding-right': 0 } });
+  const table = new CliTable3({
+    chars: NO_LINES,
+    style: { 'padding-left': 0, 'padding-right': 0, head: [], border: [] },
+  });
   table.push(...rows.map((row) => [...row]));
   return table
     .toString()

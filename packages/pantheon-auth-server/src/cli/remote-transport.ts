@@ -90,8 +90,8 @@ function reasonOf(error: unknown): string {
  */
 function retryAfter({ status, headers, body }: ApiResponse, method: string): number | null {
   if (status !== 429 && status !== 503) return null;
-  const code = typeof body === 'object' && body !== null && 'code' in body ? body.code : undefined;
-  if (method !== 'GET' && (code === undefined || code === 'outcome_unknown')) return null;
+  const { code, error } = (body ?? {}) as { readonly code?: unknown; readonly error?: unknown };
+  if (method !== 'GET' && (typeof (code ?? error) !== 'string' || code === 'outcome_unknown')) return null;
   const text = headers['retry-after'] ?? '';
   const seconds = /^\d{1,4}$/.test(text) ? Number(text) : Number.NaN;
   return seconds <= RETRY_AFTER_SECONDS_MAX ? seconds : null;

@@ -71,7 +71,8 @@ export async function readTextFile(path: string, field: string, bytesMax: number
     }
   } catch (cause) {
     if (cause instanceof PantheonError) throw cause;
-    const why = cause instanceof Error && 'code' in cause && cause.code === 'ENOENT' ? 'does not exist' : 'cannot be read';
+    const why =
+      cause instanceof Error && 'code' in cause && cause.code === 'ENOENT' ? 'does not exist' : 'cannot be read';
     throw new PantheonError('invalid_request', { field, detail: `The file ${path} ${why}`, cause });
   }
 }

@@ -12,7 +12,6 @@ import { RemoteTransport } from './remote-transport.ts';
 import { readSecret, readSecretFile } from './secret-input.ts';
 import type { Credential, Transport } from './transport.ts';
 
-
 /** The world of one run. */
 export interface Surroundings extends Sinks {
   readonly stdin: NodeJS.ReadStream;
@@ -33,18 +32,17 @@ export function withConnection(command: Command): Command {
   return command
     .option('--url <url>', 'a server; else PANTHEON_AUTH_URL; else the data folder of this machine')
     .option('--data-dir <folder>', 'the data folder, also beside a running server; else PANTHEON_AUTH_DATA_DIR')
-    .option('--caller-key-file <file>', 'your own key; else PANTHEON_AUTH_KEY_FILE, PANTHEON_AUTH_KEY, the root key file')
+    .option(
+      '--caller-key-file <file>',
+      'your own key; else PANTHEON_AUTH_KEY_FILE, PANTHEON_AUTH_KEY, the root key file',
+    )
     .option('--insecure-http', 'send keys over plain HTTP to another machine')
     .option('--tenant <id>', 'act in this tenant, with a key of the system tenant')
     .option('--json', 'print what the API answers');
 }
 
 /** What a command does with its session; the positional arguments come as they were written. */
-export type Handler<Options> = (
-  session: Session,
-  options: Options,
-  args: readonly string[],
-) => Promise<ExitCode>;
+export type Handler<Options> = (session: Session, options: Options, args: readonly string[]) => Promise<ExitCode>;
 
 export class Session {
   readonly output: Output;
@@ -70,12 +68,6 @@ export class Session {
   async connect(): Promise<Transport> {
     this.#transport ??= await this.#open();
     return this.#transport;
-  }
-
-  /** The engine on the data folder; null: a server was named. */
-  async local(): Promise<LocalTransport | null> {
-    const transport = await this.connect();
-    return transport instanceof LocalTransport ? transport : null;
   }
 
   /** Headers of requests that act in a tenant. */

@@ -1,5 +1,5 @@
 /** Keys: made, listed, looked at, changed. What is done to a key's life is `key-state.ts`, its versions `key-versions.ts`. */
-import { KEY_INPUT_SCHEMAS, type CreateKeyInput, type PantheonAuth, type UpdateKeyInput } from 'pantheon-auth';
+import { type CreateKeyInput, KEY_INPUT_SCHEMAS, type PantheonAuth, type UpdateKeyInput } from 'pantheon-auth';
 import { z } from 'zod';
 import { CHANGE_CODES, type Operation, operation } from '../operation.ts';
 import { apiKeySchema, createdKeySchema, keyPageSchema } from '../schemas.ts';

@@ -3,18 +3,18 @@
  * (I1), so a repeated request *replaces* it, as long as nobody has used it; after that it is refused.
  */
 import { createHash } from 'node:crypto';
-import { replaceSecret } from '../domain/key.ts';
+import { type KeyRecord, replaceSecret } from '../domain/key.ts';
 import type { Caller } from '../domain/key-policy.ts';
 import type { CompanionRow } from '../events/ledger.ts';
 import { type Clock, DAY_MS } from '../foundation/clock.ts';
+import { CODES } from '../foundation/codes.ts';
 import { canonicalJson } from '../foundation/encoding.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { type APIKey, toApiKey } from './api-key.ts';
 import type { AnsweredRequest, IdempotencyRows } from './idempotency-rows.ts';
+import type { ChangeableKey, KeyChanges } from './key-changes.ts';
 import { generateKey } from './key-generator.ts';
-import type { KeyStorage, StoredKey } from './key-storage.ts';
 import type { UsageReader } from './usage-reader.ts';
-import type { VerificationCache } from './verification-cache.ts';
 import { versionSecret } from './version-secret.ts';
 
 /** How long an answer is remembered: longer than any client retries. */
@@ -51,24 +51,21 @@ export function answeredRequest(request: {
 
 export class AnsweredRequests {
   readonly #rows: IdempotencyRows;
-  readonly #storage: KeyStorage;
+  readonly #changes: KeyChanges;
   readonly #usage: UsageReader;
-  readonly #cache: VerificationCache;
   readonly #clock: Clock;
   readonly #brand: string;
 
   constructor(deps: {
     readonly rows: IdempotencyRows;
-    readonly storage: KeyStorage;
+    readonly changes: KeyChanges;
     readonly usage: UsageReader;
-    readonly cache: VerificationCache;
     readonly clock: Clock;
     readonly brand: string;
   }) {
     this.#rows = deps.rows;
-    this.#storage = deps.storage;
+    this.#changes = deps.changes;
     this.#usage = deps.usage;
-    this.#cache = deps.cache;
     this.#clock = deps.clock;
     this.#brand = deps.brand;
   }
@@ -78,7 +75,7 @@ export class AnsweredRequests {
     request: RequestIdentity,
     by: Caller,
     carryOut: (companion: Companion | null) => Promise<T>,
-    again: (answer: { readonly key: string; readonly apiKey: APIKey; readonly stored: StoredKey }) => T = (answer) =>
+    again: (answer: { readonly key: string; readonly apiKey: APIKey; readonly record: KeyRecord }) => T = (answer) =>
       answer as unknown as T,
   ): Promise<T> {
     const answered = await this.#find(request);
@@ -88,8 +85,10 @@ export class AnsweredRequests {
     try {
       return await carryOut((keyId, version) => companionRow(request, keyId, version, now));
     } catch (error) {
-      // The same request at the same moment, on this node or another: the other one has carried it out.
-      const meanwhile = error instanceof PantheonError && error.code === 'conflict' ? await this.#find(request) : null;
+      // The same request at the same moment, on this node or another: the other one has carried it out, and so this one
+      // met a conflict of any kind (a rotation, for one, is then told that a rotation is in progress).
+      const isConflict = error instanceof PantheonError && CODES[error.code].status === 409;
+      const meanwhile = isConflict ? await this.#find(request) : null;
       if (meanwhile === null) throw error;
       return again(await this.#replace(meanwhile, by));
     }
@@ -102,26 +101,24 @@ export class AnsweredRequests {
     return answered;
   }
 
-  async #replace(answered: AnsweredRequest, by: Caller): Promise<{ key: string; apiKey: APIKey; stored: StoredKey }> {
+  async #replace(answered: AnsweredRequest, by: Caller): Promise<{ key: string; apiKey: APIKey; record: KeyRecord }> {
     const { keyId, version, tenantId } = answered;
-    const stored = await this.#storage.find(keyId);
-    const unused = stored !== null && stored.record.version === version && stored.record.state.kind !== 'revoked';
-    if (!unused || (await this.#wasUsed(tenantId, keyId, version))) throw new PantheonError('already_claimed');
-    const { record } = stored;
-    const generated = generateKey({ brand: this.#brand, environment: record.environment, id: keyId });
-    const change = replaceSecret(record, by.circumstances, this.#clock.now());
-    const others = stored.secrets.filter((secret) => secret.version !== version);
-    try {
-      await this.#storage.commit([{ change, secrets: [versionSecret(version, generated), ...others] }]);
-    } finally {
-      this.#cache.forget(keyId);
-    }
-    const view = { brand: this.#brand, now: this.#clock.now() };
-    return {
-      key: generated.key,
-      apiKey: toApiKey(change.record, [], view),
-      stored: { ...stored, record: change.record },
-    };
+    let key = '';
+    const record = await this.#changes.change(tenantId, keyId, async (current) => {
+      await this.#assertUnclaimed(answered, current);
+      const { environment } = current.record;
+      const generated = generateKey({ brand: this.#brand, environment, id: keyId });
+      key = generated.key;
+      const change = replaceSecret(current.record, by.circumstances, this.#clock.now());
+      const others = current.secrets.filter((secret) => secret.version !== version);
+      return { change, secrets: [versionSecret(version, generated), ...others] };
+    });
+    return { key, apiKey: toApiKey(record, [], { brand: this.#brand, now: this.#clock.now() }), record };
+  }
+
+  async #assertUnclaimed({ keyId, version, tenantId }: AnsweredRequest, { record }: ChangeableKey): Promise<void> {
+    const isItsOwn = record.version === version && record.state.kind !== 'revoked';
+    if (!isItsOwn || (await this.#wasUsed(tenantId, keyId, version))) throw new PantheonError('already_claimed');
   }
 
   async #wasUsed(tenantId: string, keyId: string, version: number): Promise<boolean> {

@@ -9,6 +9,7 @@ import type { APIKey } from './api-key.ts';
 import {
   APIKeyGenerator,
   formatKey,
+  generatedFrom,
   generateKey,
   hashKey,
   KEY_LENGTH_MAX,
@@ -138,6 +139,12 @@ describe('generating', () => {
     expect(parsed && secretBytes(parsed)).toEqual(made.secret);
     expect(made.keyHash).toEqual(createHash('sha256').update(made.key).digest());
     expect(made.secret).toHaveLength(SECRET_BYTES);
+  });
+
+  test('a string that was generated before gives the same again, and any other string nothing', () => {
+    const made = generateKey({ brand: 'acme', environment: 'test' });
+    expect(generatedFrom(made.key, 'acme')).toEqual(made);
+    expect(generatedFrom(made.key, 'pan')).toBeNull();
   });
 
   test('another version keeps the id and nothing else', () => {

@@ -15,6 +15,7 @@ import {
   METADATA_BYTES_MAX,
   NAME_LENGTH_MAX,
   parseCreateInput,
+  parseName,
   parseReason,
   parseRotateInput,
   parseUpdateInput,
@@ -358,6 +359,13 @@ describe('a rotation', () => {
   ])('%s is refused in %j', (field, input) => {
     expect(refusal(() => parseRotateInput(input))).toMatchObject({ code: 'invalid_request', field });
   });
+});
+
+test('the name of anything is a line of text', () => {
+  expect(parseName('Acme')).toBe('Acme');
+  for (const bad of ['', 'a\nb', 'x'.repeat(NAME_LENGTH_MAX + 1), undefined, 5]) {
+    expect(refusal(() => parseName(bad))).toMatchObject({ code: 'invalid_request', field: 'name' });
+  }
 });
 
 describe('a reason', () => {

@@ -22,6 +22,8 @@ import type { TenantStorage } from '../tenants/tenant-storage.ts';
 import type { UsageQueryService, UsageReport, UsageRequest } from '../usage/usage-query.ts';
 import { type AnsweredRequests, answeredRequest, type Companion } from './answered-requests.ts';
 import { type APIKey, type APIKeyVersion, toApiKey, toApiKeyVersion } from './api-key.ts';
+import type { ChangeableKey, KeyChanges } from './key-changes.ts';
+import type { KeyDescendants } from './key-descendants.ts';
 import { type GeneratedKey, generateKey } from './key-generator.ts';
 import {
   type CreateKeyInput,
@@ -31,9 +33,8 @@ import {
   type UpdateKeyInput,
 } from './key-input.ts';
 import type { KeyListQuery } from './key-rows.ts';
-import type { KeyStorage, QuarantinedKey, StoredKey } from './key-storage.ts';
+import type { KeyStorage, QuarantinedKey, SealedChange, StoredKey } from './key-storage.ts';
 import type { UsageReader } from './usage-reader.ts';
-import type { VerificationCache } from './verification-cache.ts';
 import { versionSecret } from './version-secret.ts';
 
 /** Library code that says nothing acts as the process itself. */
@@ -86,15 +87,12 @@ export interface Page<T> {
 /** One page: about 200 kB of JSON. */
 export const PAGE_MAX = 200;
 const PAGE_DEFAULT = 50;
-/** Someone else changed the key between reading and writing: read again, this often. */
-const ATTEMPTS_MAX = 5;
-/** Keys revoked in one transaction of a cascade: keeps the log's head free for others. */
-const CASCADE_BATCH = 100;
 
 export interface KeyManagerDeps {
   readonly storage: KeyStorage;
+  readonly changes: KeyChanges;
+  readonly descendants: KeyDescendants;
   readonly tenants: TenantStorage;
-  readonly cache: VerificationCache;
   readonly usage: UsageReader;
   readonly usageReports: UsageQueryService;
   readonly answered: AnsweredRequests;
@@ -197,7 +195,7 @@ export class KeyManager {
       assertMayGrant(by, record);
       const settings = parseUpdateInput(input, record, this.#deps.clock.now());
       assertMayChange(by, record, settings);
-      if (!administers(settings.permissions) || settings.expiresAt !== null) await this.#assertNotLast(record, options);
+      if (endsAdministering(record, settings)) await this.#assertNotLast(record, options);
       return updateKey(record, settings, this.#circumstances(by, null), this.#deps.clock.now());
     });
   }
@@ -242,10 +240,8 @@ export class KeyManager {
   }
 
   /** The key with its secrets, for what builds on this. @throws PantheonError `not_found`. */
-  async load(id: string): Promise<StoredKey> {
-    const stored = await this.#deps.storage.find(id);
-    if (stored === null || stored.record.tenantId !== this.#tenantId) throw new PantheonError('not_found');
-    return stored;
+  load(id: string): Promise<StoredKey> {
+    return this.#deps.changes.load(this.#tenantId, id);
   }
 
   #generate({ environment }: KeySettings): GeneratedKey {
@@ -262,76 +258,33 @@ export class KeyManager {
     const key = { id: generated.id, tenantId: this.#tenantId, createdBy, settings };
     const change = createKey(key, this.#circumstances(by, null), this.#deps.clock.now());
     const companions = companion === null ? [] : [companion(generated.id, 1)];
-    try {
-      await this.#deps.storage.commit([{ change, secrets: [versionSecret(1, generated)] }], companions);
-    } finally {
-      this.#deps.cache.forget(generated.id);
-    }
-    return { key: generated.key, apiKey: await this.#show(change.record) };
+    await this.#deps.changes.commit({ change, secrets: [versionSecret(1, generated)] }, companions);
+    // Nothing is read after the commit: a failure there would lose the only copy of the string.
+    const view = { brand: this.#deps.brand, now: this.#deps.clock.now() };
+    return { key: generated.key, apiKey: toApiKey(change.record, [], view) };
   }
 
   async #revoke(id: string, by: Caller, options: RevokeOptions): Promise<APIKey> {
     const circumstances = this.#circumstances(by, options.reason);
-    const apiKey = await this.#change(id, async (record) => {
+    const decide = async ({ record, secrets }: ChangeableKey): Promise<SealedChange | null> => {
       if (record.state.kind !== 'revoked') await this.#assertNotLast(record, options);
-      return revokeKey(record, circumstances, this.#deps.clock.now());
-    });
-    if (options.cascade === true) await this.#revokeChildren(id, circumstances);
-    return apiKey;
-  }
-
-  /** Parents first: a key that is revoked makes no more children while we look for them. */
-  async #revokeChildren(id: string, circumstances: Circumstances): Promise<void> {
-    const parents = [id];
-    for (let parent = parents.shift(); parent !== undefined; parent = parents.shift()) {
-      let after: KeyListQuery['after'] = null;
-      do {
-        const query: KeyListQuery = {
-          ...EVERY_KEY,
-          tenantId: this.#tenantId,
-          createdBy: parent,
-          after,
-          limit: CASCADE_BATCH,
-          now: this.#deps.clock.now(),
-        };
-        const found: readonly (StoredKey | QuarantinedKey)[] = await this.#deps.storage.list(query);
-        const children = found.filter((key): key is StoredKey => 'record' in key);
-        for (const child of children) {
-          await this.#changeWith(child.record.id, (record) => revokeKey(record, circumstances, this.#deps.clock.now()));
-          parents.push(child.record.id);
-        }
-        const last: KeyRecord | undefined = children.at(-1)?.record;
-        after = found.length < CASCADE_BATCH || last === undefined ? null : { createdAt: last.createdAt, id: last.id };
-      } while (after !== null);
-    }
+      const change = revokeKey(record, circumstances, this.#deps.clock.now());
+      return change && { change, secrets };
+    };
+    const revoked = await this.#deps.changes.revoke(this.#tenantId, id, decide);
+    if (options.cascade === true) await this.#deps.descendants.revoke(this.#tenantId, id, decide);
+    return this.#show(revoked);
   }
 
   async #change(
     id: string,
     decide: (record: KeyRecord) => KeyChange | null | Promise<KeyChange | null>,
   ): Promise<APIKey> {
-    return this.#show(await this.#changeWith(id, decide));
-  }
-
-  /** Load, decide, commit; again from the start when someone else was faster. Null from `decide`: it already is so. */
-  async #changeWith(
-    id: string,
-    decide: (record: KeyRecord) => KeyChange | null | Promise<KeyChange | null>,
-  ): Promise<KeyRecord> {
-    for (let attempt = 1; ; attempt += 1) {
-      const { record, secrets } = await this.load(id);
+    const record = await this.#deps.changes.change(this.#tenantId, id, async ({ record, secrets }) => {
       const change = await decide(record);
-      if (change === null) return record;
-      try {
-        await this.#deps.storage.commit([{ change, secrets }]);
-        return change.record;
-      } catch (error) {
-        if (!(error instanceof PantheonError && error.code === 'conflict') || attempt === ATTEMPTS_MAX) throw error;
-      } finally {
-        // Also when the outcome is unknown: what is remembered may be wrong now.
-        this.#deps.cache.forget(id);
-      }
-    }
+      return change && { change, secrets };
+    });
+    return this.#show(record);
   }
 
   async #show(record: KeyRecord): Promise<APIKey> {
@@ -381,8 +334,6 @@ export class KeyManager {
   }
 }
 
-const EVERY_KEY = { userId: null, createdBy: null, state: null, environment: null, text: null, after: null } as const;
-
 /** @throws PantheonError `invalid_request`. */
 export function pageSize(limit: number = PAGE_DEFAULT): number {
   if (Number.isInteger(limit) && limit >= 1 && limit <= PAGE_MAX) return limit;
@@ -392,6 +343,12 @@ export function pageSize(limit: number = PAGE_DEFAULT): number {
 function selfId(by: Caller): string {
   if (by.authority.kind !== 'key') throw new PantheonError('not_allowed', { detail: 'Only a key has a self.' });
   return by.authority.keyId;
+}
+
+/** Whether an administrator would stop being one by this, now or later. */
+function endsAdministering(record: KeyRecord, { permissions, expiresAt, notBefore }: KeySettings): boolean {
+  const isDated = expiresAt !== record.expiresAt || notBefore !== record.notBefore;
+  return !administers(permissions) || (isDated && (expiresAt !== null || notBefore !== null));
 }
 
 const SELF_SETTINGS: ReadonlySet<string> = new Set(['name', 'description', 'metadata']);

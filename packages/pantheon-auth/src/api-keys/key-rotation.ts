@@ -73,17 +73,13 @@ export class KeyRotation {
   ): Promise<APIKeyVersion> {
     const { by = PROCESS_CALLER } = options;
     assertMay(by, 'keys.rotate', this.#tenantId);
-    const { record, secrets } = await this.#keys.load(id);
+    const circumstances = { ...by.circumstances, reason: parseReason(options.reason) };
     const now = this.#deps.clock.now();
-    const change = retireVersion(record, version, { ...by.circumstances, reason: parseReason(options.reason) }, now);
-    if (change !== null) {
-      try {
-        await this.#deps.storage.commit([{ change, secrets }]);
-      } finally {
-        this.#deps.cache.forget(id);
-      }
-    }
-    const found = (change?.record ?? record).versions.find((one) => one.version === version);
+    const record = await this.#deps.changes.change(this.#tenantId, id, (key) => {
+      const change = retireVersion(key.record, version, circumstances, now);
+      return change && { change, secrets: key.secrets };
+    });
+    const found = record.versions.find((one) => one.version === version);
     if (found === undefined) throw new PantheonError('not_found', { field: 'version' });
     const usage = (await this.#deps.usage.ofKeys(this.#tenantId, [id])).get(id) ?? [];
     return toApiKeyVersion(
@@ -110,8 +106,8 @@ export class KeyRotation {
       operation: `keys.rotate ${id}`,
       input,
     });
-    return this.#deps.answered.once(request, by, carryOut, ({ key, apiKey, stored }) => {
-      const [, before] = stored.record.versions;
+    return this.#deps.answered.once(request, by, carryOut, ({ key, apiKey, record }) => {
+      const [, before] = record.versions;
       return {
         key,
         apiKey,
@@ -127,7 +123,7 @@ export class KeyRotation {
     overlapMaxSeconds: number | null,
     companion: Companion | null,
   ): Promise<Rotation> {
-    const { brand, clock, storage, cache } = this.#deps;
+    const { brand, clock, changes } = this.#deps;
     const { overlapSeconds, expectedVersion } = parseRotateInput(input);
     const { record, secrets } = await this.#keys.load(id);
     const now = clock.now();
@@ -137,15 +133,10 @@ export class KeyRotation {
     const change = rotateKey(record, { acceptedUntil, expectedVersion }, { ...by.circumstances, reason: null }, now);
     const generated = generateKey({ brand, environment: record.environment, id });
     const next = versionSecret(change.record.version, generated);
-    try {
-      await storage.commit(
-        [{ change, secrets: [next, ...secrets] }],
-        companion === null ? [] : [companion(id, change.record.version)],
-      );
-    } finally {
-      cache.forget(id);
-    }
+    const companions = companion === null ? [] : [companion(id, change.record.version)];
+    // Read before the commit: a failure after it would lose the only copy of the string.
     const usage = (await this.#deps.usage.ofKeys(this.#tenantId, [id])).get(id) ?? [];
+    await changes.commit({ change, secrets: [next, ...secrets] }, companions);
     const apiKey = toApiKey(change.record, usage, { brand, now });
     return {
       key: generated.key,

@@ -3,7 +3,15 @@
  * says, so that a row changed behind our back does not open. Reads go through `KeyRows`, writes through the ledger.
  */
 import { createHash } from 'node:crypto';
-import type { JwtSettings, KeyChange, KeyRecord, KeySettings, KeyState, KeyVersion } from '../domain/key.ts';
+import {
+  type JwtSettings,
+  type KeyChange,
+  type KeyRecord,
+  type KeySettings,
+  type KeyState,
+  type KeyVersion,
+  VERSIONS_KEPT_MAX,
+} from '../domain/key.ts';
 import { settingsFromWire, settingsToWire } from '../domain/key-wire.ts';
 import type { TenantRecord } from '../domain/tenant.ts';
 import type { EventLog } from '../events/event-log.ts';
@@ -69,6 +77,12 @@ export class KeyStorage {
   async find(id: string): Promise<StoredKey | null> {
     const rows = await this.#rows.find(id);
     return rows === null ? null : this.#open(rows);
+  }
+
+  /** The same within one tenant: what another one owns does not exist, also when it does not open (I10). */
+  async findIn(tenantId: string, id: string): Promise<StoredKey | null> {
+    const rows = await this.#rows.find(id);
+    return rows === null || rows.key['tenant_id'] !== tenantId ? null : this.#open(rows);
   }
 
   /** A page of keys, newest first; one that does not open is named, and the others are shown. */
@@ -147,9 +161,7 @@ export class KeyStorage {
     );
     const secrets = await Promise.all(rows.versions.map((row) => this.#openVersion(row)));
     const record = keyFromRows(plain, rows.versions, opened);
-    const newest = record.versions[0];
-    // Rows of versions are bound to themselves; that none is missing is told by the key.
-    if (newest?.version !== record.version) throw quarantined(record.id, 'the current version is missing');
+    assertWhole(record, rows.versions);
     return { record, secrets, tenant: tenantFromRow(rows.tenant) };
   }
 
@@ -173,6 +185,14 @@ export class KeyStorage {
     if (opened['row'] !== rowHash(plain)) throw quarantined(place.rowId, 'the row was changed outside of this service');
     return opened;
   }
+}
+
+/** Each row is bound to what it says; that they belong together is told by the key: its versions follow each other, and all were written with it. */
+function assertWhole({ id, version, versions, revision }: KeyRecord, rows: readonly Row[]): void {
+  const isEveryOne = versions.length === Math.min(version, VERSIONS_KEPT_MAX);
+  if (!isEveryOne || !versions.every((one, at) => one.version === version - at))
+    throw quarantined(id, 'a version is missing');
+  if (!rows.every((row) => row['revision'] === revision)) throw quarantined(id, 'its rows are of different times');
 }
 
 function quarantined(rowId: string, why: string): PantheonError {

@@ -160,12 +160,12 @@ export class KeyValidator {
         if (!decision.admitted) return this.#limited(holder, decision, demand);
 
         // 6. Record: counters in memory, never waited for.
-        const answer = (): Verification => {
-          this.#record(holder, 'valid', demand);
-          return { valid: true, key: verifiedKey(holder), limits: decision.limits, degraded: decision.degraded };
+        const answer = (now: Holder): Verification => {
+          this.#record(now, 'valid', demand);
+          return { valid: true, key: verifiedKey(now), limits: decision.limits, degraded: decision.degraded };
         };
-        // The last look before a yes: the limiter may have waited.
-        return this.#facts.isFresh(judged.asOf) ? answer() : this.#confirmAgain(keyId, judge).then(answer);
+        // The last look before a yes: the limiter may have waited. The answer then speaks of the key as it is by now.
+        return this.#facts.isFresh(judged.asOf) ? answer(holder) : this.#confirmAgain(keyId, judge).then(answer);
       });
     });
   }
@@ -194,10 +194,10 @@ export class KeyValidator {
   }
 
   /** The limiter waited for too long. What it took is not given back: a 503 is not a verdict, so I8 holds. */
-  async #confirmAgain(keyId: string, judge: Judge<Holder>): Promise<void> {
+  async #confirmAgain(keyId: string, judge: Judge<Holder>): Promise<Holder> {
     const again = await this.#facts.judge(keyId, momentOf(this.#clock), judge);
-    if (!again.yes)
-      throw new PantheonError('store_unavailable', { detail: 'The key changed meanwhile.', retryAfterSeconds: 1 });
+    if (again.yes) return again.proved;
+    throw new PantheonError('store_unavailable', { detail: 'The key changed meanwhile.', retryAfterSeconds: 1 });
   }
 
   /** The same answer for every id, known or not, so that it tells nothing. */

@@ -95,7 +95,7 @@ export class EventFeed {
   /** Nothing new: a plain assignment. Otherwise one catch-up that everybody waits for. */
   #adopt(head: Head, at: Moment): Promise<void> | null {
     if (head.seq === this.#position) {
-      this.#confirmedAt = at;
+      if (at.monotonicMs >= this.#confirmedAt.monotonicMs) this.#confirmedAt = at;
       return null;
     }
     return this.confirm(at.monotonicMs);
@@ -109,7 +109,7 @@ export class EventFeed {
       for (const follower of this.#followers) await follower.reset();
       this.#position = head.seq;
     }
-    if (at.monotonicMs > this.#confirmedAt.monotonicMs) this.#confirmedAt = at;
+    if (at.monotonicMs >= this.#confirmedAt.monotonicMs) this.#confirmedAt = at;
   }
 
   /** False when the log does not continue where this node stands, as after a restore: then nothing remembered is safe. */

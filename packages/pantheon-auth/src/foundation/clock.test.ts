@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { TestClock } from '../testing/test-clock.ts';
-import { CLOCK_JUMP_MS, DAY_MS, ForwardClock, HOUR_MS, type Instant, systemClock } from './clock.ts';
+import { CLOCK_JUMP_MS, DAY_MS, ForwardClock, HOUR_MS, type Instant, momentOf, systemClock } from './clock.ts';
 
 const START = Date.UTC(2030, 0, 1);
 
@@ -15,6 +15,13 @@ test('the system clock has a wall and a stopwatch', () => {
   expect(Number.isInteger(systemClock.now())).toBe(true);
   const before = systemClock.monotonicMs();
   expect(systemClock.monotonicMs()).toBeGreaterThanOrEqual(before);
+});
+
+test('a moment is told by both clocks', () => {
+  const clock = new TestClock(START);
+  clock.advance(5);
+  clock.setWall(7);
+  expect(momentOf(clock)).toEqual({ monotonicMs: 5, wallMs: 7 });
 });
 
 describe('the forward clock (I14)', () => {

@@ -18,6 +18,7 @@ import { newId } from '../foundation/ids.ts';
 import type { Place, Sealer } from '../kms/place.ts';
 import { jwkThumbprint, type VerificationKey } from './jws.ts';
 import type { SigningKeyRows } from './signing-key-rows.ts';
+import { algorithmOfKey } from './verification-key.ts';
 
 export interface SigningKey {
   readonly record: SigningKeyRecord;
@@ -36,7 +37,13 @@ export class SigningKeyring implements Follower {
   readonly #events: EventLog;
   readonly #sealer: Sealer;
   readonly #clock: Clock;
+  readonly #onQuarantine: (error: PantheonError) => void;
   #byKid: ReadonlyMap<string, SigningKey> = new Map();
+  /** Rows that do not open: nothing can be said of what they signed. */
+  #quarantined: ReadonlyMap<string, PantheonError> = new Map();
+  /** Loads that were begun, and the latest begun of those that ended: one that was overtaken must not undo the other. */
+  #loadsBegun = 0;
+  #loadsEnded = 0;
 
   constructor(deps: {
     readonly rows: SigningKeyRows;
@@ -44,12 +51,15 @@ export class SigningKeyring implements Follower {
     readonly events: EventLog;
     readonly sealer: Sealer;
     readonly clock: Clock;
+    /** Told once of each signing key whose row does not open. */
+    readonly onQuarantine?: (error: PantheonError) => void;
   }) {
     this.#rows = deps.rows;
     this.#ledger = deps.ledger;
     this.#events = deps.events;
     this.#sealer = deps.sealer;
     this.#clock = deps.clock;
+    this.#onQuarantine = deps.onQuarantine ?? (() => {});
   }
 
   /** Loads what is stored, and makes what is missing. */
@@ -67,10 +77,17 @@ export class SigningKeyring implements Follower {
     return newest;
   }
 
-  /** The key with this `kid`, unless it was retired: then nothing it signed is accepted (I7). */
+  /**
+   * The key with this `kid`, unless it was retired: then nothing it signed is accepted (I7).
+   *
+   * @throws PantheonError `key_quarantined` when its row does not open: that is no verdict on what it signed.
+   */
   verifier(kid: string): VerificationKey | null {
     const found = this.#byKid.get(kid);
-    return found === undefined || found.record.retiredAt !== null ? null : found.verification;
+    if (found !== undefined) return found.record.retiredAt !== null ? null : found.verification;
+    const error = this.#quarantined.get(kid);
+    if (error !== undefined) throw error;
+    return null;
   }
 
   /** The public keys (RFC 7517), newest first. */
@@ -99,11 +116,18 @@ export class SigningKeyring implements Follower {
     return record;
   }
 
-  /** Ends a key pair: every token that it signed is dead at once. Twice is success. */
+  /**
+   * Ends a key pair: every token that it signed is dead at once. The last one of its algorithm gets a successor first, so
+   * that there is always one that signs.
+   *
+   * @throws PantheonError `not_found` also for one that has ended: those are not kept in memory.
+   */
   async retire(kid: string, by: Circumstances): Promise<void> {
     const found = this.#byKid.get(kid);
     if (found === undefined) throw new PantheonError('not_found', { field: 'kid' });
-    if (found.record.retiredAt !== null) return;
+    const { algorithm } = found.record;
+    const isLast = ![...this.#byKid.values()].some((key) => key !== found && key.record.algorithm === algorithm);
+    if (isLast) await this.add(algorithm, by);
     const event = this.#event('signing_key.retired', kid, null, by);
     const record = evolveSigningKey(found.record, event);
     const change = {
@@ -113,8 +137,14 @@ export class SigningKeyring implements Follower {
       set: { retired_at: record.retiredAt, revision: record.revision },
       expectedRevision: found.record.revision,
     } as const;
-    await this.#ledger.commit({ changes: [change], events: await this.#events.toRows([event]) });
-    await this.#load();
+    try {
+      await this.#ledger.commit({ changes: [change], events: await this.#events.toRows([event]) });
+    } catch (error) {
+      // Another node ended it at the same moment.
+      if (!(error instanceof PantheonError && error.code === 'conflict')) throw error;
+    } finally {
+      await this.#load();
+    }
   }
 
   apply(notice: EventNotice): void | Promise<void> {
@@ -135,24 +165,43 @@ export class SigningKeyring implements Follower {
   }
 
   async #load(): Promise<void> {
+    this.#loadsBegun += 1;
+    const begun = this.#loadsBegun;
     const rows = await this.#rows.all();
-    const keys = await Promise.all(rows.map((row) => this.#open(row)));
-    this.#byKid = new Map(keys.map((key) => [key.record.kid, key]));
+    const opened = await Promise.all(rows.map((row) => this.#openOrName(row)));
+    if (begun < this.#loadsEnded) return;
+    this.#loadsEnded = begun;
+    const before = this.#quarantined;
+    this.#byKid = new Map(opened.flatMap((one) => ('error' in one ? [] : [[one.record.kid, one]])));
+    this.#quarantined = new Map(opened.flatMap((one) => ('error' in one ? [[one.kid, one.error]] : [])));
+    for (const [kid, error] of this.#quarantined) if (!before.has(kid)) this.#onQuarantine(error);
+  }
+
+  /** One damaged row must not stop the others, nor the feed that has this loaded. */
+  async #openOrName(row: Row): Promise<SigningKey | { readonly kid: string; readonly error: PantheonError }> {
+    try {
+      return await this.#open(row);
+    } catch (error) {
+      if (!(error instanceof PantheonError && error.code === 'key_quarantined')) throw error;
+      return { kid: String(row['kid']), error };
+    }
   }
 
   /** A pair that was opened before is kept: its private key never changes. */
   async #open(row: Row): Promise<SigningKey> {
-    const record = fromRow(row);
-    const known = this.#byKid.get(record.kid);
-    if (known !== undefined) return { ...known, record };
-    const der = await this.#sealer.open(placeOf(record.kid), row['sealed'] as Uint8Array);
+    const kid = String(row['kid']);
+    const known = this.#byKid.get(kid);
+    if (known !== undefined) return { ...known, record: fromRow(row, known.record) };
+    const der = await this.#sealer.open(placeOf(kid), row['sealed'] as Uint8Array);
     const privateKey = createPrivateKey({ key: der, format: 'der', type: 'pkcs8' });
-    // The public half is taken from the sealed private one, so that a changed row cannot bring in a key of its own.
-    const publicKey = createPublicKey(privateKey);
-    if (jwkThumbprint(publicKey.export({ format: 'jwk' }) as JsonObject) !== record.kid) {
-      throw new PantheonError('key_quarantined', { detail: `Signing key ${record.kid} is not what it says.` });
-    }
-    return { record, privateKey, verification: { algorithm: record.algorithm, key: publicKey } };
+    // What is published and verified with comes from the sealed private half, so that a changed row brings in no key.
+    const key = createPublicKey(privateKey);
+    const publicJwk = key.export({ format: 'jwk' }) as JsonObject;
+    const algorithm = algorithmOfKey(key);
+    const isSame = jwkThumbprint(publicJwk) === kid && algorithm === row['algorithm'];
+    if (!isSame || algorithm === null || algorithm === 'HS256')
+      throw new PantheonError('key_quarantined', { detail: `Signing key ${kid} is not what it says.` });
+    return { record: fromRow(row, { algorithm, publicJwk }), privateKey, verification: { algorithm, key } };
   }
 
   #event(
@@ -195,11 +244,11 @@ function toRow(record: SigningKeyRecord): Row {
   };
 }
 
-function fromRow(row: Row): SigningKeyRecord {
+function fromRow(row: Row, key: Pick<SigningKeyRecord, 'algorithm' | 'publicJwk'>): SigningKeyRecord {
   return {
     kid: String(row['kid']),
-    algorithm: String(row['algorithm']) as AsymmetricAlgorithm,
-    publicJwk: JSON.parse(String(row['public_jwk'])) as JsonObject,
+    algorithm: key.algorithm,
+    publicJwk: key.publicJwk,
     createdAt: Number(row['created_at']),
     retiredAt: row['retired_at'] === null ? null : Number(row['retired_at']),
     revision: Number(row['revision']),

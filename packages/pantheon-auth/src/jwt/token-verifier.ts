@@ -27,9 +27,10 @@ import {
 import type { KeyRecord } from '../domain/key.ts';
 import { intersect } from '../domain/permissions.ts';
 import { type Demand, type Denial, decidePermissions } from '../domain/verification.ts';
+import type { EventFeed } from '../events/event-feed.ts';
 import { type Clock, type Instant, momentOf, SECOND_MS } from '../foundation/clock.ts';
 import type { JsonObject } from '../foundation/encoding.ts';
-import { type ParsedJws, parseJws, verifyJws } from './jws.ts';
+import { JWS_LENGTH_MAX, type ParsedJws, parseJws, verifyJws } from './jws.ts';
 import { keyIdOfKid } from './key-derivation.ts';
 import type { TokenRevocations } from './revocation.ts';
 import type { SigningKeyring } from './signing-keyring.ts';
@@ -66,6 +67,8 @@ interface ReadToken {
   readonly kid: string;
   /** The permissions that it names. */
   readonly scope: readonly string[];
+  /** What its owner put into it. That of a token signed by a key is taken from the record, not from the holder. */
+  custom: JsonObject;
   /** What is left of the scope in the permissions of the key that it was last seen with. */
   effective: { readonly held: readonly string[]; readonly permissions: readonly string[] } | null;
 }
@@ -81,6 +84,7 @@ interface Trial {
 
 export interface TokenVerifierDeps {
   readonly validator: KeyValidator;
+  readonly feed: EventFeed;
   readonly keyring: SigningKeyring;
   readonly revocations: TokenRevocations;
   readonly clock: Clock;
@@ -89,6 +93,7 @@ export interface TokenVerifierDeps {
 
 export class TokenVerifier {
   readonly #validator: KeyValidator;
+  readonly #feed: EventFeed;
   readonly #keyring: SigningKeyring;
   readonly #revocations: TokenRevocations;
   readonly #clock: Clock;
@@ -98,6 +103,7 @@ export class TokenVerifier {
 
   constructor(deps: TokenVerifierDeps) {
     this.#validator = deps.validator;
+    this.#feed = deps.feed;
     this.#keyring = deps.keyring;
     this.#revocations = deps.revocations;
     this.#clock = deps.clock;
@@ -109,12 +115,17 @@ export class TokenVerifier {
     const arrived = momentOf(this.#clock);
     const demand = toDemand(request);
     const cost = toCost(request.cost);
+    if (request.token.length > JWS_LENGTH_MAX) return this.#validator.unproved('malformed', demand.address);
     const digest = hash('sha256', request.token, 'latin1');
 
     const seen = this.#seen.get(digest);
     const unverified = seen === undefined ? parseJws(request.token) : null;
     const token = seen ?? readToken(unverified);
     if (token === null) return this.#validator.unproved('malformed', demand.address);
+
+    // A signing key that is not known here may be the youngest one: only the log as it is now may say no (I5).
+    const isSignerUnknown = token.claims.kind === 'access' && this.#keyring.verifier(token.kid) === null;
+    if (isSignerUnknown) await this.#feed.confirm(arrived.monotonicMs);
 
     const trial: Trial = { token, unverified, demand, audience: request.audience ?? this.#settings.audience };
     const prove =
@@ -154,6 +165,7 @@ export class TokenVerifier {
       if (secret?.signing == null || version === undefined) return null;
       const key = { algorithm: 'HS256', key: createSecretKey(secret.signing.secret) } as const;
       if (unverified !== null && !verifyJws(unverified, key)) return null;
+      token.custom = jwt.customClaims;
       const allowed = jwt.audience.length === 0 ? this.#settings.audience : jwt.audience;
       // The holder wrote the audience, so all of it is compared with what the policy allows.
       if (!claims.aud.every((one) => allowed.includes(one))) return { version, denial: { code: 'wrong_audience' } };
@@ -179,7 +191,8 @@ export class TokenVerifier {
     });
     if (code !== null) return { code };
     if (this.#revocations.isRevoked(record.id, claims.jti)) return { code: 'revoked' };
-    if (record.tokensNotBefore !== null && claims.iat * SECOND_MS < record.tokensNotBefore) return { code: 'revoked' };
+    // Also the very moment: a token made in it may have been made before. The issuer dates the next ones after it.
+    if (record.tokensNotBefore !== null && claims.iat * SECOND_MS <= record.tokensNotBefore) return { code: 'revoked' };
     return decidePermissions(scope, demand.permissions);
   }
 }
@@ -188,7 +201,9 @@ function readToken(parsed: ParsedJws | null): ReadToken | null {
   const kind = parsed === null ? null : tokenKindOf(parsed.header);
   const claims = parsed === null || kind === null ? null : parseClaims(kind, parsed.payload);
   if (parsed === null || claims === null) return null;
-  return { claims, kid: parsed.header.kid, scope: permissionsOfScope(claims.scope) ?? [], effective: null };
+  const scope = permissionsOfScope(claims.scope) ?? [];
+  const custom = claims.kind === 'access' ? claims.custom : {};
+  return { claims, kid: parsed.header.kid, scope, custom, effective: null };
 }
 
 function verifiedToken(token: ReadToken, held: readonly string[]): VerifiedToken {
@@ -202,6 +217,6 @@ function verifiedToken(token: ReadToken, held: readonly string[]): VerifiedToken
     permissions: token.effective.permissions,
     issuedAt: claims.iat * SECOND_MS,
     expiresAt: claims.exp * SECOND_MS,
-    customClaims: claims.kind === 'access' ? claims.custom : {},
+    customClaims: token.custom,
   };
 }

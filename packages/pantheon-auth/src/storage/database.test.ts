@@ -3,10 +3,10 @@ import { join } from 'node:path';
 import { DatabaseSync, StatementSync } from 'node:sqlite';
 import { expect, test, vi } from 'vitest';
 import { type Clock, systemClock } from '../foundation/clock.ts';
+import { insertTenant, openScratchDatabase, sampleEvent, scratchFolder } from '../testing/scratch-database.ts';
 import { BUSY_TOTAL_MAX_MS } from './busy-retry.ts';
 import { columnsOf } from './columns.ts';
 import { type OpenOptions, openDatabase } from './database.ts';
-import { insertTenant, openScratchDatabase, sampleEvent, scratchFolder } from './scratch-database.ts';
 
 const open = (path: string, over: Partial<OpenOptions> = {}) => openDatabase({ path, clock: systemClock, ...over });
 

@@ -8,12 +8,12 @@ import { createInterface } from 'node:readline';
 import { DatabaseSync } from 'node:sqlite';
 import { expect, test } from 'vitest';
 import { systemClock } from '../foundation/clock.ts';
+import { insertTenant, openScratchDatabase, sampleEvent, scratchFolder } from '../testing/scratch-database.ts';
 import { openDatabase } from './database.ts';
-import { insertTenant, openScratchDatabase, sampleEvent, scratchFolder } from './scratch-database.ts';
 
 const MODULES = JSON.stringify({
   database: new URL('./database.ts', import.meta.url).href,
-  scratch: new URL('./scratch-database.ts', import.meta.url).href,
+  scratch: new URL('../testing/scratch-database.ts', import.meta.url).href,
   clock: new URL('../foundation/clock.ts', import.meta.url).href,
 });
 

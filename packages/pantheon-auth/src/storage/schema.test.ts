@@ -3,9 +3,9 @@ import { DatabaseSync } from 'node:sqlite';
 import { Kysely } from 'kysely';
 import { expect, test } from 'vitest';
 import { systemClock } from '../foundation/clock.ts';
+import { scratchFolder } from '../testing/scratch-database.ts';
 import { sqlite } from './dialect.ts';
 import { migrate } from './schema.ts';
-import { scratchFolder } from './scratch-database.ts';
 import { NodeSqliteDialect } from './sqlite-dialect.ts';
 import type { Tables } from './tables.ts';
 

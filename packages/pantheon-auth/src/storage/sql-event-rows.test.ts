@@ -1,7 +1,7 @@
 import { DatabaseSync } from 'node:sqlite';
 import { expect, test } from 'vitest';
 import type { EventQuery } from '../events/event-rows.ts';
-import { openScratchDatabase, sampleEvent } from './scratch-database.ts';
+import { openScratchDatabase, sampleEvent } from '../testing/scratch-database.ts';
 
 const all: EventQuery = {
   tenantId: null,

@@ -11,7 +11,7 @@ import {
   sampleKey,
   sampleTenant,
   sampleVersion,
-} from './scratch-database.ts';
+} from '../testing/scratch-database.ts';
 import { SCAN_SLICE_KEYS } from './sql-key-rows.ts';
 
 const NOW = 10_000;

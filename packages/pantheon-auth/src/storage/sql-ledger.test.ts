@@ -5,8 +5,6 @@ import { Kysely } from 'kysely';
 import { expect, test } from 'vitest';
 import type { Commit, RowChange } from '../events/ledger.ts';
 import { systemClock } from '../foundation/clock.ts';
-import { sqlite } from './dialect.ts';
-import { migrate } from './schema.ts';
 import {
   insertKey,
   insertTenant,
@@ -14,7 +12,9 @@ import {
   sampleEvent,
   sampleKey,
   scratchFolder,
-} from './scratch-database.ts';
+} from '../testing/scratch-database.ts';
+import { sqlite } from './dialect.ts';
+import { migrate } from './schema.ts';
 import { COMMIT_ROWS_MAX, SqlLedger } from './sql-ledger.ts';
 import { NodeSqliteDialect } from './sqlite-dialect.ts';
 import type { Tables } from './tables.ts';

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { openScratchDatabase, sampleEvent } from './scratch-database.ts';
+import { openScratchDatabase, sampleEvent } from '../testing/scratch-database.ts';
 import { SqlLogReader } from './sql-log-reader.ts';
 
 test('the head of a new log is 0', async () => {

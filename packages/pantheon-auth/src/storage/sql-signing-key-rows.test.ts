@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import type { Row, RowChange } from '../events/ledger.ts';
-import { openScratchDatabase, sampleEvent } from './scratch-database.ts';
+import { openScratchDatabase, sampleEvent } from '../testing/scratch-database.ts';
 
 function signingKey(over: Row): Row {
   return {

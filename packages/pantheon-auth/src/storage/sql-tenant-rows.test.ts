@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { insertTenant, openScratchDatabase, sampleEvent, sampleTenant } from './scratch-database.ts';
+import { insertTenant, openScratchDatabase, sampleEvent, sampleTenant } from '../testing/scratch-database.ts';
 
 test('tenants are found by id and listed in its order', async () => {
   await using scratch = await openScratchDatabase();

@@ -4,7 +4,6 @@ import { expect, test } from 'vitest';
 import type { KeyListQuery } from '../api-keys/key-rows.ts';
 import type { EventType } from '../domain/event.ts';
 import { newId } from '../foundation/ids.ts';
-import type { UsageOutcome } from '../usage/usage-rows.ts';
 import {
   insertKey,
   insertTenant,
@@ -12,7 +11,8 @@ import {
   type ScratchDatabase,
   sampleEvent,
   sampleKey,
-} from './scratch-database.ts';
+} from '../testing/scratch-database.ts';
+import type { UsageOutcome } from '../usage/usage-rows.ts';
 
 /** Everything that can be asked, with `text` wherever a caller's text can come. */
 async function askEverything(scratch: ScratchDatabase, text: string): Promise<void> {

@@ -1,7 +1,7 @@
 import { DatabaseSync } from 'node:sqlite';
 import { expect, test } from 'vitest';
+import { openScratchDatabase } from '../testing/scratch-database.ts';
 import type { UsageBatch, UsageCount, VersionUse } from '../usage/usage-rows.ts';
-import { openScratchDatabase } from './scratch-database.ts';
 import { BATCH_IDS_KEPT_MS, USAGE_COUNTS_READ_MAX } from './sql-usage-rows.ts';
 
 const count = (over: Partial<UsageCount> = {}): UsageCount => ({

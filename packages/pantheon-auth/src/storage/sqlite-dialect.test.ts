@@ -5,8 +5,8 @@ import { Kysely, sql } from 'kysely';
 import { expect, test } from 'vitest';
 import { type Clock, systemClock } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
+import { scratchFolder } from '../testing/scratch-database.ts';
 import { BUSY_TOTAL_MAX_MS } from './busy-retry.ts';
-import { scratchFolder } from './scratch-database.ts';
 import { NodeSqliteDialect } from './sqlite-dialect.ts';
 
 interface Things {

@@ -2,7 +2,7 @@ import { chmodSync, mkdirSync, statSync, symlinkSync, writeFileSync } from 'node
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { expect, test, vi } from 'vitest';
-import { scratchFolder } from './scratch-database.ts';
+import { scratchFolder } from '../testing/scratch-database.ts';
 import { prepareFile } from './sqlite-file.ts';
 
 /** What the file system does instead, once. */

@@ -12,4 +12,5 @@ export {
   anyPermissionPattern,
   anyTenant,
 } from './arbitraries.ts';
+export { openScratchDatabase, type ScratchDatabase, scratchFolder } from './scratch-database.ts';
 export { TestClock } from './test-clock.ts';

@@ -13,7 +13,8 @@ export function addKeyChanges(keys: Command, world: Surroundings, finish: (code:
     ['resume', 'take a suspension back'],
   ] as const) {
     const command = keys.command(verb).description(what).argument('<id>', 'its id');
-    command.option('--reason <text>', 'for the audit trail').option('--force', 'also the last administrator');
+    command.option('--reason <text>', 'for the audit trail');
+    if (verb === 'suspend') command.option('--force', 'also the last key that can administer');
     act<ChangeOptions>(withConnection(command), world, finish, (session, options, args) =>
       change(session, verb, options, args),
     );
@@ -52,7 +53,6 @@ interface ChangeOptions extends ConnectionOptions {
   readonly reason?: string;
   readonly cascade?: true;
   readonly force?: true;
-  readonly settle?: true;
 }
 
 function addRevoke(keys: Command, world: Surroundings, finish: (code: ExitCode) => void): void {
@@ -63,7 +63,6 @@ function addRevoke(keys: Command, world: Surroundings, finish: (code: ExitCode) 
     .option('--reason <text>', 'for the audit trail')
     .option('--cascade', 'also the keys that it created, and theirs')
     .option('--force', 'also the last key that can administer')
-    .option('--settle', 'answer when no server can accept it any more')
     .addHelpText('after', '\nExample:\n  $ pantheon-auth keys revoke 4fGh2kLmNp0QrStU --reason "left the company"');
   act<ChangeOptions>(withConnection(revoke), world, finish, (session, options, args) =>
     change(session, 'revoke', options, args),
@@ -73,11 +72,11 @@ function addRevoke(keys: Command, world: Surroundings, finish: (code: ExitCode) 
 async function change(
   session: Session,
   verb: 'revoke' | 'suspend' | 'resume',
-  { reason, cascade, force, settle }: ChangeOptions,
+  { reason, cascade, force }: ChangeOptions,
   args: readonly string[],
 ): Promise<ExitCode> {
   const path = `${pathOf(args)}/${verb}`;
-  const query = { cascade: cascade && 'true', force: force && 'true', settle: settle && 'true' };
+  const query = { cascade: cascade && 'true', force: force && 'true' };
   const request = { body: { reason }, query, headers: session.headers() };
   return sayKey(session, await call(await session.connect(), 'POST', path, request));
 }

@@ -34,7 +34,6 @@ export function addKeysCommands(program: Command, world: Surroundings, finish: (
     else session.output.table(VERSION_HEAD, listOf(body, 'items').map(versionRow));
     return EXIT.ok;
   });
-
 }
 
 function addCreate(keys: Command, world: Surroundings, finish: (code: ExitCode) => void): void {
@@ -106,7 +105,8 @@ function addList(keys: Command, world: Surroundings, finish: (code: ExitCode) =>
     if (output.json) output.answer(page);
     else {
       output.table(KEY_HEAD, listOf(page, 'items').map(keyRow));
-      if (typeof page['nextCursor'] === 'string') output.note(`There are more: --all, or --cursor ${page['nextCursor']}`);
+      if (typeof page['nextCursor'] === 'string')
+        output.note(`There are more: --all, or --cursor ${page['nextCursor']}`);
     }
     return EXIT.ok;
   });
@@ -153,7 +153,10 @@ function addVerify(keys: Command, world: Surroundings, finish: (code: ExitCode) 
     const cost = options.cost === undefined ? undefined : toCount(options.cost, 'cost');
     const key = (await session.secret('key', options.keyFile)).reveal();
     const body = { key, permissions, ip, environment, cost };
-    const verdict = await call(await session.connect(), 'POST', '/v1/keys/verify', { body, headers: session.headers() });
+    const verdict = await call(await session.connect(), 'POST', '/v1/keys/verify', {
+      body,
+      headers: session.headers(),
+    });
     return sayVerdict(session, verdict);
   });
 }

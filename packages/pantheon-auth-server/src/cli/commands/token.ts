@@ -1,11 +1,13 @@
 /** `pantheon-auth token …`: a key becomes a token, by the service or offline; a token is verified, or only looked at. */
 import type { Command } from 'commander';
-import { mintKeyToken, parseDuration, parseKey, type Secret } from 'pantheon-auth';
+import { mintKeyToken, PantheonError, parseDuration, parseKey, type Secret } from 'pantheon-auth';
 import { sayVerdict } from '../answers.ts';
 import { EXIT, type ExitCode } from '../exit-codes.ts';
-import { act, type ConnectionOptions, type Session, type Surroundings, withConnection } from '../session.ts';
-import { decodeToken, timeFacts } from '../token-view.ts';
-import { call, type JsonBody } from '../transport.ts';
+import { ApiRefusal } from '../failure.ts';
+import { LocalTransport } from '../local-transport.ts';
+import { act, type ConnectionOptions, type Surroundings, withConnection } from '../session.ts';
+import { decodeToken, tokenFacts } from '../token-view.ts';
+import { call, type JsonBody, type Transport } from '../transport.ts';
 import { invalid } from './arguments.ts';
 
 type Add = (token: Command, world: Surroundings, finish: (code: ExitCode) => void) => void;
@@ -36,7 +38,10 @@ const addExchange: Add = (token, world, finish) => {
     .option('--audience <name...>', 'for whom the token is; the policy of the key must allow it')
     .option('--permission <pattern...>', 'what the token may do; default: all that the key may')
     .option('--ttl <duration>', 'how long it lives, as in 5m; never beyond the key')
-    .addHelpText('after', '\nExample:\n  $ pantheon-auth token exchange --permission orders:read --ttl 5m < orders.key');
+    .addHelpText(
+      'after',
+      '\nExample:\n  $ pantheon-auth token exchange --permission orders:read --ttl 5m < orders.key',
+    );
   act<ExchangeOptions>(withConnection(exchange), world, finish, async (session, options) => {
     const { audience = [], permission, ttl } = options;
     const secret = await session.secret('key', options.keyFile);
@@ -47,6 +52,7 @@ const addExchange: Add = (token, world, finish) => {
     // The key shows itself: whoever runs this needs no other.
     const credential = { scheme: 'basic', id: keyIdOf(secret), secret } as const;
     const answer = await call(await session.connect(), 'POST', '/oauth2/token', { body: form, credential });
+    assertNotLonger(Number(answer['expires_in']), ttl);
     const { output } = session;
     if (output.json) output.answer(answer);
     else {
@@ -119,20 +125,94 @@ Example:
     );
   act<VerifyOptions>(withConnection(verify), world, finish, async (session, options) => {
     const secret = await session.secret('token', options.tokenFile);
-    const verdict = session.url === null ? await askEngine(session, secret, options) : await askServer(session, secret, options);
+    const transport = await session.connect();
+    if (transport instanceof LocalTransport)
+      return sayVerdict(session, await askEngine(transport, secret.reveal(), options));
+    for (const option of ['audience', 'permission'] as const)
+      if (options[option] !== undefined) throw invalid(option, 'Only on the data folder: a server is asked as it is');
+    const verdict = await askServer(transport, secret);
+    session.output.note(`The service at ${session.url} verified it, with the state of its key.`);
     return sayVerdict(session, verdict);
   });
 };
 
-async function askEngine(session: Session, secret: Secret, options: VerifyOptions): Promise<JsonBody> {
+/** What is asked is whether the token is alive, wherever it is used. */
+const ANYWHERE = { tenant: 'any', environment: 'any' } as const;
+
+/** The engine on the data folder says what the service would say, also for other audiences than its own. */
+async function askEngine(local: LocalTransport, presented: string, options: VerifyOptions): Promise<JsonBody> {
   const { audience, permission: permissions } = options;
-  const local = await session.local();
-  const verification = await local.auth.tokens.verify({
-    token: secret.reveal(),
-    tenant: 'any',
-    environment: 'any',
-    ...(audience && { audience }),
-    ...(permissions && { permissions }),
+  const wanted = { ...(audience && { audience }), ...(permissions && { permissions }) };
+  const verification = await local.auth.tokens.verify({ token: presented, ...ANYWHERE, ...wanted });
+  if (!verification.valid) {
+    const { proved, denial } = verification;
+    return { valid: false, code: proved ? denial.code : 'invalid_key' };
+  }
+  const { tokenId, kind, audience: forWhom, permissions: granted, expiresAt } = verification.token;
+  const token = { tokenId, kind, audience: forWhom, permissions: granted, expiresAt: new Date(expiresAt) };
+  return { valid: true, ...holderOf({ ...verification.key, id: verification.key.keyId }), token };
+}
+
+/** A server shows a token's holder itself. What it refuses is not valid; when it has no answer, nothing is known. */
+async function askServer(transport: Transport, secret: Secret): Promise<JsonBody> {
+  try {
+    const self = await call(transport, 'GET', '/v1/self', { credential: { scheme: 'bearer', secret } });
+    return { valid: true, ...holderOf(self) };
+  } catch (error) {
+    if (error instanceof ApiRefusal && VERDICTS.has(error.status)) return { valid: false, code: error.body['code'] };
+    throw error;
+  }
+}
+
+/** Statuses that say something about the credential. */
+const VERDICTS: ReadonlySet<number> = new Set([401, 403, 429]);
+
+/** Whose token it is. */
+function holderOf({ id: keyId, userId, tenantId, name, environment }: JsonBody): JsonBody {
+  return { keyId, userId, tenantId, name, environment };
+}
+
+const addInspect: Add = (token, world, finish) => {
+  const inspect = token
+    .command('inspect')
+    .description('show what a token says WITHOUT verifying it: anyone can write such a token')
+    .option('--token-file <file>', TOKEN_FILE_HELP)
+    .option('--json', 'print { verified: false, header, payload }')
+    .addHelpText('after', '\nExample:\n  $ pantheon-auth token inspect < token.jwt');
+  act<VerifyOptions>(inspect, world, finish, async (session, options) => {
+    const { output } = session;
+    const decoded = decodeToken((await session.secret('token', options.tokenFile)).reveal());
+    if (decoded === null)
+      throw invalid('token', 'It is not a JWT: three parts of base64url, with JSON in the first two');
+    output.warn('NOT VERIFIED. Anyone can write this. Ask with: pantheon-auth token verify');
+    if (output.json) output.answer({ verified: false, ...decoded });
+    else output.facts(tokenFacts(decoded));
+    return EXIT.ok;
   });
-  return verification;
+};
+
+/** A server may ignore what it does not know (RFC 6749 section 3.2). A token that lives too long is not handed on. */
+function assertNotLonger(expiresInSeconds: number, ttl: string | undefined): void {
+  if (ttl === undefined || expiresInSeconds <= toSeconds(ttl)) return;
+  const detail = `The service would let the token live ${expiresInSeconds} seconds`;
+  throw new PantheonError('not_allowed', { field: 'ttl', detail });
+}
+
+/** The id of the key that the string says it is: public, and the OAuth client id. */
+function keyIdOf(secret: Secret): string {
+  const key = secret.reveal();
+  const parsed = parseKey(key, brandOf(key));
+  if (parsed === null) throw invalid('key', 'It is not a key string: check that it was copied whole');
+  return parsed.id;
+}
+
+/** What is before the first underscore. */
+function brandOf(key: string): string {
+  return key.slice(0, Math.max(0, key.indexOf('_')));
+}
+
+function toSeconds(text: string): number {
+  const seconds = parseDuration(/^\d{1,9}$/.test(text) ? Number(text) : text);
+  if (seconds === null) throw invalid('ttl', 'Write 5m, 300s or whole seconds');
+  return seconds;
 }

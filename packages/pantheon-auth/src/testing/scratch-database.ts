@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import type { EventRow, Row, RowChange } from '../events/ledger.ts';
 import { type Clock, systemClock } from '../foundation/clock.ts';
 import { newId } from '../foundation/ids.ts';
-import { type Database, type OpenOptions, openDatabase } from './database.ts';
+import { type Database, type OpenOptions, openDatabase } from '../storage/database.ts';
 
 export interface ScratchDatabase extends AsyncDisposable {
   readonly db: Database;

@@ -1,0 +1,164 @@
+/**
+ * Builds the HTTP application: bounds, bodies, routes, errors, log. It does not listen: `serve.ts` does, and tests and
+ * the local command line put requests straight to it.
+ */
+import { randomUUID } from 'node:crypto';
+import Fastify, {
+  type FastifyBaseLogger,
+  type FastifyHttpOptions,
+  type FastifyInstance,
+  LogController,
+  type RawServerDefault,
+} from 'fastify';
+import { type Clock, type PantheonAuth, PantheonError, systemClock } from 'pantheon-auth';
+import { parseQuery, readBodies } from './bodies.ts';
+import type { Config } from './config.ts';
+import { holdsCredential } from './exposed-credentials.ts';
+import type { Logger } from './logging.ts';
+import { documentApi } from './openapi.ts';
+import type { Operation } from './operation.ts';
+import { answerBrokenRequest, answerError } from './problem.ts';
+import { serveReference } from './reference-page.ts';
+import { type Answered, logRequests } from './request-log.ts';
+import { eventOperations } from './routes/events.ts';
+import { keyStateOperations } from './routes/key-state.ts';
+import { keyVersionOperations } from './routes/key-versions.ts';
+import { keyOperations } from './routes/keys.ts';
+import { publicOperations } from './routes/public.ts';
+import { selfOperations } from './routes/self.ts';
+import { tenantOperations } from './routes/tenants.ts';
+import { tokenOperations } from './routes/token.ts';
+import { usageOperations } from './routes/usage.ts';
+import { verifyOperations } from './routes/verify.ts';
+import { MethodTable, registerOperation } from './routing.ts';
+import { securityHeaders } from './security-headers.ts';
+import {
+  BODY_BYTES_MAX,
+  CONNECTIONS_MAX,
+  HANDLER_TIMEOUT_MS,
+  HEADER_BYTES_MAX,
+  HEADERS_TIMEOUT_MS,
+  KEEP_ALIVE_TIMEOUT_MS,
+  PATH_PARAMETER_LENGTH_MAX,
+  REQUEST_TIMEOUT_MS,
+  TIMEOUTS_CHECK_MS,
+} from './server-bounds.ts';
+
+export interface AppParts {
+  readonly auth: PantheonAuth;
+  readonly config: Config;
+  readonly logger: Logger;
+  /** For metrics: told of every request that was answered. */
+  readonly onAnswered?: (answered: Answered) => void;
+  /** For tests. */
+  readonly clock?: Clock;
+}
+
+/** Every route that the service has, besides `/docs` and `/openapi.json`. */
+export function allOperations(auth: PantheonAuth, config: Config, clock: Clock = systemClock): readonly Operation[] {
+  return [
+    ...publicOperations(auth, config),
+    ...tokenOperations(auth),
+    ...verifyOperations(auth),
+    ...keyOperations(auth),
+    ...keyStateOperations(auth),
+    ...keyVersionOperations(auth),
+    ...usageOperations(auth, clock),
+    ...selfOperations(auth),
+    ...tenantOperations(auth),
+    ...eventOperations(auth),
+  ];
+}
+
+export async function createApp(parts: AppParts): Promise<FastifyInstance> {
+  const { auth, config, logger } = parts;
+  const app: FastifyInstance = Fastify(serverOptions(config, logger));
+  // The bytes of all headers are bounded. Node would drop headers beyond a number, and with them a second credential.
+  app.server.maxHeadersCount = 0;
+  app.server.maxConnections = CONNECTIONS_MAX;
+  app.decorateRequest('acting', null);
+  app.decorateRequest('outcome', null);
+
+  logRequests(app, logger, parts.onAnswered);
+  refuseEarly(app, config);
+  readBodies(app);
+  app.setErrorHandler(answerError);
+  await documentApi(app, config);
+
+  const operations = allOperations(auth, config, parts.clock);
+  for (const operation of operations) registerOperation(app, auth, operation);
+  if (config.docs) serveReference(app);
+  answerUnmatched(app, operations, config);
+  await app.ready();
+  return app;
+}
+
+function serverOptions(config: Config, logger: Logger): FastifyHttpOptions<RawServerDefault> {
+  return {
+    loggerInstance: logger satisfies FastifyBaseLogger,
+    // Lines are written in `request-log.ts`, with the request id in them: no logger per request.
+    logController: new LogController({ disableRequestLogging: true }),
+    childLoggerFactory: (parent) => parent,
+    genReqId: () => randomUUID(),
+    // What callers send as a request id would be theirs to choose, and is in our log.
+    requestIdHeader: false,
+    trustProxy: config.trustedProxies.length === 0 ? false : [...config.trustedProxies],
+    bodyLimit: BODY_BYTES_MAX,
+    handlerTimeout: HANDLER_TIMEOUT_MS,
+    requestTimeout: REQUEST_TIMEOUT_MS,
+    keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
+    // Ours is a problem document, sent by the first hook.
+    return503OnClosing: false,
+    http: {
+      maxHeaderSize: HEADER_BYTES_MAX,
+      headersTimeout: HEADERS_TIMEOUT_MS,
+      connectionsCheckingInterval: TIMEOUTS_CHECK_MS,
+      requireHostHeader: true,
+    },
+    routerOptions: {
+      maxParamLength: PATH_PARAMETER_LENGTH_MAX,
+      querystringParser: parseQuery,
+    },
+    frameworkErrors: (error, request, reply) => {
+      reply.headers(securityHeaders(config));
+      answerError(error, request, reply);
+    },
+    clientErrorHandler: answerBrokenRequest,
+  };
+}
+
+/** What is refused on every address, before anything is read. */
+function refuseEarly(app: FastifyInstance, config: Config): void {
+  const headers = securityHeaders(config);
+  let isClosing = false;
+  app.addHook('preClose', async () => {
+    isClosing = true;
+  });
+  app.addHook('onRequest', async (request, reply) => {
+    reply.headers(headers);
+    if (isClosing) throw new PantheonError('shutting_down', { retryAfterSeconds: 1 });
+    // Addresses are written down everywhere. What was sent in one is no longer a secret.
+    if (holdsCredential(request.raw.url ?? '')) throw new PantheonError('credential_in_url');
+  });
+}
+
+/** 405 for an address that has other methods, 404 for all else. */
+function answerUnmatched(app: FastifyInstance, operations: readonly Operation[], config: Config): void {
+  const table = new MethodTable([
+    ...operations,
+    ...(config.docs ? ['/openapi.json', '/docs', '/docs/scalar.js'].map((url) => ({ method: 'GET', url })) : []),
+  ]);
+  const refuse = (path: string): { readonly error: PantheonError; readonly allow: string | null } => {
+    const methods = table.methodsOf(path);
+    return methods.length === 0
+      ? { error: new PantheonError('not_found'), allow: null }
+      : { error: new PantheonError('method_not_allowed'), allow: methods.join(', ') };
+  };
+  // In a hook, so that a body nobody wants is not read first.
+  app.addHook('onRequest', async (request, reply) => {
+    if (!request.is404) return;
+    const { error, allow } = refuse(request.url.split('?', 1)[0] ?? '');
+    if (allow !== null) reply.header('allow', allow);
+    throw error;
+  });
+}

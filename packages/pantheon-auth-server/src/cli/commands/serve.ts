@@ -1,0 +1,58 @@
+/** `pantheon-auth serve`: every setting as a flag, except those that are secrets. */
+import type { Command } from 'commander';
+import { PantheonError } from 'pantheon-auth';
+import { type Flags, loadConfig, type SettingName } from '../../config.ts';
+import { serve } from '../../serve.ts';
+
+/** MASTER_KEY is no flag: arguments can be read by every process of the machine. */
+const FLAGS: Readonly<Record<Exclude<SettingName, 'MASTER_KEY'>, readonly [flag: string, help: string]>> = {
+  PORT: ['--port <number>', 'where to listen; 8787'],
+  HOST: ['--host <address>', 'where to listen; 127.0.0.1'],
+  DATA_DIR: ['--data-dir <folder>', 'the data folder; ./data'],
+  DATABASE_URL: ['--database-url <url>', 'sqlite:<file in the data folder>'],
+  REDIS_URL: ['--redis-url <url>', 'not in this version'],
+  PUBLIC_URL: ['--public-url <url>', 'the issuer of tokens; http://localhost:<port>'],
+  AUDIENCE: ['--audience <names>', 'the audience of tokens; the public URL'],
+  MASTER_KEY_FILE: ['--master-key-file <file>', 'master.key in the data folder'],
+  ROOT_KEY_FILE: ['--root-key-file <file>', 'root.key in the data folder'],
+  METRICS_PORT: ['--metrics-port <number>', 'where to serve metrics; nowhere'],
+  TRUSTED_PROXIES: ['--trusted-proxies <ranges>', 'whose X-Forwarded-For is believed'],
+  LOG_LEVEL: ['--log-level <level>', 'fatal, error, warn, info, debug, trace or silent'],
+  DOCS: ['--docs <switch>', 'serve /docs and /openapi.json: on or off'],
+};
+
+export function addServeCommand(program: Command): void {
+  const command = program.command('serve').description('run the service until it is told to stop');
+  for (const [flag, help] of Object.values(FLAGS)) command.option(flag, help);
+  command.addHelpText(
+    'after',
+    `
+Each flag is also a variable: PANTHEON_AUTH_PORT and so on, and PANTHEON_AUTH_MASTER_KEY, which is no flag.
+
+Example:
+  $ pantheon-auth serve --port 8787 --data-dir ./data`,
+  );
+  command.action(async () => {
+    const options = command.opts<Readonly<Record<string, string>>>();
+    const flags: Flags = {};
+    for (const name of Object.keys(FLAGS) as (keyof typeof FLAGS)[]) {
+      const value = options[camelCase(name)];
+      if (value !== undefined) flags[name] = withoutPassword(name, value);
+    }
+    await serve(loadConfig(flags).config);
+  });
+}
+
+/** As commander names the values of flags. */
+function camelCase(name: string): string {
+  return name.toLowerCase().replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase());
+}
+
+/** @throws PantheonError `invalid_setting`: arguments are no place for a password. */
+function withoutPassword(name: SettingName, value: string): string {
+  if (URL.canParse(value) && new URL(value).password !== '') {
+    const detail = `It holds a password, which every process of this machine can read: use PANTHEON_AUTH_${name}`;
+    throw new PantheonError('invalid_setting', { field: name, detail });
+  }
+  return value;
+}

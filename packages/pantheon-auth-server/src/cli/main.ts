@@ -1,0 +1,16 @@
+#!/usr/bin/env node
+/** `pantheon-auth`: hands the process to the program and ends it with its exit code. */
+import process from 'node:process';
+import { loadClientVariables } from '../config.ts';
+import { EXIT } from './exit-codes.ts';
+import { run } from './program.ts';
+
+const { argv, stdin, stdout, stderr } = process;
+
+// The reader of a pipe went away, as `head` does: there is nobody to tell.
+for (const stream of [stdout, stderr]) {
+  stream.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? EXIT.ok : EXIT.internal));
+}
+
+// The code only: what is still to be written is written before the process ends.
+process.exitCode = await run(argv.slice(2), { stdin, stdout, stderr, variables: loadClientVariables() });

@@ -1,0 +1,94 @@
+/** The command line as a whole: its commands, its help, and how every run of it ends in an exit code. */
+import { readFileSync } from 'node:fs';
+import { Command, CommanderError } from 'commander';
+import { PantheonError } from 'pantheon-auth';
+import { addKeysCommands } from './commands/keys.ts';
+import { addServeCommand } from './commands/serve.ts';
+import { addTokenCommands } from './commands/token.ts';
+import { EXIT, EXIT_CODES_HELP, type ExitCode } from './exit-codes.ts';
+import { toFailure } from './failure.ts';
+import { Output } from './output.ts';
+import { refuseSecretArguments } from './secret-input.ts';
+import type { Surroundings } from './session.ts';
+
+/** Runs one command line; the arguments are those after the program's name. Never throws. */
+export async function run(args: readonly string[], world: Surroundings): Promise<ExitCode> {
+  let exitCode: ExitCode = EXIT.ok;
+  const finish = (code: ExitCode): void => {
+    exitCode = code;
+  };
+  try {
+    // Before anything could repeat an argument in a message.
+    refuseSecretArguments(args);
+    await createProgram(world, finish).parseAsync([...args], { from: 'user' });
+    return exitCode;
+  } catch (error) {
+    if (error instanceof CommanderError && error.exitCode === 0) return EXIT.ok;
+    const failure = toFailure(error instanceof CommanderError ? toUsageError(error) : error);
+    new Output(world, args.includes('--json')).fail(failure);
+    return failure.exitCode;
+  }
+}
+
+function createProgram(world: Surroundings, finish: (code: ExitCode) => void): Command {
+  const program = new Command('pantheon-auth')
+    .description('API keys and the JWTs that come from them')
+    .version(versionOfPackage())
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => world.stdout.write(text),
+      // Errors of usage are told by us, without the arguments that they are about.
+      writeErr: () => {},
+    })
+    .addHelpText(
+      'after',
+      `
+Without --url, commands work on the data folder of this machine, also beside a running server, with its root key.
+Secrets come from a file, the environment or standard input; an argument that looks like one is refused.
+
+Environment:
+  PANTHEON_AUTH_URL            the server to talk to
+  PANTHEON_AUTH_KEY_FILE       the file with your own key; or PANTHEON_AUTH_KEY, the key itself
+  PANTHEON_AUTH_SUBJECT_KEY    the key that a command is about
+  PANTHEON_AUTH_SUBJECT_TOKEN  the token that a command is about
+  PANTHEON_AUTH_DATA_DIR       the data folder, and every other setting of the server
+
+Examples:
+  $ pantheon-auth serve
+  $ pantheon-auth keys create --user user-1 --name deploy --permission deploy:run --out deploy.key
+  $ pantheon-auth keys verify --permission deploy:run < deploy.key
+  $ pantheon-auth token exchange < deploy.key`,
+    )
+    .addHelpText('afterAll', EXIT_CODES_HELP);
+  addServeCommand(program);
+  addKeysCommands(program, world, finish);
+  addTokenCommands(program, world, finish);
+  // Without a command there is nothing to do: what there is, is an answer and not an error.
+  program.action(() => program.help());
+  return program;
+}
+
+/** What commander says names the argument at fault, which may be anything: only its own words are kept. */
+function toUsageError({ code, message }: CommanderError): PantheonError {
+  const [, own] =
+    /^error: ((?:missing required argument|required option|option) '[a-z0-9 <>.,-]{1,60}'[a-z ]{0,40})$/.exec(
+      message,
+    ) ?? [];
+  const known = own === undefined ? USAGE[code] : `${own.charAt(0).toUpperCase()}${own.slice(1)}`;
+  return new PantheonError('invalid_request', {
+    field: 'arguments',
+    detail: `${known ?? 'The command line is not valid'}: see --help`,
+  });
+}
+
+const USAGE: Readonly<Record<string, string>> = {
+  'commander.unknownOption': 'There is no such option here',
+  'commander.unknownCommand': 'There is no such command',
+  'commander.excessArguments': 'There are more arguments than this command takes',
+  'commander.help': 'A command is missing',
+};
+
+function versionOfPackage(): string {
+  const text = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');
+  return (JSON.parse(text) as { readonly version: string }).version;
+}

@@ -1,0 +1,103 @@
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { PassThrough } from 'node:stream';
+import { APIKeyGenerator, PantheonError } from 'pantheon-auth';
+import { expect, onTestFinished, test } from 'vitest';
+import { readSecret, readSecretFile, readTextFile, refuseSecretArguments } from './secret-input.ts';
+
+const { key: KEY } = new APIKeyGenerator().generateKey();
+const TOKEN = 'eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ4In0.c2lnbmF0dXJl';
+
+function stdinOf(text: string, isTTY = false): NodeJS.ReadStream {
+  const stream = new PassThrough();
+  stream.end(text);
+  return Object.assign(stream, { isTTY, setRawMode: () => stream }) as unknown as NodeJS.ReadStream;
+}
+
+function folder(): string {
+  const path = mkdtempSync(join(tmpdir(), 'pantheon-secret-'));
+  onTestFinished(() => rmSync(path, { recursive: true, force: true }));
+  return path;
+}
+
+function read(options: { file?: string; value?: string; stdin?: string; isTTY?: boolean }) {
+  const stderr = new PassThrough().setEncoding('utf8');
+  return readSecret({
+    name: 'key',
+    file: options.file,
+    variable: { name: 'PANTHEON_AUTH_SUBJECT_KEY', value: options.value },
+    stdin: stdinOf(options.stdin ?? '', options.isTTY),
+    stderr,
+  }).then((secret) => ({ secret: secret.reveal(), shown: [stderr.read(), stderr.read()].join('') }));
+}
+
+async function refusal(promise: Promise<unknown>): Promise<string> {
+  const error: unknown = await promise.catch((caught: unknown) => caught);
+  if (!(error instanceof PantheonError)) throw new Error('it is refused', { cause: error });
+  expect(error.message).not.toContain(KEY);
+  return error.message;
+}
+
+test('a file wins over the environment, and the environment over standard input', async () => {
+  const file = join(folder(), 'key');
+  writeFileSync(file, 'from-file\n');
+  expect(await read({ file, value: 'from-variable', stdin: 'from-stdin' })).toMatchObject({ secret: 'from-file' });
+  expect(await read({ value: 'from-variable', stdin: 'from-stdin' })).toMatchObject({ secret: 'from-variable' });
+  expect(await read({ stdin: 'from-stdin\n' })).toMatchObject({ secret: 'from-stdin' });
+  expect(await read({ file: '-', value: 'from-variable', stdin: 'from-stdin' })).toMatchObject({
+    secret: 'from-stdin',
+  });
+});
+
+test('at a terminal the secret is asked for and not shown', async () => {
+  const { secret, shown } = await read({ stdin: `${KEY}\n`, isTTY: true });
+  expect(secret).toBe(KEY);
+  expect(shown).toBe('The key (not shown): \n');
+});
+
+test('an interrupted prompt gives nothing', async () => {
+  expect(await refusal(read({ stdin: `${KEY.slice(0, 20)}\u0003`, isTTY: true }))).toContain('Interrupted');
+});
+
+test('nothing, two lines, or a text with spaces is no secret, and is not repeated', async () => {
+  expect(await refusal(read({ stdin: ' \n' }))).toContain('Nothing came from standard input');
+  expect(await refusal(read({ stdin: `${KEY}\n${KEY}\n` }))).toContain('not one key alone');
+  expect(await refusal(read({ value: `key ${KEY}` }))).toContain('PANTHEON_AUTH_SUBJECT_KEY');
+  expect(await refusal(read({ stdin: '', isTTY: true }))).toContain('Nothing came');
+});
+
+test('input without end is cut off', async () => {
+  expect(await refusal(read({ stdin: 'x'.repeat(20_000) }))).toContain('More than 16384 bytes');
+});
+
+test('a file that is not there or cannot be read is named', async () => {
+  const path = folder();
+  expect(await refusal(readSecretFile(join(path, 'none'), 'key-file'))).toContain('none does not exist');
+  mkdirSync(join(path, 'inner'));
+  expect(await refusal(readSecretFile(join(path, 'inner'), 'key-file'))).toContain('cannot be read');
+  writeFileSync(join(path, 'large'), 'x'.repeat(11));
+  expect(await refusal(readTextFile(join(path, 'large'), 'metadata', 10))).toContain('More than 10 bytes');
+});
+
+test('a pipe is as good as a file', async () => {
+  const path = join(folder(), 'pipe');
+  expect(spawnSync('mkfifo', [path]).status).toBe(0);
+  const reading = readSecretFile(path, 'key-file');
+  writeFileSync(path, `${KEY}\n`);
+  expect((await reading).reveal()).toBe(KEY);
+});
+
+test('an argument that looks like a secret is refused, wherever it stands, and is not repeated', () => {
+  for (const secret of [KEY, `--key=${KEY}`, KEY.slice(0, 40), `for ${KEY}`, KEY.replace('pan', 'acme'), TOKEN]) {
+    expect(() => refuseSecretArguments(['keys', 'verify', secret])).toThrow(/looks like a (?:key|token)/);
+    expect(() => refuseSecretArguments([secret])).not.toThrow(secret);
+  }
+});
+
+test('ids, hints and paths are no secrets', () => {
+  const id = KEY.slice(9, 25);
+  refuseSecretArguments(['keys', 'get', id, KEY.slice(0, 25), '--out', './pan_live_production.key', 'my_test_key']);
+  expect(id).toHaveLength(16);
+});

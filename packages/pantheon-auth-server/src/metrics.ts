@@ -1,0 +1,66 @@
+/** Numbers for Prometheus on a listener of their own, so that they are never public by accident. */
+import { createServer, type Server } from 'node:http';
+import type { PantheonAuth } from 'pantheon-auth';
+import { Counter, collectDefaultMetrics, Histogram, Registry } from 'prom-client';
+import type { Answered } from './request-log.ts';
+
+/** From a warm verification to a request that ran into its timeout. Those of the OpenTelemetry conventions, and two below. */
+const BUCKETS_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10];
+const MILLISECONDS = 1_000;
+/** What scrapes is one, and its tests. */
+const CONNECTIONS_MAX = 16;
+
+export class Metrics {
+  readonly #registry = new Registry();
+  readonly #durations: Histogram;
+
+  constructor(auth: Pick<PantheonAuth, 'outcomes'>) {
+    const registers = [this.#registry];
+    collectDefaultMetrics({ register: this.#registry });
+    this.#durations = new Histogram({
+      name: 'http_server_request_duration_seconds',
+      help: 'Duration of HTTP requests.',
+      labelNames: ['http_request_method', 'http_route', 'http_response_status_code'],
+      buckets: BUCKETS_SECONDS,
+      registers,
+    });
+    new Counter({
+      name: 'pantheon_auth_verifications_total',
+      help: 'Verifications of keys and tokens, by outcome.',
+      labelNames: ['outcome'],
+      registers,
+      // Read from the engine's own counts, so that the hot path pays nothing for it.
+      collect() {
+        this.reset();
+        for (const [outcome, count] of auth.outcomes()) this.inc({ outcome }, count);
+      },
+    });
+  }
+
+  readonly answered = ({ method, route, status, durationMs }: Answered): void => {
+    this.#durations.observe(
+      { http_request_method: method, http_route: route, http_response_status_code: status },
+      durationMs / MILLISECONDS,
+    );
+  };
+
+  /** Not listening yet. */
+  server(onError: (error: unknown) => void): Server {
+    const registry = this.#registry;
+    const server = createServer((request, response) => {
+      if (request.method !== 'GET' || request.url !== '/metrics') {
+        response.writeHead(404).end();
+        return;
+      }
+      registry.metrics().then(
+        (text) => response.writeHead(200, { 'content-type': registry.contentType }).end(text),
+        (error: unknown) => {
+          onError(error);
+          response.writeHead(500).end();
+        },
+      );
+    });
+    server.maxConnections = CONNECTIONS_MAX;
+    return server;
+  }
+}

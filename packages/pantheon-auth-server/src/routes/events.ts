@@ -1,0 +1,34 @@
+/** The audit trail of a tenant. */
+import type { PantheonAuth } from 'pantheon-auth';
+import { z } from 'zod';
+import { type Operation, operation } from '../operation.ts';
+import { eventPageSchema } from '../schemas.ts';
+import { given, pageQuery } from './parameters.ts';
+
+const eventQuery = z.strictObject({
+  type: z
+    .string()
+    .optional()
+    .meta({ examples: ['key.revoked'] }),
+  subjectType: z.enum(['key', 'tenant', 'signing_key', 'token']).optional(),
+  subjectId: z.string().optional(),
+  order: z.enum(['newest_first', 'oldest_first']).optional(),
+  ...pageQuery,
+});
+
+export function eventOperations({ events }: PantheonAuth): readonly Operation[] {
+  return [
+    operation({
+      method: 'GET',
+      url: '/v1/events',
+      id: 'listEvents',
+      tag: 'Events',
+      summary: 'Read the audit trail.',
+      access: { kind: 'key', action: 'events.read' },
+      query: eventQuery,
+      answer: { status: 200, description: 'A page of events.', schema: eventPageSchema },
+      codes: ['invalid_cursor'],
+      handle: ({ query, by }) => events.list(by.tenantId, given(query), { by: by.caller }),
+    }),
+  ];
+}

@@ -1,0 +1,133 @@
+/** What anybody may ask: what this is, whether it works, and what verifiers of its tokens need. */
+import { createHash } from 'node:crypto';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { PantheonAuth } from 'pantheon-auth';
+import { z } from 'zod';
+import type { Config } from '../config.ts';
+import type { Operation } from '../operation.ts';
+import { CLIENT_AUTH_METHODS, GRANT_TYPES } from './token-request.ts';
+
+/** A new signing key is published this long before it signs, so nobody who caches for as long misses it. */
+const PUBLIC_MAX_AGE_SECONDS = 300;
+
+const PUBLIC_HEADERS = {
+  'cache-control': `public, max-age=${PUBLIC_MAX_AGE_SECONDS}`,
+  'access-control-allow-origin': '*',
+} as const;
+
+const json = z.record(z.string(), z.unknown());
+
+export function publicOperations(auth: PantheonAuth, config: Config): readonly Operation[] {
+  const metadata = authorizationServerMetadata(config);
+  return [
+    {
+      method: 'GET',
+      url: '/.well-known/jwks.json',
+      id: 'getJwks',
+      tag: 'Discovery',
+      summary: 'The public keys that tokens are verified with (RFC 7517).',
+      access: { kind: 'public' },
+      answer: {
+        status: 200,
+        description: 'A JWK set.',
+        mediaType: JWKS_MEDIA_TYPE,
+        schema: z.object({ keys: z.array(json) }),
+      },
+      codes: [],
+      handle: (request, reply) => {
+        reply.headers(PUBLIC_HEADERS).type(JWKS_MEDIA_TYPE);
+        return withETag(request, reply, JSON.stringify(auth.tokens.jwks()));
+      },
+    },
+    {
+      method: 'GET',
+      url: '/.well-known/oauth-authorization-server',
+      id: 'getAuthorizationServerMetadata',
+      tag: 'Discovery',
+      summary: 'What the token endpoint offers (RFC 8414).',
+      access: { kind: 'public' },
+      answer: { status: 200, description: 'The metadata.', schema: json },
+      codes: [],
+      handle: (_request, reply) => {
+        reply.headers(PUBLIC_HEADERS);
+        return metadata;
+      },
+    },
+    {
+      method: 'GET',
+      url: '/healthz',
+      id: 'getHealth',
+      tag: 'Health',
+      summary: 'Whether the process lives. Never touches the store.',
+      access: { kind: 'public' },
+      answer: { status: 200, description: 'It lives.', schema: z.strictObject({ status: z.literal('ok') }) },
+      codes: [],
+      handle: () => ({ status: 'ok' }),
+    },
+    {
+      method: 'GET',
+      url: '/readyz',
+      id: 'getReadiness',
+      tag: 'Health',
+      summary: 'Whether requests can be answered: the store is asked.',
+      access: { kind: 'public' },
+      answer: { status: 200, description: 'It is ready.', schema: z.strictObject({ status: z.literal('ready') }) },
+      codes: ['store_unavailable'],
+      handle: async () => {
+        await auth.ping();
+        return { status: 'ready' };
+      },
+    },
+    {
+      method: 'GET',
+      url: '/',
+      id: 'getHome',
+      tag: 'Discovery',
+      summary: 'What this is.',
+      access: { kind: 'public' },
+      answer: { status: 200, description: 'A few lines of text.', mediaType: 'text/plain', schema: z.string() },
+      codes: [],
+      handle: (_request, reply) => {
+        reply.headers(PUBLIC_HEADERS).type('text/plain; charset=utf-8');
+        return home(config);
+      },
+    },
+  ];
+}
+
+const JWKS_MEDIA_TYPE = 'application/jwk-set+json';
+
+function withETag(request: FastifyRequest, reply: FastifyReply, body: string): string | FastifyReply {
+  const tag = `"${createHash('sha256').update(body).digest('base64url').slice(0, 22)}"`;
+  reply.header('etag', tag);
+  const known = request.headers['if-none-match']?.split(',').map((one) => one.trim().replace(/^W\//, '')) ?? [];
+  return known.includes(tag) || known.includes('*') ? reply.code(304).send() : body;
+}
+
+/** From the settings alone: a Host header is what somebody else wants us to be called. */
+function authorizationServerMetadata({ publicUrl, docs }: Config): Readonly<Record<string, unknown>> {
+  return {
+    issuer: publicUrl,
+    token_endpoint: `${publicUrl}/oauth2/token`,
+    jwks_uri: `${publicUrl}/.well-known/jwks.json`,
+    // There is no authorization endpoint: nobody logs in here.
+    response_types_supported: [],
+    grant_types_supported: GRANT_TYPES,
+    token_endpoint_auth_methods_supported: CLIENT_AUTH_METHODS,
+    ...(docs && { service_documentation: `${publicUrl}/docs` }),
+  };
+}
+
+function home({ publicUrl, docs }: Config): string {
+  const lines = [
+    'Pantheon Auth: API keys and the tokens that come from them.',
+    '',
+    ...(docs ? [`The API    ${publicUrl}/docs`, `OpenAPI    ${publicUrl}/openapi.json`] : []),
+    `Keys       ${publicUrl}/.well-known/jwks.json`,
+    `Health     ${publicUrl}/healthz`,
+    '',
+    'There is no dashboard in this version.',
+    '',
+  ];
+  return lines.join('\n');
+}

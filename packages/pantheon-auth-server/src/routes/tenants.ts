@@ -1,0 +1,102 @@
+/** Tenants, managed by keys of the system tenant. For any other key there are none. */
+import type { PantheonAuth } from 'pantheon-auth';
+import { z } from 'zod';
+import { CHANGE_CODES, type Operation, operation } from '../operation.ts';
+import { tenantPageSchema, tenantSchema } from '../schemas.ts';
+import { given, idParams, pageQuery, reasonBody } from './parameters.ts';
+
+const answer = { status: 200, description: 'The tenant.', schema: tenantSchema } as const;
+
+export function tenantOperations({ tenants }: PantheonAuth): readonly Operation[] {
+  return [
+    operation({
+      method: 'POST',
+      url: '/v1/tenants',
+      id: 'createTenant',
+      tag: 'Tenants',
+      summary: 'Create a tenant.',
+      access: { kind: 'key', action: 'tenants.create' },
+      body: z
+        .strictObject({ id: z.string(), name: z.string().optional() })
+        .meta({ examples: [{ id: 'acme', name: 'Acme Corp' }] }),
+      answer: { ...answer, status: 201 },
+      codes: ['already_exists', ...CHANGE_CODES],
+      handle: ({ body, by }) => tenants.create(given(body), { by: by.caller }),
+    }),
+    operation({
+      method: 'GET',
+      url: '/v1/tenants',
+      id: 'listTenants',
+      tag: 'Tenants',
+      summary: 'List tenants, in order of id.',
+      access: { kind: 'key', action: 'tenants.read' },
+      query: z.strictObject(pageQuery),
+      answer: { status: 200, description: 'A page of tenants.', schema: tenantPageSchema },
+      codes: ['invalid_cursor'],
+      handle: ({ query, by }) => tenants.list(given(query), { by: by.caller }),
+    }),
+    operation({
+      method: 'GET',
+      url: '/v1/tenants/:id',
+      id: 'getTenant',
+      tag: 'Tenants',
+      summary: 'Look at a tenant.',
+      access: { kind: 'key', action: 'tenants.read' },
+      params: idParams,
+      answer,
+      codes: [],
+      handle: ({ params, by }) => tenants.get(params.id, { by: by.caller }),
+    }),
+    operation({
+      method: 'PATCH',
+      url: '/v1/tenants/:id',
+      id: 'updateTenant',
+      tag: 'Tenants',
+      summary: 'Rename a tenant.',
+      access: { kind: 'key', action: 'tenants.update' },
+      params: idParams,
+      body: z.strictObject({ name: z.string() }),
+      answer,
+      codes: CHANGE_CODES,
+      handle: ({ params, body, by }) => tenants.update(params.id, body, { by: by.caller }),
+    }),
+    operation({
+      method: 'POST',
+      url: '/v1/tenants/:id/suspend',
+      id: 'suspendTenant',
+      tag: 'Tenants',
+      summary: 'Refuse all keys of the tenant until it is resumed. Twice is success.',
+      access: { kind: 'key', action: 'tenants.suspend' },
+      params: idParams,
+      body: reasonBody,
+      answer,
+      codes: ['not_allowed', ...CHANGE_CODES],
+      handle: ({ params, body, by }) => tenants.suspend(params.id, { by: by.caller, ...given(body) }),
+    }),
+    operation({
+      method: 'POST',
+      url: '/v1/tenants/:id/resume',
+      id: 'resumeTenant',
+      tag: 'Tenants',
+      summary: 'Take a suspension back. Twice is success.',
+      access: { kind: 'key', action: 'tenants.suspend' },
+      params: idParams,
+      body: reasonBody,
+      answer,
+      codes: ['not_allowed', ...CHANGE_CODES],
+      handle: ({ params, body, by }) => tenants.resume(params.id, { by: by.caller, ...given(body) }),
+    }),
+    operation({
+      method: 'DELETE',
+      url: '/v1/tenants/:id',
+      id: 'deleteTenant',
+      tag: 'Tenants',
+      summary: 'Delete a tenant for ever. Its keys are unknown from then on, and its id is not used again.',
+      access: { kind: 'key', action: 'tenants.delete' },
+      params: idParams,
+      answer,
+      codes: ['not_allowed', ...CHANGE_CODES],
+      handle: ({ params, by }) => tenants.delete(params.id, { by: by.caller }),
+    }),
+  ];
+}

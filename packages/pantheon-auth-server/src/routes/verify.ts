@@ -1,0 +1,58 @@
+/** The question the whole service is for: may this key act now? An answered question is a 200, also when it is a no. */
+import { isIP } from 'node:net';
+import type { PantheonAuth, Verification } from 'pantheon-auth';
+import { z } from 'zod';
+import { type Operation, operation } from '../operation.ts';
+import { verificationSchema } from '../schemas.ts';
+import { given } from './parameters.ts';
+
+/** What one key may be asked for at once; a key holds no more. */
+const PERMISSIONS_MAX = 256;
+
+const verifyBody = z
+  .strictObject({
+    key: z.string().describe('The string that was presented. Anything is allowed.'),
+    permissions: z.array(z.string()).max(PERMISSIONS_MAX).optional().describe('All of these must be covered.'),
+    ip: z
+      .string()
+      .refine((text) => isIP(text) !== 0, 'Write an IPv4 or IPv6 address.')
+      .optional()
+      .describe('Where the key was presented from. Needed by keys that are bound to addresses.'),
+    environment: z.enum(['live', 'test', 'any']).optional().describe('Default live.'),
+    cost: z.int().optional().describe('Units to take from every limit; 0 asks without consuming. Default 1.'),
+  })
+  .meta({ examples: [{ key: 'pan_live_0123456789abcdef…', permissions: ['deploy:run'], ip: '203.0.113.7' }] });
+
+export function verifyOperations(auth: PantheonAuth): readonly Operation[] {
+  return [
+    operation({
+      method: 'POST',
+      url: '/v1/keys/verify',
+      id: 'verifyKey',
+      tag: 'Keys',
+      summary: 'Ask whether a key may act now. The RateLimit headers speak of the caller, the body of the key.',
+      access: { kind: 'key', action: 'keys.verify' },
+      body: verifyBody,
+      answer: { status: 200, description: 'Yes or no, with the reason.', schema: verificationSchema },
+      codes: ['key_quarantined', 'limiter_unavailable'],
+      handle: async ({ body, by }) => toAnswer(await auth.verify({ ...given(body), tenant: by.tenantId })),
+    }),
+  ];
+}
+
+function toAnswer(verification: Verification): unknown {
+  const { limits } = verification;
+  if (verification.valid) {
+    const { keyId, version, userId, tenantId, name, environment, permissions, expiresAt } = verification.key;
+    const expiry = expiresAt === null ? {} : { expiresAt: new Date(expiresAt) };
+    return { valid: true, keyId, version, userId, tenantId, name, environment, permissions, ...expiry, limits };
+  }
+  const { denial, retryAfterSeconds } = verification;
+  return {
+    valid: false,
+    code: denial.code,
+    ...(denial.missing === undefined ? {} : { missing: denial.missing }),
+    ...(retryAfterSeconds === null ? {} : { retryAfterSeconds }),
+    ...(limits.length === 0 ? {} : { limits }),
+  };
+}

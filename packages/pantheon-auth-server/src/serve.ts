@@ -1,0 +1,159 @@
+/**
+ * Runs the service: opens, listens, and stops without losing anything. What is under way is finished, what was counted
+ * is stored; a second signal ends it at once.
+ */
+import { once } from 'node:events';
+import type { Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import type { FastifyInstance } from 'fastify';
+import { PantheonError } from 'pantheon-auth';
+import { createApp } from './app.ts';
+import type { Config } from './config.ts';
+import { createLogger, type Logger } from './logging.ts';
+import { Metrics } from './metrics.ts';
+import { openService } from './open.ts';
+import { SHUTDOWN_MS } from './server-bounds.ts';
+import { printWelcome, type Welcomed } from './welcome.ts';
+
+/** The service, listening. */
+export interface Running extends Welcomed {
+  readonly app: FastifyInstance;
+  /** Null: there are no metrics. */
+  readonly metricsPort: number | null;
+  /** Finishes what is under way, stores what was counted, closes. Twice is once. */
+  close(): Promise<void>;
+  /** Settles when it is closed, by whoever. */
+  readonly closed: Promise<void>;
+}
+
+export interface ServeOptions {
+  readonly logger?: Logger;
+  /** Variables that mean nothing here: logged once. */
+  readonly unknown?: readonly string[];
+  /** Where the welcome goes. Default: the standard output. */
+  readonly write?: (text: string) => void;
+  /** Whether signals stop it. Default true. */
+  readonly handleSignals?: boolean;
+}
+
+/** Metrics are for the machine itself, or for who forwards the port. */
+const METRICS_HOST = '127.0.0.1';
+/** What a shell reports for a process that SIGINT ended: 128 + 2. */
+const EXIT_SECOND_SIGNAL = 130;
+const EXIT_FAULT = 1;
+
+/** @throws PantheonError startup codes, `port_in_use` among them. */
+export async function serve(config: Config, options: ServeOptions = {}): Promise<Running> {
+  const logger = options.logger ?? createLogger(config.logLevel);
+  const { unknown = [], handleSignals = true } = options;
+  if (unknown.length > 0) logger.warn({ names: unknown }, 'these settings mean nothing here');
+
+  // What was opened, to be closed in the reverse order.
+  const opened: (() => Promise<unknown>)[] = [];
+  const closeAll = async (): Promise<void> => {
+    for (let close = opened.pop(); close !== undefined; close = opened.pop()) await close();
+  };
+  try {
+    const service = await openService(config, logger);
+    opened.push(() => service.close());
+    const { port, host, metricsPort } = config;
+    const metrics = metricsPort === null ? null : new Metrics(service.auth);
+    const onAnswered = metrics === null ? {} : { onAnswered: metrics.answered };
+    const app = await createApp({ auth: service.auth, config, logger, ...onAnswered });
+    opened.push(() => closeWithin(app));
+    const metricsServer = metrics?.server((error) => logger.error({ err: error }, 'metrics cannot be told')) ?? null;
+    if (metricsServer !== null && metricsPort !== null) {
+      await listening('METRICS_PORT', metricsPort, METRICS_HOST, () => listen(metricsServer, metricsPort));
+      opened.push(async () => metricsServer.close().closeAllConnections());
+    }
+    // Last, so that who can reach it can use it.
+    await listening('PORT', port, host, () => app.listen({ port, host }));
+
+    const { closed, close } = closeOnce(closeAll);
+    if (handleSignals) stopOnSignals(close, logger);
+    logger.info({ host, port: portOf(app.server), publicUrl: config.publicUrl }, 'serving');
+    const welcomed = { rootKey: service.rootKey, localUrl: `http://${urlHost(host)}:${portOf(app.server)}` };
+    printWelcome(config, welcomed, options.write);
+    return {
+      app,
+      ...welcomed,
+      metricsPort: metricsServer === null ? null : portOf(metricsServer),
+      close,
+      closed,
+    };
+  } catch (error) {
+    await closeAll();
+    throw error;
+  }
+}
+
+async function listen(server: Server, port: number): Promise<void> {
+  server.listen(port, METRICS_HOST);
+  await once(server, 'listening');
+}
+
+async function listening(field: string, port: number, host: string, start: () => Promise<unknown>): Promise<void> {
+  try {
+    await start();
+  } catch (cause) {
+    const code = cause instanceof Error && 'code' in cause ? cause.code : null;
+    const where = `${host}:${port}`;
+    if (code === 'EADDRINUSE')
+      throw new PantheonError('port_in_use', { field, detail: `Another process listens on ${where}.`, cause });
+    throw new PantheonError('invalid_setting', { field, detail: `Nothing can listen on ${where}.`, cause });
+  }
+}
+
+/** In-flight requests are finished, within a bound. */
+async function closeWithin(app: FastifyInstance): Promise<void> {
+  const cutOff = setTimeout(() => app.server.closeAllConnections(), SHUTDOWN_MS);
+  try {
+    await app.close();
+  } finally {
+    clearTimeout(cutOff);
+  }
+}
+
+function closeOnce(closeAll: () => Promise<void>): Pick<Running, 'close' | 'closed'> {
+  const { promise: closed, resolve, reject } = Promise.withResolvers<void>();
+  // Who does not wait for the end is told by the log.
+  closed.catch(() => {});
+  let isClosing = false;
+  return {
+    closed,
+    close: () => {
+      if (!isClosing) closeAll().then(resolve, reject);
+      isClosing = true;
+      return closed;
+    },
+  };
+}
+
+function stopOnSignals(close: () => Promise<void>, logger: Logger): void {
+  let signals = 0;
+  const stop = (signal: NodeJS.Signals): void => {
+    signals += 1;
+    // Whoever asks twice does not want to wait.
+    if (signals > 1) process.exit(EXIT_SECOND_SIGNAL);
+    logger.info({ signal }, 'stopping');
+    close().then(
+      () => logger.info({}, 'stopped'),
+      (error: unknown) => {
+        logger.error({ err: error }, 'it did not stop cleanly');
+        process.exitCode = EXIT_FAULT;
+      },
+    );
+  };
+  process.on('SIGTERM', stop);
+  process.on('SIGINT', stop);
+}
+
+function portOf(server: Server): number {
+  return (server.address() as AddressInfo).port;
+}
+
+/** As people type it. */
+function urlHost(host: string): string {
+  if (host === '127.0.0.1' || host === '::1' || host === '0.0.0.0' || host === '::') return 'localhost';
+  return host.includes(':') ? `[${host}]` : host;
+}

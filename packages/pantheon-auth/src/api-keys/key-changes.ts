@@ -1,0 +1,100 @@
+/**
+ * How a key is changed: load → decide → commit, again from the start when someone else was faster; and what this node
+ * remembers of the key is forgotten before the answer (I4). What is decided is the callers' business.
+ */
+import { randomBytes } from 'node:crypto';
+import { evolve, type KeyRecord } from '../domain/key.ts';
+import type { EventLog } from '../events/event-log.ts';
+import type { CompanionRow } from '../events/ledger.ts';
+import { PantheonError } from '../foundation/errors.ts';
+import type { KeyStorage, SealedChange, StoredKey, VersionSecret } from './key-storage.ts';
+import type { VerificationCache } from './verification-cache.ts';
+
+/** Someone else changed the key between reading and writing: read again, this often. */
+const ATTEMPTS_MAX = 5;
+const EVENTS_PER_READ = 200;
+
+/** What a change starts from. */
+export type ChangeableKey = Pick<StoredKey, 'record' | 'secrets'>;
+/** What to change of a key as it is now. Null: it already is so. */
+export type Decision = (key: ChangeableKey) => SealedChange | null | Promise<SealedChange | null>;
+
+export class KeyChanges {
+  readonly #storage: KeyStorage;
+  readonly #cache: VerificationCache;
+  readonly #events: EventLog;
+
+  constructor(deps: { readonly storage: KeyStorage; readonly cache: VerificationCache; readonly events: EventLog }) {
+    this.#storage = deps.storage;
+    this.#cache = deps.cache;
+    this.#events = deps.events;
+  }
+
+  /** @throws PantheonError `not_found` when the tenant has no such key, `key_quarantined`. */
+  async load(tenantId: string, id: string): Promise<StoredKey> {
+    const stored = await this.#storage.findIn(tenantId, id);
+    if (stored === null) throw new PantheonError('not_found');
+    return stored;
+  }
+
+  /** Changes a key as decided, and answers the record after it. */
+  change(tenantId: string, id: string, decide: Decision): Promise<KeyRecord> {
+    return this.#change(() => this.load(tenantId, id), decide);
+  }
+
+  /** The same for a revocation: also of a damaged key. */
+  revoke(tenantId: string, id: string, decide: Decision): Promise<KeyRecord> {
+    return this.#change(() => this.#loadToRevoke(tenantId, id), decide);
+  }
+
+  async #change(load: () => Promise<ChangeableKey>, decide: Decision): Promise<KeyRecord> {
+    for (let attempt = 1; ; attempt += 1) {
+      const key = await load();
+      const sealed = await decide(key);
+      if (sealed === null) return key.record;
+      try {
+        await this.commit(sealed);
+        return sealed.change.record;
+      } catch (error) {
+        if (!(error instanceof PantheonError && error.code === 'conflict') || attempt === ATTEMPTS_MAX) throw error;
+      }
+    }
+  }
+
+  /** Commits one change, once. */
+  async commit(sealed: SealedChange, companions: readonly CompanionRow[] = []): Promise<void> {
+    try {
+      await this.#storage.commit([sealed], companions);
+    } finally {
+      // Also when the outcome is unknown: what is remembered may be wrong now.
+      this.#cache.forget(sealed.change.record.id);
+    }
+  }
+
+  /** A key whose rows do not open is taken as the log tells it, with secrets that nobody has: enough to revoke it. */
+  async #loadToRevoke(tenantId: string, id: string): Promise<ChangeableKey> {
+    try {
+      return await this.load(tenantId, id);
+    } catch (error) {
+      if (!(error instanceof PantheonError && error.code === 'key_quarantined')) throw error;
+      const record = await this.#replay(tenantId, id);
+      if (record === null) throw error;
+      return { record, secrets: record.versions.map(({ version }) => secretOfNobody(version)) };
+    }
+  }
+
+  async #replay(tenantId: string, id: string): Promise<KeyRecord | null> {
+    const query = { tenantId, type: null, subjectType: 'key', subjectId: id, order: 'oldest_first' } as const;
+    let record: KeyRecord | null = null;
+    for (let after: number | null = null; ; ) {
+      const events = await this.#events.list({ ...query, after, limit: EVENTS_PER_READ });
+      for (const event of events) record = evolve(record, event);
+      after = events.at(-1)?.seq ?? null;
+      if (events.length < EVENTS_PER_READ) return record;
+    }
+  }
+}
+
+function secretOfNobody(version: number): VersionSecret {
+  return { version, keyHash: randomBytes(32), signing: null };
+}

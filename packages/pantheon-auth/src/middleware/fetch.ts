@@ -1,0 +1,124 @@
+/** Anything that answers a `Request` with a `Response`: the request becomes ours, our refusal becomes a `Response`. */
+import type { Principal, Refusal } from '../middleware.ts';
+import {
+  CACHE_CONTROL,
+  Guard,
+  type GuardOptions,
+  type PresentedRequest,
+  permissionQuestion,
+  type RequestAuthenticator,
+  VARY,
+} from './guard.ts';
+
+/** `Extra` is what the platform hands over besides the request: a server, an environment, a connection. */
+export type FetchAuthOptions<Extra extends readonly unknown[] = readonly []> = GuardOptions<
+  readonly [request: Request, ...extra: Extra]
+>;
+
+/** A handler for requests that were let in. */
+export type AuthenticatedHandler<Extra extends readonly unknown[] = readonly []> = (
+  request: Request,
+  principal: Principal,
+  ...extra: Extra
+) => Response | Promise<Response>;
+
+/** The answer to {@link authenticateFetch}. */
+export type FetchAuthentication =
+  | {
+      readonly authenticated: true;
+      readonly principal: Principal;
+      /** To set on the response: the state of the limits. */
+      readonly headers: Readonly<Record<string, string>>;
+    }
+  | {
+      readonly authenticated: false;
+      readonly refusal: Refusal;
+      /** What to answer. */
+      readonly response: Response;
+    };
+
+/**
+ * Lets a request pass to `handler` when its credential may act; else answers it. Put CORS around it: a preflight carries
+ * no credential. A `Request` does not say where it comes from: without `address`, keys that are bound to addresses are
+ * refused, and nobody is slowed down for guessing.
+ *
+ * @throws PantheonError `invalid_setting` when the options ask for what cannot be asked.
+ *
+ * @example
+ * ```ts
+ * import { createPantheonAuth } from 'pantheon-auth';
+ * import { requirePermission, withAuth } from 'pantheon-auth/fetch';
+ *
+ * const auth = await createPantheonAuth({ dataDir: './data', issuer: 'https://auth.example.com' });
+ * const read = withAuth(auth, { permissions: ['docs:read'] }, (_request, principal) => Response.json(principal.userId));
+ * const write = withAuth(auth, {}, requirePermission('docs:write', () => new Response(null, { status: 201 })));
+ * export default { fetch: (request: Request) => (request.method === 'POST' ? write(request) : read(request)) };
+ * ```
+ */
+export function withAuth<Extra extends readonly unknown[] = readonly []>(
+  auth: RequestAuthenticator,
+  options: FetchAuthOptions<Extra>,
+  handler: AuthenticatedHandler<Extra>,
+): (request: Request, ...extra: Extra) => Promise<Response> {
+  const guard = new Guard<readonly [Request, ...Extra]>(auth, options);
+  return async (request, ...extra) => {
+    const authentication = await guard.admit(presentedRequest(request), [request, ...extra]);
+    if (!authentication.authenticated) return toResponse(authentication.refusal);
+    return withHeaders(await handler(request, authentication.principal, ...extra), authentication.headers);
+  };
+}
+
+/** The same question by itself, for a handler that goes on either way. @throws PantheonError `invalid_setting`. */
+export async function authenticateFetch(
+  auth: RequestAuthenticator,
+  request: Request,
+  options: FetchAuthOptions = {},
+): Promise<FetchAuthentication> {
+  const authentication = await new Guard(auth, options).admit(presentedRequest(request), [request]);
+  if (authentication.authenticated) return authentication;
+  const { refusal } = authentication;
+  return { authenticated: false, refusal, response: toResponse(refusal) };
+}
+
+/**
+ * Asks for more, inside of {@link withAuth}. What the request took from the limits of its key stays taken.
+ *
+ * @throws PantheonError `invalid_setting` for what is no concrete permission.
+ */
+export function requirePermission<Extra extends readonly unknown[] = readonly []>(
+  permissions: string | readonly string[],
+  handler: AuthenticatedHandler<Extra>,
+): AuthenticatedHandler<Extra> {
+  const question = permissionQuestion(permissions);
+  return (request, principal, ...extra) => {
+    const refusal = question(request);
+    return refusal === null ? handler(request, principal, ...extra) : toResponse(refusal);
+  };
+}
+
+/** `Headers` joins what was sent twice with a comma, which no credential holds: there it is refused. */
+function presentedRequest({ url, headers }: Request): PresentedRequest {
+  return {
+    url,
+    header: (name: string) => {
+      const value = headers.get(name);
+      return value === null ? [] : [value];
+    },
+    address: null,
+  };
+}
+
+function toResponse({ status, headers, body }: Refusal): Response {
+  return new Response(JSON.stringify(body), { status, headers: { ...headers, vary: VARY } });
+}
+
+/** On a copy: the headers of a response may be immutable, and a handler may give the same response to others too. */
+function withHeaders(response: Response, headers: Readonly<Record<string, string>>): Response {
+  // 0 is a network error and 101 a change of protocol: neither can be made again, and no cache keeps them.
+  if (response.status < 200) return response;
+  const answer = new Response(response.body, response);
+  answer.headers.append('vary', VARY);
+  if (!answer.headers.has('cache-control')) answer.headers.set('cache-control', CACHE_CONTROL);
+  for (const [name, value] of Object.entries(headers)) answer.headers.set(name, value);
+  return answer;
+}

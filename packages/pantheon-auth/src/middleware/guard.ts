@@ -1,0 +1,147 @@
+/**
+ * What the adapters share: their options, the question they ask, who was let in, and what every answer says. Knows no
+ * framework and decides nothing.
+ */
+import { PantheonError } from '../foundation/errors.ts';
+import {
+  type AuthenticateOptions,
+  type Authentication,
+  type AuthRequest,
+  assertAuthenticateOptions,
+  type Principal,
+  permissionRefusal,
+  type Refusal,
+} from '../middleware.ts';
+
+/** What is needed of a `PantheonAuth`. */
+export interface RequestAuthenticator {
+  authenticate(request: AuthRequest, options?: AuthenticateOptions): Promise<Authentication>;
+}
+
+/** Options of every adapter. `Incoming` is what its framework hands to a middleware. */
+export interface GuardOptions<Incoming extends readonly unknown[]> extends AuthenticateOptions {
+  /**
+   * Where the request comes from. Default: the other end of the socket, and nothing that a header says, for any client
+   * can send one. Behind a proxy, give what the framework makes of the headers of a proxy that it was told to trust.
+   */
+  readonly address?: (...incoming: Incoming) => string | null | undefined;
+  /** Told in refusals as `instance`. Left out there when it is not 1 to 128 of letters, digits and `_.:~-`. */
+  readonly requestId?: (...incoming: Incoming) => string | null | undefined;
+  /** Called with every refusal before it is sent, for the log: `cause` and `error` say what the caller is not told. */
+  readonly onRefused?: (refusal: Refusal, ...incoming: Incoming) => void;
+}
+
+/** A request as an adapter reads it. */
+export type PresentedRequest = Omit<AuthRequest, 'requestId'>;
+
+/** An answer depends on these, so no cache may give it to a request where they differ. */
+export const VARY = 'Authorization, X-API-Key';
+
+/**
+ * Set unless the application says otherwise: a stored answer would outlive the key that opened it, and shared caches
+ * leave out by themselves only what was asked for with `Authorization` (RFC 9111 section 3.5), not with `X-API-Key`.
+ */
+export const CACHE_CONTROL = 'no-store';
+
+/** Who was let in, with what a later refusal needs. */
+interface Admission {
+  readonly principal: Principal;
+  readonly requestId: string | null;
+  readonly onRefused: (refusal: Refusal) => void;
+}
+
+/**
+ * By the framework's own request, and not as a property of it: nothing that copies input onto a request can forge an
+ * entry, and reading one that is not there is an error and never `undefined`.
+ */
+const ADMISSIONS = new WeakMap<object, Admission>();
+
+/** Asks for every request whether it may pass. */
+export class Guard<Incoming extends readonly [object, ...unknown[]]> {
+  readonly #auth: RequestAuthenticator;
+  readonly #options: GuardOptions<Incoming>;
+  readonly #demand: AuthenticateOptions;
+
+  /** @throws PantheonError `invalid_setting` when the options ask for what cannot be asked. */
+  constructor(auth: RequestAuthenticator, options: GuardOptions<Incoming>) {
+    const { address, requestId, onRefused, ...demand } = options;
+    assertAuthenticateOptions(demand);
+    this.#auth = auth;
+    this.#options = options;
+    this.#demand = demand;
+  }
+
+  /** The options with those of one route: it may ask for more permissions than all routes, never for fewer. */
+  demandOf(route: AuthenticateOptions): AuthenticateOptions {
+    const permissions = [...(this.#demand.permissions ?? []), ...(route.permissions ?? [])];
+    const demand = { ...this.#demand, ...route, permissions };
+    assertAuthenticateOptions(demand);
+    return demand;
+  }
+
+  /** Remembers who is let in by the first of `incoming`, the framework's request. */
+  async admit(
+    presented: PresentedRequest,
+    incoming: Incoming,
+    demand: AuthenticateOptions = this.#demand,
+  ): Promise<Authentication> {
+    const options = this.#options;
+    const requestId = options.requestId?.(...incoming) ?? null;
+    const address = options.address === undefined ? presented.address : (options.address(...incoming) ?? null);
+    const request = { ...presented, address, ...(requestId !== null && { requestId }) };
+    const authentication = await this.#auth.authenticate(request, demand);
+    const onRefused = (refusal: Refusal): void => options.onRefused?.(refusal, ...incoming);
+    if (authentication.authenticated) {
+      ADMISSIONS.set(incoming[0], { principal: authentication.principal, requestId, onRefused });
+    } else {
+      onRefused(authentication.refusal);
+    }
+    return authentication;
+  }
+}
+
+/** Who sent this request. @throws PantheonError `internal_error` when nobody asked: the route is not guarded. */
+export function principalOf(request: object): Principal {
+  return admissionOf(request).principal;
+}
+
+/**
+ * Asks for permissions beyond those that let a request in; null: they are there.
+ *
+ * @throws PantheonError `invalid_setting` for what is no concrete permission, at once; `internal_error` from the question
+ * when the route is not guarded.
+ */
+export function permissionQuestion(wanted: string | readonly string[]): (request: object) => Refusal | null {
+  const permissions = typeof wanted === 'string' ? [wanted] : wanted;
+  assertAuthenticateOptions({ permissions });
+  return (request) => {
+    const { principal, requestId, onRefused } = admissionOf(request);
+    const refusal = permissionRefusal(principal, permissions, requestId);
+    if (refusal !== null) onRefused(refusal);
+    return refusal;
+  };
+}
+
+/**
+ * Every value of a header, in the order of arrival. Node's `headers` keeps the first of two and so would hide the second;
+ * `headersDistinct` sorts all headers to answer for two, and HTTP/2 requests do not have it.
+ */
+export function headerValues(rawHeaders: readonly string[], name: string): readonly string[] {
+  const values: string[] = [];
+  for (let at = 0; at < rawHeaders.length; at += 2) {
+    const field = rawHeaders[at];
+    if (field?.length === name.length && field.toLowerCase() === name) values.push(rawHeaders[at + 1] ?? '');
+  }
+  return values;
+}
+
+/** `Vary` with our fields: what CORS or another middleware put there stays. */
+export function withVary(present: number | string | readonly string[] | undefined): string {
+  return present === undefined ? VARY : `${Array.isArray(present) ? present.join(', ') : present}, ${VARY}`;
+}
+
+function admissionOf(request: object): Admission {
+  const admission = ADMISSIONS.get(request);
+  if (admission !== undefined) return admission;
+  throw new PantheonError('internal_error', { detail: 'No principal: pantheonAuth does not guard this route.' });
+}
