@@ -84,9 +84,9 @@ export interface TenantScope {
 
 /** Where the first administrator's key string is kept: the caller's business. */
 export interface RootKeyStore {
-  /** What was written before a start that did not finish; null: nothing. */
+  /** What was written before, by a start that did not finish or by another process; null: nothing. */
   read(): string | null;
-  /** Must be durable when it returns. */
+  /** Must be durable when it returns. Throws rather than replace what is there: it may be the only copy. */
   write(key: string): void;
 }
 
@@ -294,17 +294,32 @@ async function assemble(parts: Parts): Promise<PantheonAuth> {
  */
 async function bootstrap(keys: KeyManager, store: RootKeyStore, brand: string): Promise<APIKey | null> {
   if ((await keys.list({ limit: 1 })).items.length > 0) return null;
-  const generated = rootKey(store, brand);
-  return keys.createRoot(generated);
+  try {
+    return await keys.createRoot(rootKey(store, brand));
+  } catch (error) {
+    // Another process starts at the same moment, took the same string, and was first.
+    if (error instanceof PantheonError && error.code === 'conflict') return null;
+    throw error;
+  }
 }
 
 function rootKey(store: RootKeyStore, brand: string): GeneratedKey {
-  const written = store.read();
-  const found = written === null ? null : generatedFrom(written.trim(), brand);
-  if (found !== null) return found;
+  const written = writtenKey(store, brand);
+  if (written !== null) return written;
   const generated = generateKey({ brand, environment: 'live' });
-  store.write(generated.key);
-  return generated;
+  try {
+    store.write(generated.key);
+    return generated;
+  } catch (error) {
+    const first = writtenKey(store, brand);
+    if (first === null) throw error;
+    return first;
+  }
+}
+
+function writtenKey(store: RootKeyStore, brand: string): GeneratedKey | null {
+  const written = store.read();
+  return written === null ? null : generatedFrom(written.trim(), brand);
 }
 
 /** The master key is made only together with a new database: for an old one, another key would open nothing. */

@@ -54,7 +54,9 @@ function ofProblem(problem: Told, exitCode: ExitCode): Failure {
   const what = detail === null || detail === entry?.advice ? title : detail;
   const field = text(problem.field);
   const where = field === null ? '' : ` (${field})`;
-  const advice = entry === null ? '' : ` — ${entry.advice}`;
+  // A mistake in the command line itself is no field, and brings its own advice.
+  const isOwn = entry === null || (problem.code === 'invalid_request' && field === null);
+  const advice = isOwn ? '' : ` — ${entry.advice}`;
   const line = `pantheon-auth: ${problem.code}: ${what.replace(/\.$/, '')}${where}${advice}`;
   return { exitCode, line: printable(line), problem };
 }

@@ -21,19 +21,18 @@ export interface LocalTransportOptions {
 }
 
 export class LocalTransport implements Transport {
-  /** The engine itself, for what has no route. */
-  readonly auth: PantheonAuth;
+  readonly engine: PantheonAuth;
   readonly #app: FastifyInstance;
   readonly #callerKey: () => Promise<Credential>;
   readonly #closeService: () => Promise<void>;
 
   private constructor(parts: {
-    readonly auth: PantheonAuth;
+    readonly engine: PantheonAuth;
     readonly app: FastifyInstance;
     readonly callerKey: () => Promise<Credential>;
     readonly closeService: () => Promise<void>;
   }) {
-    this.auth = parts.auth;
+    this.engine = parts.engine;
     this.#app = parts.app;
     this.#callerKey = parts.callerKey;
     this.#closeService = parts.closeService;
@@ -50,8 +49,8 @@ export class LocalTransport implements Transport {
     // Requests are answered to the user; of the log only what the operator of the folder should hear is said.
     const logger = createLogger('error', { write: (line) => onWarning(messageOf(line)) });
     const service = await openService(config, logger);
-    const app = await createApp({ auth: service.auth, config, logger });
-    return new LocalTransport({ auth: service.auth, app, callerKey, closeService: () => service.close() });
+    const app = await createApp({ auth: service.auth, config: { ...config, docs: false }, logger });
+    return new LocalTransport({ engine: service.auth, app, callerKey, closeService: () => service.close() });
   }
 
   async request(method: string, path: string, request: ApiRequest = {}): Promise<ApiResponse> {

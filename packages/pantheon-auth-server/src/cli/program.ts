@@ -60,7 +60,7 @@ Examples:
   $ pantheon-auth token exchange < deploy.key`,
     )
     .addHelpText('afterAll', EXIT_CODES_HELP);
-  addServeCommand(program);
+  addServeCommand(program, world, finish);
   addKeysCommands(program, world, finish);
   addTokenCommands(program, world, finish);
   // Without a command there is nothing to do: what there is, is an answer and not an error.
@@ -76,8 +76,7 @@ function toUsageError({ code, message }: CommanderError): PantheonError {
     ) ?? [];
   const known = own === undefined ? USAGE[code] : `${own.charAt(0).toUpperCase()}${own.slice(1)}`;
   return new PantheonError('invalid_request', {
-    field: 'arguments',
-    detail: `${known ?? 'The command line is not valid'}: see --help`,
+    detail: `${known ?? 'The command line is not valid'} — See the command with --help`,
   });
 }
 

@@ -21,6 +21,7 @@ export interface RemoteTransportOptions {
 }
 
 export class RemoteTransport implements Transport {
+  readonly engine: null = null;
   readonly #base: string;
   readonly #callerKey: () => Promise<Credential>;
   readonly #wait: (seconds: number) => Promise<void>;

@@ -24,10 +24,9 @@ export function refuseSecretArguments(args: readonly string[]): void {
   if (found === undefined) return;
   const what = LIKE_A_KEY.test(found) ? 'a key' : 'a token';
   throw new PantheonError('invalid_request', {
-    field: 'arguments',
     detail:
-      `One argument looks like ${what}. Arguments can be read by every process of this machine and stay in the shell's ` +
-      'history: replace it, and give it by standard input, a file or the environment',
+      `An argument looks like ${what}, which every process of this machine can read and the shell keeps — ` +
+      'Replace it, and give the new one by standard input, a file or the environment',
   });
 }
 

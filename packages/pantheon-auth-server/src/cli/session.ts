@@ -6,7 +6,6 @@ import type { Command } from 'commander';
 import { PantheonError, type Secret } from 'pantheon-auth';
 import { type ClientVariables, type Flags, loadConfig } from '../config.ts';
 import type { ExitCode } from './exit-codes.ts';
-import { LocalTransport } from './local-transport.ts';
 import { Output, type Sinks } from './output.ts';
 import { RemoteTransport } from './remote-transport.ts';
 import { readSecret, readSecretFile } from './secret-input.ts';
@@ -103,6 +102,8 @@ export class Session {
     const { config } = loadConfig(flags);
     const callerKey = async (): Promise<Credential> =>
       bearer((await this.#givenKey()) ?? (await readSecretFile(config.rootKeyFile, 'ROOT_KEY_FILE')));
+    // Loaded when it is needed: it brings the whole server, and most of the start of a command.
+    const { LocalTransport } = await import('./local-transport.ts');
     return LocalTransport.open({ config, callerKey, onWarning: (warning) => this.output.warn(warning) });
   }
 

@@ -2,7 +2,7 @@
  * How a command reaches the API: one port, so that the same code and the same permissions hold over the network
  * (`remote-transport.ts`) and on the data folder of this machine (`local-transport.ts`).
  */
-import { PantheonError, type Secret } from 'pantheon-auth';
+import { type PantheonAuth, PantheonError, type Secret } from 'pantheon-auth';
 import { ApiRefusal } from './failure.ts';
 
 export interface ApiRequest {
@@ -29,6 +29,8 @@ export interface ApiResponse {
 }
 
 export interface Transport {
+  /** The engine, where it runs in this process: for what has no route. Null: a server is asked. */
+  readonly engine: PantheonAuth | null;
   /** @throws PantheonError when there is no answer. A refusal is an answer. */
   request(method: string, path: string, request?: ApiRequest): Promise<ApiResponse>;
   close(): Promise<void>;

@@ -7,7 +7,7 @@ import {
   type PresentedRequest,
   permissionQuestion,
   type RequestAuthenticator,
-  VARY,
+  withVary,
 } from './guard.ts';
 
 /** `Extra` is what the platform hands over besides the request: a server, an environment, a connection. */
@@ -63,7 +63,7 @@ export function withAuth<Extra extends readonly unknown[] = readonly []>(
   const guard = new Guard<readonly [Request, ...Extra]>(auth, options);
   return async (request, ...extra) => {
     const authentication = await guard.admit(presentedRequest(request), [request, ...extra]);
-    if (!authentication.authenticated) return toResponse(authentication.refusal);
+    if (!authentication.authenticated) return withHeaders(toResponse(authentication.refusal), {});
     return withHeaders(await handler(request, authentication.principal, ...extra), authentication.headers);
   };
 }
@@ -77,7 +77,7 @@ export async function authenticateFetch(
   const authentication = await new Guard(auth, options).admit(presentedRequest(request), [request]);
   if (authentication.authenticated) return authentication;
   const { refusal } = authentication;
-  return { authenticated: false, refusal, response: toResponse(refusal) };
+  return { authenticated: false, refusal, response: withHeaders(toResponse(refusal), {}) };
 }
 
 /**
@@ -109,7 +109,7 @@ function presentedRequest({ url, headers }: Request): PresentedRequest {
 }
 
 function toResponse({ status, headers, body }: Refusal): Response {
-  return new Response(JSON.stringify(body), { status, headers: { ...headers, vary: VARY } });
+  return new Response(JSON.stringify(body), { status, headers });
 }
 
 /** On a copy: the headers of a response may be immutable, and a handler may give the same response to others too. */
@@ -117,7 +117,7 @@ function withHeaders(response: Response, headers: Readonly<Record<string, string
   // 0 is a network error and 101 a change of protocol: neither can be made again, and no cache keeps them.
   if (response.status < 200) return response;
   const answer = new Response(response.body, response);
-  answer.headers.append('vary', VARY);
+  answer.headers.set('vary', withVary(answer.headers.get('vary')));
   if (!answer.headers.has('cache-control')) answer.headers.set('cache-control', CACHE_CONTROL);
   for (const [name, value] of Object.entries(headers)) answer.headers.set(name, value);
   return answer;

@@ -35,7 +35,7 @@ export interface GuardOptions<Incoming extends readonly unknown[]> extends Authe
 export type PresentedRequest = Omit<AuthRequest, 'requestId'>;
 
 /** An answer depends on these, so no cache may give it to a request where they differ. */
-export const VARY = 'Authorization, X-API-Key';
+const VARY = 'Authorization, X-API-Key';
 
 /**
  * Set unless the application says otherwise: a stored answer would outlive the key that opened it, and shared caches
@@ -135,9 +135,11 @@ export function headerValues(rawHeaders: readonly string[], name: string): reado
   return values;
 }
 
-/** `Vary` with our fields: what CORS or another middleware put there stays. */
-export function withVary(present: number | string | readonly string[] | undefined): string {
-  return present === undefined ? VARY : `${Array.isArray(present) ? present.join(', ') : present}, ${VARY}`;
+/** `Vary` with our fields, once: what CORS or another middleware put there stays. */
+export function withVary(present: number | string | readonly string[] | null | undefined): string {
+  if (present === undefined || present === null) return VARY;
+  const fields = typeof present === 'object' ? present.join(', ') : String(present);
+  return fields.includes(VARY) ? fields : `${fields}, ${VARY}`;
 }
 
 function admissionOf(request: object): Admission {

@@ -9,7 +9,7 @@ import {
   type PresentedRequest,
   permissionQuestion,
   type RequestAuthenticator,
-  VARY,
+  withVary,
 } from './guard.ts';
 
 /** What the middleware puts into the context, for `new Hono<AuthEnv>()`: handlers in a chain with it know by themselves. */
@@ -44,13 +44,16 @@ export function pantheonAuth(auth: RequestAuthenticator, options: HonoAuthOption
   const guard = new Guard(auth, options);
   return async (c, next) => {
     const authentication = await guard.admit(presentedRequest(c), [c]);
-    if (!authentication.authenticated) return answer(c, authentication.refusal);
+    if (!authentication.authenticated) {
+      c.header('vary', withVary(c.res.headers.get('vary')));
+      return answer(c, authentication.refusal);
+    }
     c.set('principal', authentication.principal);
     await next();
     // A change of protocol cannot be made again with other headers, and no cache keeps it.
     if (c.res.status < 200) return undefined;
     // After the handler, because a `Response` of its own making would lose what was set before.
-    c.header('vary', VARY, { append: true });
+    c.header('vary', withVary(c.res.headers.get('vary')));
     if (!c.res.headers.has('cache-control')) c.header('cache-control', CACHE_CONTROL);
     for (const [name, value] of Object.entries(authentication.headers)) c.header(name, value);
     return undefined;
@@ -91,6 +94,5 @@ function socketAddress(env: unknown): string | null {
 }
 
 function answer(c: Context, refusal: Refusal): Response {
-  c.header('vary', VARY, { append: true });
   return c.newResponse(JSON.stringify(refusal.body), refusal.status as StatusCode, refusal.headers);
 }

@@ -36,6 +36,9 @@ export interface TenantChangeOptions extends ChangeOptions {
 /** Without them nothing works: root lives in one, and the other is where calls go that name none. */
 const PERMANENT: ReadonlySet<string> = new Set([SYSTEM_TENANT, DEFAULT_TENANT]);
 
+/** Someone else changed the tenant between reading and writing: read again, this often. */
+const ATTEMPTS_MAX = 5;
+
 export class TenantManager {
   readonly #deps: TenantManagerDeps;
 
@@ -51,7 +54,7 @@ export class TenantManager {
         await this.#commit(null, this.#event('tenant.created', id, { name: id }, by));
       } catch (error) {
         // Another process starts at the same moment.
-        if (!(error instanceof PantheonError && error.code === 'conflict')) throw error;
+        if (!isConflict(error)) throw error;
       }
     }
   }
@@ -66,8 +69,13 @@ export class TenantManager {
       });
     }
     const name = parseName(input.name ?? input.id);
-    if ((await this.#deps.storage.find(input.id)) !== null) throw new PantheonError('already_exists', { field: 'id' });
-    return this.#commit(null, this.#event('tenant.created', input.id, { name }, by.circumstances));
+    const taken = new PantheonError('already_exists', { field: 'id' });
+    if ((await this.#deps.storage.find(input.id)) !== null) throw taken;
+    try {
+      return await this.#commit(null, this.#event('tenant.created', input.id, { name }, by.circumstances));
+    } catch (error) {
+      throw isConflict(error) ? taken : error;
+    }
   }
 
   /** @throws PantheonError `not_found`. */
@@ -94,9 +102,10 @@ export class TenantManager {
   async update(id: string, input: { readonly name: string }, options: ChangeOptions = {}): Promise<Tenant> {
     const by = assertSystem(options.by, 'tenants.update');
     const name = parseName(input.name);
-    const tenant = await this.#load(id);
-    if (tenant.name === name) return toTenant(tenant);
-    return this.#commit(tenant, this.#event('tenant.updated', id, { name }, by.circumstances, { name: tenant.name }));
+    return this.#change(id, (tenant) => {
+      if (tenant.name === name) return null;
+      return this.#event('tenant.updated', id, { name }, by.circumstances, { name: tenant.name });
+    });
   }
 
   /** One event that refuses all its keys. Twice is success. The system tenant stays: nobody could resume it. */
@@ -121,14 +130,28 @@ export class TenantManager {
   ): Promise<Tenant> {
     const by = assertSystem(options.by, action);
     const reason = parseReason(options.reason);
-    const tenant = await this.#load(id);
-    if (tenant.state === state) return toTenant(tenant);
-    if (id === SYSTEM_TENANT || (state === 'deleted' && PERMANENT.has(id))) {
-      throw new PantheonError('not_allowed', { field: 'id', detail: 'This tenant is permanent.' });
+    return this.#change(id, (tenant) => {
+      if (tenant.state === state) return null;
+      if (id === SYSTEM_TENANT || (state === 'deleted' && PERMANENT.has(id))) {
+        throw new PantheonError('not_allowed', { field: 'id', detail: 'This tenant is permanent.' });
+      }
+      const circumstances = { ...by.circumstances, reason };
+      return this.#event(STATE_EVENTS[state], id, { state }, circumstances, { state: tenant.state });
+    });
+  }
+
+  /** Load, decide, commit; again from the start when someone else was faster. Null from `decide`: it already is so. */
+  async #change(id: string, decide: (tenant: TenantRecord) => AuditEvent | null): Promise<Tenant> {
+    for (let attempt = 1; ; attempt += 1) {
+      const tenant = await this.#load(id);
+      const event = decide(tenant);
+      if (event === null) return toTenant(tenant);
+      try {
+        return await this.#commit(tenant, event);
+      } catch (error) {
+        if (!isConflict(error) || attempt === ATTEMPTS_MAX) throw error;
+      }
     }
-    const type = STATE_EVENTS[state];
-    const circumstances = { ...by.circumstances, reason };
-    return this.#commit(tenant, this.#event(type, id, { state }, circumstances, { state: tenant.state }));
   }
 
   async #load(id: string): Promise<TenantRecord> {
@@ -176,6 +199,10 @@ function assertSystem(by: Caller = PROCESS_CALLER, action: Action): Caller {
   if (authority.tenantId !== SYSTEM_TENANT) throw new PantheonError('not_found');
   if (grants(authority.permissions, ACTIONS[action])) return by;
   throw new PantheonError('insufficient_permissions', { detail: `The permission ${ACTIONS[action]} is missing.` });
+}
+
+function isConflict(error: unknown): boolean {
+  return error instanceof PantheonError && error.code === 'conflict';
 }
 
 function toTenant({ id, name, state, createdAt }: TenantRecord): Tenant {

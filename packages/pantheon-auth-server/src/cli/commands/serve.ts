@@ -2,7 +2,8 @@
 import type { Command } from 'commander';
 import { PantheonError } from 'pantheon-auth';
 import { type Flags, loadConfig, type SettingName } from '../../config.ts';
-import { serve } from '../../serve.ts';
+import { EXIT, type ExitCode } from '../exit-codes.ts';
+import type { Surroundings } from '../session.ts';
 
 /** MASTER_KEY is no flag: arguments can be read by every process of the machine. */
 const FLAGS: Readonly<Record<Exclude<SettingName, 'MASTER_KEY'>, readonly [flag: string, help: string]>> = {
@@ -21,7 +22,7 @@ const FLAGS: Readonly<Record<Exclude<SettingName, 'MASTER_KEY'>, readonly [flag:
   DOCS: ['--docs <switch>', 'serve /docs and /openapi.json: on or off'],
 };
 
-export function addServeCommand(program: Command): void {
+export function addServeCommand(program: Command, world: Surroundings, finish: (code: ExitCode) => void): void {
   const command = program.command('serve').description('run the service until it is told to stop');
   for (const [flag, help] of Object.values(FLAGS)) command.option(flag, help);
   command.addHelpText(
@@ -39,7 +40,12 @@ Example:
       const value = options[camelCase(name)];
       if (value !== undefined) flags[name] = withoutPassword(name, value);
     }
-    await serve(loadConfig(flags).config);
+    const { config, unknown } = loadConfig(flags);
+    // Loaded when it is needed: other commands start without it.
+    const { serve } = await import('../../serve.ts');
+    const running = await serve(config, { unknown, write: (text) => world.stdout.write(text) });
+    // The log has told what went wrong.
+    await running.closed.catch(() => finish(EXIT.internal));
   });
 }
 

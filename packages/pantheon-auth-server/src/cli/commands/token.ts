@@ -1,10 +1,9 @@
 /** `pantheon-auth token …`: a key becomes a token, by the service or offline; a token is verified, or only looked at. */
 import type { Command } from 'commander';
-import { mintKeyToken, PantheonError, parseDuration, parseKey, type Secret } from 'pantheon-auth';
+import { mintKeyToken, type PantheonAuth, PantheonError, parseDuration, parseKey, type Secret } from 'pantheon-auth';
 import { sayVerdict } from '../answers.ts';
 import { EXIT, type ExitCode } from '../exit-codes.ts';
 import { ApiRefusal } from '../failure.ts';
-import { LocalTransport } from '../local-transport.ts';
 import { act, type ConnectionOptions, type Surroundings, withConnection } from '../session.ts';
 import { decodeToken, tokenFacts } from '../token-view.ts';
 import { call, type JsonBody, type Transport } from '../transport.ts';
@@ -126,8 +125,8 @@ Example:
   act<VerifyOptions>(withConnection(verify), world, finish, async (session, options) => {
     const secret = await session.secret('token', options.tokenFile);
     const transport = await session.connect();
-    if (transport instanceof LocalTransport)
-      return sayVerdict(session, await askEngine(transport, secret.reveal(), options));
+    if (transport.engine !== null)
+      return sayVerdict(session, await askEngine(transport.engine, secret.reveal(), options));
     for (const option of ['audience', 'permission'] as const)
       if (options[option] !== undefined) throw invalid(option, 'Only on the data folder: a server is asked as it is');
     const verdict = await askServer(transport, secret);
@@ -140,10 +139,10 @@ Example:
 const ANYWHERE = { tenant: 'any', environment: 'any' } as const;
 
 /** The engine on the data folder says what the service would say, also for other audiences than its own. */
-async function askEngine(local: LocalTransport, presented: string, options: VerifyOptions): Promise<JsonBody> {
+async function askEngine(engine: PantheonAuth, presented: string, options: VerifyOptions): Promise<JsonBody> {
   const { audience, permission: permissions } = options;
   const wanted = { ...(audience && { audience }), ...(permissions && { permissions }) };
-  const verification = await local.auth.tokens.verify({ token: presented, ...ANYWHERE, ...wanted });
+  const verification = await engine.tokens.verify({ token: presented, ...ANYWHERE, ...wanted });
   if (!verification.valid) {
     const { proved, denial } = verification;
     return { valid: false, code: proved ? denial.code : 'invalid_key' };
