@@ -44,8 +44,10 @@ function parseJson(request: FastifyRequest, body: Buffer): unknown {
   assertType(request, JSON_TYPE);
   if (body.length === 0) return undefined;
   const parsed = parseStrictJson(utf8(body, 'invalid_json'), { depthMax: JSON_DEPTH_MAX });
-  if (parsed.ok) return parsed.value;
-  throw new PantheonError('invalid_json', { detail: REASONS[parsed.reason] });
+  if (!parsed.ok) throw new PantheonError('invalid_json', { detail: REASONS[parsed.reason] });
+  if (typeof parsed.value !== 'object' || parsed.value === null || Array.isArray(parsed.value))
+    throw new PantheonError('invalid_json', { detail: 'It is not an object.' });
+  return parsed.value;
 }
 
 const REASONS = {

@@ -11,7 +11,8 @@ const SAFE_NAME = /^[A-Za-z_][A-Za-z0-9_.-]{0,23}$/;
 /** @throws nothing: Fastify wants the error as a value. */
 export function toValidator(schema: z.ZodType, code: ErrorCode = 'invalid_request') {
   return (input: unknown): { readonly value: unknown } | { readonly error: PantheonError } => {
-    const result = schema.safeParse(input);
+    // Fastify's word for a body that was not sent.
+    const result = schema.safeParse(input ?? undefined);
     return result.success ? { value: result.data } : { error: toError(result.error.issues[0], code) };
   };
 }
