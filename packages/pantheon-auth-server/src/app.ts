@@ -35,7 +35,6 @@ import { securityHeaders } from './security-headers.ts';
 import {
   BODY_BYTES_MAX,
   CONNECTIONS_MAX,
-  HANDLER_TIMEOUT_MS,
   HEADER_BYTES_MAX,
   HEADERS_TIMEOUT_MS,
   KEEP_ALIVE_TIMEOUT_MS,
@@ -104,7 +103,6 @@ function serverOptions(config: Config, logger: Logger): FastifyHttpOptions<RawSe
     requestIdHeader: false,
     trustProxy: config.trustedProxies.length === 0 ? false : [...config.trustedProxies],
     bodyLimit: BODY_BYTES_MAX,
-    handlerTimeout: HANDLER_TIMEOUT_MS,
     requestTimeout: REQUEST_TIMEOUT_MS,
     keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
     // Ours is a problem document, sent by the first hook.

@@ -16,6 +16,15 @@ export type Form = ReadonlyMap<string, readonly string[]>;
 /** Of these the token endpoint takes several (RFC 8693 section 2.1). */
 const REPEATABLE: ReadonlySet<string> = new Set(['audience', 'resource']);
 
+export type BodyKind = 'json' | 'form';
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** Default: JSON. */
+    bodyKind?: BodyKind;
+  }
+}
+
 /** The parsers of the whole service. */
 export function readBodies(app: FastifyInstance): void {
   app.removeAllContentTypeParsers();
@@ -41,7 +50,7 @@ function settle(done: Done, parse: () => unknown): void {
 }
 
 function parseJson(request: FastifyRequest, body: Buffer): unknown {
-  assertType(request, JSON_TYPE);
+  assertType(request, 'json', JSON_TYPE);
   if (body.length === 0) return undefined;
   const parsed = parseStrictJson(utf8(body, 'invalid_json'), { depthMax: JSON_DEPTH_MAX });
   if (!parsed.ok) throw new PantheonError('invalid_json', { detail: REASONS[parsed.reason] });
@@ -58,7 +67,7 @@ const REASONS = {
 } as const;
 
 function parseForm(request: FastifyRequest, body: Buffer): Form {
-  assertType(request, FORM_TYPE);
+  assertType(request, 'form', FORM_TYPE);
   const form = new Map<string, string[]>();
   const parameters = new URLSearchParams(utf8(body, 'invalid_request'));
   if (parameters.size > FORM_PARAMETERS_MAX)
@@ -83,9 +92,11 @@ export function parseQuery(text: string): Record<string, unknown> {
 
 const TWICE: readonly string[] = [];
 
-function assertType(request: FastifyRequest, expected: RegExp): void {
+/** Each route takes one kind of body: a form is no JSON, however few members that would have. */
+function assertType(request: FastifyRequest, kind: BodyKind, expected: RegExp): void {
   const isPlain = (request.headers['content-encoding'] ?? 'identity') === 'identity';
-  if (!isPlain || !expected.test(request.headers['content-type'] ?? ''))
+  const isWanted = (request.routeOptions.config.bodyKind ?? 'json') === kind;
+  if (!isWanted || !isPlain || !expected.test(request.headers['content-type'] ?? ''))
     throw new PantheonError('unsupported_media_type');
 }
 

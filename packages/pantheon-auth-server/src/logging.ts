@@ -21,6 +21,10 @@ const SECRET_MEMBERS = [
 const SECRET_PATHS = [...SECRET_MEMBERS.flatMap((name) => [name, `*.${name}`]), '["x-api-key"]', '*["x-api-key"]'];
 
 const STDERR = 2;
+/** One write for a dozen lines when there are many… */
+const BATCH_BYTES = 4_096;
+/** …and no line later than this when there are few. */
+const BATCH_MS = 100;
 
 /** Writes to the standard error unless told otherwise, so that the standard output is free for people. */
 export function createLogger(level: LogLevel, destination: DestinationStream = standardError()): Logger {
@@ -35,7 +39,7 @@ export function createLogger(level: LogLevel, destination: DestinationStream = s
   return pino(options, { write: (line) => destination.write(withoutCredentials(line)) });
 }
 
-/** Lines are written beside the work, several at once when there are many; a crash of the process flushes them. */
+/** Lines are written beside the work; the end of the process, also an early one, flushes them. */
 function standardError(): DestinationStream {
-  return pino.destination({ fd: STDERR, sync: false });
+  return pino.destination({ fd: STDERR, sync: false, minLength: BATCH_BYTES, periodicFlush: BATCH_MS });
 }

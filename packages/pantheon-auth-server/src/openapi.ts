@@ -65,7 +65,7 @@ const API_VERSION = '1';
 
 /** What Fastify and the OpenAPI file are told of a route. */
 export function toRouteSchema(operation: Operation): FastifySchema {
-  const { id, tag, summary, access, params, query, body, bodyType } = operation;
+  const { id, tag, summary, access, params, query, body, bodyKind } = operation;
   const headers = headersOf(operation);
   return {
     operationId: id,
@@ -75,7 +75,10 @@ export function toRouteSchema(operation: Operation): FastifySchema {
     security: securityOf(access),
     ...(params !== undefined && { params }),
     querystring: query ?? z.strictObject({}),
-    ...(body !== undefined && { body, consumes: [bodyType ?? 'application/json'] }),
+    ...(body !== undefined && {
+      body,
+      consumes: [bodyKind === 'form' ? 'application/x-www-form-urlencoded' : 'application/json'],
+    }),
     ...(headers !== undefined && { headers }),
     response: responsesOf(operation),
   } as FastifySchema;

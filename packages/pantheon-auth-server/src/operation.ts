@@ -5,6 +5,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Action, Code } from 'pantheon-auth';
 import type { z } from 'zod';
+import type { BodyKind } from './bodies.ts';
 import { type Acting, actingOf } from './caller.ts';
 
 export type Method = 'GET' | 'POST' | 'PATCH' | 'DELETE';
@@ -35,10 +36,13 @@ export interface Operation {
   readonly headers?: z.ZodType;
   /** The engine reads the body itself: here it is only documented. */
   readonly bodyIsReadByEngine?: boolean;
-  readonly bodyType?: 'application/x-www-form-urlencoded';
+  /** Default: JSON. */
+  readonly bodyKind?: BodyKind;
   readonly answer: Answer;
   /** What it can end with, besides what every route can. */
   readonly codes: readonly Code[];
+  /** The engine bounds every wait of it, and it is called too often to pay for a timer of its own. */
+  readonly isHot?: true;
   /** OAuth wants its errors in the form of RFC 6749. */
   readonly errors?: 'oauth';
   readonly handle: (request: FastifyRequest, reply: FastifyReply) => unknown;

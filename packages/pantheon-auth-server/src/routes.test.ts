@@ -1,5 +1,6 @@
 /** The routes, one after the other: the happy path of each, and what each refuses. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { openScratchService, type ScratchService } from '../test/scratch-service.ts';
 import {
   apiKeySchema,
   createdKeySchema,
@@ -14,7 +15,6 @@ import {
   versionSchema,
   versionsSchema,
 } from './schemas.ts';
-import { openScratchService, type ScratchService } from './scratch-service.ts';
 
 let service: ScratchService;
 beforeAll(async () => {

@@ -7,6 +7,7 @@ import { toValidator } from './input.ts';
 import { answerOAuthError } from './oauth-error.ts';
 import { toRouteSchema } from './openapi.ts';
 import type { Access, Operation } from './operation.ts';
+import { HANDLER_TIMEOUT_MS } from './server-bounds.ts';
 
 /** A route without a query of its own takes none: a misspelt parameter is told and not ignored. */
 const NO_QUERY = z.strictObject({});
@@ -18,9 +19,11 @@ export function registerOperation(app: FastifyInstance, auth: PantheonAuth, oper
     method,
     url,
     schema: toRouteSchema(operation),
+    config: { bodyKind: operation.bodyKind ?? 'json' },
     validatorCompiler: validators(operation),
     ...(options !== null && { onRequest: authenticated(auth, options) }),
     ...(operation.errors === 'oauth' && { errorHandler: answerOAuthError }),
+    ...(operation.isHot !== true && { handlerTimeout: HANDLER_TIMEOUT_MS }),
     handler: async (request, reply) => {
       if (answer.status !== 200) reply.code(answer.status);
       return handle(request, reply);

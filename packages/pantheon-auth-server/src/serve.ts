@@ -144,6 +144,11 @@ function stopOnSignals(close: () => Promise<void>, logger: Logger): void {
       },
     );
   };
+  // The last resort: told without what the error may hold of a request, and by a process that is started anew.
+  process.on('uncaughtException', (error) => {
+    logger.fatal({ err: error }, 'the process cannot go on');
+    process.exit(EXIT_FAULT);
+  });
   process.on('SIGTERM', stop);
   process.on('SIGINT', stop);
 }

@@ -4,7 +4,7 @@
  */
 import type { APIKey } from './api-keys/api-key.ts';
 import type { KeyChanges } from './api-keys/key-changes.ts';
-import { type APIKeyMetadata, type KeyTokenSigner, parseKey, secretBytes } from './api-keys/key-generator.ts';
+import { type APIKeyMetadata, type KeyTokenSigner, parseKey } from './api-keys/key-generator.ts';
 import { type ChangeOptions, PROCESS_CALLER } from './api-keys/key-manager.ts';
 import type { StoredKey } from './api-keys/key-storage.ts';
 import type { KeyValidator, Verification, VerifyRequest } from './api-keys/key-validator.ts';
@@ -17,7 +17,7 @@ import type { Clock } from './foundation/clock.ts';
 import type { JsonObject } from './foundation/encoding.ts';
 import { PantheonError } from './foundation/errors.ts';
 import { newId } from './foundation/ids.ts';
-import { deriveKid, deriveSigningSecret } from './jwt/key-derivation.ts';
+import { signerOf } from './jwt/holder-token.ts';
 import type { RevokedToken, TokenRevocations } from './jwt/revocation.ts';
 import type { SigningKeyring } from './jwt/signing-keyring.ts';
 import {
@@ -180,7 +180,11 @@ export class JwtHandler implements KeyTokenSigner {
 
   /** From the key itself, else from what verification has loaded; never from the hash. */
   #signerOf(keyId: string, version: number, key: string | null): KeySigner | null {
-    if (key !== null) return signerFromKey(key, keyId, this.#deps.brand);
+    if (key !== null) {
+      const parsed = parseKey(key, this.#deps.brand);
+      if (parsed?.id === keyId) return signerOf(parsed);
+      throw new PantheonError('invalid_request', { field: 'key', detail: 'It is not the string of this API key.' });
+    }
     const known = this.#deps.cache.remembered(keyId);
     return known?.secrets.find((one) => one.version === version)?.signing ?? null;
   }
@@ -188,14 +192,4 @@ export class JwtHandler implements KeyTokenSigner {
   #stored(keyId: string, tenantId: string): Promise<StoredKey> {
     return this.#deps.changes.load(tenantId, keyId);
   }
-}
-
-/** @throws PantheonError `invalid_request` (field `key`) when it is not the string of this API key. */
-export function signerFromKey(key: string, keyId: string | null, brand?: string): KeySigner {
-  const parsed = parseKey(key, brand);
-  if (parsed === null || (keyId !== null && parsed.id !== keyId)) {
-    throw new PantheonError('invalid_request', { field: 'key', detail: 'It is not the string of this API key.' });
-  }
-  const bytes = secretBytes(parsed);
-  return { kid: deriveKid(bytes, parsed.id), secret: deriveSigningSecret(bytes, parsed.id) };
 }

@@ -69,9 +69,10 @@ test('tables have a column for each name and no lines', () => {
   expect(io.out()).toBe('ID   NAME\na    first\nbbb  x\nid    a\nname  first\n');
 });
 
-test('a table without rows has its names all the same', () => {
+test('a table without rows has its names all the same, and no facts are no line', () => {
   const io = sinks();
   new Output(io, false).table(['ID', 'NAME'], []);
+  new Output(io, false).facts([]);
   expect(io.out()).toBe('ID  NAME\n');
 });
 

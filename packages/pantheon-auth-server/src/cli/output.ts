@@ -63,6 +63,7 @@ export class Output {
 
   /** Facts about one thing, one per line. */
   facts(facts: readonly (readonly [name: string, value: string])[], to: keyof Sinks = 'stdout'): void {
+    if (facts.length === 0) return;
     const sink = this.#sinks[to];
     const rows = facts.map(([name, value]) => [this.#styled('bold', name, sink), printable(value)]);
     sink.write(`${tableOf(rows)}\n`);

@@ -20,7 +20,9 @@ export async function run(args: readonly string[], world: Surroundings): Promise
   try {
     // Before anything could repeat an argument in a message.
     refuseSecretArguments(args);
-    await createProgram(world, finish).parseAsync([...args], { from: 'user' });
+    // Without a command there is nothing to do: what there is, is an answer and not an error.
+    const line = args.length === 0 ? ['--help'] : [...args];
+    await createProgram(world, finish).parseAsync(line, { from: 'user' });
     return exitCode;
   } catch (error) {
     if (error instanceof CommanderError && error.exitCode === 0) return EXIT.ok;
@@ -63,8 +65,6 @@ Examples:
   addServeCommand(program, world, finish);
   addKeysCommands(program, world, finish);
   addTokenCommands(program, world, finish);
-  // Without a command there is nothing to do: what there is, is an answer and not an error.
-  program.action(() => program.help());
   return program;
 }
 

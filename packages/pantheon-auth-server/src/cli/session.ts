@@ -2,9 +2,10 @@
  * One run of a command that talks to the API: which server or data folder it means, whose key it shows, and that what was
  * opened is closed.
  */
+import { existsSync } from 'node:fs';
 import type { Command } from 'commander';
 import { PantheonError, type Secret } from 'pantheon-auth';
-import { type ClientVariables, type Flags, loadConfig } from '../config.ts';
+import { type ClientVariables, type Environment, type Flags, loadConfig } from '../config.ts';
 import type { ExitCode } from './exit-codes.ts';
 import { Output, type Sinks } from './output.ts';
 import { RemoteTransport } from './remote-transport.ts';
@@ -15,6 +16,8 @@ import type { Credential, Transport } from './transport.ts';
 export interface Surroundings extends Sinks {
   readonly stdin: NodeJS.ReadStream;
   readonly variables: ClientVariables;
+  /** Where settings come from. Default: the environment of the process. */
+  readonly environment?: Environment;
 }
 
 /** The options that all commands on the API have. */
@@ -99,9 +102,9 @@ export class Session {
       return new RemoteTransport({ url, callerKey, ...(insecureHttp && { insecureHttp }) });
     }
     const flags: Flags = dataDir === undefined ? {} : { DATA_DIR: dataDir };
-    const { config } = loadConfig(flags);
+    const { config } = loadConfig(flags, this.#world.environment);
     const callerKey = async (): Promise<Credential> =>
-      bearer((await this.#givenKey()) ?? (await readSecretFile(config.rootKeyFile, 'ROOT_KEY_FILE')));
+      bearer((await this.#givenKey()) ?? (await readRootKey(config.rootKeyFile)));
     // Loaded when it is needed: it brings the whole server, and most of the start of a command.
     const { LocalTransport } = await import('./local-transport.ts');
     return LocalTransport.open({ config, callerKey, onWarning: (warning) => this.output.warn(warning) });
@@ -137,6 +140,13 @@ export function act<Options extends ConnectionOptions>(
 
 function bearer(secret: Secret): Credential {
   return { scheme: 'bearer', secret };
+}
+
+/** Moved away after the first start, as it should be where several people administer. */
+async function readRootKey(path: string): Promise<Secret> {
+  if (existsSync(path)) return readSecretFile(path, 'ROOT_KEY_FILE');
+  const detail = `There is no root key in ${path}: name the file of your own key with --caller-key-file`;
+  throw new PantheonError('missing_credential', { detail });
 }
 
 function missingKey(): never {

@@ -67,6 +67,8 @@ export function toWire(
   return {
     headers: {
       accept: 'application/json',
+      // The audit trail tells by it how a change was made.
+      'user-agent': 'pantheon-auth-cli',
       ...(body !== undefined && { 'content-type': type }),
       ...headers,
       authorization: toAuthorization(credential),

@@ -97,11 +97,13 @@ export function publicOperations(auth: PantheonAuth, config: Config): readonly O
 
 const JWKS_MEDIA_TYPE = 'application/jwk-set+json';
 
-function withETag(request: FastifyRequest, reply: FastifyReply, body: string): string | FastifyReply {
+function withETag(request: FastifyRequest, reply: FastifyReply, body: string): Buffer | FastifyReply {
   const tag = `"${createHash('sha256').update(body).digest('base64url').slice(0, 22)}"`;
   reply.header('etag', tag);
   const known = request.headers['if-none-match']?.split(',').map((one) => one.trim().replace(/^W\//, '')) ?? [];
-  return known.includes(tag) || known.includes('*') ? reply.code(304).send() : body;
+  if (known.includes(tag) || known.includes('*')) return reply.code(304).send();
+  // Bytes, because Fastify adds a charset to text, and JSON has none.
+  return Buffer.from(body);
 }
 
 /** From the settings alone: a Host header is what somebody else wants us to be called. */

@@ -94,9 +94,10 @@ export function tenantOperations({ tenants }: PantheonAuth): readonly Operation[
       summary: 'Delete a tenant for ever. Its keys are unknown from then on, and its id is not used again.',
       access: { kind: 'key', action: 'tenants.delete' },
       params: idParams,
+      body: reasonBody,
       answer,
       codes: ['not_allowed', ...CHANGE_CODES],
-      handle: ({ params, by }) => tenants.delete(params.id, { by: by.caller }),
+      handle: ({ params, body, by }) => tenants.delete(params.id, { by: by.caller, ...given(body) }),
     }),
   ];
 }

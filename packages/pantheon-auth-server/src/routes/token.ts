@@ -40,7 +40,7 @@ export function tokenOperations(auth: PantheonAuth): readonly Operation[] {
       access: { kind: 'client' },
       body: tokenBody,
       bodyIsReadByEngine: true,
-      bodyType: 'application/x-www-form-urlencoded',
+      bodyKind: 'form',
       answer: { status: 200, description: 'The token.', schema: tokenSchema },
       codes: [],
       errors: 'oauth',

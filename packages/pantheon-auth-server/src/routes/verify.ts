@@ -35,6 +35,7 @@ export function verifyOperations(auth: PantheonAuth): readonly Operation[] {
       body: verifyBody,
       answer: { status: 200, description: 'Yes or no, with the reason.', schema: verificationSchema },
       codes: ['key_quarantined', 'limiter_unavailable'],
+      isHot: true,
       handle: async ({ body, by }) => toAnswer(await auth.verify({ ...given(body), tenant: by.tenantId })),
     }),
   ];

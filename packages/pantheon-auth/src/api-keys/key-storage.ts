@@ -56,6 +56,8 @@ export class KeyStorage {
   readonly #ledger: Ledger;
   readonly #events: EventLog;
   readonly #sealer: Sealer;
+  /** The rows that were opened last, still sealed. */
+  #openedLast: KeyRowSet | null = null;
 
   constructor(deps: {
     readonly rows: KeyRows;
@@ -76,7 +78,23 @@ export class KeyStorage {
    */
   async find(id: string): Promise<StoredKey | null> {
     const rows = await this.#rows.find(id);
-    return rows === null ? null : this.#open(rows);
+    if (rows === null) {
+      await this.#openDecoy();
+      return null;
+    }
+    const stored = await this.#open(rows);
+    this.#openedLast = rows;
+    return stored;
+  }
+
+  /** Opening is most of a cold read: without this, time would tell which ids exist (I12). */
+  async #openDecoy(): Promise<void> {
+    if (this.#openedLast === null) return;
+    try {
+      await this.#open(this.#openedLast);
+    } catch {
+      this.#openedLast = null; // Its data key is out of reach by now. It proved nothing about the id that was asked for.
+    }
   }
 
   /** The same within one tenant: what another one owns does not exist, also when it does not open (I10). */

@@ -3,20 +3,19 @@
  * string alone; neither the store nor the service is asked. Whether the service accepts it is decided when it is
  * verified (`token-verifier.ts`): the policy of the key must ask for HS256, and the token grants no more than the key.
  */
-import { parseKey, secretBytes } from '../api-keys/key-generator.ts';
+import { type ParsedKey, parseKey, secretBytes } from '../api-keys/key-generator.ts';
 import {
   AUDIENCE_LENGTH_MAX,
   AUDIENCES_MAX,
   buildKeySignedClaims,
   KEY_SIGNED_LIFETIME_MAX_SECONDS,
-  TOKEN_TYPES,
 } from '../domain/claims.ts';
 import { isPermissionPattern, PERMISSIONS_MAX } from '../domain/permissions.ts';
 import { type Clock, systemClock } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { newId } from '../foundation/ids.ts';
-import { signJws } from './jws.ts';
 import { deriveKid, deriveSigningSecret } from './key-derivation.ts';
+import { type KeySigner, signWithKey } from './token-issuer.ts';
 
 /** What {@link mintKeyToken} makes a token from. */
 export interface KeyTokenWish {
@@ -65,7 +64,6 @@ export function mintKeyToken(wish: KeyTokenWish): string {
     Number.isInteger(ttlSeconds) && ttlSeconds >= 1 && ttlSeconds <= KEY_SIGNED_LIFETIME_MAX_SECONDS;
   if (!isPossibleLife) throw invalid('ttl', `Whole seconds from 1 to ${KEY_SIGNED_LIFETIME_MAX_SECONDS}.`);
 
-  const secret = secretBytes(parsed);
   const payload = buildKeySignedClaims({
     issuer,
     audience,
@@ -77,11 +75,13 @@ export function mintKeyToken(wish: KeyTokenWish): string {
     // The holder does not know the record. Verification asks it: the token dies with its key.
     keyExpiresAt: null,
   });
-  return signJws({
-    header: { alg: 'HS256', kid: deriveKid(secret, parsed.id), typ: TOKEN_TYPES.key_signed },
-    payload,
-    key: deriveSigningSecret(secret, parsed.id),
-  });
+  return signWithKey(payload, signerOf(parsed));
+}
+
+/** The secret with which a key signs for itself: what holder and service both derive from the key string. */
+export function signerOf(parsed: ParsedKey): KeySigner {
+  const secret = secretBytes(parsed);
+  return { kid: deriveKid(secret, parsed.id), secret: deriveSigningSecret(secret, parsed.id) };
 }
 
 const NAME_ADVICE = `1 to ${AUDIENCE_LENGTH_MAX} printable ASCII characters without spaces.`;

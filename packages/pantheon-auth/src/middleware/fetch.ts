@@ -1,13 +1,12 @@
 /** Anything that answers a `Request` with a `Response`: the request becomes ours, our refusal becomes a `Response`. */
 import type { Principal, Refusal } from '../middleware.ts';
 import {
-  CACHE_CONTROL,
   Guard,
   type GuardOptions,
   type PresentedRequest,
   permissionQuestion,
   type RequestAuthenticator,
-  withVary,
+  withAnswerHeaders,
 } from './guard.ts';
 
 /** `Extra` is what the platform hands over besides the request: a server, an environment, a connection. */
@@ -40,7 +39,8 @@ export type FetchAuthentication =
 /**
  * Lets a request pass to `handler` when its credential may act; else answers it. Put CORS around it: a preflight carries
  * no credential. A `Request` does not say where it comes from: without `address`, keys that are bound to addresses are
- * refused, and nobody is slowed down for guessing.
+ * refused, and nobody is slowed down for guessing. Headers are set on the response of the handler itself: give each
+ * request a response of its own.
  *
  * @throws PantheonError `invalid_setting` when the options ask for what cannot be asked.
  *
@@ -63,8 +63,8 @@ export function withAuth<Extra extends readonly unknown[] = readonly []>(
   const guard = new Guard<readonly [Request, ...Extra]>(auth, options);
   return async (request, ...extra) => {
     const authentication = await guard.admit(presentedRequest(request), [request, ...extra]);
-    if (!authentication.authenticated) return withHeaders(toResponse(authentication.refusal), {});
-    return withHeaders(await handler(request, authentication.principal, ...extra), authentication.headers);
+    if (!authentication.authenticated) return withAnswerHeaders(toResponse(authentication.refusal), {});
+    return withAnswerHeaders(await handler(request, authentication.principal, ...extra), authentication.headers);
   };
 }
 
@@ -77,7 +77,7 @@ export async function authenticateFetch(
   const authentication = await new Guard(auth, options).admit(presentedRequest(request), [request]);
   if (authentication.authenticated) return authentication;
   const { refusal } = authentication;
-  return { authenticated: false, refusal, response: withHeaders(toResponse(refusal), {}) };
+  return { authenticated: false, refusal, response: withAnswerHeaders(toResponse(refusal), {}) };
 }
 
 /**
@@ -110,15 +110,4 @@ function presentedRequest({ url, headers }: Request): PresentedRequest {
 
 function toResponse({ status, headers, body }: Refusal): Response {
   return new Response(JSON.stringify(body), { status, headers });
-}
-
-/** On a copy: the headers of a response may be immutable, and a handler may give the same response to others too. */
-function withHeaders(response: Response, headers: Readonly<Record<string, string>>): Response {
-  // 0 is a network error and 101 a change of protocol: neither can be made again, and no cache keeps them.
-  if (response.status < 200) return response;
-  const answer = new Response(response.body, response);
-  answer.headers.set('vary', withVary(answer.headers.get('vary')));
-  if (!answer.headers.has('cache-control')) answer.headers.set('cache-control', CACHE_CONTROL);
-  for (const [name, value] of Object.entries(headers)) answer.headers.set(name, value);
-  return answer;
 }

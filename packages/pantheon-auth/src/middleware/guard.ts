@@ -142,6 +142,30 @@ export function withVary(present: number | string | readonly string[] | null | u
   return fields.includes(VARY) ? fields : `${fields}, ${VARY}`;
 }
 
+/**
+ * What every answer to a guarded request says, for the adapters whose answers are `Response`s. In place, because a copy
+ * of a response costs more than all of authentication; what refuses to be changed is copied.
+ */
+export function withAnswerHeaders(response: Response, limits: Readonly<Record<string, string>>): Response {
+  // 0 is a network error and 101 a change of protocol: neither can be made again, and no cache keeps them.
+  if (response.status < 200) return response;
+  try {
+    setAnswerHeaders(response.headers, limits);
+    return response;
+  } catch {
+    // Redirects, and responses that came from elsewhere, have immutable headers.
+    const copy = new Response(response.body, response);
+    setAnswerHeaders(copy.headers, limits);
+    return copy;
+  }
+}
+
+function setAnswerHeaders(headers: Headers, limits: Readonly<Record<string, string>>): void {
+  headers.set('vary', withVary(headers.get('vary')));
+  if (!headers.has('cache-control')) headers.set('cache-control', CACHE_CONTROL);
+  for (const [name, value] of Object.entries(limits)) headers.set(name, value);
+}
+
 function admissionOf(request: object): Admission {
   const admission = ADMISSIONS.get(request);
   if (admission !== undefined) return admission;

@@ -3,13 +3,12 @@ import type { Context, MiddlewareHandler } from 'hono';
 import type { StatusCode } from 'hono/utils/http-status';
 import type { Principal, Refusal } from '../middleware.ts';
 import {
-  CACHE_CONTROL,
   Guard,
   type GuardOptions,
   type PresentedRequest,
   permissionQuestion,
   type RequestAuthenticator,
-  withVary,
+  withAnswerHeaders,
 } from './guard.ts';
 
 /** What the middleware puts into the context, for `new Hono<AuthEnv>()`: handlers in a chain with it know by themselves. */
@@ -44,18 +43,12 @@ export function pantheonAuth(auth: RequestAuthenticator, options: HonoAuthOption
   const guard = new Guard(auth, options);
   return async (c, next) => {
     const authentication = await guard.admit(presentedRequest(c), [c]);
-    if (!authentication.authenticated) {
-      c.header('vary', withVary(c.res.headers.get('vary')));
-      return answer(c, authentication.refusal);
-    }
+    if (!authentication.authenticated) return withAnswerHeaders(answer(c, authentication.refusal), {});
     c.set('principal', authentication.principal);
     await next();
-    // A change of protocol cannot be made again with other headers, and no cache keeps it.
-    if (c.res.status < 200) return undefined;
     // After the handler, because a `Response` of its own making would lose what was set before.
-    c.header('vary', withVary(c.res.headers.get('vary')));
-    if (!c.res.headers.has('cache-control')) c.header('cache-control', CACHE_CONTROL);
-    for (const [name, value] of Object.entries(authentication.headers)) c.header(name, value);
+    const response = withAnswerHeaders(c.res, authentication.headers);
+    if (response !== c.res) c.res = response;
     return undefined;
   };
 }

@@ -23,7 +23,8 @@ export function addKeysCommands(program: Command, world: Surroundings, finish: (
 
   const get = keys.command('get').description('show one key').argument('<id>', 'its id: 16 letters and digits');
   act<ConnectionOptions>(withConnection(get), world, finish, async (session, _options, args) => {
-    return sayKey(session, await call(await session.connect(), 'GET', pathOf(args), { headers: session.headers() }));
+    const path = pathOf(args);
+    return sayKey(session, await call(await session.connect(), 'GET', path, { headers: session.headers() }));
   });
 
   const versions = keys.command('versions').description('show the versions of a key').argument('<id>', 'its id');

@@ -4,10 +4,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { FastifyInstance, InjectOptions } from 'fastify';
 import type { CreatedKey, CreateKeyInput, PantheonAuth } from 'pantheon-auth';
-import { createApp } from './app.ts';
-import { type Config, type Flags, loadConfig } from './config.ts';
-import { createLogger } from './logging.ts';
-import { openService } from './open.ts';
+import { createApp } from '../src/app.ts';
+import { type Config, type Flags, loadConfig } from '../src/config.ts';
+import { createLogger } from '../src/logging.ts';
+import { openService } from '../src/open.ts';
 
 type Method = Exclude<InjectOptions['method'], undefined>;
 

@@ -1,0 +1,186 @@
+/** The service as a process: it listens, says what to do next, and stops without losing anything. */
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { createServer } from 'node:http';
+import { type AddressInfo, connect } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { createPantheonAuth } from 'pantheon-auth';
+import { afterEach, expect, test } from 'vitest';
+import { type Config, loadConfig } from './config.ts';
+import { createLogger } from './logging.ts';
+import { type Running, serve } from './serve.ts';
+
+const closers: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const close of closers.splice(0).reverse()) await close();
+});
+
+function scratchConfig(flags: Record<string, string> = {}): Config {
+  const folder = mkdtempSync(join(tmpdir(), 'pantheon-auth-serve-'));
+  closers.push(() => rmSync(folder, { recursive: true, force: true }));
+  return loadConfig({ DATA_DIR: folder, PORT: '0', PUBLIC_URL: 'http://localhost:8787', ...flags }, {}, folder).config;
+}
+
+const QUIET = { logger: createLogger('silent'), handleSignals: false, write: () => {} };
+
+async function serving(config: Config, options: Parameters<typeof serve>[1] = QUIET): Promise<Running> {
+  const running = await serve(config, options);
+  closers.push(() => running.close());
+  return running;
+}
+
+/** A process of its own, so that it can be told to stop. */
+const PROGRAM = `
+  const { loadConfig, serve } = await import(${JSON.stringify(new URL('./index.ts', import.meta.url).href)});
+  const { localUrl } = await serve(loadConfig().config);
+  process.on('message', (text) => Promise.reject(new Error(text)));
+  process.channel.unref();
+  process.send(localUrl);
+`;
+
+async function spawned(
+  config: Config,
+): Promise<{ readonly child: ChildProcess; readonly url: string; readonly output: () => string }> {
+  const child = spawn(process.execPath, ['--conditions=source', '--input-type=module', '--eval', PROGRAM], {
+    cwd: fileURLToPath(new URL('.', import.meta.url)),
+    env: {
+      PANTHEON_AUTH_DATA_DIR: config.dataDir,
+      PANTHEON_AUTH_PORT: '0',
+      PANTHEON_AUTH_PUBLIC_URL: config.publicUrl,
+    },
+    stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+  });
+  closers.push(() => child.kill('SIGKILL'));
+  let output = '';
+  for (const stream of [child.stdout, child.stderr])
+    stream?.on('data', (data) => {
+      output += String(data);
+    });
+  const [url] = await once(child, 'message');
+  return { child, url: String(url), output: () => output };
+}
+
+test('the printed commands work as they are, and hold no secret', async () => {
+  const config = scratchConfig();
+  const written: string[] = [];
+  await serving(config, { ...QUIET, write: (text) => written.push(text) });
+  const text = written.join('');
+  const rootKey = readFileSync(config.rootKeyFile, 'latin1').trim();
+  expect(text).not.toContain(rootKey);
+  expect(text).toContain(config.rootKeyFile);
+  const commands = text.split('\n').filter((line) => line.startsWith('KEY=') || line.startsWith('curl '));
+  const { stdout } = await promisify(execFile)('bash', ['-euc', commands.join('\necho\n')]);
+  const [, verified, token] = stdout.split('\n');
+  expect(JSON.parse(verified ?? '')).toMatchObject({ valid: true, permissions: ['reports:read'] });
+  expect(JSON.parse(token ?? '')).toMatchObject({ token_type: 'Bearer', scope: 'reports:read' });
+});
+
+test('told to stop, it finishes what is under way, stores what it counted and ends by itself', async () => {
+  const config = scratchConfig();
+  const { child, url, output } = await spawned(config);
+  const rootKey = readFileSync(config.rootKeyFile, 'latin1').trim();
+  const headers = { authorization: `Bearer ${rootKey}`, 'content-type': 'application/json' };
+  const created = await fetch(`${url}/v1/keys`, { method: 'POST', headers, body: '{"userId":"u","name":"n"}' });
+  const { key, apiKey } = (await created.json()) as { key: string; apiKey: { id: string } };
+  for (let asked = 0; asked < 50; asked += 1) {
+    const body = JSON.stringify({ key });
+    expect((await fetch(`${url}/v1/keys/verify`, { method: 'POST', headers, body })).status).toBe(200);
+  }
+  // One request is half sent when the signal comes.
+  const body = JSON.stringify({ key });
+  const socket = connect(Number(new URL(url).port), '127.0.0.1');
+  await once(socket, 'connect');
+  let answer = '';
+  socket.on('data', (data) => {
+    answer += String(data);
+  });
+  socket.write(
+    `POST /v1/keys/verify HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${rootKey}\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body.slice(0, 5)}`,
+  );
+  await fetch(`${url}/healthz`);
+  const exited = once(child, 'exit');
+  child.kill('SIGTERM');
+  const stopped = once(socket, 'close');
+  await expect.poll(output).toContain('"stopping"');
+  socket.write(body.slice(5));
+  await stopped;
+  expect(answer).toMatch(/^HTTP\/1.1 200/);
+  expect(answer).toContain('"valid":true');
+  expect(await exited).toEqual([0, null]);
+
+  const auth = await createPantheonAuth({ dataDir: config.dataDir, issuer: config.publicUrl });
+  expect((await auth.keys.get(apiKey.id)).usageCount).toBe(51);
+  await auth.close();
+  expect(output()).not.toContain(key);
+  expect(output()).not.toContain(rootKey);
+});
+
+test('a second signal ends it at once', async () => {
+  const { child, url, output } = await spawned(scratchConfig());
+  const socket = connect(Number(new URL(url).port), '127.0.0.1');
+  await once(socket, 'connect');
+  socket.on('error', () => {});
+  socket.write('POST /v1/keys HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n');
+  closers.push(() => socket.destroy());
+  const exited = once(child, 'exit');
+  child.kill('SIGINT');
+  await expect.poll(output).toContain('"stopping"');
+  child.kill('SIGINT');
+  const [code] = await exited;
+  expect([0, 130]).toContain(code);
+});
+
+test('a fault that nobody catches ends it with a line that holds no secret', async () => {
+  const { child, output } = await spawned(scratchConfig());
+  const exited = once(child, 'exit');
+  const secret = `pan_live_${'a'.repeat(65)}`;
+  child.send(`it met ${secret}`);
+  expect(await exited).toEqual([1, null]);
+  expect(output()).toContain('it met [credential]');
+  expect(output()).not.toContain(secret.slice(0, 25));
+});
+
+test('a port in use, and an address of another machine, are told in one line that names the setting', async () => {
+  const other = createServer().listen(0, '127.0.0.1');
+  await once(other, 'listening');
+  closers.push(() => other.close());
+  const taken = String((other.address() as AddressInfo).port);
+  const failing = async (flags: Record<string, string>) => serve(scratchConfig(flags), QUIET);
+  await expect(failing({ PORT: taken })).rejects.toMatchObject({ code: 'port_in_use', field: 'PORT' });
+  await expect(failing({ METRICS_PORT: taken })).rejects.toMatchObject({ code: 'port_in_use', field: 'METRICS_PORT' });
+  const elsewhere = { HOST: '203.0.113.1', PUBLIC_URL: 'https://a.example' };
+  await expect(failing(elsewhere)).rejects.toMatchObject({ code: 'invalid_setting', field: 'PORT' });
+});
+
+test('metrics are told on a listener of their own and nowhere else', async () => {
+  const config = scratchConfig({ METRICS_PORT: '0' });
+  const running = await serving(config);
+  const rootKey = readFileSync(config.rootKeyFile, 'latin1').trim();
+  await fetch(`${running.localUrl}/v1/self`, { headers: { authorization: `Bearer ${rootKey}` } });
+  await fetch(`${running.localUrl}/v1/self`, { headers: { authorization: 'Bearer nonsense' } });
+  await fetch(`${running.localUrl}/nowhere/${'x'.repeat(20)}`);
+  const metrics = `http://127.0.0.1:${running.metricsPort}`;
+  const text = await (await fetch(`${metrics}/metrics`)).text();
+  expect(text).toContain(
+    'http_server_request_duration_seconds_count{http_request_method="GET",http_route="/v1/self",http_response_status_code="200"} 1',
+  );
+  expect(text).toContain('http_route="unmatched"');
+  expect(text).toMatch(/pantheon_auth_verifications_total\{outcome="valid"\} 1/);
+  expect(text).toContain('process_cpu_seconds_total');
+  expect((await fetch(`${metrics}/other`)).status).toBe(404);
+  expect((await fetch(`${running.localUrl}/metrics`)).status).toBe(404);
+});
+
+test('settings that mean nothing here are told once', async () => {
+  const lines: string[] = [];
+  const logger = createLogger('info', { write: (line) => void lines.push(line) });
+  const running = await serving(scratchConfig(), { ...QUIET, logger, unknown: ['PANTHEON_AUTH_SERVICE_HOST'] });
+  expect(lines.filter((line) => line.includes('PANTHEON_AUTH_SERVICE_HOST')).length).toBe(1);
+  await running.close();
+  await running.close();
+  await running.closed;
+});

@@ -1,0 +1,149 @@
+import { describe, expect, test } from 'vitest';
+import { callerWith, openWorld, refusalOf } from '../../test/fixture.ts';
+import { DAY_MS } from '../foundation/clock.ts';
+import { ANSWER_KEPT_MS } from './answered-requests.ts';
+
+const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
+const once = { idempotencyKey: 'request-1' };
+
+describe('a repeated request', () => {
+  test('replaces the secret that was lost on the way: one key, and only the last string works', async () => {
+    await using world = await openWorld();
+    const { auth } = world;
+    const first = await auth.keys.create(INPUT, once);
+    const second = await auth.keys.create(INPUT, once);
+    const third = await auth.keys.create(INPUT, once);
+    expect(second.apiKey).toMatchObject({ id: first.apiKey.id, version: 1, name: 'n' });
+    expect(new Set([first.key, second.key, third.key]).size).toBe(3);
+    expect((await auth.keys.list()).items).toHaveLength(1);
+    for (const { key } of [first, second])
+      expect(await auth.verify({ key })).toMatchObject({ valid: false, denial: { code: 'unknown' } });
+    expect(await auth.verify({ key: third.key })).toMatchObject({ valid: true });
+    const { items } = await auth.events.list('default', { subjectType: 'key' });
+    expect(items.map(({ type }) => type)).toEqual(['key.secret_replaced', 'key.secret_replaced', 'key.created']);
+  });
+
+  test('is refused once the key was used, also after a restart', async () => {
+    await using world = await openWorld();
+    const { auth } = world;
+    const { key } = await auth.keys.create(INPUT, once);
+    await auth.verify({ key, cost: 0 });
+    expect((await refusalOf(auth.keys.create(INPUT, once))).code).toBe('already_claimed');
+    await auth.close();
+    const again = await world.openAgain();
+    expect((await refusalOf(again.keys.create(INPUT, once))).code).toBe('already_claimed');
+    expect(await again.verify({ key })).toMatchObject({ valid: true });
+  });
+
+  test('is refused once the key has another version or is revoked', async () => {
+    await using world = await openWorld();
+    const { auth } = world;
+    const { apiKey } = await auth.keys.create(INPUT, once);
+    await auth.rotation.rotate(apiKey.id);
+    expect((await refusalOf(auth.keys.create(INPUT, once))).code).toBe('already_claimed');
+    const other = await auth.keys.create(INPUT, { idempotencyKey: 'request-2' });
+    await auth.keys.revoke(other.apiKey.id);
+    expect((await refusalOf(auth.keys.create(INPUT, { idempotencyKey: 'request-2' }))).code).toBe('already_claimed');
+  });
+
+  test('with another body is a mistake', async () => {
+    await using world = await openWorld();
+    const { auth } = world;
+    const { apiKey } = await auth.keys.create(INPUT, once);
+    expect((await refusalOf(auth.keys.create({ ...INPUT, name: 'other' }, once))).code).toBe('idempotency_mismatch');
+    expect((await refusalOf(auth.rotation.rotate(apiKey.id, {}, once))).code).toBe('idempotency_mismatch');
+    // The same body, spelled in another order, is the same.
+    const reordered = { permissions: ['docs:read'], name: 'n', userId: 'u' };
+    expect((await auth.keys.create(reordered, once)).apiKey.id).toBe(apiKey.id);
+  });
+
+  test('of another caller or tenant is another request', async () => {
+    await using world = await openWorld();
+    const { auth } = world;
+    await auth.tenants.create({ id: 'acme' });
+    const made = [
+      await auth.keys.create(INPUT, once),
+      await auth.keys.create(INPUT, { ...once, by: callerWith({}) }),
+      await auth.keys.create(INPUT, { ...once, by: callerWith({ keyId: 'OtherOtherOtherO' }) }),
+      await auth.tenant('acme').keys.create(INPUT, once),
+    ];
+    expect(new Set(made.map(({ apiKey }) => apiKey.id)).size).toBe(4);
+  });
+
+  test('at the same moment, in several processes, makes one key', async () => {
+    await using world = await openWorld();
+    const other = await world.openAgain();
+    const made = await Promise.all(
+      [world.auth, other, world.auth, other].map((auth) => auth.keys.create(INPUT, once)),
+    );
+    expect(new Set(made.map(({ apiKey }) => apiKey.id)).size).toBe(1);
+    expect((await other.keys.list()).items).toHaveLength(1);
+    const answers = await Promise.all(made.map(({ key }) => other.verify({ key })));
+    expect(answers.filter(({ valid }) => valid)).toHaveLength(1);
+  });
+
+  test('is forgotten after its time, and then makes another key', async () => {
+    await using world = await openWorld();
+    const { auth, clock } = world;
+    const first = await auth.keys.create(INPUT, once);
+    clock.advance(ANSWER_KEPT_MS);
+    expect((await auth.keys.create(INPUT, once)).apiKey.id).toBe(first.apiKey.id);
+    clock.advance(2 * DAY_MS);
+    expect((await auth.keys.create(INPUT, once)).apiKey.id).not.toBe(first.apiKey.id);
+  });
+
+  test('leaves nothing of what was sent, and nothing secret, in its record (I1)', async () => {
+    await using world = await openWorld();
+    const { key } = await world.auth.keys.create({ ...INPUT, name: 'VeryPrivateName' }, { idempotencyKey: 'SeenOnTheWire' });
+    const rows = world.raw((database) => JSON.stringify(database.prepare('select * from idempotency').all()));
+    for (const part of [key.slice(25, 68), 'VeryPrivateName', 'SeenOnTheWire']) expect(rows).not.toContain(part);
+  });
+
+  test('that fails is not remembered', async () => {
+    await using world = await openWorld();
+    const { auth } = world;
+    await auth.tenants.create({ id: 'acme' });
+    await auth.tenants.suspend('acme');
+    const { keys } = auth.tenant('acme');
+    expect((await refusalOf(keys.create(INPUT, once))).code).toBe('not_allowed');
+    await auth.tenants.resume('acme');
+    expect((await keys.create(INPUT, once)).apiKey.tenantId).toBe('acme');
+  });
+
+  test.each(['', ' ', 'a b', 'ü', 'a\n', 'x'.repeat(256)])('needs a key that can stand in a header: %j', async (text) => {
+    await using world = await openWorld();
+    expect(await refusalOf(world.auth.keys.create(INPUT, { idempotencyKey: text }))).toMatchObject({
+      code: 'invalid_request',
+      field: 'Idempotency-Key',
+    });
+  });
+});
+
+describe('a repeated rotation', () => {
+  test('is the same rotation with a new secret, and tells again until when the older one is accepted', async () => {
+    await using world = await openWorld();
+    const { auth, clock } = world;
+    const { key, apiKey } = await auth.keys.create(INPUT);
+    const first = await auth.rotation.rotate(apiKey.id, { overlap: '1h' }, once);
+    clock.advance(60_000);
+    const second = await auth.rotation.rotate(apiKey.id, { overlap: '1h' }, once);
+    expect(second.apiKey).toMatchObject({ id: apiKey.id, version: 2 });
+    expect(second.previous).toEqual(first.previous);
+    expect(second.key).not.toBe(first.key);
+    expect(await auth.verify({ key: first.key })).toMatchObject({ valid: false });
+    for (const one of [key, second.key]) expect(await auth.verify({ key: one })).toMatchObject({ valid: true });
+    expect((await refusalOf(auth.rotation.rotate(apiKey.id, { overlap: '1h' }, once))).code).toBe('already_claimed');
+  });
+
+  test('at the same moment, in several processes, makes one version and fails for nobody', async () => {
+    await using world = await openWorld();
+    const other = await world.openAgain();
+    const { apiKey } = await world.auth.keys.create(INPUT);
+    const rotations = await Promise.all(
+      [world.auth, other, world.auth].map(({ rotation }) => rotation.rotate(apiKey.id, {}, once)),
+    );
+    expect(rotations.map(({ apiKey: { version } }) => version)).toEqual([2, 2, 2]);
+    const answers = await Promise.all(rotations.map(({ key }) => other.verify({ key })));
+    expect(answers.filter(({ valid }) => valid)).toHaveLength(1);
+  });
+});

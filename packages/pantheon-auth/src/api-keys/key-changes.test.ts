@@ -1,0 +1,81 @@
+import { expect, test } from 'vitest';
+import { openWorld, refusalOf } from '../../test/fixture.ts';
+import { type KeyChange, suspendKey } from '../domain/key.ts';
+import type { EventLog } from '../events/event-log.ts';
+import { PantheonError } from '../foundation/errors.ts';
+import { KeyChanges } from './key-changes.ts';
+import type { KeyStorage, StoredKey } from './key-storage.ts';
+import type { VerificationCache } from './verification-cache.ts';
+
+const BY = {
+  actor: { keyId: null, userId: null, address: null, userAgent: null },
+  requestId: null,
+  reason: null,
+};
+
+/** Changes over a store that does with a commit what `outcomes` says, in this order, the last one for ever. */
+function world(outcomes: (PantheonError | null)[]) {
+  const forgotten: string[] = [];
+  const committed: KeyChange[] = [];
+  let revision = 1;
+  let attempts = 0;
+  const storage = {
+    findIn: async (): Promise<StoredKey> => {
+      revision += 1;
+      const record = { id: 'a', tenantId: 'default', state: { kind: 'active' }, versions: [], revision };
+      return { record, secrets: [], tenant: {} } as unknown as StoredKey;
+    },
+    commit: async ([{ change }]: [{ change: KeyChange }]) => {
+      const outcome = outcomes[Math.min(attempts, outcomes.length - 1)] ?? null;
+      attempts += 1;
+      if (outcome !== null) throw outcome;
+      committed.push(change);
+    },
+  } as unknown as KeyStorage;
+  const cache = { forget: (id: string) => void forgotten.push(id) } as unknown as VerificationCache;
+  const changes = new KeyChanges({ storage, cache, events: {} as EventLog });
+  const suspend = () =>
+    changes.change('default', 'a', ({ record, secrets }) => {
+      const change = suspendKey(record, BY, 1);
+      return change && { change, secrets };
+    });
+  return { suspend, changes, forgotten, committed, attempts: () => attempts };
+}
+
+const CONFLICT = new PantheonError('conflict');
+
+test('who loses a race reads again and decides anew, on what is there now', async () => {
+  const { suspend, committed, forgotten } = world([CONFLICT, CONFLICT, null]);
+  expect(await suspend()).toMatchObject({ state: { kind: 'suspended' }, revision: 5 });
+  expect(committed.map(({ expectedRevision }) => expectedRevision)).toEqual([4]);
+  expect(forgotten).toEqual(['a', 'a', 'a']);
+});
+
+test('who loses every time is told conflict, after a bounded number of tries', async () => {
+  const { suspend, attempts } = world([CONFLICT]);
+  await expect(suspend()).rejects.toBe(CONFLICT);
+  expect(attempts()).toBe(5);
+});
+
+test('an unknown outcome is told and not repeated, and what is remembered is forgotten all the same (I4)', async () => {
+  const unknown = new PantheonError('outcome_unknown');
+  const { suspend, forgotten, attempts } = world([unknown]);
+  await expect(suspend()).rejects.toBe(unknown);
+  expect([attempts(), forgotten]).toEqual([1, ['a']]);
+});
+
+test('nothing to change writes nothing', async () => {
+  const { changes, attempts } = world([null]);
+  expect(await changes.change('default', 'a', () => null)).toMatchObject({ id: 'a' });
+  expect(attempts()).toBe(0);
+});
+
+test('a long history is replayed whole', async () => {
+  await using opened = await openWorld();
+  const { auth } = opened;
+  const { apiKey } = await auth.keys.create({ userId: 'u', name: 'n' });
+  for (let n = 0; n < 205; n += 1) await auth.keys.update(apiKey.id, { description: `${n}` });
+  opened.raw((database) => database.exec(`update api_keys set name = 'x'`));
+  expect((await refusalOf(auth.keys.get(apiKey.id))).code).toBe('key_quarantined');
+  expect(await auth.keys.revoke(apiKey.id)).toMatchObject({ name: 'n', description: '204', state: 'revoked' });
+});

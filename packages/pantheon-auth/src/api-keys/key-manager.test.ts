@@ -1,0 +1,388 @@
+import { describe, expect, test, vi } from 'vitest';
+import { callerWith, openWorld, refusalOf, type World } from '../../test/fixture.ts';
+import { PAGE_MAX } from './key-manager.ts';
+import { UsageReader } from './usage-reader.ts';
+
+const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
+
+/** A key, and a caller with all that it holds. */
+async function keyAndCaller(world: World, tenantId: string, input: object = {}) {
+  const { apiKey, key } = await world.auth.tenant(tenantId).keys.create({ ...INPUT, ...input });
+  const { id, permissions, grantable, ipAllowlist } = apiKey;
+  const expiresAt = apiKey.expiresAt?.getTime() ?? null;
+  return { id, key, by: callerWith({ keyId: id, tenantId, permissions, grantable, expiresAt, ipAllowlist }) };
+}
+
+describe('making and reading', () => {
+  test('the answer is the record, the string works, and no later answer holds any of it', async () => {
+    await using world = await openWorld();
+    const { auth } = world;
+    const { key, apiKey } = await auth.keys.create({ ...INPUT, metadata: { a: 1 } });
+    expect(apiKey).toMatchObject({ ...INPUT, tenantId: 'default', environment: 'live', state: 'active', isActive: true });
+    expect(apiKey.hint).toBe(`${key.slice(0, 'pan_live_'.length + 16)}…`);
+    expect(await auth.verify({ key, permissions: ['docs:read'] })).toMatchObject({ valid: true });
+    const later = JSON.stringify([
+      await auth.keys.get(apiKey.id),
+      await auth.keys.list(),
+      await auth.keys.versions(apiKey.id),
+      await auth.events.list('default'),
+    ]);
+    expect(later).not.toContain(key.slice('pan_live_'.length + 16));
+    expect(later).not.toContain('keyHash');
+  });
+
+  test('usage is shown with the key, its versions and its report, before it is stored and after', async () => {
+    await using world = await openWorld();
+    const { auth, clock } = world;
+    const { key, apiKey } = await auth.keys.create({ ...INPUT, ipAllowlist: ['10.0.0.0/8'] });
+    await auth.verify({ key, ip: '10.0.0.1' });
+    await auth.verify({ key, ip: '192.0.2.1' });
+    const seen = { usageCount: 1, lastUsedAt: new Date(clock.now()) };
+    expect(await auth.keys.get(apiKey.id)).toMatchObject(seen);
+    const { key: next } = await auth.rotation.rotate(apiKey.id);
+    await auth.verify({ key: next, ip: '10.0.0.2' });
+    expect(await auth.keys.versions(apiKey.id)).toMatchObject([
+      { version: 2, state: 'current', usageCount: 1, lastAddresses: ['10.0.0.2'] },
+      { version: 1, state: 'accepted', usageCount: 1, lastAddresses: ['10.0.0.1'] },
+    ]);
+    await auth.close();
+    const again = await world.openAgain();
+    expect((await again.keys.list()).items).toMatchObject([{ usageCount: 2 }]);
+    const range = { from: clock.now() - 60_000, to: clock.now() + 60_000, granularity: 'day' } as const;
+    const outcomes = { valid: 2, ip_not_allowed: 1 };
+    expect(await again.keys.usage(apiKey.id, range)).toMatchObject({ items: [{ outcomes }] });
+    expect(await again.keys.usage(null, range)).toMatchObject({ items: [{ outcomes }] });
+    expect((await refusalOf(again.keys.usage('NeverMadeNeverMa', range))).code).toBe('not_found');
+  });
+
+  test('a page has its bounds, and pages together are everything once', async () => {
+    await using world = await openWorld();
+    const { auth, clock } = world;
+    const ids: string[] = [];
+    for (let n = 0; n < 7; n += 1) {
+      ids.unshift((await auth.keys.create({ ...INPUT, name: `key ${n}` })).apiKey.id);
+      clock.advance(1);
+    }
+    const seen: string[] = [];
+    let cursor: string | undefined;
+    do {
+      const page = await auth.keys.list({ limit: 3, ...(cursor && { cursor }) });
+      seen.push(...page.items.map(({ id }) => id));
+      cursor = page.nextCursor ?? undefined;
+    } while (cursor !== undefined);
+    expect(seen).toEqual(ids);
+    for (const limit of [0, -1, 1.5, PAGE_MAX + 1, Number.NaN])
+      expect((await refusalOf(auth.keys.list({ limit }))).field).toBe('limit');
+    expect((await auth.keys.list({ q: 'key 3' })).items).toMatchObject([{ name: 'key 3' }]);
+    expect((await auth.keys.list({ userId: 'nobody' })).items).toEqual([]);
+    expect((await auth.keys.list({ state: 'revoked' })).items).toEqual([]);
+    expect((await auth.keys.list({ environment: 'test' })).items).toEqual([]);
+  });
+
+  test('a cursor works only for the list and the tenant it was written for', async () => {
+    await using world = await openWorld();
+    const { auth } = world;
+    await auth.tenants.create({ id: 'acme' });
+    for (const tenant of ['default', 'acme'])
+      for (let n = 0; n < 3; n += 1) await auth.tenant(tenant).keys.create(INPUT);
+    const cursorOf = async (tenant: string): Promise<string> =>
+      (await auth.tenant(tenant).keys.list({ limit: 1 })).nextCursor ?? '';
+    const own = await cursorOf('default');
+    const events = (await auth.events.list('default', { limit: 1 })).nextCursor ?? '';
+    const tenants = (await auth.tenants.list({ limit: 1 })).nextCursor ?? '';
+    const tampered = `${own.slice(0, -2)}${own.endsWith('AA') ? 'BA' : 'AA'}`;
+    for (const cursor of [await cursorOf('acme'), events, tenants, tampered, '', '%', own.slice(1), 'A'.repeat(600), `${own}=`])
+      expect((await refusalOf(auth.keys.list({ cursor }))).code, cursor).toBe('invalid_cursor');
+    for (const cursor of [own, tenants, 'x'])
+      expect((await refusalOf(auth.events.list('default', { cursor }))).code, cursor).toBe('invalid_cursor');
+    expect((await refusalOf(auth.events.list('default', { cursor: events, order: 'oldest_first' }))).code).toBe(
+      'invalid_cursor',
+    );
+    expect((await refusalOf(auth.tenants.list({ cursor: own }))).code).toBe('invalid_cursor');
+    expect((await auth.keys.list({ limit: 1, cursor: own })).items).toHaveLength(1);
+  });
+});
+
+describe('who may do what', () => {
+  test('every call needs its own permission and says which one is missing', async () => {
+    await using world = await openWorld();
+    const { auth } = world;
+    const { id } = await keyAndCaller(world, 'default');
+    const by = callerWith({ permissions: ['docs:*'] });
+    const range = { from: 0, to: 1, granularity: 'day' } as const;
+    const calls: Record<string, () => Promise<unknown>> = {
+      create: () => auth.keys.create(INPUT, { by }),
+      read: () => auth.keys.get(id, { by }),
+      'read ': () => auth.keys.list({}, { by }),
+      'read  ': () => auth.keys.versions(id, { by }),
+      'read   ': () => auth.keys.usage(null, range, { by }),
+      update: () => auth.keys.update(id, { name: 'x' }, { by }),
+      'update ': () => auth.keys.suspend(id, { by }),
+      'update  ': () => auth.keys.resume(id, { by }),
+      rotate: () => auth.rotation.rotate(id, {}, { by }),
+      'rotate ': () => auth.rotation.retire(id, 1, { by }),
+      revoke: () => auth.keys.revoke(id, { by }),
+    };
+    for (const [action, call] of Object.entries(calls)) {
+      const error = await refusalOf(call);
+      expect(error.code).toBe('insufficient_permissions');
+      expect(error.detail).toContain(`pantheon:keys:${action.trim()}`);
+    }
+  });
+
+  test('nobody hands out, takes over or brings back what it may not grant', async () => {
+    await using world = await openWorld();
+    const { auth } = world;
+    const strong = await keyAndCaller(world, 'default', { permissions: ['billing:*'] });
+    const by = callerWith({ grantable: ['docs:*'] });
+    expect((await refusalOf(auth.keys.create({ ...INPUT, permissions: ['billing:read'] }, { by }))).field).toBe(
+      'permissions[0]',
+    );
+    expect((await refusalOf(auth.keys.create({ ...INPUT, grantable: ['*'] }, { by }))).field).toBe('grantable[0]');
+    for (const attempt of [
+      () => auth.keys.update(strong.id, { permissions: ['docs:read'] }, { by }),
+      () => auth.rotation.rotate(strong.id, {}, { by }),
+      () => auth.keys.resume(strong.id, { by }),
+      () => auth.tokens.issue({ tenantId: 'default', keyId: strong.id }, {}, { by }),
+    ])
+      expect((await refusalOf(attempt)).code).toBe('not_grantable');
+    // Taking away needs no such right.
+    expect(await auth.keys.suspend(strong.id, { by })).toMatchObject({ state: 'suspended' });
+    expect(await auth.keys.revoke(strong.id, { by })).toMatchObject({ state: 'revoked' });
+  });
+
+  test('a key changes what it is called, and nothing of its own policy', async () => {
+    await using world = await openWorld();
+    const { auth } = world;
+    const { id, by } = await keyAndCaller(world, 'default', {
+      permissions: ['pantheon:keys:*', 'docs:read'],
+      grantable: ['docs:read'],
+      expiresIn: '1h',
+    });
+    expect(await auth.keys.update(id, { name: 'mine', description: 'd', metadata: { a: 1 } }, { by })).toMatchObject({
+      name: 'mine',
+      createdAt: expect.any(Date),
+    });
+    for (const change of [
+      { expiresIn: '10m' },
+      { rateLimits: [{ name: 'a', limit: 1, window: '1s' }] },
+      { permissions: ['docs:read'] },
+      { ipAllowlist: ['10.0.0.0/8'] },
+      { userId: 'other' },
+    ])
+      expect((await refusalOf(auth.keys.update(id, change, { by }))).code).toBe('not_allowed');
+  });
+
+  test('a child lies within the life and the addresses of its creator, also when it is changed later', async () => {
+    await using world = await openWorld();
+    const { auth, clock } = world;
+    const by = callerWith({ expiresAt: clock.now() + 3_600_000, ipAllowlist: ['10.0.0.0/8'] });
+    const child = { ...INPUT, expiresIn: '30m', ipAllowlist: ['10.1.0.0/16'] };
+    const { apiKey } = await auth.keys.create(child, { by });
+    expect(apiKey.createdBy).toBe('CallerCallerCall');
+    for (const [input, field] of [
+      [{ ...child, expiresIn: '2h' }, 'expiresAt'],
+      [INPUT, 'expiresAt'],
+      [{ ...child, ipAllowlist: [] }, 'ipAllowlist'],
+      [{ ...child, ipAllowlist: ['0.0.0.0/0'] }, 'ipAllowlist'],
+    ] as const)
+      expect(await refusalOf(auth.keys.create(input, { by }))).toMatchObject({ code: 'not_grantable', field });
+    expect((await refusalOf(auth.keys.update(apiKey.id, { expiresAt: null }, { by }))).code).toBe('not_grantable');
+    expect(await auth.keys.update(apiKey.id, { expiresIn: '50m' }, { by })).toMatchObject({ id: apiKey.id });
+  });
+
+  test('holders look at themselves and give themselves up; the process has no self', async () => {
+    await using world = await openWorld();
+    const { auth } = world;
+    const { id, by } = await keyAndCaller(world, 'default');
+    expect(await auth.keys.getSelf(by)).toMatchObject({ id });
+    expect(await auth.keys.revokeSelf(by, { reason: 'lost' })).toMatchObject({ id, state: 'revoked' });
+    const process = { ...by, authority: { kind: 'process' } } as const;
+    expect((await refusalOf(auth.keys.getSelf(process))).code).toBe('not_allowed');
+    expect((await refusalOf(auth.rotation.rotateSelf(process))).code).toBe('not_allowed');
+  });
+
+  test('the log says who did it, from where, why, and what was before', async () => {
+    await using world = await openWorld();
+    const { auth } = world;
+    const { id } = await keyAndCaller(world, 'default');
+    const by = callerWith({ keyId: 'ActorActorActorA' });
+    await auth.keys.update(id, { name: 'new' }, { by });
+    await auth.keys.suspend(id, { by, reason: 'looking into it' });
+    const { items } = await auth.events.list('default', { subjectId: id });
+    expect(items).toMatchObject([
+      { type: 'key.suspended', reason: 'looking into it', before: { state: 'active' }, after: { state: 'suspended' } },
+      {
+        type: 'key.updated',
+        actor: { keyId: 'ActorActorActorA', userId: 'caller', address: '192.0.2.1', userAgent: 'test' },
+        requestId: 'request-1',
+        before: { name: 'n' },
+        after: { name: 'new' },
+      },
+      { type: 'key.created', actor: { keyId: null } },
+    ]);
+  });
+
+  test('what already is so changes nothing and is not an event', async () => {
+    await using world = await openWorld();
+    const { auth } = world;
+    const { id } = await keyAndCaller(world, 'default');
+    for (const call of [
+      () => auth.keys.resume(id),
+      () => auth.keys.update(id, { name: 'n' }),
+      () => auth.keys.update(id, {}),
+      () => auth.keys.suspend(id),
+      () => auth.keys.suspend(id),
+      () => auth.keys.revoke(id),
+      () => auth.keys.revoke(id),
+    ])
+      await call();
+    const { items } = await auth.events.list('default', { subjectId: id });
+    expect(items.map(({ type }) => type)).toEqual(['key.revoked', 'key.suspended', 'key.created']);
+  });
+
+  test('a suspended tenant gets no new keys; one that never was has none', async () => {
+    await using world = await openWorld();
+    const { auth } = world;
+    await auth.tenants.create({ id: 'acme' });
+    await auth.tenants.suspend('acme');
+    expect((await refusalOf(auth.tenant('acme').keys.create(INPUT))).code).toBe('not_allowed');
+    expect((await refusalOf(auth.tenant('nowhere').keys.create(INPUT))).code).toBe('not_found');
+  });
+});
+
+describe('changes at once', () => {
+  test('changes of one key at the same moment are all made, one after the other', async () => {
+    await using world = await openWorld();
+    const { auth } = world;
+    const { id } = await keyAndCaller(world, 'default');
+    const names = ['a', 'b', 'c', 'd'];
+    await Promise.all([
+      ...names.map((name) => auth.keys.update(id, { description: name })),
+      auth.keys.suspend(id, { reason: 'r' }),
+    ]);
+    const { items } = await auth.events.list('default', { subjectId: id });
+    expect(items.map(({ type }) => type).toSorted()).toEqual([
+      'key.created',
+      'key.suspended',
+      ...names.map(() => 'key.updated'),
+    ]);
+    expect(await auth.keys.get(id)).toMatchObject({ state: 'suspended' });
+  });
+
+  test('nothing is read after a new key is committed: its string would be lost with a failing read', async () => {
+    await using world = await openWorld();
+    const { auth } = world;
+    const { id } = await keyAndCaller(world, 'default');
+    const other = await world.openAgain();
+    const failing = vi.spyOn(UsageReader.prototype, 'ofKeys').mockRejectedValue(new Error('away'));
+    try {
+      const { key } = await auth.keys.create(INPUT);
+      expect(await auth.verify({ key })).toMatchObject({ valid: true });
+      await expect(other.rotation.rotate(id)).rejects.toThrow('away');
+    } finally {
+      failing.mockRestore();
+    }
+    expect(await auth.keys.get(id)).toMatchObject({ version: 1 });
+  });
+});
+
+describe('what a revocation takes along', () => {
+  test('children and their children, over pages and tenants; strangers stay', async () => {
+    await using world = await openWorld();
+    const { auth } = world;
+    await auth.tenants.create({ id: 'acme' });
+    const root = await keyAndCaller(world, 'system', { permissions: ['pantheon:*'], grantable: ['*'] });
+    const spare = await keyAndCaller(world, 'system', { permissions: ['pantheon:*'], grantable: ['*'] });
+    const manage = { permissions: ['pantheon:keys:*'], grantable: ['docs:read'] };
+    const child = await auth.tenant('acme').keys.create({ ...INPUT, ...manage }, { by: root.by });
+    const childBy = callerWith({ keyId: child.apiKey.id, tenantId: 'acme', ...manage });
+    const grandchildren: string[] = [];
+    for (let n = 0; n < 103; n += 1)
+      grandchildren.push((await auth.tenant('acme').keys.create(INPUT, { by: childBy })).apiKey.id);
+    const stranger = await auth.tenant('acme').keys.create(INPUT);
+    // A damaged one in the middle neither stops the others nor escapes.
+    const damaged = grandchildren[50] ?? '';
+    world.raw((database) => database.prepare(`update api_keys set name = 'x' where id = ?`).run(damaged));
+
+    await auth.tenant('system').keys.revoke(root.id, { cascade: true, reason: 'leaked' });
+    const states = new Map((await allOf(auth.tenant('acme').keys)).map((key) => [key.id, 'state' in key && key.state]));
+    expect(states.get(stranger.apiKey.id)).toBe('active');
+    expect([child.apiKey.id, ...grandchildren].filter((id) => states.get(id) !== 'revoked')).toEqual([]);
+    expect(await auth.tenant('system').keys.get(spare.id)).toMatchObject({ state: 'active' });
+  });
+
+  test('without cascade children stay, and with it again they are taken after all', async () => {
+    await using world = await openWorld();
+    const { auth } = world;
+    const parent = await keyAndCaller(world, 'default', { permissions: ['pantheon:keys:*', 'docs:read'], grantable: ['docs:read'] });
+    const child = await auth.keys.create(INPUT, { by: parent.by });
+    await auth.keys.revoke(parent.id);
+    expect(await auth.keys.get(child.apiKey.id)).toMatchObject({ state: 'active' });
+    await auth.keys.revoke(parent.id, { cascade: true });
+    expect(await auth.keys.get(child.apiKey.id)).toMatchObject({ state: 'revoked' });
+  });
+});
+
+describe('the last key that can administer', () => {
+  const ADMIN = { permissions: ['pantheon:*'], grantable: ['*'] };
+
+  test('is not ended, suspended, narrowed or dated without force', async () => {
+    await using world = await openWorld();
+    const { auth } = world;
+    const { keys } = auth.tenant('system');
+    const { id } = await keyAndCaller(world, 'system', ADMIN);
+    for (const attempt of [
+      () => keys.revoke(id),
+      () => keys.suspend(id),
+      () => keys.update(id, { permissions: [] }),
+      () => keys.update(id, { expiresIn: '1h' }),
+      () => keys.update(id, { notBefore: '2040-01-01T00:00:00Z' }),
+    ])
+      expect((await refusalOf(attempt)).code).toBe('last_administrator');
+    expect(await keys.update(id, { name: 'still' })).toMatchObject({ name: 'still' });
+    expect(await keys.update(id, { expiresIn: '1h' }, { force: true })).toMatchObject({ isActive: true });
+    // It has an end now; what is not about that is not asked again.
+    expect(await keys.update(id, { name: 'renamed' })).toMatchObject({ name: 'renamed' });
+    expect(await keys.revoke(id, { force: true })).toMatchObject({ state: 'revoked' });
+  });
+
+  test('is no longer the last once there is another one that works', async () => {
+    await using world = await openWorld();
+    const { keys } = world.auth.tenant('system');
+    const first = await keyAndCaller(world, 'system', ADMIN);
+    const second = await keyAndCaller(world, 'system', { ...ADMIN, notBefore: '2040-01-01T00:00:00Z' });
+    expect((await refusalOf(keys.revoke(first.id))).code).toBe('last_administrator');
+    await keys.update(second.id, { notBefore: null });
+    expect(await keys.revoke(first.id)).toMatchObject({ state: 'revoked' });
+    expect((await refusalOf(keys.revoke(second.id))).code).toBe('last_administrator');
+  });
+
+  test('is not taken by a cascade from the key that made it either', async () => {
+    await using world = await openWorld();
+    const { keys } = world.auth.tenant('system');
+    const first = await keyAndCaller(world, 'system', ADMIN);
+    const second = await keys.create({ ...INPUT, ...ADMIN }, { by: first.by });
+    expect((await refusalOf(keys.revoke(first.id, { cascade: true }))).code).toBe('last_administrator');
+    expect(await keys.get(second.apiKey.id)).toMatchObject({ state: 'active' });
+    await keys.revoke(first.id, { cascade: true, force: true });
+    expect(await keys.get(second.apiKey.id)).toMatchObject({ state: 'revoked' });
+  });
+
+  test('in other tenants there is none: they are administered from the system', async () => {
+    await using world = await openWorld();
+    const { id } = await keyAndCaller(world, 'default', ADMIN);
+    expect(await world.auth.keys.revoke(id)).toMatchObject({ state: 'revoked' });
+  });
+});
+
+async function allOf(keys: World['auth']['keys']) {
+  const items: Awaited<ReturnType<typeof keys.list>>['items'][number][] = [];
+  let cursor: string | null = null;
+  do {
+    const page = await keys.list({ limit: PAGE_MAX, ...(cursor !== null && { cursor }) });
+    items.push(...page.items);
+    cursor = page.nextCursor;
+  } while (cursor !== null);
+  return items;
+}

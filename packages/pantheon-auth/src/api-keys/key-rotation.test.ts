@@ -1,0 +1,174 @@
+import { describe, expect, test } from 'vitest';
+import { callerWith, openWorld, refusalOf, type World } from '../../test/fixture.ts';
+import { DAY_MS, HOUR_MS } from '../foundation/clock.ts';
+
+const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
+
+async function made(world: World, input: object = {}) {
+  const { key, apiKey } = await world.auth.keys.create({ ...INPUT, ...input });
+  return { id: apiKey.id, key, by: callerWith({ keyId: apiKey.id, permissions: [], grantable: [] }) };
+}
+
+const answerOf = async (world: World, key: string): Promise<string> => {
+  const verification = await world.auth.verify({ key });
+  return verification.valid ? `v${verification.key.version}` : verification.denial.code;
+};
+
+describe('the overlap', () => {
+  test('both are accepted until it ends, to the millisecond, and then the older one is told why', async () => {
+    await using world = await openWorld();
+    const { id, key } = await made(world);
+    const rotation = await world.auth.rotation.rotate(id, { overlap: '1h' });
+    expect(rotation).toMatchObject({ apiKey: { id, version: 2 }, previous: { version: 1 } });
+    expect(rotation.previous.acceptedUntil.getTime()).toBe(world.clock.now() + HOUR_MS);
+    expect(rotation.key.slice(0, 25)).toBe(key.slice(0, 25));
+    expect([await answerOf(world, key), await answerOf(world, rotation.key)]).toEqual(['v1', 'v2']);
+    world.clock.advance(HOUR_MS - 1);
+    expect(await answerOf(world, key)).toBe('v1');
+    world.clock.advance(1);
+    expect([await answerOf(world, key), await answerOf(world, rotation.key)]).toEqual(['version_retired', 'v2']);
+  });
+
+  test('is what is asked for, else what the policy says, else a day', async () => {
+    await using world = await openWorld();
+    const lengthOf = async (input: object, asked: object): Promise<number> => {
+      const { id } = await made(world, input);
+      return (await world.auth.rotation.rotate(id, asked)).previous.acceptedUntil.getTime() - world.clock.now();
+    };
+    expect(await lengthOf({}, {})).toBe(DAY_MS);
+    expect(await lengthOf({ rotation: { overlap: '2h' } }, {})).toBe(2 * HOUR_MS);
+    expect(await lengthOf({ rotation: { overlap: '2h' } }, { overlap: '3h' })).toBe(3 * HOUR_MS);
+    expect(await lengthOf({}, { overlap: 0 })).toBe(0);
+    expect(await lengthOf({ expiresIn: '30m' }, { overlap: '3h' })).toBe(HOUR_MS / 2);
+  });
+
+  test('an overlap of nothing ends the older one at once', async () => {
+    await using world = await openWorld();
+    const { id, key } = await made(world);
+    await world.auth.rotation.rotate(id, { overlap: 0 });
+    expect(await answerOf(world, key)).toBe('version_retired');
+  });
+
+  test('an overlap that nobody means is refused by its field', async () => {
+    await using world = await openWorld();
+    const { id } = await made(world);
+    for (const overlap of ['31d', -1, 'soon'])
+      expect(await refusalOf(world.auth.rotation.rotate(id, { overlap }))).toMatchObject({ field: 'overlap' });
+  });
+
+  test('while an older one is accepted, only who names the current version rotates, and cuts that one off', async () => {
+    await using world = await openWorld();
+    const { rotation } = world.auth;
+    const { id, key } = await made(world);
+    const second = await rotation.rotate(id);
+    expect((await refusalOf(rotation.rotate(id))).code).toBe('rotation_in_progress');
+    expect((await refusalOf(rotation.rotate(id, { expectedVersion: 1 }))).code).toBe('version_conflict');
+    const third = await rotation.rotate(id, { expectedVersion: 2 });
+    expect([await answerOf(world, key), await answerOf(world, second.key), await answerOf(world, third.key)]).toEqual([
+      'version_retired',
+      'v2',
+      'v3',
+    ]);
+  });
+
+  test('an expired key can be rotated and stays expired', async () => {
+    await using world = await openWorld();
+    const { id, key } = await made(world, { expiresIn: '1h' });
+    world.clock.advance(2 * HOUR_MS);
+    const rotation = await world.auth.rotation.rotate(id);
+    expect([await answerOf(world, key), await answerOf(world, rotation.key)]).toEqual(['expired', 'expired']);
+    await world.auth.keys.update(id, { expiresAt: null });
+    expect([await answerOf(world, key), await answerOf(world, rotation.key)]).toEqual(['version_retired', 'v2']);
+  });
+
+  test('the oldest secrets are forgotten for good: there is a bound', async () => {
+    await using world = await openWorld();
+    const { id, key } = await made(world);
+    for (let version = 1; version <= 9; version += 1)
+      await world.auth.rotation.rotate(id, { expectedVersion: version, overlap: 0 });
+    expect(await world.auth.keys.versions(id)).toHaveLength(8);
+    expect(await answerOf(world, key)).toBe('unknown');
+    expect((await refusalOf(world.auth.rotation.retire(id, 1))).code).toBe('not_found');
+  });
+});
+
+describe('at the same moment', () => {
+  test('of many rotations one wins, and the others are told', async () => {
+    await using world = await openWorld();
+    const other = await world.openAgain();
+    const { id } = await made(world);
+    const rotations = [world.auth, other, world.auth, other].map(({ rotation }) => rotation.rotate(id));
+    const outcomes = await Promise.allSettled(rotations);
+    expect(outcomes.filter(({ status }) => status === 'fulfilled')).toHaveLength(1);
+    for (const outcome of outcomes)
+      if (outcome.status === 'rejected') expect(['conflict', 'rotation_in_progress']).toContain(outcome.reason.code);
+    expect(await world.auth.keys.get(id)).toMatchObject({ version: 2 });
+  });
+
+  test('against a revocation, the revocation holds whoever is first', async () => {
+    await using world = await openWorld();
+    for (let n = 0; n < 10; n += 1) {
+      const { id, key } = await made(world);
+      const calls = [() => world.auth.rotation.rotate(id), () => world.auth.keys.revoke(id)];
+      const outcomes = await Promise.allSettled((n % 2 === 0 ? calls : calls.toReversed()).map((call) => call()));
+      expect(await world.auth.keys.get(id)).toMatchObject({ state: 'revoked' });
+      const keys = outcomes.flatMap((one) => (one.status === 'fulfilled' && 'key' in one.value ? [one.value.key] : []));
+      for (const one of [key, ...keys]) expect(await answerOf(world, one)).toBe('revoked');
+    }
+  });
+
+  test('retiring is repeated when somebody else changes the key meanwhile', async () => {
+    await using world = await openWorld();
+    const { id, key } = await made(world);
+    await world.auth.rotation.rotate(id);
+    const outcomes = await Promise.allSettled([
+      world.auth.rotation.retire(id, 1, { reason: 'seen in a log' }),
+      ...['a', 'b'].map((name) => world.auth.keys.update(id, { name })),
+      world.auth.rotation.retire(id, 1),
+    ]);
+    expect(outcomes.map(({ status }) => status)).toEqual(['fulfilled', 'fulfilled', 'fulfilled', 'fulfilled']);
+    expect(await answerOf(world, key)).toBe('version_retired');
+    const { items } = await world.auth.events.list('default', { type: 'key.version_retired' });
+    expect(items).toHaveLength(1);
+  });
+});
+
+describe('retiring', () => {
+  test('ends an older version before its overlap, once; the current one is not ended that way', async () => {
+    await using world = await openWorld();
+    const { id, key } = await made(world);
+    const { key: next } = await world.auth.rotation.rotate(id);
+    expect(await world.auth.rotation.retire(id, 1)).toMatchObject({
+      version: 1,
+      state: 'retired',
+      acceptedUntil: new Date(world.clock.now()),
+    });
+    expect([await answerOf(world, key), await answerOf(world, next)]).toEqual(['version_retired', 'v2']);
+    expect((await refusalOf(world.auth.rotation.retire(id, 2))).code).toBe('version_conflict');
+    expect((await refusalOf(world.auth.rotation.retire(id, 3))).field).toBe('version');
+    expect((await refusalOf(world.auth.rotation.retire('NeverMadeNeverMa', 1))).code).toBe('not_found');
+  });
+});
+
+describe('by the holder', () => {
+  test('only where the policy has a rotation, and no longer than it says', async () => {
+    await using world = await openWorld();
+    const { rotation } = world.auth;
+    const without = await made(world);
+    expect((await refusalOf(rotation.rotateSelf(without.by))).code).toBe('not_allowed');
+    const { id, key, by } = await made(world, { rotation: { overlap: '1h' } });
+    const made2 = await rotation.rotateSelf(by, { overlap: '5h' });
+    expect(made2.apiKey.id).toBe(id);
+    expect(made2.previous.acceptedUntil.getTime()).toBe(world.clock.now() + HOUR_MS);
+    expect([await answerOf(world, key), await answerOf(world, made2.key)]).toEqual(['v1', 'v2']);
+    const { items } = await world.auth.events.list('default', { type: 'key.rotated' });
+    expect(items).toMatchObject([{ actor: { keyId: id } }]);
+  });
+
+  test('a holder of another tenant finds nothing here', async () => {
+    await using world = await openWorld();
+    const { by } = await made(world, { rotation: { overlap: '1h' } });
+    await world.auth.tenants.create({ id: 'acme' });
+    expect((await refusalOf(world.auth.tenant('acme').rotation.rotateSelf(by))).code).toBe('not_found');
+  });
+});

@@ -1,0 +1,198 @@
+import { expect, test } from 'vitest';
+import { openWorld, refusalOf, type World } from '../../test/fixture.ts';
+
+interface Tampered {
+  readonly name: string;
+  readonly sql: string;
+}
+
+/** Each changes the row of the key `?1`; every one must be noticed. `?2` is another key of the same tenant. */
+const TAMPERINGS: readonly Tampered[] = [
+  { name: 'the state', sql: `update api_keys set state = 'revoked', state_at = 1 where id = ?1` },
+  { name: 'the expiry', sql: 'update api_keys set expires_at = 99999999999999 where id = ?1' },
+  { name: 'the permissions', sql: `update api_keys set permissions = '["*","pantheon:*"]' where id = ?1` },
+  { name: 'permissions that are no JSON', sql: `update api_keys set permissions = '[' where id = ?1` },
+  { name: 'what it may grant', sql: `update api_keys set grantable = '["*"]' where id = ?1` },
+  { name: 'the rate limits', sql: `update api_keys set rate_limits = '[]' where id = ?1` },
+  { name: 'the quota', sql: `update api_keys set quota = '{"limit":9,"period":"day"}' where id = ?1` },
+  { name: 'the addresses', sql: `update api_keys set ip_allowlist = '["0.0.0.0/0"]' where id = ?1` },
+  { name: 'the environment', sql: `update api_keys set environment = 'test' where id = ?1` },
+  { name: 'the owner', sql: `update api_keys set user_id = 'mallory' where id = ?1` },
+  { name: 'the tenant', sql: `update api_keys set tenant_id = 'system' where id = ?1` },
+  { name: 'the version', sql: 'update api_keys set version = 1 where id = ?1' },
+  { name: 'the revision', sql: 'update api_keys set revision = 1 where id = ?1' },
+  { name: 'tokens not before', sql: 'update api_keys set tokens_not_before = 1 where id = ?1' },
+  {
+    name: 'one bit of the sealed part',
+    sql: `update api_keys set sealed = cast(substr(sealed, 1, 60) || x'00ff' || substr(sealed, 63) as blob) where id = ?1`,
+  },
+  { name: 'an empty sealed part', sql: `update api_keys set sealed = x'' where id = ?1` },
+  {
+    name: 'the sealed part of another key',
+    sql: 'update api_keys set sealed = (select sealed from api_keys where id = ?2) where id = ?1',
+  },
+  {
+    name: 'the secret of another key',
+    sql: `update api_key_versions set sealed = (select sealed from api_key_versions where key_id = ?2 and version = 2)
+          where key_id = ?1 and version = 2`,
+  },
+  {
+    name: 'the secret of another version',
+    sql: `update api_key_versions set sealed = (select sealed from api_key_versions where key_id = ?1 and version = 1)
+          where key_id = ?1 and version = 2`,
+  },
+  {
+    name: 'how long an older version is accepted',
+    sql: 'update api_key_versions set accepted_until = 99999999999999 where key_id = ?1 and version = 1',
+  },
+  { name: 'no current version', sql: 'delete from api_key_versions where key_id = ?1 and version = 2' },
+  { name: 'no older version', sql: 'delete from api_key_versions where key_id = ?1 and version = 1' },
+  { name: 'no version at all', sql: 'delete from api_key_versions where key_id = ?1' },
+];
+
+async function twoKeys(world: World) {
+  const { auth } = world;
+  const make = async (name: string) => {
+    const { key, apiKey } = await auth.keys.create({
+      userId: 'u',
+      name,
+      permissions: ['docs:read'],
+      rateLimits: [{ name: 'minute', limit: 100, window: '1m' }],
+      ipAllowlist: ['10.0.0.0/8'],
+    });
+    const { key: next } = await auth.rotation.rotate(apiKey.id, { overlap: '1h' });
+    return { id: apiKey.id, old: key, key: next };
+  };
+  return { victim: await make('victim'), other: await make('other') };
+}
+
+const ip = '10.1.1.1';
+
+test.each(TAMPERINGS)('a row changed outside of the service is refused, named and no one else harmed: $name', async ({
+  sql,
+}) => {
+  await using world = await openWorld();
+  const { auth } = world;
+  const { victim, other } = await twoKeys(world);
+  expect(await auth.verify({ key: victim.key, ip })).toMatchObject({ valid: true });
+  world.raw((database) => {
+    database.exec('pragma foreign_keys = off');
+    const statement = database.prepare(sql);
+    // Named parameters may be fewer than those given.
+    statement.run(...[victim.id, other.id].slice(0, sql.includes('?2') ? 2 : 1));
+  });
+
+  // Who has not remembered it meets the changed row.
+  const fresh = await world.openAgain();
+  for (const key of [victim.key, victim.old]) {
+    expect((await refusalOf(fresh.verify({ key, ip }))).code).toBe('key_quarantined');
+    const refused = await fresh.authenticate({
+      url: '/',
+      header: (name) => (name === 'authorization' ? [`Bearer ${key}`] : []),
+      address: ip,
+    });
+    expect(refused).toMatchObject({ authenticated: false, refusal: { status: 503, code: 'key_quarantined' } });
+  }
+  for (const key of [other.key, other.old]) expect(await fresh.verify({ key, ip })).toMatchObject({ valid: true });
+
+  const wasMoved = sql.includes('tenant_id');
+  const expected = wasMoved ? 'not_found' : 'key_quarantined';
+  expect((await refusalOf(fresh.keys.get(victim.id))).code).toBe(expected);
+  expect((await refusalOf(fresh.keys.update(victim.id, { name: 'new' }))).code).toBe(expected);
+  expect((await refusalOf(fresh.rotation.rotate(victim.id))).code).toBe(expected);
+  const listed = (await fresh.tenant(wasMoved ? 'system' : 'default').keys.list()).items;
+  expect(listed.find(({ id }) => id === victim.id)).toMatchObject({ quarantined: true });
+  if (!wasMoved) expect(listed.find(({ id }) => id === other.id)).toMatchObject({ name: 'other', isActive: true });
+});
+
+test('a damaged key can be revoked: it is written anew as the log tells it, dead', async () => {
+  await using world = await openWorld();
+  const { victim } = await twoKeys(world);
+  const before = await world.auth.keys.get(victim.id);
+  world.raw((database) => database.exec(`update api_keys set permissions = '["*"]', state = 'suspended'`));
+  const fresh = await world.openAgain();
+  const revoked = await fresh.keys.revoke(victim.id, { reason: 'damaged' });
+  expect(revoked).toMatchObject({ id: victim.id, state: 'revoked', permissions: before.permissions, version: 2 });
+  expect(await fresh.keys.get(victim.id)).toMatchObject({ state: 'revoked', stateReason: 'damaged' });
+  // Its secrets are gone with the row, so nobody can prove it any more.
+  expect(await fresh.verify({ key: victim.key, ip })).toMatchObject({ valid: false, denial: { code: 'unknown' } });
+  const { items } = await fresh.events.list('default', { subjectId: victim.id, limit: 1 });
+  expect(items).toMatchObject([{ type: 'key.revoked', reason: 'damaged' }]);
+  // Once is enough.
+  await fresh.keys.revoke(victim.id);
+  expect((await fresh.events.list('default', { subjectId: victim.id, type: 'key.revoked' })).items).toHaveLength(1);
+});
+
+test('a row without any history stays refused, also for a revocation', async () => {
+  await using world = await openWorld();
+  const { victim } = await twoKeys(world);
+  world.raw((database) => {
+    database.exec('pragma foreign_keys = off');
+    database
+      .prepare(
+        `insert into api_keys select 'MadeUpMadeUpMade', tenant_id, user_id, name, description, environment, permissions,
+         grantable, state, state_at, state_reason, created_at, created_by, not_before, expires_at, tokens_not_before,
+         rate_limits, quota, ip_allowlist, rotation, jwt_algorithm, version, revision, sealed from api_keys where id = ?`,
+      )
+      .run(victim.id);
+  });
+  expect((await refusalOf(world.auth.keys.revoke('MadeUpMadeUpMade'))).code).toBe('key_quarantined');
+});
+
+test('a row put back whole from an earlier time does not fit the versions of today', async () => {
+  await using world = await openWorld();
+  const { auth } = world;
+  const { key, apiKey } = await auth.keys.create({ userId: 'u', name: 'n' });
+  world.raw((database) => database.exec('create table kept as select * from api_keys'));
+  await auth.keys.suspend(apiKey.id);
+  world.raw((database) => {
+    database.exec('update api_keys set (state, state_at, revision, sealed) = (select state, state_at, revision, sealed from kept)');
+    database.exec('drop table kept');
+  });
+  const fresh = await world.openAgain();
+  expect((await refusalOf(fresh.verify({ key }))).code).toBe('key_quarantined');
+});
+
+test('what another tenant owns does not exist, also when it does not open (I10)', async () => {
+  await using world = await openWorld();
+  const { auth } = world;
+  await auth.tenants.create({ id: 'acme' });
+  const { apiKey } = await auth.tenant('acme').keys.create({ userId: 'u', name: 'n' });
+  world.raw((database) => database.exec(`update api_keys set user_id = 'x'`));
+  for (const attempt of [auth.keys.get(apiKey.id), auth.keys.revoke(apiKey.id)])
+    expect((await refusalOf(attempt)).message).toBe((await refusalOf(auth.keys.get('NeverMadeNeverMa'))).message);
+});
+
+test('everything that can be said about a key comes back as it was', async () => {
+  await using world = await openWorld();
+  const { apiKey } = await world.auth.keys.create({
+    userId: 'u',
+    name: 'everything',
+    description: 'all of it',
+    environment: 'test',
+    permissions: ['docs:*', 'a:b'],
+    grantable: ['docs:*'],
+    notBefore: '2030-02-01T00:00:00Z',
+    expiresAt: new Date('2031-01-01T00:00:00Z'),
+    rateLimits: [{ name: 'burst', limit: 5, window: 10 }],
+    quota: { limit: 1_000, period: 'month' },
+    ipAllowlist: ['10.0.0.0/8', '2001:db8::1'],
+    rotation: { every: '30d', overlap: '2h' },
+    jwt: { algorithm: 'HS256', audience: ['a', 'b'], customClaims: { team: { id: 7 } }, ttl: '1m' },
+    metadata: { nested: { list: [1, null, 'x'] } },
+  });
+  const again = await world.openAgain();
+  expect(await again.keys.get(apiKey.id)).toEqual(apiKey);
+  expect(apiKey).toMatchObject({
+    description: 'all of it',
+    environment: 'test',
+    rateLimits: [{ name: 'burst', limit: 5, window: '10s' }],
+    quota: { limit: 1_000, period: 'month' },
+    ipAllowlist: ['10.0.0.0/8', '2001:db8::1/128'],
+    rotation: { every: '30d', overlap: '2h' },
+    jwt: { algorithm: 'HS256', audience: ['a', 'b'], customClaims: { team: { id: 7 } }, ttl: '1m' },
+    metadata: { nested: { list: [1, null, 'x'] } },
+    isActive: false,
+    usageCount: 0,
+  });
+});

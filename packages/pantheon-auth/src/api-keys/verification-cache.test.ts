@@ -1,0 +1,207 @@
+import { describe, expect, test } from 'vitest';
+import type { EventNotice } from '../events/ledger.ts';
+import { PantheonError } from '../foundation/errors.ts';
+import { TestClock } from '../testing/test-clock.ts';
+import type { KeyStorage, StoredKey } from './key-storage.ts';
+import { COLD_READS_MAX, COLD_READS_WAITING_MAX, VerificationCache } from './verification-cache.ts';
+
+/** A read of the store that ends when the test says so. */
+interface HeldRead {
+  readonly id: string;
+  answer(stored: StoredKey | null): void;
+  fail(error: Error): void;
+}
+
+function world(knownKeysMax?: number) {
+  const reads: HeldRead[] = [];
+  const clock = new TestClock();
+  const storage = {
+    find: (id: string) =>
+      new Promise<StoredKey | null>((answer, fail) => {
+        reads.push({ id, answer, fail });
+      }),
+  } as unknown as KeyStorage;
+  const cache = new VerificationCache({ storage, clock, ...(knownKeysMax && { knownKeysMax }) });
+  const heldRead = (at = reads.length - 1): HeldRead => {
+    const read = reads[at];
+    if (read === undefined) throw new Error('No such read was begun.');
+    return read;
+  };
+  /** Reads a key into the cache. */
+  const warm = async (id: string, stored: StoredKey | null): Promise<void> => {
+    const finding = cache.read(id);
+    await settled();
+    heldRead().answer(stored);
+    await finding;
+  };
+  return { cache, clock, reads, heldRead, warm };
+}
+
+/** Lets everything run that waits for nothing. */
+const settled = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+const stored = (name: string, tenantId = 'default', ipAllowlist: string[] = []): StoredKey =>
+  ({ record: { id: name, name, tenantId, ipAllowlist }, tenant: { id: tenantId }, secrets: [] }) as unknown as StoredKey;
+
+const event = (subjectType: EventNotice['subjectType'], subjectId: string): EventNotice => ({
+  seq: 1,
+  type: 'key.updated',
+  tenantId: 'default',
+  subjectType,
+  subjectId,
+});
+
+const nameOf = (facts: { record: { name: string } } | null | undefined): string | null | undefined =>
+  facts === undefined ? undefined : (facts?.record.name ?? null);
+
+describe('remembering', () => {
+  test('what exists and what does not are both remembered, apart', async () => {
+    const { cache, warm } = world();
+    expect(cache.remembered('a')).toBeUndefined();
+    await warm('a', stored('a'));
+    await warm('b', null);
+    expect(nameOf(cache.remembered('a'))).toBe('a');
+    expect(cache.remembered('b')).toBeNull();
+  });
+
+  test('a flood of ids that do not exist pushes out no key that does', async () => {
+    const { cache, warm } = world(10);
+    await warm('a', stored('a'));
+    for (let n = 0; n < 50; n += 1) await warm(`made-up-${n}`, null);
+    expect(nameOf(cache.remembered('a'))).toBe('a');
+  });
+
+  test('the cache has its bound', async () => {
+    const { cache, warm } = world(2);
+    for (const id of ['a', 'b', 'c']) await warm(id, stored(id));
+    expect(['a', 'b', 'c'].map((id) => nameOf(cache.remembered(id)))).toEqual([undefined, 'b', 'c']);
+  });
+
+  test('addresses are compiled when they are read, once', async () => {
+    const { cache, warm } = world();
+    await warm('a', stored('a', 'default', ['10.0.0.0/8']));
+    await warm('b', stored('b'));
+    expect(cache.remembered('a')?.addresses?.contains('10.1.2.3')).toBe(true);
+    expect(cache.remembered('b')?.addresses).toBeNull();
+  });
+});
+
+describe('reading', () => {
+  test('many who ask for one key at once are one read, and its moment is before the store was asked', async () => {
+    const { cache, clock, reads, heldRead } = world();
+    const readAt = clock.monotonicMs();
+    const findings = Array.from({ length: 50 }, () => cache.read('a'));
+    await settled();
+    clock.advance(500);
+    heldRead().answer(stored('a'));
+    for (const finding of findings) expect((await finding).readAt?.monotonicMs).toBe(readAt);
+    expect(reads).toHaveLength(1);
+  });
+
+  test('a read that an event overtakes answers who waited, is not remembered, and nobody joins it later', async () => {
+    for (const overtake of [
+      (cache: VerificationCache) => cache.apply(event('key', 'a')),
+      (cache: VerificationCache) => cache.apply(event('tenant', 'default')),
+      (cache: VerificationCache) => cache.forget('a'),
+      (cache: VerificationCache) => cache.forgetTenant('elsewhere'),
+      (cache: VerificationCache) => cache.reset(),
+    ]) {
+      const { cache, reads, heldRead } = world();
+      const early = [cache.read('a'), cache.read('a')];
+      await settled();
+      overtake(cache);
+      const late = cache.read('a');
+      await settled();
+      expect(reads).toHaveLength(2);
+      heldRead(1).answer(stored('new'));
+      expect(nameOf((await late).facts)).toBe('new');
+      heldRead(0).answer(stored('old'));
+      for (const finding of early) expect(nameOf((await finding).facts)).toBe('old');
+      expect(nameOf(cache.remembered('a'))).toBe('new');
+    }
+  });
+
+  test('a read of an id that did not exist is overtaken by its creation', async () => {
+    const { cache, heldRead } = world();
+    const early = cache.read('a');
+    await settled();
+    cache.apply(event('key', 'a'));
+    heldRead(0).answer(null);
+    expect((await early).facts).toBeNull();
+    expect(cache.remembered('a')).toBeUndefined();
+  });
+
+  test('an event about one key leaves the reads and entries of others alone', async () => {
+    const { cache, reads, heldRead, warm } = world();
+    await warm('b', stored('b'));
+    const reading = cache.read('a');
+    await settled();
+    cache.apply(event('key', 'c'));
+    cache.apply(event('signing_key', 'a'));
+    cache.apply(event('token', 'a'));
+    const joined = cache.read('a');
+    heldRead().answer(stored('a'));
+    await Promise.all([reading, joined]);
+    expect(reads).toHaveLength(2);
+    expect([nameOf(cache.remembered('a')), nameOf(cache.remembered('b'))]).toEqual(['a', 'b']);
+  });
+
+  test('an event about a tenant forgets all its keys and no others', async () => {
+    const { cache, warm } = world();
+    await warm('a', stored('a', 'acme'));
+    await warm('b', stored('b', 'other'));
+    cache.apply(event('tenant', 'acme'));
+    expect([nameOf(cache.remembered('a')), nameOf(cache.remembered('b'))]).toEqual([undefined, 'b']);
+  });
+
+  test('a read that fails is told to all who waited, and the next one asks anew', async () => {
+    const { cache, reads, heldRead } = world();
+    const outage = new PantheonError('store_unavailable');
+    const findings = [cache.read('a'), cache.read('a')];
+    await settled();
+    heldRead().fail(outage);
+    for (const finding of findings) await expect(finding).rejects.toBe(outage);
+    expect(cache.remembered('a')).toBeUndefined();
+    const again = cache.read('a');
+    await settled();
+    expect(reads).toHaveLength(2);
+    heldRead().answer(null);
+    expect((await again).facts).toBeNull();
+  });
+
+  test('a bounded number of reads is under way; who waits for a place is read when it has one', async () => {
+    const { cache, clock, reads, heldRead } = world();
+    const findings = Array.from({ length: COLD_READS_MAX + 2 }, (_, n) => cache.read(`id-${n}`));
+    await settled();
+    expect(reads).toHaveLength(COLD_READS_MAX);
+    clock.advance(300);
+    heldRead(0).answer(null);
+    await settled();
+    expect(reads).toHaveLength(COLD_READS_MAX + 1);
+    heldRead(1).fail(new PantheonError('store_unavailable'));
+    await expect(findings[1]).rejects.toMatchObject({ code: 'store_unavailable' });
+    await settled();
+    expect(reads).toHaveLength(COLD_READS_MAX + 2);
+    for (let at = 2; at < reads.length; at += 1) heldRead(at).answer(null);
+    expect((await findings.at(-1))?.readAt?.monotonicMs).toBe(300);
+    await Promise.allSettled(findings);
+    // All places are free again.
+    const more = Array.from({ length: COLD_READS_MAX }, (_, n) => cache.read(`more-${n}`));
+    await settled();
+    expect(reads).toHaveLength(2 * COLD_READS_MAX + 2);
+    for (let at = COLD_READS_MAX + 2; at < reads.length; at += 1) heldRead(at).answer(null);
+    await Promise.all(more);
+  });
+
+  test('beyond the queue a request is turned away, and those in it are served all the same', async () => {
+    const { cache, reads, heldRead } = world();
+    const admitted = Array.from({ length: COLD_READS_MAX + COLD_READS_WAITING_MAX }, (_, n) => cache.read(`id-${n}`));
+    await settled();
+    await expect(cache.read('one-too-many')).rejects.toMatchObject({ code: 'overloaded', retryAfterSeconds: 1 });
+    for (let at = 0; at < admitted.length; at += 1) {
+      if (at === reads.length) await settled();
+      heldRead(at).answer(null);
+    }
+    expect((await Promise.all(admitted)).every(({ facts }) => facts === null)).toBe(true);
+  });
+});

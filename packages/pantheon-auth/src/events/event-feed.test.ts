@@ -1,0 +1,306 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { ForwardClock } from '../foundation/clock.ts';
+import { PantheonError } from '../foundation/errors.ts';
+import { TestClock } from '../testing/test-clock.ts';
+import { CATCH_UP_MAX, EventFeed, type Follower } from './event-feed.ts';
+import type { EventNotice, Head, LogReader } from './ledger.ts';
+
+const OUTAGE = new PantheonError('store_unavailable');
+
+/** A log in memory. `isAsync`: like PostgreSQL, whose head has to be waited for. */
+class FakeLog implements LogReader {
+  notices: EventNotice[] = [];
+  headAt = 0;
+  headReads = 0;
+  isAway = false;
+  /** While set, an asynchronous head is not told before it. */
+  gate: Promise<void> = Promise.resolve();
+  readonly headNow: (() => Head) | null;
+
+  constructor(isAsync = false) {
+    this.headNow = isAsync ? null : () => this.#read();
+  }
+
+  async head(): Promise<Head> {
+    const head = this.#read();
+    await this.gate;
+    return head;
+  }
+
+  async noticesAfter(seq: number, limit: number): Promise<readonly EventNotice[]> {
+    return this.notices.filter((notice) => notice.seq > seq).slice(0, limit);
+  }
+
+  append(count = 1): void {
+    for (let n = 0; n < count; n += 1) this.notices.push(notice(this.notices.length + 1));
+  }
+
+  #read(): Head {
+    this.headReads += 1;
+    if (this.isAway) throw OUTAGE;
+    return { seq: this.notices.at(-1)?.seq ?? 0, at: this.headAt };
+  }
+}
+
+function notice(seq: number): EventNotice {
+  return { seq, type: 'key.revoked', tenantId: 'default', subjectType: 'key', subjectId: `key-${seq}` };
+}
+
+class Recorder implements Follower {
+  readonly applied: number[] = [];
+  resets = 0;
+  failures = 0;
+
+  async apply({ seq }: EventNotice): Promise<void> {
+    if (this.failures > 0) {
+      this.failures -= 1;
+      throw OUTAGE;
+    }
+    this.applied.push(seq);
+  }
+
+  async reset(): Promise<void> {
+    if (this.failures > 0) {
+      this.failures -= 1;
+      throw OUTAGE;
+    }
+    this.resets += 1;
+  }
+}
+
+async function started(options: { isAsync?: boolean; events?: number } = {}) {
+  const log = new FakeLog(options.isAsync);
+  log.append(options.events ?? 0);
+  const time = new TestClock();
+  const clock = new ForwardClock(time);
+  const feed = new EventFeed({ log, clock });
+  const follower = new Recorder();
+  feed.follow(follower);
+  await feed.start();
+  /** Asks as a verification would, some time later. */
+  const refresh = async (afterMs = 5): Promise<void> => {
+    time.advance(afterMs);
+    const caughtUp = feed.refresh({ monotonicMs: clock.monotonicMs(), wallMs: clock.now() });
+    if (caughtUp !== null) await caughtUp;
+  };
+  return { log, time, clock, feed, follower, refresh };
+}
+
+describe('following', () => {
+  test('the start adopts the head: what was before is loaded, not followed', async () => {
+    const { feed, follower } = await started({ events: 3 });
+    expect(feed.position).toBe(3);
+    expect(follower.applied).toEqual([]);
+  });
+
+  test('every event is applied once, in order, before the position passes it', async () => {
+    const { log, feed, follower, refresh } = await started();
+    const positions: number[] = [];
+    feed.follow({ apply: () => void positions.push(feed.position), reset: () => {} });
+    log.append(2_500);
+    await refresh();
+    expect(follower.applied).toEqual(log.notices.map(({ seq }) => seq));
+    expect(positions).toEqual(log.notices.map(({ seq }) => seq - 1));
+    expect(feed.position).toBe(2_500);
+    await refresh();
+    expect(follower.applied).toHaveLength(2_500);
+  });
+
+  test('events that come while others are applied are not passed over', async () => {
+    const { log, feed, follower, refresh } = await started();
+    feed.follow({
+      apply: ({ seq }) => {
+        if (seq < 5) log.append();
+      },
+      reset: () => {},
+    });
+    log.append();
+    for (let n = 0; n < 5; n += 1) await refresh();
+    expect(follower.applied).toEqual([1, 2, 3, 4, 5]);
+    expect(follower.resets).toBe(0);
+  });
+
+  test('notices beyond the head that was asked for are applied too, and not again later', async () => {
+    const { log, time, feed, follower } = await started({ isAsync: true });
+    let open = (): void => {};
+    log.gate = new Promise((resolve) => {
+      open = resolve;
+    });
+    log.append(2);
+    time.advance(1);
+    const confirmed = feed.confirm(time.monotonicMs());
+    await nextTurn();
+    log.append(3);
+    open();
+    await confirmed;
+    expect([feed.position, follower.applied]).toEqual([5, [1, 2, 3, 4, 5]]);
+    time.advance(1);
+    await feed.confirm(time.monotonicMs());
+    expect([feed.position, follower.applied.length, follower.resets]).toEqual([5, 5, 0]);
+  });
+
+  test('a gap, a log that went back and a burst beyond the bound are answered by forgetting everything', async () => {
+    const gap = await started({ events: 2 });
+    gap.log.notices.push(notice(4));
+    await gap.refresh();
+    expect([gap.follower.resets, gap.follower.applied, gap.feed.position]).toEqual([1, [], 4]);
+
+    const restored = await started({ events: 5 });
+    restored.log.notices = restored.log.notices.slice(0, 2);
+    await restored.refresh();
+    expect([restored.follower.resets, restored.feed.position]).toEqual([1, 2]);
+
+    const truncated = await started({ events: 2 });
+    truncated.log.append();
+    truncated.log.noticesAfter = async () => [];
+    await truncated.refresh();
+    expect([truncated.follower.resets, truncated.feed.position]).toEqual([1, 3]);
+
+    const burst = await started();
+    burst.log.append(CATCH_UP_MAX + 1);
+    await burst.refresh();
+    expect([burst.follower.resets, burst.follower.applied, burst.feed.position]).toEqual([1, [], CATCH_UP_MAX + 1]);
+
+    const full = await started();
+    full.log.append(CATCH_UP_MAX);
+    await full.refresh();
+    expect([full.follower.resets, full.follower.applied.length]).toEqual([0, CATCH_UP_MAX]);
+  });
+
+  test('a follower that fails keeps the position before its event; the next try goes on there', async () => {
+    const { log, feed, follower, refresh } = await started();
+    const confirmedBefore = feed.confirmedAt;
+    log.append(3);
+    follower.failures = 1;
+    await expect(refresh()).rejects.toBe(OUTAGE);
+    expect(feed.position).toBe(0);
+    expect(feed.confirmedAt).toEqual(confirmedBefore);
+    await refresh();
+    expect([feed.position, follower.applied]).toEqual([3, [1, 2, 3]]);
+  });
+
+  test('a follower that fails to forget leaves the position where it was', async () => {
+    const { log, feed, follower, refresh } = await started({ events: 4 });
+    log.notices = log.notices.slice(0, 1);
+    follower.failures = 1;
+    await expect(refresh()).rejects.toBe(OUTAGE);
+    expect(feed.position).toBe(4);
+    await refresh();
+    expect([feed.position, follower.resets]).toEqual([1, 1]);
+  });
+
+  test('whatever is appended and whenever it is asked, every event is applied exactly once and in order', async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(fc.integer({ min: 0, max: 5 }), { maxLength: 20 }), async (steps) => {
+        const { log, follower, refresh, feed, time } = await started({ isAsync: steps.length % 2 === 0 });
+        const asked: Promise<void>[] = [];
+        for (const step of steps) {
+          log.append(step);
+          asked.push(refresh(), feed.confirm(time.monotonicMs()));
+          if (step === 0) await nextTurn();
+        }
+        await Promise.all(asked);
+        time.advance(1);
+        await feed.confirm(time.monotonicMs());
+        expect(follower.applied).toEqual(log.notices.map(({ seq }) => seq));
+        expect(feed.position).toBe(log.notices.length);
+      }),
+      { numRuns: 50 },
+    );
+  });
+});
+
+describe('how old it is', () => {
+  test('the moment is taken before the head is asked for, so a slow answer counts as old', async () => {
+    const { log, time, feed } = await started({ isAsync: true });
+    let open = (): void => {};
+    log.gate = new Promise((resolve) => {
+      open = resolve;
+    });
+    time.advance(10);
+    const askedAt = time.monotonicMs();
+    const confirmed = feed.confirm(askedAt);
+    await nextTurn();
+    time.advance(700);
+    open();
+    await confirmed;
+    expect(feed.confirmedAt.monotonicMs).toBe(askedAt);
+  });
+
+  test('a head that has to be waited for is not asked by refresh', async () => {
+    const { log, refresh } = await started({ isAsync: true });
+    const before = log.headReads;
+    await refresh(10_000);
+    expect(log.headReads).toBe(before);
+  });
+
+  test('many who need a confirmation at once share one read of the head', async () => {
+    const { log, time, feed } = await started({ isAsync: true });
+    const before = log.headReads;
+    time.advance(1);
+    const since = time.monotonicMs();
+    await Promise.all(Array.from({ length: 100 }, () => feed.confirm(since)));
+    expect(log.headReads - before).toBe(1);
+  });
+
+  test('who came after a read had begun is not satisfied with it', async () => {
+    const { log, time, feed } = await started({ isAsync: true });
+    const before = log.headReads;
+    time.advance(1);
+    const first = feed.confirm(time.monotonicMs());
+    time.advance(1);
+    const later = time.monotonicMs();
+    const second = feed.confirm(later);
+    await Promise.all([first, second]);
+    expect(log.headReads - before).toBe(2);
+    expect(feed.confirmedAt.monotonicMs).toBeGreaterThanOrEqual(later);
+  });
+
+  test('the head is asked once per turn of the event loop, and again in a turn that is long', async () => {
+    const { log, refresh } = await started();
+    await nextTurn();
+    const before = log.headReads;
+    await refresh(0.2);
+    for (let n = 0; n < 4; n += 1) await refresh(0.2);
+    expect(log.headReads - before).toBe(1);
+    await refresh(1);
+    expect(log.headReads - before).toBe(2);
+    await nextTurn();
+    await refresh(0.1);
+    expect(log.headReads - before).toBe(3);
+  });
+
+  test('an outage of the store rejects everyone who waits, moves nothing and is over when it is over', async () => {
+    const { log, time, feed, follower } = await started({ isAsync: true });
+    const confirmedBefore = feed.confirmedAt;
+    log.isAway = true;
+    log.append();
+    time.advance(1);
+    const waiting = Array.from({ length: 3 }, () => feed.confirm(time.monotonicMs()));
+    expect((await Promise.allSettled(waiting)).map(({ status }) => status)).toEqual(['rejected', 'rejected', 'rejected']);
+    expect([feed.position, feed.confirmedAt]).toEqual([0, confirmedBefore]);
+    log.isAway = false;
+    await feed.confirm(time.monotonicMs());
+    expect([feed.position, follower.applied]).toEqual([1, [1]]);
+  });
+
+  test('an older moment never replaces a younger confirmation', async () => {
+    const { time, clock, feed, refresh } = await started();
+    const older = { monotonicMs: clock.monotonicMs(), wallMs: clock.now() };
+    await refresh(50);
+    await nextTurn();
+    time.advance(1);
+    feed.refresh(older);
+    expect(feed.confirmedAt.monotonicMs).toBe(50);
+  });
+
+  test('an event dated later than this node sets its clock forward (I14)', async () => {
+    const { log, time, clock, refresh } = await started();
+    log.append();
+    log.headAt = time.now() + 60_000;
+    await refresh();
+    expect(clock.now()).toBeGreaterThanOrEqual(log.headAt);
+  });
+});

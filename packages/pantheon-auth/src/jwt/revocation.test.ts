@@ -1,0 +1,139 @@
+import { expect, test } from 'vitest';
+import { refusalOf } from '../../test/fixture.ts';
+import type { EventLog } from '../events/event-log.ts';
+import type { Commit, Ledger, Row } from '../events/ledger.ts';
+import { PantheonError } from '../foundation/errors.ts';
+import { TestClock } from '../testing/test-clock.ts';
+import { type RevokedToken, TokenRevocations } from './revocation.ts';
+import type { TokenRevocationRows } from './signing-key-rows.ts';
+
+const BY = { actor: { keyId: null, userId: null, address: null, userAgent: null }, requestId: null, reason: null };
+
+function world() {
+  const clock = new TestClock();
+  const stored: Row[] = [];
+  const gates: (() => void)[] = [];
+  const state = { isHeld: false, fails: null as PantheonError | null, reads: 0 };
+  const rows: TokenRevocationRows = {
+    unexpired: async (now, after, limit) => {
+      state.reads += 1;
+      if (state.isHeld) await new Promise<void>((open) => void gates.push(open));
+      return stored
+        .filter((row) => Number(row['expires_at']) > now)
+        .toSorted((one, other) => place(one).localeCompare(place(other)))
+        .filter((row) => after === null || place(row) > `${after.expiresAt} ${after.jti}`)
+        .slice(0, limit);
+    },
+    find: async (jti) => stored.find((row) => row['jti'] === jti) ?? null,
+  };
+  const ledger = {
+    commit: async ({ changes }: Commit) => {
+      if (state.fails !== null) throw state.fails;
+      for (const change of changes) if (change.kind === 'insert') stored.push(change.row);
+      return { seq: stored.length };
+    },
+  } as Ledger;
+  const events = { toRows: async (list: unknown) => list } as unknown as EventLog;
+  const open = () => new TokenRevocations({ rows, ledger, events, clock });
+  const token = (tokenId: string, more: Partial<RevokedToken> = {}): RevokedToken => ({
+    tokenId,
+    tenantId: 'default',
+    keyId: 'key-1',
+    expiresAt: clock.now() + 300_000,
+    ...more,
+  });
+  return { clock, stored, state, open, token, release: () => gates.splice(0).forEach((gate) => void gate()) };
+}
+
+const place = (row: Row): string => `${row['expires_at']} ${row['jti']}`;
+
+test('a revoked token is known here at once, and everywhere by its event or at the next start', async () => {
+  const { open, token, stored } = world();
+  const [here, there] = [open(), open()];
+  await here.revoke(token('a'), BY);
+  expect(here.isRevoked('key-1', 'a')).toBe(true);
+  expect(there.isRevoked('key-1', 'a')).toBe(false);
+  const notice = {
+    seq: 1,
+    type: 'token.revoked',
+    tenantId: 'default',
+    subjectType: 'token',
+    subjectId: 'key-1.a',
+  } as const;
+  await there.apply({ ...notice, type: 'key.revoked' });
+  await there.apply({ ...notice, subjectId: 'key-1.unknown' });
+  expect(there.isRevoked('key-1', 'a')).toBe(false);
+  await there.apply(notice);
+  await there.apply(notice);
+  expect(there.isRevoked('key-1', 'a')).toBe(true);
+  const later = open();
+  await later.start();
+  expect(later.isRevoked('key-1', 'a')).toBe(true);
+  await here.revoke(token('a'), BY);
+  expect(stored).toHaveLength(1);
+});
+
+test('a holder names its own tokens only: the same id under another key is another token', async () => {
+  const { open, token } = world();
+  const revocations = open();
+  await revocations.revoke(token('a'), BY);
+  expect(revocations.isRevoked('key-2', 'a')).toBe(false);
+});
+
+test('while everything is loaded anew, what is known stays revoked', async () => {
+  const { open, token, state, release } = world();
+  const revocations = open();
+  await revocations.revoke(token('a'), BY);
+  state.isHeld = true;
+  const reset = revocations.reset();
+  expect(revocations.isRevoked('key-1', 'a')).toBe(true);
+  await revocations.revoke(token('b'), BY);
+  state.isHeld = false;
+  release();
+  await reset;
+  expect([revocations.isRevoked('key-1', 'a'), revocations.isRevoked('key-1', 'b')]).toEqual([true, true]);
+});
+
+test('the start reads all pages', async () => {
+  const { open, token, stored, state } = world();
+  const first = open();
+  for (let n = 0; n < 2_001; n += 1) await first.revoke(token(`t${String(n).padStart(4, '0')}`), BY);
+  const later = open();
+  await later.start();
+  expect(state.reads).toBe(3);
+  expect(stored.every((_, n) => later.isRevoked('key-1', `t${String(n).padStart(4, '0')}`))).toBe(true);
+});
+
+test('what has expired takes no room; a life longer than any token has is cut to the longest', async () => {
+  const { open, token, stored, clock } = world();
+  const revocations = open();
+  await revocations.revoke(token('expired', { expiresAt: clock.now() - 120_000 }), BY);
+  expect(stored).toEqual([]);
+  await revocations.revoke(token('for ever', { expiresAt: Number.MAX_SAFE_INTEGER }), BY);
+  expect(stored).toMatchObject([{ expires_at: clock.now() + 3_600_000 + 120_000 }]);
+  clock.advance(2 * 3_600_000);
+  await revocations.revoke(token('next'), BY);
+  expect(revocations.isRevoked('key-1', 'for ever')).toBe(false);
+});
+
+test('what no token can say is refused by its field', async () => {
+  const { open, token } = world();
+  for (const [wrong, field] of [
+    [token(''), 'tokenId'],
+    [token('x'.repeat(129)), 'tokenId'],
+    [token('a', { expiresAt: Number.NaN }), 'expiresAt'],
+    [token('a', { expiresAt: Number.POSITIVE_INFINITY }), 'expiresAt'],
+  ] as const)
+    expect(await refusalOf(open().revoke(wrong, BY))).toMatchObject({ code: 'invalid_request', field });
+});
+
+test('another node that was faster is no failure; anything else is, and nothing is remembered', async () => {
+  const { open, token, state } = world();
+  const revocations = open();
+  state.fails = new PantheonError('store_unavailable');
+  await expect(revocations.revoke(token('a'), BY)).rejects.toBe(state.fails);
+  expect(revocations.isRevoked('key-1', 'a')).toBe(false);
+  state.fails = new PantheonError('conflict');
+  await revocations.revoke(token('a'), BY);
+  expect(revocations.isRevoked('key-1', 'a')).toBe(true);
+});

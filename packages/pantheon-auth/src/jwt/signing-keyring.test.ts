@@ -1,0 +1,121 @@
+import { decodeProtectedHeader } from 'jose';
+import { describe, expect, test } from 'vitest';
+import { openWorld, refusalOf, type World } from '../../test/fixture.ts';
+import { PROCESS_CALLER } from '../api-keys/key-manager.ts';
+import type { EventLog } from '../events/event-log.ts';
+import type { Ledger, Row } from '../events/ledger.ts';
+import type { Sealer } from '../kms/place.ts';
+import { TestClock } from '../testing/test-clock.ts';
+import type { SigningKeyRows } from './signing-key-rows.ts';
+import { SIGNING_ALGORITHMS, SigningKeyring } from './signing-keyring.ts';
+
+async function tokenOf(world: World, algorithm: 'ES256' | 'Ed25519' | 'RS256' = 'ES256') {
+  const { key } = await world.auth.keys.create({ userId: 'u', name: 'n', jwt: { algorithm } });
+  const exchange = await world.auth.tokens.exchange({ key });
+  const token = exchange.issued ? exchange.token.token : '';
+  return { token, kid: decodeProtectedHeader(token).kid ?? '' };
+}
+
+const kids = (world: World): unknown[] => world.auth.tokens.jwks().keys.map((key) => key['kid']);
+
+test('the first start makes one for each algorithm, and the next finds them', async () => {
+  await using world = await openWorld();
+  const algorithms = world.auth.tokens.jwks().keys.map((key) => key['alg']);
+  expect(algorithms.toSorted()).toEqual([...SIGNING_ALGORITHMS].toSorted());
+  const again = await world.openAgain();
+  expect(again.tokens.jwks()).toEqual(world.auth.tokens.jwks());
+});
+
+test('a new one signs from then on, and the older one verifies until it is retired', async () => {
+  await using world = await openWorld();
+  const before = await tokenOf(world);
+  world.clock.advance(1);
+  const { kid } = await world.auth.tokens.addSigningKey('ES256');
+  expect(kids(world)[0]).toBe(kid);
+  expect((await tokenOf(world)).kid).toBe(kid);
+  expect(await world.auth.tokens.verify({ token: before.token })).toMatchObject({ valid: true });
+  await world.auth.tokens.retireSigningKey(before.kid);
+  expect(kids(world)).not.toContain(before.kid);
+  expect(await world.auth.tokens.verify({ token: before.token })).toMatchObject({ denial: { code: 'unknown' } });
+  expect((await refusalOf(world.auth.tokens.retireSigningKey(before.kid))).code).toBe('not_found');
+  expect((await refusalOf(world.auth.tokens.retireSigningKey('nothing'))).field).toBe('kid');
+});
+
+test('the last one of its algorithm gets a successor: there is always one that signs', async () => {
+  await using world = await openWorld();
+  const before = await tokenOf(world, 'Ed25519');
+  await world.auth.tokens.retireSigningKey(before.kid);
+  const after = await tokenOf(world, 'Ed25519');
+  expect(after.kid).not.toBe(before.kid);
+  expect(await world.auth.tokens.verify({ token: after.token })).toMatchObject({ valid: true });
+  const { items } = await world.auth.events.list('system', { subjectType: 'signing_key', limit: 2 });
+  expect(items.map(({ type }) => type)).toEqual(['signing_key.retired', 'signing_key.created']);
+});
+
+test('retired by two processes at once, it is retired, once', async () => {
+  await using world = await openWorld();
+  const other = await world.openAgain();
+  const { kid } = await tokenOf(world);
+  world.clock.advance(1);
+  await world.auth.tokens.addSigningKey('ES256');
+  await Promise.all([world.auth.tokens.retireSigningKey(kid), other.tokens.retireSigningKey(kid)]);
+  const { items } = await world.auth.events.list('system', { type: 'signing_key.retired' });
+  expect(items).toHaveLength(1);
+});
+
+describe('a row that was changed outside of the service', () => {
+  test('brings in no key: what is published comes from the sealed private half', async () => {
+    await using world = await openWorld();
+    const published = world.auth.tokens.jwks();
+    world.raw((database) =>
+      database.exec(`update signing_keys set public_jwk = '{"kty":"EC","crv":"P-256","x":"AA","y":"AA"}'`),
+    );
+    expect((await world.openAgain()).tokens.jwks()).toEqual(published);
+  });
+
+  test.each([
+    ['its sealed part', `update signing_keys set sealed = cast(substr(sealed, 1, 50) || x'00' as blob) where kid = ?`],
+    ['its algorithm', `update signing_keys set algorithm = 'RS256' where kid = ?`],
+  ])('is refused with 503, reported, and everything else goes on: %s', async (_name, sql) => {
+    await using world = await openWorld();
+    const { token, kid } = await tokenOf(world);
+    world.raw((database) => database.prepare(sql).run(kid));
+    const fresh = await world.openAgain();
+    expect(world.logged.join()).toContain('a signing key cannot be opened');
+    expect((await refusalOf(fresh.tokens.verify({ token }))).code).toBe('key_quarantined');
+    const made = await fresh.keys.create({ userId: 'u', name: 'n' });
+    const exchange = await fresh.tokens.exchange({ key: made.key });
+    expect(exchange.issued && (await fresh.tokens.verify({ token: exchange.token.token }))).toMatchObject({
+      valid: true,
+    });
+    // The feed goes on past the next event about signing keys, too.
+    world.clock.advance(1);
+    await world.auth.tokens.addSigningKey('Ed25519');
+    world.clock.advance(1);
+    expect(await fresh.verify({ key: made.key })).toMatchObject({ valid: true });
+  });
+});
+
+test('a load that was overtaken by a younger one changes nothing', async () => {
+  await using world = await openWorld();
+  const rows = world.raw((database) => database.prepare('select * from signing_keys').all()) as Row[];
+  const answers: ((rows: readonly Row[]) => void)[] = [];
+  const keyring = new SigningKeyring({
+    rows: { all: () => new Promise((resolve) => void answers.push(resolve)) } as SigningKeyRows,
+    ledger: {} as Ledger,
+    events: {} as EventLog,
+    // What opens is not what is asked here: nothing does.
+    sealer: { open: () => Promise.reject(new Error('not asked')) } as unknown as Sealer,
+    clock: new TestClock(),
+  });
+  const older = keyring.reset();
+  const younger = keyring.reset();
+  answers[1]?.([]);
+  await younger;
+  answers[0]?.([]);
+  await older;
+  expect(rows).toHaveLength(3);
+  expect(keyring.jwks()).toEqual({ keys: [] });
+  expect((await refusalOf(() => keyring.signer('ES256'))).code).toBe('signing_secret_unavailable');
+  void PROCESS_CALLER;
+});

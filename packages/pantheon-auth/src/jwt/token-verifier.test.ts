@@ -1,0 +1,98 @@
+import { describe, expect, test } from 'vitest';
+import { openWorld, refusalOf, StatementCount, turn, type World } from '../../test/fixture.ts';
+
+const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
+
+async function token(world: World, input: object = {}) {
+  const { key, apiKey } = await world.auth.keys.create({ ...INPUT, ...input });
+  const exchange = await world.auth.tokens.exchange({ key });
+  if (!exchange.issued) throw new Error('not issued');
+  return { key, id: apiKey.id, token: exchange.token.token };
+}
+
+describe('who signs is asked of the log as it is now (I5)', () => {
+  test('a token of a signing key that another process has just made is not refused', async () => {
+    await using world = await openWorld();
+    const other = await world.openAgain();
+    const { key } = await token(world);
+    await other.verify({ key });
+    for (const algorithm of ['ES256', 'Ed25519'] as const) {
+      await turn();
+      world.clock.advance(10);
+      const { kid } = await world.auth.tokens.addSigningKey(algorithm);
+      const made = await world.auth.keys.create({ ...INPUT, jwt: { algorithm } });
+      const exchange = await world.auth.tokens.exchange({ key: made.key });
+      const text = exchange.issued ? exchange.token.token : '';
+      expect(JSON.parse(Buffer.from(text.split('.')[0] ?? '', 'base64url').toString())).toMatchObject({ kid });
+      world.clock.advance(1);
+      expect(await other.tokens.verify({ token: text })).toMatchObject({ valid: true });
+    }
+  });
+
+  test('a made-up signer costs a look at the head at most, and no read', async () => {
+    await using world = await openWorld();
+    const { auth, clock } = world;
+    const signed = (await token(world)).token;
+    const header = Buffer.from(JSON.stringify({ alg: 'ES256', typ: 'at+jwt', kid: 'made-up' })).toString('base64url');
+    const forged = [header, ...signed.split('.').slice(1)].join('.');
+    clock.advance(5);
+    using count = new StatementCount();
+    for (let n = 0; n < 10; n += 1)
+      expect(await auth.tokens.verify({ token: forged })).toMatchObject({ denial: { code: 'unknown' }, proved: false });
+    expect(count.reads + count.writes).toBe(0);
+    expect(count.heads).toBeLessThanOrEqual(10);
+  });
+});
+
+describe('what a presented token costs', () => {
+  test('a token that was seen needs neither a read nor a signature check; one too long is not even hashed', async () => {
+    await using world = await openWorld();
+    const { auth } = world;
+    const { token: text } = await token(world);
+    await auth.tokens.verify({ token: text });
+    using count = new StatementCount();
+    expect(await auth.tokens.verify({ token: text })).toMatchObject({ valid: true });
+    for (const junk of ['', '.', '..', 'a.b.c', 'x'.repeat(8_193), `${text}x`.padEnd(9_000, 'x')])
+      expect(await auth.tokens.verify({ token: junk })).toMatchObject({ denial: { code: 'malformed' } });
+    expect(count.reads + count.writes).toBe(0);
+  });
+
+  test('a seen token is still held against who asks: audience, permissions, tenant, environment, address', async () => {
+    await using world = await openWorld();
+    const { auth } = world;
+    const { token: text } = await token(world);
+    const ask = async (request: object) => {
+      const answer = await auth.tokens.verify({ token: text, ...request });
+      return answer.valid ? 'valid' : answer.denial.code;
+    };
+    for (let n = 0; n < 2; n += 1) {
+      expect(await ask({})).toBe('valid');
+      expect(await ask({ audience: ['elsewhere'] })).toBe('wrong_audience');
+      expect(await ask({ permissions: ['docs:write'] })).toBe('insufficient_permissions');
+      expect(await ask({ tenant: 'acme' })).toBe('unknown');
+      expect(await ask({ environment: 'test' })).toBe('environment_mismatch');
+    }
+    expect((await refusalOf(auth.tokens.verify({ token: text, permissions: ['*'] }))).code).toBe('invalid_request');
+  });
+
+  test('it expires to the second, plus the leeway, also when it was seen', async () => {
+    await using world = await openWorld();
+    const { auth, clock } = world;
+    const { token: text } = await token(world);
+    clock.advance(330_000 - 1);
+    expect(await auth.tokens.verify({ token: text })).toMatchObject({ valid: true });
+    clock.advance(1);
+    for (let n = 0; n < 2; n += 1)
+      expect(await auth.tokens.verify({ token: text })).toMatchObject({ denial: { code: 'expired' }, proved: true });
+  });
+
+  test('its uses count with the key, under the limits of the key', async () => {
+    await using world = await openWorld();
+    const { auth } = world;
+    const { id, token: text } = await token(world, { rateLimits: [{ name: 'minute', limit: 3, window: '1m' }] });
+    expect(await auth.tokens.verify({ token: text, cost: 0 })).toMatchObject({ limits: [{ remaining: 2 }] });
+    await auth.tokens.verify({ token: text, cost: 2 });
+    expect(await auth.tokens.verify({ token: text })).toMatchObject({ denial: { code: 'rate_limited' }, proved: true });
+    expect(await auth.keys.get(id)).toMatchObject({ usageCount: 3 });
+  });
+});
