@@ -25,7 +25,7 @@ import {
   withoutHeadReads,
 } from './harness.ts';
 import { getWith, sendRaw } from './raw-http.ts';
-import { welchT } from './welch.ts';
+import { type Comparison, compareTimes } from './timing.ts';
 
 let service: Service;
 let key: string;
@@ -135,8 +135,9 @@ test('nothing that looks like a key, or normalises to one, is one', async () => 
       // As bytes in a header, in both encodings that clients use.
       for (const encoding of ['utf8', 'latin1'] as const) {
         const line = Buffer.concat([Buffer.from('X-API-Key: '), Buffer.from(text, encoding)]);
-        // HTTP itself strips these from the ends of a value: then it is the key.
-        if (/^[\t\r\n ]|[\t\r\n ]$/.test(Buffer.from(text, encoding).toString('latin1'))) continue;
+        // What is cut to one byte each, and stripped of white space by HTTP itself, may be the key.
+        const sent = Buffer.from(text, encoding).toString('latin1');
+        if (sent.trim() === key) continue;
         const answer = await sendRaw(port, getWith([line]));
         noteWritten(answer.text);
         // 429: this sender has failed often by now.
@@ -161,6 +162,7 @@ test('a huge key is refused for its length alone', async () => {
         url: '/v1/keys/verify',
         by: service.root,
         payload: { key: text },
+        remoteAddress: newAddress(),
       });
       expect([200, 413]).toContain(verified.status);
       if (verified.status === 200) expect(verified.json()).toEqual({ valid: false, code: 'malformed' });
@@ -234,19 +236,41 @@ test('an unknown id and a wrong secret cost the same statements and the same lin
   for (const text of [wrong, unknown]) expect(withoutHeadReads(await statementsOf(() => engine.auth.verify({ key: text })))).toEqual([]);
 });
 
-/** Generous on purpose: a shared machine is no laboratory. The figure is printed for who wants to look. */
+/** Generous on purpose: a shared machine is no laboratory. The figures are printed for who wants to look. */
 const T_MAX = 10;
+/** Of a cold read. Without work for the ids that do not exist it was a quarter. */
+const COLD_RATIO_MIN = 0.5;
+const ATTEMPTS_MAX = 5;
+
+/** Measures again while it looks bad: a machine is disturbed by chance, a leak is there every time. */
+async function measured(what: string, measure: () => Promise<Comparison>, isGood: (found: Comparison) => boolean): Promise<Comparison> {
+  for (let attempt = 1; ; attempt += 1) {
+    const found = await measure();
+    const { t, medianUs } = found;
+    const [wrong, unknown] = medianUs.map((us) => us.toFixed(2));
+    process.stdout.write(`${what}: wrong secret ${wrong} us, unknown id ${unknown} us, t = ${t.toFixed(2)}\n`);
+    if (isGood(found) || attempt === ATTEMPTS_MAX) return found;
+  }
+}
 
 test('an unknown id and a wrong secret take the same time', async () => {
-  await using engine = await openEngine();
-  const { key: known } = await engine.create();
-  const [wrong, unknown] = [withOtherSecret(known), unknownKey()];
-  let t = Number.POSITIVE_INFINITY;
-  for (let attempt = 0; attempt < 5 && Math.abs(t) >= T_MAX; attempt += 1) {
-    t = await welchT(20_000, () => engine.auth.verify({ key: wrong }), () => engine.auth.verify({ key: unknown }));
-  }
-  process.stdout.write(`wrong secret against unknown id, warm: t = ${t.toFixed(2)}\n`);
-  expect(Math.abs(t)).toBeLessThan(T_MAX);
+  await using engine = await openEngine({ knownKeysMax: 2 });
+  const keys: string[] = [];
+  for (let at = 0; at < 600; at += 1) keys.push(withOtherSecret((await engine.create()).key));
+  const verify = (text: string | undefined) => engine.auth.verify({ key: text ?? '' });
+
+  const [wrong, unknown] = [keys.at(-1), unknownKey()];
+  const isEven = ({ t }: Comparison): boolean => Math.abs(t) < T_MAX;
+  const warm = await measured('warm', () => compareTimes(5_000, () => verify(wrong), () => verify(unknown)), isEven);
+  expect(Math.abs(warm.t)).toBeLessThan(T_MAX);
+
+  const measureCold = () => {
+    const unknowns = keys.map(unknownKey);
+    return compareTimes(keys.length, (at) => verify(keys[at]), (at) => verify(unknowns[at]));
+  };
+  const ratio = ({ medianUs: [known, none] }: Comparison): number => Math.min(known / none, none / known);
+  const cold = await measured('cold', measureCold, (found) => ratio(found) > COLD_RATIO_MIN);
+  expect(ratio(cold)).toBeGreaterThan(COLD_RATIO_MIN);
 });
 
 test('a credential has one way to be written in a header', async () => {
@@ -302,7 +326,7 @@ test('a key in a place that is written down is refused, valid or not, and is not
   const encoded = key.replaceAll('_', '%5F');
   const paths = [
     ...[`/v1/self?key=${key}`, `/v1/self?api_key=${key}`, `/v1/self?access_token=${encoded}`, `/v1/self?x=1&y=${key}&z`, `/v1/self?${key}`],
-    ...[`/v1/keys/${key}`, `/v1/keys/${encoded}/rotate`, `/${key}`, `/v1/self/${key}/x`, `/v1/self#${key}`, `/v1/keys?q=${key}`],
+    ...[`/v1/keys/${key}`, `/v1/keys/${encoded}/rotate`, `/${key}`, `/v1/self/${key}/x`, `/v1/keys?q=${key}`],
     ...[`/healthz?key=${key}`, `/.well-known/jwks.json?k=${key}`, `/openapi.json?${key}`, `/nowhere/${key}`, `//${key}@localhost/`, `/v1/keys?cursor=${key}`],
   ];
   for (const path of paths) {
@@ -314,6 +338,8 @@ test('a key in a place that is written down is refused, valid or not, and is not
       }
     }
   }
+  // A fragment is no part of an address that a client sends; who sends one anyway is heard the same.
+  expect((await sendRaw(port, getWith([`X-API-Key: ${key}`], `/v1/self#${key}`))).status).toBe(400);
   const places = [
     { cookie: `key=${key}; authorization=Bearer ${key}` },
     { referer: `https://app.example/?key=${key}` },
@@ -433,9 +459,13 @@ async function storedAsItIs(text: string): Promise<void> {
   expect((found.json()['items'] as { id: string }[]).map(({ id }) => id)).toEqual([apiKey.id]);
 }
 
+/** Written by a timer, at any moment and in batches of any size, from what was counted: no text of a caller is in it. */
+const COUNTING = /^(?:begin immediate$|commit$|[^']*"(?:usage_batches|usage_counts|version_usage)")[^']*$/;
+
 test('what callers write is a value in every statement and never a part of one', async () => {
   const known = new Set<string>();
-  for (const text of ['harmless', keyId, '10']) for (const sql of await statementsOf(() => everyPlace(text))) known.add(sql);
+  const { apiKey } = await service.engine.create();
+  for (const text of ['harmless', apiKey.id, '10']) for (const sql of await statementsOf(() => everyPlace(text))) known.add(sql);
   for (const sql of await statementsOf(() => storedAsItIs('harmless'))) known.add(sql);
   expect(known.size).toBeGreaterThan(10);
   for (const text of HOSTILE) {
@@ -443,7 +473,7 @@ test('what callers write is a value in every statement and never a part of one',
       await everyPlace(text);
       await storedAsItIs(text);
     });
-    expect([...new Set(ran)].filter((sql) => !known.has(sql))).toEqual([]);
+    expect([...new Set(ran)].filter((sql) => !known.has(sql) && !COUNTING.test(sql))).toEqual([]);
   }
   const quotes = await service.call({ method: 'POST', url: '/v1/keys/verify', by: service.root, payload: { key: "'".repeat(60_000) } });
   expect(quotes.json()).toEqual({ valid: false, code: 'malformed' });

@@ -57,7 +57,8 @@ export function typeCheck(root: string, examples: readonly Example[]): readonly 
   const folder = mkdtempSync(join(cache, 'examples-'));
   try {
     const files = examples.map((_, at) => `example-${at}.ts`);
-    for (const [at, { code }] of examples.entries()) writeFileSync(join(folder, `example-${at}.ts`), `${code}export {};\n`);
+    for (const [at, { code }] of examples.entries())
+      writeFileSync(join(folder, `example-${at}.ts`), `${code}export {};\n`);
     writeFileSync(join(folder, 'package.json'), '{ "type": "module" }\n');
     writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify({ ...TSCONFIG, files }));
     const tsc = join(root, 'node_modules/typescript/bin/tsc');
@@ -67,11 +68,11 @@ export function typeCheck(root: string, examples: readonly Example[]): readonly 
     });
     const said = `${stdout}${stderr}`.trim();
     if (status === 0) return [];
-    return said
-      .split('\n')
-      .map((line) => line.replace(/^example-(\d+)\.ts\((\d+),\d+\)/, (_, at: string, row: string) => {
+    return said.split('\n').map((line) =>
+      line.replace(/^example-(\d+)\.ts\((\d+),\d+\)/, (_, at: string, row: string) => {
         return `${examples[Number(at)]?.at ?? ''}, line ${row}`;
-      }));
+      }),
+    );
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }

@@ -2,13 +2,14 @@
  * The parts of the documents that are made from the code, so that they cannot differ from it. In a document such a part
  * stands between `<!-- generated: name -->` and `<!-- generated: end -->`; the text around it is written by people.
  */
-import { mkdtempSync, rmSync } from 'node:fs';
+import { globSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ACTIONS, CODES, type Code, type CodeEntry, createPantheonAuth } from 'pantheon-auth';
 import { loadConfig } from 'pantheon-auth-server';
 import { allOperations } from '../../packages/pantheon-auth-server/src/app.ts';
 import type { Access } from '../../packages/pantheon-auth-server/src/operation.ts';
+import { ROOT } from '../run-command.ts';
 
 /** What a route says of itself, as far as the documents tell it. */
 export interface Call {
@@ -42,6 +43,7 @@ export function generatedParts(calls: readonly Call[]): Readonly<Record<string, 
     startup: codeTable('startup'),
     actions: actionTable(calls),
     calls: callTable(calls),
+    invariants: invariantTable(readTests(ROOT)),
   };
 }
 
@@ -86,6 +88,46 @@ function callTable(calls: readonly Call[]): string {
     summary,
   ]);
   return table(['call', 'who may', 'what it does'], rows);
+}
+
+/** I1 to I14. */
+const INVARIANTS = Array.from({ length: 14 }, (_, at) => `I${at + 1}`);
+
+export interface NamedTest {
+  readonly path: string;
+  readonly name: string;
+}
+
+/** Every test and group of tests, by its name as it is written. */
+export function readTests(root: string): readonly NamedTest[] {
+  return globSync('{packages/*/{src,test},test}/**/*.test.ts', { cwd: root })
+    .map((path) => path.replaceAll('\\', '/'))
+    .sort()
+    .flatMap((path) => testsOf(path, readFileSync(join(root, path), 'utf8')));
+}
+
+const TEST = /^ *(?:test|describe)(?:\.each\(.*\))?\(\s*(?:'([^'\n]+)'|"([^"\n]+)"|`([^`\n]+)`)/gm;
+
+export function testsOf(path: string, text: string): readonly NamedTest[] {
+  return Array.from(text.matchAll(TEST), ([, single, double, template]) => ({
+    path,
+    name: single ?? double ?? template ?? '',
+  }));
+}
+
+/** The tests that name an invariant: `I4: …`, or `… (I4)`. */
+export function testsNaming(invariant: string, tests: readonly NamedTest[]): readonly NamedTest[] {
+  const word = new RegExp(`\\b${invariant}\\b`);
+  return tests.filter(({ name }) => word.test(name));
+}
+
+function invariantTable(tests: readonly NamedTest[]): string {
+  const rows = INVARIANTS.map((invariant) => {
+    const byFile = Map.groupBy(testsNaming(invariant, tests), ({ path }) => path);
+    const cells = Array.from(byFile, ([path, named]) => `\`${path}\`: ${named.map(({ name }) => name).join('; ')}`);
+    return [invariant, cells.length === 0 ? 'none yet' : cells.join('<br>').replaceAll('|', '\\|')];
+  });
+  return table(['', 'tests that name it'], rows);
 }
 
 function accessText(access: Access): string {

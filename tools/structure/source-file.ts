@@ -81,7 +81,7 @@ export function readSource(path: string, text: string): SourceFile {
 
   return {
     path,
-    isTest: path.endsWith('.test.ts'),
+    isTest: path.endsWith('.test.ts') || /^packages\/[^/]+\/test\//.test(path),
     lines: text.replace(/\n$/, '').split('\n').length,
     imports,
     uses,

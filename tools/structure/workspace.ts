@@ -20,7 +20,7 @@ export interface Workspace {
 
 export function readWorkspace(root: string): Workspace {
   const manifests = globSync('packages/*/package.json', { cwd: root }).map(toPosix).sort();
-  const sources = globSync('packages/*/src/**/*.{ts,tsx}', { cwd: root }).map(toPosix).sort();
+  const sources = globSync('packages/*/{src,test}/**/*.{ts,tsx}', { cwd: root }).map(toPosix).sort();
   return toWorkspace(
     manifests.map((path) => [path, readFileSync(join(root, path), 'utf8')]),
     sources.map((path) => [path, readFileSync(join(root, path), 'utf8')]),

@@ -12,8 +12,9 @@ import Fastify, {
 } from 'fastify';
 import { type Clock, type PantheonAuth, PantheonError, systemClock } from 'pantheon-auth';
 import { parseQuery, readBodies } from './bodies.ts';
+import { senderOf } from './caller.ts';
 import type { Config } from './config.ts';
-import { holdsCredential } from './exposed-credentials.ts';
+import { holdsCredential, keysIn } from './exposed-credentials.ts';
 import type { Logger } from './logging.ts';
 import { documentApi } from './openapi.ts';
 import type { Operation } from './operation.ts';
@@ -79,7 +80,7 @@ export async function createApp(parts: AppParts): Promise<FastifyInstance> {
   app.decorateRequest('outcome', null);
 
   logRequests(app, logger, parts.onAnswered);
-  refuseEarly(app, config);
+  refuseEarly(app, auth, config);
   readBodies(app);
   app.setErrorHandler(answerError);
   await documentApi(app, config);
@@ -126,7 +127,7 @@ function serverOptions(config: Config, logger: Logger): FastifyHttpOptions<RawSe
 }
 
 /** What is refused on every address, before anything is read. */
-function refuseEarly(app: FastifyInstance, config: Config): void {
+function refuseEarly(app: FastifyInstance, auth: PantheonAuth, config: Config): void {
   const headers = securityHeaders(config);
   let isClosing = false;
   app.addHook('preClose', async () => {
@@ -136,9 +137,15 @@ function refuseEarly(app: FastifyInstance, config: Config): void {
     reply.headers(headers);
     if (isClosing) throw new PantheonError('shutting_down', { retryAfterSeconds: 1 });
     // Addresses are written down everywhere. What was sent in one is no longer a secret.
-    if (holdsCredential(request.raw.url ?? '')) throw new PantheonError('credential_in_url');
+    const url = request.raw.url ?? '';
+    if (!holdsCredential(url)) return;
+    const by = { actor: { ...NOBODY, ...senderOf(request) }, requestId: request.id, reason: null };
+    for (const key of keysIn(url)) await auth.reportExposed(key, by);
+    throw new PantheonError('credential_in_url');
   });
 }
+
+const NOBODY = { keyId: null, userId: null } as const;
 
 /** 405 for an address that has other methods, 404 for all else. */
 function answerUnmatched(app: FastifyInstance, operations: readonly Operation[], config: Config): void {

@@ -54,7 +54,7 @@ export function authenticated(auth: PantheonAuth, options: AuthenticateOptions):
     }
     const { principal, headers } = authentication;
     reply.headers(headers);
-    const caller = callerOf(principal, circumstancesOf(request));
+    const caller = callerOf(principal, { ...senderOf(request), requestId: request.id });
     // Before the tenant is looked at, so that the log names the key of a request that is refused there.
     request.acting = { principal, caller, tenantId: principal.tenantId };
     request.acting = { principal, caller, tenantId: await actingTenant(auth, principal, request) };
@@ -101,12 +101,15 @@ function fold(address: string): string {
   return plain.startsWith('::ffff:') && isIP(plain.slice(7)) === 4 ? plain.slice(7) : plain;
 }
 
-function circumstancesOf(request: FastifyRequest): Parameters<typeof callerOf>[1] {
+/** Where a request comes from and what sends it, for the audit trail. */
+export function senderOf(request: FastifyRequest): {
+  readonly address: string | null;
+  readonly userAgent: string | null;
+} {
   const userAgent = request.headers['user-agent'];
   return {
     address: addressOf(request),
     userAgent: userAgent === undefined ? null : withoutCredentials(userAgent).slice(0, USER_AGENT_LENGTH_MAX),
-    requestId: request.id,
   };
 }
 

@@ -11,6 +11,16 @@ export function holdsCredential(url: string): boolean {
   return url.search(CREDENTIAL) !== -1 || (url.includes('%') && decoded(url).search(CREDENTIAL) !== -1);
 }
 
+/** The key strings in a path and query. */
+export function keysIn(url: string): readonly string[] {
+  return [...new Set(decoded(url).match(KEY_STRING))].slice(0, KEYS_REPORTED_MAX);
+}
+
+/** 65 characters follow the environment (`docs/key-format.md`). */
+const KEY_STRING = /[a-z][a-z0-9]*_(?:live|test)_[0-9A-Za-z]{65}/g;
+/** Each is looked up. */
+const KEYS_REPORTED_MAX = 2;
+
 /** The text with everything that looks like a credential taken out. */
 export function withoutCredentials(text: string): string {
   return text.replace(CREDENTIAL, '[credential]');

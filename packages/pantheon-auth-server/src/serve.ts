@@ -41,6 +41,8 @@ const METRICS_HOST = '127.0.0.1';
 /** What a shell reports for a process that SIGINT ended: 128 + 2. */
 const EXIT_SECOND_SIGNAL = 130;
 const EXIT_FAULT = 1;
+/** How soon a connection is noticed to be idle while the service stops. */
+const SWEEP_MS = 50;
 
 /** @throws PantheonError startup codes, `port_in_use` among them. */
 export async function serve(config: Config, options: ServeOptions = {}): Promise<Running> {
@@ -104,12 +106,14 @@ async function listening(field: string, port: number, host: string, start: () =>
   }
 }
 
-/** In-flight requests are finished, within a bound. */
+/** In-flight requests are finished, within a bound. A connection that was busy when it began ends once it is idle. */
 async function closeWithin(app: FastifyInstance): Promise<void> {
+  const sweep = setInterval(() => app.server.closeIdleConnections(), SWEEP_MS);
   const cutOff = setTimeout(() => app.server.closeAllConnections(), SHUTDOWN_MS);
   try {
     await app.close();
   } finally {
+    clearInterval(sweep);
     clearTimeout(cutOff);
   }
 }

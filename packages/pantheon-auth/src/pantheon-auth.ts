@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { AnsweredRequests } from './api-keys/answered-requests.ts';
 import type { APIKey } from './api-keys/api-key.ts';
 import { ConfirmedFacts, STALENESS_MAX_MS_DEFAULT } from './api-keys/confirmed-facts.ts';
+import { ExposedKeys } from './api-keys/exposed-keys.ts';
 import { KeyChanges } from './api-keys/key-changes.ts';
 import { KeyDescendants } from './api-keys/key-descendants.ts';
 import {
@@ -23,6 +24,7 @@ import { KeyStorage } from './api-keys/key-storage.ts';
 import { KeyValidator, type Verification, type VerifyRequest } from './api-keys/key-validator.ts';
 import { UsageReader } from './api-keys/usage-reader.ts';
 import { VerificationCache } from './api-keys/verification-cache.ts';
+import type { Circumstances } from './domain/event.ts';
 import { DEFAULT_TENANT, SYSTEM_TENANT } from './domain/tenant.ts';
 import { EventFeed } from './events/event-feed.ts';
 import { EventLog } from './events/event-log.ts';
@@ -106,6 +108,8 @@ export interface PantheonAuth {
   verify(request: VerifyRequest): Promise<Verification>;
   /** Finds the credential of a request, verifies it and shapes the refusal. */
   authenticate(request: AuthRequest, options?: AuthenticateOptions): Promise<Authentication>;
+  /** Logs `key.exposed_in_url` if the text is the string of a key: it was sent where it is written down. */
+  reportExposed(key: string, by: Circumstances): Promise<void>;
   /** Makes the first administrator's key if there never was one. Null: there was. */
   bootstrap(store: RootKeyStore): Promise<APIKey | null>;
   /** Counts of outcomes since the start, for metrics. */
@@ -230,6 +234,7 @@ async function assemble(parts: Parts): Promise<PantheonAuth> {
     clock,
     brand,
   });
+  const exposed = new ExposedKeys({ validator, ledger, events, clock });
   const authenticator = new Authenticator({ validator, tokens: verifier, brand });
 
   const answered = new AnsweredRequests({
@@ -277,6 +282,7 @@ async function assemble(parts: Parts): Promise<PantheonAuth> {
     tenant: scope,
     verify: (request) => validator.verify(request),
     authenticate: (request, authenticateOptions) => authenticator.authenticate(request, authenticateOptions),
+    reportExposed: (key, by) => exposed.report(key, by),
     bootstrap: (store) => bootstrap(scope(SYSTEM_TENANT).keys, store, brand),
     outcomes: () => recorder.totals(),
     ping: () => feed.confirm(clock.monotonicMs()),

@@ -176,13 +176,15 @@ export function startProcess(
   args: readonly string[] = [],
 ): ChildProcessWithoutNullStreams {
   const prelude = `
-    import { once } from 'node:events';
     import { createInterface } from 'node:readline';
     const [dataDir, ...args] = process.argv.slice(1);
     const { createPantheonAuth } = await import(${MODULE});
     const auth = await createPantheonAuth({ dataDir, issuer: ${JSON.stringify(ISSUER)} });
-    const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
-    const next = async () => (await lines.next()).value;
+    let lines = null;
+    const next = async () => {
+      lines ??= createInterface({ input: process.stdin })[Symbol.asyncIterator]();
+      return (await lines.next()).value;
+    };
   `;
   const flags = ['--conditions=source', '--input-type=module', '-e', prelude + source, '--', dataDir, ...args];
   return spawn(process.execPath, flags);

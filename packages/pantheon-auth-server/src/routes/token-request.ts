@@ -106,8 +106,17 @@ function wishOf(form: Form): TokenWish {
   const isScope = (one: string): boolean => isPermission(one) || isPermissionPattern(one);
   if (permissions.length > SCOPES_MAX || !permissions.every(isScope))
     throw new OAuthError('invalid_scope', 'A scope is a permission; several are separated by one space.');
-  return { ...(audience.length > 0 && { audience }), ...(scope !== null && { permissions }) };
+  const ttl = only(form, 'ttl');
+  if (ttl !== null && !SECONDS.test(ttl)) throw new OAuthError('invalid_request', 'ttl is a whole number of seconds.');
+  return {
+    ...(audience.length > 0 && { audience }),
+    ...(scope !== null && { permissions }),
+    ...(ttl !== null && { ttlSeconds: Number(ttl) }),
+  };
 }
+
+/** An hour has four digits; what is longer than the policy allows is refused by the engine. */
+const SECONDS = /^[1-9][0-9]{0,5}$/;
 
 /** RFC 8707 section 2. */
 function isResource(text: string): boolean {

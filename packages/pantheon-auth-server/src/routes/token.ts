@@ -20,6 +20,7 @@ const tokenBody = z
     audience: z.array(z.string()).optional(),
     resource: z.array(z.string()).optional(),
     scope: z.string().optional().describe('Permissions, separated by spaces. Default: all of the key.'),
+    ttl: z.string().optional().describe('An extension: seconds, at most what the policy of the key says.'),
   })
   .meta({
     examples: [

@@ -73,9 +73,7 @@ describe('a repeated request', () => {
   test('at the same moment, in several processes, makes one key', async () => {
     await using world = await openWorld();
     const other = await world.openAgain();
-    const made = await Promise.all(
-      [world.auth, other, world.auth, other].map((auth) => auth.keys.create(INPUT, once)),
-    );
+    const made = await Promise.all([world.auth, other, world.auth, other].map((auth) => auth.keys.create(INPUT, once)));
     expect(new Set(made.map(({ apiKey }) => apiKey.id)).size).toBe(1);
     expect((await other.keys.list()).items).toHaveLength(1);
     const answers = await Promise.all(made.map(({ key }) => other.verify({ key })));
@@ -94,7 +92,10 @@ describe('a repeated request', () => {
 
   test('leaves nothing of what was sent, and nothing secret, in its record (I1)', async () => {
     await using world = await openWorld();
-    const { key } = await world.auth.keys.create({ ...INPUT, name: 'VeryPrivateName' }, { idempotencyKey: 'SeenOnTheWire' });
+    const { key } = await world.auth.keys.create(
+      { ...INPUT, name: 'VeryPrivateName' },
+      { idempotencyKey: 'SeenOnTheWire' },
+    );
     const rows = world.raw((database) => JSON.stringify(database.prepare('select * from idempotency').all()));
     for (const part of [key.slice(25, 68), 'VeryPrivateName', 'SeenOnTheWire']) expect(rows).not.toContain(part);
   });
@@ -110,13 +111,16 @@ describe('a repeated request', () => {
     expect((await keys.create(INPUT, once)).apiKey.tenantId).toBe('acme');
   });
 
-  test.each(['', ' ', 'a b', 'ü', 'a\n', 'x'.repeat(256)])('needs a key that can stand in a header: %j', async (text) => {
-    await using world = await openWorld();
-    expect(await refusalOf(world.auth.keys.create(INPUT, { idempotencyKey: text }))).toMatchObject({
-      code: 'invalid_request',
-      field: 'Idempotency-Key',
-    });
-  });
+  test.each(['', ' ', 'a b', 'ü', 'a\n', 'x'.repeat(256)])(
+    'needs a key that can stand in a header: %j',
+    async (text) => {
+      await using world = await openWorld();
+      expect(await refusalOf(world.auth.keys.create(INPUT, { idempotencyKey: text }))).toMatchObject({
+        code: 'invalid_request',
+        field: 'Idempotency-Key',
+      });
+    },
+  );
 });
 
 describe('a repeated rotation', () => {

@@ -18,7 +18,13 @@ describe('making and reading', () => {
     await using world = await openWorld();
     const { auth } = world;
     const { key, apiKey } = await auth.keys.create({ ...INPUT, metadata: { a: 1 } });
-    expect(apiKey).toMatchObject({ ...INPUT, tenantId: 'default', environment: 'live', state: 'active', isActive: true });
+    expect(apiKey).toMatchObject({
+      ...INPUT,
+      tenantId: 'default',
+      environment: 'live',
+      state: 'active',
+      isActive: true,
+    });
     expect(apiKey.hint).toBe(`${key.slice(0, 'pan_live_'.length + 16)}…`);
     expect(await auth.verify({ key, permissions: ['docs:read'] })).toMatchObject({ valid: true });
     const later = JSON.stringify([
@@ -91,7 +97,17 @@ describe('making and reading', () => {
     const events = (await auth.events.list('default', { limit: 1 })).nextCursor ?? '';
     const tenants = (await auth.tenants.list({ limit: 1 })).nextCursor ?? '';
     const tampered = `${own.slice(0, -2)}${own.endsWith('AA') ? 'BA' : 'AA'}`;
-    for (const cursor of [await cursorOf('acme'), events, tenants, tampered, '', '%', own.slice(1), 'A'.repeat(600), `${own}=`])
+    for (const cursor of [
+      await cursorOf('acme'),
+      events,
+      tenants,
+      tampered,
+      '',
+      '%',
+      own.slice(1),
+      'A'.repeat(600),
+      `${own}=`,
+    ])
       expect((await refusalOf(auth.keys.list({ cursor }))).code, cursor).toBe('invalid_cursor');
     for (const cursor of [own, tenants, 'x'])
       expect((await refusalOf(auth.events.list('default', { cursor }))).code, cursor).toBe('invalid_cursor');
@@ -315,7 +331,10 @@ describe('what a revocation takes along', () => {
   test('without cascade children stay, and with it again they are taken after all', async () => {
     await using world = await openWorld();
     const { auth } = world;
-    const parent = await keyAndCaller(world, 'default', { permissions: ['pantheon:keys:*', 'docs:read'], grantable: ['docs:read'] });
+    const parent = await keyAndCaller(world, 'default', {
+      permissions: ['pantheon:keys:*', 'docs:read'],
+      grantable: ['docs:read'],
+    });
     const child = await auth.keys.create(INPUT, { by: parent.by });
     await auth.keys.revoke(parent.id);
     expect(await auth.keys.get(child.apiKey.id)).toMatchObject({ state: 'active' });

@@ -68,42 +68,43 @@ async function twoKeys(world: World) {
 
 const ip = '10.1.1.1';
 
-test.each(TAMPERINGS)('a row changed outside of the service is refused, named and no one else harmed: $name', async ({
-  sql,
-}) => {
-  await using world = await openWorld();
-  const { auth } = world;
-  const { victim, other } = await twoKeys(world);
-  expect(await auth.verify({ key: victim.key, ip })).toMatchObject({ valid: true });
-  world.raw((database) => {
-    database.exec('pragma foreign_keys = off');
-    const statement = database.prepare(sql);
-    // Named parameters may be fewer than those given.
-    statement.run(...[victim.id, other.id].slice(0, sql.includes('?2') ? 2 : 1));
-  });
-
-  // Who has not remembered it meets the changed row.
-  const fresh = await world.openAgain();
-  for (const key of [victim.key, victim.old]) {
-    expect((await refusalOf(fresh.verify({ key, ip }))).code).toBe('key_quarantined');
-    const refused = await fresh.authenticate({
-      url: '/',
-      header: (name) => (name === 'authorization' ? [`Bearer ${key}`] : []),
-      address: ip,
+test.each(TAMPERINGS)(
+  'a row changed outside of the service is refused, named and no one else harmed: $name',
+  async ({ sql }) => {
+    await using world = await openWorld();
+    const { auth } = world;
+    const { victim, other } = await twoKeys(world);
+    expect(await auth.verify({ key: victim.key, ip })).toMatchObject({ valid: true });
+    world.raw((database) => {
+      database.exec('pragma foreign_keys = off');
+      const statement = database.prepare(sql);
+      // Named parameters may be fewer than those given.
+      statement.run(...[victim.id, other.id].slice(0, sql.includes('?2') ? 2 : 1));
     });
-    expect(refused).toMatchObject({ authenticated: false, refusal: { status: 503, code: 'key_quarantined' } });
-  }
-  for (const key of [other.key, other.old]) expect(await fresh.verify({ key, ip })).toMatchObject({ valid: true });
 
-  const wasMoved = sql.includes('tenant_id');
-  const expected = wasMoved ? 'not_found' : 'key_quarantined';
-  expect((await refusalOf(fresh.keys.get(victim.id))).code).toBe(expected);
-  expect((await refusalOf(fresh.keys.update(victim.id, { name: 'new' }))).code).toBe(expected);
-  expect((await refusalOf(fresh.rotation.rotate(victim.id))).code).toBe(expected);
-  const listed = (await fresh.tenant(wasMoved ? 'system' : 'default').keys.list()).items;
-  expect(listed.find(({ id }) => id === victim.id)).toMatchObject({ quarantined: true });
-  if (!wasMoved) expect(listed.find(({ id }) => id === other.id)).toMatchObject({ name: 'other', isActive: true });
-});
+    // Who has not remembered it meets the changed row.
+    const fresh = await world.openAgain();
+    for (const key of [victim.key, victim.old]) {
+      expect((await refusalOf(fresh.verify({ key, ip }))).code).toBe('key_quarantined');
+      const refused = await fresh.authenticate({
+        url: '/',
+        header: (name) => (name === 'authorization' ? [`Bearer ${key}`] : []),
+        address: ip,
+      });
+      expect(refused).toMatchObject({ authenticated: false, refusal: { status: 503, code: 'key_quarantined' } });
+    }
+    for (const key of [other.key, other.old]) expect(await fresh.verify({ key, ip })).toMatchObject({ valid: true });
+
+    const wasMoved = sql.includes('tenant_id');
+    const expected = wasMoved ? 'not_found' : 'key_quarantined';
+    expect((await refusalOf(fresh.keys.get(victim.id))).code).toBe(expected);
+    expect((await refusalOf(fresh.keys.update(victim.id, { name: 'new' }))).code).toBe(expected);
+    expect((await refusalOf(fresh.rotation.rotate(victim.id))).code).toBe(expected);
+    const listed = (await fresh.tenant(wasMoved ? 'system' : 'default').keys.list()).items;
+    expect(listed.find(({ id }) => id === victim.id)).toMatchObject({ quarantined: true });
+    if (!wasMoved) expect(listed.find(({ id }) => id === other.id)).toMatchObject({ name: 'other', isActive: true });
+  },
+);
 
 test('a damaged key can be revoked: it is written anew as the log tells it, dead', async () => {
   await using world = await openWorld();
@@ -146,7 +147,9 @@ test('a row put back whole from an earlier time does not fit the versions of tod
   world.raw((database) => database.exec('create table kept as select * from api_keys'));
   await auth.keys.suspend(apiKey.id);
   world.raw((database) => {
-    database.exec('update api_keys set (state, state_at, revision, sealed) = (select state, state_at, revision, sealed from kept)');
+    database.exec(
+      'update api_keys set (state, state_at, revision, sealed) = (select state, state_at, revision, sealed from kept)',
+    );
     database.exec('drop table kept');
   });
   const fresh = await world.openAgain();

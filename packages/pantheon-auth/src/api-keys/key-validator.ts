@@ -140,6 +140,30 @@ export class KeyValidator {
     return await this.use({ keyId: parsed.id, arrived, demand, cost, prove });
   }
 
+  /**
+   * Whose key string this is, whatever its state, without using it: for a string that turned up where it should not.
+   * Null as well for an address that has to wait.
+   */
+  async identify(
+    key: string,
+    address: string | null,
+  ): Promise<{ readonly keyId: string; readonly tenantId: string } | null> {
+    const parsed = parseKey(key, this.#brand);
+    if (parsed === null || this.#throttle.isThrottled(address)) return null;
+    const digest = hashKey(key);
+    const judged = await this.#facts.judge(
+      parsed.id,
+      momentOf(this.#clock),
+      (facts): Judgement<KnownKey> =>
+        facts !== null && matchVersion(facts, digest) !== null
+          ? { yes: true, proved: facts }
+          : { yes: false, denial: UNKNOWN, proved: null },
+    );
+    if (judged.yes) return { keyId: parsed.id, tenantId: judged.proved.record.tenantId };
+    this.#throttle.fail(address);
+    return null;
+  }
+
   /** Steps 2 to 6, for whatever proves a key. Tokens come here from `jwt/token-verifier.ts`. */
   use(use: KeyUse): Ready<Verification> {
     const { keyId, demand } = use;

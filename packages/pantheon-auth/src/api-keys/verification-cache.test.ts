@@ -41,7 +41,11 @@ function world(knownKeysMax?: number) {
 const settled = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 const stored = (name: string, tenantId = 'default', ipAllowlist: string[] = []): StoredKey =>
-  ({ record: { id: name, name, tenantId, ipAllowlist }, tenant: { id: tenantId }, secrets: [] }) as unknown as StoredKey;
+  ({
+    record: { id: name, name, tenantId, ipAllowlist },
+    tenant: { id: tenantId },
+    secrets: [],
+  }) as unknown as StoredKey;
 
 const event = (subjectType: EventNotice['subjectType'], subjectId: string): EventNotice => ({
   seq: 1,

@@ -279,7 +279,11 @@ describe('how old it is', () => {
     log.append();
     time.advance(1);
     const waiting = Array.from({ length: 3 }, () => feed.confirm(time.monotonicMs()));
-    expect((await Promise.allSettled(waiting)).map(({ status }) => status)).toEqual(['rejected', 'rejected', 'rejected']);
+    expect((await Promise.allSettled(waiting)).map(({ status }) => status)).toEqual([
+      'rejected',
+      'rejected',
+      'rejected',
+    ]);
     expect([feed.position, feed.confirmedAt]).toEqual([0, confirmedBefore]);
     log.isAway = false;
     await feed.confirm(time.monotonicMs());

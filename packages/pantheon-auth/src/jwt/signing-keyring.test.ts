@@ -1,10 +1,10 @@
 import { decodeProtectedHeader } from 'jose';
 import { describe, expect, test } from 'vitest';
 import { openWorld, refusalOf, type World } from '../../test/fixture.ts';
-import { PROCESS_CALLER } from '../api-keys/key-manager.ts';
 import type { EventLog } from '../events/event-log.ts';
 import type { Ledger, Row } from '../events/ledger.ts';
-import type { Sealer } from '../kms/place.ts';
+import { PantheonError } from '../foundation/errors.ts';
+import type { Place, Sealer } from '../kms/place.ts';
 import { TestClock } from '../testing/test-clock.ts';
 import type { SigningKeyRows } from './signing-key-rows.ts';
 import { SIGNING_ALGORITHMS, SigningKeyring } from './signing-keyring.ts';
@@ -98,24 +98,30 @@ describe('a row that was changed outside of the service', () => {
 
 test('a load that was overtaken by a younger one changes nothing', async () => {
   await using world = await openWorld();
-  const rows = world.raw((database) => database.prepare('select * from signing_keys').all()) as Row[];
+  const stored = world.raw((database) => database.prepare('select * from signing_keys').all()) as Row[];
   const answers: ((rows: readonly Row[]) => void)[] = [];
+  const opened: string[] = [];
   const keyring = new SigningKeyring({
     rows: { all: () => new Promise((resolve) => void answers.push(resolve)) } as SigningKeyRows,
     ledger: {} as Ledger,
     events: {} as EventLog,
-    // What opens is not what is asked here: nothing does.
-    sealer: { open: () => Promise.reject(new Error('not asked')) } as unknown as Sealer,
+    sealer: {
+      open: async ({ rowId }: Place) => {
+        opened.push(rowId);
+        throw new PantheonError('key_quarantined');
+      },
+    } as unknown as Sealer,
     clock: new TestClock(),
+    onQuarantine: () => opened.push('told'),
   });
   const older = keyring.reset();
   const younger = keyring.reset();
   answers[1]?.([]);
   await younger;
-  answers[0]?.([]);
+  answers[0]?.(stored);
   await older;
-  expect(rows).toHaveLength(3);
-  expect(keyring.jwks()).toEqual({ keys: [] });
+  // The older one did find them, and did not bring them back.
+  expect(opened).toHaveLength(3);
+  expect(keyring.verifier(String(stored[0]?.['kid']))).toBeNull();
   expect((await refusalOf(() => keyring.signer('ES256'))).code).toBe('signing_secret_unavailable');
-  void PROCESS_CALLER;
 });

@@ -1,5 +1,5 @@
 /** One table of cases that every adapter answers alike, each inside its real framework and over a real socket. */
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer, request as httpRequest, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -165,6 +165,7 @@ const clock = new TestClock();
 const sites = new Map<string, Site>();
 let folder = '';
 let auth: PantheonAuth;
+let brokenAuth: PantheonAuth;
 let key = '';
 let keyId = '';
 let writer = '';
@@ -177,7 +178,11 @@ beforeAll(async () => {
   const options = { issuer: 'https://auth.example.com', clock };
   auth = await createPantheonAuth({ ...options, dataDir: join(folder, 'data') });
   const broken = await createPantheonAuth({ ...options, dataDir: join(folder, 'broken') });
-  await broken.close();
+  for (const file of ['pantheon-auth.db', 'pantheon-auth.db-wal']) {
+    const path = join(folder, 'broken', file);
+    await writeFile(path, (await readFile(path)).fill(0xff), { flag: 'r+' });
+  }
+  brokenAuth = broken;
   const jwt = { algorithm: 'HS256' } as const;
   const reader = await auth.keys.create({ userId: 'user-1', name: 'reader', permissions: ['docs:read'], jwt });
   key = reader.key;
@@ -192,6 +197,7 @@ beforeAll(async () => {
 afterAll(async () => {
   for (const site of sites.values()) await site[Symbol.asyncDispose]();
   await auth.close();
+  await brokenAuth.close().catch(() => undefined);
   await rm(folder, { recursive: true });
 });
 

@@ -1,0 +1,249 @@
+import { describe, expect, test } from 'vitest';
+import { openWorld, refusalOf } from '../../test/fixture.ts';
+import type { KeyVersion } from '../domain/key.ts';
+import type { Demand } from '../domain/verification.ts';
+import { momentOf } from '../foundation/clock.ts';
+import { PantheonError } from '../foundation/errors.ts';
+import { AddressThrottle, FAILURES_MAX } from '../rate-limit/address-throttle.ts';
+import type { LimitDecision, RateLimiter } from '../rate-limit/rate-limiter.ts';
+import { TestClock } from '../testing/test-clock.ts';
+import type { UsageRecorder, Use } from '../usage/usage-recorder.ts';
+import type { ConfirmedFacts, Judge } from './confirmed-facts.ts';
+import { KeyValidator } from './key-validator.ts';
+import type { KnownKey } from './verification-cache.ts';
+
+const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
+
+describe('every reason for a no, once it was proved', () => {
+  test('in their order: lasting ones first', async () => {
+    await using world = await openWorld();
+    const { auth, clock } = world;
+    const ask = async (
+      input: object,
+      request: object,
+      change: (id: string) => Promise<unknown> | unknown = () => {},
+    ) => {
+      const { key, apiKey } = await auth.keys.create({ ...INPUT, ...input });
+      await change(apiKey.id);
+      const answer = await auth.verify({ key, ...request });
+      return answer.valid
+        ? { valid: true }
+        : { ...answer.denial, proved: answer.proved, keyId: answer.keyId === apiKey.id };
+    };
+    const told = (code: string, more: object = {}) => ({ code, ...more, proved: true, keyId: true });
+    expect(await ask({}, {})).toEqual({ valid: true });
+    expect(await ask({}, { permissions: ['docs:read'] })).toEqual({ valid: true });
+    expect(await ask({}, { permissions: ['docs:read', 'docs:write'] })).toEqual(
+      told('insufficient_permissions', { missing: 'docs:write' }),
+    );
+    expect(await ask({ environment: 'test' }, {})).toEqual(told('environment_mismatch'));
+    expect(await ask({ environment: 'test' }, { environment: 'any' })).toEqual({ valid: true });
+    expect(await ask({ ipAllowlist: ['10.0.0.0/8'] }, { ip: '11.0.0.1' })).toEqual(told('ip_not_allowed'));
+    expect(await ask({ ipAllowlist: ['10.0.0.0/8'] }, {})).toEqual(told('ip_not_allowed'));
+    expect(await ask({ ipAllowlist: ['10.0.0.0/8'] }, { ip: '::ffff:10.0.0.1' })).toEqual({ valid: true });
+    expect(await ask({ notBefore: '2040-01-01T00:00:00Z' }, {})).toEqual(told('not_yet_active'));
+    expect(await ask({}, {}, (id) => auth.keys.suspend(id))).toEqual(told('suspended'));
+    expect(await ask({}, {}, (id) => auth.keys.revoke(id))).toEqual(told('revoked'));
+    expect(await ask({ expiresIn: '1m' }, {}, () => clock.advance(60_000))).toEqual(told('expired'));
+    // All at once: it is told only that it is over.
+    const everything = { environment: 'test', expiresIn: '1m', ipAllowlist: ['10.0.0.0/8'] };
+    const request = { permissions: ['docs:write'] };
+    expect(await ask(everything, request, () => clock.advance(60_000))).toEqual(told('expired'));
+    expect(await ask(everything, request, (id) => auth.keys.revoke(id))).toEqual(told('revoked'));
+  });
+
+  test('a question that is not well formed is a mistake of who asks, and named by its field', async () => {
+    await using world = await openWorld();
+    const { auth } = world;
+    const { key } = await auth.keys.create(INPUT);
+    for (const [request, field] of [
+      [{ permissions: ['docs:read', 'docs:*'] }, 'permissions[1]'],
+      [{ permissions: ['*'] }, 'permissions[0]'],
+      [{ permissions: [''] }, 'permissions[0]'],
+      [{ cost: -1 }, 'cost'],
+      [{ cost: 1.5 }, 'cost'],
+      [{ cost: Number.NaN }, 'cost'],
+      [{ cost: Number.POSITIVE_INFINITY }, 'cost'],
+    ] as const)
+      expect(await refusalOf(auth.verify({ key, ...request }))).toMatchObject({ code: 'invalid_request', field });
+  });
+
+  test('a key of another tenant is not known here, however well it is proved', async () => {
+    await using world = await openWorld();
+    const { auth } = world;
+    await auth.tenants.create({ id: 'acme' });
+    const { key } = await auth.tenant('acme').keys.create(INPUT);
+    expect(await auth.verify({ key })).toEqual({
+      valid: false,
+      denial: { code: 'unknown' },
+      proved: false,
+      keyId: null,
+      retryAfterSeconds: null,
+      limits: [],
+    });
+    for (const tenant of ['acme', 'any']) expect(await auth.verify({ key, tenant })).toMatchObject({ valid: true });
+  });
+});
+
+describe('limits', () => {
+  test('are decided together, told with the answer, and a denial is counted as what it was', async () => {
+    await using world = await openWorld();
+    const { auth, clock } = world;
+    const { key, apiKey } = await auth.keys.create({
+      ...INPUT,
+      rateLimits: [
+        { name: 'burst', limit: 2, window: '1s' },
+        { name: 'minute', limit: 3, window: '1m' },
+      ],
+    });
+    expect(await auth.verify({ key })).toMatchObject({
+      limits: [
+        { name: 'burst', remaining: 1 },
+        { name: 'minute', remaining: 2 },
+      ],
+      degraded: false,
+    });
+    await auth.verify({ key });
+    expect(await auth.verify({ key })).toMatchObject({
+      valid: false,
+      denial: { code: 'rate_limited', violated: ['burst'] },
+      retryAfterSeconds: expect.any(Number),
+      proved: true,
+    });
+    clock.advance(2_000);
+    // The denied one took nothing from the other limit.
+    expect(await auth.verify({ key })).toMatchObject({ valid: true, limits: [{}, { remaining: 0 }] });
+    expect(await auth.keys.get(apiKey.id)).toMatchObject({ usageCount: 3 });
+    expect(auth.outcomes().get('rate_limited')).toBe(1);
+    expect(auth.outcomes().get('valid')).toBe(3);
+  });
+
+  test('a denial for any other reason asks no limit', async () => {
+    await using world = await openWorld();
+    const { auth } = world;
+    const { key } = await auth.keys.create({ ...INPUT, rateLimits: [{ name: 'minute', limit: 1, window: '1m' }] });
+    for (let n = 0; n < 5; n += 1) await auth.verify({ key, permissions: ['docs:write'] });
+    expect(await auth.verify({ key })).toMatchObject({ valid: true });
+  });
+});
+
+describe('who keeps failing', () => {
+  const address = '192.0.2.9';
+
+  test('waits, whatever it presents that is not known; a known key from the same address goes on', async () => {
+    await using world = await openWorld();
+    const { auth, clock } = world;
+    const { key } = await auth.keys.create(INPUT);
+    const { key: cold } = await auth.keys.create(INPUT);
+    await auth.verify({ key });
+    const wrong = `${key.slice(0, 40)}${key[40] === 'a' ? 'b' : 'a'}${key.slice(41)}`;
+    for (let n = 0; n < FAILURES_MAX; n += 1) await auth.verify({ key: wrong, ip: address });
+    const answer = await auth.verify({ key: cold, ip: address });
+    expect(answer).toMatchObject({ valid: false, denial: { code: 'rate_limited' }, proved: false, keyId: null });
+    expect(!answer.valid && answer.retryAfterSeconds).toBeGreaterThan(0);
+    expect(await auth.verify({ key, ip: address })).toMatchObject({ valid: true });
+    expect(await auth.verify({ key: cold, ip: '192.0.2.10' })).toMatchObject({ valid: true });
+    clock.advance(2_000);
+    expect(await auth.verify({ key: cold, ip: address })).toMatchObject({ valid: true });
+  });
+
+  test('a wrong secret for a known key gets the same answer as an unknown id while it waits', async () => {
+    await using world = await openWorld();
+    const { auth } = world;
+    const { key } = await auth.keys.create(INPUT);
+    const generated = auth.generator.generateKey().key;
+    const wrong = await wrongSecretOf(key);
+    await auth.verify({ key });
+    for (let n = 0; n < FAILURES_MAX + 1; n += 1) await auth.verify({ key: generated, ip: address });
+    expect(await auth.verify({ key: wrong, ip: address })).toEqual(await auth.verify({ key: generated, ip: address }));
+  });
+});
+
+/** Well formed, with the id of the key and another secret. */
+async function wrongSecretOf(key: string): Promise<string> {
+  const { formatKey, parseKey, generateKey } = await import('./key-generator.ts');
+  const parsed = parseKey(key);
+  if (parsed === null) throw new Error('not a key');
+  const other = parseKey(generateKey({ brand: 'pan', environment: parsed.environment }).key);
+  return formatKey({ ...parsed, secret: other?.secret ?? '' });
+}
+
+describe('a limiter that makes the answer wait', () => {
+  const VERSION: KeyVersion = { version: 1, createdAt: 0, acceptedUntil: null };
+  const DEMAND: Demand = { tenantId: null, environment: null, address: null, permissions: [] };
+  const known = (permissions: readonly string[], kind = 'active'): KnownKey =>
+    ({
+      record: {
+        id: 'a',
+        tenantId: 'default',
+        permissions,
+        state: { kind, at: 0, reason: null },
+        expiresAt: null,
+        notBefore: null,
+        rateLimits: [{ name: 'one', limit: 1, windowSeconds: 1 }],
+        quota: null,
+        environment: 'live',
+      },
+      tenant: { state: 'active' },
+      addresses: null,
+      secrets: [],
+    }) as unknown as KnownKey;
+
+  function world(facts: KnownKey[], decision: () => Promise<LimitDecision>) {
+    const clock = new TestClock();
+    const used: Use[] = [];
+    let judged = 0;
+    const confirmed = {
+      remembers: () => true,
+      isFresh: ({ monotonicMs }: { monotonicMs: number }) => clock.monotonicMs() - monotonicMs <= 1_000,
+      judge: (_id: string, _arrived: unknown, judge: Judge<unknown>) => {
+        const now = momentOf(clock);
+        const found = facts[Math.min(judged, facts.length - 1)] ?? null;
+        judged += 1;
+        return { ...judge(found, now.wallMs), asOf: now };
+      },
+    } as unknown as ConfirmedFacts;
+    const limiter = { decide: decision } as unknown as RateLimiter;
+    const usage = { record: (use: Use) => void used.push(use), recordUnmatched: () => {} } as unknown as UsageRecorder;
+    const throttle = new AddressThrottle({ clock });
+    const validator = new KeyValidator({ facts: confirmed, limiter, throttle, usage, clock, brand: 'pan' });
+    const prove = () => ({ version: VERSION, denial: null });
+    const ask = async () =>
+      await validator.use({ keyId: 'a', arrived: momentOf(clock), demand: DEMAND, cost: 1, prove });
+    return { clock, used, ask };
+  }
+
+  const admitted: LimitDecision = { admitted: true, limits: [], degraded: false };
+
+  test('longer than a yes may be old: it is judged anew, and the answer speaks of the key as it is by now', async () => {
+    const { clock, ask, used } = world([known(['docs:*', 'old']), known(['docs:*'])], async () => {
+      clock.advance(1_001);
+      return admitted;
+    });
+    expect(await ask()).toMatchObject({ valid: true, key: { permissions: ['docs:*'] } });
+    expect(used).toMatchObject([{ outcome: 'valid' }]);
+  });
+
+  test('and revoked meanwhile: 503, never a yes, and never a denial that has consumed (I4, I8)', async () => {
+    const { clock, ask, used } = world([known([]), known([], 'revoked')], async () => {
+      clock.advance(1_001);
+      return admitted;
+    });
+    await expect(ask()).rejects.toMatchObject({ code: 'store_unavailable', retryAfterSeconds: 1 });
+    expect(used).toEqual([]);
+  });
+
+  test('no longer than that: the first judgement stands', async () => {
+    const { clock, ask } = world([known(['old']), known([], 'revoked')], async () => {
+      clock.advance(1_000);
+      return admitted;
+    });
+    expect(await ask()).toMatchObject({ valid: true, key: { permissions: ['old'] } });
+  });
+
+  test('and that fails: its error is the answer', async () => {
+    const away = new PantheonError('limiter_unavailable');
+    const { ask } = world([known([])], async () => Promise.reject(away));
+    await expect(ask()).rejects.toBe(away);
+  });
+});

@@ -1,0 +1,56 @@
+import { expect, test } from 'vitest';
+import type { UsageRecorder } from '../usage/usage-recorder.ts';
+import type { UsageRows, VersionUsage, VersionUse } from '../usage/usage-rows.ts';
+import { UsageReader } from './usage-reader.ts';
+
+function reader(stored: Record<string, VersionUsage[]>, pending: Record<string, VersionUse[]>) {
+  const reads: string[][] = [];
+  const rows = {
+    ofKeys: async (_tenantId: string, ids: readonly string[]) => {
+      reads.push([...ids]);
+      return new Map(Object.entries(stored));
+    },
+  } as unknown as UsageRows;
+  const recorder = { pendingOf: (id: string) => pending[id] ?? [] } as unknown as UsageRecorder;
+  return { reader: new UsageReader(rows, recorder), reads };
+}
+
+const use = (version: number, count: number, lastUsedAt: number, addresses: string[]): VersionUse => ({
+  tenantId: 'default',
+  keyId: 'a',
+  version,
+  count,
+  lastUsedAt,
+  addresses,
+});
+
+test('what is stored and what is not yet are one: counts added, the latest use, the latest addresses first', async () => {
+  const stored = [
+    { version: 1, usageCount: 10, lastUsedAt: 50, lastAddresses: ['a', 'b', 'c', 'd', 'e'] },
+    { version: 2, usageCount: 1, lastUsedAt: 90, lastAddresses: [] },
+  ];
+  const { reader: usage } = reader({ a: stored }, { a: [use(1, 2, 60, ['f', 'b']), use(3, 1, 95, ['g'])] });
+  expect((await usage.ofKeys('default', ['a'])).get('a')).toEqual([
+    { version: 1, usageCount: 12, lastUsedAt: 60, lastAddresses: ['f', 'b', 'a', 'c', 'd'] },
+    { version: 2, usageCount: 1, lastUsedAt: 90, lastAddresses: [] },
+    { version: 3, usageCount: 1, lastUsedAt: 95, lastAddresses: ['g'] },
+  ]);
+});
+
+test('a use from before what is stored moves nothing back', async () => {
+  const stored = [{ version: 1, usageCount: 1, lastUsedAt: 100, lastAddresses: [] }];
+  const { reader: usage } = reader({ a: stored }, { a: [use(1, 1, 40, [])] });
+  expect((await usage.ofKeys('default', ['a'])).get('a')).toMatchObject([{ lastUsedAt: 100, usageCount: 2 }]);
+});
+
+test('every key that is asked for has an answer; nobody asks the store about nothing', async () => {
+  const { reader: usage, reads } = reader({}, {});
+  expect(await usage.ofKeys('default', ['a', 'b'])).toEqual(
+    new Map([
+      ['a', []],
+      ['b', []],
+    ]),
+  );
+  expect(await usage.ofKeys('default', [])).toEqual(new Map());
+  expect(reads).toEqual([['a', 'b']]);
+});

@@ -1,0 +1,126 @@
+import { createHash } from 'node:crypto';
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { type AuditEvent, PROCESS_ACTOR } from '../domain/event.ts';
+import { PantheonError } from '../foundation/errors.ts';
+import type { Place, Sealer } from '../kms/place.ts';
+import { anyEvent } from '../testing/arbitraries.ts';
+import { EVENTS_PAGE_MAX, EventLog } from './event-log.ts';
+import type { EventQuery, EventRows, StoredEvent } from './event-rows.ts';
+import type { EventRow } from './ledger.ts';
+import { leafHash } from './merkle.ts';
+
+/** Seals by remembering where, and opens only there. */
+class FakeSealer implements Sealer {
+  async seal(place: Place, plaintext: Uint8Array): Promise<Uint8Array> {
+    return Buffer.concat([
+      Buffer.from(`${JSON.stringify(place)}\n`),
+      Buffer.from(plaintext).map((byte) => byte ^ 0xff),
+    ]);
+  }
+
+  async open(place: Place, sealed: Uint8Array): Promise<Buffer> {
+    const end = sealed.indexOf(10);
+    if (Buffer.from(sealed.subarray(0, end)).toString() !== JSON.stringify(place))
+      throw new PantheonError('key_quarantined');
+    return Buffer.from(sealed.subarray(end + 1)).map((byte) => byte ^ 0xff) as Buffer;
+  }
+}
+
+function world() {
+  const stored: StoredEvent[] = [];
+  const asked: EventQuery[] = [];
+  const rows: EventRows = {
+    list: async (query) => {
+      asked.push(query);
+      return stored;
+    },
+  };
+  const log = new EventLog(rows, new FakeSealer());
+  const keep = (row: EventRow, over: Partial<StoredEvent> = {}): void =>
+    void stored.push({ seq: stored.length + 1, ...row, ...over });
+  return { log, stored, asked, keep };
+}
+
+const ALL: EventQuery = {
+  tenantId: null,
+  type: null,
+  subjectType: null,
+  subjectId: null,
+  after: null,
+  order: 'oldest_first',
+  limit: 10,
+};
+
+test('what goes in comes out, whatever it is', async () => {
+  await fc.assert(
+    fc.asyncProperty(anyEvent, async (event) => {
+      const { log, keep } = world();
+      const [row] = await log.toRows([event]);
+      keep(row);
+      const [back] = await log.list(ALL);
+      // An object without members and none at all are the same here: nothing was said.
+      expect(JSON.parse(JSON.stringify(back))).toEqual(JSON.parse(JSON.stringify({ ...event, seq: 1 })));
+    }),
+    { numRuns: 200 },
+  );
+});
+
+const EVENT: AuditEvent = {
+  id: 'EventEventEventE',
+  at: Date.UTC(2030, 0, 1),
+  tenantId: 'default',
+  type: 'key.created',
+  actor: { ...PROCESS_ACTOR, userId: 'PersonalUser', address: '192.0.2.77', userAgent: 'PersonalAgent' },
+  subject: { type: 'key', id: 'KeyKeyKeyKeyKeyK' },
+  requestId: 'request',
+  reason: 'PersonalReason',
+  before: null,
+  after: { name: 'PersonalName', metadata: { a: 'PersonalMetadata' }, permissions: ['docs:read'] },
+};
+
+test('nothing personal is in the open part, which holds only a salted hash of it', async () => {
+  const { log } = world();
+  const [[one], [two]] = [await log.toRows([EVENT]), await log.toRows([EVENT])];
+  expect(one.body).toContain('docs:read');
+  expect(one.body).not.toMatch(/Personal|192\.0\.2\.77/);
+  const hashOf = (row: EventRow) => (JSON.parse(row.body) as { personalHash: string }).personalHash;
+  expect(hashOf(one)).not.toBe(hashOf(two));
+  const opened = await new FakeSealer().open(
+    { table: 'event_details', column: 'sealed', tenantId: 'default', rowId: EVENT.id, version: 0 },
+    one.personal,
+  );
+  expect(createHash('sha256').update(opened).digest('hex')).toBe(hashOf(one));
+});
+
+test('the leaf is over random bytes of its own and the whole open part', async () => {
+  const { log } = world();
+  const rows = await log.toRows([EVENT, { ...EVENT, id: 'OtherOtherOtherO' }]);
+  for (const row of rows) {
+    expect(row.leafRandom).toHaveLength(32);
+    expect(row.leaf).toEqual(leafHash(row.leafRandom, row.body));
+  }
+  expect(rows[0].leafRandom).not.toEqual(rows[1]?.leafRandom);
+});
+
+test('an event whose personal part was erased is still an event', async () => {
+  const { log, keep } = world();
+  const [row] = await log.toRows([EVENT]);
+  keep(row, { personal: null });
+  expect(await log.list(ALL)).toEqual([
+    { ...EVENT, seq: 1, actor: PROCESS_ACTOR, reason: null, after: { permissions: ['docs:read'] } },
+  ]);
+});
+
+test('a personal part that was moved to another event does not open', async () => {
+  const { log, keep } = world();
+  const [row] = await log.toRows([EVENT]);
+  keep({ ...row, id: 'OtherOtherOtherO' });
+  await expect(log.list(ALL)).rejects.toMatchObject({ code: 'key_quarantined' });
+});
+
+test('a page is bounded whatever is asked for', async () => {
+  const { log, asked } = world();
+  await log.list({ ...ALL, limit: 1_000_000 });
+  expect(asked[0]?.limit).toBe(EVENTS_PAGE_MAX + 1);
+});

@@ -1,0 +1,62 @@
+import { expect, test } from 'vitest';
+import { callerWith, openWorld, refusalOf } from '../../test/fixture.ts';
+import { EVENTS_PAGE_MAX } from './event-log.ts';
+
+const INPUT = { userId: 'u', name: 'n' };
+
+test('a tenant reads its own events, in the order asked for, filtered, page by page', async () => {
+  await using world = await openWorld();
+  const { auth } = world;
+  const { apiKey } = await auth.keys.create(INPUT);
+  await auth.keys.suspend(apiKey.id);
+  await auth.keys.resume(apiKey.id);
+  await auth.keys.create(INPUT);
+  const subject = { subjectType: 'key', subjectId: apiKey.id } as const;
+  const typesOf = async (filter: object) => (await auth.events.list('default', filter)).items.map(({ type }) => type);
+  expect(await typesOf({ ...subject, order: 'oldest_first' })).toEqual(['key.created', 'key.suspended', 'key.resumed']);
+  expect(await typesOf(subject)).toEqual(['key.resumed', 'key.suspended', 'key.created']);
+  expect(await typesOf({ type: 'key.created' })).toEqual(['key.created', 'key.created']);
+  const pages: unknown[] = [];
+  let cursor: string | null = '';
+  while (cursor !== null) {
+    const page = await auth.events.list('default', { limit: 2, subjectType: 'key', ...(cursor !== '' && { cursor }) });
+    pages.push(page.items.length);
+    cursor = page.nextCursor;
+  }
+  expect(pages).toEqual([2, 2]);
+  const [first] = (await auth.events.list('default', { limit: 1 })).items;
+  expect(first?.at).toEqual(new Date(world.clock.now()));
+});
+
+test('the place in the log is told to the system alone: it would tell how busy others are', async () => {
+  await using world = await openWorld();
+  const { auth } = world;
+  await auth.keys.create(INPUT);
+  const see = async (by?: ReturnType<typeof callerWith>) =>
+    (await auth.events.list('default', {}, by === undefined ? {} : { by })).items.map((event) => 'seq' in event);
+  expect(await see()).not.toContain(false);
+  expect(await see(callerWith({ tenantId: 'system' }))).not.toContain(false);
+  expect(await see(callerWith({}))).not.toContain(true);
+});
+
+test('needs the permission, and other tenants do not exist (I10)', async () => {
+  await using world = await openWorld();
+  const { events } = world.auth;
+  expect((await refusalOf(events.list('default', {}, { by: callerWith({ permissions: [] }) }))).code).toBe(
+    'insufficient_permissions',
+  );
+  const by = callerWith({ tenantId: 'acme' });
+  const foreign = await refusalOf(events.list('default', {}, { by }));
+  const neverMade = await refusalOf(events.list('never-made', {}, { by }));
+  expect([foreign.code, foreign.message]).toEqual(['not_found', neverMade.message]);
+});
+
+test('what makes no sense is refused by its field', async () => {
+  await using world = await openWorld();
+  const { events } = world.auth;
+  for (const limit of [0, -1, 1.5, Number.NaN, EVENTS_PAGE_MAX + 1])
+    expect((await refusalOf(events.list('default', { limit }))).field).toBe('limit');
+  for (const type of ['', 'key', 'toString', 'key.made'])
+    expect((await refusalOf(events.list('default', { type }))).field).toBe('type');
+  expect((await events.list('default', { limit: EVENTS_PAGE_MAX })).nextCursor).toBeNull();
+});

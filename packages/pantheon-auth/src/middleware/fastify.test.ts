@@ -1,0 +1,118 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type FastifyRequest, fastify } from 'fastify';
+import { afterAll, beforeAll, expect, expectTypeOf, test } from 'vitest';
+import { createPantheonAuth, type PantheonAuth, type Principal } from '../index.ts';
+import { pantheonAuth, requirePermission } from './fastify.ts';
+
+let folder = '';
+let auth: PantheonAuth;
+let reader = '';
+let writer = '';
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'pantheon-auth-fastify-'));
+  auth = await createPantheonAuth({ dataDir: folder, issuer: 'https://auth.example.com' });
+  reader = (await auth.keys.create({ userId: 'user-1', name: 'reader', permissions: ['docs:read'] })).key;
+  writer = (await auth.keys.create({ userId: 'user-2', name: 'writer', permissions: ['docs:write'] })).key;
+});
+
+afterAll(async () => {
+  await auth.close();
+  await rm(folder, { recursive: true });
+});
+
+const name = async (request: FastifyRequest): Promise<string> => request.principal.name;
+const as = (key: string) => ({ 'x-api-key': key });
+
+test('it guards the scope that registers it and all below, and no other', async () => {
+  await using app = fastify();
+  await app.register(async (guarded) => {
+    await guarded.register(pantheonAuth(auth));
+    guarded.get('/inside', name);
+    await guarded.register(async (below) => below.get('/below', name));
+  });
+  app.get('/outside', async () => 'open');
+  expectTypeOf<FastifyRequest['principal']>().toEqualTypeOf<Principal>();
+  for (const url of ['/inside', '/below']) {
+    expect((await app.inject({ url })).statusCode).toBe(401);
+    expect((await app.inject({ url, headers: as(reader) })).body).toBe('reader');
+  }
+  expect((await app.inject('/outside')).body).toBe('open');
+});
+
+test('at the root it guards everything, also what was declared before it was ready and what does not exist', async () => {
+  await using app = fastify();
+  app.register(pantheonAuth(auth));
+  app.get('/', name);
+  expect((await app.inject('/')).statusCode).toBe(401);
+  expect((await app.inject('/nothing')).statusCode).toBe(401);
+  expect((await app.inject({ url: '/nothing', headers: as(reader) })).statusCode).toBe(404);
+});
+
+test('a route may be public, and then nobody is behind it', async () => {
+  await using app = fastify();
+  await app.register(pantheonAuth(auth));
+  app.get('/health', { config: { pantheonAuth: false } }, async () => 'ok');
+  app.get('/mistake', { config: { pantheonAuth: false } }, name);
+  expect((await app.inject('/health')).body).toBe('ok');
+  expect((await app.inject({ url: '/mistake', headers: as(reader) })).statusCode).toBe(500);
+});
+
+test('a route asks for more than the plugin, never for less', async () => {
+  await using app = fastify();
+  await app.register(pantheonAuth(auth, { permissions: ['docs:read'] }));
+  app.get('/', { config: { pantheonAuth: { permissions: ['docs:write'] } } }, name);
+  app.get('/empty', { config: { pantheonAuth: { permissions: [] } } }, name);
+  const missing = async (url: string, key: string): Promise<unknown> =>
+    (await app.inject({ url, headers: as(key) })).json().detail;
+  expect(await missing('/', reader)).toBe('The permission docs:write is missing.');
+  expect(await missing('/', reader)).toBe('The permission docs:write is missing.');
+  expect(await missing('/', writer)).toBe('The permission docs:read is missing.');
+  expect(await missing('/empty', writer)).toBe('The permission docs:read is missing.');
+});
+
+test('what a route cannot ask for is our fault, and closes the route', async () => {
+  await using app = fastify();
+  await app.register(pantheonAuth(auth));
+  app.get('/', { config: { pantheonAuth: { permissions: ['docs:*'] } } }, name);
+  expect((await app.inject({ url: '/', headers: as(reader) })).statusCode).toBe(500);
+  expect(() => pantheonAuth(auth, { permissions: ['docs:*'] })).toThrow('permissions[0]');
+  expect(() => requirePermission('*')).toThrow('permissions[0]');
+});
+
+test('a scope within a guarded scope may ask again', async () => {
+  await using app = fastify();
+  await app.register(pantheonAuth(auth));
+  await app.register(async (inner) => {
+    await inner.register(pantheonAuth(auth, { permissions: ['docs:write'] }));
+    inner.get('/inner', name);
+  });
+  expect((await app.inject({ url: '/inner', headers: as(reader) })).statusCode).toBe(403);
+  const { body, headers } = await app.inject({ url: '/inner', headers: as(writer) });
+  expect([body, headers['vary']]).toEqual(['writer', 'Authorization, X-API-Key']);
+});
+
+test('a response schema of the route does not change a refusal', async () => {
+  await using app = fastify();
+  await app.register(pantheonAuth(auth));
+  const schema = { response: { '4xx': { type: 'object', properties: {} } } };
+  app.get('/', { schema, onRequest: requirePermission('docs:write') }, name);
+  expect((await app.inject('/')).json()).toMatchObject({ code: 'missing_credential' });
+  expect((await app.inject({ url: '/', headers: as(reader) })).json()).toMatchObject({
+    code: 'insufficient_permissions',
+  });
+});
+
+test('what others said of caching stays', async () => {
+  await using app = fastify();
+  app.addHook('onRequest', async (_request, reply) => {
+    reply.header('vary', ['Origin', 'Accept']).header('cache-control', 'private');
+  });
+  await app.register(pantheonAuth(auth));
+  app.get('/', name);
+  const { headers } = await app.inject({ url: '/', headers: as(reader) });
+  expect(headers['vary']).toBe('Origin, Accept, Authorization, X-API-Key');
+  expect(headers['cache-control']).toBe('private');
+});

@@ -1,0 +1,99 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, expectTypeOf, test } from 'vitest';
+import { createPantheonAuth, type PantheonAuth, type Principal } from '../index.ts';
+import { authenticateFetch, requirePermission, withAuth } from './fetch.ts';
+
+let folder = '';
+let auth: PantheonAuth;
+let key = '';
+let boundKey = '';
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'pantheon-auth-fetch-'));
+  auth = await createPantheonAuth({ dataDir: folder, issuer: 'https://auth.example.com' });
+  const rateLimits = [{ name: 'burst', limit: 100, window: '1m' }];
+  key = (await auth.keys.create({ userId: 'user-1', name: 'reader', permissions: ['docs:read'], rateLimits })).key;
+  boundKey = (await auth.keys.create({ userId: 'user-1', name: 'bound', ipAllowlist: ['192.0.2.0/24'] })).key;
+});
+
+afterAll(async () => {
+  await auth.close();
+  await rm(folder, { recursive: true });
+});
+
+const requestOf = (credential: string): Request =>
+  new Request('https://api.example.com/docs', { headers: { 'x-api-key': credential } });
+
+test('the handler is given the principal and whatever the platform hands over', async () => {
+  interface Connection {
+    readonly hostname: string;
+  }
+  const guarded = withAuth<[Connection]>(
+    auth,
+    { address: (_request, { hostname }) => hostname },
+    (_request, principal, connection) => {
+      expectTypeOf(principal).toEqualTypeOf<Principal>();
+      expectTypeOf(connection).toEqualTypeOf<Connection>();
+      return Response.json([principal.name, connection.hostname]);
+    },
+  );
+  expect(await (await guarded(requestOf(boundKey), { hostname: '192.0.2.7' })).json()).toEqual(['bound', '192.0.2.7']);
+  expect((await guarded(requestOf(boundKey), { hostname: '198.51.100.1' })).status).toBe(403);
+});
+
+test('a handler is not reached without a credential that may act', async () => {
+  const reached: string[] = [];
+  const guarded = withAuth(auth, { permissions: ['docs:write'] }, () => {
+    reached.push('handler');
+    return new Response();
+  });
+  expect((await guarded(requestOf('x'))).status).toBe(401);
+  expect((await guarded(requestOf(key))).status).toBe(403);
+  expect((await guarded(requestOf(boundKey))).status).toBe(403);
+  expect(reached).toEqual([]);
+});
+
+test('a response that cannot be changed is answered as a copy with the headers of the others', async () => {
+  const answer = await withAuth(auth, {}, () => Response.redirect('https://example.com/', 303))(requestOf(key));
+  expect([answer.status, answer.headers.get('location')]).toEqual([303, 'https://example.com/']);
+  expect(answer.headers.get('vary')).toBe('Authorization, X-API-Key');
+  expect(answer.headers.get('ratelimit')).toMatch(/^"burst";r=\d+;t=\d+$/);
+});
+
+test('a response that is none stays as it is', async () => {
+  const failed = Response.error();
+  expect(await withAuth(auth, {}, () => failed)(requestOf(key))).toBe(failed);
+});
+
+test('what the handler says of caching stays', async () => {
+  const headers = { vary: 'Accept', 'cache-control': 'private, max-age=5' };
+  const answer = await withAuth(auth, {}, () => new Response('x', { headers }))(requestOf(key));
+  expect(answer.headers.get('vary')).toBe('Accept, Authorization, X-API-Key');
+  expect(answer.headers.get('cache-control')).toBe('private, max-age=5');
+});
+
+test('the question alone answers with the principal or with what to send', async () => {
+  const yes = await authenticateFetch(auth, requestOf(key));
+  expect(yes).toMatchObject({ authenticated: true, principal: { name: 'reader' } });
+  const no = await authenticateFetch(auth, requestOf('x'), { permissions: ['docs:read'] });
+  if (no.authenticated) throw new Error('Let in without a key.');
+  expect(no.refusal).toMatchObject({ code: 'invalid_key', cause: 'malformed' });
+  expect(no.response.status).toBe(401);
+  expect(no.response.headers.get('vary')).toBe('Authorization, X-API-Key');
+  expect(await no.response.json()).toEqual(no.refusal.body);
+});
+
+test('a handler that asks for more is closed to requests that nobody let in', async () => {
+  const write = requirePermission('docs:write', () => new Response('written'));
+  const yes = await authenticateFetch(auth, requestOf(key));
+  if (!yes.authenticated) throw new Error('The key of the test is valid.');
+  expect(() => write(requestOf(key), yes.principal)).toThrow('pantheonAuth does not guard this route');
+  expect(() => requirePermission('docs:*', () => new Response())).toThrow('permissions[0]');
+});
+
+test('an engine that fails lets nobody in', async () => {
+  const failing = { authenticate: () => Promise.reject(new Error('A mistake of ours.')) };
+  await expect(withAuth(failing, {}, () => new Response('open'))(requestOf(key))).rejects.toThrow('A mistake of ours.');
+});

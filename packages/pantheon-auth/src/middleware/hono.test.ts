@@ -1,0 +1,117 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Hono } from 'hono';
+import { cors } from 'hono/cors';
+import { afterAll, beforeAll, expect, expectTypeOf, test } from 'vitest';
+import { createPantheonAuth, type PantheonAuth, type Principal } from '../index.ts';
+import { type AuthEnv, pantheonAuth, requirePermission } from './hono.ts';
+
+let folder = '';
+let auth: PantheonAuth;
+let key = '';
+let boundKey = '';
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'pantheon-auth-hono-'));
+  auth = await createPantheonAuth({ dataDir: folder, issuer: 'https://auth.example.com' });
+  const rateLimits = [{ name: 'burst', limit: 100, window: '1m' }];
+  key = (await auth.keys.create({ userId: 'user-1', name: 'reader', permissions: ['docs:read'], rateLimits })).key;
+  boundKey = (await auth.keys.create({ userId: 'user-1', name: 'bound', ipAllowlist: ['192.0.2.0/24'] })).key;
+});
+
+afterAll(async () => {
+  await auth.close();
+  await rm(folder, { recursive: true });
+});
+
+const as = (credential: string) => ({ headers: { 'x-api-key': credential } });
+
+test('the principal is known to the types of every handler behind the middleware', async () => {
+  const app = new Hono().get('/', pantheonAuth(auth), (c) => {
+    expectTypeOf(c.var.principal).toEqualTypeOf<Principal>();
+    return c.text(c.var.principal.name);
+  });
+  expect(await (await app.request('/', as(key))).text()).toBe('reader');
+});
+
+test('every kind of answer says what it depends on and how the limits stand', async () => {
+  const app = new Hono<AuthEnv>();
+  app.use(pantheonAuth(auth));
+  app.get('/json', (c) => c.json({}));
+  app.get('/raw', () => new Response('raw'));
+  app.get('/empty', (c) => c.body(null, 204));
+  app.get('/elsewhere', () => Response.redirect('https://example.com/'));
+  app.get('/broken', () => {
+    throw new Error('A mistake of the application.');
+  });
+  const statuses = new Map([
+    ['/json', 200],
+    ['/raw', 200],
+    ['/empty', 204],
+    ['/elsewhere', 302],
+    ['/broken', 500],
+    ['/nothing', 404],
+  ]);
+  for (const [path, status] of statuses) {
+    const { headers, status: received } = await app.request(path, as(key));
+    expect(received).toBe(status);
+    expect(headers.get('vary')).toBe('Authorization, X-API-Key');
+    expect(headers.get('cache-control')).toBe('no-store');
+    expect(headers.get('ratelimit')).toMatch(/^"burst";r=\d+;t=\d+$/);
+  }
+});
+
+test('what others said of caching and of origins stays', async () => {
+  const app = new Hono<AuthEnv>();
+  app.use(cors({ origin: 'https://app.example.com' }), pantheonAuth(auth));
+  app.get('/', (c) => c.text('x', 200, { 'Cache-Control': 'private' }));
+  for (const [credential, caching] of [
+    [key, 'private'],
+    ['x', 'no-store'],
+  ] as const) {
+    const asked = { 'x-api-key': credential, origin: 'https://app.example.com' };
+    const { headers } = await app.request('/', { headers: asked });
+    expect(headers.get('access-control-allow-origin')).toBe('https://app.example.com');
+    expect(headers.get('vary')).toContain('Authorization, X-API-Key');
+    expect(headers.get('cache-control')).toBe(caching);
+  }
+  expect((await app.request('/', { method: 'OPTIONS' })).status).toBe(204);
+});
+
+test('a route that asks for more without being guarded is closed', async () => {
+  const app = new Hono<AuthEnv>();
+  const seen: unknown[] = [];
+  app.onError((error, c) => {
+    seen.push(error);
+    return c.text('', 500);
+  });
+  app.get('/', requirePermission('docs:read'), (c) => c.text('open'));
+  expect((await app.request('/', as(key))).status).toBe(500);
+  expect(seen).toMatchObject([{ code: 'internal_error' }]);
+  expect(() => requirePermission('docs:*')).toThrow('permissions[0]');
+  expect(() => pantheonAuth(auth, { permissions: ['docs:*'] })).toThrow('permissions[0]');
+});
+
+test('where nobody knows the address, keys that are bound to one are refused; the application may know', async () => {
+  const app = new Hono<AuthEnv>();
+  app.get('/unknown', pantheonAuth(auth), (c) => c.text('in'));
+  app.get('/known', pantheonAuth(auth, { address: (c) => c.req.header('x-real-ip') }), (c) => c.text('in'));
+  const headers = { 'x-api-key': boundKey, 'x-real-ip': '192.0.2.7', 'x-forwarded-for': '192.0.2.7' };
+  for (const env of [undefined, {}, { incoming: {} }, { incoming: { socket: { remoteAddress: 7 } } }]) {
+    expect((await app.request('/unknown', { headers }, env)).status).toBe(403);
+  }
+  const socket = { incoming: { socket: { remoteAddress: '::ffff:192.0.2.7' } } };
+  expect((await app.request('/unknown', { headers }, socket)).status).toBe(200);
+  expect((await app.request('/known', { headers })).status).toBe(200);
+});
+
+test('an application below another one knows the principal and may ask for more', async () => {
+  const below = new Hono<AuthEnv>();
+  below.get('/name', (c) => c.text(c.var.principal.name));
+  below.get('/write', requirePermission('docs:write'), (c) => c.text('written'));
+  const app = new Hono<AuthEnv>();
+  app.use(pantheonAuth(auth)).route('/below', below);
+  expect(await (await app.request('/below/name', as(key))).text()).toBe('reader');
+  expect((await app.request('/below/write', as(key))).status).toBe(403);
+});

@@ -1,0 +1,219 @@
+import { randomBytes } from 'node:crypto';
+import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { emptyFolder, ISSUER, openWorld, refusalOf, startProcess } from '../test/fixture.ts';
+import { createPantheonAuth, type PantheonAuth, type PantheonAuthOptions, type RootKeyStore } from './pantheon-auth.ts';
+
+/** A folder that goes away with the test, and instances on it that are closed before. */
+async function inFolder(
+  work: (start: (options?: Partial<PantheonAuthOptions>) => Promise<PantheonAuth>, dataDir: string) => Promise<void>,
+): Promise<void> {
+  const dataDir = emptyFolder();
+  const opened: PantheonAuth[] = [];
+  try {
+    await work(async (options = {}) => {
+      const auth = await createPantheonAuth({ dataDir, issuer: ISSUER, ...options });
+      opened.push(auth);
+      return auth;
+    }, dataDir);
+  } finally {
+    for (const auth of opened) await auth.close();
+    rmSync(dataDir, { recursive: true, force: true });
+  }
+}
+
+/** A file of the root key, as the service keeps it: exclusive, and it complains about what is there. */
+function rootStore(path: string): RootKeyStore {
+  return {
+    read: () => (existsSync(path) ? readFileSync(path, 'utf8') : null),
+    write: (key) => writeFileSync(path, `${key}\n`, { flag: 'wx' }),
+  };
+}
+
+describe('starting', () => {
+  test('an empty folder gets a database and a master key of its owner alone; the next start finds its data', async () => {
+    await inFolder(async (start, dataDir) => {
+      const first = await start({ dataDir: join(dataDir, 'made', 'here') });
+      const { key, apiKey } = await first.keys.create({ userId: 'u', name: 'n' });
+      const exchange = await first.tokens.exchange({ key });
+      await first.close();
+      const folder = join(dataDir, 'made', 'here');
+      expect(readdirSync(folder).toSorted()).toEqual(['master.key', 'pantheon-auth.db']);
+      for (const name of readdirSync(folder)) expect(statSync(join(folder, name)).mode & 0o077).toBe(0);
+      const second = await start({ dataDir: folder });
+      expect(await second.verify({ key })).toMatchObject({ valid: true, key: { keyId: apiKey.id } });
+      expect(exchange.issued && (await second.tokens.verify({ token: exchange.token.token }))).toMatchObject({
+        valid: true,
+      });
+    });
+  });
+
+  test('another master key, or none, stops the start with one clear code and touches nothing', async () => {
+    await using world = await openWorld();
+    await world.auth.close();
+    const { dataDir, clock } = world;
+    const path = join(dataDir, 'master.key');
+    const right = readFileSync(path, 'latin1').trim();
+    const start = (options: object) => createPantheonAuth({ dataDir, issuer: ISSUER, clock, ...options });
+    expect((await refusalOf(start({ masterKey: randomBytes(32).toString('hex') }))).code).toBe('master_key_mismatch');
+    expect(await refusalOf(start({ masterKey: right, masterKeyFile: path }))).toMatchObject({
+      code: 'invalid_setting',
+      field: 'MASTER_KEY',
+    });
+    expect((await refusalOf(start({ masterKey: 'short' }))).code).toBe('invalid_setting');
+    expect((await refusalOf(start({ masterKeyFile: join(dataDir, 'absent') }))).code).toBe('master_key_missing');
+    rmSync(path);
+    expect((await refusalOf(start({}))).code).toBe('master_key_missing');
+    expect(existsSync(path)).toBe(false);
+    const logged: string[] = [];
+    const log = (_fields: object, message: string): void => void logged.push(message);
+    const auth = await start({ masterKey: right, logger: { warn: log, error: log } });
+    await auth.close();
+    expect(logged.join()).toContain('environment');
+    expect(logged.join()).not.toContain(right);
+  });
+
+  test.each([
+    [{ issuer: '' }, 'PUBLIC_URL'],
+    [{ issuer: 'auth.example.com' }, 'PUBLIC_URL'],
+    [{ issuer: 'https://auth.example.com/' }, 'PUBLIC_URL'],
+    [{ issuer: 'ftp://auth.example.com' }, 'PUBLIC_URL'],
+    [{ brand: 'Pan' }, 'brand'],
+    [{ brand: 'x' }, 'brand'],
+  ])('a setting that is not valid stops the start and is named: %j', async (options, field) => {
+    const dataDir = emptyFolder();
+    expect(await refusalOf(createPantheonAuth({ dataDir, issuer: ISSUER, ...options }))).toMatchObject({
+      code: 'invalid_setting',
+      field,
+    });
+    expect(readdirSync(dataDir)).toEqual([]);
+    rmSync(dataDir, { recursive: true });
+  });
+
+  test('a folder that cannot be made is told', async () => {
+    const dataDir = emptyFolder();
+    writeFileSync(join(dataDir, 'file'), '');
+    expect(await refusalOf(createPantheonAuth({ dataDir: join(dataDir, 'file', 'x'), issuer: ISSUER }))).toMatchObject({
+      code: 'store_unusable',
+      field: 'DATA_DIR',
+    });
+    rmSync(dataDir, { recursive: true });
+  });
+
+  test('two processes that start at once on an empty folder agree on one master key and one root key', async () => {
+    await inFolder(async (start, dataDir) => {
+      const source = `
+        const { existsSync, readFileSync, writeFileSync } = await import('node:fs');
+        const path = dataDir + '/root.key';
+        const root = await auth.bootstrap({
+          read: () => (existsSync(path) ? readFileSync(path, 'utf8') : null),
+          write: (key) => writeFileSync(path, key, { flag: 'wx' }),
+        });
+        const { key } = await auth.keys.create({ userId: 'u', name: 'n' });
+        console.log(JSON.stringify({ key, made: root !== null }));
+        await auth.close();
+      `;
+      const outputs = await Promise.all(
+        [startProcess(dataDir, source), startProcess(dataDir, source)].map(async (child) => {
+          let text = '';
+          let errors = '';
+          child.stdout.on('data', (data) => {
+            text += String(data);
+          });
+          child.stderr.on('data', (data) => {
+            errors += String(data);
+          });
+          await new Promise((resolve) => child.once('close', resolve));
+          expect(errors).toBe('');
+          return JSON.parse(text) as { key: string; made: boolean };
+        }),
+      );
+      expect(outputs.filter(({ made }) => made)).toHaveLength(1);
+      const auth = await start();
+      for (const { key } of outputs) expect(await auth.verify({ key })).toMatchObject({ valid: true });
+      const administrators = (await auth.tenant('system').keys.list()).items;
+      expect(administrators).toHaveLength(1);
+      const root = readFileSync(join(dataDir, 'root.key'), 'utf8');
+      expect(await auth.verify({ key: root, tenant: 'system' })).toMatchObject({
+        key: { keyId: administrators[0]?.id },
+      });
+    });
+  }, 60_000);
+});
+
+describe('the first administrator', () => {
+  test('is made once, with the string that its keeper has, and goes on where a start was cut off', async () => {
+    await using world = await openWorld();
+    const store = rootStore(join(world.dataDir, 'root.key'));
+    const cutOff: RootKeyStore = {
+      read: store.read,
+      write: (key) => {
+        store.write(key);
+        throw new Error('cut off');
+      },
+    };
+    // Cut off after the string was written: what was written is used.
+    const root = await world.auth.bootstrap(cutOff);
+    expect(root).toMatchObject({ tenantId: 'system', permissions: ['pantheon:*'], grantable: ['*'] });
+    expect(await world.auth.bootstrap(store)).toBeNull();
+    const key = (store.read() ?? '').trim();
+    expect(await world.auth.verify({ key, tenant: 'system', permissions: ['pantheon:keys:create'] })).toMatchObject({
+      valid: true,
+    });
+    // Also when it is revoked: a lost administrator is recovered on purpose only.
+    await world.auth.tenant('system').keys.revoke(root?.id ?? '', { force: true });
+    expect(await world.auth.bootstrap(store)).toBeNull();
+  });
+
+  test('is not made when its string cannot be kept', async () => {
+    await using world = await openWorld();
+    const full = new Error('disk full');
+    const write = (): void => {
+      throw full;
+    };
+    await expect(world.auth.bootstrap({ read: () => null, write })).rejects.toBe(full);
+    expect((await world.auth.tenant('system').keys.list()).items).toEqual([]);
+    await expect(world.auth.bootstrap({ read: () => 'something else', write })).rejects.toBe(full);
+  });
+
+  test('of two instances that make it at once there is one', async () => {
+    await using world = await openWorld();
+    const other = await world.openAgain();
+    const store = rootStore(join(world.dataDir, 'root.key'));
+    const made = await Promise.all([world.auth.bootstrap(store), other.bootstrap(store)]);
+    expect(made.filter((root) => root !== null)).toHaveLength(1);
+    expect((await world.auth.tenant('system').keys.list()).items).toHaveLength(1);
+  });
+});
+
+describe('stopping', () => {
+  test('stores what was counted, can be asked twice, and refuses what comes later with a code', async () => {
+    await using world = await openWorld();
+    const { key, apiKey } = await world.auth.keys.create({ userId: 'u', name: 'n' });
+    for (let n = 0; n < 7; n += 1) await world.auth.verify({ key });
+    await world.auth.close();
+    await world.auth.close();
+    world.clock.advance(10);
+    for (const late of [world.auth.verify({ key }), world.auth.keys.get(apiKey.id), world.auth.ping()])
+      expect((await refusalOf(late)).code).toBe('shutting_down');
+    expect(await (await world.openAgain()).keys.get(apiKey.id)).toMatchObject({ usageCount: 7 });
+  });
+});
+
+test('another brand makes and takes its own keys alone', async () => {
+  await using world = await openWorld({ brand: 'acme' });
+  const { key } = await world.auth.keys.create({ userId: 'u', name: 'n' });
+  expect(key).toMatch(/^acme_live_/);
+  expect(await world.auth.verify({ key })).toMatchObject({ valid: true });
+  expect(world.auth.generator.generateKey().key).toMatch(/^acme_/);
+  const standard = await world.openAgain({ brand: 'pan' });
+  expect(await standard.verify({ key })).toMatchObject({ denial: { code: 'malformed' } });
+});
+
+test('a bounded memory still answers for every key', async () => {
+  await using world = await openWorld({ knownKeysMax: 2 });
+  const keys: string[] = [];
+  for (let n = 0; n < 5; n += 1) keys.push((await world.auth.keys.create({ userId: 'u', name: 'n' })).key);
+  for (const key of [...keys, ...keys]) expect(await world.auth.verify({ key })).toMatchObject({ valid: true });
+});

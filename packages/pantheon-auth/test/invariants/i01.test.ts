@@ -1,0 +1,149 @@
+import { randomBytes } from 'node:crypto';
+import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { inspect } from 'node:util';
+import { expect, test } from 'vitest';
+import { parseKey, secretBytes } from '../../src/api-keys/key-generator.ts';
+import { PantheonError } from '../../src/foundation/errors.ts';
+import { deriveSigningSecret } from '../../src/jwt/key-derivation.ts';
+import { contentsOf, ISSUER, openWorld } from '../fixture.ts';
+
+/** Every form in which somebody could have written these bytes down. */
+function formsOf(bytes: Buffer): string[] {
+  return [bytes.toString('latin1'), bytes.toString('hex'), bytes.toString('base64').slice(0, 40), bytes.toString('base64url').slice(0, 40)];
+}
+
+/** Everything that must be nowhere once a key was made. The start of the string is public, so it is left out. */
+function secretsOf(key: string): string[] {
+  const parsed = parseKey(key);
+  if (parsed === null) throw new Error('not a key');
+  const bytes = secretBytes(parsed);
+  return [
+    parsed.secret,
+    parsed.secret.slice(0, 24),
+    parsed.secret.slice(-24),
+    ...formsOf(bytes),
+    ...formsOf(deriveSigningSecret(bytes, parsed.id)),
+  ];
+}
+
+test('I1: no raw secret in the files, the log, errors or events, after any step of a whole life', async () => {
+  await using world = await openWorld();
+  const { auth, dataDir, clock } = world;
+  const secrets: string[] = ['VeryPrivateMetadata', 'VeryPrivateClaim'];
+  const told: unknown[] = [];
+  const masterKey = readFileSync(join(dataDir, 'master.key'), 'latin1').trim();
+  secrets.push(...formsOf(Buffer.from(masterKey, 'base64url')));
+
+  const keep = (key: string): string => {
+    secrets.push(...secretsOf(key));
+    return key;
+  };
+  const look = async (): Promise<void> => {
+    told.push(await auth.events.list('default', { limit: 200 }), await auth.events.list('system', { limit: 200 }));
+    // Owners see their own metadata again; what is looked for there are credentials.
+    const shown = inspect(told, { depth: 20, maxArrayLength: null, maxStringLength: null }) + JSON.stringify(told);
+    const written = contentsOf(dataDir) + world.logged.join('\n');
+    for (const [at, secret] of secrets.entries()) {
+      expect(written.includes(secret), `form ${at} is in a file or the log`).toBe(false);
+      if (!secret.startsWith('VeryPrivate')) expect(shown.includes(secret), `form ${at} was told`).toBe(false);
+    }
+  };
+  const refused = async (work: () => Promise<unknown>): Promise<void> => {
+    try {
+      told.push(await work());
+    } catch (error) {
+      told.push(error, String(error), error instanceof PantheonError ? { ...error } : null);
+    }
+  };
+
+  let rootKey = '';
+  await auth.bootstrap({ read: () => null, write: (key) => void (rootKey = keep(key)) });
+  await look();
+  const input = {
+    userId: 'u',
+    name: 'n',
+    permissions: ['docs:read'],
+    metadata: { note: 'VeryPrivateMetadata' },
+    jwt: { algorithm: 'HS256' as const, audience: [ISSUER], customClaims: { note: 'VeryPrivateClaim' } },
+    rotation: { overlap: '1h' },
+  };
+  const made = await auth.keys.create(input, { idempotencyKey: 'one' });
+  keep(made.key);
+  await look();
+  const { key, apiKey } = await auth.keys.create(input, { idempotencyKey: 'one' });
+  keep(key);
+  await look();
+  for (const credential of [rootKey, made.key, key, `${key}x`, key.slice(1), key.replace('live', 'test')]) {
+    for (const tenant of ['any', 'default']) await refused(() => auth.verify({ key: credential, tenant }));
+    await refused(() =>
+      auth.authenticate({ url: `/?key=${credential}`, header: () => [], address: null, requestId: 'r' }),
+    );
+    await refused(() =>
+      auth.authenticate({
+        url: '/',
+        header: (name) => (name === 'x-api-key' ? [credential] : []),
+        address: null,
+        requestId: 'r',
+      }),
+    );
+    await refused(() => auth.keys.get(credential));
+    await refused(() => auth.keys.list({ q: credential }));
+    await refused(() => auth.tokens.verify({ token: credential }));
+    await refused(() => auth.keys.create({ userId: 'u', name: 'n', [credential]: 1 } as never));
+    await refused(() => auth.keys.create({ userId: 'u', name: 'n', permissions: [credential] }));
+  }
+  await look();
+  const exchange = await auth.tokens.exchange({ key });
+  if (exchange.issued) secrets.push(exchange.token.token.split('.')[2] ?? '');
+  await look();
+  const rotation = await auth.rotation.rotate(apiKey.id, {}, { idempotencyKey: 'two' });
+  keep(rotation.key);
+  await look();
+  await auth.keys.update(apiKey.id, { jwt: { algorithm: 'ES256' } });
+  await auth.keys.suspend(apiKey.id, { reason: 'looking' });
+  await auth.tokens.addSigningKey('ES256');
+  await look();
+  await auth.keys.revoke(apiKey.id);
+  clock.advance(2_000);
+  clock.setWall(clock.now() - 60_000);
+  await refused(() => auth.verify({ key: rotation.key }));
+  world.raw((database) => database.exec(`update api_keys set name = 'x'`));
+  const fresh = await world.openAgain();
+  await refused(() => fresh.verify({ key: rotation.key }));
+  await look();
+  expect(inspect(auth, { depth: 20, showHidden: true }).includes(rotation.key)).toBe(false);
+  await auth.close();
+  await look();
+
+  // And what was made was in fact looked at.
+  expect(world.logged.join()).toContain('the clock was set back');
+  expect(contentsOf(dataDir)).toContain(apiKey.id);
+  expect(readdirSync(dataDir).every((name) => (statSync(join(dataDir, name)).mode & 0o077) === 0)).toBe(true);
+  expect(contentsOf(dataDir).includes(randomBytes(16).toString('latin1'))).toBe(false);
+});
+
+test('I1: private signing keys are in no file and in no answer', async () => {
+  await using world = await openWorld();
+  const { SigningKeyring } = await import('../../src/jwt/signing-keyring.ts');
+  const forms: string[] = [];
+  const original = SigningKeyring.prototype.signer;
+  // The only way to the private keys is the one the engine itself goes.
+  SigningKeyring.prototype.signer = function (algorithm) {
+    const found = original.call(this, algorithm);
+    const jwk = found.privateKey.export({ format: 'jwk' });
+    forms.push(...formsOf(Buffer.from(String(jwk.d), 'base64url').subarray(0, 32)));
+    return found;
+  };
+  try {
+    for (const algorithm of ['ES256', 'Ed25519', 'RS256'] as const) {
+      const { key } = await world.auth.keys.create({ userId: 'u', name: 'n', jwt: { algorithm } });
+      await world.auth.tokens.exchange({ key });
+    }
+  } finally {
+    SigningKeyring.prototype.signer = original;
+  }
+  expect(forms).toHaveLength(12);
+  const written = contentsOf(world.dataDir) + JSON.stringify(world.auth.tokens.jwks()) + world.logged.join();
+  for (const form of forms) expect(written.includes(form)).toBe(false);
+});

@@ -1,0 +1,84 @@
+import { expect, test } from 'vitest';
+import { openWorld, refusalOf, type World } from '../fixture.ts';
+
+const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
+
+/** Everything that can change a verdict, as it is stored. */
+const ACCESS_STATE = ['tenants', 'api_keys', 'api_key_versions', 'signing_keys', 'token_revocations'] as const;
+
+function stateOf(world: World): { readonly seq: number; readonly rows: string } {
+  return world.raw((database) => ({
+    seq: Number(database.prepare('select seq from log_head').get()?.['seq']),
+    rows: JSON.stringify(
+      ACCESS_STATE.map((table) => database.prepare(`select * from ${table} order by 1, 2, 3`).all()),
+      (_name, value: unknown) => (value instanceof Uint8Array ? Buffer.from(value).toString('hex') : value),
+    ),
+  }));
+}
+
+test('I2: every change has exactly its events, and what makes no event changes nothing', async () => {
+  await using world = await openWorld();
+  const { auth, clock } = world;
+  const { key, apiKey } = await auth.keys.create({ ...INPUT, rotation: { overlap: '1h' } });
+  const { id } = apiKey;
+  const token = { tenantId: 'default', keyId: id, tokenId: 't', expiresAt: clock.now() + 1_000 };
+  const kids = () => String(auth.tokens.jwks().keys[0]?.['kid']);
+  const steps: [string, string[], () => Promise<unknown>][] = [
+    ['create', ['key.created'], () => auth.keys.create(INPUT)],
+    ['create, to be repeated', ['key.created'], () => auth.keys.create(INPUT, { idempotencyKey: 'a' })],
+    ['create, repeated', ['key.secret_replaced'], () => auth.keys.create(INPUT, { idempotencyKey: 'a' })],
+    ['update', ['key.updated'], () => auth.keys.update(id, { name: 'new' })],
+    ['update to the same', [], () => auth.keys.update(id, { name: 'new' })],
+    ['a use', [], () => auth.verify({ key })],
+    ['a refused use', [], () => auth.verify({ key, permissions: ['docs:write'] })],
+    ['an unknown key', [], () => auth.verify({ key: auth.generator.generateKey().key })],
+    ['an exchange', [], () => auth.tokens.exchange({ key })],
+    ['reading', [], () => Promise.all([auth.keys.get(id), auth.keys.list(), auth.keys.versions(id)])],
+    ['a refused change', [], () => refusalOf(auth.rotation.retire(id, 1))],
+    ['rotate', ['key.rotated'], () => auth.rotation.rotate(id)],
+    ['a refused rotation', [], () => refusalOf(auth.rotation.rotate(id))],
+    ['retire', ['key.version_retired'], () => auth.rotation.retire(id, 1)],
+    ['retire again', [], () => auth.rotation.retire(id, 1)],
+    ['suspend', ['key.suspended'], () => auth.keys.suspend(id)],
+    ['suspend again', [], () => auth.keys.suspend(id)],
+    ['resume', ['key.resumed'], () => auth.keys.resume(id)],
+    ['revoke tokens', ['key.tokens_revoked'], () => auth.tokens.revokeAllOf({ tenantId: 'default', keyId: id })],
+    ['revoke a token', ['token.revoked'], () => auth.tokens.revoke(token)],
+    ['revoke it again', [], () => auth.tokens.revoke(token)],
+    ['a signing key', ['signing_key.created'], () => auth.tokens.addSigningKey('ES256')],
+    ['its end', ['signing_key.retired'], () => auth.tokens.retireSigningKey(kids())],
+    ['a tenant', ['tenant.created'], () => auth.tenants.create({ id: 'acme' })],
+    ['its name', ['tenant.updated'], () => auth.tenants.update('acme', { name: 'x' })],
+    ['its suspension', ['tenant.suspended'], () => auth.tenants.suspend('acme')],
+    ['its return', ['tenant.resumed'], () => auth.tenants.resume('acme')],
+    ['its end', ['tenant.deleted'], () => auth.tenants.delete('acme')],
+    ['the root key', ['key.created'], () => auth.bootstrap({ read: () => null, write: () => {} })],
+    ['the root key again', [], () => auth.bootstrap({ read: () => null, write: () => {} })],
+    ['revoke', ['key.revoked'], () => auth.keys.revoke(id)],
+    ['revoke again', [], () => auth.keys.revoke(id)],
+    ['a second instance', [], () => world.openAgain()],
+    ['the end of it', [], () => auth.close()],
+  ];
+  for (const [name, types, step] of steps) {
+    clock.advance(1);
+    const before = stateOf(world);
+    await step();
+    const after = stateOf(world);
+    expect(after.seq - before.seq, name).toBe(types.length);
+    expect(after.rows !== before.rows, name).toBe(types.length > 0);
+    const written = world.raw((database) =>
+      database.prepare('select type from events where seq > ? order by seq').all(before.seq),
+    );
+    expect(
+      written.map(({ type }) => type),
+      name,
+    ).toEqual(types);
+  }
+});
+
+test('I2: the log can be appended to and nothing else', async () => {
+  await using world = await openWorld();
+  await world.auth.keys.create(INPUT);
+  for (const sql of ['delete from events', `update events set type = 'key.updated'`])
+    expect(() => world.raw((database) => database.exec(sql))).toThrow();
+});

@@ -1,0 +1,91 @@
+import { expect, test } from 'vitest';
+import type { PantheonAuth } from '../../src/pantheon-auth.ts';
+import { openWorld, StatementCount, turn } from '../fixture.ts';
+
+const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
+
+test('I5: whatever is allowed in one place is allowed with the next use everywhere, however well the no was remembered', async () => {
+  await using world = await openWorld();
+  const { auth, clock } = world;
+  const other = await world.openAgain();
+  const both: readonly [PantheonAuth, PantheonAuth] = [auth, other];
+  const answer = async (key: string, request: object = {}): Promise<unknown[]> => {
+    await turn();
+    clock.advance(1);
+    const all: unknown[] = [];
+    for (const one of both) {
+      const verification = await one.verify({ key, ...request });
+      all.push(verification.valid ? 'valid' : verification.denial.code);
+    }
+    return all;
+  };
+  const remembered = async (key: string, code: string, request: object = {}): Promise<void> => {
+    for (let n = 0; n < 3; n += 1) expect(await answer(key, request)).toEqual([code, code]);
+  };
+
+  // A key that was asked for before it was made: its string is known beforehand, as the root key's is.
+  let early = '';
+  const write = (key: string): void => {
+    early = key;
+  };
+  await auth.bootstrap({
+    read: () => null,
+    write: (key) => {
+      write(key);
+    },
+  });
+  expect(await answer(early, { tenant: 'system' })).toEqual(['valid', 'valid']);
+
+  for (const writer of both) {
+    const { key, apiKey } = await writer.keys.create({ ...INPUT, expiresIn: '1h' });
+    const { id } = apiKey;
+    await remembered(key, 'insufficient_permissions', { permissions: ['docs:write'] });
+    await writer.keys.update(id, { permissions: ['docs:*'] });
+    expect(await answer(key, { permissions: ['docs:write'] })).toEqual(['valid', 'valid']);
+    await writer.keys.suspend(id);
+    await remembered(key, 'suspended');
+    await writer.keys.resume(id);
+    expect(await answer(key)).toEqual(['valid', 'valid']);
+    clock.advance(3_600_000);
+    await remembered(key, 'expired');
+    await writer.keys.update(id, { expiresAt: null });
+    expect(await answer(key)).toEqual(['valid', 'valid']);
+    await writer.keys.update(id, { ipAllowlist: ['10.0.0.0/8'] });
+    await remembered(key, 'ip_not_allowed', { ip: '11.0.0.1' });
+    await writer.keys.update(id, { ipAllowlist: [] });
+    expect(await answer(key, { ip: '11.0.0.1' })).toEqual(['valid', 'valid']);
+    await writer.tenants.suspend('default');
+    await remembered(key, 'suspended');
+    await writer.tenants.resume('default');
+    expect(await answer(key)).toEqual(['valid', 'valid']);
+    const { key: next } = await writer.rotation.rotate(id);
+    expect(await answer(next)).toEqual(['valid', 'valid']);
+  }
+});
+
+test('I5: an id that is remembered as unknown is known as soon as it is made', async () => {
+  await using world = await openWorld();
+  const { auth, clock } = world;
+  const other = await world.openAgain();
+  const root = auth.generator.generateKey().key;
+  for (const one of [auth, other])
+    for (let n = 0; n < 3; n += 1)
+      expect(await one.verify({ key: root, tenant: 'system' })).toMatchObject({ denial: { code: 'unknown' } });
+  clock.advance(1);
+  await auth.bootstrap({ read: () => root, write: () => {} });
+  await turn();
+  for (const one of [auth, other]) expect(await one.verify({ key: root, tenant: 'system' })).toMatchObject({ valid: true });
+});
+
+test('I5: a flood of denials costs one look at the head at a time, and no read', async () => {
+  await using world = await openWorld();
+  const { auth, clock } = world;
+  const { key } = await auth.keys.create(INPUT);
+  await auth.verify({ key });
+  clock.advance(5);
+  await turn();
+  using count = new StatementCount();
+  await Promise.all(Array.from({ length: 1_000 }, () => auth.verify({ key, permissions: ['docs:write'] })));
+  expect([count.reads, count.writes]).toEqual([0, 0]);
+  expect(count.heads).toBeLessThanOrEqual(2);
+});
