@@ -4,7 +4,7 @@ import { join, posix } from 'node:path';
 import { SETTING_NAMES } from 'pantheon-auth-server';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { examplesOfDocuments, examplesOfSource, examplesOfSources, typeCheck } from './docs/examples.ts';
-import { fill, generatedParts, partsOf, readCalls } from './docs/generated.ts';
+import { fill, generatedParts, partsOf, readCalls, testsNaming, testsOf } from './docs/generated.ts';
 import { anchorsOf, blocksOf, readDocuments, referencesOf, relativeLinksOf } from './docs/markdown.ts';
 import { ROOT } from './run-command.ts';
 
@@ -98,6 +98,14 @@ describe('the checks would notice', () => {
     const text = 'a\n<!-- generated: x -->\nold\n<!-- generated: end -->\n';
     expect(fill(text, { x: 'new\n' })).toBe('a\n<!-- generated: x -->\nnew\n<!-- generated: end -->\n');
     expect(() => fill(text, {})).toThrow('no part is called x');
+  });
+
+  test('which tests name an invariant, and which only look like it', () => {
+    const text =
+      "test('I1: one', …);\n  test.each(X)('two (I1, I10)', …);\ndescribe('I10: three', …);\ntest(\n  'four', …);";
+    const tests = testsOf('a.test.ts', text);
+    expect(tests.map(({ name }) => name)).toEqual(['I1: one', 'two (I1, I10)', 'I10: three', 'four']);
+    expect(testsNaming('I1', tests).map(({ name }) => name)).toEqual(['I1: one', 'two (I1, I10)']);
   });
 
   test('a dead link, a dead anchor, and no link in a block or in code', () => {

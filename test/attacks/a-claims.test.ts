@@ -67,7 +67,8 @@ test.each(KINDS)('%s: a time that is not a whole number of seconds is no time', 
       expect(await verdict(await claiming(kind, raw(name, text))), `${name} ${text}`).toBe('malformed');
     }
   }
-  for (const name of ['exp', 'iat']) expect(await verdict(await claiming(kind, { [name]: undefined }))).toBe('malformed');
+  for (const name of ['exp', 'iat'])
+    expect(await verdict(await claiming(kind, { [name]: undefined }))).toBe('malformed');
   expect(await verdict(await claiming(kind, { exp: 0 }))).toBe('expired');
 });
 
@@ -115,12 +116,33 @@ test.each(KINDS)('%s: each bound in time holds to the millisecond', async (kind)
 });
 
 test.each(KINDS)('%s: an audience is compared as it is written', async (kind) => {
-  const evil = [`${ISSUER}.evil`, `${ISSUER}/`, ISSUER.toUpperCase(), ISSUER.slice(0, -1), `${ISSUER}:80`, `${ISSUER}\0`];
+  const evil = [
+    `${ISSUER}.evil`,
+    `${ISSUER}/`,
+    ISSUER.toUpperCase(),
+    ISSUER.slice(0, -1),
+    `${ISSUER}:80`,
+    `${ISSUER}\0`,
+  ];
   const more = ['*', 'https://localhost:8787', 'HTTP://localhost:8787', `${ISSUER} `, `x ${ISSUER}`, 'lοcalhost'];
   for (const aud of [...evil, ...more, ['x', 'y'], ['*']]) {
     expect(await verdict(await claiming(kind, { aud })), JSON.stringify(aud)).toBe('wrong_audience');
   }
-  const notAudiences = [undefined, null, '', [], [null], [ISSUER, null], ['x', [ISSUER]], [[ISSUER]], 1, {}, true, [ISSUER, ''], [1]];
+  const notAudiences = [
+    undefined,
+    null,
+    '',
+    [],
+    [null],
+    [ISSUER, null],
+    ['x', [ISSUER]],
+    [[ISSUER]],
+    1,
+    {},
+    true,
+    [ISSUER, ''],
+    [1],
+  ];
   for (const aud of [...notAudiences, Array(33).fill(ISSUER), 'x'.repeat(513), { 0: ISSUER, length: 1 }]) {
     expect(await verdict(await claiming(kind, { aud })), JSON.stringify(aud)).toBe('malformed');
   }
@@ -129,11 +151,20 @@ test.each(KINDS)('%s: an audience is compared as it is written', async (kind) =>
 });
 
 test('a holder cannot add an audience that its policy does not allow beside one that it does', async () => {
-  expect(await verdict(await claiming('key_signed', { aud: [ISSUER, 'https://elsewhere.example'] }))).toBe('wrong_audience');
+  expect(await verdict(await claiming('key_signed', { aud: [ISSUER, 'https://elsewhere.example'] }))).toBe(
+    'wrong_audience',
+  );
 });
 
 test.each(KINDS)('%s: there is one issuer, spelt in one way', async (kind) => {
-  const others = [`${ISSUER}/`, ISSUER.toUpperCase(), `${ISSUER}.`, 'http://lοcalhost:8787', 'http://127.0.0.1:8787', `${ISSUER}\u200b`];
+  const others = [
+    `${ISSUER}/`,
+    ISSUER.toUpperCase(),
+    `${ISSUER}.`,
+    'http://lοcalhost:8787',
+    'http://127.0.0.1:8787',
+    `${ISSUER}\u200b`,
+  ];
   for (const iss of [...others, 'https://localhost:8787', `${ISSUER}#x`, `${ISSUER}?`]) {
     expect(await verdict(await claiming(kind, { iss })), JSON.stringify(iss)).toBe('unknown');
   }
@@ -168,27 +199,60 @@ test('a holder cannot speak for another key, user or tenant', async () => {
     for (const claims of [{ client_id: id }, { sub: id }, { client_id: id, sub: id }]) {
       expect(['unknown', 'malformed']).toContain(await verdict(forge(header, { ...good, ...claims }, mine)));
       const kid = `${id}-${String(header['kid']).slice(-8)}`;
-      expect(['unknown', 'malformed']).toContain(await verdict(forge({ ...header, kid }, { ...good, ...claims }, mine)));
+      expect(['unknown', 'malformed']).toContain(
+        await verdict(forge({ ...header, kid }, { ...good, ...claims }, mine)),
+      );
     }
   }
-  for (const claims of [{ sub: 'user-1' }, { sub: 'root' }, { client_id: 'root' }, { client_id: null }, { client_id: ['x'] }]) {
+  for (const claims of [
+    { sub: 'user-1' },
+    { sub: 'root' },
+    { client_id: 'root' },
+    { client_id: null },
+    { client_id: ['x'] },
+  ]) {
     expect(await verdict(forge(header, { ...good, ...claims }, mine))).toBe('malformed');
   }
   // What only the server may say is not heard from a holder, and its custom claims come from the record.
-  const boasting = { tenant_id: 'system', permissions: ['*'], key_version: 9, environment: 'test', userId: 'root', admin: true };
+  const boasting = {
+    tenant_id: 'system',
+    permissions: ['*'],
+    key_version: 9,
+    environment: 'test',
+    userId: 'root',
+    admin: true,
+  };
   const verified = await engine.auth.tokens.verify({ token: forge(header, { ...good, ...boasting }, mine) });
-  expect(verified).toMatchObject({ valid: true, key: { tenantId: 'default', userId: 'user-2' }, token: { customClaims: {} } });
+  expect(verified).toMatchObject({
+    valid: true,
+    key: { tenantId: 'default', userId: 'user-2' },
+    token: { customClaims: {} },
+  });
   // Another tenant's key proves itself only where its tenant is accepted.
   const exchange = await engine.auth.tokens.exchange({ key: acme.key, tenant: 'acme' });
   if (!exchange.issued) throw new Error('not issued');
   keepSecret(exchange.token.token.slice(-43));
-  expect(await engine.auth.tokens.verify({ token: exchange.token.token })).toMatchObject({ valid: false, proved: false });
+  expect(await engine.auth.tokens.verify({ token: exchange.token.token })).toMatchObject({
+    valid: false,
+    proved: false,
+  });
 });
 
 test('our own signature is not believed about a key of another tenant, version or id', async () => {
-  const cases = [{ tenant_id: 'acme' }, { tenant_id: 'system' }, { key_version: 2 }, { client_id: holderKey.id, key_version: 9 }];
+  const cases = [
+    { tenant_id: 'acme' },
+    { tenant_id: 'system' },
+    { key_version: 2 },
+    { client_id: holderKey.id, key_version: 9 },
+  ];
   for (const claims of cases) expect(await verdict(await claiming('access', claims))).toBe('unknown');
-  const malformed = [{ tenant_id: '../x' }, { tenant_id: undefined }, { key_version: 0 }, { key_version: '1' }, { environment: 'prod' }];
+  const malformed = [
+    { tenant_id: '../x' },
+    { tenant_id: undefined },
+    { key_version: 0 },
+    { key_version: '1' },
+    { environment: 'prod' },
+  ];
   for (const claims of malformed) expect(await verdict(await claiming('access', claims))).toBe('malformed');
 });
 
@@ -207,7 +271,19 @@ test.each(KINDS)('%s: a scope wider than the key grants what both allow and no m
   expect(await verdict(narrow, ['docs:write'])).toBe('insufficient_permissions');
   const none = await claiming(kind, { scope: undefined });
   expect(await verdict(none, ['docs:read'])).toBe('insufficient_permissions');
-  for (const scope of ['', ' ', 'docs:read  docs:write', 'docs:read ', 'Docs:Read', 'docs:*:read', '**', ['docs:read'], null, 1, 'a '.repeat(300)]) {
+  for (const scope of [
+    '',
+    ' ',
+    'docs:read  docs:write',
+    'docs:read ',
+    'Docs:Read',
+    'docs:*:read',
+    '**',
+    ['docs:read'],
+    null,
+    1,
+    'a '.repeat(300),
+  ]) {
     expect(await verdict(await claiming(kind, { scope }))).toBe('malformed');
   }
 });
@@ -223,8 +299,17 @@ test('what binds a token to a proof is not ignored', async () => {
 test('nobody exchanges a key for more than it holds', async () => {
   const wishes = [
     ...[{ permissions: ['*'] }, { permissions: ['docs:*'] }, { permissions: ['docs:read', 'docs:delete'] }],
-    ...[{ permissions: ['pantheon:keys:read'] }, { permissions: ['docs:read docs:delete'] }, { permissions: ['docs:read\tx'] }],
-    ...[{ audience: ['https://elsewhere.example'] }, { audience: [ISSUER, 'x'] }, { ttlSeconds: 301 }, { ttlSeconds: 0 }],
+    ...[
+      { permissions: ['pantheon:keys:read'] },
+      { permissions: ['docs:read docs:delete'] },
+      { permissions: ['docs:read\tx'] },
+    ],
+    ...[
+      { audience: ['https://elsewhere.example'] },
+      { audience: [ISSUER, 'x'] },
+      { ttlSeconds: 301 },
+      { ttlSeconds: 0 },
+    ],
     ...[{ ttlSeconds: -1 }, { ttlSeconds: 1.5 }, { ttlSeconds: Number.NaN }, { ttlSeconds: 2 ** 53 }],
   ];
   for (const { key } of [accessKey, holderKey]) {
@@ -251,12 +336,20 @@ test('a token never outlives its key', async () => {
 const ENDS: readonly (readonly [string, string, (id: string) => Promise<unknown>])[] = [
   ['the key is revoked', 'revoked', (id) => engine.auth.keys.revoke(id)],
   ['the key is suspended', 'suspended', (id) => engine.auth.keys.suspend(id)],
-  ['the version is rotated out', 'version_retired', (id) => engine.auth.rotation.rotate(id, { overlap: 0 }).then(({ key }) => keepSecret(key))],
+  [
+    'the version is rotated out',
+    'version_retired',
+    (id) => engine.auth.rotation.rotate(id, { overlap: 0 }).then(({ key }) => keepSecret(key)),
+  ],
   ['its tokens are revoked', 'revoked', (keyId) => engine.auth.tokens.revokeAllOf({ tenantId: 'default', keyId })],
-  ['the key expires', 'expired', async (id) => {
-    await engine.auth.keys.update(id, { expiresIn: 1 });
-    engine.clock.advance(1_000);
-  }],
+  [
+    'the key expires',
+    'expired',
+    async (id) => {
+      await engine.auth.keys.update(id, { expiresIn: 1 });
+      engine.clock.advance(1_000);
+    },
+  ],
 ];
 
 test.each(ENDS)('a token dies at once when %s, and stays dead after a restart', async (_name, code, end) => {

@@ -11,10 +11,17 @@
  */
 import { DatabaseSync } from 'node:sqlite';
 import fc from 'fast-check';
-import type { InjectOptions } from 'fastify';
 import { type APIKey, type CreatedKey, PantheonError } from 'pantheon-auth';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { expectNoSecretWritten, keepSecret, openEngine, openService, type Service, tellable } from './harness.ts';
+import {
+  expectNoSecretWritten,
+  keepSecret,
+  openEngine,
+  openService,
+  type Request,
+  type Service,
+  tellable,
+} from './harness.ts';
 
 let service: Service;
 let adminA: CreatedKey;
@@ -32,13 +39,16 @@ beforeAll(async () => {
   const admin = { permissions: ['pantheon:*'], grantable: ['*'] };
   adminA = await service.engine.create(admin, A);
   adminB = await service.engine.create(admin, B);
-  victim = await service.engine.create({ userId: 'bob', permissions: ['docs:read'], metadata: { plan: 'bravo-gold' } }, B);
+  victim = await service.engine.create(
+    { userId: 'bob', permissions: ['docs:read'], metadata: { plan: 'bravo-gold' } },
+    B,
+  );
   keepSecret('bravo-gold');
 });
 
 afterAll(() => service[Symbol.asyncDispose]());
 
-function call(request: InjectOptions & { readonly by?: string; readonly secret?: true }) {
+function call(request: Request) {
   senders += 1;
   return service.call({ remoteAddress: `10.3.${senders >> 8}.${senders & 255}`, ...request });
 }
@@ -59,7 +69,11 @@ const CASES: Readonly<Record<string, Case>> = {
   'POST /oauth2/token': { names: 'nobody', isPublic: true },
   'GET /v1/events': { names: 'nobody', why: 'filters and cursors are attacked below' },
   'GET /v1/keys': { names: 'nobody', why: 'filters and cursors are attacked below' },
-  'POST /v1/keys': { names: 'nobody', payload: { userId: 'u', name: 'n' }, why: 'a tenant in the body is refused, below' },
+  'POST /v1/keys': {
+    names: 'nobody',
+    payload: { userId: 'u', name: 'n' },
+    why: 'a tenant in the body is refused, below',
+  },
   'POST /v1/keys/verify': { names: 'nobody', payload: { key: 'x' }, why: 'keys of others are attacked below' },
   'GET /v1/keys/{id}': { names: 'key' },
   'PATCH /v1/keys/{id}': { names: 'key', payload: { name: 'taken over', permissions: ['*'] } },
@@ -103,7 +117,15 @@ function urlOf(path: string, id: string): string {
 function stored(tenantId: string): unknown {
   const db = new DatabaseSync(service.engine.databaseFile, { readOnly: true });
   try {
-    const tables = ['tenants', 'api_keys', 'api_key_versions', 'token_revocations', 'events', 'event_details', 'idempotency'];
+    const tables = [
+      'tenants',
+      'api_keys',
+      'api_key_versions',
+      'token_revocations',
+      'events',
+      'event_details',
+      'idempotency',
+    ];
     return tables.map((table) => db.prepare(`select * from ${table} where tenant_id = ? order by 1, 3`).all(tenantId));
   } finally {
     db.close();
@@ -111,7 +133,11 @@ function stored(tenantId: string): unknown {
 }
 
 test('every documented route has a case here, and every case a route', () => {
-  expect(documented().map(({ name }) => name).sort()).toEqual(Object.keys(CASES).sort());
+  expect(
+    documented()
+      .map(({ name }) => name)
+      .sort(),
+  ).toEqual(Object.keys(CASES).sort());
 });
 
 test('what another tenant owns looks like what was never made, on every route, and stays untouched', async () => {
@@ -127,7 +153,14 @@ test('what another tenant owns looks like what was never made, on every route, a
     const never = await send(given.names === 'key' ? NEVER_MADE : 'never-made');
     expect(never.json(), name).toMatchObject({ status: 404, code: 'not_found' });
     const foreign = given.names === 'key' ? [victim.apiKey.id, adminB.apiKey.id] : [B, 'system', 'default'];
-    const strange = ["'", 'x'.repeat(400), ' ', victim.apiKey.id.toLowerCase(), `${victim.apiKey.id} `, B.toUpperCase()];
+    const strange = [
+      "'",
+      'x'.repeat(400),
+      ' ',
+      victim.apiKey.id.toLowerCase(),
+      `${victim.apiKey.id} `,
+      B.toUpperCase(),
+    ];
     for (const id of [...foreign, ...strange]) {
       expect(tellable(await send(id)), `${name} ${id}`).toEqual(tellable(never));
       compared += 1;
@@ -145,7 +178,13 @@ test('naming another tenant in a header looks like naming one that was never mad
     if (given === undefined || 'isPublic' in given) continue;
     const payload = given.payload === undefined ? {} : { payload: given.payload };
     const send = (tenant: string) =>
-      call({ method, url: urlOf(path, victim.apiKey.id), by: adminA.key, headers: { 'pantheon-tenant': tenant }, ...payload });
+      call({
+        method,
+        url: urlOf(path, victim.apiKey.id),
+        by: adminA.key,
+        headers: { 'pantheon-tenant': tenant },
+        ...payload,
+      });
     const never = tellable(await send('never-made'));
     for (const tenant of [B, 'system', 'default', A, '', '*', `${A}, ${B}`]) {
       expect(tellable(await send(tenant)), `${name} in ${tenant}`).toEqual(never);
@@ -156,8 +195,22 @@ test('naming another tenant in a header looks like naming one that was never mad
 });
 
 test('without a credential nothing but the public routes answers, whoever the body says it is for', async () => {
-  const claims = { userId: 'admin', tenantId: B, ownerId: 'admin', createdBy: adminB.apiKey.id, permissions: ['*'], name: 'n' };
-  const headers = { 'x-user': 'root', 'x-actor': 'root', 'x-tenant': B, 'x-forwarded-user': 'root', 'pantheon-tenant': B, 'x-api-key-id': adminB.apiKey.id };
+  const claims = {
+    userId: 'admin',
+    tenantId: B,
+    ownerId: 'admin',
+    createdBy: adminB.apiKey.id,
+    permissions: ['*'],
+    name: 'n',
+  };
+  const headers = {
+    'x-user': 'root',
+    'x-actor': 'root',
+    'x-tenant': B,
+    'x-forwarded-user': 'root',
+    'pantheon-tenant': B,
+    'x-api-key-id': adminB.apiKey.id,
+  };
   for (const { name, method, path } of documented()) {
     const given = CASES[name];
     if (given === undefined || 'isPublic' in given) continue;
@@ -196,15 +249,28 @@ test('a key of another installation, or of another tenant, is nobody', async () 
   const exchange = await service.auth.tokens.exchange({ key: victim.key, tenant: B });
   if (!exchange.issued) throw new Error('not issued');
   keepSecret(exchange.token.token.slice(-43));
-  expect(await service.auth.tokens.verify({ token: exchange.token.token, tenant: A })).toMatchObject({ valid: false, proved: false });
+  expect(await service.auth.tokens.verify({ token: exchange.token.token, tenant: A })).toMatchObject({
+    valid: false,
+    proved: false,
+  });
 });
 
 test('lists, trails, counts and searches hold the own tenant alone', async () => {
   await service.engine.create({ userId: 'bob' }, A);
   const text = async (url: string): Promise<string> => (await call({ method: 'GET', url, by: adminA.key })).text;
   const urls = [
-    ...['/v1/keys?limit=200', '/v1/keys?userId=bob', `/v1/keys?q=${victim.apiKey.id}`, `/v1/keys?q=${victim.apiKey.id.slice(0, 4)}`],
-    ...['/v1/keys?state=active', '/v1/events?limit=200', `/v1/events?subjectId=${victim.apiKey.id}`, `/v1/events?subjectId=${B}&subjectType=tenant`],
+    ...[
+      '/v1/keys?limit=200',
+      '/v1/keys?userId=bob',
+      `/v1/keys?q=${victim.apiKey.id}`,
+      `/v1/keys?q=${victim.apiKey.id.slice(0, 4)}`,
+    ],
+    ...[
+      '/v1/keys?state=active',
+      '/v1/events?limit=200',
+      `/v1/events?subjectId=${victim.apiKey.id}`,
+      `/v1/events?subjectId=${B}&subjectType=tenant`,
+    ],
     ...['/v1/events?type=tenant.created', '/v1/events?subjectType=signing_key', '/v1/usage?granularity=minute'],
   ];
   for (const url of urls) {
@@ -235,11 +301,31 @@ test('a cursor works for its list and its tenant, and not after one character of
     const otherList = await cursorOf(list === '/v1/keys' ? '/v1/events' : '/v1/keys', adminA.key);
     const asRoot = await cursorOf(list, service.root, { 'pantheon-tenant': B });
     const tenants = await cursorOf('/v1/tenants', service.root);
-    const made = [{ createdAt: 0, id: '' }, { seq: 1 }, 'x'].map((value) => Buffer.from(JSON.stringify(value)).toString('base64url'));
-    const bad = [foreign, otherList, asRoot, tenants, ...made, 'null', '0', `${own}=`, ` ${own}`, own.slice(1), own.slice(0, -1), own + own, 'A'.repeat(600)];
-    for (let at = 0; at < own.length; at += 3) bad.push(own.slice(0, at) + (own[at] === 'A' ? 'B' : 'A') + own.slice(at + 1));
+    const made = [{ createdAt: 0, id: '' }, { seq: 1 }, 'x'].map((value) =>
+      Buffer.from(JSON.stringify(value)).toString('base64url'),
+    );
+    const bad = [
+      foreign,
+      otherList,
+      asRoot,
+      tenants,
+      ...made,
+      'null',
+      '0',
+      `${own}=`,
+      ` ${own}`,
+      own.slice(1),
+      own.slice(0, -1),
+      own + own,
+      'A'.repeat(600),
+    ];
+    for (let at = 0; at < own.length; at += 3)
+      bad.push(own.slice(0, at) + (own[at] === 'A' ? 'B' : 'A') + own.slice(at + 1));
     for (const cursor of bad) {
-      expect((await page(list, cursor)).json(), cursor.slice(0, 20)).toMatchObject({ status: 400, code: 'invalid_cursor' });
+      expect((await page(list, cursor)).json(), cursor.slice(0, 20)).toMatchObject({
+        status: 400,
+        code: 'invalid_cursor',
+      });
     }
   }
 });
@@ -252,22 +338,31 @@ test('a suspended tenant is refused at once, with its tokens, and a deleted one 
   if (!exchange.issued) throw new Error('not issued');
   const { token } = exchange.token;
   keepSecret(token.slice(-43));
-  const answers = async () => Promise.all([key, token].map(async (credential) => (await call({ method: 'GET', url: '/v1/keys', by: credential })).json()));
+  const answers = async () =>
+    Promise.all(
+      [key, token].map(async (credential) => (await call({ method: 'GET', url: '/v1/keys', by: credential })).json()),
+    );
   expect(await answers()).toMatchObject([{ items: expect.any(Array) }, { items: expect.any(Array) }]);
 
   await call({ method: 'POST', url: `/v1/tenants/${id}/suspend`, by, payload: {} });
   expect(await answers()).toMatchObject([{ code: 'suspended' }, { code: 'suspended' }]);
   const create = { method: 'POST', url: '/v1/keys', payload: { userId: 'u', name: 'n' } } as const;
   expect((await call({ ...create, by: key })).status).toBe(403);
-  expect((await call({ ...create, by, headers: { 'pantheon-tenant': id } })).json()).toMatchObject({ code: 'not_allowed' });
+  expect((await call({ ...create, by, headers: { 'pantheon-tenant': id } })).json()).toMatchObject({
+    code: 'not_allowed',
+  });
   await call({ method: 'POST', url: `/v1/tenants/${id}/resume`, by, payload: {} });
   expect(await answers()).toMatchObject([{ items: expect.any(Array) }, { items: expect.any(Array) }]);
 
   await call({ method: 'DELETE', url: `/v1/tenants/${id}`, by });
   expect(await answers()).toMatchObject([{ code: 'invalid_key' }, { code: 'invalid_key' }]);
-  const afterwards = ['resume', 'suspend'].map((verb) => call({ method: 'POST', url: `/v1/tenants/${id}/${verb}`, by, payload: {} }));
+  const afterwards = ['resume', 'suspend'].map((verb) =>
+    call({ method: 'POST', url: `/v1/tenants/${id}/${verb}`, by, payload: {} }),
+  );
   for (const answer of await Promise.all(afterwards)) expect(answer.status).toBe(404);
-  expect((await call({ method: 'POST', url: '/v1/tenants', by, payload: { id } })).json()).toMatchObject({ code: 'already_exists' });
+  expect((await call({ method: 'POST', url: '/v1/tenants', by, payload: { id } })).json()).toMatchObject({
+    code: 'already_exists',
+  });
   expect((await call({ ...create, by, headers: { 'pantheon-tenant': id } })).status).toBe(404);
 });
 
@@ -286,7 +381,8 @@ test('an operation on one key changes that key alone, whatever it is and in what
     if (operation === 'narrow') await manager.update(id, { permissions: ['docs:read'] });
     if (operation === 'suspend') await manager.suspend(id);
     if (operation === 'resume') await manager.resume(id);
-    if (operation === 'rotate') keepSecret((await rotation.rotate(id, { overlap: 60, expectedVersion: (await manager.get(id)).version })).key);
+    if (operation === 'rotate')
+      keepSecret((await rotation.rotate(id, { overlap: 60, expectedVersion: (await manager.get(id)).version })).key);
     if (operation === 'retire') await rotation.retire(id, Math.max(1, (await manager.get(id)).version - 1));
     if (operation === 'revokeTokens') await service.auth.tokens.revokeAllOf({ tenantId, keyId: id });
     if (operation === 'revoke') await manager.revoke(id);

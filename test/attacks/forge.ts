@@ -2,6 +2,7 @@
 import { createHmac, createPrivateKey, hkdfSync, type KeyObject, sign } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { parseKey } from 'pantheon-auth';
 import { secretBytes } from '../../packages/pantheon-auth/src/api-keys/key-generator.ts';
 import { systemClock } from '../../packages/pantheon-auth/src/foundation/clock.ts';
@@ -82,4 +83,17 @@ export function privateKeysOf(engine: {
 
 export function masterKeyOf(dataDir: string): Buffer {
   return parseMasterKey(readFileSync(join(dataDir, 'master.key'), 'latin1'));
+}
+
+/** A row as SQLite gives it. */
+export type Row = Record<string, unknown>;
+
+/** The attacker's own connection to the file. */
+export function bySql<T>(file: string, work: (db: DatabaseSync) => T): T {
+  const db = new DatabaseSync(file);
+  try {
+    return work(db);
+  } finally {
+    db.close();
+  }
 }

@@ -6,7 +6,6 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync, StatementSync } from 'node:sqlite';
-import type { FastifyInstance, InjectOptions } from 'fastify';
 import {
   type CreatedKey,
   type CreateKeyInput,
@@ -91,8 +90,12 @@ for (const name of ['all', 'get', 'run', 'iterate'] as const) {
 const exec = DatabaseSync.prototype.exec;
 DatabaseSync.prototype.exec = function (this: DatabaseSync, sql: string): void {
   record(sql);
+  if (sql === 'begin immediate') writers.set(this.location() ?? '', this);
   exec.call(this, sql);
 };
+
+/** The connection that last wrote to a file, by its path: to take the room away from it. */
+export const writers = new Map<string, DatabaseSync>();
 
 /** Statements that a yes may cost: whether the log has gone on (a microsecond, no disk). */
 export function withoutHeadReads(statements: readonly string[]): readonly string[] {
@@ -165,14 +168,25 @@ function describe(fields: object): string {
   );
 }
 
+/** A request as a test writes it. `by`: the credential. `secret`: the answer may show one. */
+export interface Request {
+  readonly method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE' | 'OPTIONS';
+  readonly url: string;
+  readonly by?: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly payload?: string | object;
+  readonly remoteAddress?: string;
+  readonly secret?: true;
+}
+
 export interface Service extends AsyncDisposable {
   readonly engine: Engine;
   readonly auth: PantheonAuth;
-  readonly app: FastifyInstance;
+  readonly app: Awaited<ReturnType<typeof createApp>>;
   /** The string of the first administrator. */
   readonly root: string;
   /** Puts a request to it; the answer is searched for secrets in the end unless `secret` says that it shows one. */
-  call(request: InjectOptions & { readonly by?: string; readonly secret?: true }): Promise<Answer>;
+  call(request: Request): Promise<Answer>;
 }
 
 export interface Answer {

@@ -30,5 +30,7 @@ export function sendRaw(port: number, request: string | Buffer): Promise<RawAnsw
 /** A GET with exactly these header lines, as bytes. */
 export function getWith(lines: readonly (string | Buffer)[], path = '/v1/self'): Buffer {
   const all = [`GET ${path} HTTP/1.1`, 'Host: localhost', 'Connection: close', ...lines, '', ''];
-  return Buffer.concat(all.map((line) => Buffer.concat([Buffer.from(line as string, 'latin1'), Buffer.from('\r\n')]))).subarray(0, -2);
+  return Buffer.concat(
+    all.map((line) => Buffer.concat([Buffer.from(line as string, 'latin1'), Buffer.from('\r\n')])),
+  ).subarray(0, -2);
 }

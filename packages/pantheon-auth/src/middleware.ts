@@ -167,7 +167,10 @@ export function callerOf(
   principal: Principal,
   request: { readonly address: string | null; readonly userAgent: string | null; readonly requestId: string | null },
 ): Caller {
-  const { keyId, userId, tenantId, permissions, expiresAt, ipAllowlist } = principal;
+  const { keyId, userId, tenantId, permissions, ipAllowlist, token } = principal;
+  // Nothing that a token makes outlives it: else whoever steals one for five minutes leaves with a key for ever.
+  const ends = [principal.expiresAt, token?.expiresAt].filter((end) => typeof end === 'number');
+  const expiresAt = ends.length === 0 ? null : Math.min(...ends);
   return {
     authority: {
       kind: 'key',

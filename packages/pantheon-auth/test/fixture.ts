@@ -105,7 +105,12 @@ export function callerWith(authority: Partial<Extract<Authority, { kind: 'key' }
       ...authority,
     },
     circumstances: {
-      actor: { keyId: authority.keyId ?? 'CallerCallerCall', userId: 'caller', address: '192.0.2.1', userAgent: 'test' },
+      actor: {
+        keyId: authority.keyId ?? 'CallerCallerCall',
+        userId: 'caller',
+        address: '192.0.2.1',
+        userAgent: 'test',
+      },
       requestId: 'request-1',
       reason: null,
     },
@@ -135,16 +140,16 @@ export class StatementCount implements Disposable {
     const count = this;
     StatementSync.prototype.all = function (...values) {
       count.reads += 1;
-      return all.apply(this, values);
+      return Reflect.apply(all, this, values) as ReturnType<typeof all>;
     };
     StatementSync.prototype.run = function (...values) {
       count.writes += 1;
-      return run.apply(this, values);
+      return Reflect.apply(run, this, values) as ReturnType<typeof run>;
     };
     StatementSync.prototype.get = function (...values) {
       if (this.sourceSQL.includes('log_head')) count.heads += 1;
       else count.reads += 1;
-      return get.apply(this, values);
+      return Reflect.apply(get, this, values) as ReturnType<typeof get>;
     };
     this.#restore = () => Object.assign(StatementSync.prototype, { all, get, run });
   }

@@ -150,4 +150,18 @@ describe('a repeated rotation', () => {
     const answers = await Promise.all(rotations.map(({ key }) => other.verify({ key })));
     expect(answers.filter(({ valid }) => valid)).toHaveLength(1);
   });
+
+  test('begun at any step of the first one, it is the same rotation and no conflict', async () => {
+    await using world = await openWorld();
+    // In one process writes stand in a queue, which is where the second one can fall behind the first.
+    for (let delay = 0; delay < 400; delay += 5) {
+      const { apiKey } = await world.auth.keys.create(INPUT);
+      const options = { idempotencyKey: `rotate-${delay}` };
+      const first = world.auth.rotation.rotate(apiKey.id, {}, options);
+      for (let n = 0; n < delay; n += 1) await null;
+      const second = world.auth.rotation.rotate(apiKey.id, {}, options);
+      const versions = (await Promise.all([first, second])).map((rotation) => rotation.apiKey.version);
+      expect(versions, `${delay} steps apart`).toEqual([2, 2]);
+    }
+  });
 });

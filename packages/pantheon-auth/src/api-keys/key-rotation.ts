@@ -3,7 +3,7 @@
  * version before it is accepted until its overlap ends.
  */
 import { retireVersion, rotateKey } from '../domain/key.ts';
-import { assertMay, assertMayGrant, type Caller } from '../domain/key-policy.ts';
+import { assertMay, assertMayGrant, assertWithinCreator, type Caller } from '../domain/key-policy.ts';
 import { type Instant, SECOND_MS } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { answeredRequest, type Companion } from './answered-requests.ts';
@@ -40,13 +40,16 @@ export class KeyRotation {
   /**
    * Makes the next version. Overlap: what is asked for, else the key's policy, else a day; never beyond its expiry.
    *
-   * @throws PantheonError `rotation_in_progress`, `version_conflict`, `conflict` when two rotate at once, `key_revoked`.
+   * @throws PantheonError `not_grantable`, `rotation_in_progress`, `version_conflict`, `conflict` when two rotate at once,
+   * `key_revoked`.
    */
   async rotate(id: string, input: RotateKeyInput = {}, options: CreateOptions = {}): Promise<Rotation> {
     const { by = PROCESS_CALLER } = options;
     assertMay(by, 'keys.rotate', this.#tenantId);
     const { record } = await this.#keys.load(id);
     assertMayGrant(by, record);
+    // A new secret is as good as a new key: it is not the way out of what limits the caller.
+    assertWithinCreator(by, record);
     return this.#once(id, input, by, options.idempotencyKey, null);
   }
 

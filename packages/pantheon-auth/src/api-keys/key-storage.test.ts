@@ -1,5 +1,16 @@
 import { expect, test } from 'vitest';
 import { openWorld, refusalOf, type World } from '../../test/fixture.ts';
+import { type AuditEvent, PROCESS_ACTOR } from '../domain/event.ts';
+import { createKey } from '../domain/key.ts';
+import { EventLog } from '../events/event-log.ts';
+import { newId } from '../foundation/ids.ts';
+import type { Sealer } from '../kms/place.ts';
+import { openScratchDatabase } from '../testing/scratch-database.ts';
+import { generateKey } from './key-generator.ts';
+import { parseCreateInput } from './key-input.ts';
+import type { KeyRows } from './key-rows.ts';
+import { KeyStorage } from './key-storage.ts';
+import { versionSecret } from './version-secret.ts';
 
 interface Tampered {
   readonly name: string;
@@ -199,3 +210,36 @@ test('everything that can be said about a key comes back as it was', async () =>
     usageCount: 0,
   });
 });
+
+test('a column that comes later, null in the rows that exist, leaves them as they were', async () => {
+  await using db = await openScratchDatabase();
+  const sealer: Sealer = { seal: async (_place, plain) => plain, open: async (_place, sealed) => Buffer.from(sealed) };
+  const events = new EventLog(db.db.events, sealer);
+  const later: KeyRows = {
+    ...db.db.keys,
+    list: async () => [],
+    administrators: async () => [],
+    find: async (id) => {
+      const rows = await db.db.keys.find(id);
+      return rows && { ...rows, key: { ...rows.key, colour: null } };
+    },
+  };
+  const storage = new KeyStorage({ rows: later, ledger: db.db.ledger, events, sealer });
+  const by = { actor: PROCESS_ACTOR, requestId: null, reason: null };
+  const tenant = { id: 'default', tenant_id: 'default', name: 'default', state: 'active', created_at: 1, revision: 1 };
+  const [tenantEvent] = await events.toRows([tenantCreated('default')]);
+  await db.db.ledger.commit({ changes: [{ kind: 'insert', table: 'tenants', row: tenant }], events: [tenantEvent] });
+  const generated = generateKey({ brand: 'pan', environment: 'live' });
+  const settings = parseCreateInput({ userId: 'u', name: 'n' }, 0);
+  const change = createKey({ id: generated.id, tenantId: 'default', createdBy: null, settings }, by, 1);
+  await storage.commit([{ change, secrets: [versionSecret(1, generated)] }]);
+  expect((await storage.find(generated.id))?.record.name).toBe('n');
+});
+
+function tenantCreated(id: string): AuditEvent {
+  const subject = { type: 'tenant', id } as const;
+  return {
+    ...{ id: newId(), at: 1, tenantId: id, type: 'tenant.created', subject, actor: PROCESS_ACTOR },
+    ...{ requestId: null, reason: null, before: null, after: null },
+  };
+}

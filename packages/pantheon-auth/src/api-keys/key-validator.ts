@@ -205,7 +205,7 @@ export class KeyValidator {
     const proof = prove(facts, now);
     if (facts === null || proof === null) return { yes: false, denial: UNKNOWN, proved: null };
     const holder = { facts, version: proof.version };
-    const denial = proof.denial ?? decide(facts, proof.version, demand, now);
+    const denial = decide(facts, proof.version, demand, now, proof.denial);
     if (denial === null) return { yes: true, proved: holder };
     // What belongs to another tenant does not exist (I10), however well it was proved.
     return { yes: false, denial, proved: denial.code === 'unknown' ? null : holder };

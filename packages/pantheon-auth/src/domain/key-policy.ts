@@ -19,7 +19,6 @@ export type Action =
   | 'keys.rotate'
   | 'keys.revoke'
   | 'tokens.issue'
-  | 'tokens.verify'
   | 'tokens.revoke'
   | 'events.read'
   | 'tenants.create'
@@ -37,7 +36,6 @@ export const ACTIONS: Readonly<Record<Action, string>> = {
   'keys.rotate': 'pantheon:keys:rotate',
   'keys.revoke': 'pantheon:keys:revoke',
   'tokens.issue': 'pantheon:tokens:issue',
-  'tokens.verify': 'pantheon:tokens:verify',
   'tokens.revoke': 'pantheon:tokens:revoke',
   'events.read': 'pantheon:events:read',
   'tenants.create': 'pantheon:tenants:create',

@@ -37,15 +37,23 @@ export interface Denial {
 
 /**
  * The order is part of the contract: what belongs to somebody else does not exist; lasting facts come before passing
- * ones, so a revoked key never learns which permissions it used to have. Null: it may.
+ * ones, so a revoked key never learns which permissions it used to have. `ofToken` is what a token says against itself:
+ * it is told only to whom the key exists, and after what ended the key. Null: it may.
  */
-export function decide(facts: KeyFacts, version: KeyVersion, demand: Demand, now: Instant): Denial | null {
+export function decide(
+  facts: KeyFacts,
+  version: KeyVersion,
+  demand: Demand,
+  now: Instant,
+  ofToken: Denial | null = null,
+): Denial | null {
   const { record, tenant } = facts;
   if (demand.tenantId !== null && demand.tenantId !== record.tenantId) return { code: 'unknown' };
   if (tenant.state === 'deleted') return { code: 'unknown' };
   if (record.state.kind === 'revoked') return { code: 'revoked' };
   if (record.expiresAt !== null && now >= record.expiresAt) return { code: 'expired' };
   if (version.acceptedUntil !== null && now >= version.acceptedUntil) return { code: 'version_retired' };
+  if (ofToken !== null) return ofToken;
   if (record.state.kind === 'suspended' || tenant.state === 'suspended') return { code: 'suspended' };
   if (record.notBefore !== null && now < record.notBefore) return { code: 'not_yet_active' };
   if (demand.environment !== null && demand.environment !== record.environment) return { code: 'environment_mismatch' };

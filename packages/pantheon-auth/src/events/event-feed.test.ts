@@ -290,13 +290,32 @@ describe('how old it is', () => {
     expect([feed.position, follower.applied]).toEqual([1, [1]]);
   });
 
+  test('a head that has moved is caught up with also when the clock has not', async () => {
+    const { log, feed, follower, refresh } = await started();
+    await refresh();
+    await nextTurn();
+    log.append(2);
+    await refresh(0);
+    expect([feed.position, follower.applied]).toEqual([2, [1, 2]]);
+  });
+
+  test('who sees a younger head than the catch-up under way waits for the next one', async () => {
+    const { log, feed, follower, refresh } = await started();
+    log.append();
+    const first = refresh();
+    log.append();
+    const second = refresh();
+    await Promise.all([first, second]);
+    expect([feed.position, follower.applied]).toEqual([2, [1, 2]]);
+  });
+
   test('an older moment never replaces a younger confirmation', async () => {
     const { time, clock, feed, refresh } = await started();
     const older = { monotonicMs: clock.monotonicMs(), wallMs: clock.now() };
     await refresh(50);
     await nextTurn();
     time.advance(1);
-    feed.refresh(older);
+    expect(feed.refresh(older)).toBeNull();
     expect(feed.confirmedAt.monotonicMs).toBe(50);
   });
 

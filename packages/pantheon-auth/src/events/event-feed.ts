@@ -77,12 +77,15 @@ export class EventFeed {
 
   /** Makes sure that what this node knows was confirmed at or after `sinceMonotonicMs`. Callers share one read. */
   async confirm(sinceMonotonicMs: number): Promise<void> {
-    while (this.#confirmedAt.monotonicMs < sinceMonotonicMs) {
-      this.#catchingUp ??= this.#confirmNow().finally(() => {
-        this.#catchingUp = null;
-      });
-      await this.#catchingUp;
-    }
+    while (this.#confirmedAt.monotonicMs < sinceMonotonicMs) await this.#confirmTogether();
+  }
+
+  /** Begins a confirmation, or joins the one that is under way. */
+  #confirmTogether(): Promise<void> {
+    this.#catchingUp ??= this.#confirmNow().finally(() => {
+      this.#catchingUp = null;
+    });
+    return this.#catchingUp;
   }
 
   async #confirmNow(): Promise<void> {
@@ -98,7 +101,14 @@ export class EventFeed {
       if (at.monotonicMs >= this.#confirmedAt.monotonicMs) this.#confirmedAt = at;
       return null;
     }
-    return this.confirm(at.monotonicMs);
+    return this.#catchUpWith(head);
+  }
+
+  /** By the head and not by the clock, which may not have moved since the last confirmation. */
+  async #catchUpWith(head: Head): Promise<void> {
+    // One that is under way may have asked for the head before this one was read; whatever begins after it, after.
+    if (this.#catchingUp !== null) await this.#catchingUp;
+    if (this.#position !== head.seq) await this.#confirmTogether();
   }
 
   async #advance(head: Head, at: Moment): Promise<void> {

@@ -46,6 +46,20 @@ describe('who signs is asked of the log as it is now (I5)', () => {
   });
 });
 
+describe('what belongs to another tenant does not exist (I10)', () => {
+  test('whatever its token says against itself', async () => {
+    await using world = await openWorld();
+    const { auth, clock } = world;
+    const { token: text } = await token(world);
+    const ask = async (audience?: string) =>
+      auth.tokens.verify({ token: text, tenant: 'system', ...(audience && { audience: [audience] }) });
+    expect(await ask()).toMatchObject({ denial: { code: 'unknown' }, proved: false, keyId: null });
+    expect(await ask('elsewhere')).toMatchObject({ denial: { code: 'unknown' }, proved: false, keyId: null });
+    clock.advance(3_600_000);
+    expect(await ask()).toMatchObject({ denial: { code: 'unknown' }, proved: false, keyId: null });
+  });
+});
+
 describe('what a presented token costs', () => {
   test('a token that was seen needs neither a read nor a signature check; one too long is not even hashed', async () => {
     await using world = await openWorld();

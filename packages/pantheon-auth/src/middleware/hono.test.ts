@@ -37,6 +37,7 @@ test('the principal is known to the types of every handler behind the middleware
 
 test('every kind of answer says what it depends on and how the limits stand', async () => {
   const app = new Hono<AuthEnv>();
+  app.onError((_error, c) => c.text('', 500));
   app.use(pantheonAuth(auth));
   app.get('/json', (c) => c.json({}));
   app.get('/raw', () => new Response('raw'));

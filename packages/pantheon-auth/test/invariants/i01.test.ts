@@ -6,11 +6,17 @@ import { expect, test } from 'vitest';
 import { parseKey, secretBytes } from '../../src/api-keys/key-generator.ts';
 import { PantheonError } from '../../src/foundation/errors.ts';
 import { deriveSigningSecret } from '../../src/jwt/key-derivation.ts';
+import { SigningKeyring } from '../../src/jwt/signing-keyring.ts';
 import { contentsOf, ISSUER, openWorld } from '../fixture.ts';
 
 /** Every form in which somebody could have written these bytes down. */
 function formsOf(bytes: Buffer): string[] {
-  return [bytes.toString('latin1'), bytes.toString('hex'), bytes.toString('base64').slice(0, 40), bytes.toString('base64url').slice(0, 40)];
+  return [
+    bytes.toString('latin1'),
+    bytes.toString('hex'),
+    bytes.toString('base64').slice(0, 40),
+    bytes.toString('base64url').slice(0, 40),
+  ];
 }
 
 /** Everything that must be nowhere once a key was made. The start of the string is public, so it is left out. */
@@ -58,7 +64,10 @@ test('I1: no raw secret in the files, the log, errors or events, after any step 
   };
 
   let rootKey = '';
-  await auth.bootstrap({ read: () => null, write: (key) => void (rootKey = keep(key)) });
+  const write = (key: string): void => {
+    rootKey = keep(key);
+  };
+  await auth.bootstrap({ read: () => null, write });
   await look();
   const input = {
     userId: 'u',
@@ -113,7 +122,7 @@ test('I1: no raw secret in the files, the log, errors or events, after any step 
   await refused(() => fresh.verify({ key: rotation.key }));
   await look();
   expect(inspect(auth, { depth: 20, showHidden: true }).includes(rotation.key)).toBe(false);
-  await auth.close();
+  await fresh.close();
   await look();
 
   // And what was made was in fact looked at.
@@ -125,7 +134,6 @@ test('I1: no raw secret in the files, the log, errors or events, after any step 
 
 test('I1: private signing keys are in no file and in no answer', async () => {
   await using world = await openWorld();
-  const { SigningKeyring } = await import('../../src/jwt/signing-keyring.ts');
   const forms: string[] = [];
   const original = SigningKeyring.prototype.signer;
   // The only way to the private keys is the one the engine itself goes.

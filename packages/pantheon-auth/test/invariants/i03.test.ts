@@ -10,7 +10,10 @@ import { openWorld, type World } from '../fixture.ts';
 
 const command = fc.oneof(
   fc.record({ kind: fc.constant('create'), name: fc.constantFrom('a', 'b'), again: fc.boolean() }),
-  fc.record({ kind: fc.constantFrom('suspend', 'resume', 'rotate', 'rotate now', 'retire', 'revoke', 'revoke tokens'), at: fc.nat(3) }),
+  fc.record({
+    kind: fc.constantFrom('suspend', 'resume', 'rotate', 'rotate now', 'retire', 'revoke', 'revoke tokens'),
+    at: fc.nat(3),
+  }),
   fc.record({
     kind: fc.constant('update'),
     at: fc.nat(3),
@@ -73,7 +76,11 @@ async function logOf(auth: PantheonAuth): Promise<TenantEvent[]> {
   const events: TenantEvent[] = [];
   let cursor: string | null = null;
   do {
-    const page = await auth.events.list('default', { order: 'oldest_first', limit: 200, ...(cursor !== null && { cursor }) });
+    const page = await auth.events.list('default', {
+      order: 'oldest_first',
+      limit: 200,
+      ...(cursor !== null && { cursor }),
+    });
     events.push(...page.items);
     cursor = page.nextCursor;
   } while (cursor !== null);
@@ -123,7 +130,9 @@ test('I3: places in the log have no gap and no twin, whoever writes at the same 
     Array.from({ length: 20 }, () => auth.keys.create({ userId: 'u', name: 'n' })),
   );
   await Promise.all(made);
-  const seqs = world.raw((database) => database.prepare('select seq from events order by rowid').all()).map(({ seq }) => seq);
+  const seqs = world
+    .raw((database) => database.prepare('select seq from events order by rowid').all())
+    .map(({ seq }) => seq);
   expect(seqs).toEqual(seqs.map((_, at) => at + 1));
   const head = world.raw((database) => database.prepare('select seq from log_head').get());
   expect(head?.['seq']).toBe(seqs.length);

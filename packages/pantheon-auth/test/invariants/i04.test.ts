@@ -43,7 +43,8 @@ test('I4: 10 000 interleavings of uses and refusals on two instances: after the 
   let interleavings = 0;
   let acceptedBefore = 0;
   for (let round = 0; interleavings < 10_000; round += 1) {
-    const { refuse, allow } = refusals[round % refusals.length] ?? refusals[0] ?? { refuse: async () => {}, allow: async () => {} };
+    const { refuse, allow } = refusals[round % refusals.length] ??
+      refusals[0] ?? { refuse: async () => {}, allow: async () => {} };
     const [writer, reader] = round % 2 === 0 ? [here, there] : [there, here];
     // Both know the key, or one has to read it, or both have.
     if (random(3) > 0) await isAccepted(here, key);
@@ -55,7 +56,9 @@ test('I4: 10 000 interleavings of uses and refusals on two instances: after the 
         await steps(random(12));
       }
     };
-    const [, early] = await Promise.all([refuse(writer), begin(20)]).then(async (done) => [done, await Promise.all(inFlight)] as const);
+    const [, early] = await Promise.all([refuse(writer), begin(20)]).then(
+      async (done) => [done, await Promise.all(inFlight)] as const,
+    );
     interleavings += early.length;
     acceptedBefore += early.filter(Boolean).length;
     // The refusal has answered. Here at once, elsewhere with the next message.

@@ -23,19 +23,6 @@ test('I5: whatever is allowed in one place is allowed with the next use everywhe
     for (let n = 0; n < 3; n += 1) expect(await answer(key, request)).toEqual([code, code]);
   };
 
-  // A key that was asked for before it was made: its string is known beforehand, as the root key's is.
-  let early = '';
-  const write = (key: string): void => {
-    early = key;
-  };
-  await auth.bootstrap({
-    read: () => null,
-    write: (key) => {
-      write(key);
-    },
-  });
-  expect(await answer(early, { tenant: 'system' })).toEqual(['valid', 'valid']);
-
   for (const writer of both) {
     const { key, apiKey } = await writer.keys.create({ ...INPUT, expiresIn: '1h' });
     const { id } = apiKey;
@@ -63,6 +50,7 @@ test('I5: whatever is allowed in one place is allowed with the next use everywhe
   }
 });
 
+// The string of a key is known before it is made only where its keeper writes it down first: the root key.
 test('I5: an id that is remembered as unknown is known as soon as it is made', async () => {
   await using world = await openWorld();
   const { auth, clock } = world;
@@ -74,16 +62,19 @@ test('I5: an id that is remembered as unknown is known as soon as it is made', a
   clock.advance(1);
   await auth.bootstrap({ read: () => root, write: () => {} });
   await turn();
-  for (const one of [auth, other]) expect(await one.verify({ key: root, tenant: 'system' })).toMatchObject({ valid: true });
+  for (const one of [auth, other])
+    expect(await one.verify({ key: root, tenant: 'system' })).toMatchObject({ valid: true });
 });
 
 test('I5: a flood of denials costs one look at the head at a time, and no read', async () => {
   await using world = await openWorld();
   const { auth, clock } = world;
   const { key } = await auth.keys.create(INPUT);
-  await auth.verify({ key });
-  clock.advance(5);
-  await turn();
+  for (let n = 0; n < 2; n += 1) {
+    await auth.verify({ key });
+    clock.advance(5);
+    await turn();
+  }
   using count = new StatementCount();
   await Promise.all(Array.from({ length: 1_000 }, () => auth.verify({ key, permissions: ['docs:write'] })));
   expect([count.reads, count.writes]).toEqual([0, 0]);

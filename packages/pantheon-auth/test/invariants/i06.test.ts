@@ -43,5 +43,9 @@ test('I6: a deleted tenant stays deleted, and its id is not used again', async (
   expect((await refusalOf(auth.tenants.create({ id: 'acme' }))).code).toBe('already_exists');
   expect((await refusalOf(auth.tenant('acme').keys.create({ userId: 'u', name: 'n' }))).code).toBe('not_found');
   for (const tenant of ['acme', 'any'])
-    expect(await auth.verify({ key, tenant })).toMatchObject({ valid: false, denial: { code: 'unknown' }, proved: false });
+    expect(await auth.verify({ key, tenant })).toMatchObject({
+      valid: false,
+      denial: { code: 'unknown' },
+      proved: false,
+    });
 });

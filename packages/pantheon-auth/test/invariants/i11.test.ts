@@ -1,0 +1,37 @@
+import { expect, test } from 'vitest';
+import { COLD_READS_MAX, COLD_READS_WAITING_MAX } from '../../src/api-keys/verification-cache.ts';
+import { PantheonError } from '../../src/foundation/errors.ts';
+import { openWorld } from '../fixture.ts';
+
+test('I11: a flood of ids that never were is turned away beyond its bound, with when to come back, and passes', async () => {
+  await using world = await openWorld();
+  const { auth } = world;
+  const { key } = await auth.keys.create({ userId: 'u', name: 'n' });
+  await auth.verify({ key });
+  const bound = COLD_READS_MAX + COLD_READS_WAITING_MAX;
+  const flood = Array.from({ length: bound + 500 }, () => auth.verify({ key: auth.generator.generateKey().key }));
+  const outcomes = Promise.allSettled(flood);
+  // Who is known is served meanwhile.
+  expect(await auth.verify({ key })).toMatchObject({ valid: true });
+  const counts = { unknown: 0, overloaded: 0 };
+  for (const outcome of await outcomes) {
+    if (outcome.status === 'fulfilled') counts.unknown += 1;
+    else {
+      expect(outcome.reason).toBeInstanceOf(PantheonError);
+      expect(outcome.reason).toMatchObject({ code: 'overloaded', retryAfterSeconds: 1 });
+      counts.overloaded += 1;
+    }
+  }
+  expect(counts.unknown).toBeGreaterThanOrEqual(bound);
+  expect(counts.unknown + counts.overloaded).toBe(bound + 500);
+  expect(await auth.verify({ key: auth.generator.generateKey().key })).toMatchObject({ denial: { code: 'unknown' } });
+});
+
+test('I11: what is longer than any credential is refused without being looked at', async () => {
+  await using world = await openWorld();
+  const { auth } = world;
+  for (const text of ['x'.repeat(10_000_000), '.'.repeat(10_000_000), `pan_live_${'0'.repeat(10_000_000)}`]) {
+    expect(await auth.verify({ key: text })).toMatchObject({ denial: { code: 'malformed' } });
+    expect(await auth.tokens.verify({ token: text })).toMatchObject({ denial: { code: 'malformed' } });
+  }
+});

@@ -1,0 +1,88 @@
+import { expect, test } from 'vitest';
+import { formatKey, generateKey, parseKey } from '../../src/api-keys/key-generator.ts';
+import { openWorld, type World } from '../fixture.ts';
+
+const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
+
+function wrongSecret(key: string): string {
+  const [parsed, other] = [parseKey(key), parseKey(generateKey({ brand: 'pan', environment: 'live' }).key)];
+  if (parsed === null || other === null) throw new Error('not a key');
+  return formatKey({ ...parsed, secret: other.secret });
+}
+
+async function answerTo(world: World, credential: string): Promise<{ told: string; cause: string; status: number }> {
+  const answer = await world.auth.authenticate(
+    {
+      url: '/',
+      header: (name) => (name === 'authorization' ? [`Bearer ${credential}`] : []),
+      address: null,
+      requestId: 'r',
+    },
+    { permissions: ['docs:write'] },
+  );
+  if (answer.authenticated) throw new Error('accepted');
+  const { refusal } = answer;
+  return {
+    told: JSON.stringify([refusal.status, refusal.code, refusal.headers, refusal.body, refusal.keyId]),
+    cause: refusal.cause,
+    status: refusal.status,
+  };
+}
+
+test('I12: who proved nothing gets one answer, whatever it presented and whatever the key has become', async () => {
+  await using world = await openWorld();
+  const { auth } = world;
+  const states = {
+    active: await auth.keys.create(INPUT),
+    revoked: await auth.keys.create(INPUT),
+    suspended: await auth.keys.create(INPUT),
+    expired: await auth.keys.create({ ...INPUT, expiresIn: '1m' }),
+    elsewhere: await auth.keys.create({ ...INPUT, ipAllowlist: ['10.0.0.0/8'] }),
+    test: await auth.keys.create({ ...INPUT, environment: 'test' }),
+  };
+  await auth.keys.revoke(states.revoked.apiKey.id);
+  await auth.keys.suspend(states.suspended.apiKey.id);
+  const exchange = await auth.tokens.exchange({ key: states.active.key });
+  const [header = '', payload = ''] = (exchange.issued ? exchange.token.token : '').split('.');
+  world.clock.advance(60_000);
+
+  const expected = await answerTo(world, generateKey({ brand: 'pan', environment: 'live' }).key);
+  expect([expected.status, expected.cause]).toEqual([401, 'unknown']);
+  expect(expected.told).toContain('invalid_key');
+  const nothing = [
+    ['malformed', 'x'],
+    ['malformed', states.active.key.slice(0, -1)],
+    ['malformed', `${states.active.key.slice(0, -1)}${states.active.key.endsWith('0') ? '1' : '0'}`],
+    ['malformed', 'a.b.c'],
+    ['unknown', `${header}.${payload}.${Buffer.alloc(64, 1).toString('base64url')}`],
+    ['malformed', `${header}.${payload}.`],
+    ...Object.values(states).map(({ key }) => ['unknown', wrongSecret(key)]),
+  ] as const;
+  // Cold and warm.
+  for (let n = 0; n < 2; n += 1) {
+    for (const [cause, credential] of nothing) {
+      const answer = await answerTo(world, String(credential));
+      expect(answer.told).toBe(expected.told);
+      expect(answer.cause).toBe(cause);
+    }
+  }
+});
+
+test('I12: who proved it is told the true reason', async () => {
+  await using world = await openWorld();
+  const { auth } = world;
+  const told = async (input: object, change: (id: string) => Promise<unknown>): Promise<string> => {
+    const { key, apiKey } = await auth.keys.create({ ...INPUT, ...input });
+    await change(apiKey.id);
+    return (await answerTo(world, key)).cause;
+  };
+  const nothing = async (): Promise<void> => {};
+  expect(await told({}, nothing)).toBe('insufficient_permissions');
+  expect(await told({}, (id) => auth.keys.revoke(id))).toBe('revoked');
+  expect(await told({}, (id) => auth.keys.suspend(id))).toBe('suspended');
+  expect(await told({ environment: 'test' }, nothing)).toBe('environment_mismatch');
+  expect(await told({ ipAllowlist: ['10.0.0.0/8'] }, nothing)).toBe('ip_not_allowed');
+  expect(await told({ notBefore: '2040-01-01T00:00:00Z' }, nothing)).toBe('not_yet_active');
+  expect(await told({ expiresIn: '1m' }, async () => world.clock.advance(60_000))).toBe('expired');
+  expect(await told({}, (id) => auth.rotation.rotate(id, { overlap: 0 }))).toBe('version_retired');
+});
