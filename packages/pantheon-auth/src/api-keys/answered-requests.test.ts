@@ -1,7 +1,14 @@
 import { describe, expect, test } from 'vitest';
 import { callerWith, openWorld, refusalOf } from '../../test/fixture.ts';
+import { createKey, evolve } from '../domain/key.ts';
 import { DAY_MS } from '../foundation/clock.ts';
-import { ANSWER_KEPT_MS } from './answered-requests.ts';
+import { PantheonError } from '../foundation/errors.ts';
+import { TestClock } from '../testing/test-clock.ts';
+import { ANSWER_KEPT_MS, AnsweredRequests } from './answered-requests.ts';
+import type { IdempotencyRows } from './idempotency-rows.ts';
+import type { KeyChanges } from './key-changes.ts';
+import { parseCreateInput } from './key-input.ts';
+import type { UsageReader } from './usage-reader.ts';
 
 const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
 const once = { idempotencyKey: 'request-1' };
@@ -150,18 +157,48 @@ describe('a repeated rotation', () => {
     const answers = await Promise.all(rotations.map(({ key }) => other.verify({ key })));
     expect(answers.filter(({ valid }) => valid)).toHaveLength(1);
   });
+});
 
-  test('begun at any step of the first one, it is the same rotation and no conflict', async () => {
-    await using world = await openWorld();
-    // In one process writes stand in a queue, which is where the second one can fall behind the first.
-    for (let delay = 0; delay < 400; delay += 5) {
-      const { apiKey } = await world.auth.keys.create(INPUT);
-      const options = { idempotencyKey: `rotate-${delay}` };
-      const first = world.auth.rotation.rotate(apiKey.id, {}, options);
-      for (let n = 0; n < delay; n += 1) await null;
-      const second = world.auth.rotation.rotate(apiKey.id, {}, options);
-      const versions = (await Promise.all([first, second])).map((rotation) => rotation.apiKey.version);
-      expect(versions, `${delay} steps apart`).toEqual([2, 2]);
-    }
+describe('a request that meets a conflict', () => {
+  /** The moment cannot be hit from outside: another one with the same key is answered between the look and the change. */
+  async function meeting(
+    code: 'rotation_in_progress' | 'version_conflict' | 'conflict' | 'not_grantable',
+    isAnswered: boolean,
+  ) {
+    const answers = [null, isAnswered ? { ...REQUEST, keyId: 'KeyKeyKeyKeyKeyK', version: 2, createdAt: 0 } : null];
+    const rows = { find: async () => answers.shift() ?? null, prune: async () => 0 } as unknown as IdempotencyRows;
+    const record = evolve(null, CREATED);
+    const changes = { change: async () => ({ ...record, version: 2 }) } as unknown as KeyChanges;
+    const answered = new AnsweredRequests({
+      rows,
+      changes,
+      usage: {} as UsageReader,
+      clock: new TestClock(),
+      brand: 'pan',
+    });
+    const carryOut = () => Promise.reject(new PantheonError(code));
+    return answered.once(REQUEST, callerWith({}), carryOut, ({ record: { version } }) => ({ version }) as never);
+  }
+  const CREATED = createKey(
+    { id: 'KeyKeyKeyKeyKeyK', tenantId: 'default', createdBy: null, settings: parseCreateInput(INPUT, 0) },
+    callerWith({}).circumstances,
+    0,
+  ).events[0];
+  const REQUEST = { tenantId: 'default', caller: 'process', idempotencyKey: 'a', requestHash: 'b' };
+
+  test.each(['rotation_in_progress', 'version_conflict', 'conflict'] as const)(
+    '%s, because its twin was faster, is answered as the repeated request that it is',
+    async (code) => {
+      expect(await refusalOrValue(meeting(code, true))).toEqual({ version: 2 });
+    },
+  );
+
+  test('with somebody else is told so, and so is any other refusal', async () => {
+    expect(await refusalOrValue(meeting('rotation_in_progress', false))).toBe('rotation_in_progress');
+    expect(await refusalOrValue(meeting('not_grantable', true))).toBe('not_grantable');
   });
 });
+
+async function refusalOrValue(work: Promise<unknown>): Promise<unknown> {
+  return await work.catch((error: unknown) => (error instanceof PantheonError ? error.code : error));
+}
