@@ -3,7 +3,6 @@
  *
  * | not attacked here | because |
  * |---|---|
- * | event `key.exposed_in_url` | nothing emits it yet; the refusal and the silence of the log are asserted |
  * | webhooks, export, dashboard as places where a key could show | they do not exist yet |
  * | sqlmap | a tool and no test; the constant set of statement texts is asserted instead |
  * | 10⁶ keys without collision or skew | beside the code: `api-keys/key-generator.test.ts` |

@@ -4,8 +4,17 @@
  * table of `b-keys.test.ts`.
  */
 import type { AddressInfo } from 'node:net';
+import { formatKey, parseKey } from 'pantheon-auth';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { expectNoSecretWritten, keepSecret, noteWritten, openService, type Service, statementsOf } from './harness.ts';
+import {
+  expectNoSecretWritten,
+  keepSecret,
+  noteWritten,
+  openService,
+  type Service,
+  statementsOf,
+  tellable,
+} from './harness.ts';
 import { getWith, sendRaw } from './raw-http.ts';
 
 let service: Service;
@@ -210,6 +219,31 @@ function tokenFor(subject: string) {
     payload: form.toString(),
     remoteAddress: newAddress(),
   });
+}
+
+test('a key in an address is told to its own tenant once, and a forged one to nobody', async () => {
+  await service.auth.tenants.create({ id: 'exposed' });
+  const { key: shown, apiKey } = await service.engine.create({}, 'exposed');
+  const parsed = parseKey(shown);
+  const forged = formatKey({ ...(parsed ?? never()), secret: parseKey(key)?.secret ?? '' });
+  const send = (text: string) =>
+    service.call({ method: 'GET', url: `/v1/self?key=${text}`, remoteAddress: newAddress() });
+  const told = async (tenant: string) => {
+    const url = `/v1/events?type=key.exposed_in_url&subjectId=${apiKey.id}`;
+    const headers = { 'pantheon-tenant': tenant };
+    return (await service.call({ method: 'GET', url, by: service.root, headers })).json()['items'] as unknown[];
+  };
+  const refused = tellable(await send(forged));
+  for (let at = 0; at < 20; at += 1) expect(tellable(await send(forged))).toEqual(refused);
+  expect(await told('exposed')).toEqual([]);
+  // Who sent it learns nothing from the answer about which of the two it was.
+  for (let at = 0; at < 5; at += 1) expect(tellable(await send(shown))).toEqual(refused);
+  expect((await told('exposed')).length).toBe(1);
+  expect(await told('default')).toEqual([]);
+});
+
+function never(): never {
+  throw new Error('it is a key');
 }
 
 const HOSTILE = [

@@ -546,10 +546,8 @@ test('a stolen token makes nothing that outlives it', async () => {
     status: 403,
     code: 'not_grantable',
   });
-  expect((await post(`/v1/keys/${admin.apiKey.id}/rotate`, token)).json()).toMatchObject({
-    status: 403,
-    code: 'not_grantable',
-  });
+  // Nor of itself: a token is no proof of the key that it was made from.
+  expect((await post(`/v1/keys/${admin.apiKey.id}/rotate`, token)).status).toBe(403);
 });
 
 test('the last administrator cannot be lost by any road', async () => {

@@ -3,8 +3,8 @@
  * brand is not looked at, so that a key of another installation is not written down either.
  */
 
-/** The public part of a key is enough to know one; a token is known by the start of its header, `{"`. */
-const CREDENTIAL = /[a-z][a-z0-9]*_(?:live|test)_[0-9A-Za-z]{16,}|eyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?/gi;
+/** The public part of a key and one character of its secret are enough to know one; a token is known by the start of its header, `{"`. */
+const CREDENTIAL = /[a-z0-9]{2,16}_(?:live|test)_[0-9A-Za-z]{17,}|(?<![\w-])eyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?/gi;
 
 /** Whether a path and query hold a credential, written plainly or percent-encoded. */
 export function holdsCredential(url: string): boolean {
@@ -17,7 +17,7 @@ export function keysIn(url: string): readonly string[] {
 }
 
 /** 65 characters follow the environment (`docs/key-format.md`). */
-const KEY_STRING = /[a-z][a-z0-9]*_(?:live|test)_[0-9A-Za-z]{65}/g;
+const KEY_STRING = /[a-z0-9]{2,16}_(?:live|test)_[0-9A-Za-z]{65}/g;
 /** Each is looked up. */
 const KEYS_REPORTED_MAX = 2;
 

@@ -3,15 +3,17 @@
  * in `jwt/`; this file is what the rest of the world talks to.
  */
 import type { APIKey } from './api-keys/api-key.ts';
+import type { CallerGuard } from './api-keys/caller-guard.ts';
 import type { KeyChanges } from './api-keys/key-changes.ts';
 import { type APIKeyMetadata, type KeyTokenSigner, parseKey } from './api-keys/key-generator.ts';
 import { type ChangeOptions, PROCESS_CALLER } from './api-keys/key-manager.ts';
 import type { StoredKey } from './api-keys/key-storage.ts';
-import type { KeyValidator, Verification, VerifyRequest } from './api-keys/key-validator.ts';
+import type { KeyValidator, RefusedUse, Verification, VerifyRequest } from './api-keys/key-validator.ts';
 import type { VerificationCache } from './api-keys/verification-cache.ts';
 import { buildKeySignedClaims, KEY_SIGNED_LIFETIME_MAX_SECONDS } from './domain/claims.ts';
 import { isActive, revokeTokens } from './domain/key.ts';
-import { assertMay, assertMayGrant, type Caller } from './domain/key-policy.ts';
+import { assertMay, assertMayGrant, assertWithinCreator } from './domain/key-policy.ts';
+import { type Denial, decide, type KeyFacts } from './domain/verification.ts';
 import type { EventFeed } from './events/event-feed.ts';
 import type { Clock } from './foundation/clock.ts';
 import type { JsonObject } from './foundation/encoding.ts';
@@ -48,6 +50,7 @@ export interface JwtHandlerDeps {
   readonly keyring: SigningKeyring;
   readonly revocations: TokenRevocations;
   readonly feed: EventFeed;
+  readonly guard: CallerGuard;
   readonly changes: KeyChanges;
   readonly cache: VerificationCache;
   readonly clock: Clock;
@@ -71,7 +74,9 @@ export class JwtHandler implements KeyTokenSigner {
     const verification = await this.#deps.validator.verify(verify);
     if (!verification.valid) return { issued: false, verification };
     const { keyId, version } = verification.key;
-    const { record, secrets } = await this.#stored(keyId, verification.key.tenantId);
+    const { record, secrets, tenant } = await this.#stored(keyId, verification.key.tenantId);
+    const refused = this.#refuse({ record, tenant }, version);
+    if (refused !== null) return { issued: false, verification: refused };
     const signer = secrets.find((one) => one.version === version)?.signing ?? null;
     const wish = {
       ...(audience && { audience }),
@@ -95,8 +100,15 @@ export class JwtHandler implements KeyTokenSigner {
     assertMay(by, 'tokens.issue', target.tenantId);
     // Nothing was verified here that would have brought this node up to date: the signing key may have been retired.
     await this.#deps.feed.confirm(this.#deps.clock.monotonicMs());
+    const { caller } = await this.#deps.guard.confirm(by);
+    assertMay(caller, 'tokens.issue', target.tenantId);
+    const { authority } = caller;
+    if (authority.kind === 'key' && authority.via === 'token')
+      throw new PantheonError('not_allowed', { detail: 'A token does not make tokens.' });
     const { record, secrets, tenant } = await this.#stored(target.keyId, target.tenantId);
-    assertMayGrant(by, record);
+    assertMayGrant(caller, record);
+    // A token is a short-lived key: it lies within what limits the caller, and ends with it.
+    assertWithinCreator(caller, record);
     const isAlive = isActive(record, this.#deps.clock.now()) && tenant.state === 'active';
     if (!isAlive) throw new PantheonError('not_allowed', { field: 'keyId', detail: 'The key is not active.' });
     const signer = secrets.find((one) => one.version === record.version)?.signing ?? null;
@@ -112,6 +124,7 @@ export class JwtHandler implements KeyTokenSigner {
   async revoke(token: RevokedToken, options: ChangeOptions = {}): Promise<void> {
     const { by = PROCESS_CALLER } = options;
     assertMay(by, 'tokens.revoke', token.tenantId);
+    assertMay((await this.#deps.guard.confirm(by)).caller, 'tokens.revoke', token.tenantId);
     await this.#stored(token.keyId, token.tenantId);
     await this.#deps.revocations.revoke(token, by.circumstances);
   }
@@ -123,10 +136,11 @@ export class JwtHandler implements KeyTokenSigner {
   ): Promise<void> {
     const { by = PROCESS_CALLER } = options;
     assertMay(by, 'tokens.revoke', target.tenantId);
-    await this.#deps.changes.change(target.tenantId, target.keyId, ({ record, secrets }) => ({
-      change: revokeTokens(record, by.circumstances, this.#deps.clock.now()),
-      secrets,
-    }));
+    await this.#deps.changes.change(target.tenantId, target.keyId, async ({ record, secrets }) => {
+      const { caller, requires } = await this.#deps.guard.confirm(by);
+      assertMay(caller, 'tokens.revoke', target.tenantId);
+      return { change: revokeTokens(record, by.circumstances, this.#deps.clock.now()), secrets, requires };
+    });
   }
 
   /** The public keys (RFC 7517) as this node knows them. A node that verifies nothing catches up by `auth.ping()`. */
@@ -135,17 +149,14 @@ export class JwtHandler implements KeyTokenSigner {
   }
 
   /** Makes a new signing key of this algorithm; it signs from now on. */
-  async addSigningKey(
-    algorithm: Parameters<SigningKeyring['add']>[0],
-    by: Caller = PROCESS_CALLER,
-  ): Promise<{ readonly kid: string }> {
-    const { kid } = await this.#deps.keyring.add(algorithm, by.circumstances);
+  async addSigningKey(algorithm: Parameters<SigningKeyring['add']>[0]): Promise<{ readonly kid: string }> {
+    const { kid } = await this.#deps.keyring.add(algorithm, PROCESS_CALLER.circumstances);
     return { kid };
   }
 
   /** Ends a signing key: every token that it signed is dead at once. */
-  async retireSigningKey(kid: string, by: Caller = PROCESS_CALLER): Promise<void> {
-    await this.#deps.keyring.retire(kid, by.circumstances);
+  async retireSigningKey(kid: string): Promise<void> {
+    await this.#deps.keyring.retire(kid, PROCESS_CALLER.circumstances);
   }
 
   /** The brief's `generateJWTFromKey`, synchronous. */
@@ -187,6 +198,18 @@ export class JwtHandler implements KeyTokenSigner {
     }
     const known = this.#deps.cache.remembered(keyId);
     return known?.secrets.find((one) => one.version === version)?.signing ?? null;
+  }
+
+  /** The key was read again after it was verified, and may have changed meanwhile. */
+  #refuse(facts: Omit<KeyFacts, 'addresses'>, proved: number): RefusedUse | null {
+    const version = facts.record.versions.find((one) => one.version === proved);
+    const demand = { tenantId: null, environment: null, address: null, permissions: [] };
+    const denial: Denial | null =
+      version === undefined
+        ? { code: 'version_retired' }
+        : decide({ ...facts, addresses: null }, version, demand, this.#deps.clock.now());
+    if (denial === null) return null;
+    return { valid: false, denial, proved: true, keyId: facts.record.id, retryAfterSeconds: null, limits: [] };
   }
 
   #stored(keyId: string, tenantId: string): Promise<StoredKey> {

@@ -174,7 +174,9 @@ export function callerOf(
   return {
     authority: {
       kind: 'key',
+      via: principal.kind,
       keyId,
+      version: principal.version,
       tenantId,
       permissions,
       // A token was narrowed by someone: what it may hand out was not said, so it is nothing.

@@ -6,6 +6,7 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { AnsweredRequests } from './api-keys/answered-requests.ts';
 import type { APIKey } from './api-keys/api-key.ts';
+import { CallerGuard } from './api-keys/caller-guard.ts';
 import { ConfirmedFacts, STALENESS_MAX_MS_DEFAULT } from './api-keys/confirmed-facts.ts';
 import { ExposedKeys } from './api-keys/exposed-keys.ts';
 import { KeyChanges } from './api-keys/key-changes.ts';
@@ -210,6 +211,7 @@ async function assemble(parts: Parts): Promise<PantheonAuth> {
   for (const follower of [cache, keyring, revocations]) feed.follow(follower);
   const stalenessMaxMs = Number(await database.meta.insertOnce('stalenessMaxMs', String(STALENESS_MAX_MS_DEFAULT)));
   const facts = new ConfirmedFacts({ cache, feed, clock, stalenessMaxMs });
+  const guard = new CallerGuard({ facts, clock });
 
   const recorder = new UsageRecorder({
     rows: database.usage,
@@ -229,6 +231,7 @@ async function assemble(parts: Parts): Promise<PantheonAuth> {
     keyring,
     revocations,
     feed,
+    guard,
     changes,
     cache,
     clock,
@@ -241,14 +244,16 @@ async function assemble(parts: Parts): Promise<PantheonAuth> {
     rows: database.idempotency,
     changes,
     usage,
+    guard,
     clock,
     brand,
   });
-  const tenants = new TenantManager({ storage: tenantStorage, cache, cursors, clock });
+  const tenants = new TenantManager({ storage: tenantStorage, cache, guard, cursors, clock });
   const usageReports = new UsageQueryService(database.usage);
   const managerDeps: KeyManagerDeps = {
     storage: keyStorage,
     changes,
+    guard,
     descendants: new KeyDescendants({ storage: keyStorage, tenants: tenantStorage, changes, clock }),
     tenants: tenantStorage,
     usage,
@@ -283,7 +288,12 @@ async function assemble(parts: Parts): Promise<PantheonAuth> {
     verify: (request) => validator.verify(request),
     authenticate: (request, authenticateOptions) => authenticator.authenticate(request, authenticateOptions),
     reportExposed: (key, by) => exposed.report(key, by),
-    bootstrap: (store) => bootstrap(scope(SYSTEM_TENANT).keys, store, brand),
+    bootstrap: async (store) => {
+      // The log is asked and not the table: whoever could empty the table would get a root key for it.
+      const created = { tenantId: SYSTEM_TENANT, type: 'key.created', subjectType: null, subjectId: null } as const;
+      const [first] = await events.list({ ...created, after: null, order: 'oldest_first', limit: 1 });
+      return first === undefined ? bootstrap(scope(SYSTEM_TENANT).keys, store, brand) : null;
+    },
     outcomes: () => recorder.totals(),
     ping: () => feed.confirm(clock.monotonicMs()),
     close: async () => {
@@ -299,7 +309,6 @@ async function assemble(parts: Parts): Promise<PantheonAuth> {
  * there is never an administrator whose key nobody has.
  */
 async function bootstrap(keys: KeyManager, store: RootKeyStore, brand: string): Promise<APIKey | null> {
-  if ((await keys.list({ limit: 1 })).items.length > 0) return null;
   try {
     return await keys.createRoot(rootKey(store, brand));
   } catch (error) {
@@ -331,6 +340,12 @@ function writtenKey(store: RootKeyStore, brand: string): GeneratedKey | null {
 /** The master key is made only together with a new database: for an old one, another key would open nothing. */
 async function openMasterKey(database: Database, options: PantheonAuthOptions, logger: Logger): Promise<KeyEncryption> {
   const canary = await database.meta.get(CANARY);
+  const isNew = (await database.log.head()).seq === 0;
+  // Without its canary nobody can tell the right master key from a wrong one, and a new one would open nothing.
+  if (canary === null && !isNew)
+    throw new PantheonError('master_key_mismatch', {
+      detail: 'The canary of this database is missing. Restore a backup.',
+    });
   const kms = new LocalKms(await masterKey(options, canary === null, logger));
   const stored =
     canary ?? (await database.meta.insertOnce(CANARY, Buffer.from(await sealCanary(kms)).toString('base64')));

@@ -96,6 +96,8 @@ export function callerWith(authority: Partial<Extract<Authority, { kind: 'key' }
   return {
     authority: {
       kind: 'key',
+      via: 'api_key',
+      version: 1,
       keyId: 'CallerCallerCall',
       tenantId: 'default',
       permissions: ['pantheon:*'],

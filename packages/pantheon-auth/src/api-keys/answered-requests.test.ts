@@ -5,6 +5,7 @@ import { DAY_MS } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { TestClock } from '../testing/test-clock.ts';
 import { ANSWER_KEPT_MS, AnsweredRequests } from './answered-requests.ts';
+import type { CallerGuard } from './caller-guard.ts';
 import type { IdempotencyRows } from './idempotency-rows.ts';
 import type { KeyChanges } from './key-changes.ts';
 import { parseCreateInput } from './key-input.ts';
@@ -173,6 +174,7 @@ describe('a request that meets a conflict', () => {
       rows,
       changes,
       usage: {} as UsageReader,
+      guard: {} as CallerGuard,
       clock: new TestClock(),
       brand: 'pan',
     });
@@ -184,7 +186,13 @@ describe('a request that meets a conflict', () => {
     callerWith({}).circumstances,
     0,
   ).events[0];
-  const REQUEST = { tenantId: 'default', caller: 'process', idempotencyKey: 'a', requestHash: 'b' };
+  const REQUEST = {
+    tenantId: 'default',
+    caller: 'process',
+    idempotencyKey: 'a',
+    requestHash: 'b',
+    keyId: 'KeyKeyKeyKeyKeyK',
+  };
 
   test.each(['rotation_in_progress', 'version_conflict', 'conflict'] as const)(
     '%s, because its twin was faster, is answered as the repeated request that it is',

@@ -4,13 +4,14 @@
  */
 import { createHash } from 'node:crypto';
 import { type KeyRecord, replaceSecret } from '../domain/key.ts';
-import type { Caller } from '../domain/key-policy.ts';
+import { assertMayGrant, assertProvesCurrent, assertWithinCreator, type Caller } from '../domain/key-policy.ts';
 import type { CompanionRow } from '../events/ledger.ts';
 import { type Clock, DAY_MS } from '../foundation/clock.ts';
 import { CODES } from '../foundation/codes.ts';
 import { canonicalJson } from '../foundation/encoding.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { type APIKey, toApiKey } from './api-key.ts';
+import type { CallerGuard } from './caller-guard.ts';
 import type { AnsweredRequest, IdempotencyRows } from './idempotency-rows.ts';
 import type { ChangeableKey, KeyChanges } from './key-changes.ts';
 import { generateKey } from './key-generator.ts';
@@ -22,7 +23,11 @@ export const ANSWER_KEPT_MS: number = DAY_MS;
 const IDEMPOTENCY_KEY_PATTERN = /^[\x21-\x7e]{1,255}$/;
 const PRUNE_ROWS_MAX = 100;
 
-export type RequestIdentity = Pick<AnsweredRequest, 'tenantId' | 'caller' | 'idempotencyKey' | 'requestHash'>;
+export interface RequestIdentity
+  extends Pick<AnsweredRequest, 'tenantId' | 'caller' | 'idempotencyKey' | 'requestHash'> {
+  /** The key that it changes; null: it creates one. */
+  readonly keyId: string | null;
+}
 /** The row that remembers the answer; stands or falls with the change. */
 export type Companion = (keyId: string, version: number) => CompanionRow;
 
@@ -32,9 +37,10 @@ export function answeredRequest(request: {
   readonly by: Caller;
   readonly idempotencyKey: string;
   readonly operation: string;
+  readonly keyId: string | null;
   readonly input: unknown;
 }): RequestIdentity {
-  const { tenantId, by, idempotencyKey, operation, input } = request;
+  const { tenantId, by, idempotencyKey, operation, keyId, input } = request;
   if (!IDEMPOTENCY_KEY_PATTERN.test(idempotencyKey)) {
     throw new PantheonError('invalid_request', {
       field: 'Idempotency-Key',
@@ -45,7 +51,9 @@ export function answeredRequest(request: {
     tenantId,
     caller: by.authority.kind === 'key' ? by.authority.keyId : 'process',
     idempotencyKey: sha256(idempotencyKey),
-    requestHash: sha256(canonicalJson({ operation, input: input ?? null })),
+    // The Idempotency-Key is in it and not in the row, so a copy of the database confirms no guess about the input.
+    requestHash: sha256(canonicalJson({ idempotencyKey, operation, keyId, input: input ?? null })),
+    keyId,
   };
 }
 
@@ -53,6 +61,7 @@ export class AnsweredRequests {
   readonly #rows: IdempotencyRows;
   readonly #changes: KeyChanges;
   readonly #usage: UsageReader;
+  readonly #guard: CallerGuard;
   readonly #clock: Clock;
   readonly #brand: string;
 
@@ -60,12 +69,14 @@ export class AnsweredRequests {
     readonly rows: IdempotencyRows;
     readonly changes: KeyChanges;
     readonly usage: UsageReader;
+    readonly guard: CallerGuard;
     readonly clock: Clock;
     readonly brand: string;
   }) {
     this.#rows = deps.rows;
     this.#changes = deps.changes;
     this.#usage = deps.usage;
+    this.#guard = deps.guard;
     this.#clock = deps.clock;
     this.#brand = deps.brand;
   }
@@ -79,7 +90,7 @@ export class AnsweredRequests {
       answer as unknown as T,
   ): Promise<T> {
     const answered = await this.#find(request);
-    if (answered !== null) return again(await this.#replace(answered, by));
+    if (answered !== null) return again(await this.#replace(request, answered, by));
     const now = this.#clock.now();
     await this.#rows.prune(now - ANSWER_KEPT_MS, PRUNE_ROWS_MAX);
     try {
@@ -90,7 +101,7 @@ export class AnsweredRequests {
       const isConflict = error instanceof PantheonError && CODES[error.code].status === 409;
       const meanwhile = isConflict ? await this.#find(request) : null;
       if (meanwhile === null) throw error;
-      return again(await this.#replace(meanwhile, by));
+      return again(await this.#replace(request, meanwhile, by));
     }
   }
 
@@ -101,23 +112,29 @@ export class AnsweredRequests {
     return answered;
   }
 
-  async #replace(answered: AnsweredRequest, by: Caller): Promise<{ key: string; apiKey: APIKey; record: KeyRecord }> {
+  async #replace(
+    request: RequestIdentity,
+    answered: AnsweredRequest,
+    by: Caller,
+  ): Promise<{ key: string; apiKey: APIKey; record: KeyRecord }> {
     const { keyId, version, tenantId } = answered;
     let key = '';
     const record = await this.#changes.change(tenantId, keyId, async (current) => {
+      const { caller, requires } = await this.#guard.confirm(by);
+      assertIts(request, caller, current.record);
       await this.#assertUnclaimed(answered, current);
       const { environment } = current.record;
       const generated = generateKey({ brand: this.#brand, environment, id: keyId });
       key = generated.key;
       const change = replaceSecret(current.record, by.circumstances, this.#clock.now());
       const others = current.secrets.filter((secret) => secret.version !== version);
-      return { change, secrets: [versionSecret(version, generated), ...others] };
+      return { change, secrets: [versionSecret(version, generated), ...others], requires };
     });
     return { key, apiKey: toApiKey(record, [], { brand: this.#brand, now: this.#clock.now() }), record };
   }
 
   async #assertUnclaimed({ keyId, version, tenantId }: AnsweredRequest, { record }: ChangeableKey): Promise<void> {
-    const isItsOwn = record.version === version && record.state.kind !== 'revoked';
+    const isItsOwn = record.version === version && record.state.kind === 'active';
     if (!isItsOwn || (await this.#wasUsed(tenantId, keyId, version))) throw new PantheonError('already_claimed');
   }
 
@@ -125,6 +142,20 @@ export class AnsweredRequests {
     const usage = (await this.#usage.ofKeys(tenantId, [keyId])).get(keyId) ?? [];
     return usage.some((one) => one.version === version && one.usageCount > 0);
   }
+}
+
+/**
+ * The row that remembers an answer is no authority: the key must be one that this request can have made or changed, and
+ * the caller must be entitled to hand out what it holds *now*. Nobody but the key itself is above that.
+ */
+function assertIts({ keyId }: RequestIdentity, by: Caller, record: KeyRecord): void {
+  const { authority } = by;
+  const callerId = authority.kind === 'key' ? authority.keyId : null;
+  const isIts = keyId === null ? record.createdBy === callerId : record.id === keyId;
+  if (!isIts) throw new PantheonError('already_claimed');
+  if (record.id === callerId) return assertProvesCurrent(by, record);
+  assertMayGrant(by, record);
+  assertWithinCreator(by, record);
 }
 
 function companionRow(request: RequestIdentity, keyId: string, version: number, now: number): CompanionRow {

@@ -70,7 +70,8 @@ export class ConfirmedFacts {
       const remembered = this.#cache.remembered(keyId);
       const finding: Finding =
         remembered === undefined ? await this.#cache.read(keyId) : { facts: remembered, readAt: null };
-      const asOf = finding.readAt ?? this.#feed.confirmedAt;
+      // Revocations of tokens and signing keys are no younger than the feed, however fresh the key was read.
+      const asOf = older(finding.readAt, this.#feed.confirmedAt);
       const now = momentOf(this.#clock);
       const judgement = judge(finding.facts, now.wallMs);
       if (this.#settles(judgement, asOf, arrived, now)) return { ...judgement, asOf };
@@ -107,6 +108,10 @@ export class ConfirmedFacts {
     const age = Math.max(now.monotonicMs - asOf.monotonicMs, now.wallMs - asOf.wallMs);
     return age <= this.#stalenessMaxMs;
   }
+}
+
+function older(one: Moment | null, other: Moment): Moment {
+  return one !== null && one.monotonicMs < other.monotonicMs ? one : other;
 }
 
 /** Revoked never changes again, so no confirmation is needed. */

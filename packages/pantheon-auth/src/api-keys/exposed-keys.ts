@@ -40,7 +40,6 @@ export class ExposedKeys {
     const exposed = await this.#validator.identify(key, by.actor.address);
     const nowMs = this.#clock.monotonicMs();
     if (exposed === null || nowMs < (this.#reported.get(exposed.keyId) ?? Number.NEGATIVE_INFINITY)) return;
-    this.#reported.set(exposed.keyId, nowMs + REPORT_AGAIN_AFTER_MS);
     const event: AuditEvent = {
       id: newId(),
       at: this.#clock.now(),
@@ -52,5 +51,6 @@ export class ExposedKeys {
       ...by,
     };
     await this.#ledger.commit({ changes: [], events: await this.#events.toRows([event]) });
+    this.#reported.set(exposed.keyId, nowMs + REPORT_AGAIN_AFTER_MS);
   }
 }

@@ -13,8 +13,17 @@ import {
   suspendKey,
   updateKey,
 } from '../domain/key.ts';
-import { administers, assertMay, assertMayGrant, assertWithinCreator, type Caller } from '../domain/key-policy.ts';
+import {
+  type Action,
+  administers,
+  assertMay,
+  assertMayGrant,
+  assertWithinCreator,
+  type Caller,
+  widens,
+} from '../domain/key-policy.ts';
 import { SYSTEM_TENANT } from '../domain/tenant.ts';
+import type { RequiredRow } from '../events/ledger.ts';
 import type { Clock } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import type { SealedCursors } from '../kms/sealed-cursor.ts';
@@ -22,6 +31,7 @@ import type { TenantStorage } from '../tenants/tenant-storage.ts';
 import type { UsageQueryService, UsageReport, UsageRequest } from '../usage/usage-query.ts';
 import { type AnsweredRequests, answeredRequest, type Companion } from './answered-requests.ts';
 import { type APIKey, type APIKeyVersion, toApiKey, toApiKeyVersion } from './api-key.ts';
+import type { CallerGuard } from './caller-guard.ts';
 import type { ChangeableKey, KeyChanges } from './key-changes.ts';
 import type { KeyDescendants } from './key-descendants.ts';
 import { type GeneratedKey, generateKey } from './key-generator.ts';
@@ -91,6 +101,7 @@ const PAGE_DEFAULT = 50;
 export interface KeyManagerDeps {
   readonly storage: KeyStorage;
   readonly changes: KeyChanges;
+  readonly guard: CallerGuard;
   readonly descendants: KeyDescendants;
   readonly tenants: TenantStorage;
   readonly usage: UsageReader;
@@ -126,7 +137,8 @@ export class KeyManager {
     const carryOut = (companion: Companion | null): Promise<CreatedKey> =>
       this.#create(this.#generate(settings), settings, by, companion);
     if (idempotencyKey === undefined) return carryOut(null);
-    const request = answeredRequest({ tenantId: this.#tenantId, by, idempotencyKey, operation: 'keys.create', input });
+    const operation = { operation: 'keys.create', keyId: null };
+    const request = answeredRequest({ tenantId: this.#tenantId, by, idempotencyKey, ...operation, input });
     return this.#deps.answered.once(request, by, carryOut);
   }
 
@@ -191,12 +203,12 @@ export class KeyManager {
   async update(id: string, input: UpdateKeyInput, options: RevokeOptions = {}): Promise<APIKey> {
     const { by = PROCESS_CALLER } = options;
     assertMay(by, 'keys.update', this.#tenantId);
-    return this.#change(id, async (record) => {
-      assertMayGrant(by, record);
+    return this.#change(id, by, 'keys.update', async (record, caller) => {
+      assertMayGrant(caller, record);
       const settings = parseUpdateInput(input, record, this.#deps.clock.now());
-      assertMayChange(by, record, settings);
-      if (endsAdministering(record, settings)) await this.#assertNotLast(record, options);
-      return updateKey(record, settings, this.#circumstances(by, null), this.#deps.clock.now());
+      assertMayChange(caller, record, settings);
+      const requires = endsAdministering(record, settings) ? await this.#otherAdministrator(record, options) : [];
+      return { change: updateKey(record, settings, this.#circumstances(by, null), this.#deps.clock.now()), requires };
     });
   }
 
@@ -205,9 +217,9 @@ export class KeyManager {
     const { by = PROCESS_CALLER } = options;
     assertMay(by, 'keys.update', this.#tenantId);
     const circumstances = this.#circumstances(by, options.reason);
-    return this.#change(id, async (record) => {
-      await this.#assertNotLast(record, options);
-      return suspendKey(record, circumstances, this.#deps.clock.now());
+    return this.#change(id, by, 'keys.update', async (record) => {
+      const requires = await this.#otherAdministrator(record, options);
+      return { change: suspendKey(record, circumstances, this.#deps.clock.now()), requires };
     });
   }
 
@@ -216,9 +228,9 @@ export class KeyManager {
     const { by = PROCESS_CALLER } = options;
     assertMay(by, 'keys.update', this.#tenantId);
     const circumstances = this.#circumstances(by, options.reason);
-    return this.#change(id, (record) => {
-      assertMayGrant(by, record);
-      return resumeKey(record, circumstances, this.#deps.clock.now());
+    return this.#change(id, by, 'keys.update', (record, caller) => {
+      assertMayGrant(caller, record);
+      return { change: resumeKey(record, circumstances, this.#deps.clock.now()), requires: [] };
     });
   }
 
@@ -229,9 +241,11 @@ export class KeyManager {
     return this.#revoke(id, by, options);
   }
 
-  /** The holder ends its own key. Needs no permission: whoever holds a key may give it up. */
-  async revokeSelf(by: Caller, options: Omit<RevokeOptions, 'by'> = {}): Promise<APIKey> {
-    return this.#revoke(selfId(by), by, options);
+  /** The holder ends its own key, by its string. Needs no permission: whoever holds a key may give it up. */
+  async revokeSelf(by: Caller, options: { readonly reason?: string } = {}): Promise<APIKey> {
+    if (by.authority.kind === 'key' && by.authority.via === 'token')
+      throw new PantheonError('not_allowed', { detail: 'A token does not stand for its key here.' });
+    return this.#revoke(selfId(by), by, { ...(options.reason !== undefined && { reason: options.reason }) });
   }
 
   /** The holder looks at its own key. */
@@ -254,11 +268,15 @@ export class KeyManager {
     by: Caller,
     companion: Companion | null,
   ): Promise<CreatedKey> {
+    const { caller, requires } = await this.#deps.guard.confirm(by);
+    assertMay(caller, 'keys.create', this.#tenantId);
+    assertMayGrant(caller, settings);
+    assertWithinCreator(caller, settings);
     const createdBy = by.authority.kind === 'key' ? by.authority.keyId : null;
     const key = { id: generated.id, tenantId: this.#tenantId, createdBy, settings };
     const change = createKey(key, this.#circumstances(by, null), this.#deps.clock.now());
     const companions = companion === null ? [] : [companion(generated.id, 1)];
-    await this.#deps.changes.commit({ change, secrets: [versionSecret(1, generated)] }, companions);
+    await this.#deps.changes.commit({ change, secrets: [versionSecret(1, generated)], requires }, companions);
     // Nothing is read after the commit: a failure there would lose the only copy of the string.
     const view = { brand: this.#deps.brand, now: this.#deps.clock.now() };
     return { key: generated.key, apiKey: toApiKey(change.record, [], view) };
@@ -267,22 +285,30 @@ export class KeyManager {
   async #revoke(id: string, by: Caller, options: RevokeOptions): Promise<APIKey> {
     const circumstances = this.#circumstances(by, options.reason);
     const decide = async ({ record, secrets }: ChangeableKey): Promise<SealedChange | null> => {
-      if (record.state.kind !== 'revoked') await this.#assertNotLast(record, options);
+      if (record.state.kind === 'revoked') return null;
+      const requires = await this.#otherAdministrator(record, options);
       const change = revokeKey(record, circumstances, this.#deps.clock.now());
-      return change && { change, secrets };
+      return change && { change, secrets, requires };
     };
-    const revoked = await this.#deps.changes.revoke(this.#tenantId, id, decide);
+    const revoked = await this.#deps.changes.revoke(this.#tenantId, id, async (key) => {
+      const standing = await this.#deps.guard.confirm(by);
+      const isSelf = by.authority.kind === 'key' && by.authority.keyId === id;
+      if (!isSelf) assertMay(standing.caller, 'keys.revoke', this.#tenantId);
+      const sealed = await decide(key);
+      return sealed && { ...sealed, requires: [...standing.requires, ...(sealed.requires ?? [])] };
+    });
+    // The caller was looked at once for all of it: it may itself have been the first to go.
     if (options.cascade === true) await this.#deps.descendants.revoke(this.#tenantId, id, decide);
     return this.#show(revoked);
   }
 
-  async #change(
-    id: string,
-    decide: (record: KeyRecord) => KeyChange | null | Promise<KeyChange | null>,
-  ): Promise<APIKey> {
+  /** `decide` gets the caller as their key is now. */
+  async #change(id: string, by: Caller, action: Action, decide: Decide): Promise<APIKey> {
     const record = await this.#deps.changes.change(this.#tenantId, id, async ({ record, secrets }) => {
-      const change = await decide(record);
-      return change && { change, secrets };
+      const standing = await this.#deps.guard.confirm(by);
+      assertMay(standing.caller, action, this.#tenantId);
+      const { change, requires } = await decide(record, standing.caller);
+      return change && { change, secrets, requires: [...standing.requires, ...requires] };
     });
     return this.#show(record);
   }
@@ -303,11 +329,18 @@ export class KeyManager {
       throw new PantheonError('not_allowed', { field: 'tenant', detail: 'The tenant is suspended.' });
   }
 
-  /** Losing the last administrator would lock everybody out. */
-  async #assertNotLast(record: KeyRecord, options: RevokeOptions): Promise<void> {
-    if (options.force === true || record.tenantId !== SYSTEM_TENANT || !administers(record.permissions)) return;
-    const others = await this.#deps.storage.administrators(this.#deps.clock.now());
-    if (others.every((id) => id === record.id)) throw new PantheonError('last_administrator');
+  /**
+   * Losing the last administrator would lock everybody out: another one is found, and must still be as it was found
+   * when this one goes.
+   */
+  async #otherAdministrator(record: KeyRecord, options: RevokeOptions): Promise<readonly RequiredRow[]> {
+    if (options.force === true || record.tenantId !== SYSTEM_TENANT || !administers(record.permissions)) return [];
+    const found = await this.#deps.storage.administrators(this.#deps.clock.now());
+    const otherId = found.find((id) => id !== record.id);
+    const other = otherId === undefined ? null : await this.#deps.storage.find(otherId);
+    if (other === null || other.record.state.kind !== 'active') throw new PantheonError('last_administrator');
+    const { id, tenantId, revision } = other.record;
+    return [{ table: 'api_keys', where: { id, tenant_id: tenantId }, revision }];
   }
 
   async #toQuery(filter: KeyFilter): Promise<KeyListQuery> {
@@ -351,6 +384,10 @@ function endsAdministering(record: KeyRecord, { permissions, expiresAt, notBefor
   return !administers(permissions) || (isDated && (expiresAt !== null || notBefore !== null));
 }
 
+/** A change, and what else must still be as it was read. */
+type Decided = { readonly change: KeyChange | null; readonly requires: readonly RequiredRow[] };
+type Decide = (record: KeyRecord, caller: Caller) => Decided | Promise<Decided>;
+
 const SELF_SETTINGS: ReadonlySet<string> = new Set(['name', 'description', 'metadata']);
 
 /** New holdings lie within what the caller may hand out, new bounds within the caller's own; nobody widens itself. */
@@ -363,5 +400,6 @@ function assertMayChange(by: Caller, record: KeyRecord, settings: KeySettings): 
   const beyond = authority.keyId === record.id ? changed.find((name) => !SELF_SETTINGS.has(name)) : undefined;
   if (beyond !== undefined)
     throw new PantheonError('not_allowed', { field: beyond, detail: 'A key does not change its own policy.' });
-  if (changed.includes('expiresAt') || changed.includes('ipAllowlist')) assertWithinCreator(by, settings);
+  const isMoved = changed.includes('expiresAt') || changed.includes('ipAllowlist');
+  if (isMoved || widens(record, settings)) assertWithinCreator(by, settings);
 }

@@ -2,8 +2,14 @@
  * New versions of a key, and the end of old ones. A rotation keeps the key's id, policy, limits, usage and history; the
  * version before it is accepted until its overlap ends.
  */
-import { retireVersion, rotateKey } from '../domain/key.ts';
-import { assertMay, assertMayGrant, assertWithinCreator, type Caller } from '../domain/key-policy.ts';
+import { type KeyRecord, retireVersion, rotateKey } from '../domain/key.ts';
+import {
+  assertMay,
+  assertMayGrant,
+  assertProvesCurrent,
+  assertWithinCreator,
+  type Caller,
+} from '../domain/key-policy.ts';
 import { type Instant, SECOND_MS } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { answeredRequest, type Companion } from './answered-requests.ts';
@@ -46,10 +52,7 @@ export class KeyRotation {
   async rotate(id: string, input: RotateKeyInput = {}, options: CreateOptions = {}): Promise<Rotation> {
     const { by = PROCESS_CALLER } = options;
     assertMay(by, 'keys.rotate', this.#tenantId);
-    const { record } = await this.#keys.load(id);
-    assertMayGrant(by, record);
-    // A new secret is as good as a new key: it is not the way out of what limits the caller.
-    assertWithinCreator(by, record);
+    assertMayRotate(by, (await this.#keys.load(id)).record);
     return this.#once(id, input, by, options.idempotencyKey, null);
   }
 
@@ -78,9 +81,11 @@ export class KeyRotation {
     assertMay(by, 'keys.rotate', this.#tenantId);
     const circumstances = { ...by.circumstances, reason: parseReason(options.reason) };
     const now = this.#deps.clock.now();
-    const record = await this.#deps.changes.change(this.#tenantId, id, (key) => {
+    const record = await this.#deps.changes.change(this.#tenantId, id, async (key) => {
+      const { caller, requires } = await this.#deps.guard.confirm(by);
+      assertMay(caller, 'keys.rotate', this.#tenantId);
       const change = retireVersion(key.record, version, circumstances, now);
-      return change && { change, secrets: key.secrets };
+      return change && { change, secrets: key.secrets, requires };
     });
     const found = record.versions.find((one) => one.version === version);
     if (found === undefined) throw new PantheonError('not_found', { field: 'version' });
@@ -106,7 +111,8 @@ export class KeyRotation {
       tenantId: this.#tenantId,
       by,
       idempotencyKey,
-      operation: `keys.rotate ${id}`,
+      operation: 'keys.rotate',
+      keyId: id,
       input,
     });
     return this.#deps.answered.once(request, by, carryOut, ({ key, apiKey, record }) => {
@@ -128,7 +134,11 @@ export class KeyRotation {
   ): Promise<Rotation> {
     const { brand, clock, changes } = this.#deps;
     const { overlapSeconds, expectedVersion } = parseRotateInput(input);
+    const { caller, requires } = await this.#deps.guard.confirm(by);
     const { record, secrets } = await this.#keys.load(id);
+    // Without a bound of its own it is not the holder who renews itself.
+    if (overlapMaxSeconds === null) assertMay(caller, 'keys.rotate', this.#tenantId);
+    assertMayRotate(caller, record);
     const now = clock.now();
     const policySeconds = record.rotation?.overlapSeconds ?? OVERLAP_SECONDS_DEFAULT;
     const seconds = Math.min(overlapSeconds ?? policySeconds, overlapMaxSeconds ?? Number.POSITIVE_INFINITY);
@@ -139,7 +149,7 @@ export class KeyRotation {
     const companions = companion === null ? [] : [companion(id, change.record.version)];
     // Read before the commit: a failure after it would lose the only copy of the string.
     const usage = (await this.#deps.usage.ofKeys(this.#tenantId, [id])).get(id) ?? [];
-    await changes.commit({ change, secrets: [next, ...secrets] }, companions);
+    await changes.commit({ change, secrets: [next, ...secrets], requires }, companions);
     const apiKey = toApiKey(change.record, usage, { brand, now });
     return {
       key: generated.key,
@@ -147,6 +157,13 @@ export class KeyRotation {
       previous: { version: record.version, acceptedUntil: new Date(acceptedUntil) },
     };
   }
+}
+
+/** A new secret is as good as a new key: it is not the way out of what limits the caller. A key may renew itself. */
+function assertMayRotate(by: Caller, record: KeyRecord): void {
+  if (by.authority.kind === 'key' && by.authority.keyId === record.id) return assertProvesCurrent(by, record);
+  assertMayGrant(by, record);
+  assertWithinCreator(by, record);
 }
 
 function earlier(one: Instant, other: Instant | null): Instant {

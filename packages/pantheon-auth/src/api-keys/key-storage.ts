@@ -15,7 +15,7 @@ import {
 import { settingsFromWire, settingsToWire } from '../domain/key-wire.ts';
 import type { TenantRecord } from '../domain/tenant.ts';
 import type { EventLog } from '../events/event-log.ts';
-import type { Cell, CompanionRow, Ledger, Row, RowChange } from '../events/ledger.ts';
+import type { Cell, CompanionRow, Ledger, RequiredRow, Row, RowChange } from '../events/ledger.ts';
 import type { Instant } from '../foundation/clock.ts';
 import { canonicalJson, type JsonObject } from '../foundation/encoding.ts';
 import { PantheonError } from '../foundation/errors.ts';
@@ -49,6 +49,8 @@ export interface QuarantinedKey {
 export interface SealedChange {
   readonly change: KeyChange;
   readonly secrets: readonly VersionSecret[];
+  /** What else must still be as it was read. */
+  readonly requires?: readonly RequiredRow[];
 }
 
 export class KeyStorage {
@@ -121,7 +123,8 @@ export class KeyStorage {
     const [first, ...rest] = sealed;
     const changes = await Promise.all(sealed.map(({ change, secrets }) => this.#rowChanges(change, secrets)));
     const events = await this.#events.toRows([...first.change.events, ...rest.flatMap(({ change }) => change.events)]);
-    await this.#ledger.commit({ changes: changes.flat(), events, companions });
+    const requires = sealed.flatMap((one) => one.requires ?? []);
+    await this.#ledger.commit({ changes: changes.flat(), events, companions, requires });
   }
 
   async #rowChanges(change: KeyChange, secrets: readonly VersionSecret[]): Promise<RowChange[]> {

@@ -90,7 +90,9 @@ export interface Circumstances {
  * Attributes that may say something about a person or that an owner gave us in confidence. They are sealed beside the
  * event, which holds only a salted hash of them: so they can be erased and the tree stays valid.
  */
-export const PERSONAL_ATTRIBUTES: ReadonlySet<string> = new Set(['userId', 'name', 'description', 'metadata', 'jwt']);
+export const PERSONAL_ATTRIBUTES: ReadonlySet<string> = new Set([
+  ...['userId', 'name', 'description', 'metadata', 'jwt', 'ipAllowlist'],
+]);
 
 /** What of an event is sealed beside it. */
 export interface PersonalPart {

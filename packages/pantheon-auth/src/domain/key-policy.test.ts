@@ -26,7 +26,15 @@ const PROCESS: Caller = { authority: { kind: 'process' }, circumstances };
 function key(changes: Partial<KeyAuthority> = {}): Caller {
   const nothing = { permissions: [], grantable: [], expiresAt: null, ipAllowlist: [] };
   return {
-    authority: { kind: 'key', keyId: '0123456789abcdef', tenantId: 'default', ...nothing, ...changes },
+    authority: {
+      kind: 'key',
+      via: 'api_key',
+      version: 1,
+      keyId: '0123456789abcdef',
+      tenantId: 'default',
+      ...nothing,
+      ...changes,
+    },
     circumstances,
   };
 }

@@ -50,7 +50,11 @@ export type Authority =
   | { readonly kind: 'process' }
   | {
       readonly kind: 'key';
+      /** What was presented: the key string itself, or a token made from it. */
+      readonly via: 'api_key' | 'token';
       readonly keyId: string;
+      /** The version that was proved. */
+      readonly version: number;
       readonly tenantId: string;
       readonly permissions: readonly string[];
       readonly grantable: readonly string[];
@@ -112,9 +116,34 @@ export function assertWithinCreator(caller: Caller, settings: Pick<KeySettings, 
   if (ipAllowlist.length > 0 && !bounded) throw notGrantable('ipAllowlist');
 }
 
+/**
+ * Whether a change gives a key something that it did not have. Who gives must be as limited in time and place as what
+ * they make by it.
+ */
+export function widens(before: Holdings, after: Holdings): boolean {
+  const isNew = (had: readonly string[]) => (pattern: string) => !grants(had, pattern);
+  return after.permissions.some(isNew(before.permissions)) || after.grantable.some(isNew(before.grantable));
+}
+
 /** Whether keys with these permissions can administer: give and take every right of managing. */
 export function administers(permissions: readonly string[]): boolean {
   return grants(permissions, 'pantheon:*');
+}
+
+/**
+ * A key acts on itself only by its current version, and by its string: who holds an older one, or a token, must not
+ * take the key over from its owner.
+ *
+ * @throws PantheonError `not_allowed`, `version_conflict`.
+ */
+export function assertProvesCurrent(caller: Caller, record: { readonly id: string; readonly version: number }): void {
+  const { authority } = caller;
+  if (authority.kind === 'process' || authority.keyId !== record.id) return;
+  if (authority.via === 'token')
+    throw new PantheonError('not_allowed', { detail: 'A token does not stand for its key here.' });
+  if (authority.version !== record.version) {
+    throw new PantheonError('version_conflict', { detail: 'Only the current version may do this.' });
+  }
 }
 
 function notGrantable(field: string): PantheonError {

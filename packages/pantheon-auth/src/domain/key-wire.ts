@@ -55,12 +55,15 @@ export function settingsFromWire(wire: JsonObject): KeySettings {
       }),
     ),
     quota: (wire['quota'] ?? null) as QuotaRule | null,
-    ipAllowlist: wire['ipAllowlist'] as readonly string[],
+    ipAllowlist: (wire['ipAllowlist'] ?? FROM_NOWHERE) as readonly string[],
     rotation: rotationFromWire(wire['rotation']),
     jwt: jwtFromWire(wire['jwt']),
     metadata: (wire['metadata'] ?? null) as JsonObject | null,
   };
 }
+
+/** What was erased must not come back as "from anywhere": no request has this address. */
+const FROM_NOWHERE: readonly string[] = ['255.255.255.255/32'];
 
 export function instantToWire(instant: Instant | null): string | null {
   return instant === null ? null : new Date(instant).toISOString();

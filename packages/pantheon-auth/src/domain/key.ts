@@ -90,7 +90,8 @@ function changed(record: KeyRecord, event: AuditEvent): Partial<KeyRecord> {
     case 'key.revoked':
       return { state: { kind: 'revoked', at: event.at, reason: event.reason } };
     case 'key.tokens_revoked':
-      return { tokensNotBefore: event.at };
+      // Never earlier than it was: the clock of another node must not bring dead tokens back.
+      return { tokensNotBefore: Math.max(record.tokensNotBefore ?? event.at, event.at) };
     case 'key.rotated':
       return rotated(record, event);
     case 'key.version_retired': {
@@ -232,7 +233,7 @@ export function replaceSecret(record: KeyRecord, by: Circumstances, at: Instant)
 
 /** All tokens made from this key so far are dead; the key itself goes on. */
 export function revokeTokens(record: KeyRecord, by: Circumstances, at: Instant): KeyChange {
-  const after = { tokensNotBefore: new Date(at).toISOString() };
+  const after = { tokensNotBefore: new Date(Math.max(record.tokensNotBefore ?? at, at)).toISOString() };
   return change(record, keyEvent('key.tokens_revoked', record, { before: null, after }, by, at));
 }
 

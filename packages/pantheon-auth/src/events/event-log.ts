@@ -12,6 +12,7 @@ import {
   splitEvent,
 } from '../domain/event.ts';
 import { canonicalJson } from '../foundation/encoding.ts';
+import { PantheonError } from '../foundation/errors.ts';
 import type { Sealer } from '../kms/place.ts';
 import type { EventQuery, EventRows, StoredEvent } from './event-rows.ts';
 import type { EventRow } from './ledger.ts';
@@ -62,8 +63,18 @@ export class EventLog {
 
   async #fromRow(row: StoredEvent): Promise<LoggedEvent> {
     const open = JSON.parse(row.body) as OpenEvent;
-    const personal = row.personal === null ? null : await this.#sealer.open(personalPlace(row), row.personal);
-    return joinEvent(open, personal === null ? null : (JSON.parse(personal.toString('utf8')) as PersonalPart), row.seq);
+    return joinEvent(open, await this.#personalOf(row), row.seq);
+  }
+
+  /** Null when it was erased, and when it no longer opens: one damaged row must not hide the rest of the trail. */
+  async #personalOf(row: StoredEvent): Promise<PersonalPart | null> {
+    if (row.personal === null) return null;
+    try {
+      return JSON.parse((await this.#sealer.open(personalPlace(row), row.personal)).toString('utf8')) as PersonalPart;
+    } catch (error) {
+      if (error instanceof PantheonError && error.code === 'key_quarantined') return null;
+      throw error;
+    }
   }
 }
 

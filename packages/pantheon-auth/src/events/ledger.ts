@@ -49,8 +49,16 @@ export interface CompanionRow {
   readonly row: Row;
 }
 
+/** A row that must still be as it was read, though the commit does not change it. */
+export interface RequiredRow {
+  readonly table: 'api_keys';
+  readonly where: Row;
+  readonly revision: number;
+}
+
 export interface Commit {
   readonly changes: readonly RowChange[];
+  readonly requires?: readonly RequiredRow[];
   readonly events: readonly [EventRow, ...EventRow[]];
   readonly companions?: readonly CompanionRow[];
 }

@@ -4,6 +4,7 @@
  * version or "issued before" need no entry here.
  */
 
+import { hash } from 'node:crypto';
 import { ACCESS_TOKEN_LIFETIME_MAX_SECONDS, LEEWAY_SECONDS_MAX, TOKEN_ID_LENGTH_MAX } from '../domain/claims.ts';
 import type { AuditEvent, Circumstances } from '../domain/event.ts';
 import type { Follower } from '../events/event-feed.ts';
@@ -63,7 +64,7 @@ export class TokenRevocations implements Follower {
   }
 
   isRevoked(keyId: string, tokenId: string): boolean {
-    return this.#forgetAt.has(revocationId(keyId, tokenId));
+    return this.#forgetAt.size > 0 && this.#forgetAt.has(revocationId(keyId, tokenId));
   }
 
   /**
@@ -74,10 +75,10 @@ export class TokenRevocations implements Follower {
   async revoke(token: RevokedToken, by: Circumstances): Promise<void> {
     assertPossible(token);
     const id = revocationId(token.keyId, token.tokenId);
-    // Kept a little beyond the expiry, because verifiers allow for clocks that differ; never beyond the life of a token.
-    const latest = this.#clock.now() + ACCESS_TOKEN_LIFETIME_MAX_SECONDS * SECOND_MS;
-    const expiresAt = Math.min(token.expiresAt, latest) + LEEWAY_SECONDS_MAX * SECOND_MS;
-    if (this.#forgetAt.has(id) || expiresAt <= this.#clock.now()) return;
+    if (this.#forgetAt.has(id)) return;
+    // Kept for as long as any token may live, whatever was said of this one: a mistake there must not leave it alive.
+    const lifeSeconds = ACCESS_TOKEN_LIFETIME_MAX_SECONDS + LEEWAY_SECONDS_MAX;
+    const expiresAt = this.#clock.now() + lifeSeconds * SECOND_MS;
     this.#forgetExpired();
     if (this.#forgetAt.size >= REVOKED_TOKENS_MAX)
       throw new PantheonError('overloaded', { detail: 'Revoke the tokens of the key together.' });
@@ -115,6 +116,7 @@ export class TokenRevocations implements Follower {
   }
 
   #remember(row: Row): void {
+    if (this.#forgetAt.size >= REVOKED_TOKENS_MAX) this.#forgetExpired();
     this.#forgetAt.set(String(row['jti']), Number(row['expires_at']));
   }
 
@@ -134,7 +136,10 @@ function assertPossible({ tokenId, expiresAt }: RevokedToken): void {
     throw new PantheonError('invalid_request', { field: 'expiresAt', detail: 'A time in milliseconds.' });
 }
 
-/** A holder chooses the `jti` of its own tokens, so one key must not be able to name the token of another. */
+/**
+ * A holder chooses the `jti` of its own tokens: one key must not be able to name the token of another, and what is
+ * written into it does not belong into the log.
+ */
 function revocationId(keyId: string, tokenId: string): string {
-  return `${keyId}.${tokenId}`;
+  return `${keyId}.${hash('sha256', tokenId, 'base64url')}`;
 }

@@ -77,7 +77,8 @@ export class TokenIssuer {
     const algorithm = record.jwt?.algorithm ?? 'ES256';
     const audience = this.#audience(record, wish);
     const permissions = narrowed(record.permissions, wish.permissions);
-    const life = this.#life(record, algorithm, wish.ttlSeconds);
+    const ends = endOf(record, version);
+    const life = this.#life(record, algorithm, wish.ttlSeconds, ends);
     const common = {
       issuer: this.#settings.issuer,
       audience,
@@ -91,7 +92,7 @@ export class TokenIssuer {
         ? signWithKey(buildKeySignedClaims(common), signer)
         : this.sign(algorithm, { ...common, ...ofRecord(record, version) });
     const issuedAt = Math.floor(life.now / SECOND_MS) * SECOND_MS;
-    const expiresAt = earlier(issuedAt + life.lifetimeSeconds * SECOND_MS, record.expiresAt);
+    const expiresAt = earlier(issuedAt + life.lifetimeSeconds * SECOND_MS, ends);
     return { token, tokenId: common.tokenId, keyId: record.id, algorithm, audience, permissions, issuedAt, expiresAt };
   }
 
@@ -113,14 +114,14 @@ export class TokenIssuer {
     });
   }
 
-  #life(record: KeyRecord, algorithm: SigningAlgorithm, ttlSeconds: number | undefined): Life {
+  #life(record: KeyRecord, algorithm: SigningAlgorithm, ttlSeconds: number | undefined, ends: Instant | null): Life {
     const max = algorithm === 'HS256' ? KEY_SIGNED_LIFETIME_MAX_SECONDS : ACCESS_TOKEN_LIFETIME_MAX_SECONDS;
     const policySeconds = record.jwt?.ttlSeconds ?? ACCESS_TOKEN_LIFETIME_DEFAULT_SECONDS;
     const lifetimeSeconds = ttlSeconds ?? Math.min(policySeconds, max);
     if (!Number.isInteger(lifetimeSeconds) || lifetimeSeconds < 1 || lifetimeSeconds > policySeconds) {
       throw new PantheonError('invalid_request', { field: 'ttl', detail: `Whole seconds from 1 to ${policySeconds}.` });
     }
-    return { now: this.#after(record.tokensNotBefore), lifetimeSeconds, keyExpiresAt: record.expiresAt };
+    return { now: this.#after(record.tokensNotBefore), lifetimeSeconds, keyExpiresAt: ends };
   }
 
   /** Tokens are dated in whole seconds. One made in the second of a revocation must look younger than it. */
@@ -128,6 +129,15 @@ export class TokenIssuer {
     const now = this.#clock.now();
     return tokensNotBefore === null ? now : Math.max(now, (Math.floor(tokensNotBefore / SECOND_MS) + 1) * SECOND_MS);
   }
+}
+
+/** A token outlives neither its key nor the version that it was made from. */
+function endOf(record: KeyRecord, version: number): Instant | null {
+  const acceptedUntil = record.versions.find((one) => one.version === version)?.acceptedUntil ?? null;
+  const { expiresAt } = record;
+  return acceptedUntil === null || expiresAt === null
+    ? (acceptedUntil ?? expiresAt)
+    : Math.min(acceptedUntil, expiresAt);
 }
 
 interface Life {

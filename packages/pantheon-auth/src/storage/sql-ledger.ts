@@ -3,7 +3,7 @@
  * is what keeps `seq` gap-free and in commit order (I3): rows first, the head and the events under it last.
  */
 import type { Kysely, Transaction } from 'kysely';
-import type { Commit, CompanionRow, EventRow, Ledger, Row, RowChange } from '../events/ledger.ts';
+import type { Commit, CompanionRow, EventRow, Ledger, RequiredRow, Row, RowChange } from '../events/ledger.ts';
 import { invariant, PantheonError } from '../foundation/errors.ts';
 import { areColumns } from './columns.ts';
 import type { SqlDialect } from './dialect.ts';
@@ -31,8 +31,11 @@ export class SqlLedger implements Ledger {
     const rows = commit.changes.length + commit.events.length + companions.length;
     invariant(rows <= COMMIT_ROWS_MAX, 'a commit is of bounded size');
     for (const change of commit.changes) assertColumns(change);
+    for (const { table, where } of commit.requires ?? [])
+      invariant(areColumns(table, Object.keys(where)), 'a requirement names columns that exist');
 
     return this.#writer.run(async (transaction) => {
+      for (const required of commit.requires ?? []) await assertUnchanged(transaction, required);
       for (const change of commit.changes) await apply(transaction, change);
       for (const companion of companions) await accompany(transaction, companion);
       for (const some of chunks(commit.events)) await writeDetails(transaction, some);
@@ -95,6 +98,15 @@ async function apply(transaction: Transaction<Tables>, change: RowChange): Promi
       await removal.execute();
     }
   }
+}
+
+/** Read inside the transaction, so that nothing comes between this and the commit. */
+async function assertUnchanged(transaction: Transaction<Tables>, required: RequiredRow): Promise<void> {
+  const db = transaction as unknown as Kysely<CheckedTables>;
+  let query = db.selectFrom(required.table).select('revision');
+  for (const [name, value] of Object.entries(required.where)) query = query.where(name, is(value), value);
+  const row = await query.executeTakeFirst();
+  if (row?.['revision'] !== required.revision) throw new PantheonError('conflict');
 }
 
 function is(value: Row[string]): '=' | 'is' {

@@ -37,6 +37,10 @@ export function toPantheonError(error: unknown): unknown {
   if (error instanceof Error && 'code' in error && error.code === 'ERR_INVALID_STATE') {
     return new PantheonError('shutting_down', { detail: 'The database is closed.', cause: error });
   }
+  // An integer that we never wrote: who changed the row made it one that cannot be believed.
+  if (error instanceof Error && 'code' in error && error.code === 'ERR_OUT_OF_RANGE') {
+    return new PantheonError('key_quarantined', { detail: 'A number in the database is out of range.', cause: error });
+  }
   const code = resultCode(error);
   if (code === null) return error;
   const details = { detail: (error as Error).message, cause: error };

@@ -1,5 +1,6 @@
 /** Tenants: created, renamed, suspended, resumed, deleted; each change is one event that every node follows. */
 
+import type { CallerGuard } from '../api-keys/caller-guard.ts';
 import { parseName, parseReason } from '../api-keys/key-input.ts';
 import { type ChangeOptions, type Page, PROCESS_CALLER, pageSize } from '../api-keys/key-manager.ts';
 import type { VerificationCache } from '../api-keys/verification-cache.ts';
@@ -25,6 +26,7 @@ export interface Tenant {
 interface TenantManagerDeps {
   readonly storage: TenantStorage;
   readonly cache: VerificationCache;
+  readonly guard: CallerGuard;
   readonly cursors: SealedCursors;
   readonly clock: Clock;
 }
@@ -62,6 +64,7 @@ export class TenantManager {
   /** @throws PantheonError `invalid_request`, `already_exists`. */
   async create(input: { readonly id: string; readonly name?: string }, options: ChangeOptions = {}): Promise<Tenant> {
     const by = assertSystem(options.by, 'tenants.create');
+    assertSystem((await this.#deps.guard.confirm(by)).caller, 'tenants.create');
     if (!TENANT_ID_PATTERN.test(input.id)) {
       throw new PantheonError('invalid_request', {
         field: 'id',
@@ -101,6 +104,7 @@ export class TenantManager {
 
   async update(id: string, input: { readonly name: string }, options: ChangeOptions = {}): Promise<Tenant> {
     const by = assertSystem(options.by, 'tenants.update');
+    assertSystem((await this.#deps.guard.confirm(by)).caller, 'tenants.update');
     const name = parseName(input.name);
     return this.#change(id, (tenant) => {
       if (tenant.name === name) return null;
@@ -129,6 +133,7 @@ export class TenantManager {
     options: TenantChangeOptions,
   ): Promise<Tenant> {
     const by = assertSystem(options.by, action);
+    assertSystem((await this.#deps.guard.confirm(by)).caller, action);
     const reason = parseReason(options.reason);
     return this.#change(id, (tenant) => {
       if (tenant.state === state) return null;
