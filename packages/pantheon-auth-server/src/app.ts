@@ -140,7 +140,12 @@ function refuseEarly(app: FastifyInstance, auth: PantheonAuth, config: Config): 
     const url = request.raw.url ?? '';
     if (!holdsCredential(url)) return;
     const by = { actor: { ...NOBODY, ...senderOf(request) }, requestId: request.id, reason: null };
-    for (const key of keysIn(url)) await auth.reportExposed(key, by);
+    try {
+      for (const key of keysIn(url)) await auth.reportExposed(key, by);
+    } catch (error) {
+      // The answer is the same, or the client would send the key in the URL again.
+      request.log.error({ err: error, reqId: request.id }, 'a key was sent in a URL, and the log could not be told');
+    }
     throw new PantheonError('credential_in_url');
   });
 }

@@ -90,10 +90,19 @@ export function authorizationOf(request: FastifyRequest): string | null {
   return value ?? null;
 }
 
-/** Where the request comes from: the socket, or what a trusted proxy says of it. IPv4 has one form. */
+/**
+ * Where the request comes from: the socket, or what a trusted proxy says of it. What such a proxy says and is no address
+ * is nothing: the proxy's own address in its place would let a stranger in where the proxy may be.
+ */
 export function addressOf(request: FastifyRequest): string | null {
-  const told = fold(request.ip);
-  return isIP(told) === 0 ? fold(request.socket.remoteAddress ?? '') || null : told;
+  const told = fold(withoutPort(request.ip));
+  return isIP(told) === 0 ? null : told;
+}
+
+/** Some proxies write `192.0.2.1:4711` and `[2001:db8::1]:4711`. */
+function withoutPort(address: string): string {
+  const [, ipv6, ipv4] = /^(?:\[([^\]]+)\](?::\d+)?|(\d+\.\d+\.\d+\.\d+):\d+)$/.exec(address) ?? [];
+  return ipv6 ?? ipv4 ?? address;
 }
 
 function fold(address: string): string {

@@ -5,6 +5,7 @@
 import { type DestinationStream, type Logger, pino, stdSerializers, stdTimeFunctions } from 'pino';
 import type { LogLevel } from './config.ts';
 import { withoutCredentials } from './exposed-credentials.ts';
+import { LogDestination } from './log-destination.ts';
 
 export type { Logger } from 'pino';
 
@@ -21,13 +22,9 @@ const SECRET_MEMBERS = [
 const SECRET_PATHS = [...SECRET_MEMBERS.flatMap((name) => [name, `*.${name}`]), '["x-api-key"]', '*["x-api-key"]'];
 
 const STDERR = 2;
-/** One write for a dozen lines when there are many… */
-const BATCH_BYTES = 4_096;
-/** …and no line later than this when there are few. */
-const BATCH_MS = 100;
 
 /** Writes to the standard error unless told otherwise, so that the standard output is free for people. */
-export function createLogger(level: LogLevel, destination: DestinationStream = standardError()): Logger {
+export function createLogger(level: LogLevel, destination: DestinationStream = new LogDestination(STDERR)): Logger {
   const options = {
     level,
     base: null,
@@ -37,9 +34,4 @@ export function createLogger(level: LogLevel, destination: DestinationStream = s
     serializers: { err: stdSerializers.errWithCause },
   };
   return pino(options, { write: (line) => destination.write(withoutCredentials(line)) });
-}
-
-/** Lines are written beside the work; the end of the process, also an early one, flushes them. */
-function standardError(): DestinationStream {
-  return pino.destination({ fd: STDERR, sync: false, minLength: BATCH_BYTES, periodicFlush: BATCH_MS });
 }

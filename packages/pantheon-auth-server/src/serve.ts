@@ -2,7 +2,9 @@
  * Runs the service: opens, listens, and stops without losing anything. What is under way is finished, what was counted
  * is stored; a second signal ends it at once.
  */
+
 import { once } from 'node:events';
+import { writeSync } from 'node:fs';
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { FastifyInstance } from 'fastify';
@@ -40,6 +42,7 @@ export interface ServeOptions {
 const METRICS_HOST = '127.0.0.1';
 /** What a shell reports for a process that SIGINT ended: 128 + 2. */
 const EXIT_SECOND_SIGNAL = 130;
+const STDERR = 2;
 const EXIT_FAULT = 1;
 /** How soon a connection is noticed to be idle while the service stops. */
 const SWEEP_MS = 50;
@@ -150,8 +153,13 @@ function stopOnSignals(close: () => Promise<void>, logger: Logger): void {
   };
   // The last resort: told without what the error may hold of a request, and by a process that is started anew.
   process.on('uncaughtException', (error) => {
-    logger.fatal({ err: error }, 'the process cannot go on');
-    process.exit(EXIT_FAULT);
+    try {
+      // Past the log, which may be what is broken, and without what the error may hold of a request.
+      writeSync(STDERR, `the process cannot go on: ${error.name}\n`);
+      logger.error({ err: error }, 'the process cannot go on');
+    } finally {
+      process.exit(EXIT_FAULT);
+    }
   });
   process.on('SIGTERM', stop);
   process.on('SIGINT', stop);

@@ -2,7 +2,7 @@ import { createLocalJWKSet, decodeJwt, decodeProtectedHeader, type JSONWebKeySet
 import { describe, expect, test } from 'vitest';
 import { callerWith, ISSUER, openWorld, refusalOf, turn, type World } from '../test/fixture.ts';
 import { parseKey, secretBytes } from './api-keys/key-generator.ts';
-import { type CreatedKey, PROCESS_CALLER } from './api-keys/key-manager.ts';
+import type { CreatedKey } from './api-keys/key-manager.ts';
 import type { SigningAlgorithm } from './domain/claims.ts';
 import { mintKeyToken } from './jwt/holder-token.ts';
 import { deriveKid, deriveSigningSecret } from './jwt/key-derivation.ts';

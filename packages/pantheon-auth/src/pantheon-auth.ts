@@ -4,6 +4,7 @@
  */
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { Administrators } from './api-keys/administrators.ts';
 import { AnsweredRequests } from './api-keys/answered-requests.ts';
 import type { APIKey } from './api-keys/api-key.ts';
 import { CallerGuard } from './api-keys/caller-guard.ts';
@@ -39,8 +40,7 @@ import { TokenVerifier } from './jwt/token-verifier.ts';
 import { JwtHandler } from './jwt-handler.ts';
 import { Envelope } from './kms/envelope.ts';
 import type { KeyEncryption } from './kms/key-encryption.ts';
-import { LocalKms } from './kms/local-kms.ts';
-import { checkCanary, createMasterKeyFile, loadMasterKeyFile, parseMasterKey, sealCanary } from './kms/master-key.ts';
+import { openLocalKms } from './kms/open-local-kms.ts';
 import { SealedCursors } from './kms/sealed-cursor.ts';
 import { type AuthenticateOptions, type Authentication, Authenticator, type AuthRequest } from './middleware.ts';
 import { AddressThrottle } from './rate-limit/address-throttle.ts';
@@ -153,7 +153,8 @@ export async function createPantheonAuth(options: PantheonAuthOptions): Promise<
     onWarning: (warning) => logger.warn({}, warning),
   });
   try {
-    const kms = await openMasterKey(database, options, logger);
+    const isNew = (await database.log.head()).seq === 0;
+    const kms = await openLocalKms(database.meta, { ...options, isNew, logger });
     return await assemble({
       database,
       kms,
@@ -254,6 +255,7 @@ async function assemble(parts: Parts): Promise<PantheonAuth> {
     storage: keyStorage,
     changes,
     guard,
+    administrators: new Administrators({ storage: keyStorage, clock }),
     descendants: new KeyDescendants({ storage: keyStorage, tenants: tenantStorage, changes, clock }),
     tenants: tenantStorage,
     usage,
@@ -337,50 +339,6 @@ function writtenKey(store: RootKeyStore, brand: string): GeneratedKey | null {
   return written === null ? null : generatedFrom(written.trim(), brand);
 }
 
-/** The master key is made only together with a new database: for an old one, another key would open nothing. */
-async function openMasterKey(database: Database, options: PantheonAuthOptions, logger: Logger): Promise<KeyEncryption> {
-  const canary = await database.meta.get(CANARY);
-  const isNew = (await database.log.head()).seq === 0;
-  // Without its canary nobody can tell the right master key from a wrong one, and a new one would open nothing.
-  if (canary === null && !isNew)
-    throw new PantheonError('master_key_mismatch', {
-      detail: 'The canary of this database is missing. Restore a backup.',
-    });
-  const kms = new LocalKms(await masterKey(options, canary === null, logger));
-  const stored =
-    canary ?? (await database.meta.insertOnce(CANARY, Buffer.from(await sealCanary(kms)).toString('base64')));
-  await checkCanary(kms, Buffer.from(stored, 'base64'));
-  return kms;
-}
-
-async function masterKey(options: PantheonAuthOptions, isNew: boolean, logger: Logger): Promise<Buffer> {
-  if (options.masterKey !== undefined) {
-    if (options.masterKeyFile !== undefined)
-      throw new PantheonError('invalid_setting', {
-        field: 'MASTER_KEY',
-        detail: 'Give MASTER_KEY or MASTER_KEY_FILE, not both.',
-      });
-    logger.warn({}, 'the master key comes from the environment, where other processes may read it; a file is safer');
-    return parseMasterKey(options.masterKey);
-  }
-  const path = options.masterKeyFile ?? join(options.dataDir, 'master.key');
-  const load = (): Promise<Buffer> => loadMasterKeyFile(path, (warning) => logger.warn({}, warning));
-  try {
-    return await load();
-  } catch (error) {
-    const missing = error instanceof PantheonError && error.code === 'master_key_missing';
-    // A file that was named is expected to be there.
-    if (!missing || !isNew || options.masterKeyFile !== undefined) throw error;
-  }
-  try {
-    return await createMasterKeyFile(path);
-  } catch (error) {
-    // Another process started at the same moment, and was first.
-    if (error instanceof PantheonError && error.code === 'already_exists') return load();
-    throw error;
-  }
-}
-
 function makeFolder(path: string): void {
   try {
     mkdirSync(path, { recursive: true, mode: 0o700 });
@@ -401,5 +359,4 @@ function parseIssuer(text: string): string {
   });
 }
 
-const CANARY = 'canary';
 const SILENT: Logger = { warn: () => {}, error: () => {} };

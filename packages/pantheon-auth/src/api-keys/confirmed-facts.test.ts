@@ -156,9 +156,15 @@ describe('only what was confirmed after the request arrived says no (I5)', () =>
     expect(count().confirmations).toBe(0);
   });
 
-  test('a cold read is its own confirmation', async () => {
+  test('a cold read is as old as the feed, by which tokens and signing keys are judged', async () => {
     const { clock, ask, count } = world({ stored: [null], takesMs: 10_000 });
     clock.advance(1);
+    expect(await ask()).toMatchObject({ yes: false, denial: { code: 'unknown' } });
+    expect(count()).toEqual({ confirmations: 1, reads: 2 });
+  });
+
+  test('and needs no confirmation when the feed is no older than the request', async () => {
+    const { ask, count } = world({ stored: [null], takesMs: 10_000 });
     expect(await ask()).toMatchObject({ yes: false, denial: { code: 'unknown' } });
     expect(count()).toEqual({ confirmations: 0, reads: 1 });
   });

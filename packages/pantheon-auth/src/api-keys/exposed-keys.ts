@@ -40,6 +40,8 @@ export class ExposedKeys {
     const exposed = await this.#validator.identify(key, by.actor.address);
     const nowMs = this.#clock.monotonicMs();
     if (exposed === null || nowMs < (this.#reported.get(exposed.keyId) ?? Number.NEGATIVE_INFINITY)) return;
+    // Marked first, so that many at once are one event; taken back when it could not be written.
+    this.#reported.set(exposed.keyId, nowMs + REPORT_AGAIN_AFTER_MS);
     const event: AuditEvent = {
       id: newId(),
       at: this.#clock.now(),
@@ -50,7 +52,11 @@ export class ExposedKeys {
       after: null,
       ...by,
     };
-    await this.#ledger.commit({ changes: [], events: await this.#events.toRows([event]) });
-    this.#reported.set(exposed.keyId, nowMs + REPORT_AGAIN_AFTER_MS);
+    try {
+      await this.#ledger.commit({ changes: [], events: await this.#events.toRows([event]) });
+    } catch (error) {
+      this.#reported.delete(exposed.keyId);
+      throw error;
+    }
   }
 }

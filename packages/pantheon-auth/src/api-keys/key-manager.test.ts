@@ -388,6 +388,23 @@ describe('the last key that can administer', () => {
     expect(await keys.get(second.apiKey.id)).toMatchObject({ state: 'revoked' });
   });
 
+  test('of two that are ended at the same moment, in one process or two, one stays', async () => {
+    await using world = await openWorld();
+    const other = await world.openAgain();
+    for (const second of [world.auth, other]) {
+      const [one, two] = [await keyAndCaller(world, 'system', ADMIN), await keyAndCaller(world, 'system', ADMIN)];
+      const outcomes = await Promise.allSettled([
+        world.auth.tenant('system').keys.revoke(one.id),
+        second.tenant('system').keys.revoke(two.id),
+      ]);
+      const refused = outcomes.flatMap((outcome) => (outcome.status === 'rejected' ? [outcome.reason] : []));
+      expect(refused).toMatchObject([{ code: 'last_administrator' }]);
+      const left = (await world.auth.tenant('system').keys.list({ state: 'active' })).items;
+      expect(left).toHaveLength(1);
+      await world.auth.tenant('system').keys.revoke(left[0]?.id ?? '', { force: true });
+    }
+  });
+
   test('in other tenants there is none: they are administered from the system', async () => {
     await using world = await openWorld();
     const { id } = await keyAndCaller(world, 'default', ADMIN);

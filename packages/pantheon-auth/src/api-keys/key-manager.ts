@@ -15,20 +15,19 @@ import {
 } from '../domain/key.ts';
 import {
   type Action,
-  administers,
   assertMay,
   assertMayGrant,
   assertWithinCreator,
   type Caller,
   widens,
 } from '../domain/key-policy.ts';
-import { SYSTEM_TENANT } from '../domain/tenant.ts';
 import type { RequiredRow } from '../events/ledger.ts';
 import type { Clock } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import type { SealedCursors } from '../kms/sealed-cursor.ts';
 import type { TenantStorage } from '../tenants/tenant-storage.ts';
 import type { UsageQueryService, UsageReport, UsageRequest } from '../usage/usage-query.ts';
+import { type Administrators, endsAdministering } from './administrators.ts';
 import { type AnsweredRequests, answeredRequest, type Companion } from './answered-requests.ts';
 import { type APIKey, type APIKeyVersion, toApiKey, toApiKeyVersion } from './api-key.ts';
 import type { CallerGuard } from './caller-guard.ts';
@@ -102,6 +101,7 @@ export interface KeyManagerDeps {
   readonly storage: KeyStorage;
   readonly changes: KeyChanges;
   readonly guard: CallerGuard;
+  readonly administrators: Administrators;
   readonly descendants: KeyDescendants;
   readonly tenants: TenantStorage;
   readonly usage: UsageReader;
@@ -207,7 +207,9 @@ export class KeyManager {
       assertMayGrant(caller, record);
       const settings = parseUpdateInput(input, record, this.#deps.clock.now());
       assertMayChange(caller, record, settings);
-      const requires = endsAdministering(record, settings) ? await this.#otherAdministrator(record, options) : [];
+      const requires = endsAdministering(record, settings)
+        ? await this.#deps.administrators.withoutThis(record, options.force)
+        : [];
       return { change: updateKey(record, settings, this.#circumstances(by, null), this.#deps.clock.now()), requires };
     });
   }
@@ -218,7 +220,7 @@ export class KeyManager {
     assertMay(by, 'keys.update', this.#tenantId);
     const circumstances = this.#circumstances(by, options.reason);
     return this.#change(id, by, 'keys.update', async (record) => {
-      const requires = await this.#otherAdministrator(record, options);
+      const requires = await this.#deps.administrators.withoutThis(record, options.force);
       return { change: suspendKey(record, circumstances, this.#deps.clock.now()), requires };
     });
   }
@@ -286,7 +288,7 @@ export class KeyManager {
     const circumstances = this.#circumstances(by, options.reason);
     const decide = async ({ record, secrets }: ChangeableKey): Promise<SealedChange | null> => {
       if (record.state.kind === 'revoked') return null;
-      const requires = await this.#otherAdministrator(record, options);
+      const requires = await this.#deps.administrators.withoutThis(record, options.force);
       const change = revokeKey(record, circumstances, this.#deps.clock.now());
       return change && { change, secrets, requires };
     };
@@ -329,20 +331,6 @@ export class KeyManager {
       throw new PantheonError('not_allowed', { field: 'tenant', detail: 'The tenant is suspended.' });
   }
 
-  /**
-   * Losing the last administrator would lock everybody out: another one is found, and must still be as it was found
-   * when this one goes.
-   */
-  async #otherAdministrator(record: KeyRecord, options: RevokeOptions): Promise<readonly RequiredRow[]> {
-    if (options.force === true || record.tenantId !== SYSTEM_TENANT || !administers(record.permissions)) return [];
-    const found = await this.#deps.storage.administrators(this.#deps.clock.now());
-    const otherId = found.find((id) => id !== record.id);
-    const other = otherId === undefined ? null : await this.#deps.storage.find(otherId);
-    if (other === null || other.record.state.kind !== 'active') throw new PantheonError('last_administrator');
-    const { id, tenantId, revision } = other.record;
-    return [{ table: 'api_keys', where: { id, tenant_id: tenantId }, revision }];
-  }
-
   async #toQuery(filter: KeyFilter): Promise<KeyListQuery> {
     const { userId = null, state = null, environment = null, q: text = null, cursor } = filter;
     const position = cursor === undefined ? null : await this.#deps.cursors.read('keys', this.#tenantId, cursor);
@@ -376,12 +364,6 @@ export function pageSize(limit: number = PAGE_DEFAULT): number {
 function selfId(by: Caller): string {
   if (by.authority.kind !== 'key') throw new PantheonError('not_allowed', { detail: 'Only a key has a self.' });
   return by.authority.keyId;
-}
-
-/** Whether an administrator would stop being one by this, now or later. */
-function endsAdministering(record: KeyRecord, { permissions, expiresAt, notBefore }: KeySettings): boolean {
-  const isDated = expiresAt !== record.expiresAt || notBefore !== record.notBefore;
-  return !administers(permissions) || (isDated && (expiresAt !== null || notBefore !== null));
 }
 
 /** A change, and what else must still be as it was read. */

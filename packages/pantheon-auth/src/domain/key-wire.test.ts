@@ -42,11 +42,12 @@ test('settings come back from the wire as they were, also through JSON', () => {
   );
 });
 
-test('what was erased as personal comes back empty, and all that decides stays', () => {
+test('what was erased as personal comes back empty, where it may come from as nowhere, and all else that decides stays', () => {
   fc.assert(
     fc.property(anyKeySettings, (settings) => {
       const open = Object.entries(settingsToWire(settings)).filter(([name]) => !PERSONAL_ATTRIBUTES.has(name));
-      const erased = { userId: '', name: '', description: null, metadata: null, jwt: null };
+      const nowhere = ['255.255.255.255/32'];
+      const erased = { userId: '', name: '', description: null, metadata: null, jwt: null, ipAllowlist: nowhere };
       expect(settingsFromWire(Object.fromEntries(open))).toEqual({ ...settings, ...erased });
     }),
   );

@@ -132,7 +132,9 @@ describe('whatever happens to a key', () => {
           joinEvent(JSON.parse(JSON.stringify(splitEvent(event).open)), null, 1),
         );
         const { state, ...record } = lastOf(changes);
-        const erased = { userId: '', name: '', description: null, metadata: null, jwt: null };
+        // Erased is never "from anywhere": the key then opens from nowhere.
+        const nowhere = ['255.255.255.255/32'];
+        const erased = { userId: '', name: '', description: null, metadata: null, jwt: null, ipAllowlist: nowhere };
         const { state: left, ...rest } = replay(open) as KeyRecord;
         expect(rest).toEqual({ ...record, ...erased });
         expect(left).toEqual(state.kind === 'active' ? state : { ...state, reason: null });

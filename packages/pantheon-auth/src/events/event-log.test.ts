@@ -12,6 +12,8 @@ import { leafHash } from './merkle.ts';
 
 /** Seals by remembering where, and opens only there. */
 class FakeSealer implements Sealer {
+  isAway = false;
+
   async seal(place: Place, plaintext: Uint8Array): Promise<Uint8Array> {
     return Buffer.concat([
       Buffer.from(`${JSON.stringify(place)}\n`),
@@ -20,6 +22,7 @@ class FakeSealer implements Sealer {
   }
 
   async open(place: Place, sealed: Uint8Array): Promise<Buffer> {
+    if (this.isAway) throw new PantheonError('store_unavailable');
     const end = sealed.indexOf(10);
     if (Buffer.from(sealed.subarray(0, end)).toString() !== JSON.stringify(place))
       throw new PantheonError('key_quarantined');
@@ -36,10 +39,11 @@ function world() {
       return stored;
     },
   };
-  const log = new EventLog(rows, new FakeSealer());
+  const sealer = new FakeSealer();
+  const log = new EventLog(rows, sealer);
   const keep = (row: EventRow, over: Partial<StoredEvent> = {}): void =>
     void stored.push({ seq: stored.length + 1, ...row, ...over });
-  return { log, stored, asked, keep };
+  return { log, sealer, stored, asked, keep };
 }
 
 const ALL: EventQuery = {
@@ -112,11 +116,20 @@ test('an event whose personal part was erased is still an event', async () => {
   ]);
 });
 
-test('a personal part that was moved to another event does not open', async () => {
+test('a personal part that was moved to another event does not open, and hides nothing else of the trail', async () => {
   const { log, keep } = world();
-  const [row] = await log.toRows([EVENT]);
+  const [row, other] = await log.toRows([EVENT, { ...EVENT, id: 'OtherOtherOtherO' }]);
   keep({ ...row, id: 'OtherOtherOtherO' });
-  await expect(log.list(ALL)).rejects.toMatchObject({ code: 'key_quarantined' });
+  if (other !== undefined) keep(other);
+  expect(await log.list(ALL)).toMatchObject([{ reason: null, actor: PROCESS_ACTOR }, { reason: 'PersonalReason' }]);
+});
+
+test('an outage is told, and not taken for an erased part', async () => {
+  const { log, keep, sealer } = world();
+  const [row] = await log.toRows([EVENT]);
+  keep(row);
+  sealer.isAway = true;
+  await expect(log.list(ALL)).rejects.toMatchObject({ code: 'store_unavailable' });
 });
 
 test('a page is bounded whatever is asked for', async () => {

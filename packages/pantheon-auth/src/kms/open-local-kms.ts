@@ -1,0 +1,67 @@
+/** Finds the master key, makes it together with a new database, and proves that it is the one the data was sealed with. */
+import { join } from 'node:path';
+import { PantheonError } from '../foundation/errors.ts';
+import type { KeyEncryption } from './key-encryption.ts';
+import { LocalKms } from './local-kms.ts';
+import { checkCanary, createMasterKeyFile, loadMasterKeyFile, parseMasterKey, sealCanary } from './master-key.ts';
+
+/** Facts about the database that every process shares. Implemented over SQL. */
+export interface SharedFacts {
+  get(name: string): Promise<string | null>;
+  /** Writes it unless it is there, and answers what is there. */
+  insertOnce(name: string, value: string): Promise<string>;
+}
+
+export interface LocalKmsOptions {
+  readonly dataDir: string;
+  readonly masterKey?: string;
+  readonly masterKeyFile?: string;
+  /** Whether nothing was ever written to the database. */
+  readonly isNew: boolean;
+  readonly logger: { warn(fields: object, message: string): void };
+}
+
+const CANARY = 'canary';
+
+/** @throws PantheonError `master_key_missing`, `master_key_mismatch`, `invalid_setting`. */
+export async function openLocalKms(facts: SharedFacts, options: LocalKmsOptions): Promise<KeyEncryption> {
+  const canary = await facts.get(CANARY);
+  if (canary === null && !options.isNew) {
+    // Nobody could tell the right master key from a wrong one, and a new one would open nothing.
+    const detail = 'The canary of this database is missing. Restore a backup.';
+    throw new PantheonError('master_key_mismatch', { detail });
+  }
+  const kms = new LocalKms(await masterKey(options, canary === null));
+  const sealed = canary ?? (await facts.insertOnce(CANARY, Buffer.from(await sealCanary(kms)).toString('base64')));
+  await checkCanary(kms, Buffer.from(sealed, 'base64'));
+  return kms;
+}
+
+/** It is made only together with a new database: for an old one, another key would open nothing. */
+async function masterKey(options: LocalKmsOptions, isWanted: boolean): Promise<Buffer> {
+  const { logger } = options;
+  if (options.masterKey !== undefined) {
+    if (options.masterKeyFile !== undefined) {
+      const detail = 'Give MASTER_KEY or MASTER_KEY_FILE, not both.';
+      throw new PantheonError('invalid_setting', { field: 'MASTER_KEY', detail });
+    }
+    logger.warn({}, 'the master key comes from the environment, where other processes may read it; a file is safer');
+    return parseMasterKey(options.masterKey);
+  }
+  const path = options.masterKeyFile ?? join(options.dataDir, 'master.key');
+  const load = (): Promise<Buffer> => loadMasterKeyFile(path, (warning) => logger.warn({}, warning));
+  try {
+    return await load();
+  } catch (error) {
+    const missing = error instanceof PantheonError && error.code === 'master_key_missing';
+    // A file that was named is expected to be there.
+    if (!missing || !isWanted || options.masterKeyFile !== undefined) throw error;
+  }
+  try {
+    return await createMasterKeyFile(path);
+  } catch (error) {
+    // Another process started at the same moment, and was first.
+    if (error instanceof PantheonError && error.code === 'already_exists') return load();
+    throw error;
+  }
+}
