@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync, StatementSync } from 'node:sqlite';
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { afterAll } from 'vitest';
 import type { Authority, Caller } from '../src/domain/key-policy.ts';
 import { PantheonError } from '../src/foundation/errors.ts';
 import { createPantheonAuth, type PantheonAuth, type PantheonAuthOptions } from '../src/pantheon-auth.ts';
@@ -77,12 +78,14 @@ export function emptyFolder(): string {
 }
 
 let made: Promise<string> | null = null;
+afterAll(async () => {
+  if (made !== null) rmSync(await made, { recursive: true, force: true });
+});
 
 /** A folder that has been started once: its RSA key alone takes longer to make than most tests run. */
 function template(): Promise<string> {
   made ??= (async () => {
     const dataDir = emptyFolder();
-    process.once('exit', () => rmSync(dataDir, { recursive: true, force: true }));
     // In the past of every clock that is used here, so that none is taken for one that was set back.
     const clock = new TestClock(Date.UTC(2025, 0, 1));
     await (await createPantheonAuth({ dataDir, issuer: ISSUER, clock })).close();

@@ -1,5 +1,5 @@
 /** The keys that can administer. Losing the last one would lock everybody out. */
-import type { KeyRecord, KeySettings } from '../domain/key.ts';
+import { isActive, type KeyRecord, type KeySettings } from '../domain/key.ts';
 import { administers } from '../domain/key-policy.ts';
 import { SYSTEM_TENANT } from '../domain/tenant.ts';
 import type { RequiredRow } from '../events/ledger.ts';
@@ -23,12 +23,24 @@ export class Administrators {
    */
   async withoutThis(record: KeyRecord, force = false): Promise<readonly RequiredRow[]> {
     if (force || record.tenantId !== SYSTEM_TENANT || !administers(record.permissions)) return [];
-    const found = await this.#storage.administrators(this.#clock.now());
-    const otherId = found.find((id) => id !== record.id);
-    const other = otherId === undefined ? null : await this.#storage.find(otherId);
-    if (other === null || other.record.state.kind !== 'active') throw new PantheonError('last_administrator');
-    const { id, tenantId, revision } = other.record;
-    return [{ table: 'api_keys', where: { id, tenant_id: tenantId }, revision }];
+    for (const id of await this.#storage.administrators(this.#clock.now())) {
+      const other = id === record.id ? null : await this.#soundAdministrator(id);
+      if (other !== null) {
+        return [{ table: 'api_keys', where: { id, tenant_id: other.tenantId }, revision: other.revision }];
+      }
+    }
+    throw new PantheonError('last_administrator');
+  }
+
+  /** Null for one that is none any more, and for one whose row does not open: it could not administer. */
+  async #soundAdministrator(id: string): Promise<KeyRecord | null> {
+    try {
+      const record = (await this.#storage.find(id))?.record ?? null;
+      return record !== null && isActive(record, this.#clock.now()) && administers(record.permissions) ? record : null;
+    } catch (error) {
+      if (error instanceof PantheonError && error.code === 'key_quarantined') return null;
+      throw error;
+    }
   }
 }
 

@@ -4,7 +4,13 @@
  */
 import { createHash } from 'node:crypto';
 import { type KeyRecord, replaceSecret } from '../domain/key.ts';
-import { assertMayGrant, assertProvesCurrent, assertWithinCreator, type Caller } from '../domain/key-policy.ts';
+import {
+  assertMay,
+  assertMayGrant,
+  assertProvesCurrent,
+  assertWithinCreator,
+  type Caller,
+} from '../domain/key-policy.ts';
 import type { CompanionRow } from '../events/ledger.ts';
 import { type Clock, DAY_MS } from '../foundation/clock.ts';
 import { CODES } from '../foundation/codes.ts';
@@ -153,7 +159,11 @@ function assertIts({ keyId }: RequestIdentity, by: Caller, record: KeyRecord): v
   const callerId = authority.kind === 'key' ? authority.keyId : null;
   const isIts = keyId === null ? record.createdBy === callerId : record.id === keyId;
   if (!isIts) throw new PantheonError('already_claimed');
-  if (record.id === callerId) return assertProvesCurrent(by, record);
+  if (record.id === callerId) {
+    assertProvesCurrent(by, record);
+    return;
+  }
+  assertMay(by, keyId === null ? 'keys.create' : 'keys.rotate', record.tenantId);
   assertMayGrant(by, record);
   assertWithinCreator(by, record);
 }

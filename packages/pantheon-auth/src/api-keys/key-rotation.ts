@@ -161,7 +161,10 @@ export class KeyRotation {
 
 /** A new secret is as good as a new key: it is not the way out of what limits the caller. A key may renew itself. */
 function assertMayRotate(by: Caller, record: KeyRecord): void {
-  if (by.authority.kind === 'key' && by.authority.keyId === record.id) return assertProvesCurrent(by, record);
+  if (by.authority.kind === 'key' && by.authority.keyId === record.id) {
+    assertProvesCurrent(by, record);
+    return;
+  }
   assertMayGrant(by, record);
   assertWithinCreator(by, record);
 }

@@ -304,6 +304,23 @@ describe('said twice', () => {
     expect(record).toEqual({ ...KEY, tokensNotBefore: START + 5, revision: 2 });
   });
 
+  test('tokens that are dead stay dead, whatever the clock of who revokes the next ones says', () => {
+    fc.assert(
+      fc.property(fc.array(fc.integer({ min: START - DAY_MS, max: START + DAY_MS }), { minLength: 1 }), (instants) => {
+        const history = instants.map((at): [Attempt, number] => [(record) => revokeTokens(record, BY, at), 0]);
+        const [, ...changes] = live(create(), history);
+        const bounds = changes.map(({ record }) => record.tokensNotBefore ?? 0);
+        expect(bounds).toEqual(bounds.toSorted((one, other) => one - other));
+        expect(bounds.at(-1)).toBe(Math.max(...instants));
+        const [first] = create().events;
+        expect(replay([first, ...eventsOf(changes)])).toEqual(lastOf(changes));
+        // What the log shows is what holds.
+        const shown = eventsOf(changes).map(({ after }) => Date.parse(String(after?.['tokensNotBefore'])));
+        expect(shown).toEqual(bounds);
+      }),
+    );
+  });
+
   test('that a key was seen in a URL is a fact that changes nothing of it', () => {
     const [event] = create().events;
     expect(evolve(KEY, { ...event, type: 'key.exposed_in_url' })).toBe(KEY);

@@ -22,7 +22,7 @@ import {
   type VerificationKey,
 } from './verification-key.ts';
 
-export { importVerificationKey, jwkThumbprint, type VerificationKey } from './verification-key.ts';
+export { jwkThumbprint, type VerificationKey } from './verification-key.ts';
 
 /** Node refuses 16 KiB of headers altogether; half of that leaves room for the others. */
 export const JWS_LENGTH_MAX = 8192;
