@@ -34,8 +34,10 @@ export function publicOperations(auth: PantheonAuth, config: Config): readonly O
         schema: z.object({ keys: z.array(json) }),
       },
       codes: [],
-      handle: (request, reply) => {
+      handle: async (request, reply) => {
         reply.headers(PUBLIC_HEADERS).type(JWKS_MEDIA_TYPE);
+        // An idle node has not heard yet of a key that another one made.
+        await auth.ping();
         return withETag(request, reply, JSON.stringify(auth.tokens.jwks()));
       },
     },
