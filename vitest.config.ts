@@ -1,12 +1,55 @@
-import { defineConfig } from 'vitest/config';
+import { configDefaults, defineConfig } from 'vitest/config';
+
+/** The same test files on the other database. Files named `.sqlite.test.ts` or `.postgres.test.ts` are about one of them. */
+const STORED = [
+  'packages/pantheon-auth/src/storage/sql-*.test.ts',
+  'packages/pantheon-auth/src/storage/*.postgres.test.ts',
+  'packages/pantheon-auth/src/api-keys/{answered-requests,key-changes,key-manager,key-rotation,key-storage,key-validator}.test.ts',
+  'packages/pantheon-auth/src/{jwt-handler,events/event-reader,jwt/signing-keyring,jwt/token-verifier,tenants/tenant-manager}.test.ts',
+  'packages/pantheon-auth/test/**/*.test.ts',
+];
+
+/** Real processes under faults: they measure, so nothing else runs beside them. */
+const FAULTS = 'test/faults/{revocation,limits,usage}.test.ts';
 
 export default defineConfig({
   ssr: { resolve: { conditions: ['source', 'node'], externalConditions: ['source'] } },
   resolve: { conditions: ['source', 'node'] },
   test: {
-    include: ['packages/*/src/**/*.test.ts', 'packages/*/test/**/*.test.ts', 'test/**/*.test.ts', 'tools/**/*.test.ts'],
     pool: 'forks',
+    // A list: a project adds its own to it.
+    globalSetup: ['tools/servers/vitest-setup.ts'],
     testTimeout: 30_000,
+    projects: [
+      {
+        extends: true,
+        test: {
+          name: 'sqlite',
+          include: [
+            'packages/*/src/**/*.test.ts',
+            'packages/*/test/**/*.test.ts',
+            'test/**/*.test.ts',
+            'tools/**/*.test.ts',
+          ],
+          exclude: [...configDefaults.exclude, '**/*.postgres.test.ts', FAULTS],
+          provide: { store: 'sqlite' },
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: 'postgres',
+          include: STORED,
+          exclude: [...configDefaults.exclude, '**/*.sqlite.test.ts'],
+          provide: { store: 'postgres' },
+          globalSetup: ['tools/servers/vitest-setup.ts', 'packages/pantheon-auth/test/postgres-template.ts'],
+          setupFiles: 'packages/pantheon-auth/test/needs-postgres.ts',
+        },
+      },
+      { extends: true, test: { name: 'faults', include: [FAULTS], fileParallelism: false } },
+    ],
+    // Servers are started and stopped in hooks.
+    hookTimeout: 60_000,
     coverage: {
       provider: 'v8',
       include: ['packages/pantheon-auth/src/**/*.ts'],

@@ -37,6 +37,10 @@ try {
   await inCleanClone(async (folder) => {
     const blocks = readBlocks(readFileSync(join(folder, 'README.md'), 'utf8'));
     await serveAndCall(folder, blocks);
+    await runTogether(
+      folder,
+      blocks.filter(({ kind }) => kind === 'alone'),
+    );
     if (options['without-tests']) return;
     for (const block of blocks.filter(({ kind }) => kind === 'test')) await inCleanClone((own) => runAlone(own, block));
   });
@@ -71,6 +75,16 @@ async function serveAndCall(folder: string, blocks: readonly Block[]): Promise<v
         throw new Error('the second start made a new root key: it did not find its data');
       }
     }
+  } finally {
+    shell.close();
+  }
+}
+
+/** Where the installation of the blocks before them is there already. */
+async function runTogether(folder: string, blocks: readonly Block[]): Promise<void> {
+  const shell = new CallingTerminal(folder);
+  try {
+    await callAll(shell, blocks);
   } finally {
     shell.close();
   }

@@ -9,7 +9,8 @@ import { systemClock } from '../../packages/pantheon-auth/src/foundation/clock.t
 import { Envelope } from '../../packages/pantheon-auth/src/kms/envelope.ts';
 import { LocalKms } from '../../packages/pantheon-auth/src/kms/local-kms.ts';
 import { parseMasterKey } from '../../packages/pantheon-auth/src/kms/master-key.ts';
-import { type Database, openDatabase } from '../../packages/pantheon-auth/src/storage/database.ts';
+import type { Database } from '../../packages/pantheon-auth/src/storage/database.ts';
+import { openSqlite } from '../../packages/pantheon-auth/src/storage/sqlite.ts';
 
 /** Base64url of text, of bytes, or of a value as JSON. */
 export function b64(value: unknown): string {
@@ -54,7 +55,7 @@ export async function withStolenData<T>(
   stolen: { readonly databaseFile: string; readonly masterKey: Buffer },
   work: (db: Database, envelope: Envelope) => Promise<T>,
 ): Promise<T> {
-  const db = await openDatabase({ path: stolen.databaseFile, clock: systemClock });
+  const db = await openSqlite({ path: stolen.databaseFile, clock: systemClock });
   try {
     const kms = new LocalKms(stolen.masterKey);
     return await work(db, new Envelope({ kms, rows: db.dataKeys, clock: systemClock }));

@@ -10,8 +10,8 @@ import {
   type CreatedKey,
   type CreateKeyInput,
   createPantheonAuth,
+  type EmbeddedOptions,
   type PantheonAuth,
-  type PantheonAuthOptions,
 } from 'pantheon-auth';
 import { scratchFolder, TestClock } from 'pantheon-auth/testing';
 import { createApp, createLogger, loadConfig } from 'pantheon-auth-server';
@@ -115,7 +115,7 @@ export interface Engine extends AsyncDisposable {
 
 /** The engine alone. `dataDir` continues with the data of another one. */
 export async function openEngine(
-  options: Partial<PantheonAuthOptions> & { readonly testClock?: TestClock } = {},
+  options: Partial<EmbeddedOptions> & { readonly testClock?: TestClock } = {},
 ): Promise<Engine> {
   const { testClock: clock = new TestClock(), ...given } = options;
   const folder = given.dataDir === undefined ? scratchFolder() : null;

@@ -5,9 +5,10 @@
  * - `call`: runs while the service runs, as in a reader's second terminal: variables last from block to block.
  * - `call again`: the same, and once more after the service was stopped and started, to show that the data is there.
  * - `test`: runs by itself in a clean clone of its own. Left out with `--without-tests`.
+ * - `alone`: all of these run one after the other in a terminal of their own, in a clean clone where `npm ci` was run.
  * - `no`: cannot be run here, and says why: `<!-- run: no (needs a cloud account) -->`.
  */
-export type BlockKind = 'serve' | 'call' | 'call again' | 'test' | 'no';
+export type BlockKind = 'serve' | 'call' | 'call again' | 'test' | 'alone' | 'no';
 
 export interface Block {
   readonly kind: BlockKind;
@@ -19,7 +20,7 @@ export interface Block {
 }
 
 const MARKER =
-  /^<!-- run: (?<kind>serve|call again|call|test|no(?= \(.+\)))(?: \(.+\))?(?:, expect: (?<expected>.+))? -->$/;
+  /^<!-- run: (?<kind>serve|call again|call|test|alone|no(?= \(.+\)))(?: \(.+\))?(?:, expect: (?<expected>.+))? -->$/;
 
 /** @throws with the line when a `sh` block has no marker, or a marker is wrong or stands alone. */
 export function readBlocks(markdown: string): readonly Block[] {

@@ -15,6 +15,7 @@ import {
   ROOT_ENTRY,
   type Rule,
   SOURCE_LINES_MAX,
+  TEST_TOOLS,
 } from './rules.ts';
 import type { SourceFile } from './source-file.ts';
 import type { Workspace, WorkspacePackage } from './workspace.ts';
@@ -67,6 +68,7 @@ function resolve(workspace: Workspace, from: string, specifier: string | null): 
   if (specifier.startsWith('.')) {
     const path = posix.join(posix.dirname(from), specifier);
     if (workspace.files.has(path)) return { kind: 'ours', path, via: 'path' };
+    if (workspace.files.get(from)?.isTest === true && TEST_TOOLS.some((tools) => covers(tools, path))) return null;
     // JSON, CSS and the like are the build's business.
     return /\.[cm]?[jt]sx?$/.test(path) ? { kind: 'nowhere', specifier } : null;
   }

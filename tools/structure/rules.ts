@@ -48,7 +48,7 @@ export const LIBRARY_LAYERS: readonly Layer[] = [
   { name: 'engine', owns: ['jwt-handler.ts', 'middleware.ts'], mayImport: ['foundation', 'domain', 'features'] },
   {
     name: 'composition',
-    owns: ['pantheon-auth.ts'],
+    owns: ['pantheon-auth.ts', 'options.ts'],
     mayImport: ['foundation', 'domain', 'features', 'storage', 'engine'],
   },
   { name: 'adapters', owns: ['middleware/'], mayImport: ['foundation', 'middleware.ts'] },
@@ -84,6 +84,9 @@ export const PACKAGE_OWNERS: readonly PackageOwner[] = [
   { packages: ['kysely', 'node:sqlite'], within: 'packages/', owners: [`${LIBRARY}storage/`] },
   { packages: ['vitest', 'fast-check'], within: 'packages/', owners: [`${LIBRARY}testing/`] },
 ];
+
+/** Outside the packages, for their tests: never for what is published. */
+export const TEST_TOOLS: readonly string[] = ['tools/servers/'];
 
 /** What must not be reached from the library's root entry, for its types either: who installs the library has none of these. */
 export const ROOT_ENTRY: string = `${LIBRARY}index.ts`;

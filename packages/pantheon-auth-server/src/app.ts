@@ -133,6 +133,11 @@ function refuseEarly(app: FastifyInstance, auth: PantheonAuth, config: Config): 
   app.addHook('preClose', async () => {
     isClosing = true;
   });
+  // Told with the last answer, a client does not send its next request into a connection that is being closed.
+  app.addHook('onSend', (_request, reply, payload, done) => {
+    if (isClosing) reply.header('connection', 'close');
+    done(null, payload);
+  });
   app.addHook('onRequest', async (request, reply) => {
     reply.headers(headers);
     if (isClosing) throw new PantheonError('shutting_down', { retryAfterSeconds: 1 });

@@ -2,10 +2,12 @@
 import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { inspect } from 'node:util';
 import { PantheonError } from 'pantheon-auth';
 import { describe, expect, test } from 'vitest';
 import { type Flags, loadConfig, type SettingName } from './config.ts';
 import { editDistance } from './mistyped-settings.ts';
+import { holdsPassword } from './store-settings.ts';
 
 const load = (flags: Flags = {}, environment: Record<string, string> = {}) => loadConfig(flags, environment, '/srv');
 
@@ -24,7 +26,8 @@ describe('without any setting', () => {
       port: 8787,
       host: '127.0.0.1',
       dataDir: '/srv/data',
-      databaseFile: '/srv/data/pantheon-auth.db',
+      database: { kind: 'sqlite', file: '/srv/data/pantheon-auth.db' },
+      limits: { kind: 'alone' },
       publicUrl: 'http://localhost:8787',
       audience: [],
       rootKeyFile: '/srv/data/root.key',
@@ -66,7 +69,7 @@ describe('settings', () => {
     });
     expect(config).toMatchObject({
       dataDir: '/srv/d',
-      databaseFile: '/srv/d/sub/x.db',
+      database: { kind: 'sqlite', file: '/srv/d/sub/x.db' },
       publicUrl: 'https://auth.example.com/base',
       audience: ['https://a.example', 'b'],
       masterKeyFile: '/m.key',
@@ -77,7 +80,10 @@ describe('settings', () => {
       docs: false,
     });
     expect(load({ MASTER_KEY: 'k' }).config.masterKey).toBe('k');
-    expect(load({ DATABASE_URL: 'sqlite:///srv/data/y.db' }).config.databaseFile).toBe('/srv/data/y.db');
+    expect(load({ DATABASE_URL: 'sqlite:///srv/data/y.db' }).config.database).toEqual({
+      kind: 'sqlite',
+      file: '/srv/data/y.db',
+    });
   });
 
   test.each<[SettingName, string]>([
@@ -90,12 +96,27 @@ describe('settings', () => {
     ['PORT', '0'],
     ['HOST', '0.0.0.0'],
     ['HOST', 'auth.internal'],
-    ['DATABASE_URL', 'postgres://u:hunter2@h/d'],
+    ['DATABASE_URL', 'postgres:u:hunter2@h/d'],
+    ['DATABASE_URL', 'postgres://u:hunt#er2@h/d'],
+    ['DATABASE_URL', 'postgres://u:12/er2@h/d'],
+    ['DATABASE_URL', 'postgres://u:12?er2@h/d'],
+    ['DATABASE_URL', 'postgres://u:hunter%zz@h/d'],
+    ['DATABASE_URL', 'postgres://u:hunter2@h/d e'],
     ['DATABASE_URL', 'mysql://h/d'],
     ['DATABASE_URL', 'sqlite:../x.db'],
     ['DATABASE_URL', 'sqlite:/etc/x.db'],
     ['DATABASE_URL', 'sqlite:.'],
-    ['REDIS_URL', 'redis://h'],
+    ['REDIS_URL', 'http://u:hunter2@h'],
+    ['REDIS_URL', 'redis:///9'],
+    ['REDIS_URL', 'redis://u:hunter2@h/x'],
+    ['REDIS_URL', 'redis://u:hunt#er2@h'],
+    ['REDIS_URL', 'redis://u:hunter%zz@h'],
+    ['REDIS_URL', 'redis://a,redis://u:hunter2@h?x'],
+    ['REDIS_URL', Array.from({ length: 33 }, () => 'redis://h').join()],
+    ['LIMITS', 'memory'],
+    ['LIMITS', 'redis'],
+    ['ON_LIMITER_OUTAGE', 'deny'],
+    ['POSTGRES_POOL_MAX', '20'],
     ['PUBLIC_URL', 'localhost'],
     ['PUBLIC_URL', 'ftp://a.example'],
     ['PUBLIC_URL', 'https://a.example/'],
@@ -125,6 +146,56 @@ describe('settings', () => {
     expect(failure(() => load({ MASTER_KEY: 'a', MASTER_KEY_FILE: 'b' })).field).toBe('MASTER_KEY');
     expect(failure(() => load({ HOST: '0.0.0.0', PUBLIC_URL: 'http://a.example' })).field).toBe('PUBLIC_URL');
     expect(load({ PUBLIC_URL: 'http://a.example' }).config.publicUrl).toBe('http://a.example');
+  });
+});
+
+describe('PostgreSQL and Redis', () => {
+  const POSTGRES = 'postgres://u:hunter2@h:5432/d?sslmode=verify-full';
+  const REDIS = 'redis://a:1,rediss://u:hunter2@b:2/3';
+
+  test('are given by their addresses, and what they hold is printed nowhere', () => {
+    const { config } = load({ DATABASE_URL: POSTGRES, REDIS_URL: REDIS });
+    const { database, limits } = config;
+    if (database.kind !== 'postgres' || limits.kind !== 'redis') throw new Error('They are what they were said to be.');
+    expect(database.url.reveal()).toBe(POSTGRES);
+    expect(limits.url.reveal()).toBe(REDIS);
+    expect(limits.onOutage).toBe('local');
+    expect(`${JSON.stringify(config)} ${inspect(config, { depth: 9 })}`).not.toContain('hunter2');
+  });
+
+  test('go with each other and with SQLite as they are written', () => {
+    const pool = load({ DATABASE_URL: 'postgresql://h/d', POSTGRES_POOL_MAX: '4' }).config;
+    expect(pool).toMatchObject({ database: { kind: 'postgres', poolMax: 4 }, limits: { kind: 'alone' } });
+    expect(load({ DATABASE_URL: POSTGRES, LIMITS: 'local' }).config.limits).toEqual({ kind: 'local' });
+    const embedded = load({ REDIS_URL: REDIS, LIMITS: 'redis', ON_LIMITER_OUTAGE: 'deny' }).config;
+    expect(embedded).toMatchObject({ database: { kind: 'sqlite' }, limits: { kind: 'redis', onOutage: 'deny' } });
+  });
+
+  test.each<[Flags, SettingName]>([
+    [{ LIMITS: 'redis', DATABASE_URL: POSTGRES }, 'LIMITS'],
+    [{ LIMITS: 'local', REDIS_URL: REDIS }, 'LIMITS'],
+    [{ ON_LIMITER_OUTAGE: 'local', LIMITS: 'local' }, 'ON_LIMITER_OUTAGE'],
+    [{ ON_LIMITER_OUTAGE: 'never', REDIS_URL: REDIS }, 'ON_LIMITER_OUTAGE'],
+    [{ POSTGRES_POOL_MAX: '3', DATABASE_URL: POSTGRES }, 'POSTGRES_POOL_MAX'],
+    [{ POSTGRES_POOL_MAX: '501', DATABASE_URL: POSTGRES }, 'POSTGRES_POOL_MAX'],
+    [{ POSTGRES_POOL_MAX: 'all', DATABASE_URL: POSTGRES }, 'POSTGRES_POOL_MAX'],
+  ])('%# contradicts itself: the setting is named and no address is repeated', (flags, field) => {
+    const error = failure(() => load(flags));
+    expect(error).toMatchObject({ code: 'invalid_setting', field });
+    expect(error.message).not.toContain('hunter2');
+  });
+
+  test.each([
+    ['postgres://u:hunter2@h/d', true],
+    ['postgres://h/d?password=hunter2', true],
+    ['postgres://h/d?sslmode=require&sslpassword=hunter2', true],
+    ['postgres://u:hunt#er2@h/d', true],
+    ['redis://a,redis://:hunter2@b', true],
+    ['postgres://u@h:5432/d', false],
+    ['redis://a:6379,redis://u@b:6379', false],
+    ['sqlite:x.db', false],
+  ])('whether %j holds a password: %j', (text, expected) => {
+    expect(holdsPassword(text)).toBe(expected);
   });
 });
 

@@ -3,10 +3,11 @@
  * file that reads the environment. Flags win over it.
  */
 import { existsSync } from 'node:fs';
-import { dirname, isAbsolute, join, relative, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { PantheonError } from 'pantheon-auth';
 import { findMistyped } from './mistyped-settings.ts';
 import { parseAudience, parseChoice, parsePort, parsePublicUrl, parseSwitch, parseTrustedProxies } from './settings.ts';
+import { type DatabaseSetting, databaseOf, type LimitsSetting, limitsOf } from './store-settings.ts';
 
 /** Every setting: `PANTHEON_AUTH_<name>` in the environment, a flag of the same name on the command line. */
 export const SETTING_NAMES = [
@@ -14,7 +15,10 @@ export const SETTING_NAMES = [
   'HOST',
   'DATA_DIR',
   'DATABASE_URL',
+  'POSTGRES_POOL_MAX',
   'REDIS_URL',
+  'LIMITS',
+  'ON_LIMITER_OUTAGE',
   'PUBLIC_URL',
   'AUDIENCE',
   'MASTER_KEY',
@@ -37,13 +41,15 @@ export interface Config {
   readonly port: number;
   readonly host: string;
   readonly dataDir: string;
-  readonly databaseFile: string;
+  readonly database: DatabaseSetting;
+  readonly limits: LimitsSetting;
   /** `iss` of tokens and the base of every link. Never taken from a request. */
   readonly publicUrl: string;
   /** Empty: the public URL. */
   readonly audience: readonly string[];
   /** Secret. */
   readonly masterKey?: string;
+  /** As it was named. Else it is `master.key` in the data folder. */
   readonly masterKeyFile?: string;
   readonly rootKeyFile: string;
   /** Null: no metrics. */
@@ -99,7 +105,6 @@ function settingsIn(environment: Environment): readonly string[] {
 type Read = (name: SettingName) => string | undefined;
 
 function toConfig(read: Read, cwd: string): Config {
-  for (const name of ['DATABASE_URL', 'REDIS_URL'] as const) refuseScaledOut(name, read(name));
   const port = parsePort('PORT', read('PORT') ?? String(PORT_DEFAULT));
   const host = read('HOST') ?? HOST_DEFAULT;
   const dataDir = resolve(cwd, read('DATA_DIR') ?? join(repositoryOf(cwd) ?? cwd, 'data'));
@@ -112,7 +117,8 @@ function toConfig(read: Read, cwd: string): Config {
     port,
     host,
     dataDir,
-    databaseFile: databaseFileOf(read('DATABASE_URL'), dataDir),
+    database: databaseOf(read, dataDir),
+    limits: limitsOf(read),
     publicUrl: publicUrlOf(read('PUBLIC_URL'), { port, host }),
     audience: parseAudience('AUDIENCE', read('AUDIENCE')),
     ...(masterKey !== undefined && { masterKey }),
@@ -130,23 +136,6 @@ function given(name: SettingName, flags: Flags, environment: Environment): strin
   const value = flags[name] ?? environment[PREFIX + name];
   if (value?.trim() === '') throw invalid(name, 'It is empty. Give a value or leave it out.');
   return value;
-}
-
-/** Better said now than after a night of keys in the wrong store. */
-function refuseScaledOut(name: 'DATABASE_URL' | 'REDIS_URL', value: string | undefined): void {
-  if (value === undefined || (name === 'DATABASE_URL' && value.startsWith('sqlite:'))) return;
-  const what = name === 'REDIS_URL' ? 'Redis is' : /^postgres(?:ql)?:/.test(value) ? 'PostgreSQL is' : null;
-  throw invalid(name, what === null ? 'Write sqlite:<file in the data folder>.' : `${what} not in this version.`);
-}
-
-/** A file of the data folder, so that whoever keeps that folder keeps everything. */
-function databaseFileOf(url: string | undefined, dataDir: string): string {
-  const path = url?.slice('sqlite:'.length).replace(/^\/\/(?=\/)/, '') ?? 'pantheon-auth.db';
-  const file = resolve(dataDir, path);
-  const within = relative(dataDir, file);
-  if (within === '' || within.startsWith('..') || isAbsolute(within) || path.includes('\0'))
-    throw invalid('DATABASE_URL', 'The file must lie in the data folder.');
-  return file;
 }
 
 function publicUrlOf(text: string | undefined, listen: { readonly port: number; readonly host: string }): string {

@@ -1,7 +1,7 @@
 /** Numbers for Prometheus on a listener of their own, so that they are never public by accident. */
 import { createServer, type Server } from 'node:http';
 import type { PantheonAuth } from 'pantheon-auth';
-import { Counter, collectDefaultMetrics, Histogram, Registry } from 'prom-client';
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { Answered } from './request-log.ts';
 
 /** From a warm verification to a request that ran into its timeout. Those of the OpenTelemetry conventions, and two below. */
@@ -14,7 +14,7 @@ export class Metrics {
   readonly #registry = new Registry();
   readonly #durations: Histogram;
 
-  constructor(auth: Pick<PantheonAuth, 'outcomes'>) {
+  constructor(auth: Pick<PantheonAuth, 'outcomes' | 'limiterStatus'>) {
     const registers = [this.#registry];
     collectDefaultMetrics({ register: this.#registry });
     this.#durations = new Histogram({
@@ -33,6 +33,23 @@ export class Metrics {
       collect() {
         this.reset();
         for (const [outcome, count] of auth.outcomes()) this.inc({ outcome }, count);
+      },
+    });
+    new Gauge({
+      name: 'pantheon_auth_limiter_degraded',
+      help: '1 while limits cannot be counted where all nodes count them, else 0.',
+      registers,
+      collect() {
+        this.set(auth.limiterStatus().isDegraded ? 1 : 0);
+      },
+    });
+    new Counter({
+      name: 'pantheon_auth_limiter_degraded_decisions_total',
+      help: 'Decisions on limits that were made, or refused, in that state.',
+      registers,
+      collect() {
+        this.reset();
+        this.inc(auth.limiterStatus().degradedDecisions);
       },
     });
   }

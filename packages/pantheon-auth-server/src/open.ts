@@ -2,41 +2,151 @@
  * Opens the engine as the settings say and makes the first administrator: its key string goes into a file of its owner
  * alone, is durable before the key exists, and is never printed.
  */
-import { closeSync, fsyncSync, linkSync, openSync, readFileSync, rmSync, statSync, writeSync } from 'node:fs';
-import { dirname } from 'node:path';
-import { createPantheonAuth, type Logger, type PantheonAuth, PantheonError, type RootKeyStore } from 'pantheon-auth';
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  linkSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeSync,
+} from 'node:fs';
+import { dirname, join } from 'node:path';
+import {
+  createPantheonAuth,
+  type Logger,
+  type PantheonAuth,
+  PantheonError,
+  type RootKeyStore,
+  SYSTEM_TENANT,
+} from 'pantheon-auth';
 import type { Config } from './config.ts';
+
+/** `created`: by this start. `missing`: there is none, and this start does not make it. */
+export type RootKeyState = 'created' | 'existing' | 'missing';
 
 /** The engine, running. */
 export interface OpenService {
   readonly auth: PantheonAuth;
-  /** Whether this start made the root key. */
-  readonly rootKey: 'created' | 'existing';
+  readonly rootKey: RootKeyState;
   close(): Promise<void>;
 }
 
+/** Who opens it: a node that answers requests, or one command, which must not stand in the way of the nodes. */
+type Opener = 'node' | 'command';
+
 /**
+ * Opens the engine. On SQLite the first start makes the root key; on PostgreSQL `pantheon-auth bootstrap` does, so that
+ * it lies where somebody chose to have it.
+ *
  * @throws PantheonError startup codes: `invalid_setting`, `master_key_missing`, `master_key_mismatch`, `store_unusable`,
- * `schema_too_new`.
+ * `schema_too_new`, `schema_too_old`, `redis_required`; `store_unavailable`, `store_read_only`.
  */
-export async function openService(config: Config, logger: Logger): Promise<OpenService> {
-  const { dataDir, databaseFile, publicUrl, audience, masterKey, masterKeyFile, rootKeyFile } = config;
-  const auth = await createPantheonAuth({
-    dataDir,
-    databaseFile,
-    issuer: publicUrl,
-    ...(audience.length > 0 && { audience }),
-    ...(masterKey !== undefined && { masterKey }),
-    ...(masterKeyFile !== undefined && { masterKeyFile }),
-    logger,
-  });
+export async function openService(config: Config, logger: Logger, opener: Opener = 'node'): Promise<OpenService> {
+  const auth = await openEngine(config, logger, opener);
   try {
-    const root = await auth.bootstrap(rootKeyStore(rootKeyFile));
-    return { auth, rootKey: root === null ? 'existing' : 'created', close: () => auth.close() };
+    return { auth, rootKey: await rootKeyOf(config, auth), close: () => auth.close() };
   } catch (error) {
     await auth.close();
     throw error;
   }
+}
+
+/** The same without any administrator being made. */
+export async function openEngine(config: Config, logger: Logger, opener: Opener): Promise<PantheonAuth> {
+  const { database, dataDir, publicUrl, audience, masterKey, masterKeyFile } = config;
+  const common = {
+    issuer: publicUrl,
+    ...(audience.length > 0 && { audience }),
+    ...(masterKey !== undefined && { masterKey }),
+    logger,
+  };
+  const limits = await sharedLimits(config);
+  if (database.kind === 'sqlite') {
+    return createPantheonAuth({
+      ...common,
+      dataDir,
+      databaseFile: database.file,
+      ...(masterKeyFile !== undefined && { masterKeyFile }),
+      ...(limits !== null && { limits }),
+    });
+  }
+  const isAlone = config.limits.kind === 'alone' && opener === 'node';
+  const given = masterKey === undefined ? { masterKeyFile: existingMasterKeyFile(config) } : {};
+  const source = await postgresOf(database);
+  try {
+    return await createPantheonAuth({
+      ...common,
+      ...given,
+      database: source,
+      ...(!isAlone && { limits: limits ?? 'local' }),
+    });
+  } catch (error) {
+    throw withRemedy(error);
+  }
+}
+
+/** Brings the tables up to date and answers what was run; null: of SQLite that is not told, it happens at every start. */
+export async function migrateStore(config: Config, logger: Logger): Promise<readonly string[] | null> {
+  if (config.database.kind === 'sqlite') {
+    await (await openEngine(config, logger, 'command')).close();
+    return null;
+  }
+  try {
+    return await (await postgresOf(config.database)).migrate();
+  } catch (error) {
+    throw withRemedy(error);
+  }
+}
+
+/** Loaded when it is needed: the driver would cost every start on SQLite its time. */
+async function postgresOf({ url, poolMax }: Extract<Config['database'], { kind: 'postgres' }>) {
+  const { postgres } = await import('pantheon-auth/postgres');
+  return postgres({ url: url.reveal(), ...(poolMax !== undefined && { poolMax }) });
+}
+
+async function sharedLimits({ limits }: Config) {
+  if (limits.kind !== 'redis') return null;
+  const { redisLimits } = await import('pantheon-auth/redis');
+  return redisLimits({ url: limits.url.reveal(), onLimiterOutage: limits.onOutage });
+}
+
+/** On a database that others share no master key is made: the next node would make another one. */
+function existingMasterKeyFile({ masterKeyFile, dataDir }: Config): string {
+  const path = masterKeyFile ?? join(dataDir, 'master.key');
+  if (existsSync(path)) return path;
+  const how = 'openssl rand -base64 32 > master.key && chmod 600 master.key';
+  const detail = `There is no ${path}. Give every node the same one. Make it once, for a new database: ${how}`;
+  throw new PantheonError('master_key_missing', { field: 'MASTER_KEY_FILE', detail });
+}
+
+/** What is said of a database that was away for a moment does not help who starts on it. */
+function withRemedy(error: unknown): unknown {
+  // The driver reads the files of `sslrootcert` and its like by itself.
+  if (hasCode(error, 'ENOENT') || hasCode(error, 'EACCES'))
+    return new PantheonError('invalid_setting', {
+      field: 'DATABASE_URL',
+      detail: 'A file that it names cannot be read.',
+      cause: error,
+    });
+  const isAway = error instanceof PantheonError && ['store_unavailable', 'store_read_only'].includes(error.code);
+  if (!isAway || error.field !== null) return error;
+  const what = (error.detail ?? '').replace(/\.$/, '');
+  const remedy =
+    error.code === 'store_unavailable' ? 'Check that PostgreSQL runs there and lets this machine in' : null;
+  const detail = [what, remedy ?? 'Make DATABASE_URL lead to a server that can be written'].join('. ');
+  return new PantheonError(error.code, { field: 'DATABASE_URL', detail, cause: error });
+}
+
+async function rootKeyOf({ database, rootKeyFile }: Config, auth: PantheonAuth): Promise<RootKeyState> {
+  if (database.kind === 'sqlite') {
+    const root = await auth.bootstrap(rootKeyStore(rootKeyFile));
+    return root === null ? 'existing' : 'created';
+  }
+  const { items } = await auth.events.list(SYSTEM_TENANT, { type: 'key.created', limit: 1 });
+  return items.length > 0 ? 'existing' : 'missing';
 }
 
 /** Many times the length of a key: a larger file is some other file, and is not read. */
@@ -44,7 +154,9 @@ const FILE_BYTES_MAX = 1_024;
 const OWNER_ONLY = 0o600;
 
 /** Keeps the key string in a file that appears whole or not at all, and never replaces another. */
-export function rootKeyStore(path: string): RootKeyStore {
+export function rootKeyStore(path: string, field = 'ROOT_KEY_FILE'): RootKeyStore {
+  const invalid = (detail: string, cause?: unknown): PantheonError =>
+    new PantheonError(field === 'ROOT_KEY_FILE' ? 'invalid_setting' : 'invalid_request', { field, detail, cause });
   return {
     read: () => {
       try {
@@ -95,10 +207,6 @@ function syncFolder(path: string): void {
   } finally {
     closeSync(folder);
   }
-}
-
-function invalid(detail: string, cause?: unknown): PantheonError {
-  return new PantheonError('invalid_setting', { field: 'ROOT_KEY_FILE', detail, cause });
 }
 
 function hasCode(error: unknown, code: string): boolean {

@@ -60,6 +60,25 @@ export const apiKeySchema = z
   })
   .meta({ id: 'APIKey', description: 'The record of a key. It never holds a secret or a hash.' });
 
+/** What `settle=true` adds to the answer of a change. */
+const settled = {
+  settledAt: time
+    .optional()
+    .describe(
+      'With settle=true: from then on no node says yes on what was before. Absent: this node is stopping and did not wait.',
+    ),
+  offlineUntil: time
+    .nullable()
+    .optional()
+    .describe(
+      'With settle=true: the latest exp of a token issued before; until then, and its own leeway, a verifier that has only the public keys may accept one. Null: only this service verifies the tokens of the key.',
+    ),
+};
+
+export const changedKeySchema = apiKeySchema
+  .extend(settled)
+  .meta({ id: 'ChangedAPIKey', description: 'The record of a key after a change.' });
+
 const quarantinedKeySchema = z
   .strictObject({ id: z.string(), createdAt: time, quarantined: z.literal(true) })
   .meta({ id: 'QuarantinedKey', description: 'A key whose record cannot be opened. It is refused until it can.' });
@@ -79,6 +98,8 @@ export const rotationSchema = z.strictObject({
   previous: z.strictObject({ version: z.int(), acceptedUntil: time }),
 });
 
+export const settledRotationSchema = rotationSchema.extend(settled);
+
 export const versionSchema = z
   .strictObject({
     version: z.int(),
@@ -90,6 +111,8 @@ export const versionSchema = z
     lastAddresses: z.array(z.string()),
   })
   .meta({ id: 'APIKeyVersion' });
+
+export const changedVersionSchema = versionSchema.extend(settled).meta({ id: 'ChangedAPIKeyVersion' });
 
 export const versionsSchema = z.strictObject({ items: z.array(versionSchema) });
 
@@ -104,6 +127,11 @@ const limitStateSchema = z
   })
   .meta({ id: 'LimitState' });
 
+const degraded = z
+  .literal(true)
+  .optional()
+  .describe('Limits were counted by this node alone, because the place where all nodes count does not answer.');
+
 export const verificationSchema = z
   .discriminatedUnion('valid', [
     z.strictObject({
@@ -117,6 +145,7 @@ export const verificationSchema = z
       permissions: z.array(z.string()),
       expiresAt: time.optional(),
       limits: z.array(limitStateSchema),
+      degraded,
     }),
     z.strictObject({
       valid: z.literal(false),
@@ -124,6 +153,7 @@ export const verificationSchema = z
       missing: z.string().optional(),
       retryAfterSeconds: z.int().optional(),
       limits: z.array(limitStateSchema).optional(),
+      degraded,
     }),
   ])
   .meta({ id: 'Verification' });

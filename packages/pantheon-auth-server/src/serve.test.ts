@@ -119,6 +119,60 @@ test('told to stop, it finishes what is under way, stores what it counted and en
   expect(output()).not.toContain(rootKey);
 });
 
+test('while it stops, an answer says that its connection ends, and a long one is sent whole', async () => {
+  const config = scratchConfig();
+  const running = await serving(config);
+  const port = Number(new URL(running.localUrl).port);
+  const rootKey = readFileSync(config.rootKeyFile, 'latin1').trim();
+  const half = connect(port, '127.0.0.1');
+  const unused = connect(port, '127.0.0.1');
+  const slow = connect(port, '127.0.0.1');
+  await Promise.all([half, unused, slow].map((socket) => once(socket, 'connect')));
+  let answer = '';
+  half.on('data', (data) => {
+    answer += String(data);
+  });
+  half.write(
+    `POST /v1/keys HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${rootKey}\r\nContent-Type: application/json\r\nContent-Length: 25\r\n\r\n`,
+  );
+  // More than the buffers of two sockets hold, and nobody reads it yet.
+  slow.pause();
+  const asked = 200;
+  slow.write('GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(asked));
+  const length = Number((await fetch(`${running.localUrl}/openapi.json`)).headers.get('content-length'));
+  expect(length).toBeGreaterThan(10_000);
+  const closed = running.close();
+  await once(unused, 'close');
+  half.write('{"userId":"u","name":"n"}');
+  await once(half, 'close');
+  expect(answer).toMatch(/^HTTP\/1.1 201 Created/);
+  expect(answer).toMatch(/^connection: close\r$/im);
+  // Every answer that began is whole: what comes in the end is no torn one.
+  let received = '';
+  slow.on('data', (data) => {
+    received += String(data);
+  });
+  slow.resume();
+  await once(slow, 'close');
+  const bodies = received
+    .split(/HTTP\/1\.1 \d{3} /)
+    .slice(1)
+    .map((one) => one.slice(one.indexOf('\r\n\r\n') + 4));
+  expect(bodies.length).toBeGreaterThan(0);
+  for (const body of bodies) expect(() => JSON.parse(body)).not.toThrow();
+  await closed;
+});
+
+test('an issuer with a path tells its metadata where clients look for it (RFC 8414 section 3.1)', async () => {
+  const running = await serving(scratchConfig({ PUBLIC_URL: 'http://localhost:8787/base/auth' }));
+  const wellKnown = `${running.localUrl}/.well-known/oauth-authorization-server`;
+  const [atPath, atRoot] = await Promise.all([fetch(`${wellKnown}/base/auth`), fetch(wellKnown)]);
+  expect(atPath.status).toBe(200);
+  expect(await atPath.json()).toMatchObject({ issuer: 'http://localhost:8787/base/auth' });
+  expect(atRoot.status).toBe(200);
+  expect((await fetch(`${wellKnown}/base`)).status).toBe(404);
+});
+
 test('a second signal ends it at once', async () => {
   const config = scratchConfig();
   const { child, url, output } = await spawned(config);
@@ -176,6 +230,8 @@ test('metrics are told on a listener of their own and nowhere else', async () =>
   expect(text).toContain('http_route="unmatched"');
   expect(text).toMatch(/pantheon_auth_verifications_total\{outcome="valid"\} 1/);
   expect(text).toContain('process_cpu_seconds_total');
+  expect(text).toMatch(/^pantheon_auth_limiter_degraded 0$/m);
+  expect(text).toMatch(/^pantheon_auth_limiter_degraded_decisions_total 0$/m);
   expect((await fetch(`${metrics}/other`)).status).toBe(404);
   expect((await fetch(`${running.localUrl}/metrics`)).status).toBe(404);
 });

@@ -6,7 +6,7 @@
 import { once } from 'node:events';
 import { writeSync } from 'node:fs';
 import type { Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import type { FastifyInstance } from 'fastify';
 import { PantheonError } from 'pantheon-auth';
 import { createApp } from './app.ts';
@@ -65,7 +65,8 @@ export async function serve(config: Config, options: ServeOptions = {}): Promise
     const metrics = metricsPort === null ? null : new Metrics(service.auth);
     const onAnswered = metrics === null ? {} : { onAnswered: metrics.answered };
     const app = await createApp({ auth: service.auth, config, logger, ...onAnswered });
-    opened.push(() => closeWithin(app));
+    const sockets = socketsOf(app.server);
+    opened.push(() => closeWithin(app, sockets));
     const metricsServer = metrics?.server((error) => logger.error({ err: error }, 'metrics cannot be told')) ?? null;
     if (metricsServer !== null && metricsPort !== null) {
       await listening('METRICS_PORT', metricsPort, METRICS_HOST, () => listen(metricsServer, metricsPort));
@@ -109,9 +110,21 @@ async function listening(field: string, port: number, host: string, start: () =>
   }
 }
 
-/** In-flight requests are finished, within a bound. A connection that was busy when it began ends once it is idle. */
-async function closeWithin(app: FastifyInstance): Promise<void> {
-  const sweep = setInterval(() => app.server.closeIdleConnections(), SWEEP_MS);
+/**
+ * In-flight requests are finished, within a bound. Their answers say that the connection ends with them (`app.ts`); one
+ * whose answer had begun before that ends once it is idle.
+ */
+async function closeWithin(app: FastifyInstance, sockets: ReadonlySet<Socket>): Promise<void> {
+  const closeIdle = app.server.closeIdleConnections.bind(app.server);
+  // For Node a connection is idle as soon as its answer was handed over, and what is not sent yet would be lost.
+  app.server.closeIdleConnections = () => {
+    if (![...sockets].some((socket) => socket.writableLength > 0)) closeIdle();
+  };
+  const sweep = setInterval(() => {
+    app.server.closeIdleConnections();
+    // To Node a connection on which nothing ever came is busy.
+    for (const socket of sockets) if (socket.bytesRead === 0) socket.destroy();
+  }, SWEEP_MS);
   const cutOff = setTimeout(() => app.server.closeAllConnections(), SHUTDOWN_MS);
   try {
     await app.close();
@@ -119,6 +132,15 @@ async function closeWithin(app: FastifyInstance): Promise<void> {
     clearInterval(sweep);
     clearTimeout(cutOff);
   }
+}
+
+function socketsOf(server: Server): ReadonlySet<Socket> {
+  const sockets = new Set<Socket>();
+  server.on('connection', (socket) => {
+    sockets.add(socket);
+    socket.once('close', () => sockets.delete(socket));
+  });
+  return sockets;
 }
 
 function closeOnce(closeAll: () => Promise<void>): Pick<Running, 'close' | 'closed'> {

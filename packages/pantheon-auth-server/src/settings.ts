@@ -17,6 +17,17 @@ export function parsePort(field: string, text: string): number {
   return port;
 }
 
+export function parseCount(
+  field: string,
+  text: string,
+  bounds: { readonly min: number; readonly max: number },
+): number {
+  const { min, max } = bounds;
+  const count = /^\d{1,9}$/.test(text) ? Number(text) : -1;
+  if (count < min || count > max) throw invalid(field, `Write a whole number from ${min} to ${max}.`);
+  return count;
+}
+
 export function parseSwitch(field: string, text: string): boolean {
   return parseChoice(field, text, ['on', 'off', 'true', 'false'] as const).match(/^(?:on|true)$/) !== null;
 }

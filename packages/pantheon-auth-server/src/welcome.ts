@@ -1,14 +1,15 @@
 /** What a person reads after the start: where the root key lies, and commands that work as they are printed. No secret. */
+import { existsSync } from 'node:fs';
 import { relative } from 'node:path';
 import type { Config } from './config.ts';
+import type { RootKeyState } from './open.ts';
 import { API_KEY_TYPE, TOKEN_EXCHANGE } from './routes/token-request.ts';
 
 /** A service that listens. */
 export interface Welcomed {
   /** Where it can be reached on this machine. */
   readonly localUrl: string;
-  /** Whether this start made the root key. */
-  readonly rootKey: 'created' | 'existing';
+  readonly rootKey: RootKeyState;
 }
 
 /** For the standard output. */
@@ -18,11 +19,21 @@ export function printWelcome(
   write: (text: string) => void = (text) => process.stdout.write(text),
 ): void {
   const url = running.localUrl;
+  const first = `Pantheon Auth serves on ${url}${config.docs ? ` (the API: ${url}/docs)` : ''}`;
+  const isHere = existsSync(config.rootKeyFile);
+  if (running.rootKey === 'missing' || !isHere) {
+    const next =
+      running.rootKey === 'missing'
+        ? 'There is no administrator yet. Make its key, with the same settings: pantheon-auth bootstrap --out FILE'
+        : `The root key is not in ${config.rootKeyFile}: it is where it was moved to, or where bootstrap wrote it.`;
+    write(`${first}\n${next}\n`);
+    return;
+  }
   const file = quoted(shorter(relative(process.cwd(), config.rootKeyFile), config.rootKeyFile));
   const caller = `-H "Authorization: Bearer $(cat ${file})" -H 'Content-Type: application/json'`;
   const made = running.rootKey === 'created' ? 'The root key was made and is in' : 'The root key is in';
   const lines = [
-    `Pantheon Auth serves on ${url}${config.docs ? ` (the API: ${url}/docs)` : ''}`,
+    first,
     `${made} ${config.rootKeyFile}`,
     '',
     '# Create a key',

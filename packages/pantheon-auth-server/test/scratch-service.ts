@@ -1,4 +1,8 @@
-/** A service for tests: on a data folder of its own that goes away with it, its log kept to be searched. */
+/**
+ * A service for tests: on a data folder of its own that goes away with it, its log kept to be searched. With a
+ * `DATABASE_URL` of PostgreSQL it makes there what it needs: tables, a master key and a root key.
+ */
+import { randomBytes } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -7,7 +11,7 @@ import type { CreatedKey, CreateKeyInput, PantheonAuth } from 'pantheon-auth';
 import { createApp } from '../src/app.ts';
 import { type Config, type Flags, loadConfig } from '../src/config.ts';
 import { createLogger } from '../src/logging.ts';
-import { openService } from '../src/open.ts';
+import { migrateStore, openService, rootKeyStore } from '../src/open.ts';
 
 type Method = Exclude<InjectOptions['method'], undefined>;
 
@@ -45,11 +49,15 @@ export interface ScratchService {
 /** Every setting but these is as it is without any. */
 export async function openScratchService(flags: Flags = {}): Promise<ScratchService> {
   const dataDir = mkdtempSync(join(tmpdir(), 'pantheon-auth-server-'));
-  const { config } = loadConfig({ DATA_DIR: dataDir, LOG_LEVEL: 'trace', ...flags }, {}, dataDir);
+  const isScaledOut = flags.DATABASE_URL?.startsWith('postgres') === true;
+  const masterKey = isScaledOut ? { MASTER_KEY: randomBytes(32).toString('hex') } : {};
+  const { config } = loadConfig({ DATA_DIR: dataDir, LOG_LEVEL: 'trace', ...masterKey, ...flags }, {}, dataDir);
   const log: string[] = [];
   const logger = createLogger(config.logLevel, { write: (line) => void log.push(line) });
+  if (isScaledOut) await migrateStore(config, logger);
   const service = await openService(config, logger);
   const { auth } = service;
+  if (isScaledOut) await auth.bootstrap(rootKeyStore(config.rootKeyFile));
   const app = await createApp({ auth, config, logger });
   const rootKey = readFileSync(config.rootKeyFile, 'latin1').trim();
   return {

@@ -22,6 +22,8 @@ export { PAGE_MAX } from './api-keys/key-manager.ts';
 export type { KeyRotation, Rotation } from './api-keys/key-rotation.ts';
 export type { QuarantinedKey } from './api-keys/key-storage.ts';
 export type { Verification, VerifiedKey, VerifyRequest } from './api-keys/key-validator.ts';
+export type { RootKeyStore } from './api-keys/root-key.ts';
+export type { Settled, SettleOptions } from './api-keys/settlement.ts';
 export type { AsymmetricAlgorithm, SigningAlgorithm } from './domain/claims.ts';
 export type { Actor, Circumstances, EventType } from './domain/event.ts';
 export { EVENT_SUBJECTS } from './domain/event.ts';
@@ -63,13 +65,9 @@ export {
   type Refusal,
   rateLimitHeaders,
 } from './middleware.ts';
-export {
-  createPantheonAuth,
-  type Logger,
-  type PantheonAuth,
-  type PantheonAuthOptions,
-  type RootKeyStore,
-  type TenantScope,
-} from './pantheon-auth.ts';
+export type { EmbeddedOptions, Logger, PantheonAuthOptions, ScaledOutOptions } from './options.ts';
+export { createPantheonAuth, type PantheonAuth, type TenantScope } from './pantheon-auth.ts';
+export type { LimiterStatus, SharedLimits } from './rate-limit/rate-limiter.ts';
+export type { Database, DatabaseSource } from './storage/database.ts';
 export type { Tenant, TenantManager } from './tenants/tenant-manager.ts';
 export type { UsageGranularity, UsageItem, UsageReport } from './usage/usage-query.ts';

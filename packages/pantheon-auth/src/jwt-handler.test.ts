@@ -1,6 +1,7 @@
 import { createLocalJWKSet, decodeJwt, decodeProtectedHeader, type JSONWebKeySet, jwtVerify } from 'jose';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { callerWith, ISSUER, openWorld, refusalOf, turn, type World } from '../test/fixture.ts';
+import { KeyChanges } from './api-keys/key-changes.ts';
 import { parseKey, secretBytes } from './api-keys/key-generator.ts';
 import type { CreatedKey } from './api-keys/key-manager.ts';
 import type { SigningAlgorithm } from './domain/claims.ts';
@@ -320,6 +321,29 @@ describe('issue without the key', () => {
     world.clock.advance(1);
     expect(await kid()).not.toBe(first);
   });
+});
+
+test('a key whose reading took longer than a yes may be old gets no token: it may have changed and settled since', async () => {
+  await using world = await openWorld();
+  const { auth, clock } = world;
+  const { key, apiKey } = await auth.keys.create(INPUT);
+  const target = { tenantId: 'default', keyId: apiKey.id };
+  const load = KeyChanges.prototype.load;
+  let takesMs = 1_001;
+  const spy = vi.spyOn(KeyChanges.prototype, 'load').mockImplementation(async function (this: KeyChanges, ...which) {
+    const stored = await load.apply(this, which);
+    clock.advance(takesMs);
+    return stored;
+  });
+  try {
+    for (const make of [() => auth.tokens.exchange({ key }), () => auth.tokens.issue(target)])
+      expect(await refusalOf(make())).toMatchObject({ code: 'store_unavailable', retryAfterSeconds: 1 });
+    takesMs = 1_000;
+    expect(await auth.tokens.exchange({ key })).toMatchObject({ issued: true });
+    expect(await auth.tokens.issue(target)).toMatchObject({ keyId: apiKey.id });
+  } finally {
+    spy.mockRestore();
+  }
 });
 
 describe("the brief's generateJWTFromKey", () => {

@@ -8,14 +8,14 @@ import type { KeyChanges } from './api-keys/key-changes.ts';
 import { type APIKeyMetadata, type KeyTokenSigner, parseKey } from './api-keys/key-generator.ts';
 import { type ChangeOptions, PROCESS_CALLER } from './api-keys/key-manager.ts';
 import type { StoredKey } from './api-keys/key-storage.ts';
-import type { KeyValidator, RefusedUse, Verification, VerifyRequest } from './api-keys/key-validator.ts';
+import type { KeyValidator, Verification, VerifyRequest } from './api-keys/key-validator.ts';
 import type { VerificationCache } from './api-keys/verification-cache.ts';
 import { buildKeySignedClaims, KEY_SIGNED_LIFETIME_MAX_SECONDS } from './domain/claims.ts';
 import { isActive, revokeTokens } from './domain/key.ts';
 import { assertMay, assertMayGrant, assertWithinCreator } from './domain/key-policy.ts';
-import { type Denial, decide, type KeyFacts } from './domain/verification.ts';
+import { decide, type KeyFacts } from './domain/verification.ts';
 import type { EventFeed } from './events/event-feed.ts';
-import type { Clock } from './foundation/clock.ts';
+import { type Clock, momentOf } from './foundation/clock.ts';
 import type { JsonObject } from './foundation/encoding.ts';
 import { PantheonError } from './foundation/errors.ts';
 import { newId } from './foundation/ids.ts';
@@ -74,9 +74,8 @@ export class JwtHandler implements KeyTokenSigner {
     const verification = await this.#deps.validator.verify(verify);
     if (!verification.valid) return { issued: false, verification };
     const { keyId, version } = verification.key;
-    const { record, secrets, tenant } = await this.#stored(keyId, verification.key.tenantId);
-    const refused = this.#refuse({ record, tenant }, version);
-    if (refused !== null) return { issued: false, verification: refused };
+    const { record, secrets, tenant } = await this.#current(keyId, verification.key.tenantId);
+    this.#assertStillMay({ record, tenant }, version);
     const signer = secrets.find((one) => one.version === version)?.signing ?? null;
     const wish = {
       ...(audience && { audience }),
@@ -105,7 +104,7 @@ export class JwtHandler implements KeyTokenSigner {
     const { authority } = caller;
     if (authority.kind === 'key' && authority.via === 'token')
       throw new PantheonError('not_allowed', { detail: 'A token does not make tokens.' });
-    const { record, secrets, tenant } = await this.#stored(target.keyId, target.tenantId);
+    const { record, secrets, tenant } = await this.#current(target.keyId, target.tenantId);
     assertMayGrant(caller, record);
     // A token is a short-lived key: it lies within what limits the caller, and ends with it.
     assertWithinCreator(caller, record);
@@ -200,16 +199,27 @@ export class JwtHandler implements KeyTokenSigner {
     return known?.secrets.find((one) => one.version === version)?.signing ?? null;
   }
 
-  /** The key was read again after it was verified, and may have changed meanwhile. */
-  #refuse(facts: Omit<KeyFacts, 'addresses'>, proved: number): RefusedUse | null {
+  /**
+   * The key was read again after it was verified, and may have changed meanwhile. The verification took from its limits,
+   * and what is answered with a denial took nothing (I8): so this is no verdict, and who asks again is told.
+   */
+  #assertStillMay(facts: Omit<KeyFacts, 'addresses'>, proved: number): void {
     const version = facts.record.versions.find((one) => one.version === proved);
     const demand = { tenantId: null, environment: null, address: null, permissions: [] };
-    const denial: Denial | null =
-      version === undefined
-        ? { code: 'version_retired' }
-        : decide({ ...facts, addresses: null }, version, demand, this.#deps.clock.now());
-    if (denial === null) return null;
-    return { valid: false, denial, proved: true, keyId: facts.record.id, retryAfterSeconds: null, limits: [] };
+    const now = this.#deps.clock.now();
+    if (version !== undefined && decide({ ...facts, addresses: null }, version, demand, now) === null) return;
+    throw new PantheonError('store_unavailable', { detail: 'The key changed meanwhile.', retryAfterSeconds: 1 });
+  }
+
+  /**
+   * The key to make a token of. What was read longer ago than a yes may be old makes none: whoever waited for a change to
+   * settle was told that none is made on what was before.
+   */
+  async #current(keyId: string, tenantId: string): Promise<StoredKey> {
+    const asOf = momentOf(this.#deps.clock);
+    const stored = await this.#stored(keyId, tenantId);
+    if (this.#deps.validator.isFresh(asOf)) return stored;
+    throw new PantheonError('store_unavailable', { detail: 'Reading the key took too long.', retryAfterSeconds: 1 });
   }
 
   #stored(keyId: string, tenantId: string): Promise<StoredKey> {

@@ -5,7 +5,7 @@ import fc from 'fast-check';
 import { isInnerList, parseList } from 'structured-headers';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { APIKey } from './api-keys/api-key.ts';
-import type { KeyValidator } from './api-keys/key-validator.ts';
+import type { KeyValidator, Verification, VerifiedKey } from './api-keys/key-validator.ts';
 import type { LimitState } from './domain/limits.ts';
 import { CODES, type Code } from './foundation/codes.ts';
 import { PantheonError } from './foundation/errors.ts';
@@ -320,5 +320,24 @@ describe('rateLimitHeaders', () => {
 
   test('a key without limits has no such headers', () => {
     expect(rateLimitHeaders([])).toEqual({});
+    expect(rateLimitHeaders([], true)).toEqual({});
+  });
+
+  test('limits that this node counts alone are told as such, with a yes and with a 429', async () => {
+    const limits = [{ kind: 'rate', name: 'a', limit: 1, remaining: 0, resetSeconds: 1, windowSeconds: 1 }] as const;
+    const key = { keyId: 'a', permissions: [] } as unknown as VerifiedKey;
+    const denial = { code: 'rate_limited', violated: ['a'] } as const;
+    const no = { valid: false, denial, proved: true, keyId: 'a', retryAfterSeconds: 1, limits } as const;
+    const told = async (verification: Verification): Promise<string | undefined> => {
+      const validator = { verify: async () => verification } as unknown as KeyValidator;
+      const authenticator = new Authenticator({ validator, tokens: {} as TokenVerifier, brand: 'pan' });
+      const header = (name: string) => (name === 'x-api-key' ? ['key'] : []);
+      const answer = await authenticator.authenticate({ url: '/', header, address: null });
+      return (answer.authenticated ? answer.headers : answer.refusal.headers)['pantheon-limits'];
+    };
+    expect(await told({ valid: true, key, limits, degraded: true })).toBe('degraded');
+    expect(await told({ ...no, degraded: true })).toBe('degraded');
+    expect(await told({ valid: true, key, limits, degraded: false })).toBeUndefined();
+    expect(await told({ ...no, degraded: false })).toBeUndefined();
   });
 });

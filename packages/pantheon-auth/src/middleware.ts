@@ -204,7 +204,8 @@ export function permissionRefusal(
   const denial = decidePermissions(principal.permissions, permissions);
   if (denial === null) return null;
   const { keyId } = principal;
-  return useRefusal({ valid: false, denial, proved: true, keyId, retryAfterSeconds: null, limits: [] }, requestId);
+  const noLimits = { retryAfterSeconds: null, limits: [], degraded: false };
+  return useRefusal({ valid: false, denial, proved: true, keyId, ...noLimits }, requestId);
 }
 
 /**
@@ -237,8 +238,11 @@ export function errorRefusal(error: PantheonError, requestId: string | null): Re
   return { status: body.status, code: error.code, headers, body, cause: error.code, keyId: null, error };
 }
 
-/** `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-11). Names are of our own grammar: no escaping. */
-export function rateLimitHeaders(limits: readonly LimitState[]): Record<string, string> {
+/**
+ * `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-11). Names are of our own grammar: no escaping.
+ * `Pantheon-Limits: degraded` beside them when this node counts alone, so that what they say holds for it alone.
+ */
+export function rateLimitHeaders(limits: readonly LimitState[], degraded = false): Record<string, string> {
   if (limits.length === 0) return {};
   return {
     'ratelimit-policy': limits
@@ -247,6 +251,7 @@ export function rateLimitHeaders(limits: readonly LimitState[]): Record<string, 
     ratelimit: limits
       .map(({ name, remaining, resetSeconds }) => `"${name}";r=${remaining};t=${resetSeconds}`)
       .join(', '),
+    ...(degraded && { 'pantheon-limits': 'degraded' }),
   };
 }
 
@@ -264,7 +269,7 @@ function accept(
     token,
     can: (permission) => grants(permissions, permission),
   };
-  return { authenticated: true, principal, headers: rateLimitHeaders(verification.limits) };
+  return { authenticated: true, principal, headers: rateLimitHeaders(verification.limits, verification.degraded) };
 }
 
 function useRefusal(use: RefusedUse, requestId: string | null): Refusal {
@@ -276,7 +281,7 @@ function useRefusal(use: RefusedUse, requestId: string | null): Refusal {
   const headers = {
     ...BASE_HEADERS,
     ...challenge(told, body.status, denial.missing ?? null),
-    ...rateLimitHeaders(use.limits),
+    ...rateLimitHeaders(use.limits, use.degraded),
     ...(retryAfterSeconds === null ? {} : { 'retry-after': String(retryAfterSeconds) }),
   };
   return { status: body.status, code: told, headers, body, cause: denial.code, keyId, error: null };

@@ -3,11 +3,13 @@ import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync 
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { emptyFolder, ISSUER, openWorld, refusalOf, startProcess } from '../test/fixture.ts';
-import { createPantheonAuth, type PantheonAuth, type PantheonAuthOptions, type RootKeyStore } from './pantheon-auth.ts';
+import type { RootKeyStore } from './api-keys/root-key.ts';
+import type { EmbeddedOptions } from './options.ts';
+import { createPantheonAuth, type PantheonAuth } from './pantheon-auth.ts';
 
 /** A folder that goes away with the test, and instances on it that are closed before. */
 async function inFolder(
-  work: (start: (options?: Partial<PantheonAuthOptions>) => Promise<PantheonAuth>, dataDir: string) => Promise<void>,
+  work: (start: (options?: Partial<EmbeddedOptions>) => Promise<PantheonAuth>, dataDir: string) => Promise<void>,
 ): Promise<void> {
   const dataDir = emptyFolder();
   const opened: PantheonAuth[] = [];

@@ -12,18 +12,14 @@ import { ConfirmedFacts, STALENESS_MAX_MS_DEFAULT } from './api-keys/confirmed-f
 import { ExposedKeys } from './api-keys/exposed-keys.ts';
 import { KeyChanges } from './api-keys/key-changes.ts';
 import { KeyDescendants } from './api-keys/key-descendants.ts';
-import {
-  APIKeyGenerator,
-  DEFAULT_BRAND,
-  type GeneratedKey,
-  generatedFrom,
-  generateKey,
-  parseBrand,
-} from './api-keys/key-generator.ts';
+import { APIKeyGenerator, DEFAULT_BRAND, parseBrand } from './api-keys/key-generator.ts';
 import { KeyManager, type KeyManagerDeps, PROCESS_CALLER } from './api-keys/key-manager.ts';
 import { KeyRotation } from './api-keys/key-rotation.ts';
 import { KeyStorage } from './api-keys/key-storage.ts';
 import { KeyValidator, type Verification, type VerifyRequest } from './api-keys/key-validator.ts';
+import { OfflineTokens } from './api-keys/offline-tokens.ts';
+import { makeRoot, type RootKeyStore, recoverRoot } from './api-keys/root-key.ts';
+import { Settlement } from './api-keys/settlement.ts';
 import { UsageReader } from './api-keys/usage-reader.ts';
 import { VerificationCache } from './api-keys/verification-cache.ts';
 import type { Circumstances } from './domain/event.ts';
@@ -33,6 +29,7 @@ import { EventLog } from './events/event-log.ts';
 import { type AuditTrail, EventReader } from './events/event-reader.ts';
 import { type Clock, ForwardClock, systemClock } from './foundation/clock.ts';
 import { PantheonError } from './foundation/errors.ts';
+import { newId } from './foundation/ids.ts';
 import { TokenRevocations } from './jwt/revocation.ts';
 import { SigningKeyring } from './jwt/signing-keyring.ts';
 import { TokenIssuer } from './jwt/token-issuer.ts';
@@ -43,54 +40,21 @@ import type { KeyEncryption } from './kms/key-encryption.ts';
 import { openLocalKms } from './kms/open-local-kms.ts';
 import { SealedCursors } from './kms/sealed-cursor.ts';
 import { type AuthenticateOptions, type Authentication, Authenticator, type AuthRequest } from './middleware.ts';
+import type { Logger, PantheonAuthOptions } from './options.ts';
 import { AddressThrottle } from './rate-limit/address-throttle.ts';
 import { MemoryLimiter } from './rate-limit/memory-limiter.ts';
-import { type Database, openDatabase } from './storage/database.ts';
+import type { LimiterStatus, RateLimiter, SharedLimits } from './rate-limit/rate-limiter.ts';
+import type { Database } from './storage/database.ts';
+import { openSqlite } from './storage/sqlite.ts';
 import { TenantManager } from './tenants/tenant-manager.ts';
 import { TenantStorage } from './tenants/tenant-storage.ts';
 import { UsageQueryService } from './usage/usage-query.ts';
 import { UsageRecorder } from './usage/usage-recorder.ts';
 
-/** Where warnings and errors go. `pino` fits. Nothing secret is ever passed to it. */
-export interface Logger {
-  warn(fields: object, message: string): void;
-  error(fields: object, message: string): void;
-}
-
-export interface PantheonAuthOptions {
-  /** Folder of the database and, unless it is given otherwise, the master key. Made when it does not exist. */
-  readonly dataDir: string;
-  /** The database file. Default: `pantheon-auth.db` in `dataDir`. */
-  readonly databaseFile?: string;
-  /** 32 bytes as 64 hex digits, base64 or base64url. Anyone who can read the environment can read it there. */
-  readonly masterKey?: string;
-  /** Default: `master.key` in `dataDir`; made on the first start, when the database is new. */
-  readonly masterKeyFile?: string;
-  /** `iss` of tokens: an absolute URL. */
-  readonly issuer: string;
-  /** Audience of tokens whose key's policy names none. Default: the issuer. */
-  readonly audience?: readonly string[];
-  /** First part of every key string. Default `pan`. */
-  readonly brand?: string;
-  /** Keys remembered in memory. About 2 kB each. */
-  readonly knownKeysMax?: number;
-  readonly logger?: Logger;
-  /** For tests. */
-  readonly clock?: Clock;
-}
-
 /** What can be done within one tenant. */
 export interface TenantScope {
   readonly keys: KeyManager;
   readonly rotation: KeyRotation;
-}
-
-/** Where the first administrator's key string is kept: the caller's business. */
-export interface RootKeyStore {
-  /** What was written before, by a start that did not finish or by another process; null: nothing. */
-  read(): string | null;
-  /** Must be durable when it returns. Throws rather than replace what is there: it may be the only copy. */
-  write(key: string): void;
 }
 
 export interface PantheonAuth {
@@ -111,10 +75,15 @@ export interface PantheonAuth {
   authenticate(request: AuthRequest, options?: AuthenticateOptions): Promise<Authentication>;
   /** Logs `key.exposed_in_url` if the text is the string of a key: it was sent where it is written down. */
   reportExposed(key: string, by: Circumstances): Promise<void>;
-  /** Makes the first administrator's key if there never was one. Null: there was. */
-  bootstrap(store: RootKeyStore): Promise<APIKey | null>;
+  /**
+   * Makes the first administrator's key if there never was one; of several at once, on any nodes, one makes it. Null:
+   * there was one. With `recover` it makes another one all the same, and the log says so.
+   */
+  bootstrap(store: RootKeyStore, options?: { readonly recover?: boolean }): Promise<APIKey | null>;
   /** Counts of outcomes since the start, for metrics. */
   outcomes(): ReadonlyMap<string, number>;
+  /** For metrics and alarms: whether limits are counted as they should be. */
+  limiterStatus(): LimiterStatus;
   /** Asks the store for the head of its log, and catches up with it. @throws PantheonError `store_unavailable`. */
   ping(): Promise<void>;
   /** Stores what was counted, gives back what was reserved, closes the database. */
@@ -122,9 +91,10 @@ export interface PantheonAuth {
 }
 
 /**
- * Opens or makes the database in `dataDir` and starts everything on it.
+ * Opens the database, or makes it in `dataDir`, and starts everything on it.
  *
- * @throws PantheonError `master_key_missing`, `master_key_mismatch`, `store_unusable`, `schema_too_new`, `invalid_setting`.
+ * @throws PantheonError `master_key_missing`, `master_key_mismatch`, `store_unusable`, `store_unavailable`,
+ * `schema_too_new`, `schema_too_old`, `redis_required`, `invalid_setting`.
  *
  * @example
  * ```ts
@@ -139,41 +109,66 @@ export interface PantheonAuth {
  */
 export async function createPantheonAuth(options: PantheonAuthOptions): Promise<PantheonAuth> {
   const logger = options.logger ?? SILENT;
-  const clock = new ForwardClock(options.clock ?? systemClock, (byMs) =>
-    logger.error({ byMs }, 'the clock was set back; going on from the latest time seen'),
-  );
+  const clock = new ForwardClock(options.clock ?? systemClock, {
+    onSetBack: (byMs) => logger.error({ byMs }, 'the clock was set back; going on from the latest time seen'),
+    onApart: (byMs) =>
+      byMs === 0
+        ? logger.warn({}, 'the clocks of this machine and of the database agree again')
+        : logger.error(
+            { byMs },
+            'the clocks of this machine and of the database are apart; the time of the database is used',
+          ),
+  });
   const brand = parseBrand(options.brand ?? DEFAULT_BRAND);
   const issuer = parseIssuer(options.issuer);
   const audience = options.audience?.length ? options.audience : [issuer];
 
-  makeFolder(options.dataDir);
-  const database = await openDatabase({
-    path: options.databaseFile ?? join(options.dataDir, 'pantheon-auth.db'),
-    clock,
-    onWarning: (warning) => logger.warn({}, warning),
-  });
+  const database = await openDatabase(options, clock, logger);
   try {
     const isNew = (await database.log.head()).seq === 0;
-    const kms = await openLocalKms(database.meta, { ...options, isNew, logger });
-    return await assemble({
-      database,
-      kms,
-      clock,
-      brand,
-      issuer,
-      audience,
-      logger,
-      knownKeysMax: options.knownKeysMax,
-    });
+    const dataDir = options.dataDir ?? null;
+    const kms = await openLocalKms(database.meta, { ...options, dataDir, isNew, logger });
+    const limiter = await openLimiter(database, options.limits, clock, logger);
+    try {
+      const { knownKeysMax } = options;
+      return await assemble({ database, kms, limiter, clock, brand, issuer, audience, logger, knownKeysMax });
+    } catch (error) {
+      await limiter.close();
+      throw error;
+    }
   } catch (error) {
     await database.close();
     throw error;
   }
 }
 
+function openDatabase(options: PantheonAuthOptions, clock: Clock, logger: Logger): Promise<Database> {
+  const onWarning = (warning: string): void => logger.warn({}, warning);
+  if (options.database !== undefined) return options.database.open({ clock, onWarning });
+  makeFolder(options.dataDir);
+  return openSqlite({ path: options.databaseFile ?? join(options.dataDir, 'pantheon-auth.db'), clock, onWarning });
+}
+
+async function openLimiter(
+  database: Database,
+  limits: SharedLimits | 'local' | undefined,
+  clock: Clock,
+  logger: Logger,
+): Promise<RateLimiter> {
+  const { nodes, quota: quotaLedger, meta } = database;
+  if (limits !== 'local') await nodes?.join(limits === undefined ? 'alone' : 'together');
+  if (limits === undefined || limits === 'local') return new MemoryLimiter({ clock, quotaLedger });
+  const claimFirstUse = async (): Promise<boolean> => {
+    const mine = newId();
+    return (await meta.insertOnce('limitsFirstCountedBy', mine)) === mine;
+  };
+  return limits.open({ clock, quotaLedger, nodeCount: () => nodes?.count() ?? 1, claimFirstUse, logger });
+}
+
 interface Parts {
   readonly database: Database;
   readonly kms: KeyEncryption;
+  readonly limiter: RateLimiter;
   readonly clock: ForwardClock;
   readonly brand: string;
   readonly issuer: string;
@@ -183,7 +178,7 @@ interface Parts {
 }
 
 async function assemble(parts: Parts): Promise<PantheonAuth> {
-  const { database, clock, brand, issuer, audience, logger } = parts;
+  const { database, limiter, clock, brand, issuer, audience, logger } = parts;
   const { ledger } = database;
   const settings = { issuer, audience };
   const sealer = new Envelope({ kms: parts.kms, rows: database.dataKeys, clock });
@@ -195,6 +190,7 @@ async function assemble(parts: Parts): Promise<PantheonAuth> {
   const cache = new VerificationCache({
     storage: keyStorage,
     clock,
+    coldReadsMax: database.coldReadsMax,
     ...(parts.knownKeysMax && { knownKeysMax: parts.knownKeysMax }),
   });
   const changes = new KeyChanges({ storage: keyStorage, cache, events });
@@ -208,7 +204,12 @@ async function assemble(parts: Parts): Promise<PantheonAuth> {
   });
   const revocations = new TokenRevocations({ rows: database.tokenRevocations, ledger, events, clock });
 
-  const feed = new EventFeed({ log: database.log, clock });
+  const watcher = {
+    onStalled: (error: unknown) =>
+      logger.error({ err: error }, 'the log cannot be followed; what is known is good for a second'),
+    onFollowing: () => logger.warn({}, 'the log is followed again'),
+  };
+  const feed = new EventFeed({ log: database.log, clock, watcher });
   for (const follower of [cache, keyring, revocations]) feed.follow(follower);
   const stalenessMaxMs = Number(await database.meta.insertOnce('stalenessMaxMs', String(STALENESS_MAX_MS_DEFAULT)));
   const facts = new ConfirmedFacts({ cache, feed, clock, stalenessMaxMs });
@@ -220,7 +221,6 @@ async function assemble(parts: Parts): Promise<PantheonAuth> {
     onError: (error) => logger.error({ err: error }, 'usage was not stored; trying again'),
   });
   const usage = new UsageReader(database.usage, recorder);
-  const limiter = new MemoryLimiter({ clock, quotaLedger: database.quota });
   const throttle = new AddressThrottle({ clock });
   const validator = new KeyValidator({ facts, limiter, throttle, usage: recorder, clock, brand });
   const verifier = new TokenVerifier({ validator, feed, keyring, revocations, clock, settings });
@@ -251,6 +251,7 @@ async function assemble(parts: Parts): Promise<PantheonAuth> {
   });
   const tenants = new TenantManager({ storage: tenantStorage, cache, guard, cursors, clock });
   const usageReports = new UsageQueryService(database.usage);
+  const settlement = new Settlement({ stalenessMaxMs, clock, tokens: new OfflineTokens({ events }) });
   const managerDeps: KeyManagerDeps = {
     storage: keyStorage,
     changes,
@@ -261,16 +262,22 @@ async function assemble(parts: Parts): Promise<PantheonAuth> {
     usage,
     usageReports,
     answered,
+    settlement,
     cursors,
     clock,
     brand,
   };
 
-  // The feed first, so that what the others load is followed from then on.
-  await feed.start();
-  await tenants.start(PROCESS_CALLER.circumstances);
-  await keyring.start(PROCESS_CALLER.circumstances);
-  await revocations.start();
+  try {
+    // The feed first, so that what the others load is followed from then on.
+    await feed.start();
+    await tenants.start(PROCESS_CALLER.circumstances);
+    await keyring.start(PROCESS_CALLER.circumstances);
+    await revocations.start();
+  } catch (error) {
+    feed.close();
+    throw error;
+  }
 
   const scope = (tenantId: string): TenantScope => {
     const keys = new KeyManager(managerDeps, tenantId);
@@ -290,53 +297,24 @@ async function assemble(parts: Parts): Promise<PantheonAuth> {
     verify: (request) => validator.verify(request),
     authenticate: (request, authenticateOptions) => authenticator.authenticate(request, authenticateOptions),
     reportExposed: (key, by) => exposed.report(key, by),
-    bootstrap: async (store) => {
+    bootstrap: async (store, { recover = false } = {}) => {
+      if (recover) return recoverRoot(scope(SYSTEM_TENANT).keys, store, brand);
       // The log is asked and not the table: whoever could empty the table would get a root key for it.
       const created = { tenantId: SYSTEM_TENANT, type: 'key.created', subjectType: null, subjectId: null } as const;
       const [first] = await events.list({ ...created, after: null, order: 'oldest_first', limit: 1 });
-      return first === undefined ? bootstrap(scope(SYSTEM_TENANT).keys, store, brand) : null;
+      return first === undefined ? makeRoot(scope(SYSTEM_TENANT).keys, store, brand) : null;
     },
     outcomes: () => recorder.totals(),
+    limiterStatus: () => limiter.status(),
     ping: () => feed.confirm(clock.monotonicMs()),
     close: async () => {
+      settlement.close();
       await recorder.close();
       await limiter.close();
+      feed.close();
       await database.close();
     },
   };
-}
-
-/**
- * The string is written before the key exists. A start that is cut off in between finds it there and goes on with it, so
- * there is never an administrator whose key nobody has.
- */
-async function bootstrap(keys: KeyManager, store: RootKeyStore, brand: string): Promise<APIKey | null> {
-  try {
-    return await keys.createRoot(rootKey(store, brand));
-  } catch (error) {
-    // Another process starts at the same moment, took the same string, and was first.
-    if (error instanceof PantheonError && error.code === 'conflict') return null;
-    throw error;
-  }
-}
-
-function rootKey(store: RootKeyStore, brand: string): GeneratedKey {
-  const written = writtenKey(store, brand);
-  if (written !== null) return written;
-  const generated = generateKey({ brand, environment: 'live' });
-  try {
-    store.write(generated.key);
-    return generated;
-  } catch (error) {
-    const first = writtenKey(store, brand);
-    if (first === null) throw error;
-    return first;
-  }
-}
-
-function writtenKey(store: RootKeyStore, brand: string): GeneratedKey | null {
-  const written = store.read();
-  return written === null ? null : generatedFrom(written.trim(), brand);
 }
 
 function makeFolder(path: string): void {

@@ -4,8 +4,7 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { PROCESS_ACTOR } from '../src/domain/event.ts';
 import { CODES } from '../src/foundation/codes.ts';
-import { createPantheonAuth } from '../src/pantheon-auth.ts';
-import { ISSUER, openWorld, refusalOf, type World } from './fixture.ts';
+import { openWorld, refusalOf, type World } from './fixture.ts';
 
 const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
 
@@ -14,9 +13,7 @@ describe('a number that cannot be believed in the row of a key', () => {
     await using world = await openWorld();
     const damaged = await world.auth.keys.create(INPUT);
     const sound = await world.auth.keys.create(INPUT);
-    world.raw((database) =>
-      database.prepare(`update api_keys set ${column} = 9007199254740993 where id = ?`).run(damaged.apiKey.id),
-    );
+    await world.sql(`update api_keys set ${column} = 9007199254740993 where id = ?`, damaged.apiKey.id);
     for (const auth of [await world.openAgain(), world.auth]) {
       expect(await auth.verify({ key: sound.key })).toMatchObject({ valid: true });
     }
@@ -30,16 +27,14 @@ describe('a number that cannot be believed in the row of a key', () => {
 describe('a database that was tampered with', () => {
   test('without its canary is refused, and no new master key is made for it', async () => {
     await using world = await openWorld();
-    const { dataDir } = world;
     await world.auth.close();
-    world.raw((database) => expect(database.prepare(`delete from meta where name = 'canary'`).run().changes).toBe(1));
-    const start = () => createPantheonAuth({ dataDir, issuer: ISSUER });
-    expect((await refusalOf(start)).code).toBe('master_key_mismatch');
-    const file = join(dataDir, 'master.key');
-    rmSync(file);
-    expect((await refusalOf(start)).code).toBe('master_key_mismatch');
+    expect(await world.sql(`delete from meta where name = 'canary' returning name`)).toHaveLength(1);
+    expect((await refusalOf(world.openAgain())).code).toBe('master_key_mismatch');
+    const file = join(world.dataDir, 'master.key');
+    rmSync(file, { force: true });
+    expect((await refusalOf(world.openAgain())).code).toBe('master_key_mismatch');
     expect(existsSync(file)).toBe(false);
-    expect(world.raw((database) => database.prepare(`select * from meta where name = 'canary'`).all())).toEqual([]);
+    expect(await world.sql(`select * from meta where name = 'canary'`)).toEqual([]);
   });
 
   test('whose keys were all deleted gives no new root key', async () => {
@@ -47,12 +42,11 @@ describe('a database that was tampered with', () => {
     const written: string[] = [];
     const store = { read: () => null, write: (key: string) => void written.push(key) };
     expect(await world.auth.bootstrap(store)).not.toBeNull();
-    world.raw((database) =>
-      database.exec('pragma foreign_keys = off; delete from api_key_versions; delete from api_keys'),
-    );
+    await world.sql('delete from api_key_versions');
+    await world.sql('delete from api_keys');
     for (const auth of [world.auth, await world.openAgain()]) expect(await auth.bootstrap(store)).toBeNull();
     expect(written).toHaveLength(1);
-    expect(world.raw((database) => database.prepare('select id from api_keys').all())).toEqual([]);
+    expect(await world.sql('select id from api_keys')).toEqual([]);
   });
 });
 
@@ -88,10 +82,10 @@ describe('a string that turned up in a URL', () => {
     await using elsewhere = await openWorld();
     const { key } = await elsewhere.auth.keys.create(INPUT);
     const { key: known } = await world.auth.keys.create(INPUT);
-    const seq = () => world.raw((database) => database.prepare('select seq from log_head').get());
-    const before = seq();
+    const seq = () => world.sql('select seq from log_head');
+    const before = await seq();
     const forged = `${known.slice(0, 30)}${known[30] === 'A' ? 'B' : 'A'}${known.slice(31)}`;
     for (const text of ['', 'x'.repeat(10_000), key, forged]) await world.auth.reportExposed(text, BY);
-    expect(seq()).toEqual(before);
+    expect(await seq()).toEqual(before);
   });
 });

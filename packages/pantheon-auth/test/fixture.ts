@@ -1,67 +1,121 @@
 /**
- * A running instance for tests that cross files: in a folder of its own, with time that is moved by hand, and with what
- * another process would have: a second instance on the same folder, a raw connection, a child that can be killed.
+ * A running instance for tests that cross files: on a database of its own, with time that is moved by hand, and with what
+ * another process would have: a second node, a statement behind everybody's back, a child that can be killed. Which
+ * database that is, is the project's business.
  */
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { DatabaseSync, StatementSync } from 'node:sqlite';
+import { StatementSync } from 'node:sqlite';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { afterAll } from 'vitest';
+import { STALENESS_MAX_MS_DEFAULT } from '../src/api-keys/confirmed-facts.ts';
 import type { Authority, Caller } from '../src/domain/key-policy.ts';
 import { PantheonError } from '../src/foundation/errors.ts';
-import { createPantheonAuth, type PantheonAuth, type PantheonAuthOptions } from '../src/pantheon-auth.ts';
+import type { EmbeddedOptions, PantheonAuthOptions } from '../src/options.ts';
+import { createPantheonAuth, type PantheonAuth } from '../src/pantheon-auth.ts';
 import { TestClock } from '../src/testing/test-clock.ts';
+import { ISSUER, MASTER_KEY, postgresNode, statementWatchers } from './postgres-node.ts';
+import { scratchPostgres } from './postgres-scratch.ts';
+import { inFile, type SqlValue, STORE } from './store.ts';
 
-export const ISSUER = 'https://auth.example.com';
+export { ISSUER } from './postgres-node.ts';
+
+/** What a test may change of an instance; where its data lies is the world's business. */
+type NodeOptions = Partial<Omit<EmbeddedOptions, 'database'>>;
 
 export interface World extends AsyncDisposable {
   readonly auth: PantheonAuth;
   readonly clock: TestClock;
+  /** A folder of its own: of the database, where that is a file. */
   readonly dataDir: string;
+  /** The master key, as it is written down. */
+  readonly masterKey: string;
   /** Everything that was logged, as it would be written. */
   readonly logged: string[];
-  /** Another instance on the same folder, as another process would be. Closed with the first. */
-  openAgain(options?: Partial<PantheonAuthOptions>): Promise<PantheonAuth>;
-  /** The file behind everybody's back. */
-  raw<T>(work: (database: DatabaseSync) => T): T;
+  /** Another node on the same database, as another process would be. Closed with the first. */
+  openAgain(options?: NodeOptions): Promise<PantheonAuth>;
+  /**
+   * From here on every node knows of what was changed on any: with the next message between processes on one file, after
+   * the bound of I4 elsewhere.
+   */
+  everywhere(): Promise<void>;
+  /** Runs a statement behind everybody's back, and answers its rows. `?` stands for a value, `?1` for the first. */
+  sql(text: string, ...values: readonly SqlValue[]): Promise<Record<string, unknown>[]>;
+  /** All bytes that are stored, as text in which ASCII can be searched. */
+  stored(): Promise<string>;
+  /** A process of its own on this database. `source` finds `auth`, its arguments as `args`, and `next()` for a line of input. */
+  startProcess(source: string, args?: readonly string[]): ChildProcessWithoutNullStreams;
 }
 
 /** Use it with `await using`. */
-export async function openWorld(options: Partial<PantheonAuthOptions> = {}): Promise<World> {
-  const dataDir = emptyFolder();
-  cpSync(await template(), dataDir, { recursive: true });
+export async function openWorld(options: NodeOptions = {}): Promise<World> {
   const clock = new TestClock();
   const logged: string[] = [];
   const log = (fields: object, message: string): void => {
     logged.push(`${JSON.stringify(fields, errorsToo)} ${message}`);
   };
-  const common = { dataDir, issuer: ISSUER, clock, logger: { warn: log, error: log }, ...options };
-  const auth = await createPantheonAuth(common);
-  const opened = [auth];
+  const place = STORE === 'postgres' ? await placeOnPostgres() : await placeInFolder();
+  const common = { issuer: ISSUER, clock, logger: { warn: log, error: log }, ...options };
+  const opened: PantheonAuth[] = [];
+  const open = async (more: NodeOptions): Promise<PantheonAuth> => {
+    const auth = await createPantheonAuth({ ...place.options, ...common, ...more } as PantheonAuthOptions);
+    opened.push(auth);
+    return auth;
+  };
   return {
-    auth,
+    ...place,
+    auth: await open({}),
     clock,
-    dataDir,
     logged,
-    async openAgain(more = {}) {
-      const other = await createPantheonAuth({ ...common, ...more });
-      opened.push(other);
-      return other;
-    },
-    raw(work) {
-      const database = new DatabaseSync(join(dataDir, 'pantheon-auth.db'));
-      try {
-        database.exec('pragma busy_timeout = 5000');
-        return work(database);
-      } finally {
-        database.close();
-      }
+    openAgain: (more = {}) => open(more),
+    async everywhere() {
+      await nextTurn();
+      if (STORE === 'postgres') clock.advance(STALENESS_MAX_MS_DEFAULT + 1);
     },
     async [Symbol.asyncDispose]() {
       for (const one of opened) await one.close();
+      await place[Symbol.asyncDispose]();
+    },
+  };
+}
+
+/** Where the data of a world lies. */
+interface Place extends Pick<World, 'dataDir' | 'masterKey' | 'sql' | 'stored' | 'startProcess'>, AsyncDisposable {
+  readonly options: PantheonAuthOptions;
+}
+
+async function placeInFolder(): Promise<Place> {
+  const dataDir = emptyFolder();
+  cpSync(await template(), dataDir, { recursive: true });
+  const path = join(dataDir, 'pantheon-auth.db');
+  return {
+    options: { dataDir, issuer: ISSUER },
+    dataDir,
+    masterKey: readFileSync(join(dataDir, 'master.key'), 'latin1').trim(),
+    sql: (text, ...values) => inFile(path, text, values),
+    stored: async () => contentsOf(dataDir),
+    startProcess: (source, args) => startProcess(dataDir, source, args),
+    async [Symbol.asyncDispose]() {
       rmSync(dataDir, { recursive: true, force: true });
+    },
+  };
+}
+
+async function placeOnPostgres(): Promise<Place> {
+  const scratch = await scratchPostgres('started');
+  const dataDir = emptyFolder();
+  return {
+    options: postgresNode(scratch.url),
+    dataDir,
+    masterKey: MASTER_KEY,
+    sql: (text, ...values) => scratch.sql(text, ...values),
+    stored: () => scratch.stored(),
+    startProcess: (source, args = []) => startNode(openOnPostgres, [scratch.url, MASTER_KEY], source, args),
+    async [Symbol.asyncDispose]() {
+      rmSync(dataDir, { recursive: true, force: true });
+      await scratch[Symbol.asyncDispose]();
     },
   };
 }
@@ -133,7 +187,7 @@ export async function refusalOf(work: Promise<unknown> | (() => unknown)): Promi
   throw new Error('Nothing was thrown.');
 }
 
-/** Counts what runs in SQLite while it is in use. Reading the head is counted apart: it is allowed before every yes. */
+/** Counts what runs in the store while it is in use. Asking for the head is counted apart: it is allowed before every yes. */
 export class StatementCount implements Disposable {
   reads = 0;
   writes = 0;
@@ -141,27 +195,46 @@ export class StatementCount implements Disposable {
   readonly #restore: () => void;
 
   constructor() {
-    const { all, get, run } = StatementSync.prototype;
-    const count = this;
-    StatementSync.prototype.all = function (...values) {
-      count.reads += 1;
-      return Reflect.apply(all, this, values) as ReturnType<typeof all>;
-    };
-    StatementSync.prototype.run = function (...values) {
-      count.writes += 1;
-      return Reflect.apply(run, this, values) as ReturnType<typeof run>;
-    };
-    StatementSync.prototype.get = function (...values) {
-      if (this.sourceSQL.includes('log_head')) count.heads += 1;
-      else count.reads += 1;
-      return Reflect.apply(get, this, values) as ReturnType<typeof get>;
-    };
-    this.#restore = () => Object.assign(StatementSync.prototype, { all, get, run });
+    this.#restore = STORE === 'postgres' ? watchPostgres(this) : watchSqlite(this);
   }
 
   [Symbol.dispose](): void {
     this.#restore();
   }
+}
+
+/** The ends of transactions, and what a new connection asks before anything else. */
+const NO_STATEMENT = /^(begin|commit|rollback)|server_version_num/;
+/** The head, and what came after a place: asked for by the node itself, whatever is used meanwhile. */
+const FOLLOWING = /from "log_head"|from "events" where "seq" >= /;
+
+function watchPostgres(count: StatementCount): () => void {
+  const watch = (sql: string): void => {
+    if (NO_STATEMENT.test(sql)) return;
+    if (!sql.startsWith('select')) count.writes += 1;
+    else if (FOLLOWING.test(sql)) count.heads += 1;
+    else count.reads += 1;
+  };
+  statementWatchers.add(watch);
+  return () => statementWatchers.delete(watch);
+}
+
+function watchSqlite(count: StatementCount): () => void {
+  const { all, get, run } = StatementSync.prototype;
+  StatementSync.prototype.all = function (...values) {
+    count.reads += 1;
+    return Reflect.apply(all, this, values) as ReturnType<typeof all>;
+  };
+  StatementSync.prototype.run = function (...values) {
+    count.writes += 1;
+    return Reflect.apply(run, this, values) as ReturnType<typeof run>;
+  };
+  StatementSync.prototype.get = function (...values) {
+    if (this.sourceSQL.includes('log_head')) count.heads += 1;
+    else count.reads += 1;
+    return Reflect.apply(get, this, values) as ReturnType<typeof get>;
+  };
+  return () => Object.assign(StatementSync.prototype, { all, get, run });
 }
 
 /** Messages between processes take at least a turn of the event loop. */
@@ -170,32 +243,51 @@ export async function turn(): Promise<void> {
 }
 
 /** All bytes of the files in a folder, as text in which ASCII can be searched. */
-export function contentsOf(dataDir: string): string {
+function contentsOf(dataDir: string): string {
   return readdirSync(dataDir)
     .filter((name) => name.startsWith('pantheon-auth.db'))
     .map((name) => readFileSync(join(dataDir, name), 'latin1'))
     .join('\n');
 }
 
-const MODULE = JSON.stringify(new URL('../src/pantheon-auth.ts', import.meta.url).href);
+const moduleOf = (path: string): string => JSON.stringify(new URL(path, import.meta.url).href);
 
-/** A process of its own on this folder. `source` finds `auth`, its arguments as `args`, and `next()` for a line of input. */
+const openInFolder = `
+  const [dataDir, ...args] = process.argv.slice(1);
+  const auth = await createPantheonAuth({ dataDir, issuer: ${JSON.stringify(ISSUER)} });
+`;
+const openOnPostgres = `
+  const { postgres } = await import(${moduleOf('../src/storage/postgres.ts')});
+  const [url, masterKey, ...args] = process.argv.slice(1);
+  const common = { issuer: ${JSON.stringify(ISSUER)}, masterKey, limits: 'local' };
+  const auth = await createPantheonAuth({ database: postgres({ url }), ...common });
+`;
+
+/** A process of its own on this folder. */
 export function startProcess(
   dataDir: string,
   source: string,
   args: readonly string[] = [],
 ): ChildProcessWithoutNullStreams {
+  return startNode(openInFolder, [dataDir], source, args);
+}
+
+function startNode(
+  open: string,
+  place: readonly string[],
+  source: string,
+  args: readonly string[],
+): ChildProcessWithoutNullStreams {
   const prelude = `
     import { createInterface } from 'node:readline';
-    const [dataDir, ...args] = process.argv.slice(1);
-    const { createPantheonAuth } = await import(${MODULE});
-    const auth = await createPantheonAuth({ dataDir, issuer: ${JSON.stringify(ISSUER)} });
+    const { createPantheonAuth } = await import(${moduleOf('../src/pantheon-auth.ts')});
+    ${open}
     let lines = null;
     const next = async () => {
       lines ??= createInterface({ input: process.stdin })[Symbol.asyncIterator]();
       return (await lines.next()).value;
     };
   `;
-  const flags = ['--conditions=source', '--input-type=module', '-e', prelude + source, '--', dataDir, ...args];
+  const flags = ['--conditions=source', '--input-type=module', '-e', prelude + source, '--', ...place, ...args];
   return spawn(process.execPath, flags);
 }

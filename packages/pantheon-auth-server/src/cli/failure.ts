@@ -54,12 +54,16 @@ function ofProblem(problem: Told, exitCode: ExitCode): Failure {
   const what = detail === null || detail === entry?.advice ? title : detail;
   const field = text(problem.field);
   const where = field === null ? '' : ` (${field})`;
-  // A mistake in the command line itself is no field, and brings its own advice.
-  const isOwn = entry === null || (problem.code === 'invalid_request' && field === null);
+  // A mistake in the command line itself is no field, and brings its own advice, as does what says what to do.
+  const isAdvised = REMEDY.test(detail ?? '') || (problem.code === 'invalid_request' && field === null);
+  const isOwn = entry === null || isAdvised;
   const advice = isOwn ? '' : ` — ${entry.advice}`;
   const line = `pantheon-auth: ${problem.code}: ${what.replace(/\.$/, '')}${where}${advice}`;
   return { exitCode, line: printable(line), problem };
 }
+
+/** A sentence or a command that says what to do, at the end of a detail. */
+const REMEDY = /[.:] (?:Check|Make|Run|Restore|pantheon-auth)\b/;
 
 function text(value: unknown): string | null {
   return typeof value === 'string' && value !== '' ? value : null;

@@ -1,15 +1,15 @@
 /**
- * The API on the data folder of this machine, beside a server that may be running on it: the same routes, asked in this
- * process. Whoever can read the folder holds the root key, and is asked for a key all the same: so a local command may do
- * what its key may, is recorded under it, and behaves as over the network.
+ * The API on the store that the settings name (the data folder of this machine, or a PostgreSQL), beside servers that may
+ * be running on it: the same routes, asked in this process. Whoever has the settings can open what is sealed, and is asked
+ * for a key all the same: so a local command may do what its key may, is recorded under it, and behaves as over the network.
  */
 import { existsSync } from 'node:fs';
 import type { FastifyInstance, InjectOptions } from 'fastify';
 import { type PantheonAuth, PantheonError } from 'pantheon-auth';
 import { createApp } from '../app.ts';
 import type { Config } from '../config.ts';
-import { createLogger } from '../logging.ts';
 import { openService } from '../open.ts';
+import { createCommandLog } from './command-log.ts';
 import { parseBody } from './remote-transport.ts';
 import { type ApiRequest, type ApiResponse, type Credential, type Transport, toTarget, toWire } from './transport.ts';
 
@@ -40,15 +40,15 @@ export class LocalTransport implements Transport {
 
   /** @throws PantheonError startup codes. A folder without a database is a mistyped one: nothing is made in it. */
   static async open({ config, callerKey, onWarning }: LocalTransportOptions): Promise<LocalTransport> {
-    if (!existsSync(config.databaseFile)) {
+    const { database } = config;
+    if (database.kind === 'sqlite' && !existsSync(database.file)) {
       throw new PantheonError('store_unusable', {
         field: 'DATA_DIR',
-        detail: `There is no database ${config.databaseFile}: start the server once, or name another folder or a --url`,
+        detail: `There is no database ${database.file}: start the server once, or name another folder or a --url`,
       });
     }
-    // Requests are answered to the user; of the log only what the operator of the folder should hear is said.
-    const logger = createLogger('error', { write: (line) => onWarning(messageOf(line)) });
-    const service = await openService(config, logger);
+    const logger = createCommandLog(onWarning);
+    const service = await openService(config, logger, 'command');
     const app = await createApp({ auth: service.auth, config: { ...config, docs: false }, logger });
     return new LocalTransport({ engine: service.auth, app, callerKey, closeService: () => service.close() });
   }
@@ -69,10 +69,4 @@ export class LocalTransport implements Transport {
     await this.#app.close();
     await this.#closeService();
   }
-}
-
-function messageOf(line: string): string {
-  const entry = parseBody(line);
-  const message = typeof entry === 'object' && entry !== null && 'msg' in entry ? entry.msg : null;
-  return typeof message === 'string' ? message : 'something was logged that cannot be read';
 }

@@ -9,6 +9,7 @@ import { createInterface } from 'node:readline';
 import { PassThrough, Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
+import { createPantheonAuth } from 'pantheon-auth';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { loadClientVariables } from '../config.ts';
 import { EXIT } from './exit-codes.ts';
@@ -412,6 +413,35 @@ test('a port in use, a folder without a database and a server that is not there 
   const gone = await cli(['keys', 'list', '--url', nobody, '--caller-key-file', rootKeyFile()]);
   expect(gone).toMatchObject({ code: EXIT.unavailable, out: '' });
   expect(gone.err).toMatch(/^pantheon-auth: store_unavailable: No answer from .*ECONNREFUSED.*\n$/);
+}, 30_000);
+
+test('on SQLite a lost root key is replaced by another one, in a new file, and the audit trail says so', async () => {
+  const elsewhere = { PANTHEON_AUTH_DATA_DIR: join(folder, 'recovered') };
+  const out = join(folder, 'recovered.key');
+  const nothing = await inside(['bootstrap', '--recover', '--out', out], { env: elsewhere });
+  expect(nothing).toMatchObject({ code: EXIT.unavailable, err: expect.stringContaining('There is no database') });
+  expect(existsSync(elsewhere.PANTHEON_AUTH_DATA_DIR)).toBe(false);
+
+  const first = join(folder, 'first.key');
+  expect(await inside(['migrate'], { env: elsewhere })).toMatchObject({ code: EXIT.ok, err: '' });
+  expect(await inside(['bootstrap', '--out', first], { env: elsewhere })).toMatchObject({ code: EXIT.ok });
+  const again = await inside(['bootstrap', '--out', out], { env: elsewhere });
+  expect(again).toMatchObject({ code: EXIT.refused, err: expect.stringContaining('bootstrap --recover --out FILE') });
+  expect(existsSync(out)).toBe(false);
+
+  const recovered = await inside(['bootstrap', '--recover', '--out', out, '--json'], { env: elsewhere });
+  expect(recovered.code, recovered.err).toBe(EXIT.ok);
+  expect(statSync(out).mode & 0o777).toBe(0o600);
+  const { keyId } = json(recovered.out);
+  for (const file of [first, out]) keys.push(readFileSync(file, 'utf8').trim());
+  const args = ['keys', 'list', '--tenant', 'system', '--caller-key-file', out, '--json'];
+  const listed = await inside(args, { env: elsewhere });
+  expect(json(listed.out)['items']).toEqual([expect.objectContaining({ id: keyId }), expect.anything()]);
+  const auth = await createPantheonAuth({ dataDir: elsewhere.PANTHEON_AUTH_DATA_DIR, issuer: url() });
+  const { items } = await auth.events.list('system', { subjectId: String(keyId) });
+  await auth.close();
+  const nobody = { keyId: null, userId: null };
+  expect(items).toMatchObject([{ type: 'key.created', reason: 'recovered', actor: nobody }]);
 }, 30_000);
 
 test('output that could not be written is no success', async () => {

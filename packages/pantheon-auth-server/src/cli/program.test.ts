@@ -23,7 +23,7 @@ async function cli(args: readonly string[], stdin = '', environment: Readonly<Re
 }
 
 const COMMANDS = [
-  'serve',
+  ...['serve', 'migrate', 'bootstrap'],
   ...['create', 'list', 'get', 'verify', 'rotate', 'revoke', 'suspend', 'resume', 'versions'].map(
     (verb) => `keys ${verb}`,
   ),
@@ -111,11 +111,16 @@ test('a bad setting is named with its field and nothing is made', async () => {
   const { code, err } = await cli(['keys', 'list', '--data-dir', dataDir], '', { PANTHEON_AUTH_PORT: 'eighty' });
   expect(code).toBe(EXIT.usage);
   expect(err).toMatch(/^pantheon-auth: invalid_setting: .* \(PORT\) — /);
-  const password = 'postgres://user:hunter2@db/auth';
-  const served = await cli(['serve', '--data-dir', dataDir, '--database-url', password]);
-  expect(served.code).toBe(EXIT.usage);
-  expect(served.err).toContain('DATABASE_URL');
-  expect(served.err).not.toContain('hunter2');
+  for (const [flag, field] of [
+    ['--database-url=postgres://user:hunter2@db/auth', 'DATABASE_URL'],
+    ['--database-url=postgres://db/auth?password=hunter2', 'DATABASE_URL'],
+    ['--redis-url=redis://a,redis://:hunter2@b', 'REDIS_URL'],
+  ] as const) {
+    const served = await cli(['serve', '--data-dir', dataDir, flag]);
+    expect(served.code).toBe(EXIT.usage);
+    expect(served.err).toMatch(new RegExp(`^pantheon-auth: invalid_setting: It holds a password.* use .*${field}`));
+    expect(served.err).not.toContain('hunter2');
+  }
   expect(existsSync(dataDir)).toBe(false);
 });
 

@@ -4,6 +4,7 @@ import { Command, CommanderError } from 'commander';
 import { PantheonError } from 'pantheon-auth';
 import { addKeysCommands } from './commands/keys.ts';
 import { addServeCommand } from './commands/serve.ts';
+import { addStoreCommands } from './commands/store.ts';
 import { addTokenCommands } from './commands/token.ts';
 import { EXIT, EXIT_CODES_HELP, type ExitCode } from './exit-codes.ts';
 import { toFailure } from './failure.ts';
@@ -45,7 +46,8 @@ function createProgram(world: Surroundings, finish: (code: ExitCode) => void): C
     .addHelpText(
       'after',
       `
-Without --url, commands work on the data folder of this machine, also beside a running server, with its root key.
+Without --url, commands work on the store that the settings name, by default the data folder of this machine, also beside
+running servers, with the root key.
 Secrets come from a file, the environment or standard input; an argument that looks like one is refused.
 
 Environment:
@@ -53,7 +55,7 @@ Environment:
   PANTHEON_AUTH_KEY_FILE       the file with your own key; or PANTHEON_AUTH_KEY, the key itself
   PANTHEON_AUTH_SUBJECT_KEY    the key that a command is about
   PANTHEON_AUTH_SUBJECT_TOKEN  the token that a command is about
-  PANTHEON_AUTH_DATA_DIR       the data folder, and every other setting of the server
+  PANTHEON_AUTH_DATA_DIR       the data folder, and every other setting of the server, as PANTHEON_AUTH_DATABASE_URL
 
 Examples:
   $ pantheon-auth serve
@@ -63,6 +65,7 @@ Examples:
     )
     .addHelpText('afterAll', EXIT_CODES_HELP);
   addServeCommand(program, world, finish);
+  addStoreCommands(program, world, finish);
   addKeysCommands(program, world, finish);
   addTokenCommands(program, world, finish);
   return program;

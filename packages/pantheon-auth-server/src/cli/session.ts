@@ -32,7 +32,7 @@ export interface ConnectionOptions {
 
 export function withConnection(command: Command): Command {
   return command
-    .option('--url <url>', 'a server; else PANTHEON_AUTH_URL; else the data folder of this machine')
+    .option('--url <url>', 'a server; else PANTHEON_AUTH_URL; else the store that the settings name')
     .option('--data-dir <folder>', 'the data folder, also beside a running server; else PANTHEON_AUTH_DATA_DIR')
     .option(
       '--caller-key-file <file>',
@@ -58,7 +58,7 @@ export class Session {
     this.output = new Output(world, options.json === true);
   }
 
-  /** The server that was named; null: the data folder of this machine is meant. */
+  /** The server that was named; null: the store that the settings name is meant. */
   get url(): string | null {
     const { url, dataDir } = this.#options;
     if (url !== undefined && dataDir !== undefined)

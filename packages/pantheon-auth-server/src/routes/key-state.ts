@@ -2,8 +2,8 @@
 import type { PantheonAuth } from 'pantheon-auth';
 import { z } from 'zod';
 import { CHANGE_CODES, type Operation, operation } from '../operation.ts';
-import { apiKeySchema } from '../schemas.ts';
-import { flag, given, idParams, reasonBody } from './parameters.ts';
+import { changedKeySchema } from '../schemas.ts';
+import { flag, given, idParams, reasonBody, settleFlag } from './parameters.ts';
 
 export function keyStateOperations(auth: PantheonAuth): readonly Operation[] {
   return [
@@ -15,10 +15,14 @@ export function keyStateOperations(auth: PantheonAuth): readonly Operation[] {
       summary: 'End the key and every token made from it, for ever. Twice is success.',
       access: { kind: 'key', action: 'keys.revoke' },
       params: idParams,
-      query: z.strictObject({ cascade: flag.describe('Also every key that it created.'), force: flag }),
+      query: z.strictObject({
+        cascade: flag.describe('Also every key that it created.'),
+        force: flag,
+        settle: settleFlag,
+      }),
       body: reasonBody,
-      answer: { status: 200, description: 'The record.', schema: apiKeySchema },
-      codes: ['last_administrator', 'key_quarantined', ...CHANGE_CODES],
+      answer: { status: 200, description: 'The record.', schema: changedKeySchema },
+      codes: ['last_administrator', 'key_quarantined', 'overloaded', ...CHANGE_CODES],
       handle: ({ params, query, body, by }) =>
         auth.tenant(by.tenantId).keys.revoke(params.id, { by: by.caller, ...given(query), ...given(body) }),
     }),
@@ -30,10 +34,10 @@ export function keyStateOperations(auth: PantheonAuth): readonly Operation[] {
       summary: 'Refuse the key until it is resumed. Twice is success.',
       access: { kind: 'key', action: 'keys.update' },
       params: idParams,
-      query: z.strictObject({ force: flag }),
+      query: z.strictObject({ force: flag, settle: settleFlag }),
       body: reasonBody,
-      answer: { status: 200, description: 'The record.', schema: apiKeySchema },
-      codes: ['key_revoked', 'last_administrator', 'key_quarantined', ...CHANGE_CODES],
+      answer: { status: 200, description: 'The record.', schema: changedKeySchema },
+      codes: ['key_revoked', 'last_administrator', 'key_quarantined', 'overloaded', ...CHANGE_CODES],
       handle: ({ params, query, body, by }) =>
         auth.tenant(by.tenantId).keys.suspend(params.id, { by: by.caller, ...given(query), ...given(body) }),
     }),
@@ -45,11 +49,12 @@ export function keyStateOperations(auth: PantheonAuth): readonly Operation[] {
       summary: 'Take a suspension back. A revoked key stays revoked.',
       access: { kind: 'key', action: 'keys.update' },
       params: idParams,
+      query: z.strictObject({ settle: settleFlag }),
       body: reasonBody,
-      answer: { status: 200, description: 'The record.', schema: apiKeySchema },
-      codes: ['not_grantable', 'key_revoked', 'key_quarantined', ...CHANGE_CODES],
-      handle: ({ params, body, by }) =>
-        auth.tenant(by.tenantId).keys.resume(params.id, { by: by.caller, ...given(body) }),
+      answer: { status: 200, description: 'The record.', schema: changedKeySchema },
+      codes: ['not_grantable', 'key_revoked', 'key_quarantined', 'overloaded', ...CHANGE_CODES],
+      handle: ({ params, query, body, by }) =>
+        auth.tenant(by.tenantId).keys.resume(params.id, { by: by.caller, ...given(query), ...given(body) }),
     }),
   ];
 }

@@ -2,8 +2,8 @@
 import type { PantheonAuth, RotateKeyInput } from 'pantheon-auth';
 import { z } from 'zod';
 import { CHANGE_CODES, type Operation, operation } from '../operation.ts';
-import { rotationSchema, versionSchema, versionsSchema } from '../schemas.ts';
-import { given, idempotencyHeader, idempotencyKeyOf, idParams, reasonBody } from './parameters.ts';
+import { changedVersionSchema, settledRotationSchema, versionsSchema } from '../schemas.ts';
+import { given, idempotencyHeader, idempotencyKeyOf, idParams, reasonBody, settleFlag } from './parameters.ts';
 
 /** Only documented here: the engine reads it. */
 export const rotateBody = z
@@ -32,15 +32,16 @@ export function keyVersionOperations(auth: PantheonAuth): readonly Operation[] {
       summary: 'Make the next version. The one before is accepted until its overlap ends.',
       access: { kind: 'key', action: 'keys.rotate' },
       params: idParams,
+      query: z.strictObject({ settle: settleFlag }),
       headers: idempotencyHeader,
       body: rotateBody,
       bodyIsReadByEngine: true,
-      answer: { status: 201, description: 'The new key string.', schema: rotationSchema },
-      codes: ['not_grantable', 'key_revoked', 'key_quarantined', ...ROTATION_CODES],
-      handle: ({ params, body, by, request }) =>
-        auth
-          .tenant(by.tenantId)
-          .rotation.rotate(params.id, body as RotateKeyInput, { by: by.caller, ...idempotencyKeyOf(request) }),
+      answer: { status: 201, description: 'The new key string.', schema: settledRotationSchema },
+      codes: ['not_grantable', 'key_revoked', 'key_quarantined', 'overloaded', ...ROTATION_CODES],
+      handle: ({ params, query, body, by, request }) => {
+        const options = { by: by.caller, ...given(query), ...idempotencyKeyOf(request) };
+        return auth.tenant(by.tenantId).rotation.rotate(params.id, body as RotateKeyInput, options);
+      },
     }),
     operation({
       method: 'GET',
@@ -64,11 +65,14 @@ export function keyVersionOperations(auth: PantheonAuth): readonly Operation[] {
       summary: 'End an older version before its overlap does. Twice is success.',
       access: { kind: 'key', action: 'keys.rotate' },
       params: versionParams,
+      query: z.strictObject({ settle: settleFlag }),
       body: reasonBody,
-      answer: { status: 200, description: 'The version.', schema: versionSchema },
-      codes: ['key_quarantined', 'version_conflict', ...CHANGE_CODES],
-      handle: ({ params, body, by }) =>
-        auth.tenant(by.tenantId).rotation.retire(params.id, params.version, { by: by.caller, ...given(body) }),
+      answer: { status: 200, description: 'The version.', schema: changedVersionSchema },
+      codes: ['key_quarantined', 'version_conflict', 'overloaded', ...CHANGE_CODES],
+      handle: ({ params, query, body, by }) => {
+        const options = { by: by.caller, ...given(query), ...given(body) };
+        return auth.tenant(by.tenantId).rotation.retire(params.id, params.version, options);
+      },
     }),
   ];
 }

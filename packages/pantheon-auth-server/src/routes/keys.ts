@@ -2,8 +2,8 @@
 import { type CreateKeyInput, KEY_INPUT_SCHEMAS, type PantheonAuth, type UpdateKeyInput } from 'pantheon-auth';
 import { z } from 'zod';
 import { CHANGE_CODES, type Operation, operation } from '../operation.ts';
-import { apiKeySchema, createdKeySchema, keyPageSchema } from '../schemas.ts';
-import { flag, given, idempotencyHeader, idempotencyKeyOf, idParams, pageQuery } from './parameters.ts';
+import { apiKeySchema, changedKeySchema, createdKeySchema, keyPageSchema } from '../schemas.ts';
+import { flag, given, idempotencyHeader, idempotencyKeyOf, idParams, pageQuery, settleFlag } from './parameters.ts';
 
 export function keyOperations(auth: PantheonAuth): readonly Operation[] {
   return [
@@ -68,11 +68,19 @@ export function keyOperations(auth: PantheonAuth): readonly Operation[] {
       summary: 'Change what is named and leave the rest. Null clears.',
       access: { kind: 'key', action: 'keys.update' },
       params: idParams,
-      query: z.strictObject({ force: flag }),
+      query: z.strictObject({ force: flag, settle: settleFlag }),
       body: KEY_INPUT_SCHEMAS.update.meta({ examples: [{ name: 'deploy', expiresIn: '90d' }] }),
       bodyIsReadByEngine: true,
-      answer: { status: 200, description: 'The record after the change.', schema: apiKeySchema },
-      codes: ['not_grantable', 'not_allowed', 'key_revoked', 'last_administrator', 'key_quarantined', ...CHANGE_CODES],
+      answer: { status: 200, description: 'The record after the change.', schema: changedKeySchema },
+      codes: [
+        'not_grantable',
+        'not_allowed',
+        'key_revoked',
+        'last_administrator',
+        'key_quarantined',
+        'overloaded',
+        ...CHANGE_CODES,
+      ],
       handle: ({ params, query, body, by }) =>
         auth.tenant(by.tenantId).keys.update(params.id, body as UpdateKeyInput, { by: by.caller, ...given(query) }),
     }),

@@ -10,6 +10,11 @@ export const flag = z
   .transform((text) => text === 'true')
   .optional();
 
+/** For changes: how long it takes is the engine's. */
+export const settleFlag = flag.describe(
+  'Answer only when no node says yes on what was before any more: after about a second. Adds settledAt and offlineUntil.',
+);
+
 const wholeNumber = z
   .string()
   .regex(/^\d{1,9}$/, 'A whole number.')

@@ -19,6 +19,10 @@ const json = z.record(z.string(), z.unknown());
 
 export function publicOperations(auth: PantheonAuth, config: Config): readonly Operation[] {
   const metadata = authorizationServerMetadata(config);
+  const tellMetadata: Operation['handle'] = (_request, reply) => {
+    reply.headers(PUBLIC_HEADERS);
+    return metadata;
+  };
   return [
     {
       method: 'GET',
@@ -50,11 +54,9 @@ export function publicOperations(auth: PantheonAuth, config: Config): readonly O
       access: { kind: 'public' },
       answer: { status: 200, description: 'The metadata.', schema: json },
       codes: [],
-      handle: (_request, reply) => {
-        reply.headers(PUBLIC_HEADERS);
-        return metadata;
-      },
+      handle: tellMetadata,
     },
+    ...metadataOfPath(config, tellMetadata),
     {
       method: 'GET',
       url: '/healthz',
@@ -93,6 +95,26 @@ export function publicOperations(auth: PantheonAuth, config: Config): readonly O
         reply.headers(PUBLIC_HEADERS).type('text/plain; charset=utf-8');
         return home(config);
       },
+    },
+  ];
+}
+
+/** Where clients look when the issuer has a path (RFC 8414 section 3.1): before it, and not under it. */
+function metadataOfPath({ publicUrl }: Config, handle: Operation['handle']): readonly Operation[] {
+  const { pathname } = new URL(publicUrl);
+  if (pathname === '/') return [];
+  return [
+    {
+      method: 'GET',
+      // A colon would begin a parameter.
+      url: `/.well-known/oauth-authorization-server${pathname.replaceAll(':', '::')}`,
+      id: 'getAuthorizationServerMetadataOfPath',
+      tag: 'Discovery',
+      summary: 'The same, where clients look for it when the issuer has a path (RFC 8414).',
+      access: { kind: 'public' },
+      answer: { status: 200, description: 'The metadata.', schema: json },
+      codes: [],
+      handle,
     },
   ];
 }

@@ -43,10 +43,23 @@ export function verifyOperations(auth: PantheonAuth): readonly Operation[] {
 
 function toAnswer(verification: Verification): unknown {
   const { limits } = verification;
+  const degraded = verification.degraded && { degraded: true };
   if (verification.valid) {
     const { keyId, version, userId, tenantId, name, environment, permissions, expiresAt } = verification.key;
     const expiry = expiresAt === null ? {} : { expiresAt: new Date(expiresAt) };
-    return { valid: true, keyId, version, userId, tenantId, name, environment, permissions, ...expiry, limits };
+    return {
+      valid: true,
+      keyId,
+      version,
+      userId,
+      tenantId,
+      name,
+      environment,
+      permissions,
+      ...expiry,
+      limits,
+      ...degraded,
+    };
   }
   const { denial, retryAfterSeconds } = verification;
   return {
@@ -55,5 +68,6 @@ function toAnswer(verification: Verification): unknown {
     ...(denial.missing === undefined ? {} : { missing: denial.missing }),
     ...(retryAfterSeconds === null ? {} : { retryAfterSeconds }),
     ...(limits.length === 0 ? {} : { limits }),
+    ...degraded,
   };
 }

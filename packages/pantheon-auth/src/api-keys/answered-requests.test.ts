@@ -104,7 +104,7 @@ describe('a repeated request', () => {
       { ...INPUT, name: 'VeryPrivateName' },
       { idempotencyKey: 'SeenOnTheWire' },
     );
-    const rows = world.raw((database) => JSON.stringify(database.prepare('select * from idempotency').all()));
+    const rows = JSON.stringify(await world.sql('select * from idempotency'));
     for (const part of [key.slice(25, 68), 'VeryPrivateName', 'SeenOnTheWire']) expect(rows).not.toContain(part);
   });
 

@@ -93,6 +93,15 @@ export class ConfirmedFacts {
     return this.#feed.confirm(judgement.yes ? this.#clock.monotonicMs() : arrived.monotonicMs);
   }
 
+  /**
+   * Makes sure that what is judged next was confirmed at or after that moment. Callers share one look at the head.
+   *
+   * @throws PantheonError `store_unavailable`.
+   */
+  confirmSince(moment: Moment): Promise<void> {
+    return this.#feed.confirm(moment.monotonicMs);
+  }
+
   /** Whether facts of this key are in memory: then judging it reads nothing. */
   remembers(keyId: string): boolean {
     return (this.#cache.remembered(keyId) ?? null) !== null;

@@ -75,7 +75,7 @@ test('a long history is replayed whole', async () => {
   const { auth } = opened;
   const { apiKey } = await auth.keys.create({ userId: 'u', name: 'n' });
   for (let n = 0; n < 205; n += 1) await auth.keys.update(apiKey.id, { description: `${n}` });
-  opened.raw((database) => database.exec(`update api_keys set name = 'x'`));
+  await opened.sql(`update api_keys set name = 'x'`);
   expect((await refusalOf(auth.keys.get(apiKey.id))).code).toBe('key_quarantined');
   expect(await auth.keys.revoke(apiKey.id)).toMatchObject({ name: 'n', description: '204', state: 'revoked' });
 });

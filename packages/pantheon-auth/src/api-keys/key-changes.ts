@@ -51,7 +51,11 @@ export class KeyChanges {
     for (let attempt = 1; ; attempt += 1) {
       const key = await load();
       const sealed = await decide(key);
-      if (sealed === null) return key.record;
+      if (sealed === null) {
+        // It already is so, by somebody else perhaps, of whom this node has not heard: what it remembers may be older.
+        this.#cache.forget(key.record.id);
+        return key.record;
+      }
       try {
         await this.commit(sealed);
         return sealed.change.record;

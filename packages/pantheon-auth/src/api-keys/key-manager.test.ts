@@ -319,7 +319,7 @@ describe('what a revocation takes along', () => {
     const stranger = await auth.tenant('acme').keys.create(INPUT);
     // A damaged one in the middle neither stops the others nor escapes.
     const damaged = grandchildren[50] ?? '';
-    world.raw((database) => database.prepare(`update api_keys set name = 'x' where id = ?`).run(damaged));
+    await world.sql(`update api_keys set name = 'x' where id = ?`, damaged);
 
     await auth.tenant('system').keys.revoke(root.id, { cascade: true, reason: 'leaked' });
     const states = new Map((await allOf(auth.tenant('acme').keys)).map((key) => [key.id, 'state' in key && key.state]));

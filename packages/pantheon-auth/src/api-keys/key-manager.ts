@@ -4,7 +4,6 @@
  */
 import { type Circumstances, PROCESS_ACTOR } from '../domain/event.ts';
 import {
-  createKey,
   type KeyChange,
   type KeyRecord,
   type KeySettings,
@@ -32,6 +31,7 @@ import { type AnsweredRequests, answeredRequest, type Companion } from './answer
 import { type APIKey, type APIKeyVersion, toApiKey, toApiKeyVersion } from './api-key.ts';
 import type { CallerGuard } from './caller-guard.ts';
 import type { ChangeableKey, KeyChanges } from './key-changes.ts';
+import { type CreatedKey, firstAdministrator, KeyCreation } from './key-creation.ts';
 import type { KeyDescendants } from './key-descendants.ts';
 import { type GeneratedKey, generateKey } from './key-generator.ts';
 import {
@@ -43,8 +43,8 @@ import {
 } from './key-input.ts';
 import type { KeyListQuery } from './key-rows.ts';
 import type { KeyStorage, QuarantinedKey, SealedChange, StoredKey } from './key-storage.ts';
+import type { Changed, Settled, Settlement, SettleOptions } from './settlement.ts';
 import type { UsageReader } from './usage-reader.ts';
-import { versionSecret } from './version-secret.ts';
 
 /** Library code that says nothing acts as the process itself. */
 export const PROCESS_CALLER: Caller = {
@@ -62,13 +62,9 @@ export interface CreateOptions extends ChangeOptions {
   readonly idempotencyKey?: string;
 }
 
-/** A new key. The string is shown once: it is not stored. */
-export interface CreatedKey {
-  readonly key: string;
-  readonly apiKey: APIKey;
-}
+export type { CreatedKey };
 
-export interface RevokeOptions extends ChangeOptions {
+export interface RevokeOptions extends ChangeOptions, SettleOptions {
   readonly reason?: string;
   /** Also everything that it created, and what those created. */
   readonly cascade?: boolean;
@@ -107,6 +103,7 @@ export interface KeyManagerDeps {
   readonly usage: UsageReader;
   readonly usageReports: UsageQueryService;
   readonly answered: AnsweredRequests;
+  readonly settlement: Settlement;
   readonly cursors: SealedCursors;
   readonly clock: Clock;
   readonly brand: string;
@@ -114,10 +111,12 @@ export interface KeyManagerDeps {
 
 export class KeyManager {
   readonly #deps: KeyManagerDeps;
+  readonly #creation: KeyCreation;
   readonly #tenantId: string;
 
   constructor(deps: KeyManagerDeps, tenantId: string) {
     this.#deps = deps;
+    this.#creation = new KeyCreation(deps);
     this.#tenantId = tenantId;
   }
 
@@ -135,18 +134,28 @@ export class KeyManager {
     assertWithinCreator(by, settings);
     await this.#assertTenantActive();
     const carryOut = (companion: Companion | null): Promise<CreatedKey> =>
-      this.#create(this.#generate(settings), settings, by, companion);
+      this.#creation.create({ tenantId: this.#tenantId, generated: this.#generate(settings), settings, by, companion });
     if (idempotencyKey === undefined) return carryOut(null);
     const operation = { operation: 'keys.create', keyId: null };
     const request = answeredRequest({ tenantId: this.#tenantId, by, idempotencyKey, ...operation, input });
     return this.#deps.answered.once(request, by, carryOut);
   }
 
-  /** The first administrator, with a string that its keeper has already written down. In process only. */
-  async createRoot(generated: GeneratedKey): Promise<APIKey> {
+  /**
+   * An administrator, with a string that its keeper has already written down. In process only. `first`: of several that
+   * are made at the same moment, on any nodes, there will be one.
+   *
+   * @throws PantheonError `conflict`
+   */
+  async createRoot(generated: GeneratedKey, kind: 'first' | 'recovered'): Promise<APIKey> {
     const input = { userId: 'root', name: 'root', permissions: ['pantheon:*'], grantable: ['*'] };
-    const settings = parseCreateInput(input, this.#deps.clock.now());
-    return (await this.#create(generated, settings, PROCESS_CALLER, null)).apiKey;
+    const now = this.#deps.clock.now();
+    const common = { tenantId: this.#tenantId, generated, settings: parseCreateInput(input, now), by: PROCESS_CALLER };
+    const order =
+      kind === 'first'
+        ? { ...common, companion: firstAdministrator(this.#tenantId, now) }
+        : { ...common, companion: null, reason: 'recovered' };
+    return (await this.#creation.create(order)).apiKey;
   }
 
   /** @throws PantheonError `not_found`, `key_quarantined`. */
@@ -200,10 +209,10 @@ export class KeyManager {
   }
 
   /** Changes what is named and leaves the rest. @throws PantheonError `invalid_request`, `not_grantable`, `key_revoked`, `not_found`. */
-  async update(id: string, input: UpdateKeyInput, options: RevokeOptions = {}): Promise<APIKey> {
+  async update(id: string, input: UpdateKeyInput, options: RevokeOptions = {}): Promise<APIKey & Settled> {
     const { by = PROCESS_CALLER } = options;
     assertMay(by, 'keys.update', this.#tenantId);
-    return this.#change(id, by, 'keys.update', async (record, caller) => {
+    return this.#change(id, options, 'keys.update', async (record, caller) => {
       assertMayGrant(caller, record);
       const settings = parseUpdateInput(input, record, this.#deps.clock.now());
       assertMayChange(caller, record, settings);
@@ -215,29 +224,29 @@ export class KeyManager {
   }
 
   /** Refuses the key until it is resumed. Twice is success. */
-  async suspend(id: string, options: RevokeOptions = {}): Promise<APIKey> {
+  async suspend(id: string, options: RevokeOptions = {}): Promise<APIKey & Settled> {
     const { by = PROCESS_CALLER } = options;
     assertMay(by, 'keys.update', this.#tenantId);
     const circumstances = this.#circumstances(by, options.reason);
-    return this.#change(id, by, 'keys.update', async (record) => {
+    return this.#change(id, options, 'keys.update', async (record) => {
       const requires = await this.#deps.administrators.withoutThis(record, options.force);
       return { change: suspendKey(record, circumstances, this.#deps.clock.now()), requires };
     });
   }
 
   /** Takes a suspension back. A revoked key stays revoked. */
-  async resume(id: string, options: RevokeOptions = {}): Promise<APIKey> {
+  async resume(id: string, options: RevokeOptions = {}): Promise<APIKey & Settled> {
     const { by = PROCESS_CALLER } = options;
     assertMay(by, 'keys.update', this.#tenantId);
     const circumstances = this.#circumstances(by, options.reason);
-    return this.#change(id, by, 'keys.update', (record, caller) => {
+    return this.#change(id, options, 'keys.update', (record, caller) => {
       assertMayGrant(caller, record);
       return { change: resumeKey(record, circumstances, this.#deps.clock.now()), requires: [] };
     });
   }
 
   /** Ends the key and everything made from it, for ever (I6). Twice is success. */
-  async revoke(id: string, options: RevokeOptions = {}): Promise<APIKey> {
+  async revoke(id: string, options: RevokeOptions = {}): Promise<APIKey & Settled> {
     const { by = PROCESS_CALLER } = options;
     assertMay(by, 'keys.revoke', this.#tenantId);
     return this.#revoke(id, by, options);
@@ -264,27 +273,7 @@ export class KeyManager {
     return generateKey({ brand: this.#deps.brand, environment });
   }
 
-  async #create(
-    generated: GeneratedKey,
-    settings: KeySettings,
-    by: Caller,
-    companion: Companion | null,
-  ): Promise<CreatedKey> {
-    const { caller, requires } = await this.#deps.guard.confirm(by);
-    assertMay(caller, 'keys.create', this.#tenantId);
-    assertMayGrant(caller, settings);
-    assertWithinCreator(caller, settings);
-    const createdBy = by.authority.kind === 'key' ? by.authority.keyId : null;
-    const key = { id: generated.id, tenantId: this.#tenantId, createdBy, settings };
-    const change = createKey(key, this.#circumstances(by, null), this.#deps.clock.now());
-    const companions = companion === null ? [] : [companion(generated.id, 1)];
-    await this.#deps.changes.commit({ change, secrets: [versionSecret(1, generated)], requires }, companions);
-    // Nothing is read after the commit: a failure there would lose the only copy of the string.
-    const view = { brand: this.#deps.brand, now: this.#deps.clock.now() };
-    return { key: generated.key, apiKey: toApiKey(change.record, [], view) };
-  }
-
-  async #revoke(id: string, by: Caller, options: RevokeOptions): Promise<APIKey> {
+  async #revoke(id: string, by: Caller, options: RevokeOptions): Promise<APIKey & Settled> {
     const circumstances = this.#circumstances(by, options.reason);
     const decide = async ({ record, secrets }: ChangeableKey): Promise<SealedChange | null> => {
       if (record.state.kind === 'revoked') return null;
@@ -292,27 +281,36 @@ export class KeyManager {
       const change = revokeKey(record, circumstances, this.#deps.clock.now());
       return change && { change, secrets, requires };
     };
-    const revoked = await this.#deps.changes.revoke(this.#tenantId, id, async (key) => {
-      const standing = await this.#deps.guard.confirm(by);
-      const isSelf = by.authority.kind === 'key' && by.authority.keyId === id;
-      if (!isSelf) assertMay(standing.caller, 'keys.revoke', this.#tenantId);
-      const sealed = await decide(key);
-      return sealed && { ...sealed, requires: [...standing.requires, ...(sealed.requires ?? [])] };
+    return this.#settled(options, async () => {
+      const revoked = await this.#deps.changes.revoke(this.#tenantId, id, async (key) => {
+        const standing = await this.#deps.guard.confirm(by);
+        const isSelf = by.authority.kind === 'key' && by.authority.keyId === id;
+        if (!isSelf) assertMay(standing.caller, 'keys.revoke', this.#tenantId);
+        const sealed = await decide(key);
+        return sealed && { ...sealed, requires: [...standing.requires, ...(sealed.requires ?? [])] };
+      });
+      // The caller was looked at once for all of it: it may itself have been the first to go.
+      if (options.cascade === true) await this.#deps.descendants.revoke(this.#tenantId, id, decide);
+      return { answer: await this.#show(revoked), record: options.cascade === true ? null : revoked };
     });
-    // The caller was looked at once for all of it: it may itself have been the first to go.
-    if (options.cascade === true) await this.#deps.descendants.revoke(this.#tenantId, id, decide);
-    return this.#show(revoked);
   }
 
   /** `decide` gets the caller as their key is now. */
-  async #change(id: string, by: Caller, action: Action, decide: Decide): Promise<APIKey> {
-    const record = await this.#deps.changes.change(this.#tenantId, id, async ({ record, secrets }) => {
-      const standing = await this.#deps.guard.confirm(by);
-      assertMay(standing.caller, action, this.#tenantId);
-      const { change, requires } = await decide(record, standing.caller);
-      return change && { change, secrets, requires: [...standing.requires, ...requires] };
+  #change(id: string, options: RevokeOptions, action: Action, decide: Decide): Promise<APIKey & Settled> {
+    const { by = PROCESS_CALLER } = options;
+    return this.#settled(options, async () => {
+      const record = await this.#deps.changes.change(this.#tenantId, id, async ({ record, secrets }) => {
+        const standing = await this.#deps.guard.confirm(by);
+        assertMay(standing.caller, action, this.#tenantId);
+        const { change, requires } = await decide(record, standing.caller);
+        return change && { change, secrets, requires: [...standing.requires, ...requires] };
+      });
+      return { answer: await this.#show(record), record };
     });
-    return this.#show(record);
+  }
+
+  async #settled<T extends object>(options: SettleOptions, make: () => Promise<Changed<T>>): Promise<T & Settled> {
+    return options.settle === true ? this.#deps.settlement.settle(make) : (await make()).answer;
   }
 
   async #show(record: KeyRecord): Promise<APIKey> {

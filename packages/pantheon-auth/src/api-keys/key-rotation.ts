@@ -23,6 +23,7 @@ import {
   type KeyManagerDeps,
   PROCESS_CALLER,
 } from './key-manager.ts';
+import type { Settled, SettleOptions } from './settlement.ts';
 import { versionSecret } from './version-secret.ts';
 
 export interface Rotation {
@@ -30,6 +31,11 @@ export interface Rotation {
   readonly key: string;
   readonly apiKey: APIKey;
   readonly previous: { readonly version: number; readonly acceptedUntil: Date };
+}
+
+interface Retired {
+  readonly answer: APIKeyVersion;
+  readonly record: KeyRecord;
 }
 
 export class KeyRotation {
@@ -49,11 +55,21 @@ export class KeyRotation {
    * @throws PantheonError `not_grantable`, `rotation_in_progress`, `version_conflict`, `conflict` when two rotate at once,
    * `key_revoked`.
    */
-  async rotate(id: string, input: RotateKeyInput = {}, options: CreateOptions = {}): Promise<Rotation> {
+  async rotate(
+    id: string,
+    input: RotateKeyInput = {},
+    options: CreateOptions & SettleOptions = {},
+  ): Promise<Rotation & Settled> {
     const { by = PROCESS_CALLER } = options;
     assertMay(by, 'keys.rotate', this.#tenantId);
-    assertMayRotate(by, (await this.#keys.load(id)).record);
-    return this.#once(id, input, by, options.idempotencyKey, null);
+    const { record } = await this.#keys.load(id);
+    assertMayRotate(by, record);
+    const rotate = (): Promise<Rotation> => this.#once(id, input, by, options.idempotencyKey, null);
+    if (options.settle !== true) return rotate();
+    return this.#deps.settlement.settle(async () => {
+      const answer = await rotate();
+      return { answer, record, acceptedUntil: answer.previous.acceptedUntil.getTime() };
+    });
   }
 
   /**
@@ -75,11 +91,16 @@ export class KeyRotation {
   async retire(
     id: string,
     version: number,
-    options: ChangeOptions & { readonly reason?: string } = {},
-  ): Promise<APIKeyVersion> {
+    options: ChangeOptions & SettleOptions & { readonly reason?: string } = {},
+  ): Promise<APIKeyVersion & Settled> {
     const { by = PROCESS_CALLER } = options;
     assertMay(by, 'keys.rotate', this.#tenantId);
-    const circumstances = { ...by.circumstances, reason: parseReason(options.reason) };
+    const retire = (): Promise<Retired> => this.#retire(id, version, by, options.reason);
+    return options.settle === true ? this.#deps.settlement.settle(retire) : (await retire()).answer;
+  }
+
+  async #retire(id: string, version: number, by: Caller, reason: string | undefined): Promise<Retired> {
+    const circumstances = { ...by.circumstances, reason: parseReason(reason) };
     const now = this.#deps.clock.now();
     const record = await this.#deps.changes.change(this.#tenantId, id, async (key) => {
       const { caller, requires } = await this.#deps.guard.confirm(by);
@@ -90,11 +111,8 @@ export class KeyRotation {
     const found = record.versions.find((one) => one.version === version);
     if (found === undefined) throw new PantheonError('not_found', { field: 'version' });
     const usage = (await this.#deps.usage.ofKeys(this.#tenantId, [id])).get(id) ?? [];
-    return toApiKeyVersion(
-      found,
-      usage.find((one) => one.version === version),
-      now,
-    );
+    const used = usage.find((one) => one.version === version);
+    return { answer: toApiKeyVersion(found, used, now), record };
   }
 
   async #once(

@@ -1,11 +1,11 @@
 import { expect, test } from 'vitest';
 import { openWorld, refusalOf, type World } from '../../test/fixture.ts';
+import { openScratchDatabase, type SqlValue } from '../../test/store.ts';
 import { type AuditEvent, PROCESS_ACTOR } from '../domain/event.ts';
 import { createKey } from '../domain/key.ts';
 import { EventLog } from '../events/event-log.ts';
 import { newId } from '../foundation/ids.ts';
 import type { Sealer } from '../kms/place.ts';
-import { openScratchDatabase } from '../testing/scratch-database.ts';
 import { generateKey } from './key-generator.ts';
 import { parseCreateInput } from './key-input.ts';
 import type { KeyRows } from './key-rows.ts';
@@ -14,10 +14,12 @@ import { versionSecret } from './version-secret.ts';
 
 interface Tampered {
   readonly name: string;
+  /** Of the key `?1`; `?2` is another key of the same tenant, or what `sealed` makes of the sealed part. */
   readonly sql: string;
+  readonly sealed?: (before: Uint8Array) => Uint8Array;
 }
 
-/** Each changes the row of the key `?1`; every one must be noticed. `?2` is another key of the same tenant. */
+/** Every one must be noticed. */
 const TAMPERINGS: readonly Tampered[] = [
   { name: 'the state', sql: `update api_keys set state = 'revoked', state_at = 1 where id = ?1` },
   { name: 'the expiry', sql: 'update api_keys set expires_at = 99999999999999 where id = ?1' },
@@ -35,9 +37,14 @@ const TAMPERINGS: readonly Tampered[] = [
   { name: 'tokens not before', sql: 'update api_keys set tokens_not_before = 1 where id = ?1' },
   {
     name: 'one bit of the sealed part',
-    sql: `update api_keys set sealed = cast(substr(sealed, 1, 60) || x'00ff' || substr(sealed, 63) as blob) where id = ?1`,
+    sql: 'update api_keys set sealed = ?2 where id = ?1',
+    sealed: (before) => before.map((byte, at) => (at === 60 ? byte ^ 1 : byte)),
   },
-  { name: 'an empty sealed part', sql: `update api_keys set sealed = x'' where id = ?1` },
+  {
+    name: 'an empty sealed part',
+    sql: 'update api_keys set sealed = ?2 where id = ?1',
+    sealed: () => new Uint8Array(),
+  },
   {
     name: 'the sealed part of another key',
     sql: 'update api_keys set sealed = (select sealed from api_keys where id = ?2) where id = ?1',
@@ -81,17 +88,14 @@ const ip = '10.1.1.1';
 
 test.each(TAMPERINGS)(
   'a row changed outside of the service is refused, named and no one else harmed: $name',
-  async ({ sql }) => {
+  async ({ sql, sealed }) => {
     await using world = await openWorld();
     const { auth } = world;
     const { victim, other } = await twoKeys(world);
     expect(await auth.verify({ key: victim.key, ip })).toMatchObject({ valid: true });
-    world.raw((database) => {
-      database.exec('pragma foreign_keys = off');
-      const statement = database.prepare(sql);
-      // Named parameters may be fewer than those given.
-      statement.run(...[victim.id, other.id].slice(0, sql.includes('?2') ? 2 : 1));
-    });
+    const [row] = await world.sql('select sealed from api_keys where id = ?', victim.id);
+    const second = sealed === undefined ? other.id : sealed(Uint8Array.from(row?.['sealed'] as Uint8Array));
+    await world.sql(sql, ...[victim.id, second].slice(0, sql.includes('?2') ? 2 : 1));
 
     // Who has not remembered it meets the changed row.
     const fresh = await world.openAgain();
@@ -121,7 +125,7 @@ test('a damaged key can be revoked: it is written anew as the log tells it, dead
   await using world = await openWorld();
   const { victim } = await twoKeys(world);
   const before = await world.auth.keys.get(victim.id);
-  world.raw((database) => database.exec(`update api_keys set permissions = '["*"]', state = 'suspended'`));
+  await world.sql(`update api_keys set permissions = '["*"]', state = 'suspended'`);
   const fresh = await world.openAgain();
   const revoked = await fresh.keys.revoke(victim.id, { reason: 'damaged' });
   expect(revoked).toMatchObject({ id: victim.id, state: 'revoked', permissions: before.permissions, version: 2 });
@@ -138,16 +142,12 @@ test('a damaged key can be revoked: it is written anew as the log tells it, dead
 test('a row without any history stays refused, also for a revocation', async () => {
   await using world = await openWorld();
   const { victim } = await twoKeys(world);
-  world.raw((database) => {
-    database.exec('pragma foreign_keys = off');
-    database
-      .prepare(
-        `insert into api_keys select 'MadeUpMadeUpMade', tenant_id, user_id, name, description, environment, permissions,
-         grantable, state, state_at, state_reason, created_at, created_by, not_before, expires_at, tokens_not_before,
-         rate_limits, quota, ip_allowlist, rotation, jwt_algorithm, version, revision, sealed from api_keys where id = ?`,
-      )
-      .run(victim.id);
-  });
+  await world.sql(
+    `insert into api_keys select 'MadeUpMadeUpMade', tenant_id, user_id, name, description, environment, permissions,
+     grantable, state, state_at, state_reason, created_at, created_by, not_before, expires_at, tokens_not_before,
+     rate_limits, quota, ip_allowlist, rotation, jwt_algorithm, version, revision, sealed from api_keys where id = ?`,
+    victim.id,
+  );
   expect((await refusalOf(world.auth.keys.revoke('MadeUpMadeUpMade'))).code).toBe('key_quarantined');
 });
 
@@ -155,14 +155,11 @@ test('a row put back whole from an earlier time does not fit the versions of tod
   await using world = await openWorld();
   const { auth } = world;
   const { key, apiKey } = await auth.keys.create({ userId: 'u', name: 'n' });
-  world.raw((database) => database.exec('create table kept as select * from api_keys'));
+  const columns = ['state', 'state_at', 'revision', 'sealed'] as const;
+  const [kept] = await world.sql(`select ${columns.join(', ')} from api_keys`);
   await auth.keys.suspend(apiKey.id);
-  world.raw((database) => {
-    database.exec(
-      'update api_keys set (state, state_at, revision, sealed) = (select state, state_at, revision, sealed from kept)',
-    );
-    database.exec('drop table kept');
-  });
+  const values = columns.map((name) => kept?.[name] as SqlValue);
+  await world.sql(`update api_keys set ${columns.map((name) => `${name} = ?`).join(', ')}`, ...values);
   const fresh = await world.openAgain();
   expect((await refusalOf(fresh.verify({ key }))).code).toBe('key_quarantined');
 });
@@ -172,7 +169,7 @@ test('what another tenant owns does not exist, also when it does not open (I10)'
   const { auth } = world;
   await auth.tenants.create({ id: 'acme' });
   const { apiKey } = await auth.tenant('acme').keys.create({ userId: 'u', name: 'n' });
-  world.raw((database) => database.exec(`update api_keys set user_id = 'x'`));
+  await world.sql(`update api_keys set user_id = 'x'`);
   for (const attempt of [auth.keys.get(apiKey.id), auth.keys.revoke(apiKey.id)])
     expect((await refusalOf(attempt)).message).toBe((await refusalOf(auth.keys.get('NeverMadeNeverMa'))).message);
 });

@@ -81,6 +81,7 @@ describe('every reason for a no, once it was proved', () => {
       keyId: null,
       retryAfterSeconds: null,
       limits: [],
+      degraded: false,
     });
     for (const tenant of ['acme', 'any']) expect(await auth.verify({ key, tenant })).toMatchObject({ valid: true });
   });
@@ -245,5 +246,138 @@ describe('a limiter that makes the answer wait', () => {
     const away = new PantheonError('limiter_unavailable');
     const { ask } = world([known([])], async () => Promise.reject(away));
     await expect(ask()).rejects.toBe(away);
+  });
+});
+
+describe('a limit that says no', () => {
+  const LIMITED = { ...INPUT, rateLimits: [{ name: 'minute', limit: 1, window: '1m' }] };
+  const RAISED = { rateLimits: [{ name: 'minute', limit: 3, window: '1m' }] };
+
+  test('and was raised on another node lets the next use pass here, at once (I5)', async () => {
+    await using world = await openWorld();
+    const { auth } = world;
+    const other = await world.openAgain();
+    const { key, apiKey } = await auth.keys.create({ ...LIMITED, quota: { limit: 2, period: 'day' } });
+    expect(await auth.verify({ key })).toMatchObject({ valid: true });
+    expect(await auth.verify({ key })).toMatchObject({ denial: { code: 'rate_limited' } });
+    // In the same turn of the event loop this node does not look at the head again: only the refusal makes it look.
+    await auth.verify({ key });
+    await other.keys.update(apiKey.id, RAISED);
+    world.clock.advance(1);
+    expect(await auth.verify({ key })).toMatchObject({ valid: true });
+    expect(await auth.verify({ key })).toMatchObject({ denial: { code: 'quota_exceeded' } });
+    await other.keys.update(apiKey.id, { quota: null });
+    world.clock.advance(1);
+    expect(await auth.verify({ key })).toMatchObject({ valid: true });
+    expect(await auth.verify({ key })).toMatchObject({ denial: { code: 'rate_limited' } });
+  });
+
+  const VERSION: KeyVersion = { version: 1, createdAt: 0, acceptedUntil: null };
+  const DEMAND: Demand = { tenantId: null, environment: null, address: null, permissions: [] };
+  const known = (limit: number, kind = 'active'): KnownKey =>
+    ({
+      record: {
+        id: 'a',
+        tenantId: 'default',
+        permissions: [],
+        state: { kind, at: 0, reason: null },
+        expiresAt: null,
+        notBefore: null,
+        rateLimits: [{ name: 'one', limit, windowSeconds: 1 }],
+        quota: null,
+        environment: 'live',
+      },
+      tenant: { state: 'active' },
+      addresses: null,
+      secrets: [],
+    }) as unknown as KnownKey;
+
+  /** The first judgement rests on what was confirmed a moment before the request; `found` are the facts of each. */
+  function remembering(found: readonly KnownKey[], admits: (limit: number) => boolean, confirm = async () => {}) {
+    const clock = new TestClock();
+    clock.advance(10_000);
+    const asked: number[] = [];
+    const used: Use[] = [];
+    const count = { judged: 0, confirmed: 0 };
+    let confirmedAt = { monotonicMs: clock.monotonicMs() - 1, wallMs: clock.now() - 1 };
+    const facts = {
+      remembers: () => true,
+      isFresh: () => true,
+      confirmSince: async () => {
+        count.confirmed += 1;
+        await confirm();
+        confirmedAt = momentOf(clock);
+      },
+      judge: (_id: string, _arrived: unknown, judge: Judge<unknown>) => {
+        const one = found[Math.min(count.judged, found.length - 1)] ?? null;
+        count.judged += 1;
+        return { ...judge(one, clock.now()), asOf: confirmedAt };
+      },
+    } as unknown as ConfirmedFacts;
+    const limiter = {
+      decide: ({ rules }: { rules: readonly { limit: number }[] }): LimitDecision => {
+        const limit = rules[0]?.limit ?? 0;
+        asked.push(limit);
+        if (admits(limit)) return { admitted: true, limits: [], degraded: false };
+        return {
+          admitted: false,
+          code: 'rate_limited',
+          violated: ['one'],
+          retryAfterSeconds: 1,
+          limits: [],
+          degraded: true,
+        };
+      },
+    } as unknown as RateLimiter;
+    const usage = { record: (use: Use) => void used.push(use), recordUnmatched: () => {} } as unknown as UsageRecorder;
+    const throttle = new AddressThrottle({ clock });
+    const validator = new KeyValidator({ facts, limiter, throttle, usage, clock, brand: 'pan' });
+    const prove = () => ({ version: VERSION, denial: null });
+    const use = () => validator.use({ keyId: 'a', arrived: momentOf(clock), demand: DEMAND, cost: 1, prove });
+    return { use, asked, used, count };
+  }
+
+  test('by remembered rules is confirmed, and asked again once where they have changed', async () => {
+    const { use, asked, used, count } = remembering([known(1), known(2)], (limit) => limit > 1);
+    expect(await use()).toMatchObject({ valid: true });
+    expect({ asked, ...count }).toEqual({ asked: [1, 2], judged: 2, confirmed: 1 });
+    expect(used).toMatchObject([{ outcome: 'valid' }]);
+  });
+
+  test('stands where they have not, without asking the limits again', async () => {
+    const { use, asked, used, count } = remembering([known(1)], () => false);
+    expect(await use()).toMatchObject({ valid: false, denial: { code: 'rate_limited' }, degraded: true });
+    expect({ asked, ...count }).toEqual({ asked: [1], judged: 2, confirmed: 1 });
+    expect(used).toMatchObject([{ outcome: 'rate_limited' }]);
+  });
+
+  test('by rules that change all the time is asked twice at most', async () => {
+    const { use, asked } = remembering([known(1), known(2), known(3)], () => false);
+    expect(await use()).toMatchObject({ valid: false });
+    expect(asked).toEqual([1, 2]);
+  });
+
+  test('of a key that was revoked meanwhile gives way to that', async () => {
+    const { use, asked, used } = remembering([known(1), known(1, 'revoked')], () => false);
+    expect(await use()).toMatchObject({ valid: false, denial: { code: 'revoked' } });
+    expect(asked).toEqual([1]);
+    expect(used).toMatchObject([{ outcome: 'revoked' }]);
+  });
+
+  test('and cannot be confirmed is a 503 and never a 429', async () => {
+    const away = new PantheonError('store_unavailable');
+    const { use, used } = remembering(
+      [known(1)],
+      () => false,
+      () => Promise.reject(away),
+    );
+    await expect(use()).rejects.toBe(away);
+    expect(used).toEqual([]);
+  });
+
+  test('a yes is not confirmed, and waits for nothing', () => {
+    const { use, count } = remembering([known(1)], () => true);
+    expect(use()).toMatchObject({ valid: true });
+    expect(count).toEqual({ judged: 1, confirmed: 0 });
   });
 });

@@ -57,6 +57,7 @@ export type Verification =
       readonly valid: true;
       readonly key: VerifiedKey;
       readonly limits: readonly LimitState[];
+      /** Whether limits were counted by this node alone, because the place where all nodes count does not answer. */
       readonly degraded: boolean;
     }
   | {
@@ -67,6 +68,8 @@ export type Verification =
       readonly keyId: string | null;
       readonly retryAfterSeconds: number | null;
       readonly limits: readonly LimitState[];
+      /** Whether limits were counted by this node alone. */
+      readonly degraded: boolean;
     };
 
 /** What a credential proves about a key: which version made it, and what it says against itself (an expired token). */
@@ -90,6 +93,8 @@ interface Holder {
   readonly facts: KnownKey;
   readonly version: KeyVersion;
 }
+
+type RefusedByLimits = Extract<LimitDecision, { admitted: false }>;
 
 export interface KeyValidatorDeps {
   readonly facts: ConfirmedFacts;
@@ -181,24 +186,24 @@ export class KeyValidator {
       // 5. Limit: rate limits and quota together, all or nothing.
       const holder = judged.proved;
       return whenReady(this.#limit(holder.facts, use.cost), (decision) => {
-        if (!decision.admitted) return this.#limited(holder, decision, demand);
-
-        // 6. Record: counters in memory, never waited for.
-        const answer = (now: Holder): Verification => {
-          this.#record(now, 'valid', demand);
-          return { valid: true, key: verifiedKey(now), limits: decision.limits, degraded: decision.degraded };
-        };
-        // The last look before a yes: the limiter may have waited. The answer then speaks of the key as it is by now.
-        return this.#facts.isFresh(judged.asOf) ? answer(holder) : this.#confirmAgain(keyId, judge).then(answer);
+        if (decision.admitted) return this.#admitted(holder, judged.asOf, decision, use, judge);
+        // Rules that are remembered may have been widened elsewhere since: they say no only when confirmed (I5).
+        const isConfirmed = judged.asOf.monotonicMs >= use.arrived.monotonicMs;
+        return isConfirmed ? this.#limited(holder, decision, demand) : this.#limitAgain(holder, decision, use, judge);
       });
     });
+  }
+
+  /** Whether facts of that age are young enough for a yes. */
+  isFresh(asOf: Moment): boolean {
+    return this.#facts.isFresh(asOf);
   }
 
   /** The one answer to whoever proved nothing (I12); the true cause is for the operator. */
   unproved(code: 'malformed' | 'unknown', address: string | null): RefusedUse {
     this.#throttle.fail(address);
     this.#usage.recordUnmatched(code);
-    return { valid: false, denial: { code }, proved: false, keyId: null, retryAfterSeconds: null, limits: [] };
+    return { ...NOTHING_TAKEN, denial: { code }, proved: false, keyId: null };
   }
 
   #judge(facts: KnownKey | null, { prove, demand }: KeyUse, now: Instant): Judgement<Holder> {
@@ -212,9 +217,47 @@ export class KeyValidator {
   }
 
   #limit(facts: KnownKey, cost: number): Ready<LimitDecision> {
-    const { id: keyId, tenantId, rateLimits: rules, quota } = facts.record;
+    const { id: keyId, tenantId, createdAt, rateLimits: rules, quota } = facts.record;
     if (rules.length === 0 && quota === null) return NO_LIMITS;
-    return this.#limiter.decide({ tenantId, keyId, rules, quota, cost });
+    return this.#limiter.decide({ tenantId, keyId, createdAt, rules, quota, cost });
+  }
+
+  #admitted(
+    holder: Holder,
+    asOf: Moment,
+    { limits, degraded }: LimitDecision,
+    { keyId, demand }: KeyUse,
+    judge: Judge<Holder>,
+  ): Ready<Verification> {
+    // 6. Record: counters in memory, never waited for.
+    const answer = (now: Holder): Verification => {
+      this.#record(now, 'valid', demand);
+      return { valid: true, key: verifiedKey(now), limits, degraded };
+    };
+    // The last look before a yes: the limiter may have waited. The answer then speaks of the key as it is by now.
+    return this.#facts.isFresh(asOf) ? answer(holder) : this.#confirmAgain(keyId, judge).then(answer);
+  }
+
+  /** Refused by rules that were remembered: asked once more if they have changed, and then it stands. */
+  async #limitAgain(
+    holder: Holder,
+    refused: RefusedByLimits,
+    use: KeyUse,
+    judge: Judge<Holder>,
+  ): Promise<Verification> {
+    await this.#facts.confirmSince(use.arrived);
+    const judged = await this.#facts.judge(use.keyId, use.arrived, judge);
+    if (!judged.yes) {
+      // The refusal took nothing, so this may be told (I8). Null: what was proved is not the key's any more.
+      return judged.proved === null
+        ? this.unproved('unknown', use.demand.address)
+        : this.#denied(judged.proved, judged.denial, use.demand);
+    }
+    if (judged.proved.facts === holder.facts) return this.#limited(holder, refused, use.demand);
+    const decision = await this.#limit(judged.proved.facts, use.cost);
+    return decision.admitted
+      ? this.#admitted(judged.proved, judged.asOf, decision, use, judge)
+      : this.#limited(judged.proved, decision, use.demand);
   }
 
   /** The limiter waited for too long. What it took is not given back: a 503 is not a verdict, so I8 holds. */
@@ -228,24 +271,17 @@ export class KeyValidator {
   #throttled(address: string | null): RefusedUse {
     this.#usage.recordUnmatched('rate_limited');
     const retryAfterSeconds = this.#throttle.retryAfterSeconds(address);
-    return {
-      valid: false,
-      denial: { code: 'rate_limited' },
-      proved: false,
-      keyId: null,
-      retryAfterSeconds,
-      limits: [],
-    };
+    return { ...NOTHING_TAKEN, denial: { code: 'rate_limited' }, proved: false, keyId: null, retryAfterSeconds };
   }
 
   #denied(holder: Holder, denial: Denial, demand: Demand): Verification {
     this.#record(holder, denial.code, demand);
-    return { valid: false, denial, proved: true, keyId: holder.facts.record.id, retryAfterSeconds: null, limits: [] };
+    return { ...NOTHING_TAKEN, denial, proved: true, keyId: holder.facts.record.id };
   }
 
-  #limited(holder: Holder, decision: LimitDecision & { admitted: false }, demand: Demand): Verification {
+  #limited(holder: Holder, decision: RefusedByLimits, demand: Demand): Verification {
     this.#record(holder, decision.code, demand);
-    const { code, retryAfterSeconds, limits, violated } = decision;
+    const { code, retryAfterSeconds, limits, violated, degraded } = decision;
     return {
       valid: false,
       denial: { code, violated },
@@ -253,6 +289,7 @@ export class KeyValidator {
       keyId: holder.facts.record.id,
       retryAfterSeconds,
       limits,
+      degraded,
     };
   }
 
@@ -264,6 +301,9 @@ export class KeyValidator {
 }
 
 const UNKNOWN: Denial = { code: 'unknown' };
+
+/** A no that no limit had a part in. */
+const NOTHING_TAKEN = { valid: false, retryAfterSeconds: null, limits: [], degraded: false } as const;
 
 /** Compared when there is nothing to compare with, so that "no such key" and "wrong secret" do the same work (I12). */
 const DECOY: VersionSecret = { version: 0, keyHash: randomBytes(32), signing: null };

@@ -3,7 +3,9 @@ import type { EventNotice } from '../events/ledger.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { TestClock } from '../testing/test-clock.ts';
 import type { KeyStorage, StoredKey } from './key-storage.ts';
-import { COLD_READS_MAX, COLD_READS_WAITING_MAX, VerificationCache } from './verification-cache.ts';
+import { COLD_READS_WAITING_MAX, VerificationCache } from './verification-cache.ts';
+
+const COLD_READS_MAX = 4;
 
 /** A read of the store that ends when the test says so. */
 interface HeldRead {
@@ -21,7 +23,12 @@ function world(knownKeysMax?: number) {
         reads.push({ id, answer, fail });
       }),
   } as unknown as KeyStorage;
-  const cache = new VerificationCache({ storage, clock, ...(knownKeysMax && { knownKeysMax }) });
+  const cache = new VerificationCache({
+    storage,
+    clock,
+    coldReadsMax: COLD_READS_MAX,
+    ...(knownKeysMax && { knownKeysMax }),
+  });
   const heldRead = (at = reads.length - 1): HeldRead => {
     const read = reads[at];
     if (read === undefined) throw new Error('No such read was begun.');
@@ -49,6 +56,7 @@ const stored = (name: string, tenantId = 'default', ipAllowlist: string[] = []):
 
 const event = (subjectType: EventNotice['subjectType'], subjectId: string): EventNotice => ({
   seq: 1,
+  id: 'event-1',
   type: 'key.updated',
   tenantId: 'default',
   subjectType,

@@ -28,8 +28,6 @@ export interface Finding {
 export const KNOWN_KEYS_MAX = 100_000;
 /** Unknown ids cost a few bytes; a flood of invented ones pushes out only its own kind. */
 export const UNKNOWN_IDS_MAX = 50_000;
-/** Reads under way at once: a flood of unknown ids must leave the store to others (I9). */
-export const COLD_READS_MAX = 16;
 /** Requests that may wait for a read. Beyond it, waiting would be longer than clients do. */
 export const COLD_READS_WAITING_MAX = 1_000;
 
@@ -46,9 +44,17 @@ export class VerificationCache implements Follower {
   readonly #unknown: LRUCache<string, true>;
   readonly #reading = new Map<string, Reading>();
   readonly #waiting: (() => void)[] = [];
+  readonly #coldReadsMax: number;
   #readsUnderWay = 0;
 
-  constructor(deps: { readonly storage: KeyStorage; readonly clock: Clock; readonly knownKeysMax?: number }) {
+  constructor(deps: {
+    readonly storage: KeyStorage;
+    readonly clock: Clock;
+    readonly knownKeysMax?: number;
+    /** Reads under way at once: a flood of unknown ids must leave the store to others (I9). */
+    readonly coldReadsMax: number;
+  }) {
+    this.#coldReadsMax = deps.coldReadsMax;
     this.#storage = deps.storage;
     this.#clock = deps.clock;
     this.#known = new LRUCache({ max: deps.knownKeysMax ?? KNOWN_KEYS_MAX });
@@ -121,7 +127,7 @@ export class VerificationCache implements Follower {
   }
 
   async #enter(): Promise<void> {
-    if (this.#readsUnderWay >= COLD_READS_MAX) {
+    if (this.#readsUnderWay >= this.#coldReadsMax) {
       if (this.#waiting.length >= COLD_READS_WAITING_MAX)
         throw new PantheonError('overloaded', { retryAfterSeconds: 1 });
       await new Promise<void>((resolve) => this.#waiting.push(resolve));

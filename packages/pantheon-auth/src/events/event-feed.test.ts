@@ -1,11 +1,15 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import fc from 'fast-check';
-import { describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { ForwardClock } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { TestClock } from '../testing/test-clock.ts';
 import { CATCH_UP_MAX, EventFeed, type Follower } from './event-feed.ts';
 import type { EventNotice, Head, LogReader } from './ledger.ts';
+
+// The feed asks by itself now and then: only when a test lets it.
+beforeEach(() => void vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] }));
+afterEach(() => void vi.useRealTimers());
 
 const OUTAGE = new PantheonError('store_unavailable');
 
@@ -18,9 +22,17 @@ class FakeLog implements LogReader {
   /** While set, an asynchronous head is not told before it. */
   gate: Promise<void> = Promise.resolve();
   readonly headNow: (() => Head) | null;
+  storeNow: number | null = null;
+  server = 'first';
+  /** What a notification does. */
+  hint = (): void => {};
 
   constructor(isAsync = false) {
     this.headNow = isAsync ? null : () => this.#read();
+  }
+
+  onHint(listener: () => void): void {
+    this.hint = listener;
   }
 
   async head(): Promise<Head> {
@@ -29,8 +41,8 @@ class FakeLog implements LogReader {
     return head;
   }
 
-  async noticesAfter(seq: number, limit: number): Promise<readonly EventNotice[]> {
-    return this.notices.filter((notice) => notice.seq > seq).slice(0, limit);
+  async noticesFrom(seq: number, limit: number): Promise<readonly EventNotice[]> {
+    return this.notices.filter((notice) => notice.seq >= seq).slice(0, limit);
   }
 
   append(count = 1): void {
@@ -40,12 +52,26 @@ class FakeLog implements LogReader {
   #read(): Head {
     this.headReads += 1;
     if (this.isAway) throw OUTAGE;
-    return { seq: this.notices.at(-1)?.seq ?? 0, at: this.headAt };
+    const last = this.notices.at(-1);
+    return {
+      seq: last?.seq ?? 0,
+      at: this.headAt,
+      eventId: last?.id ?? null,
+      server: this.server,
+      storeNow: this.storeNow,
+    };
   }
 }
 
-function notice(seq: number): EventNotice {
-  return { seq, type: 'key.revoked', tenantId: 'default', subjectType: 'key', subjectId: `key-${seq}` };
+function notice(seq: number, branch = 'main'): EventNotice {
+  return {
+    seq,
+    id: `${branch}-${seq}`,
+    type: 'key.revoked',
+    tenantId: 'default',
+    subjectType: 'key',
+    subjectId: `key-${seq}`,
+  };
 }
 
 class Recorder implements Follower {
@@ -154,7 +180,7 @@ describe('following', () => {
 
     const truncated = await started({ events: 2 });
     truncated.log.append();
-    truncated.log.noticesAfter = async () => [];
+    truncated.log.noticesFrom = async () => [];
     await truncated.refresh();
     expect([truncated.follower.resets, truncated.feed.position]).toEqual([1, 3]);
 
@@ -325,5 +351,139 @@ describe('how old it is', () => {
     log.headAt = time.now() + 60_000;
     await refresh();
     expect(clock.now()).toBeGreaterThanOrEqual(log.headAt);
+  });
+});
+
+describe('where the head has to be asked for', () => {
+  async function polled() {
+    const watched: string[] = [];
+    const log = new FakeLog(true);
+    const time = new TestClock();
+    const clock = new ForwardClock(time, { onApart: (byMs) => watched.push(`apart ${byMs}`) });
+    const watcher = {
+      onStalled: (error: unknown) => watched.push(`stalled ${String(error)}`),
+      onFollowing: () => watched.push('following'),
+    };
+    const feed = new EventFeed({ log, clock, watcher });
+    const follower = new Recorder();
+    feed.follow(follower);
+    await feed.start();
+    /** Time passes, and what it sets off is done. */
+    const pass = async (ms: number): Promise<void> => {
+      for (let passed = 0; passed < ms; passed += 25) {
+        time.advance(25);
+        vi.advanceTimersByTime(25);
+        for (let n = 0; n < 20; n += 1) await nextTurn();
+      }
+    };
+    return { log, time, clock, feed, follower, watched, pass };
+  }
+
+  test('it is asked about ten times a second, though nobody verifies and every notification is lost', async () => {
+    const { log, feed, follower, time, pass } = await polled();
+    const before = log.headReads;
+    log.append(2);
+    await pass(150);
+    expect(follower.applied).toEqual([1, 2]);
+    await pass(1_850);
+    expect(log.headReads - before).toBeGreaterThanOrEqual(14);
+    expect(log.headReads - before).toBeLessThanOrEqual(27);
+    expect(time.monotonicMs() - feed.confirmedAt.monotonicMs).toBeLessThanOrEqual(150);
+    feed.close();
+  });
+
+  test('a notification makes it earlier, and one that comes while the head is asked for is not lost', async () => {
+    const { log, feed, follower } = await polled();
+    log.append();
+    log.hint();
+    log.append();
+    log.hint();
+    for (let n = 0; n < 20; n += 1) await nextTurn();
+    expect(follower.applied).toEqual([1, 2]);
+    let open = (): void => {};
+    log.gate = new Promise((resolve) => {
+      open = resolve;
+    });
+    log.hint();
+    await nextTurn();
+    log.append();
+    log.hint();
+    open();
+    for (let n = 0; n < 20; n += 1) await nextTurn();
+    expect(follower.applied).toEqual([1, 2, 3]);
+    feed.close();
+  });
+
+  test('a store that is away is told once, asked on, and told once when it is back', async () => {
+    const { log, feed, follower, watched, pass } = await polled();
+    log.isAway = true;
+    await pass(500);
+    expect(watched).toEqual([`stalled ${String(OUTAGE)}`]);
+    log.append();
+    log.isAway = false;
+    await pass(200);
+    expect(watched).toEqual([`stalled ${String(OUTAGE)}`, 'following']);
+    expect(follower.applied).toEqual([1]);
+    feed.close();
+  });
+
+  test('after the end nothing is asked any more', async () => {
+    const { log, feed, pass } = await polled();
+    feed.close();
+    const before = log.headReads;
+    log.hint();
+    await pass(500);
+    expect(log.headReads - before).toBeLessThanOrEqual(1);
+  });
+
+  test('a server that lost the last events, and grew past them since, is another log: everything is forgotten', async () => {
+    const { log, feed, follower, pass } = await polled();
+    log.append(5);
+    await pass(150);
+    expect(follower.applied).toEqual([1, 2, 3, 4, 5]);
+    log.notices = [...log.notices.slice(0, 3), notice(4, 'other'), notice(5, 'other'), notice(6, 'other')];
+    await pass(150);
+    expect([follower.resets, follower.applied.length, feed.position]).toEqual([1, 5, 6]);
+    log.notices.push(notice(7, 'other'));
+    await pass(150);
+    expect([follower.resets, follower.applied.at(-1), feed.position]).toEqual([1, 7, 7]);
+    feed.close();
+  });
+
+  test('so is one of the same length', async () => {
+    const { log, feed, follower, pass } = await polled();
+    log.append(2);
+    await pass(150);
+    log.notices = [notice(1), notice(2, 'other')];
+    await pass(150);
+    expect([follower.resets, feed.position]).toEqual([1, 2]);
+    await pass(150);
+    expect(follower.resets).toBe(1);
+    feed.close();
+  });
+
+  test('the time of a store that is far from ours is used, and told once (I14)', async () => {
+    const { log, time, clock, feed, watched, pass } = await polled();
+    log.storeNow = time.now() + 60_000;
+    await pass(125);
+    expect(clock.isDisputed).toBe(true);
+    expect(clock.now() - time.now()).toBeGreaterThan(59_000);
+    expect(watched).toHaveLength(1);
+    log.storeNow = time.now();
+    await pass(125);
+    expect(clock.isDisputed).toBe(false);
+    feed.close();
+  });
+
+  test('another server, though it stands at the same event, may lack what was read from the one before', async () => {
+    const { log, feed, follower, pass } = await polled();
+    log.append(2);
+    await pass(150);
+    log.server = 'second';
+    await pass(150);
+    expect([follower.resets, feed.position]).toEqual([1, 2]);
+    await pass(300);
+    expect(follower.resets).toBe(1);
+    feed.close();
   });
 });

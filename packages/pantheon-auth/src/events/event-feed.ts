@@ -3,6 +3,7 @@
  * up to it, or by dropping everything that was remembered and adopting the head. What an event means for what is
  * remembered is each follower's own business.
  */
+import { randomInt } from 'node:crypto';
 import { type ForwardClock, type Moment, momentOf } from '../foundation/clock.ts';
 import type { EventNotice, Head, LogReader } from './ledger.ts';
 
@@ -19,35 +20,70 @@ export const CATCH_UP_MAX = 10_000;
 const NOTICES_PER_READ = 1_000;
 /** On a store that can be asked without waiting, the head is asked once per turn of the event loop, and in a long turn this often. */
 const TURN_MS_MAX = 1;
+/**
+ * Elsewhere the head is asked for about ten times a second, so that a node whose every notification is lost still knows
+ * of a change in a tenth of the time it has. Drawn from a range, so that nodes do not ask in step.
+ */
+const HEAD_POLL_MS_MIN = 75;
+const HEAD_POLL_MS_MAX = 125;
+
+/** How this node follows the log changes: it cannot, or it can again. */
+export interface FeedWatcher {
+  /** Told once when the log cannot be followed; verifications go on for as long as what is known is young enough. */
+  onStalled(error: unknown): void;
+  onFollowing(): void;
+}
 
 export class EventFeed {
   readonly #log: LogReader;
   readonly #clock: ForwardClock;
+  readonly #watcher: FeedWatcher;
   readonly #followers: Follower[] = [];
   #position = 0;
+  /** The event at the position; null: not known yet. */
+  #eventId: string | null = null;
+  /** Who answered last. */
+  #server: string | null = null;
   #confirmedAt: Moment = { monotonicMs: Number.NEGATIVE_INFINITY, wallMs: Number.NEGATIVE_INFINITY };
   #catchingUp: Promise<void> | null = null;
   #askedThisTurn = false;
   readonly #endOfTurn = (): void => {
     this.#askedThisTurn = false;
   };
+  #poll: NodeJS.Timeout | null = null;
+  #isHinted = false;
+  #isPolling = false;
+  #isStalled = false;
+  #isClosed = false;
 
-  constructor(deps: { readonly log: LogReader; readonly clock: ForwardClock }) {
+  constructor(deps: { readonly log: LogReader; readonly clock: ForwardClock; readonly watcher?: FeedWatcher }) {
     this.#log = deps.log;
     this.#clock = deps.clock;
+    this.#watcher = deps.watcher ?? UNWATCHED;
   }
 
   follow(follower: Follower): void {
     this.#followers.push(follower);
   }
 
-  /** Adopts the head. Followers load what they need after this. */
+  /** Adopts the head, and follows it from here on. Followers load what they need after this. */
   async start(): Promise<void> {
     const at = momentOf(this.#clock);
     const head = await this.#log.head();
-    this.#clock.atLeast(head.at);
-    this.#position = head.seq;
+    this.#heed(head, at);
+    this.#stand(head.seq, head.eventId);
+    this.#server = head.server;
     this.#confirmedAt = at;
+    if (this.#log.headNow !== null) return;
+    this.#log.onHint?.(() => this.#hint());
+    this.#schedule();
+  }
+
+  /** Stops following. What is known ages from here on. */
+  close(): void {
+    this.#isClosed = true;
+    if (this.#poll !== null) clearTimeout(this.#poll);
+    this.#poll = null;
   }
 
   /** The `seq` up to which this node has applied every event. */
@@ -91,8 +127,14 @@ export class EventFeed {
   async #confirmNow(): Promise<void> {
     const at = momentOf(this.#clock);
     const { headNow } = this.#log;
-    const head = headNow === null ? await this.#log.head() : headNow();
-    await this.#advance(head, at);
+    try {
+      const head = headNow === null ? await this.#log.head() : headNow();
+      await this.#advance(head, at);
+      this.#watch(null);
+    } catch (error) {
+      this.#watch(error);
+      throw error;
+    }
   }
 
   /** Nothing new: a plain assignment. Otherwise one catch-up that everybody waits for. */
@@ -112,12 +154,16 @@ export class EventFeed {
   }
 
   async #advance(head: Head, at: Moment): Promise<void> {
-    this.#clock.atLeast(head.at);
+    this.#heed(head, at);
     const behind = head.seq - this.#position;
-    const followed = behind >= 0 && behind <= CATCH_UP_MAX && (await this.#applyUpTo(head.seq));
+    // What was read from a server that has since been replaced may never have reached the new one, whatever its length.
+    const isSameLog =
+      head.server === this.#server && (behind > 0 || (behind === 0 && this.#isAtPosition(head.eventId)));
+    const followed = isSameLog && behind <= CATCH_UP_MAX && (await this.#applyUpTo(head.seq));
     if (!followed) {
       for (const follower of this.#followers) await follower.reset();
-      this.#position = head.seq;
+      this.#stand(head.seq, head.eventId);
+      this.#server = head.server;
     }
     if (at.monotonicMs >= this.#confirmedAt.monotonicMs) this.#confirmedAt = at;
   }
@@ -125,17 +171,77 @@ export class EventFeed {
   /** False when the log does not continue where this node stands, as after a restore: then nothing remembered is safe. */
   async #applyUpTo(seq: number): Promise<boolean> {
     while (this.#position < seq) {
-      const notices = await this.#log.noticesAfter(this.#position, NOTICES_PER_READ);
-      if (notices.length === 0) return false;
-      for (const notice of notices) {
+      // With the event at the position, where it is known: a log that lost it may have grown past it since.
+      const from = this.#eventId === null ? this.#position + 1 : this.#position;
+      const notices = await this.#log.noticesFrom(from, NOTICES_PER_READ);
+      const here = from === this.#position ? notices[0] : null;
+      if (here !== null && (here?.seq !== this.#position || !this.#isAtPosition(here.id))) return false;
+      const news = here === null ? notices : notices.slice(1);
+      if (news.length === 0) return false;
+      for (const notice of news) {
         if (notice.seq !== this.#position + 1) return false;
         for (const follower of this.#followers) {
           const applied = follower.apply(notice);
           if (applied instanceof Promise) await applied;
         }
-        this.#position = notice.seq;
+        this.#stand(notice.seq, notice.id);
       }
     }
     return true;
   }
+
+  #stand(seq: number, eventId: string | null): void {
+    this.#position = seq;
+    this.#eventId = eventId;
+  }
+
+  /** Unless it is known to be another event. */
+  #isAtPosition(eventId: string | null): boolean {
+    return eventId === null || this.#eventId === null || eventId === this.#eventId;
+  }
+
+  /** The clocks of the store and of the log. */
+  #heed(head: Head, asked: Moment): void {
+    if (head.storeNow !== null) this.#clock.heed(head.storeNow, this.#clock.monotonicMs() - asked.monotonicMs);
+    this.#clock.atLeast(head.at);
+  }
+
+  /** A commit was told of: asked for at once, and again when the question under way may have come before it. */
+  #hint(): void {
+    this.#isHinted = true;
+    if (!this.#isPolling) void this.#pollNow();
+  }
+
+  #schedule(): void {
+    if (this.#isClosed) return;
+    if (this.#poll !== null) clearTimeout(this.#poll);
+    this.#poll = setTimeout(() => void this.#pollNow(), randomInt(HEAD_POLL_MS_MIN, HEAD_POLL_MS_MAX + 1));
+    this.#poll.unref();
+  }
+
+  async #pollNow(): Promise<void> {
+    if (this.#isPolling || this.#isClosed) return;
+    this.#isPolling = true;
+    try {
+      // A question of somebody else that is under way may have come before what was told of.
+      if (this.#catchingUp !== null) await this.#catchingUp;
+      do {
+        this.#isHinted = false;
+        await this.#confirmTogether();
+      } while (this.#isHinted && !this.#isClosed);
+    } catch {
+      // Told where it happened. The next poll is the next attempt.
+    }
+    this.#isPolling = false;
+    this.#schedule();
+  }
+
+  #watch(error: unknown): void {
+    if (this.#isStalled === (error !== null) || this.#isClosed) return;
+    this.#isStalled = error !== null;
+    if (error === null) this.#watcher.onFollowing();
+    else this.#watcher.onStalled(error);
+  }
 }
+
+const UNWATCHED: FeedWatcher = { onStalled: () => {}, onFollowing: () => {} };

@@ -76,6 +76,7 @@ export interface Ledger {
 /** What a follower needs to know of an event. */
 export interface EventNotice {
   readonly seq: number;
+  readonly id: string;
   readonly type: EventType;
   readonly tenantId: string;
   readonly subjectType: SubjectType;
@@ -86,13 +87,21 @@ export interface EventNotice {
 export interface Head {
   readonly seq: number;
   readonly at: Instant;
+  /** The last event: tells this log from another of the same length, as after a failover that lost some. Null: not asked. */
+  readonly eventId: string | null;
+  /** Which server answered. Another one may have lost what it never received. Null: there is only one. */
+  readonly server: string | null;
+  /** The time of the store when it answered. Null: it is on this machine. */
+  readonly storeNow: Instant | null;
 }
 
 /** How a node follows the log. */
 export interface LogReader {
   /** The head at this moment without waiting, where the store can (SQLite); null where it must be asked (PostgreSQL). */
   readonly headNow: (() => Head) | null;
+  /** Calls back when the head may have moved, where the store tells; null where it does not. Some may be lost. */
+  readonly onHint: ((listener: () => void) => void) | null;
   head(): Promise<Head>;
-  /** Events after `seq`, in order, at most `limit`. */
-  noticesAfter(seq: number, limit: number): Promise<readonly EventNotice[]>;
+  /** Events from `seq` on, in order, at most `limit`. */
+  noticesFrom(seq: number, limit: number): Promise<readonly EventNotice[]>;
 }

@@ -8,7 +8,7 @@ const START = Date.UTC(2030, 0, 1);
 function forward(): { source: TestClock; clock: ForwardClock; jumps: number[] } {
   const source = new TestClock(START);
   const jumps: number[] = [];
-  return { source, clock: new ForwardClock(source, (byMs) => jumps.push(byMs)), jumps };
+  return { source, clock: new ForwardClock(source, { onSetBack: (byMs) => jumps.push(byMs) }), jumps };
 }
 
 test('the system clock has a wall and a stopwatch', () => {
@@ -173,5 +173,55 @@ describe('the forward clock (I14)', () => {
         expect(clock.now()).toBeGreaterThan(before);
       }),
     );
+  });
+});
+
+describe('beside the clock of the store (I14)', () => {
+  function beside(): { source: TestClock; clock: ForwardClock; apart: number[] } {
+    const source = new TestClock(START);
+    const apart: number[] = [];
+    return { source, clock: new ForwardClock(source, { onApart: (byMs) => apart.push(byMs) }), apart };
+  }
+
+  test('an answer that took no longer than they differ leaves the clock as it is', () => {
+    const { source, clock, apart } = beside();
+    clock.heed(START - 60_000, 60_000);
+    expect([apart, clock.isDisputed, clock.now()]).toEqual([[], false, source.now()]);
+  });
+
+  test('clocks that differ by little are brought together without a word, by as little as it takes', () => {
+    const { clock, apart } = beside();
+    clock.heed(START + 40, 10);
+    expect(clock.now()).toBe(START + 40);
+    clock.heed(START + 35, 10);
+    expect(clock.now()).toBe(START + 40);
+    clock.heed(START + CLOCK_JUMP_MS, 0);
+    expect([apart, clock.isDisputed, clock.now()]).toEqual([[], false, START + CLOCK_JUMP_MS]);
+  });
+
+  test('the time of the store is used while they are apart, and that is told when it begins and ends', () => {
+    const { source, clock, apart } = beside();
+    clock.heed(START, 0);
+    clock.heed(START + HOUR_MS, 0);
+    clock.heed(START + HOUR_MS, 0);
+    expect([apart, clock.isDisputed, clock.now()]).toEqual([[HOUR_MS], true, START + HOUR_MS]);
+    source.setWall(START + HOUR_MS);
+    clock.heed(START + HOUR_MS, 0);
+    expect([apart, clock.isDisputed, clock.now()]).toEqual([[HOUR_MS, 0], false, START + HOUR_MS]);
+  });
+
+  test('a machine that starts with a clock far ahead dates nothing by it', () => {
+    const { clock } = beside();
+    clock.heed(START - DAY_MS, 0);
+    expect(clock.now()).toBe(START - DAY_MS);
+  });
+
+  test('later no store makes time go back', () => {
+    const { clock, source } = beside();
+    clock.heed(START, 0);
+    clock.heed(START - DAY_MS, 0);
+    expect(clock.now()).toBe(START);
+    source.advance(HOUR_MS);
+    expect(clock.now()).toBeGreaterThanOrEqual(START);
   });
 });

@@ -34,28 +34,40 @@ export const DAY_MS: number = 24 * HOUR_MS;
 /** A jump larger than this is reported; a smaller one is how clocks are kept right. */
 export const CLOCK_JUMP_MS: number = 5 * SECOND_MS;
 
+/** What is told when the clocks disagree. */
+export interface ClockWatcher {
+  /** The clock of this machine was set back by more than {@link CLOCK_JUMP_MS}. */
+  onSetBack(byMs: number): void;
+  /** The clock of the store is ahead of this machine's by this, more than {@link CLOCK_JUMP_MS}; 0: they agree again. */
+  onApart(byMs: number): void;
+}
+
 /**
  * Wall time that never goes back, so that a clock set back revives nothing that had expired (I14). After a large step
- * back it goes on at the monotonic rate until the wall clock has caught up; after a small one it waits.
+ * back it goes on at the monotonic rate until the wall clock has caught up; after a small one it waits. Where the store
+ * is another machine its time is used: it is the same for every node.
  */
 export class ForwardClock implements Clock {
   readonly #source: Clock;
-  readonly #onJump: (byMs: number) => void;
+  readonly #watcher: ClockWatcher;
   #last: Instant;
   #anchorWall: Instant;
   #anchorMono: number;
   #behind = false;
+  /** What the store's clock is ahead of this machine's. */
+  #offsetMs = 0;
+  #isHeeding = false;
 
-  constructor(source: Clock, onJump: (byMs: number) => void = () => {}) {
+  constructor(source: Clock, watcher: Partial<ClockWatcher> = {}) {
     this.#source = source;
-    this.#onJump = onJump;
+    this.#watcher = { onSetBack: () => {}, onApart: () => {}, ...watcher };
     this.#last = source.now();
     this.#anchorWall = this.#last;
     this.#anchorMono = source.monotonicMs();
   }
 
   now(): Instant {
-    const wall = this.#source.now();
+    const wall = this.#source.now() + this.#offsetMs;
     if (this.#behind) this.#last = Math.max(this.#last, this.#sinceAnchor());
     if (wall < this.#last) return this.#afterStepBack(wall);
     this.#behind = false;
@@ -67,6 +79,11 @@ export class ForwardClock implements Clock {
     return this.#source.monotonicMs();
   }
 
+  /** Whether this machine and the store disagree on the time. What cannot be undone waits until they agree. */
+  get isDisputed(): boolean {
+    return Math.abs(this.#offsetMs) > CLOCK_JUMP_MS;
+  }
+
   /** It is at least this late: the log says so. */
   atLeast(instant: Instant): void {
     if (instant > this.now()) {
@@ -75,11 +92,29 @@ export class ForwardClock implements Clock {
     }
   }
 
+  /**
+   * Sets this clock by the store's, which said `storeNow` within the last `withinMs`: as little as it takes to agree, so
+   * that what one node dates is not in the future of another. The first time it may also go back: nothing was dated yet
+   * by the clock that was wrong.
+   */
+  heed(storeNow: Instant, withinMs: number): void {
+    const wall = this.#source.now() + this.#offsetMs;
+    const wasDisputed = this.isDisputed;
+    this.#offsetMs += Math.max(0, storeNow - wall) + Math.min(0, storeNow + Math.ceil(withinMs) - wall);
+    if (this.isDisputed !== wasDisputed) this.#watcher.onApart(this.isDisputed ? this.#offsetMs : 0);
+    if (!this.#isHeeding) {
+      this.#isHeeding = true;
+      this.#last = this.#source.now() + this.#offsetMs;
+      this.#behind = false;
+      this.#anchor();
+    }
+  }
+
   #afterStepBack(wall: Instant): Instant {
     const behind = this.#last - wall > CLOCK_JUMP_MS;
     if (behind && !this.#behind) {
       this.#anchor();
-      this.#onJump(wall - this.#last);
+      this.#watcher.onSetBack(wall - this.#last);
     }
     this.#behind = behind;
     return this.#last;

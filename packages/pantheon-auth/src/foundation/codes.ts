@@ -71,6 +71,8 @@ export type StartupCode =
   | 'master_key_missing'
   | 'master_key_mismatch'
   | 'schema_too_new'
+  | 'schema_too_old'
+  | 'redis_required'
   | 'store_unusable'
   | 'port_in_use';
 
@@ -105,7 +107,7 @@ export const ERRORS: Readonly<Record<RequestErrorCode, CodeEntry>> = {
   not_found: error(404, 'There is no such thing here.', 'Check the id and the tenant.'),
   method_not_allowed: error(405, 'That method does not exist here.', 'See the Allow header.'),
   conflict: error(409, 'It was changed by someone else meanwhile.', 'Read it again, then repeat.'),
-  already_exists: error(409, 'That id is taken.', 'Choose another.'),
+  already_exists: error(409, 'It exists already.', 'Use what is there, or choose another.'),
   key_revoked: error(409, 'A revoked key stays revoked.', 'Create a new key.'),
   rotation_in_progress: error(409, 'An older version is still accepted.', 'Wait, or name expectedVersion.'),
   version_conflict: error(409, 'The current version is another one.', 'Read the key again.'),
@@ -137,7 +139,12 @@ export const STARTUP: Readonly<Record<StartupCode, CodeEntry>> = {
   master_key_missing: startup('There is no master key.', 'Give MASTER_KEY or MASTER_KEY_FILE.'),
   master_key_mismatch: startup('The master key does not open this database.', 'Give the one it was made with.'),
   schema_too_new: startup('The database was written by a newer version.', 'Run that version.'),
-  store_unusable: startup('The database cannot be used.', 'Check its path, owner and disk.'),
+  schema_too_old: startup('The database has not the tables of this version.', 'Run pantheon-auth migrate.'),
+  redis_required: startup(
+    'Several nodes on one database need Redis to count limits together.',
+    'Give REDIS_URL to every node, or LIMITS=local to let each count for itself.',
+  ),
+  store_unusable: startup('The database cannot be used.', 'Check its address, who may use it, and its disk.'),
   port_in_use: startup('The port is in use.', 'Stop the other process or set another port.'),
 };
 

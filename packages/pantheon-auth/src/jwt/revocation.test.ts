@@ -4,7 +4,13 @@ import type { EventLog } from '../events/event-log.ts';
 import type { Commit, Ledger, Row } from '../events/ledger.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { TestClock } from '../testing/test-clock.ts';
-import { type RevokedToken, TokenRevocations } from './revocation.ts';
+import {
+  CLEARED_AT_ONCE_MAX,
+  REVOKED_TOKENS_MAX,
+  REVOKED_TOKENS_PER_TENANT_MAX,
+  type RevokedToken,
+  TokenRevocations,
+} from './revocation.ts';
 import type { TokenRevocationRows } from './signing-key-rows.ts';
 
 const BY = { actor: { keyId: null, userId: null, address: null, userAgent: null }, requestId: null, reason: null };
@@ -13,7 +19,7 @@ function world() {
   const clock = new TestClock();
   const stored: Row[] = [];
   const gates: (() => void)[] = [];
-  const state = { isHeld: false, fails: null as PantheonError | null, reads: 0 };
+  const state = { isHeld: false, fails: null as PantheonError | null, reads: 0, commits: [] as number[] };
   const rows: TokenRevocationRows = {
     unexpired: async (now, after, limit) => {
       state.reads += 1;
@@ -29,7 +35,14 @@ function world() {
   const ledger = {
     commit: async ({ changes }: Commit) => {
       if (state.fails !== null) throw state.fails;
-      for (const change of changes) if (change.kind === 'insert') stored.push(change.row);
+      for (const change of changes) {
+        if (change.kind === 'insert') stored.push(change.row);
+        if (change.kind === 'delete') {
+          const at = stored.findIndex((row) => row['jti'] === change.where['jti']);
+          if (at >= 0) stored.splice(at, 1);
+        }
+      }
+      state.commits.push(changes.length);
       return { seq: stored.length };
     },
   } as Ledger;
@@ -57,6 +70,7 @@ test('a revoked token is known here at once, and everywhere by its event or at t
   expect(there.isRevoked('key-1', 'a')).toBe(false);
   const notice = {
     seq: 1,
+    id: 'event',
     type: 'token.revoked',
     tenantId: 'default',
     subjectType: 'token',
@@ -101,6 +115,7 @@ test('the start reads all pages', async () => {
   const first = open();
   for (let n = 0; n < 2_001; n += 1) await first.revoke(token(`t${String(n).padStart(4, '0')}`), BY);
   const later = open();
+  state.reads = 0;
   await later.start();
   expect(state.reads).toBe(3);
   expect(stored.every((_, n) => later.isRevoked('key-1', `t${String(n).padStart(4, '0')}`))).toBe(true);
@@ -143,6 +158,73 @@ test('another node that was faster is no failure; anything else is, and nothing 
   await expect(revocations.revoke(token('a'), BY)).rejects.toBe(state.fails);
   expect(revocations.isRevoked('key-1', 'a')).toBe(false);
   state.fails = new PantheonError('conflict');
+  // A deadlock, for one: the token was revoked by nobody.
+  await expect(revocations.revoke(token('a'), BY)).rejects.toBe(state.fails);
+  expect(revocations.isRevoked('key-1', 'a')).toBe(false);
+  state.fails = null;
+  await open().revoke(token('a'), BY);
+  state.fails = new PantheonError('conflict');
   await revocations.revoke(token('a'), BY);
   expect(revocations.isRevoked('key-1', 'a')).toBe(true);
+});
+
+test('rows that say nothing any more go with the next revocations, a few at a time, and no other row does', async () => {
+  const { open, token, stored, clock, state } = world();
+  const revocations = open();
+  for (let n = 0; n < 50; n += 1) await revocations.revoke(token(`old ${n}`), BY);
+  clock.advance(3_600_000);
+  await revocations.revoke(token('young'), BY);
+  // Their tokens are over, and the leeway: but not yet by the clock of every node.
+  clock.advance(120_000 + 119_999);
+  await revocations.revoke(token('too early'), BY);
+  await revocations.revoke(token('too early as well'), BY);
+  expect(stored).toHaveLength(53);
+  clock.advance(1);
+  for (let n = 0; n < 4; n += 1) await revocations.revoke(token(`new ${n}`, { tenantId: 'other' }), BY);
+  expect(stored).toHaveLength(7);
+  expect(Math.max(...state.commits)).toBe(CLEARED_AT_ONCE_MAX + 1);
+  expect(revocations.isRevoked('key-1', 'young')).toBe(true);
+  const later = open();
+  await later.start();
+  expect(later.isRevoked('key-1', 'young')).toBe(true);
+});
+
+test('a store that cannot be asked for old rows keeps no token alive', async () => {
+  const { open, token, state, clock } = world();
+  const revocations = open();
+  await revocations.revoke(token('a'), BY);
+  clock.advance(2 * 3_600_000);
+  state.isHeld = true;
+  await revocations.revoke(token('b'), BY);
+  await revocations.revoke(token('c'), BY);
+  expect([revocations.isRevoked('key-1', 'b'), revocations.isRevoked('key-1', 'c')]).toEqual([true, true]);
+});
+
+test('one tenant that revokes as many as it can shuts no other out, and is told that it is too many of its own', async () => {
+  const { open, token, stored, clock } = world();
+  const expires_at = clock.now() + 300_000;
+  const fill = (tenantId: string, many: number): void => {
+    for (let n = 0; n < many; n += 1) stored.push({ jti: `${tenantId}.${n}`, tenant_id: tenantId, expires_at });
+  };
+  fill('greedy', REVOKED_TOKENS_PER_TENANT_MAX);
+  const rows: TokenRevocationRows = {
+    unexpired: async (_now, after) => (after === null ? stored : []).concat(),
+    find: async () => null,
+  };
+  const ledger = { commit: async () => ({ seq: 1 }) } as Ledger;
+  const events = { toRows: async (list: unknown) => list } as unknown as EventLog;
+  const revocations = new TokenRevocations({ rows, ledger, events, clock });
+  await revocations.start();
+  const overloaded = await refusalOf(revocations.revoke(token('a', { tenantId: 'greedy' }), BY));
+  expect(overloaded).toMatchObject({ code: 'overloaded', detail: expect.stringContaining('The tenant has') });
+  await revocations.revoke(token('a', { tenantId: 'other' }), BY);
+  expect(revocations.isRevoked('key-1', 'a')).toBe(true);
+
+  fill('second', REVOKED_TOKENS_MAX - REVOKED_TOKENS_PER_TENANT_MAX);
+  await revocations.reset();
+  expect((await refusalOf(revocations.revoke(token('b', { tenantId: 'other' }), BY))).code).toBe('overloaded');
+  clock.advance(300_000);
+  await revocations.revoke(token('b', { tenantId: 'greedy' }), BY);
+  expect(revocations.isRevoked('key-1', 'b')).toBe(true);
+  expect(open().isRevoked('key-1', 'b')).toBe(false);
 });

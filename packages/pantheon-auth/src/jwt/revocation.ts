@@ -9,15 +9,25 @@ import { ACCESS_TOKEN_LIFETIME_MAX_SECONDS, LEEWAY_SECONDS_MAX, TOKEN_ID_LENGTH_
 import type { AuditEvent, Circumstances } from '../domain/event.ts';
 import type { Follower } from '../events/event-feed.ts';
 import type { EventLog } from '../events/event-log.ts';
-import type { EventNotice, Ledger, Row } from '../events/ledger.ts';
+import type { EventNotice, Ledger, Row, RowChange } from '../events/ledger.ts';
 import { type Clock, type Instant, SECOND_MS } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { newId } from '../foundation/ids.ts';
 import type { TokenRevocationRows } from './signing-key-rows.ts';
 
-/** About 100 MB. Who needs more revokes by key, which takes no entry at all. */
+/** About 120 MB. Who needs more revokes by key, which takes no entry at all. */
 export const REVOKED_TOKENS_MAX = 500_000;
+/** No tenant alone keeps the others from revoking: there is always room for as much again. */
+export const REVOKED_TOKENS_PER_TENANT_MAX: number = REVOKED_TOKENS_MAX / 2;
 const ROWS_PER_READ = 1_000;
+/** Each revocation makes one row and takes away at most this many, so that a backlog shrinks and no commit is long. */
+export const CLEARED_AT_ONCE_MAX = 20;
+/** Found by one read, for several revocations. */
+const EXPIRED_KNOWN_MAX = 200;
+/** Longer than the clocks of two nodes are apart: what one of them takes for expired is so for all. */
+const CLEARED_AFTER_MS: number = LEEWAY_SECONDS_MAX * SECOND_MS;
+/** Another change came in the way of the commit, and not of this token: again, this often. */
+const ATTEMPTS_MAX = 5;
 
 export interface RevokedToken {
   readonly tokenId: string;
@@ -27,13 +37,25 @@ export interface RevokedToken {
   readonly expiresAt: Instant;
 }
 
+interface Entry {
+  readonly tenantId: string;
+  readonly forgetAt: Instant;
+}
+
 export class TokenRevocations implements Follower {
   readonly #rows: TokenRevocationRows;
   readonly #ledger: Ledger;
   readonly #events: EventLog;
   readonly #clock: Clock;
-  /** By id of the revocation, to when it may be forgotten. In order of arrival. */
-  readonly #forgetAt = new Map<string, Instant>();
+  /** By id of the revocation. In order of arrival. */
+  readonly #entries = new Map<string, Entry>();
+  /** How many of them each tenant has. */
+  readonly #counts = new Map<string, number>();
+  /** Ids of rows that say nothing any more: the next commits take them away. */
+  #expired: readonly string[] = [];
+  /** The oldest row that was seen ends then. */
+  #noneBefore: Instant = 0;
+  #isLooking = false;
 
   constructor(deps: {
     readonly rows: TokenRevocationRows;
@@ -64,24 +86,24 @@ export class TokenRevocations implements Follower {
   }
 
   isRevoked(keyId: string, tokenId: string): boolean {
-    return this.#forgetAt.size > 0 && this.#forgetAt.has(revocationId(keyId, tokenId));
+    return this.#entries.size > 0 && this.#entries.has(revocationId(keyId, tokenId));
   }
 
   /**
    * Revokes one token. Twice is success.
    *
-   * @throws PantheonError `invalid_request`; `overloaded` when there are too many: revoke the key's tokens together then.
+   * @throws PantheonError `invalid_request`; `overloaded` when there are too many, of this tenant or of all: revoke the
+   * key's tokens together then; `conflict` when other changes keep coming in the way.
    */
   async revoke(token: RevokedToken, by: Circumstances): Promise<void> {
     assertPossible(token);
     const id = revocationId(token.keyId, token.tokenId);
-    if (this.#forgetAt.has(id)) return;
+    if (this.#entries.has(id)) return;
     // Kept for as long as any token may live, whatever was said of this one: a mistake there must not leave it alive.
     const lifeSeconds = ACCESS_TOKEN_LIFETIME_MAX_SECONDS + LEEWAY_SECONDS_MAX;
     const expiresAt = this.#clock.now() + lifeSeconds * SECOND_MS;
     this.#forgetExpired();
-    if (this.#forgetAt.size >= REVOKED_TOKENS_MAX)
-      throw new PantheonError('overloaded', { detail: 'Revoke the tokens of the key together.' });
+    this.#assertRoom(token.tenantId);
     const event: AuditEvent = {
       id: newId(),
       at: this.#clock.now(),
@@ -93,20 +115,59 @@ export class TokenRevocations implements Follower {
       ...by,
     };
     const row = { jti: id, tenant_id: token.tenantId, key_id: token.keyId, expires_at: expiresAt, revision: 1 };
-    try {
-      await this.#ledger.commit({
-        changes: [{ kind: 'insert', table: 'token_revocations', row }],
-        events: await this.#events.toRows([event]),
-      });
-    } catch (error) {
-      // Another node revoked it at the same moment.
-      if (!(error instanceof PantheonError && error.code === 'conflict')) throw error;
+    await this.#commit(row, event);
+    this.#remember(row);
+  }
+
+  async #commit(row: Row, event: AuditEvent): Promise<void> {
+    for (let attempt = 1; ; attempt += 1) {
+      // At first only: two nodes that clear up at once may come in each other's way, and only the token is urgent.
+      const cleared = attempt === 1 ? this.#expired.slice(0, CLEARED_AT_ONCE_MAX) : [];
+      try {
+        await this.#ledger.commit({
+          changes: [...cleared.map(removalOf), { kind: 'insert', table: 'token_revocations', row }],
+          events: await this.#events.toRows([event]),
+        });
+        this.#expired = this.#expired.filter((id) => !cleared.includes(id));
+        void this.#lookForExpired();
+        return;
+      } catch (error) {
+        if (!(error instanceof PantheonError && error.code === 'conflict')) throw error;
+        // Another node revoked it at the same moment. Nothing else is taken for success.
+        if ((await this.#rows.find(String(row['jti']))) !== null) return;
+        if (attempt === ATTEMPTS_MAX) throw error;
+      }
     }
-    this.#forgetAt.set(id, expiresAt);
+  }
+
+  /**
+   * Finds the oldest rows, of any tenant, that say nothing any more: their tokens are dead by `exp`, so taking them away
+   * revives none, and a replay of the log, in which each has its end, comes to the same. Nobody waits for this.
+   */
+  async #lookForExpired(): Promise<void> {
+    const ended = this.#clock.now() - CLEARED_AFTER_MS;
+    if (this.#isLooking || this.#expired.length > 0 || ended < this.#noneBefore) return;
+    this.#isLooking = true;
+    try {
+      const oldest = await this.#rows.unexpired(0, null, EXPIRED_KNOWN_MAX);
+      this.#expired = oldest.filter((row) => Number(row['expires_at']) <= ended).map((row) => String(row['jti']));
+      this.#noneBefore = Number(oldest[0]?.['expires_at'] ?? 0);
+    } catch {
+      // The store is away: the next revocation looks again.
+    } finally {
+      this.#isLooking = false;
+    }
+  }
+
+  #assertRoom(tenantId: string): void {
+    const isTenantFull = (this.#counts.get(tenantId) ?? 0) >= REVOKED_TOKENS_PER_TENANT_MAX;
+    if (!isTenantFull && this.#entries.size < REVOKED_TOKENS_MAX) return;
+    const detail = `${isTenantFull ? 'The tenant has' : 'There are'} too many. Revoke the tokens of the key together.`;
+    throw new PantheonError('overloaded', { detail });
   }
 
   async apply(notice: EventNotice): Promise<void> {
-    if (notice.type !== 'token.revoked' || this.#forgetAt.has(notice.subjectId)) return;
+    if (notice.type !== 'token.revoked' || this.#entries.has(notice.subjectId)) return;
     const row = await this.#rows.find(notice.subjectId);
     if (row !== null) this.#remember(row);
   }
@@ -116,14 +177,28 @@ export class TokenRevocations implements Follower {
   }
 
   #remember(row: Row): void {
-    if (this.#forgetAt.size >= REVOKED_TOKENS_MAX) this.#forgetExpired();
-    this.#forgetAt.set(String(row['jti']), Number(row['expires_at']));
+    const id = String(row['jti']);
+    if (this.#entries.has(id)) return;
+    if (this.#entries.size >= REVOKED_TOKENS_MAX) this.#forgetExpired();
+    const tenantId = String(row['tenant_id']);
+    this.#entries.set(id, { tenantId, forgetAt: Number(row['expires_at']) });
+    this.#counts.set(tenantId, (this.#counts.get(tenantId) ?? 0) + 1);
   }
 
   #forgetExpired(): void {
     const now = this.#clock.now();
-    for (const [id, at] of this.#forgetAt) if (at <= now) this.#forgetAt.delete(id);
+    for (const [id, { tenantId, forgetAt }] of this.#entries) {
+      if (forgetAt > now) continue;
+      this.#entries.delete(id);
+      const left = (this.#counts.get(tenantId) ?? 0) - 1;
+      if (left > 0) this.#counts.set(tenantId, left);
+      else this.#counts.delete(tenantId);
+    }
   }
+}
+
+function removalOf(id: string): RowChange {
+  return { kind: 'delete', table: 'token_revocations', where: { jti: id } };
 }
 
 /** Bounds what an entry takes, and keeps out what no token can say. */

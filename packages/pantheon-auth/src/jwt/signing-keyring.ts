@@ -140,11 +140,14 @@ export class SigningKeyring implements Follower {
     try {
       await this.#ledger.commit({ changes: [change], events: await this.#events.toRows([event]) });
     } catch (error) {
-      // Another node ended it at the same moment.
-      if (!(error instanceof PantheonError && error.code === 'conflict')) throw error;
-    } finally {
       await this.#load();
+      // Another node ended it at the same moment. If none did, nothing has ended.
+      const isEnded = error instanceof PantheonError && error.code === 'conflict' && !this.#byKid.has(kid);
+      if (!isEnded) throw error;
     }
+    await this.#load();
+    // Each of two nodes that end the last two at once took the other's for the one that stays.
+    if (this.#newest(algorithm) === null) await this.add(algorithm, by);
   }
 
   apply(notice: EventNotice): void | Promise<void> {

@@ -11,7 +11,7 @@ import {
   type SigningAlgorithm,
   TOKEN_TYPES,
 } from '../domain/claims.ts';
-import type { KeyRecord } from '../domain/key.ts';
+import type { JwtSettings, KeyRecord } from '../domain/key.ts';
 import { grants, isPermissionPattern, PERMISSIONS_MAX } from '../domain/permissions.ts';
 import { type Clock, type Instant, SECOND_MS } from '../foundation/clock.ts';
 import type { JsonObject } from '../foundation/encoding.ts';
@@ -74,11 +74,11 @@ export class TokenIssuer {
    * @throws PantheonError `invalid_request` (field `audience`, `permissions` or `ttl`), `signing_secret_unavailable`.
    */
   issue(record: KeyRecord, version: number, signer: KeySigner | null, wish: TokenWish): IssuedToken {
-    const algorithm = record.jwt?.algorithm ?? 'ES256';
+    const algorithm = algorithmOf(record.jwt);
     const audience = this.#audience(record, wish);
     const permissions = narrowed(record.permissions, wish.permissions);
     const ends = endOf(record, version);
-    const life = this.#life(record, algorithm, wish.ttlSeconds, ends);
+    const life = this.#life(record, wish.ttlSeconds, ends);
     const common = {
       issuer: this.#settings.issuer,
       audience,
@@ -114,12 +114,11 @@ export class TokenIssuer {
     });
   }
 
-  #life(record: KeyRecord, algorithm: SigningAlgorithm, ttlSeconds: number | undefined, ends: Instant | null): Life {
-    const max = algorithm === 'HS256' ? KEY_SIGNED_LIFETIME_MAX_SECONDS : ACCESS_TOKEN_LIFETIME_MAX_SECONDS;
-    const policySeconds = record.jwt?.ttlSeconds ?? ACCESS_TOKEN_LIFETIME_DEFAULT_SECONDS;
-    const lifetimeSeconds = ttlSeconds ?? Math.min(policySeconds, max);
-    if (!Number.isInteger(lifetimeSeconds) || lifetimeSeconds < 1 || lifetimeSeconds > policySeconds) {
-      throw new PantheonError('invalid_request', { field: 'ttl', detail: `Whole seconds from 1 to ${policySeconds}.` });
+  #life(record: KeyRecord, ttlSeconds: number | undefined, ends: Instant | null): Life {
+    const maxSeconds = lifetimeMaxSeconds(record.jwt);
+    const lifetimeSeconds = ttlSeconds ?? maxSeconds;
+    if (!Number.isInteger(lifetimeSeconds) || lifetimeSeconds < 1 || lifetimeSeconds > maxSeconds) {
+      throw new PantheonError('invalid_request', { field: 'ttl', detail: `Whole seconds from 1 to ${maxSeconds}.` });
     }
     return { now: this.#after(record.tokensNotBefore), lifetimeSeconds, keyExpiresAt: ends };
   }
@@ -129,6 +128,25 @@ export class TokenIssuer {
     const now = this.#clock.now();
     return tokensNotBefore === null ? now : Math.max(now, (Math.floor(tokensNotBefore / SECOND_MS) + 1) * SECOND_MS);
   }
+}
+
+function algorithmOf(jwt: JwtSettings | null): SigningAlgorithm {
+  return jwt?.algorithm ?? 'ES256';
+}
+
+/** What a policy allows at most, and what is given when nothing is asked for. */
+function lifetimeMaxSeconds(jwt: JwtSettings | null): number {
+  const isKeySigned = algorithmOf(jwt) === 'HS256';
+  const max = isKeySigned ? KEY_SIGNED_LIFETIME_MAX_SECONDS : ACCESS_TOKEN_LIFETIME_MAX_SECONDS;
+  return Math.min(jwt?.ttlSeconds ?? ACCESS_TOKEN_LIFETIME_DEFAULT_SECONDS, max);
+}
+
+/**
+ * How long a token of a key with this policy lives at most, where anybody who has the public keys can verify it. Null:
+ * the key signs its tokens itself, and only Pantheon verifies those.
+ */
+export function offlineLifetimeMaxSeconds(jwt: JwtSettings | null): number | null {
+  return algorithmOf(jwt) === 'HS256' ? null : lifetimeMaxSeconds(jwt);
 }
 
 /** A token outlives neither its key nor the version that it was made from. */

@@ -13,7 +13,8 @@ export interface SharedFacts {
 }
 
 export interface LocalKmsOptions {
-  readonly dataDir: string;
+  /** Where a master key lies that is not given; null: it must be given, and is never made. */
+  readonly dataDir: string | null;
   readonly masterKey?: string;
   readonly masterKeyFile?: string;
   /** Whether nothing was ever written to the database. */
@@ -48,7 +49,8 @@ async function masterKey(options: LocalKmsOptions, isWanted: boolean): Promise<B
     logger.warn({}, 'the master key comes from the environment, where other processes may read it; a file is safer');
     return parseMasterKey(options.masterKey);
   }
-  const path = options.masterKeyFile ?? join(options.dataDir, 'master.key');
+  const path = options.masterKeyFile ?? (options.dataDir === null ? null : join(options.dataDir, 'master.key'));
+  if (path === null) throw new PantheonError('master_key_missing', { field: 'MASTER_KEY_FILE' });
   const load = (): Promise<Buffer> => loadMasterKeyFile(path, (warning) => logger.warn({}, warning));
   try {
     return await load();

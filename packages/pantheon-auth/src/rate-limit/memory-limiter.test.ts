@@ -51,7 +51,7 @@ function setUp(options: { keysMax?: number } = {}) {
   const quotaLedger = new MemoryLedger();
   const limiter = new MemoryLimiter({ clock, quotaLedger, ...options });
   const request = (overrides: Partial<LimitRequest>): LimitRequest => {
-    return { tenantId: 't', keyId: 'k', rules: [], quota: null, cost: 1, ...overrides };
+    return { createdAt: 0, tenantId: 't', keyId: 'k', rules: [], quota: null, cost: 1, ...overrides };
   };
   const decide = async (overrides: Partial<LimitRequest>): Promise<LimitDecision> => limiter.decide(request(overrides));
   const today = (): number => quotaLedger.of('k', '2026-11-22');
@@ -379,5 +379,65 @@ describe('the end', () => {
     const decisions: LimitDecision[] = [];
     for (let nth = 0; nth < 1_000; nth += 1) decisions.push(await restarted.decide(request({ quota: daily(1_000) })));
     expect(admittedOf(decisions)).toBe(980);
+  });
+});
+
+describe('beside a place where all nodes count together', () => {
+  const rules = [rule('burst', 5, 60), rule('long', 50, 3_600)];
+
+  test('what was admitted there is noted here, without a say, and counts in what is decided here', async () => {
+    const { limiter, request, decide } = setUp();
+    limiter.note(request({ rules, cost: 4 }));
+    limiter.note(request({ rules, cost: 4 }));
+    expect(await decide({ rules, cost: 0 })).toMatchObject({ limits: [{ remaining: 0 }, { remaining: 42 }] });
+  });
+
+  test('where no other key can be counted it is not noted, and nothing is refused for it', () => {
+    const { limiter, request } = setUp({ keysMax: 1 });
+    limiter.note(request({ rules }));
+    limiter.note(request({ rules, keyId: 'other' }));
+    expect(limiter.keysTracked).toBe(1);
+  });
+
+  test('a debt is told once, and of each rule only what it still counts', async () => {
+    const { limiter, request, decide, clock } = setUp();
+    expect(limiter.takeOwed(request({ rules }))).toBeNull();
+    await decide({ rules, cost: 3 });
+    limiter.owe('k', 3);
+    clock.mono += 61_001;
+    await decide({ rules });
+    limiter.owe('k', 1);
+    expect(limiter.takeOwed(request({ rules }))).toEqual({ units: 4, perRule: [1, 4] });
+    expect(limiter.takeOwed(request({ rules }))).toBeNull();
+  });
+
+  test('a debt that no window counts any more is forgotten with its key', async () => {
+    const { limiter, request, decide, clock } = setUp();
+    await decide({ rules });
+    limiter.owe('k', 1);
+    clock.mono += 2 * 3_660_000;
+    await decide({ keyId: 'other', rules });
+    expect(limiter.takeOwed(request({ rules }))).toBeNull();
+  });
+
+  test('a quota is held before, and given back when it was not needed', async () => {
+    const { limiter, request, today } = setUp();
+    expect(await limiter.holdQuota(request({ rules }))).toBeNull();
+    const held = await limiter.holdQuota(request({ quota: daily(2), cost: 2 }));
+    expect(await limiter.holdQuota(request({ quota: daily(2) }))).toMatchObject({ hold: null });
+    if (held?.hold !== null && held?.hold !== undefined) held.quota.giveBack(held.hold);
+    expect(await limiter.holdQuota(request({ quota: daily(2), cost: 2 }))).toMatchObject({ hold: { units: 2 } });
+    await limiter.close();
+    expect(today()).toBe(2);
+  });
+
+  test('who never finds the block that was reserved for it holds nothing', async () => {
+    const { limiter, request, clock, quotaLedger } = setUp();
+    quotaLedger.onAsked = () => {
+      clock.wall += 86_400_000;
+    };
+    await expect(limiter.holdQuota(request({ quota: daily(5) }))).rejects.toMatchObject({
+      code: 'limiter_unavailable',
+    });
   });
 });

@@ -4,11 +4,12 @@
  */
 import type { LimitState, RateLimitRule } from '../domain/limits.ts';
 import { type Clock, SECOND_MS } from '../foundation/clock.ts';
-import { PantheonError } from '../foundation/errors.ts';
-import { LeasedQuota, QuotaLeases } from './quota-lease.ts';
+import { invariant, PantheonError } from '../foundation/errors.ts';
+import { LeasedQuota, type QuotaHold, QuotaLeases } from './quota-lease.ts';
 import {
   assertCost,
   type LimitDecision,
+  type LimiterStatus,
   type LimitRequest,
   QUOTA_NAME,
   type QuotaLedger,
@@ -43,13 +44,30 @@ export interface MemoryLimiterOptions {
   readonly keysMax?: number;
 }
 
+/** There is no other place that could be away. */
+const ALWAYS_WHOLE: LimiterStatus = { isDegraded: false, degradedDecisions: 0 };
+
 /** What is counted for one key. */
 interface Account {
   /** The rules as the last request brought them: while it is the same array, nothing is compared. */
   rules: readonly RateLimitRule[];
   windows: readonly SlidingWindow[];
   quota: LeasedQuota | null;
+  /** Units admitted here that the place where all nodes count together does not know yet. */
+  owedUnits: number;
   usedAtMs: number;
+}
+
+/** The quota of a key, and what was taken of it; `hold` is `null` when it is used up. */
+export interface HeldQuota {
+  readonly quota: LeasedQuota;
+  readonly hold: QuotaHold | null;
+}
+
+/** What a key owes: in all, and of that what each rule still counts. */
+export interface OwedUnits {
+  readonly units: number;
+  readonly perRule: readonly number[];
 }
 
 /**
@@ -83,6 +101,56 @@ export class MemoryLimiter implements RateLimiter {
   decide(request: LimitRequest): LimitDecision | Promise<LimitDecision> {
     assertCost(request.cost);
     return this.#decideNow(request) ?? this.#decideRenewed(request);
+  }
+
+  status(): LimiterStatus {
+    return ALWAYS_WHOLE;
+  }
+
+  /** Takes the cost from the quota alone, before the windows are asked elsewhere. */
+  async holdQuota(request: LimitRequest): Promise<HeldQuota | null> {
+    assertCost(request.cost);
+    const { quota: rule, cost } = request;
+    if (rule === null) return null;
+    for (let renewals = 0; renewals < RENEWALS_MAX; renewals += 1) {
+      const { quota } = this.#accountOf(request, this.#nowMs());
+      invariant(quota !== null, 'an account has the quota of its request');
+      const standing = quota.standing(rule, cost);
+      if (standing === 'enough') return { quota, hold: quota.hold(cost) };
+      if (standing === 'used_up') return { quota, hold: null };
+      await quota.renew(cost);
+    }
+    throw tooManyRenewals();
+  }
+
+  /** Counts in the windows what was admitted elsewhere. Where there is no room for another key, nothing is counted. */
+  note(request: LimitRequest): void {
+    const nowMs = this.#nowMs();
+    if (!this.#accounts.has(request.keyId) && !this.#hasRoom(nowMs)) return;
+    for (const window of this.#accountOf(request, nowMs).windows) {
+      window.advance(nowMs);
+      window.take(request.cost);
+    }
+  }
+
+  /** Remembers what was admitted here and has to be told to where all nodes count together. */
+  owe(keyId: string, units: number): void {
+    const account = this.#accounts.get(keyId);
+    if (account !== undefined) account.owedUnits += units;
+  }
+
+  /** Takes what the key owes; `null` when it owes nothing. A debt is forgotten when it has left every window. */
+  takeOwed(request: LimitRequest): OwedUnits | null {
+    const units = this.#accounts.get(request.keyId)?.owedUnits ?? 0;
+    if (units === 0) return null;
+    const nowMs = this.#nowMs();
+    const account = this.#accountOf(request, nowMs);
+    account.owedUnits = 0;
+    const perRule = account.windows.map((window) => {
+      window.advance(nowMs);
+      return Math.min(units, window.counted);
+    });
+    return { units, perRule };
   }
 
   async close(): Promise<void> {
@@ -125,7 +193,7 @@ export class MemoryLimiter implements RateLimiter {
       const decision = this.#decideNow(request);
       if (decision !== null) return decision;
     }
-    throw new PantheonError('limiter_unavailable', { detail: 'Too many requests wait for one quota.' });
+    throw tooManyRenewals();
   }
 
   #denied(account: Account, cost: number, nowMs: number, isQuotaUsedUp: boolean): LimitDecision {
@@ -156,8 +224,8 @@ export class MemoryLimiter implements RateLimiter {
     const { keyId, rules, quota } = request;
     let account = this.#accounts.get(keyId);
     if (account === undefined) {
-      this.#makeRoom(nowMs);
-      account = { rules, windows: windowsOf(rules, [], nowMs), quota: null, usedAtMs: nowMs };
+      if (!this.#hasRoom(nowMs)) throw this.#isFull();
+      account = { rules, windows: windowsOf(rules, [], nowMs), quota: null, owedUnits: 0, usedAtMs: nowMs };
       this.#accounts.set(keyId, account);
     } else if (account.rules !== rules) {
       account.windows = windowsOf(rules, account.windows, nowMs);
@@ -174,16 +242,19 @@ export class MemoryLimiter implements RateLimiter {
   }
 
   /** A counter in use is never forgotten to make room: that would open its limit. The new key is refused instead. */
-  #makeRoom(nowMs: number): void {
+  #hasRoom(nowMs: number): boolean {
     this.#sweep(SWEEP_KEYS, nowMs);
-    if (this.#accounts.size < this.#keysMax) return;
-    if (nowMs >= this.#fullUntilMs) {
-      this.#sweep(this.#accounts.size + 1, nowMs);
-      if (this.#accounts.size < this.#keysMax) return;
-      this.#fullUntilMs = nowMs + FULL_MS;
-    }
+    if (this.#accounts.size < this.#keysMax) return true;
+    if (nowMs < this.#fullUntilMs) return false;
+    this.#sweep(this.#accounts.size + 1, nowMs);
+    if (this.#accounts.size < this.#keysMax) return true;
+    this.#fullUntilMs = nowMs + FULL_MS;
+    return false;
+  }
+
+  #isFull(): PantheonError {
     const detail = `All ${this.#keysMax} keys that can be counted are in use.`;
-    throw new PantheonError('limiter_unavailable', { detail, retryAfterSeconds: FULL_MS / SECOND_MS });
+    return new PantheonError('limiter_unavailable', { detail, retryAfterSeconds: FULL_MS / SECOND_MS });
   }
 
   /** Looks at the next `keys` keys in turn and forgets the idle ones. */
@@ -200,6 +271,10 @@ export class MemoryLimiter implements RateLimiter {
       void account.quota?.release();
     }
   }
+}
+
+function tooManyRenewals(): PantheonError {
+  return new PantheonError('limiter_unavailable', { detail: 'Too many requests wait for one quota.' });
 }
 
 /** Nothing would be different if the key had never been seen. */

@@ -289,3 +289,31 @@ describe('the end', () => {
     expect(ledger.asked).toEqual([]);
   });
 });
+
+describe('units that are held', () => {
+  test('go back to their lease, and may be spent again', async () => {
+    const { quota, rule } = setUp({ limit: 5, period: 'day' });
+    await quota.renew(5);
+    expect(quota.standing(rule, 5)).toBe('enough');
+    const hold = quota.hold(5);
+    expect(quota.state()).toMatchObject({ remaining: 0 });
+    quota.giveBack(hold);
+    expect(quota.state()).toMatchObject({ remaining: 5 });
+    expect(quota.standing(rule, 5)).toBe('enough');
+  });
+
+  test('of a lease that is over go back to where it was reserved, and not to the next one', async () => {
+    const { quota, rule, clock, ledger, leases, today } = setUp({ limit: 5, period: 'day' });
+    await quota.renew(5);
+    quota.standing(rule, 5);
+    const hold = quota.hold(5);
+    clock.wall += 86_400_000;
+    expect(quota.standing(rule, 1)).toBe('renew');
+    await quota.renew(5);
+    quota.giveBack(hold);
+    await leases.settled();
+    expect(today()).toBe(0);
+    expect(ledger.of({ keyId: 'k', period: '2026-11-23' })).toBe(5);
+    expect(quota.state()).toMatchObject({ remaining: 5 });
+  });
+});

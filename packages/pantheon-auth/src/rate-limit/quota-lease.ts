@@ -24,6 +24,12 @@ export function blockUnits(limit: number): number {
 /** `renew`: unknown until the ledger was asked. */
 export type QuotaStanding = 'enough' | 'used_up' | 'renew';
 
+/** Units taken from a lease while it is not yet known whether they are needed. */
+export interface QuotaHold {
+  readonly lease: QuotaLease;
+  readonly units: number;
+}
+
 /** All quotas of one process. They share the ledger, and the latest wall time seen: no period ever comes back. */
 export class QuotaLeases {
   readonly #ledger: QuotaLedger;
@@ -129,6 +135,18 @@ export class LeasedQuota {
   spend(cost: number): void {
     invariant(cost <= this.#units, 'only reserved units are spent');
     this.#units -= cost;
+  }
+
+  /** Spends units of a quota that stands at `enough`, and remembers which lease they belong to. */
+  hold(cost: number): QuotaHold {
+    this.spend(cost);
+    return { lease: this.#lease, units: cost };
+  }
+
+  /** They were not needed. When the lease they came from is over, they go back to where it was reserved. */
+  giveBack({ lease, units }: QuotaHold): void {
+    if (lease === this.#lease) this.#units += units;
+    else void this.#leases.release(lease, units);
   }
 
   /** What is known of the quota; `null` when the ledger was not asked yet. */

@@ -3,12 +3,14 @@
  * (I8). The arithmetic of windows and periods that every implementation shares is here too.
  */
 import type { LimitState, QuotaPeriod, QuotaRule, RateLimitRule } from '../domain/limits.ts';
-import { DAY_MS, type Instant, SECOND_MS } from '../foundation/clock.ts';
+import { type Clock, DAY_MS, type Instant, SECOND_MS } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 
 export interface LimitRequest {
   readonly tenantId: string;
   readonly keyId: string;
+  /** When the key was made: before that it can have used nothing. */
+  readonly createdAt: Instant;
   readonly rules: readonly RateLimitRule[];
   readonly quota: QuotaRule | null;
   /** Units to consume, a whole number from 0 (ask without consuming) to {@link COST_MAX}. */
@@ -33,8 +35,36 @@ export interface RateLimiter {
    * path does not wait.
    */
   decide(request: LimitRequest): LimitDecision | Promise<LimitDecision>;
+  /** For the operator: whether limits are counted as they should be. */
+  status(): LimiterStatus;
   /** Returns what was reserved and not spent. */
   close(): Promise<void>;
+}
+
+export interface LimiterStatus {
+  /** Whether this node counts for itself because the place where all nodes count together does not answer. */
+  readonly isDegraded: boolean;
+  /** Decisions made, or refused with a 503, in that state since the start. */
+  readonly degradedDecisions: number;
+}
+
+/** Limits that all nodes count together, in a place that is not open yet: `pantheon-auth/redis` makes one. */
+export interface SharedLimits {
+  /** @throws PantheonError `invalid_setting` when that place can never serve. One that is away for now is an outage. */
+  open(context: SharedLimitsContext): Promise<RateLimiter>;
+}
+
+export interface SharedLimitsContext {
+  readonly clock: Clock;
+  readonly quotaLedger: QuotaLedger;
+  /** How many nodes share the limits now, at least 1: what one may admit alone is the limit divided by it. */
+  readonly nodeCount: () => number;
+  /** True once in the life of a database: only then do limits start empty. Whatever is missing later was lost. */
+  readonly claimFirstUse: () => Promise<boolean>;
+  readonly logger: {
+    warn(fields: object, message: string): void;
+    error(fields: object, message: string): void;
+  };
 }
 
 /** Where a quota is counted durably. Implemented over SQL. */

@@ -46,6 +46,11 @@ export class SlidingWindow {
     return Math.max(0, this.#rule.limit - this.#total);
   }
 
+  /** Units in the window now, whatever the limit is. */
+  get counted(): number {
+    return this.#total;
+  }
+
   /** Goes on with the same counts under a rule of the same window. */
   underRule(rule: RateLimitRule): this {
     assertRule(rule);
@@ -121,7 +126,7 @@ export class SlidingWindow {
 }
 
 /** A limit that is not a number would let everything through, so nothing but a sound rule is counted. */
-function assertRule({ limit, windowSeconds }: RateLimitRule): void {
+export function assertRule({ limit, windowSeconds }: RateLimitRule): void {
   invariant(Number.isInteger(limit) && limit >= 0 && limit <= RATE_LIMIT_MAX, 'a rate limit is a whole number');
   const isWindow = Number.isInteger(windowSeconds) && windowSeconds >= 1 && windowSeconds <= WINDOW_SECONDS_MAX;
   invariant(isWindow, 'a window is a whole number of seconds');

@@ -1,52 +1,29 @@
-/**
- * Opens the database and hands out everything that is stored in it. Two connections to one file: a writer behind a
- * queue, and a reader that never waits for it (WAL). What a statement says is in the files beside this one.
- */
-import { resolve } from 'node:path';
-import { DatabaseSync } from 'node:sqlite';
-import { Kysely } from 'kysely';
+/** Everything that is stored, each thing behind the port of those who use it, whichever database it lies in. */
+import type { Kysely } from 'kysely';
 import type { IdempotencyRows } from '../api-keys/idempotency-rows.ts';
 import type { KeyRows } from '../api-keys/key-rows.ts';
 import type { EventRows } from '../events/event-rows.ts';
-import type { Head, Ledger, LogReader } from '../events/ledger.ts';
+import type { Ledger, LogReader } from '../events/ledger.ts';
 import type { Clock } from '../foundation/clock.ts';
-import { PantheonError } from '../foundation/errors.ts';
 import type { SigningKeyRows, TokenRevocationRows } from '../jwt/signing-key-rows.ts';
 import type { DataKeyRows } from '../kms/key-encryption.ts';
 import type { QuotaLedger } from '../rate-limit/rate-limiter.ts';
 import type { TenantRows } from '../tenants/tenant-rows.ts';
 import type { UsageRows } from '../usage/usage-rows.ts';
-import { withBusyRetries } from './busy-retry.ts';
-import { sqlite } from './dialect.ts';
-import { migrate } from './schema.ts';
+import type { SqlDialect } from './dialect.ts';
 import { SqlDataKeyRows } from './sql-data-key-rows.ts';
 import { SqlEventRows } from './sql-event-rows.ts';
 import { SqlIdempotencyRows } from './sql-idempotency-rows.ts';
 import { SqlKeyRows } from './sql-key-rows.ts';
 import { SqlLedger } from './sql-ledger.ts';
-import { LOG_HEAD_ID, SqlLogReader } from './sql-log-reader.ts';
 import { SqlMeta } from './sql-meta.ts';
 import { SqlQuotaLedger } from './sql-quota-ledger.ts';
 import { SqlSigningKeyRows, SqlTokenRevocationRows } from './sql-signing-key-rows.ts';
 import { SqlTenantRows } from './sql-tenant-rows.ts';
 import { SqlUsageRows } from './sql-usage-rows.ts';
-import { NodeSqliteDialect } from './sqlite-dialect.ts';
-import { toPantheonError } from './sqlite-errors.ts';
-import { prepareFile, unusable } from './sqlite-file.ts';
 import type { Tables } from './tables.ts';
-import { Writer } from './writer.ts';
+import type { Writer } from './writer.ts';
 
-export interface OpenOptions {
-  /** The database file. Its folder exists; the file is made when it does not. */
-  readonly path: string;
-  readonly clock: Clock;
-  /** Told what was not as it should be and was put right. */
-  readonly onWarning?: (warning: string) => void;
-  /** Sees the text of every statement before it runs, never a value. For tests. */
-  readonly onStatement?: (sql: string) => void;
-}
-
-/** Everything that is stored, each thing behind the port of those who use it. */
 export interface Database {
   readonly ledger: Ledger;
   readonly log: LogReader;
@@ -60,141 +37,70 @@ export interface Database {
   readonly dataKeys: DataKeyRows;
   readonly idempotency: IdempotencyRows;
   readonly meta: SqlMeta;
-  /** Waits for the writes that were begun, takes no more, and leaves one file behind. A second call waits too. */
+  /** How many keys that are not remembered may be read at once: a flood of them must leave the store to others (I9). */
+  readonly coldReadsMax: number;
+  /** The nodes on this database; null where all processes are on one machine. */
+  readonly nodes: NodeRegistry | null;
+  /** Waits for the writes that were begun, takes no more, and leaves the database whole. A second call waits too. */
   close(): Promise<void>;
 }
 
-/** The writer asks again by itself with the event loop free, so the driver may block it for next to nothing. */
-const WRITER_BUSY_TIMEOUT_MS = 2;
-/** A reader meets a lock only while someone recovers the WAL after a crash. Its synchronous head read cannot pause. */
-const READER_BUSY_TIMEOUT_MS = 20;
-
-/**
- * Opens the SQLite database at `path`, makes it when there is none, and brings its tables up to date.
- *
- * @throws PantheonError `store_unusable` with what is wrong and what to do, or `schema_too_new`.
- */
-export async function openDatabase(options: OpenOptions): Promise<Database> {
-  const { clock } = options;
-  if (options.path === '' || options.path.startsWith(':memory:')) {
-    throw unusable(':memory:', 'a database in memory has one connection and we need two. Give the path of a file.');
-  }
-  // Absolute, so that it cannot be read as a `file:` URI.
-  const path = resolve(options.path);
-  prepareFile(path, (warning) => options.onWarning?.(warning));
-
-  const opened: DatabaseSync[] = [];
-  try {
-    const writer = connect(opened, path, false, WRITER_BUSY_TIMEOUT_MS);
-    await withBusyRetries(clock, () => configure(writer, path));
-    const onStatement = options.onStatement ?? null;
-    const write = new Kysely<Tables>({
-      dialect: new NodeSqliteDialect({ database: writer, clock, role: 'writer', onStatement }),
-    });
-    await migrate(write, sqlite, path);
-
-    const reader = connect(opened, path, true, READER_BUSY_TIMEOUT_MS);
-    // SQLite's own folds ASCII only, and a name may be in any language.
-    reader.function('lower', { deterministic: true }, (text) => String(text).toLowerCase());
-    const read = new Kysely<Tables>({
-      dialect: new NodeSqliteDialect({ database: reader, clock, role: 'reader', onStatement }),
-    });
-    return assemble(write, read, reader, writer, clock);
-  } catch (error) {
-    for (const connection of opened) connection.close();
-    throw toOpenError(error, path);
-  }
+/** Which nodes run on a database, as far as their limits depend on each other. */
+export interface NodeRegistry {
+  /**
+   * Takes a place for as long as this node runs. `together`: it counts limits where the others do; `alone`: by itself,
+   * so it must be the only one.
+   *
+   * @throws PantheonError `redis_required` when it may not be alone.
+   */
+  join(counting: 'together' | 'alone'): Promise<void>;
+  /** Nodes that count together, this one included, as of a few seconds ago. At least 1. */
+  count(): number;
 }
 
-function connect(opened: DatabaseSync[], path: string, readOnly: boolean, busyTimeoutMs: number): DatabaseSync {
-  const connection = new DatabaseSync(path, { readOnly });
-  opened.push(connection);
-  connection.exec(`pragma busy_timeout = ${busyTimeoutMs}`);
-  // A view or trigger that someone put into the file runs nothing that is not built in.
-  connection.exec('pragma trusted_schema = off');
-  return connection;
+export interface DatabaseContext {
+  readonly clock: Clock;
+  /** Told what was not as it should be. */
+  readonly onWarning: (warning: string) => void;
 }
 
-function configure(writer: DatabaseSync, path: string): void {
-  const { journal_mode: mode } = { ...writer.prepare('pragma journal_mode = wal').get() };
-  if (mode !== 'wal') throw unusable(path, 'its file system has no shared memory (WAL). Use a local disk.');
-  writer.exec('pragma synchronous = full'); // Acknowledged means durable (I13), also when the power fails.
-  writer.exec('pragma foreign_keys = on');
+/** A database that is not open yet: `pantheon-auth/postgres` makes one. */
+export interface DatabaseSource {
+  /** @throws PantheonError `schema_too_old`, `schema_too_new`, `store_unusable`, `store_unavailable`, `store_read_only`. */
+  open(context: DatabaseContext): Promise<Database>;
 }
 
-function assemble(
-  write: Kysely<Tables>,
-  read: Kysely<Tables>,
-  reader: DatabaseSync,
-  writer: DatabaseSync,
-  clock: Clock,
-): Database {
-  const queue = new Writer(write, clock);
+/** What differs from one database to the next, opened. */
+export interface DatabaseParts {
+  readonly read: Kysely<Tables>;
+  readonly writer: Writer;
+  readonly dialect: SqlDialect;
+  readonly log: LogReader;
+  readonly coldReadsMax: number;
+  readonly nodes: NodeRegistry | null;
+  readonly close: () => Promise<void>;
+}
+
+export function assemble({ read, writer, dialect, log, coldReadsMax, nodes, close }: DatabaseParts): Database {
   let closed: Promise<void> | null = null;
   return {
-    ledger: new SqlLedger(queue, sqlite),
-    log: new SqlLogReader(read, headReader(reader)),
+    ledger: new SqlLedger(writer, dialect),
+    log,
     events: new SqlEventRows(read),
-    keys: new SqlKeyRows(read, sqlite),
+    keys: new SqlKeyRows(read, dialect),
     tenants: new SqlTenantRows(read),
     signingKeys: new SqlSigningKeyRows(read),
     tokenRevocations: new SqlTokenRevocationRows(read),
-    usage: new SqlUsageRows(read, queue, sqlite),
-    quota: new SqlQuotaLedger(queue, sqlite),
-    dataKeys: new SqlDataKeyRows(read, queue),
-    idempotency: new SqlIdempotencyRows(read, queue),
-    meta: new SqlMeta(read, queue),
+    usage: new SqlUsageRows(read, writer, dialect),
+    quota: new SqlQuotaLedger(writer, dialect),
+    dataKeys: new SqlDataKeyRows(read, writer),
+    idempotency: new SqlIdempotencyRows(read, writer),
+    meta: new SqlMeta(read, writer),
+    coldReadsMax,
+    nodes,
     close: () => {
-      closed ??= closeBoth(queue, reader, writer);
+      closed ??= close();
       return closed;
     },
   };
-}
-
-async function closeBoth(queue: Writer, reader: DatabaseSync, writer: DatabaseSync): Promise<void> {
-  await queue.close();
-  reader.close();
-  try {
-    writer.exec('pragma wal_checkpoint(truncate)');
-  } catch {
-    // A full disk, say. What stays in the WAL is as durable as what is in the file, and is read at the next start.
-  }
-  writer.close();
-}
-
-/** A prepared statement on the reader: about a microsecond and no disk, so that a yes can afford it (I4). */
-function headReader(reader: DatabaseSync): () => Head {
-  const statement = reader.prepare(`select seq, at from log_head where id = ${LOG_HEAD_ID}`);
-  return () => {
-    try {
-      // The row is there: it is made with the table, whose check allows no other, and nothing deletes it.
-      return statement.get() as unknown as Head;
-    } catch (error) {
-      throw toPantheonError(error);
-    }
-  };
-}
-
-/** At the start every failure of the store has the same meaning: this file cannot be used, and why. */
-function toOpenError(error: unknown, path: string): unknown {
-  const known = toPantheonError(error);
-  if (!(known instanceof PantheonError)) return known;
-  switch (known.code) {
-    case 'store_read_only':
-      return unusable(
-        path,
-        'cannot be written. Check the permissions and the owner of the file and its folder.',
-        error,
-      );
-    case 'store_full':
-      return unusable(path, 'the disk is full. Free some space.', error);
-    case 'store_unavailable':
-      return unusable(
-        path,
-        `cannot be opened (${known.message}). Check that it is our database and that nothing else holds it.`,
-        error,
-      );
-    default:
-      return known;
-  }
 }

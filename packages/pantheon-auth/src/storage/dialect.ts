@@ -1,16 +1,57 @@
 /**
  * Every difference between the databases that our SQL can meet, each named with its reason. All other SQL in this
- * folder is written so that both SQLite and PostgreSQL run it. Only SQLite exists today.
+ * folder is written so that both SQLite and PostgreSQL run it.
  */
-import { type CreateTableBuilder, type Expression, type Kysely, type SqlBool, sql } from 'kysely';
+import {
+  type AliasableExpression,
+  type ColumnDataType,
+  type CreateTableBuilder,
+  type Expression,
+  type Kysely,
+  type RawBuilder,
+  type SqlBool,
+  sql,
+  type Transaction,
+} from 'kysely';
+import { invariant } from '../foundation/errors.ts';
+import type { EventTableRow, Tables } from './tables.ts';
+
+type ColumnType = ColumnDataType | RawBuilder<unknown>;
+
+/** An event before it has its place. */
+export type UnplacedEvent = Omit<EventTableRow, 'seq'>;
 
 export interface SqlDialect {
   /** The names of our three column types. SQLite's strict tables know few names, PostgreSQL has none for `blob`. */
-  readonly columnTypes: { readonly text: 'text'; readonly integer: 'integer' | 'bigint'; readonly bytes: 'blob' };
+  readonly columnTypes: {
+    readonly text: ColumnType;
+    readonly integer: ColumnType;
+    readonly bytes: ColumnType;
+  };
+  /** Where the migrator keeps the names of what it ran. A PostgreSQL database may hold tables of other programs. */
+  readonly migrationTable: string;
+  /** Whether every table in the database is ours: a file is ours alone, a PostgreSQL database may be shared. */
+  readonly isOurDatabaseAlone: boolean;
+  /** The schema that our tables are in, where there are several in one database. */
+  schemaName(db: Kysely<Tables>): Promise<string | null>;
+  /** The tables that are there, ours and others. */
+  tableNames(db: Kysely<Tables>): Promise<readonly string[]>;
+  /** One node migrates at a time. `begin immediate` has the only lock there is in SQLite. */
+  lockSchema(transaction: Kysely<Tables>): Promise<void>;
   /** SQLite stores any type in any column unless the table is strict; elsewhere every table is. */
   strict<T extends string, C extends string>(table: CreateTableBuilder<T, C>): CreateTableBuilder<T, C>;
   /** Triggers are written differently everywhere. After these, the log takes the event with the next `seq` and nothing else. */
   makeLogAppendOnly(db: Kysely<unknown>): Promise<void>;
+  /**
+   * Advances the head and places the events under it (I3); answers the new head. From here to COMMIT no other commit
+   * can, so PostgreSQL does it all in one statement, which also tells the other nodes; SQLite has no such statement, and
+   * nothing comes between two of its statements.
+   */
+  appendToLog(transaction: Transaction<Tables>, events: readonly UnplacedEvent[]): Promise<number>;
+  /** The time of the store, where it is another machine than ours (I14); null where it is the same. */
+  readonly storeNow: AliasableExpression<number | null>;
+  /** Which server answers, and since when it runs; null where there is only one. */
+  readonly serverNow: AliasableExpression<string | null>;
   /** The greater of two: `max` with two arguments in SQLite, `greatest` elsewhere. */
   greater(a: Expression<number>, b: Expression<number>): Expression<number>;
   /** Whether `text` lies in `column`, whatever the case. Not `like`: there is then no character that needs an escape. */
@@ -18,11 +59,31 @@ export interface SqlDialect {
   /** Membership in a list of any length under one SQL text: an array parameter elsewhere, JSON in SQLite. */
   isAmong(column: Expression<string>, values: readonly string[]): Expression<SqlBool>;
   /** Locks the rows that a transaction read to write. `begin immediate` has done that in SQLite. */
-  lockRows<Q>(query: Q): Q;
+  lockRows<Q extends Lockable>(query: Q): Q;
+  /** Keeps others from changing the rows that a transaction relies on until it ends. Who waits is served in turn. */
+  holdRows<Q extends Lockable>(query: Q): Q;
 }
+
+interface Lockable {
+  forUpdate(): unknown;
+  forNoKeyUpdate(): unknown;
+}
+
+/** The log has one head; its row is made with the table. */
+export const LOG_HEAD_ID = 1;
+/** Events written by one statement of SQLite; it bounds the length of the SQL text and the number of its parameters. */
+const EVENTS_PER_STATEMENT = 50;
 
 export const sqlite: SqlDialect = {
   columnTypes: { text: 'text', integer: 'integer', bytes: 'blob' },
+  migrationTable: 'kysely_migration',
+  isOurDatabaseAlone: true,
+  schemaName: async () => null,
+  async tableNames(db) {
+    const { rows } = await sql<{ name: string }>`select name from sqlite_schema where type = 'table'`.execute(db);
+    return rows.map((row) => row.name);
+  },
+  lockSchema: async () => {},
   strict: (table) => table.modifyEnd(sql`strict`),
   async makeLogAppendOnly(db) {
     const refuse = sql`begin select raise(abort, 'the log is append-only'); end`;
@@ -32,9 +93,115 @@ export const sqlite: SqlDialect = {
     const next = sql`(select coalesce(max(seq), 0) + 1 from events)`;
     await sql`create trigger events_no_gap before insert on events when new.seq <> ${next} ${refuse}`.execute(db);
   },
+  async appendToLog(transaction, events) {
+    const head = await transaction
+      .updateTable('log_head')
+      .set((eb) => ({
+        seq: eb('seq', '+', events.length),
+        at: sqlite.greater(eb.ref('at'), eb.val(latestOf(events))),
+      }))
+      .where('id', '=', LOG_HEAD_ID)
+      .returning('seq')
+      .executeTakeFirst();
+    invariant(head !== undefined, 'the log has a head');
+    const before = head.seq - events.length;
+    for (let at = 0; at < events.length; at += EVENTS_PER_STATEMENT) {
+      const rows = events
+        .slice(at, at + EVENTS_PER_STATEMENT)
+        .map((event, index) => ({ seq: before + at + index + 1, ...event }));
+      await transaction.insertInto('events').values(rows).execute();
+    }
+    return head.seq;
+  },
+  storeNow: sql<number | null>`null`,
+  serverNow: sql<string | null>`null`,
   greater: (a, b) => sql<number>`max(${a}, ${b})`,
-  // `lower` of the reader is ours (database.ts): SQLite's own knows ASCII only.
+  // `lower` of the reader is ours (sqlite.ts): SQLite's own knows ASCII only.
   containsText: (column, text) => sql<SqlBool>`instr(lower(${column}), lower(${text})) > 0`,
   isAmong: (column, values) => sql<SqlBool>`${column} in (select value from json_each(${JSON.stringify(values)}))`,
   lockRows: (query) => query,
+  holdRows: (query) => query,
 };
+
+/** Every commit tells those who listen, so that they ask for the head at once instead of a moment later. */
+export const LOG_CHANNEL = 'pantheon_auth_log';
+/** Of an advisory lock, in the second of its two numbers. The first is the same for all of ours. */
+export const ADVISORY_LOCKS = { space: 0x70616e74, schema: 1, limits: 2 } as const;
+
+export const postgresql: SqlDialect = {
+  // Ids and cursors are ordered by their bytes everywhere; a language's order would also be slower.
+  columnTypes: { text: sql`text collate "C"`, integer: 'bigint', bytes: 'bytea' },
+  migrationTable: 'pantheon_auth_migration',
+  isOurDatabaseAlone: false,
+  async schemaName(db) {
+    const { rows } = await sql<{ name: string | null }>`select current_schema() as name`.execute(db);
+    return rows[0]?.name ?? null;
+  },
+  async tableNames(db) {
+    const { rows } = await sql<{ name: string }>`
+      select tablename as name from pg_catalog.pg_tables where schemaname = current_schema()`.execute(db);
+    return rows.map((row) => row.name);
+  },
+  async lockSchema(transaction) {
+    await sql`select pg_advisory_xact_lock(${sql.lit(ADVISORY_LOCKS.space)}, ${sql.lit(ADVISORY_LOCKS.schema)})`.execute(
+      transaction,
+    );
+  },
+  strict: (table) => table,
+  async makeLogAppendOnly(db) {
+    await sql`
+      create function pantheon_auth_refuse() returns trigger language plpgsql as
+      $$ begin raise exception 'the log is append-only'; end $$`.execute(db);
+    await sql`
+      create function pantheon_auth_next_event() returns trigger language plpgsql as
+      $$ begin
+        if new.seq <> (select coalesce(max(seq), 0) + 1 from events) then
+          raise exception 'the log is append-only';
+        end if;
+        return new;
+      end $$`.execute(db);
+    await sql`
+      create trigger events_no_change before update or delete or truncate on events
+      for each statement execute function pantheon_auth_refuse()`.execute(db);
+    await sql`
+      create trigger events_no_gap before insert on events
+      for each row execute function pantheon_auth_next_event()`.execute(db);
+  },
+  async appendToLog(transaction, events) {
+    const column = <C extends keyof UnplacedEvent>(name: C): UnplacedEvent[C][] => events.map((event) => event[name]);
+    const count = sql`${events.length}::bigint`;
+    const { rows } = await sql<{ seq: number }>`
+      with head as (
+        update log_head set seq = seq + ${count}, at = greatest(at, ${latestOf(events)}::bigint)
+        where id = ${sql.lit(LOG_HEAD_ID)} returning seq
+      ), placed as (
+        insert into events (seq, id, at, tenant_id, type, subject_type, subject_id, body, leaf_random, leaf)
+        select head.seq - ${count} + e.place, e.id, e.at, e.tenant_id, e.type, e.subject_type, e.subject_id, e.body,
+          e.leaf_random, e.leaf
+        from head, unnest(
+          ${column('id')}::text[], ${column('at')}::bigint[], ${column('tenant_id')}::text[], ${column('type')}::text[],
+          ${column('subject_type')}::text[], ${column('subject_id')}::text[], ${column('body')}::text[],
+          ${column('leaf_random')}::bytea[], ${column('leaf')}::bytea[]
+        ) with ordinality
+          as e(id, at, tenant_id, type, subject_type, subject_id, body, leaf_random, leaf, place)
+        order by e.place
+      )
+      select head.seq, pg_notify(${sql.lit(LOG_CHANNEL)}, '') from head`.execute(transaction);
+    invariant(rows[0] !== undefined, 'the log has a head');
+    return rows[0].seq;
+  },
+  storeNow: sql<number | null>`floor(extract(epoch from clock_timestamp()) * 1000)::bigint`,
+  serverNow: sql<string | null>`extract(epoch from pg_postmaster_start_time())::text`,
+  greater: (a, b) => sql<number>`greatest(${a}, ${b})`,
+  // The columns' own order is by bytes, in which only ASCII has case.
+  containsText: (column, text) =>
+    sql<SqlBool>`strpos(lower(${column} collate "und-x-icu"), lower(${text}::text collate "und-x-icu")) > 0`,
+  isAmong: (column, values) => sql<SqlBool>`${column} = any(${values}::text[])`,
+  lockRows: (query) => query.forUpdate() as typeof query,
+  // Exclusive, though sharing would do: those who share could keep whoever changes the row waiting for ever.
+  holdRows: (query) => query.forNoKeyUpdate() as typeof query,
+};
+
+function latestOf(events: readonly UnplacedEvent[]): number {
+  return events.reduce((latest, event) => Math.max(latest, event.at), 0);
+}

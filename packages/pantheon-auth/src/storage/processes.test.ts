@@ -9,10 +9,10 @@ import { DatabaseSync } from 'node:sqlite';
 import { expect, test } from 'vitest';
 import { systemClock } from '../foundation/clock.ts';
 import { insertTenant, openScratchDatabase, sampleEvent, scratchFolder } from '../testing/scratch-database.ts';
-import { openDatabase } from './database.ts';
+import { openSqlite } from './sqlite.ts';
 
 const MODULES = JSON.stringify({
-  database: new URL('./database.ts', import.meta.url).href,
+  database: new URL('./sqlite.ts', import.meta.url).href,
   scratch: new URL('../testing/scratch-database.ts', import.meta.url).href,
   clock: new URL('../foundation/clock.ts', import.meta.url).href,
 });
@@ -20,11 +20,11 @@ const MODULES = JSON.stringify({
 /** What every child begins with: `open(options)`, `commit(db, name)`, which writes a tenant and one event, and its path. */
 const PRELUDE = `
   const modules = ${MODULES};
-  const { openDatabase } = await import(modules.database);
+  const { openSqlite } = await import(modules.database);
   const { insertTenant, sampleEvent } = await import(modules.scratch);
   const { systemClock } = await import(modules.clock);
   const [path, ...args] = process.argv.slice(1);
-  const open = (options) => openDatabase({ path, clock: systemClock, ...options });
+  const open = (options) => openSqlite({ path, clock: systemClock, ...options });
   const commit = (db, id) => db.ledger.commit({
     changes: [insertTenant({ id, tenant_id: id })],
     events: [sampleEvent({ subjectType: 'tenant', subjectId: id })],
@@ -52,10 +52,10 @@ async function run(source: string, args: readonly string[]) {
 
 /** Every tenant in the file and the event that made it, as the file tells it. */
 async function contentsOf(path: string) {
-  const db = await openDatabase({ path, clock: systemClock });
+  const db = await openSqlite({ path, clock: systemClock });
   const notices: { seq: number; subjectId: string }[] = [];
   for (;;) {
-    const more = await db.log.noticesAfter(notices.at(-1)?.seq ?? 0, 1_000);
+    const more = await db.log.noticesFrom((notices.at(-1)?.seq ?? 0) + 1, 1_000);
     notices.push(...more.map(({ seq, subjectId }) => ({ seq, subjectId })));
     if (more.length === 0) break;
   }
@@ -189,7 +189,7 @@ test.each([
 ])('%s stops the start with one clear error', async (_name, fileMode, folderMode, file) => {
   using folder = scratchFolder();
   const path = join(folder.path, 'a.db');
-  await (await openDatabase({ path, clock: systemClock })).close();
+  await (await openSqlite({ path, clock: systemClock })).close();
   if (isRoot) for (const owned of [path, folder.path]) chownSync(owned, NOBODY, NOBODY);
   chmodSync(path, fileMode);
   chmodSync(folder.path, folderMode);

@@ -5,26 +5,28 @@ import { expect, test } from 'vitest';
 import { systemClock } from '../foundation/clock.ts';
 import { scratchFolder } from '../testing/scratch-database.ts';
 import { sqlite } from './dialect.ts';
-import { migrate } from './schema.ts';
+import { migrations } from './migrations/migrations.ts';
+import { assertSchema, migrate } from './schema.ts';
 import { NodeSqliteDialect } from './sqlite-dialect.ts';
 import type { Tables } from './tables.ts';
 
 function connect(folder: string) {
   const database = new DatabaseSync(join(folder, 'a.db'));
   database.exec('pragma journal_mode = wal');
-  const dialect = new NodeSqliteDialect({ database, clock: systemClock, role: 'writer', onStatement: null });
+  const kyselyDialect = new NodeSqliteDialect({ database, clock: systemClock, role: 'writer', onStatement: null });
   const names = () => database.prepare('select name from sqlite_master').all();
-  return { database, db: new Kysely<Tables>({ dialect }), names, [Symbol.dispose]: () => database.close() };
+  const db = new Kysely<Tables>({ dialect: kyselyDialect });
+  return { database, db, dialect: sqlite, name: 'a.db', names, [Symbol.dispose]: () => database.close() };
 }
 
 test('a migration that finds no room leaves no table behind, and runs when there is', async () => {
   using folder = scratchFolder();
   using a = connect(folder.path);
   a.database.exec('pragma max_page_count = 10');
-  await expect(migrate(a.db, sqlite, 'a.db')).rejects.toMatchObject({ code: 'store_full' });
+  await expect(migrate(a)).rejects.toMatchObject({ code: 'store_full' });
   expect(a.names()).toEqual([]);
   a.database.exec('pragma max_page_count = 10000');
-  await migrate(a.db, sqlite, 'a.db');
+  await migrate(a);
   expect(a.names().length).toBeGreaterThan(15);
 });
 
@@ -32,7 +34,30 @@ test('two that migrate at once: one does, the other waits and finds it done', as
   using folder = scratchFolder();
   using a = connect(folder.path);
   using b = connect(folder.path);
-  await Promise.all([migrate(a.db, sqlite, 'a.db'), migrate(b.db, sqlite, 'a.db'), migrate(a.db, sqlite, 'a.db')]);
+  await Promise.all([migrate(a), migrate(b), migrate(a)]);
   expect(a.database.prepare('select name from kysely_migration').all()).toHaveLength(1);
   expect({ ...b.database.prepare('select seq, at from log_head').get() }).toEqual({ seq: 0, at: 0 });
+});
+
+test('a version works on its own tables and on those of the version before, and says what to do about others', async () => {
+  using folder = scratchFolder();
+  using a = connect(folder.path);
+  const addsColumn = (column: string) => ({
+    up: async (db: Kysely<unknown>) => {
+      await db.schema.alterTable('meta').addColumn(column, 'text').execute();
+    },
+  });
+  const first = migrations(sqlite);
+  const second = { ...first, '0002-a': addsColumn('a') };
+  const third = { ...second, '0003-b': addsColumn('b') };
+  await expect(assertSchema(a)).rejects.toMatchObject({ code: 'schema_too_old' });
+  expect(await migrate(a)).toEqual(['0001-tables']);
+  await assertSchema(a);
+  await assertSchema({ ...a, known: second });
+  await expect(assertSchema({ ...a, known: third })).rejects.toThrow(/lacks 2 migrations. Run: pantheon-auth migrate/);
+  expect(await migrate({ ...a, known: third })).toEqual(['0002-a', '0003-b']);
+  expect(await migrate({ ...a, known: third })).toEqual([]);
+  await assertSchema({ ...a, known: third });
+  await expect(assertSchema({ ...a, known: second })).rejects.toMatchObject({ code: 'schema_too_new' });
+  await expect(migrate({ ...a, known: second })).rejects.toMatchObject({ code: 'schema_too_new' });
 });

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
+import { openScratchDatabase } from '../../test/store.ts';
 import type { StoredDataKey } from '../kms/key-encryption.ts';
-import { openScratchDatabase } from '../testing/scratch-database.ts';
 
 function dataKey(id: string, over: Partial<StoredDataKey> = {}): StoredDataKey {
   return { id, tenantId: 'a', wrapped: new Uint8Array([1, 0]), createdAt: 5, retiredAt: null, seals: 0, ...over };

@@ -1,7 +1,7 @@
-import { DatabaseSync } from 'node:sqlite';
 import { expect, test } from 'vitest';
+import { openScratchDatabase } from '../../test/store.ts';
 import type { EventQuery } from '../events/event-rows.ts';
-import { openScratchDatabase, sampleEvent } from '../testing/scratch-database.ts';
+import { sampleEvent } from '../testing/scratch-database.ts';
 
 const all: EventQuery = {
   tenantId: null,
@@ -19,8 +19,7 @@ test('an event is read back as it was written, with its sealed part until that i
   await scratch.db.ledger.commit({ changes: [], events: [event] });
   const { id, tenantId, body, leafRandom, leaf, personal } = event;
   expect(await scratch.db.events.list(all)).toEqual([{ seq: 1, id, tenantId, body, leafRandom, leaf, personal }]);
-  using raw = new DatabaseSync(scratch.path);
-  raw.exec('delete from event_details');
+  await scratch.sql('delete from event_details');
   expect(await scratch.db.events.list(all)).toEqual([{ seq: 1, id, tenantId, body, leafRandom, leaf, personal: null }]);
 });
 

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
-import { openScratchDatabase, type ScratchDatabase, sampleEvent } from '../testing/scratch-database.ts';
+import { openScratchDatabase, type ScratchDatabase } from '../../test/store.ts';
+import { sampleEvent } from '../testing/scratch-database.ts';
 
 async function remember(scratch: ScratchDatabase, idempotency_key: string, created_at: number): Promise<void> {
   const row = { tenant_id: 't', caller: 'c', idempotency_key, request_hash: 'h', key_id: 'k', version: 3, created_at };

@@ -1,12 +1,11 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { openScratchDatabase, type ScratchDatabase, STORE } from '../../test/store.ts';
 import type { KeyListQuery } from '../api-keys/key-rows.ts';
 import type { Row, RowChange } from '../events/ledger.ts';
 import {
   insertKey,
   insertTenant,
-  openScratchDatabase,
-  type ScratchDatabase,
   sampleEvent,
   sampleKey,
   sampleTenant,
@@ -73,7 +72,7 @@ test('at most eight versions are read: the newest', async () => {
 
 test('what was never made is not found, whatever the id looks like', async () => {
   await using scratch = await withKeys([sampleKey()]);
-  for (const id of ['', 'x', `' or 1=1 --`, '%', '\0', "'".repeat(65_536)]) {
+  for (const id of ['', 'x', `' or 1=1 --`, '%', '\u0001', "'".repeat(65_536)]) {
     expect(await scratch.db.keys.find(id)).toBeNull();
   }
 });
@@ -100,7 +99,7 @@ test('a list is newest first, its pages join without gap or repetition, and ties
         expect(new Set(whole).size).toBe(ages.length);
       },
     ),
-    { numRuns: 20 },
+    { numRuns: STORE === 'postgres' ? 8 : 20 },
   );
 });
 

@@ -6,16 +6,15 @@ import type { Kysely, Transaction } from 'kysely';
 import type { Commit, CompanionRow, EventRow, Ledger, RequiredRow, Row, RowChange } from '../events/ledger.ts';
 import { invariant, PantheonError } from '../foundation/errors.ts';
 import { areColumns } from './columns.ts';
-import type { SqlDialect } from './dialect.ts';
+import type { SqlDialect, UnplacedEvent } from './dialect.ts';
 import { rememberAnswer } from './sql-idempotency-rows.ts';
-import { LOG_HEAD_ID } from './sql-log-reader.ts';
 import type { IdempotencyRow, Tables } from './tables.ts';
 import type { Writer } from './writer.ts';
 
 /** Rows and events of one commit. It blocks the event loop while it runs: about 20 µs for each of them. */
 export const COMMIT_ROWS_MAX = 10_000;
-/** Events written by one statement; it bounds the length of the SQL text and the number of its parameters. */
-const EVENTS_PER_STATEMENT = 50;
+/** Details written by one statement; it bounds the length of the SQL text and the number of its parameters. */
+const DETAILS_PER_STATEMENT = 50;
 
 export class SqlLedger implements Ledger {
   readonly #writer: Writer;
@@ -35,32 +34,59 @@ export class SqlLedger implements Ledger {
       invariant(areColumns(table, Object.keys(where)), 'a requirement names columns that exist');
 
     return this.#writer.run(async (transaction) => {
-      for (const required of commit.requires ?? []) await assertUnchanged(transaction, required);
-      for (const change of commit.changes) await apply(transaction, change);
+      for (const step of inLockOrder(commit)) {
+        if ('kind' in step) await apply(transaction, step);
+        else await this.#assertUnchanged(transaction, step, isChanged(step, commit.changes));
+      }
       for (const companion of companions) await accompany(transaction, companion);
       for (const some of chunks(commit.events)) await writeDetails(transaction, some);
-      const seq = await this.#advanceHead(transaction, commit.events);
-      let next = seq - commit.events.length + 1;
-      for (const some of chunks(commit.events)) {
-        await writeEvents(transaction, some, next);
-        next += some.length;
-      }
-      return { seq };
+      // Last: from here to COMMIT nobody else can, so the numbers handed out are in the order of the commits.
+      return { seq: await this.#dialect.appendToLog(transaction, commit.events.map(toUnplaced)) };
     });
   }
 
-  /** From here to COMMIT nobody else can, so the numbers handed out are in the order of the commits. */
-  async #advanceHead(transaction: Transaction<Tables>, events: readonly EventRow[]): Promise<number> {
-    const at = events.reduce((latest, event) => Math.max(latest, event.at), 0);
-    const head = await transaction
-      .updateTable('log_head')
-      .set((eb) => ({ seq: eb('seq', '+', events.length), at: this.#dialect.greater(eb.ref('at'), eb.val(at)) }))
-      .where('id', '=', LOG_HEAD_ID)
-      .returning('seq')
-      .executeTakeFirst();
-    invariant(head !== undefined, 'the log has a head');
-    return head.seq;
+  /**
+   * Read inside the transaction and held to its end, so that nothing comes between this and the commit. A row that the
+   * commit changes too is held alone: two that shared it would wait for each other.
+   */
+  async #assertUnchanged(transaction: Transaction<Tables>, required: RequiredRow, alone: boolean): Promise<void> {
+    const db = transaction as unknown as Kysely<CheckedTables>;
+    let query = db.selectFrom(required.table).select('revision');
+    for (const [name, value] of Object.entries(required.where)) query = query.where(name, is(value), value);
+    const held = alone ? this.#dialect.lockRows(query) : this.#dialect.holdRows(query);
+    const row = await held.executeTakeFirst();
+    if (row?.['revision'] !== required.revision) throw new PantheonError('conflict');
   }
+}
+
+/** What is referred to comes before what refers to it. */
+const TABLE_ORDER: Readonly<Record<RowChange['table'], number>> = {
+  tenants: 0,
+  api_keys: 1,
+  api_key_versions: 2,
+  signing_keys: 3,
+  token_revocations: 4,
+};
+
+/**
+ * The rows of a commit in the one order that all commits lock them in: of two that meet crosswise, one waits for the
+ * other. In any other order each could wait for the other, until the database ends one of them a second later.
+ */
+function inLockOrder({ requires = [], changes }: Commit): readonly (RequiredRow | RowChange)[] {
+  const order = (one: RequiredRow | RowChange): number => TABLE_ORDER[one.table];
+  return [...requires, ...changes].toSorted((one, other) => {
+    const [a, b] = [idOf(one), idOf(other)];
+    return order(one) - order(other) || (a < b ? -1 : Number(a > b));
+  });
+}
+
+function isChanged(required: RequiredRow, changes: readonly RowChange[]): boolean {
+  return changes.some((change) => change.table === required.table && idOf(change) === idOf(required));
+}
+
+function idOf(step: RequiredRow | RowChange): string {
+  const names = 'row' in step ? step.row : step.where;
+  return String(names['id'] ?? names['key_id'] ?? names['kid'] ?? names['jti']);
 }
 
 /** Column names become SQL text, so they are compared with ours before anything runs. Values are always parameters. */
@@ -100,15 +126,6 @@ async function apply(transaction: Transaction<Tables>, change: RowChange): Promi
   }
 }
 
-/** Read inside the transaction, so that nothing comes between this and the commit. */
-async function assertUnchanged(transaction: Transaction<Tables>, required: RequiredRow): Promise<void> {
-  const db = transaction as unknown as Kysely<CheckedTables>;
-  let query = db.selectFrom(required.table).select('revision');
-  for (const [name, value] of Object.entries(required.where)) query = query.where(name, is(value), value);
-  const row = await query.executeTakeFirst();
-  if (row?.['revision'] !== required.revision) throw new PantheonError('conflict');
-}
-
 function is(value: Row[string]): '=' | 'is' {
   return value === null ? 'is' : '=';
 }
@@ -125,13 +142,8 @@ async function writeDetails(transaction: Transaction<Tables>, events: readonly E
     .execute();
 }
 
-async function writeEvents(
-  transaction: Transaction<Tables>,
-  events: readonly EventRow[],
-  first: number,
-): Promise<void> {
-  const rows = events.map((event, index) => ({
-    seq: first + index,
+function toUnplaced(event: EventRow): UnplacedEvent {
+  return {
     id: event.id,
     at: event.at,
     tenant_id: event.tenantId,
@@ -141,10 +153,9 @@ async function writeEvents(
     body: event.body,
     leaf_random: event.leafRandom,
     leaf: event.leaf,
-  }));
-  await transaction.insertInto('events').values(rows).execute();
+  };
 }
 
 function* chunks(events: readonly EventRow[]): Generator<readonly EventRow[]> {
-  for (let at = 0; at < events.length; at += EVENTS_PER_STATEMENT) yield events.slice(at, at + EVENTS_PER_STATEMENT);
+  for (let at = 0; at < events.length; at += DETAILS_PER_STATEMENT) yield events.slice(at, at + DETAILS_PER_STATEMENT);
 }

@@ -3,41 +3,50 @@ import type { Kysely } from 'kysely';
 import type { EventType, SubjectType } from '../domain/event.ts';
 import type { EventNotice, Head, LogReader } from '../events/ledger.ts';
 import { invariant } from '../foundation/errors.ts';
+import { LOG_HEAD_ID, type SqlDialect } from './dialect.ts';
 import type { Tables } from './tables.ts';
-
-/** The log has one head; its row is made with the table. */
-export const LOG_HEAD_ID = 1;
 
 export class SqlLogReader implements LogReader {
   readonly headNow: (() => Head) | null;
+  readonly onHint: ((listener: () => void) => void) | null;
   readonly #db: Kysely<Tables>;
+  readonly #dialect: SqlDialect;
 
-  /** @param headNow reads the head at once, where the driver can. */
-  constructor(db: Kysely<Tables>, headNow: (() => Head) | null) {
+  constructor(
+    db: Kysely<Tables>,
+    dialect: SqlDialect,
+    /** `headNow` reads the head at once, where the driver can; `onHint` says when it may have moved, where it can. */
+    options: { readonly headNow?: () => Head; readonly onHint?: (listener: () => void) => void },
+  ) {
     this.#db = db;
-    this.headNow = headNow;
+    this.#dialect = dialect;
+    this.headNow = options.headNow ?? null;
+    this.onHint = options.onHint ?? null;
   }
 
   async head(): Promise<Head> {
     const head = await this.#db
-      .selectFrom('log_head')
-      .select(['seq', 'at'])
-      .where('id', '=', LOG_HEAD_ID)
+      .selectFrom('log_head as h')
+      .leftJoin('events as e', 'e.seq', 'h.seq')
+      .select(['h.seq', 'h.at', 'e.id as eventId'])
+      .select([this.#dialect.serverNow.as('server'), this.#dialect.storeNow.as('storeNow')])
+      .where('h.id', '=', LOG_HEAD_ID)
       .executeTakeFirst();
     invariant(head !== undefined, 'the log has a head');
     return head;
   }
 
-  async noticesAfter(seq: number, limit: number): Promise<readonly EventNotice[]> {
+  async noticesFrom(seq: number, limit: number): Promise<readonly EventNotice[]> {
     const rows = await this.#db
       .selectFrom('events')
-      .select(['seq', 'type', 'tenant_id', 'subject_type', 'subject_id'])
-      .where('seq', '>', seq)
+      .select(['seq', 'id', 'type', 'tenant_id', 'subject_type', 'subject_id'])
+      .where('seq', '>=', seq)
       .orderBy('seq')
       .limit(limit)
       .execute();
     return rows.map((row) => ({
       seq: row.seq,
+      id: row.id,
       type: row.type as EventType,
       tenantId: row.tenant_id,
       subjectType: row.subject_type as SubjectType,

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { openScratchDatabase } from '../../test/store.ts';
 import type { QuotaLease } from '../rate-limit/rate-limiter.ts';
-import { openScratchDatabase } from '../testing/scratch-database.ts';
 import { QUOTA_PERIODS_KEPT_MAX } from './sql-quota-ledger.ts';
 
 const lease: QuotaLease = { tenantId: 't', keyId: 'k', period: '2026-11-22', limit: 10 };

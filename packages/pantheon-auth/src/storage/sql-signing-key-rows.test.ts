@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
+import { openScratchDatabase } from '../../test/store.ts';
 import type { Row, RowChange } from '../events/ledger.ts';
-import { openScratchDatabase, sampleEvent } from '../testing/scratch-database.ts';
+import { sampleEvent } from '../testing/scratch-database.ts';
 
 function signingKey(over: Row): Row {
   return {

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
-import { insertTenant, openScratchDatabase, sampleEvent, sampleTenant } from '../testing/scratch-database.ts';
+import { openScratchDatabase } from '../../test/store.ts';
+import { insertTenant, sampleEvent, sampleTenant } from '../testing/scratch-database.ts';
 
 test('tenants are found by id and listed in its order', async () => {
   await using scratch = await openScratchDatabase();

@@ -1,18 +1,19 @@
 /** Input never becomes SQL: whatever is sent, the texts that run are the same. */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { openScratchDatabase, type ScratchDatabase, STORE } from '../../test/store.ts';
 import type { KeyListQuery } from '../api-keys/key-rows.ts';
 import type { EventType } from '../domain/event.ts';
 import { newId } from '../foundation/ids.ts';
-import {
-  insertKey,
-  insertTenant,
-  openScratchDatabase,
-  type ScratchDatabase,
-  sampleEvent,
-  sampleKey,
-} from '../testing/scratch-database.ts';
+import { insertKey, insertTenant, sampleEvent, sampleKey } from '../testing/scratch-database.ts';
 import type { UsageOutcome } from '../usage/usage-rows.ts';
+
+/** What PostgreSQL cannot store, and no input lets through (`text.test.ts` of the engine). */
+const TEXT_OF_SQLITE: readonly string[] = STORE === 'sqlite' ? ['\0', '\ud800'] : [];
+const anyText =
+  STORE === 'sqlite'
+    ? fc.string({ unit: 'binary' })
+    : fc.string({ unit: 'binary' }).map((text) => text.replaceAll('\0', '').toWellFormed());
 
 /** Everything that can be asked, with `text` wherever a caller's text can come. */
 async function askEverything(scratch: ScratchDatabase, text: string): Promise<void> {
@@ -103,15 +104,15 @@ test('the SQL that runs is the same whatever a caller sends', async () => {
     '%',
     '_',
     '/*',
-    '\0',
     'ſ',
-    '\ud800',
+    '🚀',
+    ...TEXT_OF_SQLITE,
     "' or 1=1 --",
     "'".repeat(65_536),
   ];
   for (const text of hostile) expect(await textsFor(text)).toEqual(plain);
   await fc.assert(
-    fc.asyncProperty(fc.string({ unit: 'binary' }), async (text) => {
+    fc.asyncProperty(anyText, async (text) => {
       expect(await textsFor(text)).toEqual(plain);
     }),
     { numRuns: 25 },

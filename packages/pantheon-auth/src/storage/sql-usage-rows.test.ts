@@ -1,6 +1,5 @@
-import { DatabaseSync } from 'node:sqlite';
 import { expect, test } from 'vitest';
-import { openScratchDatabase } from '../testing/scratch-database.ts';
+import { openScratchDatabase } from '../../test/store.ts';
 import type { UsageBatch, UsageCount, VersionUse } from '../usage/usage-rows.ts';
 import { BATCH_IDS_KEPT_MS, USAGE_COUNTS_READ_MAX } from './sql-usage-rows.ts';
 
@@ -77,8 +76,7 @@ test.each(['[', '{}', '["a",1]'])(
   async (text) => {
     await using scratch = await openScratchDatabase();
     await scratch.db.usage.store(batch('b1', { uses: [use()] }));
-    using raw = new DatabaseSync(scratch.path);
-    raw.prepare('update version_usage set last_addresses = ?').run(text);
+    await scratch.sql('update version_usage set last_addresses = ?', text);
     const shown = (await scratch.db.usage.ofKeys('t', ['k'])).get('k')?.[0]?.lastAddresses;
     expect(shown).toEqual(text === '["a",1]' ? ['a'] : []);
   },
@@ -119,23 +117,61 @@ test('counts are of one tenant, one key when asked, from a time to before anothe
 
 test('an answer that would be too long is refused, not cut', async () => {
   await using scratch = await openScratchDatabase();
-  using raw = new DatabaseSync(scratch.path);
   const numbers = 'with recursive n (i) as (select 0 union all select i + 1 from n where i < ?)';
-  raw
-    .prepare(`${numbers} insert into usage_counts select 't', 'k', 1, i, 'valid', 1 from n`)
-    .run(USAGE_COUNTS_READ_MAX);
+  const rows = `${numbers} select 't', 'k', 1, i, 'valid', 1 from n`;
+  await scratch.sql(`insert into usage_counts ${rows}`, USAGE_COUNTS_READ_MAX);
   await expect(scratch.db.usage.counts(whole)).rejects.toMatchObject({ code: 'invalid_request', field: 'from' });
   expect(await scratch.db.usage.counts({ ...whole, from: 1 })).toHaveLength(USAGE_COUNTS_READ_MAX);
 });
 
 test('the ids of batches are forgotten after a day, a bounded number at a time', async () => {
   await using scratch = await openScratchDatabase();
-  using raw = new DatabaseSync(scratch.path);
-  const ids = () => raw.prepare('select count(*) as n from usage_batches').get()?.['n'];
-  for (let n = 0; n < 150; n += 1) await scratch.db.usage.store(batch(`b${n}`, { at: n }));
-  expect(ids()).toBe(150);
+  const { usage } = scratch.db;
+  const ids = async () => (await scratch.sql('select count(*) as n from usage_batches'))[0]?.['n'];
+  await Promise.all(Array.from({ length: 150 }, (_, n) => usage.store(batch(`b${n}`, { at: n }))));
+  expect(await ids()).toBe(150);
   await scratch.db.usage.store(batch('late', { at: BATCH_IDS_KEPT_MS + 1_000 }));
-  expect(ids()).toBe(51);
+  expect(await ids()).toBe(51);
   await scratch.db.usage.store(batch('later', { at: BATCH_IDS_KEPT_MS + 1_000 }));
-  expect(ids()).toBe(2);
+  expect(await ids()).toBe(2);
+});
+
+test('batches of several nodes about the same keys add up exactly, each once, however they meet', async () => {
+  await using scratch = await openScratchDatabase();
+  const nodes = [scratch.db, await scratch.openAgain(), await scratch.openAgain()];
+  const keys = Array.from({ length: 12 }, (_, n) => `key-${n}`);
+  const outcomes = ['valid', 'rate_limited'] as const;
+  const minutes = [60_000, 120_000];
+  const batches = Array.from({ length: 24 }, (_, n) => {
+    const rows = keys.flatMap((keyId) =>
+      minutes.flatMap((minute) => outcomes.map((outcome) => count({ keyId, minute, outcome, count: n + 1 }))),
+    );
+    const uses = keys.map((keyId) => use({ keyId, count: n + 1, lastUsedAt: n, addresses: [`10.0.0.${n}`] }));
+    // Each node counts in an order of its own.
+    const turned = <T>(list: readonly T[]): T[] => [...list.slice(n), ...list.slice(0, n)];
+    return batch(
+      `b${n}`,
+      n % 2 === 0 ? { counts: turned(rows), uses } : { counts: rows.toReversed(), uses: turned(uses) },
+    );
+  });
+  const retried: string[] = [];
+  const store = async (one: UsageBatch, node: number): Promise<void> => {
+    try {
+      await nodes[node % nodes.length]?.usage.store(one);
+    } catch (error) {
+      retried.push(String(error));
+    }
+    // The answer may be lost on its way: whoever sent it sends it again, from wherever.
+    await nodes[(node + 1) % nodes.length]?.usage.store(one);
+  };
+  await Promise.all(batches.map(store));
+  expect(retried).toEqual([]);
+  const sum = (batches.length * (batches.length + 1)) / 2;
+  const counts = await scratch.db.usage.counts(whole);
+  expect(counts).toHaveLength(keys.length * 4);
+  expect(new Set(counts.map((one) => one.count))).toEqual(new Set([sum]));
+  for (const [version] of (await scratch.db.usage.ofKeys('t', keys)).values()) {
+    expect(version).toMatchObject({ usageCount: sum, lastUsedAt: batches.length - 1 });
+    expect(version?.lastAddresses).toHaveLength(5);
+  }
 });

@@ -1,5 +1,5 @@
 /** Usage: counts by minute and outcome, and the last use of each version. Stored in batches, each of them once. */
-import type { CompiledQuery, Kysely } from 'kysely';
+import type { CompiledQuery, Kysely, Transaction } from 'kysely';
 import { DAY_MS } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { ADDRESSES_PER_VERSION_MAX } from '../usage/usage-buffer.ts';
@@ -13,7 +13,7 @@ import type {
   VersionUse,
 } from '../usage/usage-rows.ts';
 import type { SqlDialect } from './dialect.ts';
-import { statement } from './statement.ts';
+import { statementOfRows } from './statement.ts';
 import type { Tables, UsageCountRow, VersionUsageRow } from './tables.ts';
 import type { Writer } from './writer.ts';
 
@@ -28,18 +28,16 @@ export class SqlUsageRows implements UsageRows {
   readonly #db: Kysely<Tables>;
   readonly #writer: Writer;
   readonly #dialect: SqlDialect;
-  readonly #addCount: (row: Values<UsageCountRow>) => CompiledQuery<unknown>;
-  readonly #findUse: (key: { readonly key_id: string; readonly version: number }) => CompiledQuery<LastUse>;
-  readonly #addUse: (row: Values<VersionUsageRow>) => CompiledQuery<unknown>;
+  readonly #addCounts: AddRows<UsageCountRow>;
+  readonly #addUses: AddRows<VersionUsageRow>;
 
   constructor(db: Kysely<Tables>, writer: Writer, dialect: SqlDialect) {
     this.#db = db;
     this.#writer = writer;
     this.#dialect = dialect;
-    // Compiled once: a batch runs them a thousand times in one turn of the event loop.
-    this.#addCount = compileAddCount(db);
-    this.#findUse = compileFindUse(db);
-    this.#addUse = compileAddUse(db, dialect);
+    // Compiled once: a batch runs them many times in one turn of the event loop.
+    this.#addCounts = compileAddCounts(db);
+    this.#addUses = compileAddUses(db, dialect);
   }
 
   async store(batch: UsageBatch): Promise<void> {
@@ -50,11 +48,14 @@ export class SqlUsageRows implements UsageRows {
         .onConflict((conflict) => conflict.column('id').doNothing())
         .executeTakeFirstOrThrow();
       if (isNew !== 1n) return;
-      for (const count of batch.counts) await transaction.executeQuery(this.#addCount(toCountRow(count)));
-      for (const use of batch.uses) {
-        const { rows } = await transaction.executeQuery(this.#findUse({ key_id: use.keyId, version: use.version }));
-        await transaction.executeQuery(this.#addUse(toUseRow(use, rows[0])));
-      }
+      // In one order everywhere: of two batches that meet, one then waits for the other, and never both.
+      const counts = batch.counts.toSorted(byCountedRow);
+      for (const query of this.#addCounts(counts.map(toCountRow))) await transaction.executeQuery(query);
+      const known = await this.#lastAddresses(transaction, batch.uses);
+      const uses = batch.uses
+        .toSorted(byKeyAndVersion)
+        .map((use) => toUseRow(use, known.get(`${use.keyId} ${use.version}`)));
+      for (const query of this.#addUses(uses)) await transaction.executeQuery(query);
       await transaction
         .deleteFrom('usage_batches')
         .where('id', 'in', (eb) =>
@@ -92,6 +93,25 @@ export class SqlUsageRows implements UsageRows {
     return byKey;
   }
 
+  /** Of every version of these keys, by `<key id> <version>`; held until the batch is stored, or two would overwrite each other. */
+  async #lastAddresses(
+    transaction: Transaction<Tables>,
+    uses: readonly VersionUse[],
+  ): Promise<ReadonlyMap<string, string>> {
+    const keyIds = [...new Set(uses.map((use) => use.keyId))];
+    const rows = await this.#dialect
+      .lockRows(
+        transaction
+          .selectFrom('version_usage')
+          .select(['key_id', 'version', 'last_addresses'])
+          .where((eb) => this.#dialect.isAmong(eb.ref('key_id'), keyIds))
+          .orderBy('key_id')
+          .orderBy('version'),
+      )
+      .execute();
+    return new Map(rows.map((row) => [`${row.key_id} ${row.version}`, row.last_addresses]));
+  }
+
   async counts(query: UsageQuery): Promise<readonly UsageCount[]> {
     const { keyId } = query;
     let counts = this.#db.selectFrom('usage_counts').selectAll().where('tenant_id', '=', query.tenantId);
@@ -124,63 +144,54 @@ export class SqlUsageRows implements UsageRows {
 
 /** A row type as an object type, which has the index signature that `statement` asks for. */
 type Values<T> = { readonly [Name in keyof T]: T[Name] };
-type LastUse = { readonly last_addresses: string };
+/** Statements that add rows to what is stored. */
+type AddRows<T> = (rows: readonly Values<T>[]) => readonly CompiledQuery<unknown>[];
 
-function compileAddCount(db: Kysely<Tables>): (row: Values<UsageCountRow>) => CompiledQuery<unknown> {
-  return statement((p) =>
-    db
-      .insertInto('usage_counts')
-      .values({
-        tenant_id: p('tenant_id'),
-        key_id: p('key_id'),
-        version: p('version'),
-        minute: p('minute'),
-        outcome: p('outcome'),
-        count: p('count'),
-      })
-      .onConflict((conflict) =>
-        conflict
-          .columns(['key_id', 'minute', 'version', 'outcome'])
-          .doUpdateSet((eb) => ({ count: eb('usage_counts.count', '+', eb.ref('excluded.count')) })),
-      ),
+function compileAddCounts(db: Kysely<Tables>): AddRows<UsageCountRow> {
+  return statementOfRows<Values<UsageCountRow>>(
+    ['tenant_id', 'key_id', 'version', 'minute', 'outcome', 'count'],
+    (rows) =>
+      db
+        .insertInto('usage_counts')
+        .values([...rows])
+        .onConflict((conflict) =>
+          conflict
+            .columns(['key_id', 'minute', 'version', 'outcome'])
+            .doUpdateSet((eb) => ({ count: eb('usage_counts.count', '+', eb.ref('excluded.count')) })),
+        ),
   );
 }
 
-function compileFindUse(
-  db: Kysely<Tables>,
-): (key: { readonly key_id: string; readonly version: number }) => CompiledQuery<LastUse> {
-  return statement((p) =>
-    db
-      .selectFrom('version_usage')
-      .select('last_addresses')
-      .where('key_id', '=', p('key_id'))
-      .where('version', '=', p('version')),
+function compileAddUses(db: Kysely<Tables>, dialect: SqlDialect): AddRows<VersionUsageRow> {
+  return statementOfRows<Values<VersionUsageRow>>(
+    ['tenant_id', 'key_id', 'version', 'usage_count', 'last_used_at', 'last_addresses'],
+    (rows) =>
+      db
+        .insertInto('version_usage')
+        .values([...rows])
+        .onConflict((conflict) =>
+          conflict.columns(['key_id', 'version']).doUpdateSet((eb) => ({
+            usage_count: eb('version_usage.usage_count', '+', eb.ref('excluded.usage_count')),
+            last_used_at: dialect.greater(eb.ref('version_usage.last_used_at'), eb.ref('excluded.last_used_at')),
+            last_addresses: eb.ref('excluded.last_addresses'),
+          })),
+        ),
   );
 }
 
-function compileAddUse(
-  db: Kysely<Tables>,
-  dialect: SqlDialect,
-): (row: Values<VersionUsageRow>) => CompiledQuery<unknown> {
-  return statement((p) =>
-    db
-      .insertInto('version_usage')
-      .values({
-        tenant_id: p('tenant_id'),
-        key_id: p('key_id'),
-        version: p('version'),
-        usage_count: p('usage_count'),
-        last_used_at: p('last_used_at'),
-        last_addresses: p('last_addresses'),
-      })
-      .onConflict((conflict) =>
-        conflict.columns(['key_id', 'version']).doUpdateSet((eb) => ({
-          usage_count: eb('version_usage.usage_count', '+', eb.ref('excluded.usage_count')),
-          last_used_at: dialect.greater(eb.ref('version_usage.last_used_at'), eb.ref('excluded.last_used_at')),
-          last_addresses: eb.ref('excluded.last_addresses'),
-        })),
-      ),
-  );
+interface OfVersion {
+  readonly keyId: string;
+  readonly version: number;
+}
+
+function byKeyAndVersion(a: OfVersion, b: OfVersion): number {
+  return a.keyId < b.keyId ? -1 : a.keyId > b.keyId ? 1 : a.version - b.version;
+}
+
+/** By all that makes a row: the minutes and outcomes of one key may come in any order too. */
+function byCountedRow(a: UsageCount, b: UsageCount): number {
+  const byOutcome = a.outcome < b.outcome ? -1 : Number(a.outcome > b.outcome);
+  return byKeyAndVersion(a, b) || a.minute - b.minute || byOutcome;
 }
 
 function toCountRow(count: UsageCount): Values<UsageCountRow> {
@@ -194,8 +205,8 @@ function toCountRow(count: UsageCount): Values<UsageCountRow> {
   };
 }
 
-function toUseRow(use: VersionUse, before: LastUse | undefined): Values<VersionUsageRow> {
-  const known = before === undefined ? [] : parseAddresses(before.last_addresses);
+function toUseRow(use: VersionUse, before: string | undefined): Values<VersionUsageRow> {
+  const known = before === undefined ? [] : parseAddresses(before);
   const addresses = [...new Set([...use.addresses, ...known])].slice(0, ADDRESSES_PER_VERSION_MAX);
   return {
     tenant_id: use.tenantId,

@@ -15,7 +15,7 @@ function writerOnMemory(): { readonly writer: Writer; readonly clock: { ms: numb
     role: 'writer',
     onStatement: null,
   });
-  return { writer: new Writer(new Kysely<Tables>({ dialect }), clock), clock: state };
+  return { writer: new Writer(new Kysely<Tables>({ dialect }), clock, 1), clock: state };
 }
 
 test('writes run one after the other, in the order they came', async () => {
@@ -86,4 +86,32 @@ test('closing waits for the writes that were taken and takes no more', async () 
   await expect(writer.run(async () => 0)).rejects.toMatchObject({ code: 'shutting_down' });
   await Promise.all([write, close]);
   expect(log).toEqual(['write', 'closed']);
+});
+
+test('as many run at once as may, and the others follow in order', async () => {
+  const begun: string[] = [];
+  const gates: (() => void)[] = [];
+  const db = { transaction: () => ({ execute: (work: () => Promise<unknown>) => work() }) };
+  const several = new Writer(db as unknown as Kysely<Tables>, { now: () => 0, monotonicMs: () => 0 }, 2);
+  const write = (name: string): Promise<void> =>
+    several.run(async () => {
+      begun.push(name);
+      await new Promise<void>((resolve) => gates.push(resolve));
+    });
+  const writes = ['a', 'b', 'c', 'd'].map(write);
+  const turns = async (): Promise<void> => {
+    for (let n = 0; n < 5; n += 1) await new Promise((resolve) => setImmediate(resolve));
+  };
+  await turns();
+  expect(begun).toEqual(['a', 'b']);
+  gates[1]?.();
+  await turns();
+  expect(begun).toEqual(['a', 'b', 'c']);
+  const closed = several.close();
+  for (let n = 0; n < 4; n += 1) {
+    gates[n]?.();
+    await turns();
+  }
+  await Promise.all([...writes, closed]);
+  expect(begun).toEqual(['a', 'b', 'c', 'd']);
 });

@@ -1,4 +1,4 @@
-/** The one queue of writes: transactions run one after the other, in the order they came, and the queue has an end. */
+/** The queue of writes: transactions begin in the order they came, a bounded number at once, and the queue has an end. */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Kysely, Transaction } from 'kysely';
 import type { Clock } from '../foundation/clock.ts';
@@ -13,13 +13,18 @@ export const WRITE_WAIT_MAX_MS = 5_000;
 export class Writer {
   readonly #db: Kysely<Tables>;
   readonly #clock: Clock;
-  #last: Promise<unknown> = Promise.resolve();
-  #waiting = 0;
+  readonly #atOnceMax: number;
+  readonly #waiting: (() => void)[] = [];
+  #taken = 0;
+  #underWay = 0;
   #closing = false;
+  #onIdle: (() => void) | null = null;
 
-  constructor(db: Kysely<Tables>, clock: Clock) {
+  /** @param atOnceMax transactions under way at once: one where there is one connection to write on. */
+  constructor(db: Kysely<Tables>, clock: Clock, atOnceMax: number) {
     this.#db = db;
     this.#clock = clock;
+    this.#atOnceMax = atOnceMax;
   }
 
   /**
@@ -31,23 +36,39 @@ export class Writer {
    */
   async run<T>(work: (transaction: Transaction<Tables>) => Promise<T>): Promise<T> {
     if (this.#closing) throw new PantheonError('shutting_down', { detail: 'The database is closed.' });
-    if (this.#waiting >= WRITES_WAITING_MAX) throw new PantheonError('overloaded', { retryAfterSeconds: 1 });
-    this.#waiting += 1;
+    if (this.#taken >= WRITES_WAITING_MAX) throw new PantheonError('overloaded', { retryAfterSeconds: 1 });
     const arrivedMs = this.#clock.monotonicMs();
-    const turn = this.#last.then(() => this.#begin(work, arrivedMs));
-    // Others get a turn of the event loop between two transactions: each of them blocks it for an fsync.
-    this.#last = turn.then(rest, rest);
+    this.#taken += 1;
+    await this.#turn();
     try {
-      return await turn;
+      return await this.#begin(work, arrivedMs);
     } finally {
-      this.#waiting -= 1;
+      this.#taken -= 1;
+      void this.#next();
     }
   }
 
   /** Takes no more, and waits for those that were taken. */
   async close(): Promise<void> {
     this.#closing = true;
-    await this.#last;
+    if (this.#taken > 0) await new Promise<void>((resolve) => (this.#onIdle = resolve));
+  }
+
+  #turn(): Promise<void> | void {
+    if (this.#underWay < this.#atOnceMax) this.#underWay += 1;
+    else return new Promise((resolve) => this.#waiting.push(resolve));
+  }
+
+  /** The place that is left passes to the next in line, after a turn of the event loop for others: an fsync blocks it. */
+  async #next(): Promise<void> {
+    await nextTurn();
+    const next = this.#waiting.shift();
+    if (next !== undefined) {
+      next();
+      return;
+    }
+    this.#underWay -= 1;
+    if (this.#taken === 0) this.#onIdle?.();
   }
 
   async #begin<T>(work: (transaction: Transaction<Tables>) => Promise<T>, arrivedMs: number): Promise<T> {
@@ -57,8 +78,4 @@ export class Writer {
     }
     return this.#db.transaction().execute(work);
   }
-}
-
-async function rest(): Promise<void> {
-  await nextTurn();
 }

@@ -1,5 +1,7 @@
-import { expect, test } from 'vitest';
-import { callerWith, openWorld, refusalOf } from '../../test/fixture.ts';
+import { describe, expect, test, vi } from 'vitest';
+import { callerWith, openWorld, refusalOf, type World } from '../../test/fixture.ts';
+import type { Caller } from '../domain/key-policy.ts';
+import { TenantStorage } from './tenant-storage.ts';
 
 const SYSTEM = { tenantId: 'system' };
 
@@ -134,4 +136,60 @@ test('suspending one refuses all its keys at once, here and in other processes, 
   expect(await answers()).toEqual(['suspended', 'suspended']);
   await other.tenants.resume('acme');
   expect(await answers()).toEqual(['valid', 'valid']);
+});
+
+describe('a change stands only if its caller still does when it is committed', () => {
+  /** A system key that manages tenants, and what happens to it after it was looked at and before the commit. */
+  async function administrator(world: World, between: (id: string) => Promise<unknown>, times = 1) {
+    const { auth } = world;
+    const keys = auth.tenant('system').keys;
+    await keys.create({ userId: 'r', name: 'other', permissions: ['pantheon:*'], grantable: ['*'] });
+    const { apiKey } = await keys.create({ userId: 'a', name: 'a', permissions: ['pantheon:tenants:*'] });
+    const by = callerWith({ keyId: apiKey.id, tenantId: 'system', permissions: apiKey.permissions, grantable: [] });
+    const commit = TenantStorage.prototype.commit;
+    let left = times;
+    // The moment cannot be hit from outside.
+    const spy = vi.spyOn(TenantStorage.prototype, 'commit').mockImplementation(async function (
+      this: TenantStorage,
+      ...change
+    ) {
+      left -= 1;
+      if (left >= 0) await between(apiKey.id);
+      return commit.apply(this, change);
+    });
+    return { by, id: apiKey.id, attempts: () => times - left, [Symbol.dispose]: () => spy.mockRestore() };
+  }
+  const CHANGES: Readonly<Record<string, (world: World, by: Caller) => Promise<unknown>>> = {
+    create: ({ auth }, by) => auth.tenants.create({ id: 'next' }, { by }),
+    update: ({ auth }, by) => auth.tenants.update('acme', { name: 'new' }, { by }),
+    suspend: ({ auth }, by) => auth.tenants.suspend('acme', { by }),
+    delete: ({ auth }, by) => auth.tenants.delete('acme', { by }),
+  };
+
+  test.each(Object.entries(CHANGES))('%s: not by a key that was revoked in between', async (_name, change) => {
+    await using world = await openWorld();
+    await world.auth.tenants.create({ id: 'acme' });
+    const before = (await world.auth.events.list('acme')).items.length;
+    using caller = await administrator(world, (id) => world.auth.tenant('system').keys.revoke(id));
+    expect((await refusalOf(change(world, caller.by))).code).toBe('revoked');
+    expect((await world.auth.events.list('acme')).items).toHaveLength(before);
+    expect((await refusalOf(world.auth.tenants.get('next'))).code).toBe('not_found');
+  });
+
+  test.each(Object.entries(CHANGES))('%s: again by one that was only renamed', async (_name, change) => {
+    await using world = await openWorld();
+    await world.auth.tenants.create({ id: 'acme' });
+    using caller = await administrator(world, (id) => world.auth.tenant('system').keys.update(id, { name: 'b' }));
+    expect(await change(world, caller.by)).toMatchObject({ id: expect.any(String) });
+    expect(caller.attempts()).toBe(2);
+  });
+
+  test('by one that changes all the time: a conflict, after a few attempts', async () => {
+    await using world = await openWorld();
+    let name = 0;
+    const rename = (id: string) => world.auth.tenant('system').keys.update(id, { name: `name ${name++}` });
+    using caller = await administrator(world, rename, 100);
+    expect((await refusalOf(world.auth.tenants.create({ id: 'next' }, { by: caller.by }))).code).toBe('conflict');
+    expect(caller.attempts()).toBe(5);
+  });
 });

@@ -1,6 +1,6 @@
 /** Tenants: created, renamed, suspended, resumed, deleted; each change is one event that every node follows. */
 
-import type { CallerGuard } from '../api-keys/caller-guard.ts';
+import type { CallerGuard, Standing } from '../api-keys/caller-guard.ts';
 import { parseName, parseReason } from '../api-keys/key-input.ts';
 import { type ChangeOptions, type Page, PROCESS_CALLER, pageSize } from '../api-keys/key-manager.ts';
 import type { VerificationCache } from '../api-keys/verification-cache.ts';
@@ -8,6 +8,7 @@ import type { AuditEvent, Circumstances, EventType } from '../domain/event.ts';
 import { ACTIONS, type Action, type Caller } from '../domain/key-policy.ts';
 import { grants } from '../domain/permissions.ts';
 import { DEFAULT_TENANT, evolveTenant, SYSTEM_TENANT, TENANT_ID_PATTERN, type TenantRecord } from '../domain/tenant.ts';
+import type { RequiredRow } from '../events/ledger.ts';
 import type { Clock } from '../foundation/clock.ts';
 import type { JsonObject } from '../foundation/encoding.ts';
 import { PantheonError } from '../foundation/errors.ts';
@@ -38,7 +39,7 @@ export interface TenantChangeOptions extends ChangeOptions {
 /** Without them nothing works: root lives in one, and the other is where calls go that name none. */
 const PERMANENT: ReadonlySet<string> = new Set([SYSTEM_TENANT, DEFAULT_TENANT]);
 
-/** Someone else changed the tenant between reading and writing: read again, this often. */
+/** Someone else changed the tenant, or the key of the caller, between reading and writing: read again, this often. */
 const ATTEMPTS_MAX = 5;
 
 export class TenantManager {
@@ -53,7 +54,7 @@ export class TenantManager {
     for (const id of PERMANENT) {
       if ((await this.#deps.storage.find(id)) !== null) continue;
       try {
-        await this.#commit(null, this.#event('tenant.created', id, { name: id }, by));
+        await this.#commit(null, this.#event('tenant.created', id, { name: id }, by), []);
       } catch (error) {
         // Another process starts at the same moment.
         if (!isConflict(error)) throw error;
@@ -64,7 +65,6 @@ export class TenantManager {
   /** @throws PantheonError `invalid_request`, `already_exists`. */
   async create(input: { readonly id: string; readonly name?: string }, options: ChangeOptions = {}): Promise<Tenant> {
     const by = assertSystem(options.by, 'tenants.create');
-    assertSystem((await this.#deps.guard.confirm(by)).caller, 'tenants.create');
     if (!TENANT_ID_PATTERN.test(input.id)) {
       throw new PantheonError('invalid_request', {
         field: 'id',
@@ -72,12 +72,16 @@ export class TenantManager {
       });
     }
     const name = parseName(input.name ?? input.id);
-    const taken = new PantheonError('already_exists', { field: 'id' });
-    if ((await this.#deps.storage.find(input.id)) !== null) throw taken;
-    try {
-      return await this.#commit(null, this.#event('tenant.created', input.id, { name }, by.circumstances));
-    } catch (error) {
-      throw isConflict(error) ? taken : error;
+    for (let attempt = 1; ; attempt += 1) {
+      const { requires } = await this.#confirm(by, 'tenants.create');
+      if ((await this.#deps.storage.find(input.id)) !== null)
+        throw new PantheonError('already_exists', { field: 'id' });
+      try {
+        return await this.#commit(null, this.#event('tenant.created', input.id, { name }, by.circumstances), requires);
+      } catch (error) {
+        // By somebody who made the same one, which is then found; or the key of the caller changed.
+        if (!isConflict(error) || attempt === ATTEMPTS_MAX) throw error;
+      }
     }
   }
 
@@ -104,9 +108,8 @@ export class TenantManager {
 
   async update(id: string, input: { readonly name: string }, options: ChangeOptions = {}): Promise<Tenant> {
     const by = assertSystem(options.by, 'tenants.update');
-    assertSystem((await this.#deps.guard.confirm(by)).caller, 'tenants.update');
     const name = parseName(input.name);
-    return this.#change(id, (tenant) => {
+    return this.#change(id, by, 'tenants.update', (tenant) => {
       if (tenant.name === name) return null;
       return this.#event('tenant.updated', id, { name }, by.circumstances, { name: tenant.name });
     });
@@ -133,9 +136,8 @@ export class TenantManager {
     options: TenantChangeOptions,
   ): Promise<Tenant> {
     const by = assertSystem(options.by, action);
-    assertSystem((await this.#deps.guard.confirm(by)).caller, action);
     const reason = parseReason(options.reason);
-    return this.#change(id, (tenant) => {
+    return this.#change(id, by, action, (tenant) => {
       if (tenant.state === state) return null;
       if (id === SYSTEM_TENANT || (state === 'deleted' && PERMANENT.has(id))) {
         throw new PantheonError('not_allowed', { field: 'id', detail: 'This tenant is permanent.' });
@@ -146,17 +148,34 @@ export class TenantManager {
   }
 
   /** Load, decide, commit; again from the start when someone else was faster. Null from `decide`: it already is so. */
-  async #change(id: string, decide: (tenant: TenantRecord) => AuditEvent | null): Promise<Tenant> {
+  async #change(
+    id: string,
+    by: Caller,
+    action: Action,
+    decide: (tenant: TenantRecord) => AuditEvent | null,
+  ): Promise<Tenant> {
     for (let attempt = 1; ; attempt += 1) {
+      const { requires } = await this.#confirm(by, action);
       const tenant = await this.#load(id);
       const event = decide(tenant);
-      if (event === null) return toTenant(tenant);
+      if (event === null) {
+        // It already is so, by somebody else perhaps, of whom this node has not heard: what it remembers may be older.
+        this.#deps.cache.forgetTenant(id);
+        return toTenant(tenant);
+      }
       try {
-        return await this.#commit(tenant, event);
+        return await this.#commit(tenant, event, requires);
       } catch (error) {
         if (!isConflict(error) || attempt === ATTEMPTS_MAX) throw error;
       }
     }
+  }
+
+  /** The caller as their key is now: what is committed stands only if it still is so then. */
+  async #confirm(by: Caller, action: Action): Promise<Standing> {
+    const standing = await this.#deps.guard.confirm(by);
+    assertSystem(standing.caller, action);
+    return standing;
   }
 
   async #load(id: string): Promise<TenantRecord> {
@@ -165,10 +184,10 @@ export class TenantManager {
     return tenant;
   }
 
-  async #commit(tenant: TenantRecord | null, event: AuditEvent): Promise<Tenant> {
+  async #commit(tenant: TenantRecord | null, event: AuditEvent, requires: readonly RequiredRow[]): Promise<Tenant> {
     const next = evolveTenant(tenant, event);
     try {
-      await this.#deps.storage.commit(next, event);
+      await this.#deps.storage.commit(next, event, requires);
     } finally {
       this.#deps.cache.forgetTenant(next.id);
     }

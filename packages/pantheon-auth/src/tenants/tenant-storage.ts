@@ -2,7 +2,7 @@
 import type { AuditEvent } from '../domain/event.ts';
 import type { TenantRecord, TenantState } from '../domain/tenant.ts';
 import type { EventLog } from '../events/event-log.ts';
-import type { Ledger, Row } from '../events/ledger.ts';
+import type { Ledger, RequiredRow, Row } from '../events/ledger.ts';
 import type { TenantRows } from './tenant-rows.ts';
 
 export class TenantStorage {
@@ -25,7 +25,8 @@ export class TenantStorage {
     return (await this.#rows.list(after, limit)).map(tenantFromRow);
   }
 
-  async commit(tenant: TenantRecord, event: AuditEvent): Promise<void> {
+  /** Stands only if the rows in `requires` are as they were read. @throws PantheonError `conflict`. */
+  async commit(tenant: TenantRecord, event: AuditEvent, requires: readonly RequiredRow[]): Promise<void> {
     const row = tenantToRow(tenant);
     const events = await this.#events.toRows([event]);
     const change =
@@ -38,7 +39,7 @@ export class TenantStorage {
             set: row,
             expectedRevision: tenant.revision - 1,
           } as const);
-    await this.#ledger.commit({ changes: [change], events });
+    await this.#ledger.commit({ changes: [change], requires, events });
   }
 }
 

@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import type { EventRow, Row, RowChange } from '../events/ledger.ts';
 import { type Clock, systemClock } from '../foundation/clock.ts';
 import { newId } from '../foundation/ids.ts';
-import { type Database, type OpenOptions, openDatabase } from '../storage/database.ts';
+import type { Database } from '../storage/database.ts';
+import { openSqlite, type SqliteOptions } from '../storage/sqlite.ts';
 
 export interface ScratchDatabase extends AsyncDisposable {
   readonly db: Database;
@@ -14,7 +15,7 @@ export interface ScratchDatabase extends AsyncDisposable {
   /** The SQL text of every statement since the database was opened. */
   readonly statements: string[];
   /** Another connection pair to the same file, as another process would have. Closed with the first. */
-  openAgain(options?: Partial<OpenOptions>): Promise<Database>;
+  openAgain(options?: Partial<SqliteOptions>): Promise<Database>;
 }
 
 /** Opens a new database in a temporary folder. Use it with `await using`. */
@@ -23,7 +24,7 @@ export async function openScratchDatabase(options: { readonly clock?: Clock } = 
   const path = join(folder.path, 'test.db');
   const clock = options.clock ?? systemClock;
   const statements: string[] = [];
-  const db = await openDatabase({ path, clock, onStatement: (sql) => statements.push(sql) });
+  const db = await openSqlite({ path, clock, onStatement: (sql) => statements.push(sql) });
   const opened = [db];
   return {
     db,
@@ -31,7 +32,7 @@ export async function openScratchDatabase(options: { readonly clock?: Clock } = 
     folder: folder.path,
     statements,
     async openAgain(again = {}) {
-      const other = await openDatabase({ path, clock, ...again });
+      const other = await openSqlite({ path, clock, ...again });
       opened.push(other);
       return other;
     },

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { inspect } from 'node:util';
 import { expect, test } from 'vitest';
@@ -7,7 +7,7 @@ import { parseKey, secretBytes } from '../../src/api-keys/key-generator.ts';
 import { PantheonError } from '../../src/foundation/errors.ts';
 import { deriveSigningSecret } from '../../src/jwt/key-derivation.ts';
 import { SigningKeyring } from '../../src/jwt/signing-keyring.ts';
-import { contentsOf, ISSUER, openWorld } from '../fixture.ts';
+import { ISSUER, openWorld } from '../fixture.ts';
 
 /** Every form in which somebody could have written these bytes down. */
 function formsOf(bytes: Buffer): string[] {
@@ -33,13 +33,13 @@ function secretsOf(key: string): string[] {
   ];
 }
 
-test('I1: no raw secret in the files, the log, errors or events, after any step of a whole life', async () => {
+test('I1: no raw secret in the store, the log, errors or events, after any step of a whole life', async () => {
   await using world = await openWorld();
   const { auth, dataDir, clock } = world;
   const secrets: string[] = ['VeryPrivateMetadata', 'VeryPrivateClaim'];
   const told: unknown[] = [];
-  const masterKey = readFileSync(join(dataDir, 'master.key'), 'latin1').trim();
-  secrets.push(...formsOf(Buffer.from(masterKey, 'base64url')));
+  const { masterKey } = world;
+  secrets.push(masterKey, ...formsOf(Buffer.from(masterKey, masterKey.length === 64 ? 'hex' : 'base64url')));
 
   const keep = (key: string): string => {
     secrets.push(...secretsOf(key));
@@ -49,9 +49,9 @@ test('I1: no raw secret in the files, the log, errors or events, after any step 
     told.push(await auth.events.list('default', { limit: 200 }), await auth.events.list('system', { limit: 200 }));
     // Owners see their own metadata again; what is looked for there are credentials.
     const shown = inspect(told, { depth: 20, maxArrayLength: null, maxStringLength: null }) + JSON.stringify(told);
-    const written = contentsOf(dataDir) + world.logged.join('\n');
+    const written = (await world.stored()) + world.logged.join('\n');
     for (const [at, secret] of secrets.entries()) {
-      expect(written.includes(secret), `form ${at} is in a file or the log`).toBe(false);
+      expect(written.includes(secret), `form ${at} is stored or in the log`).toBe(false);
       if (!secret.startsWith('VeryPrivate')) expect(shown.includes(secret), `form ${at} was told`).toBe(false);
     }
   };
@@ -117,7 +117,7 @@ test('I1: no raw secret in the files, the log, errors or events, after any step 
   clock.advance(2_000);
   clock.setWall(clock.now() - 60_000);
   await refused(() => auth.verify({ key: rotation.key }));
-  world.raw((database) => database.exec(`update api_keys set name = 'x'`));
+  await world.sql(`update api_keys set name = 'x'`);
   const fresh = await world.openAgain();
   await refused(() => fresh.verify({ key: rotation.key }));
   await look();
@@ -127,12 +127,12 @@ test('I1: no raw secret in the files, the log, errors or events, after any step 
 
   // And what was made was in fact looked at.
   expect(world.logged.join()).toContain('the clock was set back');
-  expect(contentsOf(dataDir)).toContain(apiKey.id);
+  expect(await world.stored()).toContain(apiKey.id);
   expect(readdirSync(dataDir).every((name) => (statSync(join(dataDir, name)).mode & 0o077) === 0)).toBe(true);
-  expect(contentsOf(dataDir).includes(randomBytes(16).toString('latin1'))).toBe(false);
+  expect((await world.stored()).includes(randomBytes(16).toString('latin1'))).toBe(false);
 });
 
-test('I1: private signing keys are in no file and in no answer', async () => {
+test('I1: private signing keys are nowhere in the store and in no answer', async () => {
   await using world = await openWorld();
   const forms: string[] = [];
   const original = SigningKeyring.prototype.signer;
@@ -152,6 +152,6 @@ test('I1: private signing keys are in no file and in no answer', async () => {
     SigningKeyring.prototype.signer = original;
   }
   expect(forms).toHaveLength(12);
-  const written = contentsOf(world.dataDir) + JSON.stringify(world.auth.tokens.jwks()) + world.logged.join();
+  const written = (await world.stored()) + JSON.stringify(world.auth.tokens.jwks()) + world.logged.join();
   for (const form of forms) expect(written.includes(form)).toBe(false);
 });

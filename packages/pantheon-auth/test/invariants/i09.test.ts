@@ -2,6 +2,7 @@ import { expect, test } from 'vitest';
 import { formatKey, generateKey, parseKey } from '../../src/api-keys/key-generator.ts';
 import { FAILURES_MAX } from '../../src/rate-limit/address-throttle.ts';
 import { openWorld, StatementCount, turn, type World } from '../fixture.ts';
+import { STORE } from '../store.ts';
 
 const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
 
@@ -17,20 +18,25 @@ async function freshInstance(world: World) {
   const fresh = await world.openAgain();
   const { key } = await fresh.keys.create(INPUT);
   world.clock.advance(5);
+  // What is under way of the log is applied before anything is counted.
+  await fresh.ping();
   await fresh.verify({ key });
   await turn();
   return fresh;
 }
 
+/** Elsewhere the head is asked for ten times a second, whatever is used. */
+const looks = (heads: number): number | null => (STORE === 'sqlite' ? heads : null);
+
 /** Statements that a use costs. */
 async function costOf(world: World, uses: readonly string[], ip: string | null = null) {
   const fresh = await freshInstance(world);
   world.clock.advance(5);
-  const costs: { reads: number; writes: number; heads: number }[] = [];
+  const costs: { reads: number; writes: number; heads: number | null }[] = [];
   for (const key of uses) {
     using count = new StatementCount();
     await fresh.verify({ key, ip });
-    costs.push({ reads: count.reads, writes: count.writes, heads: count.heads });
+    costs.push({ reads: count.reads, writes: count.writes, heads: looks(count.heads) });
     await turn();
     world.clock.advance(5);
   }
@@ -48,11 +54,11 @@ test('I9: malformed costs nothing, a cold key one read, a warm one a look at the
     `${key.slice(0, -1)}${key.endsWith('0') ? '1' : '0'}`,
     'x'.repeat(100_000),
   ];
-  for (const cost of await costOf(world, malformed)) expect(cost).toEqual({ reads: 0, writes: 0, heads: 0 });
+  for (const cost of await costOf(world, malformed)) expect(cost).toEqual({ reads: 0, writes: 0, heads: looks(0) });
   expect(await costOf(world, [key, key, key])).toEqual([
-    { reads: 1, writes: 0, heads: 1 },
-    { reads: 0, writes: 0, heads: 1 },
-    { reads: 0, writes: 0, heads: 1 },
+    { reads: 1, writes: 0, heads: looks(1) },
+    { reads: 0, writes: 0, heads: looks(1) },
+    { reads: 0, writes: 0, heads: looks(1) },
   ]);
 });
 
@@ -101,6 +107,8 @@ test('I9: a use writes nothing while it is answered, limits and usage included',
   await using world = await openWorld();
   const { auth } = world;
   const { key } = await auth.keys.create({ ...INPUT, rateLimits: [{ name: 'minute', limit: 100, window: '1m' }] });
+  world.clock.advance(5);
+  await auth.ping();
   await auth.verify({ key });
   using count = new StatementCount();
   for (let n = 0; n < 200; n += 1) await auth.verify({ key });

@@ -2,6 +2,7 @@
 import type { Command } from 'commander';
 import { PantheonError } from 'pantheon-auth';
 import { type Flags, loadConfig, type SettingName } from '../../config.ts';
+import { holdsPassword } from '../../store-settings.ts';
 import { EXIT, type ExitCode } from '../exit-codes.ts';
 import type { Surroundings } from '../session.ts';
 
@@ -10,8 +11,11 @@ const FLAGS: Readonly<Record<Exclude<SettingName, 'MASTER_KEY'>, readonly [flag:
   PORT: ['--port <number>', 'where to listen; 8787'],
   HOST: ['--host <address>', 'where to listen; 127.0.0.1'],
   DATA_DIR: ['--data-dir <folder>', 'the data folder; ./data'],
-  DATABASE_URL: ['--database-url <url>', 'sqlite:<file in the data folder>'],
-  REDIS_URL: ['--redis-url <url>', 'not in this version'],
+  DATABASE_URL: ['--database-url <url>', 'sqlite:<file in the data folder> or postgres://user@host:port/database'],
+  POSTGRES_POOL_MAX: ['--postgres-pool-max <number>', 'connections to PostgreSQL at most; 16'],
+  REDIS_URL: ['--redis-url <urls>', 'where all nodes count limits: redis://host:port or rediss://host:port'],
+  LIMITS: ['--limits <place>', 'redis, or local: each node admits the whole of every limit'],
+  ON_LIMITER_OUTAGE: ['--on-limiter-outage <policy>', 'without Redis: local (a share of each limit) or deny'],
   PUBLIC_URL: ['--public-url <url>', 'the issuer of tokens; http://localhost:<port>'],
   AUDIENCE: ['--audience <names>', 'the audience of tokens; the public URL'],
   MASTER_KEY_FILE: ['--master-key-file <file>', 'master.key in the data folder'],
@@ -28,10 +32,12 @@ export function addServeCommand(program: Command, world: Surroundings, finish: (
   command.addHelpText(
     'after',
     `
-Each flag is also a variable: PANTHEON_AUTH_PORT and so on, and PANTHEON_AUTH_MASTER_KEY, which is no flag.
+Each flag is also a variable: PANTHEON_AUTH_PORT and so on, and PANTHEON_AUTH_MASTER_KEY, which is no flag. Addresses with
+a password are variables only: PANTHEON_AUTH_DATABASE_URL, PANTHEON_AUTH_REDIS_URL.
 
-Example:
-  $ pantheon-auth serve --port 8787 --data-dir ./data`,
+Examples:
+  $ pantheon-auth serve --port 8787 --data-dir ./data
+  $ pantheon-auth migrate && pantheon-auth bootstrap --out root.key   # once, on PostgreSQL, with the same settings`,
   );
   command.action(async () => {
     const options = command.opts<Readonly<Record<string, string>>>();
@@ -40,7 +46,7 @@ Example:
       const value = options[camelCase(name)];
       if (value !== undefined) flags[name] = withoutPassword(name, value);
     }
-    const { config, unknown } = loadConfig(flags);
+    const { config, unknown } = loadConfig(flags, world.environment);
     // Loaded when it is needed: other commands start without it.
     const { serve } = await import('../../serve.ts');
     const running = await serve(config, { unknown, write: (text) => world.stdout.write(text) });
@@ -56,7 +62,7 @@ function camelCase(name: string): string {
 
 /** @throws PantheonError `invalid_setting`: arguments are no place for a password. */
 function withoutPassword(name: SettingName, value: string): string {
-  if (URL.canParse(value) && new URL(value).password !== '') {
+  if (holdsPassword(value)) {
     const detail = `It holds a password, which every process of this machine can read: use PANTHEON_AUTH_${name}`;
     throw new PantheonError('invalid_setting', { field: name, detail });
   }

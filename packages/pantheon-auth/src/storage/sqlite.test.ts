@@ -6,9 +6,9 @@ import { type Clock, systemClock } from '../foundation/clock.ts';
 import { insertTenant, openScratchDatabase, sampleEvent, scratchFolder } from '../testing/scratch-database.ts';
 import { BUSY_TOTAL_MAX_MS } from './busy-retry.ts';
 import { columnsOf } from './columns.ts';
-import { type OpenOptions, openDatabase } from './database.ts';
+import { openSqlite, type SqliteOptions } from './sqlite.ts';
 
-const open = (path: string, over: Partial<OpenOptions> = {}) => openDatabase({ path, clock: systemClock, ...over });
+const open = (path: string, over: Partial<SqliteOptions> = {}) => openSqlite({ path, clock: systemClock, ...over });
 
 /** A clock on which a few questions take longer than anyone waits. */
 function hastyClock(): Clock {

@@ -1,0 +1,148 @@
+/** `pantheon-auth migrate` and `bootstrap`: what is done once with a database, by whoever holds its settings. */
+import { existsSync, rmSync } from 'node:fs';
+import { resolve } from 'node:path';
+import type { Command } from 'commander';
+import { type PantheonAuth, PantheonError, SYSTEM_TENANT } from 'pantheon-auth';
+import { type Config, loadConfig } from '../../config.ts';
+import { EXIT, type ExitCode } from '../exit-codes.ts';
+import { Output } from '../output.ts';
+import type { Surroundings } from '../session.ts';
+
+interface StoreOptions {
+  readonly dataDir?: string;
+  readonly json?: true;
+}
+
+export function addStoreCommands(program: Command, world: Surroundings, finish: (code: ExitCode) => void): void {
+  const migrate = program
+    .command('migrate')
+    .description('make the tables of the database, or bring them up to date; safe to repeat')
+    .addHelpText(
+      'after',
+      '\nExample:\n  $ PANTHEON_AUTH_DATABASE_URL=postgres://pantheon@db/pantheon pantheon-auth migrate',
+    );
+  actOnStore<StoreOptions>(migrate, world, async (output, config) => {
+    const { migrateStore } = await import('../../open.ts');
+    const ran = await migrateStore(config, await logTo(output));
+    if (output.json) output.answer({ ran });
+    else output.line(ran?.length ? `Ran ${ran.join(', ')}. The tables are up to date.` : 'The tables are up to date.');
+    finish(EXIT.ok);
+  });
+
+  const bootstrap = program
+    .command('bootstrap')
+    .description('make the first administrator: its key string goes into a new file of yours alone')
+    .requiredOption('--out <file>', 'the file, which is never one that was there')
+    .option('--recover', 'make another administrator although there is one, and say so in the audit trail')
+    .addHelpText(
+      'after',
+      `
+On SQLite the first start of the server does this by itself, into the root key file.
+
+Examples:
+  $ pantheon-auth bootstrap --out root.key
+  $ pantheon-auth bootstrap --recover --out root.key.2   # when the key of the administrator is lost`,
+    );
+  actOnStore<BootstrapOptions>(bootstrap, world, async (output, config, options) => {
+    finish(await makeAdministrator(output, config, options));
+  });
+}
+
+type StoreHandler<Options> = (output: Output, config: Config, options: Options) => Promise<void>;
+
+function actOnStore<Options extends StoreOptions>(
+  command: Command,
+  world: Surroundings,
+  handler: StoreHandler<Options>,
+): void {
+  command
+    .option('--data-dir <folder>', 'the data folder; else PANTHEON_AUTH_DATA_DIR')
+    .option('--json', 'print the answer as JSON')
+    .action(async () => {
+      const options = command.opts<Options>();
+      const flags = options.dataDir === undefined ? {} : { DATA_DIR: options.dataDir };
+      const { config } = loadConfig(flags, world.environment);
+      await handler(new Output(world, options.json === true), config, options);
+    });
+}
+
+interface BootstrapOptions extends StoreOptions {
+  readonly out: string;
+  readonly recover?: true;
+}
+
+async function makeAdministrator(output: Output, config: Config, options: BootstrapOptions): Promise<ExitCode> {
+  const { recover = false } = options;
+  const path = resolve(options.out);
+  if (recover) assertRecoverable(config, path);
+  // Loaded when it is needed: it brings the whole engine.
+  const { openEngine } = await import('../../open.ts');
+  const auth = await openEngine(config, await logTo(output), 'command');
+  try {
+    const id = await writeAndMake(auth, path, recover);
+    if (output.json) output.answer({ keyId: id, file: path });
+    else output.facts([['administrator', id]]);
+    output.note(`The key string is in ${path}. It is stored nowhere else.`);
+    return EXIT.ok;
+  } finally {
+    await auth.close();
+  }
+}
+
+/** @throws PantheonError `already_exists` when there is an administrator and nobody asked for another one. */
+async function writeAndMake(auth: PantheonAuth, path: string, recover: boolean): Promise<string> {
+  const { rootKeyStore } = await import('../../open.ts');
+  const file = rootKeyStore(path, 'out');
+  let isOurs = false;
+  const store = {
+    read: () => file.read(),
+    write: (key: string) => {
+      file.write(key);
+      isOurs = true;
+    },
+  };
+  try {
+    const made = await auth.bootstrap(store, { recover });
+    if (made !== null) return made.id;
+  } catch (error) {
+    // A first administrator goes on with the same file; another one would find it in its way.
+    if (recover && isOurs && isCertain(error)) rmSync(path, { force: true });
+    throw error;
+  }
+  // Somebody else was faster: with the same file, whose string is then a key, or with another one.
+  const isTheKey = await opens(auth, file.read());
+  if (isOurs && !isTheKey) rmSync(path, { force: true });
+  const where = isTheKey ? `, and its key is in ${path}. For another one` : '. If its key is lost';
+  const detail = `There is an administrator already${where}: pantheon-auth bootstrap --recover --out FILE`;
+  throw new PantheonError('already_exists', { detail });
+}
+
+async function opens(auth: PantheonAuth, key: string | null): Promise<boolean> {
+  if (key === null) return false;
+  const verification = await auth.verify({ key: key.trim(), tenant: SYSTEM_TENANT, cost: 0 });
+  return verification.valid || !['unknown', 'malformed'].includes(verification.denial.code);
+}
+
+/** Whether nothing was made. What is not of ours may have happened at any moment. */
+function isCertain(error: unknown): boolean {
+  return error instanceof PantheonError && error.code !== 'outcome_unknown';
+}
+
+/** Said before anything is opened. */
+function assertRecoverable({ database }: Config, path: string): void {
+  if (existsSync(path))
+    throw new PantheonError('invalid_request', {
+      field: 'out',
+      detail: `The file ${path} is there already, and is not replaced`,
+    });
+  if (database.kind === 'sqlite' && !existsSync(database.file))
+    throw new PantheonError('store_unusable', {
+      field: 'DATA_DIR',
+      detail: `There is no database ${database.file}: name the folder of the one that is to be recovered`,
+    });
+}
+
+async function logTo(output: Output) {
+  const { createCommandLog } = await import('../command-log.ts');
+  return createCommandLog((warning) => output.warn(warning));
+}

@@ -1,0 +1,119 @@
+/**
+ * Where keys are stored and where limits are counted, as the settings say it together. What contradicts itself stops the
+ * start with the setting at fault. Addresses may hold a password, so they are kept as secrets and never repeated.
+ */
+import { isAbsolute, relative, resolve } from 'node:path';
+import { PantheonError, Secret } from 'pantheon-auth';
+import { parseChoice, parseCount } from './settings.ts';
+
+export type DatabaseSetting =
+  | { readonly kind: 'sqlite'; readonly file: string }
+  | { readonly kind: 'postgres'; readonly url: Secret; readonly poolMax?: number };
+
+export type LimitsSetting =
+  | { readonly kind: 'redis'; readonly url: Secret; readonly onOutage: LimiterOutagePolicy }
+  /** Each process for itself, in writing. */
+  | { readonly kind: 'local' }
+  /** Nothing was said. On PostgreSQL there may then be one node only. */
+  | { readonly kind: 'alone' };
+
+const LIMITER_OUTAGE_POLICIES = ['local', 'deny'] as const;
+type LimiterOutagePolicy = (typeof LIMITER_OUTAGE_POLICIES)[number];
+
+/** The settings that are read here. */
+type StoreSettingName = 'DATABASE_URL' | 'POSTGRES_POOL_MAX' | 'REDIS_URL' | 'LIMITS' | 'ON_LIMITER_OUTAGE';
+type Read = (name: StoreSettingName) => string | undefined;
+
+/** One for each kind of work at least; more than this, on one node, is a slip: PostgreSQL itself starts with 100. */
+const POOL_BOUNDS = { min: 4, max: 500 } as const;
+/** Addresses to begin with; a cluster tells the others. As in the library. */
+const REDIS_SEEDS_MAX = 32;
+
+/** @throws PantheonError `invalid_setting`. */
+export function databaseOf(read: Read, dataDir: string): DatabaseSetting {
+  const url = read('DATABASE_URL') ?? 'sqlite:pantheon-auth.db';
+  const poolMax = read('POSTGRES_POOL_MAX');
+  if (/^postgres(?:ql)?:/i.test(url)) {
+    assertPostgresUrl(url);
+    const bound = poolMax === undefined ? {} : { poolMax: parseCount('POSTGRES_POOL_MAX', poolMax, POOL_BOUNDS) };
+    return { kind: 'postgres', url: Secret.of(url), ...bound };
+  }
+  if (!url.startsWith('sqlite:'))
+    throw invalid('DATABASE_URL', 'Write sqlite:<file in the data folder> or postgres://user@host:port/database.');
+  if (poolMax !== undefined) throw invalid('POSTGRES_POOL_MAX', 'It is for PostgreSQL, and DATABASE_URL names SQLite.');
+  return { kind: 'sqlite', file: databaseFileOf(url, dataDir) };
+}
+
+/** @throws PantheonError `invalid_setting`. */
+export function limitsOf(read: Read): LimitsSetting {
+  const url = read('REDIS_URL');
+  const outage = read('ON_LIMITER_OUTAGE');
+  const written = read('LIMITS');
+  const kind = written === undefined ? null : parseChoice('LIMITS', written, ['redis', 'local'] as const);
+  if (url === undefined) {
+    if (kind === 'redis') throw invalid('LIMITS', 'To count limits in Redis, give REDIS_URL too.');
+    if (outage !== undefined)
+      throw invalid('ON_LIMITER_OUTAGE', 'It says what happens without Redis, and there is no REDIS_URL.');
+    return { kind: kind ?? 'alone' };
+  }
+  if (kind === 'local') throw invalid('LIMITS', 'It says local, and REDIS_URL is given: leave one of them out.');
+  assertRedisUrl(url);
+  const onOutage = parseChoice('ON_LIMITER_OUTAGE', outage ?? 'local', LIMITER_OUTAGE_POLICIES);
+  return { kind: 'redis', url: Secret.of(url), onOutage };
+}
+
+/** Whether a text that is meant to be an address, or several, holds a password. */
+export function holdsPassword(text: string): boolean {
+  if (/[?&](?:ssl)?password=/i.test(text)) return true;
+  // Also of what is no valid address, as with a password that was not percent-encoded.
+  return text.split(',').some((part) => /:\/\/[^@]*:[^@]*@/.test(part));
+}
+
+/** A file of the data folder, so that whoever keeps that folder keeps everything. */
+function databaseFileOf(url: string, dataDir: string): string {
+  const path = url.slice('sqlite:'.length).replace(/^\/\/(?=\/)/, '');
+  const file = resolve(dataDir, path);
+  const within = relative(dataDir, file);
+  if (within === '' || within.startsWith('..') || isAbsolute(within) || path.includes('\0'))
+    throw invalid('DATABASE_URL', 'The file must lie in the data folder.');
+  return file;
+}
+
+/** A password that is not percent-encoded would end up in what is taken for the name of the database, and be told. */
+function assertPostgresUrl(text: string): void {
+  const url = URL.canParse(text) ? new URL(text) : null;
+  const isPlain = url !== null && /^postgres(?:ql)?:\/\//.test(text) && url.hash === '' && isDecodable(text);
+  if (!isPlain || /[@\s]/.test(url.pathname + url.search) || /\s/.test(text))
+    throw invalid(
+      'DATABASE_URL',
+      'Write postgres://user@host:port/database, with user and password percent-encoded where they hold signs.',
+    );
+}
+
+function assertRedisUrl(text: string): void {
+  const seeds = text.split(',').map((seed) => seed.trim());
+  if (seeds.length > REDIS_SEEDS_MAX || !seeds.every(isRedisUrl))
+    throw invalid(
+      'REDIS_URL',
+      'Write redis://host:port or rediss://host:port, or several of one cluster, separated by commas. A password is percent-encoded.',
+    );
+}
+
+function isRedisUrl(text: string): boolean {
+  const url = URL.canParse(text) ? new URL(text) : null;
+  const isPlain = url !== null && /^rediss?:\/\/[^/]/.test(text) && url.hash === '' && url.search === '';
+  return isPlain && /^\/?\d{0,4}$/.test(url.pathname) && isDecodable(text);
+}
+
+function isDecodable(text: string): boolean {
+  try {
+    decodeURIComponent(text);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function invalid(field: StoreSettingName, detail: string): PantheonError {
+  return new PantheonError('invalid_setting', { field, detail });
+}

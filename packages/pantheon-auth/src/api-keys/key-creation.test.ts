@@ -1,0 +1,73 @@
+import { expect, test, vi } from 'vitest';
+import { callerWith, openWorld, refusalOf, type World } from '../../test/fixture.ts';
+import { KeyStorage } from './key-storage.ts';
+
+const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
+const PARENT = { userId: 'p', name: 'p', permissions: ['pantheon:keys:create'], grantable: ['docs:*'] };
+
+/** A caller, and what happens to its key after it was looked at and before the commit of what it makes. */
+async function callerOf(world: World, between: (id: string, attempt: number) => Promise<unknown>) {
+  const { apiKey } = await world.auth.keys.create(PARENT);
+  const { id, permissions, grantable } = apiKey;
+  const commit = KeyStorage.prototype.commit;
+  let attempts = 0;
+  // The moment cannot be hit from outside.
+  const spy = vi.spyOn(KeyStorage.prototype, 'commit').mockImplementation(async function (
+    this: KeyStorage,
+    changes,
+    companions,
+  ) {
+    if (changes[0].change.expectedRevision !== null) return commit.call(this, changes, companions);
+    attempts += 1;
+    await between(id, attempts);
+    return commit.call(this, changes, companions);
+  });
+  const by = callerWith({ keyId: id, permissions, grantable });
+  return { by, id, attempts: () => attempts, [Symbol.dispose]: () => spy.mockRestore() };
+}
+
+test('a caller whose key is changed meanwhile and may still do it makes its key, once', async () => {
+  await using world = await openWorld();
+  const { auth } = world;
+  using caller = await callerOf(world, async (id, attempt) => {
+    if (attempt === 1) await auth.keys.update(id, { name: 'other' });
+  });
+  const { key, apiKey } = await auth.keys.create(INPUT, { by: caller.by });
+  expect(caller.attempts()).toBe(2);
+  expect(apiKey.createdBy).toBe(caller.id);
+  expect(await auth.verify({ key })).toMatchObject({ valid: true });
+  const created = (await auth.keys.list()).items.filter((one) => 'name' in one && one.name === INPUT.name);
+  expect(created).toHaveLength(1);
+});
+
+test('each time it is decided anew: what the key may hand out by then is what counts', async () => {
+  await using world = await openWorld();
+  const { auth } = world;
+  using caller = await callerOf(world, (id) => auth.keys.update(id, { grantable: ['other:*'] }));
+  expect((await refusalOf(auth.keys.create(INPUT, { by: caller.by }))).code).toBe('not_grantable');
+  expect(caller.attempts()).toBe(1);
+});
+
+test('and whose key changes all the time gets a conflict after a few attempts', async () => {
+  await using world = await openWorld();
+  const { auth } = world;
+  using caller = await callerOf(world, (id, attempt) => auth.keys.update(id, { name: `name ${attempt}` }));
+  expect((await refusalOf(auth.keys.create(INPUT, { by: caller.by }))).code).toBe('conflict');
+  expect(caller.attempts()).toBe(3);
+});
+
+test('the same request twice at the same moment is still one key, and both answers are of it', async () => {
+  await using world = await openWorld();
+  const { auth } = world;
+  let twin: Promise<unknown> | null = null;
+  using caller = await callerOf(world, async (_id, attempt) => {
+    if (attempt !== 1) return;
+    twin = auth.keys.create(INPUT, { by: caller.by, idempotencyKey: 'once' });
+    await twin;
+  });
+  const { key, apiKey } = await auth.keys.create(INPUT, { by: caller.by, idempotencyKey: 'once' });
+  expect(await twin).toMatchObject({ apiKey: { id: apiKey.id } });
+  expect(await auth.verify({ key })).toMatchObject({ valid: true });
+  const created = (await auth.keys.list()).items.filter((one) => 'name' in one && one.name === INPUT.name);
+  expect(created).toHaveLength(1);
+});

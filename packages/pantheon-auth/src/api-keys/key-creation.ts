@@ -1,0 +1,90 @@
+/**
+ * A key is made: its row, its first version and its event, in one commit that stands only if the caller still does. What
+ * is asked for is read by `key-manager.ts`; requests that are repeated are `answered-requests.ts`.
+ */
+import { createKey, type KeySettings } from '../domain/key.ts';
+import { assertMay, assertMayGrant, assertWithinCreator, type Caller } from '../domain/key-policy.ts';
+import type { Clock, Instant } from '../foundation/clock.ts';
+import { PantheonError } from '../foundation/errors.ts';
+import type { Companion } from './answered-requests.ts';
+import { type APIKey, toApiKey } from './api-key.ts';
+import type { CallerGuard, Standing } from './caller-guard.ts';
+import type { KeyChanges } from './key-changes.ts';
+import type { GeneratedKey } from './key-generator.ts';
+import { versionSecret } from './version-secret.ts';
+
+/** A new key. The string is shown once: it is not stored. */
+export interface CreatedKey {
+  readonly key: string;
+  readonly apiKey: APIKey;
+}
+
+/** What is to be made, and by whom. */
+export interface KeyOrder {
+  readonly tenantId: string;
+  readonly generated: GeneratedKey;
+  readonly settings: KeySettings;
+  readonly by: Caller;
+  /** What is written with the key. Null: nothing. */
+  readonly companion: Companion | null;
+  /** Why, for the log. Default: none. */
+  readonly reason?: string;
+}
+
+/** The key of the caller changed while it made another one: decided anew. More often is a key that a machine changes. */
+const ATTEMPTS_MAX = 3;
+
+export class KeyCreation {
+  readonly #changes: KeyChanges;
+  readonly #guard: CallerGuard;
+  readonly #clock: Clock;
+  readonly #brand: string;
+
+  constructor(deps: {
+    readonly changes: KeyChanges;
+    readonly guard: CallerGuard;
+    readonly clock: Clock;
+    readonly brand: string;
+  }) {
+    this.#changes = deps.changes;
+    this.#guard = deps.guard;
+    this.#clock = deps.clock;
+    this.#brand = deps.brand;
+  }
+
+  /** @throws PantheonError `not_grantable`, `conflict` when the id is taken or the companion is already there. */
+  async create(order: KeyOrder): Promise<CreatedKey> {
+    for (let attempt = 1; ; attempt += 1) {
+      const standing = await this.#guard.confirm(order.by);
+      try {
+        return await this.#createAs(standing, order);
+      } catch (error) {
+        // What else can stand in the way stands there again, and is told then: an answered request, an id that is taken.
+        const mayPass = standing.requires.length > 0 && attempt < ATTEMPTS_MAX;
+        if (!(mayPass && error instanceof PantheonError && error.code === 'conflict')) throw error;
+      }
+    }
+  }
+
+  async #createAs({ caller, requires }: Standing, order: KeyOrder): Promise<CreatedKey> {
+    const { tenantId, generated, settings, by, companion } = order;
+    assertMay(caller, 'keys.create', tenantId);
+    assertMayGrant(caller, settings);
+    assertWithinCreator(caller, settings);
+    const createdBy = by.authority.kind === 'key' ? by.authority.keyId : null;
+    const circumstances = { ...by.circumstances, reason: order.reason ?? null };
+    const change = createKey({ id: generated.id, tenantId, createdBy, settings }, circumstances, this.#clock.now());
+    const companions = companion === null ? [] : [companion(generated.id, 1)];
+    await this.#changes.commit({ change, secrets: [versionSecret(1, generated)], requires }, companions);
+    // Nothing is read after the commit: a failure there would lose the only copy of the string.
+    const view = { brand: this.#brand, now: this.#clock.now() };
+    return { key: generated.key, apiKey: toApiKey(change.record, [], view) };
+  }
+}
+
+/** A row that there can be once: of two nodes that make the first administrator at the same moment, one fails with it. */
+export function firstAdministrator(tenantId: string, now: Instant): Companion {
+  const once = 'first-administrator';
+  const request = { tenant_id: tenantId, caller: 'process', idempotency_key: once, request_hash: once };
+  return (keyId, version) => ({ table: 'idempotency', row: { ...request, key_id: keyId, version, created_at: now } });
+}

@@ -1,0 +1,16 @@
+import { expect, test } from 'vitest';
+import { openWorld, StatementCount, turn } from '../../test/fixture.ts';
+
+test('I5: a flood of refusals by a limit shares its looks at the head, and reads nothing', async () => {
+  await using world = await openWorld();
+  const { auth } = world;
+  const rateLimits = [{ name: 'minute', limit: 1, window: '1m' }];
+  const { key } = await auth.keys.create({ userId: 'u', name: 'n', rateLimits });
+  await auth.verify({ key });
+  await turn();
+  using statements = new StatementCount();
+  const answers = await Promise.all(Array.from({ length: 1_000 }, () => auth.verify({ key })));
+  expect(answers.every((one) => !one.valid && one.denial.code === 'rate_limited')).toBe(true);
+  expect([statements.reads, statements.writes]).toEqual([0, 0]);
+  expect(statements.heads).toBeLessThanOrEqual(2);
+});

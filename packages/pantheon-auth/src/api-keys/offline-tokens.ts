@@ -1,0 +1,82 @@
+/**
+ * Until when a verifier that has only the public keys may accept a token of an API key, whatever has become of the key.
+ * Such a token was made by what the key's policy said at the time, so the log is asked what it has said lately.
+ */
+import { ACCESS_TOKEN_LIFETIME_MAX_SECONDS } from '../domain/claims.ts';
+import type { KeyRecord } from '../domain/key.ts';
+import type { KeySettings } from '../domain/key-settings.ts';
+import { settingsFromWire, settingsToWire } from '../domain/key-wire.ts';
+import type { EventLog } from '../events/event-log.ts';
+import { CLOCK_JUMP_MS, type Instant, MINUTE_MS, SECOND_MS } from '../foundation/clock.ts';
+import { offlineLifetimeMaxSeconds } from '../jwt/token-issuer.ts';
+
+/** Changes of one key that are looked at. Who changes a key more often within an hour is told the longest there can be. */
+export const UPDATES_READ_MAX = 100;
+/**
+ * How far beyond the moment of issue, by our clock, a token may be dated: one second by the issuer itself, to look
+ * younger than a revocation; and two nodes may each be this far from the store's clock before it is reported (I14).
+ */
+export const ISSUED_AHEAD_MAX_MS: number = SECOND_MS + 2 * CLOCK_JUMP_MS;
+/** No token lives longer than an hour. An event is dated before its commit, which may have had to wait. */
+const LOOKED_BACK_MS: number = ACCESS_TOKEN_LIFETIME_MAX_SECONDS * SECOND_MS + ISSUED_AHEAD_MAX_MS + MINUTE_MS;
+
+/** Which tokens are meant. */
+export interface OfflineQuestion {
+  /** Those that were issued until then. */
+  readonly issuedUntil: Instant;
+  /** And those of versions that go on until then; null: of none. */
+  readonly acceptedUntil: Instant | null;
+}
+
+type Policy = Pick<KeySettings, 'jwt' | 'expiresAt'>;
+
+export class OfflineTokens {
+  readonly #events: EventLog;
+
+  constructor(deps: { readonly events: EventLog }) {
+    this.#events = deps.events;
+  }
+
+  /**
+   * The latest `exp` of these tokens, never too early and perhaps seconds too late. Null: nobody can verify them offline.
+   * Without a record: of any key. Never throws: what cannot be looked up is taken for the longest there can be.
+   */
+  async endOf(record: KeyRecord | null, question: OfflineQuestion): Promise<Instant | null> {
+    const { issuedUntil, acceptedUntil } = question;
+    const policies = record === null ? null : await this.#policiesOf(record, issuedUntil - LOOKED_BACK_MS);
+    const seconds = policies?.map(({ jwt }) => offlineLifetimeMaxSeconds(jwt)).filter((one) => one !== null) ?? [
+      ACCESS_TOKEN_LIFETIME_MAX_SECONDS,
+    ];
+    if (seconds.length === 0) return null;
+    const expiresAt = Math.max(...(policies ?? [FOR_EVER]).map((one) => one.expiresAt ?? Number.POSITIVE_INFINITY));
+    const issued = issuedUntil + ISSUED_AHEAD_MAX_MS + Math.max(...seconds) * SECOND_MS;
+    return Math.min(Math.max(issued, acceptedUntil ?? 0), expiresAt);
+  }
+
+  /** What the key has said since then, in any order; null when that cannot be known. */
+  async #policiesOf(record: KeyRecord, since: Instant): Promise<readonly Policy[] | null> {
+    const updates = {
+      tenantId: record.tenantId,
+      type: 'key.updated',
+      subjectType: 'key',
+      subjectId: record.id,
+    } as const;
+    try {
+      const found = await this.#events.list({
+        ...updates,
+        after: null,
+        order: 'newest_first',
+        limit: UPDATES_READ_MAX,
+      });
+      const lately = found.filter(({ at }) => at >= since);
+      if (lately.length === UPDATES_READ_MAX) return null;
+      const now = settingsToWire(record);
+      const said = lately.flatMap(({ before, after }) => [before ?? {}, after ?? {}]);
+      return [record, ...said.map((change) => settingsFromWire({ ...now, ...change }))];
+    } catch {
+      return null;
+    }
+  }
+}
+
+const FOR_EVER: Policy = { jwt: null, expiresAt: null };

@@ -1,0 +1,252 @@
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { openWorld, refusalOf, type World } from '../../test/fixture.ts';
+import { PantheonError } from '../foundation/errors.ts';
+import { TestClock } from '../testing/test-clock.ts';
+import { ISSUED_AHEAD_MAX_MS, type OfflineTokens, UPDATES_READ_MAX } from './offline-tokens.ts';
+import { type Changed, SETTLE_MARGIN_MS, SETTLING_MAX, type Settled, Settlement } from './settlement.ts';
+
+const STALENESS_MAX_MS = 1_000;
+const WAIT_MS = STALENESS_MAX_MS + SETTLE_MARGIN_MS;
+const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
+
+describe('the wait', () => {
+  beforeEach(() => void vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] }));
+  afterEach(() => void vi.useRealTimers());
+
+  function world(endOf: OfflineTokens['endOf'] = async () => null) {
+    const clock = new TestClock();
+    const tokens = { endOf } as OfflineTokens;
+    const settlement = new Settlement({ stalenessMaxMs: STALENESS_MAX_MS, clock, tokens });
+    const passes = async (ms: number): Promise<void> => {
+      clock.advance(ms);
+      await vi.advanceTimersByTimeAsync(100);
+    };
+    return { clock, settlement, passes };
+  }
+  const changed = (answer: object = { name: 'a' }): Promise<Changed<object>> =>
+    Promise.resolve({ answer, record: null });
+  const isOver = async (work: Promise<unknown>): Promise<boolean> => {
+    let isDone = false;
+    void work.finally(() => {
+      isDone = true;
+    });
+    await vi.advanceTimersByTimeAsync(0);
+    return isDone;
+  };
+
+  test('no answer sooner than the bound and its margin after the commit, by the monotonic clock', async () => {
+    const { clock, settlement, passes } = world();
+    const commit = Promise.withResolvers<Changed<object>>();
+    const settling = settlement.settle(() => commit.promise);
+    await passes(10_000);
+    commit.resolve({ answer: { name: 'a' }, record: null });
+    await passes(0);
+    clock.setWall(clock.now() + 3_600_000);
+    await passes(WAIT_MS - 1);
+    expect(await isOver(settling)).toBe(false);
+    await passes(1);
+    expect(await settling).toEqual({ name: 'a', settledAt: new Date(clock.now()), offlineUntil: null });
+  });
+
+  test('many wait on one timer, and each as long as it must', async () => {
+    const { settlement, passes } = world();
+    const first = [settlement.settle(changed), settlement.settle(changed)];
+    await passes(0);
+    await passes(500);
+    const second = settlement.settle(changed);
+    await passes(0);
+    expect(vi.getTimerCount()).toBe(1);
+    await passes(WAIT_MS - 500);
+    expect(await Promise.all(first.map(isOver))).toEqual([true, true]);
+    expect(await isOver(second)).toBe(false);
+    await passes(500);
+    expect(await isOver(second)).toBe(true);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  test('a change that fails is told at once, and takes no place', async () => {
+    const { settlement } = world();
+    const failed = new PantheonError('outcome_unknown');
+    for (let n = 0; n <= SETTLING_MAX; n += 1)
+      await expect(settlement.settle(() => Promise.reject(failed))).rejects.toBe(failed);
+  });
+
+  test('too many at once are refused before anything is changed', async () => {
+    const { settlement, passes } = world();
+    const waiting = Array.from({ length: SETTLING_MAX }, () => settlement.settle(changed));
+    const change = vi.fn(changed);
+    expect(await refusalOf(settlement.settle(change))).toMatchObject({ code: 'overloaded', retryAfterSeconds: 1 });
+    expect(change).not.toHaveBeenCalled();
+    await passes(0);
+    await passes(WAIT_MS);
+    await Promise.all(waiting);
+    const next = settlement.settle(change);
+    await passes(0);
+    await passes(WAIT_MS);
+    expect(await next).toHaveProperty('settledAt');
+  });
+
+  test('a node that stops answers what was done, and does not say that it has settled', async () => {
+    const { settlement, passes } = world();
+    const waiting = settlement.settle(changed);
+    await passes(10);
+    settlement.close();
+    expect(await waiting).toEqual({ name: 'a' });
+    expect(await settlement.settle(changed)).toEqual({ name: 'a' });
+    expect(vi.getTimerCount()).toBe(0);
+  });
+});
+
+/** Lets time pass until it is there. */
+async function settled<T>({ clock }: World, work: Promise<T>): Promise<T> {
+  let isDone = false;
+  const done = work.finally(() => {
+    isDone = true;
+  });
+  done.catch(() => {});
+  while (!isDone) {
+    clock.advance(25);
+    await new Promise((next) => void setTimeout(next, 1));
+  }
+  return done;
+}
+
+const HS256 = { jwt: { algorithm: 'HS256', audience: ['https://api.example'] } } as const;
+
+describe('every change', () => {
+  test('tells when it holds everywhere; without settle it answers at once and says nothing of it', async () => {
+    await using world = await openWorld();
+    const { keys, rotation } = world.auth;
+    const { id } = (await keys.create(INPUT)).apiKey;
+    const changes: Readonly<Record<string, (options: { settle?: boolean }) => Promise<object>>> = {
+      update: (options) => keys.update(id, { name: 'other' }, options),
+      'update that changes nothing': (options) => keys.update(id, { name: 'other' }, options),
+      suspend: (options) => keys.suspend(id, options),
+      resume: (options) => keys.resume(id, options),
+      rotate: (options) => rotation.rotate(id, {}, options),
+      retire: (options) => rotation.retire(id, 1, options),
+      revoke: (options) => keys.revoke(id, options),
+      'revoke again': (options) => keys.revoke(id, { ...options, cascade: true }),
+    };
+    for (const [name, change] of Object.entries(changes)) {
+      const begun = world.clock.monotonicMs();
+      const answer = await settled(world, change({ settle: true }));
+      expect(world.clock.monotonicMs() - begun, name).toBeGreaterThanOrEqual(WAIT_MS);
+      expect(answer, name).toMatchObject({ settledAt: expect.any(Date), offlineUntil: expect.any(Date) });
+    }
+    const { id: next } = (await keys.create(INPUT)).apiKey;
+    const answers = [
+      await keys.update(next, { name: 'other' }),
+      await keys.suspend(next, { settle: false }),
+      await keys.resume(next),
+      await rotation.rotate(next),
+      await rotation.retire(next, 1),
+      await keys.revoke(next),
+    ];
+    for (const answer of answers) {
+      expect(answer).not.toHaveProperty('settledAt');
+      expect(answer).not.toHaveProperty('offlineUntil');
+    }
+  });
+
+  test('is the same change: what it throws without settle it throws with it, at once', async () => {
+    await using world = await openWorld();
+    const { auth } = world;
+    expect((await refusalOf(auth.keys.revoke('NeverMadeNeverMa', { settle: true }))).code).toBe('not_found');
+    expect((await refusalOf(auth.rotation.retire('NeverMadeNeverMa', 1, { settle: true }))).code).toBe('not_found');
+  });
+
+  test('is answered when the process stops', async () => {
+    await using world = await openWorld();
+    const { auth } = world;
+    const { id } = (await auth.keys.create(INPUT)).apiKey;
+    const suspended = auth.keys.suspend(id, { settle: true });
+    while ((await auth.keys.get(id)).state === 'active') await new Promise(setImmediate);
+    await auth.close();
+    expect(await suspended).toMatchObject({ state: 'suspended' });
+    expect(await suspended).not.toHaveProperty('settledAt');
+  });
+});
+
+describe('what an offline verifier may accept', () => {
+  const lifeOf = async (world: World, id: string): Promise<number> => {
+    const { settledAt, offlineUntil } = await settled(world, world.auth.keys.revoke(id, { settle: true }));
+    if (!settledAt || !offlineUntil) throw new Error('not settled');
+    return offlineUntil.getTime() - settledAt.getTime() - ISSUED_AHEAD_MAX_MS;
+  };
+
+  test('nothing beyond it: of all tokens that can be made until a change has settled, none ends later', async () => {
+    await using world = await openWorld();
+    const { auth, clock } = world;
+    for (const input of [
+      {},
+      { expiresIn: '2m' },
+      { jwt: { algorithm: 'ES256', ttl: '1h' } },
+      { rotation: { overlap: '10m' } },
+    ] as const) {
+      const { key, apiKey } = await auth.keys.create({ ...INPUT, ...input });
+      const ends: number[] = [];
+      const issue = async (): Promise<void> => {
+        const exchange = await auth.tokens.exchange({ key });
+        if (exchange.issued) ends.push(exchange.token.expiresAt);
+      };
+      await issue();
+      await auth.tokens.revokeAllOf({ tenantId: 'default', keyId: apiKey.id });
+      await issue();
+      const isRotated = 'rotation' in input;
+      const change = isRotated
+        ? auth.rotation.rotate(apiKey.id, {}, { settle: true })
+        : auth.keys.revoke(apiKey.id, { settle: true });
+      const { offlineUntil } = await settled<Settled>(world, change);
+      // The version that was rotated out goes on for its overlap.
+      for (let n = 0; isRotated && n < 10; n += 1) {
+        clock.advance(59_000);
+        await issue();
+      }
+      expect(Math.max(...ends)).toBeLessThanOrEqual(offlineUntil?.getTime() ?? 0);
+    }
+  });
+
+  test('as long as the policy lets a token live, and no longer than the key was to live', async () => {
+    await using world = await openWorld();
+    const { auth, clock } = world;
+    const made = async (input: object): Promise<string> => (await auth.keys.create({ ...INPUT, ...input })).apiKey.id;
+    expect(await lifeOf(world, await made({}))).toBe(300_000);
+    expect(await lifeOf(world, await made({ jwt: { algorithm: 'Ed25519', ttl: '30m' } }))).toBe(1_800_000);
+    const expiresAt = new Date(clock.now() + 60_000);
+    const id = await made({ expiresAt: expiresAt.toISOString() });
+    const { offlineUntil } = await settled(world, auth.keys.revoke(id, { settle: true }));
+    expect(offlineUntil).toEqual(expiresAt);
+  });
+
+  test('null where only we verify its tokens', async () => {
+    await using world = await openWorld();
+    const { auth } = world;
+    const { id } = (await auth.keys.create({ ...INPUT, ...HS256 })).apiKey;
+    const suspended = await settled(world, auth.keys.suspend(id, { settle: true }));
+    expect(suspended).toMatchObject({ settledAt: expect.any(Date), offlineUntil: null });
+  });
+
+  test('what the policy allowed an hour ago counts, whatever it says now', async () => {
+    await using world = await openWorld();
+    const { auth, clock } = world;
+    const { id } = (await auth.keys.create({ ...INPUT, jwt: { algorithm: 'ES256', ttl: '1h' } })).apiKey;
+    await auth.keys.update(id, { ...HS256, expiresIn: '5m' });
+    clock.advance(1_800_000);
+    const { settledAt, offlineUntil } = await settled(world, auth.keys.suspend(id, { settle: true }));
+    expect(Number(offlineUntil) - Number(settledAt)).toBe(3_600_000 + ISSUED_AHEAD_MAX_MS);
+    clock.advance(7_200_000);
+    expect(await settled(world, auth.keys.suspend(id, { settle: true }))).toMatchObject({ offlineUntil: null });
+  });
+
+  test('what cannot be known is taken for the longest there is: too many changes, a cascade', async () => {
+    await using world = await openWorld();
+    const { auth } = world;
+    const { id } = (await auth.keys.create({ ...INPUT, ...HS256 })).apiKey;
+    for (let n = 0; n < UPDATES_READ_MAX; n += 1) await auth.keys.update(id, { name: `name ${n}` });
+    expect(await lifeOf(world, id)).toBe(3_600_000);
+    const { id: parent } = (await auth.keys.create({ ...INPUT, ...HS256 })).apiKey;
+    const { settledAt, offlineUntil } = await settled(world, auth.keys.revoke(parent, { settle: true, cascade: true }));
+    expect(Number(offlineUntil) - Number(settledAt)).toBe(3_600_000 + ISSUED_AHEAD_MAX_MS);
+  });
+});

@@ -1,0 +1,289 @@
+/**
+ * Keeps asking Redis cheap when it is well and harmless when it is not: a bound on every wait and on how many wait, and
+ * no wait at all for a primary that failed, until a probe of its own has found it well again. What an outage means for
+ * limits is decided by `redis-limiter.ts`.
+ */
+import { type Clock, SECOND_MS } from '../foundation/clock.ts';
+import { PantheonError } from '../foundation/errors.ts';
+import type { Secret } from '../foundation/secret.ts';
+import type { SharedLimitsContext } from './rate-limiter.ts';
+import { dialRedis, type RedisEndpoint, wasNotCounted } from './redis-endpoint.ts';
+import { RedisOutageLog } from './redis-outage-log.ts';
+import { unfitness } from './redis-server-facts.ts';
+import { BUCKETS, probeCall, type ScriptCall } from './redis-windows.ts';
+
+/** A healthy Redis answers in about a millisecond; a verification that waits longer than this helps nobody. */
+export const COMMAND_TIMEOUT_MS = 250;
+
+/** A primary that failed is left alone this long, then asked by one probe at a time. */
+export const PROBE_INTERVAL_MS: number = SECOND_MS;
+
+/** A connection that was closed is often just an idle one: it is dialed again almost at once. */
+const REDIAL_SOON_MS = 50;
+
+/** A timer this late tells of our own event loop, not of Redis. */
+const STALL_MS = 50;
+
+/** Questions that wait for an answer; a Redis that has this many before it does not answer the next one in time. */
+export const IN_FLIGHT_MAX = 10_000;
+
+/** After so many probes without an answer the connection itself is suspected, and another one opened beside it. */
+const PROBES_UNTIL_REDIAL = 3;
+
+/** Answers of a Redis that will not let us in, whatever we wait. */
+const NEVER = new Set(['WRONGPASS', 'NOAUTH', 'NOPERM']);
+
+export interface RedisConnectionOptions {
+  readonly seeds: readonly Secret[];
+  readonly clock: Clock;
+  readonly logger: SharedLimitsContext['logger'];
+  readonly claimFirstUse: () => Promise<boolean>;
+}
+
+/** Why there is no answer. `unknown`: it may have been counted all the same. */
+export type Unanswered = 'not_counted' | 'unknown';
+
+/** One primary as this node sees it. */
+interface Primary {
+  isWhole: boolean;
+  /** Probes in a row that got no answer. */
+  timeouts: number;
+}
+
+/** Redis did not answer in time. */
+class NoAnswer extends Error {}
+
+/** What was found there can never count limits. */
+class Unfit extends Error {}
+
+export class RedisConnection {
+  readonly #options: RedisConnectionOptions;
+  readonly #log: RedisOutageLog;
+  #endpoint: RedisEndpoint | null = null;
+  readonly #primaries = new Map<string, Primary>();
+  #isRedialDue = false;
+  #firstUse: Promise<boolean> | null = null;
+  readonly #begun = new Set<number>();
+  #inFlight = 0;
+  #timer: NodeJS.Timeout | null = null;
+  #recovery: Promise<void> | null = null;
+  #wholeAtMs = Number.NEGATIVE_INFINITY;
+  #isClosed = false;
+
+  constructor(options: RedisConnectionOptions) {
+    this.#options = options;
+    this.#log = new RedisOutageLog(options.logger, options.clock);
+  }
+
+  /** Whether some keys are not counted in Redis now. */
+  get isDegraded(): boolean {
+    if (this.#endpoint === null) return true;
+    for (const { isWhole } of this.#primaries.values()) if (!isWhole) return true;
+    return false;
+  }
+
+  /** @throws PantheonError `invalid_setting` when what is there can never count limits. Away is no reason to throw. */
+  async open(): Promise<void> {
+    const failures = await this.#recoverOnce();
+    const unfit = failures.find((error) => error instanceof Unfit || NEVER.has(reasonOf(error)));
+    if (unfit === undefined) return;
+    this.close();
+    const detail = unfit instanceof Unfit ? unfit.message : `Redis does not let us in (${reasonOf(unfit)}).`;
+    throw new PantheonError('invalid_setting', { field: 'REDIS_URL', detail });
+  }
+
+  /** Whether a question would be sent now. */
+  canAsk(bucket: number): boolean {
+    if (this.#endpoint === null || this.#isClosed || this.#inFlight >= IN_FLIGHT_MAX) return false;
+    return this.#primaryOf(this.#endpoint.primaryOf(bucket)).isWhole;
+  }
+
+  /** Asks once, never twice. */
+  async decide(call: ScriptCall): Promise<readonly number[] | Unanswered> {
+    const endpoint = this.#endpoint;
+    if (endpoint === null || !this.canAsk(call.bucket)) return 'not_counted';
+    const name = endpoint.primaryOf(call.bucket);
+    const primary = this.#primaryOf(name);
+    try {
+      const answer = await this.#within(endpoint.decide(call));
+      if (answer[1] === 1) this.#log.lost();
+      return answer;
+    } catch (error) {
+      // An old question to an endpoint that was replaced says nothing about the new one.
+      if (endpoint === this.#endpoint) this.#fail(name, primary, error);
+      return wasNotCounted(error) ? 'not_counted' : 'unknown';
+    }
+  }
+
+  /** What is under way is not waited for: it ends by itself, and leaves nothing open. */
+  close(): void {
+    this.#isClosed = true;
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#endpoint?.destroy();
+  }
+
+  /** A primary that took over, or was never asked: nothing is counted there before it was looked at. */
+  #primaryOf(name: string): Primary {
+    const known = this.#primaries.get(name);
+    if (known !== undefined) return known;
+    const primary: Primary = { isWhole: false, timeouts: 0 };
+    this.#primaries.set(name, primary);
+    this.#recoverAfter(0);
+    return primary;
+  }
+
+  #fail(name: string, primary: Primary, error: unknown): void {
+    if (!primary.isWhole || this.#isClosed) return;
+    primary.isWhole = false;
+    this.#log.degraded(reasonOf(error), name);
+    // At once only the first time: a Redis that comes and goes is left alone.
+    const { clock } = this.#options;
+    const isSteady = clock.monotonicMs() - this.#wholeAtMs > PROBE_INTERVAL_MS;
+    this.#recoverAfter(isSteady && this.#endpoint?.isUsable === false ? REDIAL_SOON_MS : PROBE_INTERVAL_MS);
+  }
+
+  #recoverAfter(ms: number): void {
+    if (this.#isClosed || this.#recovery !== null) return;
+    if (this.#timer !== null) {
+      if (ms >= PROBE_INTERVAL_MS) return;
+      clearTimeout(this.#timer);
+    }
+    this.#timer = setTimeout(() => {
+      this.#timer = null;
+      void this.#recoverOnce();
+    }, ms).unref();
+  }
+
+  /** One attempt to make everything whole. Never rejects; answers what stood in the way. */
+  async #recoverOnce(): Promise<readonly unknown[]> {
+    const failures: unknown[] = [];
+    this.#recovery ??= this.#recover(failures).finally(() => {
+      this.#recovery = null;
+      if (this.isDegraded) this.#recoverAfter(PROBE_INTERVAL_MS);
+    });
+    await this.#recovery;
+    return failures;
+  }
+
+  async #recover(failures: unknown[]): Promise<void> {
+    let failedName = '';
+    try {
+      if (this.#endpoint === null || !this.#endpoint.isUsable || this.#isRedialDue) await this.#dial();
+    } catch (error) {
+      failures.push(error);
+    }
+    const endpoint = this.#endpoint;
+    if (endpoint !== null && !this.#isClosed) {
+      const held = endpoint.primaries();
+      for (const name of this.#primaries.keys()) if (!held.includes(name)) this.#primaries.delete(name);
+      for (const name of held) if (!this.#primaries.has(name)) this.#meetQuietly(name);
+      await Promise.all(
+        Array.from(this.#primaries, async ([name, primary]) => {
+          if (primary.isWhole) return;
+          try {
+            await this.#probe(endpoint, name);
+            primary.isWhole = true;
+            primary.timeouts = 0;
+            this.#wholeAtMs = this.#options.clock.monotonicMs();
+          } catch (error) {
+            failures.push(error);
+            failedName = name;
+            primary.timeouts = error instanceof NoAnswer ? primary.timeouts + 1 : 0;
+            // Whoever took the place of the only primary is found by dialing.
+            if (!endpoint.isCluster || primary.timeouts >= PROBES_UNTIL_REDIAL) this.#isRedialDue = true;
+          }
+        }),
+      );
+    }
+    if (this.#isClosed) return;
+    if (this.isDegraded) this.#log.degraded(reasonOf(failures[0]), failedName);
+    else this.#log.whole();
+  }
+
+  #meetQuietly(name: string): void {
+    this.#primaries.set(name, { isWhole: false, timeouts: 0 });
+  }
+
+  /** The old connection serves until the new one answers, and its last questions get their time. */
+  async #dial(): Promise<void> {
+    const endpoint = await dialRedis(this.#options.seeds);
+    const old = this.#endpoint;
+    if (this.#isClosed) return endpoint.destroy();
+    this.#endpoint = endpoint;
+    this.#isRedialDue = false;
+    for (const primary of this.#primaries.values()) primary.timeouts = 0;
+    if (old !== null) setTimeout(() => old.destroy(), COMMAND_TIMEOUT_MS * 2).unref();
+  }
+
+  /** Looks at what is there, then counts one unit: only that proves that counting works. */
+  async #probe(endpoint: RedisEndpoint, name: string): Promise<void> {
+    const facts = await this.#within(endpoint.facts(name));
+    const reason = facts === null ? null : unfitness(facts);
+    if (reason !== null) throw new Unfit(reason);
+    if (facts === null) this.#log.uninformed();
+    const buckets = Array.from({ length: BUCKETS }, (_, bucket) => bucket).filter(
+      (bucket) => endpoint.primaryOf(bucket) === name,
+    );
+    const [first] = buckets;
+    if (first === undefined) throw new Error('no longer a primary');
+    if (await this.#isFirstUse()) {
+      const toBegin = buckets.filter((bucket) => !this.#begun.has(bucket));
+      await Promise.all(toBegin.map((bucket) => this.#within(endpoint.begin(bucket))));
+      for (const bucket of toBegin) this.#begun.add(bucket);
+    }
+    await this.#within(endpoint.decide(probeCall(first)));
+  }
+
+  #isFirstUse(): Promise<boolean> {
+    this.#firstUse ??= this.#options.claimFirstUse().catch((error: unknown) => {
+      this.#firstUse = null;
+      throw error;
+    });
+    return this.#firstUse;
+  }
+
+  /**
+   * Waits for an answer, but not for long. A timer that fires late tells that our event loop was stalled: then the question
+   * may not even have been sent, and gets its time again. One that fires in time leaves one turn to read what has arrived.
+   */
+  #within<T>(work: Promise<T>): Promise<T> {
+    const { clock } = this.#options;
+    const { promise, resolve, reject } = Promise.withResolvers<T>();
+    let timer: NodeJS.Timeout;
+    const arm = (): void => {
+      const dueMs = clock.monotonicMs() + COMMAND_TIMEOUT_MS;
+      timer = setTimeout(() => {
+        if (clock.monotonicMs() - dueMs > STALL_MS) arm();
+        else setImmediate(() => reject(new NoAnswer()));
+      }, COMMAND_TIMEOUT_MS);
+    };
+    arm();
+    this.#inFlight += 1;
+    const settled = (): void => {
+      clearTimeout(timer);
+      this.#inFlight -= 1;
+    };
+    work.then(
+      (value) => {
+        settled();
+        resolve(value);
+      },
+      (error: unknown) => {
+        settled();
+        reject(error);
+      },
+    );
+    return promise;
+  }
+}
+
+/** A word for the log. Never the message itself, which may repeat what was sent. */
+function reasonOf(error: unknown): string {
+  if (error instanceof NoAnswer) return 'timeout';
+  if (error instanceof Unfit) return 'unfit';
+  if (error instanceof PantheonError) return error.code;
+  if (!(error instanceof Error)) return 'unknown';
+  const [word = ''] = error.message.split(' ');
+  if (/^[A-Z]{3,}$/.test(word)) return word;
+  return 'code' in error && typeof error.code === 'string' ? error.code : 'connection';
+}

@@ -1,0 +1,183 @@
+/**
+ * The scaled-out database: any number of nodes on one PostgreSQL. Statements share a pool; the log is followed on a
+ * session apart from it, so that no load delays a revocation.
+ */
+import type { ConnectionOptions as TlsOptions } from 'node:tls';
+import { Kysely } from 'kysely';
+import type { ClientConfig } from 'pg';
+import { PantheonError } from '../foundation/errors.ts';
+import { assemble, type Database, type DatabaseContext, type DatabaseSource } from './database.ts';
+import { postgresql } from './dialect.ts';
+import { READ_TIMEOUT_MS, TYPES, WRITE_TIMEOUT_MS } from './postgres-connection.ts';
+import { PostgresDialect } from './postgres-dialect.ts';
+import { PostgresNodes } from './postgres-nodes.ts';
+import { PostgresPool } from './postgres-pool.ts';
+import { PostgresSession } from './postgres-session.ts';
+import { assertSchema, migrate } from './schema.ts';
+import { SqlLogReader } from './sql-log-reader.ts';
+import type { Tables } from './tables.ts';
+import { Writer } from './writer.ts';
+
+export interface PostgresOptions {
+  /** `postgres://user:password@host:port/database?sslmode=verify-full`. What it says of TLS is passed to the driver. */
+  readonly url: string;
+  /** Connections of this node at most, besides the one on which it follows the log. Default {@link POOL_MAX}. */
+  readonly poolMax?: number;
+  /** TLS where the URL cannot say it: certificates in memory, say. */
+  readonly ssl?: TlsOptions | boolean;
+  /** Sees the text of every statement before it runs, never a value. For tests. */
+  readonly onStatement?: (sql: string) => void;
+}
+
+/** PostgreSQL, not connected yet. */
+export interface PostgresDatabase extends DatabaseSource {
+  /**
+   * Makes the tables, or brings them up to date, under a lock: several may try at once. Answers what was run.
+   *
+   * @throws PantheonError `schema_too_new`, `store_unusable`, `store_unavailable`, `store_read_only`.
+   */
+  migrate(): Promise<readonly string[]>;
+}
+
+/** Two for each core of a small server; a hundred nodes fit under the limits of a large one. */
+export const POOL_MAX = 16;
+/** One for each lane: cold reads, writes, everything else. */
+const POOL_MIN = 4;
+/** Of the pool, so that a flood of unknown keys leaves the rest to others (I9). */
+const COLD_READS_SHARE = 0.25;
+/** Of the pool, so that writes that wait for each other leave the rest to reads. */
+const WRITES_SHARE = 0.5;
+/** Longer than this side waits: what the server breaks off it might tell as done. */
+const STATEMENT_TIMEOUT_MS: number = WRITE_TIMEOUT_MS + 1_000;
+/** A transaction of a node that hangs keeps its locks no longer than this: less than others wait for one. */
+const IDLE_IN_TRANSACTION_MS = 2_000;
+/** A migration of large tables takes what it takes; this only ends one that hangs. */
+const MIGRATION_TIMEOUTS = { readTimeoutMs: 10_000, writeTimeoutMs: 3_600_000 } as const;
+/** The log's head is held for milliseconds; who waits longer for a lock gives up. */
+const LOCK_TIMEOUT_MS = 3_000;
+
+/**
+ * PostgreSQL 14 or newer, for `createPantheonAuth({ database: postgres({ url }) })`. Needs the package `pg`. Several
+ * nodes also need `pantheon-auth/redis`. The tables are made by `migrate`, not by opening it.
+ *
+ * Connections must lead to the primary, and keep their session: behind a proxy that shares sessions by transaction,
+ * notifications and locks of a node are lost.
+ *
+ * @example
+ * ```ts
+ * import { createPantheonAuth } from 'pantheon-auth';
+ * import { postgres } from 'pantheon-auth/postgres';
+ * import { redisLimits } from 'pantheon-auth/redis';
+ *
+ * const database = postgres({ url: 'postgres://pantheon@db.internal/pantheon?sslmode=verify-full' });
+ * await database.migrate();
+ * const auth = await createPantheonAuth({
+ *   database,
+ *   limits: redisLimits({ url: 'rediss://cache.internal:6379' }),
+ *   masterKeyFile: '/run/secrets/master.key',
+ *   issuer: 'https://auth.example.com',
+ * });
+ * ```
+ */
+export function postgres(options: PostgresOptions): PostgresDatabase {
+  const { poolMax = POOL_MAX } = options;
+  if (!Number.isInteger(poolMax) || poolMax < POOL_MIN)
+    throw new PantheonError('invalid_setting', { field: 'poolMax', detail: `A whole number from ${POOL_MIN}.` });
+  if (!/^postgres(?:ql)?:\/\//.test(options.url) || !URL.canParse(options.url))
+    throw new PantheonError('invalid_setting', { field: 'url', detail: 'Write postgres://user@host:port/database.' });
+  return {
+    open: (context) => open(options, poolMax, context),
+    migrate: () => migrateOnce(options),
+  };
+}
+
+async function open(options: PostgresOptions, poolMax: number, context: DatabaseContext): Promise<Database> {
+  const onStatement = options.onStatement ?? null;
+  const warnOnce = once(context.onWarning);
+  const pool = new PostgresPool({
+    client: {
+      ...clientConfig(options),
+      statement_timeout: STATEMENT_TIMEOUT_MS,
+      lock_timeout: LOCK_TIMEOUT_MS,
+      idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_MS,
+    },
+    max: poolMax,
+    connection: { onStatement, readTimeoutMs: READ_TIMEOUT_MS, writeTimeoutMs: WRITE_TIMEOUT_MS },
+    onOtherServer: () => session.reopen(),
+    onWarning: warnOnce,
+  });
+  const session: PostgresSession = new PostgresSession({
+    client: clientConfig(options),
+    onStatement,
+    onConnected: (connection) => {
+      pool.followServer(connection.server);
+      return nodes.rejoin(connection);
+    },
+  });
+  const following = new Kysely<Tables>({ dialect: new PostgresDialect(session) });
+  const nodes = new PostgresNodes(following, context.onWarning);
+  const db = new Kysely<Tables>({ dialect: new PostgresDialect(pool) });
+  const writer = new Writer(db, context.clock, Math.floor(poolMax * WRITES_SHARE));
+  const close = async (): Promise<void> => {
+    nodes.close();
+    await writer.close();
+    await session.close();
+    await pool.close();
+  };
+  try {
+    await assertSchema({ db: following, dialect: postgresql, name: nameOf(options.url) });
+    return assemble({
+      read: db,
+      writer,
+      dialect: postgresql,
+      log: new SqlLogReader(following, postgresql, { onHint: (listener) => session.onHint(listener) }),
+      coldReadsMax: Math.floor(poolMax * COLD_READS_SHARE),
+      nodes,
+      close,
+    });
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+async function migrateOnce(options: PostgresOptions): Promise<readonly string[]> {
+  const pool = new PostgresPool({
+    client: clientConfig(options),
+    max: 1,
+    connection: { onStatement: options.onStatement ?? null, ...MIGRATION_TIMEOUTS },
+    onOtherServer: () => {},
+    onWarning: () => {},
+  });
+  try {
+    const db = new Kysely<Tables>({ dialect: new PostgresDialect(pool) });
+    return await migrate({ db, dialect: postgresql, name: nameOf(options.url) });
+  } finally {
+    await pool.close();
+  }
+}
+
+function clientConfig({ url, ssl }: PostgresOptions): ClientConfig {
+  return {
+    connectionString: url,
+    application_name: 'pantheon-auth',
+    keepAlive: true,
+    types: TYPES,
+    ...(ssl !== undefined && { ssl }),
+  };
+}
+
+/** For people, without user and password. */
+function nameOf(url: string): string {
+  const { host, pathname } = new URL(url);
+  return `postgres://${host}${pathname}`;
+}
+
+function once(tell: (warning: string) => void): (warning: string) => void {
+  const told = new Set<string>();
+  return (warning) => {
+    if (told.has(warning)) return;
+    told.add(warning);
+    tell(warning);
+  };
+}

@@ -1,0 +1,151 @@
+/**
+ * The embedded database: two connections to one file, a writer behind a queue, and a reader that never waits for it
+ * (WAL). What a statement says is in the files beside this one.
+ */
+import { resolve } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import { Kysely } from 'kysely';
+import type { Head } from '../events/ledger.ts';
+import type { Clock } from '../foundation/clock.ts';
+import { PantheonError } from '../foundation/errors.ts';
+import { withBusyRetries } from './busy-retry.ts';
+import { assemble, type Database } from './database.ts';
+import { LOG_HEAD_ID, sqlite } from './dialect.ts';
+import { migrate } from './schema.ts';
+import { SqlLogReader } from './sql-log-reader.ts';
+import { NodeSqliteDialect } from './sqlite-dialect.ts';
+import { toPantheonError } from './sqlite-errors.ts';
+import { prepareFile, unusable } from './sqlite-file.ts';
+import type { Tables } from './tables.ts';
+import { Writer } from './writer.ts';
+
+export interface SqliteOptions {
+  /** The database file. Its folder exists; the file is made when it does not. */
+  readonly path: string;
+  readonly clock: Clock;
+  /** Told what was not as it should be and was put right. */
+  readonly onWarning?: (warning: string) => void;
+  /** Sees the text of every statement before it runs, never a value. For tests. */
+  readonly onStatement?: (sql: string) => void;
+}
+
+/** There is one connection that writes. */
+const WRITES_AT_ONCE = 1;
+/** Cold reads under way at once. They are synchronous here, so this only bounds what waits behind them. */
+const COLD_READS_MAX = 16;
+/** The writer asks again by itself with the event loop free, so the driver may block it for next to nothing. */
+const WRITER_BUSY_TIMEOUT_MS = 2;
+/** A reader meets a lock only while someone recovers the WAL after a crash. Its synchronous head read cannot pause. */
+const READER_BUSY_TIMEOUT_MS = 20;
+
+/**
+ * Opens the SQLite database at `path`, makes it when there is none, and brings its tables up to date.
+ *
+ * @throws PantheonError `store_unusable` with what is wrong and what to do, or `schema_too_new`.
+ */
+export async function openSqlite(options: SqliteOptions): Promise<Database> {
+  const { clock } = options;
+  if (options.path === '' || options.path.startsWith(':memory:')) {
+    throw unusable(':memory:', 'a database in memory has one connection and we need two. Give the path of a file.');
+  }
+  // Absolute, so that it cannot be read as a `file:` URI.
+  const path = resolve(options.path);
+  prepareFile(path, (warning) => options.onWarning?.(warning));
+
+  const opened: DatabaseSync[] = [];
+  try {
+    const writer = connect(opened, path, false, WRITER_BUSY_TIMEOUT_MS);
+    await withBusyRetries(clock, () => configure(writer, path));
+    const onStatement = options.onStatement ?? null;
+    const write = new Kysely<Tables>({
+      dialect: new NodeSqliteDialect({ database: writer, clock, role: 'writer', onStatement }),
+    });
+    await migrate({ db: write, dialect: sqlite, name: path });
+
+    const reader = connect(opened, path, true, READER_BUSY_TIMEOUT_MS);
+    // SQLite's own folds ASCII only, and a name may be in any language.
+    reader.function('lower', { deterministic: true }, (text) => String(text).toLowerCase());
+    const read = new Kysely<Tables>({
+      dialect: new NodeSqliteDialect({ database: reader, clock, role: 'reader', onStatement }),
+    });
+    const queue = new Writer(write, clock, WRITES_AT_ONCE);
+    return assemble({
+      read,
+      writer: queue,
+      dialect: sqlite,
+      log: new SqlLogReader(read, sqlite, { headNow: headReader(reader) }),
+      coldReadsMax: COLD_READS_MAX,
+      nodes: null,
+      close: () => closeBoth(queue, reader, writer),
+    });
+  } catch (error) {
+    for (const connection of opened) connection.close();
+    throw toOpenError(error, path);
+  }
+}
+
+function connect(opened: DatabaseSync[], path: string, readOnly: boolean, busyTimeoutMs: number): DatabaseSync {
+  const connection = new DatabaseSync(path, { readOnly });
+  opened.push(connection);
+  connection.exec(`pragma busy_timeout = ${busyTimeoutMs}`);
+  // A view or trigger that someone put into the file runs nothing that is not built in.
+  connection.exec('pragma trusted_schema = off');
+  return connection;
+}
+
+function configure(writer: DatabaseSync, path: string): void {
+  const { journal_mode: mode } = { ...writer.prepare('pragma journal_mode = wal').get() };
+  if (mode !== 'wal') throw unusable(path, 'its file system has no shared memory (WAL). Use a local disk.');
+  writer.exec('pragma synchronous = full'); // Acknowledged means durable (I13), also when the power fails.
+  writer.exec('pragma foreign_keys = on');
+}
+
+async function closeBoth(queue: Writer, reader: DatabaseSync, writer: DatabaseSync): Promise<void> {
+  await queue.close();
+  reader.close();
+  try {
+    writer.exec('pragma wal_checkpoint(truncate)');
+  } catch {
+    // A full disk, say. What stays in the WAL is as durable as what is in the file, and is read at the next start.
+  }
+  writer.close();
+}
+
+/** A prepared statement on the reader: about a microsecond and no disk, so that a yes can afford it (I4). */
+function headReader(reader: DatabaseSync): () => Head {
+  const statement = reader.prepare(
+    `select seq, at, null as eventId, null as server, null as storeNow from log_head where id = ${LOG_HEAD_ID}`,
+  );
+  return () => {
+    try {
+      // The row is there: it is made with the table, whose check allows no other, and nothing deletes it.
+      return statement.get() as unknown as Head;
+    } catch (error) {
+      throw toPantheonError(error);
+    }
+  };
+}
+
+/** At the start every failure of the store has the same meaning: this file cannot be used, and why. */
+function toOpenError(error: unknown, path: string): unknown {
+  const known = toPantheonError(error);
+  if (!(known instanceof PantheonError)) return known;
+  switch (known.code) {
+    case 'store_read_only':
+      return unusable(
+        path,
+        'cannot be written. Check the permissions and the owner of the file and its folder.',
+        error,
+      );
+    case 'store_full':
+      return unusable(path, 'the disk is full. Free some space.', error);
+    case 'store_unavailable':
+      return unusable(
+        path,
+        `cannot be opened (${known.message}). Check that it is our database and that nothing else holds it.`,
+        error,
+      );
+    default:
+      return known;
+  }
+}

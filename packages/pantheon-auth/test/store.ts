@@ -1,0 +1,85 @@
+/** The database that a test is run on: the project of the run says which. Almost every test is run on both. */
+import { DatabaseSync } from 'node:sqlite';
+import { inject } from 'vitest';
+import { type Clock, systemClock } from '../src/foundation/clock.ts';
+import type { Database } from '../src/storage/database.ts';
+import { postgres } from '../src/storage/postgres.ts';
+import { openScratchDatabase as openScratchFile } from '../src/testing/scratch-database.ts';
+import { type PostgresScratch, scratchPostgres } from './postgres-scratch.ts';
+import type {} from './postgres-template.ts';
+
+export type { PostgresScratch } from './postgres-scratch.ts';
+
+export const STORE: 'sqlite' | 'postgres' = inject('store');
+
+export interface ScratchDatabase extends AsyncDisposable {
+  readonly db: Database;
+  /** Where it lies: the path of a file, or a URL. */
+  readonly place: string;
+  /** The SQL text of every statement since the database was opened. */
+  readonly statements: string[];
+  /** Another node on the same database, as another process would have it. Closed with the first. */
+  openAgain(): Promise<Database>;
+  /** Runs a statement behind everybody's back. `?` stands for a value, `?1` for the first. */
+  sql(text: string, ...values: readonly SqlValue[]): Promise<Record<string, unknown>[]>;
+}
+
+export type SqlValue = string | number | Uint8Array | null;
+
+/** Opens an empty database of the test's own. Use it with `await using`. */
+export async function openScratchDatabase(options: { readonly clock?: Clock } = {}): Promise<ScratchDatabase> {
+  if (STORE === 'postgres') return openScratchPostgres(await scratchPostgres('empty'), options.clock ?? systemClock);
+  const scratch = await openScratchFile(options);
+  return {
+    db: scratch.db,
+    place: scratch.path,
+    statements: scratch.statements,
+    openAgain: () => scratch.openAgain(),
+    sql: (text, ...values) => inFile(scratch.path, text, values),
+    [Symbol.asyncDispose]: () => scratch[Symbol.asyncDispose](),
+  };
+}
+
+/** What a new connection asks before anything else; not a statement of whoever waits for it. */
+const GREETING = /server_version_num/;
+
+async function openScratchPostgres(scratch: PostgresScratch, clock: Clock): Promise<ScratchDatabase> {
+  const statements: string[] = [];
+  const onStatement = (sql: string): void => {
+    if (!GREETING.test(sql)) statements.push(sql);
+  };
+  const opened: Database[] = [];
+  const open = async (watch?: (sql: string) => void): Promise<Database> => {
+    const source = postgres({ url: scratch.url, ...(watch !== undefined && { onStatement: watch }) });
+    const db = await source.open({ clock, onWarning: () => {} });
+    opened.push(db);
+    return db;
+  };
+  return {
+    db: await open(onStatement),
+    place: scratch.url,
+    statements,
+    openAgain: () => open(),
+    sql: (text, ...values) => scratch.sql(text, ...values),
+    async [Symbol.asyncDispose]() {
+      for (const db of opened) await db.close();
+      await scratch[Symbol.asyncDispose]();
+    },
+  };
+}
+
+/** Runs a statement on a file, and answers its rows. */
+export async function inFile(
+  path: string,
+  text: string,
+  values: readonly SqlValue[],
+): Promise<Record<string, unknown>[]> {
+  // What nothing refers to any more is damage too.
+  const database = new DatabaseSync(path, { enableForeignKeyConstraints: false });
+  try {
+    database.exec('pragma busy_timeout = 5000');
+    return database.prepare(text).all(...values);
+  } finally {
+    database.close();
+  }
+}

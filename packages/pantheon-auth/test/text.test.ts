@@ -1,0 +1,91 @@
+/**
+ * Text that a database cannot keep as it is (NUL in PostgreSQL, half a character anywhere) never gets to one: whoever
+ * says it is told which field, and who looks for it finds nothing.
+ */
+import { describe, expect, test } from 'vitest';
+import type { UpdateKeyInput } from '../src/api-keys/key-input.ts';
+import type { PantheonAuth } from '../src/pantheon-auth.ts';
+import { callerWith, openWorld, refusalOf } from './fixture.ts';
+
+const UNSTORABLE = [
+  ['NUL', 'a\0b'],
+  ['half a character', 'a\ud83db'],
+  ['the other half', '\ude00'],
+] as const;
+
+const INPUT = { userId: 'u', name: 'n' };
+
+describe.each(UNSTORABLE)('%s', (_what, text) => {
+  test('in what is said is refused with 400 and the name of the field', async () => {
+    await using world = await openWorld();
+    const { auth } = world;
+    const { id } = (await auth.keys.create(INPUT)).apiKey;
+    const target = { tenantId: 'default', keyId: id };
+    const before = await world.sql('select seq from log_head');
+    const said: readonly [string, () => Promise<unknown>][] = [
+      ['userId', () => auth.keys.create({ ...INPUT, userId: text })],
+      ['name', () => auth.keys.create({ ...INPUT, name: text })],
+      ['description', () => auth.keys.create({ ...INPUT, description: text })],
+      ['permissions[0]', () => auth.keys.create({ ...INPUT, permissions: [text] })],
+      ['grantable[0]', () => auth.keys.create({ ...INPUT, grantable: [text] })],
+      ['environment', () => auth.keys.create({ ...INPUT, environment: text as 'live' })],
+      [
+        'rateLimits[0].name',
+        () => auth.keys.create({ ...INPUT, rateLimits: [{ name: text, limit: 1, window: '1m' }] }),
+      ],
+      ['ipAllowlist[0]', () => auth.keys.create({ ...INPUT, ipAllowlist: [text] })],
+      ['jwt.audience[0]', () => auth.keys.create({ ...INPUT, jwt: { audience: [text] } })],
+      ['name', () => auth.keys.update(id, { name: text } satisfies UpdateKeyInput)],
+      ['reason', () => auth.keys.suspend(id, { reason: text })],
+      ['reason', () => auth.keys.revoke(id, { reason: text })],
+      ['id', () => auth.tenants.create({ id: text })],
+      ['name', () => auth.tenants.create({ id: 'acme', name: text })],
+      ['name', () => auth.tenants.update('default', { name: text })],
+    ];
+    for (const [field, say] of said) {
+      const refusal = await refusalOf(say);
+      expect([refusal.code, refusal.field], field).toEqual(['invalid_request', field]);
+      expect(JSON.stringify([refusal.message, refusal.detail])).not.toContain(JSON.stringify(text).slice(1, -1));
+    }
+    expect((await refusalOf(auth.keys.create(INPUT, { idempotencyKey: text }))).code).toBe('invalid_request');
+    expect(await world.sql('select seq from log_head')).toEqual(before);
+    if (!text.isWellFormed()) return;
+    // What is hashed before it is stored, or written as JSON, may be any character.
+    await auth.tokens.revoke({ ...target, tokenId: text, expiresAt: world.clock.now() + 1_000 });
+    const by = callerWith({ tenantId: 'system', permissions: ['pantheon:*'] });
+    const actor = { ...by.circumstances.actor, userId: 'x', userAgent: text, address: null };
+    await auth.reportExposed((await auth.keys.create(INPUT)).key, { ...by.circumstances, actor, requestId: text });
+    const { items } = await auth.events.list('default', { limit: 1 });
+    expect(items).toMatchObject([{ type: 'key.exposed_in_url' }]);
+  });
+
+  test('in what is looked for finds nothing, or is refused', async () => {
+    await using world = await openWorld();
+    const { auth } = world;
+    await auth.keys.create(INPUT);
+    const lookups: Readonly<Record<string, (auth: PantheonAuth) => Promise<unknown>>> = {
+      get: () => auth.keys.get(text),
+      versions: () => auth.keys.versions(text),
+      revoke: () => auth.keys.revoke(text),
+      rotate: () => auth.rotation.rotate(text),
+      'user of a list': () => auth.keys.list({ userId: text }),
+      'search of a list': () => auth.keys.list({ q: text }),
+      'tenant of a list': () => auth.tenant(text).keys.list(),
+      tenant: () => auth.tenants.get(text),
+      'a tenant to suspend': () => auth.tenants.suspend(text),
+      'tenant of events': () => auth.events.list(text),
+      'subject of events': () => auth.events.list('default', { subjectId: text }),
+      'token of a key': () => auth.tokens.issue({ tenantId: 'default', keyId: text }),
+    };
+    for (const [name, look] of Object.entries(lookups)) {
+      const answer = await look(auth).then(
+        (found) => (found as { items: unknown[] }).items,
+        (error: { code?: unknown }) => error.code,
+      );
+      expect([[], 'not_found', 'invalid_request'], name).toContainEqual(answer);
+    }
+    expect(await auth.verify({ key: text })).toMatchObject({ valid: false, denial: { code: 'malformed' } });
+    expect(await auth.verify({ key: auth.generator.generateKey().key, tenant: text })).toMatchObject({ valid: false });
+    expect(await auth.tokens.verify({ token: text })).toMatchObject({ valid: false, denial: { code: 'malformed' } });
+  });
+});

@@ -1,0 +1,47 @@
+/** The programs of the servers are found where they are, and in the newest version. */
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { findPostgres, findRedis, newestFirst } from './binaries.ts';
+
+let root = '';
+
+beforeEach(() => {
+  root = mkdtempSync(join(tmpdir(), 'binaries-'));
+});
+
+afterEach(() => rmSync(root, { recursive: true }));
+
+function put(folder: string, names: readonly string[], mode = 0o755): string {
+  const path = join(root, folder);
+  mkdirSync(path, { recursive: true });
+  for (const name of names) {
+    writeFileSync(join(path, name), '');
+    chmodSync(join(path, name), mode);
+  }
+  return path;
+}
+
+const ALL = ['initdb', 'postgres', 'pg_basebackup'];
+
+test('the newest version comes first, by number and not by letter', () => {
+  put('9/bin', ALL);
+  put('17/bin', ALL);
+  put('15/bin', ALL);
+  expect(newestFirst(join(root, '*/bin'))).toEqual(['17', '15', '9'].map((version) => join(root, version, 'bin')));
+});
+
+test('PostgreSQL is a folder that has all of its programs', () => {
+  const partial = put('wrappers', ['pg_basebackup']);
+  const whole = put('15/bin', ALL);
+  expect(findPostgres([partial, whole])?.postgres).toBe(join(whole, 'postgres'));
+  expect(findPostgres([partial])).toBeNull();
+});
+
+test('Valkey stands in for Redis, and a file that is no program for neither', () => {
+  const broken = put('broken', ['redis-server'], 0o644);
+  const valkey = put('valkey', ['valkey-server']);
+  expect(findRedis([broken, valkey])).toBe(join(valkey, 'valkey-server'));
+  expect(findRedis([broken])).toBeNull();
+});
