@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { configDefaults, defineConfig } from 'vitest/config';
 
 /** The same test files on the other database. Files named `.sqlite.test.ts` or `.postgres.test.ts` are about one of them. */
@@ -17,6 +18,8 @@ export default defineConfig({
   resolve: { conditions: ['source', 'node'] },
   test: {
     pool: 'forks',
+    // Many tests wait for servers: on a small machine one worker would leave it idle.
+    maxWorkers: Math.max(2, availableParallelism() - 1),
     // A list: a project adds its own to it.
     globalSetup: ['tools/servers/vitest-setup.ts'],
     testTimeout: 30_000,

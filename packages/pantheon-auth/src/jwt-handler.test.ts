@@ -368,6 +368,8 @@ describe("the brief's generateJWTFromKey", () => {
     const metadata = { keyId: apiKey.id, algorithm: 'HS256' as const, issuer: ISSUER, audience: API, customClaims: {} };
     const sign = () => auth.generator.generateJWTFromKey(apiKey, metadata);
     expect((await refusalOf(sign)).code).toBe('signing_secret_unavailable');
+    // What this node has not yet followed would have it forget the key again.
+    await auth.ping();
     await auth.verify({ key });
     expect(await auth.tokens.verify({ token: sign(), audience: API })).toMatchObject({ valid: true });
   });

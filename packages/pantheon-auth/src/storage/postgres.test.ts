@@ -1,6 +1,9 @@
 /** What only PostgreSQL has: servers that come and go, answers that do not come, and other nodes. */
+import { chownSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { Client } from 'pg';
+import { generate as generateCertificate } from 'selfsigned';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type FaultProxy, startFaultProxy } from '../../../../tools/servers/fault-proxy.ts';
 import { type PostgresServer, startPostgres, startReplica, withClient } from '../../../../tools/servers/postgres.ts';
@@ -109,6 +112,42 @@ describeWithOwnPostgres('on PostgreSQL', () => {
     expect(() => postgres({ url: 'mysql://x' })).toThrow(/invalid_setting/);
     expect(() => postgres({ url, poolMax: 1 })).toThrow(/invalid_setting/);
   });
+
+  test('what the URL says of TLS reaches the driver: a certificate that does not convince it is refused', async () => {
+    const issue = () =>
+      generateCertificate([{ name: 'commonName', value: 'database' }], {
+        extensions: [{ name: 'subjectAltName', altNames: [{ type: 7, ip: '127.0.0.1' }] }],
+      });
+    const [served, other] = await Promise.all([issue(), issue()]);
+    const own = await startPostgres();
+    const { uid, gid } = statSync(own.dataDir);
+    const file = (name: string, text: string): string => {
+      const path = join(own.dataDir, name);
+      writeFileSync(path, text, { mode: 0o600 });
+      chownSync(path, uid, gid);
+      return path;
+    };
+    file('server.crt', served.cert);
+    file('server.key', served.private);
+    await withClient(own.url, async (client) => {
+      await client.query('alter system set ssl = on');
+      await client.query('select pg_reload_conf()');
+    });
+    const url = await own.createDatabase();
+    const trusting = (name: string, { cert }: { readonly cert: string }): string =>
+      `${url}?sslmode=verify-full&sslrootcert=${encodeURIComponent(file(name, cert))}`;
+    await eventually(() => postgres({ url: trusting('served.crt', served) }).migrate());
+    const db = await open(trusting('served.crt', served));
+    const inMemory = await open(url, { ssl: { ca: served.cert } });
+    await Promise.all([db.log.head(), db.tenants.find('a'), inMemory.log.head(), inMemory.tenants.find('a')]);
+    const connections = await withClient(own.url, (client) =>
+      client.query("select ssl from pg_stat_ssl join pg_stat_activity using (pid) where application_name = 'pantheon-auth'"),
+    );
+    expect(connections.rows).toEqual([{ ssl: true }, { ssl: true }, { ssl: true }, { ssl: true }]);
+    expect(await codeOf(open(trusting('other.crt', other)))).toBe('store_unavailable');
+    await Promise.all([db.close(), inMemory.close()]);
+    await own[Symbol.asyncDispose]();
+  }, 60_000);
 
   test('a commit is durable whatever the settings of the role say', async () => {
     const url = await server.createDatabase();
