@@ -158,10 +158,9 @@ async function openLimiter(
   const { nodes, quota: quotaLedger, meta } = database;
   if (limits !== 'local') await nodes?.join(limits === undefined ? 'alone' : 'together');
   if (limits === undefined || limits === 'local') return new MemoryLimiter({ clock, quotaLedger });
-  const claimFirstUse = async (): Promise<boolean> => {
-    const mine = newId();
-    return (await meta.insertOnce('limitsFirstCountedBy', mine)) === mine;
-  };
+  // One for all attempts: a claim whose answer was lost is still ours.
+  const mine = newId();
+  const claimFirstUse = async (): Promise<boolean> => (await meta.insertOnce('limitsFirstCountedBy', mine)) === mine;
   return limits.open({ clock, quotaLedger, nodeCount: () => nodes?.count() ?? 1, claimFirstUse, logger });
 }
 

@@ -7,27 +7,22 @@ import { type Clock, SECOND_MS } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import type { Secret } from '../foundation/secret.ts';
 import type { SharedLimitsContext } from './rate-limiter.ts';
-import { dialRedis, type RedisEndpoint, wasNotCounted } from './redis-endpoint.ts';
+import { dialRedis, isOfOneKey, type RedisEndpoint, wasNotCounted } from './redis-endpoint.ts';
 import { RedisOutageLog } from './redis-outage-log.ts';
+import { COMMAND_TIMEOUT_MS, NoAnswer, RedisPatience } from './redis-patience.ts';
 import { unfitness } from './redis-server-facts.ts';
-import { BUCKETS, probeCall, type ScriptCall } from './redis-windows.ts';
-
-/** A healthy Redis answers in about a millisecond; a verification that waits longer than this helps nobody. */
-export const COMMAND_TIMEOUT_MS = 250;
+import { BUCKETS, isAnswerTo, probeCall, type ScriptCall } from './redis-windows.ts';
 
 /** A primary that failed is left alone this long, then asked by one probe at a time. */
 export const PROBE_INTERVAL_MS: number = SECOND_MS;
 
+/** So often a primary that is well is asked what it is: it may begin to evict without a word. */
+const FACTS_INTERVAL_MS: number = 5 * SECOND_MS;
+
 /** A connection that was closed is often just an idle one: it is dialed again almost at once. */
 const REDIAL_SOON_MS = 50;
 
-/** A timer this late tells of our own event loop, not of Redis. */
-const STALL_MS = 50;
-
-/** Questions that wait for an answer; a Redis that has this many before it does not answer the next one in time. */
-export const IN_FLIGHT_MAX = 10_000;
-
-/** After so many probes without an answer the connection itself is suspected, and another one opened beside it. */
+/** After so many failed probes the connection itself is suspected, and another one opened beside it. */
 const PROBES_UNTIL_REDIAL = 3;
 
 /** Answers of a Redis that will not let us in, whatever we wait. */
@@ -46,12 +41,9 @@ export type Unanswered = 'not_counted' | 'unknown';
 /** One primary as this node sees it. */
 interface Primary {
   isWhole: boolean;
-  /** Probes in a row that got no answer. */
-  timeouts: number;
+  /** Probes in a row that failed. */
+  failures: number;
 }
-
-/** Redis did not answer in time. */
-class NoAnswer extends Error {}
 
 /** What was found there can never count limits. */
 class Unfit extends Error {}
@@ -64,8 +56,9 @@ export class RedisConnection {
   #isRedialDue = false;
   #firstUse: Promise<boolean> | null = null;
   readonly #begun = new Set<number>();
-  #inFlight = 0;
+  readonly #patience: RedisPatience;
   #timer: NodeJS.Timeout | null = null;
+  #timerMs = 0;
   #recovery: Promise<void> | null = null;
   #wholeAtMs = Number.NEGATIVE_INFINITY;
   #isClosed = false;
@@ -73,6 +66,7 @@ export class RedisConnection {
   constructor(options: RedisConnectionOptions) {
     this.#options = options;
     this.#log = new RedisOutageLog(options.logger, options.clock);
+    this.#patience = new RedisPatience(options.clock);
   }
 
   /** Whether some keys are not counted in Redis now. */
@@ -92,9 +86,14 @@ export class RedisConnection {
     throw new PantheonError('invalid_setting', { field: 'REDIS_URL', detail });
   }
 
-  /** Whether a question would be sent now. */
+  /** Whether as many questions wait as may. It says nothing about Redis. */
+  get isBusy(): boolean {
+    return this.#patience.isExhausted;
+  }
+
+  /** Whether there is somebody to ask. */
   canAsk(bucket: number): boolean {
-    if (this.#endpoint === null || this.#isClosed || this.#inFlight >= IN_FLIGHT_MAX) return false;
+    if (this.#endpoint === null || this.#isClosed) return false;
     return this.#primaryOf(this.#endpoint.primaryOf(bucket)).isWhole;
   }
 
@@ -105,12 +104,12 @@ export class RedisConnection {
     const name = endpoint.primaryOf(call.bucket);
     const primary = this.#primaryOf(name);
     try {
-      const answer = await this.#within(endpoint.decide(call));
+      const answer = await this.#ask(endpoint, call);
       if (answer[1] === 1) this.#log.lost();
       return answer;
     } catch (error) {
       // An old question to an endpoint that was replaced says nothing about the new one.
-      if (endpoint === this.#endpoint) this.#fail(name, primary, error);
+      if (endpoint === this.#endpoint && !isOfOneKey(error)) this.#fail(name, primary, error);
       return wasNotCounted(error) ? 'not_counted' : 'unknown';
     }
   }
@@ -126,7 +125,7 @@ export class RedisConnection {
   #primaryOf(name: string): Primary {
     const known = this.#primaries.get(name);
     if (known !== undefined) return known;
-    const primary: Primary = { isWhole: false, timeouts: 0 };
+    const primary: Primary = { isWhole: false, failures: 0 };
     this.#primaries.set(name, primary);
     this.#recoverAfter(0);
     return primary;
@@ -145,9 +144,10 @@ export class RedisConnection {
   #recoverAfter(ms: number): void {
     if (this.#isClosed || this.#recovery !== null) return;
     if (this.#timer !== null) {
-      if (ms >= PROBE_INTERVAL_MS) return;
+      if (ms >= this.#timerMs) return;
       clearTimeout(this.#timer);
     }
+    this.#timerMs = ms;
     this.#timer = setTimeout(() => {
       this.#timer = null;
       void this.#recoverOnce();
@@ -159,7 +159,7 @@ export class RedisConnection {
     const failures: unknown[] = [];
     this.#recovery ??= this.#recover(failures).finally(() => {
       this.#recovery = null;
-      if (this.isDegraded) this.#recoverAfter(PROBE_INTERVAL_MS);
+      this.#recoverAfter(this.isDegraded ? PROBE_INTERVAL_MS : FACTS_INTERVAL_MS);
     });
     await this.#recovery;
     return failures;
@@ -168,7 +168,8 @@ export class RedisConnection {
   async #recover(failures: unknown[]): Promise<void> {
     let failedName = '';
     try {
-      if (this.#endpoint === null || !this.#endpoint.isUsable || this.#isRedialDue) await this.#dial();
+      const isSuspect = this.#endpoint?.isUsable !== true || this.#isRedialDue;
+      if (this.isDegraded && isSuspect) await this.#dial();
     } catch (error) {
       failures.push(error);
     }
@@ -179,18 +180,24 @@ export class RedisConnection {
       for (const name of held) if (!this.#primaries.has(name)) this.#meetQuietly(name);
       await Promise.all(
         Array.from(this.#primaries, async ([name, primary]) => {
-          if (primary.isWhole) return;
           try {
+            if (primary.isWhole) {
+              await this.#look(endpoint, name);
+              return;
+            }
             await this.#probe(endpoint, name);
             primary.isWhole = true;
-            primary.timeouts = 0;
+            primary.failures = 0;
             this.#wholeAtMs = this.#options.clock.monotonicMs();
           } catch (error) {
+            // Whether one that is well answers is told by what it is asked all the time.
+            if (primary.isWhole && !(error instanceof Unfit)) return;
+            primary.isWhole = false;
             failures.push(error);
             failedName = name;
-            primary.timeouts = error instanceof NoAnswer ? primary.timeouts + 1 : 0;
-            // Whoever took the place of the only primary is found by dialing.
-            if (!endpoint.isCluster || primary.timeouts >= PROBES_UNTIL_REDIAL) this.#isRedialDue = true;
+            primary.failures += 1;
+            // Whoever took the place of the only primary, or serves slots that nobody served, is found by dialing.
+            if (!endpoint.isCluster || name === '' || primary.failures >= PROBES_UNTIL_REDIAL) this.#isRedialDue = true;
           }
         }),
       );
@@ -201,7 +208,7 @@ export class RedisConnection {
   }
 
   #meetQuietly(name: string): void {
-    this.#primaries.set(name, { isWhole: false, timeouts: 0 });
+    this.#primaries.set(name, { isWhole: false, failures: 0 });
   }
 
   /** The old connection serves until the new one answers, and its last questions get their time. */
@@ -211,16 +218,27 @@ export class RedisConnection {
     if (this.#isClosed) return endpoint.destroy();
     this.#endpoint = endpoint;
     this.#isRedialDue = false;
-    for (const primary of this.#primaries.values()) primary.timeouts = 0;
+    for (const primary of this.#primaries.values()) primary.failures = 0;
     if (old !== null) setTimeout(() => old.destroy(), COMMAND_TIMEOUT_MS * 2).unref();
+  }
+
+  async #ask(endpoint: RedisEndpoint, call: ScriptCall): Promise<readonly number[]> {
+    const answer = await this.#patience.within(endpoint.decide(call));
+    if (!isAnswerTo(call, answer)) throw new Error('not an answer of the script');
+    return answer;
+  }
+
+  async #look(endpoint: RedisEndpoint, name: string): Promise<void> {
+    const facts = await this.#patience.within(endpoint.facts(name));
+    const reason = facts === null ? null : unfitness(facts);
+    if (reason !== null) throw new Unfit(reason);
+    if (facts === null) this.#log.uninformed();
+    if (facts?.isSnapshotOnly === true) this.#log.snapshotOnly();
   }
 
   /** Looks at what is there, then counts one unit: only that proves that counting works. */
   async #probe(endpoint: RedisEndpoint, name: string): Promise<void> {
-    const facts = await this.#within(endpoint.facts(name));
-    const reason = facts === null ? null : unfitness(facts);
-    if (reason !== null) throw new Unfit(reason);
-    if (facts === null) this.#log.uninformed();
+    await this.#look(endpoint, name);
     const buckets = Array.from({ length: BUCKETS }, (_, bucket) => bucket).filter(
       (bucket) => endpoint.primaryOf(bucket) === name,
     );
@@ -228,10 +246,10 @@ export class RedisConnection {
     if (first === undefined) throw new Error('no longer a primary');
     if (await this.#isFirstUse()) {
       const toBegin = buckets.filter((bucket) => !this.#begun.has(bucket));
-      await Promise.all(toBegin.map((bucket) => this.#within(endpoint.begin(bucket))));
+      await Promise.all(toBegin.map((bucket) => this.#patience.within(endpoint.begin(bucket))));
       for (const bucket of toBegin) this.#begun.add(bucket);
     }
-    await this.#within(endpoint.decide(probeCall(first)));
+    await this.#ask(endpoint, probeCall(first));
   }
 
   #isFirstUse(): Promise<boolean> {
@@ -240,40 +258,6 @@ export class RedisConnection {
       throw error;
     });
     return this.#firstUse;
-  }
-
-  /**
-   * Waits for an answer, but not for long. A timer that fires late tells that our event loop was stalled: then the question
-   * may not even have been sent, and gets its time again. One that fires in time leaves one turn to read what has arrived.
-   */
-  #within<T>(work: Promise<T>): Promise<T> {
-    const { clock } = this.#options;
-    const { promise, resolve, reject } = Promise.withResolvers<T>();
-    let timer: NodeJS.Timeout;
-    const arm = (): void => {
-      const dueMs = clock.monotonicMs() + COMMAND_TIMEOUT_MS;
-      timer = setTimeout(() => {
-        if (clock.monotonicMs() - dueMs > STALL_MS) arm();
-        else setImmediate(() => reject(new NoAnswer()));
-      }, COMMAND_TIMEOUT_MS);
-    };
-    arm();
-    this.#inFlight += 1;
-    const settled = (): void => {
-      clearTimeout(timer);
-      this.#inFlight -= 1;
-    };
-    work.then(
-      (value) => {
-        settled();
-        resolve(value);
-      },
-      (error: unknown) => {
-        settled();
-        reject(error);
-      },
-    );
-    return promise;
   }
 }
 

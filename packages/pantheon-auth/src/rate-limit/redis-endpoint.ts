@@ -30,7 +30,8 @@ export interface RedisEndpoint {
   primaryOf(bucket: number): string;
   /** What a primary says of itself; `null` when we may not ask. */
   facts(primary: string): Promise<ServerFacts | null>;
-  decide(call: ScriptCall): Promise<readonly number[]>;
+  /** What came back, unread. */
+  decide(call: ScriptCall): Promise<unknown>;
   /** Notes that nothing was ever counted in this bucket. */
   begin(bucket: number): Promise<unknown>;
   destroy(): void;
@@ -105,6 +106,13 @@ export function wasNotCounted(error: unknown): boolean {
   return error instanceof ErrorReply || error instanceof ClientClosedError || error instanceof ClientOfflineError;
 }
 
+/** Error replies about the key that was asked for: they say nothing about the other keys of the same primary. */
+const OF_ONE_KEY = new Set(['TRYAGAIN', 'WRONGTYPE', 'ERR']);
+
+export function isOfOneKey(error: unknown): boolean {
+  return error instanceof ErrorReply && OF_ONE_KEY.has(error.message.split(' ', 1)[0] ?? '');
+}
+
 function standaloneClient(seed: Secret) {
   return createClient({
     ...CLIENT_OPTIONS,
@@ -126,7 +134,7 @@ function standaloneEndpoint(client: ReturnType<typeof standaloneClient>): RedisE
     primaries: () => [ONLY_PRIMARY],
     primaryOf: () => ONLY_PRIMARY,
     facts: () => askFacts(client.sendCommand(['INFO'])),
-    decide: async (call) => (await client.decide(call)) as readonly number[],
+    decide: (call) => client.decide(call),
     begin: (bucket) => client.begin(markerKey(bucket)),
     destroy: () => destroy(client),
   };
@@ -174,7 +182,7 @@ async function dialCluster(seeds: readonly Secret[]): Promise<RedisEndpoint> {
       const client = await cluster.nodeClient(node);
       return askFacts(client.sendCommand(['INFO']));
     },
-    decide: async (call) => (await cluster.decide(call)) as readonly number[],
+    decide: (call) => cluster.decide(call),
     begin: (bucket) => cluster.begin(markerKey(bucket)),
     destroy: () => destroy(cluster),
   };

@@ -100,6 +100,8 @@ export class RedisLimiter implements RateLimiter {
   async #askRedis(request: LimitRequest, isTaking: boolean): Promise<WindowsAnswer | Unanswered> {
     const { connection, memory, clock } = this.#options;
     if (!connection.canAsk(bucketOf(request.keyId))) return 'not_counted';
+    // Redis is well and has counted others: a share beside it would be more than the limit.
+    if (connection.isBusy) throw overloaded();
     const owed = memory.takeOwed(request);
     const call = decideCall(request, { now: clock.now(), isTaking, owed: owed?.perRule ?? OWES_NOTHING });
     const answer = await connection.decide(call);
@@ -143,6 +145,11 @@ export class RedisLimiter implements RateLimiter {
 
 function unavailable(): PantheonError {
   const detail = 'Redis, where limits are counted, does not answer.';
+  return new PantheonError('limiter_unavailable', { detail, retryAfterSeconds: OUTAGE_RETRY_SECONDS });
+}
+
+function overloaded(): PantheonError {
+  const detail = 'Too many questions wait for Redis.';
   return new PantheonError('limiter_unavailable', { detail, retryAfterSeconds: OUTAGE_RETRY_SECONDS });
 }
 

@@ -10,6 +10,7 @@ export class RedisOutageLog {
   readonly #clock: Clock;
   #isToldDegraded = false;
   #isToldUninformed = false;
+  #isToldSnapshotOnly = false;
   #lossToldAtMs = Number.NEGATIVE_INFINITY;
 
   constructor(logger: SharedLimitsContext['logger'], clock: Clock) {
@@ -35,6 +36,14 @@ export class RedisOutageLog {
     if (this.#isToldUninformed) return;
     this.#isToldUninformed = true;
     this.#logger.warn({}, 'INFO is forbidden: check yourself that maxmemory-policy of Redis is noeviction.');
+  }
+
+  snapshotOnly(): void {
+    if (this.#isToldSnapshotOnly) return;
+    this.#isToldSnapshotOnly = true;
+    const message =
+      'Redis keeps snapshots only: a restart sets limits back to the last one. Use appendonly, or save "".';
+    this.#logger.warn({}, message);
   }
 
   lost(): void {

@@ -6,8 +6,8 @@ import { describeWithOwnRedis } from '../../../../tools/servers/scratch.ts';
 import type { RateLimitRule } from '../domain/limits.ts';
 import { systemClock } from '../foundation/clock.ts';
 import type { LimitDecision, LimitRequest, QuotaLedger, RateLimiter } from './rate-limiter.ts';
-import { COMMAND_TIMEOUT_MS, IN_FLIGHT_MAX } from './redis-connection.ts';
 import { type RedisLimitsOptions, redisLimits } from './redis-limits.ts';
+import { COMMAND_TIMEOUT_MS, IN_FLIGHT_MAX } from './redis-patience.ts';
 import { clusterSlotOf, markerKey, stateKey } from './redis-windows.ts';
 
 const UNLIMITED: QuotaLedger = {
@@ -220,22 +220,28 @@ describeWithOwnRedis('a Redis that does not answer well', () => {
     expect(await decide({ rules })).toMatchObject({ admitted: false, degraded: true });
   });
 
-  test('a flood that Redis does not answer keeps a bounded number waiting; the others are decided at once', async () => {
+  test('a flood that Redis does not answer keeps a bounded number waiting; the others are refused at once', async () => {
     await using redis = await startRedis();
     const { decide, isWhole, limiter } = await node(redis.url);
     await redis.pause();
     const rules = [rule('large', 60_000, 60)];
-    const settled: number[] = [];
+    const refused: number[] = [];
+    let isAnyAnswered = false;
     const flood = Array.from({ length: IN_FLIGHT_MAX + 500 }, async (_, nth) => {
-      const { admitted, degraded } = await decide({ rules });
-      expect({ admitted, degraded }).toEqual({ admitted: true, degraded: true });
-      settled.push(nth);
+      try {
+        expect(await decide({ rules })).toMatchObject({ admitted: true, degraded: true });
+        isAnyAnswered = true;
+      } catch (error) {
+        expect(error).toMatchObject({ code: 'limiter_unavailable', retryAfterSeconds: 1 });
+        expect(isAnyAnswered).toBe(false);
+        refused.push(nth);
+      }
     });
     await Promise.all(flood);
-    expect(settled.slice(0, 500).every((nth) => nth >= IN_FLIGHT_MAX)).toBe(true);
+    expect(refused).toEqual(Array.from({ length: 500 }, (_, nth) => IN_FLIGHT_MAX + nth));
     redis.resume();
     await isWhole();
-    expect(limiter.status().degradedDecisions).toBe(IN_FLIGHT_MAX + 500);
+    expect(limiter.status().degradedDecisions).toBe(IN_FLIGHT_MAX);
   });
 });
 

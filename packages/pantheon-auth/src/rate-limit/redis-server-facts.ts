@@ -11,6 +11,8 @@ export interface ServerFacts {
   /** 0: no bound. */
   readonly maxmemoryBytes: number;
   readonly maxmemoryPolicy: string;
+  /** Snapshots are made or were loaded, and there is no append-only file: a restart goes back to the last one. */
+  readonly isSnapshotOnly: boolean;
 }
 
 export function parseInfo(info: string): ServerFacts {
@@ -19,12 +21,14 @@ export function parseInfo(info: string): ServerFacts {
     const colon = line.indexOf(':');
     if (colon > 0) told.set(line.slice(0, colon), line.slice(colon + 1).trim());
   }
+  const snapshots = Number(told.get('rdb_saves') ?? 0) + Number(told.get('rdb_last_load_keys_loaded') ?? 0);
   return {
     version: told.get('redis_version') ?? '',
     isCluster: told.get('cluster_enabled') === '1',
     isReplica: told.get('role') === 'slave',
     maxmemoryBytes: Number(told.get('maxmemory') ?? 0),
     maxmemoryPolicy: told.get('maxmemory_policy') ?? '',
+    isSnapshotOnly: told.get('aof_enabled') === '0' && snapshots > 0,
   };
 }
 

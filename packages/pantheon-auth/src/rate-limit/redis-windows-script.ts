@@ -42,9 +42,12 @@ local function newWindow(windowSeconds)
 end
 
 -- Slots come in order. One that has wholly left is not counted. One that lies ahead of us, because Redis now runs on a
--- slower clock, is counted as now: it is neither lost nor counted for longer than a window.
+-- slower clock, is counted as now, and must be stored so: it is neither lost nor counted for longer than a window.
 local function put(window, slot, units)
-  slot = math.min(slot, window.now)
+  if slot > window.now then
+    slot = window.now
+    window.isClamped = true
+  end
   if units == 0 or slot <= window.now - SLOTS_COUNTED then return end
   if window.size == 0 or window.slots[window.size] ~= slot then
     window.size = window.size + 1
@@ -146,11 +149,15 @@ for i = 4, #ARGV, 4 do
     window = teacher and learn(windowSeconds, teacher) or newWindow(windowSeconds)
     if isFull then put(window, slotAt(since, windowSeconds), limit) end
   end
-  if owed > 0 then
-    put(window, window.now, owed)
+  if window.isClamped then isChanged = true end
+  rules[#rules + 1] = { field = field, limit = limit, window = window, owed = owed }
+end
+-- Only now, or a new rule would learn of what is owed and be told of it again.
+for _, rule in ipairs(rules) do
+  if rule.owed > 0 then
+    put(rule.window, rule.window.now, rule.owed)
     isChanged = true
   end
-  rules[#rules + 1] = { field = field, limit = limit, window = window }
 end
 
 -- 4. Ask every limit; when all agree, count it everywhere.

@@ -76,6 +76,12 @@ export function probeCall(bucket: number): ScriptCall {
   return { bucket, keys: [`${marker}:${PROBE_ID}`, marker], args: PROBE_ARGUMENTS };
 }
 
+/** Whether what came back has the form of an answer to this question: a proxy, or another script, may say anything. */
+export function isAnswerTo(call: ScriptCall, answer: unknown): answer is readonly number[] {
+  const rules = (call.args.length - 3) / 4;
+  return Array.isArray(answer) && answer.length === 2 + rules * 3 && answer.every(Number.isSafeInteger);
+}
+
 /** Reads what the script answered to {@link decideCall}. */
 export function readAnswer(answer: readonly number[], request: LimitRequest): WindowsAnswer {
   invariant(answer.length === 2 + request.rules.length * 3, 'the script answers for every rule');
