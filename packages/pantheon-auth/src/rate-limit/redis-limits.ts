@@ -29,7 +29,8 @@ export interface RedisLimitsOptions {
 /**
  * Rate limits that hold over all nodes: one script, one round trip, by Redis's clock. Needs Redis 6.2 or Valkey,
  * standalone or a cluster, with `maxmemory-policy noeviction` when it has a `maxmemory`. A Redis that lost its data starts
- * limits full. Quotas are not kept there.
+ * limits full; one that comes back from an old snapshot does not know that it lost any, so have none, or an append-only
+ * file. Quotas are not kept there.
  *
  * @example
  * ```ts
