@@ -141,7 +141,9 @@ describeWithOwnPostgres('on PostgreSQL', () => {
     const inMemory = await open(url, { ssl: { ca: served.cert } });
     await Promise.all([db.log.head(), db.tenants.find('a'), inMemory.log.head(), inMemory.tenants.find('a')]);
     const connections = await withClient(own.url, (client) =>
-      client.query("select ssl from pg_stat_ssl join pg_stat_activity using (pid) where application_name = 'pantheon-auth'"),
+      client.query(
+        "select ssl from pg_stat_ssl join pg_stat_activity using (pid) where application_name = 'pantheon-auth'",
+      ),
     );
     expect(connections.rows).toEqual([{ ssl: true }, { ssl: true }, { ssl: true }, { ssl: true }]);
     expect(await codeOf(open(trusting('other.crt', other)))).toBe('store_unavailable');
