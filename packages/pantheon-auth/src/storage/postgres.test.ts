@@ -110,6 +110,16 @@ describeWithOwnPostgres('on PostgreSQL', () => {
       'pass-word',
     );
     expect(() => postgres({ url: 'mysql://x' })).toThrow(/invalid_setting/);
+    // Not percent-encoded: the end of the password would be taken for the name of the database.
+    const split = [
+      'postgres://me:12/pass-word@host/db',
+      'postgres://me:12?pass-word@host/db',
+      'postgres://me:12#pass@h/d',
+    ];
+    for (const one of split)
+      expect(() => postgres({ url: one })).toThrow(
+        'invalid_setting (url): Write postgres://user@host:port/database, user and password percent-encoded.',
+      );
     expect(() => postgres({ url, poolMax: 1 })).toThrow(/invalid_setting/);
   });
 

@@ -83,8 +83,11 @@ export function postgres(options: PostgresOptions): PostgresDatabase {
   const { poolMax = POOL_MAX } = options;
   if (!Number.isInteger(poolMax) || poolMax < POOL_MIN)
     throw new PantheonError('invalid_setting', { field: 'poolMax', detail: `A whole number from ${POOL_MIN}.` });
-  if (!/^postgres(?:ql)?:\/\//.test(options.url) || !URL.canParse(options.url))
-    throw new PantheonError('invalid_setting', { field: 'url', detail: 'Write postgres://user@host:port/database.' });
+  if (!isPostgresUrl(options.url))
+    throw new PantheonError('invalid_setting', {
+      field: 'url',
+      detail: 'Write postgres://user@host:port/database, user and password percent-encoded.',
+    });
   return {
     open: (context) => open(options, poolMax, context),
     migrate: () => migrateOnce(options),
@@ -165,6 +168,13 @@ function clientConfig({ url, ssl }: PostgresOptions): ClientConfig {
     types: TYPES,
     ...(ssl !== undefined && { ssl }),
   };
+}
+
+/** A password that is not percent-encoded may end up in what is taken for the name of the database, and be told. */
+function isPostgresUrl(text: string): boolean {
+  if (!/^postgres(?:ql)?:\/\//.test(text) || !URL.canParse(text)) return false;
+  const { pathname, search, hash } = new URL(text);
+  return hash === '' && !/@/.test(pathname + search);
 }
 
 /** For people, without user and password. */
