@@ -3,46 +3,17 @@ import { randomBytes } from 'node:crypto';
 import { setTimeout as pause } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type FaultProxy, startFaultProxy } from '../../../../tools/servers/fault-proxy.ts';
-import { type PostgresServer, startPostgres, startReplica, withClient } from '../../../../tools/servers/postgres.ts';
+import { type PostgresServer, startPostgres, withClient } from '../../../../tools/servers/postgres.ts';
 import { describeWithOwnPostgres } from '../../../../tools/servers/scratch.ts';
+import { codeOf, commitTenant, eventually, openFailover } from '../../test/postgres-failures.ts';
 import type { Caller } from '../domain/key-policy.ts';
 import { type Clock, systemClock } from '../foundation/clock.ts';
-import { PantheonError } from '../foundation/errors.ts';
+import type { PantheonError } from '../foundation/errors.ts';
 import { createPantheonAuth, type PantheonAuth } from '../pantheon-auth.ts';
-import { insertTenant, sampleEvent } from '../testing/scratch-database.ts';
-import type { Database } from './database.ts';
 import { type PostgresOptions, postgres } from './postgres.ts';
 
 const MASTER_KEY = randomBytes(32).toString('hex');
 const ISSUER = 'https://auth.example.com';
-
-const codeOf = async (work: Promise<unknown>): Promise<string> => {
-  try {
-    await work;
-    return 'done';
-  } catch (error) {
-    return error instanceof PantheonError ? error.code : `not one of ours: ${String(error)}`;
-  }
-};
-
-const commitTenant = (db: Database, id: string) =>
-  db.ledger.commit({
-    changes: [insertTenant({ id, tenant_id: id })],
-    events: [sampleEvent({ subjectType: 'tenant', subjectId: id, tenantId: id })],
-  });
-
-/** Tries until it succeeds: what is away comes back within seconds. */
-async function eventually<T>(work: () => Promise<T>, withinMs = 8_000): Promise<T> {
-  const endsAt = performance.now() + withinMs;
-  for (;;) {
-    try {
-      return await work();
-    } catch (error) {
-      if (performance.now() > endsAt) throw error;
-      await pause(20);
-    }
-  }
-}
 
 function node(url: string, clock: Clock = systemClock): Promise<PantheonAuth> {
   const database = postgres({ url });
@@ -104,36 +75,6 @@ describeWithOwnPostgres('on PostgreSQL, when things go wrong', () => {
     return { direct, url: proxy.rewrite(direct), proxy, [Symbol.asyncDispose]: () => proxy[Symbol.asyncDispose]() };
   }
 
-  /** A primary and a server that was promoted from it, as after a failover whose old primary nobody fenced. */
-  async function failedOver() {
-    const primary = await startPostgres();
-    const direct = await primary.createDatabase();
-    await postgres({ url: direct }).migrate();
-    const replica = await startReplica(primary);
-    const proxy = await startFaultProxy(primary);
-    const onNew = direct.replace(`:${primary.port}/`, `:${replica.port}/`);
-    return {
-      primary,
-      replica,
-      proxy,
-      direct,
-      onNew,
-      url: proxy.rewrite(direct),
-      /** The replica has all of it, and takes over. */
-      async promote(): Promise<void> {
-        const seqOf = (url: string) =>
-          withClient(url, async (client) => (await client.query('select seq from log_head')).rows[0].seq as string);
-        await eventually(async () => expect(await seqOf(onNew)).toBe(await seqOf(direct)));
-        await replica.promote();
-      },
-      async [Symbol.asyncDispose](): Promise<void> {
-        await proxy[Symbol.asyncDispose]();
-        await replica[Symbol.asyncDispose]();
-        await primary[Symbol.asyncDispose]();
-      },
-    };
-  }
-
   test('I4: no stale yes on the node that answered a revocation, also when another node had made it a moment ago', async () => {
     await using behind = await behindProxy();
     const here = await node(behind.url);
@@ -185,7 +126,7 @@ describeWithOwnPostgres('on PostgreSQL, when things go wrong', () => {
   });
 
   test('I4: a session that was given up does not lead statements back to the server it was opened on', async () => {
-    await using place = await failedOver();
+    await using place = await openFailover();
     const { proxy } = place;
     const db = await open(place.url, { poolMax: 4 });
     await db.log.head();
@@ -218,7 +159,7 @@ describeWithOwnPostgres('on PostgreSQL, when things go wrong', () => {
   }, 60_000);
 
   test('I4: nothing is remembered of a change that a failover lost', async () => {
-    await using place = await failedOver();
+    await using place = await openFailover();
     const auth = await node(place.url);
     const { key, apiKey } = await auth.keys.create({ userId: 'user-1', name: 'k' });
     await auth.keys.suspend(apiKey.id);
@@ -238,7 +179,7 @@ describeWithOwnPostgres('on PostgreSQL, when things go wrong', () => {
   }, 60_000);
 
   test('I13: a commit that was answered by a server this node has left is not acknowledged', async () => {
-    await using place = await failedOver();
+    await using place = await openFailover();
     const { proxy } = place;
     const db = await open(place.url, { poolMax: 4 });
     await db.log.head();

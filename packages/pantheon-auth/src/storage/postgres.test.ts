@@ -8,41 +8,12 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type FaultProxy, startFaultProxy } from '../../../../tools/servers/fault-proxy.ts';
 import { type PostgresServer, startPostgres, startReplica, withClient } from '../../../../tools/servers/postgres.ts';
 import { describeWithOwnPostgres } from '../../../../tools/servers/scratch.ts';
+import { codeOf, commitTenant, eventually, openFailover } from '../../test/postgres-failures.ts';
 import { systemClock } from '../foundation/clock.ts';
-import { PantheonError } from '../foundation/errors.ts';
-import { insertTenant, sampleEvent } from '../testing/scratch-database.ts';
-import type { Database } from './database.ts';
+import type { PantheonError } from '../foundation/errors.ts';
 import { type PostgresOptions, postgres } from './postgres.ts';
 import { PostgresConnection } from './postgres-connection.ts';
 import { WAITING_MAX } from './postgres-pool.ts';
-
-const codeOf = async (work: Promise<unknown>): Promise<string> => {
-  try {
-    await work;
-    return 'done';
-  } catch (error) {
-    return error instanceof PantheonError ? error.code : String(error);
-  }
-};
-
-const commitTenant = (db: Database, id: string) =>
-  db.ledger.commit({
-    changes: [insertTenant({ id, tenant_id: id })],
-    events: [sampleEvent({ subjectType: 'tenant', subjectId: id, tenantId: id })],
-  });
-
-/** Tries until it succeeds: what is away comes back within seconds. */
-async function eventually<T>(work: () => Promise<T>, withinMs = 8_000): Promise<T> {
-  const endsAt = performance.now() + withinMs;
-  for (;;) {
-    try {
-      return await work();
-    } catch (error) {
-      if (performance.now() > endsAt) throw error;
-      await pause(20);
-    }
-  }
-}
 
 describeWithOwnPostgres('on PostgreSQL', () => {
   let server: PostgresServer;
@@ -372,50 +343,33 @@ describeWithOwnPostgres('on PostgreSQL', () => {
   }, 60_000);
 
   test('after a failover nothing is read from the old server, though its connections still answer', async () => {
-    const primary = await startPostgres();
-    const url = await primary.createDatabase();
-    await postgres({ url }).migrate();
-    const replica = await startReplica(primary);
-    const proxy = await startFaultProxy(primary);
-    const db = await open(proxy.rewrite(url), { poolMax: 4 });
+    await using place = await openFailover();
+    const db = await open(place.url, { poolMax: 4 });
     await commitTenant(db, 'a');
     // Connections of the pool that stay open to the old server.
     await Promise.all(Array.from({ length: 12 }, () => db.tenants.find('a')));
-    const newUrl = url.replace(`:${primary.port}/`, `:${replica.port}/`);
-    await eventually(() => withClient(newUrl, (client) => client.query("select 1 from tenants where id = 'a'")));
-    await replica.promote();
-    proxy.retarget(replica.port);
-    const onNew = await eventually(() => open(newUrl));
+    await place.promote();
+    place.proxy.retarget(place.replica.port);
+    const onNew = await eventually(() => open(place.onNew));
     await commitTenant(onNew, 'b');
     // Only the connection on which the log is followed breaks; it is opened again and leads to the new server.
-    proxy.holdOne(0);
+    place.proxy.holdOne(0);
     expect(await codeOf(db.log.head())).toBe('store_unavailable');
     expect(await eventually(() => db.log.head())).toMatchObject({ seq: 2 });
     for (let n = 0; n < 12; n += 1) expect(await eventually(() => db.tenants.find('b'))).toMatchObject({ id: 'b' });
     await Promise.all([db.close(), onNew.close()]);
-    await proxy[Symbol.asyncDispose]();
-    await replica[Symbol.asyncDispose]();
-    await primary[Symbol.asyncDispose]();
   }, 60_000);
 
   test('a new connection that leads to another server moves the whole node there', async () => {
-    const primary = await startPostgres();
-    const url = await primary.createDatabase();
-    await postgres({ url }).migrate();
-    const replica = await startReplica(primary);
-    const proxy = await startFaultProxy(primary);
-    const db = await open(proxy.rewrite(url), { poolMax: 4 });
+    await using place = await openFailover();
+    const db = await open(place.url, { poolMax: 4 });
     await db.log.head();
-    await replica.promote();
-    proxy.retarget(replica.port);
-    const newUrl = url.replace(`:${primary.port}/`, `:${replica.port}/`);
-    const onNew = await eventually(() => open(newUrl));
+    await place.promote();
+    place.proxy.retarget(place.replica.port);
+    const onNew = await eventually(() => open(place.onNew));
     await commitTenant(onNew, 'b');
     expect(await eventually(() => db.tenants.find('b'))).toMatchObject({ id: 'b' });
     expect(await eventually(() => db.log.head())).toMatchObject({ seq: 1 });
     await Promise.all([db.close(), onNew.close()]);
-    await proxy[Symbol.asyncDispose]();
-    await replica[Symbol.asyncDispose]();
-    await primary[Symbol.asyncDispose]();
   }, 60_000);
 });
