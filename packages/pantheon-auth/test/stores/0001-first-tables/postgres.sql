@@ -1,0 +1,805 @@
+--
+-- PostgreSQL database dump
+--
+
+
+-- Dumped from database version 15.18 (Debian 15.18-0+deb12u1)
+-- Dumped by pg_dump version 15.18 (Debian 15.18-0+deb12u1)
+
+SET statement_timeout = 0;
+SET lock_timeout = 0;
+SET idle_in_transaction_session_timeout = 0;
+SET client_encoding = 'UTF8';
+SET standard_conforming_strings = on;
+SELECT pg_catalog.set_config('search_path', '', false);
+SET check_function_bodies = false;
+SET xmloption = content;
+SET client_min_messages = warning;
+SET row_security = off;
+
+--
+-- Name: pantheon_auth_next_event(); Type: FUNCTION; Schema: public; Owner: -
+--
+
+CREATE FUNCTION public.pantheon_auth_next_event() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$ begin
+        if new.seq <> (select coalesce(max(seq), 0) + 1 from events) then
+          raise exception 'the log is append-only';
+        end if;
+        return new;
+      end $$;
+
+
+--
+-- Name: pantheon_auth_refuse(); Type: FUNCTION; Schema: public; Owner: -
+--
+
+CREATE FUNCTION public.pantheon_auth_refuse() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$ begin raise exception 'the log is append-only'; end $$;
+
+
+SET default_tablespace = '';
+
+SET default_table_access_method = heap;
+
+--
+-- Name: api_key_versions; Type: TABLE; Schema: public; Owner: -
+--
+
+CREATE TABLE public.api_key_versions (
+    key_id text NOT NULL COLLATE pg_catalog."C",
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    version bigint NOT NULL,
+    created_at bigint NOT NULL,
+    accepted_until bigint,
+    revision bigint NOT NULL,
+    sealed bytea NOT NULL
+);
+
+
+--
+-- Name: api_keys; Type: TABLE; Schema: public; Owner: -
+--
+
+CREATE TABLE public.api_keys (
+    id text NOT NULL COLLATE pg_catalog."C",
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    user_id text NOT NULL COLLATE pg_catalog."C",
+    name text NOT NULL COLLATE pg_catalog."C",
+    description text COLLATE pg_catalog."C",
+    environment text NOT NULL COLLATE pg_catalog."C",
+    permissions text NOT NULL COLLATE pg_catalog."C",
+    grantable text NOT NULL COLLATE pg_catalog."C",
+    state text NOT NULL COLLATE pg_catalog."C",
+    state_at bigint,
+    state_reason text COLLATE pg_catalog."C",
+    created_at bigint NOT NULL,
+    created_by text COLLATE pg_catalog."C",
+    not_before bigint,
+    expires_at bigint,
+    tokens_not_before bigint,
+    rate_limits text NOT NULL COLLATE pg_catalog."C",
+    quota text COLLATE pg_catalog."C",
+    ip_allowlist text NOT NULL COLLATE pg_catalog."C",
+    rotation text COLLATE pg_catalog."C",
+    jwt_algorithm text COLLATE pg_catalog."C",
+    version bigint NOT NULL,
+    revision bigint NOT NULL,
+    sealed bytea NOT NULL
+);
+
+
+--
+-- Name: data_keys; Type: TABLE; Schema: public; Owner: -
+--
+
+CREATE TABLE public.data_keys (
+    id text NOT NULL COLLATE pg_catalog."C",
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    wrapped bytea NOT NULL,
+    created_at bigint NOT NULL,
+    retired_at bigint,
+    seals bigint NOT NULL
+);
+
+
+--
+-- Name: event_details; Type: TABLE; Schema: public; Owner: -
+--
+
+CREATE TABLE public.event_details (
+    event_id text NOT NULL COLLATE pg_catalog."C",
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    sealed bytea NOT NULL
+);
+
+
+--
+-- Name: events; Type: TABLE; Schema: public; Owner: -
+--
+
+CREATE TABLE public.events (
+    seq bigint NOT NULL,
+    id text NOT NULL COLLATE pg_catalog."C",
+    at bigint NOT NULL,
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    type text NOT NULL COLLATE pg_catalog."C",
+    subject_type text NOT NULL COLLATE pg_catalog."C",
+    subject_id text NOT NULL COLLATE pg_catalog."C",
+    body text NOT NULL COLLATE pg_catalog."C",
+    leaf_random bytea NOT NULL,
+    leaf bytea NOT NULL
+);
+
+
+--
+-- Name: idempotency; Type: TABLE; Schema: public; Owner: -
+--
+
+CREATE TABLE public.idempotency (
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    caller text NOT NULL COLLATE pg_catalog."C",
+    idempotency_key text NOT NULL COLLATE pg_catalog."C",
+    request_hash text NOT NULL COLLATE pg_catalog."C",
+    key_id text NOT NULL COLLATE pg_catalog."C",
+    version bigint NOT NULL,
+    created_at bigint NOT NULL
+);
+
+
+--
+-- Name: log_head; Type: TABLE; Schema: public; Owner: -
+--
+
+CREATE TABLE public.log_head (
+    id bigint NOT NULL,
+    seq bigint NOT NULL,
+    at bigint NOT NULL,
+    CONSTRAINT log_head_is_one_row CHECK ((id = 1))
+);
+
+
+--
+-- Name: meta; Type: TABLE; Schema: public; Owner: -
+--
+
+CREATE TABLE public.meta (
+    name text NOT NULL COLLATE pg_catalog."C",
+    value text NOT NULL COLLATE pg_catalog."C"
+);
+
+
+--
+-- Name: pantheon_auth_migration; Type: TABLE; Schema: public; Owner: -
+--
+
+CREATE TABLE public.pantheon_auth_migration (
+    name character varying(255) NOT NULL,
+    "timestamp" character varying(255) NOT NULL
+);
+
+
+--
+-- Name: pantheon_auth_migration_lock; Type: TABLE; Schema: public; Owner: -
+--
+
+CREATE TABLE public.pantheon_auth_migration_lock (
+    id character varying(255) NOT NULL,
+    is_locked integer DEFAULT 0 NOT NULL
+);
+
+
+--
+-- Name: quota_leases; Type: TABLE; Schema: public; Owner: -
+--
+
+CREATE TABLE public.quota_leases (
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    key_id text NOT NULL COLLATE pg_catalog."C",
+    period text NOT NULL COLLATE pg_catalog."C",
+    reserved bigint NOT NULL,
+    CONSTRAINT quota_leases_not_negative CHECK ((reserved >= 0))
+);
+
+
+--
+-- Name: signing_keys; Type: TABLE; Schema: public; Owner: -
+--
+
+CREATE TABLE public.signing_keys (
+    kid text NOT NULL COLLATE pg_catalog."C",
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    algorithm text NOT NULL COLLATE pg_catalog."C",
+    public_jwk text NOT NULL COLLATE pg_catalog."C",
+    created_at bigint NOT NULL,
+    retired_at bigint,
+    revision bigint NOT NULL,
+    sealed bytea NOT NULL
+);
+
+
+--
+-- Name: tenants; Type: TABLE; Schema: public; Owner: -
+--
+
+CREATE TABLE public.tenants (
+    id text NOT NULL COLLATE pg_catalog."C",
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    name text NOT NULL COLLATE pg_catalog."C",
+    state text NOT NULL COLLATE pg_catalog."C",
+    created_at bigint NOT NULL,
+    revision bigint NOT NULL
+);
+
+
+--
+-- Name: token_revocations; Type: TABLE; Schema: public; Owner: -
+--
+
+CREATE TABLE public.token_revocations (
+    jti text NOT NULL COLLATE pg_catalog."C",
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    key_id text NOT NULL COLLATE pg_catalog."C",
+    expires_at bigint NOT NULL,
+    revision bigint NOT NULL
+);
+
+
+--
+-- Name: usage_batches; Type: TABLE; Schema: public; Owner: -
+--
+
+CREATE TABLE public.usage_batches (
+    id text NOT NULL COLLATE pg_catalog."C",
+    at bigint NOT NULL
+);
+
+
+--
+-- Name: usage_counts; Type: TABLE; Schema: public; Owner: -
+--
+
+CREATE TABLE public.usage_counts (
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    key_id text NOT NULL COLLATE pg_catalog."C",
+    version bigint NOT NULL,
+    minute bigint NOT NULL,
+    outcome text NOT NULL COLLATE pg_catalog."C",
+    count bigint NOT NULL
+);
+
+
+--
+-- Name: version_usage; Type: TABLE; Schema: public; Owner: -
+--
+
+CREATE TABLE public.version_usage (
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    key_id text NOT NULL COLLATE pg_catalog."C",
+    version bigint NOT NULL,
+    usage_count bigint NOT NULL,
+    last_used_at bigint NOT NULL,
+    last_addresses text NOT NULL COLLATE pg_catalog."C"
+);
+
+
+--
+-- Data for Name: api_key_versions; Type: TABLE DATA; Schema: public; Owner: -
+--
+
+INSERT INTO public.api_key_versions VALUES ('4p1cnUSCZDzE785P', 'default', 1, 1767225600000, NULL, 1, '\x01734a724c42487953577046593036696bbd1cd2c7b96181f485debccd0f98d1867654f5afc4379b744ed25ac21090a7bdaa1c0cdc9faed692a6b608552968396543c6cf62f8ef0c231a0bdcb79cc9ce6165d260e6c2a8fe3f678df47b8a17e918eadf8c9cf3b80677201e9e0262b50602dbbb8684ab8270798b10049128c3ded636bdb90a3546a4fa834e977299110f9cf0c70dc30f3256a50d469b2fe4d84016008d79b3a47bc542eaa3');
+INSERT INTO public.api_key_versions VALUES ('QYj5XbyAiE8rwxxE', 'acme', 1, 1767225600000, NULL, 1, '\x0149314c6c716b6562534e706c546f764b9622dc889467ee749f31f3cedad4c961333640a8ed626a5d3000fcfb587e73d6c06a94a38b8f805c716c3d4029a67fa03c29710a7593e2ce2e83f5c198fecab374b2b0f95eb3573c679de0b126b70450631513a7a360bf1435bea404913658b7e0728d7210d8276189d45ec271d2891ecdeee2df968f70888101379457d9b9e71417b52d9e7a93d34bc9eba909b8255227252cc223258f225b1a');
+INSERT INTO public.api_key_versions VALUES ('fDtylwqNz85RqyKo', 'asleep', 1, 1767225600000, NULL, 1, '\x014e64313548463939555247555764736e517c641b6018c8737c51e4c6f841b2cf375cc6a9e2743c234d101cf672fb80a72f859071fc64ac47cf608d2028a9fcbd6023e031e102774bd9d07c7a9c3fdfd027aa4bec0ade3e76b74f30a30b3e5912f0a46f9086397dc199a3a48f7d371306159eae910a839cc7c7ad0bfcf3a7fe74fbc8c49b2c30522927af044166dc83b69604f130c2e8875631b0917270b6076382911cc5e57a0bcc3425');
+INSERT INTO public.api_key_versions VALUES ('PKWsRE1SX5h0rMcG', 'default', 1, 1767225600000, NULL, 1, '\x01734a724c42487953577046593036696bf34f8a20c02182d278884c5fcf151c01cfbebd545c743f4f62b69a239be89c18372ec39b5dd58d5d8d690074072597bcdaca8c4b6d91d905daa79ad2eef262cf8cde5fae6e5ecd821257b1998570278a4291343f524ce2f85add1ce0a7d07a108ce0337185b26ba3e43a4520e36b073f72d2853c4b6b4969f43d1fbe085c93d891ac27a5f7f3f97ab51dc5495ed2da0fb08cceb4b79e7fad108f');
+INSERT INTO public.api_key_versions VALUES ('dbkV5I9Qv1HAaySH', 'default', 1, 1767225600000, NULL, 1, '\x01734a724c42487953577046593036696ba89e9282d4c82492d1706ea816e841c85326c4ab5d8aae7125d98307185e934007c0d8d545cd329c7a486ff9508f41f81299b005752ee34f13eb1fcfef49a7502a4125a3395cc3abceca214c789ac8f7e4d848f9da03bef6c66002a8385637afa4b7799b5a42ff0984b8fdf57f5062b9cbd32a3cfc04cff2dcc9be866dd37ea05a23f897454704ddf68003971e73411d4c480c3440b3fbab7e6a');
+INSERT INTO public.api_key_versions VALUES ('48lQcOm0RD6Wu36D', 'default', 2, 1767225600000, NULL, 2, '\x01734a724c42487953577046593036696b01a91541f4333a5137bb8f4fe774e7b6596e56fd5e7e05122bca91c39632790b8455c5adef03429d771b54d7460f30f2353c65fdb52b84fae0610a1c95e2e1de424e71e19bf57a545c3559665cb557b8374f86d4a1cdda4765edf39565af2e0e3ca54b898ed5f529cac01fcfd0a4a4abbf9ddb4592b80aecc72391e68bcfd5445e510ce8d0c285f77f7638a9cb34592a175e96a98955b120b963');
+INSERT INTO public.api_key_versions VALUES ('48lQcOm0RD6Wu36D', 'default', 1, 1767225600000, 1767830400000, 2, '\x01734a724c42487953577046593036696bd9cd1fda4606e779681812395135d0a84af6f7abade08c9a63642986e70043e006a9612ddffc1d0a6bb20e6780d8664c747bceea8178afefa23c4b43cd9694b2204ddd780bfd29916bae2fbfbf81d9bc5b5d64a86c7e29c87e58959c4f8ce75e9476a56dc8ccca48140b02b0573498e58b74b950cded2652c0f90b25a747ef3b8fff560f79e535066b2186c54320adb8be6f4a0a7f4b205f890c');
+INSERT INTO public.api_key_versions VALUES ('biHz6zwYkstB5XjS', 'default', 2, 1767225600000, NULL, 3, '\x01734a724c42487953577046593036696b6334c9dd91bd2afb304c150d85f510c94647da91f275bf8299982ada3252b2a82c5780d2b6c167303930e45f57e52653359e8736207394856ff4b0c37ae150b41ec7856094f8ae242980e2ba687df817ccde7152be8ef1319f9095d8428a2c95c0eb18725db5fefc66be3d6d1cca7f679ce034c92c4d39d0cf68a6e660f8183035078c4800b4685987fc2f31bbf44e895cd0995eb7fb7fe2886b');
+INSERT INTO public.api_key_versions VALUES ('biHz6zwYkstB5XjS', 'default', 1, 1767225600000, 1767225600000, 3, '\x01734a724c42487953577046593036696ba7504494e63ddf0ef589e1397546eb2add713a063e47a2ae86be723bb0fb442187d284d0e001694a1bce0446bad3968f53dfce1f52026038ffa9ddc6b29dab02bc613dfda6106d03de3eb4e01750594de4bb9de00fc9cf8466b8985e30a8ced9561e263f4a72ddb8c8126c0bf36136bdc7cabc7930cc55a189f07a97dc6137cb56669e3577ddf7b98e5d0042974d100caeb0a1c1f88030405152');
+INSERT INTO public.api_key_versions VALUES ('PSJgLv7O5OeCftFr', 'default', 1, 1767225600000, NULL, 2, '\x01734a724c42487953577046593036696bfcd38ed2febeaf48c0337f15e8bddcb576865329b98785bf368676524fa0946cddadd6e13234dc02797ca492fd4b0b5c3255adb7fbaf8be213908aec5124892df8c06c56fdc093b6b63240487d5b3fe6dc7978dc94b20a994363c57dad13c156e25c4da0e507e8c8683594c86bcded07ab8d52a10ae79462bc6eb74c4498541a1e63d2bb1018447937e14399ca5fd66a5b9e7fd0ff21665ce393');
+INSERT INTO public.api_key_versions VALUES ('93btgNCsQafnooMa', 'default', 1, 1767225600000, NULL, 3, '\x01734a724c42487953577046593036696baa5ea66f1fca8a35c6a2f57b5d0e286d9d0d9dcd4f6394c3d1b0a0499d4050f2e38d49daff89f96b1eb0a089c774b58b2fac27b44db843dfbe918547a3eebc68ccf743c190c69eefa3dff14e7a6009bdd9485a2fe5c64bffd3138e8ebdade2053cfb61baedcd067cae5459aeb6dd7c23c772399f249fa59871e3b221a87aa53db087063ebc7a260d214808c905165e9f856abf381243f53bcb2f');
+INSERT INTO public.api_key_versions VALUES ('NbrbUkaBi8DvlXoc', 'default', 1, 1767225600000, NULL, 2, '\x01734a724c42487953577046593036696b9297c5cc39595aa4e84fa0e2e23c59659a0f6f775a2045d99b59fcaeecd9b3a20077cfcc1521dd5ce26db55c7a5422d4764b6b88b8e0cc3426bfe315f112f3124dbc2c38a9aee7b803aee812a15825fedeaee832b7c503bdca183f3fd50f7942b3df70a044fe7dedc97eb16f599b7dd7d3f4989c9c34a19751a13209ff0fbf7e04da8a7a839bd8114274311bb31e3db76dc6f09af110c8f93a69');
+INSERT INTO public.api_key_versions VALUES ('yKaF8hPDddGk9wen', 'default', 1, 1767225600000, NULL, 1, '\x01734a724c42487953577046593036696b80b54c4ed783a0f2c849974dfaaf1801967757d0477d44e87aafd5e0a3e21c39695b98a28e9a11529d24956a9097463ad7bcd884e39f291e5e0f8ccef3e566dfd46313ba54619816ae1917b24fcc9b66dbee28fb7dd5f2dc6df68e1e755e0a0c0f30ac0f80a8ee97e0274896dbe6404c8897794424486df4b7f2f2d2bdf9d5b46decf21717df1a273b3bd6fa1feb188cd502f3f0d28815b6930b');
+INSERT INTO public.api_key_versions VALUES ('2cG0MX0jA6SSiDoa', 'default', 1, 1767225600000, NULL, 2, '\x01734a724c42487953577046593036696b9df1601814e9d335bcf727829f19cb1627ac11c5d060fab090606a897be0e11faf367b1a70d22e3afd584ae9b4669421f3a9999d2b719ce62125364f8b3a20589b2b711ee1fcff303a4ba2c3b651c2b25ad5dda56b35df1dc84bf2cdbca63ad92008b0c93376d16730c4c05fc81f148e48b4dea3962e5b580214a13abfc5124d67558c65dfb1fb2e70b7ab853abee2fc58f73e6de58de09d7407');
+INSERT INTO public.api_key_versions VALUES ('WdPVa75WPDNszKBz', 'default', 1, 1767225600000, NULL, 1, '\x01734a724c42487953577046593036696b63832f2a2781796986844a21e51bff26cc76c830227904412dbfec91e0ff0360ebda03b85cb579da4306a487720727b95f791c5f4f62da9452076ce1405a58da81de2dcacfb9e3261b0ecbd5780efe00c58bed9c58c0cacf98978a55ee80b4171cc26d57aff992f5ceaaf560e8ea56ee2517e58bb1d1717394027e14380f958bb225fc03c5a93de2bd3331ff12f08639c2ea261a4cdd0eb4f548');
+INSERT INTO public.api_key_versions VALUES ('d1z6uXM45kSi22ZR', 'default', 1, 1767225600000, NULL, 1, '\x01734a724c42487953577046593036696befd000492eb0fa06fa7f99c73f2ce0b373f0b240fda4c98ed750564fee33bda49d644781f2ce13d2740026353ad4e1295fcb91a58e4361610334b02dc8f29c81505f2b60af4b98ed1678d344e098b886e2e363a5a6d64312eb45474c78ffc55e24ad91a9146fbb203b5f7eca7d81905aae2875705b4a07f2f9e0ff2213c08ce0daf4addf6a6f13abe8d8bab452c8b1cd96452be2d84b4c21001e');
+INSERT INTO public.api_key_versions VALUES ('GPV66KLV1erBxjxj', 'default', 1, 1767225600000, NULL, 1, '\x01734a724c42487953577046593036696bf7e939a3b433679ef276ce3d2b36847c5cf3c5d24ad0bd46277eb7bafc2e933cceb424d2ebc756723e1382e1a9d9bb2fad25bea15a72c43bc8ab3faeb131e7f281ecb57557e4fd71101e2d61318ba267824ff1f7ceff5e17908bad4df378a95cd53eddb0b6631becb9344abbe9e96d303a657dbdbc91535c748f654ad4da91280a86d854708e6d871764138025a0dae55d8ee21917ae483c62f0');
+INSERT INTO public.api_key_versions VALUES ('xfgjhUa0eUnU6ZUa', 'default', 1, 1767225600000, NULL, 1, '\x01734a724c42487953577046593036696b1fee03c6901de32f31c56bc4afb21405147e325c208831817c68581195698aa8ea3142ceaefbfa45b7424af56eec6c796bc78222691cee92cd84b8ca68e9b7308fce5de604c2c62410dbee8ce22305f328afec39262f4708fea6544def7fcc6419ebdd601b3f387734ad2dc5b3ed1d8345b1eb490f877e371570dab841eeabdbe86eb7ee1de81f44bb4aeb845c22142bc62d2e6380ced9e85fb3');
+INSERT INTO public.api_key_versions VALUES ('SuJIeQyGQGquzRdt', 'default', 1, 1767225600000, NULL, 1, '\x01734a724c42487953577046593036696b344c7ffe7da6988468a22731936259be17f794b29e9d9e4596332888cab7f3cf1cdefc4859b12680ebef7e3ef0c0d3cef279d955f364ac3c1543348e9fd0d1d3a31c40b591ea4a9cdf90cc635b1587db79f21296df5814b32aa8392692625161202c9f9d37e5a89cbdc4fb4a108ce3c8d5db5868baba72f0fd67b2d456f8a1101a78214f397094fb4694c0a91c5462b209269a08e25111a2007c0038b8b092b590947cad0ca67469901e64f8d52f06136af21bed2e05c32b6281df4ba22f28cd670adc664d7cf424a1ff6de68748ba77b1919a7b731288cf67448cc952e46341c1b6872379d8c581af7264f49d96078f90');
+INSERT INTO public.api_key_versions VALUES ('QizxemldmoMVAts3', 'default', 1, 1767225600000, NULL, 2, '\x01734a724c42487953577046593036696b8c635656efd21ccc2d0655a27eb8c34923eb5b7575048772c6778549fbe058a8a5a34d066f4c59341e14f0cc729e3584718faf3f04c1ab969cda5b270938bbd71abe04ce0bf12d89b23791d06b6f645f89b21c951cd6cb3f1b1174d0b244231a9f9b9d895d9675b764e3a300d14def4c9273d1a1951a3e5f46fb0695f456b30d78585168a6c1c17fb4a6ab0af1e95adf63edaf478d155166c5bd');
+
+
+--
+-- Data for Name: api_keys; Type: TABLE DATA; Schema: public; Owner: -
+--
+
+INSERT INTO public.api_keys VALUES ('4p1cnUSCZDzE785P', 'default', 'user-1', 'plain', NULL, 'live', '["docs:read","docs:*"]', '[]', 'active', NULL, NULL, 1767225600000, NULL, NULL, NULL, NULL, '[]', NULL, '[]', NULL, NULL, 1, 1, '\x01734a724c42487953577046593036696bec89e99e880f793120b4c89344372ed2219862da57f54fa762e0badcd02dd96cd5635d10ec885ce17a546b9c2977982b059bbdeef6c9cf87b056837409759bb8993fa75fa025f1a1abbc0dde245fb361d284e173cc1dec25f657bd447e2201749658ac69e7719bcbf57cce22cb');
+INSERT INTO public.api_keys VALUES ('QYj5XbyAiE8rwxxE', 'acme', 'user-1', 'acme', NULL, 'live', '["docs:read","docs:*"]', '[]', 'active', NULL, NULL, 1767225600000, NULL, NULL, NULL, NULL, '[]', NULL, '[]', NULL, NULL, 1, 1, '\x0149314c6c716b6562534e706c546f764b91de70a4bbd876fd72d58aa04cca2735972efc8007ac81daf38515b9013a09a6c0b3ba893b146572445b2ce64102a4158a12aefdde7af02f16935dbd4c2b12b90c7ede66e04651a8c8392a3ac8607dd3b1bb6d43a6c36ed057fd8943783ec88766e9c9db457ea473d431869691');
+INSERT INTO public.api_keys VALUES ('fDtylwqNz85RqyKo', 'asleep', 'user-1', 'asleep', NULL, 'live', '["docs:read","docs:*"]', '[]', 'active', NULL, NULL, 1767225600000, NULL, NULL, NULL, NULL, '[]', NULL, '[]', NULL, NULL, 1, 1, '\x014e64313548463939555247555764736ef0173c5d80cc67a1e018022f37e075731fe1ad69b3601b2303645b2ed98fe91e0bfca37b62c32d1b78c59b83f9a14824169a90fcc4157058c5787b8bc0c0461ca3262ce19b1610043e0a716cf7458139a9c3ba9215b41afe995fda1d8a707b08f7ebd6e02f05b7823b980176f4');
+INSERT INTO public.api_keys VALUES ('PKWsRE1SX5h0rMcG', 'default', 'user-1', 'test', NULL, 'test', '["docs:read","docs:*"]', '[]', 'active', NULL, NULL, 1767225600000, NULL, NULL, NULL, NULL, '[]', NULL, '[]', NULL, NULL, 1, 1, '\x01734a724c42487953577046593036696b8991409d492f7b5b60e348d613076f2cc37a27718ff432efb5ab71cae4fb7995c03d9df4c9e6807f355195f8582880f6e2ee580af13317f2c66e6be2281017154f47a2da7473e99e5557f790235bb98a12e2085ba0454641684ad14094decd6407d04b7d06304af0fc0bd2ae74');
+INSERT INTO public.api_keys VALUES ('dbkV5I9Qv1HAaySH', 'default', 'user-1', 'limited', 'Everything that can be set.', 'live', '["docs:read","docs:*"]', '["docs:*"]', 'active', NULL, NULL, 1767225600000, NULL, NULL, 1798761600000, NULL, '[{"name":"burst","limit":100,"window":"1m"}]', '{"limit":1000,"period":"day"}', '["192.0.2.0/24"]', '{"every":"90d","overlap":"7d"}', NULL, 1, 1, '\x01734a724c42487953577046593036696b5c1ae72b76c11691a845bfb40789c1abd0a242b5ad2fa5bc7148f1a00888c5e2555458a85eb510509f31061cf704ec3c6274e8b59a94103f1cba377271d80caa8b147bd0a58890e5b17e1f71f1192091d7103a1bc871eff25455523b72ca189ab290dd5f95696b4266ac3bb87300a22fac012016b29e1c1767e9420d61c217f2ac79228c33424e0f3f37152117afbd50ad1be85912f45a11c03022488f');
+INSERT INTO public.api_keys VALUES ('48lQcOm0RD6Wu36D', 'default', 'user-1', 'rotated', NULL, 'live', '["docs:read","docs:*"]', '[]', 'active', NULL, NULL, 1767225600000, NULL, NULL, NULL, NULL, '[]', NULL, '[]', NULL, NULL, 2, 2, '\x01734a724c42487953577046593036696b1e8f7ec38b648366d3ec2c49121b28e091b4b139356d9033ba7e75319b01f38b34fbb7dd056dcc0885e5f45695bb4228abda5f70979d6176223235516a47598bcd91e29a05de97b2ff15b5b05982c17ae4f0d52090e7f2b962483b59e118e7513f7cce975feef06334f8839d82');
+INSERT INTO public.api_keys VALUES ('biHz6zwYkstB5XjS', 'default', 'user-1', 'retired', NULL, 'live', '["docs:read","docs:*"]', '[]', 'active', NULL, NULL, 1767225600000, NULL, NULL, NULL, NULL, '[]', NULL, '[]', NULL, NULL, 2, 3, '\x01734a724c42487953577046593036696b3de2a343c99a556578d33413ce34fe08ef3324b12e6116de6a06394b38840f65741e9279ea3790c9577cde9f43b6dddce57e762c4b5b105f4ce7f40db086fe94e2eeefab68b2b6efc88fc7ba5a46e0cd956f01c2d2c539c42690deb104aee8d81cadeb0aeb591ab8b20bc58019');
+INSERT INTO public.api_keys VALUES ('PSJgLv7O5OeCftFr', 'default', 'user-1', 'suspended', NULL, 'live', '["docs:read","docs:*"]', '[]', 'suspended', 1767225600000, 'for a test', 1767225600000, NULL, NULL, NULL, NULL, '[]', NULL, '[]', NULL, NULL, 1, 2, '\x01734a724c42487953577046593036696b8afce75103ac61e9594797cecb73a3fbcc6e7992efb06df83983e42ff1ee2c6492c6ec0620e992273a6425f12b39d3687f79058def119355a45b63b8751df5cbf1d10a5fb734d5f688d6f55acc9371ad1641cef2e37ce0d3214c7985474d02377735b0a57163134dbf5fd99c48');
+INSERT INTO public.api_keys VALUES ('QizxemldmoMVAts3', 'default', 'user-1', 'all tokens revoked', NULL, 'live', '["docs:read","docs:*"]', '[]', 'active', NULL, NULL, 1767225600000, NULL, NULL, NULL, 1767225602000, '[]', NULL, '[]', NULL, NULL, 1, 2, '\x01734a724c42487953577046593036696bbfd7bc896373565fa8ca2327773c0d40f9c9a572a3629c6e169709d7213b3873173d60222103b53fb78fbcc84c1fc365f04de885abde60d05084068b918848d0f7df9be3fee074b9e0962302bf75b614940ed3524ddc6a42a636442c87b8652db6dec7cbaee209404e49f05276');
+INSERT INTO public.api_keys VALUES ('93btgNCsQafnooMa', 'default', 'user-1', 'resumed', NULL, 'live', '["docs:read","docs:*"]', '[]', 'active', NULL, NULL, 1767225600000, NULL, NULL, NULL, NULL, '[]', NULL, '[]', NULL, NULL, 1, 3, '\x01734a724c42487953577046593036696bfecd556913a1125ccadd029f6a2bcc40cd0a6a6344d7521c95692f7121d71a4b9135a05cc1c1e62d8b7f236ed8be406db74492b9598186787a872cf75a1e5ca34bf6e33d1f5f6b18cccc4dfb6a6b3bed71c651d6c196b4c10f5fdb23972e58224b21933f945df7f53bae82a2d5');
+INSERT INTO public.api_keys VALUES ('NbrbUkaBi8DvlXoc', 'default', 'user-1', 'revoked', NULL, 'live', '["docs:read","docs:*"]', '[]', 'revoked', 1767225600000, 'for a test', 1767225600000, NULL, NULL, NULL, NULL, '[]', NULL, '[]', NULL, NULL, 1, 2, '\x01734a724c42487953577046593036696bb92bbecbeb536a763aab8a9b54a9615296e3bfbce7ed850c2b2c18fe80dd5695818e958e2a29338626fb3265c876a8fc1434457e741df917461ec27a46683430cbb333e757ce589de6390954c223c9378b15918054d03143db005c8881ee66661f5e8ab3ece162d8cebff52325');
+INSERT INTO public.api_keys VALUES ('yKaF8hPDddGk9wen', 'default', 'user-1', 'expired', NULL, 'live', '["docs:read","docs:*"]', '[]', 'active', NULL, NULL, 1767225600000, NULL, NULL, 1767225630000, NULL, '[]', NULL, '[]', NULL, NULL, 1, 1, '\x01734a724c42487953577046593036696bf36d4d2a5b10542c0ccbc825fedad6abfeafb1859d1d02b71b54f029cdd399b10f08712c3f877513bda8d768250e904742d73f00d3fbd553689cfb2a1b90077dbc6d38cc1570901e7d630c5917d066555e2ed50c98b9ba23a5fcfb3ef6af4f150c31fe580585fdb2d55db2c313');
+INSERT INTO public.api_keys VALUES ('2cG0MX0jA6SSiDoa', 'default', 'user-1', 'updated since', NULL, 'live', '["docs:read"]', '[]', 'active', NULL, NULL, 1767225600000, NULL, NULL, NULL, NULL, '[]', NULL, '[]', NULL, NULL, 1, 2, '\x01734a724c42487953577046593036696b2bffe79a965045de6d2ca7070dd371327ada98f1045ef070f879d46bb9875c0c15fbc458d7e9446e8d073c6c66b8cadb26f123b0ce0671d9ae42495f169342b0a7c7b324593c54a2ffda945249b6758dfe521808ac45d2868c527f9f7ee49ed1c779b60d6e18bcc308e2ca1093');
+INSERT INTO public.api_keys VALUES ('WdPVa75WPDNszKBz', 'default', 'user-2', 'repeated', NULL, 'live', '[]', '[]', 'active', NULL, NULL, 1767225600000, NULL, NULL, NULL, NULL, '[]', NULL, '[]', NULL, NULL, 1, 1, '\x01734a724c42487953577046593036696b19ce8bc2308c046f63587f97327b15a03e149760b40ff7611258d1364722237cff5c8cc4d68e1474fdd4a9866aa351e1945ae699dd75b3f7c085bbf199e6a48f2b8bba49c025047722374f48995a59a3ec11ed01dc2e3a7b85359cf4b8f1910223c2e6f256f9a7f2a8b85fff44');
+INSERT INTO public.api_keys VALUES ('d1z6uXM45kSi22ZR', 'default', 'user-1', 'ES256', NULL, 'live', '["docs:read","docs:*"]', '[]', 'active', NULL, NULL, 1767225600000, NULL, NULL, NULL, NULL, '[]', NULL, '[]', NULL, 'ES256', 1, 1, '\x01734a724c42487953577046593036696b04fee385bc4453e539af59db573619f3ca548be6ba9249a77bf669a4e16b484986c9d4e4286ad3417a82e584fd2eea20014868699a742ea2b292332817f96cc718b48db1721815370f881f268410600b825c498b4d716b5d166286ed20ee5066f2545f9fe19dee7bbe3602431d435d797eabfef0e935179c45cec922a7971d9027012fb1a0ef26ad004bccb801b0b9ce444f5f1f2bfcdd835a0867ff211790f0704534cbfe29ef36743bdd1c3748c3bcfc22f0dffdda524aead7848fe1d8e17998c43a89bb15c4d3702468663693a06c');
+INSERT INTO public.api_keys VALUES ('GPV66KLV1erBxjxj', 'default', 'user-1', 'Ed25519', NULL, 'live', '["docs:read","docs:*"]', '[]', 'active', NULL, NULL, 1767225600000, NULL, NULL, NULL, NULL, '[]', NULL, '[]', NULL, 'Ed25519', 1, 1, '\x01734a724c42487953577046593036696b81d1c0ee1a6e28790c2d73753062ddb2ed4faa3cc80b478f63dd83bce9474ba7d0082bd9c812b52c6742025458d6752f77ca212a438d50ad1ca1e758d933298f0a92da8a834ee565e208accf45dec866594b095fae48be80a49faa84bf23a85b5fb59e963506d42f9c9f28d17b3dcd51fdc9a25c5c29b0fc997389f9a26619be11d7bb2fd7da68d5e81f50be49e007815119f66bb617d0b2449bcbfbb60b9d47f5593aaea8bdd97d6a11945c2c1ebd721c319dcc7b8ec5060c60ba89e040972e19c5d7aed3db1171d5025f2cae81c3e4dd36');
+INSERT INTO public.api_keys VALUES ('xfgjhUa0eUnU6ZUa', 'default', 'user-1', 'RS256', NULL, 'live', '["docs:read","docs:*"]', '[]', 'active', NULL, NULL, 1767225600000, NULL, NULL, NULL, NULL, '[]', NULL, '[]', NULL, 'RS256', 1, 1, '\x01734a724c42487953577046593036696b393a98438c332d83da20e511b91131c3403ad8b482ef76a5a7b554e8fd8693ecd097debc4f1be4283dae06fe266e1e2250072650da6b947af4e7f4cba766781ee8a536699686641fd49440c0be55d9fda951914b4b72c58eb9c0b9f69f57e83058523e9fdd42be733b77bce50648dac628a7541cee7fa819f748b56ca2af1c28c89b5de9c00cab14ea1a63088d534bb62869634f06323fb673c530965fa2ed73d11af8a8bf5236186e3b97af5fad10f75492947806dd49b742eb13529568e01aea1433bfda1a3c88d746172bb3734573');
+INSERT INTO public.api_keys VALUES ('SuJIeQyGQGquzRdt', 'default', 'user-1', 'HS256', NULL, 'live', '["docs:read","docs:*"]', '[]', 'active', NULL, NULL, 1767225600000, NULL, NULL, NULL, NULL, '[]', NULL, '[]', NULL, 'HS256', 1, 1, '\x01734a724c42487953577046593036696b1e6f98355eed4f87f6b438f28733dadb356ba0daecc2f2a38699b9bac997639c46c65954bb6df38d507971da8237a9b3fe6410c6e6b0d8eca49e95c695396a451acb11d6d2604e4f5818b67f4259414398736ba067bf35e23941d74e4d75cd9f3508dcfdbbdde74113123b8a329b05935a6de033616c9e070bfa8b23e4a37201eb25defd237e7a5f7cdc7060281a5de64ff521eb396d6ce9e59bc3451db228228d9e5d2805c8bc957bf2002781678a8f28ea2c91dc2ec41480cd302d59838c2196903d6c7540afa43bdc213a01fef904');
+
+
+--
+-- Data for Name: data_keys; Type: TABLE DATA; Schema: public; Owner: -
+--
+
+INSERT INTO public.data_keys VALUES ('1UO5CUWNTHclohGT', 'system', '\x012d8f79f025f13aeb90fd0380f3f79932a4a79215e1366c9b688c95a8ede158d08324632dee98bc6de4687cb3b017b8aa50e10a89cbb53358cf1e2c03', 1767225600000, NULL, 4096);
+INSERT INTO public.data_keys VALUES ('sJrLBHySWpFY06ik', 'default', '\x017112d09ee4a96bfe792218c804389f9f3a3d8c77d91ee68d3364a1f8ac14c57a2b48a6edb2e5d234690e6c4a51f5bcb7ea3dcdcdca8e424b2d5ac59d', 1767225600000, NULL, 4096);
+INSERT INTO public.data_keys VALUES ('I1LlqkebSNplTovK', 'acme', '\x01e569b3609501882caddd96299dd46f9b49ddc781e46a2da456f60db9b469dff0395d46cf349414af5d5ea117a19789e226f111b7143db9f1dac65d95', 1767225600000, NULL, 4096);
+INSERT INTO public.data_keys VALUES ('Nd15HF99URGUWdsn', 'asleep', '\x019939a82f03e137aaef77ecfed90fa9a7ef613e3161188dfb8c7293dc6e7ddd6ee3c38bfa67b0ded33449afdc464660fb6bfffdf3005487ad9b632c2c', 1767225600000, NULL, 4096);
+
+
+--
+-- Data for Name: event_details; Type: TABLE DATA; Schema: public; Owner: -
+--
+
+INSERT INTO public.event_details VALUES ('hmwDlMjQSThUQuXO', 'system', '\x0131554f354355574e5448636c6f684754408af8142a41f151fd7aa3833ef3f30a4ebd31638226930bfe762ff06d7820d3c8fe783e142cc39ed5a39937521d4e927155f239be63fa06f2bf9a8314ade11d03627c1bd5267c09ad21048d3f76fded1624af5485221db1888712b5f1120e916702b8fb41cde4c3ea435447240202555daacac397568c1ba4d0cb9658e557b7208362f3973e8af8134f3252cdb2a00666a0feb28f00d4a5706edf50f4f3ccf104e6a5a076277ffa71e8e0');
+INSERT INTO public.event_details VALUES ('obj2UXendtkDNSXI', 'default', '\x01734a724c42487953577046593036696bdc84b98e545dac2f9f2ee9c2247e3227877d4ac4b2c46e3b05eb367c82fc489d86d2bd87c81c7f14d9d7534327450320ab9fb7d68f7fa4e82fa685929adeb56eda8371cd7a68e6e737fe3bb07d592fe25cc1a040568a7403988dbd450c9e319f721d2d3dce5a3686145f4affc169d6a1559e1e4178b00e1bc685473e8d71a2a5408ebc23375d24f15b9864f2b85c48efaeb375108aee23e6c68cb9ad2876870e88384bab1cfeba136854f4da');
+INSERT INTO public.event_details VALUES ('ZvUrzcSoQmFYaej4', 'system', '\x0131554f354355574e5448636c6f6847548d93be7fabb0ddd9948a1352b0a08af2e5e8eee1dc0f875c067edd193743b9cbff88cc3021ab3ede9e628f6a105cf1311cd18998bc40d557e5fdf9daf31f8342539805363d5d92bf2da0c8afe95c82bd7eb7d73213570b7639d1ff092dd114611324bde737dc7611bda63881d2ca2db6819d1c11facfa148eca9c84b147bbf0611b43382481b3e0d14fbc487a283f7bae630424eedbcc4cc2a68bfd60fb9');
+INSERT INTO public.event_details VALUES ('uS1Dsu1VIslueUVO', 'system', '\x0131554f354355574e5448636c6f6847540bd413a6b0cc566cace722811fa8941c223143ff8c4d542df9cea60054762b017a68b17da30580ea8c89fa0bd717205cb7400655871b99daae8e55e9abd7a06cbb2e553a94d7a3502a512437dfc7be35a67697f1e440d03098587c72a6973c7b89390266f69fdc7d38a51a6d4cc4959dd27ab134884afb52d275aa1148a2c384d3f16748af3e67867ce85e4fa9f840fca487af759c6c649aea3ada2f749e');
+INSERT INTO public.event_details VALUES ('Syyv07ffhYItHMTq', 'system', '\x0131554f354355574e5448636c6f684754a54561f218f3591422db99f993eea9aa86f7a9239ce70bc2b0942d0d4d1da927661b8ae5d18a5d51c1c032ab29ac36109a1737fe85d55f21d872ca0938d98dfac8c7b140baea7a84c2ffde1d6cd2aeaf53c8413069e0508b4eed01f76b370841d9c15c017fb18829df1745ffb19a43ae27c24621606658818a36287a17c558870d9760cfee3510d711944f2ac442abc839db7405216782a808e9b1f70c0e');
+INSERT INTO public.event_details VALUES ('1Rj9p4js4GA2grLx', 'acme', '\x0149314c6c716b6562534e706c546f764b5c799fd325c5704aaf77c451af1706a6bd582a0afb10c9240b75c0e5c7b6bbc717d6dd817eee05c295727b57e94e59758a7dfd0826db74890203fd2ad49c881b24ca5590ea7f515900b8b5041c7c2aa1bdeaca71d356cf86fc44e0cbcea5ad6a777ef97eadd71758a61993d8365aed0cc09b0863895e25f2f087cce8921b0e9ba098fd6b0ae8ea5287123c9a49439de6de5c5740e0b71e9643500113282ccfff93fdb4af89f5eae4e0');
+INSERT INTO public.event_details VALUES ('s52EzE0M9BGcADZL', 'asleep', '\x014e64313548463939555247555764736e8e7c23a145a4a03208c1d7cedad5346f7a5897fd14d1b96eb073535f79c5a9f5757d2ca1bc0a2275015b210a2bc5056e1cbe18dc747c3ff0038aca910d96b454f6115c5f8883a9c8dd73102a48b5404ead7eb155c51da24f4a715776202840e44cc772037ce49197c0c16cbe20d6380635613327fa32d50d2b6b36eb24b7b0a7b96b09aee617020e41c50d340df2dccbdb4e079ea9e7222b5b27185193859c65f9a0ad9a19b6cd6203f521');
+INSERT INTO public.event_details VALUES ('kbfYF9BlejyXveA4', 'default', '\x01734a724c42487953577046593036696bdd47a6d9fce1730c7ecc682a3869afa0f06a68d740af992e65586516f197c7ad16569153e3732e090fdb9b23a9a432774bd57ad8f4f402cd7fcaf4470e8f2a4634a212a4f8812be68378e3b99a38c6269d382b104187720fb80d95850dfa2553f6464de8b3f48575684aa839943552ae13c103156a0e1216aee1d2f7f6ba14a4a22ac32d3122d755e6e4ec3cc20522ff78ce85724fba9656af5e9ac4ad6e0ff339ade00c578f9c31f25a8ce45a6180e1322be85f389b7893a50cbcb970d4884256607d60087a469311972d4fefcfa55e900b9dead3a49c9589700cea0ecc8f657a4a98f05ebb06f2b395a1d52eb6cc12f6010a34dda0f916ff6fd1');
+INSERT INTO public.event_details VALUES ('wRtTJwxyq9TL9XuI', 'system', '\x0131554f354355574e5448636c6f6847548a4fe70beea0ec9ba47e81462345c5c32438b5d11e20c01fc5d7392f199c321ffd2e7d15c28882dbd960cf6e23035c896e31a824967f8a7168cfe73adc3aeb3e5f55870436432636fbf6b30447a4d6c2fee81d4ad787e366e901f67ba75f1ac58962d316f110a8c2d4770bf7e444e303ea3c9753fc4e0490d5525a95e0f8565c582c92695ba572900edecb2b55b22e5e156b2080889af5e24433da8dbd9f');
+INSERT INTO public.event_details VALUES ('rvLtpCvMSY5cyi9e', 'system', '\x0131554f354355574e5448636c6f684754ae0265ca8f1bbbb2214b82f784c7f8ecc79cb5f9c97ec0f206ccc4eb37e59505fde5502cce882d95becd5eaf04763d0758e519ed32758dde8feebb75cc7552ebefb65ab311989acf7b6c8fc74df1752b7d02f76cd5a949257394bcd39b343a7a5d25428339ff11365e02ab4e2d90691c565b11487df09116b152d344f5f678e6523bf1885eff93f60b99f49a7d5dbf57e90ec762efe93f84d250b841bb37');
+INSERT INTO public.event_details VALUES ('3KgY7gbZpDpyJJaG', 'acme', '\x0149314c6c716b6562534e706c546f764b4666f6fbe80eae17911d626fe24e870c6c0574abc8648591bb316f781bada79ad7241473165e9a472404afd00de2dc89ba9ecbe286e959695f3eb3b1fc3ad42cb3dcd5b16f25c005512e9405f643c0d12e16e4dbe32c7a29d0c1309f36a55f8a15572a156c3ad6c75e6a7aa075e5c30d8a76ac3024ee3457d61d21330712859b7449878441a8093fb7c231eafb2730d4924b3d4e90b7b08cd325cb6dc0ede1c030a5452b47746d7246e625683ffb88bbeaf52e90af0467a8add41ab7e6352cc2816a12df8e6b2668d1220ea895fa67715e886060a4722d00015333490c42bf20d3cf5bdcf75a9aea9d0028b4d0398f43eb3774d389fbbb5494ab');
+INSERT INTO public.event_details VALUES ('YtBHcIkWza8vNsUS', 'asleep', '\x014e64313548463939555247555764736e897a9d7a25471cf0db2e2856910df4aee9294ba80f1b7a9267d984fa98207cfc0ea2f3975a6406beee539c49aad093e4d10e24f44d5c894b36c148e5d718150c1efa235e6d20576ac14d677a99a4075aa523cec9b89aa415923cc57a3a531a2315e8e9eb6790f3afedd2188451182ae3993167007b9cd149594d11697be4139300aae78a4ee1a3f942955589209eae826780f8f1380eb0d7a94c15fc4dbdc651a6aa64d0f6ac1d38c5dbab5d13ae06e754bc1efb926fb7b658b57aca093d334a11674448a8a25638129c1fc1c286f8c51cdd088690828238fd80566c3c556c612896c65bca60ee74f16453711d21f53498d39c5d1d4ce7637353b366');
+INSERT INTO public.event_details VALUES ('sc06PDyfiEghglg8', 'default', '\x01734a724c42487953577046593036696be0f82afc2452b2b0117b52c6752947a44cb2c12da61de02f8faaca7c41a0be93c426a2133eb0b09f6ddea1487e9d201deccf84d4030d929e0822b2105de6d183193fd6b0a460ecbc2b4665f2e81a88d69b336b83b99cc125da1c45a7d92368a6943623868e3b6d0a42032c515b0f8b0f7254fa5ef087bf18f4767e6fc8c3caeec3231ea697d6d27d276e50923acf7061d5e3dba7f82e37e9dd2e9578631f792921c8cb15b0167cb9a6860b4268515ba76a337cfc5dd7acd9c82d30ed830c3ce942f11abcf9fda81ac7568da13dc67a748c2873ded41cb33fb441cbde5448fbd73b6f03a544d47b9e65aace5d29115869c59a3a389b7bc275f5d1');
+INSERT INTO public.event_details VALUES ('1ES4MZkvoG0ZXXbo', 'default', '\x01734a724c42487953577046593036696bdf70ba7a0b01df35d185732855928d2c192b4a795715c44545c44eec20b3b46915b892433476e377a495a968fb014ed2c9ce3965b8b5fc89bdd6a32fc5dfd6a5a2a50f22855c42f119bee99bd600018342562fd3780538fe1441bebbf7131b6ab9fd1b8b2bcf2ae147f30030751505f0328691206bb035277d1cd202c69ef0c250bcf646d4f42fb1541dd7f0f7145fc50ba2131374a6dd5e873fef495290490e70d286c7536a4bdf6c4c324e39f7252aaed707a2514bb37305067618ce3347dfb2b086d437ee79fc1922457a0dc1a6ff2128705f1b7c6540ad05d6bb4a722ef0f472a24714787e1f7d9bcd772d9e841c3b99adca043c3aac568e6b417456d658e73817a21437cc423313b9a29ee2c95cce88817044ef756b6d32665e117a1c38df74ff97a446c441d7c24b3896dcd2403eb945bb5a86c7013463deb8176c09f18cf60a1142b913fc08769ada1301ca8608da2d91');
+INSERT INTO public.event_details VALUES ('hm6fxKXfTQi10wjQ', 'default', '\x01734a724c42487953577046593036696ba06065748c75ca80dbdee318c870afb25cc69801330b00db78e48339b1a276bce5f3e7f28acc655159d5fb7f4f4680ff69e4a21584474569448c8b85d0c2407087b682193f4a01f109cb51af19bc15e2a9557ab4bf1a5ced4c334ec3587f0a676f79d6a5999e5210aad0e3932e923547141052cc871514fd390e348c4d46fd9d205991a3d1e571f31d74cb3dfc5c70188d9233d213e87a54a085dfd05cf3c14ae2fb2a531b2f30b99df80af80c3bc25012c017a678885fca032af1c84febb3fb654001891c6b83a19ba885eff98673fa96fb700b9f10f8a401e1df585f4facd215fa7bb5226da87ae0931c51261e0359567b416af395498d4ccf5c1494');
+INSERT INTO public.event_details VALUES ('QU8EaZfH34fUZD1H', 'default', '\x01734a724c42487953577046593036696b43b763c3dd4b9ba8f8a36f7e859a581cab403b967b82d787d074a72128bbc581d945fabbfb4896291ff634b12544c4101ce43b5accf9ea28f4b5dfdc2355eb53ae1cbe34c8120354904eec411a9c1f65ffeda08e42bf321f77950406a60a648aef9228d61449869daeef75d6c9c724bf1b8f4cf25ba522aee84deb9a41f76c0dd316db318a0e0a3065d52fc431b1458d09ba8be2f36128a472740a50e6f7');
+INSERT INTO public.event_details VALUES ('e1HPl4n0LRhTn3PW', 'default', '\x01734a724c42487953577046593036696bd15c0e5a4b0f2fe81b3f615c1f43910677f2343e1fa1ba8cab2a9b10ca9dd45fdaefffd95828c33db91744ca328cc22bfa5f32ca875f1cf4e0e33cceac3909e74c914a3e03225812c8e0b7b2e7e3dd5a24b87e808af910280a335a1239f696c01676238c9e23a5a8e01289d8a0c697712be6a31413300a5afa31e52fdbf45329d5777184365a46ef7da426435fad9ad8b7902cc1d1d557af220988ceed0a37ffe46d5bd5d8163d5d38ce185f9bc4e88385958ccc03c50b832a11af450874130b0c476bd6db57034f035da0a6528fbcb3c03203a02a41d80e2a2e6242b8b64a4138779ac0d82f32cab4a369acb2c3ff164864f35e828ac04332c3be646c');
+INSERT INTO public.event_details VALUES ('PJq12SCijlixlyxp', 'default', '\x01734a724c42487953577046593036696be94d3ec7f649fe3cbf58c0fbd77a662896eb7023ed92fc63e983163fc574904fbc69a362fbda9897e8e8df00d1e0916092da8191a6a28573b05a0f52312c2bb407fa2aa2dcc329e4928154b9060a66fe9c344e131112d4fcac2cbb9884df9622b729968b75208611a31366f471ac6b5dcd82c307407dbfc5ff8b3d9a4905d8fcccba51d5593c0e4686048dafd7d9d399f0087d5a05bef40160ae94c7b142');
+INSERT INTO public.event_details VALUES ('msvs1wYSQTT2RADl', 'default', '\x01734a724c42487953577046593036696ba7e38d667eefd3d9ed64b95116dc693b0f778dafa20423857f0426313e9f443dd8e40d117bb160e47ebb14f792948b79ab6046546af71ef1fe6ab749dc71d3cbfeea89baf8a90b33e7b6cc555e5708eeabd2c3ae8b27403f3fd70ebaf4849f2c9c70c4c20ceeb0533dd680dae5902fd107baecfd24b99f7663402122e815b8870734b0260baff53c1e594abfb532b8e23043776efe0f2ddc666bedc354cc');
+INSERT INTO public.event_details VALUES ('u8MZvj8AyCi6VRjg', 'default', '\x01734a724c42487953577046593036696beb4107e5d526ccab4e90a8c103c042e5e7ea96936253097ee385526d8dc66896708c433e21b2f353d8fd30f8ecb5bbad3cbb9ab68731108ab40a1b6fc7cea4798b9bd1497d9af0824977ff0deda28955a08226257556f45589c36433f48f58e585e89f701c9ee832ac2c44569cffc6776ad3211a6cae9a252f8441a55857fb4fd3ba7e24f430f3473cb21cdbcbeb73824fbe6380b475af2618e2b59abd8babfb5bddff928e442713407df4897a168e46497b968d4319648efafbb6d71d54de83c3ee1b32792ffd67a56823c1be494d90423e347e5c5f6ba5357220e387ba2b1148030952f2c0a37a38b5e17c1108e7592e834c8b173485f9c09adeb0e241df');
+INSERT INTO public.event_details VALUES ('ReN1AK1RgQZwN0P2', 'default', '\x01734a724c42487953577046593036696bb2eddd1b406ddb1a73d1d6d90298309a8acb7d9fab42f749c6f685a847c0493e1f94a8de85f5e712345b6ba77d141b07d266b3c30e363f3503e6c07c4bbc62f0067db6383fa3ba88eff5267b80f0b831393b6819a9e403cc0d9371d4ef4ee1229cc195c7eeac511d408c40c1c5db4071cc29df39199b9f608e542a7176fab06f22731ddaeed3d47f4647ed1a5d9ec8be5fedb22e4962dedc9bd0cc318608c1b0ff9619602a16');
+INSERT INTO public.event_details VALUES ('LvmzFIv5SY3TmnlI', 'default', '\x01734a724c42487953577046593036696bf702520236189c369de8f2095d722727515a40a193d972a4f0ee9002cad4da71475fbeb71d11328e17e8f3a334b0602cba661db45df5f2a86736e1e8d1317ba4531ea2c5096c2d4e8c60a6ac06606751e5341798b34b81f3fc6d9eced097f81db83010ad0f535e2926f4dff904bfe3c86cb636e6608a1d67885a8175d2fad8704f84b91090c9ae6bb60643d26a52e5436533ac2a314ecf85b7cf761a2b481a5dc4bdfa89a8f4016e91f41bae6d80ecb9bfc8be3c995c50256650fcca107be2c5f8cd2db245979ef26956f7e980edc560321c126b674c362cc4641a56f325c2fff0617972add193db9a01359feede1247e58f11a5bbb8eedb1383e0e9e4');
+INSERT INTO public.event_details VALUES ('k2nQh49FkdHK7Yzd', 'default', '\x01734a724c42487953577046593036696b3eaa4aae321eb536547ed6f988f1f232c323c7fbd8ec9de236a4faec1bdd3782c44c19d1833ce769fb27541a5287a6f2287a663b9c2f8b2ccf547a5dd4cd55185f53bcad82db81d1781d251e0d89bebe74d9d6954d33d2e56b0b203a89caae359c4a5c7925208aaafd55e8e20f9c6a317bd77c46186888d525c31145cd468dd9334961e0f4e0c98cad4acb7e940a1ba4b780ad15d100782eb4309a73093b');
+INSERT INTO public.event_details VALUES ('RYs9S9kKRhSJAm2z', 'default', '\x01734a724c42487953577046593036696bad569526435f830898af6e3dc9ebffd4350e9e02c83ce90c2e46b0e5b7f611f8bb15914fe5a30b40dfcc0d362756b9c00f480c173e42588279690b04e893d1e29a437d522097494adf149e5f65d0b42474f6085fc81beca5d54959c2b4b96323ed70ef0466bcbf93c653bb6e9919a013bca4ea9d5b1ca65b3c2689f1c5aefec2cedc80cc29ea67aeab8d0e895bd66f25d8092c09afabede934372e636e2b');
+INSERT INTO public.event_details VALUES ('Yomba08QmWDspfxH', 'default', '\x01734a724c42487953577046593036696b1fb4ad5b91e9f3f21163a3ba8c15d2cc530434d748032b94c88678f87386077fc18ee5fd534d0d41f63040ad331f2fc1ff1d3a1171a5e8f1af3b738e8be4fa7ec9a29e936d529a23560b5e952252e69c54201acf0cf761a16c7e15e1fc9e2e6a3960be2990408d2cf8b130702e9a3c7198fdf82515038c65e7c9df25d6f59d66f8c464f1da2d958632e80cb023346142068e62b16cc3ffd7881a438eb236d0924699d66134a5fae6b0d2a1e5ae9a0248cea4d3095aee639f11abf35339262a4f23990529f4c64294cf6608b763f3b904a19f67b406ea0a46f9ac489326392098bfaa3f812b3f14ac80073f386a3242c23a543f08a0fa1a76f09e85293b');
+INSERT INTO public.event_details VALUES ('ymsDeJzre2gIFRKx', 'default', '\x01734a724c42487953577046593036696b2bebcfbf35af897016aaef196e949556e83b71c8130441fb51f046afdc7fd42ffdc7e3fab1a4426dec567d5fa168a40cbf74ee6bcc1fb236f83e3f6ded87e5495ab2c3305a88b3bd93f33adb959a1d8478abdadb456bf647005619a2e1bc94aef7348f9a659048e724e471882dc1e65201b73f0b49c2de4df3e41b33ad1c5b2d565c6efd023af2e6f61372300b3e6aef4b15a8e8f159e41f3b0ca597e6567ff9d7c9a270a417');
+INSERT INTO public.event_details VALUES ('KE16AUuzqD11ljA2', 'default', '\x01734a724c42487953577046593036696b4077f781a2fa451c51bee5aab2578a2c70c9f44c2aa82a9ea8db5e441f982c5203ad3f282465944a9a43022077f6a19da682176f2177042c875b1141ddebd55d35590fd8c03a359e7b66be8ad5319259a59de9a578c712f716adf8892db2bb693fedd7fdd0ada148682a728a69f03e443455bb8f36479abf80a3ead448a53d6bda3da342e77df3d5084b83cec9e47669d22dc39515fc84932efd48e5bcb14558cfc13b3c3769602fb35174491e6842b4b423234019160d6e615ac0dc1273266dd8c7e17f1e9c667b62b9f76af009c3443cfae15c9f43608546d86c9acaa43752a4abfa8bb6c439463afebe97613332edae4556522580867f8be55aad40');
+INSERT INTO public.event_details VALUES ('5fO75UajQNfXublk', 'default', '\x01734a724c42487953577046593036696b1a09af1c5089d3dac97df2768be712e58f3a6a0afa2980219fe5aca323218146a40c9f08664ec113dca6d5b4d36b9e1ba1aa7523cb67d4f6264c94c2c84c111f0609e4927640c8e2fcfa4abc2fba4eb5b5c4ed898323242fe568db83f097a09729e732b827eb38f1f689c781b5175ff56f4da2d8c215b8e2ecb9ddfe192e79c618cb5ce249d9bcaedf4109135e2d288a6f891300e9b99a5d725d5b98d27265b7331dfe3b8b2206b1948cb8c6d844ab057c1d389884b07964f47820cabb0fcb8a92856969ecc8c2a6f9fc6ef04273bb8c3816b031eafb47ceb35e1a1316cff1ac2cf1cefb778987c134c866cf08793e0c9a85a6737bce7b63a11a7aab73');
+INSERT INTO public.event_details VALUES ('nfOHrDOYeGKVE70R', 'default', '\x01734a724c42487953577046593036696b6042f80c88cba1f6c16e2d7b48e332c01ba082950188aa25c5b01c0f5f3c38a5f4b5292dad5909a49edf10077474645dd009c68b292e06eefd7dd6cec7c5b53d124f536ba15a41c334839a0635f4dc3dbe561913a208b40c061f9b24a2a23c96c3da6a00d6720f5b9cbaf791e536efb17fa966c514cc9ef314bbebb1034f419cc518d2a6f68834eab400eee61491a92713ae171be672f6585fb54bbf4d7e9e3a2a9d47cb818dc797bd0ac615f9a2471c1637d7ee71f51c1a311bc98f5159f328');
+INSERT INTO public.event_details VALUES ('JGCZRFEEMCpYHPLu', 'default', '\x01734a724c42487953577046593036696bb976edb4fc97c14a85b2ae559ee1eb50ba29b785090623de413b3057945fe599dfefd05810dfb6f55616c1514f1d990f360f6e1e6d991a170671c1dc7e000c8ca9ff48e7eda063e79893c261a67fc9b9a0d78aebb826e8de8c1531ce4067ecec2dbed53048a382db91472522e32a01ac620f38bfd51a6e782c1adb3c00a780f1021cb97ba3e122f61a7ba837055dd80dbb3318f7fd7fb55404035a021357a7ad92f1cd0358f9c38545ab0184e7f2c798a2d9f816153de3845059d6249af29702c16f7d2d085c5c2096c83fbc85f92f238bdbc72ed770df4b3bf6b6dc92aa539b12e60990b376ace9e6fc9581c2ad0995f69ce414fe56208c0c3cdff4eebf');
+INSERT INTO public.event_details VALUES ('meHMmZEcAwnm8rgg', 'default', '\x01734a724c42487953577046593036696b360c91ad05ced904a61aee644b4adf5084d78e748865adbb4d18dc80f96dbb2371562b3323ee41875f752d202727d3b2d887821a660bec829b6386955b0fdfd9e501e27997bacfb3304584ebdc17aff346cb4caa3271ff8137c024f3c88f938671ff02484b27203b8d6860f1f0bec4ad8d7fdf1ae027a8d346d210a6edbf6e958eeac836a8fc5751ac3c02e20cecdb48440c939ce0a947fd2f690c588c94c0ec0859afe04f346c673f6361f98e0efd2981dfaa8d0059de6b77f0228d50061b27bb22db24a1bae46ed6e0072109921b43a7dd394e1a3d0b0389a823eb2a9e171c041befe3994e2b9732876853ef5286c05d134ac8a8b1f77e12f584d65d9e566269bd8b60cb0281de28264a5cb68b6c70da961dfa1a62698b4023e0b8e6f0425b46c38a5add81d182f82207dc396863e447069116274d92e39907a9cc05aff789c7a69de1946a104ae407a2ce2858d914537b4ae50f592c4e18a1ca57fa1b');
+INSERT INTO public.event_details VALUES ('l84H8j02F2WRHTr7', 'default', '\x01734a724c42487953577046593036696be6e0f3dfc042de09ab000f9af5a3499f7cff87cd83f57f79259e911e3493ce57015080d8efb5a751b3ecc6ce80f2f16f0dd135abef30f419763b3a0f73f4c39b51ab4c6fd8dad89e415dccf793b08b20772dddfd65eaa31d272d55dfb8b95962248e24160e06fd9eb5b18a5184570da644d5e0a40551b9cb68c71b74372c48ce1a9a65fca5bb39add2d836b973732f64793ee31e3760ee44ecb1869d39e2');
+INSERT INTO public.event_details VALUES ('qw6zFmLPFh6B9A1r', 'default', '\x01734a724c42487953577046593036696b7b0e40690d389d688cfa488222556925b4d6a4316b1102ec42a5408c189384c754fea2bfb4c84799c2f5f350a80821387318a4f06ad066d398135e3f2173d11e1d4550438416ceecce601f14a14ab0432d00c291b59a0d6701a0bbd3956b394af79cc6240fded98076baa73c4f396dddae959c77575d8979e4b02f3130d9786cb35c89fc354c11f8e334c0bd1ef7d01eeac7a9266cf881e8b74f607a4ec201f30ef2a1b03bc8fcf7926231606046225e723bff13a13b1d311de6afc577f5de58abac60fa9b6245097f418b62a2141599f57dcca98fbdbb4a18014bf15d8591d1915c5b3c70f01309de33aa423e0bde6d17f95140f130634204bc9380d86809d9b4d96e27b9c03f6510e539a833be70b170dbf99bd2feeed835c68413a075840ad2e27614859c7ca6e54199b99574f83cde42062be0edadf02ac0d403a251c47fa0ceae7e2cbe765bf76e52495872cacc6d5ac6cd7072cd7e20eaba3d2895dad2d0e0');
+INSERT INTO public.event_details VALUES ('JkoandjblJPHqEpY', 'default', '\x01734a724c42487953577046593036696b6f7abf09ba6620ee36b9391c58aa6b0cf147a90673543dbe9c140a80a325edc957fa673bcc70f848fe5beeb02dc7bb52ea9fc8c38b4a8e1f64b8b1ebae33a5abc96c39aea88c26dacd68a4f741a12ef72c84a06650e47859e47c8130ebec3ca74120c5ecbe1906d9cd76a81dd04e51e2c7936c96f5c66f0444776a2ef3a7259f296742fe872aa21ae5bbe0e4ffdb6abc079d1c8bc7240ad1bf0b6fc19c0a');
+INSERT INTO public.event_details VALUES ('pEldCSzrX01OmUfl', 'default', '\x01734a724c42487953577046593036696b5d4fe04378fa095d695276eb5ddf7fcf46d8213496b973c7e85ec9703f36ff2838c9eafad841d362060bd642e01554f6964d93a7eb5731ae6240b1a821953a9067bc8b591de2e4a7b1a7cb38ed1e04ab501567fcd2a6af1a0d3839b9e354d0aaaceccf9c13f40c441709b7aaffc5f1a56dd3dc947e142958cbc6443947868c8b5dfa4298446fd9b311e637d198c299a4b2989e8517c018a18437d6f05145f20112af1534f3c721636493c639ed392252f2670cfcf6d7afa545068ba9886aae938e75ab00f8c0bf2577df3a4633eaef8fffc4628ba7d53de2e847e9d544f12b25d28a8009294d1e25b6119de1ddf92fd734ad59b9eb1efccfc8221437350143b1cb51596c52c03d9b5f4b809243ce94dee274d066d0687ac8d949b1c3f60480020568f225dbb7adeb20096da3f91fc2f065a06be2fe0acbeed56d50ff389675b5af71b997a183ba606195134a50194fe0126614a7f9a54c056faa5e23a5de');
+INSERT INTO public.event_details VALUES ('Bb2XO3TvubGtJ0GL', 'default', '\x01734a724c42487953577046593036696b7c6c092939b04057d1d960a5c8c480033063d2a48883b66f165d46cf5a88228cfdaf3cca2239c32d3c53bd82a2e5d3cb5859d5fa4c592fc2293de99aee50caa491c641365c2a12b6214cf3779a4445a51bf4260aa37a6d335d0aa9a5f57859b6081735da325be0ccb76aec938a1852e214156bd1f5356a4563bcb0479dbcdfb76853288d94adb3bcb401ac03568215134baa135b2b8d8db04698a4de615a');
+INSERT INTO public.event_details VALUES ('gC3jsFybby50xWuc', 'default', '\x01734a724c42487953577046593036696b0175aafd5ea06cfa9b47c39ffd709d0f15c5ca5419246c5c96dfd2478457187915ba037479bf7b1a526804c0822810d628948ff250d6f08e7c19eb93c56f9a8e138ae66f52ed14c8e74a6705ce3b9df3979b519ee37c080564fe3d5e68636783abfbb0b7a74423a419d02226736d2db419ca0b32b9412e61995dde497f8009b06dfa29a64edcef37735d49706d8ed5b066f5de38eef502732f573ed775a9b0ae397ca98afc07d0fe3305a1d2ba95c48f9e5a59af289729a6974d6a96953fad77b2d5e290003151e93d7ff97857abadcffc4272bddeebe4bf219cbddb8267dbc2d1c7dda776c22da86e8ca0e3a48e71586e68ffd80869b2953e8b63d5118d34131f1166e691c07457ed7196cf2d514cf5ca0f2b30e46caf0fa54573c74cdf9b762ce862295d47615289e9d88de8f85f93c6a92eb953ac8c356eb8dd58acdf5248da4ccdf59bbf8bd91894bc00751fde2c04e76a7d142d4833f9c5bd0e2bed');
+INSERT INTO public.event_details VALUES ('2FPoWGLZ4HDbtSnr', 'default', '\x01734a724c42487953577046593036696b3a05ff68cfcca0b0661958a0be1f6f56f30a15839d48a4a005140a0482c42142c8740951468bb095f576b8050155a6e2ecb47c2aab038b522210b98a2f00c1f16f6ef963e0955bcfebe88eca21d9e971727df51d9a70604a17689aa0af28bae62d294b2e3c7c35c846153f92c52a93abdc1956b34efcfdb676e67b8a3396fa63eba50982df5a4b8a15138e6bac5e96054cf6c5b571b587e32be01a47acf0');
+INSERT INTO public.event_details VALUES ('NQQNdY6yLUF7bMl7', 'default', '\x01734a724c42487953577046593036696ba45120431d09a64c11989beee18174477841b474821be0ff4cb76444531ba49ec70853337caec2e577f74080b95b6750463923c17e287a8608fc1678531d8072cb9730ff4d55463c6fcac8e784306a9e2aa24825125fa768861c5908c97a41f735d8184f26ab18e43b70c197936c67b24c723e72785342c2c3b9972bc173e1e69bbb80b78e597ad9e6a6027f5d13da669f32599f87b4fd7b7744769a56817121ece85a186373a5c29388efa4eabcfe9252701a13ec02544da8373ba0acb0907a1d318c530cf8abb1bd4736e93130f2792035beced70a942aee60708551711bbf9e07317549d3bf503e360806572202d0af1d26f04d604b238c337b1e74820bda689c24cbd0973bae');
+INSERT INTO public.event_details VALUES ('eQTUUCDGVjwMoB8d', 'default', '\x01734a724c42487953577046593036696b2609a2928a852d5db9005771dcf566b26454ac497ecee2f04d2ced824cbe597df7e155ec4b414c10064a2649dca0f36e6c7469af35e9eea48c259a7dd4e642d7ab04a6e5fe31941896f71a4c06650c984592ea01550cad657c2991a192124a3977bc3b8614bdf0afa5e7e47dce342d89e7998a877f1edb2a65a83abd1262480df0121d3ab16790d8b8615ace485d8e3f9e8a6c965bb6897d1fbe32264f65');
+INSERT INTO public.event_details VALUES ('VJPlXNwg3B6j8juw', 'asleep', '\x014e64313548463939555247555764736ecb1a629b7702f2ea70ede683fab5251078e43f2e1ce8109361228e8847a25655045da1097b0ff8dfa328a5667f74fed244f78420d4c52243197f8f16569f7ff035777c8f69ec747549ee101c1c04b51f91d9c868c2ca74b1d36675eeaa6427cea2727997a1dd2f2a7e13d1df3d4196385cfee9b98208f54cc1632a86ea8932287ba724314ccd235c4666813eb21fa2a54dbcbb3f0b05ee9f514e754275fc');
+
+
+--
+-- Data for Name: events; Type: TABLE DATA; Schema: public; Owner: -
+--
+
+INSERT INTO public.events VALUES (1, 'hmwDlMjQSThUQuXO', 1767225600000, 'system', 'tenant.created', 'tenant', 'system', '{"actor":{"keyId":null},"after":{},"at":"2026-01-01T00:00:00.000Z","before":null,"id":"hmwDlMjQSThUQuXO","personalHash":"1c8080c7c784c31b556d0e733632568329e5f5dba087b2231bd71580ffc1ad60","requestId":null,"subject":{"id":"system","type":"tenant"},"tenantId":"system","type":"tenant.created"}', '\x711ccf02c4e42068d37e0cb389a3fc200c053d6d609726f1ee8d5d642395ee9e', '\xadf00eefa10ef80a81b6a3c03a47a8f607297fb2389dfe466e86ef46402f3764');
+INSERT INTO public.events VALUES (2, 'obj2UXendtkDNSXI', 1767225600000, 'default', 'tenant.created', 'tenant', 'default', '{"actor":{"keyId":null},"after":{},"at":"2026-01-01T00:00:00.000Z","before":null,"id":"obj2UXendtkDNSXI","personalHash":"ad93c2acd35ad624cb0b55919815df0aefc479d3388a7a5bfb9ac1a4c59f4528","requestId":null,"subject":{"id":"default","type":"tenant"},"tenantId":"default","type":"tenant.created"}', '\x6366feb551fa7e957afcd149939a97f365ccd994c005b0b5812eccdef0d13578', '\x14ec6859470758e9ab649e1cc76028b3615c71699454e98523310668f8cc4fd6');
+INSERT INTO public.events VALUES (3, 'ZvUrzcSoQmFYaej4', 1767225600000, 'system', 'signing_key.created', 'signing_key', 'cQ8pZ7ft62BiiX0r_YJEIEZhPaKGWVN23FpuyoZ2gRw', '{"actor":{"keyId":null},"after":{"algorithm":"ES256","publicJwk":{"crv":"P-256","kty":"EC","x":"MbQ_mifW6metaui82c3hsmPdze8-_i8PMdss4_9eixQ","y":"Z7hGkVyViD-idD1nwGVUCDvJNLBNhsu5cl0oyC5jXaI"}},"at":"2026-01-01T00:00:00.000Z","before":null,"id":"ZvUrzcSoQmFYaej4","personalHash":"2e5358bd8538cdb9913f3dde26d4cc59e9fe5187a7ed4ecd1af65bcaf03d4363","requestId":null,"subject":{"id":"cQ8pZ7ft62BiiX0r_YJEIEZhPaKGWVN23FpuyoZ2gRw","type":"signing_key"},"tenantId":"system","type":"signing_key.created"}', '\x052ffc7034f49732d6625d9f2787cfc2d894b9f9ccf2e96c9fc7dfbfb998380e', '\x458395665389e3d526d25ba0fc00a98c8bee593260df0e13db8ac0bc38561530');
+INSERT INTO public.events VALUES (4, 'uS1Dsu1VIslueUVO', 1767225600000, 'system', 'signing_key.created', 'signing_key', 'ly3nSloD2wSeNMgF5kx3uojxyxz2m3H1gqTkg8I_mgo', '{"actor":{"keyId":null},"after":{"algorithm":"Ed25519","publicJwk":{"crv":"Ed25519","kty":"OKP","x":"FJr8ezDvvqzFz3BgffsK7-oPpwTniXagzYKZgz7jTh0"}},"at":"2026-01-01T00:00:00.000Z","before":null,"id":"uS1Dsu1VIslueUVO","personalHash":"7df824e7d370c8022beb9031580e00851031d2c369f1d1ac6892b49b6120ae78","requestId":null,"subject":{"id":"ly3nSloD2wSeNMgF5kx3uojxyxz2m3H1gqTkg8I_mgo","type":"signing_key"},"tenantId":"system","type":"signing_key.created"}', '\xf09ea7e41a60d8e9730099897f704697b43b8b80a7c5ea14eadea3a89fb56e44', '\xe04e3f2b78d0c7e5a0457cae522b86cd75a900bd9857503da8dbd3fd62272b71');
+INSERT INTO public.events VALUES (5, 'Syyv07ffhYItHMTq', 1767225600000, 'system', 'signing_key.created', 'signing_key', 'YKB6VdJpXBD9zQRhUm5_lRVC7xecyBnGdkVKIbVDopA', '{"actor":{"keyId":null},"after":{"algorithm":"RS256","publicJwk":{"e":"AQAB","kty":"RSA","n":"yqNc0O2SzDnNqbKSZXQ25kIeoXGC5P5cRXbn11Ejm7RF0JQ0tzHawgddRrB4n_G7LGh_ZUXutg1Ij6__iRDf-yNI00qP3G6UmX7d-qLfnaVjCHTibt34I26Hn4WdBy9jdugmQikqaBq2qR1eSFoGR6uEpcDC2idF5fpZxrYjQDqZubKb5g0ucIwlenWhlRUPzqpJoIOLu829qkDaMO0HW-VNBRu0FXd_mjP_LLdin7CSWW4colRxMfaeqDSN2OjFpG6tt7slD8hjnei1HSkMBEqvBOZApk4JSKHsryWU_JPTVAXDdY61bE2MUW_XY0K5djJ42DQ74s44AHt6F7_ivAZ0MzurPa1-Fx7gx_OBAQjcfcWQ5ygSgQhEa47sKeaxoK8-tDgWS5eQq9GOoHsNfCtfAv2s5XMJRMX4JY10lvIf-44CZrYNMhFILR3sm2_mqjCNAAgoRaV99HsYbKCCeqkNPHCwg6yOKsK0jENA8EMCeHq0CeGtxIY3x47WKB6h"}},"at":"2026-01-01T00:00:00.000Z","before":null,"id":"Syyv07ffhYItHMTq","personalHash":"76713d2dc7b62d79adae33c996c7ce84de026494ef942bba944c00eaf54d3962","requestId":null,"subject":{"id":"YKB6VdJpXBD9zQRhUm5_lRVC7xecyBnGdkVKIbVDopA","type":"signing_key"},"tenantId":"system","type":"signing_key.created"}', '\x4c44dfd39f7241907deac0d1513012787f1b2b6ba90c9df1052ed33e184b0e35', '\x485314ab364d50e877a0adfee432e60981407920dd147618d2198d9bf1c2ed62');
+INSERT INTO public.events VALUES (6, '1Rj9p4js4GA2grLx', 1767225600000, 'acme', 'tenant.created', 'tenant', 'acme', '{"actor":{"keyId":null},"after":{},"at":"2026-01-01T00:00:00.000Z","before":null,"id":"1Rj9p4js4GA2grLx","personalHash":"55d327fe693286db7a94dce7d9283cf6bf206432871eb51091237435a6564683","requestId":null,"subject":{"id":"acme","type":"tenant"},"tenantId":"acme","type":"tenant.created"}', '\x683831ca9e70507fa45d56b61d2479cc637c4e4bfddc5bc76de5a3224bacbc29', '\xc194dd74db324c763845ed785092fa7d051ab884df5e22b8fc09e8335b05f96f');
+INSERT INTO public.events VALUES (7, 's52EzE0M9BGcADZL', 1767225600000, 'asleep', 'tenant.created', 'tenant', 'asleep', '{"actor":{"keyId":null},"after":{},"at":"2026-01-01T00:00:00.000Z","before":null,"id":"s52EzE0M9BGcADZL","personalHash":"460c6ae96f47e06a1e252820b3667bbbee9c660fde17e9deec2322b684377baf","requestId":null,"subject":{"id":"asleep","type":"tenant"},"tenantId":"asleep","type":"tenant.created"}', '\x15391457daa083be1368f2b185ab7e6c642180cc68dda5c1d4d47489cb559eff', '\x706f926738545730f0efd6a43ae5f780f863a7c0c1baca6fb61e1e879342f3bf');
+INSERT INTO public.events VALUES (8, 'kbfYF9BlejyXveA4', 1767225600000, 'default', 'key.created', 'key', '4p1cnUSCZDzE785P', '{"actor":{"keyId":null},"after":{"createdBy":null,"environment":"live","expiresAt":null,"grantable":[],"notBefore":null,"permissions":["docs:read","docs:*"],"quota":null,"rateLimits":[],"rotation":null},"at":"2026-01-01T00:00:00.000Z","before":null,"id":"kbfYF9BlejyXveA4","personalHash":"9213eb22a59b79b3ab830dc56080b9d38e00a0446fe7a62668ea08802ddaf100","requestId":null,"subject":{"id":"4p1cnUSCZDzE785P","type":"key"},"tenantId":"default","type":"key.created"}', '\x0c7fc7d1421f90eaf92877cb6efbd0cfcf988b904d9f6ab814c759ddbd027f71', '\xa7b2ef57673fa071a71a1ecc29a92d723e6a1e53cf8d74a3904c8ab1d2d45382');
+INSERT INTO public.events VALUES (9, 'wRtTJwxyq9TL9XuI', 1767225600000, 'system', 'signing_key.created', 'signing_key', 'gIDmo6hNgSXZKkjTX2IIA4fTe856GX-aiXCPAQfUoYk', '{"actor":{"keyId":null},"after":{"algorithm":"ES256","publicJwk":{"crv":"P-256","kty":"EC","x":"3THNOAGAYX2svzelMqbOAXzHdA4cLN-S0KfAsf-XVUw","y":"P-mYXZWTtGJsYHVAILTuU9j64jqEf6KQJYIjARyXLX4"}},"at":"2026-01-01T00:00:00.000Z","before":null,"id":"wRtTJwxyq9TL9XuI","personalHash":"44ca387c8a1135799a6c2830941892f178379628ab0e492e24a3ad44bb9963a5","requestId":null,"subject":{"id":"gIDmo6hNgSXZKkjTX2IIA4fTe856GX-aiXCPAQfUoYk","type":"signing_key"},"tenantId":"system","type":"signing_key.created"}', '\x43c59e26a1c0cdb1d6e8dcdc6085895833258101c70c5aa9dc662ad75b46fbcb', '\xe39dcba0b8e602e0fad122b90861dbe7fc77edde68cd1a177488bc788b5a1ca8');
+INSERT INTO public.events VALUES (10, 'rvLtpCvMSY5cyi9e', 1767225600000, 'system', 'signing_key.retired', 'signing_key', 'cQ8pZ7ft62BiiX0r_YJEIEZhPaKGWVN23FpuyoZ2gRw', '{"actor":{"keyId":null},"after":null,"at":"2026-01-01T00:00:00.000Z","before":null,"id":"rvLtpCvMSY5cyi9e","personalHash":"dde81fe1c6b26207730bb2d8188aff0e9c93a2e2b951902a1aa08b6788b14dbc","requestId":null,"subject":{"id":"cQ8pZ7ft62BiiX0r_YJEIEZhPaKGWVN23FpuyoZ2gRw","type":"signing_key"},"tenantId":"system","type":"signing_key.retired"}', '\x3c3357db108c853ab86954d0fe2efc73eed2b3595a67da211fb1a1021232c592', '\x3b13cede95928902087159155dfecb0df9c381e3fb9c2d388ff4dc31cee6f643');
+INSERT INTO public.events VALUES (11, '3KgY7gbZpDpyJJaG', 1767225600000, 'acme', 'key.created', 'key', 'QYj5XbyAiE8rwxxE', '{"actor":{"keyId":null},"after":{"createdBy":null,"environment":"live","expiresAt":null,"grantable":[],"notBefore":null,"permissions":["docs:read","docs:*"],"quota":null,"rateLimits":[],"rotation":null},"at":"2026-01-01T00:00:00.000Z","before":null,"id":"3KgY7gbZpDpyJJaG","personalHash":"0f91f9a6cf3e4e40a35f72fa5fcc0eb63e305dc21137ed2d6fc058e28bcd2cd4","requestId":null,"subject":{"id":"QYj5XbyAiE8rwxxE","type":"key"},"tenantId":"acme","type":"key.created"}', '\x79efe92c455dabfd5ac3e7cadf61051412812a6c5e947b0d2d30459cfdcd287d', '\x82a4207bc60c96e093543133939f1427ac07698ebbd1160062ed031f09d8e5e7');
+INSERT INTO public.events VALUES (12, 'YtBHcIkWza8vNsUS', 1767225600000, 'asleep', 'key.created', 'key', 'fDtylwqNz85RqyKo', '{"actor":{"keyId":null},"after":{"createdBy":null,"environment":"live","expiresAt":null,"grantable":[],"notBefore":null,"permissions":["docs:read","docs:*"],"quota":null,"rateLimits":[],"rotation":null},"at":"2026-01-01T00:00:00.000Z","before":null,"id":"YtBHcIkWza8vNsUS","personalHash":"a086f09e6830d65b363a56b56a845762c760f116f811b3bdc009b257abaa5fbd","requestId":null,"subject":{"id":"fDtylwqNz85RqyKo","type":"key"},"tenantId":"asleep","type":"key.created"}', '\x92ccf535a3febf6bdb138359f24bdb48d273fdd562aac2b0b6c04cbba402155a', '\x3d1125d75031072d8069a73c5be55f69e4c966b259855e3bd8e94b40f8d9124d');
+INSERT INTO public.events VALUES (26, 'ymsDeJzre2gIFRKx', 1767225600000, 'default', 'key.revoked', 'key', 'NbrbUkaBi8DvlXoc', '{"actor":{"keyId":null},"after":{"state":"revoked"},"at":"2026-01-01T00:00:00.000Z","before":{"state":"active"},"id":"ymsDeJzre2gIFRKx","personalHash":"858c37513c7c05b3bc541d956fa17391248b16b6cdd525813e27386d8e405fa6","requestId":null,"subject":{"id":"NbrbUkaBi8DvlXoc","type":"key"},"tenantId":"default","type":"key.revoked"}', '\x01f8c5cfca673ebab4f7d58aa41c9cb3636dcbed3c90384a380cea486227687a', '\xc7093bb41b6f4aea13c425f11a4a1c9d868d8b3816bd86542901965cb0a0ec2c');
+INSERT INTO public.events VALUES (13, 'sc06PDyfiEghglg8', 1767225600000, 'default', 'key.created', 'key', 'PKWsRE1SX5h0rMcG', '{"actor":{"keyId":null},"after":{"createdBy":null,"environment":"test","expiresAt":null,"grantable":[],"notBefore":null,"permissions":["docs:read","docs:*"],"quota":null,"rateLimits":[],"rotation":null},"at":"2026-01-01T00:00:00.000Z","before":null,"id":"sc06PDyfiEghglg8","personalHash":"1cc1c5c3590a67c1de83c30f927b73b9ac082e9bf1ebdd3fbe77c6000a869321","requestId":null,"subject":{"id":"PKWsRE1SX5h0rMcG","type":"key"},"tenantId":"default","type":"key.created"}', '\x3acd43388454b52c02be82def19f1d6bbc521c75082aeec23580955de463aad7', '\x4044c4f6b9e30ebfb5a9fc66f41764e2d1934d0e5769ef3d212d29dad75e923b');
+INSERT INTO public.events VALUES (14, '1ES4MZkvoG0ZXXbo', 1767225600000, 'default', 'key.created', 'key', 'dbkV5I9Qv1HAaySH', '{"actor":{"keyId":null},"after":{"createdBy":null,"environment":"live","expiresAt":"2027-01-01T00:00:00.000Z","grantable":["docs:*"],"notBefore":null,"permissions":["docs:read","docs:*"],"quota":{"limit":1000,"period":"day"},"rateLimits":[{"limit":100,"name":"burst","window":"1m"}],"rotation":{"every":"90d","overlap":"7d"}},"at":"2026-01-01T00:00:00.000Z","before":null,"id":"1ES4MZkvoG0ZXXbo","personalHash":"afc639e58a16478e47e924cdcff81beeea9ce12b9aed95340ad00e4371052520","requestId":null,"subject":{"id":"dbkV5I9Qv1HAaySH","type":"key"},"tenantId":"default","type":"key.created"}', '\xd5ab37a48c70a64847d69f60a37579f3968af197617ed9cb0def2acbaf5e3f11', '\xf757d39390e1695446013fcf19430503242fa2507b340f963d39576b66fa3ee9');
+INSERT INTO public.events VALUES (15, 'hm6fxKXfTQi10wjQ', 1767225600000, 'default', 'key.created', 'key', '48lQcOm0RD6Wu36D', '{"actor":{"keyId":null},"after":{"createdBy":null,"environment":"live","expiresAt":null,"grantable":[],"notBefore":null,"permissions":["docs:read","docs:*"],"quota":null,"rateLimits":[],"rotation":null},"at":"2026-01-01T00:00:00.000Z","before":null,"id":"hm6fxKXfTQi10wjQ","personalHash":"d8598bd2e59212c0a517d502a795b5ba977118e0bd8ba062a881b9710c67d20c","requestId":null,"subject":{"id":"48lQcOm0RD6Wu36D","type":"key"},"tenantId":"default","type":"key.created"}', '\xe3e6f61e5ac88401637672e371f38263334aa86e5ca2b344fd57f1125b6f08dc', '\x173747e2f79d7858bc678e89835d4668835899d9f234fb6083ec78947a90a64c');
+INSERT INTO public.events VALUES (16, 'QU8EaZfH34fUZD1H', 1767225600000, 'default', 'key.rotated', 'key', '48lQcOm0RD6Wu36D', '{"actor":{"keyId":null},"after":{"acceptedUntil":"2026-01-08T00:00:00.000Z","version":2},"at":"2026-01-01T00:00:00.000Z","before":{"version":1},"id":"QU8EaZfH34fUZD1H","personalHash":"8b624302e87aed35424e4ad2e5887e191d2842db7256127198f11ba0e21c600e","requestId":null,"subject":{"id":"48lQcOm0RD6Wu36D","type":"key"},"tenantId":"default","type":"key.rotated"}', '\x270a50a3c637c3612c41f2df7f1f2438103317534a390da23eb98a9e28bd9553', '\x00910e5042cfa706f1a11bd9b3736ea08626ecac90ee3ae916472099a4fedab6');
+INSERT INTO public.events VALUES (17, 'e1HPl4n0LRhTn3PW', 1767225600000, 'default', 'key.created', 'key', 'biHz6zwYkstB5XjS', '{"actor":{"keyId":null},"after":{"createdBy":null,"environment":"live","expiresAt":null,"grantable":[],"notBefore":null,"permissions":["docs:read","docs:*"],"quota":null,"rateLimits":[],"rotation":null},"at":"2026-01-01T00:00:00.000Z","before":null,"id":"e1HPl4n0LRhTn3PW","personalHash":"31357cd386bed803e227811c9aa4cd6892658f9d2e9e33fc67301a53fd6176f8","requestId":null,"subject":{"id":"biHz6zwYkstB5XjS","type":"key"},"tenantId":"default","type":"key.created"}', '\x2158f95d92bf0ce92715cdca0089e606261edfe4b02495f3e4dcd393ed897e42', '\x9689e11a100e1d8280161af2b4120fa385be2b9c8563930a9a6c0f22f4db6f19');
+INSERT INTO public.events VALUES (18, 'PJq12SCijlixlyxp', 1767225600000, 'default', 'key.rotated', 'key', 'biHz6zwYkstB5XjS', '{"actor":{"keyId":null},"after":{"acceptedUntil":"2026-01-08T00:00:00.000Z","version":2},"at":"2026-01-01T00:00:00.000Z","before":{"version":1},"id":"PJq12SCijlixlyxp","personalHash":"f2e433f23d0077b433fda1262fef5f7eb3d5084090d6a7003b4c24b61083b69d","requestId":null,"subject":{"id":"biHz6zwYkstB5XjS","type":"key"},"tenantId":"default","type":"key.rotated"}', '\x23f0b701507a861b95bbb1a43ace4080d8e48d308f7cc55bb9dc275979db22da', '\x5770d64e8f28ba0c16e29f2864e6c2a82156146fe18d67a62853ffd7b467bd57');
+INSERT INTO public.events VALUES (19, 'msvs1wYSQTT2RADl', 1767225600000, 'default', 'key.version_retired', 'key', 'biHz6zwYkstB5XjS', '{"actor":{"keyId":null},"after":{"version":1},"at":"2026-01-01T00:00:00.000Z","before":null,"id":"msvs1wYSQTT2RADl","personalHash":"2b77ef125d62da59e18afca14224b0257fe09076402d2be0e699dc14772c28f9","requestId":null,"subject":{"id":"biHz6zwYkstB5XjS","type":"key"},"tenantId":"default","type":"key.version_retired"}', '\x00ccaed51758222642d7a83ad2b086747facfd0c075dd60b85e82ee7e4a2b2c3', '\x2945c3707fbf142b1813d77558a2eb4b5750713b2944b4f7350187995f97a877');
+INSERT INTO public.events VALUES (20, 'u8MZvj8AyCi6VRjg', 1767225600000, 'default', 'key.created', 'key', 'PSJgLv7O5OeCftFr', '{"actor":{"keyId":null},"after":{"createdBy":null,"environment":"live","expiresAt":null,"grantable":[],"notBefore":null,"permissions":["docs:read","docs:*"],"quota":null,"rateLimits":[],"rotation":null},"at":"2026-01-01T00:00:00.000Z","before":null,"id":"u8MZvj8AyCi6VRjg","personalHash":"87e7d0265eaf0a075fc1a79d12b9a8f33d3c0440525648dace4c1f753134ec04","requestId":null,"subject":{"id":"PSJgLv7O5OeCftFr","type":"key"},"tenantId":"default","type":"key.created"}', '\x218d299d0d0cb0ff088163161759fbf2f5139a6d97b507bf99a129f81f3847c9', '\x5130d7721fb39585412dcbf02409b1183d9034dd5b4645915b02dbc008916f90');
+INSERT INTO public.events VALUES (21, 'ReN1AK1RgQZwN0P2', 1767225600000, 'default', 'key.suspended', 'key', 'PSJgLv7O5OeCftFr', '{"actor":{"keyId":null},"after":{"state":"suspended"},"at":"2026-01-01T00:00:00.000Z","before":{"state":"active"},"id":"ReN1AK1RgQZwN0P2","personalHash":"e112dbaa989fa74887e6c73449b3b4a99c5b9d41f7d67bd4b5d5955e4203e872","requestId":null,"subject":{"id":"PSJgLv7O5OeCftFr","type":"key"},"tenantId":"default","type":"key.suspended"}', '\x7fd87996aeddd038048d5dea6a200019e7c16e484195bfb4d5bf4f763da0ae36', '\x94128caa45d9824681242b964d422288790a5826ca4f885aee7e291936d155e9');
+INSERT INTO public.events VALUES (22, 'LvmzFIv5SY3TmnlI', 1767225600000, 'default', 'key.created', 'key', '93btgNCsQafnooMa', '{"actor":{"keyId":null},"after":{"createdBy":null,"environment":"live","expiresAt":null,"grantable":[],"notBefore":null,"permissions":["docs:read","docs:*"],"quota":null,"rateLimits":[],"rotation":null},"at":"2026-01-01T00:00:00.000Z","before":null,"id":"LvmzFIv5SY3TmnlI","personalHash":"688b84fb9a0dffa5d6e46abcc9d5db3252cc6486beabd03e7606521ab80347ea","requestId":null,"subject":{"id":"93btgNCsQafnooMa","type":"key"},"tenantId":"default","type":"key.created"}', '\xe013c7c4277e6beb49a30d02e41f4baa37be4a9d21ca1cf10eb86303eef442b6', '\xe886173fcc1458d36729dff91bf11c761e31e1df25c4b73d59c7865897ae5acf');
+INSERT INTO public.events VALUES (23, 'k2nQh49FkdHK7Yzd', 1767225600000, 'default', 'key.suspended', 'key', '93btgNCsQafnooMa', '{"actor":{"keyId":null},"after":{"state":"suspended"},"at":"2026-01-01T00:00:00.000Z","before":{"state":"active"},"id":"k2nQh49FkdHK7Yzd","personalHash":"48801a24f76dba0c72b824e5427a1d5a624290a7e7ed77c57b1eeb996f711189","requestId":null,"subject":{"id":"93btgNCsQafnooMa","type":"key"},"tenantId":"default","type":"key.suspended"}', '\x0dcde2f80727c1beee5112b810f86c7ed26bcd457c7d66212e3a8215448e7f1c', '\xb98922fd7e38412840dba98ab57ef5fa508a730ef4e1b532c978b863b27c34d0');
+INSERT INTO public.events VALUES (24, 'RYs9S9kKRhSJAm2z', 1767225600000, 'default', 'key.resumed', 'key', '93btgNCsQafnooMa', '{"actor":{"keyId":null},"after":{"state":"active"},"at":"2026-01-01T00:00:00.000Z","before":{"state":"suspended"},"id":"RYs9S9kKRhSJAm2z","personalHash":"c1d376076927854474da9efcebeb2e4deb67985aa8e7ed87677b83a887d06fdd","requestId":null,"subject":{"id":"93btgNCsQafnooMa","type":"key"},"tenantId":"default","type":"key.resumed"}', '\xce6a45ed7b4d76dbaa64b877192be233c25d4a023b564fb223d959768b2b124a', '\x88fd4675f6239f7bd1813dd03e62dd84c18df9319d11d08cc155f4b1f127b927');
+INSERT INTO public.events VALUES (25, 'Yomba08QmWDspfxH', 1767225600000, 'default', 'key.created', 'key', 'NbrbUkaBi8DvlXoc', '{"actor":{"keyId":null},"after":{"createdBy":null,"environment":"live","expiresAt":null,"grantable":[],"notBefore":null,"permissions":["docs:read","docs:*"],"quota":null,"rateLimits":[],"rotation":null},"at":"2026-01-01T00:00:00.000Z","before":null,"id":"Yomba08QmWDspfxH","personalHash":"6b21e030c4b4ccccf797c64fdc5b088fd3a77d23bf2a2f66226cc81bf0f1a010","requestId":null,"subject":{"id":"NbrbUkaBi8DvlXoc","type":"key"},"tenantId":"default","type":"key.created"}', '\x83ffbb2c3f22e3f00124a8f63e6f90cc13566fbebf27ede2e41b2bb63e42a7e1', '\x4e68137c00f0c157f6b8d024e690d4edba1055b1586a2caf5ad5ee76e27548a3');
+INSERT INTO public.events VALUES (27, 'KE16AUuzqD11ljA2', 1767225600000, 'default', 'key.created', 'key', 'yKaF8hPDddGk9wen', '{"actor":{"keyId":null},"after":{"createdBy":null,"environment":"live","expiresAt":"2026-01-01T00:00:30.000Z","grantable":[],"notBefore":null,"permissions":["docs:read","docs:*"],"quota":null,"rateLimits":[],"rotation":null},"at":"2026-01-01T00:00:00.000Z","before":null,"id":"KE16AUuzqD11ljA2","personalHash":"57ddf49c16f2fd47570ce77cb58bd1ba2f44ed947bd4aa32aa039dffeb24bf2c","requestId":null,"subject":{"id":"yKaF8hPDddGk9wen","type":"key"},"tenantId":"default","type":"key.created"}', '\x421b781f0a7e7704bfebdc11e524a2779d424d4a17c135248c3af427177ed562', '\xc08f81adbcc656f3b58b78c3c1df9fac7f320b63a77ecfd1c87b3d167ab1bede');
+INSERT INTO public.events VALUES (28, '5fO75UajQNfXublk', 1767225600000, 'default', 'key.created', 'key', '2cG0MX0jA6SSiDoa', '{"actor":{"keyId":null},"after":{"createdBy":null,"environment":"live","expiresAt":null,"grantable":[],"notBefore":null,"permissions":["docs:read","docs:*"],"quota":null,"rateLimits":[],"rotation":null},"at":"2026-01-01T00:00:00.000Z","before":null,"id":"5fO75UajQNfXublk","personalHash":"b9b5721192b0c0f58a3fbb3fa426c06a38e808808df329ad9707674c34241727","requestId":null,"subject":{"id":"2cG0MX0jA6SSiDoa","type":"key"},"tenantId":"default","type":"key.created"}', '\x65ca80479530554477b929afb7c2893eba7fd0c8786d3669b348a6b6d3cb2e4a', '\x75aba0a62af4090eddf1e832a7c3af78ede9a02dc449709cf6764df3be6c0def');
+INSERT INTO public.events VALUES (29, 'nfOHrDOYeGKVE70R', 1767225600000, 'default', 'key.updated', 'key', '2cG0MX0jA6SSiDoa', '{"actor":{"keyId":null},"after":{"permissions":["docs:read"]},"at":"2026-01-01T00:00:00.000Z","before":{"permissions":["docs:read","docs:*"]},"id":"nfOHrDOYeGKVE70R","personalHash":"326c63cc47943e9099f25fa6879d18a1713123a4a424928fa6514ff7ad7108f7","requestId":null,"subject":{"id":"2cG0MX0jA6SSiDoa","type":"key"},"tenantId":"default","type":"key.updated"}', '\xededd3e3609ef784f0a3bfdaca951fe155412ae242fd3217535c4d45bb861d38', '\xd2a508836b9cc632cf6404754abce9cac69ea9df9b23279af4aed1512ff86668');
+INSERT INTO public.events VALUES (30, 'JGCZRFEEMCpYHPLu', 1767225600000, 'default', 'key.created', 'key', 'WdPVa75WPDNszKBz', '{"actor":{"keyId":null},"after":{"createdBy":null,"environment":"live","expiresAt":null,"grantable":[],"notBefore":null,"permissions":[],"quota":null,"rateLimits":[],"rotation":null},"at":"2026-01-01T00:00:00.000Z","before":null,"id":"JGCZRFEEMCpYHPLu","personalHash":"9be6fea8325d053fc74f05fe10321386b87501e53ad728ff218908e2fae1b1ea","requestId":null,"subject":{"id":"WdPVa75WPDNszKBz","type":"key"},"tenantId":"default","type":"key.created"}', '\xcd0b9454268cf6efb76e4c09b1371fa727b672f7e8008a293e8b97d954c93a8b', '\x8997f59561d1916e5f16b242c6f1548da38dd70ff678d65adc825a1696581b7d');
+INSERT INTO public.events VALUES (31, 'meHMmZEcAwnm8rgg', 1767225600000, 'default', 'key.created', 'key', 'd1z6uXM45kSi22ZR', '{"actor":{"keyId":null},"after":{"createdBy":null,"environment":"live","expiresAt":null,"grantable":[],"notBefore":null,"permissions":["docs:read","docs:*"],"quota":null,"rateLimits":[],"rotation":null},"at":"2026-01-01T00:00:00.000Z","before":null,"id":"meHMmZEcAwnm8rgg","personalHash":"26e1ae5f332ff3d77803cf567e2ba5b735044a61cc9427b2b4e2dc163bbd80cb","requestId":null,"subject":{"id":"d1z6uXM45kSi22ZR","type":"key"},"tenantId":"default","type":"key.created"}', '\x88fa3e196b618a8c63ee04e89a16d8cd84c3c23ed38b2c2d6b3d819b26995093', '\x1e6440402c1b37bc3979ad51e3f8d8b4c7565151cfa6a00663195a7585fd3969');
+INSERT INTO public.events VALUES (32, 'l84H8j02F2WRHTr7', 1767225600000, 'default', 'token.revoked', 'token', 'd1z6uXM45kSi22ZR.5_EN69WMNoiMtIfotNp8LaoKFtOLPGrAoCRBMLbHpco', '{"actor":{"keyId":null},"after":{"expiresAt":"2026-01-01T01:02:00.000Z","keyId":"d1z6uXM45kSi22ZR"},"at":"2026-01-01T00:00:00.000Z","before":null,"id":"l84H8j02F2WRHTr7","personalHash":"bda9629261896fbaff563f1e831aa2f7e0ace3fb310df4652c93adef5ec39ad4","requestId":null,"subject":{"id":"d1z6uXM45kSi22ZR.5_EN69WMNoiMtIfotNp8LaoKFtOLPGrAoCRBMLbHpco","type":"token"},"tenantId":"default","type":"token.revoked"}', '\x25180b93ec7a7d991099a1faacf9385d61451c96e5bf8fbb5340fba097836964', '\xa55b0331caa865caec6b3078d77bb5e3175984adf646d8ccdd074681543b5914');
+INSERT INTO public.events VALUES (33, 'qw6zFmLPFh6B9A1r', 1767225600000, 'default', 'key.created', 'key', 'GPV66KLV1erBxjxj', '{"actor":{"keyId":null},"after":{"createdBy":null,"environment":"live","expiresAt":null,"grantable":[],"notBefore":null,"permissions":["docs:read","docs:*"],"quota":null,"rateLimits":[],"rotation":null},"at":"2026-01-01T00:00:00.000Z","before":null,"id":"qw6zFmLPFh6B9A1r","personalHash":"9c7187775224c03da7a8788030e96741f78d5c7381633d1f77f0d0ae37557f81","requestId":null,"subject":{"id":"GPV66KLV1erBxjxj","type":"key"},"tenantId":"default","type":"key.created"}', '\x334fe709dce50ea00297ff2bd4cb323fa19f98b1ed86b91a996d7d7c832da7ba', '\xf16fbb8df6556d595ec02f551282b6573131f7b23509814aba5b29806db7481e');
+INSERT INTO public.events VALUES (34, 'JkoandjblJPHqEpY', 1767225600000, 'default', 'token.revoked', 'token', 'GPV66KLV1erBxjxj.WCu34spUdRaYvVvw4b3gTdScePEG_q0ul_KbFE1wXXM', '{"actor":{"keyId":null},"after":{"expiresAt":"2026-01-01T01:02:00.000Z","keyId":"GPV66KLV1erBxjxj"},"at":"2026-01-01T00:00:00.000Z","before":null,"id":"JkoandjblJPHqEpY","personalHash":"6788db3663b48f232cbd0564384de5b89fae245a748e89c83cbc8fe2b5a8e86c","requestId":null,"subject":{"id":"GPV66KLV1erBxjxj.WCu34spUdRaYvVvw4b3gTdScePEG_q0ul_KbFE1wXXM","type":"token"},"tenantId":"default","type":"token.revoked"}', '\xa5be328ace269c0f5593b8d3570b9be54825c665f9555f7f4983ebc637145d7f', '\xd3f15e8365d1ef636c6b33bce6a74891e4623a96bf5004d81153e2bfacd6dcea');
+INSERT INTO public.events VALUES (35, 'pEldCSzrX01OmUfl', 1767225600000, 'default', 'key.created', 'key', 'xfgjhUa0eUnU6ZUa', '{"actor":{"keyId":null},"after":{"createdBy":null,"environment":"live","expiresAt":null,"grantable":[],"notBefore":null,"permissions":["docs:read","docs:*"],"quota":null,"rateLimits":[],"rotation":null},"at":"2026-01-01T00:00:00.000Z","before":null,"id":"pEldCSzrX01OmUfl","personalHash":"284d715360056d06fc51bf66e465dad2c84b90532290319342459739979d66c4","requestId":null,"subject":{"id":"xfgjhUa0eUnU6ZUa","type":"key"},"tenantId":"default","type":"key.created"}', '\x724cf885a51a39cf50aacf5dadc72cb21de657c2a7f583f5ded64bf41f63f358', '\x238c9a448bd1296d36244444c756824de96503f0f611aeb9a1bbb29d4813089d');
+INSERT INTO public.events VALUES (36, 'Bb2XO3TvubGtJ0GL', 1767225600000, 'default', 'token.revoked', 'token', 'xfgjhUa0eUnU6ZUa.1w12hWnztIFNhfh_IopiTo2Sa41cUlIx4SRFt6f3X64', '{"actor":{"keyId":null},"after":{"expiresAt":"2026-01-01T01:02:00.000Z","keyId":"xfgjhUa0eUnU6ZUa"},"at":"2026-01-01T00:00:00.000Z","before":null,"id":"Bb2XO3TvubGtJ0GL","personalHash":"8a07deabbbefd9e7aeb44a0ce30ea59cc6849fd4d2280d72207be32f01341ba8","requestId":null,"subject":{"id":"xfgjhUa0eUnU6ZUa.1w12hWnztIFNhfh_IopiTo2Sa41cUlIx4SRFt6f3X64","type":"token"},"tenantId":"default","type":"token.revoked"}', '\x1563e28245223a711bad75dbf1a1706660f6555dd89eba429a5f030017b5b636', '\x08c6e65cb4505fea938d0e18484c5ad30e214c81b7ceb2f300cb9aef95376283');
+INSERT INTO public.events VALUES (37, 'gC3jsFybby50xWuc', 1767225600000, 'default', 'key.created', 'key', 'SuJIeQyGQGquzRdt', '{"actor":{"keyId":null},"after":{"createdBy":null,"environment":"live","expiresAt":null,"grantable":[],"notBefore":null,"permissions":["docs:read","docs:*"],"quota":null,"rateLimits":[],"rotation":null},"at":"2026-01-01T00:00:00.000Z","before":null,"id":"gC3jsFybby50xWuc","personalHash":"e38bbd8a9abd0a896d269d84086eb0396731cc3a02311534dfd059f29c176a25","requestId":null,"subject":{"id":"SuJIeQyGQGquzRdt","type":"key"},"tenantId":"default","type":"key.created"}', '\x01354859e6d9dc59fcab448a361069d91ca8334efa0b355258c9cb09d8eb4c76', '\x376a9891140f4c98166993425c7b1845977856053177a5f9519887d5ce79fdc1');
+INSERT INTO public.events VALUES (38, '2FPoWGLZ4HDbtSnr', 1767225600000, 'default', 'token.revoked', 'token', 'SuJIeQyGQGquzRdt.1Fuoq4IpZRmIFoz377yYegR58XeS9KFP9JoZgPBc27E', '{"actor":{"keyId":null},"after":{"expiresAt":"2026-01-01T01:02:00.000Z","keyId":"SuJIeQyGQGquzRdt"},"at":"2026-01-01T00:00:00.000Z","before":null,"id":"2FPoWGLZ4HDbtSnr","personalHash":"1d09374cc64ffa337df33a2fcb7c9773cdc0a92aa4efd0da70669ee1bef913b6","requestId":null,"subject":{"id":"SuJIeQyGQGquzRdt.1Fuoq4IpZRmIFoz377yYegR58XeS9KFP9JoZgPBc27E","type":"token"},"tenantId":"default","type":"token.revoked"}', '\x7c14323f9c2d88195588f12d2ee545d90152988035533d83ccd8385e237239c5', '\x10cfd8e19bfcd3f6c6bad8f2afdf149835272e234ac7cab3512ce44f64ee2cff');
+INSERT INTO public.events VALUES (39, 'NQQNdY6yLUF7bMl7', 1767225600000, 'default', 'key.created', 'key', 'QizxemldmoMVAts3', '{"actor":{"keyId":null},"after":{"createdBy":null,"environment":"live","expiresAt":null,"grantable":[],"notBefore":null,"permissions":["docs:read","docs:*"],"quota":null,"rateLimits":[],"rotation":null},"at":"2026-01-01T00:00:00.000Z","before":null,"id":"NQQNdY6yLUF7bMl7","personalHash":"b744d758919cc6db08cf447c6d376c0336cadc6de61eb9b992aea4429232b487","requestId":null,"subject":{"id":"QizxemldmoMVAts3","type":"key"},"tenantId":"default","type":"key.created"}', '\xc64ace1e6a0064d7bd68db199a5702fdecca5389b807e5c7900692c9d7b19019', '\x185d27b2489a169ee7646f8e65603f79e31b9eaafa3d03b96594f133d15c049e');
+INSERT INTO public.events VALUES (40, 'eQTUUCDGVjwMoB8d', 1767225602000, 'default', 'key.tokens_revoked', 'key', 'QizxemldmoMVAts3', '{"actor":{"keyId":null},"after":{"tokensNotBefore":"2026-01-01T00:00:02.000Z"},"at":"2026-01-01T00:00:02.000Z","before":null,"id":"eQTUUCDGVjwMoB8d","personalHash":"78a98af669ea0b28c1bb0078e13c08d464fb5b791d3faaca94b200b3ce30e7f0","requestId":null,"subject":{"id":"QizxemldmoMVAts3","type":"key"},"tenantId":"default","type":"key.tokens_revoked"}', '\x3bede4dcf2e3b1fa3c63b13cc4c41f6af664ba1983e22e41812e3e1e45bb03e4', '\x8c0123abd23bb54f5743528616754bc2cb56c268a55e87f4a2599ebf7915899e');
+INSERT INTO public.events VALUES (41, 'VJPlXNwg3B6j8juw', 1767225604000, 'asleep', 'tenant.suspended', 'tenant', 'asleep', '{"actor":{"keyId":null},"after":{"state":"suspended"},"at":"2026-01-01T00:00:04.000Z","before":{"state":"active"},"id":"VJPlXNwg3B6j8juw","personalHash":"46e748d45d9e0a1161b09916dcd62ac433bfe45fd21bf1649cbdef29181e07b3","requestId":null,"subject":{"id":"asleep","type":"tenant"},"tenantId":"asleep","type":"tenant.suspended"}', '\x9b890a4305bede90367e6afdcbd27f716568d0e138c016f3631528c5d41c28fb', '\x9c7cea9ffaac6f54778f9b3a9e4aa5d76175d17b9f3165b1b9566334d48ce3d6');
+
+
+--
+-- Data for Name: idempotency; Type: TABLE DATA; Schema: public; Owner: -
+--
+
+INSERT INTO public.idempotency VALUES ('default', 'process', '19f1064b619d49d35392eac7261cd7266c720671fc594f4b226f32bf0bee74ba', '27ffa2c4911981a7e15c4b54d64abab18f509e707e8f93f498e621f30c5ed7bd', 'WdPVa75WPDNszKBz', 1, 1767225600000);
+
+
+--
+-- Data for Name: log_head; Type: TABLE DATA; Schema: public; Owner: -
+--
+
+INSERT INTO public.log_head VALUES (1, 41, 1767225604000);
+
+
+--
+-- Data for Name: meta; Type: TABLE DATA; Schema: public; Owner: -
+--
+
+INSERT INTO public.meta VALUES ('canary', 'Af2h+/HZukbH6Zw2Cdq0hJvgp/7B8VDjV2rZG2dh9o13/D1BPv5FUbXGk+lFUNnSTQCPKCLY6kYhm6yj2Q==');
+INSERT INTO public.meta VALUES ('stalenessMaxMs', '1000');
+
+
+--
+-- Data for Name: pantheon_auth_migration; Type: TABLE DATA; Schema: public; Owner: -
+--
+
+INSERT INTO public.pantheon_auth_migration VALUES ('0001-tables', '2026-11-26T19:44:15.177Z');
+
+
+--
+-- Data for Name: pantheon_auth_migration_lock; Type: TABLE DATA; Schema: public; Owner: -
+--
+
+INSERT INTO public.pantheon_auth_migration_lock VALUES ('migration_lock', 0);
+
+
+--
+-- Data for Name: quota_leases; Type: TABLE DATA; Schema: public; Owner: -
+--
+
+INSERT INTO public.quota_leases VALUES ('default', 'dbkV5I9Qv1HAaySH', '2026-01-01', 3);
+
+
+--
+-- Data for Name: signing_keys; Type: TABLE DATA; Schema: public; Owner: -
+--
+
+INSERT INTO public.signing_keys VALUES ('ly3nSloD2wSeNMgF5kx3uojxyxz2m3H1gqTkg8I_mgo', 'system', 'Ed25519', '{"kty":"OKP","crv":"Ed25519","x":"FJr8ezDvvqzFz3BgffsK7-oPpwTniXagzYKZgz7jTh0"}', 1767225600000, NULL, 1, '\x0131554f354355574e5448636c6f6847547cdd4a95e3e2ef6a324f4d9a3eaaf070ad1fb696eff91e11dc5e8acc1874f776099b6fa3dcc0cbf72eab0c69ce7df5d72b3bd8c5f581261bc401a898d2a54816d2b3d477029cf8e72ce14afd');
+INSERT INTO public.signing_keys VALUES ('YKB6VdJpXBD9zQRhUm5_lRVC7xecyBnGdkVKIbVDopA', 'system', 'RS256', '{"kty":"RSA","n":"yqNc0O2SzDnNqbKSZXQ25kIeoXGC5P5cRXbn11Ejm7RF0JQ0tzHawgddRrB4n_G7LGh_ZUXutg1Ij6__iRDf-yNI00qP3G6UmX7d-qLfnaVjCHTibt34I26Hn4WdBy9jdugmQikqaBq2qR1eSFoGR6uEpcDC2idF5fpZxrYjQDqZubKb5g0ucIwlenWhlRUPzqpJoIOLu829qkDaMO0HW-VNBRu0FXd_mjP_LLdin7CSWW4colRxMfaeqDSN2OjFpG6tt7slD8hjnei1HSkMBEqvBOZApk4JSKHsryWU_JPTVAXDdY61bE2MUW_XY0K5djJ42DQ74s44AHt6F7_ivAZ0MzurPa1-Fx7gx_OBAQjcfcWQ5ygSgQhEa47sKeaxoK8-tDgWS5eQq9GOoHsNfCtfAv2s5XMJRMX4JY10lvIf-44CZrYNMhFILR3sm2_mqjCNAAgoRaV99HsYbKCCeqkNPHCwg6yOKsK0jENA8EMCeHq0CeGtxIY3x47WKB6h","e":"AQAB"}', 1767225600000, NULL, 1, '\x0131554f354355574e5448636c6f68475443257e1a56e740b14ae4cca576ccf020c4807492f7d2e00a44ecd32eb310fe04a1c886d26e983b0c0bd92a628eb9ded578127ee46922d784dab3141c25f6304f6e7250f8ccdc5426c5b734d1c69cffcea34200247b9d1ef9934460d7fb9868edce8937460cb770d23f7a74ce974d212914d488846b681adaf11c4ad687c5036e6831f60ab3ac340682d67277701ffa5a449e7cb7b12373f4fa0baf716e6167d6143ac3a032ce045a56a05754c91e7f51ccb5ab43ff4252ed9a18279474d8c0fbab9a7daaed5d57513182e99c6a8149b7dc16bcfd179e3e5d668468ad841130a9a97a264f5cd480f128ac7c218ef3d6c3c1fb6b6341a78646a54f3fabbcc146dc87ffe64a72fd5075855f6fe684fc4dfce97b5cd96f1cdac211e761fb5c7f672b9409818abe76c78b4571fa1f695c402f6eb2e94550af96cb389879dfd5853dd4452f1722fbccbdc2ee853a93cff10379c2128e9c37dfbcfd5537f87bbd0b181133c96f4968ba41936d388bb411461123e7a6c34c4fcb5033d240a00e01e95818b51bb19596d5dcb3978ff598d8c23c146d15079c571fc1ac2d52e2dad2e4da59440c6be9294b56aa17e9d26e5481a20030b81de891dbb2d951657e8c6246afc3da8b85a0f40c0cb6ef07ff70e15bebbeadccb115f19a661d79732a0edd57725d2ba6d47c23aaae8021d786e768b990f7ddc298694813d47c462bd16cfa7ef5d506bdd2732f2137f0c4867f0d78878debc0c100e37c1bc2a97e6b1737cd89957df8bb07c59c300d39f20665b3146452cfbda5df9591ec00fc6a3747c5ef7fce907b960f7b8431090e743075e85af932c8ae2e0b87889cc6bfb6245bbc9f884deda4707fad26b06b6bac7f3e1af0de0447355b5e6cc2b094a19e685f3aad7908a61629631a37003730493a60607343149b419402820a57b43112e192e9a9d812f53dde5281ca566cf747486239ded23d367f9b3a29619bfe27578a209826f62c9ad43bb3da36577841b5ee57274503738bf732eefb3a77aa990a452cf638db1591367b2496b3243fb98aa05ea5f382c301d0b239bf260b73783b8480c859580ab19c009eb84f2ba0eab1b34ece586193f2d5d801951586eb91c5bf0a57df36aed9df65eeae90e9ba5b1a398f6acd822daee7fa42d37fa8559ccca86fdcdcb32e1b5c7bf0fd46cbd18c3937c5697aa43b2b5cd1afb8c1379adb87c345478d4a3785c1323a4533e3da414ca13a3344fd2d0d429a25b0c24210ec968c8a6a785efc72618c36e8cb9b9446e31ac9735367cae326beef991a83ef9bc2455540909e85530544a83ee033d5655b08628dc00bab8e862103d9475f506d8007e8453329af541502bcad30f92ed5698abdba95f2cb24f29ae280f026899553e2b1528a110bf55f2e11620c8217e0fc12a05135f9306a80f21b58e4b3fda416c4b483adb554ec42ce425f6b50a555309fe16b83c63b4e0e3b1349d2638407af3453a594f0b712f7185644e49519a2ae1fb2a4fe57969d347a503a5c42ad7f76cf626e38c5a3d2f27fddcefcca4ffa106e75154729e33d955afac87162e9f87905e5c51e3157de86b29023ad8ca96913825a220fc7dabbd0558a5aeb7141f611e4c5b012fcf8c6ecda822920134556a5d6c83c1752a2e024a917d517d8bc1a7dd6763521bd28056830b0214fdc0bcf94c70442549910a281f45ff79af2a534890aa3c0c0d88735cd23d8f17d9b0fb322a737234316270c7a8bbd77cc6e881026e2f1f8a5e5d304cab5850b0cd013e7739d8c0b6284ed8586d0dbfec69a3e2758db355c85ef82c6e2d35631b25943a9e66aebaccef0e95bf2b9845f28ca42781de8c048f626be9b038ab6d4f15101be2039c115a810839a70990994763d2b4941cafceeb334d6fc177c8d5685a459a30eff6f10cd4c7f0259b84d50f58060ce8708318cdbd3c03810e7c555137af8fe978d702c8cadfbd6566f30621dff3e76fc55e109343d266b7663033ac0749eeada61595c842fa52464707b599846ad49566fe04437ba15a1878ab7e5fb13462733044f9fa9a681b1dc195afc25d878e50b8423509fccd05827d7e6085793715643483c064fba923c5112652de17c279e8210f3c7d1584142167c412aca970224a5cb99e724ed62b4a17473525bb5ff463e556b685f6854aa210a0e4838daf5a783b56131b445aede34d39a9a4ac2610721661ac65cdca7017c19cd406c79d67cb21993482e0916ef4a3bd6f52979d3ffaa3c52d5f2d95a43236adf1bbdde237d24810152706a40d8d5324db55b561cadfae64de939830fb5a5f5bda57be5ab4a97f25c2156eacbe0e062683e36ecc50685c64a7ae1190371239015551b95807dbb88b1fa98dc9ae9a5c3338f6069c7a75b31ad2b3798c089182d54aa533ef0b6794d7c8edba7859567a68b401e022fa546b7bff4c7caec0187412ac5ab074c5809ac45397f18a49a1b78b14e15fac9d2df4827d031da61c1d499e8ae822d1723a7f37b321518b795e9f3fccb53b8a024360aa825116f32752344dd4269d5c3f1ba2eca3bfcab8a7bac4b3602e1bdbb5f2c8a54eb4a35');
+INSERT INTO public.signing_keys VALUES ('gIDmo6hNgSXZKkjTX2IIA4fTe856GX-aiXCPAQfUoYk', 'system', 'ES256', '{"kty":"EC","x":"3THNOAGAYX2svzelMqbOAXzHdA4cLN-S0KfAsf-XVUw","y":"P-mYXZWTtGJsYHVAILTuU9j64jqEf6KQJYIjARyXLX4","crv":"P-256"}', 1767225600000, NULL, 1, '\x0131554f354355574e5448636c6f684754c04a6d1182cffcf2b235e2069f191049bd7db75b8faea677ef9cf33b93f075522e77e3228cbc49d7bb26042f21c864790effbd077f4b229af5a76c0755c0da56f22a1c907a0757f09764f729aa7f3746f2ae499ac3375e1ef767f3aa0cf99ebcb287e49ef66ab6fd9764fd916c5a293bfc90ea7e6311f60849a1a2915d5f5c7a5b4a6aa65228660239b24b53dc2bb7bfb28df8b62dfab02793100f744cf12125fe29f2d5691b');
+INSERT INTO public.signing_keys VALUES ('cQ8pZ7ft62BiiX0r_YJEIEZhPaKGWVN23FpuyoZ2gRw', 'system', 'ES256', '{"kty":"EC","x":"MbQ_mifW6metaui82c3hsmPdze8-_i8PMdss4_9eixQ","y":"Z7hGkVyViD-idD1nwGVUCDvJNLBNhsu5cl0oyC5jXaI","crv":"P-256"}', 1767225600000, 1767225600000, 2, '\x0131554f354355574e5448636c6f68475434a0c5e0c10ec7c6321501a142767765e9c34dfab0cca4350108374ae05504c6443a7717d19c1c5d02b0a28bb1caea7765e2843fb957d7f6a51ddeed16b202b47dd6a4498b5c8349b4600014b9dd0c0482549bbd028cd35013ab3af3353c5510332444391b3a5e17ab955853b250a38f7cd9cdfeaa551c25f1a55ec436dcb19a7ee07d8b49357662d4d826508e981cc6eb5c7a199a0be8e7c270b1212bc5f72189eafb756ae1');
+
+
+--
+-- Data for Name: tenants; Type: TABLE DATA; Schema: public; Owner: -
+--
+
+INSERT INTO public.tenants VALUES ('system', 'system', 'system', 'active', 1767225600000, 1);
+INSERT INTO public.tenants VALUES ('default', 'default', 'default', 'active', 1767225600000, 1);
+INSERT INTO public.tenants VALUES ('acme', 'acme', 'Acme', 'active', 1767225600000, 1);
+INSERT INTO public.tenants VALUES ('asleep', 'asleep', 'asleep', 'suspended', 1767225600000, 2);
+
+
+--
+-- Data for Name: token_revocations; Type: TABLE DATA; Schema: public; Owner: -
+--
+
+INSERT INTO public.token_revocations VALUES ('d1z6uXM45kSi22ZR.5_EN69WMNoiMtIfotNp8LaoKFtOLPGrAoCRBMLbHpco', 'default', 'd1z6uXM45kSi22ZR', 1767229320000, 1);
+INSERT INTO public.token_revocations VALUES ('GPV66KLV1erBxjxj.WCu34spUdRaYvVvw4b3gTdScePEG_q0ul_KbFE1wXXM', 'default', 'GPV66KLV1erBxjxj', 1767229320000, 1);
+INSERT INTO public.token_revocations VALUES ('xfgjhUa0eUnU6ZUa.1w12hWnztIFNhfh_IopiTo2Sa41cUlIx4SRFt6f3X64', 'default', 'xfgjhUa0eUnU6ZUa', 1767229320000, 1);
+INSERT INTO public.token_revocations VALUES ('SuJIeQyGQGquzRdt.1Fuoq4IpZRmIFoz377yYegR58XeS9KFP9JoZgPBc27E', 'default', 'SuJIeQyGQGquzRdt', 1767229320000, 1);
+
+
+--
+-- Data for Name: usage_batches; Type: TABLE DATA; Schema: public; Owner: -
+--
+
+INSERT INTO public.usage_batches VALUES ('ItpUu1w2MvucKlf9', 1767225604000);
+
+
+--
+-- Data for Name: usage_counts; Type: TABLE DATA; Schema: public; Owner: -
+--
+
+INSERT INTO public.usage_counts VALUES ('default', '4p1cnUSCZDzE785P', 1, 1767225600000, 'valid', 1);
+INSERT INTO public.usage_counts VALUES ('default', 'GPV66KLV1erBxjxj', 1, 1767225600000, 'valid', 2);
+INSERT INTO public.usage_counts VALUES ('default', 'NbrbUkaBi8DvlXoc', 1, 1767225600000, 'valid', 1);
+INSERT INTO public.usage_counts VALUES ('default', 'QizxemldmoMVAts3', 1, 1767225600000, 'valid', 2);
+INSERT INTO public.usage_counts VALUES ('default', 'SuJIeQyGQGquzRdt', 1, 1767225600000, 'valid', 2);
+INSERT INTO public.usage_counts VALUES ('default', 'd1z6uXM45kSi22ZR', 1, 1767225600000, 'valid', 2);
+INSERT INTO public.usage_counts VALUES ('default', 'dbkV5I9Qv1HAaySH', 1, 1767225600000, 'valid', 3);
+INSERT INTO public.usage_counts VALUES ('default', 'xfgjhUa0eUnU6ZUa', 1, 1767225600000, 'valid', 2);
+
+
+--
+-- Data for Name: version_usage; Type: TABLE DATA; Schema: public; Owner: -
+--
+
+INSERT INTO public.version_usage VALUES ('default', '4p1cnUSCZDzE785P', 1, 1, 1767225600000, '[]');
+INSERT INTO public.version_usage VALUES ('default', 'GPV66KLV1erBxjxj', 1, 2, 1767225600000, '[]');
+INSERT INTO public.version_usage VALUES ('default', 'NbrbUkaBi8DvlXoc', 1, 1, 1767225600000, '[]');
+INSERT INTO public.version_usage VALUES ('default', 'QizxemldmoMVAts3', 1, 2, 1767225604000, '[]');
+INSERT INTO public.version_usage VALUES ('default', 'SuJIeQyGQGquzRdt', 1, 2, 1767225600000, '[]');
+INSERT INTO public.version_usage VALUES ('default', 'd1z6uXM45kSi22ZR', 1, 2, 1767225600000, '[]');
+INSERT INTO public.version_usage VALUES ('default', 'dbkV5I9Qv1HAaySH', 1, 3, 1767225600000, '["192.0.2.7"]');
+INSERT INTO public.version_usage VALUES ('default', 'xfgjhUa0eUnU6ZUa', 1, 2, 1767225600000, '[]');
+
+
+--
+-- Name: api_key_versions api_key_versions_pk; Type: CONSTRAINT; Schema: public; Owner: -
+--
+
+ALTER TABLE ONLY public.api_key_versions
+    ADD CONSTRAINT api_key_versions_pk PRIMARY KEY (key_id, version);
+
+
+--
+-- Name: api_keys api_keys_pkey; Type: CONSTRAINT; Schema: public; Owner: -
+--
+
+ALTER TABLE ONLY public.api_keys
+    ADD CONSTRAINT api_keys_pkey PRIMARY KEY (id);
+
+
+--
+-- Name: data_keys data_keys_pkey; Type: CONSTRAINT; Schema: public; Owner: -
+--
+
+ALTER TABLE ONLY public.data_keys
+    ADD CONSTRAINT data_keys_pkey PRIMARY KEY (id);
+
+
+--
+-- Name: event_details event_details_pkey; Type: CONSTRAINT; Schema: public; Owner: -
+--
+
+ALTER TABLE ONLY public.event_details
+    ADD CONSTRAINT event_details_pkey PRIMARY KEY (event_id);
+
+
+--
+-- Name: events events_id_key; Type: CONSTRAINT; Schema: public; Owner: -
+--
+
+ALTER TABLE ONLY public.events
+    ADD CONSTRAINT events_id_key UNIQUE (id);
+
+
+--
+-- Name: events events_pkey; Type: CONSTRAINT; Schema: public; Owner: -
+--
+
+ALTER TABLE ONLY public.events
+    ADD CONSTRAINT events_pkey PRIMARY KEY (seq);
+
+
+--
+-- Name: idempotency idempotency_pk; Type: CONSTRAINT; Schema: public; Owner: -
+--
+
+ALTER TABLE ONLY public.idempotency
+    ADD CONSTRAINT idempotency_pk PRIMARY KEY (tenant_id, caller, idempotency_key);
+
+
+--
+-- Name: log_head log_head_pkey; Type: CONSTRAINT; Schema: public; Owner: -
+--
+
+ALTER TABLE ONLY public.log_head
+    ADD CONSTRAINT log_head_pkey PRIMARY KEY (id);
+
+
+--
+-- Name: meta meta_pkey; Type: CONSTRAINT; Schema: public; Owner: -
+--
+
+ALTER TABLE ONLY public.meta
+    ADD CONSTRAINT meta_pkey PRIMARY KEY (name);
+
+
+--
+-- Name: pantheon_auth_migration_lock pantheon_auth_migration_lock_pkey; Type: CONSTRAINT; Schema: public; Owner: -
+--
+
+ALTER TABLE ONLY public.pantheon_auth_migration_lock
+    ADD CONSTRAINT pantheon_auth_migration_lock_pkey PRIMARY KEY (id);
+
+
+--
+-- Name: pantheon_auth_migration pantheon_auth_migration_pkey; Type: CONSTRAINT; Schema: public; Owner: -
+--
+
+ALTER TABLE ONLY public.pantheon_auth_migration
+    ADD CONSTRAINT pantheon_auth_migration_pkey PRIMARY KEY (name);
+
+
+--
+-- Name: quota_leases quota_leases_pk; Type: CONSTRAINT; Schema: public; Owner: -
+--
+
+ALTER TABLE ONLY public.quota_leases
+    ADD CONSTRAINT quota_leases_pk PRIMARY KEY (key_id, period);
+
+
+--
+-- Name: signing_keys signing_keys_pkey; Type: CONSTRAINT; Schema: public; Owner: -
+--
+
+ALTER TABLE ONLY public.signing_keys
+    ADD CONSTRAINT signing_keys_pkey PRIMARY KEY (kid);
+
+
+--
+-- Name: tenants tenants_pkey; Type: CONSTRAINT; Schema: public; Owner: -
+--
+
+ALTER TABLE ONLY public.tenants
+    ADD CONSTRAINT tenants_pkey PRIMARY KEY (id);
+
+
+--
+-- Name: token_revocations token_revocations_pkey; Type: CONSTRAINT; Schema: public; Owner: -
+--
+
+ALTER TABLE ONLY public.token_revocations
+    ADD CONSTRAINT token_revocations_pkey PRIMARY KEY (jti);
+
+
+--
+-- Name: usage_batches usage_batches_pkey; Type: CONSTRAINT; Schema: public; Owner: -
+--
+
+ALTER TABLE ONLY public.usage_batches
+    ADD CONSTRAINT usage_batches_pkey PRIMARY KEY (id);
+
+
+--
+-- Name: usage_counts usage_counts_pk; Type: CONSTRAINT; Schema: public; Owner: -
+--
+
+ALTER TABLE ONLY public.usage_counts
+    ADD CONSTRAINT usage_counts_pk PRIMARY KEY (key_id, minute, version, outcome);
+
+
+--
+-- Name: version_usage version_usage_pk; Type: CONSTRAINT; Schema: public; Owner: -
+--
+
+ALTER TABLE ONLY public.version_usage
+    ADD CONSTRAINT version_usage_pk PRIMARY KEY (key_id, version);
+
+
+--
+-- Name: api_keys_by_age; Type: INDEX; Schema: public; Owner: -
+--
+
+CREATE INDEX api_keys_by_age ON public.api_keys USING btree (tenant_id, created_at DESC, id DESC);
+
+
+--
+-- Name: api_keys_by_creator; Type: INDEX; Schema: public; Owner: -
+--
+
+CREATE INDEX api_keys_by_creator ON public.api_keys USING btree (tenant_id, created_by, created_at DESC, id DESC);
+
+
+--
+-- Name: api_keys_by_user; Type: INDEX; Schema: public; Owner: -
+--
+
+CREATE INDEX api_keys_by_user ON public.api_keys USING btree (tenant_id, user_id, created_at DESC, id DESC);
+
+
+--
+-- Name: data_keys_one_active; Type: INDEX; Schema: public; Owner: -
+--
+
+CREATE UNIQUE INDEX data_keys_one_active ON public.data_keys USING btree (tenant_id) WHERE (retired_at IS NULL);
+
+
+--
+-- Name: events_by_subject; Type: INDEX; Schema: public; Owner: -
+--
+
+CREATE INDEX events_by_subject ON public.events USING btree (subject_type, subject_id, seq);
+
+
+--
+-- Name: events_by_tenant; Type: INDEX; Schema: public; Owner: -
+--
+
+CREATE INDEX events_by_tenant ON public.events USING btree (tenant_id, seq);
+
+
+--
+-- Name: events_by_type; Type: INDEX; Schema: public; Owner: -
+--
+
+CREATE INDEX events_by_type ON public.events USING btree (tenant_id, type, seq);
+
+
+--
+-- Name: idempotency_by_age; Type: INDEX; Schema: public; Owner: -
+--
+
+CREATE INDEX idempotency_by_age ON public.idempotency USING btree (created_at);
+
+
+--
+-- Name: token_revocations_by_expiry; Type: INDEX; Schema: public; Owner: -
+--
+
+CREATE INDEX token_revocations_by_expiry ON public.token_revocations USING btree (expires_at, jti);
+
+
+--
+-- Name: usage_batches_by_age; Type: INDEX; Schema: public; Owner: -
+--
+
+CREATE INDEX usage_batches_by_age ON public.usage_batches USING btree (at);
+
+
+--
+-- Name: usage_counts_by_time; Type: INDEX; Schema: public; Owner: -
+--
+
+CREATE INDEX usage_counts_by_time ON public.usage_counts USING btree (tenant_id, minute);
+
+
+--
+-- Name: events events_no_change; Type: TRIGGER; Schema: public; Owner: -
+--
+
+CREATE TRIGGER events_no_change BEFORE DELETE OR UPDATE OR TRUNCATE ON public.events FOR EACH STATEMENT EXECUTE FUNCTION public.pantheon_auth_refuse();
+
+
+--
+-- Name: events events_no_gap; Type: TRIGGER; Schema: public; Owner: -
+--
+
+CREATE TRIGGER events_no_gap BEFORE INSERT ON public.events FOR EACH ROW EXECUTE FUNCTION public.pantheon_auth_next_event();
+
+
+--
+-- Name: api_key_versions api_key_versions_key_id_fkey; Type: FK CONSTRAINT; Schema: public; Owner: -
+--
+
+ALTER TABLE ONLY public.api_key_versions
+    ADD CONSTRAINT api_key_versions_key_id_fkey FOREIGN KEY (key_id) REFERENCES public.api_keys(id);
+
+
+--
+-- Name: api_keys api_keys_tenant_id_fkey; Type: FK CONSTRAINT; Schema: public; Owner: -
+--
+
+ALTER TABLE ONLY public.api_keys
+    ADD CONSTRAINT api_keys_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES public.tenants(id);
+
+
+--
+-- PostgreSQL database dump complete
+--
+
+
