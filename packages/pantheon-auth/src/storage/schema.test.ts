@@ -1,11 +1,12 @@
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { Kysely } from 'kysely';
+import type { Migration } from 'kysely/migration';
 import { expect, test } from 'vitest';
 import { systemClock } from '../foundation/clock.ts';
 import { scratchFolder } from '../testing/scratch-database.ts';
 import { sqlite } from './dialect.ts';
-import { migrations } from './migrations/migrations.ts';
+import { migrations, SCHEMA_MIN } from './migrations/migrations.ts';
 import { assertSchema, migrate } from './schema.ts';
 import { NodeSqliteDialect } from './sqlite-dialect.ts';
 import type { Tables } from './tables.ts';
@@ -35,7 +36,9 @@ test('two that migrate at once: one does, the other waits and finds it done', as
   using a = connect(folder.path);
   using b = connect(folder.path);
   await Promise.all([migrate(a), migrate(b), migrate(a)]);
-  expect(a.database.prepare('select name from kysely_migration').all()).toHaveLength(1);
+  expect(a.database.prepare('select name from kysely_migration').all()).toHaveLength(
+    Object.keys(migrations(sqlite)).length,
+  );
   expect({ ...b.database.prepare('select seq, at from log_head').get() }).toEqual({ seq: 0, at: 0 });
 });
 
@@ -48,14 +51,19 @@ test('a version works on its own tables and on those of the version before, and 
     },
   });
   const first = migrations(sqlite);
-  const second = { ...first, '0002-a': addsColumn('a') };
-  const third = { ...second, '0003-b': addsColumn('b') };
+  const second = { ...first, '0003-a': addsColumn('a') };
+  const third = { ...second, '0004-b': addsColumn('b') };
   await expect(assertSchema(a)).rejects.toMatchObject({ code: 'schema_too_old' });
-  expect(await migrate(a)).toEqual(['0001-tables']);
+  expect(await migrate({ ...a, known: { '0001-tables': first['0001-tables'] as Migration } })).toEqual(['0001-tables']);
+  await expect(assertSchema(a)).rejects.toThrow(/lacks 1 migration\(s\). Run: pantheon-auth migrate/);
+  await assertSchema({ ...a, oldest: '0001-tables' });
+  expect(await migrate(a)).toEqual([SCHEMA_MIN]);
   await assertSchema(a);
   await assertSchema({ ...a, known: second });
-  await expect(assertSchema({ ...a, known: third })).rejects.toThrow(/lacks 2 migrations. Run: pantheon-auth migrate/);
-  expect(await migrate({ ...a, known: third })).toEqual(['0002-a', '0003-b']);
+  await expect(assertSchema({ ...a, known: third })).rejects.toThrow(
+    /lacks 2 migration\(s\). Run: pantheon-auth migrate/,
+  );
+  expect(await migrate({ ...a, known: third })).toEqual(['0003-a', '0004-b']);
   expect(await migrate({ ...a, known: third })).toEqual([]);
   await assertSchema({ ...a, known: third });
   await expect(assertSchema({ ...a, known: second })).rejects.toMatchObject({ code: 'schema_too_new' });

@@ -3,7 +3,7 @@ import { type Kysely, sql } from 'kysely';
 import { type Migration, Migrator } from 'kysely/migration';
 import { PantheonError } from '../foundation/errors.ts';
 import type { SqlDialect } from './dialect.ts';
-import { migrations } from './migrations/migrations.ts';
+import { migrations, SCHEMA_MIN } from './migrations/migrations.ts';
 import type { Tables } from './tables.ts';
 
 /** A database, for its schema. */
@@ -14,6 +14,8 @@ export interface SchemaPlace {
   readonly name: string;
   /** Other migrations than ours, for tests. */
   readonly known?: Readonly<Record<string, Migration>>;
+  /** The oldest schema to work on. Another than ours for tests. */
+  readonly oldest?: string;
 }
 
 /**
@@ -48,8 +50,9 @@ export async function migrate(place: SchemaPlace): Promise<readonly string[]> {
 }
 
 /**
- * Whether this version can work on these tables as they are: on its own, and on those of the version before, so that
- * nodes are replaced one by one and the tables are brought up to date when all of them are new.
+ * Whether this version can work on these tables as they are: on its own, and on those of the version before unless
+ * {@link SCHEMA_MIN} says otherwise, so that nodes are replaced one by one and the tables are brought up to date when all
+ * of them are new.
  *
  * @throws PantheonError `schema_too_old`, `schema_too_new`
  */
@@ -59,8 +62,9 @@ export async function assertSchema(place: SchemaPlace): Promise<void> {
   const applied = (await appliedMigrations(db, dialect)) ?? [];
   assertKnown(applied, known, name);
   const missing = Object.keys(known).length - applied.length;
-  if (applied.length === 0 || missing > 1) {
-    const what = applied.length === 0 ? 'has no tables of ours yet' : `lacks ${missing} migrations`;
+  const isBelowMin = !applied.includes(place.oldest ?? SCHEMA_MIN);
+  if (applied.length === 0 || missing > 1 || isBelowMin) {
+    const what = applied.length === 0 ? 'has no tables of ours yet' : `lacks ${missing} migration(s)`;
     throw new PantheonError('schema_too_old', { detail: `${name} ${what}. Run: pantheon-auth migrate` });
   }
 }

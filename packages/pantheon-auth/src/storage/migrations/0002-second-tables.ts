@@ -1,0 +1,20 @@
+/**
+ * The second tables, as steps. One release is one migration, so that nodes of two releases in a row can share a database
+ * (`schema.ts`); each step is about one thing.
+ */
+import type { Kysely } from 'kysely';
+import type { Migration } from 'kysely/migration';
+import type { SqlDialect } from '../dialect.ts';
+
+/** One part of a migration. */
+export type MigrationStep = (db: Kysely<unknown>, dialect: SqlDialect) => Promise<void>;
+
+const STEPS: readonly MigrationStep[] = [];
+
+export function tables0002(dialect: SqlDialect): Migration {
+  return {
+    async up(db: Kysely<unknown>): Promise<void> {
+      for (const step of STEPS) await step(db, dialect);
+    },
+  };
+}
