@@ -2,9 +2,11 @@
  * Attacks by who can write to the database file: a row that was changed, moved or put back does not open, and no other
  * key suffers. What is not attacked here, and why, is in the table of `f-storage.test.ts`.
  */
+
 import { randomBytes } from 'node:crypto';
 import { DatabaseSync } from 'node:sqlite';
 import type { CreatedKey } from 'pantheon-auth';
+import { ANY_TENANT } from 'pantheon-auth';
 import { expect, test } from 'vitest';
 import { bySql, type Row } from './forge.ts';
 import { expectNoSecretWritten, keepSecret, openEngine } from './harness.ts';
@@ -24,7 +26,7 @@ async function threeKeys() {
   const rotated = await engine.auth.rotation.rotate(one.apiKey.id, { overlap: '30d' });
   keepSecret(rotated.key);
   const verify = async (key: string): Promise<string> => {
-    const ask = (text: string) => engine.auth.verify({ key: text, ip: '10.1.1.1', tenant: 'any' });
+    const ask = (text: string) => engine.auth.verify({ key: text, ip: '10.1.1.1', tenant: ANY_TENANT });
     expect(await ask(other.key === key ? foreign.key : other.key)).toMatchObject({ valid: true });
     return ask(key).then(
       (verified) => (verified.valid ? 'valid' : verified.denial.code),
@@ -161,7 +163,7 @@ test('what is sealed opens where it was sealed and nowhere else', async () => {
       own[column] === (db.prepare('select * from api_keys where id = ?').get(other.apiKey.id) as Row)[column];
     await engine.auth.verify({ key: rotated.key, ip: '10.1.1.1' });
     if (!isSame)
-      await expect(engine.auth.verify({ key: other.key, tenant: 'any' }), column).rejects.toMatchObject({
+      await expect(engine.auth.verify({ key: other.key, tenant: ANY_TENANT }), column).rejects.toMatchObject({
         code: 'key_quarantined',
       });
     db.prepare(`update api_keys set ${column} = ? where id = ?`).run(own[column] as string, other.apiKey.id);

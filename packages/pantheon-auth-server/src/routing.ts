@@ -1,6 +1,6 @@
 /** Turns the rows of the route table into routes, and knows which methods an address has. */
 import type { FastifyInstance, FastifySchemaCompiler, RouteOptions } from 'fastify';
-import { ACTIONS, type AuthenticateOptions, type PantheonAuth } from 'pantheon-auth';
+import { ACTIONS, ANY_ENVIRONMENT, ANY_TENANT, type AuthenticateOptions, type PantheonAuth } from 'pantheon-auth';
 import { z } from 'zod';
 import { authenticated } from './caller.ts';
 import { toValidator } from './input.ts';
@@ -34,9 +34,9 @@ export function registerOperation(app: FastifyInstance, auth: PantheonAuth, oper
 
 /** The edge asks for the permission, so that nobody who lacks it is listened to; the engine asks again. */
 function authenticateOptions(access: Access): AuthenticateOptions | null {
-  if (access.kind === 'key') return { tenant: 'any', permissions: [ACTIONS[access.action]] };
+  if (access.kind === 'key') return { tenant: ANY_TENANT, permissions: [ACTIONS[access.action]] };
   if (access.kind !== 'self') return null;
-  return { tenant: 'any', environment: 'any', ...(access.proof && { accept: ['api_key'] }) };
+  return { tenant: ANY_TENANT, environment: ANY_ENVIRONMENT, ...(access.proof && { accept: ['api_key'] }) };
 }
 
 function validators(operation: Operation): FastifySchemaCompiler<unknown> {

@@ -171,7 +171,12 @@ export const tenantSchema = z
   })
   .meta({ id: 'Tenant' });
 
-export const tenantPageSchema = pageOf(tenantSchema);
+const quarantinedTenantSchema = z.strictObject({ id: z.string(), createdAt: time, quarantined: z.literal(true) }).meta({
+  id: 'QuarantinedTenant',
+  description: 'A tenant whose record cannot be read. Its keys are answered with a 503.',
+});
+
+export const tenantPageSchema = pageOf(z.union([tenantSchema, quarantinedTenantSchema]));
 
 const eventSchema = z
   .strictObject({

@@ -6,7 +6,9 @@ import { isInnerList, parseList } from 'structured-headers';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { APIKey } from './api-keys/api-key.ts';
 import type { KeyValidator, Verification, VerifiedKey } from './api-keys/key-validator.ts';
+import { ANY_ENVIRONMENT } from './domain/key.ts';
 import type { LimitState } from './domain/limits.ts';
+import { ANY_TENANT } from './domain/tenant.ts';
 import { CODES, type Code } from './foundation/codes.ts';
 import { PantheonError } from './foundation/errors.ts';
 import type { TokenVerifier } from './jwt/token-verifier.ts';
@@ -110,7 +112,7 @@ describe('who is let in', () => {
   test('another environment and another tenant are let in only where that is written', async () => {
     const test = await auth.keys.create({ userId: 'u', name: 'test', environment: 'test' });
     expect(refusalOf(await ask(bearer(test.key))).code).toBe('environment_mismatch');
-    expect(principalOf(await ask(bearer(test.key), { environment: 'any' })).environment).toBe('test');
+    expect(principalOf(await ask(bearer(test.key), { environment: ANY_ENVIRONMENT })).environment).toBe('test');
     await auth.tenants.create({ id: 'acme', name: 'Acme' });
     const other = await auth.tenant('acme').keys.create({ userId: 'u', name: 'other' });
     expect(refusalOf(await ask(bearer(other.key)))).toMatchObject({
@@ -118,7 +120,7 @@ describe('who is let in', () => {
       cause: 'unknown',
       keyId: null,
     });
-    expect(principalOf(await ask(bearer(other.key), { tenant: 'any' })).tenantId).toBe('acme');
+    expect(principalOf(await ask(bearer(other.key), { tenant: ANY_TENANT })).tenantId).toBe('acme');
   });
 
   test('a request takes from the limits what it is said to cost', async () => {

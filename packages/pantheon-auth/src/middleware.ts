@@ -4,10 +4,11 @@
  * there.
  */
 import type { KeyValidator, RefusedUse, Verification, VerifiedKey } from './api-keys/key-validator.ts';
-import type { Environment } from './domain/key.ts';
+import { ANY_ENVIRONMENT, type Environment } from './domain/key.ts';
 import type { Caller } from './domain/key-policy.ts';
 import type { LimitState } from './domain/limits.ts';
 import { grants, isPermission } from './domain/permissions.ts';
+import { ANY_TENANT } from './domain/tenant.ts';
 import { type Denial, decidePermissions } from './domain/verification.ts';
 import { CODES, type Code } from './foundation/codes.ts';
 import { PantheonError } from './foundation/errors.ts';
@@ -36,10 +37,10 @@ export interface AuthRequest {
 export interface AuthenticateOptions {
   /** All of these must be covered. */
   readonly permissions?: readonly string[];
-  /** Default `default`. `any` accepts keys of every tenant. */
-  readonly tenant?: string;
-  /** Default `live`. */
-  readonly environment?: Environment | 'any';
+  /** Default `default`. {@link ANY_TENANT} accepts keys of every tenant. */
+  readonly tenant?: string | typeof ANY_TENANT;
+  /** Default `live`. {@link ANY_ENVIRONMENT} accepts both. */
+  readonly environment?: Environment | typeof ANY_ENVIRONMENT;
   /** What is accepted. Default: both. */
   readonly accept?: readonly ('api_key' | 'token')[];
   /** Audiences of tokens. Default: the service's own. */
@@ -214,13 +215,60 @@ export function permissionRefusal(
  *
  * @throws PantheonError `invalid_setting`, naming the option.
  */
-export function assertAuthenticateOptions({ permissions = [], cost = 1 }: AuthenticateOptions): void {
-  for (const [at, permission] of permissions.entries()) {
-    if (!isPermission(permission))
-      throw invalidOption(`permissions[${at}]`, 'Ask for concrete permissions such as docs:read.');
+export function assertAuthenticateOptions(options: AuthenticateOptions): void {
+  for (const name of Object.keys(options)) {
+    // A misspelt `permissions` would let everybody in.
+    if (!Object.hasOwn(OPTION_CHECKS, name)) throw invalidOption(name, 'There is no such option.');
   }
-  if (!Number.isInteger(cost) || cost < 0 || cost > COST_MAX)
-    throw invalidOption('cost', `A cost is a whole number from 0 to ${COST_MAX}.`);
+  for (const [name, check] of Object.entries(OPTION_CHECKS)) check(options[name as keyof AuthenticateOptions], name);
+}
+
+/**
+ * Holds the permissions that a guard asks for against what can be asked for.
+ *
+ * @throws PantheonError `invalid_setting`, naming the one that is none; also for an empty list: a guard that asks for
+ * nothing would let everybody in who has any key.
+ */
+export function assertPermissionsToAsk(permissions: readonly string[]): void {
+  OPTION_CHECKS.permissions(permissions, 'permissions');
+  if (!Array.isArray(permissions) || permissions.length === 0)
+    throw invalidOption('permissions', 'Name at least one permission.');
+}
+
+/** One check for each option; `undefined` is the default. */
+const OPTION_CHECKS: Readonly<Record<keyof AuthenticateOptions, (value: unknown, name: string) => void>> = {
+  permissions: (value) => {
+    assertList(value, 'permissions', 'Ask for concrete permissions such as docs:read.', (one) =>
+      isPermission(one as string),
+    );
+  },
+  tenant: (value) => {
+    if (value !== undefined && value !== ANY_TENANT && typeof value !== 'string')
+      throw invalidOption('tenant', 'The id of a tenant, or ANY_TENANT.');
+  },
+  environment: (value) => {
+    if (![undefined, 'live', 'test', ANY_ENVIRONMENT].includes(value as undefined))
+      throw invalidOption('environment', 'live, test, or ANY_ENVIRONMENT.');
+  },
+  accept: (value) => {
+    assertList(value, 'accept', 'api_key or token.', (one) => one === 'api_key' || one === 'token');
+    if (Array.isArray(value) && value.length === 0) throw invalidOption('accept', 'Name api_key, token, or both.');
+  },
+  audience: (value) => {
+    assertList(value, 'audience', 'The audience of a token is a text.', (one) => typeof one === 'string' && one !== '');
+    if (Array.isArray(value) && value.length === 0) throw invalidOption('audience', 'Name at least one audience.');
+  },
+  cost: (value = 1) => {
+    if (!Number.isInteger(value) || Number(value) < 0 || Number(value) > COST_MAX)
+      throw invalidOption('cost', `A cost is a whole number from 0 to ${COST_MAX}.`);
+  },
+};
+
+function assertList(value: unknown, name: string, advice: string, isOne: (one: unknown) => boolean): void {
+  if (value === undefined) return;
+  if (!Array.isArray(value)) throw invalidOption(name, `A list. ${advice}`);
+  const wrongAt = value.findIndex((one) => !isOne(one));
+  if (wrongAt !== -1) throw invalidOption(`${name}[${wrongAt}]`, advice);
 }
 
 function invalidOption(field: string, detail: string): PantheonError {

@@ -1,5 +1,6 @@
 /** What an instance is made with: everything in one folder, or any number of nodes on one database. */
 import type { Clock } from './foundation/clock.ts';
+import { PantheonError } from './foundation/errors.ts';
 import type { SharedLimits } from './rate-limit/rate-limiter.ts';
 import type { DatabaseSource } from './storage/database.ts';
 
@@ -55,3 +56,57 @@ export interface ScaledOutOptions extends CommonOptions {
 }
 
 export type PantheonAuthOptions = EmbeddedOptions | ScaledOutOptions;
+
+/** Every option, and whether a value that was given for it can be one. Left out and `undefined` are the same. */
+const OPTION_CHECKS: Readonly<Record<string, { readonly is: (value: unknown) => boolean; readonly advice: string }>> = {
+  masterKey: text('32 bytes as 64 hex digits, base64 or base64url'),
+  issuer: text('an absolute URL'),
+  audience: { is: isListOfTexts, advice: 'a list of texts' },
+  brand: text('the first part of key strings, such as pan'),
+  knownKeysMax: { is: (value) => Number.isSafeInteger(value) && Number(value) > 0, advice: 'a whole number above 0' },
+  logger: {
+    is: (value) => hasMethods(value, ['warn', 'error']),
+    advice: 'an object with warn and error, such as pino',
+  },
+  clock: { is: (value) => hasMethods(value, ['now', 'monotonicMs']), advice: 'an object with now and monotonicMs' },
+  dataDir: text('the path of a folder'),
+  databaseFile: text('the path of a file'),
+  masterKeyFile: text('the path of a file'),
+  database: { is: (value) => hasMethods(value, ['open']), advice: 'what postgres() of pantheon-auth/postgres answers' },
+  limits: {
+    is: (value) => value === 'local' || hasMethods(value, ['open']),
+    advice: 'local, or what redisLimits() of pantheon-auth/redis answers',
+  },
+};
+
+/**
+ * Holds options that were written without types against what there is: a misspelt `masterKeyFile` would otherwise make a
+ * new master key, and an unknown value of `limits` would count for each node alone.
+ *
+ * @throws PantheonError `invalid_setting`, naming the option; what was given is not repeated.
+ */
+export function assertOptions(options: PantheonAuthOptions): void {
+  for (const [name, value] of Object.entries(options)) {
+    if (!Object.hasOwn(OPTION_CHECKS, name)) throw invalid(name, 'There is no such option.');
+    const check = OPTION_CHECKS[name];
+    if (value !== undefined && check?.is(value) !== true) throw invalid(name, `It is ${check?.advice}.`);
+  }
+}
+
+function text(advice: string): { readonly is: (value: unknown) => boolean; readonly advice: string } {
+  return { is: (value) => typeof value === 'string' && value !== '', advice };
+}
+
+function isListOfTexts(value: unknown): boolean {
+  return Array.isArray(value) && value.every((one) => typeof one === 'string' && one !== '');
+}
+
+function hasMethods(value: unknown, names: readonly string[]): boolean {
+  return (
+    typeof value === 'object' && value !== null && names.every((name) => typeof Reflect.get(value, name) === 'function')
+  );
+}
+
+function invalid(field: string, detail: string): PantheonError {
+  return new PantheonError('invalid_setting', { field, detail });
+}

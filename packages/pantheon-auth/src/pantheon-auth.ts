@@ -8,7 +8,12 @@ import { Administrators } from './api-keys/administrators.ts';
 import { AnsweredRequests } from './api-keys/answered-requests.ts';
 import type { APIKey } from './api-keys/api-key.ts';
 import { CallerGuard } from './api-keys/caller-guard.ts';
-import { ConfirmedFacts, STALENESS_MAX_MS_DEFAULT } from './api-keys/confirmed-facts.ts';
+import {
+  ConfirmedFacts,
+  STALENESS_MAX_MS_DEFAULT,
+  STALENESS_MS_LEAST,
+  STALENESS_MS_MOST,
+} from './api-keys/confirmed-facts.ts';
 import { ExposedKeys } from './api-keys/exposed-keys.ts';
 import { KeyChanges } from './api-keys/key-changes.ts';
 import { KeyDescendants } from './api-keys/key-descendants.ts';
@@ -40,7 +45,7 @@ import type { KeyEncryption } from './kms/key-encryption.ts';
 import { openLocalKms } from './kms/open-local-kms.ts';
 import { SealedCursors } from './kms/sealed-cursor.ts';
 import { type AuthenticateOptions, type Authentication, Authenticator, type AuthRequest } from './middleware.ts';
-import type { Logger, PantheonAuthOptions } from './options.ts';
+import { assertOptions, type Logger, type PantheonAuthOptions } from './options.ts';
 import { AddressThrottle } from './rate-limit/address-throttle.ts';
 import { MemoryLimiter } from './rate-limit/memory-limiter.ts';
 import type { LimiterStatus, RateLimiter, SharedLimits } from './rate-limit/rate-limiter.ts';
@@ -108,6 +113,7 @@ export interface PantheonAuth {
  * ```
  */
 export async function createPantheonAuth(options: PantheonAuthOptions): Promise<PantheonAuth> {
+  assertOptions(options);
   const logger = options.logger ?? SILENT;
   const clock = new ForwardClock(options.clock ?? systemClock, {
     onSetBack: (byMs) => logger.error({ byMs }, 'the clock was set back; going on from the latest time seen'),
@@ -210,7 +216,9 @@ async function assemble(parts: Parts): Promise<PantheonAuth> {
   };
   const feed = new EventFeed({ log: database.log, clock, watcher });
   for (const follower of [cache, keyring, revocations]) feed.follow(follower);
-  const stalenessMaxMs = Number(await database.meta.insertOnce('stalenessMaxMs', String(STALENESS_MAX_MS_DEFAULT)));
+  const stalenessMaxMs = parseStaleness(
+    await database.meta.insertOnce('stalenessMaxMs', String(STALENESS_MAX_MS_DEFAULT)),
+  );
   const facts = new ConfirmedFacts({ cache, feed, clock, stalenessMaxMs });
   const guard = new CallerGuard({ facts, clock });
 
@@ -334,6 +342,14 @@ function parseIssuer(text: string): string {
     field: 'PUBLIC_URL',
     detail: 'An absolute http(s) URL without a slash at its end.',
   });
+}
+
+/** One value for all nodes. Without an upper bound a yes would have no age; `Infinity` and `1e9` are not taken for one. */
+function parseStaleness(text: string): number {
+  const ms = /^[1-9]\d{0,5}$/.test(text) ? Number(text) : Number.NaN;
+  if (ms >= STALENESS_MS_LEAST && ms <= STALENESS_MS_MOST) return ms;
+  const detail = `The database says stalenessMaxMs in its table meta, and it is not a number of milliseconds from ${STALENESS_MS_LEAST} to ${STALENESS_MS_MOST}.`;
+  throw new PantheonError('store_unusable', { detail });
 }
 
 const SILENT: Logger = { warn: () => {}, error: () => {} };

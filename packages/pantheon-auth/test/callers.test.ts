@@ -2,10 +2,12 @@
  * Who changes something is who they are when it is committed, and not who they were when their request arrived: what a
  * caller may do, looked at across the whole engine.
  */
+
 import { describe, expect, test, vi } from 'vitest';
 import type { CreatedKey } from '../src/api-keys/key-manager.ts';
 import { KeyValidator } from '../src/api-keys/key-validator.ts';
 import type { Caller } from '../src/domain/key-policy.ts';
+import { ANY_TENANT } from '../src/domain/tenant.ts';
 import { HOUR_MS } from '../src/foundation/clock.ts';
 import type { PantheonAuth } from '../src/pantheon-auth.ts';
 import { callerWith, openWorld, refusalOf, turn, type World } from './fixture.ts';
@@ -17,7 +19,7 @@ const ADDRESS = '192.0.2.1';
 
 /** The caller that this key string makes, as the engine sees it now. */
 async function callerFor(auth: PantheonAuth, key: string, via: 'api_key' | 'token' = 'api_key'): Promise<Caller> {
-  const verification = await auth.verify({ key, tenant: 'any', ip: ADDRESS });
+  const verification = await auth.verify({ key, tenant: ANY_TENANT, ip: ADDRESS });
   if (!verification.valid) throw new Error(`Not valid: ${verification.denial.code}`);
   const { keyId, version, tenantId, permissions, grantable, expiresAt, ipAllowlist } = verification.key;
   const authority = { keyId, version, tenantId, permissions, expiresAt, ipAllowlist };

@@ -33,7 +33,10 @@ export function tenantOperations({ tenants }: PantheonAuth): readonly Operation[
       query: z.strictObject(pageQuery),
       answer: { status: 200, description: 'A page of tenants.', schema: tenantPageSchema },
       codes: ['invalid_cursor'],
-      handle: ({ query, by }) => tenants.list(given(query), { by: by.caller }),
+      handle: async ({ query, by }) => {
+        const page = await tenants.list(given(query), { by: by.caller });
+        return { ...page, items: page.items.map((item) => ({ ...item, createdAt: new Date(item.createdAt) })) };
+      },
     }),
     operation({
       method: 'GET',

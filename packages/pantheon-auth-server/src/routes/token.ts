@@ -1,5 +1,5 @@
 /** The token endpoint: a key becomes a short-lived token. The client id is the id of a key, the client secret its string. */
-import { type PantheonAuth, rateLimitHeaders, type Verification } from 'pantheon-auth';
+import { ANY_ENVIRONMENT, ANY_TENANT, type PantheonAuth, rateLimitHeaders, type Verification } from 'pantheon-auth';
 import { z } from 'zod';
 import type { Form } from '../bodies.ts';
 import { addressOf, authorizationOf } from '../caller.ts';
@@ -52,8 +52,8 @@ export function tokenOperations(auth: PantheonAuth): readonly Operation[] {
         const exchange = await auth.tokens.exchange({
           key: wanted.key,
           ip: addressOf(request),
-          tenant: 'any',
-          environment: 'any',
+          tenant: ANY_TENANT,
+          environment: ANY_ENVIRONMENT,
           ...wanted.wish,
         });
         if (!exchange.issued) throw refused(wanted, exchange.verification);

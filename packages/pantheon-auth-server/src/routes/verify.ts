@@ -1,6 +1,6 @@
 /** The question the whole service is for: may this key act now? An answered question is a 200, also when it is a no. */
 import { isIP } from 'node:net';
-import type { PantheonAuth, Verification } from 'pantheon-auth';
+import { ANY_ENVIRONMENT, type PantheonAuth, type Verification } from 'pantheon-auth';
 import { z } from 'zod';
 import { type Operation, operation } from '../operation.ts';
 import { verificationSchema } from '../schemas.ts';
@@ -18,7 +18,8 @@ const verifyBody = z
       .refine((text) => isIP(text) !== 0, 'Write an IPv4 or IPv6 address.')
       .optional()
       .describe('Where the key was presented from. Needed by keys that are bound to addresses.'),
-    environment: z.enum(['live', 'test', 'any']).optional().describe('Default live.'),
+    environment: z.enum(['live', 'test']).optional().describe('The environment that is accepted. Default live.'),
+    anyEnvironment: z.literal(true).optional().describe('Keys of both environments are accepted.'),
     cost: z.int().optional().describe('Units to take from every limit; 0 asks without consuming. Default 1.'),
   })
   .meta({ examples: [{ key: 'pan_live_0123456789abcdef…', permissions: ['deploy:run'], ip: '203.0.113.7' }] });
@@ -36,7 +37,11 @@ export function verifyOperations(auth: PantheonAuth): readonly Operation[] {
       answer: { status: 200, description: 'Yes or no, with the reason.', schema: verificationSchema },
       codes: ['key_quarantined', 'limiter_unavailable'],
       isHot: true,
-      handle: async ({ body, by }) => toAnswer(await auth.verify({ ...given(body), tenant: by.tenantId })),
+      handle: async ({ body, by }) => {
+        const { anyEnvironment, ...asked } = given(body);
+        const both = anyEnvironment === true ? ({ environment: ANY_ENVIRONMENT } as const) : {};
+        return toAnswer(await auth.verify({ ...asked, ...both, tenant: by.tenantId }));
+      },
     }),
   ];
 }

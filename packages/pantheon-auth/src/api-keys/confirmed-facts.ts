@@ -12,6 +12,9 @@ import type { Finding, KnownKey, VerificationCache } from './verification-cache.
 
 /** Revocation reaches every node within this, even when the feed has stalled. One value in the database. */
 export const STALENESS_MAX_MS_DEFAULT = 1_000;
+/** Less than a head read takes on a busy network would refuse everything; more would not be called a bound. */
+export const STALENESS_MS_LEAST = 100;
+export const STALENESS_MS_MOST = 60_000;
 /** A fact that changes this often while one request is judged is no ground for an answer. */
 const ROUNDS_MAX = 4;
 

@@ -35,6 +35,8 @@ export interface ParsedKey {
 
 /** Reads a key string: shape and checksum, no I/O. Null: not one. {@link formatKey} is its exact inverse. */
 export function parseKey(text: string, brand: string = DEFAULT_BRAND): ParsedKey | null {
+  // Whatever a request held where its key should be: plain JavaScript passes it on.
+  if (typeof text !== 'string') return null;
   // Both environments are four letters, so every key of a brand has one length.
   const start = brand.length + 6;
   if (text.length !== start + TAIL_LENGTH || text[brand.length] !== '_' || text[start - 1] !== '_') return null;

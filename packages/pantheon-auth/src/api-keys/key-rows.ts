@@ -5,7 +5,8 @@ import type { Row } from '../events/ledger.ts';
 export interface KeyRowSet {
   readonly key: Row;
   readonly versions: readonly Row[];
-  readonly tenant: Row;
+  /** Null: its row is missing, which is damage. */
+  readonly tenant: Row | null;
 }
 
 export interface KeyListQuery {

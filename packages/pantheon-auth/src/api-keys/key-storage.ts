@@ -181,9 +181,11 @@ export class KeyStorage {
       plain,
     );
     const secrets = await Promise.all(rows.versions.map((row) => this.#openVersion(row)));
-    const record = keyFromRows(plain, rows.versions, opened);
+    const record = readable(text(plain['id']), () => keyFromRows(plain, rows.versions, opened));
     assertWhole(record, rows.versions);
-    return { record, secrets, tenant: tenantFromRow(rows.tenant) };
+    const { tenant } = rows;
+    if (tenant === null) throw quarantined(record.id, 'its tenant is missing');
+    return { record, secrets, tenant: readable(record.id, () => tenantFromRow(tenant)) };
   }
 
   async #openVersion(row: Row): Promise<VersionSecret> {
@@ -214,6 +216,15 @@ function assertWhole({ id, version, versions, revision }: KeyRecord, rows: reado
   if (!isEveryOne || !versions.every((one, at) => one.version === version - at))
     throw quarantined(id, 'a version is missing');
   if (!rows.every((row) => row['revision'] === revision)) throw quarantined(id, 'its rows are of different times');
+}
+
+/** What this version cannot read is not read past: an unknown state, a setting that a later version knows. */
+function readable<T>(keyId: string, read: () => T): T {
+  try {
+    return read();
+  } catch (cause) {
+    throw quarantined(keyId, cause instanceof Error ? cause.message : 'it cannot be read');
+  }
 }
 
 function quarantined(rowId: string, why: string): PantheonError {
@@ -327,10 +338,11 @@ function settingsOf(row: Row, opened: JsonObject): KeySettings & { readonly jwt:
 
 function stateOf(row: Row): KeyState {
   const kind = row['state'];
+  if (kind === 'active') return { kind };
   if (kind === 'suspended' || kind === 'revoked') {
     return { kind, at: Number(row['state_at']), reason: textOrNull(row['state_reason']) };
   }
-  return { kind: 'active' };
+  throw new Error('Its state is one that this version does not know.');
 }
 
 function text(cell: Cell | undefined): string {

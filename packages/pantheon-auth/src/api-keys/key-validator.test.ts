@@ -1,6 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import { openWorld, refusalOf } from '../../test/fixture.ts';
 import type { KeyVersion } from '../domain/key.ts';
+import { ANY_ENVIRONMENT } from '../domain/key.ts';
+import { ANY_TENANT } from '../domain/tenant.ts';
 import type { Demand } from '../domain/verification.ts';
 import { momentOf } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
@@ -38,7 +40,7 @@ describe('every reason for a no, once it was proved', () => {
       told('insufficient_permissions', { missing: 'docs:write' }),
     );
     expect(await ask({ environment: 'test' }, {})).toEqual(told('environment_mismatch'));
-    expect(await ask({ environment: 'test' }, { environment: 'any' })).toEqual({ valid: true });
+    expect(await ask({ environment: 'test' }, { environment: ANY_ENVIRONMENT })).toEqual({ valid: true });
     expect(await ask({ ipAllowlist: ['10.0.0.0/8'] }, { ip: '11.0.0.1' })).toEqual(told('ip_not_allowed'));
     expect(await ask({ ipAllowlist: ['10.0.0.0/8'] }, {})).toEqual(told('ip_not_allowed'));
     expect(await ask({ ipAllowlist: ['10.0.0.0/8'] }, { ip: '::ffff:10.0.0.1' })).toEqual({ valid: true });
@@ -83,7 +85,8 @@ describe('every reason for a no, once it was proved', () => {
       limits: [],
       degraded: false,
     });
-    for (const tenant of ['acme', 'any']) expect(await auth.verify({ key, tenant })).toMatchObject({ valid: true });
+    for (const tenant of ['acme', ANY_TENANT] as const)
+      expect(await auth.verify({ key, tenant })).toMatchObject({ valid: true });
   });
 });
 

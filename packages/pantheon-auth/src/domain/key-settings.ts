@@ -6,6 +6,9 @@ import type { QuotaRule, RateLimitRule } from './limits.ts';
 
 export type Environment = 'live' | 'test';
 
+/** In place of an environment: keys of both are accepted. A symbol, as for tenants: no request or row can hold one. */
+export const ANY_ENVIRONMENT: unique symbol = Symbol.for('pantheon-auth.any-environment');
+
 /** How tokens are made from this key. */
 export interface JwtSettings {
   readonly algorithm: SigningAlgorithm;

@@ -55,7 +55,7 @@ test('what was erased as personal comes back empty, where it may come from as no
 
 test('a stored duration that we did not write stops the reading', () => {
   const wire = { ...settingsToWire(SETTINGS), rotation: { every: null, overlap: 'soon' } };
-  expect(() => settingsFromWire(wire)).toThrow('Invariant broken');
+  expect(() => settingsFromWire(wire)).toThrow('The stored setting rotation.overlap has a value');
 });
 
 test.each([
@@ -63,4 +63,34 @@ test.each([
   [0, '1970-01-01T00:00:00.000Z'],
 ])('the instant %s is written %s', (instant, text) => {
   expect(instantToWire(instant)).toBe(text);
+});
+
+test('a stored setting that this version does not know is an error that names it, and is never read past', () => {
+  const wire = settingsToWire(SETTINGS);
+  const jwt = wire['jwt'] as object;
+  const unknown: readonly (readonly [string, object])[] = [
+    ['environment', { environment: 'any' }],
+    ['environment', { environment: undefined }],
+    ['permissions', { permissions: 'a:*' }],
+    ['permissions', { permissions: [1] }],
+    ['expiresAt', { expiresAt: 'never' }],
+    ['expiresAt', { expiresAt: 1_900_000_000_000 }],
+    ['notBefore', { notBefore: '' }],
+    ['rateLimits', { rateLimits: null }],
+    ['rateLimits', { rateLimits: [{ name: 'a', limit: 1, window: '1s', scope: 'user' }] }],
+    ['rateLimits.limit', { rateLimits: [{ name: 'a', limit: '1', window: '1s' }] }],
+    ['rateLimits.window', { rateLimits: [{ name: 'a', limit: 1, window: 'long' }] }],
+    ['quota.period', { quota: { limit: 1, period: 'year' } }],
+    ['quota', { quota: { limit: 1, period: 'day', scope: 'user' } }],
+    ['quota', { quota: 7 }],
+    ['ipAllowlist', { ipAllowlist: ['anywhere'] }],
+    ['rotation.overlap', { rotation: { every: null } }],
+    ['jwt.algorithm', { jwt: { ...jwt, algorithm: 'none' } }],
+    ['jwt', { jwt: { ...jwt, subject: 'x' } }],
+    ['metadata', { metadata: [] }],
+  ];
+  for (const [name, change] of unknown)
+    expect(() => settingsFromWire({ ...wire, ...change }), JSON.stringify(change)).toThrow(
+      `The stored setting ${name} has a value`,
+    );
 });

@@ -12,6 +12,7 @@ import type { KeySettings } from './key-settings.ts';
 import { settingsFromWire, settingsToWire } from './key-wire.ts';
 
 export type { Environment, JwtSettings, KeySettings, RotationSettings } from './key-settings.ts';
+export { ANY_ENVIRONMENT } from './key-settings.ts';
 
 export type KeyState =
   | { readonly kind: 'active' }

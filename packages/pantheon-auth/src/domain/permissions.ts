@@ -18,12 +18,12 @@ const PATTERN = /^(?:[a-z0-9._-]+:){0,7}(?:[a-z0-9._-]+|\*)$/;
 
 /** Whether the text is a permission pattern: as held by a key. */
 export function isPermissionPattern(text: string): boolean {
-  return text.length <= PERMISSION_LENGTH_MAX && PATTERN.test(text);
+  return typeof text === 'string' && text.length <= PERMISSION_LENGTH_MAX && PATTERN.test(text);
 }
 
 /** Whether the text is one concrete permission: as asked for. The literal `*` is never one. */
 export function isPermission(text: string): boolean {
-  return text.length <= PERMISSION_LENGTH_MAX && PERMISSION.test(text);
+  return typeof text === 'string' && text.length <= PERMISSION_LENGTH_MAX && PERMISSION.test(text);
 }
 
 /**

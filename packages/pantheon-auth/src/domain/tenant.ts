@@ -8,7 +8,14 @@ export const SYSTEM_TENANT = 'system';
 /** Where keys live when nobody says otherwise. */
 export const DEFAULT_TENANT = 'default';
 
-export type TenantState = 'active' | 'suspended' | 'deleted';
+/**
+ * In place of a tenant's id: keys of every tenant are accepted. A symbol, because a tenant may have any name, and nothing
+ * that a request or a row holds can be a symbol.
+ */
+export const ANY_TENANT: unique symbol = Symbol.for('pantheon-auth.any-tenant');
+
+export const TENANT_STATES = ['active', 'suspended', 'deleted'] as const;
+export type TenantState = (typeof TENANT_STATES)[number];
 
 export interface TenantRecord {
   readonly id: string;

@@ -134,6 +134,21 @@ describe('following', () => {
     expect(follower.applied).toHaveLength(2_500);
   });
 
+  test('an event whose type or subject this version does not know makes followers forget everything', async () => {
+    const { log, follower, refresh } = await started();
+    log.append(3);
+    const [known, ...rest] = log.notices;
+    const later = { ...known, type: 'plan.updated', subjectType: 'plan' } as unknown as EventNotice;
+    const crossed = { ...known, subjectType: 'tenant' } as unknown as EventNotice;
+    log.notices = [known, ...rest].map((notice, at) => ({
+      ...(at === 1 ? later : at === 2 ? crossed : notice),
+      seq: at + 1,
+    })) as EventNotice[];
+    await refresh();
+    expect(follower.applied).toEqual([1]);
+    expect(follower.resets).toBe(2);
+  });
+
   test('events that come while others are applied are not passed over', async () => {
     const { log, feed, follower, refresh } = await started();
     feed.follow({

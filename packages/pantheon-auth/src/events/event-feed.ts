@@ -4,6 +4,7 @@
  * remembered is each follower's own business.
  */
 import { randomInt } from 'node:crypto';
+import { EVENT_SUBJECTS } from '../domain/event.ts';
 import { type ForwardClock, type Moment, momentOf } from '../foundation/clock.ts';
 import type { EventNotice, Head, LogReader } from './ledger.ts';
 
@@ -181,7 +182,7 @@ export class EventFeed {
       for (const notice of news) {
         if (notice.seq !== this.#position + 1) return false;
         for (const follower of this.#followers) {
-          const applied = follower.apply(notice);
+          const applied = isKnown(notice) ? follower.apply(notice) : follower.reset();
           if (applied instanceof Promise) await applied;
         }
         this.#stand(notice.seq, notice.id);
@@ -242,6 +243,11 @@ export class EventFeed {
     if (error === null) this.#watcher.onFollowing();
     else this.#watcher.onStalled(error);
   }
+}
+
+/** What an event of a later version is about cannot be told: then nothing that is remembered is safe. */
+function isKnown({ type, subjectType }: EventNotice): boolean {
+  return Object.hasOwn(EVENT_SUBJECTS, type) && EVENT_SUBJECTS[type] === subjectType;
 }
 
 const UNWATCHED: FeedWatcher = { onStalled: () => {}, onFollowing: () => {} };

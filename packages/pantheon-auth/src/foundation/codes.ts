@@ -60,6 +60,7 @@ export type RequestErrorCode =
   | 'store_full'
   | 'outcome_unknown'
   | 'key_quarantined'
+  | 'tenant_quarantined'
   | 'limiter_unavailable'
   | 'overloaded'
   | 'shutting_down'
@@ -123,6 +124,7 @@ export const ERRORS: Readonly<Record<RequestErrorCode, CodeEntry>> = {
   store_full: error(503, 'The store has no room left.', 'Free disk space, then try again.'),
   outcome_unknown: error(503, 'It is not known whether the change was made.', 'Read before you repeat.'),
   key_quarantined: error(503, 'The record of this key cannot be opened.', 'Tell the operator the key id.'),
+  tenant_quarantined: error(503, 'The record of this tenant cannot be read.', 'Tell the operator the tenant.'),
   limiter_unavailable: error(503, 'Limits cannot be decided now.', 'Keep the key and try again.'),
   overloaded: error(503, 'The server is at its limit.', 'Try again shortly.'),
   shutting_down: error(503, 'The server is stopping.', 'Try another node.'),

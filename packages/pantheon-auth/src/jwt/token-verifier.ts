@@ -115,7 +115,8 @@ export class TokenVerifier {
     const arrived = momentOf(this.#clock);
     const demand = toDemand(request);
     const cost = toCost(request.cost);
-    if (request.token.length > JWS_LENGTH_MAX) return this.#validator.unproved('malformed', demand.address);
+    const isText = typeof request.token === 'string';
+    if (!isText || request.token.length > JWS_LENGTH_MAX) return this.#validator.unproved('malformed', demand.address);
     const digest = hash('sha256', request.token, 'latin1');
 
     const seen = this.#seen.get(digest);

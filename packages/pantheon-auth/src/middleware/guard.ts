@@ -8,6 +8,7 @@ import {
   type Authentication,
   type AuthRequest,
   assertAuthenticateOptions,
+  assertPermissionsToAsk,
   type Principal,
   permissionRefusal,
   type Refusal,
@@ -108,12 +109,12 @@ export function principalOf(request: object): Principal {
 /**
  * Asks for permissions beyond those that let a request in; null: they are there.
  *
- * @throws PantheonError `invalid_setting` for what is no concrete permission, at once; `internal_error` from the question
- * when the route is not guarded.
+ * @throws PantheonError `invalid_setting` for what is no concrete permission and for none at all, at once; `internal_error`
+ * from the question when the route is not guarded.
  */
 export function permissionQuestion(wanted: string | readonly string[]): (request: object) => Refusal | null {
   const permissions = typeof wanted === 'string' ? [wanted] : wanted;
-  assertAuthenticateOptions({ permissions });
+  assertPermissionsToAsk(permissions);
   return (request) => {
     const { principal, requestId, onRefused } = admissionOf(request);
     const refusal = permissionRefusal(principal, permissions, requestId);

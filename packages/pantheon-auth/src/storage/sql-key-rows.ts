@@ -157,21 +157,22 @@ export class SqlKeyRows implements KeyRows {
 
 type KeysQuery = SelectQueryBuilder<Tables & { k: ApiKeyRow }, 'k', object>;
 
-/** A key without a version is read too: it is damaged, and whoever opens it has to see that. */
+/** A key without a version or a tenant is read too: it is damaged, and whoever opens it has to see that. */
 function joined(keys: KeysQuery) {
   return keys
     .leftJoin('api_key_versions as v', 'v.key_id', 'k.id')
-    .innerJoin('tenants as t', 't.id', 'k.tenant_id')
+    .leftJoin('tenants as t', 't.id', 'k.tenant_id')
     .select(SELECTION);
 }
 
 /** Rows of one key follow each other, its versions in any order. */
 function fold(rows: readonly Row[]): readonly KeyRowSet[] {
-  const sets: { key: Row; versions: Row[]; tenant: Row }[] = [];
+  const sets: { key: Row; versions: Row[]; tenant: Row | null }[] = [];
   for (const row of rows) {
     let set = sets.at(-1);
     if (set === undefined || set.key['id'] !== row['k_id']) {
-      set = { key: part(row, 'k', KEY_COLUMNS), versions: [], tenant: part(row, 't', TENANT_COLUMNS) };
+      const tenant = row['t_id'] === null ? null : part(row, 't', TENANT_COLUMNS);
+      set = { key: part(row, 'k', KEY_COLUMNS), versions: [], tenant };
       sets.push(set);
     }
     if (row['v_key_id'] !== null) set.versions.push(part(row, 'v', VERSION_COLUMNS));

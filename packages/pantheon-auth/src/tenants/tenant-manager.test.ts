@@ -8,9 +8,9 @@ const SYSTEM = { tenantId: 'system' };
 test('the permanent ones are there from the first start and cannot be deleted; the system is never suspended', async () => {
   await using world = await openWorld();
   const { tenants } = world.auth;
-  expect((await tenants.list()).items.map(({ id, state }) => [id, state])).toEqual([
-    ['default', 'active'],
-    ['system', 'active'],
+  expect((await tenants.list()).items).toMatchObject([
+    { id: 'default', state: 'active' },
+    { id: 'system', state: 'active' },
   ]);
   for (const attempt of [
     () => tenants.delete('default'),

@@ -14,7 +14,7 @@ import type { JsonObject } from '../foundation/encoding.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { newId } from '../foundation/ids.ts';
 import type { SealedCursors } from '../kms/sealed-cursor.ts';
-import type { TenantStorage } from './tenant-storage.ts';
+import type { QuarantinedTenant, TenantStorage } from './tenant-storage.ts';
 
 /** A tenant as its administrators see it. */
 export interface Tenant {
@@ -95,7 +95,7 @@ export class TenantManager {
   async list(
     page: { readonly cursor?: string; readonly limit?: number } = {},
     options: ChangeOptions = {},
-  ): Promise<Page<Tenant>> {
+  ): Promise<Page<Tenant | QuarantinedTenant>> {
     assertSystem(options.by, 'tenants.read');
     const limit = pageSize(page.limit);
     const { cursors, storage } = this.#deps;
@@ -103,13 +103,14 @@ export class TenantManager {
     const found = await storage.list(after, limit + 1);
     const last = found.length > limit ? found[limit - 1] : undefined;
     const nextCursor = last === undefined ? null : await cursors.write('tenants', SYSTEM_TENANT, last.id);
-    return { items: found.slice(0, limit).map(toTenant), nextCursor };
+    const items = found.slice(0, limit).map((tenant) => ('quarantined' in tenant ? tenant : toTenant(tenant)));
+    return { items, nextCursor };
   }
 
   async update(id: string, input: { readonly name: string }, options: ChangeOptions = {}): Promise<Tenant> {
     const by = assertSystem(options.by, 'tenants.update');
     const name = parseName(input.name);
-    return this.#change(id, by, 'tenants.update', (tenant) => {
+    return this.#change(id, by, 'tenants.update', this.#load, (tenant) => {
       if (tenant.name === name) return null;
       return this.#event('tenant.updated', id, { name }, by.circumstances, { name: tenant.name });
     });
@@ -137,7 +138,9 @@ export class TenantManager {
   ): Promise<Tenant> {
     const by = assertSystem(options.by, action);
     const reason = parseReason(options.reason);
-    return this.#change(id, by, action, (tenant) => {
+    // One whose row cannot be read can be closed all the same; the row is then written anew.
+    const load = state === 'active' ? this.#load : this.#loadToClose;
+    return this.#change(id, by, action, load, (tenant) => {
       if (tenant.state === state) return null;
       if (id === SYSTEM_TENANT || (state === 'deleted' && PERMANENT.has(id))) {
         throw new PantheonError('not_allowed', { field: 'id', detail: 'This tenant is permanent.' });
@@ -152,11 +155,12 @@ export class TenantManager {
     id: string,
     by: Caller,
     action: Action,
+    load: (id: string) => Promise<TenantRecord>,
     decide: (tenant: TenantRecord) => AuditEvent | null,
   ): Promise<Tenant> {
     for (let attempt = 1; ; attempt += 1) {
       const { requires } = await this.#confirm(by, action);
-      const tenant = await this.#load(id);
+      const tenant = await load(id);
       const event = decide(tenant);
       if (event === null) {
         // It already is so, by somebody else perhaps, of whom this node has not heard: what it remembers may be older.
@@ -178,11 +182,22 @@ export class TenantManager {
     return standing;
   }
 
-  async #load(id: string): Promise<TenantRecord> {
+  readonly #load = async (id: string): Promise<TenantRecord> => {
     const tenant = TENANT_ID_PATTERN.test(id) ? await this.#deps.storage.find(id) : null;
     if (tenant === null || tenant.state === 'deleted') throw new PantheonError('not_found');
     return tenant;
-  }
+  };
+
+  readonly #loadToClose = async (id: string): Promise<TenantRecord> => {
+    try {
+      return await this.#load(id);
+    } catch (error) {
+      if (!(error instanceof PantheonError && error.code === 'tenant_quarantined')) throw error;
+      const tenant = await this.#deps.storage.replay(id);
+      if (tenant === null) throw error;
+      return tenant;
+    }
+  };
 
   async #commit(tenant: TenantRecord | null, event: AuditEvent, requires: readonly RequiredRow[]): Promise<Tenant> {
     const next = evolveTenant(tenant, event);

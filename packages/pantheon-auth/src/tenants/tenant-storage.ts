@@ -1,9 +1,20 @@
 /** Tenants at rest: records to rows and back. Nothing of a tenant is secret, so nothing is sealed. */
 import type { AuditEvent } from '../domain/event.ts';
-import type { TenantRecord, TenantState } from '../domain/tenant.ts';
+import { evolveTenant, TENANT_STATES, type TenantRecord } from '../domain/tenant.ts';
 import type { EventLog } from '../events/event-log.ts';
 import type { Ledger, RequiredRow, Row } from '../events/ledger.ts';
+import type { Instant } from '../foundation/clock.ts';
+import { PantheonError } from '../foundation/errors.ts';
 import type { TenantRows } from './tenant-rows.ts';
+
+/** A tenant whose row cannot be read: it can be named, suspended and deleted. Its keys are answered with a 503. */
+export interface QuarantinedTenant {
+  readonly id: string;
+  readonly createdAt: Instant;
+  readonly quarantined: true;
+}
+
+const EVENTS_PER_READ = 200;
 
 export class TenantStorage {
   readonly #rows: TenantRows;
@@ -21,8 +32,21 @@ export class TenantStorage {
     return row === null ? null : tenantFromRow(row);
   }
 
-  async list(after: string | null, limit: number): Promise<readonly TenantRecord[]> {
-    return (await this.#rows.list(after, limit)).map(tenantFromRow);
+  /** In order of id. One whose row cannot be read is named, and the others are shown. */
+  async list(after: string | null, limit: number): Promise<readonly (TenantRecord | QuarantinedTenant)[]> {
+    return (await this.#rows.list(after, limit)).map(readOrName);
+  }
+
+  /** The tenant as its events tell it: what a row that cannot be read is closed by. Null: there are none. */
+  async replay(id: string): Promise<TenantRecord | null> {
+    const query = { tenantId: id, type: null, subjectType: 'tenant', subjectId: id, order: 'oldest_first' } as const;
+    let record: TenantRecord | null = null;
+    for (let after: number | null = null; ; ) {
+      const events = await this.#events.list({ ...query, after, limit: EVENTS_PER_READ });
+      for (const event of events) record = evolveTenant(record, event);
+      after = events.at(-1)?.seq ?? null;
+      if (events.length < EVENTS_PER_READ) return record;
+    }
   }
 
   /** Stands only if the rows in `requires` are as they were read. @throws PantheonError `conflict`. */
@@ -43,11 +67,26 @@ export class TenantStorage {
   }
 }
 
+function readOrName(row: Row): TenantRecord | QuarantinedTenant {
+  try {
+    return tenantFromRow(row);
+  } catch (error) {
+    if (!(error instanceof PantheonError && error.code === 'tenant_quarantined')) throw error;
+    return { id: String(row['id']), createdAt: Number(row['created_at']), quarantined: true };
+  }
+}
+
+/** @throws PantheonError `tenant_quarantined` for a state that this version does not know: it could be one that refuses. */
 export function tenantFromRow(row: Row): TenantRecord {
+  const state = TENANT_STATES.find((known) => known === row['state']);
+  if (state === undefined) {
+    const detail = `Tenant ${row['id']}: its state is one that this version does not know.`;
+    throw new PantheonError('tenant_quarantined', { detail });
+  }
   return {
     id: String(row['id']),
     name: String(row['name']),
-    state: String(row['state']) as TenantState,
+    state,
     createdAt: Number(row['created_at']),
     revision: Number(row['revision']),
   };

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { inspect } from 'node:util';
 import { expect, test } from 'vitest';
 import { parseKey, secretBytes } from '../../src/api-keys/key-generator.ts';
+import { ANY_TENANT } from '../../src/domain/tenant.ts';
 import { PantheonError } from '../../src/foundation/errors.ts';
 import { deriveSigningSecret } from '../../src/jwt/key-derivation.ts';
 import { SigningKeyring } from '../../src/jwt/signing-keyring.ts';
@@ -84,7 +85,8 @@ test('I1: no raw secret in the store, the log, errors or events, after any step 
   keep(key);
   await look();
   for (const credential of [rootKey, made.key, key, `${key}x`, key.slice(1), key.replace('live', 'test')]) {
-    for (const tenant of ['any', 'default']) await refused(() => auth.verify({ key: credential, tenant }));
+    for (const tenant of [ANY_TENANT, 'default'] as const)
+      await refused(() => auth.verify({ key: credential, tenant }));
     await refused(() =>
       auth.authenticate({ url: `/?key=${credential}`, header: () => [], address: null, requestId: 'r' }),
     );

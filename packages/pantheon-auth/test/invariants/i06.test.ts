@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { ANY_TENANT } from '../../src/domain/tenant.ts';
 import { openWorld, refusalOf } from '../fixture.ts';
 
 test('I6: no call brings a revoked key back, not even after a restart', async () => {
@@ -42,7 +43,7 @@ test('I6: a deleted tenant stays deleted, and its id is not used again', async (
   expect((await refusalOf(auth.tenants.resume('acme'))).code).toBe('not_found');
   expect((await refusalOf(auth.tenants.create({ id: 'acme' }))).code).toBe('already_exists');
   expect((await refusalOf(auth.tenant('acme').keys.create({ userId: 'u', name: 'n' }))).code).toBe('not_found');
-  for (const tenant of ['acme', 'any'])
+  for (const tenant of ['acme', ANY_TENANT] as const)
     expect(await auth.verify({ key, tenant })).toMatchObject({
       valid: false,
       denial: { code: 'unknown' },

@@ -136,6 +136,7 @@ interface VerifyOptions extends ConnectionOptions {
   readonly permission?: string[];
   readonly ip?: string;
   readonly environment?: string;
+  readonly anyEnvironment?: true;
   readonly cost?: string;
 }
 
@@ -146,14 +147,15 @@ function addVerify(keys: Command, world: Surroundings, finish: (code: ExitCode) 
     .option('--key-file <file>', 'the key to verify; else PANTHEON_AUTH_SUBJECT_KEY; else standard input')
     .option('--permission <name...>', 'what it has to be allowed')
     .option('--ip <address>', 'where it is used from')
-    .option('--environment <name>', 'where it is used: live (default), test or any')
+    .option('--environment <name>', 'where it is used: live (default) or test')
+    .option('--any-environment', 'keys of both environments are accepted')
     .option('--cost <units>', 'what to take from its limits; 0 asks without consuming')
     .addHelpText('after', '\nExample:\n  $ pantheon-auth keys verify --permission deploy:run --cost 0 < deploy.key');
   act<VerifyOptions>(withConnection(verify), world, finish, async (session, options) => {
-    const { permission: permissions, ip, environment } = options;
+    const { permission: permissions, ip, environment, anyEnvironment } = options;
     const cost = options.cost === undefined ? undefined : toCount(options.cost, 'cost');
     const key = (await session.secret('key', options.keyFile)).reveal();
-    const body = { key, permissions, ip, environment, cost };
+    const body = { key, permissions, ip, environment, anyEnvironment, cost };
     const verdict = await call(await session.connect(), 'POST', '/v1/keys/verify', {
       body,
       headers: session.headers(),

@@ -1,6 +1,15 @@
 /** `pantheon-auth token …`: a key becomes a token, by the service or offline; a token is verified, or only looked at. */
 import type { Command } from 'commander';
-import { mintKeyToken, type PantheonAuth, PantheonError, parseDuration, parseKey, type Secret } from 'pantheon-auth';
+import {
+  ANY_ENVIRONMENT,
+  ANY_TENANT,
+  mintKeyToken,
+  type PantheonAuth,
+  PantheonError,
+  parseDuration,
+  parseKey,
+  type Secret,
+} from 'pantheon-auth';
 import { sayVerdict } from '../answers.ts';
 import { EXIT, type ExitCode } from '../exit-codes.ts';
 import { ApiRefusal } from '../failure.ts';
@@ -136,7 +145,7 @@ Example:
 };
 
 /** What is asked is whether the token is alive, wherever it is used. */
-const ANYWHERE = { tenant: 'any', environment: 'any' } as const;
+const ANYWHERE = { tenant: ANY_TENANT, environment: ANY_ENVIRONMENT } as const;
 
 /** The engine on the data folder says what the service would say, also for other audiences than its own. */
 async function askEngine(engine: PantheonAuth, presented: string, options: VerifyOptions): Promise<JsonBody> {

@@ -1,0 +1,181 @@
+/** A name that looks like a wildcard is a name; a value that is not known, wherever it comes from, is never a yes. */
+import { describe, expect, test } from 'vitest';
+import { ANY_ENVIRONMENT } from '../src/domain/key.ts';
+import { ANY_TENANT } from '../src/domain/tenant.ts';
+import { requirePermission as forExpress, pantheonAuth } from '../src/middleware/express.ts';
+import { requirePermission as forFastify } from '../src/middleware/fastify.ts';
+import { requirePermission as forFetch } from '../src/middleware/fetch.ts';
+import { requirePermission as forHono } from '../src/middleware/hono.ts';
+import { callerWith, openWorld, refusalOf, type World } from './fixture.ts';
+import { STORE } from './store.ts';
+
+const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
+
+/** As plain JavaScript would pass it. */
+const untyped = (value: unknown): never => value as never;
+
+describe('a tenant that is named like a wildcard', () => {
+  test.each(['any', 'all', 'default-any', 'undefined', 'null'])('%s: is one tenant among others', async (id) => {
+    await using world = await openWorld();
+    const { auth } = world;
+    await auth.tenants.create({ id });
+    const own = await auth.tenant(id).keys.create(INPUT);
+    const others = await auth.keys.create({ ...INPUT, quota: { limit: 1, period: 'day' } });
+    expect(await auth.verify({ key: others.key, tenant: id })).toMatchObject({ valid: false });
+    expect(await auth.verify({ key: own.key, tenant: id })).toMatchObject({ valid: true });
+    // Nothing of the other one was spent by the question.
+    expect(await auth.verify({ key: others.key, tenant: ANY_TENANT })).toMatchObject({ valid: true });
+    const by = callerWith({ tenantId: id });
+    expect((await refusalOf(auth.keys.get(others.apiKey.id, { by }))).code).toBe('not_found');
+  });
+
+  test('any environment is asked for by a symbol alone', async () => {
+    await using world = await openWorld();
+    const { key } = await world.auth.keys.create({ ...INPUT, environment: 'test' });
+    expect(await world.auth.verify({ key, environment: ANY_ENVIRONMENT })).toMatchObject({ valid: true });
+    for (const environment of ['any', '*', '', 'LIVE', null, 0, {}]) {
+      const refused = await refusalOf(world.auth.verify({ key, environment: untyped(environment) }));
+      expect(refused).toMatchObject({ code: 'invalid_request', field: 'environment' });
+    }
+    for (const tenant of [null, 0, {}, ['default'], Symbol.for('any')]) {
+      const refused = await refusalOf(world.auth.verify({ key, tenant: untyped(tenant) }));
+      expect(refused).toMatchObject({ code: 'invalid_request', field: 'tenant' });
+    }
+  });
+});
+
+describe('what is no key', () => {
+  test.each([undefined, null, 0, true, {}, [], Symbol('x'), Buffer.from('pan_live_')])(
+    '%s: is malformed',
+    async (key) => {
+      await using world = await openWorld();
+      const { auth } = world;
+      const no = { valid: false, denial: { code: 'malformed' } };
+      expect(await auth.verify({ key: untyped(key) })).toMatchObject(no);
+      expect(await auth.tokens.verify({ token: untyped(key) })).toMatchObject(no);
+      expect(await auth.tokens.exchange({ key: untyped(key) })).toMatchObject({ issued: false, verification: no });
+      await auth.reportExposed(untyped(key), {
+        actor: callerWith({}).circumstances.actor,
+        requestId: null,
+        reason: null,
+      });
+    },
+  );
+});
+
+describe('a guard that asks for nothing, or for what nobody can ask for', () => {
+  const NOTHING = [[], undefined, null, '', [''], [undefined], 'docs:*', ['docs:read', 7], {}];
+  test.each(NOTHING.map((wanted) => [JSON.stringify(wanted), wanted]))(
+    '%s: is refused when it is made',
+    async (_, wanted) => {
+      for (const make of [forExpress, forFastify, forHono, (one: never) => forFetch(one, untyped(null))])
+        expect(await refusalOf(() => make(untyped(wanted)))).toMatchObject({ code: 'invalid_setting' });
+    },
+  );
+
+  test('a misspelt or unknown option of a guard is refused when it is made', async () => {
+    const auth = untyped({});
+    for (const options of [
+      { permission: ['docs:read'] },
+      { permissions: 'docs:read' },
+      { permissions: ['docs:*'] },
+      { tenant: null },
+      { environment: 'any' },
+      { accept: [] },
+      { accept: ['key'] },
+      { audience: [] },
+      { cost: Number.POSITIVE_INFINITY },
+    ])
+      expect(await refusalOf(() => pantheonAuth(auth, untyped(options))), JSON.stringify(options)).toMatchObject({
+        code: 'invalid_setting',
+      });
+  });
+});
+
+describe('a state that this version does not know', () => {
+  test.each(['frozen', 'Suspended', 'ACTIVE', ''])(
+    'of a tenant, "%s": its keys are 503, and it can be closed',
+    async (state) => {
+      await using world = await openWorld();
+      const { auth } = world;
+      await auth.tenants.create({ id: 'acme' });
+      const { key } = await auth.tenant('acme').keys.create(INPUT);
+      const sound = await auth.keys.create(INPUT);
+      await world.sql(`update tenants set state = ? where id = 'acme'`, state);
+      const again = await world.openAgain();
+      expect((await refusalOf(again.verify({ key, tenant: 'acme' }))).code).toBe('key_quarantined');
+      expect(await again.verify({ key: sound.key })).toMatchObject({ valid: true });
+      expect((await refusalOf(again.tenants.get('acme'))).code).toBe('tenant_quarantined');
+      expect((await refusalOf(again.tenants.resume('acme'))).code).toBe('tenant_quarantined');
+      expect((await again.tenants.list()).items).toMatchObject([
+        { id: 'acme', quarantined: true },
+        { id: 'default', state: 'active' },
+        { id: 'system', state: 'active' },
+      ]);
+      expect(await again.tenants.suspend('acme')).toMatchObject({ state: 'suspended' });
+      expect(await again.verify({ key, tenant: 'acme' })).toMatchObject({
+        valid: false,
+        denial: { code: 'suspended' },
+      });
+    },
+  );
+
+  test('of a key: it is 503, also when its row was written whole', async () => {
+    await using world = await openWorld();
+    const { key, apiKey } = await world.auth.keys.create(INPUT);
+    await world.sql(`update api_keys set state = 'frozen' where id = ?`, apiKey.id);
+    const again = await world.openAgain();
+    expect((await refusalOf(again.verify({ key }))).code).toBe('key_quarantined');
+  });
+
+  test('a tenant whose row is missing: its keys are 503 and not dead', async () => {
+    await using world = await openWorld();
+    await world.auth.tenants.create({ id: 'acme' });
+    const { key, apiKey } = await world.auth.tenant('acme').keys.create(INPUT);
+    await removeTenant(world, 'acme');
+    const again = await world.openAgain();
+    expect((await refusalOf(again.verify({ key, tenant: 'acme' }))).code).toBe('key_quarantined');
+    expect((await again.tenant('acme').keys.list()).items).toMatchObject([{ id: apiKey.id, quarantined: true }]);
+  });
+});
+
+describe('a setting of the database that cannot be believed', () => {
+  test.each(['Infinity', 'banana', '', '-1', '0', '1e9', '99', '60001', ' 1000', '1000.5', '0x3e8', 'NaN'])(
+    'stalenessMaxMs "%s": stops the start and is named',
+    async (value) => {
+      await using world = await openWorld();
+      await world.sql(`update meta set value = ? where name = 'stalenessMaxMs'`, value);
+      const refused = await refusalOf(world.openAgain());
+      expect(refused.code).toBe('store_unusable');
+      expect(refused.message).toContain('stalenessMaxMs');
+    },
+  );
+});
+
+describe('an option that is misspelt or has an unknown value', () => {
+  test.each([
+    ['masterkey', 'x'],
+    ['limits', 'banana'],
+    ['limits', null],
+    ['knownKeysMax', Number.POSITIVE_INFINITY],
+    ['knownKeysMax', '5'],
+    ['audience', 'https://api.example.com'],
+    ['audience', ['']],
+    ['logger', {}],
+    ['clock', Date],
+  ])('%s: %s stops the start and is named', async (name, value) => {
+    await using world = await openWorld();
+    const refused = await refusalOf(world.openAgain(untyped({ [name]: value })));
+    expect(refused).toMatchObject({ code: 'invalid_setting', field: name });
+  });
+});
+
+/** PostgreSQL holds to the reference also against whoever writes past us. */
+async function removeTenant(world: World, id: string): Promise<void> {
+  if (STORE === 'postgres') await world.sql('alter table api_keys drop constraint api_keys_tenant_id_fkey');
+  await world.sql('delete from tenants where id = ?', id);
+  if (STORE === 'postgres')
+    await world.sql(
+      'alter table api_keys add constraint api_keys_tenant_id_fkey foreign key (tenant_id) references tenants not valid',
+    );
+}
