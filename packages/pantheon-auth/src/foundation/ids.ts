@@ -9,14 +9,19 @@ const POOL_BYTES = 2_048;
 let pool = Buffer.alloc(0);
 let poolAt = 0;
 
-/** 16 base62 characters from the CSPRNG: 95 bits, so two ids never meet. Bytes of 248 and more are thrown away, so no digit is likelier. */
+/** 16 base62 characters from the CSPRNG: 95 bits, so two ids never meet. */
 export function newId(): string {
-  let id = '';
-  while (id.length < ID_LENGTH) {
+  return randomBase62(ID_LENGTH);
+}
+
+/** Base62 characters from the CSPRNG. Bytes of 248 and more are thrown away, so no digit is likelier. For what is public. */
+export function randomBase62(length: number): string {
+  let text = '';
+  while (text.length < length) {
     const byte = nextByte();
-    if (byte < 248) id += BASE62_ALPHABET.charAt(byte % 62);
+    if (byte < 248) text += BASE62_ALPHABET.charAt(byte % 62);
   }
-  return id;
+  return text;
 }
 
 function nextByte(): number {
