@@ -155,15 +155,17 @@ describe('what is refused', () => {
     );
   });
 
-  test('an address that keeps guessing is told to wait, whatever it guesses', async () => {
+  test('an address that keeps guessing is refused each guess, and nothing else', async () => {
     const unknown = `pan_live_${'0'.repeat(59)}`;
     const address = '198.51.100.7';
     const { generator } = auth;
-    for (let failures = 0; failures < 20; failures += 1) await ask({ ...bearer(unknown), address });
+    const cold = await auth.keys.create({ userId: 'u', name: 'cold' });
+    for (let failures = 0; failures < 40; failures += 1) await ask({ ...bearer(unknown), address });
     const refusal = refusalOf(await ask({ ...bearer(generator.generateKey().key), address }));
-    expect(refusal).toMatchObject({ status: 429, code: 'rate_limited', keyId: null });
-    expect(refusal.headers).toMatchObject({ 'retry-after': '1' });
+    expect(refusal).toMatchObject({ status: 401, code: 'invalid_key', keyId: null });
+    expect(refusal.headers).not.toHaveProperty('retry-after');
     expect(principalOf(await ask({ ...bearer(key), address })).keyId).toBe(apiKey.id);
+    expect(principalOf(await ask({ ...bearer(cold.key), address })).keyId).toBe(cold.apiKey.id);
   });
 
   test('whoever proved a key is told the reason, with the id of the key for the log', async () => {

@@ -157,7 +157,7 @@ export class Authenticator {
     const isToken = credential.includes('.');
     const common = { ...demand, ip: request.address };
     if (!kinds.includes(isToken ? 'token' : 'api_key'))
-      return Promise.resolve(this.#validator.unproved('unknown', request.address));
+      return Promise.resolve(this.#validator.unproved('unknown', { address: request.address, askedBy: null }));
     if (!isToken) return this.#validator.verify({ ...common, key: credential });
     return this.#tokens.verify({ ...common, token: credential, ...(audience === undefined ? {} : { audience }) });
   }
@@ -323,8 +323,7 @@ function accept(
 function useRefusal(use: RefusedUse, requestId: string | null): Refusal {
   const { denial, proved, keyId, retryAfterSeconds } = use;
   // Who proved no secret gets one answer, whatever the cause (I12).
-  const isNobody = !proved && denial.code !== 'rate_limited';
-  const told: Code = isNobody ? 'invalid_key' : denial.code;
+  const told: Code = proved ? denial.code : 'invalid_key';
   const body = toProblem(told, { requestId, ...detailsOf(denial) });
   const headers = {
     ...BASE_HEADERS,

@@ -15,6 +15,8 @@ import {
   STALENESS_MS_MOST,
 } from './api-keys/confirmed-facts.ts';
 import { ExposedKeys } from './api-keys/exposed-keys.ts';
+import { IdTagManager } from './api-keys/id-tag-manager.ts';
+import { IdTags } from './api-keys/id-tags.ts';
 import { KeyChanges } from './api-keys/key-changes.ts';
 import { KeyDescendants } from './api-keys/key-descendants.ts';
 import { APIKeyGenerator, DEFAULT_BRAND, parseBrand } from './api-keys/key-generator.ts';
@@ -46,9 +48,9 @@ import { openLocalKms } from './kms/open-local-kms.ts';
 import { SealedCursors } from './kms/sealed-cursor.ts';
 import { type AuthenticateOptions, type Authentication, Authenticator, type AuthRequest } from './middleware.ts';
 import { assertOptions, type Logger, type PantheonAuthOptions } from './options.ts';
-import { AddressThrottle } from './rate-limit/address-throttle.ts';
 import { MemoryLimiter } from './rate-limit/memory-limiter.ts';
 import type { LimiterStatus, RateLimiter, SharedLimits } from './rate-limit/rate-limiter.ts';
+import { SenderBuckets } from './rate-limit/sender-buckets.ts';
 import type { Database } from './storage/database.ts';
 import { openSqlite } from './storage/sqlite.ts';
 import { TenantManager } from './tenants/tenant-manager.ts';
@@ -69,6 +71,8 @@ export interface PantheonAuth {
   readonly tokens: JwtHandler;
   readonly tenants: TenantManager;
   readonly events: AuditTrail;
+  /** The secrets that tag the ids of new keys. */
+  readonly idTags: IdTagManager;
   /** The brief's generator, able to sign. */
   readonly generator: APIKeyGenerator;
   readonly issuer: string;
@@ -87,6 +91,11 @@ export interface PantheonAuth {
   bootstrap(store: RootKeyStore, options?: { readonly recover?: boolean }): Promise<APIKey | null>;
   /** Counts of outcomes since the start, for metrics. */
   outcomes(): ReadonlyMap<string, number>;
+  /**
+   * For metrics and alarms: how many senders (addresses, IPv6 by /64) keep presenting what proves nothing. It is counted
+   * only: none of them is refused for it.
+   */
+  failingSenders(): number;
   /** For metrics and alarms: whether limits are counted as they should be. */
   limiterStatus(): LimiterStatus;
   /** Asks the store for the head of its log, and catches up with it. @throws PantheonError `store_unavailable`. */
@@ -197,6 +206,7 @@ async function assemble(parts: Parts): Promise<PantheonAuth> {
     clock,
     coldReadsMax: database.coldReadsMax,
     ...(parts.knownKeysMax && { knownKeysMax: parts.knownKeysMax }),
+    onDamaged: (error) => logger.error({ err: error }, 'a key cannot be opened; all others go on'),
   });
   const changes = new KeyChanges({ storage: keyStorage, cache, events });
   const keyring = new SigningKeyring({
@@ -215,11 +225,21 @@ async function assemble(parts: Parts): Promise<PantheonAuth> {
     onFollowing: () => logger.warn({}, 'the log is followed again'),
   };
   const feed = new EventFeed({ log: database.log, clock, watcher });
-  for (const follower of [cache, keyring, revocations]) feed.follow(follower);
   const stalenessMaxMs = parseStaleness(
     await database.meta.insertOnce('stalenessMaxMs', String(STALENESS_MAX_MS_DEFAULT)),
   );
-  const facts = new ConfirmedFacts({ cache, feed, clock, stalenessMaxMs });
+  const idTags = new IdTags({
+    rows: database.idTags,
+    ledger,
+    events,
+    sealer,
+    clock,
+    stalenessMaxMs,
+    onQuarantine: (error) =>
+      logger.warn({ err: error }, 'a secret that tags ids cannot be opened; ids that it may have tagged are looked up'),
+  });
+  for (const follower of [cache, keyring, revocations, idTags]) feed.follow(follower);
+  const facts = new ConfirmedFacts({ cache, tags: idTags, feed, clock, stalenessMaxMs });
   const guard = new CallerGuard({ facts, clock });
 
   const recorder = new UsageRecorder({
@@ -228,8 +248,8 @@ async function assemble(parts: Parts): Promise<PantheonAuth> {
     onError: (error) => logger.error({ err: error }, 'usage was not stored; trying again'),
   });
   const usage = new UsageReader(database.usage, recorder);
-  const throttle = new AddressThrottle({ clock });
-  const validator = new KeyValidator({ facts, limiter, throttle, usage: recorder, clock, brand });
+  const failures = new SenderBuckets({ clock });
+  const validator = new KeyValidator({ facts, limiter, failures, usage: recorder, clock, brand });
   const verifier = new TokenVerifier({ validator, feed, keyring, revocations, clock, settings });
   const tokenIssuer = new TokenIssuer({ keyring, clock, settings });
   const tokens = new JwtHandler({
@@ -269,6 +289,7 @@ async function assemble(parts: Parts): Promise<PantheonAuth> {
     usage,
     usageReports,
     answered,
+    idTags,
     settlement,
     cursors,
     clock,
@@ -281,6 +302,7 @@ async function assemble(parts: Parts): Promise<PantheonAuth> {
     await tenants.start(PROCESS_CALLER.circumstances);
     await keyring.start(PROCESS_CALLER.circumstances);
     await revocations.start();
+    await idTags.start(PROCESS_CALLER.circumstances);
   } catch (error) {
     feed.close();
     throw error;
@@ -297,7 +319,8 @@ async function assemble(parts: Parts): Promise<PantheonAuth> {
     tokens,
     tenants,
     events: new EventReader({ log: events, cursors }),
-    generator: new APIKeyGenerator({ brand, signer: tokens }),
+    idTags: new IdTagManager({ tags: idTags, guard }),
+    generator: new APIKeyGenerator({ brand, signer: tokens, newId: () => idTags.newId().id }),
     issuer,
     audience,
     tenant: scope,
@@ -305,13 +328,15 @@ async function assemble(parts: Parts): Promise<PantheonAuth> {
     authenticate: (request, authenticateOptions) => authenticator.authenticate(request, authenticateOptions),
     reportExposed: (key, by) => exposed.report(key, by),
     bootstrap: async (store, { recover = false } = {}) => {
-      if (recover) return recoverRoot(scope(SYSTEM_TENANT).keys, store, brand);
+      const root = { keys: scope(SYSTEM_TENANT).keys, store, idTags, brand };
+      if (recover) return recoverRoot(root);
       // The log is asked and not the table: whoever could empty the table would get a root key for it.
       const created = { tenantId: SYSTEM_TENANT, type: 'key.created', subjectType: null, subjectId: null } as const;
       const [first] = await events.list({ ...created, after: null, order: 'oldest_first', limit: 1 });
-      return first === undefined ? makeRoot(scope(SYSTEM_TENANT).keys, store, brand) : null;
+      return first === undefined ? makeRoot(root) : null;
     },
     outcomes: () => recorder.totals(),
+    failingSenders: () => failures.fullCount(),
     limiterStatus: () => limiter.status(),
     ping: () => feed.confirm(clock.monotonicMs()),
     close: async () => {

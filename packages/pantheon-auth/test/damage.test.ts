@@ -2,9 +2,10 @@
 import { existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { formatKey, generateKey, parseKey } from '../src/api-keys/key-generator.ts';
 import { PROCESS_ACTOR } from '../src/domain/event.ts';
 import { CODES } from '../src/foundation/codes.ts';
-import { openWorld, refusalOf, type World } from './fixture.ts';
+import { openWorld, refusalOf, StatementCount, type World } from './fixture.ts';
 
 const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
 
@@ -21,6 +22,80 @@ describe('a number that cannot be believed in the row of a key', () => {
     expect((await refusalOf(again.verify({ key: damaged.key }))).code).toBe('key_quarantined');
     expect(CODES.key_quarantined.status).toBe(503);
     expect(await again.verify({ key: sound.key })).toMatchObject({ valid: true });
+  });
+});
+
+describe('a key whose row does not open', () => {
+  const wrongSecretOf = (key: string): string => {
+    const [own, other] = [parseKey(key), parseKey(generateKey({ brand: 'pan', environment: 'live' }).key)];
+    return own === null || other === null ? '' : formatKey({ ...own, secret: other.secret });
+  };
+
+  test('is told to nobody but its holder, read once and logged once', async () => {
+    await using world = await openWorld();
+    const { key, apiKey } = await world.auth.keys.create(INPUT);
+    const { key: next } = await world.auth.rotation.rotate(apiKey.id, { overlap: '1h' });
+    await world.sql(`update api_keys set name = 'changed' where id = ?`, apiKey.id);
+    const fresh = await world.openAgain();
+    const strangers = Array.from({ length: 50 }, () => wrongSecretOf(key));
+    for (const stranger of strangers)
+      expect(await fresh.verify({ key: stranger, ip: '192.0.2.1' })).toMatchObject({
+        ...{ valid: false, denial: { code: 'unknown' }, proved: false, keyId: null },
+      });
+    {
+      using count = new StatementCount();
+      for (const held of [key, next, key])
+        expect((await refusalOf(fresh.verify({ key: held }))).code).toBe('key_quarantined');
+      expect(count.reads).toBe(0);
+    }
+    expect(world.logged.filter((line) => line.includes('a key cannot be opened'))).toHaveLength(1);
+    // What it says of the key is for the operator, and has no secret.
+    expect(world.logged.join()).toContain(apiKey.id);
+    expect(world.logged.join()).not.toContain(parseKey(key)?.secret);
+    // An event about it is a reason to look again.
+    await world.auth.keys.revoke(apiKey.id);
+    await world.everywhere();
+    expect(await fresh.verify({ key })).toMatchObject({ denial: { code: 'unknown' } });
+  });
+
+  test('in a way that leaves no secret to compare with is 503 to everybody, and read once all the same', async () => {
+    await using world = await openWorld();
+    const { key, apiKey } = await world.auth.keys.create(INPUT);
+    await world.sql('update api_key_versions set accepted_until = 1 where key_id = ?', apiKey.id);
+    const fresh = await world.openAgain();
+    const ask = async (text: string) => (await refusalOf(fresh.verify({ key: text }))).code;
+    expect(await ask(key)).toBe('key_quarantined');
+    using count = new StatementCount();
+    for (let n = 0; n < 50; n += 1) expect(await ask(wrongSecretOf(key))).toBe('key_quarantined');
+    expect(count.reads).toBe(0);
+    expect(world.logged.filter((line) => line.includes('a key cannot be opened'))).toHaveLength(1);
+  });
+
+  test('and that lacks a version is 503 to whoever may hold it', async () => {
+    await using world = await openWorld();
+    const { key, apiKey } = await world.auth.keys.create(INPUT);
+    const { key: next } = await world.auth.rotation.rotate(apiKey.id, { overlap: '1h' });
+    await world.sql('delete from api_key_versions where key_id = ? and version = 2', apiKey.id);
+    const fresh = await world.openAgain();
+    for (const text of [key, next, wrongSecretOf(key)])
+      expect((await refusalOf(fresh.verify({ key: text }))).code).toBe('key_quarantined');
+  });
+
+  test('gives its tokens a 503 and those that somebody else made a no', async () => {
+    await using world = await openWorld();
+    const tokens: string[] = [];
+    for (const algorithm of ['ES256', 'HS256'] as const) {
+      const { key } = await world.auth.keys.create({ ...INPUT, jwt: { algorithm } });
+      const exchange = await world.auth.tokens.exchange({ key });
+      tokens.push(exchange.issued ? exchange.token.token : '');
+    }
+    await world.sql(`update api_keys set name = 'changed'`);
+    const fresh = await world.openAgain();
+    for (const token of tokens) {
+      expect((await refusalOf(fresh.tokens.verify({ token }))).code).toBe('key_quarantined');
+      const forged = token.replace(/[^.]+$/, (signature) => 'A'.repeat(signature.length));
+      expect(await fresh.tokens.verify({ token: forged })).toMatchObject({ denial: { code: 'unknown' } });
+    }
   });
 });
 

@@ -1,6 +1,5 @@
 /** Several nodes that start at once: whoever comes first makes what all of them need, once. */
 import { expect, test } from 'vitest';
-import { generateKey } from '../src/api-keys/key-generator.ts';
 import { systemClock } from '../src/foundation/clock.ts';
 import { createPantheonAuth } from '../src/pantheon-auth.ts';
 import { refusalOf } from './fixture.ts';
@@ -9,7 +8,7 @@ import { scratchPostgres } from './postgres-scratch.ts';
 
 const NODES = 4;
 
-test('nodes that start at once on an empty database share tenants, signing keys, data keys and the canary', async () => {
+test('nodes that start at once on an empty database share tenants, signing keys, data keys, the secret that tags ids and the canary', async () => {
   await using scratch = await scratchPostgres('empty');
   const options = { ...postgresNode(scratch.url), clock: systemClock };
   const nodes = await Promise.all(Array.from({ length: NODES }, () => createPantheonAuth(options)));
@@ -26,12 +25,18 @@ test('nodes that start at once on an empty database share tenants, signing keys,
     expect(algorithms.map(({ algorithm }) => algorithm)).toEqual(['ES256', 'Ed25519', 'RS256']);
     const events = await scratch.sql(`select type, count(*) as n from events group by 1 order by 1`);
     const made = algorithms.reduce((sum, { n }) => sum + Number(n), 0);
+    expect(await scratch.sql('select number from id_tag_secrets')).toEqual([{ number: 1 }]);
     expect(events).toEqual([
+      { type: 'id_tag_secret.added', n: 1 },
       { type: 'signing_key.created', n: made },
       { type: 'tenant.created', n: 2 },
     ]);
     // A token of any node is a token of every node, and so is a key.
     const { key } = await first.keys.create({ userId: 'u', name: 'n' });
+    for (const node of nodes) {
+      const { key: made } = await node.keys.create({ userId: 'u', name: 'n' });
+      for (const other of nodes) expect(await other.verify({ key: made })).toMatchObject({ valid: true });
+    }
     for (const signing of nodes) {
       const exchange = await signing.tokens.exchange({ key });
       if (!exchange.issued) throw new Error('not issued');
@@ -51,7 +56,7 @@ test('of several nodes that make the root key at once one does, and the others k
   );
   try {
     // All of them were handed the same string, as from a file.
-    const root = generateKey({ brand: 'pan', environment: 'live' }).key;
+    const root = nodes[0]?.generator.generateKey().key ?? '';
     const store = { read: () => root, write: () => {} };
     const made = await Promise.all(nodes.map((node) => node.bootstrap(store)));
     expect(made.filter((key) => key !== null)).toHaveLength(1);

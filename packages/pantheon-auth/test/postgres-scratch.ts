@@ -96,6 +96,7 @@ const TABLES = [
   'tenants',
   'signing_keys',
   'token_revocations',
+  'id_tag_secrets',
   'events',
   'event_details',
   'meta',

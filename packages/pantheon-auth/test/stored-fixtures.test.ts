@@ -1,59 +1,21 @@
 /** A store that an earlier version wrote opens, and its keys and tokens answer what they answered then. */
-import { copyFileSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { expect, inject, test } from 'vitest';
-import { newDatabaseName, withClient, withDatabase } from '../../../tools/servers/postgres.ts';
-import type { PantheonAuthOptions } from '../src/options.ts';
+import { expect, test } from 'vitest';
 import { createPantheonAuth } from '../src/pantheon-auth.ts';
-import { postgres } from '../src/storage/postgres.ts';
 import { TestClock } from '../src/testing/test-clock.ts';
-import { ISSUER, postgresNode } from './postgres-node.ts';
-import { STORE } from './store.ts';
-import { type Expected, STORES_FOLDER, type StoredContents } from './stored-contents.ts';
+import { restoreStore, STORED_FIXTURES } from './restored-store.ts';
+import type { Expected } from './stored-contents.ts';
 
-const FIXTURES = fileURLToPath(STORES_FOLDER);
 const A_MINUTE_LATER_MS = 60_000;
-
-interface Restored extends AsyncDisposable {
-  readonly options: PantheonAuthOptions;
-}
-
-async function restore(name: string, { masterKey }: StoredContents): Promise<Restored> {
-  if (STORE === 'postgres') return restoreDump(join(FIXTURES, name, 'postgres.sql'));
-  const dataDir = mkdtempSync(join(tmpdir(), 'pantheon-auth-'));
-  copyFileSync(join(FIXTURES, name, 'sqlite.db'), join(dataDir, 'pantheon-auth.db'));
-  return {
-    options: { dataDir, issuer: ISSUER, masterKey },
-    [Symbol.asyncDispose]: async () => rmSync(dataDir, { recursive: true, force: true }),
-  };
-}
-
-async function restoreDump(file: string): Promise<Restored> {
-  const server = inject('postgresUrl') ?? '';
-  const database = newDatabaseName();
-  await withClient(server, (client) => client.query(`create database ${database}`));
-  const url = withDatabase(server, database);
-  await withClient(url, (client) => client.query(readFileSync(file, 'utf8')));
-  await postgres({ url }).migrate();
-  return {
-    options: postgresNode(url),
-    [Symbol.asyncDispose]: async () => {
-      await withClient(server, (client) => client.query(`drop database if exists ${database} with (force)`));
-    },
-  };
-}
 
 const answerOf = (verification: { readonly valid: boolean; readonly denial?: { readonly code: string } }): string =>
   verification.denial?.code ?? 'valid';
 const expectedOf = (all: readonly Expected[]): Record<string, string> =>
   Object.fromEntries(all.map(({ name, answer }) => [name, answer]));
 
-for (const name of readdirSync(FIXTURES)) {
+for (const name of STORED_FIXTURES) {
   test(`the store ${name} opens, and its keys, tokens, events and counts are as they were`, async () => {
-    const contents = JSON.parse(readFileSync(join(FIXTURES, name, `${STORE}.json`), 'utf8')) as StoredContents;
-    await using restored = await restore(name, contents);
+    await using restored = await restoreStore(name);
+    const { contents } = restored;
     const clock = new TestClock(Date.parse(contents.madeAt) + A_MINUTE_LATER_MS);
     const auth = await createPantheonAuth({ ...restored.options, clock });
     const ask = ({ tenant, environment, ip }: Expected) => ({ tenant, environment, ip, cost: 0 });

@@ -182,7 +182,7 @@ describe('a request that meets a conflict', () => {
     return answered.once(REQUEST, callerWith({}), carryOut, ({ record: { version } }) => ({ version }) as never);
   }
   const CREATED = createKey(
-    { id: 'KeyKeyKeyKeyKeyK', tenantId: 'default', createdBy: null, settings: parseCreateInput(INPUT, 0) },
+    { id: 'KeyKeyKeyKeyKeyK', tenantId: 'default', createdBy: null, idTag: 1, settings: parseCreateInput(INPUT, 0) },
     callerWith({}).circumstances,
     0,
   ).events[0];

@@ -45,6 +45,7 @@ const RECORD: KeyRecord = {
   metadata: null,
   createdAt: 1_000,
   createdBy: null,
+  idTag: 1,
   state: { kind: 'active' },
   tokensNotBefore: null,
   version: 2,

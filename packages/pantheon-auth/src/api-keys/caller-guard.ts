@@ -38,7 +38,13 @@ export class CallerGuard {
     const arrived = momentOf(this.#clock);
     // What is remembered may be a second old, and a commit that requires a row of then would fail again and again.
     await this.#facts.confirmSince(arrived);
-    const judged = await this.#facts.judge(authority.keyId, arrived, (facts, now) => judge(by, facts, now));
+    const judged = await this.#facts.judge({
+      keyId: authority.keyId,
+      arrived,
+      judge: (facts, now) => judge(by, facts, now),
+      sender: { address: by.circumstances.actor.address, askedBy: null },
+      isProvedBy: null,
+    });
     if (!judged.yes) throw new PantheonError(judged.denial.code, { detail: 'The calling key may no longer act.' });
     // No key stands behind it: library code made it up, and that may do everything anyway.
     if (judged.proved === null) return { caller: by, requires: [] };

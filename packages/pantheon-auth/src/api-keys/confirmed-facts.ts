@@ -8,6 +8,10 @@ import type { EventFeed } from '../events/event-feed.ts';
 import { type Clock, type Instant, type Moment, momentOf } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import type { Ready } from '../foundation/readiness.ts';
+import { SenderBuckets } from '../rate-limit/sender-buckets.ts';
+import type { IdTags } from './id-tags.ts';
+import type { VersionSecret } from './key-storage.ts';
+import { type Sender, shareOf } from './sender.ts';
 import type { Finding, KnownKey, VerificationCache } from './verification-cache.ts';
 
 /** Revocation reaches every node within this, even when the feed has stalled. One value in the database. */
@@ -28,62 +32,122 @@ export type Judge<T> = (facts: KnownKey | null, now: Instant) => Judgement<T>;
 
 export type Confirmed<T> = Judgement<T> & { readonly asOf: Moment };
 
+/** What is asked about a key. */
+export interface Question<T> {
+  readonly keyId: string;
+  readonly arrived: Moment;
+  /** Pure; may be called several times, with the time at which it judges. */
+  readonly judge: Judge<T>;
+  /** Whom to charge for a read that proves nothing. */
+  readonly sender: Sender;
+  /** Whether what was presented proves one of these secrets, of a key whose row does not open. Null: it was proved before. */
+  readonly isProvedBy: ((secrets: readonly VersionSecret[]) => boolean) | null;
+}
+
+/** A finding, and whether no key can have this id. */
+type Found = Finding & { readonly isForged: boolean };
+
 export class ConfirmedFacts {
   readonly #cache: VerificationCache;
+  readonly #tags: Pick<IdTags, 'verdict'>;
+  readonly #debts: SenderBuckets;
   readonly #feed: EventFeed;
   readonly #clock: Clock;
   readonly #stalenessMaxMs: number;
 
   constructor(deps: {
     readonly cache: VerificationCache;
+    readonly tags: Pick<IdTags, 'verdict'>;
     readonly feed: EventFeed;
     readonly clock: Clock;
     readonly stalenessMaxMs: number;
   }) {
     this.#cache = deps.cache;
+    this.#tags = deps.tags;
+    this.#debts = new SenderBuckets({ clock: deps.clock });
     this.#feed = deps.feed;
     this.#clock = deps.clock;
     this.#stalenessMaxMs = deps.stalenessMaxMs;
   }
 
   /**
-   * Judges what is known of a key, again where the first judgement rests on too little. `judge` is pure and may be
-   * called several times, with the time at which it judges. The answer is there at once when nothing has to be read.
+   * Judges what is known of a key, again where the first judgement rests on too little. The answer is there at once when
+   * nothing has to be read.
    *
-   * @throws PantheonError `store_unavailable` when nothing can be confirmed in time.
+   * @throws PantheonError `store_unavailable` when nothing can be confirmed in time; `key_quarantined` for a damaged key,
+   * unless it is sure that none of its secrets was presented; `overloaded`.
    */
-  judge<T>(keyId: string, arrived: Moment, judge: Judge<T>): Ready<Confirmed<T>> {
+  judge<T>(question: Question<T>): Ready<Confirmed<T>> {
+    const { keyId, arrived } = question;
     const caughtUp = this.#feed.refresh(arrived);
     const remembered = caughtUp === null ? this.#cache.remembered(keyId) : undefined;
-    if (remembered === undefined) return this.#judgeWaiting(keyId, arrived, judge, caughtUp);
+    if (remembered === undefined) return this.#judgeWaiting(question, caughtUp);
     const asOf = this.#feed.confirmedAt;
-    const judgement = judge(remembered, arrived.wallMs);
+    const judgement = question.judge(remembered, arrived.wallMs);
     if (this.#settles(judgement, asOf, arrived, arrived)) return { ...judgement, asOf };
-    return this.#judgeWaiting(keyId, arrived, judge, this.#confirm(judgement, arrived));
+    return this.#judgeWaiting(question, this.#confirm(judgement, arrived));
   }
 
-  async #judgeWaiting<T>(
-    keyId: string,
-    arrived: Moment,
-    judge: Judge<T>,
-    ready: Promise<void> | null,
-  ): Promise<Confirmed<T>> {
+  async #judgeWaiting<T>(question: Question<T>, ready: Promise<void> | null): Promise<Confirmed<T>> {
+    const { arrived } = question;
     await ready;
     for (let round = 0; round < ROUNDS_MAX; round += 1) {
-      const remembered = this.#cache.remembered(keyId);
-      const finding: Finding =
-        remembered === undefined ? await this.#cache.read(keyId) : { facts: remembered, readAt: null };
+      const found = await this.#find(question);
+      if (found === null) continue;
       // Revocations of tokens and signing keys are no younger than the feed, however fresh the key was read.
-      const asOf = older(finding.readAt, this.#feed.confirmedAt);
+      const asOf = older(found.readAt, this.#feed.confirmedAt);
       const now = momentOf(this.#clock);
-      const judgement = judge(finding.facts, now.wallMs);
-      if (this.#settles(judgement, asOf, arrived, now)) return { ...judgement, asOf };
+      const judgement = this.#judgeFound(question, found, now.wallMs);
+      // An id with a wrong tag stays one: that needs no confirmation.
+      if (found.isForged || this.#settles(judgement, asOf, arrived, now)) return { ...judgement, asOf };
       await this.#confirm(judgement, arrived);
     }
     throw new PantheonError('store_unavailable', {
       detail: 'The facts changed faster than they could be confirmed.',
       retryAfterSeconds: 1,
     });
+  }
+
+  /**
+   * From memory, else from the tag of the id, else from the store: in the lane that the tag and the sender's debts give.
+   * Null: what this node knows had to be confirmed first.
+   */
+  async #find({ keyId, sender }: Question<unknown>): Promise<Found | null> {
+    const remembered = this.#cache.remembered(keyId);
+    if (remembered !== undefined) return { ...NOTHING_READ, facts: remembered };
+    const damaged = this.#cache.rememberedDamage(keyId);
+    const verdict = this.#tags.verdict(keyId);
+    if (damaged !== null || verdict === 'forged') {
+      // The list of tag secrets, and what is known of a damaged key, must be as young as the facts behind a yes.
+      if (this.isFresh(this.#feed.confirmedAt)) return { ...NOTHING_READ, damaged, isForged: damaged === null };
+      await this.#feed.confirm(this.#clock.monotonicMs());
+      return null;
+    }
+    const { owner, account } = shareOf(sender);
+    const owes = account !== null && this.#debts.isFull(account);
+    const lane = verdict === 'issued' && !owes ? 'main' : 'doubtful';
+    // Apart by verdict: who floods with invented ids has no influence on the keys of neighbours behind the same address.
+    const place = { lane, owner, account: `${account} ${verdict}` } as const;
+    return { ...(await this.#cache.read(keyId, place)), isForged: false };
+  }
+
+  #judgeFound<T>(question: Question<T>, { facts, damaged, readAt }: Found, now: Instant): Judgement<T> {
+    const { isProvedBy, sender } = question;
+    if (damaged !== null) {
+      const isProved = isProvedBy === null || (damaged.secrets !== null && isProvedBy(damaged.secrets));
+      if (!isProved && readAt !== null) this.#charge(sender);
+      // No verdict for its holder, nor, where that cannot be told, for anybody: it could be a false no.
+      if (isProved || damaged.secrets === null) throw damaged.error;
+      return question.judge(null, now);
+    }
+    const judgement = question.judge(facts, now);
+    if (readAt !== null && !judgement.yes && judgement.proved === null) this.#charge(sender);
+    return judgement;
+  }
+
+  #charge(sender: Sender): void {
+    const { account } = shareOf(sender);
+    if (account !== null) this.#debts.charge(account);
   }
 
   #settles<T>(judgement: Judgement<T>, asOf: Moment, arrived: Moment, now: Moment): boolean {
@@ -105,11 +169,6 @@ export class ConfirmedFacts {
     return this.#feed.confirm(moment.monotonicMs);
   }
 
-  /** Whether facts of this key are in memory: then judging it reads nothing. */
-  remembers(keyId: string): boolean {
-    return (this.#cache.remembered(keyId) ?? null) !== null;
-  }
-
   /** Whether a yes may still rest on this. */
   isFresh(asOf: Moment): boolean {
     return this.#isFreshAt(asOf, momentOf(this.#clock));
@@ -121,6 +180,8 @@ export class ConfirmedFacts {
     return age <= this.#stalenessMaxMs;
   }
 }
+
+const NOTHING_READ: Found = { facts: null, damaged: null, readAt: null, isForged: false };
 
 function older(one: Moment | null, other: Moment): Moment {
   return one !== null && one.monotonicMs < other.monotonicMs ? one : other;

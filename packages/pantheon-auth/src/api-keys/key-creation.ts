@@ -23,6 +23,8 @@ export interface CreatedKey {
 export interface KeyOrder {
   readonly tenantId: string;
   readonly generated: GeneratedKey;
+  /** The number of the secret that tagged its id. */
+  readonly idTag: number;
   readonly settings: KeySettings;
   readonly by: Caller;
   /** What is written with the key. Null: nothing. */
@@ -67,14 +69,15 @@ export class KeyCreation {
   }
 
   async #createAs({ caller, requires }: Standing, order: KeyOrder): Promise<CreatedKey> {
-    const { tenantId, generated, settings, by, companion } = order;
+    const { tenantId, generated, idTag, settings, by, companion } = order;
     assertMay(caller, 'keys.create', tenantId);
     assertMayGrant(caller, settings);
     assertWithinCreator(caller, settings);
     const createdBy = by.authority.kind === 'key' ? by.authority.keyId : null;
     const circumstances = { ...by.circumstances, reason: order.reason ?? null };
-    const change = createKey({ id: generated.id, tenantId, createdBy, settings }, circumstances, this.#clock.now());
-    const companions = companion === null ? [] : [companion(generated.id, 1)];
+    const { id } = generated;
+    const change = createKey({ id, tenantId, createdBy, settings, idTag }, circumstances, this.#clock.now());
+    const companions = companion === null ? [] : [companion(id, 1)];
     await this.#changes.commit({ change, secrets: [versionSecret(1, generated)], requires }, companions);
     // Nothing is read after the commit: a failure there would lose the only copy of the string.
     const view = { brand: this.#brand, now: this.#clock.now() };

@@ -94,7 +94,16 @@ export interface GeneratedKey {
   readonly secret: Buffer;
 }
 
-/** Makes the string of a new version. The id stays the same over all versions of an API key. */
+/** A new key, and the number of the secret that tagged its id. */
+export interface TaggedKey {
+  readonly generated: GeneratedKey;
+  readonly idTag: number;
+}
+
+/**
+ * Makes the string of a new version. The id stays the same over all versions of an API key; that of a new one comes from
+ * `IdTags.newId`. Without an id it gets one that no store tagged, and so none accepts.
+ */
 export function generateKey(options: {
   readonly brand: string;
   readonly environment: Environment;
@@ -127,7 +136,9 @@ export interface KeyTokenSigner {
 }
 
 /**
- * Generates keys, and tokens from them; synchronous.
+ * Generates keys, and tokens from them; synchronous. A string that is made here is in no store. Made by a generator of
+ * your own (`new APIKeyGenerator()`), its id lacks the tag that a store puts into the ids of its keys, so no store can
+ * ever accept it: for keys that work use `auth.keys.create`.
  *
  * @example
  * ```ts
@@ -139,18 +150,26 @@ export class APIKeyGenerator {
   readonly #brand: string;
   readonly #environment: Environment;
   readonly #signer: KeyTokenSigner | null;
+  readonly #newId: () => string;
 
   constructor(
-    options: { readonly brand?: string; readonly environment?: Environment; readonly signer?: KeyTokenSigner } = {},
+    options: {
+      readonly brand?: string;
+      readonly environment?: Environment;
+      readonly signer?: KeyTokenSigner;
+      /** Where ids come from: `auth.generator` takes those of its store. Default: random, without a tag. */
+      readonly newId?: () => string;
+    } = {},
   ) {
     this.#brand = parseBrand(options.brand ?? DEFAULT_BRAND);
     this.#environment = options.environment ?? 'live';
     this.#signer = options.signer ?? null;
+    this.#newId = options.newId ?? newId;
   }
 
   /** A new key string with 256 random bits, and the SHA-256 of the string in hexadecimal. */
   generateKey(): { key: string; keyHash: string } {
-    const { key, keyHash } = generateKey({ brand: this.#brand, environment: this.#environment });
+    const { key, keyHash } = generateKey({ brand: this.#brand, environment: this.#environment, id: this.#newId() });
     return { key, keyHash: keyHash.toString('hex') };
   }
 

@@ -30,10 +30,11 @@ import { type Administrators, endsAdministering } from './administrators.ts';
 import { type AnsweredRequests, answeredRequest, type Companion } from './answered-requests.ts';
 import { type APIKey, type APIKeyVersion, toApiKey, toApiKeyVersion } from './api-key.ts';
 import type { CallerGuard } from './caller-guard.ts';
+import type { IdTags } from './id-tags.ts';
 import type { ChangeableKey, KeyChanges } from './key-changes.ts';
 import { type CreatedKey, firstAdministrator, KeyCreation } from './key-creation.ts';
 import type { KeyDescendants } from './key-descendants.ts';
-import { type GeneratedKey, generateKey } from './key-generator.ts';
+import { generateKey, type TaggedKey } from './key-generator.ts';
 import {
   type CreateKeyInput,
   parseCreateInput,
@@ -103,6 +104,7 @@ export interface KeyManagerDeps {
   readonly usage: UsageReader;
   readonly usageReports: UsageQueryService;
   readonly answered: AnsweredRequests;
+  readonly idTags: IdTags;
   readonly settlement: Settlement;
   readonly cursors: SealedCursors;
   readonly clock: Clock;
@@ -134,7 +136,7 @@ export class KeyManager {
     assertWithinCreator(by, settings);
     await this.#assertTenantActive();
     const carryOut = (companion: Companion | null): Promise<CreatedKey> =>
-      this.#creation.create({ tenantId: this.#tenantId, generated: this.#generate(settings), settings, by, companion });
+      this.#creation.create({ tenantId: this.#tenantId, ...this.#generate(settings), settings, by, companion });
     if (idempotencyKey === undefined) return carryOut(null);
     const operation = { operation: 'keys.create', keyId: null };
     const request = answeredRequest({ tenantId: this.#tenantId, by, idempotencyKey, ...operation, input });
@@ -147,10 +149,11 @@ export class KeyManager {
    *
    * @throws PantheonError `conflict`
    */
-  async createRoot(generated: GeneratedKey, kind: 'first' | 'recovered'): Promise<APIKey> {
+  async createRoot({ generated, idTag }: TaggedKey, kind: 'first' | 'recovered'): Promise<APIKey> {
     const input = { userId: 'root', name: 'root', permissions: ['pantheon:*'], grantable: ['*'] };
     const now = this.#deps.clock.now();
-    const common = { tenantId: this.#tenantId, generated, settings: parseCreateInput(input, now), by: PROCESS_CALLER };
+    const settings = parseCreateInput(input, now);
+    const common = { tenantId: this.#tenantId, generated, idTag, settings, by: PROCESS_CALLER };
     const order =
       kind === 'first'
         ? { ...common, companion: firstAdministrator(this.#tenantId, now) }
@@ -269,8 +272,9 @@ export class KeyManager {
     return this.#deps.changes.load(this.#tenantId, id);
   }
 
-  #generate({ environment }: KeySettings): GeneratedKey {
-    return generateKey({ brand: this.#deps.brand, environment });
+  #generate({ environment }: KeySettings): TaggedKey {
+    const { id, number } = this.#deps.idTags.newId();
+    return { generated: generateKey({ brand: this.#deps.brand, environment, id }), idTag: number };
   }
 
   async #revoke(id: string, by: Caller, options: RevokeOptions): Promise<APIKey & Settled> {

@@ -63,6 +63,7 @@ const TAMPERINGS: readonly Tampered[] = [
     name: 'how long an older version is accepted',
     sql: 'update api_key_versions set accepted_until = 99999999999999 where key_id = ?1 and version = 1',
   },
+  { name: 'which secret tagged its id', sql: 'update api_keys set id_tag = null where id = ?1' },
   { name: 'no current version', sql: 'delete from api_key_versions where key_id = ?1 and version = 2' },
   { name: 'no older version', sql: 'delete from api_key_versions where key_id = ?1 and version = 1' },
   { name: 'no version at all', sql: 'delete from api_key_versions where key_id = ?1' },
@@ -145,7 +146,7 @@ test('a row without any history stays refused, also for a revocation', async () 
   await world.sql(
     `insert into api_keys select 'MadeUpMadeUpMade', tenant_id, user_id, name, description, environment, permissions,
      grantable, state, state_at, state_reason, created_at, created_by, not_before, expires_at, tokens_not_before,
-     rate_limits, quota, ip_allowlist, rotation, jwt_algorithm, version, revision, sealed from api_keys where id = ?`,
+     rate_limits, quota, ip_allowlist, rotation, jwt_algorithm, version, revision, sealed, id_tag from api_keys where id = ?`,
     victim.id,
   );
   expect((await refusalOf(world.auth.keys.revoke('MadeUpMadeUpMade'))).code).toBe('key_quarantined');
@@ -228,7 +229,7 @@ test('a column that comes later, null in the rows that exist, leaves them as the
   await db.db.ledger.commit({ changes: [{ kind: 'insert', table: 'tenants', row: tenant }], events: [tenantEvent] });
   const generated = generateKey({ brand: 'pan', environment: 'live' });
   const settings = parseCreateInput({ userId: 'u', name: 'n' }, 0);
-  const change = createKey({ id: generated.id, tenantId: 'default', createdBy: null, settings }, by, 1);
+  const change = createKey({ id: generated.id, tenantId: 'default', createdBy: null, idTag: 1, settings }, by, 1);
   await storage.commit([{ change, secrets: [versionSecret(1, generated)] }]);
   expect((await storage.find(generated.id))?.record.name).toBe('n');
 });

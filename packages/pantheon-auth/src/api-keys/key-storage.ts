@@ -22,6 +22,7 @@ import { PantheonError } from '../foundation/errors.ts';
 import type { Place, Sealer } from '../kms/place.ts';
 import { tenantFromRow } from '../tenants/tenant-storage.ts';
 import type { KeyListQuery, KeyRowSet, KeyRows } from './key-rows.ts';
+import { jsonOrNull, numberOrNull, parseOrNull, text, textOrNull } from './row-cells.ts';
 
 /** What proves one version. Lives only in memory that verifies; sealed in the store; in no wire schema. */
 export interface VersionSecret {
@@ -43,6 +44,13 @@ export interface QuarantinedKey {
   readonly id: string;
   readonly createdAt: Instant;
   readonly quarantined: true;
+}
+
+/** A key whose rows do not open, as verification sees it. */
+export interface DamagedKey {
+  readonly error: PantheonError;
+  /** The secrets of all its versions, where those open: then it can be told who holds one. Null: nobody can be told apart. */
+  readonly secrets: readonly VersionSecret[] | null;
 }
 
 /** A change with the secrets of the versions that the record has after it. */
@@ -79,14 +87,38 @@ export class KeyStorage {
    * @throws PantheonError `key_quarantined` when a row of this key does not open, `store_unavailable`.
    */
   async find(id: string): Promise<StoredKey | null> {
-    const rows = await this.#rows.find(id);
-    if (rows === null) {
-      await this.#openDecoy();
+    const found = await this.findToVerify(id);
+    if (found !== null && 'error' in found) throw found.error;
+    return found;
+  }
+
+  /** The same for a verification, which has to tell who holds the secret of a damaged key. @throws PantheonError `store_unavailable`. */
+  async findToVerify(id: string): Promise<StoredKey | DamagedKey | null> {
+    let rows: KeyRowSet | null = null;
+    try {
+      rows = await this.#rows.find(id);
+      if (rows === null) {
+        await this.#openDecoy();
+        return null;
+      }
+      const stored = await this.#open(rows);
+      this.#openedLast = rows;
+      return stored;
+    } catch (error) {
+      if (!isQuarantined(error)) throw error;
+      return { error, secrets: rows === null ? null : await this.#secretsOfDamaged(rows) };
+    }
+  }
+
+  /** Null unless every version that the key has had lately is there and opens: whoever matches none then holds none. */
+  async #secretsOfDamaged({ key, versions }: KeyRowSet): Promise<readonly VersionSecret[] | null> {
+    if (!isEveryVersion(Number(key['version']), versions)) return null;
+    try {
+      return await Promise.all(versions.map((row) => this.#openVersion(row)));
+    } catch (error) {
+      if (!isQuarantined(error)) throw error;
       return null;
     }
-    const stored = await this.#open(rows);
-    this.#openedLast = rows;
-    return stored;
   }
 
   /** Opening is most of a cold read: without this, time would tell which ids exist (I12). */
@@ -166,10 +198,8 @@ export class KeyStorage {
     try {
       return await this.#open(rows);
     } catch (error) {
-      if (error instanceof PantheonError && error.code === 'key_quarantined') {
-        return { id: String(rows.key['id']), createdAt: Number(rows.key['created_at']), quarantined: true };
-      }
-      throw error;
+      if (!isQuarantined(error)) throw error;
+      return { id: String(rows.key['id']), createdAt: Number(rows.key['created_at']), quarantined: true };
     }
   }
 
@@ -211,10 +241,8 @@ export class KeyStorage {
 }
 
 /** Each row is bound to what it says; that they belong together is told by the key: its versions follow each other, and all were written with it. */
-function assertWhole({ id, version, versions, revision }: KeyRecord, rows: readonly Row[]): void {
-  const isEveryOne = versions.length === Math.min(version, VERSIONS_KEPT_MAX);
-  if (!isEveryOne || !versions.every((one, at) => one.version === version - at))
-    throw quarantined(id, 'a version is missing');
+function assertWhole({ id, version, revision }: KeyRecord, rows: readonly Row[]): void {
+  if (!isEveryVersion(version, rows)) throw quarantined(id, 'a version is missing');
   if (!rows.every((row) => row['revision'] === revision)) throw quarantined(id, 'its rows are of different times');
 }
 
@@ -227,8 +255,18 @@ function readable<T>(keyId: string, read: () => T): T {
   }
 }
 
+/** They are the current version and those before it, without a gap. */
+function isEveryVersion(current: number, rows: readonly Row[]): boolean {
+  const isEveryOne = rows.length === Math.min(current, VERSIONS_KEPT_MAX);
+  return isEveryOne && rows.every((row, at) => Number(row['version']) === current - at);
+}
+
 function quarantined(rowId: string, why: string): PantheonError {
   return new PantheonError('key_quarantined', { detail: `Key ${rowId}: ${why}.` });
+}
+
+function isQuarantined(error: unknown): error is PantheonError {
+  return error instanceof PantheonError && error.code === 'key_quarantined';
 }
 
 function secretOf(secrets: readonly VersionSecret[], version: number): VersionSecret {
@@ -283,6 +321,7 @@ function keyToRow(record: KeyRecord): Row {
     jwt_algorithm: record.jwt?.algorithm ?? null,
     version: record.version,
     revision: record.revision,
+    id_tag: record.idTag,
   };
 }
 
@@ -316,6 +355,7 @@ function keyFromRows(row: Row, versions: readonly Row[], opened: JsonObject): Ke
       acceptedUntil: numberOrNull(version['accepted_until']),
     })),
     revision: Number(row['revision']),
+    idTag: numberOrNull(row['id_tag']),
   };
 }
 
@@ -343,24 +383,4 @@ function stateOf(row: Row): KeyState {
     return { kind, at: Number(row['state_at']), reason: textOrNull(row['state_reason']) };
   }
   throw new Error('Its state is one that this version does not know.');
-}
-
-function text(cell: Cell | undefined): string {
-  return String(cell);
-}
-
-function textOrNull(cell: Cell | undefined): string | null {
-  return cell === null || cell === undefined ? null : String(cell);
-}
-
-function numberOrNull(cell: Cell | undefined): number | null {
-  return cell === null || cell === undefined ? null : Number(cell);
-}
-
-function jsonOrNull(value: unknown): string | null {
-  return value === null || value === undefined ? null : JSON.stringify(value);
-}
-
-function parseOrNull(cell: Cell | undefined): JsonObject | null {
-  return cell === null || cell === undefined ? null : (JSON.parse(String(cell)) as JsonObject);
 }

@@ -6,16 +6,18 @@ import { ANY_TENANT } from '../domain/tenant.ts';
 import type { Demand } from '../domain/verification.ts';
 import { momentOf } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
-import { AddressThrottle, FAILURES_MAX } from '../rate-limit/address-throttle.ts';
 import type { LimitDecision, RateLimiter } from '../rate-limit/rate-limiter.ts';
+import { CHARGES_MAX, SenderBuckets } from '../rate-limit/sender-buckets.ts';
 import { TestClock } from '../testing/test-clock.ts';
 import type { UsageRecorder, Use } from '../usage/usage-recorder.ts';
-import type { ConfirmedFacts, Judge } from './confirmed-facts.ts';
+import type { ConfirmedFacts, Question } from './confirmed-facts.ts';
 import { formatKey, generateKey, parseKey } from './key-generator.ts';
 import { KeyValidator } from './key-validator.ts';
 import type { KnownKey } from './verification-cache.ts';
 
 const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
+/** Of a key that the facts of the test are about. */
+const USE = { keyId: 'a', sender: { address: null, askedBy: null }, cost: 1, isProvedBy: null } as const;
 
 describe('every reason for a no, once it was proved', () => {
   test('in their order: lasting ones first', async () => {
@@ -135,32 +137,34 @@ describe('limits', () => {
 describe('who keeps failing', () => {
   const address = '192.0.2.9';
 
-  test('waits, whatever it presents that is not known; a known key from the same address goes on', async () => {
-    await using world = await openWorld();
-    const { auth, clock } = world;
-    const { key } = await auth.keys.create(INPUT);
-    const { key: cold } = await auth.keys.create(INPUT);
-    await auth.verify({ key });
-    const wrong = `${key.slice(0, 40)}${key[40] === 'a' ? 'b' : 'a'}${key.slice(41)}`;
-    for (let n = 0; n < FAILURES_MAX; n += 1) await auth.verify({ key: wrong, ip: address });
-    const answer = await auth.verify({ key: cold, ip: address });
-    expect(answer).toMatchObject({ valid: false, denial: { code: 'rate_limited' }, proved: false, keyId: null });
-    expect(!answer.valid && answer.retryAfterSeconds).toBeGreaterThan(0);
-    expect(await auth.verify({ key, ip: address })).toMatchObject({ valid: true });
-    expect(await auth.verify({ key: cold, ip: '192.0.2.10' })).toMatchObject({ valid: true });
-    clock.advance(2_000);
-    expect(await auth.verify({ key: cold, ip: address })).toMatchObject({ valid: true });
-  });
-
-  test('a wrong secret for a known key gets the same answer as an unknown id while it waits', async () => {
+  test('is counted, and is refused nothing: keys from there verify, in memory or not', async () => {
     await using world = await openWorld();
     const { auth } = world;
     const { key } = await auth.keys.create(INPUT);
-    const generated = auth.generator.generateKey().key;
-    const wrong = wrongSecretOf(key);
+    const cold = await Promise.all(Array.from({ length: 5 }, () => auth.keys.create(INPUT)));
     await auth.verify({ key });
-    for (let n = 0; n < FAILURES_MAX + 1; n += 1) await auth.verify({ key: generated, ip: address });
-    expect(await auth.verify({ key: wrong, ip: address })).toEqual(await auth.verify({ key: generated, ip: address }));
+    const wrong = wrongSecretOf(key);
+    for (let n = 0; n < 3 * CHARGES_MAX; n += 1) {
+      const junk = n % 3 === 0 ? wrong : generateKey({ brand: 'pan', environment: 'live' }).key;
+      const answer = await auth.verify({ key: n % 3 === 1 ? 'x' : junk, ip: address });
+      expect(answer).toMatchObject({ valid: false, proved: false, keyId: null, retryAfterSeconds: null });
+      expect(['unknown', 'malformed']).toContain(answer.valid || answer.denial.code);
+    }
+    expect(auth.failingSenders()).toBe(1);
+    for (const one of [key, ...cold.map(({ key: other }) => other)])
+      expect(await auth.verify({ key: one, ip: address })).toMatchObject({ valid: true });
+    world.clock.advance(60_000);
+    expect(auth.failingSenders()).toBe(0);
+  });
+
+  test('by the word of somebody who asks for others, is counted for the two together', async () => {
+    await using world = await openWorld();
+    const { auth } = world;
+    const junk = { key: generateKey({ brand: 'pan', environment: 'live' }).key, ip: address };
+    for (let n = 0; n < CHARGES_MAX; n += 1) await auth.verify({ ...junk, askedBy: 'CallerCallerCall' });
+    expect(auth.failingSenders()).toBe(1);
+    for (let n = 0; n < CHARGES_MAX; n += 1) await auth.verify(junk);
+    expect(auth.failingSenders()).toBe(2);
   });
 });
 
@@ -198,9 +202,8 @@ describe('a limiter that makes the answer wait', () => {
     const used: Use[] = [];
     let judged = 0;
     const confirmed = {
-      remembers: () => true,
       isFresh: ({ monotonicMs }: { monotonicMs: number }) => clock.monotonicMs() - monotonicMs <= 1_000,
-      judge: (_id: string, _arrived: unknown, judge: Judge<unknown>) => {
+      judge: ({ judge }: Question<unknown>) => {
         const now = momentOf(clock);
         const found = facts[Math.min(judged, facts.length - 1)] ?? null;
         judged += 1;
@@ -209,11 +212,10 @@ describe('a limiter that makes the answer wait', () => {
     } as unknown as ConfirmedFacts;
     const limiter = { decide: decision } as unknown as RateLimiter;
     const usage = { record: (use: Use) => void used.push(use), recordUnmatched: () => {} } as unknown as UsageRecorder;
-    const throttle = new AddressThrottle({ clock });
-    const validator = new KeyValidator({ facts: confirmed, limiter, throttle, usage, clock, brand: 'pan' });
+    const failures = new SenderBuckets({ clock });
+    const validator = new KeyValidator({ facts: confirmed, limiter, failures, usage, clock, brand: 'pan' });
     const prove = () => ({ version: VERSION, denial: null });
-    const ask = async () =>
-      await validator.use({ keyId: 'a', arrived: momentOf(clock), demand: DEMAND, cost: 1, prove });
+    const ask = async () => await validator.use({ ...USE, arrived: momentOf(clock), demand: DEMAND, prove });
     return { clock, used, ask };
   }
 
@@ -304,14 +306,13 @@ describe('a limit that says no', () => {
     const count = { judged: 0, confirmed: 0 };
     let confirmedAt = { monotonicMs: clock.monotonicMs() - 1, wallMs: clock.now() - 1 };
     const facts = {
-      remembers: () => true,
       isFresh: () => true,
       confirmSince: async () => {
         count.confirmed += 1;
         await confirm();
         confirmedAt = momentOf(clock);
       },
-      judge: (_id: string, _arrived: unknown, judge: Judge<unknown>) => {
+      judge: ({ judge }: Question<unknown>) => {
         const one = found[Math.min(count.judged, found.length - 1)] ?? null;
         count.judged += 1;
         return { ...judge(one, clock.now()), asOf: confirmedAt };
@@ -333,10 +334,10 @@ describe('a limit that says no', () => {
       },
     } as unknown as RateLimiter;
     const usage = { record: (use: Use) => void used.push(use), recordUnmatched: () => {} } as unknown as UsageRecorder;
-    const throttle = new AddressThrottle({ clock });
-    const validator = new KeyValidator({ facts, limiter, throttle, usage, clock, brand: 'pan' });
+    const failures = new SenderBuckets({ clock });
+    const validator = new KeyValidator({ facts, limiter, failures, usage, clock, brand: 'pan' });
     const prove = () => ({ version: VERSION, denial: null });
-    const use = () => validator.use({ keyId: 'a', arrived: momentOf(clock), demand: DEMAND, cost: 1, prove });
+    const use = () => validator.use({ ...USE, arrived: momentOf(clock), demand: DEMAND, prove });
     return { use, asked, used, count };
   }
 

@@ -11,13 +11,14 @@ import { type Demand, type Denial, decide } from '../domain/verification.ts';
 import { type Clock, type Instant, type Moment, momentOf } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { type Ready, whenReady } from '../foundation/readiness.ts';
-import type { AddressThrottle } from '../rate-limit/address-throttle.ts';
 import { COST_MAX, type LimitDecision, type RateLimiter } from '../rate-limit/rate-limiter.ts';
+import type { SenderBuckets } from '../rate-limit/sender-buckets.ts';
 import type { UsageRecorder } from '../usage/usage-recorder.ts';
 import type { UsageOutcome } from '../usage/usage-rows.ts';
-import type { ConfirmedFacts, Judge, Judgement } from './confirmed-facts.ts';
+import type { ConfirmedFacts, Judge, Judgement, Question } from './confirmed-facts.ts';
 import { hashKey, parseKey } from './key-generator.ts';
 import type { VersionSecret } from './key-storage.ts';
+import { type Sender, senderOf, shareOf } from './sender.ts';
 import type { KnownKey } from './verification-cache.ts';
 
 export interface VerifyRequest {
@@ -33,6 +34,11 @@ export interface VerifyRequest {
   readonly tenant?: string | typeof ANY_TENANT;
   /** Units to take from every limit; 0 asks without consuming. Default 1. */
   readonly cost?: number;
+  /**
+   * Who asks, where that is somebody else than `ip`: the id of the key that calls your API, say. `ip` is then only their
+   * word, and what is counted per address is counted for the two together. Default: nobody stands between.
+   */
+  readonly askedBy?: string;
 }
 
 /** What a verified key is and may do. */
@@ -83,9 +89,12 @@ export interface KeyUse {
   readonly keyId: string;
   readonly arrived: Moment;
   readonly demand: Demand;
+  readonly sender: Sender;
   readonly cost: number;
   /** Pure; null: nothing is proved. */
   readonly prove: (facts: KnownKey | null, now: Instant) => Proof | null;
+  /** The same against the secrets alone, where the rest of the key cannot be read. Null: the credential was proved before. */
+  readonly isProvedBy: Question<unknown>['isProvedBy'];
 }
 
 /** Whose key it is and which version was proved. */
@@ -99,7 +108,8 @@ type RefusedByLimits = Extract<LimitDecision, { admitted: false }>;
 export interface KeyValidatorDeps {
   readonly facts: ConfirmedFacts;
   readonly limiter: RateLimiter;
-  readonly throttle: AddressThrottle;
+  /** Counts who presents what proves nothing. Nobody is refused for it. */
+  readonly failures: SenderBuckets;
   readonly usage: UsageRecorder;
   readonly clock: Clock;
   readonly brand: string;
@@ -110,7 +120,7 @@ const NO_LIMITS: LimitDecision = { admitted: true, limits: [], degraded: false }
 export class KeyValidator {
   readonly #facts: ConfirmedFacts;
   readonly #limiter: RateLimiter;
-  readonly #throttle: AddressThrottle;
+  readonly #failures: SenderBuckets;
   readonly #usage: UsageRecorder;
   readonly #clock: Clock;
   readonly #brand: string;
@@ -118,7 +128,7 @@ export class KeyValidator {
   constructor(deps: KeyValidatorDeps) {
     this.#facts = deps.facts;
     this.#limiter = deps.limiter;
-    this.#throttle = deps.throttle;
+    this.#failures = deps.failures;
     this.#usage = deps.usage;
     this.#clock = deps.clock;
     this.#brand = deps.brand;
@@ -135,52 +145,52 @@ export class KeyValidator {
     const demand = toDemand(request);
     const cost = toCost(request.cost);
 
+    const sender = senderOf(request);
+
     // 1. Parse: shape and checksum. Junk is turned away before any I/O.
     const parsed = parseKey(request.key, this.#brand);
-    if (parsed === null) return this.unproved('malformed', demand.address);
+    if (parsed === null) return this.unproved('malformed', sender);
 
     const digest = hashKey(request.key);
     const prove = (facts: KnownKey | null): Proof | null => matchVersion(facts, digest);
+    const isProvedBy = (secrets: readonly VersionSecret[]): boolean => matchSecret(secrets, digest) !== -1;
     // The others are below: tokens take the same way.
-    return await this.use({ keyId: parsed.id, arrived, demand, cost, prove });
+    return await this.use({ keyId: parsed.id, arrived, demand, sender, cost, prove, isProvedBy });
   }
 
-  /**
-   * Whose key string this is, whatever its state, without using it: for a string that turned up where it should not.
-   * Null as well for an address that has to wait.
-   */
+  /** Whose key string this is, whatever its state, without using it: for a string that turned up where it should not. */
   async identify(
     key: string,
     address: string | null,
   ): Promise<{ readonly keyId: string; readonly tenantId: string } | null> {
     const parsed = parseKey(key, this.#brand);
-    if (parsed === null || this.#throttle.isThrottled(address)) return null;
+    if (parsed === null) return null;
     const digest = hashKey(key);
-    const judged = await this.#facts.judge(
-      parsed.id,
-      momentOf(this.#clock),
-      (facts): Judgement<KnownKey> =>
+    const sender = { address, askedBy: null };
+    const judged = await this.#facts.judge({
+      keyId: parsed.id,
+      arrived: momentOf(this.#clock),
+      judge: (facts): Judgement<KnownKey> =>
         facts !== null && matchVersion(facts, digest) !== null
           ? { yes: true, proved: facts }
           : { yes: false, denial: UNKNOWN, proved: null },
-    );
+      sender,
+      isProvedBy: (secrets) => matchSecret(secrets, digest) !== -1,
+    });
     if (judged.yes) return { keyId: parsed.id, tenantId: judged.proved.record.tenantId };
-    this.#throttle.fail(address);
+    this.#countFailure(sender);
     return null;
   }
 
   /** Steps 2 to 6, for whatever proves a key. Tokens come here from `jwt/token-verifier.ts`. */
   use(use: KeyUse): Ready<Verification> {
-    const { keyId, demand } = use;
-    const throttled = this.#throttle.isThrottled(demand.address);
-    if (throttled && !this.#facts.remembers(keyId)) return this.#throttled(demand.address);
-
+    const { demand } = use;
     // 2. Find, 3. match and 4. decide: on facts that are young enough for a yes and confirmed since arrival for a no.
     const judge: Judge<Holder> = (facts, now) => this.#judge(facts, use, now);
-    return whenReady(this.#facts.judge(keyId, use.arrived, judge), (judged) => {
+    return whenReady(this.#facts.judge(questionOf(use, judge)), (judged) => {
       if (!judged.yes) {
         if (judged.proved !== null) return this.#denied(judged.proved, judged.denial, demand);
-        return throttled ? this.#throttled(demand.address) : this.unproved('unknown', demand.address);
+        return this.unproved('unknown', use.sender);
       }
 
       // 5. Limit: rate limits and quota together, all or nothing.
@@ -200,8 +210,8 @@ export class KeyValidator {
   }
 
   /** The one answer to whoever proved nothing (I12); the true cause is for the operator. */
-  unproved(code: 'malformed' | 'unknown', address: string | null): RefusedUse {
-    this.#throttle.fail(address);
+  unproved(code: 'malformed' | 'unknown', sender: Sender): RefusedUse {
+    this.#countFailure(sender);
     this.#usage.recordUnmatched(code);
     return { ...NOTHING_TAKEN, denial: { code }, proved: false, keyId: null };
   }
@@ -226,16 +236,16 @@ export class KeyValidator {
     holder: Holder,
     asOf: Moment,
     { limits, degraded }: LimitDecision,
-    { keyId, demand }: KeyUse,
+    use: KeyUse,
     judge: Judge<Holder>,
   ): Ready<Verification> {
     // 6. Record: counters in memory, never waited for.
     const answer = (now: Holder): Verification => {
-      this.#record(now, 'valid', demand);
+      this.#record(now, 'valid', use.demand);
       return { valid: true, key: verifiedKey(now), limits, degraded };
     };
     // The last look before a yes: the limiter may have waited. The answer then speaks of the key as it is by now.
-    return this.#facts.isFresh(asOf) ? answer(holder) : this.#confirmAgain(keyId, judge).then(answer);
+    return this.#facts.isFresh(asOf) ? answer(holder) : this.#confirmAgain(use, judge).then(answer);
   }
 
   /** Refused by rules that were remembered: asked once more if they have changed, and then it stands. */
@@ -246,11 +256,11 @@ export class KeyValidator {
     judge: Judge<Holder>,
   ): Promise<Verification> {
     await this.#facts.confirmSince(use.arrived);
-    const judged = await this.#facts.judge(use.keyId, use.arrived, judge);
+    const judged = await this.#facts.judge(questionOf(use, judge));
     if (!judged.yes) {
       // The refusal took nothing, so this may be told (I8). Null: what was proved is not the key's any more.
       return judged.proved === null
-        ? this.unproved('unknown', use.demand.address)
+        ? this.unproved('unknown', use.sender)
         : this.#denied(judged.proved, judged.denial, use.demand);
     }
     if (judged.proved.facts === holder.facts) return this.#limited(holder, refused, use.demand);
@@ -261,17 +271,15 @@ export class KeyValidator {
   }
 
   /** The limiter waited for too long. What it took is not given back: a 503 is not a verdict, so I8 holds. */
-  async #confirmAgain(keyId: string, judge: Judge<Holder>): Promise<Holder> {
-    const again = await this.#facts.judge(keyId, momentOf(this.#clock), judge);
+  async #confirmAgain(use: KeyUse, judge: Judge<Holder>): Promise<Holder> {
+    const again = await this.#facts.judge({ ...questionOf(use, judge), arrived: momentOf(this.#clock) });
     if (again.yes) return again.proved;
     throw new PantheonError('store_unavailable', { detail: 'The key changed meanwhile.', retryAfterSeconds: 1 });
   }
 
-  /** The same answer for every id, known or not, so that it tells nothing. */
-  #throttled(address: string | null): RefusedUse {
-    this.#usage.recordUnmatched('rate_limited');
-    const retryAfterSeconds = this.#throttle.retryAfterSeconds(address);
-    return { ...NOTHING_TAKEN, denial: { code: 'rate_limited' }, proved: false, keyId: null, retryAfterSeconds };
+  #countFailure(sender: Sender): void {
+    const { account } = shareOf(sender);
+    if (account !== null) this.#failures.charge(account);
   }
 
   #denied(holder: Holder, denial: Denial, demand: Demand): Verification {
@@ -313,14 +321,24 @@ const DECOY: VersionSecret = { version: 0, keyHash: randomBytes(32), signing: nu
  * as a key can have, decoys in the places that are empty, so that time tells nothing about the key.
  */
 function matchVersion(facts: KnownKey | null, digest: Buffer): Proof | null {
-  const secrets = facts?.secrets ?? [];
+  // Compared before anything else, so that an unknown id takes as long.
+  const matched = matchSecret(facts?.secrets ?? [], digest);
+  const version = facts?.record.versions[matched];
+  return version === undefined ? null : { version, denial: null };
+}
+
+/** Where the secret with this hash is; -1: nowhere. */
+function matchSecret(secrets: readonly VersionSecret[], digest: Buffer): number {
   let matched = -1;
   for (let at = 0; at < VERSIONS_KEPT_MAX && matched !== 0; at += 1) {
     const { keyHash } = secrets[at] ?? DECOY;
     if (timingSafeEqual(keyHash, digest) && at < secrets.length) matched = at;
   }
-  const version = facts?.record.versions[matched];
-  return version === undefined ? null : { version, denial: null };
+  return matched;
+}
+
+function questionOf({ keyId, arrived, sender, isProvedBy }: KeyUse, judge: Judge<Holder>): Question<Holder> {
+  return { keyId, arrived, judge, sender, isProvedBy };
 }
 
 function verifiedKey({ facts, version }: Holder): VerifiedKey {

@@ -2,24 +2,26 @@ import { describe, expect, test } from 'vitest';
 import type { EventNotice } from '../events/ledger.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { TestClock } from '../testing/test-clock.ts';
-import type { KeyStorage, StoredKey } from './key-storage.ts';
-import { COLD_READS_WAITING_MAX, VerificationCache } from './verification-cache.ts';
+import type { DamagedKey, KeyStorage, StoredKey } from './key-storage.ts';
+import { DAMAGED_REMEMBERED_MS, VerificationCache } from './verification-cache.ts';
 
 const COLD_READS_MAX = 4;
+const PLACE = { lane: 'main', owner: 'a', account: 'a' } as const;
 
 /** A read of the store that ends when the test says so. */
 interface HeldRead {
   readonly id: string;
-  answer(stored: StoredKey | null): void;
+  answer(stored: StoredKey | DamagedKey | null): void;
   fail(error: Error): void;
 }
 
 function world(knownKeysMax?: number) {
   const reads: HeldRead[] = [];
+  const told: PantheonError[] = [];
   const clock = new TestClock();
   const storage = {
-    find: (id: string) =>
-      new Promise<StoredKey | null>((answer, fail) => {
+    findToVerify: (id: string) =>
+      new Promise<StoredKey | DamagedKey | null>((answer, fail) => {
         reads.push({ id, answer, fail });
       }),
   } as unknown as KeyStorage;
@@ -27,6 +29,7 @@ function world(knownKeysMax?: number) {
     storage,
     clock,
     coldReadsMax: COLD_READS_MAX,
+    onDamaged: (error) => told.push(error),
     ...(knownKeysMax && { knownKeysMax }),
   });
   const heldRead = (at = reads.length - 1): HeldRead => {
@@ -35,13 +38,13 @@ function world(knownKeysMax?: number) {
     return read;
   };
   /** Reads a key into the cache. */
-  const warm = async (id: string, stored: StoredKey | null): Promise<void> => {
-    const finding = cache.read(id);
+  const warm = async (id: string, stored: StoredKey | DamagedKey | null): Promise<void> => {
+    const finding = cache.read(id, PLACE);
     await settled();
     heldRead().answer(stored);
     await finding;
   };
-  return { cache, clock, reads, heldRead, warm };
+  return { cache, clock, reads, heldRead, warm, told };
 }
 
 /** Lets everything run that waits for nothing. */
@@ -102,7 +105,7 @@ describe('reading', () => {
   test('many who ask for one key at once are one read, and its moment is before the store was asked', async () => {
     const { cache, clock, reads, heldRead } = world();
     const readAt = clock.monotonicMs();
-    const findings = Array.from({ length: 50 }, () => cache.read('a'));
+    const findings = Array.from({ length: 50 }, () => cache.read('a', PLACE));
     await settled();
     clock.advance(500);
     heldRead().answer(stored('a'));
@@ -119,10 +122,10 @@ describe('reading', () => {
       (cache: VerificationCache) => cache.reset(),
     ]) {
       const { cache, reads, heldRead } = world();
-      const early = [cache.read('a'), cache.read('a')];
+      const early = [cache.read('a', PLACE), cache.read('a', PLACE)];
       await settled();
       overtake(cache);
-      const late = cache.read('a');
+      const late = cache.read('a', PLACE);
       await settled();
       expect(reads).toHaveLength(2);
       heldRead(1).answer(stored('new'));
@@ -135,7 +138,7 @@ describe('reading', () => {
 
   test('a read of an id that did not exist is overtaken by its creation', async () => {
     const { cache, heldRead } = world();
-    const early = cache.read('a');
+    const early = cache.read('a', PLACE);
     await settled();
     cache.apply(event('key', 'a'));
     heldRead(0).answer(null);
@@ -146,12 +149,12 @@ describe('reading', () => {
   test('an event about one key leaves the reads and entries of others alone', async () => {
     const { cache, reads, heldRead, warm } = world();
     await warm('b', stored('b'));
-    const reading = cache.read('a');
+    const reading = cache.read('a', PLACE);
     await settled();
     cache.apply(event('key', 'c'));
     cache.apply(event('signing_key', 'a'));
     cache.apply(event('token', 'a'));
-    const joined = cache.read('a');
+    const joined = cache.read('a', PLACE);
     heldRead().answer(stored('a'));
     await Promise.all([reading, joined]);
     expect(reads).toHaveLength(2);
@@ -169,51 +172,59 @@ describe('reading', () => {
   test('a read that fails is told to all who waited, and the next one asks anew', async () => {
     const { cache, reads, heldRead } = world();
     const outage = new PantheonError('store_unavailable');
-    const findings = [cache.read('a'), cache.read('a')];
+    const findings = [cache.read('a', PLACE), cache.read('a', PLACE)];
     await settled();
     heldRead().fail(outage);
     for (const finding of findings) await expect(finding).rejects.toBe(outage);
     expect(cache.remembered('a')).toBeUndefined();
-    const again = cache.read('a');
+    const again = cache.read('a', PLACE);
     await settled();
     expect(reads).toHaveLength(2);
     heldRead().answer(null);
     expect((await again).facts).toBeNull();
   });
+});
 
-  test('a bounded number of reads is under way; who waits for a place is read when it has one', async () => {
-    const { cache, clock, reads, heldRead } = world();
-    const findings = Array.from({ length: COLD_READS_MAX + 2 }, (_, n) => cache.read(`id-${n}`));
-    await settled();
-    expect(reads).toHaveLength(COLD_READS_MAX);
-    clock.advance(300);
-    heldRead(0).answer(null);
-    await settled();
-    expect(reads).toHaveLength(COLD_READS_MAX + 1);
-    heldRead(1).fail(new PantheonError('store_unavailable'));
-    await expect(findings[1]).rejects.toMatchObject({ code: 'store_unavailable' });
-    await settled();
-    expect(reads).toHaveLength(COLD_READS_MAX + 2);
-    for (let at = 2; at < reads.length; at += 1) heldRead(at).answer(null);
-    expect((await findings.at(-1))?.readAt?.monotonicMs).toBe(300);
-    await Promise.allSettled(findings);
-    // All places are free again.
-    const more = Array.from({ length: COLD_READS_MAX }, (_, n) => cache.read(`more-${n}`));
-    await settled();
-    expect(reads).toHaveLength(2 * COLD_READS_MAX + 2);
-    for (let at = COLD_READS_MAX + 2; at < reads.length; at += 1) heldRead(at).answer(null);
-    await Promise.all(more);
+describe('a key whose rows do not open', () => {
+  const error = new PantheonError('key_quarantined');
+  const damaged: DamagedKey = { error, secrets: null };
+
+  test('is read once, told once, and remembered until an event names it', async () => {
+    for (const forget of [
+      (cache: VerificationCache) => cache.apply(event('key', 'a')),
+      (cache: VerificationCache) => cache.apply(event('tenant', 'default')),
+      (cache: VerificationCache) => cache.reset(),
+    ]) {
+      const { cache, warm, told } = world();
+      await warm('a', damaged);
+      expect(cache.rememberedDamage('a')).toEqual(damaged);
+      expect(cache.remembered('a')).toBeUndefined();
+      expect(told).toEqual([error]);
+      forget(cache);
+      expect(cache.rememberedDamage('a')).toBeNull();
+    }
   });
 
-  test('beyond the queue a request is turned away, and those in it are served all the same', async () => {
-    const { cache, reads, heldRead } = world();
-    const admitted = Array.from({ length: COLD_READS_MAX + COLD_READS_WAITING_MAX }, (_, n) => cache.read(`id-${n}`));
+  test('is read again after a while, without being told again, and forgotten when its rows were put right', async () => {
+    const { cache, clock, warm, told } = world();
+    await warm('a', damaged);
+    clock.advance(DAMAGED_REMEMBERED_MS);
+    expect(cache.rememberedDamage('a')).toBeNull();
+    await warm('a', { error: new PantheonError('key_quarantined'), secrets: null });
+    expect(cache.rememberedDamage('a')?.error).toBe(error);
+    expect(told).toEqual([error]);
+    await warm('a', stored('a'));
+    expect(cache.rememberedDamage('a')).toBeNull();
+    expect(nameOf(cache.remembered('a'))).toBe('a');
+  });
+
+  test('is not remembered when an event overtook the read', async () => {
+    const { cache, heldRead } = world();
+    const finding = cache.read('a', PLACE);
     await settled();
-    await expect(cache.read('one-too-many')).rejects.toMatchObject({ code: 'overloaded', retryAfterSeconds: 1 });
-    for (let at = 0; at < admitted.length; at += 1) {
-      if (at === reads.length) await settled();
-      heldRead(at).answer(null);
-    }
-    expect((await Promise.all(admitted)).every(({ facts }) => facts === null)).toBe(true);
+    cache.apply(event('key', 'a'));
+    heldRead().answer(damaged);
+    expect((await finding).damaged).toEqual(damaged);
+    expect(cache.rememberedDamage('a')).toBeNull();
   });
 });

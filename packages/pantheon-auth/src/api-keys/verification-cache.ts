@@ -1,25 +1,27 @@
 /**
  * What a node remembers of keys: the facts of those that exist and the ids of those that do not. It holds the input of
- * decisions, never a result (I5), and forgets by the events of the log. Reading the store is single-flight: many
- * requests for one key are one read.
+ * decisions, never a result (I5), and forgets by the events of the log. In what order keys are read that it does not
+ * remember is `cold-reads.ts`.
  */
 import { LRUCache } from 'lru-cache';
 import { AddressRanges } from '../domain/address.ts';
 import type { KeyFacts } from '../domain/verification.ts';
 import type { Follower } from '../events/event-feed.ts';
 import type { EventNotice } from '../events/ledger.ts';
-import { type Clock, type Moment, momentOf } from '../foundation/clock.ts';
-import { PantheonError } from '../foundation/errors.ts';
-import type { KeyStorage, VersionSecret } from './key-storage.ts';
+import { type Clock, type Moment, momentOf, SECOND_MS } from '../foundation/clock.ts';
+import type { PantheonError } from '../foundation/errors.ts';
+import { type ColdReadPlace, ColdReads } from './cold-reads.ts';
+import type { DamagedKey, KeyStorage, VersionSecret } from './key-storage.ts';
 
 /** Facts with what proves them. One object per key; replaced as a whole, never changed. */
 export interface KnownKey extends KeyFacts {
   readonly secrets: readonly VersionSecret[];
 }
 
-/** What is known, and when it was true. `facts` is null for an id that does not exist. */
+/** What is known, and when it was true. `facts` is null for an id that does not exist, and for a damaged key. */
 export interface Finding {
   readonly facts: KnownKey | null;
+  readonly damaged: DamagedKey | null;
   /** Null: it was remembered, so it is as old as the last confirmation of the head. */
   readonly readAt: Moment | null;
 }
@@ -28,24 +30,25 @@ export interface Finding {
 export const KNOWN_KEYS_MAX = 100_000;
 /** Unknown ids cost a few bytes; a flood of invented ones pushes out only its own kind. */
 export const UNKNOWN_IDS_MAX = 50_000;
-/** Requests that may wait for a read. Beyond it, waiting would be longer than clients do. */
-export const COLD_READS_WAITING_MAX = 1_000;
+/** Damaged keys are few. When there are more, some are read again. */
+const DAMAGED_KEYS_MAX = 1_000;
+/** A damaged key is read again after this: who puts its row right behind our back makes no event. */
+export const DAMAGED_REMEMBERED_MS: number = 10 * SECOND_MS;
 
-interface Reading {
-  readonly finding: Promise<Finding>;
-  /** An event named this key while it was read: use it, do not remember it. */
-  overtaken: boolean;
+/** A damaged key, and until when (monotonic) it is remembered. */
+interface RememberedDamage {
+  readonly damaged: DamagedKey;
+  readonly untilMs: number;
 }
 
 export class VerificationCache implements Follower {
   readonly #storage: KeyStorage;
   readonly #clock: Clock;
+  readonly #onDamaged: (error: PantheonError) => void;
   readonly #known: LRUCache<string, KnownKey>;
-  readonly #unknown: LRUCache<string, true>;
-  readonly #reading = new Map<string, Reading>();
-  readonly #waiting: (() => void)[] = [];
-  readonly #coldReadsMax: number;
-  #readsUnderWay = 0;
+  readonly #unknown = new LRUCache<string, true>({ max: UNKNOWN_IDS_MAX });
+  readonly #damaged = new LRUCache<string, RememberedDamage>({ max: DAMAGED_KEYS_MAX });
+  readonly #reads: ColdReads<Finding>;
 
   constructor(deps: {
     readonly storage: KeyStorage;
@@ -53,43 +56,52 @@ export class VerificationCache implements Follower {
     readonly knownKeysMax?: number;
     /** Reads under way at once: a flood of unknown ids must leave the store to others (I9). */
     readonly coldReadsMax: number;
+    /** Told of a damaged key when it is first read, and again after an event named it. */
+    readonly onDamaged?: (error: PantheonError) => void;
   }) {
-    this.#coldReadsMax = deps.coldReadsMax;
     this.#storage = deps.storage;
     this.#clock = deps.clock;
+    this.#onDamaged = deps.onDamaged ?? (() => {});
     this.#known = new LRUCache({ max: deps.knownKeysMax ?? KNOWN_KEYS_MAX });
-    this.#unknown = new LRUCache({ max: UNKNOWN_IDS_MAX });
+    this.#reads = new ColdReads({
+      readsMax: deps.coldReadsMax,
+      load: (id, isOvertaken) => this.#readAndRemember(id, isOvertaken),
+    });
   }
 
-  /** What is remembered of this id; undefined: nothing. */
+  /** What is remembered of this id; undefined: nothing, or that it is damaged. */
   remembered(id: string): KnownKey | null | undefined {
     return this.#known.get(id) ?? (this.#unknown.has(id) ? null : undefined);
   }
 
-  /** Reads it from the store, together with everyone who asks for the same key before an event overtakes the read. */
-  read(id: string): Promise<Finding> {
-    const under = this.#reading.get(id);
-    if (under !== undefined) return under.finding;
-    const reading: Reading = { finding: this.#readAndRemember(id, () => reading.overtaken), overtaken: false };
-    this.#reading.set(id, reading);
-    const done = (): void => {
-      if (this.#reading.get(id) === reading) this.#reading.delete(id);
-    };
-    reading.finding.then(done, done);
-    return reading.finding;
+  /** What is remembered of a damaged key; null: it is not known to be one. */
+  rememberedDamage(id: string): DamagedKey | null {
+    const remembered = this.#damaged.get(id);
+    return remembered !== undefined && this.#clock.monotonicMs() < remembered.untilMs ? remembered.damaged : null;
+  }
+
+  /**
+   * Reads it from the store, together with everyone who asks for the same key before an event overtakes the read.
+   *
+   * @throws PantheonError `overloaded`, `store_unavailable`.
+   */
+  read(id: string, place: ColdReadPlace): Promise<Finding> {
+    return this.#reads.read(id, place);
   }
 
   /** Forgets one key. A read under way is not remembered, and nobody who comes later joins it. */
   forget(id: string): void {
     this.#known.delete(id);
     this.#unknown.delete(id);
-    this.#overtake(id);
+    this.#damaged.delete(id);
+    this.#reads.overtake(id);
   }
 
   /** Forgets all keys of a tenant. Rare, so a walk over everything is cheaper than an index on every entry. */
   forgetTenant(tenantId: string): void {
     for (const [id, known] of this.#known.entries()) if (known.record.tenantId === tenantId) this.#known.delete(id);
-    for (const id of this.#reading.keys()) this.#overtake(id);
+    this.#damaged.clear();
+    this.#reads.overtakeAll();
   }
 
   apply(notice: EventNotice): void {
@@ -100,47 +112,32 @@ export class VerificationCache implements Follower {
   reset(): void {
     this.#known.clear();
     this.#unknown.clear();
-    for (const id of this.#reading.keys()) this.#overtake(id);
+    this.#damaged.clear();
+    this.#reads.overtakeAll();
   }
 
-  #overtake(id: string): void {
-    const reading = this.#reading.get(id);
-    if (reading === undefined) return;
-    reading.overtaken = true;
-    this.#reading.delete(id);
-  }
-
-  async #readAndRemember(id: string, overtaken: () => boolean): Promise<Finding> {
-    await this.#enter();
-    try {
-      const readAt = momentOf(this.#clock);
-      const stored = await this.#storage.find(id);
-      const facts = stored === null ? null : { ...stored, addresses: addressesOf(stored.record.ipAllowlist) };
-      if (!overtaken()) {
-        if (facts === null) this.#unknown.set(id, true);
-        else this.#known.set(id, facts);
-      }
-      return { facts, readAt };
-    } finally {
-      this.#leave();
+  async #readAndRemember(id: string, isOvertaken: () => boolean): Promise<Finding> {
+    const readAt = momentOf(this.#clock);
+    const stored = await this.#storage.findToVerify(id);
+    if (stored !== null && 'error' in stored) {
+      return { facts: null, damaged: this.#rememberDamage(id, stored, isOvertaken()), readAt };
     }
-  }
-
-  async #enter(): Promise<void> {
-    if (this.#readsUnderWay >= this.#coldReadsMax) {
-      if (this.#waiting.length >= COLD_READS_WAITING_MAX)
-        throw new PantheonError('overloaded', { retryAfterSeconds: 1 });
-      await new Promise<void>((resolve) => this.#waiting.push(resolve));
-      return;
+    const facts = stored === null ? null : { ...stored, addresses: addressesOf(stored.record.ipAllowlist) };
+    if (!isOvertaken()) {
+      this.#damaged.delete(id);
+      if (facts === null) this.#unknown.set(id, true);
+      else this.#known.set(id, facts);
     }
-    this.#readsUnderWay += 1;
+    return { facts, damaged: null, readAt };
   }
 
-  /** A place that is left passes to the next in line. */
-  #leave(): void {
-    const next = this.#waiting.shift();
-    if (next === undefined) this.#readsUnderWay -= 1;
-    else next();
+  /** Answers it with the error that was told before, so that it is told once however often it is read. */
+  #rememberDamage(id: string, { error, secrets }: DamagedKey, isOvertaken: boolean): DamagedKey {
+    const told = this.#damaged.get(id)?.damaged.error;
+    if (told === undefined) this.#onDamaged(error);
+    const damaged = { error: told ?? error, secrets };
+    if (!isOvertaken) this.#damaged.set(id, { damaged, untilMs: this.#clock.monotonicMs() + DAMAGED_REMEMBERED_MS });
+    return damaged;
   }
 }
 

@@ -15,7 +15,7 @@ export interface Actor {
 
 export const PROCESS_ACTOR: Actor = { keyId: null, userId: null, address: null, userAgent: null };
 
-export type SubjectType = 'key' | 'tenant' | 'signing_key' | 'token';
+export type SubjectType = 'key' | 'tenant' | 'signing_key' | 'token' | 'id_tag_secret';
 
 /** Every type of event that exists. Names are never reused. */
 export type EventType =
@@ -36,7 +36,9 @@ export type EventType =
   | 'tenant.resumed'
   | 'tenant.deleted'
   | 'signing_key.created'
-  | 'signing_key.retired';
+  | 'signing_key.retired'
+  | 'id_tag_secret.added'
+  | 'id_tag_secret.retired';
 
 /** What each type of event is about. */
 export const EVENT_SUBJECTS: Readonly<Record<EventType, SubjectType>> = {
@@ -58,6 +60,8 @@ export const EVENT_SUBJECTS: Readonly<Record<EventType, SubjectType>> = {
   'tenant.deleted': 'tenant',
   'signing_key.created': 'signing_key',
   'signing_key.retired': 'signing_key',
+  'id_tag_secret.added': 'id_tag_secret',
+  'id_tag_secret.retired': 'id_tag_secret',
 };
 
 /** A fact, before the log gave it its place. `before` and `after` hold the attributes it changed, in wire form. */

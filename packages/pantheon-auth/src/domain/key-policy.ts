@@ -25,7 +25,10 @@ export type Action =
   | 'tenants.read'
   | 'tenants.update'
   | 'tenants.suspend'
-  | 'tenants.delete';
+  | 'tenants.delete'
+  | 'id_tags.read'
+  | 'id_tags.add'
+  | 'id_tags.retire';
 
 /** The permission that each action needs. The API's documents are made from this table. */
 export const ACTIONS: Readonly<Record<Action, string>> = {
@@ -43,6 +46,9 @@ export const ACTIONS: Readonly<Record<Action, string>> = {
   'tenants.update': 'pantheon:tenants:update',
   'tenants.suspend': 'pantheon:tenants:suspend',
   'tenants.delete': 'pantheon:tenants:delete',
+  'id_tags.read': 'pantheon:id-tags:read',
+  'id_tags.add': 'pantheon:id-tags:add',
+  'id_tags.retire': 'pantheon:id-tags:retire',
 };
 
 /** What the caller of a change may do. The process itself (library code, a job) may do everything. */

@@ -33,7 +33,7 @@ const SETTINGS: KeySettings = {
   metadata: { b: 1, a: { d: 1, c: 2 } },
 };
 const create = (settings: KeySettings = SETTINGS, by = BY): KeyChange =>
-  createKey({ id: '0123456789abcdef', tenantId: 'default', createdBy: null, settings }, by, START);
+  createKey({ id: '0123456789abcdef', tenantId: 'default', createdBy: null, idTag: 1, settings }, by, START);
 const KEY = create().record;
 
 type Attempt = (record: KeyRecord, at: Instant) => KeyChange | null;
@@ -229,14 +229,22 @@ describe('a new key', () => {
     expect(KEY).toEqual({
       ...SETTINGS,
       ...{ id: '0123456789abcdef', tenantId: 'default', createdAt: START, createdBy: null, state: { kind: 'active' } },
-      ...{ tokensNotBefore: null, version: 1, revision: 1 },
+      ...{ tokensNotBefore: null, version: 1, revision: 1, idTag: 1 },
       versions: [{ version: 1, createdAt: START, acceptedUntil: null }],
     });
   });
 
   test('remembers which key created it', () => {
-    const key = { id: 'child0000000child'.slice(0, 16), tenantId: 'default', createdBy: KEY.id, settings: SETTINGS };
+    const id = 'child0000000child'.slice(0, 16);
+    const key = { id, tenantId: 'default', createdBy: KEY.id, idTag: 1, settings: SETTINGS };
     expect(createKey(key, BY, START).record.createdBy).toBe(KEY.id);
+  });
+
+  test('remembers which secret tagged its id; one that was made before ids had tags has none', () => {
+    const [event] = create().events;
+    expect(evolve(null, event).idTag).toBe(1);
+    const { idTag: _, ...before } = event.after ?? {};
+    expect(evolve(null, { ...event, after: before }).idTag).toBeNull();
   });
 
   test('is created once, with its settings', () => {

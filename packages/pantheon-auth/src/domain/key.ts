@@ -42,6 +42,8 @@ export interface KeyRecord extends KeySettings {
   /** Newest first, the current one and what came before it, at most {@link VERSIONS_KEPT_MAX}. */
   readonly versions: readonly KeyVersion[];
   readonly revision: number;
+  /** The number of the secret that tagged its id; null: made before ids had tags. */
+  readonly idTag: number | null;
 }
 
 /** A change that is ready to be committed: the new record and the events that made it. It has no form without an event. */
@@ -59,7 +61,7 @@ export const VERSIONS_KEPT_MAX = 8;
 export function evolve(record: KeyRecord | null, event: AuditEvent): KeyRecord {
   if (event.type === 'key.created') {
     invariant(record === null && event.after !== null, 'a key is created once, with its settings');
-    const createdBy = event.after['createdBy'];
+    const { createdBy, idTag } = event.after;
     return {
       ...settingsFromWire(event.after),
       id: event.subject.id,
@@ -71,6 +73,7 @@ export function evolve(record: KeyRecord | null, event: AuditEvent): KeyRecord {
       version: 1,
       versions: [{ version: 1, createdAt: event.at, acceptedUntil: null }],
       revision: 1,
+      idTag: typeof idTag === 'number' ? idTag : null,
     };
   }
   invariant(record !== null, 'a key is created before it changes');
@@ -146,11 +149,12 @@ export function createKey(
     readonly tenantId: string;
     readonly createdBy: string | null;
     readonly settings: KeySettings;
+    readonly idTag: number;
   },
   by: Circumstances,
   at: Instant,
 ): KeyChange {
-  const after = { ...settingsToWire(key.settings), createdBy: key.createdBy };
+  const after = { ...settingsToWire(key.settings), createdBy: key.createdBy, idTag: key.idTag };
   const event = keyEvent('key.created', key, { before: null, after }, by, at);
   return { record: evolve(null, event), expectedRevision: null, events: [event] };
 }

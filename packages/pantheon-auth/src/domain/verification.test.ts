@@ -10,7 +10,7 @@ const NOW = Date.UTC(2030, 0, 1);
 const CURRENT: KeyVersion = { version: 1, createdAt: 0, acceptedUntil: null };
 const RECORD: KeyRecord = {
   ...{ id: '0123456789abcdef', tenantId: 'default', createdAt: 0, createdBy: null, state: { kind: 'active' } },
-  ...{ tokensNotBefore: null, version: 1, versions: [CURRENT], revision: 1 },
+  ...{ tokensNotBefore: null, version: 1, versions: [CURRENT], revision: 1, idTag: 1 },
   ...{ userId: 'u', name: 'n', description: null, environment: 'live', permissions: ['reports:*'], grantable: [] },
   ...{ notBefore: null, expiresAt: null, rateLimits: [], quota: null, ipAllowlist: [], rotation: null },
   ...{ jwt: null, metadata: null },

@@ -11,7 +11,13 @@ export type Cell = string | number | Uint8Array | null;
 export type Row = Readonly<Record<string, Cell>>;
 
 /** The tables that can change a verdict. Nothing else writes to them. */
-export type AccessTable = 'tenants' | 'api_keys' | 'api_key_versions' | 'signing_keys' | 'token_revocations';
+export type AccessTable =
+  | 'tenants'
+  | 'api_keys'
+  | 'api_key_versions'
+  | 'signing_keys'
+  | 'token_revocations'
+  | 'id_tag_secrets';
 
 /** One row to write. The revision in it is checked against what is stored, so that no change is lost. */
 export type RowChange =

@@ -4,6 +4,7 @@
  */
 import { createSecretKey, hash } from 'node:crypto';
 import { LRUCache } from 'lru-cache';
+import type { VersionSecret } from '../api-keys/key-storage.ts';
 import {
   type KeyUse,
   type KeyValidator,
@@ -12,6 +13,7 @@ import {
   type Verification,
   type VerifyRequest,
 } from '../api-keys/key-validator.ts';
+import { senderOf } from '../api-keys/sender.ts';
 import {
   ACCESS_TOKEN_LIFETIME_MAX_SECONDS,
   type AccessTokenClaims,
@@ -115,14 +117,15 @@ export class TokenVerifier {
     const arrived = momentOf(this.#clock);
     const demand = toDemand(request);
     const cost = toCost(request.cost);
+    const sender = senderOf(request);
     const isText = typeof request.token === 'string';
-    if (!isText || request.token.length > JWS_LENGTH_MAX) return this.#validator.unproved('malformed', demand.address);
+    if (!isText || request.token.length > JWS_LENGTH_MAX) return this.#validator.unproved('malformed', sender);
     const digest = hash('sha256', request.token, 'latin1');
 
     const seen = this.#seen.get(digest);
     const unverified = seen === undefined ? parseJws(request.token) : null;
     const token = seen ?? readToken(unverified);
-    if (token === null) return this.#validator.unproved('malformed', demand.address);
+    if (token === null) return this.#validator.unproved('malformed', sender);
 
     // A signing key that is not known here may be the youngest one: only the log as it is now may say no (I5).
     const isSignerUnknown = token.claims.kind === 'access' && this.#keyring.verifier(token.kid) === null;
@@ -133,8 +136,14 @@ export class TokenVerifier {
       token.claims.kind === 'access'
         ? this.#accessProver(trial, token.claims)
         : this.#keySignedProver(trial, token.claims);
-    if (prove === null) return this.#validator.unproved('unknown', demand.address);
-    const verification = await this.#validator.use({ keyId: token.claims.client_id, arrived, demand, cost, prove });
+    if (prove === null) return this.#validator.unproved('unknown', sender);
+    // The signature of an access token was checked before; one by the key itself is checked against the key's secrets.
+    const isProvedBy =
+      token.claims.kind === 'access'
+        ? null
+        : (secrets: readonly VersionSecret[]): boolean => isSignedByOneOf(secrets, token, unverified);
+    const keyId = token.claims.client_id;
+    const verification = await this.#validator.use({ keyId, arrived, demand, sender, cost, prove, isProvedBy });
     if (!verification.valid) return verification;
     if (seen === undefined) this.#seen.set(digest, token);
     return { ...verification, token: verifiedToken(token, verification.key.permissions) };
@@ -161,11 +170,9 @@ export class TokenVerifier {
       const jwt = facts?.record.jwt;
       if (facts === null || jwt?.algorithm !== 'HS256' || keyIdOfKid(token.kid)?.keyId !== claims.client_id)
         return null;
-      const secret = facts.secrets.find(({ signing }) => signing?.kid === token.kid);
+      const secret = signingSecretOf(facts.secrets, token.kid);
       const version = facts.record.versions.find((one) => one.version === secret?.version);
-      if (secret?.signing == null || version === undefined) return null;
-      const key = { algorithm: 'HS256', key: createSecretKey(secret.signing.secret) } as const;
-      if (unverified !== null && !verifyJws(unverified, key)) return null;
+      if (version === undefined || !isSignedByOneOf(facts.secrets, token, unverified)) return null;
       token.custom = jwt.customClaims;
       const allowed = jwt.audience.length === 0 ? this.#settings.audience : jwt.audience;
       // The holder wrote the audience, so all of it is compared with what the policy allows.
@@ -196,6 +203,17 @@ export class TokenVerifier {
     if (record.tokensNotBefore !== null && claims.iat * SECOND_MS <= record.tokensNotBefore) return { code: 'revoked' };
     return decidePermissions(scope, demand.permissions);
   }
+}
+
+function signingSecretOf(secrets: readonly VersionSecret[], kid: string): VersionSecret | undefined {
+  return secrets.find(({ signing }) => signing?.kid === kid);
+}
+
+/** Whether a key with these secrets signed it. Null: its signature has been checked before, by the key that `kid` names. */
+function isSignedByOneOf(secrets: readonly VersionSecret[], { kid }: ReadToken, unverified: ParsedJws | null): boolean {
+  const signing = signingSecretOf(secrets, kid)?.signing ?? null;
+  if (signing === null || unverified === null) return signing !== null;
+  return verifyJws(unverified, { algorithm: 'HS256', key: createSecretKey(signing.secret) });
 }
 
 function readToken(parsed: ParsedJws | null): ReadToken | null {

@@ -29,6 +29,7 @@ const COLUMNS: { readonly [T in keyof AccessTables]: { readonly [C in keyof Acce
     version: true,
     revision: true,
     sealed: true,
+    id_tag: true,
   },
   api_key_versions: {
     key_id: true,
@@ -50,6 +51,7 @@ const COLUMNS: { readonly [T in keyof AccessTables]: { readonly [C in keyof Acce
     sealed: true,
   },
   token_revocations: { jti: true, tenant_id: true, key_id: true, expires_at: true, revision: true },
+  id_tag_secrets: { number: true, tenant_id: true, created_at: true, retired_at: true, revision: true, sealed: true },
 };
 
 /** The column names of a table, in order. */

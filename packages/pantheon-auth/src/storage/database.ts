@@ -1,5 +1,6 @@
 /** Everything that is stored, each thing behind the port of those who use it, whichever database it lies in. */
 import type { Kysely } from 'kysely';
+import type { IdTagRows } from '../api-keys/id-tag-rows.ts';
 import type { IdempotencyRows } from '../api-keys/idempotency-rows.ts';
 import type { KeyRows } from '../api-keys/key-rows.ts';
 import type { EventRows } from '../events/event-rows.ts';
@@ -13,6 +14,7 @@ import type { UsageRows } from '../usage/usage-rows.ts';
 import type { SqlDialect } from './dialect.ts';
 import { SqlDataKeyRows } from './sql-data-key-rows.ts';
 import { SqlEventRows } from './sql-event-rows.ts';
+import { SqlIdTagRows } from './sql-id-tag-rows.ts';
 import { SqlIdempotencyRows } from './sql-idempotency-rows.ts';
 import { SqlKeyRows } from './sql-key-rows.ts';
 import { SqlLedger } from './sql-ledger.ts';
@@ -36,6 +38,7 @@ export interface Database {
   readonly quota: QuotaLedger;
   readonly dataKeys: DataKeyRows;
   readonly idempotency: IdempotencyRows;
+  readonly idTags: IdTagRows;
   readonly meta: SqlMeta;
   /** How many keys that are not remembered may be read at once: a flood of them must leave the store to others (I9). */
   readonly coldReadsMax: number;
@@ -95,6 +98,7 @@ export function assemble({ read, writer, dialect, log, coldReadsMax, nodes, clos
     quota: new SqlQuotaLedger(writer, dialect),
     dataKeys: new SqlDataKeyRows(read, writer),
     idempotency: new SqlIdempotencyRows(read, writer),
+    idTags: new SqlIdTagRows(read),
     meta: new SqlMeta(read, writer),
     coldReadsMax,
     nodes,

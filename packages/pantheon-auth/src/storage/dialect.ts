@@ -42,6 +42,8 @@ export interface SqlDialect {
   strict<T extends string, C extends string>(table: CreateTableBuilder<T, C>): CreateTableBuilder<T, C>;
   /** Triggers are written differently everywhere. After these, the log takes the event with the next `seq` and nothing else. */
   makeLogAppendOnly(db: Kysely<unknown>): Promise<void>;
+  /** The same for keys: after it no key is made whose id has no tag, by a process of an older version that still runs. */
+  refuseUntaggedKeys(db: Kysely<unknown>): Promise<void>;
   /**
    * Advances the head and places the events under it (I3); answers the new head. From here to COMMIT no other commit
    * can, so PostgreSQL does it all in one statement, which also tells the other nodes; SQLite has no such statement, and
@@ -92,6 +94,11 @@ export const sqlite: SqlDialect = {
     // Also what keeps `insert or replace` out, which deletes without asking the trigger above.
     const next = sql`(select coalesce(max(seq), 0) + 1 from events)`;
     await sql`create trigger events_no_gap before insert on events when new.seq <> ${next} ${refuse}`.execute(db);
+  },
+  async refuseUntaggedKeys(db) {
+    await sql`
+      create trigger api_keys_tagged before insert on api_keys when new.id_tag is null
+      begin select raise(abort, 'the id of a new key has a tag'); end`.execute(db);
   },
   async appendToLog(transaction, events) {
     const head = await transaction
@@ -166,6 +173,14 @@ export const postgresql: SqlDialect = {
     await sql`
       create trigger events_no_gap before insert on events
       for each row execute function pantheon_auth_next_event()`.execute(db);
+  },
+  async refuseUntaggedKeys(db) {
+    await sql`
+      create function pantheon_auth_refuse_untagged() returns trigger language plpgsql as
+      $$ begin raise exception 'the id of a new key has a tag'; end $$`.execute(db);
+    await sql`
+      create trigger api_keys_tagged before insert on api_keys
+      for each row when (new.id_tag is null) execute function pantheon_auth_refuse_untagged()`.execute(db);
   },
   async appendToLog(transaction, events) {
     const column = <C extends keyof UnplacedEvent>(name: C): UnplacedEvent[C][] => events.map((event) => event[name]);

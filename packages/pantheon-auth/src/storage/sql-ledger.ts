@@ -66,6 +66,7 @@ const TABLE_ORDER: Readonly<Record<RowChange['table'], number>> = {
   api_key_versions: 2,
   signing_keys: 3,
   token_revocations: 4,
+  id_tag_secrets: 5,
 };
 
 /**
@@ -86,7 +87,7 @@ function isChanged(required: RequiredRow, changes: readonly RowChange[]): boolea
 
 function idOf(step: RequiredRow | RowChange): string {
   const names = 'row' in step ? step.row : step.where;
-  return String(names['id'] ?? names['key_id'] ?? names['kid'] ?? names['jti']);
+  return String(names['id'] ?? names['key_id'] ?? names['kid'] ?? names['jti'] ?? names['number']);
 }
 
 /** Column names become SQL text, so they are compared with ours before anything runs. Values are always parameters. */

@@ -10,6 +10,7 @@ export interface AccessTables {
   api_key_versions: ApiKeyVersionRow;
   signing_keys: SigningKeyRow;
   token_revocations: TokenRevocationRow;
+  id_tag_secrets: IdTagSecretRow;
 }
 
 /** The log. `events` is append-only; `event_details` loses a row when a person's data is erased. */
@@ -68,6 +69,8 @@ export interface ApiKeyRow {
   revision: number;
   /** Metadata, JWT settings and the hash over this row, sealed. */
   sealed: Uint8Array;
+  /** The number of the secret that tagged its id; null: made before ids had tags. */
+  id_tag: number | null;
 }
 
 export interface ApiKeyVersionRow {
@@ -98,6 +101,16 @@ export interface TokenRevocationRow {
   key_id: string;
   expires_at: number;
   revision: number;
+}
+
+export interface IdTagSecretRow {
+  /** 1, 2, 3… without a gap. Never given twice. */
+  number: number;
+  tenant_id: string;
+  created_at: number;
+  retired_at: number | null;
+  revision: number;
+  sealed: Uint8Array;
 }
 
 export interface EventTableRow {

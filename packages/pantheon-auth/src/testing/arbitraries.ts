@@ -142,6 +142,7 @@ export const anyKeyRecord: Arbitrary<KeyRecord> = fc
       state,
       tokensNotBefore: fc.option(anyInstant),
       revision: fc.integer({ min: 1, max: 1_000 }),
+      idTag: fc.option(fc.integer({ min: 1, max: 5 })),
     }),
   )
   .map(([settings, kept, rest]) => ({ ...settings, ...rest, version: kept[0].version, versions: kept }));

@@ -104,6 +104,7 @@ export function sampleKey(over: Row = {}): Row {
     version: 1,
     revision: 1,
     sealed: new Uint8Array([0, 1, 254, 255]),
+    id_tag: 1,
     ...over,
   };
 }

@@ -4,7 +4,14 @@ import { openWorld, refusalOf, type World } from '../fixture.ts';
 const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
 
 /** Everything that can change a verdict, as it is stored. */
-const ACCESS_STATE = ['tenants', 'api_keys', 'api_key_versions', 'signing_keys', 'token_revocations'] as const;
+const ACCESS_STATE = [
+  'tenants',
+  'api_keys',
+  'api_key_versions',
+  'signing_keys',
+  'token_revocations',
+  'id_tag_secrets',
+] as const;
 
 async function stateOf(world: World): Promise<{ readonly seq: number; readonly rows: string }> {
   const [head] = await world.sql('select seq from log_head');

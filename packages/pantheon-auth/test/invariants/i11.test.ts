@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { COLD_READS_WAITING_MAX } from '../../src/api-keys/verification-cache.ts';
+import { COLD_READS_WAITING_MAX } from '../../src/api-keys/cold-reads.ts';
 import { PantheonError } from '../../src/foundation/errors.ts';
 import { openWorld } from '../fixture.ts';
 

@@ -40,12 +40,15 @@ test('I12: who proved nothing gets one answer, whatever it presented and whateve
     elsewhere: await auth.keys.create({ ...INPUT, ipAllowlist: ['10.0.0.0/8'] }),
     test: await auth.keys.create({ ...INPUT, environment: 'test' }),
   };
+  const damaged = await auth.keys.create(INPUT);
+  await world.sql(`update api_keys set name = 'changed' where id = ?`, damaged.apiKey.id);
   await auth.keys.revoke(states.revoked.apiKey.id);
   await auth.keys.suspend(states.suspended.apiKey.id);
   const exchange = await auth.tokens.exchange({ key: states.active.key });
   const [header = '', payload = ''] = (exchange.issued ? exchange.token.token : '').split('.');
   world.clock.advance(60_000);
 
+  // Its id was invented: the tag is wrong.
   const expected = await answerTo(world, generateKey({ brand: 'pan', environment: 'live' }).key);
   expect([expected.status, expected.cause]).toEqual([401, 'unknown']);
   expect(expected.told).toContain('invalid_key');
@@ -54,6 +57,8 @@ test('I12: who proved nothing gets one answer, whatever it presented and whateve
     ['malformed', states.active.key.slice(0, -1)],
     ['malformed', `${states.active.key.slice(0, -1)}${states.active.key.endsWith('0') ? '1' : '0'}`],
     ['malformed', 'a.b.c'],
+    ['unknown', auth.generator.generateKey().key],
+    ['unknown', wrongSecret(damaged.key)],
     ['unknown', `${header}.${payload}.${Buffer.alloc(64, 1).toString('base64url')}`],
     ['malformed', `${header}.${payload}.`],
     ...Object.values(states).map(({ key }) => ['unknown', wrongSecret(key)]),

@@ -1,0 +1,280 @@
+/** The list of tag secrets by itself. What follows of it for keys: `test/id-tags.test.ts`. */
+import { randomBytes } from 'node:crypto';
+import { describe, expect, test } from 'vitest';
+import { type AuditEvent, PROCESS_ACTOR } from '../domain/event.ts';
+import type { EventLog } from '../events/event-log.ts';
+import type { Commit, Ledger, Row } from '../events/ledger.ts';
+import { PantheonError } from '../foundation/errors.ts';
+import type { Sealer } from '../kms/place.ts';
+import { TestClock } from '../testing/test-clock.ts';
+import type { IdsInUse } from './id-tag-rows.ts';
+import { IdTags } from './id-tags.ts';
+
+const BY = { actor: PROCESS_ACTOR, requestId: null, reason: null };
+const STALENESS_MAX_MS = 1_000;
+const READ_EVERYWHERE_MS = STALENESS_MAX_MS + 50;
+
+/** A store in memory. What is sealed is kept aside and replaced by a name, so that a secret that leaks is seen. */
+function world(inUse: Partial<IdsInUse> = {}) {
+  const clock = new TestClock();
+  const rows: Row[] = [];
+  const plain = new Map<string, Buffer>();
+  const events: AuditEvent[] = [];
+  const commits: Commit[] = [];
+  const quarantined: PantheonError[] = [];
+  const damaged = new Set<number>();
+  const state = { inUse: { hasUntagged: false, newestNumber: null, ...inUse } as IdsInUse, loads: 0 };
+  const sealer: Sealer = {
+    seal: async (_place, plaintext) => {
+      const name = randomBytes(8);
+      plain.set(name.toString('hex'), Buffer.from(plaintext));
+      return name;
+    },
+    open: async ({ rowId }, sealed) => {
+      const found = plain.get(Buffer.from(sealed).toString('hex'));
+      if (found === undefined || damaged.has(Number(rowId))) throw new PantheonError('key_quarantined');
+      return found;
+    },
+  };
+  const ledger: Ledger = {
+    commit: async (commit) => {
+      for (const change of commit.changes) {
+        if (change.kind === 'insert') {
+          if (rows.some((row) => row['number'] === change.row['number'])) throw new PantheonError('conflict');
+          rows.unshift(change.row);
+        } else if (change.kind === 'update') {
+          const at = rows.findIndex((row) => row['number'] === change.where['number']);
+          rows[at] = { ...rows[at], ...change.set };
+        }
+      }
+      commits.push(commit);
+      return { seq: commits.length };
+    },
+  };
+  const eventLog = { toRows: async (some: AuditEvent[]) => void events.push(...some) } as unknown as EventLog;
+  const node = (): IdTags =>
+    new IdTags({
+      rows: {
+        newest: async (limit) => {
+          state.loads += 1;
+          return rows.slice(0, limit).map((row) => ({ ...row }));
+        },
+        idsInUse: async () => state.inUse,
+      },
+      ledger,
+      events: eventLog,
+      sealer,
+      clock,
+      stalenessMaxMs: STALENESS_MAX_MS,
+      onQuarantine: (error) => quarantined.push(error),
+    });
+  return { clock, rows, plain, events, commits, quarantined, damaged, state, node };
+}
+
+describe('what the tag of an id says', () => {
+  test('while there is no secret nothing is forged', () => {
+    expect(world().node().verdict('0123456789abcdef')).toBe('uncertain');
+  });
+
+  test('issued, forged, and uncertain once its secret was retired', async () => {
+    const tags = world().node();
+    await tags.start(BY);
+    const { id, number } = tags.newId();
+    expect([number, tags.numberOf(id), tags.verdict(id)]).toEqual([1, 1, 'issued']);
+    expect([tags.numberOf('0123456789abcdef'), tags.verdict('0123456789abcdef')]).toEqual([null, 'forged']);
+    await tags.add(BY, []);
+    await tags.retire(1, BY, []);
+    expect([tags.verdict(id), tags.verdict('0123456789abcdef')]).toEqual(['uncertain', 'forged']);
+  });
+
+  test('nothing is forged while a key may be older than tags', async () => {
+    const one = world({ hasUntagged: true });
+    const tags = one.node();
+    await tags.start(BY);
+    expect(tags.verdict('0123456789abcdef')).toBe('uncertain');
+    one.state.inUse = { hasUntagged: false, newestNumber: 1 };
+    await tags.reset();
+    expect(tags.verdict('0123456789abcdef')).toBe('forged');
+  });
+
+  test('nor while a secret cannot be opened, a row is missing, or a key names a secret that is not there', async () => {
+    const one = world();
+    const tags = one.node();
+    await tags.start(BY);
+    await tags.add(BY, []);
+    const forged = () => tags.verdict('0123456789abcdef');
+    expect(forged()).toBe('forged');
+    one.damaged.add(1);
+    await tags.reset();
+    expect([forged(), one.quarantined.length]).toEqual(['uncertain', 1]);
+    await tags.reset();
+    // Told once.
+    expect(one.quarantined).toHaveLength(1);
+    one.damaged.clear();
+    one.rows.splice(1, 1);
+    await tags.reset();
+    expect(forged()).toBe('uncertain');
+    one.rows.splice(0, 1);
+    one.state.inUse = { hasUntagged: false, newestNumber: 2 };
+    await tags.reset();
+    expect(forged()).toBe('uncertain');
+  });
+
+  test('nor with more secrets than are kept in memory', async () => {
+    const one = world();
+    const tags = one.node();
+    await tags.start(BY);
+    const { id } = tags.newId();
+    for (let number = 2; number <= 17; number += 1) {
+      await tags.add(BY, []);
+      await tags.retire(number - 1, BY, []);
+    }
+    expect([tags.verdict(id), tags.verdict('0123456789abcdef')]).toEqual(['uncertain', 'uncertain']);
+  });
+});
+
+describe('which secret a new id takes', () => {
+  test('the first of a store at once, and one that was added later when every node has read it', async () => {
+    const one = world();
+    const tags = one.node();
+    await tags.start(BY);
+    expect(tags.newId().number).toBe(1);
+    await tags.add(BY, []);
+    one.clock.advance(READ_EVERYWHERE_MS - 1);
+    expect(tags.newId().number).toBe(1);
+    one.clock.advance(1);
+    expect(tags.newId().number).toBe(2);
+  });
+
+  test('counted from when it was known here: what another node added may have been committed long after its date', async () => {
+    const one = world();
+    const [here, there] = [one.node(), one.node()];
+    await here.start(BY);
+    await there.start(BY);
+    await there.add(BY, []);
+    one.clock.advance(10 * READ_EVERYWHERE_MS);
+    await here.reset();
+    expect(here.newId().number).toBe(1);
+    one.clock.advance(READ_EVERYWHERE_MS);
+    expect(here.newId().number).toBe(2);
+  });
+
+  test('by its date only when no commit takes so long', async () => {
+    const one = world();
+    await one.node().start(BY);
+    await one.node().add(BY, []);
+    one.clock.advance(60_000);
+    const late = one.node();
+    await late.start(BY);
+    expect(late.newId().number).toBe(2);
+  });
+
+  test('of a number that was given again after a failover, the time counts anew', async () => {
+    const one = world();
+    const tags = one.node();
+    await tags.start(BY);
+    await tags.add(BY, []);
+    one.clock.advance(READ_EVERYWHERE_MS);
+    // The failover lost it, and somebody added another one.
+    one.rows.shift();
+    await one.node().add(BY, []);
+    await tags.reset();
+    expect(tags.newId().number).toBe(1);
+  });
+
+  test('is told to wait where there is none', async () => {
+    const one = world();
+    const tags = one.node();
+    await tags.start(BY);
+    one.damaged.add(1);
+    await tags.reset();
+    await tags.start(BY);
+    expect(() => tags.newId()).toThrow(/store_unavailable/);
+    one.clock.advance(READ_EVERYWHERE_MS);
+    expect(tags.newId().number).toBe(2);
+  });
+});
+
+describe('a start', () => {
+  test('at the same moment on two nodes makes one, which both take', async () => {
+    const one = world();
+    const nodes = [one.node(), one.node()];
+    await Promise.all(nodes.map((node) => node.start(BY)));
+    expect(one.rows).toHaveLength(1);
+    const [a, b] = nodes;
+    expect(b?.verdict(a?.newId().id ?? '')).toBe('issued');
+  });
+
+  test('on a system whose data key does not open makes none, says so, and goes on', async () => {
+    const one = world();
+    const tags = one.node();
+    await tags.start(BY);
+    one.damaged.add(1);
+    const broken = new IdTags({
+      rows: { newest: async () => one.rows, idsInUse: async () => one.state.inUse },
+      ledger: {} as Ledger,
+      events: {} as EventLog,
+      sealer: {
+        seal: async () => Promise.reject(new PantheonError('key_quarantined')),
+        open: async () => Promise.reject(new PantheonError('key_quarantined')),
+      },
+      clock: one.clock,
+      stalenessMaxMs: STALENESS_MAX_MS,
+      onQuarantine: (error) => one.quarantined.push(error),
+    });
+    await broken.start(BY);
+    expect(one.quarantined.length).toBeGreaterThan(0);
+    expect(() => broken.newId()).toThrow(/store_unavailable/);
+    expect(broken.verdict('0123456789abcdef')).toBe('uncertain');
+  });
+
+  test('that cannot read the store fails', async () => {
+    const away = new PantheonError('store_unavailable');
+    const tags = new IdTags({
+      rows: { newest: async () => [], idsInUse: async () => Promise.reject(away) },
+      ledger: {} as Ledger,
+      events: {} as EventLog,
+      sealer: {} as Sealer,
+      clock: new TestClock(),
+      stalenessMaxMs: STALENESS_MAX_MS,
+    });
+    await expect(tags.start(BY)).rejects.toBe(away);
+  });
+});
+
+test('the secret is in nothing that is stored but the sealed value', async () => {
+  const one = world();
+  const tags = one.node();
+  await tags.start(BY);
+  const stored = Buffer.from(JSON.stringify([one.rows, one.events, one.commits.map(({ changes }) => changes)]));
+  expect(one.plain.size).toBe(1);
+  for (const secret of one.plain.values()) {
+    expect(secret).toHaveLength(32);
+    for (const form of [secret.toString('hex'), secret.toString('base64'), JSON.stringify(secret), secret.join(',')])
+      expect(stored.includes(form)).toBe(false);
+  }
+});
+
+test('a load that was overtaken by a younger one changes nothing', async () => {
+  const one = world();
+  const tags = one.node();
+  await tags.start(BY);
+  const { id } = tags.newId();
+  const answers: ((rows: readonly Row[]) => void)[] = [];
+  const slow = new IdTags({
+    rows: { newest: () => new Promise((resolve) => void answers.push(resolve)), idsInUse: async () => one.state.inUse },
+    ledger: {} as Ledger,
+    events: {} as EventLog,
+    sealer: { open: async () => [...one.plain.values()][0] ?? Buffer.alloc(0) } as unknown as Sealer,
+    clock: one.clock,
+    stalenessMaxMs: STALENESS_MAX_MS,
+  });
+  const older = slow.reset();
+  const younger = slow.reset();
+  answers[1]?.(one.rows);
+  await younger;
+  expect(slow.verdict(id)).toBe('issued');
+  answers[0]?.([]);
+  await older;
+  expect(slow.verdict(id)).toBe('issued');
+});

@@ -1,0 +1,23 @@
+/** The secrets that tag the ids of keys: what one is, and how its events change it. */
+import type { Instant } from '../foundation/clock.ts';
+import { invariant } from '../foundation/errors.ts';
+import type { AuditEvent } from './event.ts';
+
+export interface IdTagSecretRecord {
+  /** 1, 2, 3… in the order in which they were added. */
+  readonly number: number;
+  readonly createdAt: Instant;
+  /** From then on an id that it tagged is as doubtful as one without a tag. */
+  readonly retiredAt: Instant | null;
+  readonly revision: number;
+}
+
+/** The only way a tag secret changes. */
+export function evolveIdTagSecret(record: IdTagSecretRecord | null, event: AuditEvent): IdTagSecretRecord {
+  if (event.type === 'id_tag_secret.added') {
+    invariant(record === null, 'a tag secret is added once');
+    return { number: Number(event.subject.id), createdAt: event.at, retiredAt: null, revision: 1 };
+  }
+  invariant(record !== null && event.type === 'id_tag_secret.retired', 'a tag secret is added, then retired');
+  return { ...record, retiredAt: record.retiredAt ?? event.at, revision: record.revision + 1 };
+}

@@ -1,0 +1,264 @@
+/**
+ * The secrets that tag ids, from outside: two nodes on one store, a rotation during which no key is refused, a leaked
+ * secret, a damaged one, and a process of an older version.
+ */
+import { describe, expect, test } from 'vitest';
+import { TAG_SECRETS_ACTIVE_MAX } from '../src/api-keys/id-tags.ts';
+import { generateKey, parseKey } from '../src/api-keys/key-generator.ts';
+import { createPantheonAuth, type PantheonAuth } from '../src/pantheon-auth.ts';
+import { TestClock } from '../src/testing/test-clock.ts';
+import { callerWith, openWorld, refusalOf, StatementCount, turn, type World } from './fixture.ts';
+import { restoreStore, STORED_FIXTURES } from './restored-store.ts';
+
+const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
+/** `stalenessMax` and the margin. */
+const READ_EVERYWHERE_MS = 1_050;
+
+const invented = (): string => generateKey({ brand: 'pan', environment: 'live' }).key;
+
+/** Which secret tagged the id of a key, as it is stored. */
+async function tagOf(world: World, id: string): Promise<unknown> {
+  return (await world.sql('select id_tag from api_keys where id = ?', id))[0]?.['id_tag'];
+}
+
+/** What `auth` reads to say that it does not know this key. */
+async function readsFor({ clock }: World, auth: PantheonAuth, key: string): Promise<number> {
+  // What is under way of the log is applied before anything is counted.
+  clock.advance(1);
+  await auth.ping();
+  await turn();
+  using count = new StatementCount();
+  expect(await auth.verify({ key })).toMatchObject({ valid: false, denial: { code: 'unknown' } });
+  return count.reads;
+}
+
+describe('a store', () => {
+  test('makes one at its first start, uses it at once, and finds it at the next', async () => {
+    await using world = await openWorld();
+    expect(world.auth.idTags.list()).toMatchObject([{ number: 1, retiredAt: null, quarantined: false }]);
+    const { apiKey } = await world.auth.keys.create(INPUT);
+    expect(await tagOf(world, apiKey.id)).toBe(1);
+    const again = await world.openAgain();
+    expect(again.idTags.list()).toEqual(world.auth.idTags.list());
+    expect((await world.auth.events.list('system', { subjectType: 'id_tag_secret' })).items).toHaveLength(1);
+  });
+
+  test('gives every id that it makes its tag: of keys, of the root key, of one that is recovered, of its generator', async () => {
+    await using world = await openWorld();
+    const written: string[] = [];
+    const store = { read: () => null, write: (key: string) => void written.push(key) };
+    const root = await world.auth.bootstrap(store);
+    const recovered = await world.auth.bootstrap(store, { recover: true });
+    const { apiKey } = await world.auth.keys.create(INPUT);
+    for (const id of [root?.id, recovered?.id, apiKey.id]) expect(await tagOf(world, id ?? '')).toBe(1);
+    expect(await readsFor(world, world.auth, world.auth.generator.generateKey().key)).toBe(1);
+    expect(await readsFor(world, world.auth, invented())).toBe(0);
+  });
+
+  test('does not take a root key that another store made: it could never be found', async () => {
+    await using world = await openWorld();
+    const written: string[] = [];
+    const root = await world.auth.bootstrap({ read: invented, write: (key) => void written.push(key) });
+    expect(parseKey(written[0] ?? '')?.id).toBe(root?.id);
+  });
+
+  test('lets no process of an older version make a key without a tag', async () => {
+    await using world = await openWorld();
+    const { apiKey } = await world.auth.keys.create(INPUT);
+    const columns = (await columnsOfKeys(world)).filter((name) => name !== 'id' && name !== 'id_tag').join(', ');
+    const insert = `insert into api_keys (id, ${columns}) select 'OlderOlderOlderO', ${columns} from api_keys where id = ?`;
+    await expect(world.sql(insert, apiKey.id)).rejects.toThrow(/the id of a new key has a tag/);
+  });
+});
+
+async function columnsOfKeys(world: World): Promise<readonly string[]> {
+  const [row] = await world.sql('select * from api_keys limit 1');
+  return Object.keys(row ?? {});
+}
+
+describe('a secret that was added', () => {
+  test('tags new ids once every node has read it, and no key is refused by any node at any moment', async () => {
+    await using world = await openWorld();
+    const other = await world.openAgain();
+    const nodes = [world.auth, other];
+    const tags: unknown[] = [];
+    const makeAndUse = async (): Promise<void> => {
+      for (const maker of nodes) {
+        const { key, apiKey } = await maker.keys.create(INPUT);
+        tags.push(await tagOf(world, apiKey.id));
+        for (const node of nodes) expect(await node.verify({ key })).toMatchObject({ valid: true });
+      }
+    };
+    await makeAndUse();
+    await world.auth.idTags.add({ reason: 'for a test' });
+    for (let ms = 0; ms < READ_EVERYWHERE_MS; ms += 150) {
+      await makeAndUse();
+      world.clock.advance(150);
+    }
+    expect(new Set(tags)).toEqual(new Set([1]));
+    // The other node may have heard of it a moment later.
+    await other.ping();
+    await turn();
+    world.clock.advance(READ_EVERYWHERE_MS);
+    tags.length = 0;
+    await makeAndUse();
+    expect(tags).toEqual([2, 2]);
+    // A node that starts now takes it too, a while after it was made.
+    world.clock.advance(60_000);
+    const late = await world.openAgain();
+    const { apiKey } = await late.keys.create(INPUT);
+    expect(await tagOf(world, apiKey.id)).toBe(2);
+  });
+
+  test('is not used by a node that started a moment after it was made', async () => {
+    await using world = await openWorld();
+    await world.auth.idTags.add();
+    const late = await world.openAgain();
+    const { apiKey } = await late.keys.create(INPUT);
+    expect(await tagOf(world, apiKey.id)).toBe(1);
+  });
+
+  test('is one of few', async () => {
+    await using world = await openWorld();
+    for (let n = 1; n < TAG_SECRETS_ACTIVE_MAX; n += 1) await world.auth.idTags.add();
+    expect((await refusalOf(world.auth.idTags.add())).code).toBe('not_allowed');
+    await world.auth.idTags.retire(1);
+    expect(await world.auth.idTags.add()).toMatchObject({ number: TAG_SECRETS_ACTIVE_MAX + 1 });
+  });
+
+  test('by two nodes at once are two', async () => {
+    await using world = await openWorld();
+    const other = await world.openAgain();
+    const added = await Promise.all([world.auth.idTags.add(), other.idTags.add()]);
+    expect(added.map(({ number }) => number).toSorted()).toEqual([2, 3]);
+  });
+});
+
+describe('a secret that was retired', () => {
+  test('leaves its keys valid, and an id that it tagged costs one read from then on', async () => {
+    await using world = await openWorld();
+    const { auth } = world;
+    const { key } = await auth.keys.create(INPUT);
+    const leaked = Array.from({ length: 2 }, () => auth.generator.generateKey().key);
+    await auth.idTags.add();
+    world.clock.advance(READ_EVERYWHERE_MS);
+    expect(await auth.idTags.retire(1, { reason: 'leaked' })).toMatchObject({ number: 1, retiredAt: expect.any(Date) });
+    await auth.idTags.retire(1);
+    expect((await auth.events.list('system', { type: 'id_tag_secret.retired' })).items).toMatchObject([
+      { reason: 'leaked', subject: { id: '1' } },
+    ]);
+    const fresh = await world.openAgain();
+    for (const node of [auth, fresh]) {
+      expect(await node.verify({ key })).toMatchObject({ valid: true });
+      expect(await readsFor(world, node, leaked[node === auth ? 0 : 1] ?? '')).toBe(1);
+      // Who does not know it gains nothing.
+      expect(await readsFor(world, node, invented())).toBe(0);
+    }
+    const { apiKey } = await auth.keys.create(INPUT);
+    expect(await tagOf(world, apiKey.id)).toBe(2);
+  });
+
+  test('as the last one gets a successor, and keys that are made meanwhile verify everywhere', async () => {
+    await using world = await openWorld();
+    const other = await world.openAgain();
+    await world.auth.idTags.retire(1);
+    for (let ms = 0; ms <= 2 * READ_EVERYWHERE_MS; ms += 150) {
+      const { key } = await world.auth.keys.create(INPUT);
+      for (const node of [world.auth, other]) expect(await node.verify({ key })).toMatchObject({ valid: true });
+      world.clock.advance(150);
+    }
+    expect(world.auth.idTags.list()).toMatchObject([{ number: 2, retiredAt: null }, { number: 1 }]);
+    const { apiKey } = await world.auth.keys.create(INPUT);
+    expect(await tagOf(world, apiKey.id)).toBe(2);
+    expect((await refusalOf(world.auth.idTags.retire(9))).code).toBe('not_found');
+  });
+});
+
+describe('a secret that does not open', () => {
+  test('sends ids to the store, never to a no: its keys verify, with one warning', async () => {
+    await using world = await openWorld();
+    const { key } = await world.auth.keys.create(INPUT);
+    await world.sql('update id_tag_secrets set sealed = substr(sealed, 1, 40)');
+    const warnings: string[] = [];
+    const warn = (_fields: object, message: string): void => void warnings.push(message);
+    const fresh = await world.openAgain({ logger: { warn, error: warn } });
+    expect(await fresh.verify({ key })).toMatchObject({ valid: true });
+    const unknown = invented();
+    expect(await readsFor(world, fresh, unknown)).toBe(1);
+    expect(await readsFor(world, fresh, unknown)).toBe(0);
+    await fresh.idTags.add();
+    expect(warnings.filter((line) => line.includes('a secret that tags ids cannot be opened'))).toHaveLength(1);
+    expect(fresh.idTags.list().find(({ number }) => number === 1)).toMatchObject({ quarantined: true });
+    // It made another one at its start: new ids take it when every node has read it.
+    expect((await refusalOf(fresh.keys.create(INPUT))).code).toBe('store_unavailable');
+    world.clock.advance(READ_EVERYWHERE_MS);
+    const made = await fresh.keys.create(INPUT);
+    for (const node of [fresh, world.auth]) expect(await node.verify({ key: made.key })).toMatchObject({ valid: true });
+  });
+
+  test('nor is anything forged when rows of the list are missing', async () => {
+    for (const sql of ['delete from id_tag_secrets', 'delete from id_tag_secrets where number = 1']) {
+      await using world = await openWorld();
+      const { key } = await world.auth.keys.create(INPUT);
+      await world.auth.idTags.add();
+      await world.sql(sql);
+      const fresh = await world.openAgain();
+      expect(await fresh.verify({ key })).toMatchObject({ valid: true });
+      expect(fresh.idTags.list()[0]?.number).toBeGreaterThan(1);
+    }
+  });
+});
+
+describe('who may change the list', () => {
+  const READ = ['pantheon:id-tags:read'];
+  const outside = callerWith({ tenantId: 'acme', permissions: ['pantheon:*'] });
+  const reader = callerWith({ tenantId: 'system', permissions: READ });
+  const all = callerWith({ tenantId: 'system', permissions: ['pantheon:*'] });
+
+  test('keys of the system tenant with the permission; for others there is none', async () => {
+    await using world = await openWorld();
+    const { idTags } = world.auth;
+    for (const change of [(by: typeof all) => idTags.add({ by }), (by: typeof all) => idTags.retire(1, { by })]) {
+      expect((await refusalOf(() => change(outside))).code).toBe('not_found');
+      expect((await refusalOf(() => change(reader))).code).toBe('insufficient_permissions');
+    }
+    expect((await refusalOf(() => idTags.list({ by: outside }))).code).toBe('not_found');
+    expect(idTags.list({ by: reader })).toHaveLength(1);
+    await idTags.add({ by: all, reason: 'for a test' });
+    const { items } = await world.auth.events.list('system', { type: 'id_tag_secret.added', limit: 1 });
+    expect(items).toMatchObject([{ actor: { keyId: 'CallerCallerCall' }, reason: 'for a test', subject: { id: '2' } }]);
+  });
+
+  test('a caller that was revoked meanwhile changes nothing', async () => {
+    await using world = await openWorld();
+    const { auth } = world;
+    const root = await auth.bootstrap({ read: () => null, write: () => {} });
+    const by = callerWith({ keyId: root?.id ?? '', tenantId: 'system' });
+    await auth.idTags.add({ by });
+    await auth.tenant('system').keys.revoke(root?.id ?? '', { force: true });
+    expect((await refusalOf(auth.idTags.retire(1, { by }))).code).toBe('revoked');
+    expect(auth.idTags.list()).toMatchObject([{ retiredAt: null }, { retiredAt: null }]);
+  });
+});
+
+describe('a store that is older than tags', () => {
+  const [name = ''] = STORED_FIXTURES;
+
+  test('gets its first secret at the first start, uses it at once, and looks up what has no tag', async () => {
+    await using restored = await restoreStore(name);
+    const clock = new TestClock(Date.parse(restored.contents.madeAt) + 60_000);
+    const nodes = await Promise.all([1, 2].map(() => createPantheonAuth({ ...restored.options, clock })));
+    const old = restored.contents.keys.filter((one) => one.answer === 'valid' && one.ip === null);
+    expect(old.length).toBeGreaterThan(3);
+    for (const node of nodes) {
+      expect(node.idTags.list()).toMatchObject([{ number: 1 }]);
+      const { key } = await node.keys.create(INPUT);
+      for (const other of nodes) {
+        expect(await other.verify({ key })).toMatchObject({ valid: true });
+        for (const { credential, tenant, environment } of old)
+          expect(await other.verify({ key: credential, tenant, environment, cost: 0 })).toMatchObject({ valid: true });
+      }
+    }
+    for (const node of nodes) await node.close();
+  });
+});
