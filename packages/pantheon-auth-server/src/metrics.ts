@@ -14,7 +14,7 @@ export class Metrics {
   readonly #registry = new Registry();
   readonly #durations: Histogram;
 
-  constructor(auth: Pick<PantheonAuth, 'outcomes' | 'limiterStatus'>) {
+  constructor(auth: Pick<PantheonAuth, 'outcomes' | 'failingSenders' | 'limiterStatus'>) {
     const registers = [this.#registry];
     collectDefaultMetrics({ register: this.#registry });
     this.#durations = new Histogram({
@@ -33,6 +33,14 @@ export class Metrics {
       collect() {
         this.reset();
         for (const [outcome, count] of auth.outcomes()) this.inc({ outcome }, count);
+      },
+    });
+    new Gauge({
+      name: 'pantheon_auth_failing_senders',
+      help: 'Senders (addresses; IPv6 by /64) that keep presenting credentials which prove nothing. None is refused for it.',
+      registers,
+      collect() {
+        this.set(auth.failingSenders());
       },
     });
     new Gauge({

@@ -32,7 +32,10 @@ export function sendRefusal(request: FastifyRequest, reply: FastifyReply, refusa
 /** The error in our words. What is not known is a fault of ours and goes to the operator's log. */
 export function toPantheonError(error: FastifyError | PantheonError, request: FastifyRequest): PantheonError {
   if (error instanceof PantheonError) {
-    if (SERVER_FAULTS.has(error.code)) request.log.error({ err: error, requestId: request.id }, 'a request failed');
+    if (SERVER_FAULTS.has(error.code) && !logged.has(error)) {
+      logged.add(error);
+      request.log.error({ err: error, requestId: request.id }, 'a request failed');
+    }
     return error;
   }
   const code = FOREIGN[error.code];
@@ -42,6 +45,9 @@ export function toPantheonError(error: FastifyError | PantheonError, request: Fa
   request.log.error({ err: error, requestId: request.id }, 'a request failed that should not');
   return new PantheonError('internal_error', { cause: error });
 }
+
+/** One that is remembered (a key that does not open) is thrown again and again, by whoever presents the id. */
+const logged = new WeakSet<PantheonError>();
 
 const SERVER_FAULTS: ReadonlySet<string> = new Set([
   'internal_error',

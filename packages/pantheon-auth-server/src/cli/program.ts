@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { PantheonError } from 'pantheon-auth';
+import { addIdTagCommands } from './commands/id-tags.ts';
 import { addKeysCommands } from './commands/keys.ts';
 import { addServeCommand } from './commands/serve.ts';
 import { addStoreCommands } from './commands/store.ts';
@@ -66,6 +67,7 @@ Examples:
     .addHelpText('afterAll', EXIT_CODES_HELP);
   addServeCommand(program, world, finish);
   addStoreCommands(program, world, finish);
+  addIdTagCommands(program, world, finish);
   addKeysCommands(program, world, finish);
   addTokenCommands(program, world, finish);
   return program;

@@ -40,7 +40,9 @@ export function verifyOperations(auth: PantheonAuth): readonly Operation[] {
       handle: async ({ body, by }) => {
         const { anyEnvironment, ...asked } = given(body);
         const both = anyEnvironment === true ? ({ environment: ANY_ENVIRONMENT } as const) : {};
-        return toAnswer(await auth.verify({ ...asked, ...both, tenant: by.tenantId }));
+        // The address is the caller's word: what is counted for it is counted for the two together.
+        const askedBy = by.principal.keyId;
+        return toAnswer(await auth.verify({ ...asked, ...both, tenant: by.tenantId, askedBy }));
       },
     }),
   ];

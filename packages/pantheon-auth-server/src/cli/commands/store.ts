@@ -8,7 +8,7 @@ import { EXIT, type ExitCode } from '../exit-codes.ts';
 import { Output } from '../output.ts';
 import type { Surroundings } from '../session.ts';
 
-interface StoreOptions {
+export interface StoreOptions {
   readonly dataDir?: string;
   readonly json?: true;
 }
@@ -64,6 +64,24 @@ function actOnStore<Options extends StoreOptions>(
       const { config } = loadConfig(flags, world.environment);
       await handler(new Output(world, options.json === true), config, options);
     });
+}
+
+/** The same with the engine open: whoever holds the settings of a store may do everything with it. */
+export function actOnEngine<Options extends StoreOptions>(
+  command: Command,
+  world: Surroundings,
+  handler: (output: Output, auth: PantheonAuth, options: Options) => Promise<void>,
+): void {
+  actOnStore<Options>(command, world, async (output, config, options) => {
+    assertThere(config);
+    const { openEngine } = await import('../../open.ts');
+    const auth = await openEngine(config, await logTo(output), 'command');
+    try {
+      await handler(output, auth, options);
+    } finally {
+      await auth.close();
+    }
+  });
 }
 
 interface BootstrapOptions extends StoreOptions {
@@ -135,10 +153,15 @@ function assertRecoverable({ database }: Config, path: string): void {
       field: 'out',
       detail: `The file ${path} is there already, and is not replaced`,
     });
+  assertThere({ database });
+}
+
+/** A folder without a database is a mistyped one: nothing is made in it. */
+function assertThere({ database }: Pick<Config, 'database'>): void {
   if (database.kind === 'sqlite' && !existsSync(database.file))
     throw new PantheonError('store_unusable', {
       field: 'DATA_DIR',
-      detail: `There is no database ${database.file}: name the folder of the one that is to be recovered`,
+      detail: `There is no database ${database.file}: name the folder of the one that is meant`,
     });
 }
 

@@ -1,0 +1,76 @@
+/** `pantheon-auth id-tags`: the secrets that tag the ids of keys, for whoever holds the settings of the store. */
+import type { Command } from 'commander';
+import { type IdTagSecret, PantheonError } from 'pantheon-auth';
+import { EXIT, type ExitCode } from '../exit-codes.ts';
+import type { Output } from '../output.ts';
+import type { Surroundings } from '../session.ts';
+import { actOnEngine, type StoreOptions } from './store.ts';
+
+interface ChangeOptions extends StoreOptions {
+  readonly reason?: string;
+}
+
+export function addIdTagCommands(program: Command, world: Surroundings, finish: (code: ExitCode) => void): void {
+  const group = program
+    .command('id-tags')
+    .description(
+      'the secrets that tag the ids of keys, so that invented ids are refused without a look into the database',
+    )
+    .addHelpText(
+      'after',
+      `
+To replace one that somebody else may know: add, wait two seconds, retire the old number. Keys stay as they are.
+
+Examples:
+  $ pantheon-auth id-tags list
+  $ pantheon-auth id-tags add --reason 'a backup was lost'
+  $ pantheon-auth id-tags retire 1 --reason 'a backup was lost'`,
+    );
+
+  actOnEngine<StoreOptions>(
+    group.command('list').description('numbers and dates, never a secret'),
+    world,
+    async (output, auth) => {
+      show(output, auth.idTags.list());
+      finish(EXIT.ok);
+    },
+  );
+
+  const add = group.command('add').description('make one; new ids take it when every node has read it');
+  add.option('--reason <text>', 'for the audit trail');
+  actOnEngine<ChangeOptions>(add, world, async (output, auth, { reason }) => {
+    show(output, [await auth.idTags.add(reason === undefined ? {} : { reason })]);
+    finish(EXIT.ok);
+  });
+
+  const retire = group
+    .command('retire')
+    .description('end one that somebody else may know; keys whose ids it tagged stay valid')
+    .argument('<number>', 'as `id-tags list` shows it')
+    .option('--reason <text>', 'for the audit trail');
+  actOnEngine<ChangeOptions>(retire, world, async (output, auth, { reason }) => {
+    show(output, [await auth.idTags.retire(numberOf(retire.args[0]), reason === undefined ? {} : { reason })]);
+    finish(EXIT.ok);
+  });
+}
+
+function numberOf(text = ''): number {
+  if (/^[1-9]\d{0,8}$/.test(text)) return Number(text);
+  throw new PantheonError('invalid_request', { field: 'number', detail: 'A whole number, as id-tags list shows it' });
+}
+
+function show(output: Output, secrets: readonly IdTagSecret[]): void {
+  if (output.json) {
+    output.answer({ items: secrets });
+    return;
+  }
+  const state = ({ retiredAt, quarantined }: IdTagSecret): string =>
+    [
+      retiredAt === null ? 'active' : `retired ${retiredAt.toISOString()}`,
+      ...(quarantined ? ['does not open'] : []),
+    ].join(', ');
+  output.table(
+    ['number', 'created', 'state'],
+    secrets.map((one) => [String(one.number), one.createdAt.toISOString(), state(one)]),
+  );
+}
