@@ -3,6 +3,7 @@
  * adapters in `middleware/` turn their framework's request into ours and our refusal into theirs; nothing is decided
  * there.
  */
+import { timingSafeEqual } from 'node:crypto';
 import type { KeyValidator, RefusedUse, Verification, VerifiedKey } from './api-keys/key-validator.ts';
 import { ANY_ENVIRONMENT, type Environment } from './domain/key.ts';
 import type { Caller } from './domain/key-policy.ts';
@@ -26,7 +27,10 @@ import { COST_MAX } from './rate-limit/rate-limiter.ts';
 export interface AuthRequest {
   /** Path and query: only looked at to refuse a credential in it. */
   readonly url: string;
-  /** Every value of a header, by lower-case name, as it was sent: so that a second one cannot hide. */
+  /**
+   * Every value of a header, by lower-case name, as it was sent: so that a second one cannot hide. The same credential in
+   * both headers counts once; two different ones are refused.
+   */
   readonly header: (name: 'authorization' | 'x-api-key') => readonly string[];
   /** Where it comes from, as far as that is to be trusted; null: not known. */
   readonly address: string | null;
@@ -129,13 +133,15 @@ export class Authenticator {
     if (this.#isExposed(request.url)) return { refused: 'credential_in_url' };
     const authorization = request.header('authorization');
     const apiKey = request.header('x-api-key');
-    const [value] = [...authorization, ...apiKey];
-    if (value === undefined) return { refused: 'missing_credential' };
-    // Never the first, never the last: who sends two means two things (RFC 6750 section 2).
-    if (authorization.length + apiKey.length > 1 || value.includes(',')) return { refused: 'ambiguous_credential' };
-    if (value.length > CREDENTIAL_LENGTH_MAX + 'bearer '.length) return { credential: '' };
-    if (apiKey.length === 1) return { credential: value };
-    return { credential: BEARER.exec(value)?.[1] ?? '' };
+    const values = [...authorization, ...apiKey];
+    if (values.length === 0) return { refused: 'missing_credential' };
+    // Never the first, never the last: a request with two credentials means two things (RFC 6750 section 2).
+    if (authorization.length > 1 || apiKey.length > 1 || values.some((value) => value.includes(',')))
+      return { refused: 'ambiguous_credential' };
+    const found = [...authorization.map(fromAuthorization), ...apiKey.map(fromApiKey)];
+    const [credential = '', same = credential] = found;
+    // Generated clients send one credential in every header that they know of.
+    return isSame(credential, same) ? { credential } : { refused: 'ambiguous_credential' };
   }
 
   /** Written plainly or with the escapes that clients put there: what has to be escaped on purpose was not sent by mistake. */
@@ -161,6 +167,19 @@ export class Authenticator {
     if (!isToken) return this.#validator.verify({ ...common, key: credential });
     return this.#tokens.verify({ ...common, token: credential, ...(audience === undefined ? {} : { audience }) });
   }
+}
+
+function fromAuthorization(value: string): string {
+  return value.length > CREDENTIAL_LENGTH_MAX + 'bearer '.length ? '' : (BEARER.exec(value)?.[1] ?? '');
+}
+
+function fromApiKey(value: string): string {
+  return value.length > CREDENTIAL_LENGTH_MAX ? '' : value;
+}
+
+function isSame(one: string, other: string): boolean {
+  const [first, second] = [Buffer.from(one), Buffer.from(other)];
+  return first.length === second.length && timingSafeEqual(first, second);
 }
 
 /** The caller of a change, as the audit trail and the permission checks know it. */

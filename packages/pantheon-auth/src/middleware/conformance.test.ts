@@ -272,7 +272,36 @@ const CASES: readonly Case[] = [
     sent: () => ({ headers: [...xApiKey(key), ...xApiKey(key)] }),
     ...ambiguous,
   },
-  { name: 'both headers are refused', sent: () => ({ headers: [...bearer(key), ...xApiKey(key)] }), ...ambiguous },
+  {
+    name: 'the same key in both headers passes, as generated clients send it',
+    sent: () => ({ headers: [...bearer(key), ...xApiKey(key)] }),
+    status: 200,
+  },
+  {
+    name: 'two keys in two headers are refused, valid both',
+    sent: () => ({ headers: [...bearer(key), ...xApiKey(writer)] }),
+    ...ambiguous,
+  },
+  {
+    name: 'a key and its beginning in two headers are refused',
+    sent: () => ({ headers: [...bearer(key), ...xApiKey(key.slice(0, -1))] }),
+    ...ambiguous,
+  },
+  {
+    name: 'a key and its token in two headers are refused',
+    sent: async () => ({ headers: [...bearer(key), ...xApiKey(await tokenOf(key))] }),
+    ...ambiguous,
+  },
+  {
+    name: 'a key beside another scheme is refused',
+    sent: () => ({ headers: [['Authorization', `Basic ${key}`], ...xApiKey(key)] }),
+    ...ambiguous,
+  },
+  {
+    name: 'one key three times is refused',
+    sent: () => ({ headers: [...bearer(key), ...xApiKey(key), ...xApiKey(key)] }),
+    ...ambiguous,
+  },
   {
     name: 'an empty second header is refused',
     sent: () => ({ headers: [...bearer(key), ['Authorization', '']] }),
