@@ -99,8 +99,11 @@ const CASES: Readonly<Record<string, Case>> = {
 
 type Method = 'GET' | 'POST' | 'PATCH' | 'DELETE';
 
-function documented(): readonly { readonly name: string; readonly method: Method; readonly path: string }[] {
-  const { paths = {} } = service.app.swagger() as { paths?: Record<string, Record<string, unknown>> };
+async function documented(): Promise<
+  readonly { readonly name: string; readonly method: Method; readonly path: string }[]
+> {
+  const document = await service.app.inject('/openapi.json');
+  const { paths } = document.json<{ paths: Record<string, Record<string, unknown>> }>();
   return Object.entries(paths).flatMap(([path, methods]) =>
     Object.keys(methods).map((lower) => {
       const method = lower.toUpperCase() as Method;
@@ -132,18 +135,14 @@ function stored(tenantId: string): unknown {
   }
 }
 
-test('every documented route has a case here, and every case a route', () => {
-  expect(
-    documented()
-      .map(({ name }) => name)
-      .sort(),
-  ).toEqual(Object.keys(CASES).sort());
+test('every documented route has a case here, and every case a route', async () => {
+  expect((await documented()).map(({ name }) => name).sort()).toEqual(Object.keys(CASES).sort());
 });
 
 test('what another tenant owns looks like what was never made, on every route, and stays untouched', async () => {
   const before = stored(B);
   let compared = 0;
-  for (const { name, method, path } of documented()) {
+  for (const { name, method, path } of await documented()) {
     const given = CASES[name];
     if (given === undefined || given.names === 'nobody') continue;
     const send = async (id: string) => {
@@ -173,7 +172,7 @@ test('what another tenant owns looks like what was never made, on every route, a
 
 test('naming another tenant in a header looks like naming one that was never made, on every route', async () => {
   const before = stored(B);
-  for (const { name, method, path } of documented()) {
+  for (const { name, method, path } of await documented()) {
     const given = CASES[name];
     if (given === undefined || 'isPublic' in given) continue;
     const payload = given.payload === undefined ? {} : { payload: given.payload };
@@ -211,7 +210,7 @@ test('without a credential nothing but the public routes answers, whoever the bo
     'pantheon-tenant': B,
     'x-api-key-id': adminB.apiKey.id,
   };
-  for (const { name, method, path } of documented()) {
+  for (const { name, method, path } of await documented()) {
     const given = CASES[name];
     if (given === undefined || 'isPublic' in given) continue;
     for (const url of [urlOf(path, victim.apiKey.id), urlOf(path, NEVER_MADE)]) {
@@ -226,7 +225,7 @@ test('without a credential nothing but the public routes answers, whoever the bo
 test('before there is an administrator, and with any made-up credential, there is no way in', async () => {
   await using empty = await openService({ dataDir: `${service.engine.dataDir}-other` });
   for (const by of ['', 'admin', 'root', 'test', 'null', 'undefined', 'changeme', 'Bearer', service.root, adminA.key]) {
-    for (const { name, method, path } of documented()) {
+    for (const { name, method, path } of await documented()) {
       const given = CASES[name];
       if (given === undefined || 'isPublic' in given) continue;
       senders += 1;

@@ -73,7 +73,9 @@ describe('discovery', () => {
     });
     expect(again).toMatchObject({ status: 304, text: '' });
     expect((await service.call('HEAD', '/.well-known/jwks.json', { key: null })).status).toBe(200);
-    expect((await service.call('POST', '/.well-known/jwks.json', { key: null })).headers['allow']).toBe('GET, HEAD');
+    expect((await service.call('POST', '/.well-known/jwks.json', { key: null })).headers['allow']).toBe(
+      'GET, HEAD, OPTIONS',
+    );
   });
 
   test('the metadata come from the settings alone', async () => {

@@ -12,14 +12,14 @@ import Fastify, {
 } from 'fastify';
 import { type Clock, type PantheonAuth, PantheonError, systemClock } from 'pantheon-auth';
 import { parseQuery, readBodies } from './bodies.ts';
+import { answerExpectations, brokenRequestHandler, namesItsHost } from './broken-request.ts';
 import { senderOf } from './caller.ts';
 import type { Config } from './config.ts';
 import { holdsCredential, keysIn } from './exposed-credentials.ts';
 import type { Logger } from './logging.ts';
-import { documentApi } from './openapi.ts';
 import type { Operation } from './operation.ts';
-import { answerBrokenRequest, answerError } from './problem.ts';
-import { serveReference } from './reference-page.ts';
+import { answerError } from './problem.ts';
+import { serveOpenApi, serveReference } from './reference-page.ts';
 import { type Answered, logRequests } from './request-log.ts';
 import { eventOperations } from './routes/events.ts';
 import { keyStateOperations } from './routes/key-state.ts';
@@ -31,7 +31,7 @@ import { tenantOperations } from './routes/tenants.ts';
 import { tokenOperations } from './routes/token.ts';
 import { usageOperations } from './routes/usage.ts';
 import { verifyOperations } from './routes/verify.ts';
-import { MethodTable, registerOperation } from './routing.ts';
+import { registerOperation } from './routing.ts';
 import { securityHeaders } from './security-headers.ts';
 import {
   BODY_BYTES_MAX,
@@ -43,6 +43,7 @@ import {
   REQUEST_TIMEOUT_MS,
   TIMEOUTS_CHECK_MS,
 } from './server-bounds.ts';
+import { answerUnmatched } from './unmatched.ts';
 
 export interface AppParts {
   readonly auth: PantheonAuth;
@@ -60,7 +61,7 @@ export function allOperations(auth: PantheonAuth, config: Config, clock: Clock =
     ...publicOperations(auth, config),
     ...tokenOperations(auth),
     ...verifyOperations(auth),
-    ...keyOperations(auth),
+    ...keyOperations(auth, config),
     ...keyStateOperations(auth),
     ...keyVersionOperations(auth),
     ...usageOperations(auth, clock),
@@ -76,6 +77,7 @@ export async function createApp(parts: AppParts): Promise<FastifyInstance> {
   // The bytes of all headers are bounded. Node would drop headers beyond a number, and with them a second credential.
   app.server.maxHeadersCount = 0;
   app.server.maxConnections = CONNECTIONS_MAX;
+  answerExpectations(app.server, config);
   app.decorateRequest('acting', null);
   app.decorateRequest('outcome', null);
 
@@ -83,12 +85,10 @@ export async function createApp(parts: AppParts): Promise<FastifyInstance> {
   refuseEarly(app, auth, config);
   readBodies(app);
   app.setErrorHandler(answerError);
-  await documentApi(app, config);
-
   const operations = allOperations(auth, config, parts.clock);
   for (const operation of operations) registerOperation(app, auth, operation);
-  if (config.docs) serveReference(app);
-  answerUnmatched(app, operations, config);
+  const pages = config.docs ? [...serveOpenApi(app, operations, config), ...serveReference(app, config)] : [];
+  answerUnmatched(app, [...operations, ...pages]);
   await app.ready();
   return app;
 }
@@ -112,7 +112,8 @@ function serverOptions(config: Config, logger: Logger): FastifyHttpOptions<RawSe
       maxHeaderSize: HEADER_BYTES_MAX,
       headersTimeout: HEADERS_TIMEOUT_MS,
       connectionsCheckingInterval: TIMEOUTS_CHECK_MS,
-      requireHostHeader: true,
+      // Node would answer without a body: the first hook looks at it.
+      requireHostHeader: false,
     },
     routerOptions: {
       maxParamLength: PATH_PARAMETER_LENGTH_MAX,
@@ -122,7 +123,7 @@ function serverOptions(config: Config, logger: Logger): FastifyHttpOptions<RawSe
       reply.headers(securityHeaders(config));
       answerError(error, request, reply);
     },
-    clientErrorHandler: answerBrokenRequest,
+    clientErrorHandler: brokenRequestHandler(config),
   };
 }
 
@@ -141,6 +142,8 @@ function refuseEarly(app: FastifyInstance, auth: PantheonAuth, config: Config): 
   app.addHook('onRequest', async (request, reply) => {
     reply.headers(headers);
     if (isClosing) throw new PantheonError('shutting_down', { retryAfterSeconds: 1 });
+    if (!namesItsHost(request.raw))
+      throw new PantheonError('invalid_request', { field: 'Host', detail: 'Send one Host header.' });
     // Addresses are written down everywhere. What was sent in one is no longer a secret.
     const url = request.raw.url ?? '';
     if (!holdsCredential(url)) return;
@@ -156,24 +159,3 @@ function refuseEarly(app: FastifyInstance, auth: PantheonAuth, config: Config): 
 }
 
 const NOBODY = { keyId: null, userId: null } as const;
-
-/** 405 for an address that has other methods, 404 for all else. */
-function answerUnmatched(app: FastifyInstance, operations: readonly Operation[], config: Config): void {
-  const table = new MethodTable([
-    ...operations,
-    ...(config.docs ? ['/openapi.json', '/docs', '/docs/scalar.js'].map((url) => ({ method: 'GET', url })) : []),
-  ]);
-  const refuse = (path: string): { readonly error: PantheonError; readonly allow: string | null } => {
-    const methods = table.methodsOf(path);
-    return methods.length === 0
-      ? { error: new PantheonError('not_found'), allow: null }
-      : { error: new PantheonError('method_not_allowed'), allow: methods.join(', ') };
-  };
-  // In a hook, so that a body nobody wants is not read first.
-  app.addHook('onRequest', async (request, reply) => {
-    if (!request.is404) return;
-    const { error, allow } = refuse(request.url.split('?', 1)[0] ?? '');
-    if (allow !== null) reply.header('allow', allow);
-    throw error;
-  });
-}

@@ -55,7 +55,7 @@ function parseJson(request: FastifyRequest, body: Buffer): unknown {
   const parsed = parseStrictJson(utf8(body, 'invalid_json'), { depthMax: JSON_DEPTH_MAX });
   if (!parsed.ok) throw new PantheonError('invalid_json', { detail: REASONS[parsed.reason] });
   if (typeof parsed.value !== 'object' || parsed.value === null || Array.isArray(parsed.value))
-    throw new PantheonError('invalid_json', { detail: 'It is not an object.' });
+    throw new PantheonError('invalid_request', { field: 'body', detail: 'Send a JSON object.' });
   return parsed.value;
 }
 

@@ -61,6 +61,12 @@ export interface Config {
   readonly docs: boolean;
 }
 
+/** What a proxy puts before our addresses: the path of the public URL, empty when it has none. */
+export function pathOf({ publicUrl }: Pick<Config, 'publicUrl'>): string {
+  const { pathname } = new URL(publicUrl);
+  return pathname === '/' ? '' : pathname;
+}
+
 export type Flags = Partial<Record<SettingName, string>>;
 export type Environment = Readonly<Record<string, string | undefined>>;
 

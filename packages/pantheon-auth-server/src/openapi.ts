@@ -1,14 +1,23 @@
-/** The OpenAPI file, made from the route table: what is documented is what is registered. */
-import swagger from '@fastify/swagger';
-import type { FastifyInstance, FastifySchema } from 'fastify';
-import { createJsonSchemaTransform, createJsonSchemaTransformObject } from 'fastify-type-provider-zod';
-import { ACTIONS, CODES, type Code } from 'pantheon-auth';
-import { z } from 'zod';
+/**
+ * The OpenAPI file, made from the route table: what is documented is what is registered. Written for the programs that
+ * make clients from it, so each call has one body, one way to authenticate and every status that it can end with.
+ */
+import { ACTIONS } from 'pantheon-auth';
+import type { z } from 'zod';
 import type { Config } from './config.ts';
-import { type Access, codesOf, type Operation } from './operation.ts';
-import { oauthErrorSchema, problemSchema } from './schemas.ts';
+import { refusalsOf, successOf } from './openapi-responses.ts';
+import { type JsonSchema, SchemaCollector } from './openapi-schemas.ts';
+import type { Access, Operation } from './operation.ts';
+import { tenantHeader } from './routes/parameters.ts';
 
-const PROBLEM = 'application/problem+json';
+/** The version of the wire, not of the package. */
+const API_VERSION = '1';
+
+const DESCRIPTION = [
+  'API keys and the tokens that come from them.',
+  'Answers may gain members: ignore the ones that you do not know. Requests may not have members that are not named here.',
+  'Every error is a problem document (RFC 9457) with a stable `code`; the token endpoint answers as RFC 6749 says.',
+].join('\n\n');
 
 const TAGS = [
   ['Keys', 'Create, verify and manage API keys.'],
@@ -22,109 +31,99 @@ const TAGS = [
   ['Health', 'For load balancers and orchestrators.'],
 ] as const;
 
+/** One for each way to call, because a generated client sends all that an operation names. */
 const SECURITY_SCHEMES = {
-  bearer: { type: 'http', scheme: 'bearer', description: 'An API key, or a token made from one.' },
-  apiKey: { type: 'apiKey', in: 'header', name: 'X-API-Key', description: 'The same, in another header.' },
-  client: { type: 'http', scheme: 'basic', description: 'The id of a key and its string.' },
+  bearer: {
+    type: 'http',
+    scheme: 'bearer',
+    description:
+      'An API key, or a token made from one. It may be sent in `X-API-Key` instead; the same one in both headers counts once.',
+  },
+  client: {
+    type: 'http',
+    scheme: 'basic',
+    description: 'The id of a key and its string. Both may be sent in the form instead.',
+  },
 } as const;
 
-const tenantHeader = z.object({
-  'Pantheon-Tenant': z
-    .string()
-    .optional()
-    .describe('For keys of the system tenant: the tenant to act in. Default: default.'),
-});
+export type OpenApiDocument = Readonly<Record<string, unknown>>;
 
-export async function documentApi(app: FastifyInstance, config: Config): Promise<void> {
-  app.setSerializerCompiler(() => (data) => JSON.stringify(data));
-  await app.register(swagger, {
-    openapi: {
-      openapi: '3.1.0',
-      info: {
-        title: 'Pantheon Auth',
-        version: API_VERSION,
-        description: 'API keys and the tokens that come from them.',
-        license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
-      },
-      servers: [{ url: config.publicUrl }],
-      tags: TAGS.map(([name, description]) => ({ name, description })),
-      components: { securitySchemes: SECURITY_SCHEMES },
+export function openApiDocument(operations: readonly Operation[], { publicUrl }: Pick<Config, 'publicUrl'>) {
+  const schemas = new SchemaCollector();
+  const paths: Record<string, Record<string, unknown>> = {};
+  for (const operation of operations) {
+    const path = toTemplate(operation.url);
+    paths[path] = { ...paths[path], [operation.method.toLowerCase()]: documented(operation, schemas) };
+  }
+  return {
+    openapi: '3.1.0',
+    info: {
+      title: 'Pantheon Auth',
+      version: API_VERSION,
+      description: DESCRIPTION,
+      license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
     },
-    transform: createJsonSchemaTransform({}),
-    transformObject: createJsonSchemaTransformObject({}),
-  });
-  if (!config.docs) return;
-  app.get('/openapi.json', { schema: { hide: true } as FastifySchema }, async (_request, reply) => {
-    reply.headers({ 'access-control-allow-origin': '*', 'cache-control': 'public, max-age=300' });
-    return app.swagger();
-  });
+    servers: [{ url: publicUrl }],
+    tags: TAGS.map(([name, description]) => ({ name, description })),
+    paths,
+    components: { securitySchemes: SECURITY_SCHEMES, schemas: schemas.components() },
+  } satisfies OpenApiDocument;
 }
 
-/** The version of the wire, not of the package. */
-const API_VERSION = '1';
-
-/** What Fastify and the OpenAPI file are told of a route. */
-export function toRouteSchema(operation: Operation): FastifySchema {
-  const { id, tag, summary, access, params, query, body, bodyKind } = operation;
-  const headers = headersOf(operation);
+function documented(operation: Operation, schemas: SchemaCollector): JsonSchema {
+  const { id, tag, summary, access, body } = operation;
+  const parameters = parametersOf(operation, schemas);
   return {
     operationId: id,
     tags: [tag],
     summary,
     ...(access.kind === 'key' && { description: `Needs the permission \`${ACTIONS[access.action]}\`.` }),
     security: securityOf(access),
-    ...(params !== undefined && { params }),
-    querystring: query ?? z.strictObject({}),
-    ...(body !== undefined && {
-      body,
-      consumes: [bodyKind === 'form' ? 'application/x-www-form-urlencoded' : 'application/json'],
-    }),
-    ...(headers !== undefined && { headers }),
-    response: responsesOf(operation),
-  } as FastifySchema;
+    ...(parameters.length > 0 && { parameters }),
+    ...(body !== undefined && { requestBody: requestBodyOf(operation, body, schemas) }),
+    responses: { ...successOf(operation, schemas), ...refusalsOf(operation, schemas) },
+  };
 }
 
-function headersOf({ access, headers }: Operation): z.ZodType | undefined {
-  if (access.kind !== 'key') return headers;
-  return headers instanceof z.ZodObject ? tenantHeader.extend(headers.shape) : tenantHeader;
-}
-
-function securityOf({ kind }: Access): readonly Record<string, readonly string[]>[] {
+/** A client of the token endpoint may be named in the form, which is no security scheme of OpenAPI. */
+function securityOf({ kind }: Access): readonly Readonly<Record<string, readonly string[]>>[] {
   if (kind === 'public') return [];
-  return kind === 'client' ? [{ client: [] }, {}] : [{ bearer: [] }, { apiKey: [] }];
+  return kind === 'client' ? [{ client: [] }, {}] : [{ bearer: [] }];
 }
 
-function responsesOf(operation: Operation): Record<string, unknown> {
-  const { answer, errors } = operation;
-  const success = { [answer.mediaType ?? 'application/json']: { schema: answer.schema } };
-  const refusals = errors === 'oauth' ? OAUTH_REFUSALS : problems(codesOf(operation));
-  return { [answer.status]: { description: answer.description, content: success }, ...refusals };
+function requestBodyOf({ bodyKind }: Operation, body: z.ZodType, schemas: SchemaCollector): JsonSchema {
+  const type = bodyKind === 'form' ? 'application/x-www-form-urlencoded' : 'application/json';
+  return {
+    required: !body.isOptional(),
+    content: { [type]: { schema: schemas.request(body) } },
+  };
 }
 
-function problems(codes: readonly Code[]): Record<string, unknown> {
-  const byStatus = new Map<number, Code[]>();
-  for (const code of codes) {
-    const status = CODES[code].status ?? 500;
-    byStatus.set(status, [...(byStatus.get(status) ?? []), code]);
-  }
-  const responses = [...byStatus].map(([status, group]) => {
-    const description = group.map((code) => `\`${code}\`: ${CODES[code].title}`).join('\n\n');
-    return [status, { description, content: { [PROBLEM]: { schema: problemSchema } } }] as const;
+function parametersOf({ params, query, headers, access }: Operation, schemas: SchemaCollector): readonly JsonSchema[] {
+  const parts = [
+    ['path', params],
+    ['query', query],
+    ['header', access.kind === 'key' ? tenantHeader : undefined],
+    ['header', headers],
+  ] as const;
+  return parts.flatMap(([place, schema]) => (schema === undefined ? [] : parametersIn(place, schemas.request(schema))));
+}
+
+function parametersIn(place: 'path' | 'query' | 'header', schema: JsonSchema): readonly JsonSchema[] {
+  const required = new Set(schema['required'] as readonly string[] | undefined);
+  return Object.entries(schema['properties'] as Readonly<Record<string, JsonSchema>>).map(([name, one]) => {
+    const { description, ...rest } = one;
+    return {
+      name,
+      in: place,
+      required: required.has(name),
+      ...(description !== undefined && { description }),
+      schema: rest,
+    };
   });
-  return Object.fromEntries(responses);
 }
 
-const OAUTH_REFUSALS: Record<string, unknown> = Object.fromEntries(
-  [
-    [400, '`invalid_request`, `invalid_target`, `invalid_scope` or `unsupported_grant_type`.'],
-    [401, '`invalid_client`: every cause looks the same.'],
-    [413, '`invalid_request`: the body is too large.'],
-    [415, '`invalid_request`: the body is not a form.'],
-    [429, '`temporarily_unavailable`: a limit of the key stands in the way. See Retry-After.'],
-    [500, '`server_error`.'],
-    [503, '`temporarily_unavailable`: keep the key and try again. See Retry-After.'],
-  ].map(([status, description]) => [
-    status,
-    { description, content: { 'application/json': { schema: oauthErrorSchema } } },
-  ]),
-);
+/** As OpenAPI writes it: `/v1/keys/{id}`. Fastify writes a colon that begins no parameter twice. */
+export function toTemplate(url: string): string {
+  return url.replace(/::|:([a-z]+)/gi, (_, name: string | undefined) => (name === undefined ? ':' : `{${name}}`));
+}

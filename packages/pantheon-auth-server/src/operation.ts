@@ -53,6 +53,8 @@ export interface Answer {
   readonly description: string;
   readonly mediaType?: string;
   readonly schema: z.ZodType;
+  /** Headers besides those of every answer, with what each tells. Only documented: the handler sets them. */
+  readonly headers?: Readonly<Record<string, string>>;
 }
 
 /** What a handler is given: only what the schemas have let through. */
@@ -117,8 +119,12 @@ export const KEY_CODES: readonly Code[] = [
   'not_found',
 ];
 
+/** Codes of what never became a request: it could not be read, or did not come in time. */
+export const TRANSPORT_CODES: readonly Code[] = ['request_timeout', 'expectation_failed', 'headers_too_large'];
+
 /** Codes that any request can end with. */
 export const COMMON_CODES: readonly Code[] = [
+  ...TRANSPORT_CODES,
   'credential_in_url',
   'invalid_request',
   'internal_error',

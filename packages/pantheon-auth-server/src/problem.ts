@@ -2,10 +2,8 @@
  * The one place that turns what went wrong into an answer: RFC 9457 problem details, or RFC 6749 errors where OAuth
  * wants them. What the caller did wrong is told in full, what is wrong with us only to the operator.
  */
-import type { Socket } from 'node:net';
-import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
 import { type ErrorCode, errorRefusal, PantheonError, type Refusal } from 'pantheon-auth';
-import { CONNECTION_HEADERS } from './security-headers.ts';
 
 /** What Fastify and Node call it, and what we call it. */
 const FOREIGN: Readonly<Record<string, ErrorCode>> = {
@@ -15,7 +13,6 @@ const FOREIGN: Readonly<Record<string, ErrorCode>> = {
   FST_ERR_CTP_INVALID_MEDIA_TYPE: 'unsupported_media_type',
   FST_ERR_CTP_INVALID_CONTENT_LENGTH: 'invalid_request',
   FST_ERR_HANDLER_TIMEOUT: 'store_unavailable',
-  HPE_HEADER_OVERFLOW: 'headers_too_large',
 };
 
 /** Ends a request with an error of any origin. */
@@ -58,30 +55,3 @@ const SERVER_FAULTS: ReadonlySet<string> = new Set([
   'outcome_unknown',
   'key_quarantined',
 ]);
-
-/** Requests that never became one: what cannot be parsed, or came too slowly. The connection cannot be used again. */
-export function answerBrokenRequest(this: FastifyInstance, error: Error & { code?: string }, socket: Socket): void {
-  this.log.debug({ code: error.code }, 'a request could not be read');
-  if (!socket.writable || error.code === 'ECONNRESET') {
-    socket.destroy();
-    return;
-  }
-  socket.end(brokenRequestAnswer(error.code ?? ''));
-}
-
-function brokenRequestAnswer(code: string): string {
-  if (code === 'ERR_HTTP_REQUEST_TIMEOUT')
-    return 'HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n';
-  const isTooLarge = FOREIGN[code] === 'headers_too_large';
-  const refusal = errorRefusal(new PantheonError(isTooLarge ? 'headers_too_large' : 'invalid_request'), null);
-  const body = JSON.stringify(refusal.body);
-  const headers = {
-    ...CONNECTION_HEADERS,
-    ...refusal.headers,
-    'content-length': String(Buffer.byteLength(body)),
-    connection: 'close',
-  };
-  const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}`);
-  const status = isTooLarge ? '431 Request Header Fields Too Large' : '400 Bad Request';
-  return [`HTTP/1.1 ${status}`, ...lines, '', body].join('\r\n');
-}

@@ -1,9 +1,16 @@
-/** `/docs`: the OpenAPI file for people, shown by Scalar. All of it comes from here, nothing from elsewhere. */
+/**
+ * `/openapi.json`, and `/docs`: the same for people, shown by Scalar. All of it comes from here, nothing from elsewhere.
+ */
 import { randomBytes } from 'node:crypto';
-import Fastify, { type FastifyInstance, type FastifySchema } from 'fastify';
+import Fastify, { type FastifyInstance } from 'fastify';
+import { type Config, pathOf } from './config.ts';
+import { openApiDocument } from './openapi.ts';
+import type { Operation } from './operation.ts';
+import type { Row } from './unmatched.ts';
 
-const SCRIPT_URL = '/docs/scalar.js';
-const HIDDEN = { schema: { hide: true } as FastifySchema };
+const OPENAPI_PATH = '/openapi.json';
+const PAGE_PATH = '/docs';
+const SCRIPT_PATH = '/docs/scalar.js';
 const NONCE_BYTES = 16;
 /** It changes with the version of the service only. */
 const SCRIPT_MAX_AGE_SECONDS = 3_600;
@@ -25,7 +32,6 @@ function contentSecurityPolicy(nonce: string): string {
 }
 
 const SETTINGS = {
-  url: '/openapi.json',
   withDefaultFonts: false,
   telemetry: false,
   hideClientButton: true,
@@ -36,22 +42,40 @@ const SETTINGS = {
   persistAuth: false,
 } as const;
 
-export function serveReference(app: FastifyInstance): void {
+type Site = Pick<Config, 'publicUrl'>;
+
+export function serveOpenApi(app: FastifyInstance, operations: readonly Operation[], config: Site): readonly Row[] {
+  let document: string | null = null;
+  app.get(OPENAPI_PATH, async (_request, reply) => {
+    // Made when it is first asked for: most nodes never are.
+    document ??= JSON.stringify(openApiDocument(operations, config));
+    reply.headers({ 'access-control-allow-origin': '*', 'cache-control': 'public, max-age=300' });
+    reply.type('application/json; charset=utf-8');
+    return document;
+  });
+  return [{ method: 'GET', url: OPENAPI_PATH }];
+}
+
+export function serveReference(app: FastifyInstance, config: Site): readonly Row[] {
+  // As the browser asks for them: a proxy may serve us under a path.
+  const base = pathOf(config);
   let script: Promise<string> | null = null;
-  app.get('/docs', HIDDEN, async (_request, reply) => {
+  app.get(PAGE_PATH, async (_request, reply) => {
     const nonce = randomBytes(NONCE_BYTES).toString('base64');
     reply.header('content-security-policy', contentSecurityPolicy(nonce)).type('text/html; charset=utf-8');
-    return page(nonce);
+    return page(nonce, base);
   });
-  app.get(SCRIPT_URL, HIDDEN, async (_request, reply) => {
+  app.get(SCRIPT_PATH, async (_request, reply) => {
     script ??= readScript();
     reply.header('cache-control', `public, max-age=${SCRIPT_MAX_AGE_SECONDS}`);
     reply.type('text/javascript; charset=utf-8');
     return script;
   });
+  return [PAGE_PATH, SCRIPT_PATH].map((url) => ({ method: 'GET', url }));
 }
 
-function page(nonce: string): string {
+function page(nonce: string, base: string): string {
+  const settings = JSON.stringify({ ...SETTINGS, url: base + OPENAPI_PATH });
   return `<!doctype html>
 <html lang="en">
   <head>
@@ -62,8 +86,8 @@ function page(nonce: string): string {
   </head>
   <body>
     <div id="app"></div>
-    <script src="${SCRIPT_URL}" nonce="${nonce}"></script>
-    <script nonce="${nonce}">Scalar.createApiReference('#app', ${JSON.stringify(SETTINGS)})</script>
+    <script src="${base.replaceAll('&', '&amp;')}${SCRIPT_PATH}" nonce="${nonce}"></script>
+    <script nonce="${nonce}">Scalar.createApiReference('#app', ${settings})</script>
   </body>
 </html>
 `;
@@ -77,7 +101,7 @@ async function readScript(): Promise<string> {
   const { default: scalar } = await import('@scalar/fastify-api-reference');
   const server = Fastify();
   try {
-    await server.register(scalar, { routePrefix: '/docs', configuration: { url: SETTINGS.url } });
+    await server.register(scalar, { routePrefix: '/docs', configuration: { url: OPENAPI_PATH } });
     const { body } = await server.inject('/docs/js/scalar.js');
     return body;
   } finally {

@@ -1,16 +1,24 @@
-/** Turns the rows of the route table into routes, and knows which methods an address has. */
-import type { FastifyInstance, FastifySchemaCompiler, RouteOptions } from 'fastify';
-import { ACTIONS, ANY_ENVIRONMENT, ANY_TENANT, type AuthenticateOptions, type PantheonAuth } from 'pantheon-auth';
+/** Turns the rows of the route table into routes. */
+import type { FastifyInstance, FastifySchema, FastifySchemaCompiler, RouteOptions } from 'fastify';
+import {
+  ACTIONS,
+  ANY_ENVIRONMENT,
+  ANY_TENANT,
+  type AuthenticateOptions,
+  type PantheonAuth,
+  PantheonError,
+} from 'pantheon-auth';
 import { z } from 'zod';
 import { authenticated } from './caller.ts';
 import { toValidator } from './input.ts';
 import { answerOAuthError } from './oauth-error.ts';
-import { toRouteSchema } from './openapi.ts';
 import type { Access, Operation } from './operation.ts';
 import { HANDLER_TIMEOUT_MS } from './server-bounds.ts';
 
-/** A route without a query of its own takes none: a misspelt parameter is told and not ignored. */
+/** A route for keys without a query of its own takes none: a misspelt parameter is told and not ignored. */
 const NO_QUERY = z.strictObject({});
+
+const NO_BODY = new PantheonError('invalid_request', { field: 'body', detail: 'Send a JSON object.' });
 
 export function registerOperation(app: FastifyInstance, auth: PantheonAuth, operation: Operation): void {
   const { method, url, access, answer, handle } = operation;
@@ -18,7 +26,7 @@ export function registerOperation(app: FastifyInstance, auth: PantheonAuth, oper
   const route: RouteOptions = {
     method,
     url,
-    schema: toRouteSchema(operation),
+    schema: schemaOf(operation),
     config: { bodyKind: operation.bodyKind ?? 'json' },
     validatorCompiler: validators(operation),
     ...(options !== null && { onRequest: authenticated(auth, options) }),
@@ -39,36 +47,23 @@ function authenticateOptions(access: Access): AuthenticateOptions | null {
   return { tenant: ANY_TENANT, environment: ANY_ENVIRONMENT, ...(access.proof && { accept: ['api_key'] }) };
 }
 
+/** What Fastify is to check. A public page ignores what it does not know: caches and monitors add parameters of their own. */
+function schemaOf({ access, params, query, body }: Operation): FastifySchema {
+  return {
+    ...(params !== undefined && { params }),
+    ...(access.kind !== 'public' && { querystring: query ?? NO_QUERY }),
+    ...(body !== undefined && { body }),
+  };
+}
+
 function validators(operation: Operation): FastifySchemaCompiler<unknown> {
   return ({ httpPart }) => {
     // An id that cannot be one does not exist, like any other.
     if (httpPart === 'params' && operation.params) return toValidator(operation.params, 'not_found');
     if (httpPart === 'querystring') return toValidator(operation.query ?? NO_QUERY);
-    if (httpPart === 'body' && operation.body && !operation.bodyIsReadByEngine) return toValidator(operation.body);
-    return (value) => ({ value });
+    if (httpPart !== 'body' || operation.body === undefined) return (value) => ({ value });
+    if (!operation.bodyIsReadByEngine) return toValidator(operation.body);
+    const isRequired = operation.bodyKind !== 'form' && !operation.body.isOptional();
+    return (value) => (isRequired && value == null ? { error: NO_BODY } : { value });
   };
-}
-
-interface Row {
-  readonly method: string;
-  readonly url: string;
-}
-
-/** Which methods an address has. */
-export class MethodTable {
-  readonly #rows: readonly { readonly pattern: RegExp; readonly method: string }[];
-
-  constructor(rows: readonly Row[]) {
-    this.#rows = rows.map(({ method, url }) => ({ method, pattern: patternOf(url) }));
-  }
-
-  methodsOf(path: string): readonly string[] {
-    const methods = this.#rows.filter(({ pattern }) => pattern.test(path)).map(({ method }) => method);
-    return methods.includes('GET') ? [...methods, 'HEAD'] : methods;
-  }
-}
-
-function patternOf(url: string): RegExp {
-  const escaped = url.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
-  return new RegExp(`^${escaped.replace(/:[a-z]+/gi, '[^/]+')}$`);
 }

@@ -5,6 +5,9 @@ const time = z.iso.datetime().meta({ examples: ['2030-01-31T00:00:00.000Z'] });
 const json = z.record(z.string(), z.unknown());
 const environment = z.enum(['live', 'test']);
 
+/** Cut off, so that no scanner takes it for a key. */
+export const EXAMPLE_KEY = 'pan_live_0123456789abcdef…';
+
 export const problemSchema = z
   .object({
     type: z.string(),
@@ -83,22 +86,24 @@ const quarantinedKeySchema = z
   .strictObject({ id: z.string(), createdAt: time, quarantined: z.literal(true) })
   .meta({ id: 'QuarantinedKey', description: 'A key whose record cannot be opened. It is refused until it can.' });
 
-export const keyPageSchema = pageOf(z.union([apiKeySchema, quarantinedKeySchema]));
+export const keyPageSchema = pageOf(z.union([apiKeySchema, quarantinedKeySchema])).meta({ id: 'APIKeyPage' });
 
 const keyString = z
   .string()
   .describe('Shown once: it is not stored.')
-  .meta({ examples: ['pan_live_0123456789abcdef…'] });
+  .meta({ examples: [EXAMPLE_KEY] });
 
-export const createdKeySchema = z.strictObject({ key: keyString, apiKey: apiKeySchema });
+export const createdKeySchema = z.strictObject({ key: keyString, apiKey: apiKeySchema }).meta({ id: 'CreatedKey' });
 
-export const rotationSchema = z.strictObject({
-  key: keyString,
-  apiKey: apiKeySchema,
-  previous: z.strictObject({ version: z.int(), acceptedUntil: time }),
-});
+export const rotationSchema = z
+  .strictObject({
+    key: keyString,
+    apiKey: apiKeySchema,
+    previous: z.strictObject({ version: z.int(), acceptedUntil: time }),
+  })
+  .meta({ id: 'RotatedKey' });
 
-export const settledRotationSchema = rotationSchema.extend(settled);
+export const settledRotationSchema = rotationSchema.extend(settled).meta({ id: 'ChangedRotatedKey' });
 
 export const versionSchema = z
   .strictObject({
@@ -114,7 +119,7 @@ export const versionSchema = z
 
 export const changedVersionSchema = versionSchema.extend(settled).meta({ id: 'ChangedAPIKeyVersion' });
 
-export const versionsSchema = z.strictObject({ items: z.array(versionSchema) });
+export const versionsSchema = z.strictObject({ items: z.array(versionSchema) }).meta({ id: 'APIKeyVersions' });
 
 const limitStateSchema = z
   .strictObject({
@@ -176,7 +181,7 @@ const quarantinedTenantSchema = z.strictObject({ id: z.string(), createdAt: time
   description: 'A tenant whose record cannot be read. Its keys are answered with a 503.',
 });
 
-export const tenantPageSchema = pageOf(z.union([tenantSchema, quarantinedTenantSchema]));
+export const tenantPageSchema = pageOf(z.union([tenantSchema, quarantinedTenantSchema])).meta({ id: 'TenantPage' });
 
 const eventSchema = z
   .strictObject({
@@ -199,7 +204,7 @@ const eventSchema = z
   })
   .meta({ id: 'Event' });
 
-export const eventPageSchema = pageOf(eventSchema);
+export const eventPageSchema = pageOf(eventSchema).meta({ id: 'EventPage' });
 
 export const tokenSchema = z
   .strictObject({

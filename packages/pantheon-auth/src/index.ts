@@ -20,7 +20,7 @@ export type {
   Page,
   RevokeOptions,
 } from './api-keys/key-manager.ts';
-export { PAGE_MAX } from './api-keys/key-manager.ts';
+export { PAGE_DEFAULT, PAGE_MAX } from './api-keys/key-manager.ts';
 export type { KeyRotation, Rotation } from './api-keys/key-rotation.ts';
 export type { QuarantinedKey } from './api-keys/key-storage.ts';
 export type { Verification, VerifiedKey, VerifyRequest } from './api-keys/key-validator.ts';
@@ -69,7 +69,7 @@ export {
 } from './middleware.ts';
 export type { EmbeddedOptions, Logger, PantheonAuthOptions, ScaledOutOptions } from './options.ts';
 export { createPantheonAuth, type PantheonAuth, type TenantScope } from './pantheon-auth.ts';
-export type { LimiterStatus, SharedLimits } from './rate-limit/rate-limiter.ts';
+export { COST_MAX, type LimiterStatus, type SharedLimits } from './rate-limit/rate-limiter.ts';
 export type { Database, DatabaseSource } from './storage/database.ts';
 export type { Tenant, TenantManager } from './tenants/tenant-manager.ts';
 export type { QuarantinedTenant } from './tenants/tenant-storage.ts';

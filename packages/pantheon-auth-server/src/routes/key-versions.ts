@@ -3,23 +3,33 @@ import type { PantheonAuth, RotateKeyInput } from 'pantheon-auth';
 import { z } from 'zod';
 import { CHANGE_CODES, type Operation, operation } from '../operation.ts';
 import { changedVersionSchema, settledRotationSchema, versionsSchema } from '../schemas.ts';
-import { given, idempotencyHeader, idempotencyKeyOf, idParams, reasonBody, settleFlag } from './parameters.ts';
+import {
+  given,
+  idempotencyHeader,
+  idempotencyKeyOf,
+  idParams,
+  reasonBody,
+  settleFlag,
+  wholeNumber,
+} from './parameters.ts';
 
 /** Only documented here: the engine reads it. */
 export const rotateBody = z
   .strictObject({
-    overlap: z.union([z.string(), z.int()]).optional().describe('How long the version before is still accepted.'),
-    expectedVersion: z.int().optional().describe('Rotate although an older version is still accepted.'),
+    overlap: z
+      .union([z.string(), z.int().min(0)])
+      .optional()
+      .describe(
+        'How long the version before is still accepted: "15m", "12h", "30d", or seconds. Default: as the key says.',
+      ),
+    expectedVersion: z.int().min(1).optional().describe('Rotate although an older version is still accepted.'),
   })
-  .optional()
-  .meta({ examples: [{ overlap: '1h' }] });
+  .meta({ id: 'RotateKeyInput', examples: [{ overlap: '1h' }] })
+  .optional();
 
 const versionParams = z.strictObject({
   id: z.string(),
-  version: z
-    .string()
-    .regex(/^[1-9]\d{0,8}$/)
-    .transform(Number),
+  version: wholeNumber(z.int().min(1).max(999_999_999)),
 });
 
 export function keyVersionOperations(auth: PantheonAuth): readonly Operation[] {

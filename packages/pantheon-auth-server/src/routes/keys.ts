@@ -1,11 +1,12 @@
 /** Keys: made, listed, looked at, changed. What is done to a key's life is `key-state.ts`, its versions `key-versions.ts`. */
 import { type CreateKeyInput, KEY_INPUT_SCHEMAS, type PantheonAuth, type UpdateKeyInput } from 'pantheon-auth';
 import { z } from 'zod';
+import { type Config, pathOf } from '../config.ts';
 import { CHANGE_CODES, type Operation, operation } from '../operation.ts';
 import { apiKeySchema, changedKeySchema, createdKeySchema, keyPageSchema } from '../schemas.ts';
 import { flag, given, idempotencyHeader, idempotencyKeyOf, idParams, pageQuery, settleFlag } from './parameters.ts';
 
-export function keyOperations(auth: PantheonAuth): readonly Operation[] {
+export function keyOperations(auth: PantheonAuth, config: Pick<Config, 'publicUrl'>): readonly Operation[] {
   return [
     operation({
       method: 'POST',
@@ -15,15 +16,20 @@ export function keyOperations(auth: PantheonAuth): readonly Operation[] {
       summary: 'Create a key. The string in the answer is the only one there will ever be.',
       access: { kind: 'key', action: 'keys.create' },
       headers: idempotencyHeader,
-      body: KEY_INPUT_SCHEMAS.create.meta({ examples: [CREATE_EXAMPLE] }),
+      body: KEY_INPUT_SCHEMAS.create.meta({ id: 'CreateKeyInput', examples: [CREATE_EXAMPLE] }),
       bodyIsReadByEngine: true,
-      answer: { status: 201, description: 'The key string and its record.', schema: createdKeySchema },
+      answer: {
+        status: 201,
+        description: 'The key string and its record.',
+        schema: createdKeySchema,
+        headers: { Location: 'Where the record is.' },
+      },
       codes: ['not_grantable', 'not_allowed', 'already_claimed', 'idempotency_mismatch', ...CHANGE_CODES],
       handle: async ({ body, by, request, reply }) => {
         const created = await auth
           .tenant(by.tenantId)
           .keys.create(body as CreateKeyInput, { by: by.caller, ...idempotencyKeyOf(request) });
-        reply.header('location', `/v1/keys/${created.apiKey.id}`);
+        reply.header('location', `${pathOf(config)}/v1/keys/${created.apiKey.id}`);
         return created;
       },
     }),
@@ -69,7 +75,7 @@ export function keyOperations(auth: PantheonAuth): readonly Operation[] {
       access: { kind: 'key', action: 'keys.update' },
       params: idParams,
       query: z.strictObject({ force: flag, settle: settleFlag }),
-      body: KEY_INPUT_SCHEMAS.update.meta({ examples: [{ name: 'deploy', expiresIn: '90d' }] }),
+      body: KEY_INPUT_SCHEMAS.update.meta({ id: 'UpdateKeyInput', examples: [{ name: 'deploy', expiresIn: '90d' }] }),
       bodyIsReadByEngine: true,
       answer: { status: 200, description: 'The record after the change.', schema: changedKeySchema },
       codes: [

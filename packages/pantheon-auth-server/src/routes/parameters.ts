@@ -1,29 +1,52 @@
-/** Parameters that several routes take. */
+/** Parameters that several routes take. In a path and a query everything is text: it is read as what is documented. */
 import type { FastifyRequest } from 'fastify';
+import { PAGE_DEFAULT, PAGE_MAX } from 'pantheon-auth';
 import { z } from 'zod';
 
 export const idParams = z.strictObject({ id: z.string().meta({ examples: ['4hTz9mQ2xKc81LpW'] }) });
 
-/** In a query everything is text. */
-export const flag = z
-  .enum(['true', 'false'])
-  .transform((text) => text === 'true')
-  .optional();
+const BOOLEANS: ReadonlyMap<unknown, boolean> = new Map([
+  ['true', true],
+  ['false', false],
+]);
+
+/** Off unless told otherwise. */
+export const flag = z.preprocess((text) => BOOLEANS.get(text) ?? text, z.boolean('Write true or false.')).optional();
 
 /** For changes: how long it takes is the engine's. */
 export const settleFlag = flag.describe(
   'Answer only when no node says yes on what was before any more: after about a second. Adds settledAt and offlineUntil.',
 );
 
-const wholeNumber = z
-  .string()
-  .regex(/^\d{1,9}$/, 'A whole number.')
-  .transform(Number);
+/** A whole number in digits, spelt one way; nine of them are exact. */
+export function wholeNumber<Schema extends z.ZodType<number>>(schema: Schema) {
+  return z.preprocess(
+    (text) => (typeof text === 'string' && /^(?:0|[1-9]\d{0,8})$/.test(text) ? Number(text) : text),
+    schema,
+  );
+}
 
-export const pageQuery = { cursor: z.string().optional(), limit: wholeNumber.optional() };
+const PAGE_ADVICE = `A whole number from 1 to ${PAGE_MAX}.`;
+
+export const pageQuery = {
+  cursor: z.string().optional().describe('Of the page before: its nextCursor. The filters stay the same.'),
+  limit: wholeNumber(
+    z.int(PAGE_ADVICE).min(1, PAGE_ADVICE).max(PAGE_MAX, PAGE_ADVICE).default(PAGE_DEFAULT),
+  ).optional(),
+};
 
 /** For the audit trail. The engine looks at it more closely. */
-export const reasonBody = z.strictObject({ reason: z.string().optional() }).optional();
+export const reasonBody = z
+  .strictObject({ reason: z.string().optional().describe('Why, for the audit trail.') })
+  .meta({ id: 'ReasonInput', examples: [{ reason: 'found in a log' }] })
+  .optional();
+
+export const tenantHeader = z.object({
+  'Pantheon-Tenant': z
+    .string()
+    .optional()
+    .describe('For keys of the system tenant: the tenant to act in. Default: default.'),
+});
 
 export const idempotencyHeader = z.object({
   'Idempotency-Key': z

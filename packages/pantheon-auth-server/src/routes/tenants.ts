@@ -18,7 +18,7 @@ export function tenantOperations({ tenants }: PantheonAuth): readonly Operation[
       access: { kind: 'key', action: 'tenants.create' },
       body: z
         .strictObject({ id: z.string(), name: z.string().optional() })
-        .meta({ examples: [{ id: 'acme', name: 'Acme Corp' }] }),
+        .meta({ id: 'CreateTenantInput', examples: [{ id: 'acme', name: 'Acme Corp' }] }),
       answer: { ...answer, status: 201 },
       codes: ['already_exists', ...CHANGE_CODES],
       handle: ({ body, by }) => tenants.create(given(body), { by: by.caller }),
@@ -58,7 +58,7 @@ export function tenantOperations({ tenants }: PantheonAuth): readonly Operation[
       summary: 'Rename a tenant.',
       access: { kind: 'key', action: 'tenants.update' },
       params: idParams,
-      body: z.strictObject({ name: z.string() }),
+      body: z.strictObject({ name: z.string() }).meta({ id: 'UpdateTenantInput', examples: [{ name: 'Acme Inc' }] }),
       answer,
       codes: CHANGE_CODES,
       handle: ({ params, body, by }) => tenants.update(params.id, body, { by: by.caller }),

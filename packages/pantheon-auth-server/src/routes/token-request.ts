@@ -87,13 +87,21 @@ function clientOf(form: Form, authorization: string | null): Client | null {
 
 const BASIC = /^basic ([A-Za-z0-9+/]+={0,2})$/i;
 
-/** Both parts are form-encoded before they are joined (RFC 6749 section 2.3.1); ours have nothing to encode. */
+/** Both parts are form-encoded before they are joined (RFC 6749 section 2.3.1): some clients write `_` as `%5F`. */
 function basicOf(authorization: string): Client | null {
   const encoded = BASIC.exec(authorization)?.[1] ?? '';
   const bytes = Buffer.from(encoded, 'base64');
-  const [id, secret, ...more] = bytes.toString('latin1').split(':');
-  const isExact = bytes.toString('base64') === encoded && id !== undefined && secret !== undefined;
+  const [id, secret, ...more] = bytes.toString('latin1').split(':').map(formDecoded);
+  const isExact = bytes.toString('base64') === encoded && id != null && secret != null;
   return isExact && more.length === 0 ? { id, secret } : null;
+}
+
+function formDecoded(text: string): string | null {
+  try {
+    return decodeURIComponent(text.replaceAll('+', ' '));
+  } catch {
+    return null;
+  }
 }
 
 function wishOf(form: Form): TokenWish {

@@ -5,7 +5,7 @@ import type { Form } from '../bodies.ts';
 import { addressOf, authorizationOf } from '../caller.ts';
 import { OAuthError } from '../oauth-error.ts';
 import type { Operation } from '../operation.ts';
-import { tokenSchema } from '../schemas.ts';
+import { EXAMPLE_KEY, tokenSchema } from '../schemas.ts';
 import { API_KEY_TYPE, GRANT_TYPES, readTokenRequest, TOKEN_EXCHANGE, type TokenRequest } from './token-request.ts';
 
 /** Only documented: a form is read parameter by parameter, and what is unknown is ignored (RFC 6749 section 3.2). */
@@ -20,12 +20,11 @@ const tokenBody = z
     audience: z.array(z.string()).optional(),
     resource: z.array(z.string()).optional(),
     scope: z.string().optional().describe('Permissions, separated by spaces. Default: all of the key.'),
-    ttl: z.string().optional().describe('An extension: seconds, at most what the policy of the key says.'),
+    ttl: z.int().min(1).optional().describe('An extension: seconds, at most what the policy of the key says.'),
   })
   .meta({
-    examples: [
-      { grant_type: TOKEN_EXCHANGE, subject_token_type: API_KEY_TYPE, subject_token: 'pan_live_0123456789abcdef…' },
-    ],
+    id: 'TokenRequest',
+    examples: [{ grant_type: TOKEN_EXCHANGE, subject_token_type: API_KEY_TYPE, subject_token: EXAMPLE_KEY }],
   });
 
 const MILLISECONDS = 1_000;

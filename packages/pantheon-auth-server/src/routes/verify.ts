@@ -1,9 +1,9 @@
 /** The question the whole service is for: may this key act now? An answered question is a 200, also when it is a no. */
 import { isIP } from 'node:net';
-import { ANY_ENVIRONMENT, type PantheonAuth, type Verification } from 'pantheon-auth';
+import { ANY_ENVIRONMENT, COST_MAX, type PantheonAuth, type Verification } from 'pantheon-auth';
 import { z } from 'zod';
 import { type Operation, operation } from '../operation.ts';
-import { verificationSchema } from '../schemas.ts';
+import { EXAMPLE_KEY, verificationSchema } from '../schemas.ts';
 import { given } from './parameters.ts';
 
 /** What one key may be asked for at once; a key holds no more. */
@@ -20,9 +20,14 @@ const verifyBody = z
       .describe('Where the key was presented from. Needed by keys that are bound to addresses.'),
     environment: z.enum(['live', 'test']).optional().describe('The environment that is accepted. Default live.'),
     anyEnvironment: z.literal(true).optional().describe('Keys of both environments are accepted.'),
-    cost: z.int().optional().describe('Units to take from every limit; 0 asks without consuming. Default 1.'),
+    cost: z
+      .int()
+      .min(0)
+      .max(COST_MAX)
+      .optional()
+      .describe('Units to take from every limit; 0 asks without consuming. Default 1.'),
   })
-  .meta({ examples: [{ key: 'pan_live_0123456789abcdef…', permissions: ['deploy:run'], ip: '203.0.113.7' }] });
+  .meta({ id: 'VerifyKeyInput', examples: [{ key: EXAMPLE_KEY, permissions: ['deploy:run'], ip: '203.0.113.7' }] });
 
 export function verifyOperations(auth: PantheonAuth): readonly Operation[] {
   return [

@@ -92,7 +92,7 @@ export interface Page<T> {
 
 /** One page: about 200 kB of JSON. */
 export const PAGE_MAX = 200;
-const PAGE_DEFAULT = 50;
+export const PAGE_DEFAULT = 50;
 
 export interface KeyManagerDeps {
   readonly storage: KeyStorage;

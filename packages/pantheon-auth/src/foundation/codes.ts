@@ -50,8 +50,10 @@ export type RequestErrorCode =
   | 'version_conflict'
   | 'last_administrator'
   | 'already_claimed'
+  | 'request_timeout'
   | 'payload_too_large'
   | 'unsupported_media_type'
+  | 'expectation_failed'
   | 'idempotency_mismatch'
   | 'headers_too_large'
   | 'internal_error'
@@ -114,8 +116,10 @@ export const ERRORS: Readonly<Record<RequestErrorCode, CodeEntry>> = {
   version_conflict: error(409, 'The current version is another one.', 'Read the key again.'),
   last_administrator: error(409, 'It is the last key that can administer.', 'Repeat with force if you mean it.'),
   already_claimed: error(409, 'The key made by this request is in use.', 'Rotate it instead.'),
+  request_timeout: error(408, 'The request did not arrive in time.', 'Send it again, whole.'),
   payload_too_large: error(413, 'The body is too large.', 'Send less at once.'),
   unsupported_media_type: error(415, 'That content type is not accepted.', 'Send application/json.'),
+  expectation_failed: error(417, 'That expectation cannot be met.', 'Leave out the Expect header.'),
   idempotency_mismatch: error(422, 'This Idempotency-Key was used with another body.', 'Use a new one.'),
   headers_too_large: error(431, 'The headers are too large.', 'Send shorter headers.'),
   internal_error: error(500, 'Something failed that should not.', 'Tell the operator the request id.'),

@@ -1,0 +1,60 @@
+/**
+ * Answers what never reaches a route, because Node refuses it: bytes that are no request, headers or a body that do not
+ * arrive in time, an expectation that nobody meets. The answer is a problem document like any other.
+ */
+import { type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } from 'node:http';
+import type { Socket } from 'node:net';
+import type { FastifyInstance } from 'fastify';
+import { type ErrorCode, errorRefusal, PantheonError } from 'pantheon-auth';
+import { securityHeaders } from './security-headers.ts';
+
+/** What Node calls it, and what we call it. */
+const CODES_OF_NODE: ReadonlyMap<string | undefined, ErrorCode> = new Map([
+  ['ERR_HTTP_REQUEST_TIMEOUT', 'request_timeout'],
+  ['HPE_HEADER_OVERFLOW', 'headers_too_large'],
+]);
+
+type SiteConfig = Parameters<typeof securityHeaders>[0];
+type ClientError = Error & { readonly code?: string };
+
+/** For bytes that are no request. The connection cannot be used again. */
+export function brokenRequestHandler(config: SiteConfig) {
+  return function answerBrokenRequest(this: FastifyInstance, error: ClientError, socket: Socket): void {
+    this.log.debug({ code: error.code }, 'a request could not be read');
+    if (!socket.writable || error.code === 'ECONNRESET') {
+      socket.destroy();
+      return;
+    }
+    const { status, headers, body } = answerOf(CODES_OF_NODE.get(error.code) ?? 'invalid_request', config);
+    const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}`);
+    socket.end([`HTTP/1.1 ${status} ${STATUS_CODES[status]}`, ...lines, '', body].join('\r\n'));
+  };
+}
+
+/** For an `Expect` that is not `100-continue`: without a listener Node answers it with an empty 417. */
+export function answerExpectations(server: Server, config: SiteConfig): void {
+  server.on('checkExpectation', (_request: IncomingMessage, response: ServerResponse) => {
+    const { status, headers, body } = answerOf('expectation_failed', config);
+    response.writeHead(status, headers).end(body);
+  });
+}
+
+/** How often a request names its host. In HTTP/1.1 it must do so once (RFC 9112 section 3.2); HTTP/1.0 has no such header. */
+export function namesItsHost({ rawHeaders, httpVersion }: IncomingMessage): boolean {
+  let hosts = 0;
+  for (let at = 0; at < rawHeaders.length; at += 2) if (rawHeaders[at]?.toLowerCase() === 'host') hosts += 1;
+  return hosts === 1 || (hosts === 0 && httpVersion === '1.0');
+}
+
+function answerOf(code: ErrorCode, config: SiteConfig) {
+  const refusal = errorRefusal(new PantheonError(code), null);
+  const body = JSON.stringify(refusal.body);
+  const headers = {
+    ...securityHeaders(config),
+    ...refusal.headers,
+    'content-length': String(Buffer.byteLength(body)),
+    // What follows on this connection is the rest of what was refused.
+    connection: 'close',
+  };
+  return { status: refusal.status, headers, body };
+}

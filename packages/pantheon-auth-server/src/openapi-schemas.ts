@@ -1,0 +1,90 @@
+/**
+ * JSON Schemas for the OpenAPI file, made from the schemas that check requests and describe answers. A schema with an
+ * `id` becomes a component and is referred to; only what is referred to is a component.
+ */
+import { z } from 'zod';
+
+export type JsonSchema = Readonly<Record<string, unknown>>;
+
+export class SchemaCollector {
+  readonly #components = new Map<string, JsonSchema>();
+
+  /** Of what a request may hold. A member that is not named is refused. */
+  request(schema: z.ZodType): JsonSchema {
+    return this.#convert(schema, 'input');
+  }
+
+  /** Of what an answer holds. It is open: a client that refuses a new member would break with the next release. */
+  answer(schema: z.ZodType): JsonSchema {
+    return this.#convert(schema, 'output');
+  }
+
+  /** By name. */
+  components(): Readonly<Record<string, JsonSchema>> {
+    return Object.fromEntries([...this.#components].sort(([a], [b]) => (a < b ? -1 : 1)));
+  }
+
+  #convert(schema: z.ZodType, io: 'input' | 'output'): JsonSchema {
+    const { $schema: _, $defs = {}, ...rest } = z.toJSONSchema(schema, { io, unrepresentable: 'any' });
+    for (const [name, definition] of Object.entries($defs)) this.#add(name, tidy(definition, io));
+    return tidy(rest, io);
+  }
+
+  #add(name: string, schema: JsonSchema): void {
+    const known = this.#components.get(name);
+    if (known !== undefined && JSON.stringify(known) !== JSON.stringify(schema))
+      throw new Error(`Two schemas are called ${name}: one for requests and one for answers need two names.`);
+    this.#components.set(name, schema);
+  }
+}
+
+const DEFINITION = '#/$defs/';
+const COMPONENT = '#/components/schemas/';
+
+/** Takes out what says nothing, and what a client generator would take for more than it is. */
+function tidy(schema: unknown, io: 'input' | 'output'): JsonSchema {
+  const told = Object.entries(schema as JsonSchema).filter(([name, value]) => !saysNothing(name, value, io));
+  const named = Object.fromEntries(told.map(([name, value]) => [name, tidied(name, value, io)]));
+  // The pattern of a time repeats what its format says, in 300 characters.
+  if (named['format'] === 'date-time') delete named['pattern'];
+  return withoutLoneChoice(named);
+}
+
+function saysNothing(name: string, value: unknown, io: 'input' | 'output'): boolean {
+  if (name === 'additionalProperties') return io === 'output' && value === false;
+  if (name === 'minimum') return value === Number.MIN_SAFE_INTEGER;
+  if (name === 'maximum') return value === Number.MAX_SAFE_INTEGER;
+  // In JSON every name is a string.
+  return name === 'propertyNames' || name === 'id';
+}
+
+function tidied(name: string, value: unknown, io: 'input' | 'output'): unknown {
+  if (name === '$ref') return String(value).replace(DEFINITION, COMPONENT);
+  if (name === 'properties')
+    return Object.fromEntries(Object.entries(value as JsonSchema).map(([key, one]) => [key, tidy(one, io)]));
+  if (name === 'anyOf' || name === 'oneOf' || name === 'allOf')
+    return (
+      (value as readonly unknown[])
+        .map((one) => tidy(one, io))
+        // A `Date`, which only callers in the process can give.
+        .filter((one) => !isEmpty(one))
+        .flatMap((one) => (name === 'anyOf' && isAlternatives(one) ? one.anyOf : [one]))
+    );
+  if (name === 'items') return tidy(value, io);
+  // Generators read an empty schema here as "nothing".
+  if (name === 'additionalProperties') return value === false ? false : isEmpty(value) || tidy(value, io);
+  return value;
+}
+
+function withoutLoneChoice(schema: JsonSchema): JsonSchema {
+  const { anyOf, ...rest } = schema;
+  return Array.isArray(anyOf) && anyOf.length === 1 ? { ...(anyOf[0] as JsonSchema), ...rest } : schema;
+}
+
+function isAlternatives(schema: JsonSchema): schema is { readonly anyOf: readonly JsonSchema[] } {
+  return Object.keys(schema).length === 1 && Array.isArray(schema['anyOf']);
+}
+
+function isEmpty(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && Object.keys(value).length === 0;
+}
