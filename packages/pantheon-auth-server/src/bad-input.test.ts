@@ -16,10 +16,14 @@ beforeAll(async () => {
 afterAll(() => service.close());
 
 /** Sends bytes as they are, and answers what comes back until the connection ends. */
-function raw(text: string): Promise<string> {
+function raw(text: string, { end = false } = {}): Promise<string> {
   return new Promise((resolve, reject) => {
     let answer = '';
-    const socket = connect(port, '127.0.0.1', () => socket.write(text));
+    const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true }, () => {
+      socket.write(text);
+      if (end) socket.end();
+    });
+    socket.on('end', () => socket.end());
     socket.on('data', (data) => {
       answer += data.toString('latin1');
     });
@@ -201,15 +205,54 @@ describe('requests', () => {
     for (const text of [
       'NONSENSE\r\n\r\n',
       'GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n',
+      'POST /oauth2/token HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n',
     ]) {
       const answer = await raw(text);
-      expect(answer).toMatch(/^HTTP\/1.1 400/);
+      expect(answer).toMatch(/^HTTP\/1.1 400 Bad Request\r\n/);
+      expect(answer).toContain('"detail":"What was sent is not an HTTP request."');
       expect(answer).not.toContain('NONSENSE');
     }
   });
 
-  test('a request without a Host is refused, and no answer is built from one', async () => {
-    expect(await raw(`GET / HTTP/1.1\r\n${ending}`)).toMatch(/^HTTP\/1.1 400/);
+  test.each([
+    ['JSON', '/v1/keys', 'application/json'],
+    ['a form', '/oauth2/token', 'application/x-www-form-urlencoded'],
+  ])('%s of which only a half arrives is a 408, and a problem', async (_name, path, type) => {
+    const { server } = service.app;
+    const { requestTimeout, headersTimeout } = server;
+    server.requestTimeout = 100;
+    server.headersTimeout = 100;
+    const head = `POST ${path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${service.rootKey}\r\n`;
+    const half = `${head}Content-Type: ${type}\r\nContent-Length: 100\r\n\r\n{"name`;
+    const answers = await Promise.all([raw(half), raw(half, { end: true }), raw(head), raw(head, { end: true })]);
+    server.requestTimeout = requestTimeout;
+    server.headersTimeout = headersTimeout;
+    for (const answer of answers) {
+      expect(answer).toMatch(/^HTTP\/1.1 408 Request Timeout\r\n/);
+      expect(answer).toContain('\r\ncontent-type: application/problem+json');
+      expect(answer).toContain('\r\nconnection: close\r\n');
+      expect(answer).toContain('"code":"request_timeout"');
+    }
+  });
+
+  test('an expectation that nobody meets is a 417, and a problem; 100-continue is met', async () => {
+    const post = (expectation: string) =>
+      raw(
+        `POST /v1/keys HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${service.rootKey}\r\nExpect: ${expectation}\r\nContent-Type: application/json\r\nContent-Length: 2\r\n${ending}{}`,
+      );
+    const refused = await post('a-miracle');
+    expect(refused).toMatch(/^HTTP\/1.1 417 Expectation Failed\r\n/);
+    expect(refused).toContain('"code":"expectation_failed"');
+    expect(refused).toContain('x-content-type-options: nosniff');
+    expect(await post('100-continue')).toMatch(/^HTTP\/1.1 100 Continue\r\n\r\nHTTP\/1.1 400 /);
+  });
+
+  test('a request without a Host, or with two, is refused, and no answer is built from one', async () => {
+    for (const hosts of ['', 'Host: x\r\nHost: x\r\n', 'Host: x\r\nhOST: y\r\n']) {
+      const answer = await raw(`GET / HTTP/1.1\r\n${hosts}${ending}`);
+      expect(answer).toMatch(/^HTTP\/1.1 400/);
+      expect(answer).toContain('"field":"Host"');
+    }
     for (const path of ['/', '/.well-known/oauth-authorization-server', '/docs', '/openapi.json', '/v1/keys']) {
       const answer = await raw(`GET ${path} HTTP/1.1\r\nHost: evil.example\r\n${ending}`);
       expect(answer, path).not.toContain('evil');
@@ -254,6 +297,41 @@ describe('requests', () => {
       status: 400,
       body: { code: expect.stringMatching(/^invalid_/) },
     });
+  });
+
+  test.each(['/', '/healthz', '/readyz', '/.well-known/jwks.json', '/docs', '/openapi.json'])(
+    'a query that %s does not know is ignored, by GET and by HEAD',
+    async (path) => {
+      for (const method of ['GET', 'HEAD'] as const)
+        for (const query of ['', '?', '?cachebust=1', '?a=1&a=2', '?settle=true'])
+          expect((await service.call(method, path + query, { key: null })).status, query).toBe(200);
+    },
+  );
+
+  test.each([
+    ['/', 'GET, HEAD, OPTIONS'],
+    ['/docs', 'GET, HEAD, OPTIONS'],
+    ['/healthz', 'GET, HEAD, OPTIONS'],
+    ['/oauth2/token', 'POST, OPTIONS'],
+    ['/v1/keys?limit=1', 'POST, GET, HEAD, OPTIONS'],
+    ['/v1/keys/anything', 'GET, HEAD, PATCH, OPTIONS'],
+    ['/v1/tenants/anything', 'GET, HEAD, PATCH, DELETE, OPTIONS'],
+    ['*', 'GET, HEAD, POST, PATCH, DELETE, OPTIONS'],
+  ])('OPTIONS %s is answered with 204 and %s, to anybody', async (path, allow) => {
+    const answer = await raw(`OPTIONS ${path} HTTP/1.1\r\nHost: x\r\nOrigin: https://a.example\r\n${ending}`);
+    expect(answer).toMatch(/^HTTP\/1.1 204 No Content\r\n/);
+    expect(answer).toContain(`\r\nallow: ${allow}\r\n`);
+    // No page of another origin is let in.
+    expect(answer).not.toContain('access-control-allow');
+  });
+
+  test('OPTIONS of an address that is not there is a 404, and every documented one has an answer', async () => {
+    expect((await service.call('OPTIONS', '/nowhere', { key: null })).status).toBe(404);
+    const { body } = await service.call('GET', '/openapi.json');
+    for (const path of Object.keys(body['paths'] as object)) {
+      const { status } = await service.call('OPTIONS', path.replace(/\{\w+\}/g, '1'), { key: null });
+      expect(status, path).toBe(204);
+    }
   });
 
   test('an address that cannot be decoded is refused', async () => {

@@ -11,8 +11,12 @@ import { securityHeaders } from './security-headers.ts';
 /** What Node calls it, and what we call it. */
 const CODES_OF_NODE: ReadonlyMap<string | undefined, ErrorCode> = new Map([
   ['ERR_HTTP_REQUEST_TIMEOUT', 'request_timeout'],
+  // The client ended its side before the request was whole.
+  ['HPE_INVALID_EOF_STATE', 'request_timeout'],
   ['HPE_HEADER_OVERFLOW', 'headers_too_large'],
 ]);
+
+const DETAILS: Partial<Record<ErrorCode, string>> = { invalid_request: 'What was sent is not an HTTP request.' };
 
 type SiteConfig = Parameters<typeof securityHeaders>[0];
 type ClientError = Error & { readonly code?: string };
@@ -47,7 +51,8 @@ export function namesItsHost({ rawHeaders, httpVersion }: IncomingMessage): bool
 }
 
 function answerOf(code: ErrorCode, config: SiteConfig) {
-  const refusal = errorRefusal(new PantheonError(code), null);
+  const detail = DETAILS[code];
+  const refusal = errorRefusal(new PantheonError(code, detail === undefined ? {} : { detail }), null);
   const body = JSON.stringify(refusal.body);
   const headers = {
     ...securityHeaders(config),

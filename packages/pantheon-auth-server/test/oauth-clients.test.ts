@@ -3,6 +3,7 @@
  * in each way that the metadata name, and check what they get.
  */
 import { createServer, type Server } from 'node:http';
+import { buffer } from 'node:stream/consumers';
 import * as oauth from 'oauth4webapi';
 import * as openid from 'openid-client';
 import type { CreatedKey } from 'pantheon-auth';
@@ -45,7 +46,7 @@ async function openSite(path = ''): Promise<Site> {
 async function stripping(path: string, port: number, inner: number): Promise<Server> {
   const proxy = createServer(async (request, response) => {
     const { url = '/', method = 'GET', headers } = request;
-    const body = Buffer.concat(await Array.fromAsync(request as AsyncIterable<Buffer>));
+    const body = await buffer(request);
     const target = url.startsWith(`${path}/`) ? url.slice(path.length) : url;
     const { host: _host, connection: _connection, 'content-length': _length, ...rest } = headers;
     const answer = await fetch(`http://127.0.0.1:${inner}${target}`, {
