@@ -13,15 +13,15 @@ export function demoFolder(): string {
 
 /** Makes a key that may read and says how to use it. The key goes to a file of its owner's, never to the terminal. */
 export async function printDemo(auth: PantheonAuth, folder: string, port: number): Promise<void> {
-  const file = join(folder, 'demo.key');
+  // For curl, which reads headers from a file: every process of the machine can read the arguments of the others.
+  const file = join(folder, 'demo.header');
   const { key } = await auth.keys.create({ userId: 'demo', name: 'demo', permissions: ['docs:read'] });
-  writeFileSync(file, key, { mode: 0o600 });
+  writeFileSync(file, `X-API-Key: ${key}\n`, { mode: 0o600 });
   console.log(`listening on http://localhost:${port}; try
 
   curl -i http://localhost:${port}/docs                                    # 401: no key
-  curl -i http://localhost:${port}/docs -H "X-API-Key: $(cat ${file})"
-  curl -i http://localhost:${port}/docs -H "Authorization: Bearer $(cat ${file})"
-  curl -i -X POST http://localhost:${port}/docs -H "X-API-Key: $(cat ${file})"   # 403: it may only read
+  curl -i http://localhost:${port}/docs -H @${file}
+  curl -i -X POST http://localhost:${port}/docs -H @${file}   # 403: it may only read
 `);
 }
 

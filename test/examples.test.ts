@@ -26,7 +26,7 @@ async function start(example: string): Promise<Running> {
   for await (const text of child.stdout) {
     printed += String(text);
     const [, url] = /listening on (\S+);/.exec(printed) ?? [];
-    const [, keyFile] = /cat ([^)]+)\)/.exec(printed) ?? [];
+    const [, keyFile] = /-H @(\S+)/.exec(printed) ?? [];
     if (url !== undefined && keyFile !== undefined) return { child, printed, url, keyFile };
   }
   throw new Error(`${example} stopped: ${printed}`);
@@ -48,7 +48,7 @@ describe.each(EXAMPLES)('%s', (example) => {
 
   test('answers as it says, and leaves nothing behind', async () => {
     const { child, printed, url, keyFile } = await start(example);
-    const key = readFileSync(keyFile, 'utf8');
+    const key = readFileSync(keyFile, 'utf8').replace('X-API-Key: ', '').trim();
     expect(statSync(keyFile).mode & 0o777).toBe(0o600);
     expect(printed).not.toContain(key.slice(25));
 

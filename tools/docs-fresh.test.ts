@@ -72,6 +72,35 @@ describe('every file, name and test that the prose refers to exists', () => {
   });
 });
 
+describe('no command puts a secret among the arguments of a program, where every process of the machine reads it', () => {
+  const printed = ['packages/pantheon-auth-server/src/welcome.ts', 'examples/demo.ts'].map((path) => ({
+    path,
+    text: readFileSync(join(ROOT, path), 'utf8'),
+  }));
+
+  test.each([...documents, ...printed].map((document) => [document.path, document] as const))(
+    '%s',
+    (_path, { text }) => {
+      expect(secretArgumentsOf(text)).toEqual([]);
+    },
+  );
+
+  test('the check would notice', () => {
+    expect(secretArgumentsOf('curl x -H "Authorization: Bearer $(cat data/root.key)"\n')).toHaveLength(1);
+    expect(secretArgumentsOf('ROOT="Bearer $(cat root.key)"\n')).toHaveLength(1);
+    expect(secretArgumentsOf('curl x -d "{ \\"key\\": \\"$KEY\\" }"\n')).toHaveLength(1);
+    expect(secretArgumentsOf('curl x --header "Authorization: Bearer $TOKEN"\n')).toHaveLength(1);
+    expect(secretArgumentsOf('curl x -H @root.header -d @- <<< "subject_token=$KEY"\n')).toEqual([]);
+  });
+});
+
+/** Lines that hand the content of a key file, or a variable that holds a secret, to a program. A here-string is no argument. */
+function secretArgumentsOf(text: string): readonly string[] {
+  const argument =
+    /\$\(cat [^)]*(?:key|jwt|\{file\})|(?:-d|-H|--data(?:-\w+)?|--header)[ =](?:"(?:[^"\\]|\\.)*|[^\s"]*)\$\{?(?:KEY|TOKEN|SECRET)\b/;
+  return text.split('\n').filter((line) => argument.test(line));
+}
+
 test('every example compiles', { timeout: 120_000 }, () => {
   const examples = [...examplesOfDocuments(documents), ...examplesOfSources(ROOT)];
   expect(examples.length).toBeGreaterThan(5);

@@ -1,18 +1,20 @@
 /** The service as a process: it listens, says what to do next, and stops without losing anything. */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { createPantheonAuth } from 'pantheon-auth';
+import { createPantheonAuth, parseKey } from 'pantheon-auth';
 import { afterEach, expect, test } from 'vitest';
 import { type Config, loadConfig } from './config.ts';
 import { createLogger } from './logging.ts';
+import { openService } from './open.ts';
 import { type Running, serve } from './serve.ts';
+import { holdsRootKey, printWelcome } from './welcome.ts';
 
 const closers: (() => unknown)[] = [];
 afterEach(async () => {
@@ -72,11 +74,48 @@ test('the printed commands work as they are, and hold no secret', async () => {
   const rootKey = readFileSync(config.rootKeyFile, 'latin1').trim();
   expect(text).not.toContain(rootKey);
   expect(text).toContain(config.rootKeyFile);
-  const commands = text.split('\n').filter((line) => line.startsWith('KEY=') || line.startsWith('curl '));
-  const { stdout } = await promisify(execFile)('bash', ['-euc', commands.join('\necho\n')]);
-  const [, verified, token] = stdout.split('\n');
-  expect(JSON.parse(verified ?? '')).toMatchObject({ valid: true, permissions: ['reports:read'] });
-  expect(JSON.parse(token ?? '')).toMatchObject({ token_type: 'Bearer', scope: 'reports:read' });
+  const commands = text.slice(text.indexOf('# Call with')).replaceAll('\n#', '\necho\n#');
+  for (const shell of ['bash', 'sh']) {
+    const { stdout } = await promisify(execFile)(shell, ['-euc', commands]);
+    const [, , verified, token] = stdout.split('\n');
+    expect(JSON.parse(verified ?? '')).toMatchObject({ valid: true, permissions: ['reports:read'] });
+    expect(JSON.parse(token ?? '')).toMatchObject({ token_type: 'Bearer', scope: 'reports:read' });
+  }
+});
+
+test('the welcome gives commands only for a root key that works in this store', async () => {
+  const config = scratchConfig();
+  const { auth, close } = await openService(config, createLogger('silent'));
+  closers.push(close);
+  const told = async (rootKeyFile: string): Promise<string> => {
+    let text = '';
+    const isRootKeyHere = await holdsRootKey(auth, rootKeyFile);
+    printWelcome({ rootKeyFile, docs: true }, { localUrl: 'http://x', rootKey: 'existing', isRootKeyHere }, (part) => {
+      text += part;
+    });
+    return text;
+  };
+  expect(await told(config.rootKeyFile)).toContain('# Create a key');
+
+  const other = scratchConfig();
+  const elsewhere = await openService(other, createLogger('silent'));
+  closers.push(elsewhere.close);
+  const nonsense = join(config.dataDir, 'nonsense');
+  writeFileSync(nonsense, 'pan_live_nonsense');
+  const weak = join(config.dataDir, 'weak');
+  writeFileSync(weak, (await auth.tenant('system').keys.create({ userId: 'u', name: 'n' })).key);
+  const files = [other.rootKeyFile, nonsense, weak, join(config.dataDir, 'none'), config.dataDir];
+  for (const file of files) {
+    const text = await told(file);
+    expect(text, file).toContain(`The root key of this store is not in ${file}`);
+    expect(text, file).not.toContain('curl');
+  }
+
+  const root = parseKey(readFileSync(config.rootKeyFile, 'latin1').trim())?.id ?? '';
+  const before = await auth.tenant('system').keys.get(root);
+  expect(before.usageCount).toBe(0);
+  await auth.tenant('system').rotation.rotate(root);
+  expect(await told(config.rootKeyFile)).not.toContain('curl');
 });
 
 test('told to stop, it finishes what is under way, stores what it counted and ends by itself', async () => {

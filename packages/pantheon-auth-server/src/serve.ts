@@ -15,7 +15,7 @@ import { createLogger, type Logger } from './logging.ts';
 import { Metrics } from './metrics.ts';
 import { openService } from './open.ts';
 import { SHUTDOWN_MS } from './server-bounds.ts';
-import { printWelcome, type Welcomed } from './welcome.ts';
+import { holdsRootKey, printWelcome, type Welcomed } from './welcome.ts';
 
 /** The service, listening. */
 export interface Running extends Welcomed {
@@ -78,7 +78,12 @@ export async function serve(config: Config, options: ServeOptions = {}): Promise
     const { closed, close } = closeOnce(closeAll);
     if (handleSignals) stopOnSignals(close, logger);
     logger.info({ host, port: portOf(app.server), publicUrl: config.publicUrl }, 'serving');
-    const welcomed = { rootKey: service.rootKey, localUrl: `http://${urlHost(host)}:${portOf(app.server)}` };
+    const isRootKeyHere = await holdsRootKey(service.auth, config.rootKeyFile);
+    const welcomed = {
+      rootKey: service.rootKey,
+      isRootKeyHere,
+      localUrl: `http://${urlHost(host)}:${portOf(app.server)}`,
+    };
     printWelcome(config, welcomed, options.write);
     return {
       app,

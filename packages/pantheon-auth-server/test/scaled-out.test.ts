@@ -6,6 +6,7 @@ import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, wri
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { APIKeyGenerator } from 'pantheon-auth';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { freePort } from '../../../tools/servers/free-port.ts';
 import { type PostgresServer, startPostgres, startReplica, withClient } from '../../../tools/servers/postgres.ts';
@@ -241,6 +242,14 @@ describeWithOwnServers('on PostgreSQL and Redis', () => {
       expect.objectContaining({ reason: null }),
     ]);
     await stop(node);
+
+    // As a store on SQLite leaves it in the data folder, where a move to PostgreSQL finds it.
+    const foreign = join(folder, 'foreign.key');
+    writeFileSync(foreign, new APIKeyGenerator().generateKey().key, { mode: 0o600 });
+    const beside = await startNode({ ...settings, ROOT_KEY_FILE: foreign });
+    expect(beside.output()).toContain(`The root key of this store is not in ${foreign}`);
+    expect(beside.output()).not.toContain('curl');
+    await stop(beside);
   }, 60_000);
 
   test('what stands in the way of a start is one line with a remedy, and no password', async () => {

@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
@@ -23,6 +23,7 @@ function folder(): string {
 }
 
 function read(options: { file?: string; value?: string; stdin?: string; isTTY?: boolean }) {
+  const warnings: string[] = [];
   const stderr = new PassThrough().setEncoding('utf8');
   return readSecret({
     name: 'key',
@@ -30,8 +31,13 @@ function read(options: { file?: string; value?: string; stdin?: string; isTTY?: 
     variable: { name: 'PANTHEON_AUTH_SUBJECT_KEY', value: options.value },
     stdin: stdinOf(options.stdin ?? '', options.isTTY),
     stderr,
-  }).then((secret) => ({ secret: secret.reveal(), shown: [stderr.read(), stderr.read()].join('') }));
+    onWarning: (warning) => warnings.push(warning),
+  }).then((secret) => ({ secret: secret.reveal(), shown: [stderr.read(), stderr.read()].join(''), warnings }));
 }
+
+const unexpected = (warning: string): void => {
+  throw new Error(warning);
+};
 
 async function refusal(promise: Promise<unknown>): Promise<string> {
   const error: unknown = await promise.catch((caught: unknown) => caught);
@@ -74,17 +80,33 @@ test('input without end is cut off', async () => {
 
 test('a file that is not there or cannot be read is named', async () => {
   const path = folder();
-  expect(await refusal(readSecretFile(join(path, 'none'), 'key-file'))).toContain('none does not exist');
+  expect(await refusal(readSecretFile(join(path, 'none'), 'key-file', unexpected))).toContain('none does not exist');
   mkdirSync(join(path, 'inner'));
-  expect(await refusal(readSecretFile(join(path, 'inner'), 'key-file'))).toContain('cannot be read');
+  expect(await refusal(readSecretFile(join(path, 'inner'), 'key-file', unexpected))).toContain('cannot be read');
   writeFileSync(join(path, 'large'), 'x'.repeat(11));
   expect(await refusal(readTextFile(join(path, 'large'), 'metadata', 10))).toContain('More than 10 bytes');
+});
+
+test.each([0o644, 0o640, 0o604, 0o620, 0o660, 0o777])('a key file of mode %o is used with a warning', async (mode) => {
+  const file = join(folder(), 'key');
+  writeFileSync(file, KEY);
+  chmodSync(file, mode);
+  const { secret, warnings } = await read({ file });
+  expect(secret).toBe(KEY);
+  expect(warnings).toEqual([`The file ${file} is open to others than its owner. Run: chmod 600 ${file}`]);
+});
+
+test.each([0o600, 0o400, 0o700])("a key file of mode %o is its owner's alone", async (mode) => {
+  const file = join(folder(), 'key');
+  writeFileSync(file, KEY);
+  chmodSync(file, mode);
+  expect((await read({ file })).warnings).toEqual([]);
 });
 
 test('a pipe is as good as a file', async () => {
   const path = join(folder(), 'pipe');
   expect(spawnSync('mkfifo', [path]).status).toBe(0);
-  const reading = readSecretFile(path, 'key-file');
+  const reading = readSecretFile(path, 'key-file', unexpected);
   writeFileSync(path, `${KEY}\n`);
   expect((await reading).reveal()).toBe(KEY);
 });

@@ -38,7 +38,12 @@ export interface SecretSources {
   readonly variable: { readonly name: string; readonly value: string | undefined };
   readonly stdin: NodeJS.ReadStream;
   readonly stderr: NodeJS.WritableStream;
+  readonly onWarning: OnWarning;
 }
+
+export type OnWarning = (warning: string) => void;
+
+const NOT_THE_OWNER = 0o077;
 
 /**
  * The secret that a command is about: from `--…-file`, else the variable, else standard input; at a terminal it is asked
@@ -47,23 +52,35 @@ export interface SecretSources {
  * @throws PantheonError `invalid_request`.
  */
 export async function readSecret(sources: SecretSources): Promise<Secret> {
-  const { name, file, variable, stdin, stderr } = sources;
-  if (file !== undefined && file !== '-') return readSecretFile(file, name);
+  const { name, file, variable, stdin, stderr, onWarning } = sources;
+  if (file !== undefined && file !== '-') return readSecretFile(file, name, onWarning);
   if (file === undefined && variable.value !== undefined) return toSecret(variable.value, name, variable.name);
   if (stdin.isTTY) return toSecret(await prompt(`The ${name} (not shown): `, stdin, stderr), name, 'standard input');
   return toSecret(await readAll(stdin, name), name, 'standard input');
 }
 
 /** @throws PantheonError `invalid_request` in `field`, naming the file. */
-export async function readSecretFile(path: string, field: string): Promise<Secret> {
-  return toSecret(await readTextFile(path, field, SECRET_BYTES_MAX), field, path);
+export async function readSecretFile(path: string, field: string, onWarning: OnWarning): Promise<Secret> {
+  const onMode = (mode: number): void => {
+    if ((mode & NOT_THE_OWNER) !== 0)
+      onWarning(`The file ${path} is open to others than its owner. Run: chmod 600 ${path}`);
+  };
+  return toSecret(await readTextFile(path, field, SECRET_BYTES_MAX, onMode), field, path);
 }
 
 /** A small text file. A pipe is welcome: that is how a shell passes `<(…)`. */
-export async function readTextFile(path: string, field: string, bytesMax: number): Promise<string> {
+export async function readTextFile(
+  path: string,
+  field: string,
+  bytesMax: number,
+  onMode: (mode: number) => void = () => {},
+): Promise<string> {
   try {
     const file = await open(path, constants.O_RDONLY);
     try {
+      // A pipe is gone when it was read. On Windows the mode says nothing of others.
+      const stat = await file.stat();
+      if (stat.isFile() && process.platform !== 'win32') onMode(stat.mode);
       return await readAll(file.createReadStream({ autoClose: false }), field, bytesMax);
     } finally {
       await file.close();

@@ -9,7 +9,7 @@ import { type ClientVariables, type Environment, type Flags, loadConfig } from '
 import type { ExitCode } from './exit-codes.ts';
 import { Output, type Sinks } from './output.ts';
 import { RemoteTransport } from './remote-transport.ts';
-import { readSecret, readSecretFile } from './secret-input.ts';
+import { type OnWarning, readSecret, readSecretFile } from './secret-input.ts';
 import type { Credential, Transport } from './transport.ts';
 
 /** The world of one run. */
@@ -51,6 +51,7 @@ export class Session {
   readonly #world: Surroundings;
   readonly #options: ConnectionOptions;
   #transport: Transport | null = null;
+  readonly #warn: OnWarning = (warning) => this.output.warn(warning);
 
   constructor(world: Surroundings, options: ConnectionOptions) {
     this.#world = world;
@@ -87,7 +88,7 @@ export class Session {
     const { stdin, stderr, variables } = this.#world;
     const suffix = name === 'key' ? 'SUBJECT_KEY' : 'SUBJECT_TOKEN';
     const variable = { name: `PANTHEON_AUTH_${suffix}`, value: variables[suffix] };
-    return readSecret({ name, file, variable, stdin, stderr });
+    return readSecret({ name, file, variable, stdin, stderr, onWarning: this.#warn });
   }
 
   async close(): Promise<void> {
@@ -104,19 +105,19 @@ export class Session {
     const flags: Flags = dataDir === undefined ? {} : { DATA_DIR: dataDir };
     const { config } = loadConfig(flags, this.#world.environment);
     const callerKey = async (): Promise<Credential> =>
-      bearer((await this.#givenKey()) ?? (await readRootKey(config.rootKeyFile)));
+      bearer((await this.#givenKey()) ?? (await readRootKey(config.rootKeyFile, this.#warn)));
     // Loaded when it is needed: it brings the whole server, and most of the start of a command.
     const { LocalTransport } = await import('./local-transport.ts');
-    return LocalTransport.open({ config, callerKey, onWarning: (warning) => this.output.warn(warning) });
+    return LocalTransport.open({ config, callerKey, onWarning: this.#warn });
   }
 
   async #givenKey(): Promise<Secret | null> {
     const { variables, stdin, stderr } = this.#world;
     const file = this.#options.callerKeyFile ?? variables.KEY_FILE;
-    if (file !== undefined) return readSecretFile(file, 'caller-key-file');
+    if (file !== undefined) return readSecretFile(file, 'caller-key-file', this.#warn);
     if (variables.KEY === undefined) return null;
     const variable = { name: 'PANTHEON_AUTH_KEY', value: variables.KEY };
-    return readSecret({ name: 'key', file: undefined, variable, stdin, stderr });
+    return readSecret({ name: 'key', file: undefined, variable, stdin, stderr, onWarning: this.#warn });
   }
 }
 
@@ -143,8 +144,8 @@ function bearer(secret: Secret): Credential {
 }
 
 /** Moved away after the first start, as it should be where several people administer. */
-async function readRootKey(path: string): Promise<Secret> {
-  if (existsSync(path)) return readSecretFile(path, 'ROOT_KEY_FILE');
+async function readRootKey(path: string, onWarning: OnWarning): Promise<Secret> {
+  if (existsSync(path)) return readSecretFile(path, 'ROOT_KEY_FILE', onWarning);
   const detail = `There is no root key in ${path}: name the file of your own key with --caller-key-file`;
   throw new PantheonError('missing_credential', { detail });
 }
