@@ -1,4 +1,5 @@
 /** The public names of the library. Adapters for frameworks are in their own subpaths. */
+export { type AcceptedDates, acceptClock, type ClockAcceptance } from './accept-clock.ts';
 export { type APIKey, type APIKeyVersion, keyHint } from './api-keys/api-key.ts';
 export type { IdTagChangeOptions, IdTagManager } from './api-keys/id-tag-manager.ts';
 export type { IdTagSecret } from './api-keys/id-tags.ts';

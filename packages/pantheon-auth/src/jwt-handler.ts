@@ -15,7 +15,7 @@ import { isActive, revokeTokens } from './domain/key.ts';
 import { assertMay, assertMayGrant, assertWithinCreator } from './domain/key-policy.ts';
 import { decide, type KeyFacts } from './domain/verification.ts';
 import type { EventFeed } from './events/event-feed.ts';
-import { type Clock, momentOf } from './foundation/clock.ts';
+import { assertCertainTime, type Clock, momentOf } from './foundation/clock.ts';
 import type { JsonObject } from './foundation/encoding.ts';
 import { PantheonError } from './foundation/errors.ts';
 import { newId } from './foundation/ids.ts';
@@ -160,6 +160,7 @@ export class JwtHandler implements KeyTokenSigner {
 
   /** The brief's `generateJWTFromKey`, synchronous. */
   signForKey(apiKey: APIKey, metadata: APIKeyMetadata, key: string | null): string {
+    assertCertainTime(this.#deps.clock);
     if (metadata.keyId !== apiKey.id)
       throw new PantheonError('invalid_request', { field: 'keyId', detail: 'It is not the id of this key.' });
     const { algorithm, issuer, audience } = metadata;

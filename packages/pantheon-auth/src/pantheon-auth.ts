@@ -8,6 +8,7 @@ import { Administrators } from './api-keys/administrators.ts';
 import { AnsweredRequests } from './api-keys/answered-requests.ts';
 import type { APIKey } from './api-keys/api-key.ts';
 import { CallerGuard } from './api-keys/caller-guard.ts';
+import { type RepairedDates, repairClock as repairDates } from './api-keys/clock-repair.ts';
 import {
   ConfirmedFacts,
   STALENESS_MAX_MS_DEFAULT,
@@ -29,11 +30,13 @@ import { makeRoot, type RootKeyStore, recoverRoot } from './api-keys/root-key.ts
 import { Settlement } from './api-keys/settlement.ts';
 import { UsageReader } from './api-keys/usage-reader.ts';
 import { VerificationCache } from './api-keys/verification-cache.ts';
+import { clockLog, tellAhead } from './clock-log.ts';
 import type { Circumstances } from './domain/event.ts';
 import { DEFAULT_TENANT, SYSTEM_TENANT } from './domain/tenant.ts';
 import { EventFeed } from './events/event-feed.ts';
 import { EventLog } from './events/event-log.ts';
 import { type AuditTrail, EventReader } from './events/event-reader.ts';
+import { AcceptedTimeFollower, type ClockReading, readClocks, startClock } from './events/stored-time.ts';
 import { type Clock, ForwardClock, systemClock } from './foundation/clock.ts';
 import { PantheonError } from './foundation/errors.ts';
 import { newId } from './foundation/ids.ts';
@@ -108,7 +111,7 @@ export interface PantheonAuth {
  * Opens the database, or makes it in `dataDir`, and starts everything on it.
  *
  * @throws PantheonError `master_key_missing`, `master_key_mismatch`, `store_unusable`, `store_unavailable`,
- * `schema_too_new`, `schema_too_old`, `redis_required`, `invalid_setting`.
+ * `clock_in_doubt`, `schema_too_new`, `schema_too_old`, `redis_required`, `invalid_setting`.
  *
  * @example
  * ```ts
@@ -122,31 +125,39 @@ export interface PantheonAuth {
  * ```
  */
 export async function createPantheonAuth(options: PantheonAuthOptions): Promise<PantheonAuth> {
+  return (await openEngine(options)).auth;
+}
+
+/** An instance, with what only `accept-clock.ts` does. */
+export interface Engine {
+  readonly auth: PantheonAuth;
+  /** What the clocks said at the start. */
+  readonly reading: ClockReading;
+  repairClock(by: Circumstances): Promise<RepairedDates>;
+}
+
+/** `mayBeBehind`: also with a clock that is behind the store's records, since it is about to be accepted. */
+export async function openEngine(options: PantheonAuthOptions, mayBeBehind = false): Promise<Engine> {
   assertOptions(options);
   const logger = options.logger ?? SILENT;
-  const clock = new ForwardClock(options.clock ?? systemClock, {
-    onSetBack: (byMs) => logger.error({ byMs }, 'the clock was set back; going on from the latest time seen'),
-    onApart: (byMs) =>
-      byMs === 0
-        ? logger.warn({}, 'the clocks of this machine and of the database agree again')
-        : logger.error(
-            { byMs },
-            'the clocks of this machine and of the database are apart; the time of the database is used',
-          ),
-  });
+  const clock = new ForwardClock(options.clock ?? systemClock, clockLog(logger));
   const brand = parseBrand(options.brand ?? DEFAULT_BRAND);
   const issuer = parseIssuer(options.issuer);
   const audience = options.audience?.length ? options.audience : [issuer];
 
   const database = await openDatabase(options, clock, logger);
   try {
-    const isNew = (await database.log.head()).seq === 0;
+    const { time, log } = database;
+    const start = { clock, time, head: () => log.head(), onAhead: tellAhead(logger) };
+    const reading = mayBeBehind ? await readClocks(start) : await startClock(start);
+    const isNew = (await log.head()).seq === 0;
     const dataDir = options.dataDir ?? null;
     const kms = await openLocalKms(database.meta, { ...options, dataDir, isNew, logger });
     const limiter = await openLimiter(database, options.limits, clock, logger);
     try {
       const { knownKeysMax } = options;
-      return await assemble({ database, kms, limiter, clock, brand, issuer, audience, logger, knownKeysMax });
+      const parts = { database, kms, limiter, clock, reading, brand, issuer, audience, logger, knownKeysMax };
+      return await assemble(parts);
     } catch (error) {
       await limiter.close();
       throw error;
@@ -184,6 +195,7 @@ interface Parts {
   readonly kms: KeyEncryption;
   readonly limiter: RateLimiter;
   readonly clock: ForwardClock;
+  readonly reading: ClockReading;
   readonly brand: string;
   readonly issuer: string;
   readonly audience: readonly string[];
@@ -191,7 +203,7 @@ interface Parts {
   readonly knownKeysMax: number | undefined;
 }
 
-async function assemble(parts: Parts): Promise<PantheonAuth> {
+async function assemble(parts: Parts): Promise<Engine> {
   const { database, limiter, clock, brand, issuer, audience, logger } = parts;
   const { ledger } = database;
   const settings = { issuer, audience };
@@ -238,7 +250,9 @@ async function assemble(parts: Parts): Promise<PantheonAuth> {
     onQuarantine: (error) =>
       logger.warn({ err: error }, 'a secret that tags ids cannot be opened; ids that it may have tagged are looked up'),
   });
-  for (const follower of [cache, keyring, revocations, idTags]) feed.follow(follower);
+  const { time } = database;
+  const acceptedTime = new AcceptedTimeFollower({ time, clock });
+  for (const follower of [cache, keyring, revocations, idTags, acceptedTime]) feed.follow(follower);
   const facts = new ConfirmedFacts({ cache, tags: idTags, feed, clock, stalenessMaxMs });
   const guard = new CallerGuard({ facts, clock });
 
@@ -299,10 +313,12 @@ async function assemble(parts: Parts): Promise<PantheonAuth> {
   try {
     // The feed first, so that what the others load is followed from then on.
     await feed.start();
+    await acceptedTime.start();
     await tenants.start(PROCESS_CALLER.circumstances);
     await keyring.start(PROCESS_CALLER.circumstances);
     await revocations.start();
     await idTags.start(PROCESS_CALLER.circumstances);
+    await time.record(clock.now());
   } catch (error) {
     feed.close();
     throw error;
@@ -313,7 +329,7 @@ async function assemble(parts: Parts): Promise<PantheonAuth> {
     return { keys, rotation: new KeyRotation(managerDeps, keys, tenantId) };
   };
   const standard = scope(DEFAULT_TENANT);
-  return {
+  const auth: PantheonAuth = {
     keys: standard.keys,
     rotation: standard.rotation,
     tokens,
@@ -344,9 +360,14 @@ async function assemble(parts: Parts): Promise<PantheonAuth> {
       await recorder.close();
       await limiter.close();
       feed.close();
+      await time.record(clock.now()).catch((error: unknown) => logger.warn({ err: error }, 'the time is not recorded'));
       await database.close();
     },
   };
+  const { reading } = parts;
+  const repairClock = (by: Circumstances): Promise<RepairedDates> =>
+    repairDates(reading, by, { time, changes, keyring, ledger, events, clock });
+  return { auth, reading, repairClock };
 }
 
 function makeFolder(path: string): void {

@@ -8,7 +8,7 @@ import type { CreatedKey } from '../src/api-keys/key-manager.ts';
 import { KeyValidator } from '../src/api-keys/key-validator.ts';
 import type { Caller } from '../src/domain/key-policy.ts';
 import { ANY_TENANT } from '../src/domain/tenant.ts';
-import { HOUR_MS } from '../src/foundation/clock.ts';
+import { MINUTE_MS } from '../src/foundation/clock.ts';
 import type { PantheonAuth } from '../src/pantheon-auth.ts';
 import { callerWith, openWorld, refusalOf, turn, type World } from './fixture.ts';
 
@@ -334,11 +334,11 @@ describe('a token is made of a key as it is when the token is made', () => {
     const { token } = exchange.token;
     clock.advance(10_000);
     await auth.tokens.revokeAllOf(target);
-    clock.setWall(clock.now() - HOUR_MS);
+    clock.setWall(clock.now() - MINUTE_MS);
     const behind = await world.openAgain();
     await behind.tokens.revokeAllOf(target);
     for (const one of [auth, behind]) expect(await one.tokens.verify({ token })).toMatchObject({ valid: false });
-    clock.setWall(clock.now() + HOUR_MS);
+    clock.setWall(clock.now() + MINUTE_MS);
     for (const one of [auth, behind])
       expect(await one.tokens.verify({ token })).toMatchObject({ valid: false, denial: { code: 'revoked' } });
   });

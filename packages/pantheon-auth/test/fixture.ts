@@ -12,6 +12,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { afterAll } from 'vitest';
 import { STALENESS_MAX_MS_DEFAULT } from '../src/api-keys/confirmed-facts.ts';
 import type { Authority, Caller } from '../src/domain/key-policy.ts';
+import { type Clock, type Instant, systemClock } from '../src/foundation/clock.ts';
 import { PantheonError } from '../src/foundation/errors.ts';
 import type { EmbeddedOptions, PantheonAuthOptions } from '../src/options.ts';
 import { createPantheonAuth, type PantheonAuth } from '../src/pantheon-auth.ts';
@@ -28,6 +29,8 @@ type NodeOptions = Partial<Omit<EmbeddedOptions, 'database'>>;
 export interface World extends AsyncDisposable {
   readonly auth: PantheonAuth;
   readonly clock: TestClock;
+  /** Where its data lies, for whoever opens it in another way. */
+  readonly options: PantheonAuthOptions;
   /** A folder of its own: of the database, where that is a file. */
   readonly dataDir: string;
   /** The master key, as it is written down. */
@@ -66,6 +69,7 @@ export async function openWorld(options: NodeOptions = {}): Promise<World> {
   };
   return {
     ...place,
+    options: { ...place.options, issuer: ISSUER } as PantheonAuthOptions,
     auth: await open({}),
     clock,
     logged,
@@ -82,9 +86,9 @@ export async function openWorld(options: NodeOptions = {}): Promise<World> {
 }
 
 /** Where the data of a world lies. */
-interface Place extends Pick<World, 'dataDir' | 'masterKey' | 'sql' | 'stored' | 'startProcess'>, AsyncDisposable {
-  readonly options: PantheonAuthOptions;
-}
+interface Place
+  extends Pick<World, 'options' | 'dataDir' | 'masterKey' | 'sql' | 'stored' | 'startProcess'>,
+    AsyncDisposable {}
 
 async function placeInFolder(): Promise<Place> {
   const dataDir = emptyFolder();
@@ -96,7 +100,7 @@ async function placeInFolder(): Promise<Place> {
     masterKey: readFileSync(join(dataDir, 'master.key'), 'latin1').trim(),
     sql: (text, ...values) => inFile(path, text, values),
     stored: async () => contentsOf(dataDir),
-    startProcess: (source, args) => startProcess(dataDir, source, args),
+    startProcess: (source, args) => startProcess(dataDir, source, args, START),
     async [Symbol.asyncDispose]() {
       rmSync(dataDir, { recursive: true, force: true });
     },
@@ -112,7 +116,7 @@ async function placeOnPostgres(): Promise<Place> {
     masterKey: MASTER_KEY,
     sql: (text, ...values) => scratch.sql(text, ...values),
     stored: () => scratch.stored(),
-    startProcess: (source, args = []) => startNode(openOnPostgres, [scratch.url, MASTER_KEY], source, args),
+    startProcess: (source, args = []) => startNode(openOnPostgres, [scratch.url, MASTER_KEY], source, args, START),
     async [Symbol.asyncDispose]() {
       rmSync(dataDir, { recursive: true, force: true });
       await scratch[Symbol.asyncDispose]();
@@ -254,22 +258,33 @@ const moduleOf = (path: string): string => JSON.stringify(new URL(path, import.m
 
 const openInFolder = `
   const [dataDir, ...args] = process.argv.slice(1);
-  const auth = await createPantheonAuth({ dataDir, issuer: ${JSON.stringify(ISSUER)} });
+  const auth = await createPantheonAuth({ dataDir, clock, issuer: ${JSON.stringify(ISSUER)} });
 `;
 const openOnPostgres = `
   const { postgres } = await import(${moduleOf('../src/storage/postgres.ts')});
+  const { withoutStoreTime } = await import(${moduleOf('./postgres-node.ts')});
   const [url, masterKey, ...args] = process.argv.slice(1);
-  const common = { issuer: ${JSON.stringify(ISSUER)}, masterKey, limits: 'local' };
-  const auth = await createPantheonAuth({ database: postgres({ url }), ...common });
+  const common = { issuer: ${JSON.stringify(ISSUER)}, masterKey, clock, limits: 'local' };
+  const auth = await createPantheonAuth({ database: withoutStoreTime(postgres({ url })), ...common });
 `;
 
-/** A process of its own on this folder. */
+/** When the clocks of a world start. */
+const START: Instant = new TestClock().now();
+
+/** The clock of the machine as it would run from `start` on: for what follows a world, whose time no process may be behind. */
+export function clockFrom(start: Instant = START): Clock {
+  const aheadMs = start - systemClock.now();
+  return { now: () => systemClock.now() + aheadMs, monotonicMs: () => systemClock.monotonicMs() };
+}
+
+/** A process of its own on this folder. `start`: when its clock starts; else it is the machine's. */
 export function startProcess(
   dataDir: string,
   source: string,
   args: readonly string[] = [],
+  start: Instant | null = null,
 ): ChildProcessWithoutNullStreams {
-  return startNode(openInFolder, [dataDir], source, args);
+  return startNode(openInFolder, [dataDir], source, args, start);
 }
 
 function startNode(
@@ -277,10 +292,13 @@ function startNode(
   place: readonly string[],
   source: string,
   args: readonly string[],
+  start: Instant | null,
 ): ChildProcessWithoutNullStreams {
   const prelude = `
     import { createInterface } from 'node:readline';
     const { createPantheonAuth } = await import(${moduleOf('../src/pantheon-auth.ts')});
+    const aheadMs = ${start === null ? 0 : `${start} - Date.now()`};
+    const clock = { now: () => Date.now() + aheadMs, monotonicMs: () => performance.now() };
     ${open}
     let lines = null;
     const next = async () => {

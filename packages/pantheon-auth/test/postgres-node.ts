@@ -24,7 +24,7 @@ export function postgresNode(url: string): ScaledOutOptions {
 }
 
 /** In a test time is moved by hand, for all nodes at once; the server's own would be taken for the right one (I14). */
-function withoutStoreTime(source: DatabaseSource): DatabaseSource {
+export function withoutStoreTime(source: DatabaseSource): DatabaseSource {
   return {
     open: async (context) => {
       const database = await source.open(context);

@@ -15,7 +15,7 @@ export interface Actor {
 
 export const PROCESS_ACTOR: Actor = { keyId: null, userId: null, address: null, userAgent: null };
 
-export type SubjectType = 'key' | 'tenant' | 'signing_key' | 'token' | 'id_tag_secret';
+export type SubjectType = 'key' | 'tenant' | 'signing_key' | 'token' | 'id_tag_secret' | 'store';
 
 /** Every type of event that exists. Names are never reused. */
 export type EventType =
@@ -29,6 +29,7 @@ export type EventType =
   | 'key.secret_replaced'
   | 'key.tokens_revoked'
   | 'key.exposed_in_url'
+  | 'key.dates_corrected'
   | 'token.revoked'
   | 'tenant.created'
   | 'tenant.updated'
@@ -38,7 +39,8 @@ export type EventType =
   | 'signing_key.created'
   | 'signing_key.retired'
   | 'id_tag_secret.added'
-  | 'id_tag_secret.retired';
+  | 'id_tag_secret.retired'
+  | 'store.clock_accepted';
 
 /** What each type of event is about. */
 export const EVENT_SUBJECTS: Readonly<Record<EventType, SubjectType>> = {
@@ -52,6 +54,7 @@ export const EVENT_SUBJECTS: Readonly<Record<EventType, SubjectType>> = {
   'key.secret_replaced': 'key',
   'key.tokens_revoked': 'key',
   'key.exposed_in_url': 'key',
+  'key.dates_corrected': 'key',
   'token.revoked': 'token',
   'tenant.created': 'tenant',
   'tenant.updated': 'tenant',
@@ -62,6 +65,7 @@ export const EVENT_SUBJECTS: Readonly<Record<EventType, SubjectType>> = {
   'signing_key.retired': 'signing_key',
   'id_tag_secret.added': 'id_tag_secret',
   'id_tag_secret.retired': 'id_tag_secret',
+  'store.clock_accepted': 'store',
 };
 
 /** A fact, before the log gave it its place. `before` and `after` hold the attributes it changed, in wire form. */

@@ -107,6 +107,8 @@ function changed(record: KeyRecord, event: AuditEvent): Partial<KeyRecord> {
       const versions = record.versions.map((v) => (v.version === record.version ? { ...v, createdAt: event.at } : v));
       return { versions };
     }
+    case 'key.dates_corrected':
+      return datesUpTo(record, event.at);
     default:
       throw new Error(`Not an event that changes a key: ${event.type}`);
   }
@@ -127,6 +129,28 @@ function rotated(record: KeyRecord, event: AuditEvent): Partial<KeyRecord> {
     versions: [{ version, createdAt: event.at, acceptedUntil: null }, ...older].slice(0, VERSIONS_KEPT_MAX),
   };
 }
+
+/** What a clock that ran ahead has dated after `at`, put right as far as the record itself tells. */
+function datesUpTo(record: KeyRecord, at: Instant): Pick<KeyRecord, (typeof DATES)[number]> {
+  // Made in the wrong time, its life is as long as it was meant to be.
+  const aheadMs = Math.max(0, record.createdAt - at);
+  const { state, tokensNotBefore, notBefore, expiresAt } = record;
+  return {
+    createdAt: record.createdAt - aheadMs,
+    notBefore: notBefore === null ? null : notBefore - aheadMs,
+    expiresAt: expiresAt === null ? null : expiresAt - aheadMs,
+    tokensNotBefore: tokensNotBefore === null ? null : Math.min(tokensNotBefore, at),
+    state: state.kind !== 'suspended' ? state : { ...state, at: Math.min(state.at, at) },
+    // An end that lies ahead may have been "now" in the wrong time: nothing that had ended is accepted again.
+    versions: record.versions.map((version) => ({
+      ...version,
+      createdAt: Math.min(version.createdAt, at),
+      acceptedUntil: version.acceptedUntil === null ? null : Math.min(version.acceptedUntil, at),
+    })),
+  };
+}
+
+const DATES = ['createdAt', 'notBefore', 'expiresAt', 'tokensNotBefore', 'state', 'versions'] as const;
 
 export type VersionState = 'current' | 'accepted' | 'retired';
 
@@ -240,6 +264,19 @@ export function replaceSecret(record: KeyRecord, by: Circumstances, at: Instant)
 export function revokeTokens(record: KeyRecord, by: Circumstances, at: Instant): KeyChange {
   const after = { tokensNotBefore: new Date(Math.max(record.tokensNotBefore ?? at, at)).toISOString() };
   return change(record, keyEvent('key.tokens_revoked', record, { before: null, after }, by, at));
+}
+
+/**
+ * Brings back to now what a clock that ran ahead had dated after it. Older versions that are still accepted end. Null:
+ * nothing of it lies ahead. For keys that were changed in the wrong time only.
+ */
+export function correctDates(record: KeyRecord, by: Circumstances, at: Instant): KeyChange | null {
+  const right = datesUpTo(record, at);
+  const isRight = DATES.every((name) => JSON.stringify(record[name]) === JSON.stringify(right[name]));
+  if (isRight) return null;
+  const before = { createdAt: new Date(record.createdAt).toISOString() };
+  const after = { createdAt: new Date(right.createdAt).toISOString() };
+  return change(record, keyEvent('key.dates_corrected', record, { before, after }, by, at));
 }
 
 /** As JSON, where the order of members means nothing: who sends back what was read changes nothing. */

@@ -67,6 +67,8 @@ export interface Commit {
   readonly requires?: readonly RequiredRow[];
   readonly events: readonly [EventRow, ...EventRow[]];
   readonly companions?: readonly CompanionRow[];
+  /** An operator's word: what this store had recorded of the time until now is wrong, and the time is this. */
+  readonly acceptedTime?: Instant;
 }
 
 export interface Ledger {

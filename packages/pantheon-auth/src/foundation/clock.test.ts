@@ -1,7 +1,19 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { TestClock } from '../testing/test-clock.ts';
-import { CLOCK_JUMP_MS, DAY_MS, ForwardClock, HOUR_MS, type Instant, momentOf, systemClock } from './clock.ts';
+import {
+  assertCertainTime,
+  CLOCK_DOUBT_MS,
+  CLOCK_JUMP_MS,
+  type Clock,
+  DAY_MS,
+  ForwardClock,
+  HOUR_MS,
+  type Instant,
+  MINUTE_MS,
+  momentOf,
+  systemClock,
+} from './clock.ts';
 
 const START = Date.UTC(2030, 0, 1);
 
@@ -25,13 +37,13 @@ test('a moment is told by both clocks', () => {
 });
 
 describe('the forward clock (I14)', () => {
-  test('follows the wall while that goes forwards, also over a jump', () => {
+  test('follows the wall while that goes forwards, also over a jump of minutes', () => {
     const { source, clock, jumps } = forward();
     source.advance(10);
     expect(clock.now()).toBe(START + 10);
-    source.setWall(START + DAY_MS);
-    expect(clock.now()).toBe(START + DAY_MS);
-    expect(jumps).toEqual([]);
+    source.setWall(START + CLOCK_DOUBT_MS);
+    expect(clock.now()).toBe(START + CLOCK_DOUBT_MS);
+    expect([jumps, clock.doubted]).toEqual([[], null]);
   });
 
   test('revives nothing that had expired when the wall is set back', () => {
@@ -99,11 +111,11 @@ describe('the forward clock (I14)', () => {
 
   test('is at least as late as the log says, and goes on from there', () => {
     const { source, clock, jumps } = forward();
-    clock.atLeast(START + HOUR_MS);
-    expect(clock.now()).toBe(START + HOUR_MS);
+    clock.atLeast(START + MINUTE_MS);
+    expect(clock.now()).toBe(START + MINUTE_MS);
     source.advance(250);
-    expect(clock.now()).toBe(START + HOUR_MS + 250);
-    expect(jumps).toEqual([-HOUR_MS]);
+    expect(clock.now()).toBe(START + MINUTE_MS + 250);
+    expect(jumps).toEqual([-MINUTE_MS]);
   });
 
   test('is not set back by an older log', () => {
@@ -116,9 +128,9 @@ describe('the forward clock (I14)', () => {
     const { source, clock } = forward();
     source.setWall(START - DAY_MS);
     clock.now();
-    clock.atLeast(START + HOUR_MS);
+    clock.atLeast(START + MINUTE_MS);
     source.advance(40);
-    expect(clock.now()).toBe(START + HOUR_MS + 40);
+    expect(clock.now()).toBe(START + MINUTE_MS + 40);
   });
 
   test('a word from the log does not make it forget the time in which nobody asked', () => {
@@ -137,7 +149,7 @@ describe('the forward clock (I14)', () => {
     expect(clock.monotonicMs()).toBe(7);
   });
 
-  test('never goes back, is always whole, and is never behind the wall or the log, whatever happens', () => {
+  test('never goes back, is always whole, and is behind the wall or the log only in doubt, whatever happens', () => {
     const step = fc.oneof(
       fc.record({ kind: fc.constant('pass'), ms: fc.integer({ min: 0, max: 20_000 }) }),
       fc.record({ kind: fc.constant('set'), ms: fc.integer({ min: -DAY_MS, max: DAY_MS }) }),
@@ -151,9 +163,12 @@ describe('the forward clock (I14)', () => {
           if (kind === 'pass') source.advance(ms);
           if (kind === 'set') source.setWall(START + ms);
           if (kind === 'log') clock.atLeast(START + ms);
-          const floor = Math.max(last, source.now(), kind === 'log' ? START + ms : last);
+          const before = last;
           last = clock.now();
-          expect(last).toBeGreaterThanOrEqual(floor);
+          const told = clock.doubted === null ? Math.max(source.now(), kind === 'log' ? START + ms : before) : before;
+          expect(last).toBeGreaterThanOrEqual(Math.max(before, told));
+          // No single step carries it further than the stopwatch and what is believed of a jump.
+          expect(last - before).toBeLessThanOrEqual((kind === 'pass' ? ms : 0) + CLOCK_DOUBT_MS + 1);
           expect(Number.isInteger(last)).toBe(true);
         }
       }),
@@ -202,12 +217,30 @@ describe('beside the clock of the store (I14)', () => {
   test('the time of the store is used while they are apart, and that is told when it begins and ends', () => {
     const { source, clock, apart } = beside();
     clock.heed(START, 0);
-    clock.heed(START + HOUR_MS, 0);
-    clock.heed(START + HOUR_MS, 0);
-    expect([apart, clock.isDisputed, clock.now()]).toEqual([[HOUR_MS], true, START + HOUR_MS]);
-    source.setWall(START + HOUR_MS);
-    clock.heed(START + HOUR_MS, 0);
-    expect([apart, clock.isDisputed, clock.now()]).toEqual([[HOUR_MS, 0], false, START + HOUR_MS]);
+    clock.heed(START + MINUTE_MS, 0);
+    clock.heed(START + MINUTE_MS, 0);
+    expect([apart, clock.isDisputed, clock.now()]).toEqual([[MINUTE_MS], true, START + MINUTE_MS]);
+    source.setWall(START + MINUTE_MS);
+    clock.heed(START + MINUTE_MS, 0);
+    expect([apart, clock.isDisputed, clock.now()]).toEqual([[MINUTE_MS, 0], false, START + MINUTE_MS]);
+  });
+
+  test('a machine whose clock jumps while the store does not goes on by the store, and nothing is in doubt', () => {
+    const { source, clock } = beside();
+    clock.heed(START, 0);
+    source.setWall(START + DAY_MS);
+    clock.heed(START, 0);
+    expect([clock.now(), clock.doubted, clock.isDisputed]).toEqual([START, null, true]);
+  });
+
+  test('a store whose clock jumps is not followed, and the time is in doubt until it is back', () => {
+    const { source, clock } = beside();
+    clock.heed(START, 0);
+    clock.heed(START + DAY_MS, 0);
+    source.advance(MINUTE_MS);
+    expect([clock.now(), clock.doubted]).toEqual([START + MINUTE_MS, START + DAY_MS + MINUTE_MS]);
+    clock.heed(START + MINUTE_MS, 0);
+    expect([clock.now(), clock.doubted]).toEqual([START + MINUTE_MS, null]);
   });
 
   test('a machine that starts with a clock far ahead dates nothing by it', () => {
@@ -223,5 +256,102 @@ describe('beside the clock of the store (I14)', () => {
     expect(clock.now()).toBe(START);
     source.advance(HOUR_MS);
     expect(clock.now()).toBeGreaterThanOrEqual(START);
+  });
+});
+
+describe('a clock in doubt (I14)', () => {
+  function watched(): { source: TestClock; clock: ForwardClock; doubts: unknown[] } {
+    const source = new TestClock(START);
+    const doubts: unknown[] = [];
+    return { source, clock: new ForwardClock(source, { onDoubt: (...doubt) => doubts.push(doubt) }), doubts };
+  }
+
+  test.each([
+    ['ahead', 365 * DAY_MS],
+    ['back', -365 * DAY_MS],
+  ])('a wall clock that jumps a year %s is not followed and dates nothing, until it agrees again', (_way, byMs) => {
+    const { source, clock, doubts } = watched();
+    source.setWall(START + byMs);
+    source.advance(MINUTE_MS);
+    expect(clock.now()).toBe(START + MINUTE_MS);
+    expect(() => assertCertainTime(clock)).toThrow(expect.objectContaining({ code: 'clock_in_doubt' }));
+    source.advance(HOUR_MS);
+    expect(clock.now()).toBe(START + MINUTE_MS + HOUR_MS);
+    source.setWall(START + MINUTE_MS + HOUR_MS + 3);
+    assertCertainTime(clock);
+    expect(clock.now()).toBe(START + MINUTE_MS + HOUR_MS + 3);
+    expect(doubts).toEqual([
+      ['wall', byMs],
+      [null, 0],
+    ]);
+  });
+
+  test('many steps of minutes within an hour are one jump', () => {
+    const { source, clock } = watched();
+    for (let step = 1; step <= 4; step += 1) {
+      source.advance(MINUTE_MS);
+      source.setWall(source.now() + 2 * MINUTE_MS);
+      clock.now();
+    }
+    expect(clock.doubted).not.toBeNull();
+  });
+
+  test('steps of minutes in different hours are how a clock is kept right', () => {
+    const { source, clock } = watched();
+    for (let step = 1; step <= 12; step += 1) {
+      source.advance(HOUR_MS + MINUTE_MS);
+      source.setWall(source.now() + MINUTE_MS);
+      clock.now();
+    }
+    expect([clock.doubted, clock.now()]).toEqual([null, source.now()]);
+  });
+
+  test('a machine that slept has a clock that jumped and is right', () => {
+    const source = new TestClock(START);
+    let asleepMs = 0;
+    const machine: Clock = {
+      now: () => source.now(),
+      monotonicMs: () => source.monotonicMs(),
+      bootMs: () => Math.floor((source.monotonicMs() + asleepMs) / 1_000) * 1_000,
+    };
+    const clock = new ForwardClock(machine);
+    asleepMs = 8 * HOUR_MS;
+    source.setWall(START + asleepMs);
+    expect([clock.now(), clock.doubted]).toEqual([START + asleepMs, null]);
+    source.setWall(START + DAY_MS);
+    source.advance(MINUTE_MS);
+    expect([clock.now(), clock.doubted]).toEqual([START + asleepMs + MINUTE_MS, START + DAY_MS + MINUTE_MS]);
+  });
+
+  test('a log that is far in the future is not believed, and puts the clock in doubt until it says otherwise', () => {
+    const { clock, doubts } = watched();
+    clock.atLeast(START + 365 * DAY_MS);
+    clock.atLeast(START + 365 * DAY_MS);
+    expect([clock.now(), clock.doubted]).toEqual([START, START]);
+    clock.atLeast(START - DAY_MS);
+    expect([clock.now(), clock.doubted]).toEqual([START, null]);
+    expect(doubts).toEqual([
+      ['log', -365 * DAY_MS],
+      [null, 0],
+    ]);
+  });
+
+  test('what an operator accepts is the time, also when it goes back', () => {
+    const { source, clock } = watched();
+    source.setWall(START - DAY_MS);
+    expect(clock.now()).toBe(START);
+    clock.accept(START - DAY_MS);
+    source.advance(5);
+    expect([clock.now(), clock.doubted]).toEqual([START - DAY_MS + 5, null]);
+  });
+
+  test('time in doubt goes on at its rate however often it is asked for', () => {
+    const { source, clock } = watched();
+    source.setWall(START - DAY_MS);
+    for (let asked = 0; asked < 10_000; asked += 1) {
+      source.advance(0.1);
+      clock.now();
+    }
+    expect(clock.now()).toBeGreaterThanOrEqual(START + 999);
   });
 });

@@ -64,6 +64,7 @@ export type RequestErrorCode =
   | 'key_quarantined'
   | 'tenant_quarantined'
   | 'limiter_unavailable'
+  | 'clock_in_doubt'
   | 'overloaded'
   | 'shutting_down'
   | 'signing_secret_unavailable';
@@ -130,6 +131,11 @@ export const ERRORS: Readonly<Record<RequestErrorCode, CodeEntry>> = {
   key_quarantined: error(503, 'The record of this key cannot be opened.', 'Tell the operator the key id.'),
   tenant_quarantined: error(503, 'The record of this tenant cannot be read.', 'Tell the operator the tenant.'),
   limiter_unavailable: error(503, 'Limits cannot be decided now.', 'Keep the key and try again.'),
+  clock_in_doubt: error(
+    503,
+    'It is not known what time it is.',
+    'Keep the key and try again; the operator sets the clock.',
+  ),
   overloaded: error(503, 'The server is at its limit.', 'Try again shortly.'),
   shutting_down: error(503, 'The server is stopping.', 'Try another node.'),
   signing_secret_unavailable: error(

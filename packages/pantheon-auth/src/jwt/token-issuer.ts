@@ -13,7 +13,7 @@ import {
 } from '../domain/claims.ts';
 import type { JwtSettings, KeyRecord } from '../domain/key.ts';
 import { grants, isPermissionPattern, PERMISSIONS_MAX } from '../domain/permissions.ts';
-import { type Clock, type Instant, SECOND_MS } from '../foundation/clock.ts';
+import { assertCertainTime, type Clock, type Instant, SECOND_MS } from '../foundation/clock.ts';
 import type { JsonObject } from '../foundation/encoding.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { newId } from '../foundation/ids.ts';
@@ -71,9 +71,11 @@ export class TokenIssuer {
   /**
    * A token of this key and version, as its policy says. `signer` is the version's own secret, where there is one.
    *
-   * @throws PantheonError `invalid_request` (field `audience`, `permissions` or `ttl`), `signing_secret_unavailable`.
+   * @throws PantheonError `invalid_request` (field `audience`, `permissions` or `ttl`), `signing_secret_unavailable`,
+   * `clock_in_doubt`.
    */
   issue(record: KeyRecord, version: number, signer: KeySigner | null, wish: TokenWish): IssuedToken {
+    assertCertainTime(this.#clock);
     const algorithm = algorithmOf(record.jwt);
     const audience = this.#audience(record, wish);
     const permissions = narrowed(record.permissions, wish.permissions);

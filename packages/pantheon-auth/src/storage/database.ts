@@ -5,6 +5,7 @@ import type { IdempotencyRows } from '../api-keys/idempotency-rows.ts';
 import type { KeyRows } from '../api-keys/key-rows.ts';
 import type { EventRows } from '../events/event-rows.ts';
 import type { Ledger, LogReader } from '../events/ledger.ts';
+import type { StoredTime } from '../events/stored-time.ts';
 import type { Clock } from '../foundation/clock.ts';
 import type { SigningKeyRows, TokenRevocationRows } from '../jwt/signing-key-rows.ts';
 import type { DataKeyRows } from '../kms/key-encryption.ts';
@@ -21,6 +22,7 @@ import { SqlLedger } from './sql-ledger.ts';
 import { SqlMeta } from './sql-meta.ts';
 import { SqlQuotaLedger } from './sql-quota-ledger.ts';
 import { SqlSigningKeyRows, SqlTokenRevocationRows } from './sql-signing-key-rows.ts';
+import { SqlStoredTime } from './sql-stored-time.ts';
 import { SqlTenantRows } from './sql-tenant-rows.ts';
 import { SqlUsageRows } from './sql-usage-rows.ts';
 import type { Tables } from './tables.ts';
@@ -40,6 +42,7 @@ export interface Database {
   readonly idempotency: IdempotencyRows;
   readonly idTags: IdTagRows;
   readonly meta: SqlMeta;
+  readonly time: StoredTime;
   /** How many keys that are not remembered may be read at once: a flood of them must leave the store to others (I9). */
   readonly coldReadsMax: number;
   /** The nodes on this database; null where all processes are on one machine. */
@@ -100,6 +103,7 @@ export function assemble({ read, writer, dialect, log, coldReadsMax, nodes, clos
     idempotency: new SqlIdempotencyRows(read, writer),
     idTags: new SqlIdTagRows(read),
     meta: new SqlMeta(read, writer),
+    time: new SqlStoredTime(read, writer),
     coldReadsMax,
     nodes,
     close: () => {

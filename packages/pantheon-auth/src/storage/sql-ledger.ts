@@ -8,6 +8,7 @@ import { invariant, PantheonError } from '../foundation/errors.ts';
 import { areColumns } from './columns.ts';
 import type { SqlDialect, UnplacedEvent } from './dialect.ts';
 import { rememberAnswer } from './sql-idempotency-rows.ts';
+import { resetStoredTime } from './sql-stored-time.ts';
 import type { IdempotencyRow, Tables } from './tables.ts';
 import type { Writer } from './writer.ts';
 
@@ -41,7 +42,10 @@ export class SqlLedger implements Ledger {
       for (const companion of companions) await accompany(transaction, companion);
       for (const some of chunks(commit.events)) await writeDetails(transaction, some);
       // Last: from here to COMMIT nobody else can, so the numbers handed out are in the order of the commits.
-      return { seq: await this.#dialect.appendToLog(transaction, commit.events.map(toUnplaced)) };
+      const seq = await this.#dialect.appendToLog(transaction, commit.events.map(toUnplaced));
+      if (commit.acceptedTime !== undefined)
+        await resetStoredTime(transaction, { at: commit.acceptedTime, eventId: commit.events[0].id });
+      return { seq };
     });
   }
 

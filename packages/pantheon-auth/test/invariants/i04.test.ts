@@ -3,9 +3,8 @@ import { createInterface } from 'node:readline';
 import { setTimeout as pause } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import { STALENESS_MAX_MS_DEFAULT } from '../../src/api-keys/confirmed-facts.ts';
-import { systemClock } from '../../src/foundation/clock.ts';
 import type { PantheonAuth } from '../../src/pantheon-auth.ts';
-import { openWorld, turn } from '../fixture.ts';
+import { clockFrom, openWorld, turn } from '../fixture.ts';
 import { STORE } from '../store.ts';
 
 const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
@@ -86,7 +85,7 @@ test(`I4: ${INTERLEAVINGS} interleavings of uses and refusals on two instances: 
 test('I4: a refusal in one process is the answer of each use in another from the bound on, and what is allowed at once', async () => {
   await using world = await openWorld();
   await world.auth.close();
-  const here = await world.openAgain({ clock: systemClock });
+  const here = await world.openAgain({ clock: clockFrom() });
   const child = world.startProcess(
     `
     for (let line = await next(); line; line = await next()) {

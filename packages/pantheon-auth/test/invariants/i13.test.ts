@@ -4,8 +4,7 @@ import { createInterface } from 'node:readline';
 import { expect, test } from 'vitest';
 import type { AuditEvent } from '../../src/domain/event.ts';
 import { evolve, type KeyRecord } from '../../src/domain/key.ts';
-import { systemClock } from '../../src/foundation/clock.ts';
-import { openWorld } from '../fixture.ts';
+import { clockFrom, openWorld } from '../fixture.ts';
 import { STORE } from '../store.ts';
 
 /** Each makes about as many commits as fit into a second there. */
@@ -48,7 +47,7 @@ test('I13: kill -9 at any moment: what was acknowledged holds, and log and state
     }
     expect(await closed).toEqual([null, 'SIGKILL']);
 
-    const auth = await world.openAgain({ clock: systemClock });
+    const auth = await world.openAgain({ clock: clockFrom() });
     try {
       for (const [id, key] of live) {
         const answer = await auth.verify({ key });
@@ -114,7 +113,7 @@ test('I13: a crash loses only the usage that was not stored yet, and nothing is 
   }
   await closed;
   expect(lines).toEqual(['10', '15']);
-  const auth = await world.openAgain({ clock: systemClock });
+  const auth = await world.openAgain({ clock: clockFrom() });
   expect(await auth.keys.get(apiKey.id)).toMatchObject({ usageCount: 10 });
   await auth.close();
 }, 60_000);

@@ -1,0 +1,104 @@
+/**
+ * What is done when an operator says that the time a store has recorded is wrong: what was dated in the wrong time is
+ * ended or brought back, and the last step, one event, sets the store's time. Interrupted, it is simply done again.
+ */
+
+import type { AuditEvent, Circumstances } from '../domain/event.ts';
+import { correctDates } from '../domain/key.ts';
+import { SYSTEM_TENANT } from '../domain/tenant.ts';
+import type { EventLog } from '../events/event-log.ts';
+import type { Ledger } from '../events/ledger.ts';
+import { type ClockReading, type DatedKey, dateOf, type StoredTime } from '../events/stored-time.ts';
+import type { Clock, Instant } from '../foundation/clock.ts';
+import { PantheonError } from '../foundation/errors.ts';
+import { newId } from '../foundation/ids.ts';
+import type { SigningKeyring } from '../jwt/signing-keyring.ts';
+import type { KeyChanges } from './key-changes.ts';
+
+const KEYS_PER_READ = 200;
+
+export interface ClockRepairDeps {
+  readonly time: StoredTime;
+  readonly changes: KeyChanges;
+  readonly keyring: SigningKeyring;
+  readonly ledger: Ledger;
+  readonly events: EventLog;
+  readonly clock: Clock;
+}
+
+/** What was put right. */
+export interface RepairedDates {
+  /** Keys that were changed in the wrong time: their dates were brought back, and older secrets of them ended. */
+  readonly keysCorrected: number;
+  /** Signing keys that were replaced, and with them every token that they had signed ended. */
+  readonly signingKeysReplaced: number;
+  /** Keys whose row does not open: they are as they were. */
+  readonly keysLeft: readonly DatedKey[];
+}
+
+/** @throws PantheonError what the store says. Then it is done again. */
+export async function repairClock(
+  { now, latest }: ClockReading,
+  by: Circumstances,
+  deps: ClockRepairDeps,
+): Promise<RepairedDates> {
+  // 1. Tokens that were signed in the wrong time would come to life when that time comes.
+  const { keys } = deps.keyring.jwks();
+  for (const key of keys) await deps.keyring.retire(String(key['kid']), by);
+
+  // 2. Keys that were changed in it.
+  const keysLeft: DatedKey[] = [];
+  let keysCorrected = 0;
+  for (let afterId = ''; ; ) {
+    const dated = await deps.time.keysChangedAfter(now, afterId, KEYS_PER_READ);
+    for (const key of dated) {
+      const corrected = await correct(key, by, deps);
+      if (corrected === null) keysLeft.push(key);
+      else keysCorrected += Number(corrected);
+    }
+    afterId = dated.at(-1)?.keyId ?? '';
+    if (dated.length < KEYS_PER_READ) break;
+  }
+
+  // 3. The store's own time, last: before it, the next start is refused as this one was.
+  const at = deps.clock.now();
+  await deps.ledger.commit({
+    changes: [],
+    events: await deps.events.toRows([accepted(at, latest, by)]),
+    acceptedTime: at,
+  });
+  return { keysCorrected, signingKeysReplaced: keys.length, keysLeft };
+}
+
+/** Null: its row does not open. */
+async function correct(
+  { tenantId, keyId }: DatedKey,
+  by: Circumstances,
+  { changes, clock }: ClockRepairDeps,
+): Promise<boolean | null> {
+  let isChanged = false;
+  try {
+    await changes.change(tenantId, keyId, ({ record, secrets }) => {
+      const change = correctDates(record, by, clock.now());
+      isChanged = change !== null;
+      return change === null ? null : { change, secrets };
+    });
+    return isChanged;
+  } catch (error) {
+    if (error instanceof PantheonError && ['key_quarantined', 'not_found'].includes(error.code)) return null;
+    throw error;
+  }
+}
+
+function accepted(at: Instant, latest: Instant, by: Circumstances): AuditEvent {
+  return {
+    id: newId(),
+    at,
+    tenantId: SYSTEM_TENANT,
+    type: 'store.clock_accepted',
+    subject: { type: 'store', id: 'store' },
+    before: { latestTime: dateOf(latest) },
+    after: { latestTime: dateOf(at) },
+    ...by,
+  };
+}

@@ -1,0 +1,133 @@
+/**
+ * Whether the clock that a node starts with can be the right one. A clock that is behind what the database has seen would
+ * bring back to life what had ended by then, so it is refused; one that is ahead cannot be told from a long rest.
+ */
+import { CLOCK_DOUBT_MS, DAY_MS, type ForwardClock, type Instant, momentOf } from '../foundation/clock.ts';
+import { PantheonError } from '../foundation/errors.ts';
+import type { Follower } from './event-feed.ts';
+import type { EventNotice, Head } from './ledger.ts';
+
+/** A rest that is longer than this is worth a word: it may be the clock. */
+export const REST_MS: number = DAY_MS;
+
+/** An operator said that this is the time, in this event. */
+export interface AcceptedTime {
+  readonly at: Instant;
+  readonly eventId: string;
+}
+
+export interface DatedKey {
+  readonly tenantId: string;
+  readonly keyId: string;
+}
+
+/** What the store has recorded of the time. */
+export interface StoredTime {
+  /** The latest time that it has seen: of an event, of usage that was stored, of a node that started or stopped. */
+  latest(): Promise<Instant>;
+  /** It was this late. An earlier time changes nothing. */
+  record(at: Instant): Promise<void>;
+  /** The last time that an operator accepted. */
+  accepted(): Promise<AcceptedTime | null>;
+  /** Keys with events dated after `at`, in the order of their ids, beginning after `afterId`. */
+  keysChangedAfter(at: Instant, afterId: string, limit: number): Promise<readonly DatedKey[]>;
+}
+
+export interface StartOptions {
+  readonly clock: ForwardClock;
+  readonly time: StoredTime;
+  /** Asks for the head of the log, and with it for the time of the store where that is another machine. */
+  readonly head: () => Promise<Head>;
+  /** Told of a clock that may run ahead. */
+  readonly onAhead: (latest: Instant, aheadMs: number) => void;
+}
+
+/** What the clocks say at a start. */
+export interface ClockReading {
+  /** The time, by this machine or, where there is one, by the server of the database. */
+  readonly now: Instant;
+  /** The latest time that the database has seen. */
+  readonly latest: Instant;
+}
+
+/**
+ * Reads the clocks, and sets this node's by the store's.
+ *
+ * @throws PantheonError `clock_in_doubt` when this machine and the server of the database are too far apart.
+ */
+export async function readClocks({ clock, time, head }: Omit<StartOptions, 'onAhead'>): Promise<ClockReading> {
+  const latest = await time.latest();
+  const asked = momentOf(clock);
+  const { storeNow } = await head();
+  if (storeNow !== null) {
+    const withinMs = clock.monotonicMs() - asked.monotonicMs;
+    const apartMs = storeNow - asked.wallMs;
+    if (apartMs > CLOCK_DOUBT_MS + withinMs || apartMs < -CLOCK_DOUBT_MS)
+      throw inDoubt(
+        `This machine says ${dateOf(asked.wallMs)} and the server of the database says ${dateOf(storeNow)}. ` +
+          'Put the clock that is wrong right (NTP), then start again.',
+      );
+    clock.heed(storeNow, withinMs);
+  }
+  return { now: clock.now(), latest };
+}
+
+/**
+ * Begins with the latest time that the store has seen, or refuses.
+ *
+ * @throws PantheonError `clock_in_doubt`.
+ */
+export async function startClock(options: StartOptions): Promise<ClockReading> {
+  const { clock, onAhead } = options;
+  const { now, latest } = await readClocks(options);
+  if (isBehind({ now, latest }))
+    throw inDoubt(
+      `The clock says ${dateOf(now)}, and this database was in use at ${dateOf(latest)} by its own records. ` +
+        'Put the clock right (NTP), then start again. If the clock is right and the records are wrong: pantheon-auth clock accept',
+    );
+  if (latest > 0 && now - latest > REST_MS) onAhead(latest, now - latest);
+  clock.atLeast(latest);
+  return { now, latest };
+}
+
+/** Whether the clock is further behind than clocks drift. */
+export function isBehind({ now, latest }: ClockReading): boolean {
+  return latest - now > CLOCK_DOUBT_MS;
+}
+
+/** Sets the clock of a running node when an operator has accepted another time. */
+export class AcceptedTimeFollower implements Follower {
+  readonly #time: StoredTime;
+  readonly #clock: ForwardClock;
+  #known: string | null = null;
+
+  constructor(deps: { readonly time: StoredTime; readonly clock: ForwardClock }) {
+    this.#time = deps.time;
+    this.#clock = deps.clock;
+  }
+
+  /** What was accepted before this start is no news. */
+  async start(): Promise<void> {
+    this.#known = (await this.#time.accepted())?.eventId ?? null;
+  }
+
+  apply(notice: EventNotice): void | Promise<void> {
+    if (notice.type === 'store.clock_accepted') return this.reset();
+  }
+
+  async reset(): Promise<void> {
+    const accepted = await this.#time.accepted();
+    if (accepted === null || accepted.eventId === this.#known) return;
+    this.#known = accepted.eventId;
+    if (Math.abs(this.#clock.now() - accepted.at) > CLOCK_DOUBT_MS) this.#clock.accept(accepted.at);
+  }
+}
+
+/** For people. */
+export function dateOf(instant: Instant): string {
+  return new Date(instant).toISOString();
+}
+
+function inDoubt(detail: string): PantheonError {
+  return new PantheonError('clock_in_doubt', { detail });
+}

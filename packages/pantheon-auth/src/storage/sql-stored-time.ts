@@ -1,0 +1,105 @@
+/**
+ * The latest time that a database has seen: of its log, of what was counted, and of the nodes that started and stopped on
+ * it. A start compares its clock with it (`events/stored-time.ts`).
+ */
+import { type Kysely, sql, type Transaction } from 'kysely';
+import type { AcceptedTime, DatedKey, StoredTime } from '../events/stored-time.ts';
+import type { Instant } from '../foundation/clock.ts';
+import { PantheonError } from '../foundation/errors.ts';
+import { LOG_HEAD_ID } from './dialect.ts';
+import type { Tables } from './tables.ts';
+import type { Writer } from './writer.ts';
+
+/** Names in `meta`. */
+const LATEST = 'latestTime';
+const ACCEPTED = 'acceptedTime';
+/** Up to the year 275760, the last that a `Date` can say. */
+const INSTANT_MAX = 8_640_000_000_000_000;
+
+export class SqlStoredTime implements StoredTime {
+  readonly #db: Kysely<Tables>;
+  readonly #writer: Writer;
+
+  constructor(db: Kysely<Tables>, writer: Writer) {
+    this.#db = db;
+    this.#writer = writer;
+  }
+
+  async latest(): Promise<Instant> {
+    const [head, batches, recorded] = await Promise.all([
+      this.#db.selectFrom('log_head').select('at').where('id', '=', LOG_HEAD_ID).executeTakeFirst(),
+      this.#db
+        .selectFrom('usage_batches')
+        .select((eb) => eb.fn.max('at').as('at'))
+        .executeTakeFirst(),
+      this.#meta(LATEST),
+    ]);
+    const seen = [head?.at ?? 0, batches?.at ?? 0, recorded === null ? 0 : parseInstant(recorded)];
+    return Math.min(INSTANT_MAX, Math.max(...seen));
+  }
+
+  async record(at: Instant): Promise<void> {
+    await this.#writer.run(async (transaction) => {
+      await transaction
+        .insertInto('meta')
+        .values({ name: LATEST, value: String(at) })
+        .onConflict((conflict) =>
+          conflict
+            .column('name')
+            .doUpdateSet((eb) => ({ value: eb.ref('excluded.value') }))
+            .where(sql<boolean>`cast(meta.value as bigint) < cast(excluded.value as bigint)`),
+        )
+        .execute();
+    });
+  }
+
+  async accepted(): Promise<AcceptedTime | null> {
+    const value = await this.#meta(ACCEPTED);
+    const [at = '', eventId = ''] = value?.split(' ') ?? [];
+    return value === null ? null : { at: parseInstant(at), eventId };
+  }
+
+  async keysChangedAfter(at: Instant, afterId: string, limit: number): Promise<readonly DatedKey[]> {
+    const rows = await this.#db
+      .selectFrom('events')
+      .select(['subject_id', 'tenant_id'])
+      .distinct()
+      .where('subject_type', '=', 'key')
+      .where('at', '>', at)
+      .where('subject_id', '>', afterId)
+      .orderBy('subject_id')
+      .limit(limit)
+      .execute();
+    return rows.map((row) => ({ keyId: row.subject_id, tenantId: row.tenant_id }));
+  }
+
+  async #meta(name: string): Promise<string | null> {
+    const row = await this.#db.selectFrom('meta').select('value').where('name', '=', name).executeTakeFirst();
+    return row?.value ?? null;
+  }
+}
+
+/** The head forgets what lies after it, and so does what else would be taken for the latest time or be kept too long. */
+export async function resetStoredTime(transaction: Transaction<Tables>, { at, eventId }: AcceptedTime): Promise<void> {
+  await transaction.updateTable('log_head').set({ at }).where('id', '=', LOG_HEAD_ID).execute();
+  const values = [
+    { name: LATEST, value: String(at) },
+    { name: ACCEPTED, value: `${at} ${eventId}` },
+  ];
+  await transaction
+    .insertInto('meta')
+    .values(values)
+    .onConflict((conflict) => conflict.column('name').doUpdateSet((eb) => ({ value: eb.ref('excluded.value') })))
+    .execute();
+  await transaction.deleteFrom('usage_batches').where('at', '>', at).execute();
+  await transaction.updateTable('version_usage').set({ last_used_at: at }).where('last_used_at', '>', at).execute();
+  await transaction.updateTable('idempotency').set({ created_at: at }).where('created_at', '>', at).execute();
+  // So that it is replaced by its age, counted from now.
+  await transaction.updateTable('data_keys').set({ created_at: at }).where('created_at', '>', at).execute();
+}
+
+function parseInstant(text: string): Instant {
+  const value = /^\d{1,16}$/.test(text) ? Number(text) : Number.NaN;
+  if (value <= INSTANT_MAX) return value;
+  throw new PantheonError('store_unusable', { detail: 'What the database has recorded of the time is damaged.' });
+}

@@ -1,0 +1,216 @@
+/** Clocks that are wrong at a start or while a node runs: nothing dead lives, and nothing is dated by a clock in doubt. */
+import { describe, expect, test } from 'vitest';
+import { acceptClock } from '../src/accept-clock.ts';
+import { CLOCK_DOUBT_MS, DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS } from '../src/foundation/clock.ts';
+import type { PantheonAuth } from '../src/pantheon-auth.ts';
+import { TestClock } from '../src/testing/test-clock.ts';
+import { openWorld, refusalOf } from './fixture.ts';
+
+const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
+const YEAR_MS = 365 * DAY_MS;
+
+const start = new TestClock().now();
+
+async function tokenOf(auth: PantheonAuth, key: string): Promise<string> {
+  const exchange = await auth.tokens.exchange({ key });
+  if (!exchange.issued) throw new Error(exchange.verification.denial.code);
+  return exchange.token.token;
+}
+
+const codeOfKey = async (auth: PantheonAuth, key: string): Promise<string> => {
+  const verification = await auth.verify({ key });
+  return verification.valid ? 'valid' : verification.denial.code;
+};
+
+const codeOfToken = async (auth: PantheonAuth, token: string): Promise<string> => {
+  const verification = await auth.tokens.verify({ token });
+  return verification.valid ? 'valid' : verification.denial.code;
+};
+
+/** A moment later, when these nodes know of all that was changed. */
+async function noticed(clocks: readonly TestClock[], nodes: readonly PantheonAuth[]): Promise<void> {
+  for (const clock of clocks) clock.advance(1);
+  for (const node of nodes) await node.ping();
+}
+
+test('a clock one year ahead at one start and one hour back at the next: nothing dead lives, and nothing is dated by it', async () => {
+  await using world = await openWorld();
+  const { auth, clock } = world;
+  const dated = await auth.keys.create({ ...INPUT, expiresIn: '30m' });
+  const rotated = await auth.keys.create(INPUT);
+  await auth.rotation.rotate(rotated.apiKey.id, { overlap: '30m' });
+  const revoked = await auth.keys.create(INPUT);
+  await auth.keys.revoke(revoked.apiKey.id);
+  const alive = await auth.keys.create(INPUT);
+  const before = await tokenOf(auth, alive.key);
+  clock.advance(HOUR_MS);
+  expect([await codeOfKey(auth, dated.key), await codeOfKey(auth, rotated.key)]).toEqual([
+    'expired',
+    'version_retired',
+  ]);
+  await auth.close();
+
+  // One start a year ahead: it cannot be told from a long rest, and it is said.
+  clock.advance(YEAR_MS);
+  const ahead = await world.openAgain();
+  expect(world.logged.join('\n')).toContain('far ahead of the time at which this database was last in use');
+  const made = await ahead.keys.create({ ...INPUT, expiresIn: '1h' });
+  const replaced = await ahead.rotation.rotate(alive.apiKey.id, { overlap: '1d' });
+  const poisoned = await tokenOf(ahead, replaced.key);
+  const undone = await ahead.keys.create(INPUT);
+  await ahead.tokens.revokeAllOf({ tenantId: 'default', keyId: undone.apiKey.id });
+  await ahead.close();
+
+  // The next start one hour behind where the first node stopped: refused, and it says how to go on.
+  clock.setWall(start);
+  const refused = await refusalOf(world.openAgain());
+  expect(refused).toMatchObject({ code: 'clock_in_doubt' });
+  expect(refused.message).toMatch(/2030-01-01T00:00.*2031-01-01T01:00.*NTP.*clock accept/);
+
+  // Looking changes nothing.
+  clock.setWall(start + 70 * MINUTE_MS);
+  const options = { ...world.options, clock };
+  expect(await acceptClock(options)).toEqual({
+    recorded: new Date(start + HOUR_MS + YEAR_MS),
+    now: new Date(start + 70 * MINUTE_MS),
+    isNeeded: true,
+    done: null,
+  });
+  expect(await refusalOf(world.openAgain())).toMatchObject({ code: 'clock_in_doubt' });
+
+  const { done } = await acceptClock(options, { apply: true, reason: 'the clock of the machine was a year ahead' });
+  expect(done).toEqual({ keysCorrected: 3, signingKeysReplaced: 3, keysLeft: [] });
+  const again = await world.openAgain();
+  const { items } = await again.events.list('system', { type: 'store.clock_accepted' });
+  expect(items).toMatchObject([
+    { at: new Date(start + 70 * MINUTE_MS), reason: 'the clock of the machine was a year ahead' },
+  ]);
+
+  // What was dead is dead, what lives lives, and what the wrong time made is dated by the right one.
+  const codes = async (): Promise<string[]> => [
+    await codeOfKey(again, dated.key),
+    await codeOfKey(again, rotated.key),
+    await codeOfKey(again, revoked.key),
+    await codeOfKey(again, alive.key),
+    await codeOfToken(again, before),
+    await codeOfToken(again, poisoned),
+  ];
+  const dead = ['expired', 'version_retired', 'revoked', 'version_retired', 'unknown', 'unknown'];
+  expect(await codes()).toEqual(dead);
+  expect(await codeOfKey(again, replaced.key)).toBe('valid');
+  expect((await again.keys.get(made.apiKey.id)).expiresAt).toEqual(new Date(start + 130 * MINUTE_MS));
+  const token = await tokenOf(again, undone.key);
+  const verification = await again.tokens.verify({ token });
+  expect(verification.valid && verification.token.issuedAt).toBe(clock.now() + SECOND_MS);
+  expect(await codeOfToken(again, token)).toBe('valid');
+  await again.close();
+
+  // Nor when the wrong time comes.
+  clock.advance(YEAR_MS);
+  const later = await world.openAgain();
+  expect(await codeOfToken(later, poisoned)).toBe('unknown');
+  expect(await codeOfKey(later, alive.key)).toBe('version_retired');
+});
+
+test('a time that is right needs no accepting, and nothing is changed', async () => {
+  await using world = await openWorld();
+  const options = { ...world.options, clock: world.clock };
+  expect(await acceptClock(options, { apply: true })).toMatchObject({ isNeeded: false, done: null });
+  const { items } = await world.auth.events.list('system', { type: 'store.clock_accepted' });
+  expect(items).toEqual([]);
+});
+
+test('what the store has recorded of the time is a time, or no node starts', async () => {
+  for (const value of ['banana', 'Infinity', '-1', '1e3', '']) {
+    await using world = await openWorld();
+    await world.auth.close();
+    await world.sql("update meta set value = ? where name = 'latestTime'", value);
+    expect(await refusalOf(world.openAgain()), value).toMatchObject({ code: 'store_unusable' });
+  }
+});
+
+test('a use that was stored is as good as an event: no start is behind it', async () => {
+  await using world = await openWorld();
+  const { auth, clock } = world;
+  const { key } = await auth.keys.create({ ...INPUT, expiresIn: '1h' });
+  clock.advance(HOUR_MS);
+  expect(await codeOfKey(auth, key)).toBe('expired');
+  await auth.close();
+  // As after a crash: the stop itself was not recorded.
+  await world.sql("delete from meta where name = 'latestTime'");
+  clock.setWall(start + 30 * MINUTE_MS);
+  expect(await refusalOf(world.openAgain())).toMatchObject({ code: 'clock_in_doubt' });
+});
+
+describe('a clock that jumps while a node runs', () => {
+  test.each([
+    ['ahead', YEAR_MS],
+    ['back', -YEAR_MS],
+  ])('%s: no tokens are made, keys go on, and events are dated by the time that passed', async (_way, byMs) => {
+    await using world = await openWorld();
+    const { auth, clock } = world;
+    const { key, apiKey } = await auth.keys.create({ ...INPUT, jwt: { algorithm: 'HS256' } });
+    await auth.verify({ key });
+    clock.setWall(clock.now() + byMs);
+    clock.advance(SECOND_MS);
+    expect(await codeOfKey(auth, key)).toBe('valid');
+    for (const refused of [
+      () => auth.tokens.exchange({ key }),
+      () => auth.tokens.issue({ tenantId: 'default', keyId: apiKey.id }),
+      async () =>
+        auth.generator.generateJWTFromKey(
+          apiKey,
+          { keyId: apiKey.id, algorithm: 'HS256', issuer: 'i', audience: ['a'], customClaims: {} },
+          key,
+        ),
+    ])
+      expect(await refusalOf(refused())).toMatchObject({ code: 'clock_in_doubt', retryAfterSeconds: 5 });
+    await auth.keys.suspend(apiKey.id);
+    const { items } = await auth.events.list('default', { type: 'key.suspended' });
+    expect(items.map(({ at }) => at)).toEqual([new Date(start + SECOND_MS)]);
+    expect(world.logged.join('\n')).toContain('the clock of this machine jumped');
+
+    await auth.keys.resume(apiKey.id);
+    clock.setWall(start + SECOND_MS);
+    expect((await auth.tokens.exchange({ key })).issued).toBe(true);
+  });
+
+  test('what has ended by the wall clock alone gets neither a yes nor a no', async () => {
+    await using world = await openWorld();
+    const { auth, clock } = world;
+    const { key } = await auth.keys.create({ ...INPUT, expiresIn: '1h' });
+    const rotated = await auth.keys.create(INPUT);
+    await auth.rotation.rotate(rotated.apiKey.id, { overlap: '1h' });
+    const token = await tokenOf(auth, (await auth.keys.create(INPUT)).key);
+    clock.setWall(clock.now() + DAY_MS);
+    clock.advance(MINUTE_MS);
+    for (const ask of [
+      () => auth.verify({ key }),
+      () => auth.verify({ key: rotated.key }),
+      () => auth.tokens.verify({ token }),
+    ])
+      expect(await refusalOf(ask())).toMatchObject({ code: 'clock_in_doubt' });
+    // What has ended by both is dead.
+    clock.advance(HOUR_MS);
+    expect(await codeOfKey(auth, key)).toBe('expired');
+  });
+
+  test('an event of another node that is dated far ahead is not followed: this node goes on by its own clock', async () => {
+    await using world = await openWorld();
+    const { auth, clock } = world;
+    const { key } = await auth.keys.create({ ...INPUT, expiresIn: '1d' });
+    const wrong = new TestClock(clock.now() + YEAR_MS);
+    const ahead = await world.openAgain({ clock: wrong });
+    await ahead.keys.create(INPUT);
+    await noticed([clock, wrong], [auth]);
+    expect(await codeOfKey(auth, key)).toBe('valid');
+    expect(await refusalOf(auth.tokens.exchange({ key }))).toMatchObject({ code: 'clock_in_doubt' });
+
+    // The operator stops what is wrong, or forgets to, and accepts: every node goes on from the right time.
+    await acceptClock({ ...world.options, clock }, { apply: true });
+    await noticed([clock, wrong], [auth, ahead]);
+    expect((await auth.tokens.exchange({ key })).issued).toBe(true);
+    const { apiKey } = await ahead.keys.create(INPUT);
+    expect(Math.abs(apiKey.createdAt.getTime() - clock.now())).toBeLessThan(CLOCK_DOUBT_MS);
+  });
+});
