@@ -15,9 +15,12 @@ import {
 } from 'node:fs';
 import { dirname, join } from 'node:path';
 import {
+  acceptClock,
+  type ClockAcceptance,
   createPantheonAuth,
   type Logger,
   type PantheonAuth,
+  type PantheonAuthOptions,
   PantheonError,
   type RootKeyStore,
   SYSTEM_TENANT,
@@ -42,7 +45,7 @@ type Opener = 'node' | 'command';
  * it lies where somebody chose to have it.
  *
  * @throws PantheonError startup codes: `invalid_setting`, `master_key_missing`, `master_key_mismatch`, `store_unusable`,
- * `schema_too_new`, `schema_too_old`, `redis_required`; `store_unavailable`, `store_read_only`.
+ * `clock_in_doubt`, * `schema_too_new`, `schema_too_old`, `redis_required`; `store_unavailable`, `store_read_only`.
  */
 export async function openService(config: Config, logger: Logger, opener: Opener = 'node'): Promise<OpenService> {
   const auth = await openEngine(config, logger, opener);
@@ -55,7 +58,28 @@ export async function openService(config: Config, logger: Logger, opener: Opener
 }
 
 /** The same without any administrator being made. */
-export async function openEngine(config: Config, logger: Logger, opener: Opener): Promise<PantheonAuth> {
+export function openEngine(config: Config, logger: Logger, opener: Opener): Promise<PantheonAuth> {
+  return withEngineOptions(config, logger, opener, createPantheonAuth);
+}
+
+/**
+ * What the clocks say of a store that no node starts on (`clock_in_doubt`); with `apply` it goes on from the time that it
+ * is now.
+ */
+export function acceptStoreClock(
+  config: Config,
+  logger: Logger,
+  options: { readonly apply: boolean; readonly reason?: string },
+): Promise<ClockAcceptance> {
+  return withEngineOptions(config, logger, 'command', (engine) => acceptClock(engine, options));
+}
+
+async function withEngineOptions<T>(
+  config: Config,
+  logger: Logger,
+  opener: Opener,
+  use: (options: PantheonAuthOptions) => Promise<T>,
+): Promise<T> {
   const { database, dataDir, publicUrl, audience, masterKey, masterKeyFile } = config;
   const common = {
     issuer: publicUrl,
@@ -65,7 +89,7 @@ export async function openEngine(config: Config, logger: Logger, opener: Opener)
   };
   const limits = await sharedLimits(config);
   if (database.kind === 'sqlite') {
-    return createPantheonAuth({
+    return use({
       ...common,
       dataDir,
       databaseFile: database.file,
@@ -77,7 +101,7 @@ export async function openEngine(config: Config, logger: Logger, opener: Opener)
   const given = masterKey === undefined ? { masterKeyFile: existingMasterKeyFile(config) } : {};
   const source = await postgresOf(database);
   try {
-    return await createPantheonAuth({
+    return await use({
       ...common,
       ...given,
       database: source,

@@ -444,6 +444,29 @@ test('on SQLite a lost root key is replaced by another one, in a new file, and t
   expect(items).toMatchObject([{ type: 'key.created', reason: 'recovered', actor: nobody }]);
 }, 30_000);
 
+test('a store whose recorded time is wrong is refused, shown, and goes on by the word of an operator', async () => {
+  const dataDir = join(folder, 'ahead');
+  const env = { PANTHEON_AUTH_DATA_DIR: dataDir };
+  const nothing = await inside(['clock', 'accept'], { env });
+  expect(nothing).toMatchObject({ code: EXIT.unavailable, err: expect.stringContaining('There is no database') });
+
+  const clock = { now: () => Date.now() + 31_536_000_000, monotonicMs: () => performance.now() };
+  await (await createPantheonAuth({ dataDir, issuer: url(), clock })).close();
+  const refused = await inside(['keys', 'list'], { env });
+  expect(refused).toMatchObject({ code: EXIT.unavailable, out: '' });
+  expect(refused.err).toMatch(/^pantheon-auth: clock_in_doubt: .*NTP.*pantheon-auth clock accept.*\n$/);
+
+  const shown = await inside(['clock', 'accept', '--json'], { env });
+  expect(json(shown.out)).toMatchObject({ isNeeded: true, done: null });
+  expect(await inside(['keys', 'list'], { env })).toMatchObject({ code: EXIT.unavailable });
+
+  const done = await inside(['clock', 'accept', '--yes', '--reason', 'a test'], { env });
+  expect(done, done.err).toMatchObject({ code: EXIT.ok, out: expect.stringMatching(/signing keys replaced\s+3/) });
+  expect(await inside(['bootstrap', '--out', join(folder, 'ahead.key')], { env })).toMatchObject({ code: EXIT.ok });
+  const again = await inside(['clock', 'accept', '--yes'], { env });
+  expect(again).toMatchObject({ code: EXIT.ok, err: expect.stringContaining('nothing to accept') });
+}, 30_000);
+
 test('output that could not be written is no success', async () => {
   const unwritable = openSync(MAIN, 'r');
   const child = spawn(process.execPath, [...NODE_ARGUMENTS, '--version'], { stdio: ['ignore', unwritable, 'ignore'] });

@@ -23,7 +23,7 @@ async function cli(args: readonly string[], stdin = '', environment: Readonly<Re
 }
 
 const COMMANDS = [
-  ...['serve', 'migrate', 'bootstrap', 'id-tags list', 'id-tags add', 'id-tags retire'],
+  ...['serve', 'migrate', 'bootstrap', 'clock accept', 'id-tags list', 'id-tags add', 'id-tags retire'],
   ...['create', 'list', 'get', 'verify', 'rotate', 'revoke', 'suspend', 'resume', 'versions'].map(
     (verb) => `keys ${verb}`,
   ),

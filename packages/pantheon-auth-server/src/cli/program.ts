@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { PantheonError } from 'pantheon-auth';
+import { addClockCommands } from './commands/clock.ts';
 import { addIdTagCommands } from './commands/id-tags.ts';
 import { addKeysCommands } from './commands/keys.ts';
 import { addServeCommand } from './commands/serve.ts';
@@ -68,6 +69,7 @@ Examples:
   addServeCommand(program, world, finish);
   addStoreCommands(program, world, finish);
   addIdTagCommands(program, world, finish);
+  addClockCommands(program, world, finish);
   addKeysCommands(program, world, finish);
   addTokenCommands(program, world, finish);
   return program;

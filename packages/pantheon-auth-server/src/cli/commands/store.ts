@@ -50,7 +50,8 @@ Examples:
 
 type StoreHandler<Options> = (output: Output, config: Config, options: Options) => Promise<void>;
 
-function actOnStore<Options extends StoreOptions>(
+/** A command on the store that the settings name. */
+export function actOnStore<Options extends StoreOptions>(
   command: Command,
   world: Surroundings,
   handler: StoreHandler<Options>,
@@ -147,7 +148,7 @@ function isCertain(error: unknown): boolean {
 }
 
 /** Said before anything is opened. */
-function assertRecoverable({ database }: Config, path: string): void {
+function assertRecoverable(config: Config, path: string): void {
   if (existsSync(path))
     throw new PantheonError('invalid_request', {
       field: 'out',
@@ -157,7 +158,7 @@ function assertRecoverable({ database }: Config, path: string): void {
 }
 
 /** A folder without a database is a mistyped one: nothing is made in it. */
-function assertThere({ database }: Pick<Config, 'database'>): void {
+export function assertThere({ database }: Pick<Config, 'database'>): void {
   if (database.kind === 'sqlite' && !existsSync(database.file))
     throw new PantheonError('store_unusable', {
       field: 'DATA_DIR',
@@ -165,7 +166,7 @@ function assertThere({ database }: Pick<Config, 'database'>): void {
     });
 }
 
-async function logTo(output: Output) {
+export async function logTo(output: Output) {
   const { createCommandLog } = await import('../command-log.ts');
   return createCommandLog((warning) => output.warn(warning));
 }

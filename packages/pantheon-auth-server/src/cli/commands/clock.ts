@@ -1,0 +1,65 @@
+/** `pantheon-auth clock accept`: how a store goes on whose recorded time is wrong. */
+import type { Command } from 'commander';
+import type { ClockAcceptance } from 'pantheon-auth';
+import type { Config } from '../../config.ts';
+import { EXIT, type ExitCode } from '../exit-codes.ts';
+import type { Output } from '../output.ts';
+import type { Surroundings } from '../session.ts';
+import { actOnStore, assertThere, logTo, type StoreOptions } from './store.ts';
+
+interface AcceptOptions extends StoreOptions {
+  readonly yes?: true;
+  readonly reason?: string;
+}
+
+export function addClockCommands(program: Command, world: Surroundings, finish: (code: ExitCode) => void): void {
+  const clock = program.command('clock').description('the time of the store');
+  const accept = clock
+    .command('accept')
+    .description('go on with a store that no server starts on (clock_in_doubt) because the time it recorded is wrong')
+    .option('--yes', 'do it; without this, both times are shown and nothing is changed')
+    .option('--reason <text>', 'for the audit trail')
+    .addHelpText(
+      'after',
+      `
+Stop every server first, and put the clocks right. Then all signing keys are replaced, in keys that were changed in the
+wrong time the dates are brought back to now and older secrets end, and the audit trail says store.clock_accepted.
+
+Examples:
+  $ pantheon-auth clock accept
+  $ pantheon-auth clock accept --yes --reason 'the host was a year ahead on Monday'`,
+    );
+  actOnStore<AcceptOptions>(accept, world, async (output, config, options) => {
+    finish(await acceptTime(output, config, options));
+  });
+}
+
+async function acceptTime(output: Output, config: Config, options: AcceptOptions): Promise<ExitCode> {
+  assertThere(config);
+  const { acceptStoreClock } = await import('../../open.ts');
+  const { yes = false, reason } = options;
+  const log = await logTo(output);
+  const answer = await acceptStoreClock(config, log, { apply: yes, ...(reason !== undefined && { reason }) });
+  if (output.json) output.answer(answer);
+  else tell(output, answer);
+  return EXIT.ok;
+}
+
+function tell(output: Output, { recorded, now, isNeeded, done }: ClockAcceptance): void {
+  output.facts([
+    ['recorded', recorded.toISOString()],
+    ['now', now.toISOString()],
+  ]);
+  if (done !== null) {
+    output.facts([
+      ['keys corrected', String(done.keysCorrected)],
+      ['signing keys replaced', String(done.signingKeysReplaced)],
+    ]);
+    for (const { keyId } of done.keysLeft) output.warn(`Key ${keyId} cannot be opened and is as it was: revoke it.`);
+    output.note('The store goes on from now. Start the servers.');
+  } else {
+    output.note(
+      isNeeded ? 'Nothing was changed. If `now` is right: --yes' : 'There is nothing to accept: servers start.',
+    );
+  }
+}
