@@ -3,7 +3,7 @@ import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:f
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { findPostgres, findRedis, newestFirst } from './binaries.ts';
+import { findPgBouncer, findPostgres, findRedis, newestFirst } from './binaries.ts';
 
 let root = '';
 
@@ -44,4 +44,11 @@ test('Valkey stands in for Redis, and a file that is no program for neither', ()
   const valkey = put('valkey', ['valkey-server']);
   expect(findRedis([broken, valkey])).toBe(join(valkey, 'valkey-server'));
   expect(findRedis([broken])).toBeNull();
+});
+
+test('PgBouncer is a program, and not a file of that name', () => {
+  const broken = put('broken', ['pgbouncer'], 0o644);
+  const whole = put('whole', ['pgbouncer']);
+  expect(findPgBouncer([broken, whole])).toBe(join(whole, 'pgbouncer'));
+  expect(findPgBouncer([broken])).toBeNull();
 });

@@ -1,5 +1,5 @@
 /**
- * Finds the programs of PostgreSQL and Redis (or Valkey) on this machine, or installs them when it may: root, on a system with
+ * Finds the programs of PostgreSQL, PgBouncer and Redis (or Valkey) on this machine, or installs them when it may: root, on a system with
  * apt-get. Installing starts no system service.
  */
 import { execFile } from 'node:child_process';
@@ -31,6 +31,7 @@ const SERVICE_POLICY = '#!/bin/sh\nexit 101\n';
 
 export const POSTGRES_ADVICE =
   'install PostgreSQL 14 or newer (Debian: `apt-get install postgresql`), or set PANTHEON_AUTH_TEST_POSTGRES_URL';
+export const PGBOUNCER_ADVICE = 'install PgBouncer (Debian: `apt-get install pgbouncer`)';
 export const REDIS_ADVICE =
   'install Redis 6.2 or newer or Valkey (Debian: `apt-get install redis-server`), or set PANTHEON_AUTH_TEST_REDIS_URL';
 
@@ -55,6 +56,11 @@ export function findRedis(folders: readonly string[] = pathFolders()): string | 
   return candidates.find(isExecutable) ?? null;
 }
 
+/** Not on the PATH of every user: Debian has it among the programs of the administrator. @returns null when there is none. */
+export function findPgBouncer(folders: readonly string[] = [...pathFolders(), '/usr/sbin']): string | null {
+  return folders.map((folder) => join(folder, 'pgbouncer')).find(isExecutable) ?? null;
+}
+
 /** Finds PostgreSQL, else installs it. @throws with advice when neither is possible. */
 export async function obtainPostgres(): Promise<PostgresBinaries> {
   return await obtain('postgresql', POSTGRES_ADVICE, findPostgres);
@@ -63,6 +69,11 @@ export async function obtainPostgres(): Promise<PostgresBinaries> {
 /** Finds Redis, else installs it. @throws with advice when neither is possible. */
 export async function obtainRedis(): Promise<string> {
   return await obtain('redis-server', REDIS_ADVICE, findRedis);
+}
+
+/** Finds PgBouncer, else installs it. @throws with advice when neither is possible. */
+export async function obtainPgBouncer(): Promise<string> {
+  return await obtain('pgbouncer', PGBOUNCER_ADVICE, findPgBouncer);
 }
 
 /** The matches of a pattern, the highest version first: 17 before 9.6. */

@@ -11,6 +11,9 @@ export interface ErrorDetails {
   readonly cause?: unknown;
 }
 
+/** Of the registry that all realms and copies share. */
+const MARK: unique symbol = Symbol.for('pantheon-auth.PantheonError') as never;
+
 /**
  * A request that cannot be carried out, or a promise that cannot be kept now. A verification answers denials as values; a
  * management call that its caller may not make is refused with the denial's code.
@@ -22,6 +25,11 @@ export interface ErrorDetails {
  * ```
  */
 export class PantheonError extends Error {
+  /** By a mark and not by the prototype: so `instanceof` also knows one that another copy of this file has made. */
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    return typeof value === 'object' && value !== null && MARK in value && isErrorLike(value);
+  }
+
   override readonly name = 'PantheonError';
   readonly code: Code;
   readonly detail: string | null;
@@ -37,7 +45,32 @@ export class PantheonError extends Error {
     this.detail = detail ?? null;
     this.field = field ?? null;
     this.retryAfterSeconds = retryAfterSeconds ?? null;
+    Object.defineProperty(this, MARK, { value: true });
   }
+}
+
+/**
+ * The code of an error of Node, a driver or ours, such as `ENOENT`; null: it has none. By its shape and not its class: an
+ * error that was made elsewhere (in another realm, as under Jest, or by another copy of a package) has another class.
+ */
+export function codeOf(error: unknown): string | null {
+  const code = isErrorLike(error) && 'code' in error ? error.code : null;
+  return typeof code === 'string' ? code : null;
+}
+
+/** Whether it is an error with this code. */
+export function hasCode(error: unknown, code: string): boolean {
+  return codeOf(error) === code;
+}
+
+/** What an error says; of what is no error, what it is written as. */
+export function messageOf(error: unknown): string {
+  return isErrorLike(error) ? error.message : String(error);
+}
+
+/** An error of any realm. */
+export function isErrorLike(value: unknown): value is Error {
+  return typeof value === 'object' && value !== null && 'message' in value && typeof value.message === 'string';
 }
 
 /** What we believe always holds. When it does not, the request fails and the operator is told. */

@@ -34,6 +34,8 @@ export interface SqlDialect {
   readonly isOurDatabaseAlone: boolean;
   /** The schema that our tables are in, where there are several in one database. */
   schemaName(db: Kysely<Tables>): Promise<string | null>;
+  /** Makes the schema when it is missing, and our tables are made in it. */
+  makeSchema(transaction: Kysely<Tables>, name: string): Promise<void>;
   /** The tables that are there, ours and others. */
   tableNames(db: Kysely<Tables>): Promise<readonly string[]>;
   /** One node migrates at a time. `begin immediate` has the only lock there is in SQLite. */
@@ -81,6 +83,7 @@ export const sqlite: SqlDialect = {
   migrationTable: 'kysely_migration',
   isOurDatabaseAlone: true,
   schemaName: async () => null,
+  makeSchema: async () => {},
   async tableNames(db) {
     const { rows } = await sql<{ name: string }>`select name from sqlite_schema where type = 'table'`.execute(db);
     return rows.map((row) => row.name);
@@ -130,10 +133,15 @@ export const sqlite: SqlDialect = {
   holdRows: (query) => query,
 };
 
-/** Every commit tells those who listen, so that they ask for the head at once instead of a moment later. */
-export const LOG_CHANNEL = 'pantheon_auth_log';
-/** Of an advisory lock, in the second of its two numbers. The first is the same for all of ours. */
-export const ADVISORY_LOCKS = { space: 0x70616e74, schema: 1, limits: 2 } as const;
+/**
+ * SQL for a number that tells our tables in one schema from those in another of the same database. Locks and notifications
+ * belong to the whole database, and two products in it must not meet.
+ */
+export const SCHEMA_NUMBER = `hashtext('pantheon_auth.' || coalesce(current_schema(), ''))`;
+/** SQL. Every commit tells those who listen, so that they ask for the head at once instead of a moment later. */
+export const LOG_CHANNEL: string = `'pantheon_auth_log_' || to_hex(${SCHEMA_NUMBER})`;
+/** Of an advisory lock, in the second of its two numbers. The first is {@link SCHEMA_NUMBER}. */
+export const ADVISORY_LOCKS = { schema: 1, limits: 2 } as const;
 
 export const postgresql: SqlDialect = {
   // Ids and cursors are ordered by their bytes everywhere; a language's order would also be slower.
@@ -144,13 +152,18 @@ export const postgresql: SqlDialect = {
     const { rows } = await sql<{ name: string | null }>`select current_schema() as name`.execute(db);
     return rows[0]?.name ?? null;
   },
+  async makeSchema(transaction, name) {
+    // Asked first: whoever may not make schemas may still use one.
+    const { rows } = await sql`select from pg_catalog.pg_namespace where nspname = ${name}`.execute(transaction);
+    if (rows.length === 0) await sql`create schema ${sql.id(name)}`.execute(transaction);
+  },
   async tableNames(db) {
     const { rows } = await sql<{ name: string }>`
       select tablename as name from pg_catalog.pg_tables where schemaname = current_schema()`.execute(db);
     return rows.map((row) => row.name);
   },
   async lockSchema(transaction) {
-    await sql`select pg_advisory_xact_lock(${sql.lit(ADVISORY_LOCKS.space)}, ${sql.lit(ADVISORY_LOCKS.schema)})`.execute(
+    await sql`select pg_advisory_xact_lock(${sql.raw(SCHEMA_NUMBER)}, ${sql.lit(ADVISORY_LOCKS.schema)})`.execute(
       transaction,
     );
   },
@@ -201,7 +214,7 @@ export const postgresql: SqlDialect = {
           as e(id, at, tenant_id, type, subject_type, subject_id, body, leaf_random, leaf, place)
         order by e.place
       )
-      select head.seq, pg_notify(${sql.lit(LOG_CHANNEL)}, '') from head`.execute(transaction);
+      select head.seq, pg_notify(${sql.raw(LOG_CHANNEL)}, '') from head`.execute(transaction);
     invariant(rows[0] !== undefined, 'the log has a head');
     return rows[0].seq;
   },

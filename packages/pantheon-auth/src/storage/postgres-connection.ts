@@ -47,11 +47,26 @@ function preparedName(text: string): string | undefined {
 }
 
 interface Greeting {
+  readonly channel: string;
   readonly server_version: number;
   readonly is_in_recovery: boolean;
   readonly synchronous_commit: string;
   readonly is_fsynced: boolean;
   readonly server: string;
+}
+
+/** Settings of a session, by their names in PostgreSQL. */
+export type SessionSettings = Readonly<Record<string, string>>;
+
+/**
+ * The first question of every connection. Settings are part of it and not of the connection's start: a pooler such as
+ * PgBouncer refuses parameters there that it does not know.
+ */
+function greetingOf(settings: SessionSettings): string {
+  const text = (value: string): string => `'${value.replaceAll("'", "''")}'`;
+  const set = Object.entries(settings).map(([name, value]) => `set_config(${text(name)}, ${text(value)}, false)`);
+  // Two statements: what the second one says is after the settings of the first.
+  return set.length === 0 ? GREETING : `select ${set.join(', ')};${GREETING}`;
 }
 
 /**
@@ -68,7 +83,8 @@ const GREETING = `
       case current_setting('synchronous_commit') when 'remote_apply' then 'remote_apply' else 'on' end, false
     ) as synchronous_commit,
     set_config('default_transaction_isolation', 'read committed', false) as isolation,
-    extract(epoch from pg_postmaster_start_time())::text as server`;
+    extract(epoch from pg_postmaster_start_time())::text as server,
+    ${LOG_CHANNEL} as channel`;
 
 type Answer = Pick<PgResult, 'rows' | 'rowCount' | 'command'>;
 
@@ -77,6 +93,7 @@ export interface ConnectionOptions {
   readonly onStatement: ((sql: string) => void) | null;
   readonly readTimeoutMs: number;
   readonly writeTimeoutMs: number;
+  readonly settings: SessionSettings;
   /** Throws when the answers of this server no longer count. */
   readonly assertServer: (server: string) => void;
 }
@@ -88,6 +105,7 @@ export class PostgresConnection implements DatabaseConnection {
   #isBroken = false;
   #server = '';
   #isFsynced = true;
+  #channel = '';
 
   constructor(client: ClientBase, options: ConnectionOptions) {
     this.#client = client;
@@ -112,14 +130,17 @@ export class PostgresConnection implements DatabaseConnection {
   /** @throws PantheonError `store_unusable` for a server that cannot keep our promises, `store_read_only` for a standby. */
   async greet(): Promise<void> {
     try {
-      const { rows } = await this.#bounded({ text: GREETING }, this.#options.readTimeoutMs);
-      const greeting = rows[0] as Greeting;
+      const text = greetingOf(this.#options.settings);
+      // Of several statements the driver gives an answer each.
+      const answers = [await this.#bounded({ text }, this.#options.readTimeoutMs)].flat();
+      const greeting = answers.at(-1)?.rows[0] as Greeting;
       if (greeting.server_version < SERVER_VERSION_MIN)
         throw new PantheonError('store_unusable', { detail: 'PostgreSQL 14 or newer is needed.' });
       if (greeting.is_in_recovery)
         throw new PantheonError('store_read_only', { detail: 'This server is a standby; the primary is needed.' });
       this.#server = greeting.server;
       this.#isFsynced = greeting.is_fsynced;
+      this.#channel = greeting.channel;
     } catch (error) {
       this.#isBroken = true;
       throw toOpenError(error);
@@ -161,7 +182,13 @@ export class PostgresConnection implements DatabaseConnection {
 
   /** Hears of every commit from here on. */
   async listen(): Promise<void> {
-    await this.#execute({ text: `listen ${LOG_CHANNEL}` }, this.#options.readTimeoutMs);
+    await this.#execute({ text: `listen ${this.#channel}` }, this.#options.readTimeoutMs);
+  }
+
+  /** The process of the server that answers. Behind a pooler that shares sessions it is now this one, now another. */
+  async backend(): Promise<number> {
+    const { rows } = await this.#execute({ text: 'select pg_backend_pid() as pid' }, this.#options.readTimeoutMs);
+    return (rows[0] as { readonly pid: number }).pid;
   }
 
   /** Ends it without a farewell, which a server that does not answer would never take. */

@@ -2,7 +2,7 @@
  * What an error of PostgreSQL, or of the way to it, means to a caller. The server's `detail` and `where` repeat values of
  * rows, so only its message, which names tables and columns, and its SQLSTATE go further.
  */
-import { PantheonError } from '../foundation/errors.ts';
+import { codeOf, messageOf, PantheonError } from '../foundation/errors.ts';
 
 /** The store that did not answer is worth asking again after this. */
 const RETRY_AFTER_SECONDS = 1;
@@ -24,10 +24,17 @@ const LOST_RACES: ReadonlySet<string> = new Set([
  * anew, on another connection, it works.
  */
 const STALE_STATEMENTS: ReadonlySet<string> = new Set(['0A000', '26000']);
+/** What a pooler answers to a start that it does not take: an unknown parameter, user or database. */
+const PROTOCOL_VIOLATION = '08P01';
+/** Of Node's TLS: what it says of a certificate that does not convince it. */
+const CERTIFICATE = /CERT|ISSUER|SELF_SIGNED|LEAF_SIGNATURE|CRL|HOSTNAME_MISMATCH/;
+/** TLS that the other side does not speak, or a certificate of ours that is none. */
+const TLS = /^(?:EPROTO|ERR_SSL|ERR_OSSL|ERR_TLS|ERR_CRYPTO)/;
 /** Classes of states in which the server cannot answer now: connection, resources, operator, system. */
 const AWAY_CLASSES: ReadonlySet<string> = new Set(['08', '53', '57', '58', '55', 'XX']);
 /** The server ended the session of one that stood still inside a transaction. */
 const IDLE_IN_TRANSACTION = '25P03';
+const INSUFFICIENT_PRIVILEGE = '42501';
 /** What can only be put right by whoever runs it: wrong password, no such database, no right to a table. */
 const MISCONFIGURED: ReadonlySet<string> = new Set(['28', '3D', '42']);
 
@@ -65,12 +72,54 @@ export function toCommitError(error: unknown): unknown {
   return new PantheonError('outcome_unknown', { detail });
 }
 
-/** At the start: the store cannot be used as it was given, or is away for now. */
+/**
+ * At the start: the store cannot be used as it was given, or is away for now. What only a person can put right says what
+ * that is; a start that is repeated would meet it again.
+ */
 export function toOpenError(error: unknown): unknown {
+  if (error instanceof PantheonError) return error;
+  const remedy = remedyOf(error);
+  if (remedy === null) return toPantheonError(error);
   const state = sqlStateOf(error);
-  if (state === null || !MISCONFIGURED.has(state.slice(0, 2))) return toPantheonError(error);
-  const detail = `${(error as Error).message} (${state}). Check the user, the password and the database's name.`;
-  return new PantheonError('store_unusable', { field: 'DATABASE_URL', detail });
+  const what = state === null ? nameOfFailure(error) : `${messageOf(error)} (${state})`;
+  return new PantheonError('store_unusable', { field: 'DATABASE_URL', detail: `${what}. ${remedy}` });
+}
+
+/** The same for the first statements: the role may lack a right to what it found. Another mistake in them is ours. */
+export function toFirstError(error: unknown): unknown {
+  return sqlStateOf(error) === INSUFFICIENT_PRIVILEGE ? toOpenError(error) : error;
+}
+
+/** Later the same is an outage: what was right when the node started may become right again. */
+export function toOutage(error: unknown): unknown {
+  const known = toOpenError(error);
+  if (!(known instanceof PantheonError) || known.code !== 'store_unusable') return known;
+  return unavailable(known.detail ?? 'The database cannot be used.');
+}
+
+/** What to do about what does not pass by itself; null: it may pass. */
+function remedyOf(error: unknown): string | null {
+  const state = sqlStateOf(error);
+  // Also how a pooler answers that does not know the user or the database.
+  if (state === PROTOCOL_VIOLATION) return 'Check the user, the password, the database and what lies between.';
+  if (state === INSUFFICIENT_PRIVILEGE) return 'Check what the role may do there.';
+  if (state !== null)
+    return MISCONFIGURED.has(state.slice(0, 2)) ? "Check the user, the password and the database's name." : null;
+  const code = codeOf(error) ?? '';
+  const message = messageOf(error);
+  if (code === 'ENOTFOUND') return "Check the host's name.";
+  if (CERTIFICATE.test(code) || /self[- ]signed|certificate/i.test(message))
+    return "Check that sslrootcert is the server's authority, that the host's name is in the certificate, and its dates.";
+  if (/does not support SSL/i.test(message)) return 'Check ssl in postgresql.conf, or write sslmode=disable.';
+  if (TLS.test(code)) return 'Check the port, sslmode and the files of the certificates.';
+  if (/SASL|password must be/i.test(message)) return 'Check the password: the server asks for one.';
+  return null;
+}
+
+/** Names no file and no address: those are in the setting. */
+function nameOfFailure(error: unknown): string {
+  const code = codeOf(error);
+  return code === null ? messageOf(error).replace(/\.$/, '') : `The connection failed with ${code}`;
 }
 
 /** Whether the connection must not be used again after this error: nobody knows what would answer on it. */

@@ -5,7 +5,7 @@
 import { Kysely, sql } from 'kysely';
 import { PantheonError } from '../foundation/errors.ts';
 import type { NodeRegistry } from './database.ts';
-import { ADVISORY_LOCKS } from './dialect.ts';
+import { ADVISORY_LOCKS, SCHEMA_NUMBER } from './dialect.ts';
 import type { PostgresConnection } from './postgres-connection.ts';
 import { PostgresDialect } from './postgres-dialect.ts';
 import type { Tables } from './tables.ts';
@@ -13,7 +13,7 @@ import type { Tables } from './tables.ts';
 /** How often the others are counted. Only an outage of Redis asks how many there are. */
 const COUNT_EVERY_MS = 5_000;
 
-const LOCK = sql`${sql.lit(ADVISORY_LOCKS.space)}, ${sql.lit(ADVISORY_LOCKS.limits)}`;
+const LOCK = sql`${sql.raw(SCHEMA_NUMBER)}, ${sql.lit(ADVISORY_LOCKS.limits)}`;
 
 export class PostgresNodes implements NodeRegistry {
   readonly #db: Kysely<Tables>;
@@ -70,9 +70,7 @@ export class PostgresNodes implements NodeRegistry {
         select count(*) as count from pg_locks
         where locktype = 'advisory' and granted and objsubid = 2
           and database = (select oid from pg_database where datname = current_database())
-          and classid = ${sql.lit(ADVISORY_LOCKS.space)} and objid = ${sql.lit(ADVISORY_LOCKS.limits)}`.execute(
-        this.#db,
-      );
+          and classid = ${sql.raw(SCHEMA_NUMBER)}::oid and objid = ${sql.lit(ADVISORY_LOCKS.limits)}`.execute(this.#db);
       this.#count = Math.max(1, rows[0]?.count ?? 1);
     } catch {
       // The last count stands: an outage of the database says nothing about the other nodes.

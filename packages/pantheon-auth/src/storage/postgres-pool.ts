@@ -5,7 +5,7 @@
 import { type ClientBase, type ClientConfig, Pool, type PoolClient } from 'pg';
 import { PantheonError } from '../foundation/errors.ts';
 import { type ConnectionOptions, PostgresConnection } from './postgres-connection.ts';
-import { toOpenError, unavailable } from './postgres-errors.ts';
+import { toOpenError, toOutage, unavailable } from './postgres-errors.ts';
 
 /** Statements that may wait for a connection. Beyond it, waiting would be longer than callers do. */
 export const WAITING_MAX = 1_000;
@@ -33,6 +33,7 @@ export class PostgresPool {
   /** Null: any. */
   #server: string | null = null;
   #isClosed = false;
+  #isStarting = true;
 
   constructor(options: PostgresPoolOptions) {
     this.#options = options;
@@ -45,6 +46,11 @@ export class PostgresPool {
     });
     // An idle connection that ends is no error of anybody: the pool drops it, and the next statement opens another.
     this.#pool.on('error', () => {});
+  }
+
+  /** From here on what would have stopped the start is an outage: it may pass. */
+  started(): void {
+    this.#isStarting = false;
   }
 
   /** From here on only connections to this server are used. */
@@ -86,7 +92,7 @@ export class PostgresPool {
     try {
       return await this.#pool.connect();
     } catch (error) {
-      throw toOpenError(error);
+      throw this.#isStarting ? toOpenError(error) : toOutage(error);
     }
   }
 

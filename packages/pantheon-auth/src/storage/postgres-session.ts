@@ -4,8 +4,13 @@
  */
 import { Client, type ClientConfig } from 'pg';
 import { PantheonError } from '../foundation/errors.ts';
-import { type ConnectionOptions, destroyClient, PostgresConnection } from './postgres-connection.ts';
-import { toOpenError, unavailable } from './postgres-errors.ts';
+import {
+  type ConnectionOptions,
+  destroyClient,
+  PostgresConnection,
+  type SessionSettings,
+} from './postgres-connection.ts';
+import { toOpenError, toOutage, unavailable } from './postgres-errors.ts';
 import { CONNECT_TIMEOUT_MS } from './postgres-pool.ts';
 
 /** The head is asked for ten times a second and answered in a millisecond; after this another connection is tried. */
@@ -14,6 +19,7 @@ const HEAD_TIMEOUT_MS = 500;
 export interface PostgresSessionOptions {
   readonly client: ClientConfig;
   readonly onStatement: ConnectionOptions['onStatement'];
+  readonly settings: SessionSettings;
   /** Told of each new connection, before anyone uses it. */
   readonly onConnected: (connection: PostgresConnection) => Promise<void> | void;
 }
@@ -33,9 +39,15 @@ export class PostgresSession {
   #endTurn: () => void = () => {};
   #onHint: () => void = () => {};
   #isClosed = false;
+  #isStarting = true;
 
   constructor(options: PostgresSessionOptions) {
     this.#options = options;
+  }
+
+  /** From here on what would have stopped the start is an outage: it may pass. */
+  started(): void {
+    this.#isStarting = false;
   }
 
   /** Calls back when something may have been committed. */
@@ -118,6 +130,7 @@ export class PostgresSession {
       await client.connect();
       const connection = new PostgresConnection(client, {
         onStatement: this.#options.onStatement,
+        settings: this.#options.settings,
         readTimeoutMs: HEAD_TIMEOUT_MS,
         writeTimeoutMs: HEAD_TIMEOUT_MS,
         assertServer: () => {},
@@ -130,7 +143,7 @@ export class PostgresSession {
       return { client, connection };
     } catch (error) {
       destroyClient(client);
-      throw toOpenError(error);
+      throw this.#isStarting ? toOpenError(error) : toOutage(error);
     }
   }
 }

@@ -128,7 +128,7 @@ describeWithOwnPostgres('on PostgreSQL', () => {
       ),
     );
     expect(connections.rows).toEqual([{ ssl: true }, { ssl: true }, { ssl: true }, { ssl: true }]);
-    expect(await codeOf(open(trusting('other.crt', other)))).toBe('store_unavailable');
+    expect(await codeOf(open(trusting('other.crt', other)))).toBe('store_unusable');
     await Promise.all([db.close(), inMemory.close()]);
     await own[Symbol.asyncDispose]();
   }, 60_000);
@@ -139,12 +139,14 @@ describeWithOwnPostgres('on PostgreSQL', () => {
     await client.connect();
     const connection = new PostgresConnection(client, {
       onStatement: null,
+      settings: { lock_timeout: '3000' },
       readTimeoutMs: 1_000,
       writeTimeoutMs: 1_000,
       assertServer: () => {},
     });
     await connection.greet();
     expect((await client.query('show synchronous_commit')).rows).toEqual([{ synchronous_commit: 'on' }]);
+    expect((await client.query('show lock_timeout')).rows).toEqual([{ lock_timeout: '3s' }]);
     expect(connection.isFsynced).toBe(true);
     await client.end();
   });
@@ -369,7 +371,9 @@ describeWithOwnPostgres('on PostgreSQL', () => {
     place.proxy.retarget(place.replica.port);
     const onNew = await eventually(() => open(place.onNew));
     await commitTenant(onNew, 'b');
-    expect(await eventually(() => db.tenants.find('b'))).toMatchObject({ id: 'b' });
+    // More at once than it has connections.
+    await Promise.allSettled(Array.from({ length: 4 }, () => db.tenants.find('b')));
+    await eventually(async () => expect(await db.tenants.find('b')).toMatchObject({ id: 'b' }));
     expect(await eventually(() => db.log.head())).toMatchObject({ seq: 1 });
     await Promise.all([db.close(), onNew.close()]);
   }, 60_000);

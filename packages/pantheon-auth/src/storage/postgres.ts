@@ -4,15 +4,18 @@
  */
 import type { ConnectionOptions as TlsOptions } from 'node:tls';
 import { Kysely } from 'kysely';
-import type { ClientConfig } from 'pg';
+import { Client, type ClientConfig } from 'pg';
 import { PantheonError } from '../foundation/errors.ts';
 import { assemble, type Database, type DatabaseContext, type DatabaseSource } from './database.ts';
 import { postgresql } from './dialect.ts';
-import { READ_TIMEOUT_MS, TYPES, WRITE_TIMEOUT_MS } from './postgres-connection.ts';
+import { READ_TIMEOUT_MS, type SessionSettings, TYPES, WRITE_TIMEOUT_MS } from './postgres-connection.ts';
 import { PostgresDialect } from './postgres-dialect.ts';
+import { toFirstError } from './postgres-errors.ts';
 import { PostgresNodes } from './postgres-nodes.ts';
 import { PostgresPool } from './postgres-pool.ts';
 import { PostgresSession } from './postgres-session.ts';
+import { assertOwnSessions } from './postgres-sharing.ts';
+import { assertPostgresUrl, assertSchemaName, nameOfPostgresUrl } from './postgres-url.ts';
 import { assertSchema, migrate } from './schema.ts';
 import { SqlLogReader } from './sql-log-reader.ts';
 import type { Tables } from './tables.ts';
@@ -21,6 +24,11 @@ import { Writer } from './writer.ts';
 export interface PostgresOptions {
   /** `postgres://user:password@host:port/database?sslmode=verify-full`. What it says of TLS is passed to the driver. */
   readonly url: string;
+  /**
+   * The schema that the tables lie in; `migrate` makes it when it is missing. Default: the first of the role's search
+   * path, `public` as a rule. Products in different schemas of one database do not see each other.
+   */
+  readonly schema?: string;
   /** Connections of this node at most, besides the one on which it follows the log. Default {@link POOL_MAX}. */
   readonly poolMax?: number;
   /** TLS where the URL cannot say it: certificates in memory, say. */
@@ -60,8 +68,8 @@ const LOCK_TIMEOUT_MS = 3_000;
  * PostgreSQL 14 or newer, for `createPantheonAuth({ database: postgres({ url }) })`. Needs the package `pg`. Several
  * nodes also need `pantheon-auth/redis`. The tables are made by `migrate`, not by opening it.
  *
- * Connections must lead to the primary, and keep their session: behind a proxy that shares sessions by transaction,
- * notifications and locks of a node are lost.
+ * Connections must lead to the primary, and each keeps its session: a pooler that shares sessions by transaction or
+ * statement is refused (`store_unusable`), PgBouncer with `pool_mode = session` works.
  *
  * @example
  * ```ts
@@ -83,11 +91,8 @@ export function postgres(options: PostgresOptions): PostgresDatabase {
   const { poolMax = POOL_MAX } = options;
   if (!Number.isInteger(poolMax) || poolMax < POOL_MIN)
     throw new PantheonError('invalid_setting', { field: 'poolMax', detail: `A whole number from ${POOL_MIN}.` });
-  if (!isPostgresUrl(options.url))
-    throw new PantheonError('invalid_setting', {
-      field: 'url',
-      detail: 'Write postgres://user@host:port/database, user and password percent-encoded.',
-    });
+  assertPostgresUrl(options.url);
+  if (options.schema !== undefined) assertSchemaName(options.schema);
   return {
     open: (context) => open(options, poolMax, context),
     migrate: () => migrateOnce(options),
@@ -97,21 +102,29 @@ export function postgres(options: PostgresOptions): PostgresDatabase {
 async function open(options: PostgresOptions, poolMax: number, context: DatabaseContext): Promise<Database> {
   const onStatement = options.onStatement ?? null;
   const warnOnce = once(context.onWarning);
+  const client = clientConfig(options);
+  const schema = schemaSettings(options);
+  const timeouts = {
+    statement_timeout: String(STATEMENT_TIMEOUT_MS),
+    lock_timeout: String(LOCK_TIMEOUT_MS),
+    idle_in_transaction_session_timeout: String(IDLE_IN_TRANSACTION_MS),
+  };
   const pool = new PostgresPool({
-    client: {
-      ...clientConfig(options),
-      statement_timeout: STATEMENT_TIMEOUT_MS,
-      lock_timeout: LOCK_TIMEOUT_MS,
-      idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_MS,
-    },
+    client,
     max: poolMax,
-    connection: { onStatement, readTimeoutMs: READ_TIMEOUT_MS, writeTimeoutMs: WRITE_TIMEOUT_MS },
+    connection: {
+      onStatement,
+      settings: { ...schema, ...timeouts },
+      readTimeoutMs: READ_TIMEOUT_MS,
+      writeTimeoutMs: WRITE_TIMEOUT_MS,
+    },
     onOtherServer: () => session.reopen(),
     onWarning: warnOnce,
   });
   const session: PostgresSession = new PostgresSession({
-    client: clientConfig(options),
+    client,
     onStatement,
+    settings: schema,
     onConnected: (connection) => {
       pool.followServer(connection.server);
       return nodes.rejoin(connection);
@@ -128,7 +141,9 @@ async function open(options: PostgresOptions, poolMax: number, context: Database
     await pool.close();
   };
   try {
-    await assertSchema({ db: following, dialect: postgresql, name: nameOf(options.url) });
+    await assertOwnSessions(session, pool);
+    await assertSchema({ db: following, dialect: postgresql, name: nameOf(options) });
+    for (const source of [pool, session]) source.started();
     return assemble({
       read: db,
       writer,
@@ -140,47 +155,55 @@ async function open(options: PostgresOptions, poolMax: number, context: Database
     });
   } catch (error) {
     await close();
-    throw error;
+    throw toFirstError(error);
   }
 }
 
 async function migrateOnce(options: PostgresOptions): Promise<readonly string[]> {
   const pool = new PostgresPool({
     client: clientConfig(options),
-    max: 1,
-    connection: { onStatement: options.onStatement ?? null, ...MIGRATION_TIMEOUTS },
+    max: 2,
+    connection: { onStatement: options.onStatement ?? null, settings: schemaSettings(options), ...MIGRATION_TIMEOUTS },
     onOtherServer: () => {},
     onWarning: () => {},
   });
   try {
+    await assertOwnSessions(pool, pool);
     const db = new Kysely<Tables>({ dialect: new PostgresDialect(pool) });
-    return await migrate({ db, dialect: postgresql, name: nameOf(options.url) });
+    return await migrate({ db, dialect: postgresql, name: nameOf(options), schema: options.schema ?? null });
+  } catch (error) {
+    throw toFirstError(error);
   } finally {
     await pool.close();
   }
 }
 
+/** @throws PantheonError `invalid_setting` when a file that the address names cannot be read. */
 function clientConfig({ url, ssl }: PostgresOptions): ClientConfig {
-  return {
+  const config: ClientConfig = {
     connectionString: url,
     application_name: 'pantheon-auth',
     keepAlive: true,
     types: TYPES,
     ...(ssl !== undefined && { ssl }),
   };
+  try {
+    // The driver reads the files of `sslrootcert` and its like when it is made.
+    new Client(config);
+  } catch (cause) {
+    throw new PantheonError('invalid_setting', { field: 'url', detail: 'A file that it names cannot be read.', cause });
+  }
+  return config;
 }
 
-/** A password that is not percent-encoded may end up in what is taken for the name of the database, and be told. */
-function isPostgresUrl(text: string): boolean {
-  if (!/^postgres(?:ql)?:\/\//.test(text) || !URL.canParse(text)) return false;
-  const { pathname, search, hash } = new URL(text);
-  return hash === '' && !/@/.test(pathname + search);
+/** Quoted: a search path is a list of names. */
+function schemaSettings({ schema }: PostgresOptions): SessionSettings {
+  return schema === undefined ? {} : { search_path: `"${schema}"` };
 }
 
 /** For people, without user and password. */
-function nameOf(url: string): string {
-  const { host, pathname } = new URL(url);
-  return `postgres://${host}${pathname}`;
+function nameOf({ url, schema }: PostgresOptions): string {
+  return schema === undefined ? nameOfPostgresUrl(url) : `${nameOfPostgresUrl(url)} (schema ${schema})`;
 }
 
 function once(tell: (warning: string) => void): (warning: string) => void {

@@ -12,6 +12,8 @@ export interface SchemaPlace {
   readonly dialect: SqlDialect;
   /** How an error names it. Never with a password. */
   readonly name: string;
+  /** The schema to make when it is missing; null: it is there. */
+  readonly schema?: string | null;
   /** Other migrations than ours, for tests. */
   readonly known?: Readonly<Record<string, Migration>>;
   /** The oldest schema to work on. Another than ours for tests. */
@@ -29,6 +31,7 @@ export async function migrate(place: SchemaPlace): Promise<readonly string[]> {
   const known = place.known ?? migrations(dialect);
   return db.transaction().execute(async (transaction) => {
     await dialect.lockSchema(transaction);
+    if (place.schema != null) await dialect.makeSchema(transaction, place.schema);
     const applied = await appliedMigrations(transaction, dialect);
     if (applied === null) await assertEmpty(transaction, place);
     else assertKnown(applied, known, place.name);
