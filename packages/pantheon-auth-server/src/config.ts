@@ -15,6 +15,7 @@ export const SETTING_NAMES = [
   'HOST',
   'DATA_DIR',
   'DATABASE_URL',
+  'DATABASE_SCHEMA',
   'POSTGRES_POOL_MAX',
   'REDIS_URL',
   'LIMITS',

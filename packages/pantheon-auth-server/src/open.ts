@@ -126,9 +126,13 @@ export async function migrateStore(config: Config, logger: Logger): Promise<read
 }
 
 /** Loaded when it is needed: the driver would cost every start on SQLite its time. */
-async function postgresOf({ url, poolMax }: Extract<Config['database'], { kind: 'postgres' }>) {
+async function postgresOf({ url, schema, poolMax }: Extract<Config['database'], { kind: 'postgres' }>) {
   const { postgres } = await import('pantheon-auth/postgres');
-  return postgres({ url: url.reveal(), ...(poolMax !== undefined && { poolMax }) });
+  return postgres({
+    url: url.reveal(),
+    ...(schema !== undefined && { schema }),
+    ...(poolMax !== undefined && { poolMax }),
+  });
 }
 
 async function sharedLimits({ limits }: Config) {
@@ -148,11 +152,11 @@ function existingMasterKeyFile({ masterKeyFile, dataDir }: Config): string {
 
 /** What is said of a database that was away for a moment does not help who starts on it. */
 function withRemedy(error: unknown): unknown {
-  // The driver reads the files of `sslrootcert` and its like by itself.
-  if (hasCode(error, 'ENOENT') || hasCode(error, 'EACCES'))
+  // What the library calls its option.
+  if (error instanceof PantheonError && error.code === 'invalid_setting' && error.field === 'url')
     return new PantheonError('invalid_setting', {
       field: 'DATABASE_URL',
-      detail: 'A file that it names cannot be read.',
+      ...(error.detail !== null && { detail: error.detail }),
       cause: error,
     });
   const isAway = error instanceof PantheonError && ['store_unavailable', 'store_read_only'].includes(error.code);

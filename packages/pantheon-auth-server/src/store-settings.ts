@@ -3,12 +3,12 @@
  * start with the setting at fault. Addresses may hold a password, so they are kept as secrets and never repeated.
  */
 import { isAbsolute, relative, resolve } from 'node:path';
-import { PantheonError, Secret } from 'pantheon-auth';
+import { assertPostgresUrl, assertSchemaName, PantheonError, Secret } from 'pantheon-auth';
 import { parseChoice, parseCount } from './settings.ts';
 
 export type DatabaseSetting =
   | { readonly kind: 'sqlite'; readonly file: string }
-  | { readonly kind: 'postgres'; readonly url: Secret; readonly poolMax?: number };
+  | { readonly kind: 'postgres'; readonly url: Secret; readonly schema?: string; readonly poolMax?: number };
 
 export type LimitsSetting =
   | { readonly kind: 'redis'; readonly url: Secret; readonly onOutage: LimiterOutagePolicy }
@@ -21,7 +21,13 @@ const LIMITER_OUTAGE_POLICIES = ['local', 'deny'] as const;
 type LimiterOutagePolicy = (typeof LIMITER_OUTAGE_POLICIES)[number];
 
 /** The settings that are read here. */
-type StoreSettingName = 'DATABASE_URL' | 'POSTGRES_POOL_MAX' | 'REDIS_URL' | 'LIMITS' | 'ON_LIMITER_OUTAGE';
+type StoreSettingName =
+  | 'DATABASE_URL'
+  | 'DATABASE_SCHEMA'
+  | 'POSTGRES_POOL_MAX'
+  | 'REDIS_URL'
+  | 'LIMITS'
+  | 'ON_LIMITER_OUTAGE';
 type Read = (name: StoreSettingName) => string | undefined;
 
 /** One for each kind of work at least; more than this, on one node, is a slip: PostgreSQL itself starts with 100. */
@@ -33,14 +39,17 @@ const REDIS_SEEDS_MAX = 32;
 export function databaseOf(read: Read, dataDir: string): DatabaseSetting {
   const url = read('DATABASE_URL') ?? 'sqlite:pantheon-auth.db';
   const poolMax = read('POSTGRES_POOL_MAX');
+  const schema = read('DATABASE_SCHEMA');
   if (/^postgres(?:ql)?:/i.test(url)) {
-    assertPostgresUrl(url);
+    assertPostgresUrl(url, { url: 'DATABASE_URL', schema: 'DATABASE_SCHEMA', poolMax: 'POSTGRES_POOL_MAX' });
+    if (schema !== undefined) assertSchemaName(schema, 'DATABASE_SCHEMA');
     const bound = poolMax === undefined ? {} : { poolMax: parseCount('POSTGRES_POOL_MAX', poolMax, POOL_BOUNDS) };
-    return { kind: 'postgres', url: Secret.of(url), ...bound };
+    return { kind: 'postgres', url: Secret.of(url), ...(schema !== undefined && { schema }), ...bound };
   }
   if (!url.startsWith('sqlite:'))
     throw invalid('DATABASE_URL', 'Write sqlite:<file in the data folder> or postgres://user@host:port/database.');
   if (poolMax !== undefined) throw invalid('POSTGRES_POOL_MAX', 'It is for PostgreSQL, and DATABASE_URL names SQLite.');
+  if (schema !== undefined) throw invalid('DATABASE_SCHEMA', 'It is for PostgreSQL, and DATABASE_URL names SQLite.');
   return { kind: 'sqlite', file: databaseFileOf(url, dataDir) };
 }
 
@@ -77,17 +86,6 @@ function databaseFileOf(url: string, dataDir: string): string {
   if (within === '' || within.startsWith('..') || isAbsolute(within) || path.includes('\0'))
     throw invalid('DATABASE_URL', 'The file must lie in the data folder.');
   return file;
-}
-
-/** A password that is not percent-encoded would end up in what is taken for the name of the database, and be told. */
-function assertPostgresUrl(text: string): void {
-  const url = URL.canParse(text) ? new URL(text) : null;
-  const isPlain = url !== null && /^postgres(?:ql)?:\/\//.test(text) && url.hash === '' && isDecodable(text);
-  if (!isPlain || /[@\s]/.test(url.pathname + url.search) || /\s/.test(text))
-    throw invalid(
-      'DATABASE_URL',
-      'Write postgres://user@host:port/database, with user and password percent-encoded where they hold signs.',
-    );
 }
 
 function assertRedisUrl(text: string): void {

@@ -72,6 +72,7 @@ export type { EmbeddedOptions, Logger, PantheonAuthOptions, ScaledOutOptions } f
 export { createPantheonAuth, type PantheonAuth, type TenantScope } from './pantheon-auth.ts';
 export { COST_MAX, type LimiterStatus, type SharedLimits } from './rate-limit/rate-limiter.ts';
 export type { Database, DatabaseSource } from './storage/database.ts';
+export { assertPostgresUrl, assertSchemaName, type PostgresNames } from './storage/postgres-url.ts';
 export type { Tenant, TenantManager } from './tenants/tenant-manager.ts';
 export type { QuarantinedTenant } from './tenants/tenant-storage.ts';
 export type { UsageGranularity, UsageItem, UsageReport } from './usage/usage-query.ts';

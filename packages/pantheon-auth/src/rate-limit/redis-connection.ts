@@ -4,7 +4,7 @@
  * limits is decided by `redis-limiter.ts`.
  */
 import { type Clock, SECOND_MS } from '../foundation/clock.ts';
-import { PantheonError } from '../foundation/errors.ts';
+import { codeOf, isErrorLike, messageOf, PantheonError } from '../foundation/errors.ts';
 import type { Secret } from '../foundation/secret.ts';
 import type { SharedLimitsContext } from './rate-limiter.ts';
 import { dialRedis, isOfOneKey, type RedisEndpoint, wasNotCounted } from './redis-endpoint.ts';
@@ -27,6 +27,8 @@ const PROBES_UNTIL_REDIAL = 3;
 
 /** Answers of a Redis that will not let us in, whatever we wait. */
 const NEVER = new Set(['WRONGPASS', 'NOAUTH', 'NOPERM']);
+/** What Node's TLS says of a certificate that does not convince it, and of a side that does not speak TLS. */
+const TLS_CODE = /CERT|ISSUER|SELF_SIGNED|LEAF_SIGNATURE|HOSTNAME_MISMATCH|^(?:EPROTO|ERR_SSL|ERR_OSSL|ERR_TLS)/;
 
 export interface RedisConnectionOptions {
   readonly seeds: readonly Secret[];
@@ -79,10 +81,9 @@ export class RedisConnection {
   /** @throws PantheonError `invalid_setting` when what is there can never count limits. Away is no reason to throw. */
   async open(): Promise<void> {
     const failures = await this.#recoverOnce();
-    const unfit = failures.find((error) => error instanceof Unfit || NEVER.has(reasonOf(error)));
-    if (unfit === undefined) return;
+    const detail = failures.map(remedyOf).find((remedy) => remedy !== null);
+    if (detail === undefined) return;
     this.close();
-    const detail = unfit instanceof Unfit ? unfit.message : `Redis does not let us in (${reasonOf(unfit)}).`;
     throw new PantheonError('invalid_setting', { field: 'REDIS_URL', detail });
   }
 
@@ -261,13 +262,27 @@ export class RedisConnection {
   }
 }
 
+/** What to do about what does not pass by itself; null: it may pass. */
+function remedyOf(error: unknown): string | null {
+  if (error instanceof Unfit) return error.message;
+  const reason = reasonOf(error);
+  if (NEVER.has(reason)) return `Redis does not let us in (${reason}). Check the user and the password.`;
+  if (/DB index|SELECT is not allowed/i.test(messageOf(error)))
+    return 'Redis has no database of that number. Check the number at the end of the address; a cluster has 0 only.';
+  const code = codeOf(error) ?? '';
+  if (code === 'ENOTFOUND') return `There is no such host (${code}). Check its name.`;
+  if (TLS_CODE.test(code))
+    return `The connection failed with ${code}. Check redis:// or rediss://, the port, and the certificate: its authority (NODE_EXTRA_CA_CERTS), its names and its dates.`;
+  return null;
+}
+
 /** A word for the log. Never the message itself, which may repeat what was sent. */
 function reasonOf(error: unknown): string {
   if (error instanceof NoAnswer) return 'timeout';
   if (error instanceof Unfit) return 'unfit';
   if (error instanceof PantheonError) return error.code;
-  if (!(error instanceof Error)) return 'unknown';
+  if (!isErrorLike(error)) return 'unknown';
   const [word = ''] = error.message.split(' ');
   if (/^[A-Z]{3,}$/.test(word)) return word;
-  return 'code' in error && typeof error.code === 'string' ? error.code : 'connection';
+  return codeOf(error) ?? 'connection';
 }

@@ -1,5 +1,8 @@
+import type { AddressInfo } from 'node:net';
+import { createServer } from 'node:tls';
 import { inspect } from 'node:util';
 import { createClient } from 'redis';
+import { generate as generateCertificate } from 'selfsigned';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { type RedisServer, startRedis } from '../../../../tools/servers/redis.ts';
 import { describeWithOwnRedis } from '../../../../tools/servers/scratch.ts';
@@ -289,6 +292,31 @@ describeWithOwnRedis('limits in Redis', () => {
       await using locked = await startRedis({ settings: { requirepass: 'right' } });
       for (const url of [`redis://:wrong@${locked.host}:${locked.port}`, locked.url])
         await expect(setUp({ url })).rejects.toMatchObject({ code: 'invalid_setting', field: 'REDIS_URL' });
+    });
+
+    test('what only a person can put right is refused with what to do: database, host, certificate; what is away is not', async () => {
+      await using own = await startRedis({ settings: { databases: '4' } });
+      const wrong = [
+        [`redis://${own.host}:${own.port}/9`, 'no database of that number'],
+        ['redis://no-such-host.invalid:6379', 'no such host'],
+      ] as const;
+      for (const [url, detail] of wrong)
+        await expect(setUp({ url }), url).rejects.toMatchObject({
+          code: 'invalid_setting',
+          field: 'REDIS_URL',
+          detail: expect.stringContaining(detail),
+        });
+      const { private: key, cert } = await generateCertificate([{ name: 'commonName', value: 'cache' }]);
+      const { promise: listening, resolve } = Promise.withResolvers<void>();
+      const untrusted = createServer({ key, cert }).listen(0, '127.0.0.1', resolve);
+      await listening;
+      const { port } = untrusted.address() as AddressInfo;
+      await expect(setUp({ url: `rediss://127.0.0.1:${port}` })).rejects.toMatchObject({
+        code: 'invalid_setting',
+        detail: expect.stringContaining('certificate'),
+      });
+      untrusted.close();
+      expect((await setUp({ url: 'redis://127.0.0.1:1' })).limiter.status()).toMatchObject({ isDegraded: true });
     });
 
     test('a user who may not ask INFO may count, and the operator is told', async () => {

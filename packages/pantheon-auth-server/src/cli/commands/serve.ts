@@ -12,6 +12,7 @@ const FLAGS: Readonly<Record<Exclude<SettingName, 'MASTER_KEY'>, readonly [flag:
   HOST: ['--host <address>', 'where to listen; 127.0.0.1'],
   DATA_DIR: ['--data-dir <folder>', 'the data folder; ./data'],
   DATABASE_URL: ['--database-url <url>', 'sqlite:<file in the data folder> or postgres://user@host:port/database'],
+  DATABASE_SCHEMA: ['--database-schema <name>', 'the schema of PostgreSQL that the tables lie in'],
   POSTGRES_POOL_MAX: ['--postgres-pool-max <number>', 'connections to PostgreSQL at most; 16'],
   REDIS_URL: ['--redis-url <urls>', 'where all nodes count limits: redis://host:port or rediss://host:port'],
   LIMITS: ['--limits <place>', 'redis, or local: each node admits the whole of every limit'],
