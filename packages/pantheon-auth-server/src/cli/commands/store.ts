@@ -154,7 +154,7 @@ function assertRecoverable(config: Config, path: string): void {
       field: 'out',
       detail: `The file ${path} is there already, and is not replaced`,
     });
-  assertThere({ database });
+  assertThere(config);
 }
 
 /** A folder without a database is a mistyped one: nothing is made in it. */
