@@ -60,6 +60,8 @@ export class IdTags implements Follower {
   readonly #onQuarantine: (error: PantheonError) => void;
   /** The newest first. */
   #secrets: readonly LoadedSecret[] = [];
+  /** The highest number that was ever given, as far as the list or any key tells. */
+  #newestNumber = 0;
   /** Whether an id that no secret tagged cannot be one of ours. */
   #isConclusive = false;
   /** By what is sealed, since when (monotonic) it is known here, and so committed. */
@@ -93,7 +95,8 @@ export class IdTags implements Follower {
     const hasOne = this.#secrets.some(({ record, secret }) => record.retiredAt === null && secret !== null);
     if (hasOne || this.#activeCount() >= TAG_SECRETS_ACTIVE_MAX) return;
     try {
-      await this.add(by, []);
+      // From what was loaded: of two that start at once both want the same number, and one gets it.
+      await this.#make(by, []);
     } catch (error) {
       // Another node starts at the same moment: its secret was loaded by now. A data key that does not open makes no new
       // keys possible; those that exist are verified all the same.
@@ -142,8 +145,11 @@ export class IdTags implements Follower {
       const detail = `There are ${TAG_SECRETS_ACTIVE_MAX} that are not retired. Retire one first.`;
       throw new PantheonError('not_allowed', { detail });
     }
-    const { newestNumber } = await this.#rows.idsInUse();
-    const number = Math.max(this.#secrets[0]?.record.number ?? 0, newestNumber ?? 0) + 1;
+    return this.#make(by, requires);
+  }
+
+  async #make(by: Circumstances, requires: readonly RequiredRow[]): Promise<IdTagSecret> {
+    const number = this.#newestNumber + 1;
     const event = this.#event('id_tag_secret.added', number, by);
     const record = evolveIdTagSecret(null, event);
     const sealed = await this.#sealer.seal(placeOf(number), randomBytes(TAG_SECRET_BYTES));
@@ -223,9 +229,10 @@ export class IdTags implements Follower {
     const unread = new Set(this.#secrets.flatMap(({ secret, sealed }) => (secret === null ? [sealed] : [])));
     this.#secrets = loaded;
     const newest = loaded[0]?.record.number ?? 0;
+    this.#newestNumber = Math.max(newest, newestNumber ?? 0);
     // Numbers have no gap, so as many rows as the highest number says are all there ever were.
     const areAllRead = newest > 0 && loaded.length === newest && loaded.every(({ secret }) => secret !== null);
-    this.#isConclusive = areAllRead && !hasUntagged && (newestNumber ?? 0) <= newest;
+    this.#isConclusive = areAllRead && !hasUntagged && this.#newestNumber === newest;
     for (const { error, sealed } of loaded) if (error !== null && !unread.has(sealed)) this.#onQuarantine(error);
   }
 
