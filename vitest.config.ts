@@ -5,7 +5,7 @@ import { configDefaults, defineConfig } from 'vitest/config';
 const STORED = [
   'packages/pantheon-auth/src/storage/sql-*.test.ts',
   'packages/pantheon-auth/src/storage/*.postgres.test.ts',
-  'packages/pantheon-auth/src/api-keys/{answered-requests,key-changes,key-manager,key-rotation,key-storage,key-validator}.test.ts',
+  'packages/pantheon-auth/src/api-keys/{answered-requests,key-changes,key-manager,key-revocation,key-rotation,key-storage,key-validator}.test.ts',
   'packages/pantheon-auth/src/{jwt-handler,events/event-reader,jwt/signing-keyring,jwt/token-verifier,tenants/tenant-manager}.test.ts',
   'packages/pantheon-auth/test/**/*.test.ts',
 ];

@@ -17,6 +17,8 @@ export interface Call {
   readonly url: string;
   readonly summary: string;
   readonly access: Access;
+  /** Whether it goes further with `force`, which needs a permission of its own. */
+  readonly takesForce: boolean;
 }
 
 /** The routes of the service. They belong to an engine, so one is opened for the moment, in a folder of its own. */
@@ -26,7 +28,10 @@ export async function readCalls(): Promise<readonly Call[]> {
     const { config } = loadConfig({ DATA_DIR: folder }, {});
     const auth = await createPantheonAuth({ dataDir: folder, issuer: config.publicUrl });
     try {
-      return allOperations(auth, config).map(({ method, url, summary, access }) => ({ method, url, summary, access }));
+      return allOperations(auth, config).map(({ method, url, summary, access, query }) => {
+        const takesForce = query !== undefined && 'shape' in query && Object.hasOwn(query.shape as object, 'force');
+        return { method, url, summary, access, takesForce };
+      });
     } finally {
       await auth.close();
     }
@@ -75,7 +80,11 @@ function codeTable(kind: CodeEntry['kind']): string {
 function actionTable(calls: readonly Call[]): string {
   const rows = Object.entries(ACTIONS).map(([action, permission]) => {
     const own = calls.filter(({ access }) => access.kind === 'key' && access.action === action);
-    const list = own.map(({ method, url }) => `\`${method} ${wirePath(url)}\``).join('<br>');
+    const forced = action === 'keys.force' ? calls.filter(({ takesForce }) => takesForce) : [];
+    const list = [
+      ...own.map(({ method, url }) => `\`${method} ${wirePath(url)}\``),
+      ...forced.map(({ method, url }) => `\`${method} ${wirePath(url)}?force=true\``),
+    ].join('<br>');
     return [`\`${permission}\``, list === '' ? 'no call of the service' : list];
   });
   return table(['permission', 'calls that need it'], rows);

@@ -85,8 +85,9 @@ export async function createApp(parts: AppParts): Promise<FastifyInstance> {
   refuseEarly(app, auth, config);
   readBodies(app);
   app.setErrorHandler(answerError);
-  const operations = allOperations(auth, config, parts.clock);
-  for (const operation of operations) registerOperation(app, auth, operation);
+  const clock = parts.clock ?? systemClock;
+  const operations = allOperations(auth, config, clock);
+  for (const operation of operations) registerOperation(app, auth, operation, clock);
   const pages = config.docs ? [...serveOpenApi(app, operations, config), ...serveReference(app, config)] : [];
   answerUnmatched(app, [...operations, ...pages]);
   await app.ready();

@@ -3,11 +3,13 @@
  * key acts in its own, and for it there are no others.
  */
 import { isIP } from 'node:net';
-import type { FastifyRequest, onRequestAsyncHookHandler } from 'fastify';
+import type { FastifyRequest, onRequestAsyncHookHandler, preHandlerHookHandler } from 'fastify';
 import {
+  type Action,
   type AuthenticateOptions,
   type AuthRequest,
   type Caller,
+  type Clock,
   callerOf,
   DEFAULT_TENANT,
   type PantheonAuth,
@@ -17,7 +19,7 @@ import {
 } from 'pantheon-auth';
 import { withoutCredentials } from './exposed-credentials.ts';
 import { sendRefusal } from './problem.ts';
-import { USER_AGENT_LENGTH_MAX } from './server-bounds.ts';
+import { CALLER_AGE_MAX_MS, USER_AGENT_LENGTH_MAX } from './server-bounds.ts';
 
 /** A caller who proved a key. */
 export interface Acting {
@@ -26,6 +28,8 @@ export interface Acting {
   readonly caller: Caller;
   /** The tenant that the request is about. */
   readonly tenantId: string;
+  /** When the credential was verified, by the monotonic clock. */
+  readonly verifiedAtMs: number;
 }
 
 /** What the log says of a request besides how it ended. */
@@ -45,8 +49,13 @@ declare module 'fastify' {
 const TENANT_HEADER = 'pantheon-tenant';
 
 /** Lets a request pass when its credential may act; else answers it. */
-export function authenticated(auth: PantheonAuth, options: AuthenticateOptions): onRequestAsyncHookHandler {
+export function authenticated(
+  auth: PantheonAuth,
+  options: AuthenticateOptions,
+  clock: Clock,
+): onRequestAsyncHookHandler {
   return async (request, reply) => {
+    const verifiedAtMs = clock.monotonicMs();
     const authentication = await auth.authenticate(toAuthRequest(request), options);
     if (!authentication.authenticated) {
       sendRefusal(request, reply, authentication.refusal);
@@ -56,9 +65,22 @@ export function authenticated(auth: PantheonAuth, options: AuthenticateOptions):
     reply.headers(headers);
     const caller = callerOf(principal, { ...senderOf(request), requestId: request.id });
     // Before the tenant is looked at, so that the log names the key of a request that is refused there.
-    request.acting = { principal, caller, tenantId: principal.tenantId };
-    request.acting = { principal, caller, tenantId: await actingTenant(auth, principal, request) };
+    request.acting = { principal, caller, tenantId: principal.tenantId, verifiedAtMs };
+    request.acting = { ...request.acting, tenantId: await actingTenant(auth, principal, request) };
     return undefined;
+  };
+}
+
+/**
+ * Looks at the caller again when the body took its time to arrive: what is answered then must not rest on who they were
+ * when the headers came. Changes are looked at by the engine in any case, when they are committed.
+ */
+export function stillAuthenticated(auth: PantheonAuth, action: Action | null, clock: Clock): preHandlerHookHandler {
+  return (request, _reply, done) => {
+    const { caller, tenantId, verifiedAtMs } = actingOf(request);
+    // Most of the time without a promise: the hottest route has this hook.
+    if (clock.monotonicMs() - verifiedAtMs <= CALLER_AGE_MAX_MS) done();
+    else auth.confirm(caller, action === null ? null : { action, tenantId }).then(() => done(), done);
   };
 }
 

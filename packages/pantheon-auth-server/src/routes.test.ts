@@ -7,6 +7,7 @@ import {
   eventPageSchema,
   keyPageSchema,
   problemSchema,
+  revokedKeySchema,
   rotationSchema,
   tenantPageSchema,
   tenantSchema,
@@ -97,6 +98,26 @@ describe('keys', () => {
     await service.call('POST', `/v1/keys/${parent.apiKey.id}/revoke?cascade=true`);
     const verified = await service.call('POST', '/v1/keys/verify', { body: { key: child.body['key'] } });
     expect(verified.body).toMatchObject({ valid: false, code: 'revoked' });
+  });
+
+  test('revoking with cascade names what the key acted on, and with acted takes that too', async () => {
+    const headers = { 'pantheon-tenant': 'system' };
+    const stolen = await service.create({ permissions: ['pantheon:*'], grantable: ['*'] }, 'system');
+    const { apiKey } = await service.create();
+    const rotated = await service.call('POST', `/v1/keys/${apiKey.id}/rotate`, { key: stolen.key });
+    expect(rotated.status).toBe(201);
+    const revoke = (cascade: string) =>
+      service.call('POST', `/v1/keys/${stolen.apiKey.id}/revoke?cascade=${cascade}`, { headers });
+    const named = revokedKeySchema.parse((await revoke('true')).body);
+    const acted = { keyId: apiKey.id, tenantId: 'default', did: ['rotated'] };
+    expect(named.actedOn).toEqual({ items: [{ ...acted, revoked: false }], complete: true });
+    const taken = revokedKeySchema.parse((await revoke('acted')).body);
+    expect(taken.actedOn).toEqual({ items: [{ ...acted, revoked: true }], complete: true });
+    expect((await service.call('POST', '/v1/keys/verify', { body: { key: rotated.body['key'] } })).body).toMatchObject({
+      code: 'revoked',
+    });
+    expect(revokedKeySchema.parse((await revoke('false')).body).actedOn).toBeUndefined();
+    expect((await revoke('everything')).status).toBe(400);
   });
 
   test('rotation gives a new string and accepts the old one until it is retired', async () => {
@@ -223,6 +244,32 @@ describe('self', () => {
       });
   });
 
+  test('a version that was superseded does not give its key up, and is told what will do', async () => {
+    const { key } = await service.create({ rotation: { overlap: '1h' } });
+    const { key: next } = rotationSchema.parse((await service.call('POST', '/v1/self/rotate', { key })).body);
+    const refused = await service.call('POST', '/v1/self/revoke', { key });
+    expect(refused).toMatchObject({ status: 409, body: { code: 'version_conflict' } });
+    expect(refused.body['detail']).toContain('Call with the current version');
+    expect((await service.call('GET', '/v1/self', { key: next })).status).toBe(200);
+  });
+
+  test('a holder whose answer was lost repeats the request with the string it has', async () => {
+    const { key } = await service.create({ rotation: { overlap: '1h' } });
+    const rotate = (headers: Record<string, string>) => service.call('POST', '/v1/self/rotate', { key, headers });
+    const lost = rotationSchema.parse((await rotate({ 'idempotency-key': 'once' })).body);
+    const again = await rotate({ 'idempotency-key': 'once' });
+    expect(again.status).toBe(201);
+    const { key: next, apiKey } = rotationSchema.parse(again.body);
+    expect(apiKey.version).toBe(2);
+    expect((await service.call('GET', '/v1/self', { key: lost.key })).status).toBe(401);
+    expect(await rotate({})).toMatchObject({ status: 409, body: { code: 'version_conflict' } });
+    expect((await service.call('GET', '/v1/self', { key: next })).status).toBe(200);
+    expect(await rotate({ 'idempotency-key': 'once' })).toMatchObject({
+      status: 409,
+      body: { code: 'already_claimed' },
+    });
+  });
+
   test('without a rotation policy there is no next secret to claim', async () => {
     const { key } = await service.create();
     expect(await service.call('POST', '/v1/self/rotate', { key })).toMatchObject({ body: { code: 'not_allowed' } });
@@ -338,5 +385,10 @@ describe('who may call', () => {
     const refused = await service.call('POST', `/v1/keys/${root}/suspend`, { headers });
     expect(refused).toMatchObject({ status: 409, body: { code: 'last_administrator' } });
     problemSchema.parse(refused.body);
+    // Whoever may suspend may not thereby force.
+    const { key } = await service.create({ permissions: ['pantheon:keys:update'] }, 'system');
+    const forced = await service.call('POST', `/v1/keys/${root}/suspend?force=true`, { headers, key });
+    expect(forced).toMatchObject({ status: 403, body: { code: 'insufficient_permissions' } });
+    expect(forced.body['detail']).toContain('pantheon:keys:force');
   });
 });

@@ -2,14 +2,16 @@
 import type { FastifyInstance, FastifySchema, FastifySchemaCompiler, RouteOptions } from 'fastify';
 import {
   ACTIONS,
+  type Action,
   ANY_ENVIRONMENT,
   ANY_TENANT,
   type AuthenticateOptions,
+  type Clock,
   type PantheonAuth,
   PantheonError,
 } from 'pantheon-auth';
 import { z } from 'zod';
-import { authenticated } from './caller.ts';
+import { authenticated, stillAuthenticated } from './caller.ts';
 import { toValidator } from './input.ts';
 import { answerOAuthError } from './oauth-error.ts';
 import type { Access, Operation } from './operation.ts';
@@ -20,8 +22,8 @@ const NO_QUERY = z.strictObject({});
 
 const NO_BODY = new PantheonError('invalid_request', { field: 'body', detail: 'Send a JSON object.' });
 
-export function registerOperation(app: FastifyInstance, auth: PantheonAuth, operation: Operation): void {
-  const { method, url, access, answer, handle } = operation;
+export function registerOperation(app: FastifyInstance, auth: PantheonAuth, operation: Operation, clock: Clock): void {
+  const { method, url, access, answer, body, handle } = operation;
   const options = authenticateOptions(access);
   const route: RouteOptions = {
     method,
@@ -29,7 +31,8 @@ export function registerOperation(app: FastifyInstance, auth: PantheonAuth, oper
     schema: schemaOf(operation),
     config: { bodyKind: operation.bodyKind ?? 'json' },
     validatorCompiler: validators(operation),
-    ...(options !== null && { onRequest: authenticated(auth, options) }),
+    ...(options !== null && { onRequest: authenticated(auth, options, clock) }),
+    ...(options !== null && body !== undefined && { preHandler: stillAuthenticated(auth, actionOf(access), clock) }),
     ...(operation.errors === 'oauth' && { errorHandler: answerOAuthError }),
     ...(operation.isHot !== true && { handlerTimeout: HANDLER_TIMEOUT_MS }),
     handler: async (request, reply) => {
@@ -54,6 +57,10 @@ function schemaOf({ access, params, query, body }: Operation): FastifySchema {
     ...(access.kind !== 'public' && { querystring: query ?? NO_QUERY }),
     ...(body !== undefined && { body }),
   };
+}
+
+function actionOf(access: Access): Action | null {
+  return access.kind === 'key' ? access.action : null;
 }
 
 function validators(operation: Operation): FastifySchemaCompiler<unknown> {

@@ -82,6 +82,28 @@ export const changedKeySchema = apiKeySchema
   .extend(settled)
   .meta({ id: 'ChangedAPIKey', description: 'The record of a key after a change.' });
 
+const actedOnKeySchema = z
+  .strictObject({
+    keyId: z.string(),
+    tenantId: z.string(),
+    did: z.array(z.enum(['created', 'rotated', 'secret_replaced', 'updated', 'resumed'])),
+    revoked: z.boolean().describe('Whether this call revoked it. If not, it is as it was: look at it.'),
+  })
+  .meta({ id: 'ActedOnKey', description: 'A key that a revoked one acted on.' });
+
+export const revokedKeySchema = apiKeySchema
+  .extend({
+    actedOn: z
+      .strictObject({
+        items: z.array(actedOnKeySchema),
+        complete: z.boolean().describe('If false: deal with these, then repeat the call.'),
+      })
+      .optional()
+      .describe('With cascade: keys that were alive and that the revoked ones had acted on.'),
+    ...settled,
+  })
+  .meta({ id: 'RevokedAPIKey', description: 'The record of a key that was revoked.' });
+
 const quarantinedKeySchema = z
   .strictObject({ id: z.string(), createdAt: time, quarantined: z.literal(true) })
   .meta({ id: 'QuarantinedKey', description: 'A key whose record cannot be opened. It is refused until it can.' });

@@ -16,6 +16,8 @@ export const HEADERS_TIMEOUT_MS = 10_000;
 export const REQUEST_TIMEOUT_MS = 30_000;
 /** Longer than the 60 s after which load balancers reuse a connection, so that they close it and not we. */
 export const KEEP_ALIVE_TIMEOUT_MS = 65_000;
+/** How old a verified caller may be when the body is there. The engine says no yes that is older either. */
+export const CALLER_AGE_MAX_MS = 1_000;
 /** How often the timeouts above are looked at. */
 export const TIMEOUTS_CHECK_MS = 2_000;
 /** Longer than the store keeps a write waiting: nothing that can still succeed is cut off. */

@@ -3,6 +3,7 @@ export { type AcceptedDates, acceptClock, type ClockAcceptance } from './accept-
 export { type APIKey, type APIKeyVersion, keyHint } from './api-keys/api-key.ts';
 export type { IdTagChangeOptions, IdTagManager } from './api-keys/id-tag-manager.ts';
 export type { IdTagSecret } from './api-keys/id-tags.ts';
+export type { ActOnKey } from './api-keys/key-acts.ts';
 export {
   APIKeyGenerator,
   type APIKeyMetadata,
@@ -13,6 +14,7 @@ export {
 export type { CreateKeyInput, RotateKeyInput, UpdateKeyInput } from './api-keys/key-input.ts';
 export { KEY_INPUT_SCHEMAS } from './api-keys/key-input.ts';
 export type {
+  Cascaded,
   ChangeOptions,
   CreatedKey,
   CreateOptions,
@@ -22,12 +24,14 @@ export type {
   RevokeOptions,
 } from './api-keys/key-manager.ts';
 export { PAGE_DEFAULT, PAGE_MAX } from './api-keys/key-manager.ts';
+export type { ActedOn, ActedOnKey, Cascade } from './api-keys/key-revocation.ts';
 export type { KeyRotation, Rotation } from './api-keys/key-rotation.ts';
 export type { QuarantinedKey } from './api-keys/key-storage.ts';
 export type { Verification, VerifiedKey, VerifyRequest } from './api-keys/key-validator.ts';
 export type { RootKeyStore } from './api-keys/root-key.ts';
 export type { Settled, SettleOptions } from './api-keys/settlement.ts';
 export type { AsymmetricAlgorithm, SigningAlgorithm } from './domain/claims.ts';
+export type { PresentedCredential, PresentedToken } from './domain/credential.ts';
 export type { Actor, Circumstances, EventType } from './domain/event.ts';
 export { EVENT_SUBJECTS } from './domain/event.ts';
 export { ANY_ENVIRONMENT, type Environment } from './domain/key.ts';

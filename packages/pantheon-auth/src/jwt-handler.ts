@@ -2,20 +2,21 @@
  * Tokens, whole: a key is exchanged for one, one is issued, verified, revoked, and the public keys are published. How is
  * in `jwt/`; this file is what the rest of the world talks to.
  */
+import { timingSafeEqual } from 'node:crypto';
 import type { APIKey } from './api-keys/api-key.ts';
 import type { CallerGuard } from './api-keys/caller-guard.ts';
 import type { KeyChanges } from './api-keys/key-changes.ts';
-import { type APIKeyMetadata, type KeyTokenSigner, parseKey } from './api-keys/key-generator.ts';
+import { type APIKeyMetadata, hashKey, type KeyTokenSigner, parseKey } from './api-keys/key-generator.ts';
 import { type ChangeOptions, PROCESS_CALLER } from './api-keys/key-manager.ts';
 import type { StoredKey } from './api-keys/key-storage.ts';
 import type { KeyValidator, Verification, VerifyRequest } from './api-keys/key-validator.ts';
 import type { VerificationCache } from './api-keys/verification-cache.ts';
 import { buildKeySignedClaims, KEY_SIGNED_LIFETIME_MAX_SECONDS } from './domain/claims.ts';
 import { isActive, revokeTokens } from './domain/key.ts';
-import { assertMay, assertMayGrant, assertWithinCreator } from './domain/key-policy.ts';
-import { decide, type KeyFacts } from './domain/verification.ts';
+import { assertMay, assertMayGrant, assertNotSuperseded, assertWithinCreator } from './domain/key-policy.ts';
+import { decide } from './domain/verification.ts';
 import type { EventFeed } from './events/event-feed.ts';
-import { assertCertainTime, type Clock, momentOf } from './foundation/clock.ts';
+import { assertCertainTime, type Clock, type Moment, momentOf } from './foundation/clock.ts';
 import type { JsonObject } from './foundation/encoding.ts';
 import { PantheonError } from './foundation/errors.ts';
 import { newId } from './foundation/ids.ts';
@@ -74,8 +75,9 @@ export class JwtHandler implements KeyTokenSigner {
     const verification = await this.#deps.validator.verify(verify);
     if (!verification.valid) return { issued: false, verification };
     const { keyId, version } = verification.key;
-    const { record, secrets, tenant } = await this.#current(keyId, verification.key.tenantId);
-    this.#assertStillMay({ record, tenant }, version);
+    const stored = await this.#current(keyId, verification.key.tenantId, momentOf(this.#deps.clock));
+    this.#assertStillMay(stored, version, request.key);
+    const { record, secrets } = stored;
     const signer = secrets.find((one) => one.version === version)?.signing ?? null;
     const wish = {
       ...(audience && { audience }),
@@ -97,14 +99,15 @@ export class JwtHandler implements KeyTokenSigner {
   ): Promise<IssuedToken> {
     const { by = PROCESS_CALLER } = options;
     assertMay(by, 'tokens.issue', target.tenantId);
+    const asOf = momentOf(this.#deps.clock);
     // Nothing was verified here that would have brought this node up to date: the signing key may have been retired.
-    await this.#deps.feed.confirm(this.#deps.clock.monotonicMs());
+    await this.#deps.feed.confirm(asOf.monotonicMs);
     const { caller } = await this.#deps.guard.confirm(by);
     assertMay(caller, 'tokens.issue', target.tenantId);
     const { authority } = caller;
     if (authority.kind === 'key' && authority.via === 'token')
       throw new PantheonError('not_allowed', { detail: 'A token does not make tokens.' });
-    const { record, secrets, tenant } = await this.#current(target.keyId, target.tenantId);
+    const { record, secrets, tenant } = await this.#current(target.keyId, target.tenantId, asOf);
     assertMayGrant(caller, record);
     // A token is a short-lived key: it lies within what limits the caller, and ends with it.
     assertWithinCreator(caller, record);
@@ -123,9 +126,12 @@ export class JwtHandler implements KeyTokenSigner {
   async revoke(token: RevokedToken, options: ChangeOptions = {}): Promise<void> {
     const { by = PROCESS_CALLER } = options;
     assertMay(by, 'tokens.revoke', token.tenantId);
-    assertMay((await this.#deps.guard.confirm(by)).caller, 'tokens.revoke', token.tenantId);
-    await this.#stored(token.keyId, token.tenantId);
-    await this.#deps.revocations.revoke(token, by.circumstances);
+    await this.#deps.revocations.revoke(token, by.circumstances, async () => {
+      const { caller, requires } = await this.#deps.guard.confirm(by);
+      assertMay(caller, 'tokens.revoke', token.tenantId);
+      assertNotSuperseded(caller, (await this.#stored(token.keyId, token.tenantId)).record);
+      return requires;
+    });
   }
 
   /** Revokes all tokens that were issued for a key so far. The key goes on. */
@@ -138,6 +144,7 @@ export class JwtHandler implements KeyTokenSigner {
     await this.#deps.changes.change(target.tenantId, target.keyId, async ({ record, secrets }) => {
       const { caller, requires } = await this.#deps.guard.confirm(by);
       assertMay(caller, 'tokens.revoke', target.tenantId);
+      assertNotSuperseded(caller, record);
       return { change: revokeTokens(record, by.circumstances, this.#deps.clock.now()), secrets, requires };
     });
   }
@@ -204,11 +211,14 @@ export class JwtHandler implements KeyTokenSigner {
    * The key was read again after it was verified, and may have changed meanwhile. The verification took from its limits,
    * and what is answered with a denial took nothing (I8): so this is no verdict, and who asks again is told.
    */
-  #assertStillMay(facts: Omit<KeyFacts, 'addresses'>, proved: number): void {
-    const version = facts.record.versions.find((one) => one.version === proved);
+  #assertStillMay({ record, tenant, secrets }: StoredKey, proved: number, key: string): void {
+    const version = record.versions.find((one) => one.version === proved);
+    const secret = secrets.find((one) => one.version === proved);
     const demand = { tenantId: null, environment: null, address: null, permissions: [] };
-    const now = this.#deps.clock.now();
-    if (version !== undefined && decide({ ...facts, addresses: null }, version, demand, now) === null) return;
+    const facts = { record, tenant, addresses: null };
+    // The version may have got another secret: what was presented is then no key any more.
+    const isItsSecret = secret !== undefined && timingSafeEqual(secret.keyHash, hashKey(key));
+    if (isItsSecret && version !== undefined && decide(facts, version, demand, this.#deps.clock.now()) === null) return;
     throw new PantheonError('store_unavailable', { detail: 'The key changed meanwhile.', retryAfterSeconds: 1 });
   }
 
@@ -216,8 +226,7 @@ export class JwtHandler implements KeyTokenSigner {
    * The key to make a token of. What was read longer ago than a yes may be old makes none: whoever waited for a change to
    * settle was told that none is made on what was before.
    */
-  async #current(keyId: string, tenantId: string): Promise<StoredKey> {
-    const asOf = momentOf(this.#deps.clock);
+  async #current(keyId: string, tenantId: string, asOf: Moment): Promise<StoredKey> {
     const stored = await this.#stored(keyId, tenantId);
     if (this.#deps.validator.isFresh(asOf)) return stored;
     throw new PantheonError('store_unavailable', { detail: 'Reading the key took too long.', retryAfterSeconds: 1 });

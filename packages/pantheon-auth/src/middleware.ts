@@ -5,6 +5,7 @@
  */
 import { timingSafeEqual } from 'node:crypto';
 import type { KeyValidator, RefusedUse, Verification, VerifiedKey } from './api-keys/key-validator.ts';
+import type { PresentedCredential } from './domain/credential.ts';
 import { ANY_ENVIRONMENT, type Environment } from './domain/key.ts';
 import type { Caller } from './domain/key-policy.ts';
 import type { LimitState } from './domain/limits.ts';
@@ -194,13 +195,13 @@ export function callerOf(
   return {
     authority: {
       kind: 'key',
-      via: principal.kind,
+      ...presentedBy(principal),
       keyId,
       version: principal.version,
       tenantId,
       permissions,
       // A token was narrowed by someone: what it may hand out was not said, so it is nothing.
-      grantable: principal.kind === 'token' ? [] : principal.grantable,
+      grantable: token === null ? principal.grantable : [],
       expiresAt,
       ipAllowlist,
     },
@@ -210,6 +211,12 @@ export function callerOf(
       reason: null,
     },
   };
+}
+
+function presentedBy({ token, secretMadeAt }: Principal): PresentedCredential {
+  if (token === null) return { via: 'api_key', secretMadeAt };
+  const { tokenId, kind, algorithm, kid, issuedAt, acceptedFor } = token;
+  return { via: 'token', token: { tokenId, kind, algorithm, kid, issuedAt, acceptedFor } };
 }
 
 /**

@@ -18,6 +18,7 @@ import {
 import { ExposedKeys } from './api-keys/exposed-keys.ts';
 import { IdTagManager } from './api-keys/id-tag-manager.ts';
 import { IdTags } from './api-keys/id-tags.ts';
+import { KeyActs } from './api-keys/key-acts.ts';
 import { KeyChanges } from './api-keys/key-changes.ts';
 import { KeyDescendants } from './api-keys/key-descendants.ts';
 import { APIKeyGenerator, DEFAULT_BRAND, parseBrand } from './api-keys/key-generator.ts';
@@ -32,6 +33,7 @@ import { UsageReader } from './api-keys/usage-reader.ts';
 import { VerificationCache } from './api-keys/verification-cache.ts';
 import { clockLog, tellAhead } from './clock-log.ts';
 import type { Circumstances } from './domain/event.ts';
+import { type Action, assertMay, type Caller } from './domain/key-policy.ts';
 import { DEFAULT_TENANT, SYSTEM_TENANT } from './domain/tenant.ts';
 import { EventFeed } from './events/event-feed.ts';
 import { EventLog } from './events/event-log.ts';
@@ -43,6 +45,7 @@ import { newId } from './foundation/ids.ts';
 import { TokenRevocations } from './jwt/revocation.ts';
 import { SigningKeyring } from './jwt/signing-keyring.ts';
 import { TokenIssuer } from './jwt/token-issuer.ts';
+import { TokenStanding } from './jwt/token-standing.ts';
 import { TokenVerifier } from './jwt/token-verifier.ts';
 import { JwtHandler } from './jwt-handler.ts';
 import { Envelope } from './kms/envelope.ts';
@@ -85,6 +88,13 @@ export interface PantheonAuth {
   verify(request: VerifyRequest): Promise<Verification>;
   /** Finds the credential of a request, verifies it and shapes the refusal. */
   authenticate(request: AuthRequest, options?: AuthenticateOptions): Promise<Authentication>;
+  /**
+   * Looks again at a caller whose credential was verified a while ago, and asks for the permission of an action. Changes do
+   * so by themselves: this is for what was answered on the strength of `authenticate` and took its time.
+   *
+   * @throws PantheonError the code of the denial when the caller may no longer act, `insufficient_permissions`, 503 codes.
+   */
+  confirm(caller: Caller, demand: { readonly action: Action; readonly tenantId: string } | null): Promise<void>;
   /** Logs `key.exposed_in_url` if the text is the string of a key: it was sent where it is written down. */
   reportExposed(key: string, by: Circumstances): Promise<void>;
   /**
@@ -254,7 +264,8 @@ async function assemble(parts: Parts): Promise<Engine> {
   const acceptedTime = new AcceptedTimeFollower({ time, clock });
   for (const follower of [cache, keyring, revocations, idTags, acceptedTime]) feed.follow(follower);
   const facts = new ConfirmedFacts({ cache, tags: idTags, feed, clock, stalenessMaxMs });
-  const guard = new CallerGuard({ facts, clock });
+  const standing = new TokenStanding({ keyring, revocations, audience });
+  const guard = new CallerGuard({ facts, tokens: standing, clock });
 
   const recorder = new UsageRecorder({
     rows: database.usage,
@@ -264,7 +275,7 @@ async function assemble(parts: Parts): Promise<Engine> {
   const usage = new UsageReader(database.usage, recorder);
   const failures = new SenderBuckets({ clock });
   const validator = new KeyValidator({ facts, limiter, failures, usage: recorder, clock, brand });
-  const verifier = new TokenVerifier({ validator, feed, keyring, revocations, clock, settings });
+  const verifier = new TokenVerifier({ validator, feed, keyring, standing, clock, settings });
   const tokenIssuer = new TokenIssuer({ keyring, clock, settings });
   const tokens = new JwtHandler({
     validator,
@@ -298,7 +309,8 @@ async function assemble(parts: Parts): Promise<Engine> {
     changes,
     guard,
     administrators: new Administrators({ storage: keyStorage, clock }),
-    descendants: new KeyDescendants({ storage: keyStorage, tenants: tenantStorage, changes, clock }),
+    descendants: new KeyDescendants({ storage: keyStorage, tenants: tenantStorage, clock }),
+    acts: new KeyActs({ events }),
     tenants: tenantStorage,
     usage,
     usageReports,
@@ -342,6 +354,10 @@ async function assemble(parts: Parts): Promise<Engine> {
     tenant: scope,
     verify: (request) => validator.verify(request),
     authenticate: (request, authenticateOptions) => authenticator.authenticate(request, authenticateOptions),
+    confirm: async (by, demand) => {
+      const { caller } = await guard.confirm(by);
+      if (demand !== null) assertMay(caller, demand.action, demand.tenantId);
+    },
     reportExposed: (key, by) => exposed.report(key, by),
     bootstrap: async (store, { recover = false } = {}) => {
       const root = { keys: scope(SYSTEM_TENANT).keys, store, idTags, brand };

@@ -10,6 +10,7 @@ import { join } from 'node:path';
 import { StatementSync } from 'node:sqlite';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { afterAll } from 'vitest';
+import type { APIKey } from '../src/api-keys/api-key.ts';
 import { STALENESS_MAX_MS_DEFAULT } from '../src/api-keys/confirmed-facts.ts';
 import type { Authority, Caller } from '../src/domain/key-policy.ts';
 import { type Clock, type Instant, systemClock } from '../src/foundation/clock.ts';
@@ -152,12 +153,18 @@ function template(): Promise<string> {
   return made;
 }
 
+type KeyAuthority = Extract<Authority, { kind: 'key' }>;
+/** Whose authority it is. With `apiKey`: of a key that exists, by the string of its first version. */
+type CallerInput = Partial<KeyAuthority> & { readonly apiKey?: Pick<APIKey, 'id' | 'createdAt'> };
+
 /** A caller with this key's authority. */
-export function callerWith(authority: Partial<Extract<Authority, { kind: 'key' }>>): Caller {
+export function callerWith({ apiKey, ...over }: CallerInput): Caller {
+  const authority = { ...(apiKey && { keyId: apiKey.id, secretMadeAt: apiKey.createdAt.getTime() }), ...over };
   return {
     authority: {
       kind: 'key',
       via: 'api_key',
+      secretMadeAt: 0,
       version: 1,
       keyId: 'CallerCallerCall',
       tenantId: 'default',
@@ -166,7 +173,7 @@ export function callerWith(authority: Partial<Extract<Authority, { kind: 'key' }
       expiresAt: null,
       ipAllowlist: [],
       ...authority,
-    },
+    } as KeyAuthority,
     circumstances: {
       actor: {
         keyId: authority.keyId ?? 'CallerCallerCall',

@@ -23,12 +23,14 @@ export interface RestoredStore extends AsyncDisposable {
   sql(text: string): Promise<unknown>;
 }
 
-export async function restoreStore(name: string): Promise<RestoredStore> {
+/** `before`: statements that run on it as the version before left it. */
+export async function restoreStore(name: string, before: readonly string[] = []): Promise<RestoredStore> {
   const contents = JSON.parse(readFileSync(join(FIXTURES, name, `${STORE}.json`), 'utf8')) as StoredContents;
-  if (STORE === 'postgres') return restoreDump(contents, join(FIXTURES, name, 'postgres.sql'));
+  if (STORE === 'postgres') return restoreDump(contents, join(FIXTURES, name, 'postgres.sql'), before);
   const dataDir = mkdtempSync(join(tmpdir(), 'pantheon-auth-'));
   const file = join(dataDir, 'pantheon-auth.db');
   copyFileSync(join(FIXTURES, name, 'sqlite.db'), file);
+  for (const statement of before) await inFile(file, statement, []);
   return {
     contents,
     options: { dataDir, issuer: ISSUER, masterKey: contents.masterKey },
@@ -37,12 +39,13 @@ export async function restoreStore(name: string): Promise<RestoredStore> {
   };
 }
 
-async function restoreDump(contents: StoredContents, file: string): Promise<RestoredStore> {
+async function restoreDump(contents: StoredContents, file: string, before: readonly string[]): Promise<RestoredStore> {
   const server = inject('postgresUrl') ?? '';
   const database = newDatabaseName();
   await withClient(server, (client) => client.query(`create database ${database}`));
   const url = withDatabase(server, database);
   await withClient(url, (client) => client.query(readFileSync(file, 'utf8')));
+  for (const statement of before) await withClient(url, (client) => client.query(statement));
   await postgres({ url }).migrate();
   return {
     contents,

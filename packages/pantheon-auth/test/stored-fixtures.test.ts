@@ -42,4 +42,30 @@ for (const name of STORED_FIXTURES) {
     expect(await auth.verify({ key })).toMatchObject({ valid: true });
     await auth.close();
   });
+
+  test(`what a key did is found in the store ${name}, also what it did before it could be, and a damaged event is no hindrance`, async () => {
+    // Two keys of which nothing else is expected: the younger one acted on the older one.
+    const key = (place: 'asc' | 'desc') =>
+      `(select id from api_keys where tenant_id = 'default' and state = 'active' and expires_at is null order by id ${place} limit 1)`;
+    const addEvent = (at: number, body: string): string => `
+      insert into events (seq, id, at, tenant_id, type, subject_type, subject_id, body, leaf_random, leaf)
+      select max(seq) + 1, 'added-${at}', max(at), 'default', 'key.updated', 'key', ${key('asc')}, ${body}, leaf, leaf
+      from (select seq, at, leaf from events order by seq desc limit 1) as last group by leaf`;
+    const by = `'{"actor":{"keyId":"' || ${key('desc')} || '"},"after":{}}'`;
+    await using restored = await restoreStore(name, [
+      addEvent(1, `'no JSON'`),
+      addEvent(2, `'{"actor":{"keyId":null},"after":{}}'`),
+      addEvent(3, by),
+      addEvent(4, `'{"actor":{"keyId":"'`),
+      'update log_head set seq = (select max(seq) from events)',
+    ]);
+    const clock = new TestClock(Date.parse(restored.contents.madeAt) + A_MINUTE_LATER_MS);
+    const auth = await createPantheonAuth({ ...restored.options, clock });
+    const { items } = await auth.keys.list({ state: 'active', limit: 200 });
+    const ids = items.flatMap((one) => ('name' in one && one.expiresAt === undefined ? [one.id] : [])).toSorted();
+    const [target = '', actor = ''] = [ids[0], ids.at(-1)];
+    const { actedOn } = await auth.keys.revoke(actor, { cascade: true });
+    expect(actedOn?.items).toEqual([{ keyId: target, tenantId: 'default', did: ['updated'], revoked: false }]);
+    await auth.close();
+  });
 }

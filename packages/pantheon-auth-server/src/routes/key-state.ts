@@ -2,8 +2,8 @@
 import type { PantheonAuth } from 'pantheon-auth';
 import { z } from 'zod';
 import { CHANGE_CODES, type Operation, operation } from '../operation.ts';
-import { changedKeySchema } from '../schemas.ts';
-import { flag, given, idParams, reasonBody, settleFlag } from './parameters.ts';
+import { changedKeySchema, revokedKeySchema } from '../schemas.ts';
+import { cascadeFlag, forceFlag, given, idParams, reasonBody, settleFlag } from './parameters.ts';
 
 export function keyStateOperations(auth: PantheonAuth): readonly Operation[] {
   return [
@@ -16,13 +16,13 @@ export function keyStateOperations(auth: PantheonAuth): readonly Operation[] {
       access: { kind: 'key', action: 'keys.revoke' },
       params: idParams,
       query: z.strictObject({
-        cascade: flag.describe('Also every key that it created.'),
-        force: flag,
+        cascade: cascadeFlag,
+        force: forceFlag,
         settle: settleFlag,
       }),
       body: reasonBody,
-      answer: { status: 200, description: 'The record.', schema: changedKeySchema },
-      codes: ['last_administrator', 'key_quarantined', 'overloaded', ...CHANGE_CODES],
+      answer: { status: 200, description: 'The record.', schema: revokedKeySchema },
+      codes: ['last_administrator', 'version_conflict', 'key_quarantined', 'overloaded', ...CHANGE_CODES],
       handle: ({ params, query, body, by }) =>
         auth.tenant(by.tenantId).keys.revoke(params.id, { by: by.caller, ...given(query), ...given(body) }),
     }),
@@ -34,10 +34,17 @@ export function keyStateOperations(auth: PantheonAuth): readonly Operation[] {
       summary: 'Refuse the key until it is resumed. Twice is success.',
       access: { kind: 'key', action: 'keys.update' },
       params: idParams,
-      query: z.strictObject({ force: flag, settle: settleFlag }),
+      query: z.strictObject({ force: forceFlag, settle: settleFlag }),
       body: reasonBody,
       answer: { status: 200, description: 'The record.', schema: changedKeySchema },
-      codes: ['key_revoked', 'last_administrator', 'key_quarantined', 'overloaded', ...CHANGE_CODES],
+      codes: [
+        'key_revoked',
+        'last_administrator',
+        'version_conflict',
+        'key_quarantined',
+        'overloaded',
+        ...CHANGE_CODES,
+      ],
       handle: ({ params, query, body, by }) =>
         auth.tenant(by.tenantId).keys.suspend(params.id, { by: by.caller, ...given(query), ...given(body) }),
     }),

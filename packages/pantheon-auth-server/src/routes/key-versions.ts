@@ -47,7 +47,7 @@ export function keyVersionOperations(auth: PantheonAuth): readonly Operation[] {
       body: rotateBody,
       bodyIsReadByEngine: true,
       answer: { status: 201, description: 'The new key string.', schema: settledRotationSchema },
-      codes: ['not_grantable', 'key_revoked', 'key_quarantined', 'overloaded', ...ROTATION_CODES],
+      codes: ['not_grantable', 'key_quarantined', 'overloaded', ...ROTATION_CODES],
       handle: ({ params, query, body, by, request }) => {
         const options = { by: by.caller, ...given(query), ...idempotencyKeyOf(request) };
         return auth.tenant(by.tenantId).rotation.rotate(params.id, body as RotateKeyInput, options);
@@ -78,7 +78,7 @@ export function keyVersionOperations(auth: PantheonAuth): readonly Operation[] {
       query: z.strictObject({ settle: settleFlag }),
       body: reasonBody,
       answer: { status: 200, description: 'The version.', schema: changedVersionSchema },
-      codes: ['key_quarantined', 'version_conflict', 'overloaded', ...CHANGE_CODES],
+      codes: ['key_revoked', 'key_quarantined', 'version_conflict', 'overloaded', ...CHANGE_CODES],
       handle: ({ params, query, body, by }) => {
         const options = { by: by.caller, ...given(query), ...given(body) };
         return auth.tenant(by.tenantId).rotation.retire(params.id, params.version, options);
@@ -88,6 +88,10 @@ export function keyVersionOperations(auth: PantheonAuth): readonly Operation[] {
 }
 
 export const ROTATION_CODES = [
+  'not_allowed',
+  'key_revoked',
+  'key_suspended',
+  'key_expired',
   'rotation_in_progress',
   'version_conflict',
   'already_claimed',

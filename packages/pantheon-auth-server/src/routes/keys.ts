@@ -4,7 +4,15 @@ import { z } from 'zod';
 import { type Config, pathOf } from '../config.ts';
 import { CHANGE_CODES, type Operation, operation } from '../operation.ts';
 import { apiKeySchema, changedKeySchema, createdKeySchema, keyPageSchema } from '../schemas.ts';
-import { flag, given, idempotencyHeader, idempotencyKeyOf, idParams, pageQuery, settleFlag } from './parameters.ts';
+import {
+  forceFlag,
+  given,
+  idempotencyHeader,
+  idempotencyKeyOf,
+  idParams,
+  pageQuery,
+  settleFlag,
+} from './parameters.ts';
 
 export function keyOperations(auth: PantheonAuth, config: Pick<Config, 'publicUrl'>): readonly Operation[] {
   return [
@@ -74,7 +82,7 @@ export function keyOperations(auth: PantheonAuth, config: Pick<Config, 'publicUr
       summary: 'Change what is named and leave the rest. Null clears.',
       access: { kind: 'key', action: 'keys.update' },
       params: idParams,
-      query: z.strictObject({ force: flag, settle: settleFlag }),
+      query: z.strictObject({ force: forceFlag, settle: settleFlag }),
       body: KEY_INPUT_SCHEMAS.update.meta({ id: 'UpdateKeyInput', examples: [{ name: 'deploy', expiresIn: '90d' }] }),
       bodyIsReadByEngine: true,
       answer: { status: 200, description: 'The record after the change.', schema: changedKeySchema },
@@ -83,6 +91,7 @@ export function keyOperations(auth: PantheonAuth, config: Pick<Config, 'publicUr
         'not_allowed',
         'key_revoked',
         'last_administrator',
+        'version_conflict',
         'key_quarantined',
         'overloaded',
         ...CHANGE_CODES,

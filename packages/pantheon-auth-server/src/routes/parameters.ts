@@ -18,6 +18,25 @@ export const settleFlag = flag.describe(
   'Answer only when no node says yes on what was before any more: after about a second. Adds settledAt and offlineUntil.',
 );
 
+export const forceFlag = flag.describe(
+  'Also the last key that can administer. Needs the permission pantheon:keys:force.',
+);
+
+const CASCADES: ReadonlyMap<unknown, boolean | 'acted'> = new Map<unknown, boolean | 'acted'>([
+  ...BOOLEANS,
+  ['acted', 'acted'],
+]);
+
+export const cascadeFlag = z
+  .preprocess(
+    (text) => CASCADES.get(text) ?? text,
+    z.union([z.boolean(), z.literal('acted')], 'Write true, false or acted.'),
+  )
+  .optional()
+  .describe(
+    'true: also every key that it created, and what those created. acted: also every key that it, or any of those, rotated, updated or resumed. Adds actedOn.',
+  );
+
 /** A whole number in digits, spelt one way; nine of them are exact. */
 export function wholeNumber<Schema extends z.ZodType<number>>(schema: Schema) {
   return z.preprocess(

@@ -29,7 +29,7 @@ export function selfOperations(auth: PantheonAuth): readonly Operation[] {
       body: rotateBody,
       bodyIsReadByEngine: true,
       answer: { status: 201, description: 'The new key string.', schema: rotationSchema },
-      codes: ['not_allowed', 'key_quarantined', ...ROTATION_CODES],
+      codes: ['key_quarantined', ...ROTATION_CODES],
       handle: ({ body, by, request }) =>
         auth
           .tenant(by.principal.tenantId)
@@ -40,11 +40,11 @@ export function selfOperations(auth: PantheonAuth): readonly Operation[] {
       url: '/v1/self/revoke',
       id: 'revokeSelf',
       tag: 'Self',
-      summary: 'Give the calling key up, for ever.',
+      summary: 'Give the calling key up, for ever. Only its current version may.',
       access: { kind: 'self', proof: true },
       body: reasonBody,
       answer: { status: 200, description: 'The record.', schema: apiKeySchema },
-      codes: ['last_administrator', 'key_quarantined', ...CHANGE_CODES],
+      codes: ['last_administrator', 'version_conflict', 'key_quarantined', ...CHANGE_CODES],
       handle: ({ body, by }) => auth.tenant(by.principal.tenantId).keys.revokeSelf(by.caller, given(body)),
     }),
   ];

@@ -1,14 +1,18 @@
 import { describe, expect, test } from 'vitest';
+import { callerFor } from '../../test/caller-for.ts';
 import { callerWith, openWorld, refusalOf } from '../../test/fixture.ts';
 import { createKey, evolve } from '../domain/key.ts';
+import type { Caller } from '../domain/key-policy.ts';
 import { DAY_MS } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
+import type { PantheonAuth } from '../pantheon-auth.ts';
 import { TestClock } from '../testing/test-clock.ts';
 import { ANSWER_KEPT_MS, AnsweredRequests } from './answered-requests.ts';
 import type { CallerGuard } from './caller-guard.ts';
 import type { IdempotencyRows } from './idempotency-rows.ts';
 import type { KeyChanges } from './key-changes.ts';
 import { parseCreateInput } from './key-input.ts';
+import type { Rotation } from './key-rotation.ts';
 import type { UsageReader } from './usage-reader.ts';
 
 const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
@@ -157,6 +161,71 @@ describe('a repeated rotation', () => {
     expect(rotations.map(({ apiKey: { version } }) => version)).toEqual([2, 2, 2]);
     const answers = await Promise.all(rotations.map(({ key }) => other.verify({ key })));
     expect(answers.filter(({ valid }) => valid)).toHaveLength(1);
+  });
+});
+
+describe('a rotation by the holder whose answer was lost', () => {
+  const SELF = { ...INPUT, permissions: ['pantheon:keys:rotate'], rotation: { overlap: '1h' } };
+  type Rotate = (auth: PantheonAuth, by: Caller, id: string, key?: string) => Promise<Rotation>;
+  const WAYS: Readonly<Record<string, Rotate>> = {
+    'self/rotate': (auth, by, _id, idempotencyKey) =>
+      auth.rotation.rotateSelf(by, { overlap: '30m' }, idempotencyKey === undefined ? {} : { idempotencyKey }),
+    'rotate, with the permission': (auth, by, id, idempotencyKey) =>
+      auth.rotation.rotate(id, { overlap: '30m' }, { by, ...(idempotencyKey !== undefined && { idempotencyKey }) }),
+  };
+
+  test.each(Object.entries(WAYS))('%s: repeated with the string it has, it gets another one', async (_way, rotate) => {
+    await using world = await openWorld();
+    const { auth } = world;
+    const { key, apiKey } = await auth.keys.create(SELF);
+    const by = await callerFor(auth, key);
+    const lost = await rotate(auth, by, apiKey.id, 'once');
+    const again = await rotate(auth, await callerFor(auth, key), apiKey.id, 'once');
+    expect(again).toMatchObject({ apiKey: { version: 2 }, previous: lost.previous });
+    // The first answer may have been read by somebody else on its way.
+    expect(await auth.verify({ key: lost.key })).toMatchObject({ valid: false, denial: { code: 'unknown' } });
+    expect(await auth.verify({ key: again.key })).toMatchObject({ valid: true, key: { version: 2 } });
+    expect(await auth.verify({ key })).toMatchObject({ valid: true, key: { version: 1 } });
+    // It is used now: whoever has the old string and the Idempotency-Key gets nothing more.
+    expect((await refusalOf(rotate(auth, by, apiKey.id, 'once'))).code).toBe('already_claimed');
+    const current = await callerFor(auth, again.key);
+    expect((await refusalOf(rotate(auth, current, apiKey.id, 'once'))).code).toMatch(
+      /^(already_claimed|version_conflict)$/,
+    );
+    expect(await auth.keys.versions(apiKey.id)).toHaveLength(2);
+  });
+
+  test.each(Object.entries(WAYS))('%s: the old string alone gets nothing', async (_way, rotate) => {
+    await using world = await openWorld();
+    const { auth } = world;
+    const { key, apiKey } = await auth.keys.create(SELF);
+    const by = await callerFor(auth, key);
+    const byToken = await callerFor(auth, key, 'token');
+    const { key: current } = await rotate(auth, by, apiKey.id, 'once');
+    for (const guess of [undefined, 'another', 'ONCE', 'once '])
+      expect((await refusalOf(rotate(auth, by, apiKey.id, guess))).code).toMatch(
+        /^(version_conflict|invalid_request)$/,
+      );
+    expect((await refusalOf(rotate(auth, byToken, apiKey.id, 'once'))).code).toBe('not_allowed');
+    expect(await auth.verify({ key: current })).toMatchObject({ valid: true, key: { version: 2 } });
+  });
+
+  test('another body is a mistake, an even older string is superseded, and with the overlap the chance is over', async () => {
+    await using world = await openWorld();
+    const { auth, clock } = world;
+    const { key: oldest, apiKey } = await auth.keys.create(SELF);
+    const byOldest = await callerFor(auth, oldest);
+    const { key } = await auth.rotation.rotate(apiKey.id, { overlap: '1h' });
+    const by = await callerFor(auth, key);
+    const lost = { idempotencyKey: 'once' };
+    await auth.rotation.rotateSelf(by, { expectedVersion: 2 }, lost);
+    expect((await refusalOf(auth.rotation.rotateSelf(by, {}, lost))).code).toBe('idempotency_mismatch');
+    expect((await refusalOf(auth.rotation.rotateSelf(byOldest, { expectedVersion: 2 }, lost))).code).toBe(
+      'version_retired',
+    );
+    expect(await auth.rotation.rotateSelf(by, { expectedVersion: 2 }, lost)).toMatchObject({ apiKey: { version: 3 } });
+    clock.advance(60 * 60_000);
+    expect((await refusalOf(auth.rotation.rotateSelf(by, { expectedVersion: 2 }, lost))).code).toBe('version_retired');
   });
 });
 

@@ -11,11 +11,13 @@ import {
   assertWithinCreator,
   type Caller,
 } from '../domain/key-policy.ts';
+import { assertTenantActive } from '../domain/tenant.ts';
 import type { CompanionRow } from '../events/ledger.ts';
 import { type Clock, DAY_MS } from '../foundation/clock.ts';
 import { CODES } from '../foundation/codes.ts';
 import { canonicalJson } from '../foundation/encoding.ts';
 import { PantheonError } from '../foundation/errors.ts';
+import { tenantAsRead } from '../tenants/tenant-storage.ts';
 import { type APIKey, toApiKey } from './api-key.ts';
 import type { CallerGuard } from './caller-guard.ts';
 import type { AnsweredRequest, IdempotencyRows } from './idempotency-rows.ts';
@@ -127,14 +129,17 @@ export class AnsweredRequests {
     let key = '';
     const record = await this.#changes.change(tenantId, keyId, async (current) => {
       const { caller, requires } = await this.#guard.confirm(by);
-      assertIts(request, caller, current.record);
+      assertIts(request, answered, caller, current.record);
       await this.#assertUnclaimed(answered, current);
+      const { tenant } = current;
+      assertTenantActive(tenant);
       const { environment } = current.record;
       const generated = generateKey({ brand: this.#brand, environment, id: keyId });
       key = generated.key;
       const change = replaceSecret(current.record, by.circumstances, this.#clock.now());
       const others = current.secrets.filter((secret) => secret.version !== version);
-      return { change, secrets: [versionSecret(version, generated), ...others], requires };
+      const secrets = [versionSecret(version, generated), ...others];
+      return { change, secrets, requires: [...requires, tenantAsRead(tenant)] };
     });
     return { key, apiKey: toApiKey(record, [], { brand: this.#brand, now: this.#clock.now() }), record };
   }
@@ -154,13 +159,15 @@ export class AnsweredRequests {
  * The row that remembers an answer is no authority: the key must be one that this request can have made or changed, and
  * the caller must be entitled to hand out what it holds *now*. Nobody but the key itself is above that.
  */
-function assertIts({ keyId }: RequestIdentity, by: Caller, record: KeyRecord): void {
+function assertIts({ keyId }: RequestIdentity, answered: AnsweredRequest, by: Caller, record: KeyRecord): void {
   const { authority } = by;
   const callerId = authority.kind === 'key' ? authority.keyId : null;
   const isIts = keyId === null ? record.createdBy === callerId : record.id === keyId;
   if (!isIts) throw new PantheonError('already_claimed');
   if (record.id === callerId) {
-    assertProvesCurrent(by, record);
+    // Whoever rotated itself proved the version before the one that this made. Its answer was lost, so that is what it
+    // has: neither the string of an even older version will do, nor a token.
+    assertProvesCurrent(by, { id: record.id, version: answered.version - 1 });
     return;
   }
   assertMay(by, keyId === null ? 'keys.create' : 'keys.rotate', record.tenantId);

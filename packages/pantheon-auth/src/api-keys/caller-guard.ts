@@ -1,29 +1,36 @@
 /**
  * A caller is who they were when their request arrived; a change is made when it is committed. In between a key can be
- * revoked, narrowed or rotated out, and a request can be made to last. So whoever changes something is looked at again,
- * and the commit stands only if their key is still as it was then.
+ * revoked, narrowed or rotated out, its secret replaced, its tenant suspended; a token can be revoked, or its signing key
+ * retired; and a request can be made to last. So whoever changes something is looked at again, and the commit stands only
+ * if all of that is still as it was then.
  */
-import type { Caller } from '../domain/key-policy.ts';
+import type { KeyVersion } from '../domain/key.ts';
+import type { Authority, Caller } from '../domain/key-policy.ts';
 import { intersect } from '../domain/permissions.ts';
-import { decide } from '../domain/verification.ts';
-import type { RequiredRow } from '../events/ledger.ts';
+import { type Denial, decide } from '../domain/verification.ts';
+import type { Precondition } from '../events/ledger.ts';
 import { type Clock, type Instant, momentOf } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
+import type { TokenStanding } from '../jwt/token-standing.ts';
+import { tenantAsRead } from '../tenants/tenant-storage.ts';
 import type { ConfirmedFacts, Judgement } from './confirmed-facts.ts';
+import { keyAsRead } from './key-storage.ts';
 import type { KnownKey } from './verification-cache.ts';
 
 /** A caller as their key is now, and what must still hold when the change is committed. */
 export interface Standing {
   readonly caller: Caller;
-  readonly requires: readonly RequiredRow[];
+  readonly requires: readonly Precondition[];
 }
 
 export class CallerGuard {
   readonly #facts: ConfirmedFacts;
+  readonly #tokens: TokenStanding;
   readonly #clock: Clock;
 
-  constructor(deps: { readonly facts: ConfirmedFacts; readonly clock: Clock }) {
+  constructor(deps: { readonly facts: ConfirmedFacts; readonly tokens: TokenStanding; readonly clock: Clock }) {
     this.#facts = deps.facts;
+    this.#tokens = deps.tokens;
     this.#clock = deps.clock;
   }
 
@@ -41,14 +48,18 @@ export class CallerGuard {
     const judged = await this.#facts.judge({
       keyId: authority.keyId,
       arrived,
-      judge: (facts, now) => judge(by, facts, now),
+      judge: (facts, now) => this.#judge(by, facts, now),
       sender: { address: by.circumstances.actor.address, askedBy: null },
       isProvedBy: null,
     });
-    if (!judged.yes) throw new PantheonError(judged.denial.code, { detail: 'The calling key may no longer act.' });
+    if (!judged.yes) {
+      const { code } = judged.denial;
+      // What proves nothing any more is told as at the edge.
+      throw new PantheonError(code === 'unknown' ? 'invalid_key' : code, { detail: 'The caller may no longer act.' });
+    }
     // No key stands behind it: library code made it up, and that may do everything anyway.
     if (judged.proved === null) return { caller: by, requires: [] };
-    const { record } = judged.proved;
+    const { record, tenant } = judged.proved;
     const isToken = authority.via === 'token';
     const caller: Caller = {
       ...by,
@@ -60,20 +71,29 @@ export class CallerGuard {
         ipAllowlist: record.ipAllowlist,
       },
     };
-    const where = { id: record.id, tenant_id: record.tenantId };
-    return { caller, requires: [{ table: 'api_keys', where, revision: record.revision }] };
+    const ofToken = authority.via === 'token' ? this.#tokens.preconditionsOf(authority.token, record.id) : [];
+    return { caller, requires: [keyAsRead(record), tenantAsRead(tenant), ...ofToken] };
+  }
+
+  #judge({ authority, circumstances }: Caller, facts: KnownKey | null, now: Instant): Judgement<KnownKey | null> {
+    if (authority.kind === 'process' || facts === null) return { yes: true, proved: null };
+    const version = facts.record.versions.find((one) => one.version === authority.version);
+    if (version === undefined) return { yes: false, denial: { code: 'version_retired' }, proved: facts };
+    const demand = { tenantId: null, environment: null, address: circumstances.actor.address, permissions: [] };
+    const denial = decide(facts, version, demand, now, this.#endOf(authority, facts, version, now));
+    return denial === null ? { yes: true, proved: facts } : { yes: false, denial, proved: facts };
+  }
+
+  /** What ends the credential that was presented, although its key goes on. */
+  #endOf(authority: KeyAuthority, facts: KnownKey, version: KeyVersion, now: Instant): Denial | null {
+    if (authority.expiresAt !== null && now >= authority.expiresAt) return { code: 'expired' };
+    if (authority.via === 'token') return this.#tokens.endOfAccepted(authority.token, facts, version);
+    // Replaced: the string that was presented is of no key any more.
+    return authority.secretMadeAt === version.createdAt ? null : { code: 'unknown' };
   }
 }
 
-function judge({ authority, circumstances }: Caller, facts: KnownKey | null, now: Instant): Judgement<KnownKey | null> {
-  if (authority.kind === 'process' || facts === null) return { yes: true, proved: null };
-  const version = facts.record.versions.find((one) => one.version === authority.version);
-  if (version === undefined) return { yes: false, denial: { code: 'version_retired' }, proved: facts };
-  const demand = { tenantId: null, environment: null, address: circumstances.actor.address, permissions: [] };
-  const isOver = authority.expiresAt !== null && now >= authority.expiresAt;
-  const denial = decide(facts, version, demand, now, isOver ? { code: 'expired' } : null);
-  return denial === null ? { yes: true, proved: facts } : { yes: false, denial, proved: facts };
-}
+type KeyAuthority = Extract<Authority, { readonly kind: 'key' }>;
 
 function earlier(one: Instant | null, other: Instant | null): Instant | null {
   return one === null || other === null ? (one ?? other) : Math.min(one, other);

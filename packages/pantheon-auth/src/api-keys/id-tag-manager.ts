@@ -2,7 +2,7 @@
 import type { Circumstances } from '../domain/event.ts';
 import { type Action, assertMay, type Caller } from '../domain/key-policy.ts';
 import { SYSTEM_TENANT } from '../domain/tenant.ts';
-import type { RequiredRow } from '../events/ledger.ts';
+import type { Precondition } from '../events/ledger.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import type { CallerGuard } from './caller-guard.ts';
 import type { IdTagSecret, IdTags } from './id-tags.ts';
@@ -69,7 +69,7 @@ export class IdTagManager {
   async #change(
     action: Action,
     { by = PROCESS_CALLER, reason }: IdTagChangeOptions,
-    change: (by: Circumstances, requires: readonly RequiredRow[]) => Promise<IdTagSecret>,
+    change: (by: Circumstances, requires: readonly Precondition[]) => Promise<IdTagSecret>,
   ): Promise<IdTagSecret> {
     assertMay(by, action, SYSTEM_TENANT);
     const circumstances = { ...by.circumstances, reason: parseReason(reason) };

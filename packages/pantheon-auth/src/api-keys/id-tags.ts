@@ -9,7 +9,7 @@ import { evolveIdTagSecret, type IdTagSecretRecord } from '../domain/id-tag-secr
 import { SYSTEM_TENANT } from '../domain/tenant.ts';
 import type { Follower } from '../events/event-feed.ts';
 import type { EventLog } from '../events/event-log.ts';
-import type { EventNotice, Ledger, RequiredRow, Row } from '../events/ledger.ts';
+import type { EventNotice, Ledger, Precondition, Row } from '../events/ledger.ts';
 import { type Clock, MINUTE_MS } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { newId } from '../foundation/ids.ts';
@@ -139,7 +139,7 @@ export class IdTags implements Follower {
   }
 
   /** Makes a secret. New ids take it as soon as every node has read it. @throws PantheonError `not_allowed`, `conflict`. */
-  async add(by: Circumstances, requires: readonly RequiredRow[]): Promise<IdTagSecret> {
+  async add(by: Circumstances, requires: readonly Precondition[]): Promise<IdTagSecret> {
     await this.#load();
     if (this.#activeCount() >= TAG_SECRETS_ACTIVE_MAX) {
       const detail = `There are ${TAG_SECRETS_ACTIVE_MAX} that are not retired. Retire one first.`;
@@ -148,7 +148,7 @@ export class IdTags implements Follower {
     return this.#make(by, requires);
   }
 
-  async #make(by: Circumstances, requires: readonly RequiredRow[]): Promise<IdTagSecret> {
+  async #make(by: Circumstances, requires: readonly Precondition[]): Promise<IdTagSecret> {
     const number = this.#newestNumber + 1;
     const event = this.#event('id_tag_secret.added', number, by);
     const record = evolveIdTagSecret(null, event);
@@ -164,7 +164,7 @@ export class IdTags implements Follower {
    *
    * @throws PantheonError `not_found`, `conflict`.
    */
-  async retire(number: number, by: Circumstances, requires: readonly RequiredRow[]): Promise<IdTagSecret> {
+  async retire(number: number, by: Circumstances, requires: readonly Precondition[]): Promise<IdTagSecret> {
     await this.#load();
     const found = this.#secrets.find(({ record }) => record.number === number);
     if (found === undefined) throw new PantheonError('not_found', { field: 'number' });

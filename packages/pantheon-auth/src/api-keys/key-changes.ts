@@ -4,6 +4,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { evolve, type KeyRecord } from '../domain/key.ts';
+import type { TenantRecord } from '../domain/tenant.ts';
 import type { EventLog } from '../events/event-log.ts';
 import type { CompanionRow } from '../events/ledger.ts';
 import { PantheonError } from '../foundation/errors.ts';
@@ -14,8 +15,10 @@ import type { VerificationCache } from './verification-cache.ts';
 const ATTEMPTS_MAX = 5;
 const EVENTS_PER_READ = 200;
 
-/** What a change starts from. */
-export type ChangeableKey = Pick<StoredKey, 'record' | 'secrets'>;
+/** What a change starts from. The tenant is null where the key does not open: such a one can only be revoked. */
+export interface ChangeableKey extends Pick<StoredKey, 'record' | 'secrets'> {
+  readonly tenant: TenantRecord | null;
+}
 /** What to change of a key as it is now. Null: it already is so. */
 export type Decision = (key: ChangeableKey) => SealedChange | null | Promise<SealedChange | null>;
 
@@ -83,7 +86,7 @@ export class KeyChanges {
       if (!(error instanceof PantheonError && error.code === 'key_quarantined')) throw error;
       const record = await this.#replay(tenantId, id);
       if (record === null) throw error;
-      return { record, secrets: record.versions.map(({ version }) => secretOfNobody(version)) };
+      return { record, tenant: null, secrets: record.versions.map(({ version }) => secretOfNobody(version)) };
     }
   }
 

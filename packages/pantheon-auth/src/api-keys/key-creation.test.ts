@@ -22,7 +22,7 @@ async function callerOf(world: World, between: (id: string, attempt: number) => 
     await between(id, attempts);
     return commit.call(this, changes, companions);
   });
-  const by = callerWith({ keyId: id, permissions, grantable });
+  const by = callerWith({ apiKey, permissions, grantable });
   return { by, id, attempts: () => attempts, [Symbol.dispose]: () => spy.mockRestore() };
 }
 

@@ -4,8 +4,10 @@
  */
 import { createKey, type KeySettings } from '../domain/key.ts';
 import { assertMay, assertMayGrant, assertWithinCreator, type Caller } from '../domain/key-policy.ts';
+import { assertTenantActive } from '../domain/tenant.ts';
 import type { Clock, Instant } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
+import { type TenantStorage, tenantAsRead } from '../tenants/tenant-storage.ts';
 import type { Companion } from './answered-requests.ts';
 import { type APIKey, toApiKey } from './api-key.ts';
 import type { CallerGuard, Standing } from './caller-guard.ts';
@@ -38,23 +40,26 @@ const ATTEMPTS_MAX = 3;
 
 export class KeyCreation {
   readonly #changes: KeyChanges;
+  readonly #tenants: TenantStorage;
   readonly #guard: CallerGuard;
   readonly #clock: Clock;
   readonly #brand: string;
 
   constructor(deps: {
     readonly changes: KeyChanges;
+    readonly tenants: TenantStorage;
     readonly guard: CallerGuard;
     readonly clock: Clock;
     readonly brand: string;
   }) {
     this.#changes = deps.changes;
+    this.#tenants = deps.tenants;
     this.#guard = deps.guard;
     this.#clock = deps.clock;
     this.#brand = deps.brand;
   }
 
-  /** @throws PantheonError `not_grantable`, `conflict` when the id is taken or the companion is already there. */
+  /** @throws PantheonError `not_grantable`, `not_found`, `not_allowed` (tenant), `conflict` when the id is taken or the companion is already there. */
   async create(order: KeyOrder): Promise<CreatedKey> {
     for (let attempt = 1; ; attempt += 1) {
       const standing = await this.#guard.confirm(order.by);
@@ -62,8 +67,7 @@ export class KeyCreation {
         return await this.#createAs(standing, order);
       } catch (error) {
         // What else can stand in the way stands there again, and is told then: an answered request, an id that is taken.
-        const mayPass = standing.requires.length > 0 && attempt < ATTEMPTS_MAX;
-        if (!(mayPass && error instanceof PantheonError && error.code === 'conflict')) throw error;
+        if (!(attempt < ATTEMPTS_MAX && error instanceof PantheonError && error.code === 'conflict')) throw error;
       }
     }
   }
@@ -73,12 +77,15 @@ export class KeyCreation {
     assertMay(caller, 'keys.create', tenantId);
     assertMayGrant(caller, settings);
     assertWithinCreator(caller, settings);
+    const tenant = await this.#tenants.find(tenantId);
+    assertTenantActive(tenant);
     const createdBy = by.authority.kind === 'key' ? by.authority.keyId : null;
     const circumstances = { ...by.circumstances, reason: order.reason ?? null };
     const { id } = generated;
     const change = createKey({ id, tenantId, createdBy, settings, idTag }, circumstances, this.#clock.now());
     const companions = companion === null ? [] : [companion(id, 1)];
-    await this.#changes.commit({ change, secrets: [versionSecret(1, generated)], requires }, companions);
+    const sealed = { change, secrets: [versionSecret(1, generated)], requires: [...requires, tenantAsRead(tenant)] };
+    await this.#changes.commit(sealed, companions);
     // Nothing is read after the commit: a failure there would lose the only copy of the string.
     const view = { brand: this.#brand, now: this.#clock.now() };
     return { key: generated.key, apiKey: toApiKey(change.record, [], view) };

@@ -3,7 +3,6 @@ import type { KeyRecord } from '../domain/key.ts';
 import { SYSTEM_TENANT } from '../domain/tenant.ts';
 import type { Clock } from '../foundation/clock.ts';
 import type { TenantStorage } from '../tenants/tenant-storage.ts';
-import type { Decision, KeyChanges } from './key-changes.ts';
 import type { KeyListQuery } from './key-rows.ts';
 import type { KeyStorage } from './key-storage.ts';
 
@@ -14,29 +13,30 @@ const EVERY_KEY = { userId: null, state: null, environment: null, text: null } a
 export class KeyDescendants {
   readonly #storage: KeyStorage;
   readonly #tenants: TenantStorage;
-  readonly #changes: KeyChanges;
   readonly #clock: Clock;
 
   constructor(deps: {
     readonly storage: KeyStorage;
     readonly tenants: TenantStorage;
-    readonly changes: KeyChanges;
     readonly clock: Clock;
   }) {
     this.#storage = deps.storage;
     this.#tenants = deps.tenants;
-    this.#changes = deps.changes;
     this.#clock = deps.clock;
   }
 
   /** Parents first: a key that is revoked makes no more children while we look for them. */
-  async revoke(tenantId: string, id: string, decide: Decision): Promise<void> {
+  async revoke(
+    tenantId: string,
+    id: string,
+    revoke: (tenantId: string, keyId: string) => Promise<unknown>,
+  ): Promise<void> {
     const tenantIds = await this.#tenantsOfChildren(tenantId);
     const parents = [id];
     for (let parent = parents.shift(); parent !== undefined; parent = parents.shift()) {
       for (const ofTenant of tenantIds) {
         for await (const child of this.#childrenOf(parent, ofTenant)) {
-          await this.#changes.revoke(ofTenant, child, decide);
+          await revoke(ofTenant, child);
           parents.push(child);
         }
       }

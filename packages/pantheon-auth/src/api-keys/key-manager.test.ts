@@ -8,9 +8,10 @@ const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
 /** A key, and a caller with all that it holds. */
 async function keyAndCaller(world: World, tenantId: string, input: object = {}) {
   const { apiKey, key } = await world.auth.tenant(tenantId).keys.create({ ...INPUT, ...input });
-  const { id, permissions, grantable, ipAllowlist } = apiKey;
+  const { permissions, grantable, ipAllowlist } = apiKey;
   const expiresAt = apiKey.expiresAt?.getTime() ?? null;
-  return { id, key, by: callerWith({ keyId: id, tenantId, permissions, grantable, expiresAt, ipAllowlist }) };
+  const by = callerWith({ apiKey, tenantId, permissions, grantable, expiresAt, ipAllowlist });
+  return { id: apiKey.id, key, by };
 }
 
 describe('making and reading', () => {
@@ -312,7 +313,7 @@ describe('what a revocation takes along', () => {
     const spare = await keyAndCaller(world, 'system', { permissions: ['pantheon:*'], grantable: ['*'] });
     const manage = { permissions: ['pantheon:keys:*'], grantable: ['docs:read'] };
     const child = await auth.tenant('acme').keys.create({ ...INPUT, ...manage }, { by: root.by });
-    const childBy = callerWith({ keyId: child.apiKey.id, tenantId: 'acme', ...manage });
+    const childBy = callerWith({ apiKey: child.apiKey, tenantId: 'acme', ...manage });
     const grandchildren: string[] = [];
     for (let n = 0; n < 103; n += 1)
       grandchildren.push((await auth.tenant('acme').keys.create(INPUT, { by: childBy })).apiKey.id);

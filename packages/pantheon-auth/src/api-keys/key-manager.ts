@@ -2,36 +2,31 @@
  * Every change to a key, and reading keys back: load → domain function → event → commit, in one transaction. What may
  * be done is `domain/key-policy.ts`; rotation is `key-rotation.ts`; verification is `key-validator.ts` and never writes.
  */
+import { endsAdministering } from '../domain/administrator.ts';
 import { type Circumstances, PROCESS_ACTOR } from '../domain/event.ts';
-import {
-  type KeyChange,
-  type KeyRecord,
-  type KeySettings,
-  resumeKey,
-  revokeKey,
-  suspendKey,
-  updateKey,
-} from '../domain/key.ts';
+import { type KeyChange, type KeyRecord, type KeySettings, resumeKey, suspendKey, updateKey } from '../domain/key.ts';
 import {
   type Action,
   assertMay,
   assertMayGrant,
+  assertNotSuperseded,
   assertWithinCreator,
   type Caller,
   widens,
 } from '../domain/key-policy.ts';
-import type { RequiredRow } from '../events/ledger.ts';
+import type { Precondition } from '../events/ledger.ts';
 import type { Clock } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import type { SealedCursors } from '../kms/sealed-cursor.ts';
 import type { TenantStorage } from '../tenants/tenant-storage.ts';
 import type { UsageQueryService, UsageReport, UsageRequest } from '../usage/usage-query.ts';
-import { type Administrators, endsAdministering } from './administrators.ts';
+import type { Administrators } from './administrators.ts';
 import { type AnsweredRequests, answeredRequest, type Companion } from './answered-requests.ts';
 import { type APIKey, type APIKeyVersion, toApiKey, toApiKeyVersion } from './api-key.ts';
 import type { CallerGuard } from './caller-guard.ts';
 import type { IdTags } from './id-tags.ts';
-import type { ChangeableKey, KeyChanges } from './key-changes.ts';
+import type { KeyActs } from './key-acts.ts';
+import type { KeyChanges } from './key-changes.ts';
 import { type CreatedKey, firstAdministrator, KeyCreation } from './key-creation.ts';
 import type { KeyDescendants } from './key-descendants.ts';
 import { generateKey, type TaggedKey } from './key-generator.ts';
@@ -42,8 +37,9 @@ import {
   parseUpdateInput,
   type UpdateKeyInput,
 } from './key-input.ts';
+import { type ActedOn, type Cascade, KeyRevocation } from './key-revocation.ts';
 import type { KeyListQuery } from './key-rows.ts';
-import type { KeyStorage, QuarantinedKey, SealedChange, StoredKey } from './key-storage.ts';
+import type { KeyStorage, QuarantinedKey, StoredKey } from './key-storage.ts';
 import type { Changed, Settled, Settlement, SettleOptions } from './settlement.ts';
 import type { UsageReader } from './usage-reader.ts';
 
@@ -67,10 +63,19 @@ export type { CreatedKey };
 
 export interface RevokeOptions extends ChangeOptions, SettleOptions {
   readonly reason?: string;
-  /** Also everything that it created, and what those created. */
-  readonly cascade?: boolean;
-  /** Also when it is the last key that can administer. */
+  /**
+   * `true`: also every key that it created, and what those created. `'acted'`: also every key that it, or any of those,
+   * rotated, updated or resumed. See {@link ActedOn}.
+   */
+  readonly cascade?: Cascade;
+  /** Also when it is the last key that can administer. Needs the permission `pantheon:keys:force`. */
   readonly force?: boolean;
+}
+
+/** What a revocation with `cascade` says besides. */
+export interface Cascaded {
+  /** Keys that the revoked ones acted on, other than by creating them: left as they are, or revoked too, as asked for. */
+  readonly actedOn?: ActedOn;
 }
 
 export interface KeyFilter {
@@ -100,6 +105,7 @@ export interface KeyManagerDeps {
   readonly guard: CallerGuard;
   readonly administrators: Administrators;
   readonly descendants: KeyDescendants;
+  readonly acts: KeyActs;
   readonly tenants: TenantStorage;
   readonly usage: UsageReader;
   readonly usageReports: UsageQueryService;
@@ -114,11 +120,13 @@ export interface KeyManagerDeps {
 export class KeyManager {
   readonly #deps: KeyManagerDeps;
   readonly #creation: KeyCreation;
+  readonly #revocation: KeyRevocation;
   readonly #tenantId: string;
 
   constructor(deps: KeyManagerDeps, tenantId: string) {
     this.#deps = deps;
     this.#creation = new KeyCreation(deps);
+    this.#revocation = new KeyRevocation(deps);
     this.#tenantId = tenantId;
   }
 
@@ -134,7 +142,6 @@ export class KeyManager {
     const settings = parseCreateInput(input, now);
     assertMayGrant(by, settings);
     assertWithinCreator(by, settings);
-    await this.#assertTenantActive();
     const carryOut = (companion: Companion | null): Promise<CreatedKey> =>
       this.#creation.create({ tenantId: this.#tenantId, ...this.#generate(settings), settings, by, companion });
     if (idempotencyKey === undefined) return carryOut(null);
@@ -219,7 +226,7 @@ export class KeyManager {
       assertMayGrant(caller, record);
       const settings = parseUpdateInput(input, record, this.#deps.clock.now());
       assertMayChange(caller, record, settings);
-      const requires = endsAdministering(record, settings)
+      const requires = endsAdministering(record, settings, this.#deps.clock.now())
         ? await this.#deps.administrators.withoutThis(record, options.force)
         : [];
       return { change: updateKey(record, settings, this.#circumstances(by, null), this.#deps.clock.now()), requires };
@@ -248,18 +255,25 @@ export class KeyManager {
     });
   }
 
-  /** Ends the key and everything made from it, for ever (I6). Twice is success. */
-  async revoke(id: string, options: RevokeOptions = {}): Promise<APIKey & Settled> {
+  /**
+   * Ends the key and everything made from it, for ever. Twice is success.
+   *
+   * @throws PantheonError `not_found`, `last_administrator`, `version_conflict` when an older version ends its own key.
+   */
+  async revoke(id: string, options: RevokeOptions = {}): Promise<APIKey & Cascaded & Settled> {
     const { by = PROCESS_CALLER } = options;
     assertMay(by, 'keys.revoke', this.#tenantId);
-    return this.#revoke(id, by, options);
+    return this.#revoke(id, by, options, false);
   }
 
-  /** The holder ends its own key, by its string. Needs no permission: whoever holds a key may give it up. */
+  /**
+   * The holder ends its own key, by the string of its current version. Needs no permission: whoever holds a key may give
+   * it up.
+   *
+   * @throws PantheonError `not_allowed` for a token, `version_conflict` for an older version, `last_administrator`.
+   */
   async revokeSelf(by: Caller, options: { readonly reason?: string } = {}): Promise<APIKey> {
-    if (by.authority.kind === 'key' && by.authority.via === 'token')
-      throw new PantheonError('not_allowed', { detail: 'A token does not stand for its key here.' });
-    return this.#revoke(selfId(by), by, { ...(options.reason !== undefined && { reason: options.reason }) });
+    return this.#revoke(selfId(by), by, options, true);
   }
 
   /** The holder looks at its own key. */
@@ -277,25 +291,14 @@ export class KeyManager {
     return { generated: generateKey({ brand: this.#deps.brand, environment, id }), idTag: number };
   }
 
-  async #revoke(id: string, by: Caller, options: RevokeOptions): Promise<APIKey & Settled> {
+  async #revoke(id: string, by: Caller, options: RevokeOptions, isSelf: boolean): Promise<APIKey & Cascaded & Settled> {
+    const { cascade = false, force = false } = options;
     const circumstances = this.#circumstances(by, options.reason);
-    const decide = async ({ record, secrets }: ChangeableKey): Promise<SealedChange | null> => {
-      if (record.state.kind === 'revoked') return null;
-      const requires = await this.#deps.administrators.withoutThis(record, options.force);
-      const change = revokeKey(record, circumstances, this.#deps.clock.now());
-      return change && { change, secrets, requires };
-    };
+    const ending = { tenantId: this.#tenantId, keyId: id, by, circumstances, isSelf, cascade, force };
     return this.#settled(options, async () => {
-      const revoked = await this.#deps.changes.revoke(this.#tenantId, id, async (key) => {
-        const standing = await this.#deps.guard.confirm(by);
-        const isSelf = by.authority.kind === 'key' && by.authority.keyId === id;
-        if (!isSelf) assertMay(standing.caller, 'keys.revoke', this.#tenantId);
-        const sealed = await decide(key);
-        return sealed && { ...sealed, requires: [...standing.requires, ...(sealed.requires ?? [])] };
-      });
-      // The caller was looked at once for all of it: it may itself have been the first to go.
-      if (options.cascade === true) await this.#deps.descendants.revoke(this.#tenantId, id, decide);
-      return { answer: await this.#show(revoked), record: options.cascade === true ? null : revoked };
+      const { record, actedOn } = await this.#revocation.end(ending);
+      const answer = { ...(await this.#show(record)), ...(actedOn !== null && { actedOn }) };
+      return { answer, record: cascade === false ? record : null };
     });
   }
 
@@ -306,6 +309,8 @@ export class KeyManager {
       const record = await this.#deps.changes.change(this.#tenantId, id, async ({ record, secrets }) => {
         const standing = await this.#deps.guard.confirm(by);
         assertMay(standing.caller, action, this.#tenantId);
+        if (options.force === true) assertMay(standing.caller, 'keys.force', this.#tenantId);
+        assertNotSuperseded(standing.caller, record);
         const { change, requires } = await decide(record, standing.caller);
         return change && { change, secrets, requires: [...standing.requires, ...requires] };
       });
@@ -324,13 +329,6 @@ export class KeyManager {
 
   #circumstances(by: Caller, reason: string | null | undefined): Circumstances {
     return { ...by.circumstances, reason: parseReason(reason) };
-  }
-
-  async #assertTenantActive(): Promise<void> {
-    const tenant = await this.#deps.tenants.find(this.#tenantId);
-    if (tenant === null || tenant.state === 'deleted') throw new PantheonError('not_found', { field: 'tenant' });
-    if (tenant.state === 'suspended')
-      throw new PantheonError('not_allowed', { field: 'tenant', detail: 'The tenant is suspended.' });
   }
 
   async #toQuery(filter: KeyFilter): Promise<KeyListQuery> {
@@ -369,7 +367,7 @@ function selfId(by: Caller): string {
 }
 
 /** A change, and what else must still be as it was read. */
-type Decided = { readonly change: KeyChange | null; readonly requires: readonly RequiredRow[] };
+type Decided = { readonly change: KeyChange | null; readonly requires: readonly Precondition[] };
 type Decide = (record: KeyRecord, caller: Caller) => Decided | Promise<Decided>;
 
 const SELF_SETTINGS: ReadonlySet<string> = new Set(['name', 'description', 'metadata']);

@@ -6,7 +6,7 @@ const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
 
 async function made(world: World, input: object = {}) {
   const { key, apiKey } = await world.auth.keys.create({ ...INPUT, ...input });
-  return { id: apiKey.id, key, by: callerWith({ keyId: apiKey.id, permissions: [], grantable: [] }) };
+  return { id: apiKey.id, key, by: callerWith({ apiKey, permissions: [], grantable: [] }) };
 }
 
 const answerOf = async (world: World, key: string): Promise<string> => {
@@ -71,14 +71,57 @@ describe('the overlap', () => {
     ]);
   });
 
-  test('an expired key can be rotated and stays expired', async () => {
+  test('a key that may not act gets no new secret, so that none works as soon as that is lifted', async () => {
     await using world = await openWorld();
-    const { id, key } = await made(world, { expiresIn: '1h' });
-    world.clock.advance(2 * HOUR_MS);
-    const rotation = await world.auth.rotation.rotate(id);
-    expect([await answerOf(world, key), await answerOf(world, rotation.key)]).toEqual(['expired', 'expired']);
-    await world.auth.keys.update(id, { expiresAt: null });
-    expect([await answerOf(world, key), await answerOf(world, rotation.key)]).toEqual(['version_retired', 'v2']);
+    const { auth } = world;
+    const { rotation, tenants } = auth;
+    const once = { idempotencyKey: 'once' };
+    const { id, key } = await made(world, { expiresIn: '1h', rotation: {} });
+    await rotation.rotate(id, { overlap: '2s' }, once);
+    world.clock.advance(2_000);
+    const attempts = [() => rotation.rotate(id), () => rotation.rotate(id, { overlap: '2s' }, once)];
+    const codes = async (): Promise<string[]> => {
+      const all = [];
+      for (const attempt of attempts) all.push((await refusalOf(attempt)).code);
+      return all;
+    };
+    await auth.keys.suspend(id);
+    expect(await codes()).toEqual(['key_suspended', 'already_claimed']);
+    await auth.keys.resume(id);
+    await tenants.suspend('default');
+    expect(await codes()).toEqual(['not_allowed', 'not_allowed']);
+    await tenants.resume('default');
+    world.clock.advance(HOUR_MS);
+    expect(await codes()).toEqual(['key_expired', 'key_expired']);
+    expect(await auth.keys.versions(id)).toHaveLength(2);
+    await auth.keys.update(id, { expiresAt: null });
+    expect(await rotation.rotate(id, {})).toMatchObject({ apiKey: { version: 3 } });
+    await auth.keys.revoke(id);
+    expect(await codes()).toEqual(['key_revoked', 'already_claimed']);
+    expect(await answerOf(world, key)).toBe('revoked');
+  });
+
+  test('no key gets a new secret in a tenant that was deleted', async () => {
+    await using world = await openWorld();
+    const { auth } = world;
+    await auth.tenants.create({ id: 'acme' });
+    const { keys, rotation } = auth.tenant('acme');
+    const { apiKey } = await keys.create(INPUT);
+    await auth.tenants.delete('acme');
+    expect((await refusalOf(rotation.rotate(apiKey.id))).code).toBe('not_found');
+  });
+
+  test('an older version of a key that may not act is ended all the same: that only takes away', async () => {
+    await using world = await openWorld();
+    const { auth } = world;
+    const { id, key } = await made(world);
+    await auth.rotation.rotate(id, { overlap: '1h' });
+    await auth.keys.suspend(id);
+    expect(await auth.rotation.retire(id, 1)).toMatchObject({ state: 'retired' });
+    await auth.keys.resume(id);
+    expect(await answerOf(world, key)).toBe('version_retired');
+    await auth.keys.revoke(id);
+    expect((await refusalOf(auth.rotation.retire(id, 1))).code).toBe('key_revoked');
   });
 
   test('the oldest secrets are forgotten for good: there is a bound', async () => {

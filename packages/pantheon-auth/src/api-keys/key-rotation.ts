@@ -6,12 +6,15 @@ import { type KeyRecord, retireVersion, rotateKey } from '../domain/key.ts';
 import {
   assertMay,
   assertMayGrant,
+  assertNotSuperseded,
   assertProvesCurrent,
   assertWithinCreator,
   type Caller,
 } from '../domain/key-policy.ts';
+import { assertTenantActive } from '../domain/tenant.ts';
 import { type Instant, SECOND_MS } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
+import { tenantAsRead } from '../tenants/tenant-storage.ts';
 import { answeredRequest, type Companion } from './answered-requests.ts';
 import { type APIKey, type APIKeyVersion, toApiKey, toApiKeyVersion } from './api-key.ts';
 import { generateKey } from './key-generator.ts';
@@ -53,7 +56,7 @@ export class KeyRotation {
    * Makes the next version. Overlap: what is asked for, else the key's policy, else a day; never beyond its expiry.
    *
    * @throws PantheonError `not_grantable`, `rotation_in_progress`, `version_conflict`, `conflict` when two rotate at once,
-   * `key_revoked`.
+   * `key_revoked`, `key_suspended`, `key_expired`, `not_allowed` when the tenant is suspended.
    */
   async rotate(
     id: string,
@@ -63,7 +66,6 @@ export class KeyRotation {
     const { by = PROCESS_CALLER } = options;
     assertMay(by, 'keys.rotate', this.#tenantId);
     const { record } = await this.#keys.load(id);
-    assertMayRotate(by, record);
     const rotate = (): Promise<Rotation> => this.#once(id, input, by, options.idempotencyKey, null);
     if (options.settle !== true) return rotate();
     return this.#deps.settlement.settle(async () => {
@@ -75,6 +77,10 @@ export class KeyRotation {
   /**
    * The holder makes its own next version, proving the current one. Only where the key's policy has a rotation, and
    * with no longer an overlap than that.
+   *
+   * With an `idempotencyKey`, a holder whose answer was lost repeats the request with the string it still has, the version
+   * before the new one: it gets another secret for the new version, and the lost one is dead. As long as the version
+   * before is accepted, and until the new one is used.
    */
   async rotateSelf(
     by: Caller,
@@ -105,6 +111,9 @@ export class KeyRotation {
     const record = await this.#deps.changes.change(this.#tenantId, id, async (key) => {
       const { caller, requires } = await this.#deps.guard.confirm(by);
       assertMay(caller, 'keys.rotate', this.#tenantId);
+      // A version that was superseded may end itself, and no other.
+      const isOwnVersion = by.authority.kind === 'key' && by.authority.version === version;
+      if (!isOwnVersion) assertNotSuperseded(caller, key.record);
       const change = retireVersion(key.record, version, circumstances, now);
       return change && { change, secrets: key.secrets, requires };
     });
@@ -153,10 +162,11 @@ export class KeyRotation {
     const { brand, clock, changes } = this.#deps;
     const { overlapSeconds, expectedVersion } = parseRotateInput(input);
     const { caller, requires } = await this.#deps.guard.confirm(by);
-    const { record, secrets } = await this.#keys.load(id);
+    const { record, secrets, tenant } = await this.#keys.load(id);
     // Without a bound of its own it is not the holder who renews itself.
     if (overlapMaxSeconds === null) assertMay(caller, 'keys.rotate', this.#tenantId);
     assertMayRotate(caller, record);
+    assertTenantActive(tenant);
     const now = clock.now();
     const policySeconds = record.rotation?.overlapSeconds ?? OVERLAP_SECONDS_DEFAULT;
     const seconds = Math.min(overlapSeconds ?? policySeconds, overlapMaxSeconds ?? Number.POSITIVE_INFINITY);
@@ -167,7 +177,8 @@ export class KeyRotation {
     const companions = companion === null ? [] : [companion(id, change.record.version)];
     // Read before the commit: a failure after it would lose the only copy of the string.
     const usage = (await this.#deps.usage.ofKeys(this.#tenantId, [id])).get(id) ?? [];
-    await changes.commit({ change, secrets: [next, ...secrets], requires }, companions);
+    const sealed = { change, secrets: [next, ...secrets], requires: [...requires, tenantAsRead(tenant)] };
+    await changes.commit(sealed, companions);
     const apiKey = toApiKey(change.record, usage, { brand, now });
     return {
       key: generated.key,

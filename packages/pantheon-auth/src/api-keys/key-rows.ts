@@ -27,6 +27,6 @@ export interface KeyRows {
   /** One read, of any tenant: the caller decides what may be seen. */
   find(id: string): Promise<KeyRowSet | null>;
   list(query: KeyListQuery): Promise<readonly KeyRowSet[]>;
-  /** Keys of the system tenant that are active and hold `pantheon:*`, at most two: enough to know whether one is the last. */
+  /** Keys of the system tenant that can administer as far as their rows tell, the oldest first. */
   administrators(now: number): Promise<readonly string[]>;
 }

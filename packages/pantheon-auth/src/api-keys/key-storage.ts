@@ -15,7 +15,7 @@ import {
 import { settingsFromWire, settingsToWire } from '../domain/key-wire.ts';
 import type { TenantRecord } from '../domain/tenant.ts';
 import type { EventLog } from '../events/event-log.ts';
-import type { Cell, CompanionRow, Ledger, RequiredRow, Row, RowChange } from '../events/ledger.ts';
+import type { Cell, CompanionRow, Ledger, Precondition, Row, RowChange } from '../events/ledger.ts';
 import type { Instant } from '../foundation/clock.ts';
 import { canonicalJson, type JsonObject } from '../foundation/encoding.ts';
 import { PantheonError } from '../foundation/errors.ts';
@@ -58,7 +58,12 @@ export interface SealedChange {
   readonly change: KeyChange;
   readonly secrets: readonly VersionSecret[];
   /** What else must still be as it was read. */
-  readonly requires?: readonly RequiredRow[];
+  readonly requires?: readonly Precondition[];
+}
+
+/** That the key is as it was read, as a precondition of a commit. */
+export function keyAsRead({ id, tenantId, revision }: KeyRecord): Precondition {
+  return { kind: 'row', table: 'api_keys', where: { id, tenant_id: tenantId }, revision };
 }
 
 export class KeyStorage {

@@ -45,6 +45,8 @@ export interface VerifyRequest {
 export interface VerifiedKey {
   readonly keyId: string;
   readonly version: number;
+  /** When the secret of this version was made. A secret that replaced it, before its first use, was made later. */
+  readonly secretMadeAt: Instant;
   readonly tenantId: string;
   readonly userId: string;
   readonly name: string;
@@ -361,6 +363,7 @@ function verifiedKey({ facts, version }: Holder): VerifiedKey {
   return {
     keyId: id,
     version: version.version,
+    secretMadeAt: version.createdAt,
     tenantId,
     userId,
     name,

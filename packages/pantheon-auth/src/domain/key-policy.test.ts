@@ -29,12 +29,13 @@ function key(changes: Partial<KeyAuthority> = {}): Caller {
     authority: {
       kind: 'key',
       via: 'api_key',
+      secretMadeAt: 0,
       version: 1,
       keyId: '0123456789abcdef',
       tenantId: 'default',
       ...nothing,
       ...changes,
-    },
+    } as KeyAuthority,
     circumstances,
   };
 }

@@ -5,6 +5,7 @@
 import type { Instant } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { isWithin } from './address.ts';
+import type { PresentedCredential } from './credential.ts';
 import type { Circumstances } from './event.ts';
 import type { KeySettings } from './key.ts';
 import { covers, grants, isReserved } from './permissions.ts';
@@ -18,6 +19,7 @@ export type Action =
   | 'keys.verify'
   | 'keys.rotate'
   | 'keys.revoke'
+  | 'keys.force'
   | 'tokens.issue'
   | 'tokens.revoke'
   | 'events.read'
@@ -38,6 +40,7 @@ export const ACTIONS: Readonly<Record<Action, string>> = {
   'keys.verify': 'pantheon:keys:verify',
   'keys.rotate': 'pantheon:keys:rotate',
   'keys.revoke': 'pantheon:keys:revoke',
+  'keys.force': 'pantheon:keys:force',
   'tokens.issue': 'pantheon:tokens:issue',
   'tokens.revoke': 'pantheon:tokens:revoke',
   'events.read': 'pantheon:events:read',
@@ -54,10 +57,8 @@ export const ACTIONS: Readonly<Record<Action, string>> = {
 /** What the caller of a change may do. The process itself (library code, a job) may do everything. */
 export type Authority =
   | { readonly kind: 'process' }
-  | {
+  | (PresentedCredential & {
       readonly kind: 'key';
-      /** What was presented: the key string itself, or a token made from it. */
-      readonly via: 'api_key' | 'token';
       readonly keyId: string;
       /** The version that was proved. */
       readonly version: number;
@@ -66,7 +67,7 @@ export type Authority =
       readonly grantable: readonly string[];
       readonly expiresAt: Instant | null;
       readonly ipAllowlist: readonly string[];
-    };
+    });
 
 /** Who changes something, and what they may. */
 export interface Caller {
@@ -147,9 +148,22 @@ export function assertProvesCurrent(caller: Caller, record: { readonly id: strin
   if (authority.kind === 'process' || authority.keyId !== record.id) return;
   if (authority.via === 'token')
     throw new PantheonError('not_allowed', { detail: 'A token does not stand for its key here.' });
-  if (authority.version !== record.version) {
-    throw new PantheonError('version_conflict', { detail: 'Only the current version may do this.' });
-  }
+  assertNotSuperseded(caller, record);
+}
+
+/**
+ * The same where a token of the current version will do, because the caller needs a permission for it: a version that was
+ * replaced by a newer one, and the tokens made from it, change nothing of their own key.
+ *
+ * @throws PantheonError `version_conflict`.
+ */
+export function assertNotSuperseded(caller: Caller, record: { readonly id: string; readonly version: number }): void {
+  const { authority } = caller;
+  if (authority.kind === 'process' || authority.keyId !== record.id || authority.version === record.version) return;
+  throw new PantheonError('version_conflict', {
+    detail:
+      'Only the current version may do this to its own key. Call with the current version; an administrator can retire an older one at once.',
+  });
 }
 
 function notGrantable(field: string): PantheonError {

@@ -396,8 +396,41 @@ describe('rotation', () => {
 
   test('a replaced secret is the same version, made anew', () => {
     const { record } = replaceSecret(rotated, BY, START + 7);
-    expect(record.versions).toEqual([{ ...rotated.versions[0], createdAt: START + 7 }, rotated.versions[1]]);
+    expect(record.versions).toEqual([{ ...rotated.versions[0], createdAt: START + 1_000 }, rotated.versions[1]]);
     expect(record.version).toBe(2);
+  });
+
+  test('a replaced secret is dated in a later second than the one before, whatever the clock says, within a bound', () => {
+    const dateOf = ({ versions }: KeyRecord): Instant => versions[0]?.createdAt ?? 0;
+    const made = dateOf(rotated);
+    for (const at of [made - 5_000, made - 1, made, made + 1, made + 999]) {
+      const { record } = replaceSecret(rotated, BY, at);
+      expect(Math.floor(dateOf(record) / 1_000)).toBe(Math.floor(Math.max(at, made) / 1_000) + 1);
+    }
+    let record = rotated;
+    const replaceAtOnce = (): void => {
+      for (let turn = 0; turn < 20; turn += 1) record = replaceSecret(record, BY, START).record;
+    };
+    expect(replaceAtOnce).toThrow(expect.objectContaining({ code: 'conflict' }));
+    expect(dateOf(record) - START).toBeLessThanOrEqual(6_000);
+  });
+
+  test('a replacement that an earlier version logged is replayed as it was', () => {
+    const [event] = replaceSecret(rotated, BY, START + 7).events;
+    const record = evolve(rotated, { ...event, after: { version: 2 } });
+    expect(record.versions[0]).toMatchObject({ version: 2, createdAt: START + 7 });
+  });
+
+  test.each([
+    ['key_suspended', suspendKey(rotated, BY, START)?.record],
+    ['key_revoked', revokeKey(rotated, BY, START)?.record],
+    ['key_expired', { ...rotated, expiresAt: START }],
+  ] as const)('%s: no new secret of any kind', (code, record) => {
+    if (record === undefined) throw new Error('a change has a record');
+    const rotation = { acceptedUntil: until, expectedVersion: record.version };
+    const refused = expect.objectContaining({ code });
+    expect(() => rotateKey(record, rotation, BY, START)).toThrow(refused);
+    expect(() => replaceSecret(record, BY, START)).toThrow(refused);
   });
 
   test('an event that skips a version stops the replay', () => {

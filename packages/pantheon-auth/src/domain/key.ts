@@ -3,7 +3,7 @@
  * events gives its record. Whether a change is *allowed* is `key-policy.ts`; whether the key may *act* is
  * `verification.ts`. Secrets are not here: they belong to `api-keys/key-storage.ts`.
  */
-import type { Instant } from '../foundation/clock.ts';
+import { type Instant, SECOND_MS } from '../foundation/clock.ts';
 import { canonicalJson, type Json, type JsonObject } from '../foundation/encoding.ts';
 import { invariant, PantheonError } from '../foundation/errors.ts';
 import { newId } from '../foundation/ids.ts';
@@ -57,6 +57,9 @@ export interface KeyChange {
 /** Who proves an older secret than these is told `unknown`. Bounds the row, and destroys old material. */
 export const VERSIONS_KEPT_MAX = 8;
 
+/** Each replacement within a second dates the secret, and so its tokens, a second further ahead: no more than clocks differ. */
+const REPLACED_AHEAD_MAX_MS: number = 5 * SECOND_MS;
+
 /** The only way a key changes. */
 export function evolve(record: KeyRecord | null, event: AuditEvent): KeyRecord {
   if (event.type === 'key.created') {
@@ -104,7 +107,10 @@ function changed(record: KeyRecord, event: AuditEvent): Partial<KeyRecord> {
       return { versions };
     }
     case 'key.secret_replaced': {
-      const versions = record.versions.map((v) => (v.version === record.version ? { ...v, createdAt: event.at } : v));
+      const said = event.after?.['createdAt'];
+      // Events of earlier versions of this program do not say it.
+      const createdAt = typeof said === 'string' ? Date.parse(said) : event.at;
+      const versions = record.versions.map((v) => (v.version === record.version ? { ...v, createdAt } : v));
       return { versions };
     }
     case 'key.dates_corrected':
@@ -224,7 +230,7 @@ export function rotateKey(
   by: Circumstances,
   at: Instant,
 ): KeyChange {
-  assertNotRevoked(record);
+  assertMayHaveSecret(record, at);
   const { acceptedUntil, expectedVersion } = rotation;
   if (expectedVersion !== null && expectedVersion !== record.version) {
     throw new PantheonError('version_conflict', {
@@ -239,8 +245,12 @@ export function rotateKey(
   return change(record, keyEvent('key.rotated', record, { before, after }, by, at));
 }
 
-/** Ends an older version now; null when it has ended. The current one is ended by rotating or revoking. */
+/**
+ * Ends an older version now; null when it has ended. The current one is ended by rotating or revoking. A suspended or
+ * expired key may be rid of a version as well: that only takes away.
+ */
 export function retireVersion(record: KeyRecord, version: number, by: Circumstances, at: Instant): KeyChange | null {
+  assertNotRevoked(record);
   const found = record.versions.find((one) => one.version === version);
   if (found === undefined) throw new PantheonError('not_found', { field: 'version' });
   if (found.acceptedUntil === null) {
@@ -253,10 +263,18 @@ export function retireVersion(record: KeyRecord, version: number, by: Circumstan
   return change(record, keyEvent('key.version_retired', record, { before: null, after: { version } }, by, at));
 }
 
-/** Gives the current version, which nobody has used yet, another secret: the answer to a repeated request. */
+/**
+ * Gives the current version, which nobody has used yet, another secret: the answer to a repeated request. The new secret
+ * is dated with the beginning of a second that comes after the old one and after now. Tokens are dated in whole seconds,
+ * so this tells those of the old secret from those of the new.
+ */
 export function replaceSecret(record: KeyRecord, by: Circumstances, at: Instant): KeyChange {
-  assertNotRevoked(record);
-  const after = { version: record.version };
+  assertMayHaveSecret(record, at);
+  const latest = Math.max(at, record.versions[0]?.createdAt ?? at);
+  if (latest - at > REPLACED_AHEAD_MAX_MS)
+    throw new PantheonError('conflict', { detail: 'The request was repeated too often at once. Wait some seconds.' });
+  const createdAt = (Math.floor(latest / SECOND_MS) + 1) * SECOND_MS;
+  const after = { version: record.version, createdAt: new Date(createdAt).toISOString() };
   return change(record, keyEvent('key.secret_replaced', record, { before: null, after }, by, at));
 }
 
@@ -304,4 +322,14 @@ function keyEvent(
 
 function assertNotRevoked(record: KeyRecord): void {
   if (record.state.kind === 'revoked') throw new PantheonError('key_revoked');
+}
+
+/**
+ * A key that may not act gets no new secret: it would work as soon as what stands in the way is lifted, and whoever lifts
+ * it would not know of the secret.
+ */
+function assertMayHaveSecret(record: KeyRecord, at: Instant): void {
+  assertNotRevoked(record);
+  if (record.state.kind !== 'active') throw new PantheonError('key_suspended');
+  if (record.expiresAt !== null && at >= record.expiresAt) throw new PantheonError('key_expired');
 }

@@ -1,6 +1,6 @@
 /** The isolation boundary: what a tenant is, and how its events change it. */
 import type { Instant } from '../foundation/clock.ts';
-import { invariant } from '../foundation/errors.ts';
+import { invariant, PantheonError } from '../foundation/errors.ts';
 import type { AuditEvent } from './event.ts';
 
 /** Where root lives: its keys manage the service. */
@@ -57,6 +57,17 @@ export function evolveTenant(tenant: TenantRecord | null, event: AuditEvent): Te
     default:
       throw new Error(`Not an event of a tenant: ${event.type}`);
   }
+}
+
+/**
+ * No secret is made in a tenant whose keys are refused: it would work as soon as the tenant is resumed.
+ *
+ * @throws PantheonError `not_found` when there is none or it was deleted, `not_allowed`.
+ */
+export function assertTenantActive(tenant: TenantRecord | null): asserts tenant is TenantRecord {
+  if (tenant === null || tenant.state === 'deleted') throw new PantheonError('not_found', { field: 'tenant' });
+  if (tenant.state !== 'active')
+    throw new PantheonError('not_allowed', { field: 'tenant', detail: 'The tenant is suspended.' });
 }
 
 /** The name is personal and may have been erased from the log; the id stands in for it then. */

@@ -38,6 +38,7 @@ function world() {
       asked.push(query);
       return stored;
     },
+    actsOnKeys: async () => [],
   };
   const sealer = new FakeSealer();
   const log = new EventLog(rows, sealer);

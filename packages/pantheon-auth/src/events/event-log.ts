@@ -14,7 +14,7 @@ import {
 import { canonicalJson } from '../foundation/encoding.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import type { Sealer } from '../kms/place.ts';
-import type { EventQuery, EventRows, StoredEvent } from './event-rows.ts';
+import type { ActOnKey, ActQuery, EventQuery, EventRows, StoredEvent } from './event-rows.ts';
 import type { EventRow } from './ledger.ts';
 import { LEAF_RANDOM_BYTES, leafHash } from './merkle.ts';
 
@@ -42,6 +42,11 @@ export class EventLog {
     return Promise.all(stored.map((row) => this.#fromRow(row)));
   }
 
+  /** What a key did to keys: only that, so nothing is opened. */
+  actsOnKeys(query: ActQuery): Promise<readonly ActOnKey[]> {
+    return this.#rows.actsOnKeys(query);
+  }
+
   async #toRow(event: AuditEvent): Promise<EventRow> {
     const { open, personal } = splitEvent(event);
     const sealed = JSON.stringify({ salt: randomBytes(SALT_BYTES).toString('base64url'), ...personal });
@@ -54,6 +59,7 @@ export class EventLog {
       type: event.type,
       subjectType: event.subject.type,
       subjectId: event.subject.id,
+      actorKeyId: event.actor.keyId,
       body,
       leafRandom,
       leaf: leafHash(leafRandom, body),

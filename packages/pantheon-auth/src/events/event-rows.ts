@@ -24,6 +24,25 @@ export interface EventQuery {
   readonly limit: number;
 }
 
+/** What a key did to a key, without what it said. */
+export interface ActOnKey {
+  readonly seq: number;
+  readonly type: EventType;
+  readonly tenantId: string;
+  readonly keyId: string;
+}
+
+export interface ActQuery {
+  /** The key that acted, by its string or by a token. */
+  readonly actorKeyId: string;
+  readonly types: readonly EventType[];
+  /** Strictly after this `seq`. */
+  readonly after: number;
+  readonly limit: number;
+}
+
 export interface EventRows {
   list(query: EventQuery): Promise<readonly StoredEvent[]>;
+  /** In order. The events are not opened. */
+  actsOnKeys(query: ActQuery): Promise<readonly ActOnKey[]>;
 }

@@ -39,6 +39,8 @@ export interface EventRow {
   readonly type: EventType;
   readonly subjectType: SubjectType;
   readonly subjectId: string;
+  /** The key that did it, as the body says; null: the process. To be found by. */
+  readonly actorKeyId: string | null;
   /** Canonical JSON (RFC 8785) of the open part, with the salted hash of the personal part. */
   readonly body: string;
   /** 32 random bytes that keep a public proof from confirming guesses about its neighbours. */
@@ -55,16 +57,21 @@ export interface CompanionRow {
   readonly row: Row;
 }
 
-/** A row that must still be as it was read, though the commit does not change it. */
-export interface RequiredRow {
-  readonly table: 'api_keys';
-  readonly where: Row;
-  readonly revision: number;
-}
+/** What must still be so when the commit is made, though it does not change it. */
+export type Precondition =
+  /** The row is there, as it was read. */
+  | {
+      readonly kind: 'row';
+      readonly table: 'tenants' | 'api_keys' | 'signing_keys';
+      readonly where: Row;
+      readonly revision: number;
+    }
+  /** There is no such row. */
+  | { readonly kind: 'absent'; readonly table: 'token_revocations'; readonly where: Row };
 
 export interface Commit {
   readonly changes: readonly RowChange[];
-  readonly requires?: readonly RequiredRow[];
+  readonly requires?: readonly Precondition[];
   readonly events: readonly [EventRow, ...EventRow[]];
   readonly companions?: readonly CompanionRow[];
   /** An operator's word: what this store had recorded of the time until now is wrong, and the time is this. */
@@ -75,7 +82,7 @@ export interface Ledger {
   /**
    * All of it or nothing, durable when it answers (I13). Events get their places last, under the head row (I3).
    *
-   * @throws PantheonError `conflict` when a revision is not the expected one or an id is taken, `store_unavailable`,
+   * @throws PantheonError `conflict` when a revision is not the expected one, a precondition does not hold or an id is taken, `store_unavailable`,
    * `store_read_only`, `store_full`, or `outcome_unknown` when it cannot be known whether it happened.
    */
   commit(commit: Commit): Promise<{ readonly seq: number }>;

@@ -46,6 +46,8 @@ export type RequestErrorCode =
   | 'conflict'
   | 'already_exists'
   | 'key_revoked'
+  | 'key_suspended'
+  | 'key_expired'
   | 'rotation_in_progress'
   | 'version_conflict'
   | 'last_administrator'
@@ -113,6 +115,8 @@ export const ERRORS: Readonly<Record<RequestErrorCode, CodeEntry>> = {
   conflict: error(409, 'It was changed by someone else meanwhile.', 'Read it again, then repeat.'),
   already_exists: error(409, 'It exists already.', 'Use what is there, or choose another.'),
   key_revoked: error(409, 'A revoked key stays revoked.', 'Create a new key.'),
+  key_suspended: error(409, 'A suspended key gets no new secret.', 'Resume the key first.'),
+  key_expired: error(409, 'An expired key gets no new secret.', 'Move its expiry first, or create a new key.'),
   rotation_in_progress: error(409, 'An older version is still accepted.', 'Wait, or name expectedVersion.'),
   version_conflict: error(409, 'The current version is another one.', 'Read the key again.'),
   last_administrator: error(409, 'It is the last key that can administer.', 'Repeat with force if you mean it.'),

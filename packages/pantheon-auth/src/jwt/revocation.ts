@@ -9,7 +9,7 @@ import { ACCESS_TOKEN_LIFETIME_MAX_SECONDS, LEEWAY_SECONDS_MAX, TOKEN_ID_LENGTH_
 import type { AuditEvent, Circumstances } from '../domain/event.ts';
 import type { Follower } from '../events/event-feed.ts';
 import type { EventLog } from '../events/event-log.ts';
-import type { EventNotice, Ledger, Row, RowChange } from '../events/ledger.ts';
+import type { EventNotice, Ledger, Precondition, Row, RowChange } from '../events/ledger.ts';
 import { type Clock, type Instant, SECOND_MS } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { newId } from '../foundation/ids.ts';
@@ -89,15 +89,25 @@ export class TokenRevocations implements Follower {
     return this.#entries.size > 0 && this.#entries.has(revocationId(keyId, tokenId));
   }
 
+  /** That this token was not revoked alone, as a precondition of a commit. */
+  absenceOf(keyId: string, tokenId: string): Precondition {
+    return { kind: 'absent', table: 'token_revocations', where: { jti: revocationId(keyId, tokenId) } };
+  }
+
   /**
-   * Revokes one token. Twice is success.
+   * Revokes one token. Twice is success. `standing` is asked before each attempt: for what must hold when it is committed.
    *
    * @throws PantheonError `invalid_request`; `overloaded` when there are too many, of this tenant or of all: revoke the
    * key's tokens together then; `conflict` when other changes keep coming in the way.
    */
-  async revoke(token: RevokedToken, by: Circumstances): Promise<void> {
+  async revoke(
+    token: RevokedToken,
+    by: Circumstances,
+    standing: () => Promise<readonly Precondition[]> = async () => [],
+  ): Promise<void> {
     assertPossible(token);
     const id = revocationId(token.keyId, token.tokenId);
+    const requires = await standing();
     if (this.#entries.has(id)) return;
     // Kept for as long as any token may live, whatever was said of this one: a mistake there must not leave it alive.
     const lifeSeconds = ACCESS_TOKEN_LIFETIME_MAX_SECONDS + LEEWAY_SECONDS_MAX;
@@ -115,17 +125,24 @@ export class TokenRevocations implements Follower {
       ...by,
     };
     const row = { jti: id, tenant_id: token.tenantId, key_id: token.keyId, expires_at: expiresAt, revision: 1 };
-    await this.#commit(row, event);
+    await this.#commit(row, event, requires, standing);
     this.#remember(row);
   }
 
-  async #commit(row: Row, event: AuditEvent): Promise<void> {
+  async #commit(
+    row: Row,
+    event: AuditEvent,
+    first: readonly Precondition[],
+    standing: () => Promise<readonly Precondition[]>,
+  ): Promise<void> {
+    let requires = first;
     for (let attempt = 1; ; attempt += 1) {
       // At first only: two nodes that clear up at once may come in each other's way, and only the token is urgent.
       const cleared = attempt === 1 ? this.#expired.slice(0, CLEARED_AT_ONCE_MAX) : [];
       try {
         await this.#ledger.commit({
           changes: [...cleared.map(removalOf), { kind: 'insert', table: 'token_revocations', row }],
+          requires,
           events: await this.#events.toRows([event]),
         });
         this.#expired = this.#expired.filter((id) => !cleared.includes(id));
@@ -136,6 +153,7 @@ export class TokenRevocations implements Follower {
         // Another node revoked it at the same moment. Nothing else is taken for success.
         if ((await this.#rows.find(String(row['jti']))) !== null) return;
         if (attempt === ATTEMPTS_MAX) throw error;
+        requires = await standing();
       }
     }
   }

@@ -90,6 +90,11 @@ export class SigningKeyring implements Follower {
     return null;
   }
 
+  /** The record of the key with this `kid`; null: there is none, or it does not open. */
+  recordOf(kid: string): SigningKeyRecord | null {
+    return this.#byKid.get(kid)?.record ?? null;
+  }
+
   /** The public keys (RFC 7517), newest first. */
   jwks(): { readonly keys: readonly JsonObject[] } {
     const active = [...this.#byKid.values()].filter(({ record }) => record.retiredAt === null);

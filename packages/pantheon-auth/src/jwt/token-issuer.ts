@@ -13,6 +13,7 @@ import {
 } from '../domain/claims.ts';
 import type { JwtSettings, KeyRecord } from '../domain/key.ts';
 import { grants, isPermissionPattern, PERMISSIONS_MAX } from '../domain/permissions.ts';
+import { algorithmOf, audiencesOf, issuedFrom } from '../domain/token-life.ts';
 import { assertCertainTime, type Clock, type Instant, SECOND_MS } from '../foundation/clock.ts';
 import type { JsonObject } from '../foundation/encoding.ts';
 import { PantheonError } from '../foundation/errors.ts';
@@ -80,7 +81,7 @@ export class TokenIssuer {
     const audience = this.#audience(record, wish);
     const permissions = narrowed(record.permissions, wish.permissions);
     const ends = endOf(record, version);
-    const life = this.#life(record, wish.ttlSeconds, ends);
+    const life = this.#life(record, version, wish.ttlSeconds, ends);
     const common = {
       issuer: this.#settings.issuer,
       audience,
@@ -106,8 +107,7 @@ export class TokenIssuer {
   }
 
   #audience(record: KeyRecord, wish: TokenWish): readonly string[] {
-    const policy = record.jwt?.audience ?? [];
-    const allowed = policy.length === 0 ? this.#settings.audience : policy;
+    const allowed = audiencesOf(record.jwt, this.#settings.audience);
     if (wish.audience === undefined || wish.audience.length === 0) return allowed.slice(0, 1);
     if (wish.audience.every((audience) => allowed.includes(audience))) return [...new Set(wish.audience)];
     throw new PantheonError('invalid_request', {
@@ -116,24 +116,16 @@ export class TokenIssuer {
     });
   }
 
-  #life(record: KeyRecord, ttlSeconds: number | undefined, ends: Instant | null): Life {
+  #life(record: KeyRecord, version: number, ttlSeconds: number | undefined, ends: Instant | null): Life {
     const maxSeconds = lifetimeMaxSeconds(record.jwt);
     const lifetimeSeconds = ttlSeconds ?? maxSeconds;
     if (!Number.isInteger(lifetimeSeconds) || lifetimeSeconds < 1 || lifetimeSeconds > maxSeconds) {
       throw new PantheonError('invalid_request', { field: 'ttl', detail: `Whole seconds from 1 to ${maxSeconds}.` });
     }
-    return { now: this.#after(record.tokensNotBefore), lifetimeSeconds, keyExpiresAt: ends };
+    // One made in the second of a revocation, or of a replaced secret, must look younger than it.
+    const from = issuedFrom(record, record.versions.find((one) => one.version === version) ?? null);
+    return { now: Math.max(this.#clock.now(), from), lifetimeSeconds, keyExpiresAt: ends };
   }
-
-  /** Tokens are dated in whole seconds. One made in the second of a revocation must look younger than it. */
-  #after(tokensNotBefore: Instant | null): Instant {
-    const now = this.#clock.now();
-    return tokensNotBefore === null ? now : Math.max(now, (Math.floor(tokensNotBefore / SECOND_MS) + 1) * SECOND_MS);
-  }
-}
-
-function algorithmOf(jwt: JwtSettings | null): SigningAlgorithm {
-  return jwt?.algorithm ?? 'ES256';
 }
 
 /** What a policy allows at most, and what is given when nothing is asked for. */

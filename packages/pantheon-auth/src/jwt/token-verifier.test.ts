@@ -112,3 +112,100 @@ describe('what a presented token costs', () => {
     expect(await auth.keys.get(id)).toMatchObject({ usageCount: 3 });
   });
 });
+
+describe('a token is held against what its key says now', () => {
+  const [ONE, TWO, THREE] = ['https://one.example', 'https://two.example', 'https://three.example'] as const;
+  const jwtFor = (algorithm: 'ES256' | 'RS256' | 'HS256', ...audience: string[]) => ({ jwt: { algorithm, audience } });
+  const codeOf = async (auth: World['auth'], text: string, audience: readonly string[]): Promise<string> => {
+    const answer = await auth.tokens.verify({ token: text, audience });
+    return answer.valid ? 'valid' : answer.denial.code;
+  };
+
+  test('what was taken off its audiences is none of its tokens any more, on every node; what was added harms none', async () => {
+    await using world = await openWorld();
+    const other = await world.openAgain();
+    const { auth } = world;
+    const { key, apiKey } = await auth.keys.create({ ...INPUT, ...jwtFor('ES256', ONE, TWO) });
+    const exchange = await auth.tokens.exchange({ key, audience: [ONE, TWO] });
+    const text = exchange.issued ? exchange.token.token : '';
+    for (const node of [auth, other])
+      for (const one of [ONE, TWO]) expect(await codeOf(node, text, [one])).toBe('valid');
+    await auth.keys.update(apiKey.id, jwtFor('ES256', TWO, THREE));
+    await world.everywhere();
+    for (const node of [auth, other]) {
+      expect(await codeOf(node, text, [ONE])).toBe('wrong_audience');
+      expect(await codeOf(node, text, [TWO])).toBe('valid');
+      expect(await codeOf(node, text, [ONE, TWO])).toBe('valid');
+    }
+    // Allowed by now, but not what the token says.
+    expect(await codeOf(auth, text, [THREE])).toBe('wrong_audience');
+  });
+
+  test('without a policy its audiences are those of the service, before and after one was set', async () => {
+    await using world = await openWorld({ audience: [ONE, TWO] });
+    const { auth } = world;
+    const { key, apiKey } = await auth.keys.create(INPUT);
+    const exchange = await auth.tokens.exchange({ key });
+    const text = exchange.issued ? exchange.token.token : '';
+    expect(await codeOf(auth, text, [ONE])).toBe('valid');
+    await auth.keys.update(apiKey.id, jwtFor('ES256', THREE));
+    expect(await codeOf(auth, text, [ONE])).toBe('wrong_audience');
+    await auth.keys.update(apiKey.id, { jwt: null });
+    expect(await codeOf(auth, text, [ONE])).toBe('valid');
+  });
+
+  test('after its algorithm was changed the tokens of the one before have ended', async () => {
+    await using world = await openWorld();
+    const { auth } = world;
+    const { key, apiKey } = await auth.keys.create({ ...INPUT, ...jwtFor('ES256', ONE) });
+    const issue = async (): Promise<string> => {
+      const exchange = await auth.tokens.exchange({ key });
+      return exchange.issued ? exchange.token.token : '';
+    };
+    const before = await issue();
+    expect(await codeOf(auth, before, [ONE])).toBe('valid');
+    await auth.keys.update(apiKey.id, jwtFor('RS256', ONE));
+    const after = await issue();
+    expect(await codeOf(auth, before, [ONE])).toBe('expired');
+    expect(await codeOf(auth, after, [ONE])).toBe('valid');
+  });
+
+  test.each([0, 1, 500, 999])(
+    'tokens of a secret that was replaced at .%i of a second are dead everywhere, and those of the new one live',
+    async (ms) => {
+      for (const algorithm of ['ES256', 'HS256'] as const) {
+        await using world = await openWorld();
+        const { auth, clock } = world;
+        const input = { ...INPUT, ...jwtFor(algorithm, ONE) };
+        const once = { idempotencyKey: 'once' };
+        clock.advance(1_000 - (clock.now() % 1_000) + ms);
+        const { apiKey } = await auth.keys.create(input, once);
+        const target = { tenantId: 'default', keyId: apiKey.id };
+        const texts: string[] = [];
+        for (let turn = 0; turn < 3; turn += 1) {
+          // Issued without the key, which is thereby not used.
+          texts.push((await auth.tokens.issue(target)).token);
+          await auth.keys.create(input, once);
+        }
+        texts.push((await auth.tokens.issue(target)).token);
+        const other = await world.openAgain();
+        for (const node of [auth, other]) {
+          const codes = [];
+          for (const text of texts) codes.push(await codeOf(node, text, [ONE]));
+          const dead = algorithm === 'ES256' ? 'revoked' : 'unknown';
+          expect(codes, algorithm).toEqual([dead, dead, dead, 'valid']);
+        }
+      }
+    },
+  );
+
+  test('a token of the version before a replaced one goes on: its secret is as it was', async () => {
+    await using world = await openWorld();
+    const { auth } = world;
+    const { id, token: text } = await token(world);
+    const once = { idempotencyKey: 'once' };
+    await auth.rotation.rotate(id, { overlap: '1h' }, once);
+    await auth.rotation.rotate(id, { overlap: '1h' }, once);
+    expect(await auth.tokens.verify({ token: text })).toMatchObject({ valid: true, key: { version: 1 } });
+  });
+});

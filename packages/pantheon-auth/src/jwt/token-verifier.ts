@@ -26,7 +26,8 @@ import {
   permissionsOfScope,
   tokenKindOf,
 } from '../domain/claims.ts';
-import type { KeyRecord } from '../domain/key.ts';
+import type { PresentedToken } from '../domain/credential.ts';
+import type { KeyRecord, KeyVersion } from '../domain/key.ts';
 import { intersect } from '../domain/permissions.ts';
 import { type Demand, type Denial, decidePermissions } from '../domain/verification.ts';
 import type { EventFeed } from '../events/event-feed.ts';
@@ -34,8 +35,8 @@ import { type Clock, type Instant, momentOf, SECOND_MS } from '../foundation/clo
 import type { JsonObject } from '../foundation/encoding.ts';
 import { JWS_LENGTH_MAX, type ParsedJws, parseJws, verifyJws } from './jws.ts';
 import { keyIdOfKid } from './key-derivation.ts';
-import type { TokenRevocations } from './revocation.ts';
 import type { SigningKeyring } from './signing-keyring.ts';
+import type { TokenStanding } from './token-standing.ts';
 
 export interface VerifyTokenRequest extends Omit<VerifyRequest, 'key'> {
   readonly token: string;
@@ -44,14 +45,11 @@ export interface VerifyTokenRequest extends Omit<VerifyRequest, 'key'> {
 }
 
 /** What a verified token says, beside what its key is. */
-export interface VerifiedToken {
-  readonly tokenId: string;
-  readonly kind: Claims['kind'];
+export interface VerifiedToken extends PresentedToken {
   readonly subject: string;
   readonly audience: readonly string[];
   /** What both the token and its key allow. */
   readonly permissions: readonly string[];
-  readonly issuedAt: Instant;
   readonly expiresAt: Instant;
   readonly customClaims: JsonObject;
 }
@@ -67,6 +65,7 @@ export const SEEN_TOKENS_MAX = 20_000;
 interface ReadToken {
   readonly claims: Claims;
   readonly kid: string;
+  readonly algorithm: PresentedToken['algorithm'];
   /** The permissions that it names. */
   readonly scope: readonly string[];
   /** What its owner put into it. That of a token signed by a key is taken from the record, not from the holder. */
@@ -88,7 +87,7 @@ export interface TokenVerifierDeps {
   readonly validator: KeyValidator;
   readonly feed: EventFeed;
   readonly keyring: SigningKeyring;
-  readonly revocations: TokenRevocations;
+  readonly standing: TokenStanding;
   readonly clock: Clock;
   readonly settings: { readonly issuer: string; readonly audience: readonly string[] };
 }
@@ -97,7 +96,7 @@ export class TokenVerifier {
   readonly #validator: KeyValidator;
   readonly #feed: EventFeed;
   readonly #keyring: SigningKeyring;
-  readonly #revocations: TokenRevocations;
+  readonly #standing: TokenStanding;
   readonly #clock: Clock;
   readonly #settings: TokenVerifierDeps['settings'];
   /** By the SHA-256 of the whole token: no part of it, however long, stands for another (CVE-2026-35030). */
@@ -107,7 +106,7 @@ export class TokenVerifier {
     this.#validator = deps.validator;
     this.#feed = deps.feed;
     this.#keyring = deps.keyring;
-    this.#revocations = deps.revocations;
+    this.#standing = deps.standing;
     this.#clock = deps.clock;
     this.#settings = deps.settings;
   }
@@ -146,7 +145,7 @@ export class TokenVerifier {
     const verification = await this.#validator.use({ keyId, arrived, demand, sender, cost, prove, isProvedBy });
     if (!verification.valid) return verification;
     if (seen === undefined) this.#seen.set(digest, token);
-    return { ...verification, token: verifiedToken(token, verification.key.permissions) };
+    return { ...verification, token: verifiedToken(token, trial.audience, verification.key.permissions) };
   }
 
   /** How an access token proves a version of its key. Null: its signature already shows that it is not ours. */
@@ -159,7 +158,7 @@ export class TokenVerifier {
       if (facts === null || this.#keyring.verifier(token.kid) === null) return null;
       const version = facts.record.versions.find((one) => one.version === claims.key_version);
       if (version === undefined || facts.record.tenantId !== claims.tenant_id) return null;
-      return { version, denial: this.#deny(trial, facts.record, ACCESS_TOKEN_LIFETIME_MAX_SECONDS, now) };
+      return { version, denial: this.#deny(trial, facts.record, version, now) };
     };
   }
 
@@ -174,36 +173,37 @@ export class TokenVerifier {
       const version = facts.record.versions.find((one) => one.version === secret?.version);
       if (version === undefined || !isSignedByOneOf(facts.secrets, token, unverified)) return null;
       token.custom = jwt.customClaims;
-      const allowed = jwt.audience.length === 0 ? this.#settings.audience : jwt.audience;
+      const allowed = this.#standing.audiencesOf(facts.record);
       // The holder wrote the audience, so all of it is compared with what the policy allows.
       if (!claims.aud.every((one) => allowed.includes(one))) return { version, denial: { code: 'wrong_audience' } };
-      return { version, denial: this.#deny(trial, facts.record, KEY_SIGNED_LIFETIME_MAX_SECONDS, now) };
+      return { version, denial: this.#deny(trial, facts.record, version, now) };
     };
   }
 
-  /** What the token itself says against its use. */
-  #deny(
-    { token, demand, audience }: Trial,
-    record: KeyRecord,
-    lifetimeMaxSeconds: number,
-    now: Instant,
-  ): Denial | null {
-    const { claims, scope } = token;
+  /** What the token itself says against its use, and what its key now says against the token. */
+  #deny({ token, demand, audience }: Trial, record: KeyRecord, version: KeyVersion, now: Instant): Denial | null {
+    const { claims, scope, algorithm } = token;
     const { issuer } = this.#settings;
+    // What was taken off the policy since is no audience of its tokens any more. One that was added harms nothing.
+    const allowed = this.#standing.audiencesOf(record);
     const code = checkClaims(claims, {
       issuer,
-      audience,
+      audience: audience === allowed ? audience : audience.filter((one) => allowed.includes(one)),
       now,
       leewaySeconds: LEEWAY_SECONDS_DEFAULT,
-      lifetimeMaxSeconds,
+      lifetimeMaxSeconds: LIFETIME_MAX_SECONDS[claims.kind],
     });
     if (code !== null) return { code };
-    if (this.#revocations.isRevoked(record.id, claims.jti)) return { code: 'revoked' };
-    // Also the very moment: a token made in it may have been made before. The issuer dates the next ones after it.
-    if (record.tokensNotBefore !== null && claims.iat * SECOND_MS <= record.tokensNotBefore) return { code: 'revoked' };
-    return decidePermissions(scope, demand.permissions);
+    const { kind, jti: tokenId, iat } = claims;
+    const ended = this.#standing.endOf({ tokenId, kind, algorithm, issuedAt: iat * SECOND_MS }, record, version);
+    return ended ?? decidePermissions(scope, demand.permissions);
   }
 }
+
+const LIFETIME_MAX_SECONDS: Readonly<Record<Claims['kind'], number>> = {
+  access: ACCESS_TOKEN_LIFETIME_MAX_SECONDS,
+  key_signed: KEY_SIGNED_LIFETIME_MAX_SECONDS,
+};
 
 function signingSecretOf(secrets: readonly VersionSecret[], kid: string): VersionSecret | undefined {
   return secrets.find(({ signing }) => signing?.kid === kid);
@@ -222,17 +222,21 @@ function readToken(parsed: ParsedJws | null): ReadToken | null {
   if (parsed === null || claims === null) return null;
   const scope = permissionsOfScope(claims.scope) ?? [];
   const custom = claims.kind === 'access' ? claims.custom : {};
-  return { claims, kid: parsed.header.kid, scope, custom, effective: null };
+  const { kid, alg: algorithm } = parsed.header;
+  return { claims, kid, algorithm, scope, custom, effective: null };
 }
 
-function verifiedToken(token: ReadToken, held: readonly string[]): VerifiedToken {
-  const { claims, scope } = token;
+function verifiedToken(token: ReadToken, demanded: readonly string[], held: readonly string[]): VerifiedToken {
+  const { claims, scope, kid, algorithm } = token;
   if (token.effective?.held !== held) token.effective = { held, permissions: intersect(held, scope) };
   return {
     tokenId: claims.jti,
     kind: claims.kind,
+    algorithm,
+    kid,
     subject: claims.sub,
     audience: claims.aud,
+    acceptedFor: claims.aud.filter((one) => demanded.includes(one)),
     permissions: token.effective.permissions,
     issuedAt: claims.iat * SECOND_MS,
     expiresAt: claims.exp * SECOND_MS,

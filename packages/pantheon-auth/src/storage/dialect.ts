@@ -44,6 +44,8 @@ export interface SqlDialect {
   strict<T extends string, C extends string>(table: CreateTableBuilder<T, C>): CreateTableBuilder<T, C>;
   /** Triggers are written differently everywhere. After these, the log takes the event with the next `seq` and nothing else. */
   makeLogAppendOnly(db: Kysely<unknown>): Promise<void>;
+  /** For migrations: runs `fill`, which writes a column that the events did not have, and makes the log append-only again. */
+  fillLogColumn(db: Kysely<unknown>, fill: () => Promise<void>): Promise<void>;
   /** The same for keys: after it no key is made whose id has no tag, by a process of an older version that still runs. */
   refuseUntaggedKeys(db: Kysely<unknown>): Promise<void>;
   /**
@@ -78,6 +80,8 @@ export const LOG_HEAD_ID = 1;
 /** Events written by one statement of SQLite; it bounds the length of the SQL text and the number of its parameters. */
 const EVENTS_PER_STATEMENT = 50;
 
+const REFUSE = sql`begin select raise(abort, 'the log is append-only'); end`;
+
 export const sqlite: SqlDialect = {
   columnTypes: { text: 'text', integer: 'integer', bytes: 'blob' },
   migrationTable: 'kysely_migration',
@@ -91,12 +95,16 @@ export const sqlite: SqlDialect = {
   lockSchema: async () => {},
   strict: (table) => table.modifyEnd(sql`strict`),
   async makeLogAppendOnly(db) {
-    const refuse = sql`begin select raise(abort, 'the log is append-only'); end`;
-    await sql`create trigger events_no_update before update on events ${refuse}`.execute(db);
-    await sql`create trigger events_no_delete before delete on events ${refuse}`.execute(db);
+    await sql`create trigger events_no_update before update on events ${REFUSE}`.execute(db);
+    await sql`create trigger events_no_delete before delete on events ${REFUSE}`.execute(db);
     // Also what keeps `insert or replace` out, which deletes without asking the trigger above.
     const next = sql`(select coalesce(max(seq), 0) + 1 from events)`;
-    await sql`create trigger events_no_gap before insert on events when new.seq <> ${next} ${refuse}`.execute(db);
+    await sql`create trigger events_no_gap before insert on events when new.seq <> ${next} ${REFUSE}`.execute(db);
+  },
+  async fillLogColumn(db, fill) {
+    await sql`drop trigger events_no_update`.execute(db);
+    await fill();
+    await sql`create trigger events_no_update before update on events ${REFUSE}`.execute(db);
   },
   async refuseUntaggedKeys(db) {
     await sql`
@@ -195,6 +203,11 @@ export const postgresql: SqlDialect = {
       create trigger api_keys_tagged before insert on api_keys
       for each row when (new.id_tag is null) execute function pantheon_auth_refuse_untagged()`.execute(db);
   },
+  async fillLogColumn(db, fill) {
+    await sql`alter table events disable trigger events_no_change`.execute(db);
+    await fill();
+    await sql`alter table events enable trigger events_no_change`.execute(db);
+  },
   async appendToLog(transaction, events) {
     const column = <C extends keyof UnplacedEvent>(name: C): UnplacedEvent[C][] => events.map((event) => event[name]);
     const count = sql`${events.length}::bigint`;
@@ -203,15 +216,17 @@ export const postgresql: SqlDialect = {
         update log_head set seq = seq + ${count}, at = greatest(at, ${latestOf(events)}::bigint)
         where id = ${sql.lit(LOG_HEAD_ID)} returning seq
       ), placed as (
-        insert into events (seq, id, at, tenant_id, type, subject_type, subject_id, body, leaf_random, leaf)
-        select head.seq - ${count} + e.place, e.id, e.at, e.tenant_id, e.type, e.subject_type, e.subject_id, e.body,
-          e.leaf_random, e.leaf
+        insert into events (seq, id, at, tenant_id, type, subject_type, subject_id, actor_key_id, body, leaf_random,
+          leaf)
+        select head.seq - ${count} + e.place, e.id, e.at, e.tenant_id, e.type, e.subject_type, e.subject_id,
+          e.actor_key_id, e.body, e.leaf_random, e.leaf
         from head, unnest(
           ${column('id')}::text[], ${column('at')}::bigint[], ${column('tenant_id')}::text[], ${column('type')}::text[],
-          ${column('subject_type')}::text[], ${column('subject_id')}::text[], ${column('body')}::text[],
+          ${column('subject_type')}::text[], ${column('subject_id')}::text[], ${column('actor_key_id')}::text[],
+          ${column('body')}::text[],
           ${column('leaf_random')}::bytea[], ${column('leaf')}::bytea[]
         ) with ordinality
-          as e(id, at, tenant_id, type, subject_type, subject_id, body, leaf_random, leaf, place)
+          as e(id, at, tenant_id, type, subject_type, subject_id, actor_key_id, body, leaf_random, leaf, place)
         order by e.place
       )
       select head.seq, pg_notify(${sql.raw(LOG_CHANNEL)}, '') from head`.execute(transaction);

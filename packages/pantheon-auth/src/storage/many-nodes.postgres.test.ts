@@ -6,6 +6,7 @@ import { type FaultProxy, startFaultProxy } from '../../../../tools/servers/faul
 import { type PostgresServer, startPostgres, withClient } from '../../../../tools/servers/postgres.ts';
 import { describeWithOwnPostgres } from '../../../../tools/servers/scratch.ts';
 import { codeOf, commitTenant, eventually, openFailover } from '../../test/postgres-failures.ts';
+import type { APIKey } from '../api-keys/api-key.ts';
 import type { Caller } from '../domain/key-policy.ts';
 import { type Clock, systemClock } from '../foundation/clock.ts';
 import type { PantheonError } from '../foundation/errors.ts';
@@ -21,7 +22,7 @@ function node(url: string, clock: Clock = systemClock): Promise<PantheonAuth> {
 }
 
 /** A caller that holds this key. */
-function holderOf(keyId: string, permissions: readonly string[] = []): Caller {
+function holderOf({ id: keyId, createdAt }: APIKey, permissions: readonly string[] = []): Caller {
   return {
     authority: {
       kind: 'key',
@@ -29,6 +30,7 @@ function holderOf(keyId: string, permissions: readonly string[] = []): Caller {
       version: 1,
       tenantId: 'default',
       via: 'api_key',
+      secretMadeAt: createdAt.getTime(),
       permissions,
       grantable: [],
       expiresAt: null,
@@ -227,7 +229,7 @@ describeWithOwnPostgres('on PostgreSQL, when things go wrong', () => {
       permissions: ['pantheon:keys:create'],
     });
     const { apiKey: other } = await here.keys.create({ userId: 'user-2', name: 'other' });
-    const by = holderOf(apiKey.id, ['pantheon:keys:create']);
+    const by = holderOf(apiKey, ['pantheon:keys:create']);
     let isOver = false;
     const lanes = Array.from({ length: 24 }, async () => {
       while (!isOver) {

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
 import { openScratchDatabase } from '../../test/store.ts';
+import type { EventType } from '../domain/event.ts';
 import type { EventQuery } from '../events/event-rows.ts';
 import { sampleEvent } from '../testing/scratch-database.ts';
 
@@ -39,4 +40,35 @@ test('each filter narrows, pages go both ways, and a tenant sees its own only', 
   expect(await seqs({ after: 2, limit: 1 })).toEqual([3]);
   expect(await seqs({ after: 4, order: 'newest_first' })).toEqual([3, 2, 1]);
   expect(await seqs({ order: 'newest_first', limit: 2 })).toEqual([4, 3]);
+});
+
+test('what a key did to keys is found by it, in order and in pages, with or without a token', async () => {
+  await using scratch = await openScratchDatabase();
+  const by = (actorKeyId: string | null, type: EventType, subjectId = 'k') =>
+    sampleEvent({ actorKeyId, type, subjectId, ...(type === 'tenant.updated' && { subjectType: 'tenant' as const }) });
+  await scratch.db.ledger.commit({
+    changes: [],
+    events: [
+      by('a', 'key.created', 'k1'),
+      by('b', 'key.created', 'k2'),
+      by('a', 'key.rotated', 'k2'),
+      by(null, 'key.updated', 'k1'),
+      by('a', 'key.revoked', 'k3'),
+      by('a', 'tenant.updated', 't'),
+      by('a', 'key.updated', 'k4'),
+    ],
+  });
+  const acts = (after: number, limit: number) =>
+    scratch.db.events.actsOnKeys({
+      actorKeyId: 'a',
+      types: ['key.created', 'key.rotated', 'key.updated'],
+      after,
+      limit,
+    });
+  const first = await acts(0, 2);
+  expect(first).toEqual([
+    { seq: 1, type: 'key.created', tenantId: 'default', keyId: 'k1' },
+    { seq: 3, type: 'key.rotated', tenantId: 'default', keyId: 'k2' },
+  ]);
+  expect(await acts(3, 2)).toEqual([{ seq: 7, type: 'key.updated', tenantId: 'default', keyId: 'k4' }]);
 });

@@ -1,6 +1,7 @@
 /** The log read back whole. */
 import type { Kysely } from 'kysely';
-import type { EventQuery, EventRows, StoredEvent } from '../events/event-rows.ts';
+import type { EventType } from '../domain/event.ts';
+import type { ActOnKey, ActQuery, EventQuery, EventRows, StoredEvent } from '../events/event-rows.ts';
 import type { Tables } from './tables.ts';
 
 export class SqlEventRows implements EventRows {
@@ -33,6 +34,26 @@ export class SqlEventRows implements EventRows {
       leafRandom: row.leaf_random,
       leaf: row.leaf,
       personal: row.sealed,
+    }));
+  }
+
+  async actsOnKeys({ actorKeyId, types, after, limit }: ActQuery): Promise<readonly ActOnKey[]> {
+    const rows = await this.#db
+      .selectFrom('events')
+      .select(['seq', 'type', 'tenant_id', 'subject_id'])
+      .where('actor_key_id', '=', actorKeyId)
+      .where('seq', '>', after)
+      .where('subject_type', '=', 'key')
+      .where('type', 'in', types)
+      .orderBy('seq')
+      .limit(limit)
+      .execute();
+    // Written by us, from the list of all types.
+    return rows.map((row) => ({
+      seq: row.seq,
+      type: row.type as EventType,
+      tenantId: row.tenant_id,
+      keyId: row.subject_id,
     }));
   }
 }

@@ -3,6 +3,7 @@ import { expect, test } from 'vitest';
 import { openScratchDatabase, type ScratchDatabase, STORE } from '../../test/store.ts';
 import type { KeyListQuery } from '../api-keys/key-rows.ts';
 import type { Row, RowChange } from '../events/ledger.ts';
+import { DAY_MS } from '../foundation/clock.ts';
 import {
   insertKey,
   insertTenant,
@@ -177,21 +178,25 @@ test('a key without a version is read, so that whoever opens it sees the damage'
   expect(await scratch.db.keys.find(String(key['id']))).toMatchObject({ key, versions: [] });
 });
 
-test('administrators are the usable keys of the system tenant that hold pantheon:*, at most two', async () => {
+test('administrators are keys of the system tenant that hold pantheon:* and can be used from anywhere, also tomorrow; the oldest first', async () => {
   const admin = { tenant_id: 'system', permissions: '["a:b","pantheon:*"]' };
   const others = [
     sampleKey({ ...admin, state: 'revoked' }),
     sampleKey({ ...admin, state: 'suspended' }),
     sampleKey({ ...admin, expires_at: NOW }),
+    sampleKey({ ...admin, expires_at: NOW + DAY_MS }),
     sampleKey({ ...admin, not_before: NOW + 1 }),
+    sampleKey({ ...admin, environment: 'test' }),
+    sampleKey({ ...admin, ip_allowlist: '["10.0.0.0/8"]' }),
+    sampleKey({ ...admin, quota: '{"limit":1,"period":"month"}' }),
     sampleKey({ ...admin, permissions: '["pantheon:keys:*"]' }),
     sampleKey({ ...admin, permissions: '["x.pantheon:*"]' }),
     sampleKey({ ...admin, tenant_id: 'default' }),
   ];
-  const good = sampleKey({ ...admin, expires_at: NOW + 1, not_before: NOW });
+  const good = sampleKey({ ...admin, expires_at: NOW + DAY_MS + 1, not_before: NOW, created_at: 2 });
   await using scratch = await withKeys([...others, good]);
   expect(await scratch.db.keys.administrators(NOW)).toEqual([good['id']]);
-  const more = [sampleKey(admin), sampleKey(admin), sampleKey(admin)];
+  const more = [3, 1].map((createdAt) => sampleKey({ ...admin, created_at: createdAt }));
   await scratch.db.ledger.commit({ changes: more.flatMap(insertKey), events: [sampleEvent()] });
-  expect(await scratch.db.keys.administrators(NOW)).toHaveLength(2);
+  expect(await scratch.db.keys.administrators(NOW)).toEqual([more[1]?.['id'], good['id'], more[0]?.['id']]);
 });

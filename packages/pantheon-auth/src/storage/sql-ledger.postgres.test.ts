@@ -36,7 +36,7 @@ const KEY_ID = 'k'.repeat(16);
 const withKey = (): RowChange[] => [insertTenant(), ...insertKey(sampleKey({ id: KEY_ID }))];
 const relyingOn = (revision: number): Commit => ({
   changes: [],
-  requires: [{ table: 'api_keys', where: { id: KEY_ID }, revision }],
+  requires: [{ kind: 'row', table: 'api_keys', where: { id: KEY_ID }, revision }],
   events: [sampleEvent()],
 });
 
@@ -107,7 +107,7 @@ test('changes that meet crosswise do not wait for each other: one comes first, o
   const before = await deadlocks();
   // Two that end each other, each by its own key.
   const end = (one: number, another: number, revision: number): Commit => ({
-    requires: [{ table: 'api_keys', where: { id: id(one) }, revision }],
+    requires: [{ kind: 'row', table: 'api_keys', where: { id: id(one) }, revision }],
     changes: [
       { kind: 'update', table: 'api_keys', where: { id: id(another) }, set: { name: 'x' }, expectedRevision: revision },
     ],
@@ -211,4 +211,50 @@ test('a commit whose place is taken behind its back fails whole, and says nothin
   const commit = scratch.db.ledger.commit({ changes: [insertTenant()], events: [sampleEvent()] });
   await expect(commit).rejects.toThrow('append-only');
   expect(await scratch.db.tenants.find('default')).toBeNull();
+});
+
+test.each([
+  [
+    'a token is revoked',
+    `insert into token_revocations values ('t', 'default', '${KEY_ID}', 1, 1)`,
+    { kind: 'absent', table: 'token_revocations', where: { jti: 't' } },
+  ],
+  [
+    'a tenant is suspended',
+    `update tenants set state = 'suspended', revision = 2`,
+    { kind: 'row', table: 'tenants', where: { id: 'default' }, revision: 1 },
+  ],
+] as const)(
+  '%s by a commit that has the head of the log: who relies on that waits for it, and then it is a conflict',
+  async (_what, change, required) => {
+    await using scratch = await openScratchDatabase();
+    await scratch.db.ledger.commit({ changes: withKey(), events: [sampleEvent()] });
+    for (const end of ['rollback', 'commit'] as const) {
+      await scratch.sql('begin');
+      await scratch.sql('select from log_head for update');
+      const commit = { changes: [], requires: [required], events: [sampleEvent()] } satisfies Commit;
+      const outcome = Promise.allSettled([scratch.db.ledger.commit({ ...commit, events: [sampleEvent()] })]);
+      // It is at the head by now: whatever it had read before would be what was true before.
+      await blocked(scratch, 1);
+      await scratch.sql(change);
+      await scratch.sql(end);
+      const expected =
+        end === 'commit' ? { status: 'rejected', reason: { code: 'conflict' } } : { status: 'fulfilled', value: {} };
+      expect(await outcome, end).toMatchObject([expected]);
+    }
+  },
+);
+
+test('many commits that require the same tenant do not wait for each other before the head', async () => {
+  await using scratch = await openScratchDatabase();
+  const other = await scratch.openAgain();
+  await scratch.db.ledger.commit({ changes: withKey(), events: [sampleEvent()] });
+  await scratch.sql('begin');
+  await scratch.sql('select from tenants for update');
+  const requires = [{ kind: 'row', table: 'tenants', where: { id: 'default' }, revision: 1 }] as const;
+  const commits = [scratch.db, other, scratch.db].map(({ ledger }) =>
+    ledger.commit({ changes: [], requires, events: [sampleEvent()] }),
+  );
+  expect((await Promise.all(commits)).map(({ seq }) => seq).toSorted()).toEqual([2, 3, 4]);
+  await scratch.sql('rollback');
 });

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { openScratchDatabase } from '../../test/store.ts';
-import type { Commit, RowChange } from '../events/ledger.ts';
+import type { Commit, Precondition, Row, RowChange } from '../events/ledger.ts';
 import { insertKey, insertTenant, sampleEvent, sampleKey } from '../testing/scratch-database.ts';
 import { COMMIT_ROWS_MAX } from './sql-ledger.ts';
 
@@ -197,4 +197,77 @@ test('a commit is of bounded size', async () => {
   await using scratch = await openScratchDatabase();
   const changes = Array.from({ length: COMMIT_ROWS_MAX }, () => updateOf('x', 1));
   await expect(scratch.db.ledger.commit({ changes, events: [sampleEvent()] })).rejects.toThrow('bounded size');
+});
+
+const KEY_ID = 'k'.repeat(16);
+const revocation = (jti: string): RowChange => ({
+  kind: 'insert',
+  table: 'token_revocations',
+  row: { jti, tenant_id: 'default', key_id: KEY_ID, expires_at: 1, revision: 1 },
+});
+const withoutRevocation = (jti: string): Precondition => ({
+  kind: 'absent',
+  table: 'token_revocations',
+  where: { jti },
+});
+
+test('a commit stands only if every row that it requires is as it was read, and no row is there that must not be', async () => {
+  await using scratch = await openScratchDatabase();
+  const { db } = scratch;
+  const signingKey = { kid: 'a', tenant_id: 'system', algorithm: 'ES256', public_jwk: '{}', created_at: 1 };
+  await db.ledger.commit({
+    changes: [
+      insertTenant(),
+      ...insertKey(sampleKey({ id: KEY_ID })),
+      {
+        kind: 'insert',
+        table: 'signing_keys',
+        row: { ...signingKey, retired_at: null, revision: 1, sealed: new Uint8Array([1]) },
+      },
+      revocation('revoked'),
+    ],
+    events: [sampleEvent()],
+  });
+  const attempt = async (...requires: Precondition[]): Promise<string> =>
+    db.ledger.commit({ changes: [updateOf('default', 1)], requires, events: [sampleEvent()] }).then(
+      () => 'done',
+      (error) => error.code,
+    );
+  const row = (table: 'tenants' | 'api_keys' | 'signing_keys', where: object, revision: number): Precondition => ({
+    kind: 'row',
+    table,
+    where: where as Row,
+    revision,
+  });
+  const good = [row('api_keys', { id: KEY_ID }, 1), row('signing_keys', { kid: 'a' }, 1), withoutRevocation('other')];
+  for (const bad of [
+    row('api_keys', { id: KEY_ID }, 2),
+    row('api_keys', { id: 'x'.repeat(16) }, 1),
+    row('tenants', { id: 'default' }, 2),
+    row('tenants', { id: 'acme' }, 1),
+    row('signing_keys', { kid: 'a' }, 0),
+    row('signing_keys', { kid: 'b' }, 1),
+    withoutRevocation('revoked'),
+  ])
+    expect(await attempt(...good, bad), JSON.stringify(bad)).toBe('conflict');
+  expect(await db.log.head()).toMatchObject({ seq: 1 });
+  // What the commit writes itself is required as it was before it.
+  expect(await attempt(...good, row('tenants', { id: 'default' }, 1))).toBe('done');
+});
+
+test('a token may revoke itself: what the commit itself writes is not in its way', async () => {
+  await using scratch = await openScratchDatabase();
+  const { db } = scratch;
+  await db.ledger.commit({
+    changes: [insertTenant(), ...insertKey(sampleKey({ id: KEY_ID }))],
+    events: [sampleEvent()],
+  });
+  const revokeSelf = (): Promise<unknown> =>
+    db.ledger.commit({
+      changes: [revocation('self')],
+      requires: [withoutRevocation('self')],
+      events: [sampleEvent()],
+    });
+  expect(await revokeSelf()).toEqual({ seq: 2 });
+  await expect(revokeSelf()).rejects.toMatchObject({ code: 'conflict' });
 });

@@ -2,8 +2,8 @@
  * The one writer of access state (I2): rows, their companions and their events in one transaction. The order inside it
  * is what keeps `seq` gap-free and in commit order (I3): rows first, the head and the events under it last.
  */
-import type { Kysely, Transaction } from 'kysely';
-import type { Commit, CompanionRow, EventRow, Ledger, RequiredRow, Row, RowChange } from '../events/ledger.ts';
+import { type Kysely, sql, type Transaction } from 'kysely';
+import type { Commit, CompanionRow, EventRow, Ledger, Precondition, Row, RowChange } from '../events/ledger.ts';
 import { invariant, PantheonError } from '../foundation/errors.ts';
 import { areColumns } from './columns.ts';
 import type { SqlDialect, UnplacedEvent } from './dialect.ts';
@@ -34,15 +34,17 @@ export class SqlLedger implements Ledger {
     for (const { table, where } of commit.requires ?? [])
       invariant(areColumns(table, Object.keys(where)), 'a requirement names columns that exist');
 
+    const { held, compared } = preconditionsOf(commit);
     return this.#writer.run(async (transaction) => {
-      for (const step of inLockOrder(commit)) {
-        if ('kind' in step) await apply(transaction, step);
-        else await this.#assertUnchanged(transaction, step, isChanged(step, commit.changes));
+      for (const step of inLockOrder(held, commit.changes)) {
+        if (step.kind === 'row') await this.#assertUnchanged(transaction, step, isChanged(step, commit.changes));
+        else await apply(transaction, step);
       }
       for (const companion of companions) await accompany(transaction, companion);
       for (const some of chunks(commit.events)) await writeDetails(transaction, some);
       // Last: from here to COMMIT nobody else can, so the numbers handed out are in the order of the commits.
       const seq = await this.#dialect.appendToLog(transaction, commit.events.map(toUnplaced));
+      await assertHolds(transaction, compared);
       if (commit.acceptedTime !== undefined)
         await resetStoredTime(transaction, { at: commit.acceptedTime, eventId: commit.events[0].id });
       return { seq };
@@ -54,9 +56,7 @@ export class SqlLedger implements Ledger {
    * commit changes too is held alone: two that shared it would wait for each other.
    */
   async #assertUnchanged(transaction: Transaction<Tables>, required: RequiredRow, alone: boolean): Promise<void> {
-    const db = transaction as unknown as Kysely<CheckedTables>;
-    let query = db.selectFrom(required.table).select('revision');
-    for (const [name, value] of Object.entries(required.where)) query = query.where(name, is(value), value);
+    const query = rowsOf(transaction, required).select('revision');
     const held = alone ? this.#dialect.lockRows(query) : this.#dialect.holdRows(query);
     const row = await held.executeTakeFirst();
     if (row?.['revision'] !== required.revision) throw new PantheonError('conflict');
@@ -73,25 +73,79 @@ const TABLE_ORDER: Readonly<Record<RowChange['table'], number>> = {
   id_tag_secrets: 5,
 };
 
+type RequiredRow = Extract<Precondition, { readonly kind: 'row' }>;
+
+interface Preconditions {
+  /** Locked before the rows are written. */
+  readonly held: readonly RequiredRow[];
+  /** Compared when nobody else can commit any more. */
+  readonly compared: readonly Precondition[];
+}
+
+/**
+ * A key's row is locked first: a commit that cannot stand then waits for the other one and does no work in vain. The row
+ * of a tenant or of a signing key is required by many commits at once, which would wait for each other if they locked it,
+ * and a row that must not be there cannot be locked: those are compared last. What the commit itself writes is held by
+ * that.
+ */
+function preconditionsOf({ requires = [], changes }: Commit): Preconditions {
+  const held: RequiredRow[] = [];
+  const compared: Precondition[] = [];
+  for (const required of requires) {
+    const isWritten = isChanged(required, changes);
+    if (required.kind === 'row' && (isWritten || required.table === 'api_keys')) held.push(required);
+    // A token that revokes itself: that there is one revocation of it is the business of the primary key.
+    else if (!isWritten) compared.push(required);
+  }
+  return { held, compared };
+}
+
+/**
+ * Whether all of this is so. Asked when the head is advanced: from there to COMMIT no other change can be committed, and
+ * this statement sees all that were (on PostgreSQL each statement of READ COMMITTED sees what was committed before it).
+ */
+async function assertHolds(transaction: Transaction<Tables>, preconditions: readonly Precondition[]): Promise<void> {
+  if (preconditions.length === 0) return;
+  const answers = preconditions.map((required, at) => {
+    const rows = rowsOf(transaction, required).limit(1);
+    return (required.kind === 'row' ? rows.select('revision') : rows.select(sql.lit(1).as('there'))).as(`p${at}`);
+  });
+  const found: Row = await transaction.selectNoFrom(() => answers).executeTakeFirstOrThrow();
+  const holds = preconditions.every((required, at) => {
+    const answer = found[`p${at}`];
+    return required.kind === 'row' ? answer === required.revision : answer === null;
+  });
+  if (!holds) throw new PantheonError('conflict');
+}
+
+function rowsOf(transaction: Transaction<Tables>, { table, where }: Precondition) {
+  let rows = (transaction as unknown as Kysely<CheckedTables>).selectFrom(table);
+  for (const [name, value] of Object.entries(where)) rows = rows.where(name, is(value), value);
+  return rows;
+}
+
 /**
  * The rows of a commit in the one order that all commits lock them in: of two that meet crosswise, one waits for the
  * other. In any other order each could wait for the other, until the database ends one of them a second later.
  */
-function inLockOrder({ requires = [], changes }: Commit): readonly (RequiredRow | RowChange)[] {
+function inLockOrder(
+  held: readonly RequiredRow[],
+  changes: readonly RowChange[],
+): readonly (RequiredRow | RowChange)[] {
   const order = (one: RequiredRow | RowChange): number => TABLE_ORDER[one.table];
-  return [...requires, ...changes].toSorted((one, other) => {
+  return [...held, ...changes].toSorted((one, other) => {
     const [a, b] = [idOf(one), idOf(other)];
     return order(one) - order(other) || (a < b ? -1 : Number(a > b));
   });
 }
 
-function isChanged(required: RequiredRow, changes: readonly RowChange[]): boolean {
+function isChanged(required: Precondition, changes: readonly RowChange[]): boolean {
   return changes.some((change) => change.table === required.table && idOf(change) === idOf(required));
 }
 
-function idOf(step: RequiredRow | RowChange): string {
+function idOf(step: Precondition | RowChange): string {
   const names = 'row' in step ? step.row : step.where;
-  return String(names['id'] ?? names['key_id'] ?? names['kid'] ?? names['jti'] ?? names['number']);
+  return String(names['id'] ?? names['kid'] ?? names['jti'] ?? names['number'] ?? names['key_id']);
 }
 
 /** Column names become SQL text, so they are compared with ours before anything runs. Values are always parameters. */
@@ -155,6 +209,7 @@ function toUnplaced(event: EventRow): UnplacedEvent {
     type: event.type,
     subject_type: event.subjectType,
     subject_id: event.subjectId,
+    actor_key_id: event.actorKeyId,
     body: event.body,
     leaf_random: event.leafRandom,
     leaf: event.leaf,

@@ -121,6 +121,8 @@ export interface EventTableRow {
   type: string;
   subject_type: string;
   subject_id: string;
+  /** The actor's key as the body says, so that it can be searched; outside of what the leaf covers. */
+  actor_key_id: string | null;
   body: string;
   leaf_random: Uint8Array;
   leaf: Uint8Array;

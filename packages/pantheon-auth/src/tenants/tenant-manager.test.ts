@@ -145,7 +145,7 @@ describe('a change stands only if its caller still does when it is committed', (
     const keys = auth.tenant('system').keys;
     await keys.create({ userId: 'r', name: 'other', permissions: ['pantheon:*'], grantable: ['*'] });
     const { apiKey } = await keys.create({ userId: 'a', name: 'a', permissions: ['pantheon:tenants:*'] });
-    const by = callerWith({ keyId: apiKey.id, tenantId: 'system', permissions: apiKey.permissions, grantable: [] });
+    const by = callerWith({ apiKey, tenantId: 'system', permissions: apiKey.permissions, grantable: [] });
     const commit = TenantStorage.prototype.commit;
     let left = times;
     // The moment cannot be hit from outside.

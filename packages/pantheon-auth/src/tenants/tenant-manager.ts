@@ -8,7 +8,7 @@ import type { AuditEvent, Circumstances, EventType } from '../domain/event.ts';
 import { ACTIONS, type Action, type Caller } from '../domain/key-policy.ts';
 import { grants } from '../domain/permissions.ts';
 import { DEFAULT_TENANT, evolveTenant, SYSTEM_TENANT, TENANT_ID_PATTERN, type TenantRecord } from '../domain/tenant.ts';
-import type { RequiredRow } from '../events/ledger.ts';
+import type { Precondition } from '../events/ledger.ts';
 import type { Clock } from '../foundation/clock.ts';
 import type { JsonObject } from '../foundation/encoding.ts';
 import { PantheonError } from '../foundation/errors.ts';
@@ -199,7 +199,7 @@ export class TenantManager {
     }
   };
 
-  async #commit(tenant: TenantRecord | null, event: AuditEvent, requires: readonly RequiredRow[]): Promise<Tenant> {
+  async #commit(tenant: TenantRecord | null, event: AuditEvent, requires: readonly Precondition[]): Promise<Tenant> {
     const next = evolveTenant(tenant, event);
     try {
       await this.#deps.storage.commit(next, event, requires);

@@ -2,7 +2,7 @@
 import type { AuditEvent } from '../domain/event.ts';
 import { evolveTenant, TENANT_STATES, type TenantRecord } from '../domain/tenant.ts';
 import type { EventLog } from '../events/event-log.ts';
-import type { Ledger, RequiredRow, Row } from '../events/ledger.ts';
+import type { Ledger, Precondition, Row } from '../events/ledger.ts';
 import type { Instant } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import type { TenantRows } from './tenant-rows.ts';
@@ -49,8 +49,8 @@ export class TenantStorage {
     }
   }
 
-  /** Stands only if the rows in `requires` are as they were read. @throws PantheonError `conflict`. */
-  async commit(tenant: TenantRecord, event: AuditEvent, requires: readonly RequiredRow[]): Promise<void> {
+  /** Stands only if what it `requires` is still so. @throws PantheonError `conflict`. */
+  async commit(tenant: TenantRecord, event: AuditEvent, requires: readonly Precondition[]): Promise<void> {
     const row = tenantToRow(tenant);
     const events = await this.#events.toRows([event]);
     const change =
@@ -65,6 +65,11 @@ export class TenantStorage {
           } as const);
     await this.#ledger.commit({ changes: [change], requires, events });
   }
+}
+
+/** That the tenant is as it was read, as a precondition of a commit. */
+export function tenantAsRead({ id, revision }: TenantRecord): Precondition {
+  return { kind: 'row', table: 'tenants', where: { id }, revision };
 }
 
 function readOrName(row: Row): TenantRecord | QuarantinedTenant {

@@ -58,6 +58,7 @@ export function sampleEvent(over: Partial<EventRow> = {}): EventRow {
     type: 'key.created',
     subjectType: 'key',
     subjectId: newId(),
+    actorKeyId: null,
     body: '{"sample":true}',
     leafRandom: new Uint8Array(32).fill(1),
     leaf: new Uint8Array(32).fill(2),

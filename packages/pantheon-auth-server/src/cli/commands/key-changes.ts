@@ -14,7 +14,8 @@ export function addKeyChanges(keys: Command, world: Surroundings, finish: (code:
   ] as const) {
     const command = keys.command(verb).description(what).argument('<id>', 'its id');
     command.option('--reason <text>', 'for the audit trail');
-    if (verb === 'suspend') command.option('--force', 'also the last key that can administer');
+    if (verb === 'suspend')
+      command.option('--force', 'also the last key that can administer; needs pantheon:keys:force');
     act<ChangeOptions>(withConnection(command), world, finish, (session, options, args) =>
       change(session, verb, options, args),
     );
@@ -52,6 +53,7 @@ function addRotate(keys: Command, world: Surroundings, finish: (code: ExitCode) 
 interface ChangeOptions extends ConnectionOptions {
   readonly reason?: string;
   readonly cascade?: true;
+  readonly cascadeActed?: true;
   readonly force?: true;
 }
 
@@ -61,8 +63,9 @@ function addRevoke(keys: Command, world: Surroundings, finish: (code: ExitCode) 
     .description('end a key and every token made from it, for ever')
     .argument('<id>', 'its id')
     .option('--reason <text>', 'for the audit trail')
-    .option('--cascade', 'also the keys that it created, and theirs')
-    .option('--force', 'also the last key that can administer')
+    .option('--cascade', 'also the keys that it created, and theirs; names those that it rotated, updated or resumed')
+    .option('--cascade-acted', 'also those that it, or any of those, rotated, updated or resumed')
+    .option('--force', 'also the last key that can administer; needs pantheon:keys:force')
     .addHelpText('after', '\nExample:\n  $ pantheon-auth keys revoke 4fGh2kLmNp0QrStU --reason "left the company"');
   act<ChangeOptions>(withConnection(revoke), world, finish, (session, options, args) =>
     change(session, 'revoke', options, args),
@@ -72,11 +75,11 @@ function addRevoke(keys: Command, world: Surroundings, finish: (code: ExitCode) 
 async function change(
   session: Session,
   verb: 'revoke' | 'suspend' | 'resume',
-  { reason, cascade, force }: ChangeOptions,
+  { reason, cascade, cascadeActed, force }: ChangeOptions,
   args: readonly string[],
 ): Promise<ExitCode> {
   const path = `${pathOf(args)}/${verb}`;
-  const query = { cascade: cascade && 'true', force: force && 'true' };
+  const query = { cascade: cascadeActed ? 'acted' : cascade && 'true', force: force && 'true' };
   const request = { body: { reason }, query, headers: session.headers() };
   return sayKey(session, await call(await session.connect(), 'POST', path, request));
 }

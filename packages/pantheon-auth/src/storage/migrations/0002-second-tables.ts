@@ -5,12 +5,13 @@
 import type { Kysely } from 'kysely';
 import type { Migration } from 'kysely/migration';
 import type { SqlDialect } from '../dialect.ts';
+import { eventsByActor } from './0002-events-by-actor.ts';
 import { idTags } from './0002-id-tags.ts';
 
 /** One part of a migration. */
 export type MigrationStep = (db: Kysely<unknown>, dialect: SqlDialect) => Promise<void>;
 
-const STEPS: readonly MigrationStep[] = [idTags];
+const STEPS: readonly MigrationStep[] = [idTags, eventsByActor];
 
 export function tables0002(dialect: SqlDialect): Migration {
   return {

@@ -1,0 +1,97 @@
+/**
+ * What a key did to other keys, as the log tells it: which ones it rotated, updated or resumed besides those it created.
+ * Whoever had such a key in hand may have their secrets, or have widened what they may. What becomes of them is
+ * `key-revocation.ts`.
+ */
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { EventType } from '../domain/event.ts';
+import type { EventLog } from '../events/event-log.ts';
+
+/** What one key did to another, in the words of the API. What only takes away is no danger, and is not among them. */
+export type ActOnKey = 'created' | 'rotated' | 'secret_replaced' | 'updated' | 'resumed';
+
+const ACTS: ReadonlyMap<EventType, ActOnKey> = new Map([
+  ['key.created', 'created'],
+  ['key.rotated', 'rotated'],
+  ['key.secret_replaced', 'secret_replaced'],
+  ['key.updated', 'updated'],
+  ['key.resumed', 'resumed'],
+]);
+
+/** Read by one statement: about a millisecond, after which the event loop has a turn. */
+const EVENTS_PER_READ = 500;
+/** All that is read for one question, so that a key that acted for years does not fill the memory of the process. */
+export const ACTS_READ_MAX = 50_000;
+
+/** A key that was acted on. */
+export interface TouchedKey {
+  readonly keyId: string;
+  readonly tenantId: string;
+  readonly did: ReadonlySet<ActOnKey>;
+}
+
+export interface Touched {
+  /** In the order in which they were first acted on. */
+  readonly keys: readonly TouchedKey[];
+  /** Whether this is all. */
+  readonly isComplete: boolean;
+}
+
+interface Trail {
+  readonly tenantId: string;
+  readonly did: Set<ActOnKey>;
+  /** From this place in the log on, what the key itself did counts as well. Infinity: never. */
+  followedFrom: number;
+}
+
+export class KeyActs {
+  readonly #events: EventLog;
+
+  constructor(deps: { readonly events: EventLog }) {
+    this.#events = deps.events;
+  }
+
+  /**
+   * The keys that this one acted on, and those that they acted on in turn: `all` of them, or only through keys that were
+   * `created`. Of a key that was acted on, only what it did afterwards counts: before, it was in other hands.
+   */
+  async of(keyId: string, follow: 'all' | 'created'): Promise<Touched> {
+    const trails = new Map<string, Trail>();
+    const waiting: { readonly actorKeyId: string; readonly from: number }[] = [{ actorKeyId: keyId, from: 0 }];
+    let left = ACTS_READ_MAX;
+    for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
+      const { actorKeyId, from } = next;
+      for (let after: number | null = from; after !== null; ) {
+        if (left <= 0) return { keys: named(trails), isComplete: false };
+        const query = { actorKeyId, types: [...ACTS.keys()], after, limit: EVENTS_PER_READ };
+        const acts = await this.#events.actsOnKeys(query);
+        left -= EVENTS_PER_READ;
+        for (const act of acts) {
+          const did = ACTS.get(act.type);
+          if (did === undefined || act.keyId === keyId) continue;
+          const trail = trailOf(trails, act.keyId, act.tenantId);
+          trail.did.add(did);
+          const isFollowed = (follow === 'all' || did === 'created') && act.seq < trail.followedFrom;
+          if (!isFollowed) continue;
+          trail.followedFrom = act.seq;
+          waiting.push({ actorKeyId: act.keyId, from: act.seq });
+        }
+        after = acts.length < EVENTS_PER_READ ? null : (acts.at(-1)?.seq ?? null);
+        await nextTurn();
+      }
+    }
+    return { keys: named(trails), isComplete: true };
+  }
+}
+
+function trailOf(trails: Map<string, Trail>, keyId: string, tenantId: string): Trail {
+  const known = trails.get(keyId);
+  if (known !== undefined) return known;
+  const trail = { tenantId, did: new Set<ActOnKey>(), followedFrom: Number.POSITIVE_INFINITY };
+  trails.set(keyId, trail);
+  return trail;
+}
+
+function named(trails: ReadonlyMap<string, Trail>): readonly TouchedKey[] {
+  return Array.from(trails, ([keyId, { tenantId, did }]) => ({ keyId, tenantId, did }));
+}

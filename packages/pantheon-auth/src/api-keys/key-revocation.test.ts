@@ -1,0 +1,379 @@
+import { describe, expect, test, vi } from 'vitest';
+import { callerFor } from '../../test/caller-for.ts';
+import { openWorld, refusalOf, type World } from '../../test/fixture.ts';
+import type { KeyRecord } from '../domain/key.ts';
+import type { Caller } from '../domain/key-policy.ts';
+import { EventLog } from '../events/event-log.ts';
+import type { PantheonAuth } from '../pantheon-auth.ts';
+import { TestClock } from '../testing/test-clock.ts';
+import type { Administrators } from './administrators.ts';
+import type { CallerGuard } from './caller-guard.ts';
+import { ACTS_READ_MAX, KeyActs } from './key-acts.ts';
+import type { KeyChanges } from './key-changes.ts';
+import type { KeyDescendants } from './key-descendants.ts';
+import type { CreateKeyInput } from './key-input.ts';
+import { PROCESS_CALLER, type RevokeOptions } from './key-manager.ts';
+import { ACTED_ON_NAMED_MAX, type ActedOn, KeyRevocation } from './key-revocation.ts';
+
+const ADMINISTRATOR = { userId: 'a', name: 'administrator', permissions: ['pantheon:*'], grantable: ['*'] };
+const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
+
+const system = (auth: PantheonAuth) => auth.tenant('system').keys;
+const codeOf = async (work: Promise<unknown> | (() => unknown)): Promise<string> => (await refusalOf(work)).code;
+
+async function administrator({ auth }: World, over: Partial<CreateKeyInput> = {}, by?: Caller) {
+  const { key, apiKey } = await system(auth).create({ ...ADMINISTRATOR, ...over }, by === undefined ? {} : { by });
+  return { id: apiKey.id, key };
+}
+
+const stateOf = async (auth: PantheonAuth, tenantId: string, id: string): Promise<string> =>
+  (await auth.tenant(tenantId).keys.get(id)).state;
+
+describe('what a stolen administrator acted on', () => {
+  /** A stolen key, and what it did: in its own tenant, in others, and through a key that it made. */
+  async function scene(world: World) {
+    const { auth } = world;
+    await auth.tenants.create({ id: 'acme' });
+    await administrator(world);
+    const [rotated, updated, resumed, before] = [
+      await administrator(world, { name: 'rotated' }),
+      (await auth.keys.create(INPUT)).apiKey.id,
+      (await auth.tenant('acme').keys.create(INPUT)).apiKey.id,
+      (await auth.keys.create(INPUT)).apiKey.id,
+    ];
+    // What the rotated key did before it was rotated was done by its owner.
+    await auth.keys.update(before, { name: 'by its owner' }, { by: await callerFor(auth, rotated.key) });
+    const untouched = [before, (await auth.keys.create(INPUT)).apiKey.id];
+    await auth.tenant('acme').keys.suspend(resumed);
+
+    const stolen = await administrator(world, { name: 'stolen' });
+    const by = await callerFor(auth, stolen.key);
+    const child = await administrator(world, { name: 'child' }, by);
+    const { key: taken } = await auth.tenant('system').rotation.rotate(rotated.id, {}, { by });
+    await auth.keys.update(updated, { permissions: ['docs:*'] }, { by });
+    await auth.tenant('acme').keys.resume(resumed, { by });
+    await auth.keys.suspend(untouched[1] ?? '', { by });
+    await auth.keys.create(INPUT, { by, idempotencyKey: 'once' });
+    const repeated = (await auth.keys.create(INPUT, { by, idempotencyKey: 'once' })).apiKey.id;
+    // A step further: by the child, and by the key whose new secret the thief has.
+    const byChild = (await auth.keys.create(INPUT)).apiKey.id;
+    await auth.keys.update(byChild, { name: 'by the child' }, { by: await callerFor(auth, child.key) });
+    const grandchild = (await auth.keys.create(INPUT, { by: await callerFor(auth, taken) })).apiKey.id;
+    return { stolen, child, rotated, updated, resumed, repeated, byChild, grandchild, untouched };
+  }
+
+  const didOf = (actedOn: ActedOn | undefined) =>
+    Object.fromEntries((actedOn?.items ?? []).map(({ keyId, did, revoked }) => [keyId, [...did, revoked]]));
+
+  test('is named with what was done to it when the cascade takes only what it created', async () => {
+    await using world = await openWorld();
+    const { auth } = world;
+    const { stolen, child, rotated, updated, resumed, repeated, byChild, grandchild } = await scene(world);
+    const { actedOn } = await system(auth).revoke(stolen.id, { cascade: true });
+    expect(actedOn?.complete).toBe(true);
+    expect(didOf(actedOn)).toEqual({
+      [rotated.id]: ['rotated', false],
+      [updated]: ['updated', false],
+      [resumed]: ['resumed', false],
+      [byChild]: ['updated', false],
+    });
+    expect(actedOn?.items.find(({ keyId }) => keyId === resumed)).toMatchObject({ tenantId: 'acme' });
+    for (const [tenantId, id] of [
+      ['system', child.id],
+      ['default', repeated],
+    ] as const)
+      expect(await stateOf(auth, tenantId, id)).toBe('revoked');
+    expect(await stateOf(auth, 'default', grandchild)).toBe('active');
+  });
+
+  test('is taken along with cascade=acted, and what it did itself since; what it did before stays', async () => {
+    await using world = await openWorld();
+    const { auth } = world;
+    const { stolen, rotated, updated, resumed, byChild, grandchild, untouched } = await scene(world);
+    await auth.keys.resume(untouched[1] ?? '');
+    const { actedOn } = await system(auth).revoke(stolen.id, { cascade: 'acted' });
+    expect(didOf(actedOn)).toEqual({
+      [rotated.id]: ['rotated', true],
+      [updated]: ['updated', true],
+      [resumed]: ['resumed', true],
+      [byChild]: ['updated', true],
+      [grandchild]: ['created', true],
+    });
+    for (const id of [updated, byChild, grandchild]) expect(await stateOf(auth, 'default', id)).toBe('revoked');
+    expect(await stateOf(auth, 'acme', resumed)).toBe('revoked');
+    for (const id of untouched) expect(await stateOf(auth, 'default', id)).toBe('active');
+    // Again, when there is nothing left.
+    expect((await system(auth).revoke(stolen.id, { cascade: 'acted' })).actedOn).toEqual({ items: [], complete: true });
+  });
+
+  test('is found after the fact: a key that was revoked alone is revoked again with cascade', async () => {
+    await using world = await openWorld();
+    const { auth } = world;
+    const { stolen, updated } = await scene(world);
+    expect(await system(auth).revoke(stolen.id)).not.toHaveProperty('actedOn');
+    const { actedOn } = await system(auth).revoke(stolen.id, { cascade: true });
+    expect(didOf(actedOn)).toMatchObject({ [updated]: ['updated', false] });
+  });
+
+  test('never takes the key that asks, nor the last administrator: they are named as they are', async () => {
+    await using world = await openWorld();
+    const { auth } = world;
+    const stolen = await administrator(world);
+    const mine = await administrator(world);
+    const by = await callerFor(auth, mine.key);
+    const byStolen = await callerFor(auth, stolen.key);
+    await system(auth).update(mine.id, { name: 'mine' }, { by: byStolen });
+    const asked = await system(auth).revoke(stolen.id, { by, cascade: 'acted' });
+    expect(didOf(asked.actedOn)).toEqual({ [mine.id]: ['updated', false] });
+    // By the process itself: it is the last one now.
+    const again = await system(auth).revoke(stolen.id, { cascade: 'acted' });
+    expect(didOf(again.actedOn)).toEqual({ [mine.id]: ['updated', false] });
+    expect(await stateOf(auth, 'system', mine.id)).toBe('active');
+    const forced = await system(auth).revoke(stolen.id, { cascade: 'acted', force: true });
+    expect(didOf(forced.actedOn)).toEqual({ [mine.id]: ['updated', true] });
+  });
+
+  test('of another tenant is nobody else’s business', async () => {
+    await using world = await openWorld();
+    const { auth } = world;
+    await auth.tenants.create({ id: 'acme' });
+    const manager = { ...INPUT, permissions: ['pantheon:keys:*', 'docs:read'], grantable: ['docs:*'] };
+    const { key, apiKey } = await auth.tenant('acme').keys.create(manager);
+    const { id } = (await auth.tenant('acme').keys.create(INPUT)).apiKey;
+    await auth.tenant('acme').keys.update(id, { name: 'other' }, { by: await callerFor(auth, key) });
+    // An entry of the log that names it as the actor elsewhere, as none of ours does.
+    const elsewhere = (await auth.keys.create(INPUT)).apiKey.id;
+    const acts = vi.spyOn(EventLog.prototype, 'actsOnKeys').mockImplementationOnce(async () => [
+      { seq: 1, type: 'key.updated', tenantId: 'acme', keyId: id },
+      { seq: 2, type: 'key.updated', tenantId: 'default', keyId: elsewhere },
+    ]);
+    try {
+      const { actedOn } = await auth.tenant('acme').keys.revoke(apiKey.id, { cascade: 'acted' });
+      expect(didOf(actedOn)).toEqual({ [id]: ['updated', true] });
+    } finally {
+      acts.mockRestore();
+    }
+    expect(await stateOf(auth, 'default', elsewhere)).toBe('active');
+  });
+
+  test('a damaged one is named, and taken', async () => {
+    await using world = await openWorld();
+    const { auth } = world;
+    const { stolen, updated } = await scene(world);
+    await world.sql(`update api_keys set name = 'x' where id = ?`, updated);
+    const named = await system(auth).revoke(stolen.id, { cascade: true });
+    expect(didOf(named.actedOn)).toMatchObject({ [updated]: ['updated', false] });
+    const taken = await system(auth).revoke(stolen.id, { cascade: 'acted' });
+    expect(didOf(taken.actedOn)).toMatchObject({ [updated]: ['updated', true] });
+    expect(await stateOf(auth, 'default', updated)).toBe('revoked');
+  });
+
+  test('is told to be cut when it is too much, and the loop turns meanwhile', async () => {
+    const asked: number[] = [];
+    let turns = 0;
+    let isOver = false;
+    const turning = async (): Promise<void> => {
+      for (; !isOver; turns += 1) await new Promise((resolve) => setImmediate(resolve));
+    };
+    const events = {
+      actsOnKeys: async ({ after, limit }: { after: number; limit: number }) => {
+        asked.push(after);
+        return Array.from({ length: limit }, (_, at) => {
+          const seq = after + at + 1;
+          return { seq, type: 'key.updated' as const, tenantId: 'default', keyId: `key-${seq}` };
+        });
+      },
+    } as unknown as EventLog;
+    const watching = turning();
+    const touched = await new KeyActs({ events }).of('stolen', 'created');
+    isOver = true;
+    await watching;
+    expect(touched.isComplete).toBe(false);
+    expect(touched.keys).toHaveLength(ACTS_READ_MAX);
+    expect(turns).toBeGreaterThanOrEqual(asked.length - 1);
+  });
+
+  test('one call names, and takes, a bounded number, says so, and goes on where it is repeated', async () => {
+    const count = ACTED_ON_NAMED_MAX + 3;
+    const alive = new Set(Array.from({ length: count }, (_, at) => `key-${at}`));
+    const keys = [...alive].map((keyId) => ({ keyId, tenantId: 'default', did: new Set(['updated'] as const) }));
+    const recordOf = (id: string) => ({ state: { kind: alive.has(id) ? 'active' : 'revoked' } }) as KeyRecord;
+    const changes = {
+      load: async (_tenantId: string, id: string) => ({ record: recordOf(id) }),
+      revoke: async (_tenantId: string, id: string) => {
+        alive.delete(id);
+        return recordOf(id);
+      },
+    } as unknown as KeyChanges;
+    const revocation = new KeyRevocation({
+      changes,
+      guard: {} as CallerGuard,
+      administrators: {} as Administrators,
+      descendants: { revoke: async () => {} } as unknown as KeyDescendants,
+      acts: { of: async () => ({ keys, isComplete: true }) } as unknown as KeyActs,
+      clock: new TestClock(),
+    });
+    const { circumstances } = PROCESS_CALLER;
+    const ending = {
+      tenantId: 'default',
+      keyId: 'stolen',
+      by: PROCESS_CALLER,
+      circumstances,
+      isSelf: false,
+      force: false,
+    };
+    const first = (await revocation.end({ ...ending, cascade: 'acted' })).actedOn;
+    expect([first?.items.length, first?.complete, alive.size]).toEqual([ACTED_ON_NAMED_MAX, false, 3]);
+    const second = (await revocation.end({ ...ending, cascade: 'acted' })).actedOn;
+    expect([second?.items.length, second?.complete, alive.size]).toEqual([3, true, 0]);
+  });
+});
+
+describe('a cascade goes on only as long as its caller may', () => {
+  test('revoked in the middle, the rest stays', async () => {
+    await using world = await openWorld();
+    const { auth } = world;
+    await administrator(world);
+    const mine = await administrator(world);
+    const parent = await administrator(world);
+    const byParent = await callerFor(auth, parent.key);
+    const children: string[] = [];
+    for (let n = 0; n < 6; n += 1) children.push((await auth.keys.create(INPUT, { by: byParent })).apiKey.id);
+    const by = await callerFor(auth, mine.key);
+    let seen = 0;
+    const toRows = EventLog.prototype.toRows;
+    // The moment cannot be hit from outside.
+    const spy = vi.spyOn(EventLog.prototype, 'toRows').mockImplementation(async function (this: EventLog, events) {
+      if (events[0].type === 'key.revoked' && events[0].actor.keyId === mine.id) {
+        seen += 1;
+        if (seen === 3) await system(auth).revoke(mine.id);
+      }
+      return toRows.call(this, events);
+    });
+    try {
+      expect(await codeOf(system(auth).revoke(parent.id, { by, cascade: true }))).toBe('revoked');
+    } finally {
+      spy.mockRestore();
+    }
+    const states = await Promise.all(children.map((id) => stateOf(auth, 'default', id)));
+    expect(states.filter((state) => state === 'revoked')).toHaveLength(1);
+  });
+
+  test('unless it took its own key along', async () => {
+    await using world = await openWorld();
+    const { auth } = world;
+    await administrator(world);
+    const parent = await administrator(world);
+    const byParent = await callerFor(auth, parent.key);
+    const ids: string[] = [];
+    for (let n = 0; n < 2; n += 1) ids.push((await auth.keys.create(INPUT, { by: byParent })).apiKey.id);
+    const child = await administrator(world, {}, byParent);
+    for (let n = 0; n < 2; n += 1) ids.push((await auth.keys.create(INPUT, { by: byParent })).apiKey.id);
+    await system(auth).revoke(parent.id, { by: await callerFor(auth, child.key), cascade: true });
+    expect(await stateOf(auth, 'system', child.id)).toBe('revoked');
+    for (const id of ids) expect(await stateOf(auth, 'default', id)).toBe('revoked');
+  });
+});
+
+describe('force', () => {
+  type Change = (auth: PantheonAuth, id: string, options: RevokeOptions) => Promise<unknown>;
+  const CHANGES: Readonly<Record<string, Change>> = {
+    revoke: (auth, id, options) => system(auth).revoke(id, options),
+    suspend: (auth, id, options) => system(auth).suspend(id, options),
+    update: (auth, id, options) => system(auth).update(id, { permissions: [] }, options),
+  };
+
+  test.each(Object.entries(CHANGES))('%s needs a permission of its own for it', async (_name, change) => {
+    await using world = await openWorld();
+    const { auth } = world;
+    const manager = { permissions: ['pantheon:keys:update', 'pantheon:keys:revoke'] };
+    const { key } = await system(auth).create({ userId: 'm', name: 'manager', ...manager, grantable: ['*'] });
+    const by = await callerFor(auth, key);
+    const target = (await system(auth).create(INPUT)).apiKey.id;
+    expect(await refusalOf(change(auth, target, { by, force: true }))).toMatchObject({
+      code: 'insufficient_permissions',
+      detail: 'The permission pantheon:keys:force is missing.',
+    });
+    await change(auth, target, { by });
+    const last = await administrator(world);
+    // One that may do it, and does not count as one that remains.
+    const bound = await callerFor(auth, (await administrator(world, { ipAllowlist: ['192.0.2.1'] })).key);
+    expect(await codeOf(change(auth, last.id, { by: bound }))).toBe('last_administrator');
+    // pantheon:* covers it.
+    await change(auth, last.id, { by: bound, force: true });
+  });
+});
+
+describe('an administrator that could not administer does not count', () => {
+  test.each([
+    ['of the test environment', { environment: 'test' }],
+    ['that expires in two seconds', { expiresIn: '2s' }],
+    ['that is bound to an address', { ipAllowlist: ['192.0.2.1'] }],
+    ['that is not active yet', { notBefore: '2040-01-01T00:00:00Z' }],
+    ['with a quota', { quota: { limit: 1, period: 'month' } }],
+    ['with hardly any uses', { rateLimits: [{ name: 'slow', limit: 1, window: '1h' }] }],
+  ] as const)('one %s', async (_what, over) => {
+    await using world = await openWorld();
+    const { auth } = world;
+    const root = await administrator(world);
+    for (let n = 0; n < 3; n += 1) await administrator(world, over as Partial<CreateKeyInput>);
+    expect(await codeOf(system(auth).revoke(root.id))).toBe('last_administrator');
+    expect(await codeOf(system(auth).suspend(root.id))).toBe('last_administrator');
+    const limits = over as Partial<CreateKeyInput>;
+    if (limits.environment === undefined)
+      expect(await codeOf(system(auth).update(root.id, limits as never))).toBe('last_administrator');
+    await administrator(world);
+    expect(await system(auth).revoke(root.id)).toMatchObject({ state: 'revoked' });
+  });
+});
+
+describe('a version that was superseded', () => {
+  const SELF = { ...INPUT, permissions: ['pantheon:keys:*', 'pantheon:tokens:*'], rotation: { overlap: '1h' } };
+
+  test('ends neither its key nor changes it; the current one does', async () => {
+    await using world = await openWorld();
+    const { auth } = world;
+    const { key, apiKey } = await auth.keys.create(SELF);
+    const { id } = apiKey;
+    const { key: current } = await auth.rotation.rotate(id);
+    const target = { tenantId: 'default', keyId: id };
+    const attempts: Readonly<Record<string, (by: Caller) => Promise<unknown>>> = {
+      'self/revoke': (by) => auth.keys.revokeSelf(by),
+      'self/rotate': (by) => auth.rotation.rotateSelf(by, { expectedVersion: 2 }),
+      revoke: (by) => auth.keys.revoke(id, { by }),
+      suspend: (by) => auth.keys.suspend(id, { by }),
+      update: (by) => auth.keys.update(id, { name: 'mine' }, { by }),
+      rotate: (by) => auth.rotation.rotate(id, { expectedVersion: 2 }, { by }),
+      'tokens.revoke': (by) => auth.tokens.revoke({ ...target, tokenId: 't', expiresAt: 0 }, { by }),
+      'tokens.revokeAllOf': (by) => auth.tokens.revokeAllOf(target, { by }),
+    };
+    const before = await world.sql('select seq from log_head');
+    for (const via of ['api_key', 'token'] as const) {
+      const by = await callerFor(auth, key, via);
+      for (const [name, attempt] of Object.entries(attempts)) {
+        const isForStringsOnly = via === 'token' && (name.startsWith('self') || name === 'rotate');
+        const expected = isForStringsOnly ? 'not_allowed' : 'version_conflict';
+        expect(await codeOf(() => attempt(by)), `${name} by ${via}`).toMatch(
+          name === 'update' && via === 'token' ? /^(version_conflict|not_grantable)$/ : expected,
+        );
+      }
+    }
+    expect(await world.sql('select seq from log_head')).toEqual(before);
+    expect((await refusalOf(auth.keys.revokeSelf(await callerFor(auth, key)))).detail).toMatch(/current version/);
+    expect(await auth.keys.revokeSelf(await callerFor(auth, current))).toMatchObject({ state: 'revoked' });
+  });
+
+  test('may end itself, and no other version', async () => {
+    await using world = await openWorld();
+    const { auth } = world;
+    const { key, apiKey } = await auth.keys.create(SELF);
+    const { key: second } = await auth.rotation.rotate(apiKey.id);
+    const { key: third } = await auth.rotation.rotate(apiKey.id, { expectedVersion: 2, overlap: '1h' });
+    expect(await auth.verify({ key })).toMatchObject({ valid: false });
+    const by = await callerFor(auth, second);
+    expect(await codeOf(auth.rotation.retire(apiKey.id, 1, { by }))).toBe('version_conflict');
+    expect(await auth.rotation.retire(apiKey.id, 2, { by })).toMatchObject({ state: 'retired' });
+    expect(await auth.verify({ key: second })).toMatchObject({ denial: { code: 'version_retired' } });
+    expect(await auth.verify({ key: third })).toMatchObject({ valid: true });
+  });
+});

@@ -1,0 +1,61 @@
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { type Instant, SECOND_MS } from '../foundation/clock.ts';
+import type { KeyVersion } from './key.ts';
+import { audiencesOf, endOfToken, issuedFrom } from './token-life.ts';
+
+const START: Instant = Date.UTC(2030, 0, 1);
+const instant = fc.integer({ min: START, max: START + 20_000 });
+const version = (createdAt: Instant): KeyVersion => ({ version: 1, createdAt, acceptedUntil: null });
+const token = (issuedAt: Instant, kind: 'access' | 'key_signed' = 'access') =>
+  ({ kind, algorithm: kind === 'access' ? 'ES256' : 'HS256', issuedAt }) as const;
+
+/** As the issuer dates one: in whole seconds. */
+const dated = (at: Instant): Instant => Math.floor(at / SECOND_MS) * SECOND_MS;
+
+test('a token that is dated as the issuer dates it is alive, whatever was revoked or replaced in the same second', () => {
+  fc.assert(
+    fc.property(instant, instant, fc.option(instant), (now, createdAt, tokensNotBefore) => {
+      const record = { jwt: null, tokensNotBefore };
+      const issuedAt = dated(Math.max(now, issuedFrom(record, version(createdAt))));
+      expect(endOfToken(token(issuedAt), record, version(createdAt))).toBeNull();
+    }),
+  );
+});
+
+test('a token from before a revocation of all is dead, to the same millisecond', () => {
+  fc.assert(
+    fc.property(instant, fc.nat(10_000), (at, later) => {
+      const record = { jwt: null, tokensNotBefore: at + later };
+      expect(endOfToken(token(dated(at)), record, version(START))).toEqual({ code: 'revoked' });
+      const ofKey = { ...record, jwt: { algorithm: 'HS256', audience: [], customClaims: {}, ttlSeconds: 60 } } as const;
+      expect(endOfToken(token(dated(at), 'key_signed'), ofKey, version(START))).toEqual({ code: 'revoked' });
+    }),
+  );
+});
+
+test('an access token from a second before the secret of its version was made is dead', () => {
+  fc.assert(
+    fc.property(instant, fc.nat(10_000), (at, later) => {
+      const record = { jwt: null, tokensNotBefore: null };
+      // A replaced secret is dated with the beginning of a later second.
+      const replacedAt = dated(at + later) + SECOND_MS;
+      expect(endOfToken(token(dated(at)), record, version(replacedAt))).toEqual({ code: 'revoked' });
+    }),
+  );
+});
+
+test.each(['RS256', 'Ed25519', 'HS256'] as const)(
+  'an access token of an algorithm that the policy named before it named %s has ended',
+  (algorithm) => {
+    const jwt = { algorithm, audience: [], customClaims: {}, ttlSeconds: 60 };
+    expect(endOfToken(token(START), { jwt, tokensNotBefore: null }, version(START))).toEqual({ code: 'expired' });
+  },
+);
+
+test('audiences are those of the policy, and of the service where it names none', () => {
+  const jwt = { algorithm: 'ES256', customClaims: {}, ttlSeconds: 60 } as const;
+  expect(audiencesOf(null, ['service'])).toEqual(['service']);
+  expect(audiencesOf({ ...jwt, audience: [] }, ['service'])).toEqual(['service']);
+  expect(audiencesOf({ ...jwt, audience: ['api'] }, ['service'])).toEqual(['api']);
+});

@@ -1,0 +1,35 @@
+/** Callers as the edge makes them: from a credential that was presented and accepted. */
+import type { Caller } from '../src/domain/key-policy.ts';
+import { ANY_TENANT } from '../src/domain/tenant.ts';
+import { callerOf } from '../src/middleware.ts';
+import type { PantheonAuth } from '../src/pantheon-auth.ts';
+
+/** Where all of them call from. */
+const ADDRESS = '192.0.2.1';
+
+/** The caller that this key string, or a token of it, makes, as the engine sees it now. */
+export async function callerFor(
+  auth: PantheonAuth,
+  key: string,
+  via: 'api_key' | 'token' = 'api_key',
+): Promise<Caller> {
+  return callerBy(auth, via === 'token' ? await tokenOf(auth, key) : key);
+}
+
+/** The caller that this credential makes. */
+export async function callerBy(auth: PantheonAuth, credential: string, audience?: readonly string[]): Promise<Caller> {
+  const request = {
+    url: '/v1/keys',
+    header: (name: string) => (name === 'authorization' ? [`Bearer ${credential}`] : []),
+    address: ADDRESS,
+  };
+  const authentication = await auth.authenticate(request, { tenant: ANY_TENANT, ...(audience && { audience }) });
+  if (!authentication.authenticated) throw new Error(`Not valid: ${authentication.refusal.cause}`);
+  return callerOf(authentication.principal, { address: ADDRESS, userAgent: 'test', requestId: null });
+}
+
+export async function tokenOf(auth: PantheonAuth, key: string): Promise<string> {
+  const exchange = await auth.tokens.exchange({ key, tenant: ANY_TENANT, ip: ADDRESS });
+  if (!exchange.issued) throw new Error(`Not issued: ${exchange.verification.denial.code}`);
+  return exchange.token.token;
+}
