@@ -26,6 +26,7 @@ import {
   SYSTEM_TENANT,
 } from 'pantheon-auth';
 import type { Config } from './config.ts';
+import { ENGINE_OPTIONS, namingSettings, POSTGRES_OPTIONS, REDIS_OPTIONS } from './option-names.ts';
 
 /** `created`: by this start. `missing`: there is none, and this start does not make it. */
 export type RootKeyState = 'created' | 'existing' | 'missing';
@@ -74,7 +75,16 @@ export function acceptStoreClock(
   return withEngineOptions(config, logger, 'command', (engine) => acceptClock(engine, options));
 }
 
-async function withEngineOptions<T>(
+function withEngineOptions<T>(
+  config: Config,
+  logger: Logger,
+  opener: Opener,
+  use: (options: PantheonAuthOptions) => Promise<T>,
+): Promise<T> {
+  return namingSettings(ENGINE_OPTIONS, () => withOptionsOf(config, logger, opener, use));
+}
+
+async function withOptionsOf<T>(
   config: Config,
   logger: Logger,
   opener: Opener,
@@ -119,7 +129,8 @@ export async function migrateStore(config: Config, logger: Logger): Promise<read
     return null;
   }
   try {
-    return await (await postgresOf(config.database)).migrate();
+    const source = await postgresOf(config.database);
+    return await namingSettings(ENGINE_OPTIONS, () => source.migrate());
   } catch (error) {
     throw withRemedy(error);
   }
@@ -128,17 +139,21 @@ export async function migrateStore(config: Config, logger: Logger): Promise<read
 /** Loaded when it is needed: the driver would cost every start on SQLite its time. */
 async function postgresOf({ url, schema, poolMax }: Extract<Config['database'], { kind: 'postgres' }>) {
   const { postgres } = await import('pantheon-auth/postgres');
-  return postgres({
-    url: url.reveal(),
-    ...(schema !== undefined && { schema }),
-    ...(poolMax !== undefined && { poolMax }),
-  });
+  return namingSettings(POSTGRES_OPTIONS, () =>
+    postgres({
+      url: url.reveal(),
+      ...(schema !== undefined && { schema }),
+      ...(poolMax !== undefined && { poolMax }),
+    }),
+  );
 }
 
 async function sharedLimits({ limits }: Config) {
   if (limits.kind !== 'redis') return null;
   const { redisLimits } = await import('pantheon-auth/redis');
-  return redisLimits({ url: limits.url.reveal(), onLimiterOutage: limits.onOutage });
+  return namingSettings(REDIS_OPTIONS, () =>
+    redisLimits({ url: limits.url.reveal(), onLimiterOutage: limits.onOutage }),
+  );
 }
 
 /** On a database that others share no master key is made: the next node would make another one. */
@@ -152,13 +167,6 @@ function existingMasterKeyFile({ masterKeyFile, dataDir }: Config): string {
 
 /** What is said of a database that was away for a moment does not help who starts on it. */
 function withRemedy(error: unknown): unknown {
-  // What the library calls its option.
-  if (error instanceof PantheonError && error.code === 'invalid_setting' && error.field === 'url')
-    return new PantheonError('invalid_setting', {
-      field: 'DATABASE_URL',
-      ...(error.detail !== null && { detail: error.detail }),
-      cause: error,
-    });
   const isAway = error instanceof PantheonError && ['store_unavailable', 'store_read_only'].includes(error.code);
   if (!isAway || error.field !== null) return error;
   const what = (error.detail ?? '').replace(/\.$/, '');

@@ -69,6 +69,15 @@ describe('the document', () => {
     expect([...named].sort()).toEqual(Object.keys(securitySchemes).sort());
   });
 
+  test('the name of a call is the name of a function in the clients of others: none is taken away', () => {
+    const names =
+      'getJwks getAuthorizationServerMetadata getHealth getReadiness getHome issueToken verifyKey createKey listKeys getKey ' +
+      'updateKey revokeKey suspendKey resumeKey rotateKey listKeyVersions retireKeyVersion getKeyUsage getUsage getSelf ' +
+      'rotateSelf revokeSelf createTenant listTenants getTenant updateTenant suspendTenant resumeTenant deleteTenant listEvents';
+    const ids = calls.map(({ operation }) => operation.id);
+    expect(names.split(' ').filter((name) => !ids.includes(name))).toEqual([]);
+  });
+
   test('an answer may gain members, a request has those that are named', () => {
     const schemas = new SchemaCollector();
     const one = z.strictObject({ a: z.string() });

@@ -61,7 +61,7 @@ describe('starting', () => {
     expect((await refusalOf(start({ masterKey: randomBytes(32).toString('hex') }))).code).toBe('master_key_mismatch');
     expect(await refusalOf(start({ masterKey: right, masterKeyFile: path }))).toMatchObject({
       code: 'invalid_setting',
-      field: 'MASTER_KEY',
+      field: 'masterKey',
     });
     expect((await refusalOf(start({ masterKey: 'short' }))).code).toBe('invalid_setting');
     expect((await refusalOf(start({ masterKeyFile: join(dataDir, 'absent') }))).code).toBe('master_key_missing');
@@ -77,10 +77,10 @@ describe('starting', () => {
   });
 
   test.each([
-    [{ issuer: '' }, 'PUBLIC_URL'],
-    [{ issuer: 'auth.example.com' }, 'PUBLIC_URL'],
-    [{ issuer: 'https://auth.example.com/' }, 'PUBLIC_URL'],
-    [{ issuer: 'ftp://auth.example.com' }, 'PUBLIC_URL'],
+    [{ issuer: '' }, 'issuer'],
+    [{ issuer: 'auth.example.com' }, 'issuer'],
+    [{ issuer: 'https://auth.example.com/' }, 'issuer'],
+    [{ issuer: 'ftp://auth.example.com' }, 'issuer'],
     [{ brand: 'Pan' }, 'brand'],
     [{ brand: 'x' }, 'brand'],
   ])('a setting that is not valid stops the start and is named: %j', async (options, field) => {
@@ -98,7 +98,7 @@ describe('starting', () => {
     writeFileSync(join(dataDir, 'file'), '');
     expect(await refusalOf(createPantheonAuth({ dataDir: join(dataDir, 'file', 'x'), issuer: ISSUER }))).toMatchObject({
       code: 'store_unusable',
-      field: 'DATA_DIR',
+      field: 'dataDir',
     });
     rmSync(dataDir, { recursive: true });
   });

@@ -391,7 +391,7 @@ function makeFolder(path: string): void {
     mkdirSync(path, { recursive: true, mode: 0o700 });
   } catch (cause) {
     throw new PantheonError('store_unusable', {
-      field: 'DATA_DIR',
+      field: 'dataDir',
       detail: `The folder ${path} cannot be made.`,
       cause,
     });
@@ -401,7 +401,7 @@ function makeFolder(path: string): void {
 function parseIssuer(text: string): string {
   if (URL.canParse(text) && !text.endsWith('/') && /^https?:$/.test(new URL(text).protocol)) return text;
   throw new PantheonError('invalid_setting', {
-    field: 'PUBLIC_URL',
+    field: 'issuer',
     detail: 'An absolute http(s) URL without a slash at its end.',
   });
 }

@@ -152,13 +152,13 @@ export const ERRORS: Readonly<Record<RequestErrorCode, CodeEntry>> = {
 /** Reasons not to start. Each stops the process with one line. */
 export const STARTUP: Readonly<Record<StartupCode, CodeEntry>> = {
   invalid_setting: startup('A setting is not valid.', 'Correct the named setting.'),
-  master_key_missing: startup('There is no master key.', 'Give MASTER_KEY or MASTER_KEY_FILE.'),
+  master_key_missing: startup('There is no master key.', 'Give the master key, or the file that holds it.'),
   master_key_mismatch: startup('The master key does not open this database.', 'Give the one it was made with.'),
   schema_too_new: startup('The database was written by a newer version.', 'Run that version.'),
   schema_too_old: startup('The database has not the tables of this version.', 'Run pantheon-auth migrate.'),
   redis_required: startup(
     'Several nodes on one database need Redis to count limits together.',
-    'Give REDIS_URL to every node, or LIMITS=local to let each count for itself.',
+    'Give every node the same Redis, or let each count for itself, in writing.',
   ),
   store_unusable: startup('The database cannot be used.', 'Check its address, who may use it, and its disk.'),
   port_in_use: startup('The port is in use.', 'Stop the other process or set another port.'),

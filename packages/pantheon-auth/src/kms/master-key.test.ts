@@ -55,13 +55,13 @@ test.each([
   ['two padding signs', `${randomBytes(32).toString('base64')}=`],
 ])('%s is refused and not echoed', (_name, text) => {
   const error = refusalOf(() => parseMasterKey(text));
-  expect(error).toMatchObject({ code: 'invalid_setting', field: 'MASTER_KEY' });
+  expect(error).toMatchObject({ code: 'invalid_setting', field: 'masterKey' });
   if (text !== '') expect(error.message).not.toContain(text);
 });
 
 test.each(['00', 'ff', '41', 'deadbeef', '00010203'])('the placeholder %s… is refused', (pattern) => {
   const error = refusalOf(() => parseMasterKey(pattern.repeat(64 / pattern.length)));
-  expect(error).toMatchObject({ code: 'invalid_setting', field: 'MASTER_KEY' });
+  expect(error).toMatchObject({ code: 'invalid_setting', field: 'masterKey' });
   expect(error.message).not.toContain(pattern.repeat(2));
 });
 
@@ -97,12 +97,12 @@ test('of many who create at once, one makes the key and everyone then loads that
 
 test('a folder that does not exist is told as a setting', async () => {
   const creating = createMasterKeyFile(join(folder, 'absent', 'master.key'));
-  await expect(creating).rejects.toMatchObject({ code: 'invalid_setting', field: 'MASTER_KEY_FILE' });
+  await expect(creating).rejects.toMatchObject({ code: 'invalid_setting', field: 'masterKeyFile' });
 });
 
 test('a missing file is told as a missing master key', async () => {
   const loading = loadMasterKeyFile(join(folder, 'absent'), noWarning);
-  await expect(loading).rejects.toMatchObject({ code: 'master_key_missing', field: 'MASTER_KEY_FILE' });
+  await expect(loading).rejects.toMatchObject({ code: 'master_key_missing', field: 'masterKeyFile' });
 });
 
 test.each([0o640, 0o604, 0o644])('a file of mode %o loads with a warning that names the remedy', async (mode) => {
@@ -122,7 +122,7 @@ test('a symbolic link is followed, as Kubernetes mounts secrets', async () => {
 });
 
 test('what is not a small file with a key is refused: a folder, a pipe, a loop of links, a large or an empty file', async () => {
-  const setting = { code: 'invalid_setting', field: 'MASTER_KEY_FILE' };
+  const setting = { code: 'invalid_setting', field: 'masterKeyFile' };
   await writeFile(join(folder, 'large'), 'A'.repeat(1_025), { mode: 0o600 });
   await writeFile(join(folder, 'empty'), '', { mode: 0o600 });
   await symlink('loop', join(folder, 'loop'));

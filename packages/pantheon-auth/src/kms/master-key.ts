@@ -18,14 +18,14 @@ const OWNER_ONLY = 0o600;
 const READABLE_BY_OTHERS = 0o044;
 
 /** The settings a master key can come from. */
-export type MasterKeySetting = 'MASTER_KEY' | 'MASTER_KEY_FILE';
+export type MasterKeyOption = 'masterKey' | 'masterKeyFile';
 
 /**
  * Reads 32 bytes from 64 hex digits, base64 or base64url; white space around them is allowed.
  *
  * @throws PantheonError `invalid_setting` that names the setting and shows nothing of its value.
  */
-export function parseMasterKey(text: string, setting: MasterKeySetting = 'MASTER_KEY'): Buffer {
+export function parseMasterKey(text: string, setting: MasterKeyOption = 'masterKey'): Buffer {
   const key = decode(text.trim());
   if (key === null) throw invalidSetting(setting, 'it must be 32 bytes as 64 hex digits, base64 or base64url');
   if (new Set(key).size < DIFFERENT_BYTES_MIN)
@@ -54,9 +54,9 @@ export async function loadMasterKeyFile(path: string, onWarning: (warning: strin
     file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (cause) {
     if (hasCode(cause, 'ENOENT')) {
-      throw new PantheonError('master_key_missing', { field: 'MASTER_KEY_FILE', detail: `there is no ${path}`, cause });
+      throw new PantheonError('master_key_missing', { field: 'masterKeyFile', detail: `there is no ${path}`, cause });
     }
-    throw invalidSetting('MASTER_KEY_FILE', `${path} cannot be opened`, cause);
+    throw invalidSetting('masterKeyFile', `${path} cannot be opened`, cause);
   }
   try {
     const { mode, size } = await regularFile(file, path);
@@ -66,7 +66,7 @@ export async function loadMasterKeyFile(path: string, onWarning: (warning: strin
     }
     const bytes = Buffer.alloc(size);
     const { bytesRead } = await file.read(bytes, 0, size, 0);
-    return parseMasterKey(bytes.toString('latin1', 0, bytesRead), 'MASTER_KEY_FILE');
+    return parseMasterKey(bytes.toString('latin1', 0, bytesRead), 'masterKeyFile');
   } finally {
     await file.close();
   }
@@ -74,8 +74,8 @@ export async function loadMasterKeyFile(path: string, onWarning: (warning: strin
 
 async function regularFile(file: FileHandle, path: string): Promise<{ mode: number; size: number }> {
   const stat = await file.stat();
-  if (!stat.isFile()) throw invalidSetting('MASTER_KEY_FILE', `${path} is not a file`);
-  if (stat.size > FILE_BYTES_MAX) throw invalidSetting('MASTER_KEY_FILE', `${path} is too large to be a master key`);
+  if (!stat.isFile()) throw invalidSetting('masterKeyFile', `${path} is not a file`);
+  if (stat.size > FILE_BYTES_MAX) throw invalidSetting('masterKeyFile', `${path} is too large to be a master key`);
   return stat;
 }
 
@@ -102,7 +102,7 @@ export async function createMasterKeyFile(path: string): Promise<Buffer> {
     if (hasCode(cause, 'EEXIST')) {
       throw new PantheonError('already_exists', { detail: `there already is a master key file ${path}`, cause });
     }
-    throw invalidSetting('MASTER_KEY_FILE', `${path} cannot be made`, cause);
+    throw invalidSetting('masterKeyFile', `${path} cannot be made`, cause);
   }
 }
 
@@ -149,7 +149,7 @@ export async function checkCanary(kms: KeyEncryption, canary: Uint8Array): Promi
   }
 }
 
-function invalidSetting(setting: MasterKeySetting, detail: string, cause?: unknown): PantheonError {
+function invalidSetting(setting: MasterKeyOption, detail: string, cause?: unknown): PantheonError {
   return new PantheonError('invalid_setting', { field: setting, detail, cause });
 }
 

@@ -43,14 +43,14 @@ async function masterKey(options: LocalKmsOptions, isWanted: boolean): Promise<B
   const { logger } = options;
   if (options.masterKey !== undefined) {
     if (options.masterKeyFile !== undefined) {
-      const detail = 'Give MASTER_KEY or MASTER_KEY_FILE, not both.';
-      throw new PantheonError('invalid_setting', { field: 'MASTER_KEY', detail });
+      const detail = 'Give masterKey or masterKeyFile, not both.';
+      throw new PantheonError('invalid_setting', { field: 'masterKey', detail });
     }
     logger.warn({}, 'the master key comes from the environment, where other processes may read it; a file is safer');
     return parseMasterKey(options.masterKey);
   }
   const path = options.masterKeyFile ?? (options.dataDir === null ? null : join(options.dataDir, 'master.key'));
-  if (path === null) throw new PantheonError('master_key_missing', { field: 'MASTER_KEY_FILE' });
+  if (path === null) throw new PantheonError('master_key_missing', { field: 'masterKeyFile' });
   const load = (): Promise<Buffer> => loadMasterKeyFile(path, (warning) => logger.warn({}, warning));
   try {
     return await load();

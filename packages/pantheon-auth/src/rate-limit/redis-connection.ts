@@ -84,7 +84,7 @@ export class RedisConnection {
     const detail = failures.map(remedyOf).find((remedy) => remedy !== null);
     if (detail === undefined) return;
     this.close();
-    throw new PantheonError('invalid_setting', { field: 'REDIS_URL', detail });
+    throw new PantheonError('invalid_setting', { field: 'limits.url', detail });
   }
 
   /** Whether as many questions wait as may. It says nothing about Redis. */

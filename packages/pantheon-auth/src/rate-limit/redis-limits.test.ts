@@ -258,9 +258,7 @@ describeWithOwnRedis('limits in Redis', () => {
     test.each(['', 'http://x', 'redis://', 'redis://a,', 'redis://a/x', 'not a url', 'redis://:%zz@a'])(
       '%j is refused, and nothing of it is repeated',
       (url) => {
-        expect(() => redisLimits({ url })).toThrow(
-          expect.objectContaining({ code: 'invalid_setting', field: 'REDIS_URL' }),
-        );
+        expect(() => redisLimits({ url })).toThrow(expect.objectContaining({ code: 'invalid_setting', field: 'url' }));
       },
     );
 
@@ -271,7 +269,10 @@ describeWithOwnRedis('limits in Redis', () => {
 
     test('a Redis that evicts is refused', async () => {
       await using evicting = await startRedis({ maxmemory: '50mb', settings: { 'maxmemory-policy': 'allkeys-lru' } });
-      await expect(setUp({ url: evicting.url })).rejects.toMatchObject({ code: 'invalid_setting', field: 'REDIS_URL' });
+      await expect(setUp({ url: evicting.url })).rejects.toMatchObject({
+        code: 'invalid_setting',
+        field: 'limits.url',
+      });
     });
 
     test('passwords are used, and shown nowhere: not when they are wrong, not in the log, not in what is printed', async () => {
@@ -291,7 +292,7 @@ describeWithOwnRedis('limits in Redis', () => {
     test('a wrong password never works, and is refused', async () => {
       await using locked = await startRedis({ settings: { requirepass: 'right' } });
       for (const url of [`redis://:wrong@${locked.host}:${locked.port}`, locked.url])
-        await expect(setUp({ url })).rejects.toMatchObject({ code: 'invalid_setting', field: 'REDIS_URL' });
+        await expect(setUp({ url })).rejects.toMatchObject({ code: 'invalid_setting', field: 'limits.url' });
     });
 
     test('what only a person can put right is refused with what to do: database, host, certificate; what is away is not', async () => {

@@ -63,10 +63,10 @@ function parseSeeds(url: string): readonly Secret[] {
   const seeds = String(url)
     .split(',')
     .map((seed) => seed.trim());
-  if (seeds.length > SEEDS_MAX) throw invalidSetting('REDIS_URL', `at most ${SEEDS_MAX} addresses`);
+  if (seeds.length > SEEDS_MAX) throw invalidSetting('url', `at most ${SEEDS_MAX} addresses`);
   for (const seed of seeds) {
     if (!isRedisUrl(seed))
-      throw invalidSetting('REDIS_URL', 'redis://host:port or rediss://host:port, or several, separated by commas');
+      throw invalidSetting('url', 'redis://host:port or rediss://host:port, or several, separated by commas');
   }
   return seeds.map((seed) => Secret.of(seed));
 }

@@ -72,7 +72,7 @@ describe('a COMMIT that failed', () => {
 
 test('at the start, what only the operator can put right is told as such', () => {
   for (const state of ['28P01', '3D000', '42501'])
-    expect(toOpenError(answered(state))).toMatchObject({ code: 'store_unusable', field: 'DATABASE_URL' });
+    expect(toOpenError(answered(state))).toMatchObject({ code: 'store_unusable', field: 'database.url' });
   expect(codeOf(toOpenError(answered('57P03')))).toBe('store_unavailable');
 });
 

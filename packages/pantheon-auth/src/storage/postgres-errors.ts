@@ -82,7 +82,7 @@ export function toOpenError(error: unknown): unknown {
   if (remedy === null) return toPantheonError(error);
   const state = sqlStateOf(error);
   const what = state === null ? nameOfFailure(error) : `${messageOf(error)} (${state})`;
-  return new PantheonError('store_unusable', { field: 'DATABASE_URL', detail: `${what}. ${remedy}` });
+  return new PantheonError('store_unusable', { field: 'database.url', detail: `${what}. ${remedy}` });
 }
 
 /** The same for the first statements: the role may lack a right to what it found. Another mistake in them is ours. */

@@ -34,5 +34,5 @@ function sharedSessions(): PantheonError {
   const detail =
     'A pooler between this machine and PostgreSQL shares sessions between connections. ' +
     'Use one that keeps them (PgBouncer: pool_mode = session), or the address of PostgreSQL itself.';
-  return new PantheonError('store_unusable', { field: 'DATABASE_URL', detail });
+  return new PantheonError('store_unusable', { field: 'database.url', detail });
 }

@@ -1,0 +1,54 @@
+/**
+ * The engine names its own options in its errors, as programs that embed it know them. Whoever runs the service knows
+ * settings: this says which setting each option comes from.
+ */
+import { PantheonError } from 'pantheon-auth';
+import type { SettingName } from './config.ts';
+
+type Names = Readonly<Record<string, SettingName>>;
+
+/** Of `createPantheonAuth`. */
+export const ENGINE_OPTIONS: Names = {
+  issuer: 'PUBLIC_URL',
+  audience: 'AUDIENCE',
+  dataDir: 'DATA_DIR',
+  databaseFile: 'DATABASE_URL',
+  database: 'DATABASE_URL',
+  'database.url': 'DATABASE_URL',
+  // What a database looks at only when it is opened.
+  url: 'DATABASE_URL',
+  limits: 'LIMITS',
+  'limits.url': 'REDIS_URL',
+  masterKey: 'MASTER_KEY',
+  masterKeyFile: 'MASTER_KEY_FILE',
+};
+
+/** Of `postgres`. */
+export const POSTGRES_OPTIONS: Names = { url: 'DATABASE_URL', schema: 'DATABASE_URL', poolMax: 'POSTGRES_POOL_MAX' };
+
+/** Of `redisLimits`. */
+export const REDIS_OPTIONS: Names = { url: 'REDIS_URL', onLimiterOutage: 'ON_LIMITER_OUTAGE' };
+
+const REDIS_REQUIRED = 'Give REDIS_URL to every node, or LIMITS=local to let each count for itself.';
+
+/** Runs a call of the engine. What it throws names settings. */
+export async function namingSettings<Result>(names: Names, call: () => Result | Promise<Result>): Promise<Result> {
+  try {
+    return await call();
+  } catch (error) {
+    throw inSettings(error, names);
+  }
+}
+
+function inSettings(error: unknown, names: Names): unknown {
+  if (!(error instanceof PantheonError)) return error;
+  const field = Object.hasOwn(names, error.field ?? '') ? names[error.field ?? ''] : undefined;
+  const detail = error.code === 'redis_required' ? (error.detail ?? REDIS_REQUIRED) : error.detail;
+  if (field === undefined && detail === error.detail) return error;
+  return new PantheonError(error.code, {
+    ...(field !== undefined && { field }),
+    ...(detail !== null && { detail }),
+    ...(error.retryAfterSeconds !== null && { retryAfterSeconds: error.retryAfterSeconds }),
+    cause: error,
+  });
+}
