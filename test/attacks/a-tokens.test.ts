@@ -337,6 +337,28 @@ test('the JSON serializations are refused, also with a valid signature beside a 
   }
 });
 
+test('the second signature that anybody can write for an ES256 token is the same token, and ends with it', async () => {
+  const { key, apiKey } = await service.engine.create({ permissions: ['docs:read'] });
+  const token = await exchanged(key);
+  const [head = '', body = '', signature = ''] = token.split('.');
+  const bytes = Buffer.from(signature, 'base64url');
+  const order = BigInt('0xffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551');
+  const other = (order - BigInt(`0x${bytes.toString('hex', 32)}`)).toString(16).padStart(64, '0');
+  const twin = `${head}.${body}.${Buffer.concat([bytes.subarray(0, 32), Buffer.from(other, 'hex')]).toString('base64url')}`;
+  const verified = async (one: string) => {
+    const { valid, ...rest } = await auth.tokens.verify({ token: one });
+    return valid && 'token' in rest ? rest.token : null;
+  };
+  // Both are seen and remembered before the end comes.
+  const seen = await verified(token);
+  expect(seen).not.toBeNull();
+  expect(await verified(twin)).toEqual(seen);
+  const { jti, exp } = takeApart(token).payload as { jti: string; exp: number };
+  await auth.tokens.revoke({ tenantId: 'default', keyId: apiKey.id, tokenId: jti, expiresAt: exp * 1_000 });
+  for (const one of [token, twin])
+    expect(await auth.tokens.verify({ token: one })).toMatchObject({ valid: false, denial: { code: 'revoked' } });
+});
+
 test('a token has one spelling', async () => {
   for (const token of [access, keySigned]) {
     const [head = '', body = '', signature = ''] = token.split('.');
@@ -535,7 +557,7 @@ test('the published keys are public, stable and read-only', async () => {
   }
   for (const method of ['PUT', 'POST', 'PATCH', 'DELETE'] as const) {
     const answer = await service.call({ method, url, by: service.root, payload: { keys: [] } });
-    expect(answer).toMatchObject({ status: 405, headers: { allow: 'GET, HEAD' } });
+    expect(answer).toMatchObject({ status: 405, headers: { allow: 'GET, HEAD, OPTIONS' } });
   }
   expect((await service.call({ method: 'GET', url })).text).toBe(read.text);
 });

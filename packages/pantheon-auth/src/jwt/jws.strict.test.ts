@@ -1,7 +1,7 @@
 /** What `parseJws` must refuse although its signature is true: the structural part of the attacks on a JWS. */
-import { createHmac, createSecretKey, randomBytes } from 'node:crypto';
+import { createHmac, createSecretKey, generateKeyPairSync, randomBytes } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
-import { JWS_LENGTH_MAX, parseJws, verifyJws } from './jws.ts';
+import { JWS_LENGTH_MAX, parseJws, signJws, type VerificationKey, verifyJws } from './jws.ts';
 
 const secret = randomBytes(32);
 const KEY = { algorithm: 'HS256', key: createSecretKey(secret) } as const;
@@ -227,6 +227,29 @@ describe('there is one spelling of a token', () => {
     ],
   ])('%j is refused', (text) => {
     expect(parseJws(text)).toBeNull();
+  });
+
+  test('ES256 is signed in one of its two spellings, and the other one is the same statement', () => {
+    const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+    const order = BigInt('0xffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551');
+    const key: VerificationKey = { algorithm: 'ES256', key: publicKey };
+    for (let at = 0; at < 64; at += 1) {
+      const jws = signJws({
+        header: { alg: 'ES256', kid: KID, typ: 'at+jwt' },
+        payload: { jti: `${at}` },
+        key: privateKey,
+      });
+      const [h = '', p = '', encoded = ''] = jws.split('.');
+      const bytes = Buffer.from(encoded, 'base64url');
+      const s = BigInt(`0x${bytes.toString('hex', 32)}`);
+      expect(s <= order / 2n && s > 0n).toBe(true);
+      const other = Buffer.from((order - s).toString(16).padStart(64, '0'), 'hex');
+      const twin = parseJws(`${h}.${p}.${Buffer.concat([bytes.subarray(0, 32), other]).toString('base64url')}`);
+      const parsed = parseJws(jws);
+      if (parsed === null || twin === null) throw new Error('both are well formed');
+      expect([verifyJws(parsed, key), verifyJws(twin, key)]).toEqual([true, true]);
+      expect(twin.payload).toEqual(parsed.payload);
+    }
   });
 
   test('neither the alphabet of base64 nor bits that nobody reads give a second spelling', () => {

@@ -1,5 +1,6 @@
 /**
- * The compact JWS (RFC 7515), strictly: a token has one spelling and one meaning or it is refused. Signs, takes apart
+ * The compact JWS (RFC 7515), strictly: a token has one spelling and one meaning or it is refused, but for the second
+ * signature that anybody can write in place of an ES256 one (see {@link toLowerHalf}). Signs, takes apart
  * and checks signatures with node:crypto, synchronously. What a token *says* is `domain/claims.ts`; which key a `kid`
  * names is the caller's to know, since nothing in a token chooses its own key or algorithm (RFC 8725 sections 3.1, 3.10).
  */
@@ -80,8 +81,26 @@ function signatureOf(alg: SigningAlgorithm, signingInput: Buffer, key: KeyObject
     !Buffer.isBuffer(key) && key.type === 'private' && algorithmOfKey(key) === alg,
     'the key is one for the algorithm',
   );
-  return signBytes(DIGESTS[alg], signingInput, { key, dsaEncoding: 'ieee-p1363' });
+  const signature = signBytes(DIGESTS[alg], signingInput, { key, dsaEncoding: 'ieee-p1363' });
+  return alg === 'ES256' ? toLowerHalf(signature) : signature;
 }
+
+/**
+ * Of the two ES256 signatures (r, s) and (r, n-s), which mean the same, the one with the smaller s. So the other one was
+ * not written by us. It is accepted all the same: versions before this one signed with either, and so do the published
+ * vectors. It wins nothing: a token is revoked by its `jti`, key and version, limits count by the key, and a second
+ * spelling is verified like any string that was not seen before.
+ */
+function toLowerHalf(signature: Buffer): Buffer {
+  const s = BigInt(`0x${signature.toString('hex', 32)}`);
+  if (s <= P256_ORDER_NUMBER >> 1n) return signature;
+  const other = (P256_ORDER_NUMBER - s).toString(16).padStart(64, '0');
+  return Buffer.concat([signature.subarray(0, 32), Buffer.from(other, 'hex')]);
+}
+
+const ZERO = Buffer.alloc(32);
+const P256_ORDER = Buffer.from('ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551', 'hex');
+const P256_ORDER_NUMBER = BigInt(`0x${P256_ORDER.toString('hex')}`);
 
 /** Ed25519 hashes by itself. */
 const DIGESTS: Readonly<Record<AsymmetricAlgorithm, string | null>> = {
@@ -163,9 +182,6 @@ export function verifyJws(parsed: ParsedJws, { algorithm, key }: VerificationKey
   if (algorithm === 'ES256' && !(isP256Scalar(signature, 0) && isP256Scalar(signature, 32))) return false;
   return verifyBytes(DIGESTS[algorithm], signingInput, { key, dsaEncoding: 'ieee-p1363' }, signature);
 }
-
-const ZERO = Buffer.alloc(32);
-const P256_ORDER = Buffer.from('ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551', 'hex');
 
 /** Whether the 32 bytes from there are in [1, n-1]. Zeros were accepted by Java until CVE-2022-21449. */
 function isP256Scalar(signature: Buffer, start: number): boolean {
