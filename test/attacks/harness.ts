@@ -198,10 +198,13 @@ export interface Answer {
 }
 
 /** The HTTP service over an engine. It does not listen: `app.listen` does where sockets matter. */
-export async function openService(options: Parameters<typeof openEngine>[0] = {}): Promise<Service> {
+export async function openService(
+  options: Parameters<typeof openEngine>[0] = {},
+  settings: Parameters<typeof loadConfig>[0] = {},
+): Promise<Service> {
   const engine = await openEngine(options);
   const { auth, dataDir, clock } = engine;
-  const { config } = loadConfig({ DATA_DIR: dataDir }, {}, dataDir);
+  const { config } = loadConfig({ DATA_DIR: dataDir, ...settings }, {}, dataDir);
   await auth.bootstrap(rootKeyStore(config.rootKeyFile));
   const root = readFileSync(config.rootKeyFile, 'latin1').trim();
   keepSecret(root);

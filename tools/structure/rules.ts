@@ -51,7 +51,7 @@ export const LIBRARY_LAYERS: readonly Layer[] = [
     owns: ['pantheon-auth.ts', 'options.ts', 'accept-clock.ts', 'clock-log.ts'],
     mayImport: ['foundation', 'domain', 'features', 'storage', 'engine'],
   },
-  { name: 'adapters', owns: ['middleware/'], mayImport: ['foundation', 'middleware.ts'] },
+  { name: 'adapters', owns: ['middleware/'], mayImport: ['foundation', 'middleware.ts', 'domain/client-address.ts'] },
   {
     name: 'testing',
     owns: ['testing/'],

@@ -10,10 +10,10 @@ import Fastify, {
   LogController,
   type RawServerDefault,
 } from 'fastify';
-import { type Clock, type PantheonAuth, PantheonError, systemClock } from 'pantheon-auth';
+import { type Clock, type PantheonAuth, PantheonError, systemClock, TrustedProxies } from 'pantheon-auth';
 import { parseQuery, readBodies } from './bodies.ts';
-import { answerExpectations, brokenRequestHandler, namesItsHost } from './broken-request.ts';
-import { senderOf } from './caller.ts';
+import { answerExpectations, brokenRequestHandler } from './broken-request.ts';
+import { noteAddress, senderOf } from './caller.ts';
 import type { Config } from './config.ts';
 import { holdsCredential, keysIn } from './exposed-credentials.ts';
 import type { Logger } from './logging.ts';
@@ -43,6 +43,7 @@ import {
   REQUEST_TIMEOUT_MS,
   TIMEOUTS_CHECK_MS,
 } from './server-bounds.ts';
+import { assertSingleHeaders } from './single-headers.ts';
 import { answerUnmatched } from './unmatched.ts';
 
 export interface AppParts {
@@ -80,6 +81,7 @@ export async function createApp(parts: AppParts): Promise<FastifyInstance> {
   answerExpectations(app.server, config);
   app.decorateRequest('acting', null);
   app.decorateRequest('outcome', null);
+  app.decorateRequest('clientAddress', null);
 
   logRequests(app, logger, parts.onAnswered);
   refuseEarly(app, auth, config);
@@ -103,7 +105,8 @@ function serverOptions(config: Config, logger: Logger): FastifyHttpOptions<RawSe
     genReqId: () => randomUUID(),
     // What callers send as a request id would be theirs to choose, and is in our log.
     requestIdHeader: false,
-    trustProxy: config.trustedProxies.length === 0 ? false : [...config.trustedProxies],
+    // Its own reading of `X-Forwarded-For` compares hops with their ports; ours is in `caller.ts`.
+    trustProxy: false,
     bodyLimit: BODY_BYTES_MAX,
     requestTimeout: REQUEST_TIMEOUT_MS,
     keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
@@ -113,7 +116,7 @@ function serverOptions(config: Config, logger: Logger): FastifyHttpOptions<RawSe
       maxHeaderSize: HEADER_BYTES_MAX,
       headersTimeout: HEADERS_TIMEOUT_MS,
       connectionsCheckingInterval: TIMEOUTS_CHECK_MS,
-      // Node would answer without a body: the first hook looks at it.
+      // Node's own refusal has no body: ours is in `single-headers.ts`.
       requireHostHeader: false,
     },
     routerOptions: {
@@ -131,6 +134,7 @@ function serverOptions(config: Config, logger: Logger): FastifyHttpOptions<RawSe
 /** What is refused on every address, before anything is read. */
 function refuseEarly(app: FastifyInstance, auth: PantheonAuth, config: Config): void {
   const headers = securityHeaders(config);
+  const proxies = new TrustedProxies(config.trustedProxies);
   let isClosing = false;
   app.addHook('preClose', async () => {
     isClosing = true;
@@ -142,9 +146,9 @@ function refuseEarly(app: FastifyInstance, auth: PantheonAuth, config: Config): 
   });
   app.addHook('onRequest', async (request, reply) => {
     reply.headers(headers);
+    noteAddress(request, proxies);
     if (isClosing) throw new PantheonError('shutting_down', { retryAfterSeconds: 1 });
-    if (!namesItsHost(request.raw))
-      throw new PantheonError('invalid_request', { field: 'Host', detail: 'Send one Host header.' });
+    assertSingleHeaders(request.raw);
     // Addresses are written down everywhere. What was sent in one is no longer a secret.
     const url = request.raw.url ?? '';
     if (!holdsCredential(url)) return;

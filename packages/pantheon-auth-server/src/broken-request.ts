@@ -43,13 +43,6 @@ export function answerExpectations(server: Server, config: SiteConfig): void {
   });
 }
 
-/** How often a request names its host. In HTTP/1.1 it must do so once (RFC 9112 section 3.2); HTTP/1.0 has no such header. */
-export function namesItsHost({ rawHeaders, httpVersion }: IncomingMessage): boolean {
-  let hosts = 0;
-  for (let at = 0; at < rawHeaders.length; at += 2) if (rawHeaders[at]?.toLowerCase() === 'host') hosts += 1;
-  return hosts === 1 || (hosts === 0 && httpVersion === '1.0');
-}
-
 function answerOf(code: ErrorCode, config: SiteConfig) {
   const detail = DETAILS[code];
   const refusal = errorRefusal(new PantheonError(code, detail === undefined ? {} : { detail }), null);

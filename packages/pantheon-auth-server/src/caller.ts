@@ -2,7 +2,6 @@
  * Who is calling and where they act. A key of the system tenant acts in the tenant that its request names; any other
  * key acts in its own, and for it there are no others.
  */
-import { isIP } from 'node:net';
 import type { FastifyRequest, onRequestAsyncHookHandler, preHandlerHookHandler } from 'fastify';
 import {
   type Action,
@@ -16,6 +15,7 @@ import {
   PantheonError,
   type Principal,
   SYSTEM_TENANT,
+  type TrustedProxies,
 } from 'pantheon-auth';
 import { withoutCredentials } from './exposed-credentials.ts';
 import { sendRefusal } from './problem.ts';
@@ -43,6 +43,8 @@ declare module 'fastify' {
   interface FastifyRequest {
     acting: Acting | null;
     outcome: Outcome | null;
+    /** Read it with {@link addressOf}. */
+    clientAddress: string | null;
   }
 }
 
@@ -112,24 +114,15 @@ export function authorizationOf(request: FastifyRequest): string | null {
   return value ?? null;
 }
 
-/**
- * Where the request comes from: the socket, or what a trusted proxy says of it. What such a proxy says and is no address
- * is nothing: the proxy's own address in its place would let a stranger in where the proxy may be.
- */
+/** Where the request comes from, for everything that asks; null: not known. Fastify's own `ip` decides on hops as they are written. */
 export function addressOf(request: FastifyRequest): string | null {
-  const told = fold(withoutPort(request.ip));
-  return isIP(told) === 0 ? null : told;
+  return request.clientAddress;
 }
 
-/** Some proxies write `192.0.2.1:4711` and `[2001:db8::1]:4711`. */
-function withoutPort(address: string): string {
-  const [, ipv6, ipv4] = /^(?:\[([^\]]+)\](?::\d+)?|(\d+\.\d+\.\d+\.\d+):\d+)$/.exec(address) ?? [];
-  return ipv6 ?? ipv4 ?? address;
-}
-
-function fold(address: string): string {
-  const plain = address.split('%', 1)[0] ?? '';
-  return plain.startsWith('::ffff:') && isIP(plain.slice(7)) === 4 ? plain.slice(7) : plain;
+/** Finds out once per request where it comes from. */
+export function noteAddress(request: FastifyRequest, proxies: TrustedProxies): void {
+  const forwardedFor = (): readonly string[] => headerValues(request, 'x-forwarded-for');
+  request.clientAddress = proxies.clientAddress(request.raw.socket.remoteAddress, forwardedFor);
 }
 
 /** Where a request comes from and what sends it, for the audit trail. */

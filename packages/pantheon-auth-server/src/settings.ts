@@ -1,6 +1,5 @@
 /** How single settings are written, each read exactly. What a setting is for is `config.ts`. Values are never repeated. */
-import { isIP } from 'node:net';
-import { PantheonError } from 'pantheon-auth';
+import { PantheonError, TrustedProxies } from 'pantheon-auth';
 
 const PORT_MAX = 65_535;
 /** The services one token can be meant for; a policy of a key has the same bound. */
@@ -62,18 +61,17 @@ export function parsePublicUrl(field: string, text: string, options: { readonly 
 /** Addresses and CIDR ranges, separated by commas. A range of everybody would let anyone claim any address. */
 export function parseTrustedProxies(field: string, text: string | undefined): readonly string[] {
   const ranges = text === undefined ? [] : text.split(',').map((part) => part.trim());
-  if (ranges.length > PROXIES_MAX || !ranges.every(isRange))
+  if (ranges.length > PROXIES_MAX || !isProxies(ranges))
     throw invalid(field, `Write at most ${PROXIES_MAX} IP addresses or CIDR ranges, separated by commas.`);
   return ranges;
 }
 
-function isRange(text: string): boolean {
-  const [address = '', prefix, ...more] = text.split('/');
-  const family = isIP(address);
-  if (family === 0 || address.includes('%') || more.length > 0) return false;
-  if (prefix === undefined) return true;
-  const bits = /^\d{1,3}$/.test(prefix) ? Number(prefix) : -1;
-  return bits >= 1 && bits <= (family === 4 ? 32 : 128);
+function isProxies(ranges: readonly string[]): boolean {
+  try {
+    return new TrustedProxies(ranges) !== null;
+  } catch {
+    return false;
+  }
 }
 
 function invalid(field: string, detail: string): PantheonError {

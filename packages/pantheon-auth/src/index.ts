@@ -31,6 +31,7 @@ export type { Verification, VerifiedKey, VerifyRequest } from './api-keys/key-va
 export type { RootKeyStore } from './api-keys/root-key.ts';
 export type { Settled, SettleOptions } from './api-keys/settlement.ts';
 export type { AsymmetricAlgorithm, SigningAlgorithm } from './domain/claims.ts';
+export { TrustedProxies } from './domain/client-address.ts';
 export type { PresentedCredential, PresentedToken } from './domain/credential.ts';
 export type { Actor, Circumstances, EventType } from './domain/event.ts';
 export { EVENT_SUBJECTS } from './domain/event.ts';

@@ -5,6 +5,7 @@
  */
 import { timingSafeEqual } from 'node:crypto';
 import type { KeyValidator, RefusedUse, Verification, VerifiedKey } from './api-keys/key-validator.ts';
+import { normalAddress } from './domain/address.ts';
 import type { PresentedCredential } from './domain/credential.ts';
 import { ANY_ENVIRONMENT, type Environment } from './domain/key.ts';
 import type { Caller } from './domain/key-policy.ts';
@@ -32,7 +33,7 @@ export interface AuthRequest {
    * Every value of a header, by lower-case name, as it was sent: so that a second one cannot hide. The same credential in
    * both headers counts once; two different ones are refused.
    */
-  readonly header: (name: 'authorization' | 'x-api-key') => readonly string[];
+  readonly header: (name: 'authorization' | 'x-api-key' | 'x-forwarded-for') => readonly string[];
   /** Where it comes from, as far as that is to be trusted; null: not known. */
   readonly address: string | null;
   /** Told in refusals, for the operator. */
@@ -192,6 +193,7 @@ export function callerOf(
   // Nothing that a token makes outlives it: else whoever steals one for five minutes leaves with a key for ever.
   const ends = [principal.expiresAt, token?.expiresAt].filter((end) => typeof end === 'number');
   const expiresAt = ends.length === 0 ? null : Math.min(...ends);
+  const address = request.address === null ? null : normalAddress(request.address);
   return {
     authority: {
       kind: 'key',
@@ -206,7 +208,7 @@ export function callerOf(
       ipAllowlist,
     },
     circumstances: {
-      actor: { keyId, userId, address: request.address, userAgent: request.userAgent },
+      actor: { keyId, userId, address, userAgent: request.userAgent },
       requestId: request.requestId,
       reason: null,
     },

@@ -3,6 +3,7 @@
  * writes: changes to a key are `key-manager.ts`.
  */
 import { randomBytes, timingSafeEqual } from 'node:crypto';
+import { normalAddress } from '../domain/address.ts';
 import { ANY_ENVIRONMENT, type Environment, type KeyVersion, VERSIONS_KEPT_MAX } from '../domain/key.ts';
 import type { LimitState } from '../domain/limits.ts';
 import { isPermission } from '../domain/permissions.ts';
@@ -387,7 +388,8 @@ export function toDemand(request: Omit<VerifyRequest, 'key' | 'cost'>): Demand {
     if (!isPermission(permission))
       throw invalid(`permissions[${at}]`, 'Ask for concrete permissions such as docs:read.');
   }
-  return { tenantId: toTenantId(tenant), environment: toEnvironment(environment), address: ip, permissions };
+  const address = typeof ip === 'string' ? normalAddress(ip) : null;
+  return { tenantId: toTenantId(tenant), environment: toEnvironment(environment), address, permissions };
 }
 
 /** Null: of any tenant. Only the symbol means that, never a text: a tenant may have any name. */

@@ -17,6 +17,9 @@ interface Range {
 /** The longest IPv6 address with a zone fits; anything longer is not parsed. */
 const ADDRESS_CHARACTERS_MAX = 64;
 
+/** The same with brackets and a port. */
+const WRITTEN_CHARACTERS_MAX = ADDRESS_CHARACTERS_MAX + '[]:65535'.length;
+
 /** `::ffff:0:0/96` is how IPv6 writes IPv4. */
 const MAPPED_PREFIX_BITS = 96;
 
@@ -74,6 +77,22 @@ export function isWithin(child: readonly string[], parent: readonly string[]): b
   const outer = rangesOf(parent);
   return rangesOf(child).every((inner) => outer.some((range) => covers(range, inner)));
 }
+
+/**
+ * The one spelling of an address, from any that servers and proxies write: without port, brackets and zone, IPv4-mapped
+ * IPv6 as IPv4, IPv6 as in RFC 5952. Null for what is no address.
+ */
+export function normalAddress(text: string): string | null {
+  // What nearly every request brings.
+  if (isIP(text) === 4) return text;
+  if (text.length > WRITTEN_CHARACTERS_MAX) return null;
+  const [, inBrackets, beforePort] = WITH_PORT.exec(text) ?? [];
+  if (inBrackets !== undefined && !inBrackets.includes(':')) return null;
+  return addressOf(inBrackets ?? beforePort ?? text)?.toString() ?? null;
+}
+
+/** `[2001:db8::1]`, `[2001:db8::1]:443` and `192.0.2.1:443`. Without brackets, nothing tells the port of IPv6 from its last part. */
+const WITH_PORT = /^(?:\[([^[\]]*)\](?::\d{1,5})?|([\d.]+):\d{1,5})$/;
 
 /** The sender that failures are counted for: an IPv4 address, an IPv6 /64, or {@link UNKNOWN_SCOPE} for all the rest. */
 export function failureScope(address: string): string {

@@ -30,6 +30,7 @@ interface Engines {
 }
 
 const WRITE = ['docs:write'];
+const PROXIES = ['127.0.0.1', '10.0.0.0/8'];
 const view = ({ kind, keyId, userId, permissions, token }: Principal) => ({
   kind,
   keyId,
@@ -47,6 +48,7 @@ const ADAPTERS: Readonly<Record<string, (engines: Engines) => Promise<Site>>> = 
     app.use('/broken', pantheonAuth(broken), answer);
     app.use('/ask', pantheonAuth(auth, { permissions: WRITE }), answer);
     app.use('/tokens', pantheonAuth(auth, { accept: ['token'] }), answer);
+    app.use('/proxied', pantheonAuth(auth, { trustedProxies: PROXIES }), answer);
     app.use(pantheonAuth(auth));
     app.all('/me', express.urlencoded(), answer);
     app.all('/narrow', requirePermission('docs:write'), answer);
@@ -62,6 +64,10 @@ const ADAPTERS: Readonly<Record<string, (engines: Engines) => Promise<Site>>> = 
     await app.register(async (scope) => {
       await scope.register(pantheonAuth(broken));
       scope.all('/broken', answer);
+    });
+    await app.register(async (scope) => {
+      await scope.register(pantheonAuth(auth, { trustedProxies: PROXIES }));
+      scope.all('/proxied', answer);
     });
     await app.register(async (scope) => {
       await scope.register(pantheonAuth(auth));
@@ -80,6 +86,7 @@ const ADAPTERS: Readonly<Record<string, (engines: Engines) => Promise<Site>>> = 
     app.all('/broken', pantheonAuth(broken), (c) => c.json(view(c.var.principal)));
     app.all('/ask', pantheonAuth(auth, { permissions: WRITE }), (c) => c.json(view(c.var.principal)));
     app.all('/tokens', pantheonAuth(auth, { accept: ['token'] }), (c) => c.json(view(c.var.principal)));
+    app.all('/proxied', pantheonAuth(auth, { trustedProxies: PROXIES }), (c) => c.json(view(c.var.principal)));
     app.use(pantheonAuth(auth));
     app.all('/me', (c) => c.json(view(c.var.principal)));
     app.all('/narrow', requirePermission(WRITE), (c) => c.json(view(c.var.principal)));
@@ -93,6 +100,7 @@ const ADAPTERS: Readonly<Record<string, (engines: Engines) => Promise<Site>>> = 
       ['/ask', withAuth(auth, { permissions: WRITE }, answer)],
       ['/tokens', withAuth(auth, { accept: ['token'] }, answer)],
       ['/me', withAuth(auth, {}, answer)],
+      ['/proxied', withAuth(auth, { trustedProxies: PROXIES, address: () => '::ffff:127.0.0.1' }, answer)],
       ['/narrow', withAuth(auth, {}, requirePermission('docs:write', answer))],
     ]);
     const fetch = (request: Request): Response | Promise<Response> =>
@@ -433,6 +441,22 @@ describe.each([...Object.keys(ADAPTERS)])('%s', (adapter) => {
     expect((await send(site(), { headers: bearer(key) })).status).toBe(200);
   });
 
+  test('behind proxies that are trusted, every spelling of a hop is the same address', async () => {
+    const { key: bound } = await auth.keys.create({ userId: 'u', name: 'bound', ipAllowlist: ['203.0.113.7'] });
+    const { key: inside } = await auth.keys.create({ userId: 'u', name: 'inside', ipAllowlist: PROXIES });
+    const from = async (credential: string, ...values: readonly string[]) => {
+      const headers: HeaderLines = values.map((value) => ['X-Forwarded-For', value]);
+      return (await send(site(), { path: '/proxied', headers: [...bearer(credential), ...headers] })).status;
+    };
+    for (const client of ['203.0.113.7', '203.0.113.7:51234', '[::ffff:203.0.113.7%eth0]:51234'])
+      for (const proxy of ['10.0.0.5', '10.0.0.5:443', '[::ffff:10.0.0.5]:443']) {
+        expect(await from(bound, `${client}, ${proxy}`)).toBe(200);
+        expect(await from(bound, client, proxy)).toBe(200);
+        expect(await from(inside, `${client}, ${proxy}`)).toBe(403);
+      }
+    for (const junk of ['', 'unknown', '10.0.0.5:']) expect(await from(inside, `203.0.113.7, ${junk}`)).toBe(403);
+  });
+
   test('a refused HEAD request has the headers of its GET and no body', async () => {
     const head = await send(site(), { method: 'HEAD' });
     expect(essence(head)).toEqual({ ...essence(await send(site(), {})), body: '' });
@@ -443,6 +467,13 @@ function limitsOf(received: Received, header: string): Readonly<Record<string, R
   const list = parseList(String(received.headers[header])).filter((item): item is Item => !isInnerList(item));
   return Object.fromEntries(list.map(([name, parameters]) => [String(name), Object.fromEntries(parameters)]));
 }
+
+test.each([['0.0.0.0/0'], ['10.0.0.5:443'], ['loopback']])('%j is no proxy to trust', (range) => {
+  for (const { pantheonAuth } of [forExpress, forFastify, forHono])
+    expect(() => pantheonAuth(auth, { trustedProxies: [range] })).toThrow(
+      expect.objectContaining({ code: 'invalid_setting', field: 'trustedProxies' }),
+    );
+});
 
 describe('all adapters', () => {
   test.each(CASES.filter(({ code }) => code !== undefined))('answer with the same bytes: $name', async ({ sent }) => {

@@ -16,7 +16,7 @@ export type ExpressAuthOptions = GuardOptions<readonly [req: Request]>;
 
 /**
  * Lets a request pass when its credential may act; else answers it. Put CORS first: a preflight carries no credential.
- * `req.ip` follows Express's own `trust proxy`; where that is set with care, give `address: (req) => req.ip`.
+ * Behind proxies, name them in `trustedProxies`: `req.ip` decides on hops as they are written, with their ports.
  *
  * @throws PantheonError `invalid_setting` when the options ask for what cannot be asked.
  *

@@ -28,7 +28,7 @@ declare module 'fastify' {
 /**
  * A plugin that lets a request pass when its credential may act; else answers it. It guards the scope that registers it
  * and all below, routes that do not exist among them. Register CORS first: a preflight carries no credential.
- * `request.ip` follows Fastify's own `trustProxy`; where that is set with care, give `address: (request) => request.ip`.
+ * Behind proxies, name them in `trustedProxies`: `request.ip` decides on hops as they are written, with their ports.
  *
  * @throws PantheonError `invalid_setting` when the options ask for what cannot be asked.
  *

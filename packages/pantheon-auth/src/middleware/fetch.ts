@@ -39,7 +39,7 @@ export type FetchAuthentication =
 /**
  * Lets a request pass to `handler` when its credential may act; else answers it. Put CORS around it: a preflight carries
  * no credential. A `Request` does not say where it comes from: without `address`, keys that are bound to addresses are
- * refused, and nobody is slowed down for guessing. Headers are set on the response of the handler itself: give each
+ * refused, and nobody is slowed down for guessing. Behind proxies, name them in `trustedProxies`. Headers are set on the response of the handler itself: give each
  * request a response of its own.
  *
  * @throws PantheonError `invalid_setting` when the options ask for what cannot be asked.

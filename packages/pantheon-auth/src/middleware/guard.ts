@@ -2,6 +2,7 @@
  * What the adapters share: their options, the question they ask, who was let in, and what every answer says. Knows no
  * framework and decides nothing.
  */
+import { TrustedProxies } from '../domain/client-address.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import {
   type AuthenticateOptions,
@@ -22,10 +23,16 @@ export interface RequestAuthenticator {
 /** Options of every adapter. `Incoming` is what its framework hands to a middleware. */
 export interface GuardOptions<Incoming extends readonly unknown[]> extends AuthenticateOptions {
   /**
-   * Where the request comes from. Default: the other end of the socket, and nothing that a header says, for any client
-   * can send one. Behind a proxy, give what the framework makes of the headers of a proxy that it was told to trust.
+   * The other end of the connection. Default: what the framework knows of the socket. A port, brackets, a zone and the
+   * mapped form of IPv4 are left out; what is then no address is not known.
    */
   readonly address?: (...incoming: Incoming) => string | null | undefined;
+  /**
+   * Addresses and CIDR ranges of your own proxies, whose `X-Forwarded-For` is believed. Default: none, and the header is
+   * not looked at, for any client can send one. Prefer it to what a framework makes of that header (`req.ip`): they
+   * compare hops as they are written, and one proxy writes `10.0.0.5`, another `10.0.0.5:443`.
+   */
+  readonly trustedProxies?: readonly string[];
   /** Told in refusals as `instance`. Left out there when it is not 1 to 128 of letters, digits and `_.:~-`. */
   readonly requestId?: (...incoming: Incoming) => string | null | undefined;
   /** Called with every refusal before it is sent, for the log: `cause` and `error` say what the caller is not told. */
@@ -62,11 +69,13 @@ export class Guard<Incoming extends readonly [object, ...unknown[]]> {
   readonly #auth: RequestAuthenticator;
   readonly #options: GuardOptions<Incoming>;
   readonly #demand: AuthenticateOptions;
+  readonly #proxies: TrustedProxies;
 
   /** @throws PantheonError `invalid_setting` when the options ask for what cannot be asked. */
   constructor(auth: RequestAuthenticator, options: GuardOptions<Incoming>) {
-    const { address, requestId, onRefused, ...demand } = options;
+    const { address, trustedProxies = [], requestId, onRefused, ...demand } = options;
     assertAuthenticateOptions(demand);
+    this.#proxies = proxiesOf(trustedProxies);
     this.#auth = auth;
     this.#options = options;
     this.#demand = demand;
@@ -88,7 +97,8 @@ export class Guard<Incoming extends readonly [object, ...unknown[]]> {
   ): Promise<Authentication> {
     const options = this.#options;
     const requestId = options.requestId?.(...incoming) ?? null;
-    const address = options.address === undefined ? presented.address : (options.address(...incoming) ?? null);
+    const peer = options.address === undefined ? presented.address : options.address(...incoming);
+    const address = this.#proxies.clientAddress(peer, () => presented.header('x-forwarded-for'));
     const request = { ...presented, address, ...(requestId !== null && { requestId }) };
     const authentication = await this.#auth.authenticate(request, demand);
     const onRefused = (refusal: Refusal): void => options.onRefused?.(refusal, ...incoming);
@@ -98,6 +108,15 @@ export class Guard<Incoming extends readonly [object, ...unknown[]]> {
       onRefused(authentication.refusal);
     }
     return authentication;
+  }
+}
+
+function proxiesOf(ranges: readonly string[]): TrustedProxies {
+  try {
+    return new TrustedProxies(ranges);
+  } catch (cause) {
+    const detail = 'Give IP addresses or CIDR ranges.';
+    throw new PantheonError('invalid_setting', { field: 'trustedProxies', detail, cause });
   }
 }
 

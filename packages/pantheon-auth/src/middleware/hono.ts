@@ -22,7 +22,7 @@ export type HonoAuthOptions = GuardOptions<readonly [c: Context]>;
  * Lets a request pass when its credential may act; else answers it. Put CORS first: a preflight carries no credential.
  * The address of the socket is known on Node (`@hono/node-server`); elsewhere give
  * `address: (c) => getConnInfo(c).remote.address` of the runtime, else keys that are bound to addresses are refused, and
- * nobody is slowed down for guessing.
+ * nobody is slowed down for guessing. Behind proxies, name them in `trustedProxies`.
  *
  * @throws PantheonError `invalid_setting` when the options ask for what cannot be asked.
  *
