@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { inspect } from 'node:util';
 import { PantheonError } from 'pantheon-auth';
 import { describe, expect, test } from 'vitest';
-import { type Flags, loadConfig, type SettingName } from './config.ts';
+import { type Flags, loadClientVariables, loadConfig, type SettingName } from './config.ts';
 import { editDistance } from './mistyped-settings.ts';
 import { holdsPassword } from './store-settings.ts';
 
@@ -32,7 +32,9 @@ describe('without any setting', () => {
       audience: [],
       rootKeyFile: '/srv/data/root.key',
       metricsPort: null,
+      metricsHost: '127.0.0.1',
       trustedProxies: [],
+      isInsecure: false,
       logLevel: 'info',
       docs: true,
     });
@@ -93,9 +95,54 @@ describe('settings', () => {
     ['PORT', '80.5'],
     ['PORT', ''],
     ['PORT', 'tcp://10.0.0.1:8787'],
-    ['PORT', '0'],
-    ['HOST', '0.0.0.0'],
-    ['HOST', 'auth.internal'],
+    ['PORT', '1e3'],
+    ['PORT', '08787'],
+    ['PORT', ' 8787'],
+    ['PORT', '0x10'],
+    ['PORT', '8787\r'],
+    ['PORT', '\u0668\u0667'],
+    ['HOST', '[::1]'],
+    ['HOST', 'http://0.0.0.0'],
+    ['HOST', '0.0.0.0:8787'],
+    ['HOST', '*'],
+    ['HOST', '127.1'],
+    ['HOST', '2130706433'],
+    ['HOST', '127.0.0.1 '],
+    ['HOST', '"127.0.0.1"'],
+    ['HOST', 'a b'],
+    ['HOST', 'a..b'],
+    ['METRICS_HOST', '[::1]'],
+    ['METRICS_HOST', '0.0.0.0:9090'],
+    ['DATA_DIR', '"/data"'],
+    ['DATA_DIR', "'/data'"],
+    ['DATA_DIR', '/data"'],
+    ['DATA_DIR', ' /data'],
+    ['DATA_DIR', '/data '],
+    ['DATA_DIR', '/data\r'],
+    ['DATA_DIR', '/da\u0000ta'],
+    ['DATA_DIR', '\ufeff/data'],
+    ['DATA_DIR', '/data\u200b'],
+    ['DATA_DIR', '~/data'],
+    ['DATA_DIR', '$HOME/data'],
+    ['DATA_DIR', '/srv/$'.concat('{DATA}')],
+    ['DATA_DIR', '\t'],
+    ['MASTER_KEY_FILE', '~/master.key'],
+    ['MASTER_KEY_FILE', '"/run/master.key"'],
+    ['MASTER_KEY', '\ufeffabcdef'],
+    ['ROOT_KEY_FILE', '~root/root.key'],
+    ['ROOT_KEY_FILE', '/run/root.key\n'],
+    ['DATABASE_URL', 'sqlite:~/x.db'],
+    ['DATABASE_URL', '"postgres://u:hunter2@h/d"'],
+    ['DATABASE_URL', 'postgres://u:hunter2@h/d\r'],
+    ['REDIS_URL', "'redis://u:hunter2@h'"],
+    ['PUBLIC_URL', '"https://a.example"'],
+    ['PUBLIC_URL', 'https://a.example '],
+    ['AUDIENCE', '"a"'],
+    ['AUDIENCE', 'a,"b",c'],
+    ['ALLOW_INSECURE_HTTP', 'yes'],
+    ['ALLOW_INSECURE_HTTP', 'On'],
+    ['LOG_LEVEL', 'info '],
+    ['DOCS', "'on'"],
     ['DATABASE_URL', 'postgres:u:hunter2@h/d'],
     ['DATABASE_URL', 'postgres://u:hunt#er2@h/d'],
     ['DATABASE_URL', 'postgres://u:12/er2@h/d'],
@@ -141,14 +188,70 @@ describe('settings', () => {
   ])('%s=%j stops the start, and the value is not repeated', (name, value) => {
     const error = failure(() => load({ [name]: value }));
     expect(error.code).toBe('invalid_setting');
-    expect(error.field).toBe(name === 'HOST' || (name === 'PORT' && value === '0') ? 'PUBLIC_URL' : name);
+    expect(error.field).toBe(name);
     if (value.length > 4) expect(error.message).not.toContain(value);
   });
 
-  test('two master keys, and a plain public address beyond the machine, are refused', () => {
+  test('two master keys, and settings without which another means nothing, are refused', () => {
     expect(failure(() => load({ MASTER_KEY: 'a', MASTER_KEY_FILE: 'b' })).field).toBe('MASTER_KEY');
-    expect(failure(() => load({ HOST: '0.0.0.0', PUBLIC_URL: 'http://a.example' })).field).toBe('PUBLIC_URL');
-    expect(load({ PUBLIC_URL: 'http://a.example' }).config.publicUrl).toBe('http://a.example');
+    expect(failure(() => load({ METRICS_HOST: '0.0.0.0' })).field).toBe('METRICS_HOST');
+    expect(load({ METRICS_HOST: '::', METRICS_PORT: '0' }).config).toMatchObject({ metricsHost: '::', metricsPort: 0 });
+  });
+
+  test.each<Flags>([{ PORT: '0' }, { HOST: '0.0.0.0' }, { HOST: 'auth.internal' }])(
+    'a good place to listen that says nothing of where clients come asks for PUBLIC_URL: %j',
+    (flags) => {
+      const error = failure(() => load(flags));
+      expect(error).toMatchObject({ code: 'invalid_setting', field: 'PUBLIC_URL' });
+      expect(error.message).toContain('required');
+    },
+  );
+
+  test.each<[Flags, boolean]>([
+    [{}, true],
+    [{ PUBLIC_URL: 'http://localhost:9000' }, true],
+    [{ HOST: '::ffff:127.0.0.1' }, true],
+    [{ PUBLIC_URL: 'http://127.8.9.1:9000', HOST: '::1' }, true],
+    [{ PUBLIC_URL: 'http://[::1]:9000', HOST: 'LOCALHOST' }, true],
+    [{ PUBLIC_URL: 'http://a.example' }, false],
+    [{ PUBLIC_URL: 'http://localhost.example' }, false],
+    [{ PUBLIC_URL: 'http://192.168.0.9' }, false],
+    [{ PUBLIC_URL: 'http://a.example', HOST: '0.0.0.0' }, false],
+    [{ PUBLIC_URL: 'http://localhost:8787', HOST: '0.0.0.0' }, false],
+    [{ PUBLIC_URL: 'http://localhost:8787', HOST: 'auth.internal' }, false],
+  ])('plain http stays on this machine unless it was asked for in writing: %j', (flags, staysHere) => {
+    const asked = load({ ...flags, ALLOW_INSECURE_HTTP: 'on' }).config;
+    expect(asked.isInsecure).toBe(!staysHere);
+    if (staysHere) {
+      expect(load(flags).config.publicUrl).toBe(asked.publicUrl);
+      return;
+    }
+    for (const written of [flags, { ...flags, ALLOW_INSECURE_HTTP: 'off' }]) {
+      const error = failure(() => load(written));
+      expect(error).toMatchObject({ code: 'invalid_setting', field: 'PUBLIC_URL' });
+      expect(error.message).toContain('ALLOW_INSECURE_HTTP=on');
+    }
+  });
+
+  test('with https nothing is insecure', () => {
+    const flags = { PUBLIC_URL: 'https://a.example', HOST: '0.0.0.0', ALLOW_INSECURE_HTTP: 'on' };
+    expect(load(flags).config.isInsecure).toBe(false);
+  });
+
+  test('the variables of the command line are looked at in the same way, secrets where they are read', () => {
+    for (const [name, value] of [
+      ['URL', '"https://a.example"'],
+      ['URL', 'https://a.example\r'],
+      ['KEY_FILE', '~/my.key'],
+      ['KEY_FILE', '\ufeffmy.key'],
+    ] as const)
+      expect(failure(() => loadClientVariables({ [`PANTHEON_AUTH_${name}`]: value }))).toMatchObject({
+        code: 'invalid_setting',
+        field: name,
+      });
+    expect(loadClientVariables({ PANTHEON_AUTH_KEY: 'pan_live_x\n', PANTHEON_AUTH_URL: '' })).toEqual({
+      KEY: 'pan_live_x\n',
+    });
   });
 });
 
@@ -209,10 +312,16 @@ describe('names', () => {
     ['PANTHEON_AUTH_MASTERKEY', 'MASTER_KEY'],
     ['PANTHEON_AUTH_TRUSTED_PROXYS', 'TRUSTED_PROXIES'],
     ['pantheon_auth_port', 'PORT'],
+    ['\ufeffPANTHEON_AUTH_PORT', 'PORT'],
+    ['export PANTHEON_AUTH_PORT', 'PORT'],
+    [' PANTHEON_AUTH_DATA_DIR', 'DATA_DIR'],
+    ['PANTHEON_AUTH_DATA_DIR\u200b', 'DATA_DIR'],
   ])('%s stops the start: %s was meant', (name, meant) => {
     const error = failure(() => load({}, { [name]: 'x' }));
     expect(error).toMatchObject({ code: 'invalid_setting', field: meant });
-    expect(error.message).toContain(name);
+    expect(error.message).toContain(
+      name.replace(/[^\x21-\x7e]/g, (sign) => `\\u${sign.charCodeAt(0).toString(16).padStart(4, '0')}`),
+    );
   });
 
   test('what an orchestrator puts there is told and does not stop it', () => {

@@ -4,9 +4,18 @@
  */
 import { existsSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
-import { PantheonError } from 'pantheon-auth';
+import { PantheonError, pathFlaw, textFlaw } from 'pantheon-auth';
 import { findMistyped } from './mistyped-settings.ts';
-import { parseAudience, parseChoice, parsePort, parsePublicUrl, parseSwitch, parseTrustedProxies } from './settings.ts';
+import {
+  isLoopback,
+  parseAudience,
+  parseChoice,
+  parseHost,
+  parsePort,
+  parsePublicUrl,
+  parseSwitch,
+  parseTrustedProxies,
+} from './settings.ts';
 import { type DatabaseSetting, databaseOf, type LimitsSetting, limitsOf } from './store-settings.ts';
 
 /** Every setting: `PANTHEON_AUTH_<name>` in the environment, a flag of the same name on the command line. */
@@ -26,7 +35,9 @@ export const SETTING_NAMES = [
   'MASTER_KEY_FILE',
   'ROOT_KEY_FILE',
   'METRICS_PORT',
+  'METRICS_HOST',
   'TRUSTED_PROXIES',
+  'ALLOW_INSECURE_HTTP',
   'LOG_LEVEL',
   'DOCS',
 ] as const;
@@ -55,8 +66,11 @@ export interface Config {
   readonly rootKeyFile: string;
   /** Null: no metrics. */
   readonly metricsPort: number | null;
+  readonly metricsHost: string;
   /** Addresses and CIDR ranges whose `X-Forwarded-For` is believed. */
   readonly trustedProxies: readonly string[];
+  /** Keys and tokens travel unencrypted beyond this machine, as `ALLOW_INSECURE_HTTP` says they may. */
+  readonly isInsecure: boolean;
   readonly logLevel: LogLevel;
   /** Whether `/docs` and `/openapi.json` are served. */
   readonly docs: boolean;
@@ -74,7 +88,8 @@ export type Environment = Readonly<Record<string, string | undefined>>;
 const PREFIX = 'PANTHEON_AUTH_';
 const PORT_DEFAULT = 8787;
 const HOST_DEFAULT = '127.0.0.1';
-const LOOPBACK = /^(?:localhost|127(?:\.\d{1,3}){3}|::1)$/;
+/** Paths of files and folders, in which a shell would have filled in more than quotation marks. */
+const PATHS: ReadonlySet<SettingName> = new Set(['DATA_DIR', 'MASTER_KEY_FILE', 'ROOT_KEY_FILE']);
 
 /**
  * Reads the settings. `unknown` names variables of ours that mean nothing here, to be logged once.
@@ -100,7 +115,13 @@ export type ClientVariables = Readonly<Partial<Record<(typeof CLIENT_VARIABLE_NA
 /** The variables of the command line. An empty one counts as left out: it is how a shell clears one for a command. */
 export function loadClientVariables(environment: Environment = process.env): ClientVariables {
   const found = CLIENT_VARIABLE_NAMES.map((name) => [name, environment[PREFIX + name]] as const);
-  return Object.fromEntries(found.filter(([, value]) => value !== undefined && value !== ''));
+  const given = found.filter(([, value]) => value !== undefined && value !== '');
+  for (const [name, value = ''] of given) {
+    // Secrets are looked at where they are read: a line end after one is no fault.
+    const flaw = name === 'URL' ? textFlaw(value) : name === 'KEY_FILE' ? pathFlaw(value) : null;
+    if (flaw !== null) throw new PantheonError('invalid_setting', { field: name, detail: flaw });
+  }
+  return Object.fromEntries(given);
 }
 
 /** Variables, without those that are for the command line: they are neither settings nor slips. */
@@ -113,45 +134,70 @@ type Read = (name: SettingName) => string | undefined;
 
 function toConfig(read: Read, cwd: string): Config {
   const port = parsePort('PORT', read('PORT') ?? String(PORT_DEFAULT));
-  const host = read('HOST') ?? HOST_DEFAULT;
+  const host = parseHost('HOST', read('HOST') ?? HOST_DEFAULT);
   const dataDir = resolve(cwd, read('DATA_DIR') ?? join(repositoryOf(cwd) ?? cwd, 'data'));
   const masterKey = read('MASTER_KEY');
   const masterKeyFile = read('MASTER_KEY_FILE');
   if (masterKey !== undefined && masterKeyFile !== undefined)
     throw invalid('MASTER_KEY', 'Give MASTER_KEY or MASTER_KEY_FILE, not both.');
   const metricsPort = read('METRICS_PORT');
+  const metricsHost = read('METRICS_HOST');
+  if (metricsHost !== undefined && metricsPort === undefined)
+    throw invalid('METRICS_HOST', 'It says where metrics are served, and there is no METRICS_PORT.');
+  const allowInsecure = parseSwitch('ALLOW_INSECURE_HTTP', read('ALLOW_INSECURE_HTTP') ?? 'off');
+  const { publicUrl, isInsecure } = publicUrlOf(read('PUBLIC_URL'), { port, host, allowInsecure });
   return {
     port,
     host,
     dataDir,
     database: databaseOf(read, dataDir),
     limits: limitsOf(read),
-    publicUrl: publicUrlOf(read('PUBLIC_URL'), { port, host }),
+    publicUrl,
     audience: parseAudience('AUDIENCE', read('AUDIENCE')),
     ...(masterKey !== undefined && { masterKey }),
     ...(masterKeyFile !== undefined && { masterKeyFile: resolve(cwd, masterKeyFile) }),
     rootKeyFile: resolve(cwd, read('ROOT_KEY_FILE') ?? join(dataDir, 'root.key')),
     metricsPort: metricsPort === undefined ? null : parsePort('METRICS_PORT', metricsPort),
+    metricsHost: parseHost('METRICS_HOST', metricsHost ?? HOST_DEFAULT),
     trustedProxies: parseTrustedProxies('TRUSTED_PROXIES', read('TRUSTED_PROXIES')),
+    isInsecure,
     logLevel: parseChoice('LOG_LEVEL', read('LOG_LEVEL') ?? 'info', LOG_LEVELS),
     docs: parseSwitch('DOCS', read('DOCS') ?? 'on'),
   };
 }
 
-/** An empty value is a mistake: a variable that was meant to be filled in, perhaps with the master key. */
+/**
+ * The value, if it is one that somebody meant. An empty one was meant to be filled in, perhaps with the master key; one
+ * with quotation marks is another folder than the one that was meant, and a new store would be made there.
+ */
 function given(name: SettingName, flags: Flags, environment: Environment): string | undefined {
   const value = flags[name] ?? environment[PREFIX + name];
-  if (value?.trim() === '') throw invalid(name, 'It is empty. Give a value or leave it out.');
+  if (value === undefined) return undefined;
+  const flaw = PATHS.has(name) ? pathFlaw(value) : textFlaw(value);
+  if (flaw !== null) throw invalid(name, flaw);
   return value;
 }
 
-function publicUrlOf(text: string | undefined, listen: { readonly port: number; readonly host: string }): string {
-  const isLoopback = LOOPBACK.test(listen.host);
-  if (text !== undefined) return parsePublicUrl('PUBLIC_URL', text, { httpAllowed: isLoopback });
-  if (!isLoopback) throw invalid('PUBLIC_URL', 'It is required when HOST is not the loopback address.');
-  if (listen.port === 0) throw invalid('PUBLIC_URL', 'It is required when PORT is 0.');
-  return `http://localhost:${listen.port}`;
+/** Plain http is for one machine: both where the service listens and what clients call are loopback, or it was asked for. */
+function publicUrlOf(
+  text: string | undefined,
+  { port, host, allowInsecure }: { readonly port: number; readonly host: string; readonly allowInsecure: boolean },
+): Pick<Config, 'publicUrl' | 'isInsecure'> {
+  if (text !== undefined) {
+    const publicUrl = parsePublicUrl('PUBLIC_URL', text);
+    const { protocol, hostname } = new URL(publicUrl);
+    const isInsecure = protocol === 'http:' && !(isLoopback(host) && isLoopback(hostname));
+    if (isInsecure && !allowInsecure) throw invalid('PUBLIC_URL', NOT_SECURE);
+    return { publicUrl, isInsecure };
+  }
+  if (!isLoopback(host)) throw invalid('PUBLIC_URL', 'It is required when HOST is not the loopback address.');
+  if (port === 0) throw invalid('PUBLIC_URL', 'It is required when PORT is 0.');
+  return { publicUrl: `http://localhost:${port}`, isInsecure: false };
 }
+
+const NOT_SECURE =
+  'It must be https where it, or HOST, is not the loopback address: keys travel over it. ' +
+  'If the network itself is encrypted, say ALLOW_INSECURE_HTTP=on.';
 
 /** So that `npm start` means the same data wherever in the repository it was typed. */
 function repositoryOf(start: string): string | null {

@@ -17,12 +17,22 @@ export function findMistyped<Name extends string>(
   known: readonly Name[],
 ): { readonly mistyped: Mistyped<Name> | null; readonly unknown: readonly string[] } {
   const names = new Set<string>(known.map((name) => prefix + name));
-  const ours = variables.filter((written) => written.toUpperCase().startsWith(prefix) && !names.has(written)).sort();
+  const ours = variables.filter((written) => plain(written).startsWith(prefix) && !names.has(written)).sort();
   for (const written of ours) {
-    const meant = closest(written.slice(prefix.length).toUpperCase(), known);
-    if (meant !== null) return { mistyped: { written, meant }, unknown: [] };
+    const meant = closest(plain(written).slice(prefix.length), known);
+    if (meant !== null) return { mistyped: { written: printable(written), meant }, unknown: [] };
   }
   return { mistyped: null, unknown: ours };
+}
+
+/** Without what a file of settings may put before a name: a byte order mark before the first one, `export`, blanks. */
+function plain(written: string): string {
+  return written.toUpperCase().replace(/^(?:EXPORT\s+|[^A-Z0-9_]+)+/, '');
+}
+
+/** A name that looks right with something invisible in it is shown with what is in it. */
+function printable(written: string): string {
+  return written.replace(/[^\x21-\x7e]/g, (sign) => `\\u${sign.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }
 
 function closest<Name extends string>(word: string, known: readonly Name[]): Name | null {

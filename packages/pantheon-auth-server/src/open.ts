@@ -46,7 +46,8 @@ type Opener = 'node' | 'command';
  * it lies where somebody chose to have it.
  *
  * @throws PantheonError startup codes: `invalid_setting`, `master_key_missing`, `master_key_mismatch`, `store_unusable`,
- * `clock_in_doubt`, * `schema_too_new`, `schema_too_old`, `redis_required`; `store_unavailable`, `store_read_only`.
+ * `clock_in_doubt`, `database_missing`, `schema_too_new`, `schema_too_old`, `redis_required`; `store_unavailable`,
+ * `store_read_only`.
  */
 export async function openService(config: Config, logger: Logger, opener: Opener = 'node'): Promise<OpenService> {
   const auth = await openEngine(config, logger, opener);
@@ -99,6 +100,7 @@ async function withOptionsOf<T>(
   };
   const limits = await sharedLimits(config);
   if (database.kind === 'sqlite') {
+    assertNotLost(config.rootKeyFile, database.file);
     return use({
       ...common,
       dataDir,
@@ -120,6 +122,20 @@ async function withOptionsOf<T>(
   } catch (error) {
     throw withRemedy(error);
   }
+}
+
+/**
+ * A root key without its database: before anything is made, the start stops and asks.
+ *
+ * @throws PantheonError `database_missing`.
+ */
+function assertNotLost(rootKeyFile: string, databaseFile: string): void {
+  // The key first: a first start beside this one makes the database before it.
+  if (!existsSync(rootKeyFile) || (statSync(databaseFile, { throwIfNoEntry: false })?.size ?? 0) > 0) return;
+  const detail =
+    `${rootKeyFile} is there, and its database ${databaseFile} is not. Is it the right DATA_DIR, and is its volume ` +
+    'mounted? If the database was lost, restore it from a backup. To begin a new store all the same, move the file away.';
+  throw new PantheonError('database_missing', { field: 'ROOT_KEY_FILE', detail });
 }
 
 /** Brings the tables up to date and answers what was run; null: of SQLite that is not told, it happens at every start. */

@@ -251,17 +251,20 @@ test('a port in use, and an address of another machine, are told in one line tha
   await expect(failing({ PORT: taken })).rejects.toMatchObject({ code: 'port_in_use', field: 'PORT' });
   await expect(failing({ METRICS_PORT: taken })).rejects.toMatchObject({ code: 'port_in_use', field: 'METRICS_PORT' });
   const elsewhere = { HOST: '203.0.113.1', PUBLIC_URL: 'https://a.example' };
-  await expect(failing(elsewhere)).rejects.toMatchObject({ code: 'invalid_setting', field: 'PORT' });
+  await expect(failing(elsewhere)).rejects.toMatchObject({ code: 'invalid_setting', field: 'HOST' });
+  const metricsElsewhere = { METRICS_PORT: '0', METRICS_HOST: '203.0.113.1' };
+  await expect(failing(metricsElsewhere)).rejects.toMatchObject({ code: 'invalid_setting', field: 'METRICS_HOST' });
 });
 
 test('metrics are told on a listener of their own and nowhere else', async () => {
-  const config = scratchConfig({ METRICS_PORT: '0' });
+  const config = scratchConfig({ METRICS_PORT: '0', METRICS_HOST: '127.0.0.2' });
   const running = await serving(config);
   const rootKey = readFileSync(config.rootKeyFile, 'latin1').trim();
   await fetch(`${running.localUrl}/v1/self`, { headers: { authorization: `Bearer ${rootKey}` } });
   await fetch(`${running.localUrl}/v1/self`, { headers: { authorization: 'Bearer nonsense' } });
   await fetch(`${running.localUrl}/nowhere/${'x'.repeat(20)}`);
-  const metrics = `http://127.0.0.1:${running.metricsPort}`;
+  const metrics = `http://127.0.0.2:${running.metricsPort}`;
+  await expect(fetch(`http://127.0.0.1:${running.metricsPort}/metrics`)).rejects.toThrow();
   const text = await (await fetch(`${metrics}/metrics`)).text();
   expect(text).toContain(
     'http_server_request_duration_seconds_count{http_request_method="GET",http_route="/v1/self",http_response_status_code="200"} 1',
@@ -273,6 +276,15 @@ test('metrics are told on a listener of their own and nowhere else', async () =>
   expect(text).toMatch(/^pantheon_auth_limiter_degraded_decisions_total 0$/m);
   expect((await fetch(`${metrics}/other`)).status).toBe(404);
   expect((await fetch(`${running.localUrl}/metrics`)).status).toBe(404);
+});
+
+test('plain http beyond this machine, which was asked for, is warned about at the start', async () => {
+  const lines: string[] = [];
+  const logger = createLogger('warn', { write: (line) => void lines.push(line) });
+  const insecure = { HOST: '0.0.0.0', PUBLIC_URL: 'http://auth.internal:8787', ALLOW_INSECURE_HTTP: 'on' };
+  await serving(scratchConfig(insecure), { ...QUIET, logger });
+  await serving(scratchConfig(), { ...QUIET, logger });
+  expect(lines.filter((line) => line.includes('ALLOW_INSECURE_HTTP')).length).toBe(1);
 });
 
 test('settings that mean nothing here are told once', async () => {

@@ -38,8 +38,6 @@ export interface ServeOptions {
   readonly handleSignals?: boolean;
 }
 
-/** Metrics are for the machine itself, or for who forwards the port. */
-const METRICS_HOST = '127.0.0.1';
 /** What a shell reports for a process that SIGINT ended: 128 + 2. */
 const EXIT_SECOND_SIGNAL = 130;
 const STDERR = 2;
@@ -51,6 +49,8 @@ const SWEEP_MS = 50;
 export async function serve(config: Config, options: ServeOptions = {}): Promise<Running> {
   const logger = options.logger ?? createLogger(config.logLevel);
   const { unknown = [], handleSignals = true } = options;
+  if (config.isInsecure)
+    logger.warn({ publicUrl: config.publicUrl }, 'ALLOW_INSECURE_HTTP: keys and tokens travel unencrypted');
   if (unknown.length > 0) logger.warn({ names: unknown }, 'these settings mean nothing here');
 
   // What was opened, to be closed in the reverse order.
@@ -61,7 +61,7 @@ export async function serve(config: Config, options: ServeOptions = {}): Promise
   try {
     const service = await openService(config, logger);
     opened.push(() => service.close());
-    const { port, host, metricsPort } = config;
+    const { port, host, metricsPort, metricsHost } = config;
     const metrics = metricsPort === null ? null : new Metrics(service.auth);
     const onAnswered = metrics === null ? {} : { onAnswered: metrics.answered };
     const app = await createApp({ auth: service.auth, config, logger, ...onAnswered });
@@ -69,11 +69,11 @@ export async function serve(config: Config, options: ServeOptions = {}): Promise
     opened.push(() => closeWithin(app, sockets));
     const metricsServer = metrics?.server((error) => logger.error({ err: error }, 'metrics cannot be told')) ?? null;
     if (metricsServer !== null && metricsPort !== null) {
-      await listening('METRICS_PORT', metricsPort, METRICS_HOST, () => listen(metricsServer, metricsPort));
+      await listening('METRICS_', metricsPort, metricsHost, () => listen(metricsServer, metricsPort, metricsHost));
       opened.push(async () => metricsServer.close().closeAllConnections());
     }
     // Last, so that who can reach it can use it.
-    await listening('PORT', port, host, () => app.listen({ port, host }));
+    await listening('', port, host, () => app.listen({ port, host }));
 
     const { closed, close } = closeOnce(closeAll);
     if (handleSignals) stopOnSignals(close, logger);
@@ -98,22 +98,27 @@ export async function serve(config: Config, options: ServeOptions = {}): Promise
   }
 }
 
-async function listen(server: Server, port: number): Promise<void> {
-  server.listen(port, METRICS_HOST);
+async function listen(server: Server, port: number, host: string): Promise<void> {
+  server.listen(port, host);
   await once(server, 'listening');
 }
 
-async function listening(field: string, port: number, host: string, start: () => Promise<unknown>): Promise<void> {
+/** `prefix`: of the two settings that say where, so that the one at fault is named. */
+async function listening(prefix: string, port: number, host: string, start: () => Promise<unknown>): Promise<void> {
   try {
     await start();
   } catch (cause) {
-    const code = cause instanceof Error && 'code' in cause ? cause.code : null;
+    const code = cause instanceof Error && 'code' in cause ? String(cause.code) : '';
     const where = `${host}:${port}`;
+    const field = `${prefix}${OF_THE_HOST.has(code) ? 'HOST' : 'PORT'}`;
     if (code === 'EADDRINUSE')
       throw new PantheonError('port_in_use', { field, detail: `Another process listens on ${where}.`, cause });
-    throw new PantheonError('invalid_setting', { field, detail: `Nothing can listen on ${where}.`, cause });
+    const why = OF_THE_HOST.has(code) ? 'This machine has no such address' : 'Nothing can listen there';
+    throw new PantheonError('invalid_setting', { field, detail: `${why}: ${where}.`, cause });
   }
 }
+
+const OF_THE_HOST: ReadonlySet<string> = new Set(['EADDRNOTAVAIL', 'EINVAL', 'ENOTFOUND', 'EAI_AGAIN', 'EAFNOSUPPORT']);
 
 /**
  * In-flight requests are finished, within a bound. Their answers say that the connection ends with them (`app.ts`); one

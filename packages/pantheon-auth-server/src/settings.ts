@@ -1,5 +1,6 @@
 /** How single settings are written, each read exactly. What a setting is for is `config.ts`. Values are never repeated. */
-import { PantheonError, TrustedProxies } from 'pantheon-auth';
+import { BlockList, isIP } from 'node:net';
+import { PantheonError, TrustedProxies, textFlaw } from 'pantheon-auth';
 
 const PORT_MAX = 65_535;
 /** The services one token can be meant for; a policy of a key has the same bound. */
@@ -11,7 +12,7 @@ const PROXIES_MAX = 64;
 export function parsePort(field: string, text: string): number {
   if (text.startsWith('tcp://'))
     throw invalid(field, 'It was set by Kubernetes for a service of this name: use enableServiceLinks: false.');
-  const port = /^\d{1,5}$/.test(text) ? Number(text) : -1;
+  const port = /^(?:0|[1-9]\d{0,4})$/.test(text) ? Number(text) : -1;
   if (port < 0 || port > PORT_MAX) throw invalid(field, `Write a whole number from 0 to ${PORT_MAX}.`);
   return port;
 }
@@ -22,10 +23,34 @@ export function parseCount(
   bounds: { readonly min: number; readonly max: number },
 ): number {
   const { min, max } = bounds;
-  const count = /^\d{1,9}$/.test(text) ? Number(text) : -1;
+  const count = /^(?:0|[1-9]\d{0,8})$/.test(text) ? Number(text) : -1;
   if (count < min || count > max) throw invalid(field, `Write a whole number from ${min} to ${max}.`);
   return count;
 }
+
+/** Where to listen: an address, or a name that means one. */
+export function parseHost(field: string, text: string): string {
+  // A name whose last part is a number would be read as an address of another form (`127.1`, `2130706433`).
+  const isName =
+    HOST_NAME.test(text) && text.length <= HOST_NAME_LENGTH_MAX && !/(?:^|\.)(?:\d+|0x[\da-f]*)\.?$/i.test(text);
+  if (isIP(text) !== 0 || isName) return text;
+  throw invalid(field, 'Write an IP address or a host name, without scheme, brackets and port.');
+}
+
+const HOST_NAME = /^[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?)*\.?$/i;
+const HOST_NAME_LENGTH_MAX = 253;
+
+/** Whether a host, as it is listened on or as it stands in a URL, is this machine and nobody else's. */
+export function isLoopback(host: string): boolean {
+  const address = host.replace(/^\[(.*)\]$/, '$1');
+  const family = isIP(address);
+  if (family === 0) return /^localhost$/i.test(host);
+  return LOOPBACK.check(address, family === 4 ? 'ipv4' : 'ipv6');
+}
+
+const LOOPBACK = new BlockList();
+LOOPBACK.addSubnet('127.0.0.0', 8, 'ipv4');
+LOOPBACK.addAddress('::1', 'ipv6');
 
 export function parseSwitch(field: string, text: string): boolean {
   return parseChoice(field, text, ['on', 'off', 'true', 'false'] as const).match(/^(?:on|true)$/) !== null;
@@ -40,19 +65,21 @@ export function parseChoice<T extends string>(field: string, text: string, choic
 /** Separated by commas. */
 export function parseAudience(field: string, text: string | undefined): readonly string[] {
   const audience = text === undefined ? [] : text.split(',').map((part) => part.trim());
-  if (audience.length > AUDIENCES_MAX || !audience.every((one) => AUDIENCE_PATTERN.test(one)))
-    throw invalid(field, `Write 1 to ${AUDIENCES_MAX} names of printable ASCII, separated by commas.`);
+  const isPlain = (one: string): boolean => AUDIENCE_PATTERN.test(one) && textFlaw(one) === null;
+  if (audience.length > AUDIENCES_MAX || !audience.every(isPlain))
+    throw invalid(
+      field,
+      `Write 1 to ${AUDIENCES_MAX} names of printable ASCII, separated by commas, without quotation marks.`,
+    );
   return audience;
 }
 
 /** In the form that clients compare byte by byte: no slash at the end, no query, no fragment, no user. */
-export function parsePublicUrl(field: string, text: string, options: { readonly httpAllowed: boolean }): string {
+export function parsePublicUrl(field: string, text: string): string {
   const url = URL.canParse(text) ? new URL(text) : null;
   const isPlain = url !== null && /^https?:$/.test(url.protocol) && url.username === '' && url.password === '';
   if (!isPlain || /[?#\s]/.test(text) || text.endsWith('/'))
     throw invalid(field, 'Write an absolute http(s) URL without query, fragment, user or a slash at its end.');
-  if (url.protocol === 'http:' && !options.httpAllowed)
-    throw invalid(field, 'It must be https when HOST is not the loopback address: keys travel over it.');
   if (url.origin + (url.pathname === '/' ? '' : url.pathname) !== text)
     throw invalid(field, 'Write it in its usual form: lower case, no default port, nothing to be escaped.');
   return text;

@@ -3,7 +3,7 @@
  * start with the setting at fault. Addresses may hold a password, so they are kept as secrets and never repeated.
  */
 import { isAbsolute, relative, resolve } from 'node:path';
-import { assertPostgresUrl, assertSchemaName, PantheonError, Secret } from 'pantheon-auth';
+import { assertPostgresUrl, assertSchemaName, PantheonError, pathFlaw, Secret } from 'pantheon-auth';
 import { parseChoice, parseCount } from './settings.ts';
 
 export type DatabaseSetting =
@@ -83,6 +83,8 @@ function databaseFileOf(url: string, dataDir: string): string {
   const path = url.slice('sqlite:'.length).replace(/^\/\/(?=\/)/, '');
   const file = resolve(dataDir, path);
   const within = relative(dataDir, file);
+  const flaw = pathFlaw(path);
+  if (flaw !== null) throw invalid('DATABASE_URL', flaw);
   if (within === '' || within.startsWith('..') || isAbsolute(within) || path.includes('\0'))
     throw invalid('DATABASE_URL', 'The file must lie in the data folder.');
   return file;

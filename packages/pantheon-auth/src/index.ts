@@ -58,6 +58,7 @@ export { PantheonError } from './foundation/errors.ts';
 export { errorProblem, PROBLEM_MEDIA_TYPE, type Problem, toProblem } from './foundation/problem.ts';
 export { Secret } from './foundation/secret.ts';
 export { parseStrictJson } from './foundation/strict-json.ts';
+export { pathFlaw, textFlaw } from './foundation/written-text.ts';
 export { type KeyTokenWish, mintKeyToken } from './jwt/holder-token.ts';
 export type { RevokedToken } from './jwt/revocation.ts';
 export type { IssuedToken, TokenWish } from './jwt/token-issuer.ts';

@@ -1,6 +1,7 @@
 /** What an instance is made with: everything in one folder, or any number of nodes on one database. */
 import type { Clock } from './foundation/clock.ts';
 import { PantheonError } from './foundation/errors.ts';
+import { pathFlaw, textFlaw } from './foundation/written-text.ts';
 import type { SharedLimits } from './rate-limit/rate-limiter.ts';
 import type { DatabaseSource } from './storage/database.ts';
 
@@ -57,11 +58,18 @@ export interface ScaledOutOptions extends CommonOptions {
 
 export type PantheonAuthOptions = EmbeddedOptions | ScaledOutOptions;
 
+interface OptionCheck {
+  readonly is: (value: unknown) => boolean;
+  readonly advice: string;
+  /** What its writer did not see in it. */
+  readonly flawOf?: (text: string) => string | null;
+}
+
 /** Every option, and whether a value that was given for it can be one. Left out and `undefined` are the same. */
-const OPTION_CHECKS: Readonly<Record<string, { readonly is: (value: unknown) => boolean; readonly advice: string }>> = {
+const OPTION_CHECKS: Readonly<Record<string, OptionCheck>> = {
   masterKey: text('32 bytes as 64 hex digits, base64 or base64url'),
-  issuer: text('an absolute URL'),
-  audience: { is: isListOfTexts, advice: 'a list of texts' },
+  issuer: text('an absolute URL', textFlaw),
+  audience: { is: isListOfTexts, advice: 'a list of texts', flawOf: textFlaw },
   brand: text('the first part of key strings, such as pan'),
   knownKeysMax: { is: (value) => Number.isSafeInteger(value) && Number(value) > 0, advice: 'a whole number above 0' },
   logger: {
@@ -69,9 +77,9 @@ const OPTION_CHECKS: Readonly<Record<string, { readonly is: (value: unknown) => 
     advice: 'an object with warn and error, such as pino',
   },
   clock: { is: (value) => hasMethods(value, ['now', 'monotonicMs']), advice: 'an object with now and monotonicMs' },
-  dataDir: text('the path of a folder'),
-  databaseFile: text('the path of a file'),
-  masterKeyFile: text('the path of a file'),
+  dataDir: text('the path of a folder', pathFlaw),
+  databaseFile: text('the path of a file', pathFlaw),
+  masterKeyFile: text('the path of a file', pathFlaw),
   database: { is: (value) => hasMethods(value, ['open']), advice: 'what postgres() of pantheon-auth/postgres answers' },
   limits: {
     is: (value) => value === 'local' || hasMethods(value, ['open']),
@@ -89,12 +97,21 @@ export function assertOptions(options: PantheonAuthOptions): void {
   for (const [name, value] of Object.entries(options)) {
     if (!Object.hasOwn(OPTION_CHECKS, name)) throw invalid(name, 'There is no such option.');
     const check = OPTION_CHECKS[name];
-    if (value !== undefined && check?.is(value) !== true) throw invalid(name, `It is ${check?.advice}.`);
+    if (value === undefined) continue;
+    if (check?.is(value) !== true) throw invalid(name, `It is ${check?.advice}.`);
+    for (const one of [value].flat()) {
+      const flaw = typeof one === 'string' ? (check.flawOf?.(one) ?? null) : null;
+      if (flaw !== null) throw invalid(name, flaw);
+    }
   }
+  if (options.issuer === undefined) throw invalid('issuer', 'It is needed: an absolute URL.');
+  if (options.database === undefined && options.dataDir === undefined)
+    throw invalid('dataDir', 'It is needed: the path of a folder. Or give a database.');
 }
 
-function text(advice: string): { readonly is: (value: unknown) => boolean; readonly advice: string } {
-  return { is: (value) => typeof value === 'string' && value !== '', advice };
+function text(advice: string, flawOf?: OptionCheck['flawOf']): OptionCheck {
+  const is = (value: unknown): boolean => typeof value === 'string' && value !== '';
+  return { is, advice, ...(flawOf !== undefined && { flawOf }) };
 }
 
 function isListOfTexts(value: unknown): boolean {

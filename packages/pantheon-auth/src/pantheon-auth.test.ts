@@ -78,9 +78,22 @@ describe('starting', () => {
 
   test.each([
     [{ issuer: '' }, 'issuer'],
+    [{ issuer: undefined as never }, 'issuer'],
     [{ issuer: 'auth.example.com' }, 'issuer'],
     [{ issuer: 'https://auth.example.com/' }, 'issuer'],
     [{ issuer: 'ftp://auth.example.com' }, 'issuer'],
+    [{ issuer: ' https://auth.example.com' }, 'issuer'],
+    [{ audience: ['api', 'api\r'] }, 'audience'],
+    [{ audience: 'api' as never }, 'audience'],
+    [{ dataDir: '"/data"' }, 'dataDir'],
+    [{ dataDir: '~/data' }, 'dataDir'],
+    [{ dataDir: '' }, 'dataDir'],
+    [{ dataDir: undefined as never }, 'dataDir'],
+    [{ databaseFile: '/data/x.db\n' }, 'databaseFile'],
+    [{ masterKeyFile: '\ufeff/data/m.key' }, 'masterKeyFile'],
+    [{ knownKeysMax: Number.NaN }, 'knownKeysMax'],
+    [{ knownKeysMax: 0 }, 'knownKeysMax'],
+    [{ knownKeysMax: Number.POSITIVE_INFINITY }, 'knownKeysMax'],
     [{ brand: 'Pan' }, 'brand'],
     [{ brand: 'x' }, 'brand'],
   ])('a setting that is not valid stops the start and is named: %j', async (options, field) => {

@@ -50,10 +50,11 @@ import { TokenVerifier } from './jwt/token-verifier.ts';
 import { JwtHandler } from './jwt-handler.ts';
 import { Envelope } from './kms/envelope.ts';
 import type { KeyEncryption } from './kms/key-encryption.ts';
+import { assertNotLost } from './kms/lost-database.ts';
 import { openLocalKms } from './kms/open-local-kms.ts';
 import { SealedCursors } from './kms/sealed-cursor.ts';
 import { type AuthenticateOptions, type Authentication, Authenticator, type AuthRequest } from './middleware.ts';
-import { assertOptions, type Logger, type PantheonAuthOptions } from './options.ts';
+import { assertOptions, type EmbeddedOptions, type Logger, type PantheonAuthOptions } from './options.ts';
 import { MemoryLimiter } from './rate-limit/memory-limiter.ts';
 import type { LimiterStatus, RateLimiter, SharedLimits } from './rate-limit/rate-limiter.ts';
 import { SenderBuckets } from './rate-limit/sender-buckets.ts';
@@ -121,7 +122,7 @@ export interface PantheonAuth {
  * Opens the database, or makes it in `dataDir`, and starts everything on it.
  *
  * @throws PantheonError `master_key_missing`, `master_key_mismatch`, `store_unusable`, `store_unavailable`,
- * `clock_in_doubt`, `schema_too_new`, `schema_too_old`, `redis_required`, `invalid_setting`.
+ * `clock_in_doubt`, `database_missing`, `schema_too_new`, `schema_too_old`, `redis_required`, `invalid_setting`.
  *
  * @example
  * ```ts
@@ -162,7 +163,8 @@ export async function openEngine(options: PantheonAuthOptions, mayBeBehind = fal
     const reading = mayBeBehind ? await readClocks(start) : await startClock(start);
     const isNew = (await log.head()).seq === 0;
     const dataDir = options.dataDir ?? null;
-    const kms = await openLocalKms(database.meta, { ...options, dataDir, isNew, logger });
+    const databaseFile = options.dataDir === undefined ? null : databaseFileOf(options);
+    const kms = await openLocalKms(database.meta, { ...options, dataDir, databaseFile, isNew, logger });
     const limiter = await openLimiter(database, options.limits, clock, logger);
     try {
       const { knownKeysMax } = options;
@@ -178,11 +180,17 @@ export async function openEngine(options: PantheonAuthOptions, mayBeBehind = fal
   }
 }
 
-function openDatabase(options: PantheonAuthOptions, clock: Clock, logger: Logger): Promise<Database> {
+async function openDatabase(options: PantheonAuthOptions, clock: Clock, logger: Logger): Promise<Database> {
   const onWarning = (warning: string): void => logger.warn({}, warning);
   if (options.database !== undefined) return options.database.open({ clock, onWarning });
+  const databaseFile = databaseFileOf(options);
+  assertNotLost({ ...options, databaseFile });
   makeFolder(options.dataDir);
-  return openSqlite({ path: options.databaseFile ?? join(options.dataDir, 'pantheon-auth.db'), clock, onWarning });
+  return openSqlite({ path: databaseFile, clock, onWarning });
+}
+
+function databaseFileOf({ databaseFile, dataDir }: EmbeddedOptions): string {
+  return databaseFile ?? join(dataDir, 'pantheon-auth.db');
 }
 
 async function openLimiter(

@@ -79,6 +79,7 @@ export type StartupCode =
   | 'schema_too_new'
   | 'schema_too_old'
   | 'redis_required'
+  | 'database_missing'
   | 'store_unusable'
   | 'port_in_use';
 
@@ -159,6 +160,10 @@ export const STARTUP: Readonly<Record<StartupCode, CodeEntry>> = {
   redis_required: startup(
     'Several nodes on one database need Redis to count limits together.',
     'Give every node the same Redis, or let each count for itself, in writing.',
+  ),
+  database_missing: startup(
+    'There are keys of a store here, and not its database.',
+    'Name the folder of the database, or restore it. For a new store, move the keys away.',
   ),
   store_unusable: startup('The database cannot be used.', 'Check its address, who may use it, and its disk.'),
   port_in_use: startup('The port is in use.', 'Stop the other process or set another port.'),

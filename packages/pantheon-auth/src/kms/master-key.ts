@@ -7,6 +7,7 @@ import { constants, type FileHandle, link, open, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { PantheonError } from '../foundation/errors.ts';
 import { newId } from '../foundation/ids.ts';
+import { textFlaw } from '../foundation/written-text.ts';
 import { GCM_KEY_BYTES } from './aes-gcm.ts';
 import type { KeyEncryption, WrapContext } from './key-encryption.ts';
 
@@ -27,7 +28,10 @@ export type MasterKeyOption = 'masterKey' | 'masterKeyFile';
  */
 export function parseMasterKey(text: string, setting: MasterKeyOption = 'masterKey'): Buffer {
   const key = decode(text.trim());
-  if (key === null) throw invalidSetting(setting, 'it must be 32 bytes as 64 hex digits, base64 or base64url');
+  if (key === null) {
+    const flaw = textFlaw(text.replace(/[\r\n\t ]+$/, ''));
+    throw invalidSetting(setting, flaw ?? 'it must be 32 bytes as 64 hex digits, base64 or base64url');
+  }
   if (new Set(key).size < DIFFERENT_BYTES_MIN)
     throw invalidSetting(setting, 'it is a placeholder and not a random key');
   return key;

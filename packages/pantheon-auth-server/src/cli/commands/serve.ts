@@ -22,7 +22,9 @@ const FLAGS: Readonly<Record<Exclude<SettingName, 'MASTER_KEY'>, readonly [flag:
   MASTER_KEY_FILE: ['--master-key-file <file>', 'master.key in the data folder'],
   ROOT_KEY_FILE: ['--root-key-file <file>', 'root.key in the data folder'],
   METRICS_PORT: ['--metrics-port <number>', 'where to serve metrics; nowhere'],
+  METRICS_HOST: ['--metrics-host <address>', 'on which address; 127.0.0.1'],
   TRUSTED_PROXIES: ['--trusted-proxies <ranges>', 'whose X-Forwarded-For is believed'],
+  ALLOW_INSECURE_HTTP: ['--allow-insecure-http <switch>', 'plain http beyond this machine: on or off'],
   LOG_LEVEL: ['--log-level <level>', 'fatal, error, warn, info, debug, trace or silent'],
   DOCS: ['--docs <switch>', 'serve /docs and /openapi.json: on or off'],
 };
