@@ -34,8 +34,8 @@ export function readBodies(app: FastifyInstance): void {
   app.addContentTypeParser('application/x-www-form-urlencoded', { parseAs: 'buffer' }, (request, body, done) => {
     settle(done, () => parseForm(request, body as Buffer));
   });
-  app.addContentTypeParser('*', (_request, _payload, done) => {
-    done(new PantheonError('unsupported_media_type'));
+  app.addContentTypeParser('*', (request, _payload, done) => {
+    done(unsupported(request));
   });
 }
 
@@ -96,8 +96,13 @@ const TWICE: readonly string[] = [];
 function assertType(request: FastifyRequest, kind: BodyKind, expected: RegExp): void {
   const isPlain = (request.headers['content-encoding'] ?? 'identity') === 'identity';
   const isWanted = (request.routeOptions.config.bodyKind ?? 'json') === kind;
-  if (!isWanted || !isPlain || !expected.test(request.headers['content-type'] ?? ''))
-    throw new PantheonError('unsupported_media_type');
+  if (!isWanted || !isPlain || !expected.test(request.headers['content-type'] ?? '')) throw unsupported(request);
+}
+
+function unsupported(request: FastifyRequest): PantheonError {
+  if (request.routeOptions.config.bodyKind !== 'form') return new PantheonError('unsupported_media_type');
+  const detail = 'Send the parameters as a form: application/x-www-form-urlencoded, and not as JSON.';
+  return new PantheonError('unsupported_media_type', { detail });
 }
 
 const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });

@@ -23,6 +23,9 @@ const exchangeOf = (key: string, more: Record<string, string> = {}): string =>
   }).toString();
 const post = (form: string, headers: Record<string, string> = {}, address = '203.0.113.50') =>
   service.call('POST', '/oauth2/token', { key: null, form, headers, address });
+let senders = 0;
+/** Where nobody has failed yet. */
+const newAddress = (): string => `198.51.${senders >> 8}.${senders++ & 255}`;
 const basic = (id: string, secret: string) => ({
   authorization: `Basic ${Buffer.from(`${id}:${secret}`).toString('base64')}`,
 });
@@ -158,12 +161,73 @@ describe('client credentials', () => {
       await post(grant, { 'x-api-key': key }),
       await post(grant, { authorization: `Basic ${Buffer.from(key).toString('base64')}` }),
       await post(`${grant}&client_id=${other.apiKey.id}`, basic(apiKey.id, key)),
-      await post(exchangeOf(key), basic(other.apiKey.id, other.key)),
     ];
     for (const { status, headers, text } of answers) {
       expect({ status, text }).toEqual({ status: 401, text: answers[0]?.text });
       expect(headers['www-authenticate']).toBe('Basic realm="pantheon-auth"');
     }
+  });
+
+  test('both halves of Basic are form-encoded, as the RFC says and whatever is encoded', async () => {
+    const { key, apiKey } = await service.create();
+    const grant = 'grant_type=client_credentials';
+    const every = (text: string) => Buffer.from(text).toString('hex').replace(/../g, '%$&');
+    for (const [id, secret] of [
+      [apiKey.id, key.replaceAll('_', '%5F')],
+      [apiKey.id, key.replaceAll('_', '%5f')],
+      [every(apiKey.id), every(key)],
+      [every(apiKey.id).toUpperCase(), key],
+    ] as const) {
+      expect((await post(grant, basic(id, secret))).status).toBe(200);
+      expect((await post(exchangeOf(key), basic(id, secret))).status).toBe(200);
+    }
+    for (const wrong of ['%', '%5', '%zz', '%ff', '%C0%AF', '%u005F', '%255F', '+', ' ', '%00'])
+      for (const [id, secret] of [
+        [apiKey.id, `${key}${wrong}`],
+        [apiKey.id, key.replace('_', wrong)],
+        [`${wrong}${apiKey.id}`, key],
+      ] as const)
+        expect(await post(grant, basic(id, secret), newAddress())).toMatchObject({
+          status: 401,
+          body: { error: 'invalid_client' },
+        });
+  });
+
+  test('a bad subject token of a good client is its mistake, and of a bad client nothing is told', async () => {
+    const client = await service.create();
+    const other = await service.create();
+    const revoked = await service.create();
+    await service.auth.keys.revoke(revoked.apiKey.id);
+    for (const subject of ['nonsense', other.key, revoked.key, client.key.slice(0, -1)])
+      for (const good of [
+        await post(exchangeOf(subject), basic(client.apiKey.id, client.key)),
+        await post(exchangeOf(subject, { client_id: client.apiKey.id, client_secret: client.key })),
+      ])
+        expect(good).toMatchObject({ status: 400, body: { error: 'invalid_request' } });
+    for (const subject of ['nonsense', other.key, revoked.key, client.key])
+      for (const bad of [
+        await post(exchangeOf(subject), basic(revoked.apiKey.id, revoked.key), newAddress()),
+        await post(exchangeOf(subject), basic(client.apiKey.id, other.key), newAddress()),
+        await post(exchangeOf(subject), basic(client.apiKey.id, `${client.key}x`), newAddress()),
+      ])
+        expect(bad).toMatchObject({ status: 401, body: { error: 'invalid_client' } });
+    const limited = await service.create({ rateLimits: [{ name: 'burst', limit: 1, window: '1h' }] });
+    const again = () => post(exchangeOf(other.key), basic(limited.apiKey.id, limited.key));
+    expect([(await again()).status, (await again()).status]).toEqual([400, 429]);
+  });
+
+  test('the metadata name every way to authenticate, and each of them works', async () => {
+    const { key, apiKey } = await service.create();
+    const { body } = await service.call('GET', '/.well-known/oauth-authorization-server', { key: null });
+    const ways: Readonly<Record<string, () => ReturnType<typeof post>>> = {
+      client_secret_basic: () => post(exchangeOf(key), basic(apiKey.id, key)),
+      client_secret_post: () => post(exchangeOf(key, { client_id: apiKey.id, client_secret: key })),
+      none: () => post(exchangeOf(key, { client_id: apiKey.id })),
+    };
+    expect(Object.keys(ways).toSorted()).toEqual(
+      (body['token_endpoint_auth_methods_supported'] as string[]).toSorted(),
+    );
+    for (const [way, ask] of Object.entries(ways)) expect([way, (await ask()).status]).toEqual([way, 200]);
   });
 
   test('two ways of authentication at once are refused, and so is a parameter that occurs twice', async () => {
@@ -186,6 +250,20 @@ test('the endpoint takes forms only, of a bounded size, and no query', async () 
     headers: { 'content-type': 'text/plain' },
   });
   expect(json).toMatchObject({ status: 415, body: { error: 'invalid_request' } });
+  for (const type of ['application/json', 'application/json; charset=utf-8', 'multipart/form-data; boundary=x'])
+    expect(
+      await service.call('POST', '/oauth2/token', {
+        key: null,
+        body: { grant_type: 'client_credentials', client_secret: key },
+        headers: { 'content-type': type },
+      }),
+    ).toMatchObject({
+      status: 415,
+      body: {
+        error: 'invalid_request',
+        error_description: 'Send the parameters as a form: application/x-www-form-urlencoded, and not as JSON.',
+      },
+    });
   expect(await post(`grant_type=x&y=${'a'.repeat(70_000)}`)).toMatchObject({
     status: 413,
     body: { error: 'invalid_request' },

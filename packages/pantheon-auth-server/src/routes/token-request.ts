@@ -8,7 +8,8 @@ import { type OAuthCode, OAuthError } from '../oauth-error.ts';
 
 export const TOKEN_EXCHANGE = 'urn:ietf:params:oauth:grant-type:token-exchange';
 export const GRANT_TYPES: readonly string[] = ['client_credentials', TOKEN_EXCHANGE];
-export const CLIENT_AUTH_METHODS: readonly string[] = ['client_secret_basic', 'client_secret_post'];
+/** `none`: an exchange needs no client besides the key that is its subject. */
+export const CLIENT_AUTH_METHODS: readonly string[] = ['client_secret_basic', 'client_secret_post', 'none'];
 
 export const API_KEY_TYPE = 'urn:pantheon-auth:params:oauth:token-type:api-key';
 const ACCESS_TOKEN_TYPE = 'urn:ietf:params:oauth:token-type:access_token';
@@ -20,8 +21,10 @@ const SCOPES_MAX = 256;
 
 /** A request that can be put to the engine. */
 export interface TokenRequest {
-  /** The string of the key that wants a token. */
+  /** The string of the key that wants a token, or only authenticates its client. */
   readonly key: string;
+  /** The subject is not the client's own key: nothing is issued, and a client that is proved is told so. */
+  readonly isForAnother: boolean;
   readonly wish: TokenWish;
   /** Told in the answer to an exchange. */
   readonly issuedTokenType: string | null;
@@ -43,12 +46,12 @@ export function readTokenRequest(form: Form, authorization: string | null): Toke
 }
 
 const BAD_CLIENT = { code: 'invalid_client', description: 'The client could not be authenticated.' } as const;
-const BAD_SUBJECT = { code: 'invalid_request', description: 'The subject token is not valid.' } as const;
+export const BAD_SUBJECT = { code: 'invalid_request', description: 'The subject token is not valid.' } as const;
 
 function clientCredentials(form: Form, client: Client | null): TokenRequest {
   // An empty string is a key that is not one: it goes the same way, and is counted against its sender.
   const key = client === null ? '' : keyOf(client);
-  return { key, wish: wishOf(form), issuedTokenType: null, refusal: BAD_CLIENT };
+  return { key, isForAnother: false, wish: wishOf(form), issuedTokenType: null, refusal: BAD_CLIENT };
 }
 
 function tokenExchange(form: Form, client: Client | null): TokenRequest {
@@ -62,11 +65,14 @@ function tokenExchange(form: Form, client: Client | null): TokenRequest {
   if (issuedTokenType !== ACCESS_TOKEN_TYPE && issuedTokenType !== JWT_TYPE)
     throw new OAuthError('invalid_request', 'requested_token_type must be an access token or a JWT.');
   const wish = wishOf(form);
-  // The client is the key itself: who names another one, or proves another one, means something that is not offered.
-  if (client !== null && keyOf(client) !== subject) return { key: '', wish, issuedTokenType, refusal: BAD_CLIENT };
+  // The client is the key itself. Who proves one and sends another means something that is not offered.
+  if (client !== null) {
+    const key = keyOf(client);
+    return { key, isForAnother: key !== subject, wish, issuedTokenType, refusal: BAD_CLIENT };
+  }
   const named = only(form, 'client_id');
   const key = named === null || parseKey(subject)?.id === named ? subject : '';
-  return { key, wish, issuedTokenType, refusal: BAD_SUBJECT };
+  return { key, isForAnother: false, wish, issuedTokenType, refusal: BAD_SUBJECT };
 }
 
 /** The client id is the id of the key, the client secret its string. */

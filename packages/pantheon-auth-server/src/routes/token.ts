@@ -6,7 +6,14 @@ import { addressOf, authorizationOf } from '../caller.ts';
 import { OAuthError } from '../oauth-error.ts';
 import type { Operation } from '../operation.ts';
 import { EXAMPLE_KEY, tokenSchema } from '../schemas.ts';
-import { API_KEY_TYPE, GRANT_TYPES, readTokenRequest, TOKEN_EXCHANGE, type TokenRequest } from './token-request.ts';
+import {
+  API_KEY_TYPE,
+  BAD_SUBJECT,
+  GRANT_TYPES,
+  readTokenRequest,
+  TOKEN_EXCHANGE,
+  type TokenRequest,
+} from './token-request.ts';
 
 /** Only documented: a form is read parameter by parameter, and what is unknown is ignored (RFC 6749 section 3.2). */
 const tokenBody = z
@@ -48,13 +55,10 @@ export function tokenOperations(auth: PantheonAuth): readonly Operation[] {
         // Without a body there is no form.
         const form = (request.body ?? new Map()) as Form;
         const wanted = readTokenRequest(form, authorizationOf(request));
-        const exchange = await auth.tokens.exchange({
-          key: wanted.key,
-          ip: addressOf(request),
-          tenant: ANY_TENANT,
-          environment: ANY_ENVIRONMENT,
-          ...wanted.wish,
-        });
+        const { key, wish } = wanted;
+        const from = { ip: addressOf(request), tenant: ANY_TENANT, environment: ANY_ENVIRONMENT } as const;
+        if (wanted.isForAnother) throw badSubject(wanted, await auth.verify({ key, ...from }));
+        const exchange = await auth.tokens.exchange({ key, ...from, ...wish });
         if (!exchange.issued) throw refused(wanted, exchange.verification);
         const { token, verification } = exchange;
         request.outcome = { cause: null, keyId: token.keyId };
@@ -69,6 +73,15 @@ export function tokenOperations(auth: PantheonAuth): readonly Operation[] {
       },
     },
   ];
+}
+
+/** A bad subject token of a client that is proved is its mistake, and not a doubt about it (RFC 8693 section 2.2.2). */
+function badSubject(wanted: TokenRequest, client: Verification): OAuthError {
+  if (!client.valid) return refused(wanted, client);
+  return new OAuthError(BAD_SUBJECT.code, BAD_SUBJECT.description, {
+    cause: 'subject_is_not_the_client',
+    keyId: client.key.keyId,
+  });
 }
 
 /**
