@@ -53,7 +53,10 @@ function parseJson(request: FastifyRequest, body: Buffer): unknown {
   assertType(request, 'json', JSON_TYPE);
   if (body.length === 0) return undefined;
   const parsed = parseStrictJson(utf8(body, 'invalid_json'), { depthMax: JSON_DEPTH_MAX });
-  if (!parsed.ok) throw new PantheonError('invalid_json', { detail: REASONS[parsed.reason] });
+  if (!parsed.ok) {
+    const place = parsed.reason === 'inexact_number' ? { field: parsed.at || 'body' } : {};
+    throw new PantheonError('invalid_json', { ...place, detail: REASONS[parsed.reason] });
+  }
   if (typeof parsed.value !== 'object' || parsed.value === null || Array.isArray(parsed.value))
     throw new PantheonError('invalid_request', { field: 'body', detail: 'Send a JSON object.' });
   return parsed.value;
@@ -63,6 +66,7 @@ const REASONS = {
   syntax: 'It cannot be parsed.',
   duplicate_member: 'A member occurs twice.',
   forbidden_member: 'A member has a name that is not allowed.',
+  inexact_number: 'A number is too large or too exact to be read as it was sent. Send it as a string.',
   depth: `It is nested more than ${JSON_DEPTH_MAX} levels deep.`,
 } as const;
 

@@ -109,17 +109,44 @@ describe('a text with two meanings is refused', () => {
 });
 
 describe('what cannot be written again is refused', () => {
-  test.each([
-    '"\\ud800"',
-    '["\\udc00x"]',
-    '{"a":"\\ud83d"}',
-    '{"\\ud800":1}',
-    '1e400',
-    '[-1e999]',
-    '{"a":1e309}',
-    '"\ud800"',
-  ])('%s is refused', (text) => {
+  test.each(['"\\ud800"', '["\\udc00x"]', '{"a":"\\ud83d"}', '{"\\ud800":1}', '"\ud800"'])('%s is refused', (text) => {
     expect(reasonOf(text)).toBe('syntax');
+  });
+
+  test.each([
+    ['1e400', ''],
+    ['[-1e999]', '[0]'],
+    ['{"a":1e309}', 'a'],
+    ['9007199254740993', ''],
+    ['{"a":[1,{"b":9007199254740993,"c":1}]}', 'a[1].b'],
+    ['{"a":1e-400}', 'a'],
+    ['{"a":"1e-400","b":-9223372036854775807}', 'b'],
+    ['[0.1,3.14159265358979323846]', '[1]'],
+    [`{"${'S'.repeat(43)}":1e400}`, '?'],
+  ])('%s: a number that would change is refused, and its place is named', (text, at) => {
+    expect(parseStrictJson(text, bounds)).toEqual({ ok: false, reason: 'inexact_number', at });
+  });
+
+  test.each(['{"a":"9007199254740993"}', '[9007199254740991,-1,0.5,1e3,1E-7]', '"1e400"', '{"1e400":1}'])(
+    '%s: a number that stays, and a text that looks like one, are read',
+    (text) => {
+      expect(reasonOf(text)).toBe('ok');
+    },
+  );
+
+  test('what is no JSON is no number that would change', () => {
+    for (const text of ['1e400.5', '{"a":9007199254740993', '-', '1e', '01e400', '9007199254740993x'])
+      expect(reasonOf(text)).toBe('syntax');
+  });
+
+  test('a number of 64 KiB is read in a moment', () => {
+    for (const long of [
+      '9'.repeat(65_536),
+      `0.${'0'.repeat(65_000)}1`,
+      `1${'0'.repeat(65_000)}e-65000`,
+      '1.'.repeat(32_000),
+    ])
+      expect(['inexact_number', 'syntax', 'ok']).toContain(reasonOf(long));
   });
 
   test('a pair of surrogates is text', () => {

@@ -1,17 +1,18 @@
 /**
  * JSON that can mean only one thing. `JSON.parse` keeps the last of two members with one name, other parsers keep the
  * first, so two readers of one signed text may act on different values; here such a text is refused (RFC 8259 section 4,
- * RFC 7515 section 4). Refused as well: names that reach into prototypes, nesting beyond a bound, and values that do
- * not survive being written again (lone surrogates, numbers beyond the doubles). Every step is linear and none recurses.
+ * RFC 7515 section 4). Refused as well: names that reach into prototypes, nesting beyond a bound, numbers that a double
+ * does not hold, and texts that cannot be written again (lone surrogates). Every step is linear and none recurses.
  */
 import type { Json, JsonObject } from './encoding.ts';
+import { isReadExactly, PLAIN_NUMBER_LENGTH_MAX } from './exact-number.ts';
 
 /** Why a text was refused. `at` names the member at fault as a path, when there is one. */
 export type StrictJsonResult =
   | { readonly ok: true; readonly value: Json }
   | {
       readonly ok: false;
-      readonly reason: 'syntax' | 'duplicate_member' | 'forbidden_member' | 'depth';
+      readonly reason: 'syntax' | 'duplicate_member' | 'forbidden_member' | 'inexact_number' | 'depth';
       readonly at?: string;
     };
 
@@ -26,8 +27,8 @@ export const FORBIDDEN_MEMBERS: ReadonlySet<string> = new Set(['__proto__', 'con
  * colons in the text means a duplicate, and names are unescaped by the parser itself: the two cannot disagree.
  */
 export function parseStrictJson(text: string, bounds: { readonly depthMax: number }): StrictJsonResult {
-  const memberCount = countMembers(text, bounds.depthMax);
-  if (memberCount === null) return { ok: false, reason: 'depth' };
+  const counted = countMembers(text, bounds.depthMax);
+  if (counted === null) return { ok: false, reason: 'depth' };
 
   let value: Json;
   try {
@@ -39,7 +40,8 @@ export function parseStrictJson(text: string, bounds: { readonly depthMax: numbe
   const survey = surveyValue(value);
   if (survey.unwritable) return { ok: false, reason: 'syntax' };
   if (survey.forbidden) return refuse('forbidden_member', text);
-  if (survey.memberCount !== memberCount) return refuse('duplicate_member', text);
+  if (survey.memberCount !== counted.members) return refuse('duplicate_member', text);
+  if (counted.hasInexactNumber) return refuse('inexact_number', text);
   return { ok: true, value };
 }
 
@@ -56,14 +58,25 @@ const BRACE_BIT = 0x20;
 const OPENING = 0x7b;
 const CLOSING = 0x7d;
 
-/** Colons outside strings, or null when the text nests too deeply. Runs before the parser, which must not meet such a text. */
-function countMembers(text: string, depthMax: number): number | null {
+interface Counted {
+  /** Colons outside strings. */
+  readonly members: number;
+  readonly hasInexactNumber: boolean;
+}
+
+/** Null when the text nests too deeply. Runs before the parser, which must not meet such a text. */
+function countMembers(text: string, depthMax: number): Counted | null {
   let depth = 0;
   let members = 0;
+  let hasInexactNumber = false;
   for (let at = 0; at < text.length; at += 1) {
     const unit = text.charCodeAt(at);
     if (unit === QUOTE) {
       at = endOfString(text, at);
+    } else if (beginsNumber(unit)) {
+      const end = endOfNumber(text, at);
+      if (!isExact(text, at, end)) hasInexactNumber = true;
+      at = end - 1;
     } else if (unit === COLON) {
       members += 1;
     } else if ((unit | BRACE_BIT) === OPENING) {
@@ -73,8 +86,30 @@ function countMembers(text: string, depthMax: number): number | null {
       depth -= 1;
     }
   }
-  return members;
+  return { members, hasInexactNumber };
 }
+
+/** Outside strings, nothing else of valid JSON begins so. */
+function beginsNumber(unit: number): boolean {
+  return unit === MINUS || (unit >= ZERO && unit <= NINE);
+}
+
+function endOfNumber(text: string, start: number): number {
+  let at = start + 1;
+  while (NUMBER_PARTS.has(text.charCodeAt(at))) at += 1;
+  return at;
+}
+
+function isExact(text: string, start: number, end: number): boolean {
+  const isPlain = end - start <= PLAIN_NUMBER_LENGTH_MAX;
+  const number = text.slice(start, end);
+  return (isPlain && !/[eE]/.test(number)) || isReadExactly(number);
+}
+
+const MINUS = 0x2d;
+const ZERO = 0x30;
+const NINE = 0x39;
+const NUMBER_PARTS: ReadonlySet<number> = new Set(Array.from('0123456789.eE+-', (sign) => sign.charCodeAt(0)));
 
 /** Where the string that opens at `start` closes, or the end of the text when it does not. */
 function endOfString(text: string, start: number): number {
@@ -122,7 +157,7 @@ function surveyValue(root: Json): Survey {
 
 function isWritable(value: Json): boolean {
   if (typeof value === 'string') return value.isWellFormed();
-  return typeof value !== 'number' || Number.isFinite(value);
+  return true;
 }
 
 /**
@@ -141,7 +176,7 @@ interface OpenContainer {
 }
 
 /** Reads a valid text once more to say which member it was. Runs only for texts that are refused already. */
-function refuse(reason: 'duplicate_member' | 'forbidden_member', text: string): StrictJsonResult {
+function refuse(reason: 'duplicate_member' | 'forbidden_member' | 'inexact_number', text: string): StrictJsonResult {
   const open: OpenContainer[] = [];
   for (let at = 0; at < text.length; at += 1) {
     const unit = text.charCodeAt(at);
@@ -151,10 +186,14 @@ function refuse(reason: 'duplicate_member' | 'forbidden_member', text: string): 
       if (top !== undefined && top.names !== null && isName(text, end + 1)) {
         top.name = JSON.parse(text.slice(at, end + 1)) as string;
         const atFault = reason === 'forbidden_member' ? FORBIDDEN_MEMBERS.has(top.name) : top.names.has(top.name);
-        if (atFault) return { ok: false, reason, at: pathOf(open) };
+        if (atFault && reason !== 'inexact_number') return { ok: false, reason, at: pathOf(open) };
         top.names.add(top.name);
       }
       at = end;
+    } else if (beginsNumber(unit)) {
+      const end = endOfNumber(text, at);
+      if (reason === 'inexact_number' && !isExact(text, at, end)) return { ok: false, reason, at: pathOf(open) };
+      at = end - 1;
     } else if ((unit | BRACE_BIT) === OPENING) {
       open.push({ names: unit === OPENING ? new Set() : null, index: 0, name: '' });
     } else if ((unit | BRACE_BIT) === CLOSING) {

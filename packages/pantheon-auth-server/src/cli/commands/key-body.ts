@@ -77,6 +77,8 @@ const JSON_DEPTH_MAX = 16;
 async function toObject(text: string, field: string): Promise<unknown> {
   const json = text.startsWith('@') ? await readTextFile(text.slice(1), field, JSON_BYTES_MAX) : text;
   const parsed = parseStrictJson(json, { depthMax: JSON_DEPTH_MAX });
+  if (!parsed.ok && parsed.reason === 'inexact_number')
+    throw invalid(field, 'A number in it is too large or too exact to be kept as it is written: write it as a string');
   if (!parsed.ok) throw invalid(field, 'Write one JSON object without duplicate members, or @file');
   return parsed.value;
 }
