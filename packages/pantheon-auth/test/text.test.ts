@@ -89,3 +89,71 @@ describe.each(UNSTORABLE)('%s', (_what, text) => {
     expect(await auth.tokens.verify({ token: text })).toMatchObject({ valid: false, denial: { code: 'malformed' } });
   });
 });
+
+describe('a search', () => {
+  test('finds what looks the same, however it was typed, on any database', async () => {
+    await using world = await openWorld();
+    const { auth } = world;
+    const names = ['Ångström probe', 'E\u0301cole', 'ΟΔΥΣΣΕΥΣ', 'ПРИВЕТ мир', '각하', 'plain_50%'];
+    for (const name of names) await auth.keys.create({ ...INPUT, name });
+    const found = async (q: string) => (await auth.keys.list({ q })).items.map((item) => 'name' in item && item.name);
+    for (const [at, texts] of [
+      ['ångström', 'A\u030aNGSTRO\u0308M', '\u212bngstr', 'ÖM PR'],
+      ['école', 'ÉCOLE', 'e\u0301c'],
+      ['οδυσσευς', 'δυσσευσ', 'ΣΕΥΣ', 'δυς'],
+      ['привет', 'Т МИ'],
+      ['\u1100\u1161\u11a8', '하'],
+      ['_50%', 'PLAIN'],
+    ].entries())
+      for (const text of texts) expect([text, await found(text)]).toEqual([text, [names[at]]]);
+    expect(await found('ecole')).toEqual([]);
+    expect(await found('plain%50')).toEqual([]);
+  });
+
+  test.each(['', ' ', '\t', null])('is never empty, nor is any other filter: %j', async (empty) => {
+    await using world = await openWorld();
+    const { auth } = world;
+    await auth.keys.create(INPUT);
+    const filters: readonly (readonly [string, () => Promise<unknown>])[] = [
+      ...['userId', 'state', 'environment', 'q', 'cursor', 'limit'].map(
+        (name) => [name, () => auth.keys.list({ [name]: empty })] as const,
+      ),
+      ...['type', 'subjectType', 'subjectId', 'order', 'cursor'].map(
+        (name) => [name, () => auth.events.list('default', { [name]: empty })] as const,
+      ),
+      ['cursor', () => auth.tenants.list({ cursor: empty as string })],
+    ];
+    for (const [field, list] of filters)
+      expect(await refusalOf(list)).toMatchObject({ code: 'invalid_request', field });
+    expect((await auth.keys.list({ userId: undefined as never })).items.length).toBe(1);
+  });
+});
+
+test.each([
+  ['a zero-width space', '\u200b'],
+  ['a byte order mark', '\ufeff'],
+  ['a word joiner', '\u2060'],
+  ['a soft hyphen', '\u00ad'],
+  ['a right-to-left override', '\u202e'],
+  ['an isolate', '\u2066'],
+  ['a line separator', '\u2028'],
+])('no name holds %s', async (_what, sign) => {
+  await using world = await openWorld();
+  const { auth } = world;
+  for (const text of [sign, `a${sign}b`, `${sign}a`]) {
+    for (const field of ['name', 'userId', 'description'])
+      expect(await refusalOf(auth.keys.create({ ...INPUT, [field]: text }))).toMatchObject({ field });
+    expect(await refusalOf(auth.tenants.create({ id: 'acme', name: text }))).toMatchObject({ field: 'name' });
+  }
+});
+
+test('a name of which nothing can be seen is none', async () => {
+  await using world = await openWorld();
+  const { auth } = world;
+  for (const text of ['\u3164', '\u2800', '\u200d', '\u115f\u1160', '\u0301', '\ufe0f']) {
+    for (const field of ['name', 'userId', 'description'])
+      expect([text, await refusalOf(auth.keys.create({ ...INPUT, [field]: text }))]).toMatchObject([text, { field }]);
+    expect(await refusalOf(auth.tenants.create({ id: 'acme', name: text }))).toMatchObject({ field: 'name' });
+  }
+  await auth.keys.create({ ...INPUT, name: '👩\u200d💻', description: 'می\u200cخواهم' });
+});

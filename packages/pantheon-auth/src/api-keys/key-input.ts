@@ -19,6 +19,7 @@ import type { Instant } from '../foundation/clock.ts';
 import { parseDuration } from '../foundation/duration.ts';
 import { canonicalJson, type JsonObject } from '../foundation/encoding.ts';
 import { PantheonError } from '../foundation/errors.ts';
+import { isVisible } from '../foundation/folded-text.ts';
 import { FORBIDDEN_MEMBERS } from '../foundation/strict-json.ts';
 
 /** Long enough for any person or job; short enough for a table. */
@@ -42,15 +43,22 @@ export const OVERLAP_SECONDS_DEFAULT: number = 86_400;
 export const OVERLAP_SECONDS_MAX: number = 30 * 86_400;
 const ROTATION_EVERY_SECONDS_MIN = 3_600;
 
-/** Text for people: no control or direction characters, which could forge a log line or a table. */
-const UNSAFE_TEXT = /[\p{Cc}\p{Bidi_Control}\u2028\u2029]/u;
+/**
+ * Text for people: no control or direction characters, which could forge a log line or a table, and none that take no
+ * room: two names that look the same would be two. Joiners stay, which emoji and some languages need.
+ */
+const UNSAFE_TEXT = /[\p{Cc}\p{Bidi_Control}\u2028\u2029\u00ad\u180e\u200b\u2060-\u2064\ufeff]/u;
 
 function line(lengthMax: number): z.ZodString {
   return z
     .string()
     .min(1, 'Must not be empty.')
     .max(lengthMax, `At most ${lengthMax} characters.`)
-    .refine((text) => text.isWellFormed() && !UNSAFE_TEXT.test(text), 'Control characters are not allowed.')
+    .refine(
+      (text) => text.isWellFormed() && !UNSAFE_TEXT.test(text),
+      'Control and invisible characters are not allowed.',
+    )
+    .refine(isVisible, 'Nothing of it can be seen.')
     .refine((text) => text.trim() === text, 'Must not begin or end with a space.');
 }
 

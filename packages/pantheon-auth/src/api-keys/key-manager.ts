@@ -17,6 +17,7 @@ import {
 import type { Precondition } from '../events/ledger.ts';
 import type { Clock } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
+import { assertFilters } from '../foundation/filters.ts';
 import type { SealedCursors } from '../kms/sealed-cursor.ts';
 import type { TenantStorage } from '../tenants/tenant-storage.ts';
 import type { UsageQueryService, UsageReport, UsageRequest } from '../usage/usage-query.ts';
@@ -177,6 +178,7 @@ export class KeyManager {
   /** Newest first. A key whose row cannot be opened is named, and the others are shown. */
   async list(filter: KeyFilter = {}, options: ChangeOptions = {}): Promise<Page<APIKey | QuarantinedKey>> {
     assertMay(options.by ?? PROCESS_CALLER, 'keys.read', this.#tenantId);
+    assertFilters(filter);
     const limit = pageSize(filter.limit);
     const found = await this.#deps.storage.list({ ...(await this.#toQuery(filter)), limit: limit + 1 });
     const shown = found.slice(0, limit);

@@ -4,6 +4,7 @@ import { assertMay, type Caller } from '../domain/key-policy.ts';
 import { SYSTEM_TENANT } from '../domain/tenant.ts';
 import type { Instant } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
+import { assertFilters } from '../foundation/filters.ts';
 import type { SealedCursors } from '../kms/sealed-cursor.ts';
 import { EVENTS_PAGE_MAX, type EventLog } from './event-log.ts';
 
@@ -53,6 +54,7 @@ export class EventReader implements AuditTrail {
     options: { readonly by?: Caller } = {},
   ): ReturnType<AuditTrail['list']> {
     if (options.by !== undefined) assertMay(options.by, 'events.read', tenantId);
+    assertFilters(filter);
     const { limit = PAGE_DEFAULT, order = 'newest_first', subjectType = null, subjectId = null, cursor } = filter;
     if (!Number.isInteger(limit) || limit < 1 || limit > EVENTS_PAGE_MAX) {
       throw new PantheonError('invalid_request', {

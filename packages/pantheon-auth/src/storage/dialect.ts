@@ -60,7 +60,7 @@ export interface SqlDialect {
   readonly serverNow: AliasableExpression<string | null>;
   /** The greater of two: `max` with two arguments in SQLite, `greatest` elsewhere. */
   greater(a: Expression<number>, b: Expression<number>): Expression<number>;
-  /** Whether `text` lies in `column`, whatever the case. Not `like`: there is then no character that needs an escape. */
+  /** Whether `text` lies in `column`, folded as in `foundation/folded-text.ts`. Not `like`: there is then no character that needs an escape. */
   containsText(column: Expression<string>, text: string): Expression<SqlBool>;
   /** Membership in a list of any length under one SQL text: an array parameter elsewhere, JSON in SQLite. */
   isAmong(column: Expression<string>, values: readonly string[]): Expression<SqlBool>;
@@ -134,7 +134,7 @@ export const sqlite: SqlDialect = {
   storeNow: sql<number | null>`null`,
   serverNow: sql<string | null>`null`,
   greater: (a, b) => sql<number>`max(${a}, ${b})`,
-  // `lower` of the reader is ours (sqlite.ts): SQLite's own knows ASCII only.
+  // `lower` of the reader is ours (sqlite-functions.ts): SQLite's own knows ASCII only.
   containsText: (column, text) => sql<SqlBool>`instr(lower(${column}), lower(${text})) > 0`,
   isAmong: (column, values) => sql<SqlBool>`${column} in (select value from json_each(${JSON.stringify(values)}))`,
   lockRows: (query) => query,
@@ -237,13 +237,18 @@ export const postgresql: SqlDialect = {
   serverNow: sql<string | null>`extract(epoch from pg_postmaster_start_time())::text`,
   greater: (a, b) => sql<number>`greatest(${a}, ${b})`,
   // The columns' own order is by bytes, in which only ASCII has case.
-  containsText: (column, text) =>
-    sql<SqlBool>`strpos(lower(${column} collate "und-x-icu"), lower(${text}::text collate "und-x-icu")) > 0`,
+  containsText: (column, text) => sql<SqlBool>`strpos(${folded(column)}, ${folded(sql`${text}::text`)}) > 0`,
   isAmong: (column, values) => sql<SqlBool>`${column} = any(${values}::text[])`,
   lockRows: (query) => query.forUpdate() as typeof query,
   // Exclusive, though sharing would do: those who share could keep whoever changes the row waiting for ever.
   holdRows: (query) => query.forNoKeyUpdate() as typeof query,
 };
+
+/** As `foldText` of `foundation/folded-text.ts`. */
+function folded(text: Expression<unknown>): RawBuilder<string> {
+  const lower = sql`lower(normalize(${text}, NFC) collate "und-x-icu")`;
+  return sql<string>`translate(normalize(${lower}, NFC), ${sql.lit('\u03c2')}, ${sql.lit('\u03c3')})`;
+}
 
 function latestOf(events: readonly UnplacedEvent[]): number {
   return events.reduce((latest, event) => Math.max(latest, event.at), 0);

@@ -16,6 +16,7 @@ import { SqlLogReader } from './sql-log-reader.ts';
 import { NodeSqliteDialect } from './sqlite-dialect.ts';
 import { toPantheonError } from './sqlite-errors.ts';
 import { prepareFile, unusable } from './sqlite-file.ts';
+import { addFunctions } from './sqlite-functions.ts';
 import type { Tables } from './tables.ts';
 import { Writer } from './writer.ts';
 
@@ -63,8 +64,7 @@ export async function openSqlite(options: SqliteOptions): Promise<Database> {
     await migrate({ db: write, dialect: sqlite, name: path });
 
     const reader = connect(opened, path, true, READER_BUSY_TIMEOUT_MS);
-    // SQLite's own folds ASCII only, and a name may be in any language.
-    reader.function('lower', { deterministic: true }, (text) => String(text).toLowerCase());
+    addFunctions(reader);
     const read = new Kysely<Tables>({
       dialect: new NodeSqliteDialect({ database: reader, clock, role: 'reader', onStatement }),
     });

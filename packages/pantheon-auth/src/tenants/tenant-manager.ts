@@ -12,6 +12,7 @@ import type { Precondition } from '../events/ledger.ts';
 import type { Clock } from '../foundation/clock.ts';
 import type { JsonObject } from '../foundation/encoding.ts';
 import { PantheonError } from '../foundation/errors.ts';
+import { assertFilters } from '../foundation/filters.ts';
 import { newId } from '../foundation/ids.ts';
 import type { SealedCursors } from '../kms/sealed-cursor.ts';
 import type { QuarantinedTenant, TenantStorage } from './tenant-storage.ts';
@@ -97,6 +98,7 @@ export class TenantManager {
     options: ChangeOptions = {},
   ): Promise<Page<Tenant | QuarantinedTenant>> {
     assertSystem(options.by, 'tenants.read');
+    assertFilters(page);
     const limit = pageSize(page.limit);
     const { cursors, storage } = this.#deps;
     const after = page.cursor === undefined ? null : String(await cursors.read('tenants', SYSTEM_TENANT, page.cursor));
