@@ -18,11 +18,11 @@ export const rotateBody = z
   .strictObject({
     overlap: z
       .union([z.string(), z.int().min(0)])
-      .optional()
+      .nullish()
       .describe(
         'How long the version before is still accepted: "15m", "12h", "30d", or seconds. Default: as the key says.',
       ),
-    expectedVersion: z.int().min(1).optional().describe('Rotate although an older version is still accepted.'),
+    expectedVersion: z.int().min(1).nullish().describe('Rotate although an older version is still accepted.'),
   })
   .meta({ id: 'RotateKeyInput', examples: [{ overlap: '1h' }] })
   .optional();

@@ -56,7 +56,7 @@ export const pageQuery = {
 
 /** For the audit trail. The engine looks at it more closely. */
 export const reasonBody = z
-  .strictObject({ reason: z.string().optional().describe('Why, for the audit trail.') })
+  .strictObject({ reason: z.string().nullish().describe('Why, for the audit trail.') })
   .meta({ id: 'ReasonInput', examples: [{ reason: 'found in a log' }] })
   .optional();
 
@@ -79,9 +79,10 @@ export function idempotencyKeyOf(request: FastifyRequest): { readonly idempotenc
   return value === undefined ? {} : { idempotencyKey: String(value) };
 }
 
-/** Without what was left out, which the engine's exact types tell apart from `undefined`. */
+/** Without what was left out, as null too: the engine's exact types tell it apart from `undefined`. */
 export function given<T extends object>(input: T | undefined): Given<T> {
-  return Object.fromEntries(Object.entries(input ?? {}).filter(([, value]) => value !== undefined)) as Given<T>;
+  const entries = Object.entries(input ?? {}).filter(([, value]) => value !== undefined && value !== null);
+  return Object.fromEntries(entries) as Given<T>;
 }
 
-type Given<T> = { [K in keyof T]: Exclude<T[K], undefined> };
+type Given<T> = { [K in keyof T]: Exclude<T[K], undefined | null> };

@@ -17,7 +17,7 @@ export function tenantOperations({ tenants }: PantheonAuth): readonly Operation[
       summary: 'Create a tenant.',
       access: { kind: 'key', action: 'tenants.create' },
       body: z
-        .strictObject({ id: z.string(), name: z.string().optional() })
+        .strictObject({ id: z.string(), name: z.string().nullish() })
         .meta({ id: 'CreateTenantInput', examples: [{ id: 'acme', name: 'Acme Corp' }] }),
       answer: { ...answer, status: 201 },
       codes: ['already_exists', ...CHANGE_CODES],

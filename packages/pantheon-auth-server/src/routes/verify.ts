@@ -12,19 +12,19 @@ const PERMISSIONS_MAX = 256;
 const verifyBody = z
   .strictObject({
     key: z.string().describe('The string that was presented. Anything is allowed.'),
-    permissions: z.array(z.string()).max(PERMISSIONS_MAX).optional().describe('All of these must be covered.'),
+    permissions: z.array(z.string()).max(PERMISSIONS_MAX).nullish().describe('All of these must be covered.'),
     ip: z
       .string()
       .refine((text) => isIP(text) !== 0, 'Write an IPv4 or IPv6 address.')
-      .optional()
+      .nullish()
       .describe('Where the key was presented from. Needed by keys that are bound to addresses.'),
-    environment: z.enum(['live', 'test']).optional().describe('The environment that is accepted. Default live.'),
-    anyEnvironment: z.literal(true).optional().describe('Keys of both environments are accepted.'),
+    environment: z.enum(['live', 'test']).nullish().describe('The environment that is accepted. Default live.'),
+    anyEnvironment: z.literal(true).nullish().describe('Keys of both environments are accepted.'),
     cost: z
       .int()
       .min(0)
       .max(COST_MAX)
-      .optional()
+      .nullish()
       .describe('Units to take from every limit; 0 asks without consuming. Default 1.'),
   })
   .meta({ id: 'VerifyKeyInput', examples: [{ key: EXAMPLE_KEY, permissions: ['deploy:run'], ip: '203.0.113.7' }] });

@@ -57,6 +57,18 @@ describe('what may be said about a key', () => {
     ['a beginning', { notBefore: '2029-01-01T00:00:00Z' }, { notBefore: Date.UTC(2029, 0, 1) }],
     ['an environment', { environment: 'test' }, { environment: 'test' }],
     ['null where something may be missing', { expiresAt: null, quota: null, jwt: null, metadata: null }, {}],
+    ['null in every place', { description: null, environment: null, permissions: null, grantable: null }, {}],
+    [
+      'null in every list',
+      { notBefore: null, expiresIn: null, rateLimits: null, ipAllowlist: null, rotation: null },
+      {},
+    ],
+    ['null for the other of two', { expiresIn: 60, expiresAt: null }, { expiresAt: NOW + 60_000 }],
+    [
+      'null inside',
+      { rotation: { every: null, overlap: null } },
+      { rotation: { everySeconds: null, overlapSeconds: 86_400 } },
+    ],
     [
       'limits',
       { rateLimits: [{ name: 'burst', limit: 5, window: '1m' }], quota: { limit: 9, period: 'month' } },
@@ -150,7 +162,6 @@ const BAD: readonly (readonly [string, unknown])[] = [
   ['expiresIn', { expiresIn: 0 }],
   ['expiresIn', { expiresIn: true }],
   ['expiresIn', { expiresIn: '1d', expiresAt: '2031-01-01T00:00:00Z' }],
-  ['expiresIn', { expiresIn: '1d', expiresAt: null }],
   ['rateLimits', { rateLimits: {} }],
   [
     'rateLimits',

@@ -99,11 +99,17 @@ const audience = z
 
 const jwt = z
   .strictObject({
-    algorithm: z.enum(['HS256', 'RS256', 'ES256', 'Ed25519']).default('ES256'),
-    audience: z.array(audience).max(AUDIENCES_MAX).default([]),
-    customClaims: z.record(z.string(), z.unknown()).default({}),
-    ttl: duration.optional(),
+    algorithm: z.enum(['HS256', 'RS256', 'ES256', 'Ed25519']).nullable().default('ES256'),
+    audience: z.array(audience).max(AUDIENCES_MAX).nullable().default([]),
+    customClaims: z.record(z.string(), z.unknown()).nullable().default({}),
+    ttl: duration.nullish(),
   })
+  .transform(({ algorithm, audience, customClaims, ttl }) => ({
+    algorithm: algorithm ?? 'ES256',
+    audience: audience ?? [],
+    customClaims: customClaims ?? {},
+    ttl: ttl ?? undefined,
+  }))
   .superRefine(({ algorithm, customClaims, ttl }, context) => {
     const reserved = checkCustomClaims(customClaims);
     if (reserved !== null) {
@@ -127,7 +133,7 @@ const jwt = z
 const rotation = z
   .strictObject({
     every: duration.refine((seconds) => seconds >= ROTATION_EVERY_SECONDS_MIN, 'At least 1h.').nullish(),
-    overlap: duration.refine((seconds) => seconds <= OVERLAP_SECONDS_MAX, 'At most 30d.').optional(),
+    overlap: duration.refine((seconds) => seconds <= OVERLAP_SECONDS_MAX, 'At most 30d.').nullish(),
   })
   .transform(({ every, overlap }) => ({
     everySeconds: every ?? null,
@@ -170,12 +176,18 @@ const settings = {
   metadata: metadata.nullable(),
 };
 
+/** On create null means left out, as many clients write it. */
+function nullish<S extends z.ZodRawShape>(shape: S): { [Name in keyof S]: z.ZodOptional<z.ZodNullable<S[Name]>> } {
+  const entries = Object.entries(shape).map(([name, schema]) => [name, z.nullish(schema)]);
+  return Object.fromEntries(entries) as { [Name in keyof S]: z.ZodOptional<z.ZodNullable<S[Name]>> };
+}
+
 const createSchema = z.strictObject({
-  ...z.object(settings).partial().shape,
+  ...nullish(settings),
   userId: settings.userId,
   name: settings.name,
-  environment: z.enum(['live', 'test']).optional(),
-  expiresIn: duration.optional(),
+  environment: z.enum(['live', 'test']).nullish(),
+  expiresIn: duration.nullish(),
 });
 
 const updateSchema = z.strictObject({ ...z.object(settings).partial().shape, expiresIn: duration.optional() });
@@ -183,39 +195,40 @@ const updateSchema = z.strictObject({ ...z.object(settings).partial().shape, exp
 /** A duration: `"15m"`, `"12h"`, `"90d"`, or whole seconds. */
 export type DurationInput = string | number;
 
-/** What the owner of a key decides. What is left out has the default that is named here. */
+/** What the owner of a key decides. What is left out, or null, has the default that is named here. */
 export interface KeySettingsInput {
   readonly description?: string | null | undefined;
   /** What the key may do. Default: nothing. */
-  readonly permissions?: readonly string[] | undefined;
+  readonly permissions?: readonly string[] | null | undefined;
   /** Application permissions that it may put on other keys. Default: none. */
-  readonly grantable?: readonly string[] | undefined;
+  readonly grantable?: readonly string[] | null | undefined;
   /** ISO 8601, or a `Date`. Refused before. */
   readonly notBefore?: string | Date | null | undefined;
   /** ISO 8601, or a `Date`. Refused from then on. Default: never. */
   readonly expiresAt?: string | Date | null | undefined;
   /** Instead of `expiresAt`. */
-  readonly expiresIn?: DurationInput | undefined;
+  readonly expiresIn?: DurationInput | null | undefined;
   /** Each holds in any window; decided together. Default: none. */
   readonly rateLimits?:
     | readonly { readonly name: string; readonly limit: number; readonly window: DurationInput }[]
+    | null
     | undefined;
   /** Per calendar day or month, UTC. Default: none. */
   readonly quota?: { readonly limit: number; readonly period: 'day' | 'month' } | null | undefined;
   /** Addresses and CIDR ranges. Default: from anywhere. */
-  readonly ipAllowlist?: readonly string[] | undefined;
+  readonly ipAllowlist?: readonly string[] | null | undefined;
   /** `every`: how old a version may become. `overlap`: how long the one before it is accepted; default a day. */
   readonly rotation?:
-    | { readonly every?: DurationInput | null | undefined; readonly overlap?: DurationInput | undefined }
+    | { readonly every?: DurationInput | null | undefined; readonly overlap?: DurationInput | null | undefined }
     | null
     | undefined;
   /** How tokens are made. Default: ES256, the service's audience, five minutes. */
   readonly jwt?:
     | {
-        readonly algorithm?: SigningAlgorithm | undefined;
-        readonly audience?: readonly string[] | undefined;
-        readonly customClaims?: Readonly<Record<string, unknown>> | undefined;
-        readonly ttl?: DurationInput | undefined;
+        readonly algorithm?: SigningAlgorithm | null | undefined;
+        readonly audience?: readonly string[] | null | undefined;
+        readonly customClaims?: Readonly<Record<string, unknown>> | null | undefined;
+        readonly ttl?: DurationInput | null | undefined;
       }
     | null
     | undefined;
@@ -228,7 +241,7 @@ export interface CreateKeyInput extends KeySettingsInput {
   readonly userId: string;
   readonly name: string;
   /** Default `live`. Never changes. */
-  readonly environment?: 'live' | 'test' | undefined;
+  readonly environment?: 'live' | 'test' | null | undefined;
 }
 
 /** What `update` takes: only what changes; null clears. */
@@ -258,7 +271,7 @@ export function parseCreateInput(input: unknown, now: Instant): KeySettings {
       permissions: given.permissions ?? [],
       grantable: given.grantable ?? [],
       notBefore: given.notBefore ?? null,
-      expiresAt: expiryOf(given.expiresAt, expiresIn, now) ?? null,
+      expiresAt: expiryOf(given.expiresAt ?? undefined, expiresIn ?? undefined, now) ?? null,
       rateLimits: given.rateLimits ?? [],
       quota: given.quota ?? null,
       ipAllowlist: given.ipAllowlist ?? [],
@@ -283,15 +296,15 @@ export function parseUpdateInput(input: unknown, current: KeySettings, now: Inst
 }
 
 const rotateSchema = z.strictObject({
-  overlap: duration.refine((seconds) => seconds <= OVERLAP_SECONDS_MAX, 'At most 30d.').optional(),
-  expectedVersion: z.int().min(1).optional(),
+  overlap: duration.refine((seconds) => seconds <= OVERLAP_SECONDS_MAX, 'At most 30d.').nullish(),
+  expectedVersion: z.int().min(1).nullish(),
 });
 
 export interface RotateKeyInput {
   /** How long the version before the new one is accepted. Default: the key's policy, else a day. */
-  readonly overlap?: DurationInput | undefined;
+  readonly overlap?: DurationInput | null | undefined;
   /** The current version: shows that the caller knows what a second rotation during an overlap cuts off. */
-  readonly expectedVersion?: number | undefined;
+  readonly expectedVersion?: number | null | undefined;
 }
 
 export function parseRotateInput(input: unknown): {
