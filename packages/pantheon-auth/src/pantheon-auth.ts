@@ -9,12 +9,7 @@ import { AnsweredRequests } from './api-keys/answered-requests.ts';
 import type { APIKey } from './api-keys/api-key.ts';
 import { CallerGuard } from './api-keys/caller-guard.ts';
 import { type RepairedDates, repairClock as repairDates } from './api-keys/clock-repair.ts';
-import {
-  ConfirmedFacts,
-  STALENESS_MAX_MS_DEFAULT,
-  STALENESS_MS_LEAST,
-  STALENESS_MS_MOST,
-} from './api-keys/confirmed-facts.ts';
+import { ConfirmedFacts, parseStaleness, STALENESS_MAX_MS_DEFAULT } from './api-keys/confirmed-facts.ts';
 import { ExposedKeys } from './api-keys/exposed-keys.ts';
 import { IdTagManager } from './api-keys/id-tag-manager.ts';
 import { IdTags } from './api-keys/id-tags.ts';
@@ -25,12 +20,13 @@ import { APIKeyGenerator, DEFAULT_BRAND, parseBrand } from './api-keys/key-gener
 import { KeyManager, type KeyManagerDeps, PROCESS_CALLER } from './api-keys/key-manager.ts';
 import { KeyRotation } from './api-keys/key-rotation.ts';
 import { KeyStorage } from './api-keys/key-storage.ts';
-import { KeyValidator, type Verification, type VerifyRequest } from './api-keys/key-validator.ts';
+import { KeyValidator, type Verification } from './api-keys/key-validator.ts';
 import { OfflineTokens } from './api-keys/offline-tokens.ts';
 import { makeRoot, type RootKeyStore, recoverRoot } from './api-keys/root-key.ts';
 import { Settlement } from './api-keys/settlement.ts';
 import { UsageReader } from './api-keys/usage-reader.ts';
 import { VerificationCache } from './api-keys/verification-cache.ts';
+import type { VerifyRequest } from './api-keys/verify-request.ts';
 import { clockLog, tellAhead } from './clock-log.ts';
 import type { Circumstances } from './domain/event.ts';
 import { type Action, assertMay, type Caller } from './domain/key-policy.ts';
@@ -412,14 +408,6 @@ function parseIssuer(text: string): string {
     field: 'issuer',
     detail: 'An absolute http(s) URL without a slash at its end.',
   });
-}
-
-/** One value for all nodes. Without an upper bound a yes would have no age; `Infinity` and `1e9` are not taken for one. */
-function parseStaleness(text: string): number {
-  const ms = /^[1-9]\d{0,5}$/.test(text) ? Number(text) : Number.NaN;
-  if (ms >= STALENESS_MS_LEAST && ms <= STALENESS_MS_MOST) return ms;
-  const detail = `The database says stalenessMaxMs in its table meta, and it is not a number of milliseconds from ${STALENESS_MS_LEAST} to ${STALENESS_MS_MOST}.`;
-  throw new PantheonError('store_unusable', { detail });
 }
 
 const SILENT: Logger = { warn: () => {}, error: () => {} };

@@ -104,7 +104,7 @@ describe('a secret that was added', () => {
     await makeAndUse();
     expect(tags).toEqual([2, 2]);
     // A node that starts now takes it too, a while after it was made.
-    world.clock.advance(60_000);
+    world.clock.advance(60_000 + READ_EVERYWHERE_MS);
     const late = await world.openAgain();
     const { apiKey } = await late.keys.create(INPUT);
     expect(await tagOf(world, apiKey.id)).toBe(2);

@@ -17,8 +17,8 @@ import type { Finding, KnownKey, VerificationCache } from './verification-cache.
 /** Revocation reaches every node within this, even when the feed has stalled. One value in the database. */
 export const STALENESS_MAX_MS_DEFAULT = 1_000;
 /** Less than a head read takes on a busy network would refuse everything; more would not be called a bound. */
-export const STALENESS_MS_LEAST = 100;
-export const STALENESS_MS_MOST = 60_000;
+const STALENESS_MS_LEAST = 100;
+const STALENESS_MS_MOST = 60_000;
 /** A fact that changes this often while one request is judged is no ground for an answer. */
 const ROUNDS_MAX = 4;
 
@@ -190,4 +190,12 @@ function older(one: Moment | null, other: Moment): Moment {
 /** Revoked never changes again, so no confirmation is needed. */
 function isFinal(denial: Denial): boolean {
   return denial.code === 'revoked';
+}
+
+/** One value for all nodes. Without an upper bound a yes would have no age; `Infinity` and `1e9` are not taken for one. */
+export function parseStaleness(text: string): number {
+  const ms = /^[1-9]\d{0,5}$/.test(text) ? Number(text) : Number.NaN;
+  if (ms >= STALENESS_MS_LEAST && ms <= STALENESS_MS_MOST) return ms;
+  const detail = `The database says stalenessMaxMs in its table meta, and it is not a number of milliseconds from ${STALENESS_MS_LEAST} to ${STALENESS_MS_MOST}.`;
+  throw new PantheonError('store_unusable', { detail });
 }

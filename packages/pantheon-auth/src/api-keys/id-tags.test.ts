@@ -163,7 +163,7 @@ describe('which secret a new id takes', () => {
     const one = world();
     await one.node().start(BY);
     await one.node().add(BY, []);
-    one.clock.advance(60_000);
+    one.clock.advance(60_000 + READ_EVERYWHERE_MS);
     const late = one.node();
     await late.start(BY);
     expect(late.newId().number).toBe(2);

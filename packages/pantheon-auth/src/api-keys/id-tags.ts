@@ -30,8 +30,8 @@ export const TAG_SECRETS_ACTIVE_MAX = 4;
 const TAG_SECRETS_LOADED_MAX = 16;
 /** What a node may be late beyond the age that its answers may have. */
 const MARGIN_MS = 50;
-/** A commit never takes so long: a secret dated before this was committed long enough ago, also for a node that has just started. */
-const OLD_AFTER_MS: number = MINUTE_MS;
+/** No commit takes so long: whatever is dated before it was committed by now. For a node that has just started. */
+const COMMIT_MS_MAX: number = MINUTE_MS;
 
 /** A tag secret as its administrators see it. */
 export interface IdTagSecret {
@@ -213,7 +213,8 @@ export class IdTags implements Follower {
   #isReadEverywhere({ record, sealed }: LoadedSecret): boolean {
     if (record.number === 1) return true;
     const knownForMs = this.#clock.monotonicMs() - (this.#knownSinceMs.get(sealed) ?? Number.POSITIVE_INFINITY);
-    return knownForMs >= this.#settledAfterMs || this.#clock.now() - record.createdAt >= OLD_AFTER_MS;
+    const ageMs = this.#clock.now() - record.createdAt;
+    return knownForMs >= this.#settledAfterMs || ageMs >= COMMIT_MS_MAX + this.#settledAfterMs;
   }
 
   async #load(): Promise<void> {

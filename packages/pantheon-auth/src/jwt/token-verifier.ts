@@ -5,15 +5,9 @@
 import { createSecretKey, hash } from 'node:crypto';
 import { LRUCache } from 'lru-cache';
 import type { VersionSecret } from '../api-keys/key-storage.ts';
-import {
-  type KeyUse,
-  type KeyValidator,
-  toCost,
-  toDemand,
-  type Verification,
-  type VerifyRequest,
-} from '../api-keys/key-validator.ts';
+import type { KeyUse, KeyValidator, Verification } from '../api-keys/key-validator.ts';
 import { senderOf } from '../api-keys/sender.ts';
+import { toCost, toDemand, type VerifyRequest } from '../api-keys/verify-request.ts';
 import {
   ACCESS_TOKEN_LIFETIME_MAX_SECONDS,
   type AccessTokenClaims,
