@@ -126,7 +126,7 @@ export class KeyValidator {
     const demand = toDemand(request);
     const cost = toCost(request.cost);
 
-    const sender = senderOf(request);
+    const sender = senderOf(request, demand.address);
 
     // 1. Parse: shape and checksum. Junk is turned away before any I/O.
     const parsed = parseKey(request.key, this.#brand);

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { shareOf } from './sender.ts';
+import { senderOf, shareOf } from './sender.ts';
 
 const accountOf = (address: string | null, askedBy: string | null = null) => shareOf({ address, askedBy }).account;
 const ownerOf = (address: string | null, askedBy: string | null = null) => shareOf({ address, askedBy }).owner;
@@ -17,6 +17,12 @@ describe('whose a failure is', () => {
 
   test('all that is not an address is one sender', () => {
     expect(accountOf('junk 1')).toBe(accountOf('junk 2'));
+  });
+
+  test('what a request says and is no address is not taken for a call in this process', () => {
+    expect(senderOf({ ip: 'junk' }, null)).toEqual({ address: 'junk', askedBy: null });
+    expect(senderOf({ ip: '192.0.2.1:443' }, '192.0.2.1')).toEqual({ address: '192.0.2.1', askedBy: null });
+    expect(senderOf({ askedBy: 'CallerCallerCall' }, null)).toEqual({ address: null, askedBy: 'CallerCallerCall' });
   });
 
   test('a call in this process that says nothing is charged to nobody', () => {

@@ -25,7 +25,10 @@ export function shareOf({ address, askedBy }: Sender): SenderShare {
   return { owner: scope ?? 'process', account: scope };
 }
 
-/** Who presented what a request asks about. */
-export function senderOf(request: { readonly ip?: string | null; readonly askedBy?: string }): Sender {
-  return { address: request.ip ?? null, askedBy: request.askedBy ?? null };
+/** Who presented what a request asks about. `address` in its one spelling; what is none is a sender too, one for all. */
+export function senderOf(
+  request: { readonly ip?: string | null; readonly askedBy?: string },
+  address: string | null,
+): Sender {
+  return { address: address ?? request.ip ?? null, askedBy: request.askedBy ?? null };
 }

@@ -110,7 +110,7 @@ export class TokenVerifier {
     const arrived = momentOf(this.#clock);
     const demand = toDemand(request);
     const cost = toCost(request.cost);
-    const sender = senderOf(request);
+    const sender = senderOf(request, demand.address);
     const isText = typeof request.token === 'string';
     if (!isText || request.token.length > JWS_LENGTH_MAX) return this.#validator.unproved('malformed', sender);
     const digest = hash('sha256', request.token, 'latin1');
