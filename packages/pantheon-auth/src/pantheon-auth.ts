@@ -2,7 +2,6 @@
  * `createPantheonAuth`: the only file that picks implementations. Everything else receives what it needs. Starts in the
  * order in which things depend on each other, and stops in the reverse, losing no usage.
  */
-import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { Administrators } from './api-keys/administrators.ts';
 import { AnsweredRequests } from './api-keys/answered-requests.ts';
@@ -56,6 +55,7 @@ import type { LimiterStatus, RateLimiter, SharedLimits } from './rate-limit/rate
 import { SenderBuckets } from './rate-limit/sender-buckets.ts';
 import type { Database } from './storage/database.ts';
 import { openSqlite } from './storage/sqlite.ts';
+import { makeDataFolder } from './storage/sqlite-file.ts';
 import { TenantManager } from './tenants/tenant-manager.ts';
 import { TenantStorage } from './tenants/tenant-storage.ts';
 import { UsageQueryService } from './usage/usage-query.ts';
@@ -181,7 +181,7 @@ async function openDatabase(options: PantheonAuthOptions, clock: Clock, logger: 
   if (options.database !== undefined) return options.database.open({ clock, onWarning });
   const databaseFile = databaseFileOf(options);
   assertNotLost({ ...options, databaseFile });
-  makeFolder(options.dataDir);
+  makeDataFolder(options.dataDir);
   return openSqlite({ path: databaseFile, clock, onWarning });
 }
 
@@ -388,18 +388,6 @@ async function assemble(parts: Parts): Promise<Engine> {
   const repairClock = (by: Circumstances): Promise<RepairedDates> =>
     repairDates(reading, by, { time, changes, keyring, ledger, events, clock });
   return { auth, reading, repairClock };
-}
-
-function makeFolder(path: string): void {
-  try {
-    mkdirSync(path, { recursive: true, mode: 0o700 });
-  } catch (cause) {
-    throw new PantheonError('store_unusable', {
-      field: 'dataDir',
-      detail: `The folder ${path} cannot be made.`,
-      cause,
-    });
-  }
 }
 
 function parseIssuer(text: string): string {

@@ -233,9 +233,10 @@ describe('who may change the list', () => {
     await using world = await openWorld();
     const { auth } = world;
     const root = await auth.bootstrap({ read: () => null, write: () => {} });
-    const by = callerWith({ keyId: root?.id ?? '', tenantId: 'system' });
+    if (root === null) throw new Error('there is a root key already');
+    const by = callerWith({ apiKey: root, tenantId: 'system' });
     await auth.idTags.add({ by });
-    await auth.tenant('system').keys.revoke(root?.id ?? '', { force: true });
+    await auth.tenant('system').keys.revoke(root.id, { force: true });
     expect((await refusalOf(auth.idTags.retire(1, { by }))).code).toBe('revoked');
     expect(auth.idTags.list()).toMatchObject([{ retiredAt: null }, { retiredAt: null }]);
   });

@@ -1,5 +1,5 @@
 /** The database file before it is opened: created for its owner alone, refused when it is not a plain file. */
-import { chmodSync, closeSync, constants, fchmodSync, lstatSync, openSync } from 'node:fs';
+import { chmodSync, closeSync, constants, fchmodSync, lstatSync, mkdirSync, openSync } from 'node:fs';
 import { PantheonError } from '../foundation/errors.ts';
 
 const OWNER_ONLY = 0o600;
@@ -70,4 +70,14 @@ function restrict(path: string, onWarning: (warning: string) => void): void {
     throw unusable(path, 'can be read by others and belongs to someone else. Run as its owner.', error);
   }
   onWarning(`${path} could be read by other users. It is now restricted to its owner (0600).`);
+}
+
+/** The folder of the database, if it is not there: its owner's alone. */
+export function makeDataFolder(path: string): void {
+  try {
+    mkdirSync(path, { recursive: true, mode: 0o700 });
+  } catch (cause) {
+    const detail = `The folder ${path} cannot be made.`;
+    throw new PantheonError('store_unusable', { field: 'dataDir', detail, cause });
+  }
 }
