@@ -30,6 +30,8 @@ import {
 let service: Service;
 let auth: PantheonAuth;
 let access: string;
+/** A good access token of each algorithm: of a key whose policy names it. */
+let accessBy: Readonly<Record<string, string>>;
 let keySigned: string;
 let holderKey: string;
 let signers: Awaited<ReturnType<typeof privateKeysOf>>;
@@ -44,6 +46,11 @@ beforeAll(async () => {
   ({ key: holderKey } = await service.engine.create({ permissions: ['docs:read'], jwt: { algorithm: 'HS256' } }));
   access = await exchanged(key);
   keySigned = await exchanged(holderKey);
+  accessBy = { ES256: access };
+  for (const algorithm of ['Ed25519', 'RS256'] as const) {
+    const other = await service.engine.create({ permissions: ['docs:read'], jwt: { algorithm } });
+    accessBy = { ...accessBy, [algorithm]: await exchanged(other.key) };
+  }
   for (const token of [access, keySigned]) keepSecret(token.slice(token.lastIndexOf('.') + 1));
   nobody = tellable(await overHttp(`${access.slice(0, -4)}AAAA`));
 });
@@ -88,7 +95,7 @@ async function expectGoodTokensGoOn(): Promise<void> {
 
 /** A token that differs from a good one in its header alone: the signature over it holds. */
 function withHeader(change: object, algorithm = 'ES256'): string {
-  const { header, payload } = takeApart(access);
+  const { header, payload } = takeApart(accessBy[algorithm] ?? '');
   const signer = signers[algorithm];
   if (signer === undefined) throw new Error('no such key');
   return forge({ ...header, alg: algorithm, kid: signer.kid, ...change }, payload, asymmetric(algorithm, signer.key));
