@@ -24,7 +24,7 @@ export const ENGINE_OPTIONS: Names = {
 };
 
 /** Of `postgres`. */
-export const POSTGRES_OPTIONS: Names = { url: 'DATABASE_URL', schema: 'DATABASE_URL', poolMax: 'POSTGRES_POOL_MAX' };
+export const POSTGRES_OPTIONS: Names = { url: 'DATABASE_URL', schema: 'DATABASE_SCHEMA', poolMax: 'POSTGRES_POOL_MAX' };
 
 /** Of `redisLimits`. */
 export const REDIS_OPTIONS: Names = { url: 'REDIS_URL', onLimiterOutage: 'ON_LIMITER_OUTAGE' };

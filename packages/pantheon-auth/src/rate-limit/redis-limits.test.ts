@@ -304,7 +304,7 @@ describeWithOwnRedis('limits in Redis', () => {
       for (const [url, detail] of wrong)
         await expect(setUp({ url }), url).rejects.toMatchObject({
           code: 'invalid_setting',
-          field: 'REDIS_URL',
+          field: 'limits.url',
           detail: expect.stringContaining(detail),
         });
       const { private: key, cert } = await generateCertificate([{ name: 'commonName', value: 'cache' }]);

@@ -144,7 +144,7 @@ describeWithOwnPostgres('PostgreSQL behind a pooler, in a schema, at an odd addr
       [`${url}?sslmode=verify-full`, 'sslmode=disable'],
     ] as const;
     for (const [one, remedy] of wrong) {
-      const refused = { code: 'store_unusable', field: 'DATABASE_URL', detail: expect.stringContaining(remedy) };
+      const refused = { code: 'store_unusable', field: 'database.url', detail: expect.stringContaining(remedy) };
       await expect(open(one), remedy).rejects.toMatchObject(refused);
       await expect(postgres({ url: one }).migrate(), remedy).rejects.toMatchObject(refused);
     }
