@@ -5,6 +5,7 @@
 import { existsSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { PantheonError, pathFlaw, textFlaw } from 'pantheon-auth';
+import { type BoundsSetting, boundsOf } from './bounds-settings.ts';
 import { findMistyped } from './mistyped-settings.ts';
 import {
   isLoopback,
@@ -29,6 +30,7 @@ export const SETTING_NAMES = [
   'REDIS_URL',
   'LIMITS',
   'ON_LIMITER_OUTAGE',
+  'SELF_ROTATIONS_PER_HOUR',
   'PUBLIC_URL',
   'AUDIENCE',
   'MASTER_KEY',
@@ -55,6 +57,7 @@ export interface Config {
   readonly dataDir: string;
   readonly database: DatabaseSetting;
   readonly limits: LimitsSetting;
+  readonly bounds: BoundsSetting;
   /** `iss` of tokens and the base of every link. Never taken from a request. */
   readonly publicUrl: string;
   /** Empty: the public URL. */
@@ -152,6 +155,7 @@ function toConfig(read: Read, cwd: string): Config {
     dataDir,
     database: databaseOf(read, dataDir),
     limits: limitsOf(read),
+    bounds: boundsOf(read),
     publicUrl,
     audience: parseAudience('AUDIENCE', read('AUDIENCE')),
     ...(masterKey !== undefined && { masterKey }),

@@ -91,9 +91,10 @@ async function withOptionsOf<T>(
   opener: Opener,
   use: (options: PantheonAuthOptions) => Promise<T>,
 ): Promise<T> {
-  const { database, dataDir, publicUrl, audience, masterKey, masterKeyFile } = config;
+  const { database, dataDir, publicUrl, audience, masterKey, masterKeyFile, bounds } = config;
   const common = {
     issuer: publicUrl,
+    ...bounds,
     ...(audience.length > 0 && { audience }),
     ...(masterKey !== undefined && { masterKey }),
     logger,

@@ -136,7 +136,13 @@ export const COMMON_CODES: readonly Code[] = [
 export const BODY_CODES: readonly Code[] = ['invalid_json', 'payload_too_large', 'unsupported_media_type'];
 
 /** Codes of changes. */
-export const CHANGE_CODES: readonly Code[] = ['conflict', 'store_read_only', 'store_full', 'outcome_unknown'];
+export const CHANGE_CODES: readonly Code[] = [
+  'conflict',
+  'overloaded',
+  'store_read_only',
+  'store_full',
+  'outcome_unknown',
+];
 
 /** Every code that the operation can end with. */
 export function codesOf({ access, body, codes }: Operation): readonly Code[] {

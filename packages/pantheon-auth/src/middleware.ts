@@ -303,13 +303,16 @@ function invalidOption(field: string, detail: string): PantheonError {
   return new PantheonError('invalid_setting', { field, detail });
 }
 
+/** Statuses after which the same request may succeed later. */
+const RETRIED: ReadonlySet<number> = new Set([429, 503]);
+
 /** The refusal that tells of an error. */
 export function errorRefusal(error: PantheonError, requestId: string | null): Refusal {
   const body = errorProblem(error, requestId);
   const headers = {
     ...BASE_HEADERS,
     ...challenge(error.code, body.status, null),
-    ...(body.status === 503 ? { 'retry-after': String(error.retryAfterSeconds ?? 1) } : {}),
+    ...(RETRIED.has(body.status) ? { 'retry-after': String(error.retryAfterSeconds ?? 1) } : {}),
   };
   return { status: body.status, code: error.code, headers, body, cause: error.code, keyId: null, error };
 }

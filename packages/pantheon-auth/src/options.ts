@@ -23,6 +23,8 @@ interface CommonOptions {
   readonly brand?: string;
   /** Keys remembered in memory. About 2 kB each. */
   readonly knownKeysMax?: number;
+  /** How often one key may rotate itself within an hour. Default 300. */
+  readonly selfRotationsPerHour?: number;
   readonly logger?: Logger;
   /** For tests. */
   readonly clock?: Clock;

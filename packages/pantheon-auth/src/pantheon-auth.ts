@@ -22,6 +22,7 @@ import { KeyStorage } from './api-keys/key-storage.ts';
 import { KeyValidator, type Verification } from './api-keys/key-validator.ts';
 import { OfflineTokens } from './api-keys/offline-tokens.ts';
 import { makeRoot, type RootKeyStore, recoverRoot } from './api-keys/root-key.ts';
+import { SELF_ROTATIONS_PER_HOUR_DEFAULT, SelfRotations } from './api-keys/self-rotations.ts';
 import { Settlement } from './api-keys/settlement.ts';
 import { UsageReader } from './api-keys/usage-reader.ts';
 import { VerificationCache } from './api-keys/verification-cache.ts';
@@ -29,6 +30,7 @@ import type { VerifyRequest } from './api-keys/verify-request.ts';
 import { clockLog, tellAhead } from './clock-log.ts';
 import type { Circumstances } from './domain/event.ts';
 import { type Action, assertMay, type Caller } from './domain/key-policy.ts';
+import { RATE_LIMIT_MAX } from './domain/limits.ts';
 import { DEFAULT_TENANT, SYSTEM_TENANT } from './domain/tenant.ts';
 import { EventFeed } from './events/event-feed.ts';
 import { EventLog } from './events/event-log.ts';
@@ -163,8 +165,7 @@ export async function openEngine(options: PantheonAuthOptions, mayBeBehind = fal
     const kms = await openLocalKms(database.meta, { ...options, dataDir, databaseFile, isNew, logger });
     const limiter = await openLimiter(database, options.limits, clock, logger);
     try {
-      const { knownKeysMax } = options;
-      const parts = { database, kms, limiter, clock, reading, brand, issuer, audience, logger, knownKeysMax };
+      const parts = { database, kms, limiter, clock, reading, brand, issuer, audience, logger, bounds: options };
       return await assemble(parts);
     } catch (error) {
       await limiter.close();
@@ -214,11 +215,11 @@ interface Parts {
   readonly issuer: string;
   readonly audience: readonly string[];
   readonly logger: Logger;
-  readonly knownKeysMax: number | undefined;
+  readonly bounds: Pick<PantheonAuthOptions, 'knownKeysMax' | 'selfRotationsPerHour'>;
 }
 
 async function assemble(parts: Parts): Promise<Engine> {
-  const { database, limiter, clock, brand, issuer, audience, logger } = parts;
+  const { database, limiter, clock, brand, issuer, audience, logger, bounds } = parts;
   const { ledger } = database;
   const settings = { issuer, audience };
   const sealer = new Envelope({ kms: parts.kms, rows: database.dataKeys, clock });
@@ -231,8 +232,8 @@ async function assemble(parts: Parts): Promise<Engine> {
     storage: keyStorage,
     clock,
     coldReadsMax: database.coldReadsMax,
-    ...(parts.knownKeysMax && { knownKeysMax: parts.knownKeysMax }),
     onDamaged: (error) => logger.error({ err: error }, 'a key cannot be opened; all others go on'),
+    ...(bounds.knownKeysMax && { knownKeysMax: bounds.knownKeysMax }),
   });
   const changes = new KeyChanges({ storage: keyStorage, cache, events });
   const keyring = new SigningKeyring({
@@ -320,6 +321,10 @@ async function assemble(parts: Parts): Promise<Engine> {
     usageReports,
     answered,
     idTags,
+    selfRotations: new SelfRotations({
+      limiter,
+      perHourMax: parseCount('selfRotationsPerHour', bounds.selfRotationsPerHour ?? SELF_ROTATIONS_PER_HOUR_DEFAULT),
+    }),
     settlement,
     cursors,
     clock,
@@ -390,6 +395,11 @@ async function assemble(parts: Parts): Promise<Engine> {
   return { auth, reading, repairClock };
 }
 
+function parseCount(field: string, count: number): number {
+  if (Number.isSafeInteger(count) && count >= 1 && count <= COUNT_MAX) return count;
+  throw new PantheonError('invalid_setting', { field, detail: `A whole number from 1 to ${COUNT_MAX}.` });
+}
+
 function parseIssuer(text: string): string {
   if (URL.canParse(text) && !text.endsWith('/') && /^https?:$/.test(new URL(text).protocol)) return text;
   throw new PantheonError('invalid_setting', {
@@ -398,4 +408,6 @@ function parseIssuer(text: string): string {
   });
 }
 
+/** As many as one thing may be counted: what a rate limit counts is no more. */
+const COUNT_MAX: number = RATE_LIMIT_MAX;
 const SILENT: Logger = { warn: () => {}, error: () => {} };

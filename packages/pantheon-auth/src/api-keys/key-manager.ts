@@ -41,6 +41,7 @@ import {
 import { type ActedOn, type Cascade, KeyRevocation } from './key-revocation.ts';
 import type { KeyListQuery } from './key-rows.ts';
 import type { KeyStorage, QuarantinedKey, StoredKey } from './key-storage.ts';
+import type { SelfRotations } from './self-rotations.ts';
 import type { Changed, Settled, Settlement, SettleOptions } from './settlement.ts';
 import type { UsageReader } from './usage-reader.ts';
 
@@ -112,6 +113,7 @@ export interface KeyManagerDeps {
   readonly usageReports: UsageQueryService;
   readonly answered: AnsweredRequests;
   readonly idTags: IdTags;
+  readonly selfRotations: SelfRotations;
   readonly settlement: Settlement;
   readonly cursors: SealedCursors;
   readonly clock: Clock;

@@ -76,21 +76,37 @@ export class KeyRotation {
 
   /**
    * The holder makes its own next version, proving the current one. Only where the key's policy has a rotation, and
-   * with no longer an overlap than that.
+   * with no longer an overlap than that, one at a time, and so often within an hour.
    *
    * With an `idempotencyKey`, a holder whose answer was lost repeats the request with the string it still has, the version
    * before the new one: it gets another secret for the new version, and the lost one is dead. As long as the version
    * before is accepted, and until the new one is used.
+   *
+   * @throws PantheonError `rate_limited` with the seconds to wait, `not_allowed`, and what {@link KeyRotation.rotate} does.
    */
   async rotateSelf(
     by: Caller,
     input: RotateKeyInput = {},
     options: Pick<CreateOptions, 'idempotencyKey'> = {},
   ): Promise<Rotation> {
-    if (by.authority.kind !== 'key') throw new PantheonError('not_allowed', { detail: 'Only a key has a self.' });
-    const { record } = await this.#keys.load(by.authority.keyId);
+    const { authority } = by;
+    if (authority.kind !== 'key') throw new PantheonError('not_allowed', { detail: 'Only a key has a self.' });
+    const { selfRotations } = this.#deps;
+    return selfRotations.oneAtATime(authority.keyId, async () => {
+      const { record } = await this.#keys.load(authority.keyId);
+      await selfRotations.spend(record);
+      return this.#rotateSelf(record, by, input, options.idempotencyKey);
+    });
+  }
+
+  #rotateSelf(
+    record: KeyRecord,
+    by: Caller,
+    input: RotateKeyInput,
+    idempotencyKey: string | undefined,
+  ): Promise<Rotation> {
     if (record.rotation === null) throw new PantheonError('not_allowed', { detail: 'The key has no rotation policy.' });
-    return this.#once(record.id, input, by, options.idempotencyKey, record.rotation.overlapSeconds);
+    return this.#once(record.id, input, by, idempotencyKey, record.rotation.overlapSeconds);
   }
 
   /** Ends an older version before its overlap does. Twice is success. */

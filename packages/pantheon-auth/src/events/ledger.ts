@@ -39,7 +39,7 @@ export interface EventRow {
   readonly type: EventType;
   readonly subjectType: SubjectType;
   readonly subjectId: string;
-  /** The key that did it, as the body says; null: the process. To be found by. */
+  /** The key that did it, as the body says; null: the process. To be found by, and to wait its turn by. */
   readonly actorKeyId: string | null;
   /** Canonical JSON (RFC 8785) of the open part, with the salted hash of the personal part. */
   readonly body: string;
@@ -80,10 +80,11 @@ export interface Commit {
 
 export interface Ledger {
   /**
-   * All of it or nothing, durable when it answers (I13). Events get their places last, under the head row (I3).
+   * All of it or nothing, durable when it answers (I13). Events get their places last, under the head row (I3). Where it
+   * waits for its turn is told by its events (`write-queue.ts`).
    *
    * @throws PantheonError `conflict` when a revision is not the expected one, a precondition does not hold or an id is taken, `store_unavailable`,
-   * `store_read_only`, `store_full`, or `outcome_unknown` when it cannot be known whether it happened.
+   * `overloaded`, `store_read_only`, `store_full`, or `outcome_unknown` when it cannot be known whether it happened.
    */
   commit(commit: Commit): Promise<{ readonly seq: number }>;
 }

@@ -49,8 +49,10 @@ export interface PostgresDatabase extends DatabaseSource {
 
 /** Two for each core of a small server; a hundred nodes fit under the limits of a large one. */
 export const POOL_MAX = 16;
-/** One for each lane: cold reads, writes, everything else. */
+/** One for each kind of work: cold reads, writes, writes that end access, everything else. */
 const POOL_MIN = 4;
+/** Of the connections, at least one: only writes that revoke, suspend or retire use it, so nothing else keeps them waiting. */
+const PROTECTIVE_SHARE = 0.125;
 /** Of the pool, so that a flood of unknown keys leaves the rest to others (I9). */
 const COLD_READS_SHARE = 0.25;
 /** Of the pool, so that writes that wait for each other leave the rest to reads. */
@@ -109,47 +111,57 @@ async function open(options: PostgresOptions, poolMax: number, context: Database
     lock_timeout: String(LOCK_TIMEOUT_MS),
     idle_in_transaction_session_timeout: String(IDLE_IN_TRANSACTION_MS),
   };
-  const pool = new PostgresPool({
-    client,
-    max: poolMax,
-    connection: {
-      onStatement,
-      settings: { ...schema, ...timeouts },
-      readTimeoutMs: READ_TIMEOUT_MS,
-      writeTimeoutMs: WRITE_TIMEOUT_MS,
-    },
-    onOtherServer: () => session.reopen(),
-    onWarning: warnOnce,
-  });
+  const openPool = (max: number): PostgresPool =>
+    new PostgresPool({
+      client,
+      max,
+      connection: {
+        onStatement,
+        settings: { ...schema, ...timeouts },
+        readTimeoutMs: READ_TIMEOUT_MS,
+        writeTimeoutMs: WRITE_TIMEOUT_MS,
+      },
+      onOtherServer: () => session.reopen(),
+      onWarning: warnOnce,
+    });
+  const protectiveMax = Math.max(1, Math.floor(poolMax * PROTECTIVE_SHARE));
+  const sharedMax = poolMax - protectiveMax;
+  const pool = openPool(sharedMax);
+  const protectivePool = openPool(protectiveMax);
   const session: PostgresSession = new PostgresSession({
     client,
     onStatement,
     settings: schema,
     onConnected: (connection) => {
-      pool.followServer(connection.server);
+      for (const one of [pool, protectivePool]) one.followServer(connection.server);
       return nodes.rejoin(connection);
     },
   });
   const following = new Kysely<Tables>({ dialect: new PostgresDialect(session) });
   const nodes = new PostgresNodes(following, context.onWarning);
   const db = new Kysely<Tables>({ dialect: new PostgresDialect(pool) });
-  const writer = new Writer(db, context.clock, Math.floor(poolMax * WRITES_SHARE));
+  const protective = new Kysely<Tables>({ dialect: new PostgresDialect(protectivePool) });
+  const lanes = {
+    ordinary: { db, atOnceMax: Math.floor(sharedMax * WRITES_SHARE) },
+    protective: { db: protective, atOnceMax: protectiveMax },
+  };
+  const writer = new Writer(lanes, context.clock);
   const close = async (): Promise<void> => {
     nodes.close();
     await writer.close();
     await session.close();
-    await pool.close();
+    await Promise.all([pool.close(), protectivePool.close()]);
   };
   try {
     await assertOwnSessions(session, pool);
     await assertSchema({ db: following, dialect: postgresql, name: nameOf(options) });
-    for (const source of [pool, session]) source.started();
+    for (const source of [pool, protectivePool, session]) source.started();
     return assemble({
       read: db,
       writer,
       dialect: postgresql,
       log: new SqlLogReader(following, postgresql, { onHint: (listener) => session.onHint(listener) }),
-      coldReadsMax: Math.floor(poolMax * COLD_READS_SHARE),
+      coldReadsMax: Math.max(1, Math.floor(sharedMax * COLD_READS_SHARE)),
       nodes,
       close,
     });

@@ -1,5 +1,6 @@
 /** Wrapped data keys: one that seals for each tenant, and those that still open. */
 import type { Kysely } from 'kysely';
+import { sealing } from '../events/write-queue.ts';
 import { invariant } from '../foundation/errors.ts';
 import type { DataKeyRows, StoredDataKey } from '../kms/key-encryption.ts';
 import type { DataKeyRow, Tables } from './tables.ts';
@@ -25,7 +26,7 @@ export class SqlDataKeyRows implements DataKeyRows {
   }
 
   async add(key: StoredDataKey, replaces: string | null): Promise<StoredDataKey> {
-    return this.#writer.run(async (transaction) => {
+    return this.#writer.run(sealing(key.tenantId), async (transaction) => {
       if (replaces !== null) {
         await transaction
           .updateTable('data_keys')
@@ -55,7 +56,7 @@ export class SqlDataKeyRows implements DataKeyRows {
   }
 
   async takeSeals(id: string, count: number): Promise<number> {
-    return this.#writer.run(async (transaction) => {
+    return this.#writer.run(sealing(null), async (transaction) => {
       const row = await transaction
         .updateTable('data_keys')
         .set((eb) => ({ seals: eb('seals', '+', count) }))

@@ -2,6 +2,7 @@
 import type { Kysely, Transaction } from 'kysely';
 import { ANSWER_KEPT_MS } from '../api-keys/answered-requests.ts';
 import type { AnsweredRequest, IdempotencyRows } from '../api-keys/idempotency-rows.ts';
+import { operational } from '../events/write-queue.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import type { IdempotencyRow, Tables } from './tables.ts';
 import type { Writer } from './writer.ts';
@@ -66,7 +67,7 @@ export class SqlIdempotencyRows implements IdempotencyRows {
   }
 
   async prune(before: number, limit: number): Promise<number> {
-    return this.#writer.run(async (transaction) => {
+    return this.#writer.run(operational('answers'), async (transaction) => {
       const { numDeletedRows } = await transaction
         .deleteFrom('idempotency')
         .where(({ eb, refTuple, selectFrom }) =>

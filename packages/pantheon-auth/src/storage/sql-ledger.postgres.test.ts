@@ -258,3 +258,18 @@ test('many commits that require the same tenant do not wait for each other befor
   expect((await Promise.all(commits)).map(({ seq }) => seq).toSorted()).toEqual([2, 3, 4]);
   await scratch.sql('rollback');
 });
+
+test('a revocation has connections of its own: it is committed while every other write waits', async () => {
+  await using scratch = await openScratchDatabase();
+  const { ledger, log } = scratch.db;
+  await ledger.commit({ changes: withKey(), events: [sampleEvent()] });
+  await scratch.sql('begin');
+  await scratch.sql('update api_keys set revision = 2');
+  // More than there are connections, all of them behind the row that is held.
+  const settled = Promise.allSettled(Array.from({ length: 100 }, () => ledger.commit(relyingOn(2))));
+  await blocked(scratch, 7);
+  expect(await ledger.commit({ changes: [], events: [sampleEvent({ type: 'key.revoked' })] })).toEqual({ seq: 2 });
+  await scratch.sql('commit');
+  await settled;
+  expect((await log.head()).seq).toBe(102);
+});

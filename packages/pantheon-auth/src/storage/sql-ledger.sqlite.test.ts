@@ -52,7 +52,8 @@ async function openedByHand(folder: string) {
   const dialect = new NodeSqliteDialect({ database, clock: systemClock, role: 'writer', onStatement: null });
   const db = new Kysely<Tables>({ dialect });
   await migrate({ db, dialect: sqlite, name: 'a.db' });
-  const ledger = new SqlLedger(new Writer(db, systemClock, 1), sqlite);
+  const lane = { db, atOnceMax: 1 };
+  const ledger = new SqlLedger(new Writer({ ordinary: lane, protective: lane }, systemClock), sqlite);
   return { database, db, ledger, [Symbol.dispose]: () => database.close() };
 }
 

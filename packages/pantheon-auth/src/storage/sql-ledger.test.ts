@@ -271,3 +271,36 @@ test('a token may revoke itself: what the commit itself writes is not in its way
   expect(await revokeSelf()).toEqual({ seq: 2 });
   await expect(revokeSelf()).rejects.toMatchObject({ code: 'conflict' });
 });
+
+test('a revocation is committed before 1,200 holders who rotate themselves and came first', async () => {
+  await using scratch = await openScratchDatabase();
+  const { ledger, log } = scratch.db;
+  const settled = Promise.allSettled(
+    Array.from({ length: 1_200 }, (_, n) => {
+      const id = `holder-${n}`;
+      return ledger.commit({
+        changes: [],
+        events: [sampleEvent({ type: 'key.rotated', subjectId: id, actorKeyId: id })],
+      });
+    }),
+  );
+  const { seq } = await ledger.commit({ changes: [], events: [sampleEvent({ type: 'key.revoked' })] });
+  // Those that were under way when it came, and on PostgreSQL those that its connections took meanwhile.
+  expect(seq).toBeLessThanOrEqual(40);
+  const outcomes = await settled;
+  const refused = outcomes.flatMap((one) => (one.status === 'rejected' ? [one.reason.code] : []));
+  // What waited longer than anybody waits is told so, on a slow machine.
+  expect(refused.filter((code) => code !== 'overloaded' && code !== 'store_unavailable')).toEqual([]);
+  expect((await log.head()).seq).toBe(1_201 - refused.length);
+});
+
+test('one caller with 1,000 waiting writes does not delay the only write of another caller, or of another tenant', async () => {
+  await using scratch = await openScratchDatabase();
+  const { ledger } = scratch.db;
+  const commit = (actorKeyId: string, tenantId = 'default') =>
+    ledger.commit({ changes: [], events: [sampleEvent({ actorKeyId, tenantId })] });
+  const settled = Promise.allSettled(Array.from({ length: 1_000 }, () => commit('eager')));
+  const others = await Promise.all([commit('patient'), commit('eager', 'another-tenant')]);
+  for (const { seq } of others) expect(seq).toBeLessThanOrEqual(40);
+  await settled;
+});

@@ -4,6 +4,7 @@
  */
 import { type Kysely, sql, type Transaction } from 'kysely';
 import type { Commit, CompanionRow, EventRow, Ledger, Precondition, Row, RowChange } from '../events/ledger.ts';
+import { placeOf } from '../events/write-queue.ts';
 import { invariant, PantheonError } from '../foundation/errors.ts';
 import { areColumns } from './columns.ts';
 import type { SqlDialect, UnplacedEvent } from './dialect.ts';
@@ -35,7 +36,7 @@ export class SqlLedger implements Ledger {
       invariant(areColumns(table, Object.keys(where)), 'a requirement names columns that exist');
 
     const { held, compared } = preconditionsOf(commit);
-    return this.#writer.run(async (transaction) => {
+    return this.#writer.run(placeOf(commit.events), async (transaction) => {
       for (const step of inLockOrder(held, commit.changes)) {
         if (step.kind === 'row') await this.#assertUnchanged(transaction, step, isChanged(step, commit.changes));
         else await apply(transaction, step);

@@ -1,5 +1,6 @@
 /** Facts about the database itself: its id, the sealed canary, settings that every node must share. */
 import type { Kysely } from 'kysely';
+import { operational } from '../events/write-queue.ts';
 import { invariant } from '../foundation/errors.ts';
 import type { Tables } from './tables.ts';
 import type { Writer } from './writer.ts';
@@ -19,7 +20,7 @@ export class SqlMeta {
 
   /** Writes it unless it is there, and returns what is there: of several processes the first one decides. */
   async insertOnce(name: string, value: string): Promise<string> {
-    return this.#writer.run(async (transaction) => {
+    return this.#writer.run(operational('settings'), async (transaction) => {
       await transaction
         .insertInto('meta')
         .values({ name, value })

@@ -1,4 +1,5 @@
 /** Quotas, counted durably: what is reserved here may be spent in memory, so it never passes the limit (I8). */
+import { operational, type QueuePlace } from '../events/write-queue.ts';
 import { invariant } from '../foundation/errors.ts';
 import type { QuotaLease, QuotaLedger } from '../rate-limit/rate-limiter.ts';
 import type { SqlDialect } from './dialect.ts';
@@ -21,7 +22,7 @@ export class SqlQuotaLedger implements QuotaLedger {
 
   async reserve(lease: QuotaLease, units: number): Promise<{ readonly granted: number; readonly left: number }> {
     assertUnits(units);
-    return this.#writer.run(async (transaction) => {
+    return this.#writer.run(placeOf(lease), async (transaction) => {
       const { numInsertedOrUpdatedRows: made } = await transaction
         .insertInto('quota_leases')
         .values({ tenant_id: lease.tenantId, key_id: lease.keyId, period: lease.period, reserved: 0 })
@@ -66,7 +67,7 @@ export class SqlQuotaLedger implements QuotaLedger {
 
   async release(lease: QuotaLease, units: number): Promise<void> {
     assertUnits(units);
-    await this.#writer.run(async (transaction) => {
+    await this.#writer.run(placeOf(lease), async (transaction) => {
       await transaction
         .updateTable('quota_leases')
         .set((eb) => ({ reserved: this.#dialect.greater(eb.val(0), eb('reserved', '-', units)) }))
@@ -75,6 +76,11 @@ export class SqlQuotaLedger implements QuotaLedger {
         .execute();
     });
   }
+}
+
+/** A tenant whose keys all need units at once waits for itself. */
+function placeOf({ tenantId }: QuotaLease): QueuePlace {
+  return operational(`quota of ${tenantId}`);
 }
 
 function assertUnits(units: number): void {

@@ -1,5 +1,6 @@
 /** Usage: counts by minute and outcome, and the last use of each version. Stored in batches, each of them once. */
 import type { CompiledQuery, Kysely, Transaction } from 'kysely';
+import { operational } from '../events/write-queue.ts';
 import { DAY_MS } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { ADDRESSES_PER_VERSION_MAX } from '../usage/usage-buffer.ts';
@@ -41,7 +42,7 @@ export class SqlUsageRows implements UsageRows {
   }
 
   async store(batch: UsageBatch): Promise<void> {
-    await this.#writer.run(async (transaction) => {
+    await this.#writer.run(operational('usage'), async (transaction) => {
       const { numInsertedOrUpdatedRows: isNew } = await transaction
         .insertInto('usage_batches')
         .values({ id: batch.id, at: batch.at })

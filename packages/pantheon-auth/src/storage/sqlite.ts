@@ -68,7 +68,8 @@ export async function openSqlite(options: SqliteOptions): Promise<Database> {
     const read = new Kysely<Tables>({
       dialect: new NodeSqliteDialect({ database: reader, clock, role: 'reader', onStatement }),
     });
-    const queue = new Writer(write, clock, WRITES_AT_ONCE);
+    const connection = { db: write, atOnceMax: WRITES_AT_ONCE };
+    const queue = new Writer({ ordinary: connection, protective: connection }, clock);
     return assemble({
       read,
       writer: queue,

@@ -1,10 +1,11 @@
 import { DatabaseSync } from 'node:sqlite';
 import { Kysely } from 'kysely';
 import { expect, test } from 'vitest';
+import type { QueuePlace } from '../events/write-queue.ts';
 import type { Clock } from '../foundation/clock.ts';
 import { NodeSqliteDialect } from './sqlite-dialect.ts';
 import type { Tables } from './tables.ts';
-import { WRITE_WAIT_MAX_MS, WRITES_WAITING_MAX, Writer } from './writer.ts';
+import { PROTECTIVE_IN_A_ROW_MAX, WRITE_WAIT_MAX_MS, WRITES_WAITING_MAX, Writer } from './writer.ts';
 
 function writerOnMemory(): { readonly writer: Writer; readonly clock: { ms: number } } {
   const state = { ms: 0 };
@@ -15,14 +16,19 @@ function writerOnMemory(): { readonly writer: Writer; readonly clock: { ms: numb
     role: 'writer',
     onStatement: null,
   });
-  return { writer: new Writer(new Kysely<Tables>({ dialect }), clock, 1), clock: state };
+  const connection = { db: new Kysely<Tables>({ dialect }), atOnceMax: 1 };
+  return { writer: new Writer({ ordinary: connection, protective: connection }, clock), clock: state };
 }
+
+const ordinary = (callerId: string, tenantId = 'default'): QueuePlace => ({ lane: 'ordinary', tenantId, callerId });
+const protective = (callerId: string): QueuePlace => ({ lane: 'protective', tenantId: 'default', callerId });
+const mine = ordinary('mine');
 
 test('writes run one after the other, in the order they came', async () => {
   const { writer } = writerOnMemory();
   const log: string[] = [];
   const write = (name: string) =>
-    writer.run(async () => {
+    writer.run(mine, async () => {
       log.push(`${name} begins`);
       await Promise.resolve();
       log.push(`${name} ends`);
@@ -34,10 +40,10 @@ test('writes run one after the other, in the order they came', async () => {
 
 test('a write that fails does not stop those behind it', async () => {
   const { writer } = writerOnMemory();
-  const failed = writer.run(async () => {
+  const failed = writer.run(mine, async () => {
     throw new Error('mine');
   });
-  const next = writer.run(async () => 2);
+  const next = writer.run(mine, async () => 2);
   await expect(failed).rejects.toThrow('mine');
   expect(await next).toBe(2);
 });
@@ -45,11 +51,11 @@ test('a write that fails does not stop those behind it', async () => {
 test('the event loop has a turn between two writes', async () => {
   const { writer } = writerOnMemory();
   const log: string[] = [];
-  const first = writer.run(async () => {
+  const first = writer.run(mine, async () => {
     setImmediate(() => log.push('turn'));
     log.push('first');
   });
-  const second = writer.run(async () => {
+  const second = writer.run(mine, async () => {
     log.push('second');
   });
   await Promise.all([first, second]);
@@ -58,19 +64,84 @@ test('the event loop has a turn between two writes', async () => {
 
 test('the queue has an end: one more is turned away at once, and there is room again later', async () => {
   const { writer } = writerOnMemory();
-  const writes = Array.from({ length: WRITES_WAITING_MAX }, (_, n) => writer.run(async () => n));
-  await expect(writer.run(async () => -1)).rejects.toMatchObject({ code: 'overloaded', retryAfterSeconds: 1 });
-  expect(await Promise.all(writes)).toHaveLength(WRITES_WAITING_MAX);
-  expect(await writer.run(async () => 1)).toBe(1);
+  // The first is under way at once, and does not wait.
+  const writes = Array.from({ length: WRITES_WAITING_MAX.ordinary + 1 }, (_, n) =>
+    writer.run(ordinary(`caller-${n}`), async () => n),
+  );
+  const more = writer.run(ordinary('caller-1'), async () => -1);
+  await expect(more).rejects.toMatchObject({ code: 'overloaded', retryAfterSeconds: 1 });
+  expect(await Promise.all(writes)).toHaveLength(WRITES_WAITING_MAX.ordinary + 1);
+  expect(await writer.run(ordinary('caller-1'), async () => 1)).toBe(1);
+});
+
+test('a revocation goes before all that waits, and has room when there is none for others', async () => {
+  const { writer } = writerOnMemory();
+  const log: string[] = [];
+  const writes = Array.from({ length: 1_200 }, (_, n) =>
+    writer.run(ordinary(`holder-${n}`), async () => void log.push('rotation')),
+  );
+  const settled = Promise.allSettled(writes);
+  await writer.run(protective('administrator'), async () => void log.push('revocation'));
+  // One was under way when it came.
+  expect(log).toEqual(['rotation', 'revocation']);
+  const outcomes = await settled;
+  expect(outcomes.filter(({ status }) => status === 'fulfilled')).toHaveLength(WRITES_WAITING_MAX.ordinary + 1);
+});
+
+test('one caller with 1,000 waiting writes does not delay the only write of another', async () => {
+  const { writer } = writerOnMemory();
+  const log: string[] = [];
+  const writes = Array.from({ length: 1_000 }, () => writer.run(ordinary('eager'), async () => void log.push('eager')));
+  const settled = Promise.allSettled(writes);
+  await writer.run(ordinary('other'), async () => void log.push('other'));
+  expect(log.length).toBeLessThanOrEqual(3);
+  const outcomes = await settled;
+  // The rest was beyond what one caller may have waiting.
+  const done = outcomes.filter(({ status }) => status === 'fulfilled');
+  expect(done).toHaveLength(WRITES_WAITING_MAX.ordinary / 2 + 1);
+});
+
+test('revoking without end does not stop ordinary writes', async () => {
+  const { writer } = writerOnMemory();
+  const log: string[] = [];
+  const revocations = Array.from({ length: 100 }, (_, n) =>
+    writer.run(protective(`caller-${n}`), async () => void log.push('revocation')),
+  );
+  await writer.run(mine, async () => void log.push('mine'));
+  expect(log.indexOf('mine')).toBe(1 + PROTECTIVE_IN_A_ROW_MAX);
+  await Promise.all(revocations);
+});
+
+test('one caller cannot fill the lane of revocations either', async () => {
+  const { writer } = writerOnMemory();
+  const work = async (): Promise<void> => {};
+  const flood = Array.from({ length: 2_000 }, () => writer.run(protective('stolen'), work));
+  const settled = Promise.allSettled(flood);
+  await writer.run(protective('administrator'), work);
+  const outcomes = await settled;
+  expect(outcomes.filter(({ status }) => status === 'fulfilled')).toHaveLength(WRITES_WAITING_MAX.protective / 2 + 1);
+});
+
+test('where revocations have connections of their own they wait for no other write', async () => {
+  const db = { transaction: () => ({ execute: (work: () => Promise<unknown>) => work() }) };
+  const connections = () => ({ db: db as unknown as Kysely<Tables>, atOnceMax: 1 });
+  const clock: Clock = { now: () => 0, monotonicMs: () => 0 };
+  const writer = new Writer({ ordinary: connections(), protective: connections() }, clock);
+  let release = (): void => {};
+  const stuck = writer.run(mine, () => new Promise<void>((resolve) => (release = resolve)));
+  expect(await writer.run(protective('administrator'), async () => 'revoked')).toBe('revoked');
+  release();
+  await stuck;
+  await writer.close();
 });
 
 test('a write whose turn comes too late is not begun', async () => {
   const { writer, clock } = writerOnMemory();
-  const slow = writer.run(async () => {
+  const slow = writer.run(mine, async () => {
     clock.ms += WRITE_WAIT_MAX_MS + 1;
   });
   let ran = false;
-  const late = writer.run(async () => {
+  const late = writer.run(mine, async () => {
     ran = true;
   });
   await slow;
@@ -81,9 +152,9 @@ test('a write whose turn comes too late is not begun', async () => {
 test('closing waits for the writes that were taken and takes no more', async () => {
   const { writer } = writerOnMemory();
   const log: string[] = [];
-  const write = writer.run(async () => log.push('write'));
+  const write = writer.run(mine, async () => log.push('write'));
   const close = writer.close().then(() => log.push('closed'));
-  await expect(writer.run(async () => 0)).rejects.toMatchObject({ code: 'shutting_down' });
+  await expect(writer.run(mine, async () => 0)).rejects.toMatchObject({ code: 'shutting_down' });
   await Promise.all([write, close]);
   expect(log).toEqual(['write', 'closed']);
 });
@@ -92,9 +163,11 @@ test('as many run at once as may, and the others follow in order', async () => {
   const begun: string[] = [];
   const gates: (() => void)[] = [];
   const db = { transaction: () => ({ execute: (work: () => Promise<unknown>) => work() }) };
-  const several = new Writer(db as unknown as Kysely<Tables>, { now: () => 0, monotonicMs: () => 0 }, 2);
+  const connection = { db: db as unknown as Kysely<Tables>, atOnceMax: 2 };
+  const lanes = { ordinary: connection, protective: connection };
+  const several = new Writer(lanes, { now: () => 0, monotonicMs: () => 0 });
   const write = (name: string): Promise<void> =>
-    several.run(async () => {
+    several.run(mine, async () => {
       begun.push(name);
       await new Promise<void>((resolve) => gates.push(resolve));
     });

@@ -1,30 +1,62 @@
-/** The queue of writes: transactions begin in the order they came, a bounded number at once, and the queue has an end. */
+/**
+ * The queue of writes: a bounded number of transactions at once, and two lanes before them. What ends somebody's access
+ * (`protective`) goes first and has its own room; in each lane turns go round the tenants and their callers.
+ */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Kysely, Transaction } from 'kysely';
+import type { Lane, QueuePlace } from '../events/write-queue.ts';
 import type { Clock } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
+import { FairQueue } from './fair-queue.ts';
 import type { Tables } from './tables.ts';
 
 /** More than this waiting means that writes arrive faster than the disk takes them: turning away beats growing. */
-export const WRITES_WAITING_MAX = 1_000;
+export const WRITES_WAITING_MAX: Readonly<Record<Lane, number>> = { ordinary: 1_000, protective: 500 };
 /** A write that has waited this long behind others is not begun: its caller has given up, or should. */
 export const WRITE_WAIT_MAX_MS = 5_000;
+/** After this many protective writes in a row an ordinary one has its turn: revoking without end must not stop the rest. */
+export const PROTECTIVE_IN_A_ROW_MAX = 16;
+
+/** Connections that write, and how many transactions run on them at once. */
+export interface WriteConnections {
+  readonly db: Kysely<Tables>;
+  readonly atOnceMax: number;
+}
+
+/** The connections of each lane: the same for both where there is one connection that writes. */
+export type WriteLanes = Readonly<Record<Lane, WriteConnections>>;
+
+interface Waiting {
+  readonly go: () => void;
+  readonly turnAway: (error: PantheonError) => void;
+}
+
+/** Connections, and what waits for them. */
+interface Desk {
+  readonly atOnceMax: number;
+  readonly lanes: readonly Lane[];
+  underWay: number;
+  protectiveInARow: number;
+}
 
 export class Writer {
-  readonly #db: Kysely<Tables>;
+  readonly #lanes: WriteLanes;
+  readonly #desks: Readonly<Record<Lane, Desk>>;
   readonly #clock: Clock;
-  readonly #atOnceMax: number;
-  readonly #waiting: (() => void)[] = [];
+  readonly #waiting: Readonly<Record<Lane, FairQueue<Waiting>>> = {
+    protective: new FairQueue(WRITES_WAITING_MAX.protective),
+    ordinary: new FairQueue(WRITES_WAITING_MAX.ordinary),
+  };
   #taken = 0;
-  #underWay = 0;
   #closing = false;
   #onIdle: (() => void) | null = null;
 
-  /** @param atOnceMax transactions under way at once: one where there is one connection to write on. */
-  constructor(db: Kysely<Tables>, clock: Clock, atOnceMax: number) {
-    this.#db = db;
+  constructor(lanes: WriteLanes, clock: Clock) {
+    this.#lanes = lanes;
     this.#clock = clock;
-    this.#atOnceMax = atOnceMax;
+    const isShared = lanes.protective === lanes.ordinary;
+    const ordinary = deskOf(lanes.ordinary, isShared ? ['protective', 'ordinary'] : ['ordinary']);
+    this.#desks = { ordinary, protective: isShared ? ordinary : deskOf(lanes.protective, ['protective']) };
   }
 
   /**
@@ -34,17 +66,19 @@ export class Writer {
    * @throws PantheonError `overloaded` when too many wait, `store_unavailable` when its turn came too late,
    * `shutting_down` after {@link Writer.close}, and what the database says.
    */
-  async run<T>(work: (transaction: Transaction<Tables>) => Promise<T>): Promise<T> {
+  async run<T>(place: QueuePlace, work: (transaction: Transaction<Tables>) => Promise<T>): Promise<T> {
     if (this.#closing) throw new PantheonError('shutting_down', { detail: 'The database is closed.' });
-    if (this.#taken >= WRITES_WAITING_MAX) throw new PantheonError('overloaded', { retryAfterSeconds: 1 });
     const arrivedMs = this.#clock.monotonicMs();
+    const desk = this.#desks[place.lane];
     this.#taken += 1;
-    await this.#turn();
+    let hasTurn = false;
     try {
-      return await this.#begin(work, arrivedMs);
+      await this.#turn(desk, place);
+      hasTurn = true;
+      return await this.#begin(place.lane, work, arrivedMs);
     } finally {
       this.#taken -= 1;
-      void this.#next();
+      if (hasTurn) void this.#next(desk);
     }
   }
 
@@ -54,28 +88,49 @@ export class Writer {
     if (this.#taken > 0) await new Promise<void>((resolve) => (this.#onIdle = resolve));
   }
 
-  #turn(): Promise<void> | void {
-    if (this.#underWay < this.#atOnceMax) this.#underWay += 1;
-    else return new Promise((resolve) => this.#waiting.push(resolve));
+  #turn(desk: Desk, place: QueuePlace): Promise<void> | void {
+    if (desk.underWay < desk.atOnceMax) {
+      desk.underWay += 1;
+      return;
+    }
+    return new Promise((go, turnAway) => {
+      const refused = this.#waiting[place.lane].push({ go, turnAway }, place);
+      refused?.turnAway(new PantheonError('overloaded', { retryAfterSeconds: 1 }));
+    });
   }
 
   /** The place that is left passes to the next in line, after a turn of the event loop for others: an fsync blocks it. */
-  async #next(): Promise<void> {
+  async #next(desk: Desk): Promise<void> {
     await nextTurn();
-    const next = this.#waiting.shift();
-    if (next !== undefined) {
-      next();
+    const next = this.#nextOf(desk);
+    if (next !== null) {
+      next.go();
       return;
     }
-    this.#underWay -= 1;
+    desk.underWay -= 1;
     if (this.#taken === 0) this.#onIdle?.();
   }
 
-  async #begin<T>(work: (transaction: Transaction<Tables>) => Promise<T>, arrivedMs: number): Promise<T> {
+  #nextOf(desk: Desk): Waiting | null {
+    const isOrdinaryDue = desk.protectiveInARow >= PROTECTIVE_IN_A_ROW_MAX;
+    for (const lane of isOrdinaryDue ? desk.lanes.toReversed() : desk.lanes) {
+      const next = this.#waiting[lane].shift();
+      if (next === null) continue;
+      desk.protectiveInARow = lane === 'protective' ? desk.protectiveInARow + 1 : 0;
+      return next;
+    }
+    return null;
+  }
+
+  async #begin<T>(lane: Lane, work: (transaction: Transaction<Tables>) => Promise<T>, arrivedMs: number): Promise<T> {
     if (this.#clock.monotonicMs() - arrivedMs > WRITE_WAIT_MAX_MS) {
       const detail = 'Writes before this one took too long.';
       throw new PantheonError('store_unavailable', { detail, retryAfterSeconds: 1 });
     }
-    return this.#db.transaction().execute(work);
+    return this.#lanes[lane].db.transaction().execute(work);
   }
+}
+
+function deskOf({ atOnceMax }: WriteConnections, lanes: readonly Lane[]): Desk {
+  return { atOnceMax, lanes, underWay: 0, protectiveInARow: 0 };
 }
