@@ -106,6 +106,8 @@ async function withOptionsOf<T>(
       ...common,
       dataDir,
       databaseFile: database.file,
+      // A command is over before a large file is read; the service looks at all of it.
+      checkDatabase: opener === 'node',
       ...(masterKeyFile !== undefined && { masterKeyFile }),
       ...(limits !== null && { limits }),
     });

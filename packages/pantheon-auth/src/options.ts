@@ -36,6 +36,11 @@ export interface EmbeddedOptions extends CommonOptions {
   readonly dataDir: string;
   /** The database file. Default: `pantheon-auth.db` in `dataDir`. */
   readonly databaseFile?: string;
+  /**
+   * Whether the whole database is read through at the start, to look for damage: the start waits a second for it at most,
+   * and the rest goes on in the background. Default: yes. A file of less than 8 MB, and the end of the log, always are.
+   */
+  readonly checkDatabase?: boolean;
   /** Default: `master.key` in `dataDir`; made on the first start, when the database is new. */
   readonly masterKeyFile?: string;
   readonly database?: never;
@@ -51,6 +56,7 @@ export interface ScaledOutOptions extends CommonOptions {
   readonly masterKeyFile?: string;
   readonly dataDir?: never;
   readonly databaseFile?: never;
+  readonly checkDatabase?: never;
   /**
    * Where limits are counted: from `pantheon-auth/redis`. Without it this must be the only node, else the second start is
    * refused with `redis_required`. `local`: each node admits the whole of every limit, in writing.

@@ -183,7 +183,13 @@ async function openDatabase(options: PantheonAuthOptions, clock: Clock, logger: 
   const databaseFile = databaseFileOf(options);
   assertNotLost({ ...options, databaseFile });
   makeDataFolder(options.dataDir);
-  return openSqlite({ path: databaseFile, clock, onWarning });
+  return openSqlite({
+    path: databaseFile,
+    clock,
+    onWarning,
+    onDamage: (error) => logger.error({ err: error }, 'the database is damaged; nothing is read from it any more'),
+    ...(options.checkDatabase !== undefined && { checkPages: options.checkDatabase }),
+  });
 }
 
 function databaseFileOf({ databaseFile, dataDir }: EmbeddedOptions): string {

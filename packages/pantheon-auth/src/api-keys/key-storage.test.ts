@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { openWorld, refusalOf, type World } from '../../test/fixture.ts';
-import { openScratchDatabase, type SqlValue } from '../../test/store.ts';
+import { openScratchDatabase, type SqlValue, STORE } from '../../test/store.ts';
 import { type AuditEvent, PROCESS_ACTOR } from '../domain/event.ts';
 import { createKey } from '../domain/key.ts';
 import { EventLog } from '../events/event-log.ts';
@@ -33,7 +33,7 @@ const TAMPERINGS: readonly Tampered[] = [
   { name: 'the owner', sql: `update api_keys set user_id = 'mallory' where id = ?1` },
   { name: 'the tenant', sql: `update api_keys set tenant_id = 'system' where id = ?1` },
   { name: 'the version', sql: 'update api_keys set version = 1 where id = ?1' },
-  { name: 'the revision', sql: 'update api_keys set revision = 1 where id = ?1' },
+  { name: 'the revision', sql: 'update api_keys set revision = 7 where id = ?1' },
   { name: 'tokens not before', sql: 'update api_keys set tokens_not_before = 1 where id = ?1' },
   {
     name: 'one bit of the sealed part',
@@ -161,8 +161,9 @@ test('a row put back whole from an earlier time does not fit the versions of tod
   await auth.keys.suspend(apiKey.id);
   const values = columns.map((name) => kept?.[name] as SqlValue);
   await world.sql(`update api_keys set ${columns.map((name) => `${name} = ?`).join(', ')}`, ...values);
-  const fresh = await world.openAgain();
-  expect((await refusalOf(fresh.verify({ key }))).code).toBe('key_quarantined');
+  expect((await refusalOf(auth.verify({ key }))).code).toBe('key_quarantined');
+  // A file whose rows are older than its log says may be the file of another time: no start is made on it.
+  if (STORE === 'sqlite') expect((await refusalOf(world.openAgain())).code).toBe('store_unusable');
 });
 
 test('what another tenant owns does not exist, also when it does not open (I10)', async () => {

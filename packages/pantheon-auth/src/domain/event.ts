@@ -68,6 +68,31 @@ export const EVENT_SUBJECTS: Readonly<Record<EventType, SubjectType>> = {
   'store.clock_accepted': 'store',
 };
 
+/**
+ * Whether an event of this type raises the revision of its subject's row by one. It is what tells whether a row is as old
+ * as the log says. A type that takes the row away has to be looked at where this is used.
+ */
+export const REVISED_ROWS: Readonly<Record<EventType, boolean>> = {
+  'key.created': true,
+  'key.updated': true,
+  'key.suspended': true,
+  'key.resumed': true,
+  'key.revoked': true,
+  'key.rotated': true,
+  'key.version_retired': true,
+  'key.secret_replaced': true,
+  'key.tokens_revoked': true,
+  'key.exposed_in_url': false,
+  'token.revoked': false,
+  'tenant.created': true,
+  'tenant.updated': true,
+  'tenant.suspended': true,
+  'tenant.resumed': true,
+  'tenant.deleted': true,
+  'signing_key.created': true,
+  'signing_key.retired': true,
+};
+
 /** A fact, before the log gave it its place. `before` and `after` hold the attributes it changed, in wire form. */
 export interface AuditEvent {
   readonly id: string;

@@ -62,6 +62,7 @@ export type RequestErrorCode =
   | 'store_unavailable'
   | 'store_read_only'
   | 'store_full'
+  | 'store_unusable'
   | 'outcome_unknown'
   | 'key_quarantined'
   | 'tenant_quarantined'
@@ -80,7 +81,6 @@ export type StartupCode =
   | 'schema_too_old'
   | 'redis_required'
   | 'database_missing'
-  | 'store_unusable'
   | 'port_in_use';
 
 /** Expected refusals. They are values, never exceptions. */
@@ -132,6 +132,11 @@ export const ERRORS: Readonly<Record<RequestErrorCode, CodeEntry>> = {
   store_unavailable: error(503, 'The store does not answer in time.', 'Keep the key and try again.'),
   store_read_only: error(503, 'The store cannot be written.', 'Check its permissions and disk.'),
   store_full: error(503, 'The store has no room left.', 'Free disk space, then try again.'),
+  store_unusable: error(
+    503,
+    'The database cannot be used.',
+    'Trying again does not help: check its address, who may use it and its disk, or restore a backup.',
+  ),
   outcome_unknown: error(503, 'It is not known whether the change was made.', 'Read before you repeat.'),
   key_quarantined: error(503, 'The record of this key cannot be opened.', 'Tell the operator the key id.'),
   tenant_quarantined: error(503, 'The record of this tenant cannot be read.', 'Tell the operator the tenant.'),
@@ -165,7 +170,6 @@ export const STARTUP: Readonly<Record<StartupCode, CodeEntry>> = {
     'There are keys of a store here, and not its database.',
     'Name the folder of the database, or restore it. For a new store, move the keys away.',
   ),
-  store_unusable: startup('The database cannot be used.', 'Check its address, who may use it, and its disk.'),
   port_in_use: startup('The port is in use.', 'Stop the other process or set another port.'),
 };
 

@@ -41,10 +41,11 @@ test('a full queue has room for whoever waits with less: the newest of who waits
   expect(queue.size).toBe(10);
 });
 
-test('a full queue in which all have the same turns the newcomer away', () => {
-  const queue = filled(4, ['a', 'x', 2], ['b', 'x', 2]);
+test('a full queue turns the newcomer away where nobody has more than its own caller', () => {
+  const queue = filled(4, ['b', 'x', 2], ['a', 'x', 1], ['a', 'y', 1]);
   expect(queue.push('more', { tenantId: 'a', callerId: 'y' })).toBe('more');
-  expect(queue.push('first', { tenantId: 'c', callerId: 'x' })).toBe('a x 2');
+  expect(queue.push('new', { tenantId: 'b', callerId: 'y' })).toBe('b x 2');
+  expect(queue.push('first', { tenantId: 'c', callerId: 'x' })).toBe('b x 1');
 });
 
 test('nothing is lost, doubled or beyond the bounds, whatever comes and goes', () => {

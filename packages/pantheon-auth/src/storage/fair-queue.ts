@@ -33,7 +33,7 @@ export class FairQueue<T> {
 
   /**
    * Puts `item` last of its caller. Answers what was turned away for it: nothing as long as there is room; else the newest
-   * item of whoever has the most, or `item` itself when nobody has more than its own caller.
+   * item of the caller with the most in the tenant with the most, or `item` itself when that is its own caller.
    */
   push(item: T, { tenantId, callerId }: Share): T | null {
     const tenant = this.#tenants.get(tenantId);
@@ -42,13 +42,12 @@ export class FairQueue<T> {
     let turnedAway: T | null = null;
     if (this.#size >= this.#max) {
       const [largestId, largest] = this.#largestTenant();
-      const isOwn = largestId === tenantId;
-      if (!isOwn && largest.size <= (tenant?.size ?? 0)) return item;
-      const [longestId, longest] = longestOf(largest.callers);
-      if (isOwn && longest.length <= ofCaller) return item;
+      const [giving, givingId] = tenant?.size === largest.size ? [tenant, tenantId] : [largest, largestId];
+      const [longestId, longest] = longestOf(giving.callers);
+      if (giving === tenant && longest.length <= ofCaller) return item;
       turnedAway = longest.at(-1) ?? null;
       longest.length -= 1;
-      this.#forget(largestId, largest, longestId, longest);
+      this.#forget(givingId, giving, longestId, longest);
     }
     this.#append(item, tenantId, callerId);
     return turnedAway;

@@ -21,7 +21,8 @@ import {
 import type { Clock } from '../foundation/clock.ts';
 import { invariant } from '../foundation/errors.ts';
 import { withBusyRetries } from './busy-retry.ts';
-import { toCommitError, toPantheonError } from './sqlite-errors.ts';
+import { SqliteDamage } from './sqlite-damage.ts';
+import { isDamage, toCommitError } from './sqlite-errors.ts';
 
 export interface SqliteConnectionOptions {
   readonly database: DatabaseSync;
@@ -30,6 +31,8 @@ export interface SqliteConnectionOptions {
   readonly role: 'writer' | 'reader';
   /** Sees the text of every statement, never its values. */
   readonly onStatement: ((sql: string) => void) | null;
+  /** What is known of damage to the file, where others know of it too. */
+  readonly damage?: SqliteDamage;
 }
 
 /** Prepared statements kept for each connection. Our texts are far fewer; the bound is for lists of varying length. */
@@ -116,6 +119,7 @@ class NodeSqliteConnection implements DatabaseConnection {
   readonly #database: DatabaseSync;
   readonly #clock: Clock;
   readonly #onStatement: ((sql: string) => void) | null;
+  readonly #damage: SqliteDamage;
   readonly #prepared = new Map<string, Prepared>();
   #inTransaction = false;
 
@@ -123,6 +127,7 @@ class NodeSqliteConnection implements DatabaseConnection {
     this.#database = options.database;
     this.#clock = options.clock;
     this.#onStatement = options.onStatement;
+    this.#damage = options.damage ?? new SqliteDamage('the database', () => {});
   }
 
   async begin(): Promise<void> {
@@ -137,16 +142,19 @@ class NodeSqliteConnection implements DatabaseConnection {
       this.#exec('commit');
       this.#inTransaction = false;
     } catch (error) {
-      throw toCommitError(error);
+      throw isDamage(error) ? this.#damage.toPantheonError(error) : toCommitError(error);
     }
   }
 
   rollback(): void {
     this.#inTransaction = false;
     try {
-      if (this.#database.isTransaction) this.#exec('rollback');
+      if (!this.#database.isTransaction) return;
+      this.#onStatement?.('rollback');
+      // Also of a damaged file, which it leaves as it was.
+      this.#database.exec('rollback');
     } catch (error) {
-      throw toPantheonError(error);
+      throw this.#damage.toPantheonError(error);
     }
   }
 
@@ -157,7 +165,7 @@ class NodeSqliteConnection implements DatabaseConnection {
     try {
       return this.#run<R>(query);
     } catch (error) {
-      throw toPantheonError(error);
+      throw this.#damage.toPantheonError(error);
     }
   }
 
@@ -169,16 +177,18 @@ class NodeSqliteConnection implements DatabaseConnection {
     try {
       return await withBusyRetries(this.#clock, attempt);
     } catch (error) {
-      throw toPantheonError(error);
+      throw this.#damage.toPantheonError(error);
     }
   }
 
   #exec(sql: string): void {
+    this.#damage.assertNone();
     this.#onStatement?.(sql);
     this.#database.exec(sql);
   }
 
   #run<R>(query: CompiledQuery): QueryResult<R> {
+    this.#damage.assertNone();
     this.#onStatement?.(query.sql);
     const { statement, returnsRows } = this.#prepare(query.sql);
     const parameters = query.parameters as readonly SQLInputValue[];

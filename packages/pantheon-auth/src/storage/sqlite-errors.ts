@@ -9,8 +9,15 @@ const BUSY = 5;
 const LOCKED = 6;
 const READONLY = 8;
 const IOERR = 10;
+const CORRUPT = 11;
 const FULL = 13;
 const CONSTRAINT = 19;
+const NOT_A_DATABASE = 26;
+/** The file system says that its checksums do not fit: https://sqlite.org/rescode.html#ioerr_corruptfs. */
+const IOERR_CORRUPT_FILE_SYSTEM = 8_458;
+/** There is another file of that name by now, or none: what is read here is no longer what others read. */
+const READONLY_MOVED = 1_032;
+const DAMAGE: ReadonlySet<number> = new Set([IOERR_CORRUPT_FILE_SYSTEM, READONLY_MOVED]);
 /** The constraints that a concurrent change can break; the others can only be broken by a mistake of ours. */
 const LOST_RACES: ReadonlySet<number> = new Set([
   787, // SQLITE_CONSTRAINT_FOREIGNKEY
@@ -31,6 +38,19 @@ export function isBusy(error: unknown): boolean {
   return code !== null && ((code & 0xff) === BUSY || (code & 0xff) === LOCKED);
 }
 
+/** The file is not what was written: asking again does not help, and nothing that it says can be believed. */
+export function isDamage(error: unknown): boolean {
+  const code = resultCode(error);
+  if (code === null) return false;
+  return (code & 0xff) === CORRUPT || (code & 0xff) === NOT_A_DATABASE || DAMAGE.has(code);
+}
+
+/** In words, for the operator. */
+export function damageOf(error: unknown): string {
+  if (resultCode(error) === READONLY_MOVED) return 'it was moved or replaced while it was in use';
+  return (error as Error).message;
+}
+
 /** Turns a driver error into ours; whatever is not a condition of the store stays what it is: a mistake of ours. */
 export function toPantheonError(error: unknown): unknown {
   // The driver's own state, not SQLite's: the connection was closed.
@@ -44,6 +64,7 @@ export function toPantheonError(error: unknown): unknown {
   const code = resultCode(error);
   if (code === null) return error;
   const details = { detail: (error as Error).message, cause: error };
+  if (isDamage(error)) return new PantheonError('store_unusable', { ...details, detail: damageOf(error) });
   switch (code & 0xff) {
     case READONLY:
       return new PantheonError('store_read_only', details);
@@ -53,7 +74,7 @@ export function toPantheonError(error: unknown): unknown {
       return LOST_RACES.has(code) ? new PantheonError('conflict', details) : error;
     case 1: // SQLITE_ERROR: the statement itself is wrong.
       return error;
-    default: // Busy, I/O, corruption, memory: it cannot answer now.
+    default: // Busy, I/O, memory: it cannot answer now.
       return new PantheonError('store_unavailable', { ...details, retryAfterSeconds: RETRY_AFTER_SECONDS });
   }
 }
@@ -65,6 +86,6 @@ export function toPantheonError(error: unknown): unknown {
  */
 export function toCommitError(error: unknown): unknown {
   const code = resultCode(error);
-  if (code === null || (code & 0xff) !== IOERR) return toPantheonError(error);
+  if (code === null || (code & 0xff) !== IOERR || isDamage(error)) return toPantheonError(error);
   return new PantheonError('outcome_unknown', { detail: (error as Error).message, cause: error });
 }

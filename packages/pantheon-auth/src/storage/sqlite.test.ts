@@ -114,7 +114,11 @@ test('a file that others could read is restricted, and the operator is told', as
 
 test.each([
   ['text', 'this is not a database at all, it is text '.repeat(50), /file is not a database/],
-  ['a damaged header', Buffer.concat([Buffer.from('SQLite format 3\0'), Buffer.alloc(4_080, 7)]), /cannot be opened/],
+  [
+    'a damaged header',
+    Buffer.concat([Buffer.from('SQLite format 3\0'), Buffer.alloc(4_080, 7)]),
+    /is damaged: file is not a database.*restore a backup/,
+  ],
 ])('%s in place of a database is refused and left alone', async (_name, content, message) => {
   using folder = scratchFolder();
   const path = join(folder.path, 'a.db');

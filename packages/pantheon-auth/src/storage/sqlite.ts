@@ -13,10 +13,12 @@ import { assemble, type Database } from './database.ts';
 import { LOG_HEAD_ID, sqlite } from './dialect.ts';
 import { migrate } from './schema.ts';
 import { SqlLogReader } from './sql-log-reader.ts';
+import { SqliteDamage } from './sqlite-damage.ts';
 import { NodeSqliteDialect } from './sqlite-dialect.ts';
-import { toPantheonError } from './sqlite-errors.ts';
+import { isDamage, toPantheonError } from './sqlite-errors.ts';
 import { prepareFile, unusable } from './sqlite-file.ts';
 import { addFunctions } from './sqlite-functions.ts';
+import { type Inspection, type InspectionOptions, inspectFile } from './sqlite-inspector.ts';
 import type { Tables } from './tables.ts';
 import { Writer } from './writer.ts';
 
@@ -26,6 +28,12 @@ export interface SqliteOptions {
   readonly clock: Clock;
   /** Told what was not as it should be and was put right. */
   readonly onWarning?: (warning: string) => void;
+  /** Told once when the file turns out to be damaged: nothing is read or written any more. */
+  readonly onDamage?: (error: PantheonError) => void;
+  /** Whether all of the file is read through at the start, to look for damage. Default: yes. */
+  readonly checkPages?: boolean;
+  /** Other bounds of that than ours, for tests. */
+  readonly inspection?: Pick<InspectionOptions, 'inlineBytesMax' | 'waitMaxMs'>;
   /** Sees the text of every statement before it runs, never a value. For tests. */
   readonly onStatement?: (sql: string) => void;
 }
@@ -51,22 +59,33 @@ export async function openSqlite(options: SqliteOptions): Promise<Database> {
   }
   // Absolute, so that it cannot be read as a `file:` URI.
   const path = resolve(options.path);
-  prepareFile(path, (warning) => options.onWarning?.(warning));
+  const onWarning = (warning: string): void => options.onWarning?.(warning);
+  prepareFile(path, onWarning);
+  const damage = new SqliteDamage(path, (error) => options.onDamage?.(error));
 
   const opened: DatabaseSync[] = [];
+  let inspection: Inspection | null = null;
   try {
+    inspection = await inspectFile({
+      path,
+      allPages: options.checkPages ?? true,
+      onFound: (what) => damage.found(what),
+      onWarning,
+      ...options.inspection,
+    });
+    const { stop } = inspection;
     const writer = connect(opened, path, false, WRITER_BUSY_TIMEOUT_MS);
     await withBusyRetries(clock, () => configure(writer, path));
     const onStatement = options.onStatement ?? null;
     const write = new Kysely<Tables>({
-      dialect: new NodeSqliteDialect({ database: writer, clock, role: 'writer', onStatement }),
+      dialect: new NodeSqliteDialect({ database: writer, clock, role: 'writer', onStatement, damage }),
     });
     await migrate({ db: write, dialect: sqlite, name: path });
 
     const reader = connect(opened, path, true, READER_BUSY_TIMEOUT_MS);
     addFunctions(reader);
     const read = new Kysely<Tables>({
-      dialect: new NodeSqliteDialect({ database: reader, clock, role: 'reader', onStatement }),
+      dialect: new NodeSqliteDialect({ database: reader, clock, role: 'reader', onStatement, damage }),
     });
     const connection = { db: write, atOnceMax: WRITES_AT_ONCE };
     const queue = new Writer({ ordinary: connection, protective: connection }, clock);
@@ -74,14 +93,18 @@ export async function openSqlite(options: SqliteOptions): Promise<Database> {
       read,
       writer: queue,
       dialect: sqlite,
-      log: new SqlLogReader(read, sqlite, { headNow: headReader(reader) }),
+      log: new SqlLogReader(read, sqlite, { headNow: headReader(reader, damage) }),
       coldReadsMax: COLD_READS_MAX,
       nodes: null,
-      close: () => closeBoth(queue, reader, writer),
+      close: () => {
+        stop();
+        return closeBoth(queue, reader, writer, damage);
+      },
     });
   } catch (error) {
+    inspection?.stop();
     for (const connection of opened) connection.close();
-    throw toOpenError(error, path);
+    throw toOpenError(isDamage(error) ? damage.toPantheonError(error) : error, path);
   }
 }
 
@@ -101,8 +124,20 @@ function configure(writer: DatabaseSync, path: string): void {
   writer.exec('pragma foreign_keys = on');
 }
 
-async function closeBoth(queue: Writer, reader: DatabaseSync, writer: DatabaseSync): Promise<void> {
+async function closeBoth(
+  queue: Writer,
+  reader: DatabaseSync,
+  writer: DatabaseSync,
+  damage: SqliteDamage,
+): Promise<void> {
   await queue.close();
+  if (damage.isFound) {
+    // The last connection to close would write the WAL into the file, which may be a backup that was just put there. The
+    // reader cannot.
+    writer.close();
+    reader.close();
+    return;
+  }
   reader.close();
   try {
     writer.exec('pragma wal_checkpoint(truncate)');
@@ -113,16 +148,17 @@ async function closeBoth(queue: Writer, reader: DatabaseSync, writer: DatabaseSy
 }
 
 /** A prepared statement on the reader: about a microsecond and no disk, so that a yes can afford it (I4). */
-function headReader(reader: DatabaseSync): () => Head {
+function headReader(reader: DatabaseSync, damage: SqliteDamage): () => Head {
   const statement = reader.prepare(
     `select seq, at, null as eventId, null as server, null as storeNow from log_head where id = ${LOG_HEAD_ID}`,
   );
   return () => {
+    damage.assertNone();
     try {
       // The row is there: it is made with the table, whose check allows no other, and nothing deletes it.
       return statement.get() as unknown as Head;
     } catch (error) {
-      throw toPantheonError(error);
+      throw damage.toPantheonError(error);
     }
   };
 }

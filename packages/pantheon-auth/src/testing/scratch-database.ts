@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { EventRow, Row, RowChange } from '../events/ledger.ts';
+import { leafHash } from '../events/merkle.ts';
 import { type Clock, systemClock } from '../foundation/clock.ts';
 import { newId } from '../foundation/ids.ts';
 import type { Database } from '../storage/database.ts';
@@ -49,19 +50,21 @@ export function scratchFolder(): Disposable & { readonly path: string } {
   return { path, [Symbol.dispose]: () => rmSync(path, { recursive: true, force: true }) };
 }
 
-/** An event ready for the log. What is hashed and sealed in it is filler. */
+/** An event ready for the log. What it says and what is sealed in it is filler; its leaf is the one of its body. */
 export function sampleEvent(over: Partial<EventRow> = {}): EventRow {
+  const body = over.body ?? '{"sample":true}';
+  const leafRandom = over.leafRandom ?? new Uint8Array(32).fill(1);
   return {
     id: newId(),
     at: 1_000,
     tenantId: 'default',
-    type: 'key.created',
+    type: 'key.exposed_in_url',
     subjectType: 'key',
     subjectId: newId(),
     actorKeyId: null,
-    body: '{"sample":true}',
-    leafRandom: new Uint8Array(32).fill(1),
-    leaf: new Uint8Array(32).fill(2),
+    body,
+    leafRandom,
+    leaf: new Uint8Array(leafHash(leafRandom, body)),
     personal: new Uint8Array([3, 0, 255]),
     ...over,
   };
