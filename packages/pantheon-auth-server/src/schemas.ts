@@ -223,10 +223,19 @@ const eventSchema = z
     reason: z.string().nullable(),
     before: json.nullable(),
     after: json.nullable(),
+    damaged: z
+      .literal(true)
+      .optional()
+      .describe('Its personal part cannot be read: those fields are null, or absent, for that.'),
   })
   .meta({ id: 'Event' });
 
-export const eventPageSchema = pageOf(eventSchema).meta({ id: 'EventPage' });
+const damagedEventSchema = eventSchema
+  .pick({ id: true, seq: true, at: true, tenantId: true, type: true, subject: true })
+  .extend({ damaged: z.literal(true).describe('It is not what was written: nothing of what it says is shown.') })
+  .meta({ id: 'DamagedEvent' });
+
+export const eventPageSchema = pageOf(z.union([eventSchema, damagedEventSchema])).meta({ id: 'EventPage' });
 
 export const tokenSchema = z
   .strictObject({

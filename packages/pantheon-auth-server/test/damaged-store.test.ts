@@ -1,7 +1,8 @@
-/** The service on a database file that is damaged while it runs. */
+/** The service on a database file that is damaged: as a whole, or in one event. */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { DatabaseSync } from 'node:sqlite';
 import { expect, test } from 'vitest';
+import { eventPageSchema } from '../src/schemas.ts';
 import { openScratchService } from './scratch-service.ts';
 
 const PAGE_BYTES = 4_096;
@@ -32,6 +33,27 @@ test('a damaged store: not ready, no yes, no 401 and no write, and the log says 
     for (const call of calls) expect(await call()).toMatchObject({ status: 503, body: { code: 'store_unusable' } });
     expect(await service.call('GET', '/healthz', { key: null })).toMatchObject({ status: 200 });
     expect(service.log.filter((line) => /is damaged: .*restore a backup/.test(line)).length).toBeGreaterThan(0);
+  } finally {
+    await service.close();
+  }
+});
+
+test('a damaged event is one of the page, in the form that the API documents', async () => {
+  const service = await openScratchService();
+  try {
+    if (service.config.database.kind !== 'sqlite') throw new Error('It is a test of SQLite.');
+    const [one, two] = [await service.create(), await service.create()];
+    const database = new DatabaseSync(service.config.database.file);
+    database.exec('drop trigger events_no_update');
+    database.prepare('update events set body = ? where subject_id = ?').run('{"secret":"forged"}', one.apiKey.id);
+    database.close();
+    const { status, body, text } = await service.call('GET', '/v1/events?subjectType=key');
+    expect(status).toBe(200);
+    expect(eventPageSchema.parse(body).items).toMatchObject([
+      { subject: { id: two.apiKey.id }, actor: {} },
+      { subject: { id: one.apiKey.id }, type: 'key.created', damaged: true },
+    ]);
+    expect(text).not.toContain('forged');
   } finally {
     await service.close();
   }

@@ -3,7 +3,8 @@
  * remembers of the key is forgotten before the answer (I4). What is decided is the callers' business.
  */
 import { randomBytes } from 'node:crypto';
-import { evolve, type KeyRecord } from '../domain/key.ts';
+import { type DamagedEvent, isReadable, REVISED_ROWS } from '../domain/event.ts';
+import { evolve, type KeyRecord, VERSIONS_KEPT_MAX } from '../domain/key.ts';
 import type { TenantRecord } from '../domain/tenant.ts';
 import type { EventLog } from '../events/event-log.ts';
 import type { CompanionRow } from '../events/ledger.ts';
@@ -95,11 +96,28 @@ export class KeyChanges {
     let record: KeyRecord | null = null;
     for (let after: number | null = null; ; ) {
       const events = await this.#events.list({ ...query, after, limit: EVENTS_PER_READ });
-      for (const event of events) record = evolve(record, event);
+      for (const event of events) {
+        if (isReadable(event)) record = evolve(record, event);
+        else if (record === null)
+          return null; // How it was made is lost.
+        else record = passOver(record, event);
+      }
       after = events.at(-1)?.seq ?? null;
       if (events.length < EVENTS_PER_READ) return record;
     }
   }
+}
+
+/** What a damaged event changed is not known. That it did, and how far the numbers went, is. */
+function passOver(record: KeyRecord, { type, at }: DamagedEvent): KeyRecord {
+  if (!REVISED_ROWS[type]) return record;
+  const next = { ...record, revision: record.revision + 1 };
+  if (type === 'key.revoked') return { ...next, state: { kind: 'revoked', at, reason: null } };
+  if (type !== 'key.rotated') return next;
+  const older = record.versions.map((one) => ({ ...one, acceptedUntil: Math.min(one.acceptedUntil ?? at, at) }));
+  const version = record.version + 1;
+  const versions = [{ version, createdAt: at, acceptedUntil: null }, ...older].slice(0, VERSIONS_KEPT_MAX);
+  return { ...next, version, versions };
 }
 
 function secretOfNobody(version: number): VersionSecret {

@@ -140,6 +140,20 @@ test('a damaged key can be revoked: it is written anew as the log tells it, dead
   expect((await fresh.events.list('default', { subjectId: victim.id, type: 'key.revoked' })).items).toHaveLength(1);
 });
 
+test('a damaged key whose history is damaged too can be revoked, as long as it is known how it was made', async () => {
+  await using world = await openWorld();
+  const { auth } = world;
+  const { victim, other } = await twoKeys(world);
+  for (const { id } of [victim, other]) await auth.rotation.rotate(id, { expectedVersion: 2 });
+  await world.sql(`update api_keys set permissions = '["*"]'`);
+  await world.sql(STORE === 'sqlite' ? 'drop trigger events_no_update' : 'drop trigger events_no_change on events');
+  const first = '(select min(seq) from events where subject_id = ?1 and type =';
+  await world.sql(`update events set body = '{}' where seq = ${first} 'key.rotated')`, victim.id);
+  await world.sql(`update events set body = '{}' where seq = ${first} 'key.created')`, other.id);
+  expect(await auth.keys.revoke(victim.id)).toMatchObject({ state: 'revoked', version: 3 });
+  expect((await refusalOf(auth.keys.revoke(other.id))).code).toBe('key_quarantined');
+});
+
 test('a row without any history stays refused, also for a revocation', async () => {
   await using world = await openWorld();
   const { victim } = await twoKeys(world);

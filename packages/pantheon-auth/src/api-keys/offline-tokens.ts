@@ -3,6 +3,7 @@
  * Such a token was made by what the key's policy said at the time, so the log is asked what it has said lately.
  */
 import { ACCESS_TOKEN_LIFETIME_MAX_SECONDS } from '../domain/claims.ts';
+import { isReadable } from '../domain/event.ts';
 import type { KeyRecord } from '../domain/key.ts';
 import type { KeySettings } from '../domain/key-settings.ts';
 import { settingsFromWire, settingsToWire } from '../domain/key-wire.ts';
@@ -70,6 +71,7 @@ export class OfflineTokens {
       });
       const lately = found.filter(({ at }) => at >= since);
       if (lately.length === UPDATES_READ_MAX) return null;
+      if (!lately.every(isReadable)) return null;
       const now = settingsToWire(record);
       const said = lately.flatMap(({ before, after }) => [before ?? {}, after ?? {}]);
       return [record, ...said.map((change) => settingsFromWire({ ...now, ...change }))];

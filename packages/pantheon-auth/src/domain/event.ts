@@ -110,6 +110,23 @@ export interface AuditEvent {
 /** A fact with its place in the log. `seq` starts at 1, has no gaps and is in commit order (I3). */
 export interface LoggedEvent extends AuditEvent {
   readonly seq: number;
+  /** Its personal part does not open, or is not the one that belongs to it: those fields are null, or absent, for that. */
+  readonly damaged?: true;
+}
+
+/** An event that is not what was written: only where it stands is told, and nothing of what it says. */
+export interface DamagedEvent extends Pick<LoggedEvent, 'id' | 'seq' | 'at' | 'tenantId' | 'type' | 'subject'> {
+  readonly damaged: true;
+  readonly actor?: never;
+  readonly requestId?: never;
+  readonly reason?: never;
+  readonly before?: never;
+  readonly after?: never;
+}
+
+/** Whether it says anything. */
+export function isReadable(event: LoggedEvent | DamagedEvent): event is LoggedEvent {
+  return event.actor !== undefined;
 }
 
 /** The circumstances of a change: given by the edge, stored with every event it causes. */
@@ -191,6 +208,7 @@ export function joinEvent(open: OpenEvent, personal: PersonalPart | null, seq: n
 
 /** The open part as it is stored: JSON that we wrote ourselves and whose hash the log holds. */
 export interface OpenEvent {
+  readonly personalHash: string;
   readonly id: string;
   readonly at: string;
   readonly tenantId: string;

@@ -117,12 +117,48 @@ test('an event whose personal part was erased is still an event', async () => {
   ]);
 });
 
-test('a personal part that was moved to another event does not open, and hides nothing else of the trail', async () => {
+test('a personal part that belongs to another event does not open: the event is damaged, its open part and the others are shown', async () => {
+  const { log, keep, sealer } = world();
+  const [row, other] = await log.toRows([EVENT, { ...EVENT, id: 'OtherOtherOtherO' }]);
+  const place = { table: 'event_details', column: 'sealed', tenantId: 'default', rowId: EVENT.id, version: 0 } as const;
+  const exchanged = await sealer.seal(place, Buffer.from('{"salt":"x","reason":"Exchanged"}'));
+  if (other !== undefined) keep(row, { personal: other.personal });
+  keep(row, { personal: exchanged });
+  if (other !== undefined) keep(other);
+  const open = { damaged: true, reason: null, actor: PROCESS_ACTOR, after: { permissions: ['docs:read'] } };
+  expect(await log.list(ALL)).toMatchObject([open, open, { reason: 'PersonalReason' }]);
+});
+
+test('an event that is not what was hashed is shown as damaged, nothing of what it says is, and the others are', async () => {
   const { log, keep } = world();
   const [row, other] = await log.toRows([EVENT, { ...EVENT, id: 'OtherOtherOtherO' }]);
-  keep({ ...row, id: 'OtherOtherOtherO' });
+  const forged = row.body.replace('docs:read', 'docs:other');
+  const hashed = (body: string) => ({ body, leaf: leafHash(row.leafRandom, body) });
+  const damages: Partial<StoredEvent>[] = [
+    { body: forged },
+    { body: '{' },
+    { leaf: new Uint8Array(32) },
+    { leafRandom: new Uint8Array(32) },
+    // Hashed anew, and still not what the columns beside it say, by which it is found and by which it is kept from others.
+    hashed('{'),
+    hashed('null'),
+    hashed(row.body.replace('"tenantId":"default"', '"tenantId":"another"')),
+    { tenantId: 'another' },
+    { type: 'key.revoked' },
+    { subjectId: 'AnotherAnotherAn' },
+    { at: 1 },
+  ];
+  for (const damage of damages) keep(row, damage);
   if (other !== undefined) keep(other);
-  expect(await log.list(ALL)).toMatchObject([{ reason: null, actor: PROCESS_ACTOR }, { reason: 'PersonalReason' }]);
+  const listed = await log.list(ALL);
+  const stands = { id: EVENT.id, at: EVENT.at, tenantId: 'default', type: EVENT.type, subject: EVENT.subject };
+  for (const [n, event] of listed.slice(0, damages.length).entries()) {
+    expect(Object.keys(event).toSorted()).toEqual([...Object.keys(stands), 'damaged', 'seq'].toSorted());
+    expect(event).toMatchObject({ damaged: true, seq: n + 1, id: EVENT.id });
+  }
+  expect(listed[0]).toEqual({ ...stands, seq: 1, damaged: true });
+  expect(listed.at(-1)).toMatchObject({ id: 'OtherOtherOtherO', reason: 'PersonalReason' });
+  expect(listed.at(-1)).not.toHaveProperty('damaged');
 });
 
 test('an outage is told, and not taken for an erased part', async () => {

@@ -5,6 +5,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import {
   type AuditEvent,
+  type DamagedEvent,
   joinEvent,
   type LoggedEvent,
   type OpenEvent,
@@ -37,7 +38,8 @@ export class EventLog {
     return [await this.#toRow(first), ...(await Promise.all(rest.map((event) => this.#toRow(event))))];
   }
 
-  async list(query: EventQuery): Promise<readonly LoggedEvent[]> {
+  /** One that is damaged is told as such, and the others are shown. */
+  async list(query: EventQuery): Promise<readonly (LoggedEvent | DamagedEvent)[]> {
     const stored = await this.#rows.list({ ...query, limit: Math.min(query.limit, EVENTS_PAGE_MAX + 1) });
     return Promise.all(stored.map((row) => this.#fromRow(row)));
   }
@@ -67,21 +69,47 @@ export class EventLog {
     };
   }
 
-  async #fromRow(row: StoredEvent): Promise<LoggedEvent> {
-    const open = JSON.parse(row.body) as OpenEvent;
-    return joinEvent(open, await this.#personalOf(row), row.seq);
+  async #fromRow(row: StoredEvent): Promise<LoggedEvent | DamagedEvent> {
+    const open = openPartOf(row);
+    if (open === null) return damagedEvent(row);
+    const personal = await this.#personalOf(row, open.personalHash);
+    const event = joinEvent(open, personal === 'damaged' ? null : personal, row.seq);
+    return personal === 'damaged' ? { ...event, damaged: true } : event;
   }
 
-  /** Null when it was erased, and when it no longer opens: one damaged row must not hide the rest of the trail. */
-  async #personalOf(row: StoredEvent): Promise<PersonalPart | null> {
+  /** Null when it was erased. One that does not open, or is not the one that belongs here, must not hide the rest. */
+  async #personalOf(row: StoredEvent, hash: string): Promise<PersonalPart | null | 'damaged'> {
     if (row.personal === null) return null;
     try {
-      return JSON.parse((await this.#sealer.open(personalPlace(row), row.personal)).toString('utf8')) as PersonalPart;
+      const opened = await this.#sealer.open(personalPlace(row), row.personal);
+      if (createHash('sha256').update(opened).digest('hex') !== hash) return 'damaged';
+      return JSON.parse(opened.toString('utf8')) as PersonalPart;
     } catch (error) {
-      if (error instanceof PantheonError && error.code === 'key_quarantined') return null;
+      if (error instanceof PantheonError && error.code === 'key_quarantined') return 'damaged';
       throw error;
     }
   }
+}
+
+/**
+ * What the body says, if it is the one that was hashed and stands where it was put: the columns beside it decide who may
+ * read it and which filter finds it. Null: it is damaged.
+ */
+function openPartOf(row: StoredEvent): OpenEvent | null {
+  if (!leafHash(row.leafRandom, row.body).equals(row.leaf)) return null;
+  try {
+    const open = JSON.parse(row.body) as OpenEvent;
+    const { id, at, tenantId, type, subject } = open;
+    const said = [id, Date.parse(at), tenantId, type, subject.type, subject.id];
+    const stands = [row.id, row.at, row.tenantId, row.type, row.subjectType, row.subjectId];
+    return said.every((one, n) => one === stands[n]) ? open : null;
+  } catch {
+    return null; // Hashed as it is, and yet no event: written by nobody of ours.
+  }
+}
+
+function damagedEvent({ id, seq, at, tenantId, type, subjectType, subjectId }: StoredEvent): DamagedEvent {
+  return { id, seq, at, tenantId, type, subject: { type: subjectType, id: subjectId }, damaged: true };
 }
 
 function personalPlace(event: { readonly id: string; readonly tenantId: string }): Parameters<Sealer['seal']>[0] {

@@ -1,5 +1,11 @@
 /** The audit trail as callers may read it: their own tenant's, page by page. */
-import { EVENT_SUBJECTS, type EventType, type LoggedEvent, type SubjectType } from '../domain/event.ts';
+import {
+  type DamagedEvent,
+  EVENT_SUBJECTS,
+  type EventType,
+  type LoggedEvent,
+  type SubjectType,
+} from '../domain/event.ts';
 import { assertMay, type Caller } from '../domain/key-policy.ts';
 import { SYSTEM_TENANT } from '../domain/tenant.ts';
 import type { Instant } from '../foundation/clock.ts';
@@ -19,11 +25,14 @@ export interface EventFilter {
   readonly limit?: number;
 }
 
-/** An event as its tenant sees it. `seq` would tell how busy other tenants are, so only system keys see it. */
-export interface TenantEvent extends Omit<LoggedEvent, 'seq' | 'at'> {
-  readonly at: Date;
-  readonly seq?: number;
-}
+/** `seq` would tell how busy other tenants are, so only system keys see it. */
+type AsTenantSees<Event> = Omit<Event, 'seq' | 'at'> & { readonly at: Date; readonly seq?: number };
+
+/**
+ * An event as its tenant sees it. One whose row is not what was written is `damaged` and says nothing but where it
+ * stands; where only its personal part is, the rest of it is shown.
+ */
+export type TenantEvent = AsTenantSees<LoggedEvent> | AsTenantSees<DamagedEvent>;
 
 export interface AuditTrail {
   /** @throws PantheonError `not_found` (tenant), `insufficient_permissions`, `invalid_request`, `invalid_cursor`. */
@@ -72,7 +81,7 @@ export class EventReader implements AuditTrail {
   }
 }
 
-function toTenantEvent({ seq, at, ...event }: LoggedEvent, withSeq: boolean): TenantEvent {
+function toTenantEvent({ seq, at, ...event }: LoggedEvent | DamagedEvent, withSeq: boolean): TenantEvent {
   return { ...event, at: new Date(at as Instant), ...(withSeq ? { seq } : {}) };
 }
 

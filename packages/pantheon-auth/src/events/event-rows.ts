@@ -1,10 +1,15 @@
 /** The port through which the log is read back whole. Implemented over SQL. */
 import type { EventType, SubjectType } from '../domain/event.ts';
+import type { Instant } from '../foundation/clock.ts';
 
 export interface StoredEvent {
   readonly seq: number;
   readonly id: string;
+  readonly at: Instant;
   readonly tenantId: string;
+  readonly type: EventType;
+  readonly subjectType: SubjectType;
+  readonly subjectId: string;
   readonly body: string;
   readonly leafRandom: Uint8Array;
   readonly leaf: Uint8Array;

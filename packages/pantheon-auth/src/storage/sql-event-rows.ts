@@ -17,7 +17,8 @@ export class SqlEventRows implements EventRows {
     const rows = await this.#db
       .selectFrom('events as e')
       .leftJoin('event_details as d', 'd.event_id', 'e.id')
-      .select(['e.seq', 'e.id', 'e.tenant_id', 'e.body', 'e.leaf_random', 'e.leaf', 'd.sealed'])
+      .select(['e.seq', 'e.id', 'e.at', 'e.tenant_id', 'e.type', 'e.subject_type', 'e.subject_id'])
+      .select(['e.body', 'e.leaf_random', 'e.leaf', 'd.sealed'])
       .$if(tenantId !== null, (events) => events.where('e.tenant_id', '=', tenantId))
       .$if(type !== null, (events) => events.where('e.type', '=', type))
       .$if(subjectType !== null, (events) => events.where('e.subject_type', '=', subjectType))
@@ -29,7 +30,12 @@ export class SqlEventRows implements EventRows {
     return rows.map((row) => ({
       seq: row.seq,
       id: row.id,
+      at: row.at,
       tenantId: row.tenant_id,
+      // What is written here is one of ours; whether this one is, its reader compares with the body.
+      type: row.type as StoredEvent['type'],
+      subjectType: row.subject_type as StoredEvent['subjectType'],
+      subjectId: row.subject_id,
       body: row.body,
       leafRandom: row.leaf_random,
       leaf: row.leaf,

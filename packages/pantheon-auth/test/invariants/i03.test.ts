@@ -88,7 +88,7 @@ async function logOf(auth: PantheonAuth): Promise<TenantEvent[]> {
   return events;
 }
 
-const fact = (event: TenantEvent): AuditEvent => ({ ...event, at: event.at.getTime() });
+const fact = (event: TenantEvent): AuditEvent => ({ ...event, at: event.at.getTime() }) as AuditEvent;
 
 test('I3: whatever is done, replaying the log gives every record as it is stored', async () => {
   await fc.assert(

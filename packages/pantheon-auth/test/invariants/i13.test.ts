@@ -67,7 +67,7 @@ test('I13: kill -9 at any moment: what was acknowledged holds, and log and state
           ...(cursor !== null && { cursor }),
         });
         for (const event of page.items) {
-          const fact: AuditEvent = { ...event, at: event.at.getTime() };
+          const fact = { ...event, at: event.at.getTime() } as AuditEvent;
           records.set(event.subject.id, evolve(records.get(event.subject.id) ?? null, fact));
         }
         cursor = page.nextCursor;
