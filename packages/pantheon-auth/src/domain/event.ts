@@ -91,6 +91,8 @@ export const REVISED_ROWS: Readonly<Record<EventType, boolean>> = {
   'tenant.deleted': true,
   'signing_key.created': true,
   'signing_key.retired': true,
+  'id_tag_secret.added': true,
+  'id_tag_secret.retired': true,
 };
 
 /** A fact, before the log gave it its place. `before` and `after` hold the attributes it changed, in wire form. */

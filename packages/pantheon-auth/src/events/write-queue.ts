@@ -38,9 +38,11 @@ const LANES: Readonly<Record<EventType, Lane>> = {
   'tenant.suspended': 'protective',
   'tenant.resumed': 'ordinary',
   'tenant.deleted': 'protective',
-  // The last signing key of its algorithm is retired only once it has a successor. Only the operator makes one.
+  // The last one of each is retired only once it has a successor. Only the operator makes one.
   'signing_key.created': 'protective',
   'signing_key.retired': 'protective',
+  'id_tag_secret.added': 'protective',
+  'id_tag_secret.retired': 'protective',
 };
 
 /** Stands for all keys of a tenant that rotate themselves: together they are one caller beside its administrators. */

@@ -1,5 +1,5 @@
 /** Tenants at rest: records to rows and back. Nothing of a tenant is secret, so nothing is sealed. */
-import type { AuditEvent } from '../domain/event.ts';
+import { type AuditEvent, isReadable, PROCESS_ACTOR } from '../domain/event.ts';
 import { evolveTenant, TENANT_STATES, type TenantRecord } from '../domain/tenant.ts';
 import type { EventLog } from '../events/event-log.ts';
 import type { Ledger, Precondition, Row } from '../events/ledger.ts';
@@ -43,7 +43,13 @@ export class TenantStorage {
     let record: TenantRecord | null = null;
     for (let after: number | null = null; ; ) {
       const events = await this.#events.list({ ...query, after, limit: EVENTS_PER_READ });
-      for (const event of events) record = evolveTenant(record, event);
+      for (const event of events) {
+        if (isReadable(event)) record = evolveTenant(record, event);
+        else if (record === null)
+          return null; // How it was made is lost.
+        // A damaged one: what happened is told by its type, and only a new name by what it says.
+        else record = evolveTenant(record, { ...event, ...UNSAID });
+      }
       after = events.at(-1)?.seq ?? null;
       if (events.length < EVENTS_PER_READ) return record;
     }
@@ -71,6 +77,8 @@ export class TenantStorage {
 export function tenantAsRead({ id, revision }: TenantRecord): Precondition {
   return { kind: 'row', table: 'tenants', where: { id }, revision };
 }
+
+const UNSAID = { actor: PROCESS_ACTOR, requestId: null, reason: null, before: null, after: null } as const;
 
 function readOrName(row: Row): TenantRecord | QuarantinedTenant {
   try {
