@@ -11,6 +11,7 @@ import { PantheonError } from '../foundation/errors.ts';
 import { withBusyRetries } from './busy-retry.ts';
 import { assemble, type Database } from './database.ts';
 import { LOG_HEAD_ID, sqlite } from './dialect.ts';
+import { DiskReserve, type DiskReserveOptions } from './disk-reserve.ts';
 import { migrate } from './schema.ts';
 import { SqlLogReader } from './sql-log-reader.ts';
 import { SqliteDamage } from './sqlite-damage.ts';
@@ -34,6 +35,8 @@ export interface SqliteOptions {
   readonly checkPages?: boolean;
   /** Other bounds of that than ours, for tests. */
   readonly inspection?: Pick<InspectionOptions, 'inlineBytesMax' | 'waitMaxMs'>;
+  /** Another size of the room that is kept for revocations, for tests. */
+  readonly reserve?: Pick<DiskReserveOptions, 'bytes'>;
   /** Sees the text of every statement before it runs, never a value. For tests. */
   readonly onStatement?: (sql: string) => void;
 }
@@ -88,7 +91,12 @@ export async function openSqlite(options: SqliteOptions): Promise<Database> {
       dialect: new NodeSqliteDialect({ database: reader, clock, role: 'reader', onStatement, damage }),
     });
     const connection = { db: write, atOnceMax: WRITES_AT_ONCE };
-    const queue = new Writer({ ordinary: connection, protective: connection }, clock);
+    const reserve = new DiskReserve({ path: `${path}-reserve`, clock, onWarning, ...options.reserve });
+    reserve.start();
+    const queue = new Writer({ ordinary: connection, protective: connection }, clock, {
+      isSpent: () => reserve.isSpent(),
+      release: () => makeRoom(reserve, writer),
+    });
     return assemble({
       read,
       writer: queue,
@@ -98,7 +106,7 @@ export async function openSqlite(options: SqliteOptions): Promise<Database> {
       nodes: null,
       close: () => {
         stop();
-        return closeBoth(queue, reader, writer, damage);
+        return closeBoth(queue, reader, writer, damage).finally(() => reserve.close());
       },
     });
   } catch (error) {
@@ -106,6 +114,18 @@ export async function openSqlite(options: SqliteOptions): Promise<Database> {
     for (const connection of opened) connection.close();
     throw toOpenError(isDamage(error) ? damage.toPantheonError(error) : error, path);
   }
+}
+
+/** True: a write that found the disk full may try again. */
+function makeRoom(reserve: DiskReserve, writer: DatabaseSync): boolean {
+  const isGiven = reserve.release();
+  try {
+    // What is in the database by then leaves its place in the WAL to what is written next.
+    writer.exec('pragma wal_checkpoint(passive)');
+  } catch {
+    return isGiven;
+  }
+  return true;
 }
 
 function connect(opened: DatabaseSync[], path: string, readOnly: boolean, busyTimeoutMs: number): DatabaseSync {

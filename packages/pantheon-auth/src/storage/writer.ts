@@ -26,6 +26,14 @@ export interface WriteConnections {
 /** The connections of each lane: the same for both where there is one connection that writes. */
 export type WriteLanes = Readonly<Record<Lane, WriteConnections>>;
 
+/** Room that is kept for protective writes, where the store is a disk of this machine. */
+export interface WriteReserve {
+  /** Whether it was given: then nothing else is written. */
+  isSpent(): boolean;
+  /** Makes room. False: none could be made. */
+  release(): boolean;
+}
+
 interface Waiting {
   readonly go: () => void;
   readonly turnAway: (error: PantheonError) => void;
@@ -43,6 +51,7 @@ export class Writer {
   readonly #lanes: WriteLanes;
   readonly #desks: Readonly<Record<Lane, Desk>>;
   readonly #clock: Clock;
+  readonly #reserve: WriteReserve | null;
   readonly #waiting: Readonly<Record<Lane, FairQueue<Waiting>>> = {
     protective: new FairQueue(WRITES_WAITING_MAX.protective),
     ordinary: new FairQueue(WRITES_WAITING_MAX.ordinary),
@@ -51,9 +60,10 @@ export class Writer {
   #closing = false;
   #onIdle: (() => void) | null = null;
 
-  constructor(lanes: WriteLanes, clock: Clock) {
+  constructor(lanes: WriteLanes, clock: Clock, reserve: WriteReserve | null = null) {
     this.#lanes = lanes;
     this.#clock = clock;
+    this.#reserve = reserve;
     const isShared = lanes.protective === lanes.ordinary;
     const ordinary = deskOf(lanes.ordinary, isShared ? ['protective', 'ordinary'] : ['ordinary']);
     this.#desks = { ordinary, protective: isShared ? ordinary : deskOf(lanes.protective, ['protective']) };
@@ -64,7 +74,7 @@ export class Writer {
    * transaction it is given, so on SQLite it ends within this turn of the event loop.
    *
    * @throws PantheonError `overloaded` when too many wait, `store_unavailable` when its turn came too late,
-   * `shutting_down` after {@link Writer.close}, and what the database says.
+   * `store_full` for an ordinary one while the room that is left is kept for others, `shutting_down` after {@link Writer.close}, and what the database says.
    */
   async run<T>(place: QueuePlace, work: (transaction: Transaction<Tables>) => Promise<T>): Promise<T> {
     if (this.#closing) throw new PantheonError('shutting_down', { detail: 'The database is closed.' });
@@ -127,7 +137,22 @@ export class Writer {
       const detail = 'Writes before this one took too long.';
       throw new PantheonError('store_unavailable', { detail, retryAfterSeconds: 1 });
     }
-    return this.#lanes[lane].db.transaction().execute(work);
+    const attempt = (): Promise<T> => this.#lanes[lane].db.transaction().execute(work);
+    if (lane === 'protective') return this.#withReserve(attempt);
+    if (this.#reserve?.isSpent() === true)
+      throw new PantheonError('store_full', { detail: 'What is left of the disk is kept for revocations.' });
+    return attempt();
+  }
+
+  /** On a full disk once more, with the room that is kept for it. What failed was rolled back whole. */
+  async #withReserve<T>(attempt: () => Promise<T>): Promise<T> {
+    try {
+      return await attempt();
+    } catch (error) {
+      const isFull = error instanceof PantheonError && error.code === 'store_full';
+      if (!isFull || this.#reserve?.release() !== true) throw error;
+      return attempt();
+    }
   }
 }
 
