@@ -41,7 +41,7 @@ describe('starting', () => {
       const exchange = await first.tokens.exchange({ key });
       await first.close();
       const folder = join(dataDir, 'made', 'here');
-      expect(readdirSync(folder).toSorted()).toEqual(['master.key', 'pantheon-auth.db']);
+      expect(readdirSync(folder).toSorted()).toEqual(['master.key', 'pantheon-auth.db', 'pantheon-auth.db-reserve']);
       for (const name of readdirSync(folder)) expect(statSync(join(folder, name)).mode & 0o077).toBe(0);
       const second = await start({ dataDir: folder });
       expect(await second.verify({ key })).toMatchObject({ valid: true, key: { keyId: apiKey.id } });

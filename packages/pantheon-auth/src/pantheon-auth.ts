@@ -345,7 +345,11 @@ async function assemble(parts: Parts): Promise<Engine> {
     await keyring.start(PROCESS_CALLER.circumstances);
     await revocations.start();
     await idTags.start(PROCESS_CALLER.circumstances);
-    await time.record(clock.now());
+    await time.record(clock.now()).catch((error: unknown) => {
+      // A node has to start on a full disk: what must be revoked is revoked there.
+      if (!(error instanceof PantheonError && error.code === 'store_full')) throw error;
+      logger.warn({ err: error }, 'the time is not recorded');
+    });
   } catch (error) {
     feed.close();
     throw error;

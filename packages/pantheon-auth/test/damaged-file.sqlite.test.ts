@@ -28,10 +28,10 @@ async function someKeys(world: World, count: number): Promise<Truth> {
  * Opens what lies in a folder and asks it about every key. Allowed are: a start that is refused with what to do, the
  * right answer, and a 503. Answers whether it started.
  */
-async function assertNothingWrong(dataDir: string, truth: Truth): Promise<'refused' | 'started'> {
+async function assertNothingWrong(dataDir: string, truth: Truth, { clock }: World): Promise<'refused' | 'started'> {
   let auth: PantheonAuth;
   try {
-    auth = await createPantheonAuth({ dataDir, issuer: ISSUER });
+    auth = await createPantheonAuth({ dataDir, issuer: ISSUER, clock });
   } catch (error) {
     expect(error).toMatchObject({ code: 'store_unusable' });
     expect(String(error)).toMatch(/is damaged: .*restore a backup/);
@@ -78,7 +78,7 @@ test('whichever page is overwritten: never a wrong answer, and a start that is r
     const damaged = Buffer.from(sound);
     damaged.fill(0xa5, page * PAGE_BYTES, (page + 1) * PAGE_BYTES);
     const dataDir = folderOf(world, damaged, null);
-    if ((await assertNothingWrong(dataDir, truth)) === 'refused') refused += 1;
+    if ((await assertNothingWrong(dataDir, truth, world)) === 'refused') refused += 1;
     rmSync(dataDir, { recursive: true, force: true });
   }
   expect(refused).toBeGreaterThan(pages / 14);
@@ -96,7 +96,7 @@ test('whichever byte of a key id is changed, in its row or in its index: never a
     const damaged = Buffer.from(sound);
     damaged.writeUInt8(damaged.readUInt8(at + 15) ^ 0x01, at + 15);
     const dataDir = folderOf(world, damaged, null);
-    await assertNothingWrong(dataDir, truth);
+    await assertNothingWrong(dataDir, truth, world);
     rmSync(dataDir, { recursive: true, force: true });
     changed += 1;
   }
@@ -111,7 +111,7 @@ test('a file that was cut off, wherever, is refused', async () => {
   const sound = readFileSync(join(world.dataDir, FILE));
   for (const part of [0.2, 0.5, 0.8, 0.99]) {
     const dataDir = folderOf(world, sound.subarray(0, Math.floor(sound.length * part)), null);
-    expect(await assertNothingWrong(dataDir, truth), `${part} of the file`).toBe('refused');
+    expect(await assertNothingWrong(dataDir, truth, world), `${part} of the file`).toBe('refused');
     rmSync(dataDir, { recursive: true, force: true });
   }
 });
@@ -135,13 +135,13 @@ test.each([
   for (let n = 0; n < changes.after; n += 1) await world.auth.keys.create(INPUT);
   const dataDir = folderOf(world, backup, join(world.dataDir, `${FILE}-wal`));
   truth.set(victim.key, false);
-  expect(await assertNothingWrong(dataDir, truth)).toBe('refused');
+  expect(await assertNothingWrong(dataDir, truth, world)).toBe('refused');
   expect(readFileSync(join(dataDir, FILE)).equals(backup)).toBe(true);
   // What the message says to do.
   rmSync(join(dataDir, `${FILE}-wal`));
   rmSync(join(dataDir, `${FILE}-shm`), { force: true });
   truth.set(victim.key, true);
-  expect(await assertNothingWrong(dataDir, truth)).toBe('started');
+  expect(await assertNothingWrong(dataDir, truth, world)).toBe('started');
   rmSync(dataDir, { recursive: true, force: true });
 });
 
@@ -154,7 +154,7 @@ test('an older file beside a WAL that has all that came since is whole, and work
   await world.auth.keys.revoke(victim.apiKey.id);
   const dataDir = folderOf(world, backup, join(world.dataDir, `${FILE}-wal`));
   truth.set(victim.key, false);
-  expect(await assertNothingWrong(dataDir, truth)).toBe('started');
+  expect(await assertNothingWrong(dataDir, truth, world)).toBe('started');
   rmSync(dataDir, { recursive: true, force: true });
 });
 
@@ -170,7 +170,7 @@ test.each([1, 2, 8, 40])(
     for (let n = 0; n < changes; n += 1) await stranger.auth.keys.create(INPUT);
     const file = readFileSync(join(world.dataDir, FILE));
     const dataDir = folderOf(world, file, join(stranger.dataDir, `${FILE}-wal`));
-    expect(await assertNothingWrong(dataDir, truth)).toBe('refused');
+    expect(await assertNothingWrong(dataDir, truth, world)).toBe('refused');
     rmSync(dataDir, { recursive: true, force: true });
   },
 );
@@ -181,7 +181,7 @@ test('a WAL beside a file that is gone is not taken for a new store', async () =
   for (const content of [null, Buffer.alloc(0)]) {
     const dataDir = folderOf(world, content ?? Buffer.alloc(0), join(world.dataDir, `${FILE}-wal`));
     if (content === null) rmSync(join(dataDir, FILE));
-    expect(await assertNothingWrong(dataDir, new Map())).toBe('refused');
+    expect(await assertNothingWrong(dataDir, new Map(), world)).toBe('refused');
     expect(statSync(join(dataDir, `${FILE}-wal`)).size).toBeGreaterThan(0);
     rmSync(dataDir, { recursive: true, force: true });
   }
@@ -198,7 +198,7 @@ test('damage that is met while it runs ends every answer with 503, every write, 
     warn: () => {},
     error: (fields: object, message: string) => void told.push(`${message}: ${JSON.stringify(fields)}`),
   };
-  const auth = await createPantheonAuth({ dataDir, issuer: ISSUER, logger });
+  const auth = await createPantheonAuth({ dataDir, issuer: ISSUER, logger, clock: world.clock });
   const [known] = [...truth].find(([, mayAct]) => mayAct) as [string, boolean];
   expect(await auth.verify({ key: known })).toMatchObject({ valid: true });
   // A change by another process, so that this one reads its pages again; then everything beyond the first page is gone.

@@ -4,6 +4,7 @@ import { closeSync, existsSync, mkdtempSync, openSync, rmSync, statSync, writeSy
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test, vi } from 'vitest';
+import type { CreatedKey } from '../src/api-keys/key-manager.ts';
 import { createPantheonAuth, type PantheonAuth } from '../src/pantheon-auth.ts';
 import { RESERVE_BYTES } from '../src/storage/disk-reserve.ts';
 import { ISSUER, refusalOf } from './fixture.ts';
@@ -68,10 +69,11 @@ test.skipIf(isSkipped)(`on a full disk a leaked key can be revoked, and nothing 
   try {
     await auth.tenants.create({ id: 'acme' });
     const ip = '192.0.2.1';
-    const keys = await Promise.all(Array.from({ length: 60 }, () => auth.keys.create(INPUT)));
-    const [leaked, suspended, rotated, sound] = keys;
+    const make = (): Promise<CreatedKey> => auth.keys.create(INPUT);
+    const [leaked, suspended, rotated, sound] = [await make(), await make(), await make(), await make()];
+    const others = await Promise.all(Array.from({ length: 60 }, make));
     const ofTenant = await auth.tenant('acme').keys.create(INPUT);
-    await auth.rotation.rotate(rotated!.apiKey.id, { overlap: '1h' });
+    await auth.rotation.rotate(rotated.apiKey.id, { overlap: '1h' });
     const [signingKey] = auth.tokens.jwks().keys;
     const { kid } = await auth.tokens.addSigningKey('ES256');
     await whole(disk.path);
@@ -89,20 +91,20 @@ test.skipIf(isSkipped)(`on a full disk a leaked key can be revoked, and nothing 
     expect(refused).toMatchObject({ code: 'store_full' });
     expect(reserveOf(disk.path)).toBe(RESERVE_BYTES);
 
-    await auth.keys.revoke(leaked!.apiKey.id, { reason: 'leaked' });
-    expect(await auth.verify({ key: leaked!.key, ip })).toMatchObject({ valid: false, denial: { code: 'revoked' } });
-    await auth.keys.suspend(suspended!.apiKey.id);
-    await auth.rotation.retire(rotated!.apiKey.id, 1);
+    await auth.keys.revoke(leaked.apiKey.id, { reason: 'leaked' });
+    expect(await auth.verify({ key: leaked.key, ip })).toMatchObject({ valid: false, denial: { code: 'revoked' } });
+    await auth.keys.suspend(suspended.apiKey.id);
+    await auth.rotation.retire(rotated.apiKey.id, 1);
     await auth.tenants.suspend('acme');
     await auth.tokens.retireSigningKey(String(signingKey?.['kid']));
-    expect(await auth.verify({ key: suspended!.key, ip })).toMatchObject({ denial: { code: 'suspended' } });
-    expect(await auth.verify({ key: rotated!.key, ip })).toMatchObject({ denial: { code: 'version_retired' } });
+    expect(await auth.verify({ key: suspended.key, ip })).toMatchObject({ denial: { code: 'suspended' } });
+    expect(await auth.verify({ key: rotated.key, ip })).toMatchObject({ denial: { code: 'version_retired' } });
     expect(await auth.verify({ key: ofTenant.key, ip })).toMatchObject({ valid: false });
     expect(auth.tokens.jwks().keys.map((one) => one['kid'])).toContain(kid);
-    expect(await auth.verify({ key: sound!.key, ip })).toMatchObject({ valid: true });
+    expect(await auth.verify({ key: sound.key, ip })).toMatchObject({ valid: true });
 
     // Hundreds, not only the first; and between them what is less urgent gets none of the room.
-    for (const { apiKey } of keys.slice(4)) {
+    for (const { apiKey } of others) {
       await auth.keys.revoke(apiKey.id);
       expect((await refusalOf(auth.keys.create(INPUT))).code).toBe('store_full');
     }
@@ -111,7 +113,7 @@ test.skipIf(isSkipped)(`on a full disk a leaked key can be revoked, and nothing 
     rmSync(join(disk.path, 'filler'));
     await whole(disk.path);
     expect(await auth.keys.create(INPUT)).toMatchObject({ apiKey: { state: 'active' } });
-    expect(await auth.verify({ key: leaked!.key, ip })).toMatchObject({ valid: false, denial: { code: 'revoked' } });
+    expect(await auth.verify({ key: leaked.key, ip })).toMatchObject({ valid: false, denial: { code: 'revoked' } });
   } finally {
     await auth.close();
   }

@@ -93,6 +93,8 @@ export const REVISED_ROWS: Readonly<Record<EventType, boolean>> = {
   'signing_key.retired': true,
   'id_tag_secret.added': true,
   'id_tag_secret.retired': true,
+  'key.dates_corrected': true,
+  'store.clock_accepted': false,
 };
 
 /** A fact, before the log gave it its place. `before` and `after` hold the attributes it changed, in wire form. */

@@ -43,6 +43,8 @@ const LANES: Readonly<Record<EventType, Lane>> = {
   'signing_key.retired': 'protective',
   'id_tag_secret.added': 'protective',
   'id_tag_secret.retired': 'protective',
+  'key.dates_corrected': 'ordinary',
+  'store.clock_accepted': 'ordinary',
 };
 
 /** Stands for all keys of a tenant that rotate themselves: together they are one caller beside its administrators. */

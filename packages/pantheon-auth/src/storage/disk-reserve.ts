@@ -30,7 +30,7 @@ export interface DiskReserveOptions {
   readonly path: string;
   readonly clock: Clock;
   readonly onWarning: (warning: string) => void;
-  /** Another size, for tests. */
+  /** Another size, for tests. 0: none. */
   readonly bytes?: number;
 }
 
@@ -51,10 +51,13 @@ export class DiskReserve {
   constructor(options: DiskReserveOptions) {
     this.#options = options;
     this.#bytes = options.bytes ?? RESERVE_BYTES;
+    if (this.#bytes === 0) this.#state = 'none';
   }
 
   /** Fills it in the background, if it is not whole already. */
   start(): void {
+    // Given already, for this start; or there is to be none.
+    if (this.#state !== 'filling') return;
     if (this.#size() === this.#bytes) this.#state = 'whole';
     else this.#fill();
   }

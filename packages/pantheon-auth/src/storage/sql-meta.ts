@@ -20,6 +20,9 @@ export class SqlMeta {
 
   /** Writes it unless it is there, and returns what is there: of several processes the first one decides. */
   async insertOnce(name: string, value: string): Promise<string> {
+    // Nothing is written where it is there already: a start on a full disk has to succeed.
+    const known = await storedValue(this.#db, name);
+    if (known !== undefined) return known;
     return this.#writer.run(operational('settings'), async (transaction) => {
       await transaction
         .insertInto('meta')

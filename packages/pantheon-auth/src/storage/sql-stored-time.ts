@@ -4,6 +4,7 @@
  */
 import { type Kysely, sql, type Transaction } from 'kysely';
 import type { AcceptedTime, DatedKey, StoredTime } from '../events/stored-time.ts';
+import { operational } from '../events/write-queue.ts';
 import type { Instant } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { LOG_HEAD_ID } from './dialect.ts';
@@ -39,7 +40,7 @@ export class SqlStoredTime implements StoredTime {
   }
 
   async record(at: Instant): Promise<void> {
-    await this.#writer.run(async (transaction) => {
+    await this.#writer.run(operational('time'), async (transaction) => {
       await transaction
         .insertInto('meta')
         .values({ name: LATEST, value: String(at) })

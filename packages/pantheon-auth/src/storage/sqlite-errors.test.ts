@@ -17,6 +17,7 @@ test.each([
   ['SQLITE_CORRUPT_INDEX', 779, 'store_unusable'],
   ['SQLITE_IOERR_CORRUPTFS', 8458, 'store_unusable'],
   ['SQLITE_FULL', 13, 'store_full'],
+  ['SQLITE_IOERR_SHMSIZE', 4874, 'store_full'],
   ['SQLITE_CANTOPEN', 14, 'store_unavailable'],
   ['SQLITE_NOTADB', 26, 'store_unusable'],
   ['SQLITE_CONSTRAINT_UNIQUE', 2067, 'conflict'],

@@ -15,6 +15,8 @@ const CONSTRAINT = 19;
 const NOT_A_DATABASE = 26;
 /** The file system says that its checksums do not fit: https://sqlite.org/rescode.html#ioerr_corruptfs. */
 const IOERR_CORRUPT_FILE_SYSTEM = 8_458;
+/** The index of the WAL, a file of its own, cannot be made larger: on a full disk. */
+const IOERR_SHM_SIZE = 4_874;
 /** There is another file of that name by now, or none: what is read here is no longer what others read. */
 const READONLY_MOVED = 1_032;
 const DAMAGE: ReadonlySet<number> = new Set([IOERR_CORRUPT_FILE_SYSTEM, READONLY_MOVED]);
@@ -75,6 +77,7 @@ export function toPantheonError(error: unknown): unknown {
     case 1: // SQLITE_ERROR: the statement itself is wrong.
       return error;
     default: // Busy, I/O, memory: it cannot answer now.
+      if (code === IOERR_SHM_SIZE) return new PantheonError('store_full', details);
       return new PantheonError('store_unavailable', { ...details, retryAfterSeconds: RETRY_AFTER_SECONDS });
   }
 }

@@ -4,8 +4,8 @@ import { PantheonError } from '../foundation/errors.ts';
 
 const OWNER_ONLY = 0o600;
 const NOT_THE_OWNER = 0o077;
-/** SQLite makes these beside it, with the permissions of the database file itself. */
-const COMPANIONS = ['', '-wal', '-shm', '-journal'] as const;
+/** Made beside it, by SQLite with the permissions of the database file itself; the last by `disk-reserve.ts`. */
+const COMPANIONS = ['', '-wal', '-shm', '-journal', '-reserve'] as const;
 
 /**
  * Makes sure that there is a plain file at `path` which only its owner may read.

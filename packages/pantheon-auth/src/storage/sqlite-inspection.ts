@@ -89,8 +89,8 @@ interface RowPlace {
   readonly isMissed: boolean;
 }
 
-/** Where the row of a subject is. A token's row has no revision: it is there or not. */
-const ROWS: Readonly<Record<Exclude<SubjectType, 'token'>, RowPlace>> = {
+/** Where the row of a subject is. A token's row has no revision: it is there or not. The store itself has none. */
+const ROWS: Readonly<Record<Exclude<SubjectType, 'token' | 'store'>, RowPlace>> = {
   key: { table: 'api_keys', id: 'id', isMissed: false },
   tenant: { table: 'tenants', id: 'id', isMissed: true },
   signing_key: { table: 'signing_keys', id: 'kid', isMissed: false },
@@ -117,6 +117,7 @@ function inspectEffects(database: DatabaseSync, head: { readonly seq: number; re
   for (const subject of subjects) {
     if (left <= 0) break;
     const { type } = subject;
+    if (type === 'store') continue;
     if (type === 'token') {
       if (!isTokenKnown(database, subject, head.at))
         return `event ${subject.seq} revoked a token, and its row is missing`;

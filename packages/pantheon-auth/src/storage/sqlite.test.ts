@@ -56,13 +56,15 @@ test('closing succeeds when the WAL cannot be emptied, and what is in it is ther
 test('closing waits for the writes that were taken, and later ones are told that we are stopping', async () => {
   await using scratch = await openScratchDatabase();
   const { db } = scratch;
-  const write = db.meta.insertOnce('a', '1');
+  const write = db.ledger.commit({ changes: [insertTenant()], events: [sampleEvent()] });
   const close = db.close();
-  await expect(db.meta.insertOnce('b', '2')).rejects.toMatchObject({ code: 'shutting_down' });
-  expect(await write).toBe('1');
+  await expect(db.ledger.commit({ changes: [], events: [sampleEvent()] })).rejects.toMatchObject({
+    code: 'shutting_down',
+  });
+  expect(await write).toEqual({ seq: 1 });
   await close;
   await expect(db.meta.get('a')).rejects.toMatchObject({ code: 'shutting_down' });
-  expect(await (await scratch.openAgain()).meta.get('a')).toBe('1');
+  expect(await (await scratch.openAgain()).tenants.find('default')).toMatchObject({ id: 'default' });
 });
 
 test('of several values for one fact the first stays, for every node', async () => {
@@ -211,7 +213,7 @@ test('a path is a path, whatever it looks like', async () => {
   using folder = scratchFolder();
   const path = join(folder.path, 'file:a.db?mode=memory');
   await (await open(path)).close();
-  expect(readdirSync(folder.path)).toEqual(['file:a.db?mode=memory']);
+  expect(readdirSync(folder.path)).toEqual(['file:a.db?mode=memory', 'file:a.db?mode=memory-reserve']);
   symlinkSync(path, join(folder.path, 'link'));
   await expect(open(join(folder.path, 'link'))).rejects.toMatchObject({ code: 'store_unusable' });
 });

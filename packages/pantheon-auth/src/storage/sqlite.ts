@@ -65,7 +65,29 @@ export async function openSqlite(options: SqliteOptions): Promise<Database> {
   const onWarning = (warning: string): void => options.onWarning?.(warning);
   prepareFile(path, onWarning);
   const damage = new SqliteDamage(path, (error) => options.onDamage?.(error));
+  const reserve = new DiskReserve({ path: `${path}-reserve`, clock, onWarning, ...options.reserve });
+  const open = (): Promise<Database> => openFile({ ...options, path }, damage, reserve);
+  try {
+    try {
+      return await open();
+    } catch (error) {
+      // On a full disk SQLite cannot even make the files beside it that it reads with.
+      if (!isFull(error) || !reserve.release()) throw error;
+      return await open();
+    }
+  } catch (error) {
+    await reserve.close();
+    throw toOpenError(isDamage(error) ? damage.toPantheonError(error) : error, path);
+  }
+}
 
+function isFull(error: unknown): boolean {
+  const known = toPantheonError(error);
+  return known instanceof PantheonError && known.code === 'store_full';
+}
+
+async function openFile(options: SqliteOptions, damage: SqliteDamage, reserve: DiskReserve): Promise<Database> {
+  const { path, clock } = options;
   const opened: DatabaseSync[] = [];
   let inspection: Inspection | null = null;
   try {
@@ -73,7 +95,7 @@ export async function openSqlite(options: SqliteOptions): Promise<Database> {
       path,
       allPages: options.checkPages ?? true,
       onFound: (what) => damage.found(what),
-      onWarning,
+      onWarning: (warning) => options.onWarning?.(warning),
       ...options.inspection,
     });
     const { stop } = inspection;
@@ -91,7 +113,6 @@ export async function openSqlite(options: SqliteOptions): Promise<Database> {
       dialect: new NodeSqliteDialect({ database: reader, clock, role: 'reader', onStatement, damage }),
     });
     const connection = { db: write, atOnceMax: WRITES_AT_ONCE };
-    const reserve = new DiskReserve({ path: `${path}-reserve`, clock, onWarning, ...options.reserve });
     reserve.start();
     const queue = new Writer({ ordinary: connection, protective: connection }, clock, {
       isSpent: () => reserve.isSpent(),
@@ -104,15 +125,16 @@ export async function openSqlite(options: SqliteOptions): Promise<Database> {
       log: new SqlLogReader(read, sqlite, { headNow: headReader(reader, damage) }),
       coldReadsMax: COLD_READS_MAX,
       nodes: null,
-      close: () => {
+      close: async () => {
         stop();
-        return closeBoth(queue, reader, writer, damage).finally(() => reserve.close());
+        await closeBoth(queue, reader, writer, damage);
+        await reserve.close();
       },
     });
   } catch (error) {
     inspection?.stop();
     for (const connection of opened) connection.close();
-    throw toOpenError(isDamage(error) ? damage.toPantheonError(error) : error, path);
+    throw error;
   }
 }
 

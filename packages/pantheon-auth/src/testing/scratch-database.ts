@@ -25,7 +25,9 @@ export async function openScratchDatabase(options: { readonly clock?: Clock } = 
   const path = join(folder.path, 'test.db');
   const clock = options.clock ?? systemClock;
   const statements: string[] = [];
-  const db = await openSqlite({ path, clock, onStatement: (sql) => statements.push(sql) });
+  // Without the room on disk that is kept for revocations: it is megabytes for each test.
+  const common = { path, clock, reserve: { bytes: 0 } };
+  const db = await openSqlite({ ...common, onStatement: (sql) => statements.push(sql) });
   const opened = [db];
   return {
     db,
@@ -33,7 +35,7 @@ export async function openScratchDatabase(options: { readonly clock?: Clock } = 
     folder: folder.path,
     statements,
     async openAgain(again = {}) {
-      const other = await openSqlite({ path, clock, ...again });
+      const other = await openSqlite({ ...common, ...again });
       opened.push(other);
       return other;
     },
