@@ -1,4 +1,5 @@
 /** What an instance is made with: everything in one folder, or any number of nodes on one database. */
+import { RATE_LIMIT_MAX } from './domain/limits.ts';
 import type { Clock } from './foundation/clock.ts';
 import { PantheonError } from './foundation/errors.ts';
 import { pathFlaw, textFlaw } from './foundation/written-text.ts';
@@ -74,12 +75,14 @@ interface OptionCheck {
 }
 
 /** Every option, and whether a value that was given for it can be one. Left out and `undefined` are the same. */
-const OPTION_CHECKS: Readonly<Record<string, OptionCheck>> = {
+const OPTION_CHECKS: Readonly<Record<keyof EmbeddedOptions | keyof ScaledOutOptions, OptionCheck>> = {
   masterKey: text('32 bytes as 64 hex digits, base64 or base64url'),
   issuer: text('an absolute URL', textFlaw),
   audience: { is: isListOfTexts, advice: 'a list of texts', flawOf: textFlaw },
   brand: text('the first part of key strings, such as pan'),
-  knownKeysMax: { is: (value) => Number.isSafeInteger(value) && Number(value) > 0, advice: 'a whole number above 0' },
+  knownKeysMax: { is: isCount, advice: 'a whole number above 0' },
+  selfRotationsPerHour: { is: isCount, advice: 'a whole number above 0, and one that a rate limit can have' },
+  checkDatabase: { is: (value) => typeof value === 'boolean', advice: 'true or false' },
   logger: {
     is: (value) => hasMethods(value, ['warn', 'error']),
     advice: 'an object with warn and error, such as pino',
@@ -104,9 +107,9 @@ const OPTION_CHECKS: Readonly<Record<string, OptionCheck>> = {
 export function assertOptions(options: PantheonAuthOptions): void {
   for (const [name, value] of Object.entries(options)) {
     if (!Object.hasOwn(OPTION_CHECKS, name)) throw invalid(name, 'There is no such option.');
-    const check = OPTION_CHECKS[name];
+    const check = OPTION_CHECKS[name as keyof typeof OPTION_CHECKS];
     if (value === undefined) continue;
-    if (check?.is(value) !== true) throw invalid(name, `It is ${check?.advice}.`);
+    if (!check.is(value)) throw invalid(name, `It is ${check.advice}.`);
     for (const one of [value].flat()) {
       const flaw = typeof one === 'string' ? (check.flawOf?.(one) ?? null) : null;
       if (flaw !== null) throw invalid(name, flaw);
@@ -120,6 +123,10 @@ export function assertOptions(options: PantheonAuthOptions): void {
 function text(advice: string, flawOf?: OptionCheck['flawOf']): OptionCheck {
   const is = (value: unknown): boolean => typeof value === 'string' && value !== '';
   return { is, advice, ...(flawOf !== undefined && { flawOf }) };
+}
+
+function isCount(value: unknown): boolean {
+  return Number.isSafeInteger(value) && Number(value) >= 1 && Number(value) <= RATE_LIMIT_MAX;
 }
 
 function isListOfTexts(value: unknown): boolean {

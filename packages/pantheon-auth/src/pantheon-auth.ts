@@ -30,7 +30,6 @@ import type { VerifyRequest } from './api-keys/verify-request.ts';
 import { clockLog, tellAhead } from './clock-log.ts';
 import type { Circumstances } from './domain/event.ts';
 import { type Action, assertMay, type Caller } from './domain/key-policy.ts';
-import { RATE_LIMIT_MAX } from './domain/limits.ts';
 import { DEFAULT_TENANT, SYSTEM_TENANT } from './domain/tenant.ts';
 import { EventFeed } from './events/event-feed.ts';
 import { EventLog } from './events/event-log.ts';
@@ -329,7 +328,7 @@ async function assemble(parts: Parts): Promise<Engine> {
     idTags,
     selfRotations: new SelfRotations({
       limiter,
-      perHourMax: parseCount('selfRotationsPerHour', bounds.selfRotationsPerHour ?? SELF_ROTATIONS_PER_HOUR_DEFAULT),
+      perHourMax: bounds.selfRotationsPerHour ?? SELF_ROTATIONS_PER_HOUR_DEFAULT,
     }),
     settlement,
     cursors,
@@ -405,11 +404,6 @@ async function assemble(parts: Parts): Promise<Engine> {
   return { auth, reading, repairClock };
 }
 
-function parseCount(field: string, count: number): number {
-  if (Number.isSafeInteger(count) && count >= 1 && count <= COUNT_MAX) return count;
-  throw new PantheonError('invalid_setting', { field, detail: `A whole number from 1 to ${COUNT_MAX}.` });
-}
-
 function parseIssuer(text: string): string {
   if (URL.canParse(text) && !text.endsWith('/') && /^https?:$/.test(new URL(text).protocol)) return text;
   throw new PantheonError('invalid_setting', {
@@ -418,6 +412,4 @@ function parseIssuer(text: string): string {
   });
 }
 
-/** As many as one thing may be counted: what a rate limit counts is no more. */
-const COUNT_MAX: number = RATE_LIMIT_MAX;
 const SILENT: Logger = { warn: () => {}, error: () => {} };
