@@ -142,3 +142,9 @@ function hasMethods(value: unknown, names: readonly string[]): boolean {
 function invalid(field: string, detail: string): PantheonError {
   return new PantheonError('invalid_setting', { field, detail });
 }
+
+/** @throws PantheonError `invalid_setting`. */
+export function parseIssuer(text: string): string {
+  if (URL.canParse(text) && !text.endsWith('/') && /^https?:$/.test(new URL(text).protocol)) return text;
+  throw invalid('issuer', 'An absolute http(s) URL without a slash at its end.');
+}

@@ -36,7 +36,6 @@ import { EventLog } from './events/event-log.ts';
 import { type AuditTrail, EventReader } from './events/event-reader.ts';
 import { AcceptedTimeFollower, type ClockReading, readClocks, startClock } from './events/stored-time.ts';
 import { type Clock, ForwardClock, systemClock } from './foundation/clock.ts';
-import { PantheonError } from './foundation/errors.ts';
 import { newId } from './foundation/ids.ts';
 import { TokenRevocations } from './jwt/revocation.ts';
 import { SigningKeyring } from './jwt/signing-keyring.ts';
@@ -50,7 +49,7 @@ import { assertNotLost } from './kms/lost-database.ts';
 import { openLocalKms } from './kms/open-local-kms.ts';
 import { SealedCursors } from './kms/sealed-cursor.ts';
 import { type AuthenticateOptions, type Authentication, Authenticator, type AuthRequest } from './middleware.ts';
-import { assertOptions, type EmbeddedOptions, type Logger, type PantheonAuthOptions } from './options.ts';
+import { assertOptions, type EmbeddedOptions, type Logger, type PantheonAuthOptions, parseIssuer } from './options.ts';
 import { MemoryLimiter } from './rate-limit/memory-limiter.ts';
 import type { LimiterStatus, RateLimiter, SharedLimits } from './rate-limit/rate-limiter.ts';
 import { SenderBuckets } from './rate-limit/sender-buckets.ts';
@@ -402,14 +401,6 @@ async function assemble(parts: Parts): Promise<Engine> {
   const repairClock = (by: Circumstances): Promise<RepairedDates> =>
     repairDates(reading, by, { time, changes, keyring, ledger, events, clock });
   return { auth, reading, repairClock };
-}
-
-function parseIssuer(text: string): string {
-  if (URL.canParse(text) && !text.endsWith('/') && /^https?:$/.test(new URL(text).protocol)) return text;
-  throw new PantheonError('invalid_setting', {
-    field: 'issuer',
-    detail: 'An absolute http(s) URL without a slash at its end.',
-  });
 }
 
 const SILENT: Logger = { warn: () => {}, error: () => {} };
