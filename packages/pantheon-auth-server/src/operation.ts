@@ -133,7 +133,12 @@ export const COMMON_CODES: readonly Code[] = [
 ];
 
 /** Codes of requests with a body. */
-export const BODY_CODES: readonly Code[] = ['invalid_json', 'payload_too_large', 'unsupported_media_type'];
+export const BODY_CODES: readonly Code[] = [
+  'invalid_json',
+  'credential_in_text',
+  'payload_too_large',
+  'unsupported_media_type',
+];
 
 /** Codes of changes. */
 export const CHANGE_CODES: readonly Code[] = [

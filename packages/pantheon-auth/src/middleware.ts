@@ -14,6 +14,7 @@ import { grants, isPermission } from './domain/permissions.ts';
 import { ANY_TENANT } from './domain/tenant.ts';
 import { type Denial, decidePermissions } from './domain/verification.ts';
 import { CODES, type Code } from './foundation/codes.ts';
+import { withoutCredentials } from './foundation/credential-text.ts';
 import { PantheonError } from './foundation/errors.ts';
 import {
   errorProblem,
@@ -194,6 +195,7 @@ export function callerOf(
   const ends = [principal.expiresAt, token?.expiresAt].filter((end) => typeof end === 'number');
   const expiresAt = ends.length === 0 ? null : Math.min(...ends);
   const address = request.address === null ? null : normalAddress(request.address);
+  const userAgent = request.userAgent === null ? null : withoutCredentials(request.userAgent);
   return {
     authority: {
       kind: 'key',
@@ -208,7 +210,7 @@ export function callerOf(
       ipAllowlist,
     },
     circumstances: {
-      actor: { keyId, userId, address, userAgent: request.userAgent },
+      actor: { keyId, userId, address, userAgent },
       requestId: request.requestId,
       reason: null,
     },

@@ -299,7 +299,13 @@ async function assemble(parts: Parts): Promise<Engine> {
     clock,
     brand,
   });
-  const exposed = new ExposedKeys({ validator, ledger, events, clock });
+  const exposed = new ExposedKeys({
+    validator,
+    ledger,
+    events,
+    clock,
+    onError: (error) => logger.error({ err: error }, 'a key stood in a text, and the log could not be told'),
+  });
   const authenticator = new Authenticator({ validator, tokens: verifier, brand });
 
   const answered = new AnsweredRequests({
@@ -310,10 +316,11 @@ async function assemble(parts: Parts): Promise<Engine> {
     clock,
     brand,
   });
-  const tenants = new TenantManager({ storage: tenantStorage, cache, guard, cursors, clock });
+  const tenants = new TenantManager({ exposed, storage: tenantStorage, cache, guard, cursors, clock });
   const usageReports = new UsageQueryService(database.usage);
   const settlement = new Settlement({ stalenessMaxMs, clock, tokens: new OfflineTokens({ events }) });
   const managerDeps: KeyManagerDeps = {
+    exposed,
     storage: keyStorage,
     changes,
     guard,

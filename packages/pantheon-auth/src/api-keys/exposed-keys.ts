@@ -1,12 +1,16 @@
 /**
- * Key strings that turned up in a URL, and so in logs, histories and referrers: a fact for the log of the key's tenant.
- * What follows from it (an alert, a revocation) is somebody's decision.
+ * Key strings that turned up where they are written down: in a URL, and so in logs, histories and referrers, or in a text
+ * about something else. A fact for the log of the key's tenant. What follows from it (an alert, a revocation) is
+ * somebody's decision.
  */
 import { LRUCache } from 'lru-cache';
-import type { AuditEvent, Circumstances } from '../domain/event.ts';
+import type { AuditEvent, Circumstances, EventType } from '../domain/event.ts';
+import type { Caller } from '../domain/key-policy.ts';
 import type { EventLog } from '../events/event-log.ts';
 import type { Ledger } from '../events/ledger.ts';
 import { type Clock, HOUR_MS } from '../foundation/clock.ts';
+import { findCredential } from '../foundation/credential-text.ts';
+import { PantheonError } from '../foundation/errors.ts';
 import { newId } from '../foundation/ids.ts';
 import type { KeyValidator } from './key-validator.ts';
 
@@ -15,12 +19,15 @@ export const REPORT_AGAIN_AFTER_MS: number = HOUR_MS;
 /** Keys that were reported lately. Forgetting one only means another event. */
 const REPORTED_KEYS_MAX = 10_000;
 
+type ExposedEvent = Extract<EventType, `key.exposed_${string}`>;
+
 export class ExposedKeys {
   readonly #validator: KeyValidator;
   readonly #ledger: Ledger;
   readonly #events: EventLog;
   readonly #clock: Clock;
-  /** By key id, to the monotonic time from which it is reported again. */
+  readonly #onError: (error: unknown) => void;
+  /** By type of event and key id, to the monotonic time from which it is reported again. */
   readonly #reported = new LRUCache<string, number>({ max: REPORTED_KEYS_MAX });
 
   constructor(deps: {
@@ -28,34 +35,65 @@ export class ExposedKeys {
     readonly ledger: Ledger;
     readonly events: EventLog;
     readonly clock: Clock;
+    /** Told when a key stood in a text and the log could not be told: the text was refused all the same. */
+    readonly onError: (error: unknown) => void;
   }) {
     this.#validator = deps.validator;
     this.#ledger = deps.ledger;
     this.#events = deps.events;
     this.#clock = deps.clock;
+    this.#onError = deps.onError;
+  }
+
+  /**
+   * Refuses what is about to be written down when a credential stands in it, and logs `key.exposed_in_text` for each key.
+   *
+   * @throws PantheonError `credential_in_text`, naming the field and nothing of what stands in it.
+   */
+  async refuseIn(texts: object, by: Caller): Promise<void> {
+    const found = findCredential(texts);
+    if (found === null) return;
+    try {
+      for (const key of found.keys) await this.#log('key.exposed_in_text', key, by);
+    } catch (error) {
+      this.#onError(error);
+    }
+    throw new PantheonError('credential_in_text', { field: found.field });
   }
 
   /** Logs `key.exposed_in_url` if it is the string of a key, at most once an hour for each. */
-  async report(key: string, by: Circumstances): Promise<void> {
-    const exposed = await this.#validator.identify(key, by.actor.address);
+  report(key: string, by: Circumstances): Promise<void> {
+    return this.#log('key.exposed_in_url', key, { authority: { kind: 'process' }, circumstances: by });
+  }
+
+  async #log(type: ExposedEvent, key: string, { authority, circumstances }: Caller): Promise<void> {
+    const exposed = await this.#validator.identify(key, circumstances.actor.address);
+    if (exposed === null) return;
     const nowMs = this.#clock.monotonicMs();
-    if (exposed === null || nowMs < (this.#reported.get(exposed.keyId) ?? Number.NEGATIVE_INFINITY)) return;
+    const mark = `${type} ${exposed.keyId}`;
+    if (nowMs < (this.#reported.get(mark) ?? Number.NEGATIVE_INFINITY)) return;
     // Marked first, so that many at once are one event; taken back when it could not be written.
-    this.#reported.set(exposed.keyId, nowMs + REPORT_AGAIN_AFTER_MS);
+    this.#reported.set(mark, nowMs + REPORT_AGAIN_AFTER_MS);
+    // Who wrote it is told in its own tenant only: for another one there is no such key.
+    const isOfTenant = authority.kind === 'process' || authority.tenantId === exposed.tenantId;
+    const actor = isOfTenant ? circumstances.actor : { ...circumstances.actor, keyId: null, userId: null };
     const event: AuditEvent = {
       id: newId(),
       at: this.#clock.now(),
       tenantId: exposed.tenantId,
-      type: 'key.exposed_in_url',
+      type,
       subject: { type: 'key', id: exposed.keyId },
       before: null,
       after: null,
-      ...by,
+      actor,
+      requestId: circumstances.requestId,
+      // A reason may be the very text in which it stood.
+      reason: null,
     };
     try {
       await this.#ledger.commit({ changes: [], events: await this.#events.toRows([event]) });
     } catch (error) {
-      this.#reported.delete(exposed.keyId);
+      this.#reported.delete(mark);
       throw error;
     }
   }

@@ -25,6 +25,7 @@ import type { Administrators } from './administrators.ts';
 import { type AnsweredRequests, answeredRequest, type Companion } from './answered-requests.ts';
 import { type APIKey, type APIKeyVersion, toApiKey, toApiKeyVersion } from './api-key.ts';
 import type { CallerGuard } from './caller-guard.ts';
+import type { ExposedKeys } from './exposed-keys.ts';
 import type { IdTags } from './id-tags.ts';
 import type { KeyActs } from './key-acts.ts';
 import type { KeyChanges } from './key-changes.ts';
@@ -105,6 +106,7 @@ export interface KeyManagerDeps {
   readonly storage: KeyStorage;
   readonly changes: KeyChanges;
   readonly guard: CallerGuard;
+  readonly exposed: ExposedKeys;
   readonly administrators: Administrators;
   readonly descendants: KeyDescendants;
   readonly acts: KeyActs;
@@ -142,6 +144,7 @@ export class KeyManager {
     const { by = PROCESS_CALLER, idempotencyKey } = options;
     const now = this.#deps.clock.now();
     assertMay(by, 'keys.create', this.#tenantId);
+    await this.#deps.exposed.refuseIn({ ...input, 'Idempotency-Key': idempotencyKey }, by);
     const settings = parseCreateInput(input, now);
     assertMayGrant(by, settings);
     assertWithinCreator(by, settings);
@@ -226,6 +229,7 @@ export class KeyManager {
   async update(id: string, input: UpdateKeyInput, options: RevokeOptions = {}): Promise<APIKey & Settled> {
     const { by = PROCESS_CALLER } = options;
     assertMay(by, 'keys.update', this.#tenantId);
+    await this.#deps.exposed.refuseIn({ ...input }, by);
     return this.#change(id, options, 'keys.update', async (record, caller) => {
       assertMayGrant(caller, record);
       const settings = parseUpdateInput(input, record, this.#deps.clock.now());
@@ -233,7 +237,10 @@ export class KeyManager {
       const requires = endsAdministering(record, settings, this.#deps.clock.now())
         ? await this.#deps.administrators.withoutThis(record, options.force)
         : [];
-      return { change: updateKey(record, settings, this.#circumstances(by, null), this.#deps.clock.now()), requires };
+      return {
+        change: updateKey(record, settings, { ...by.circumstances, reason: null }, this.#deps.clock.now()),
+        requires,
+      };
     });
   }
 
@@ -241,7 +248,7 @@ export class KeyManager {
   async suspend(id: string, options: RevokeOptions = {}): Promise<APIKey & Settled> {
     const { by = PROCESS_CALLER } = options;
     assertMay(by, 'keys.update', this.#tenantId);
-    const circumstances = this.#circumstances(by, options.reason);
+    const circumstances = await this.#circumstances(by, options.reason);
     return this.#change(id, options, 'keys.update', async (record) => {
       const requires = await this.#deps.administrators.withoutThis(record, options.force);
       return { change: suspendKey(record, circumstances, this.#deps.clock.now()), requires };
@@ -252,7 +259,7 @@ export class KeyManager {
   async resume(id: string, options: RevokeOptions = {}): Promise<APIKey & Settled> {
     const { by = PROCESS_CALLER } = options;
     assertMay(by, 'keys.update', this.#tenantId);
-    const circumstances = this.#circumstances(by, options.reason);
+    const circumstances = await this.#circumstances(by, options.reason);
     return this.#change(id, options, 'keys.update', (record, caller) => {
       assertMayGrant(caller, record);
       return { change: resumeKey(record, circumstances, this.#deps.clock.now()), requires: [] };
@@ -297,7 +304,7 @@ export class KeyManager {
 
   async #revoke(id: string, by: Caller, options: RevokeOptions, isSelf: boolean): Promise<APIKey & Cascaded & Settled> {
     const { cascade = false, force = false } = options;
-    const circumstances = this.#circumstances(by, options.reason);
+    const circumstances = await this.#circumstances(by, options.reason);
     const ending = { tenantId: this.#tenantId, keyId: id, by, circumstances, isSelf, cascade, force };
     return this.#settled(options, async () => {
       const { record, actedOn } = await this.#revocation.end(ending);
@@ -331,7 +338,8 @@ export class KeyManager {
     return toApiKey(record, usage.get(record.id) ?? [], { brand: this.#deps.brand, now: this.#deps.clock.now() });
   }
 
-  #circumstances(by: Caller, reason: string | null | undefined): Circumstances {
+  async #circumstances(by: Caller, reason: string | undefined): Promise<Circumstances> {
+    await this.#deps.exposed.refuseIn({ reason }, by);
     return { ...by.circumstances, reason: parseReason(reason) };
   }
 

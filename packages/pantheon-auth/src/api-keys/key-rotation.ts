@@ -122,6 +122,7 @@ export class KeyRotation {
   }
 
   async #retire(id: string, version: number, by: Caller, reason: string | undefined): Promise<Retired> {
+    await this.#deps.exposed.refuseIn({ reason }, by);
     const circumstances = { ...by.circumstances, reason: parseReason(reason) };
     const now = this.#deps.clock.now();
     const record = await this.#deps.changes.change(this.#tenantId, id, async (key) => {
@@ -149,6 +150,7 @@ export class KeyRotation {
   ): Promise<Rotation> {
     const carryOut = (companion: Companion | null): Promise<Rotation> =>
       this.#rotate(id, input, by, overlapMaxSeconds, companion);
+    await this.#deps.exposed.refuseIn({ ...input, 'Idempotency-Key': idempotencyKey }, by);
     if (idempotencyKey === undefined) return carryOut(null);
     const request = answeredRequest({
       tenantId: this.#tenantId,

@@ -30,6 +30,7 @@ export type EventType =
   | 'key.tokens_revoked'
   | 'key.exposed_in_url'
   | 'key.dates_corrected'
+  | 'key.exposed_in_text'
   | 'token.revoked'
   | 'tenant.created'
   | 'tenant.updated'
@@ -55,6 +56,7 @@ export const EVENT_SUBJECTS: Readonly<Record<EventType, SubjectType>> = {
   'key.tokens_revoked': 'key',
   'key.exposed_in_url': 'key',
   'key.dates_corrected': 'key',
+  'key.exposed_in_text': 'key',
   'token.revoked': 'token',
   'tenant.created': 'tenant',
   'tenant.updated': 'tenant',
@@ -83,6 +85,7 @@ export const REVISED_ROWS: Readonly<Record<EventType, boolean>> = {
   'key.secret_replaced': true,
   'key.tokens_revoked': true,
   'key.exposed_in_url': false,
+  'key.exposed_in_text': false,
   'token.revoked': false,
   'tenant.created': true,
   'tenant.updated': true,

@@ -80,7 +80,8 @@ export function evolve(record: KeyRecord | null, event: AuditEvent): KeyRecord {
     };
   }
   invariant(record !== null, 'a key is created before it changes');
-  if (event.type === 'key.exposed_in_url') return record; // A fact about the key that changes nothing of it.
+  // Facts about the key that change nothing of it.
+  if (event.type === 'key.exposed_in_url' || event.type === 'key.exposed_in_text') return record;
   const next = { ...record, ...changed(record, event), revision: record.revision + 1 };
   // Whatever a late or forged event says: nothing brings a revoked key back (I6).
   return record.state.kind === 'revoked' ? { ...next, state: record.state } : next;

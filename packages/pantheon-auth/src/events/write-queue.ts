@@ -32,6 +32,7 @@ const LANES: Readonly<Record<EventType, Lane>> = {
   'key.secret_replaced': 'ordinary',
   'key.tokens_revoked': 'protective',
   'key.exposed_in_url': 'ordinary',
+  'key.exposed_in_text': 'ordinary',
   'token.revoked': 'protective',
   'tenant.created': 'ordinary',
   'tenant.updated': 'ordinary',

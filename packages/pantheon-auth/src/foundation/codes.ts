@@ -36,6 +36,7 @@ export type RequestErrorCode =
   | 'missing_credential'
   | 'ambiguous_credential'
   | 'credential_in_url'
+  | 'credential_in_text'
   | 'invalid_request'
   | 'invalid_json'
   | 'invalid_cursor'
@@ -106,6 +107,11 @@ export const ERRORS: Readonly<Record<RequestErrorCode, CodeEntry>> = {
   missing_credential: error(401, 'A credential is required.', 'Send Authorization: Bearer <key or token>.'),
   ambiguous_credential: error(400, 'More than one credential was sent.', 'Send exactly one.'),
   credential_in_url: error(400, 'A credential was sent in the URL.', 'Send it in a header and replace that key.'),
+  credential_in_text: error(
+    400,
+    'A credential stands in a text.',
+    'Take it out of the named field and replace that key.',
+  ),
   invalid_request: error(400, 'The request is not valid.', 'Correct the named field.'),
   invalid_json: error(400, 'The body is not valid JSON.', 'Send one JSON object without duplicate members.'),
   invalid_cursor: error(400, 'The cursor is not valid here.', 'Start again without a cursor.'),

@@ -9,6 +9,8 @@ import { PantheonError } from './errors.ts';
  */
 export function assertFilters(filters: object): void {
   for (const [field, value] of Object.entries(filters)) {
+    // Not a filter: a text that is none is told by who reads it.
+    if (field === 'cursor' && typeof value === 'string') continue;
     const isEmpty = value === null || (typeof value === 'string' && value.trim() === '');
     if (isEmpty) throw new PantheonError('invalid_request', { field, detail: 'It is empty. Leave it out to see all.' });
     if (value !== undefined && typeof value !== 'string' && typeof value !== 'number')

@@ -1,6 +1,7 @@
 /** Tenants: created, renamed, suspended, resumed, deleted; each change is one event that every node follows. */
 
 import type { CallerGuard, Standing } from '../api-keys/caller-guard.ts';
+import type { ExposedKeys } from '../api-keys/exposed-keys.ts';
 import { parseName, parseReason } from '../api-keys/key-input.ts';
 import { type ChangeOptions, type Page, PROCESS_CALLER, pageSize } from '../api-keys/key-manager.ts';
 import type { VerificationCache } from '../api-keys/verification-cache.ts';
@@ -26,6 +27,7 @@ export interface Tenant {
 }
 
 interface TenantManagerDeps {
+  readonly exposed: ExposedKeys;
   readonly storage: TenantStorage;
   readonly cache: VerificationCache;
   readonly guard: CallerGuard;
@@ -66,6 +68,7 @@ export class TenantManager {
   /** @throws PantheonError `invalid_request`, `already_exists`. */
   async create(input: { readonly id: string; readonly name?: string }, options: ChangeOptions = {}): Promise<Tenant> {
     const by = assertSystem(options.by, 'tenants.create');
+    await this.#deps.exposed.refuseIn({ ...input }, by);
     if (!TENANT_ID_PATTERN.test(input.id)) {
       throw new PantheonError('invalid_request', {
         field: 'id',
@@ -111,6 +114,7 @@ export class TenantManager {
 
   async update(id: string, input: { readonly name: string }, options: ChangeOptions = {}): Promise<Tenant> {
     const by = assertSystem(options.by, 'tenants.update');
+    await this.#deps.exposed.refuseIn({ ...input }, by);
     const name = parseName(input.name);
     return this.#change(id, by, 'tenants.update', this.#load, (tenant) => {
       if (tenant.name === name) return null;
@@ -139,6 +143,7 @@ export class TenantManager {
     options: TenantChangeOptions,
   ): Promise<Tenant> {
     const by = assertSystem(options.by, action);
+    await this.#deps.exposed.refuseIn({ reason: options.reason }, by);
     const reason = parseReason(options.reason);
     // One whose row cannot be read can be closed all the same; the row is then written anew.
     const load = state === 'active' ? this.#load : this.#loadToClose;

@@ -1,0 +1,50 @@
+import { expect, test } from 'vitest';
+import { findCredential, withoutCredentials } from './credential-text.ts';
+
+const KEY = `pan_live_${'0'.repeat(16)}${'aB3'.repeat(14)}x${'C'.repeat(6)}`;
+const TOKEN = `eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJ1In0.${'s'.repeat(86)}`;
+
+test.each([
+  [{ a: KEY }, 'a', [KEY]],
+  [{ a: `(${KEY})`, b: KEY }, 'a', [KEY]],
+  [{ a: { b: [1, null, `${KEY} ${KEY.replace('live', 'test')}`] } }, 'a.b[2]', [KEY, KEY.replace('live', 'test')]],
+  [{ [KEY]: 1 }, '?', [KEY]],
+  [{ a: { [KEY]: { b: 1 } } }, 'a.?', [KEY]],
+  [{ ['x'.repeat(99)]: KEY }, '?', [KEY]],
+  [{ a: TOKEN }, 'a', []],
+  [{ a: `Bearer ${TOKEN}` }, 'a', []],
+  [{ a: KEY.slice(0, 60) }, 'a', []],
+  [[KEY], '[0]', [KEY]],
+] as const)('%j: %s', (value, field, keys) => {
+  expect(findCredential(value)).toEqual({ field, keys });
+});
+
+test.each([
+  {},
+  { a: KEY.slice(0, 25) },
+  { a: KEY.slice(0, 40) },
+  { a: 'my_test_environment', b: null, c: [undefined, 1, true, () => KEY] },
+  { a: 'eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJ1In0' },
+  { a: '_live_'.repeat(1_000) },
+])('nothing in %j', (value) => {
+  expect(findCredential(value)).toBeNull();
+});
+
+test('a value without end, and a text that is made to be slow, are looked at for a moment', () => {
+  const circle: Record<string, unknown> = {};
+  circle['self'] = circle;
+  expect(findCredential(circle)).toBeNull();
+  for (const slow of [
+    'a'.repeat(100_000),
+    'a_live_'.repeat(15_000),
+    'eyJ'.repeat(30_000),
+    '%5f'.repeat(30_000),
+    'eyJaaaaaaaa.'.repeat(9_000),
+  ])
+    expect(findCredential({ slow })).toBeNull();
+});
+
+test('a text with a credential in it is not written down', () => {
+  expect(withoutCredentials(`x ${KEY}`)).toBe('[credential]');
+  expect(withoutCredentials('curl/8')).toBe('curl/8');
+});

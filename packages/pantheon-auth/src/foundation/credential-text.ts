@@ -1,0 +1,67 @@
+/**
+ * Finds credentials in what people write about keys: names, descriptions, reasons, metadata. Such texts are shown, logged
+ * and copied, so a key in one is no longer a secret. The brand is not looked at: a key of another installation is one too.
+ */
+
+/** What is found in a value. */
+export interface FoundCredential {
+  /** The member that holds it, as errors name fields. A name that holds it itself is `?`. */
+  readonly field: string;
+  /** Whole key strings in it, to be looked up. */
+  readonly keys: readonly string[];
+}
+
+/** Brand, environment and id are public, and names do mention them; with this much of the secret nothing else looks so. */
+const LIKE_A_KEY = /[a-z0-9]_(?:live|test)_[0-9A-Za-z]{32}/;
+/** 65 characters follow the environment (`docs/key-format.md`). */
+const KEY_STRING = /[a-z0-9]{2,16}_(?:live|test)_[0-9A-Za-z]{65}(?![0-9A-Za-z])/g;
+/** A signed JWT: header and payload are JSON objects, which begin with `{"`. */
+const LIKE_A_TOKEN = /(?<![\w-])eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{16,}/;
+
+const KEYS_FOUND_MAX = 2;
+/** Far more than the largest body has. What is larger is refused for its size, wherever it is read. */
+const VALUES_MAX = 100_000;
+/** As errors name them: not a text that somebody may have pasted. */
+const SHOWABLE_NAME = /^[A-Za-z_][A-Za-z0-9_.-]{0,31}$/;
+
+/** The first text in a value, at any depth, that holds a credential; names of members are texts too. */
+export function findCredential(value: object): FoundCredential | null {
+  const open: { readonly value: unknown; readonly field: string }[] = [{ value, field: '' }];
+  for (let seen = 0; seen < VALUES_MAX; seen += 1) {
+    const next = open.pop();
+    if (next === undefined) return null;
+    const found = typeof next.value === 'string' ? credentialIn(next.value, next.field) : null;
+    if (found !== null) return found;
+    if (typeof next.value !== 'object' || next.value === null) continue;
+    for (const [name, member] of Object.entries(next.value).reverse()) {
+      const isItem = Array.isArray(next.value);
+      const named = isItem ? null : credentialIn(name, fieldOf(next.field, '?', false));
+      if (named !== null) return named;
+      open.push({ value: member, field: fieldOf(next.field, name, isItem) });
+    }
+  }
+  return null;
+}
+
+function credentialIn(text: string, field: string): FoundCredential | null {
+  const plain = decoded(text);
+  if (!LIKE_A_KEY.test(plain) && !LIKE_A_TOKEN.test(plain)) return null;
+  return { field, keys: [...new Set(plain.match(KEY_STRING))].slice(0, KEYS_FOUND_MAX) };
+}
+
+/** The text with everything that looks like a credential taken out. */
+export function withoutCredentials(text: string): string {
+  return findCredential([text]) === null ? text : '[credential]';
+}
+
+/** As it stands in an address that was pasted. Escapes that are not valid stay: they hide nothing. */
+function decoded(text: string): string {
+  if (!text.includes('%')) return text;
+  return text.replace(/%[0-7][0-9a-f]/gi, (code) => String.fromCharCode(Number.parseInt(code.slice(1), 16)));
+}
+
+function fieldOf(path: string, name: string, isItem: boolean): string {
+  if (isItem) return `${path}[${name}]`;
+  const shown = SHOWABLE_NAME.test(name) ? name : '?';
+  return path === '' ? shown : `${path}.${shown}`;
+}
