@@ -36,6 +36,7 @@ import { EventLog } from './events/event-log.ts';
 import { type AuditTrail, EventReader } from './events/event-reader.ts';
 import { AcceptedTimeFollower, type ClockReading, readClocks, startClock } from './events/stored-time.ts';
 import { type Clock, ForwardClock, systemClock } from './foundation/clock.ts';
+import { PantheonError } from './foundation/errors.ts';
 import { newId } from './foundation/ids.ts';
 import { TokenRevocations } from './jwt/revocation.ts';
 import { SigningKeyring } from './jwt/signing-keyring.ts';
