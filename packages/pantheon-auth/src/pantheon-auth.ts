@@ -37,7 +37,6 @@ import { type AuditTrail, EventReader } from './events/event-reader.ts';
 import { AcceptedTimeFollower, type ClockReading, readClocks, startClock } from './events/stored-time.ts';
 import { type Clock, ForwardClock, systemClock } from './foundation/clock.ts';
 import { PantheonError } from './foundation/errors.ts';
-import { newId } from './foundation/ids.ts';
 import { TokenRevocations } from './jwt/revocation.ts';
 import { SigningKeyring } from './jwt/signing-keyring.ts';
 import { TokenIssuer } from './jwt/token-issuer.ts';
@@ -50,9 +49,9 @@ import { assertNotLost } from './kms/lost-database.ts';
 import { openLocalKms } from './kms/open-local-kms.ts';
 import { SealedCursors } from './kms/sealed-cursor.ts';
 import { type AuthenticateOptions, type Authentication, Authenticator, type AuthRequest } from './middleware.ts';
+import { openLimiter } from './open-limiter.ts';
 import { assertOptions, type EmbeddedOptions, type Logger, type PantheonAuthOptions, parseIssuer } from './options.ts';
-import { MemoryLimiter } from './rate-limit/memory-limiter.ts';
-import type { LimiterStatus, RateLimiter, SharedLimits } from './rate-limit/rate-limiter.ts';
+import type { LimiterStatus, RateLimiter } from './rate-limit/rate-limiter.ts';
 import { SenderBuckets } from './rate-limit/sender-buckets.ts';
 import type { Database } from './storage/database.ts';
 import { openSqlite } from './storage/sqlite.ts';
@@ -193,21 +192,6 @@ async function openDatabase(options: PantheonAuthOptions, clock: Clock, logger: 
 
 function databaseFileOf({ databaseFile, dataDir }: EmbeddedOptions): string {
   return databaseFile ?? join(dataDir, 'pantheon-auth.db');
-}
-
-async function openLimiter(
-  database: Database,
-  limits: SharedLimits | 'local' | undefined,
-  clock: Clock,
-  logger: Logger,
-): Promise<RateLimiter> {
-  const { nodes, quota: quotaLedger, meta } = database;
-  if (limits !== 'local') await nodes?.join(limits === undefined ? 'alone' : 'together');
-  if (limits === undefined || limits === 'local') return new MemoryLimiter({ clock, quotaLedger });
-  // One for all attempts: a claim whose answer was lost is still ours.
-  const mine = newId();
-  const claimFirstUse = async (): Promise<boolean> => (await meta.insertOnce('limitsFirstCountedBy', mine)) === mine;
-  return limits.open({ clock, quotaLedger, nodeCount: () => nodes?.count() ?? 1, claimFirstUse, logger });
 }
 
 interface Parts {

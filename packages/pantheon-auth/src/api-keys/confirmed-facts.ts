@@ -5,7 +5,7 @@
  */
 import type { Denial } from '../domain/verification.ts';
 import type { EventFeed } from '../events/event-feed.ts';
-import { type Clock, type Instant, type Moment, momentOf } from '../foundation/clock.ts';
+import { type Clock, clockInDoubt, type Instant, type Moment, momentOf } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import type { Ready } from '../foundation/readiness.ts';
 import { SenderBuckets } from '../rate-limit/sender-buckets.ts';
@@ -75,7 +75,7 @@ export class ConfirmedFacts {
    * nothing has to be read.
    *
    * @throws PantheonError `store_unavailable` when nothing can be confirmed in time; `key_quarantined` for a damaged key,
-   * unless it is sure that none of its secrets was presented; `overloaded`.
+   * unless it is sure that none of its secrets was presented; `overloaded`; `clock_in_doubt`.
    */
   judge<T>(question: Question<T>): Ready<Confirmed<T>> {
     const { keyId, arrived } = question;
@@ -83,7 +83,7 @@ export class ConfirmedFacts {
     const remembered = caughtUp === null ? this.#cache.remembered(keyId) : undefined;
     if (remembered === undefined) return this.#judgeWaiting(question, caughtUp);
     const asOf = this.#feed.confirmedAt;
-    const judgement = question.judge(remembered, arrived.wallMs);
+    const judgement = this.#judged(question, remembered, arrived.wallMs);
     if (this.#settles(judgement, asOf, arrived, arrived)) return { ...judgement, asOf };
     return this.#judgeWaiting(question, this.#confirm(judgement, arrived));
   }
@@ -140,7 +140,7 @@ export class ConfirmedFacts {
       if (isProved || damaged.secrets === null) throw damaged.error;
       return question.judge(null, now);
     }
-    const judgement = question.judge(facts, now);
+    const judgement = this.#judged(question, facts, now);
     if (readAt !== null && !judgement.yes && judgement.proved === null) this.#charge(sender);
     return judgement;
   }
@@ -148,6 +148,17 @@ export class ConfirmedFacts {
   #charge(sender: Sender): void {
     const { account } = shareOf(sender);
     if (account !== null) this.#debts.charge(account);
+  }
+
+  /**
+   * The wall clock may have jumped, or it may be right and this process have stood still: what has ended by the wall clock
+   * gets no yes, and no verdict either, since nobody knows.
+   */
+  #judged<T>({ judge }: Question<T>, facts: KnownKey | null, now: Instant): Judgement<T> {
+    const judgement = judge(facts, now);
+    const doubted = this.#clock.doubted ?? null;
+    if (judgement.yes && doubted !== null && doubted > now && !judge(facts, doubted).yes) throw clockInDoubt();
+    return judgement;
   }
 
   #settles<T>(judgement: Judgement<T>, asOf: Moment, arrived: Moment, now: Moment): boolean {

@@ -6,7 +6,7 @@ import { randomBytes, timingSafeEqual } from 'node:crypto';
 import { type Environment, type KeyVersion, VERSIONS_KEPT_MAX } from '../domain/key.ts';
 import type { LimitState } from '../domain/limits.ts';
 import { type Demand, type Denial, decide } from '../domain/verification.ts';
-import { type Clock, clockInDoubt, type Instant, type Moment, momentOf } from '../foundation/clock.ts';
+import { type Clock, type Instant, type Moment, momentOf } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { type Ready, whenReady } from '../foundation/readiness.ts';
 import type { LimitDecision, RateLimiter } from '../rate-limit/rate-limiter.ts';
@@ -197,29 +197,14 @@ export class KeyValidator {
     return { ...NOTHING_TAKEN, denial: { code }, proved: false, keyId: null };
   }
 
-  #judge(facts: KnownKey | null, use: KeyUse, now: Instant): Judgement<Holder> {
-    const { prove, demand } = use;
+  #judge(facts: KnownKey | null, { prove, demand }: KeyUse, now: Instant): Judgement<Holder> {
     const proof = prove(facts, now);
     if (facts === null || proof === null) return { yes: false, denial: UNKNOWN, proved: null };
     const holder = { facts, version: proof.version };
     const denial = decide(facts, proof.version, demand, now, proof.denial);
-    if (denial === null) {
-      this.#assertAliveInDoubt(facts, use, now);
-      return { yes: true, proved: holder };
-    }
+    if (denial === null) return { yes: true, proved: holder };
     // What belongs to another tenant does not exist (I10), however well it was proved.
     return { yes: false, denial, proved: denial.code === 'unknown' ? null : holder };
-  }
-
-  /**
-   * The wall clock may have jumped, or may be right and this process have stood still: what has ended by the wall clock
-   * gets no yes, and no verdict either, since nobody knows.
-   */
-  #assertAliveInDoubt(facts: KnownKey, { prove, demand }: KeyUse, now: Instant): void {
-    const doubted = this.#clock.doubted ?? null;
-    if (doubted === null || doubted <= now) return;
-    const proof = prove(facts, doubted);
-    if (proof === null || decide(facts, proof.version, demand, doubted, proof.denial) !== null) throw clockInDoubt();
   }
 
   #limit(facts: KnownKey, cost: number): Ready<LimitDecision> {

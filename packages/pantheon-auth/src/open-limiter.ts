@@ -1,0 +1,23 @@
+/** Where the limits of this node are counted: here or in Redis, alone or with others, as the options say. */
+import type { Clock } from './foundation/clock.ts';
+import { newId } from './foundation/ids.ts';
+import type { Logger } from './options.ts';
+import { MemoryLimiter } from './rate-limit/memory-limiter.ts';
+import type { RateLimiter, SharedLimits } from './rate-limit/rate-limiter.ts';
+import type { Database } from './storage/database.ts';
+
+/** @throws PantheonError `redis_required`, `invalid_setting`. */
+export async function openLimiter(
+  database: Database,
+  limits: SharedLimits | 'local' | undefined,
+  clock: Clock,
+  logger: Logger,
+): Promise<RateLimiter> {
+  const { nodes, quota: quotaLedger, meta } = database;
+  if (limits !== 'local') await nodes?.join(limits === undefined ? 'alone' : 'together');
+  if (limits === undefined || limits === 'local') return new MemoryLimiter({ clock, quotaLedger });
+  // One for all attempts: a claim whose answer was lost is still ours.
+  const mine = newId();
+  const claimFirstUse = async (): Promise<boolean> => (await meta.insertOnce('limitsFirstCountedBy', mine)) === mine;
+  return limits.open({ clock, quotaLedger, nodeCount: () => nodes?.count() ?? 1, claimFirstUse, logger });
+}
