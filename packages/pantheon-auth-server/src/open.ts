@@ -18,6 +18,7 @@ import {
   acceptClock,
   type ClockAcceptance,
   createPantheonAuth,
+  hasCode,
   type Logger,
   type PantheonAuth,
   type PantheonAuthOptions,
@@ -262,8 +263,4 @@ function syncFolder(path: string): void {
   } finally {
     closeSync(folder);
   }
-}
-
-function hasCode(error: unknown, code: string): boolean {
-  return error instanceof Error && 'code' in error && error.code === code;
 }

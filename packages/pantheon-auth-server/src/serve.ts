@@ -8,7 +8,7 @@ import { writeSync } from 'node:fs';
 import type { Server } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 import type { FastifyInstance } from 'fastify';
-import { PantheonError } from 'pantheon-auth';
+import { hasCode, PantheonError } from 'pantheon-auth';
 import { createApp } from './app.ts';
 import type { Config } from './config.ts';
 import { createLogger, type Logger } from './logging.ts';
@@ -108,17 +108,17 @@ async function listening(prefix: string, port: number, host: string, start: () =
   try {
     await start();
   } catch (cause) {
-    const code = cause instanceof Error && 'code' in cause ? String(cause.code) : '';
+    const isOfHost = OF_THE_HOST.some((code) => hasCode(cause, code));
     const where = `${host}:${port}`;
-    const field = `${prefix}${OF_THE_HOST.has(code) ? 'HOST' : 'PORT'}`;
-    if (code === 'EADDRINUSE')
+    const field = `${prefix}${isOfHost ? 'HOST' : 'PORT'}`;
+    if (hasCode(cause, 'EADDRINUSE'))
       throw new PantheonError('port_in_use', { field, detail: `Another process listens on ${where}.`, cause });
-    const why = OF_THE_HOST.has(code) ? 'This machine has no such address' : 'Nothing can listen there';
+    const why = isOfHost ? 'This machine has no such address' : 'Nothing can listen there';
     throw new PantheonError('invalid_setting', { field, detail: `${why}: ${where}.`, cause });
   }
 }
 
-const OF_THE_HOST: ReadonlySet<string> = new Set(['EADDRNOTAVAIL', 'EINVAL', 'ENOTFOUND', 'EAI_AGAIN', 'EAFNOSUPPORT']);
+const OF_THE_HOST = ['EADDRNOTAVAIL', 'EINVAL', 'ENOTFOUND', 'EAI_AGAIN', 'EAFNOSUPPORT'] as const;
 
 /**
  * In-flight requests are finished, within a bound. Their answers say that the connection ends with them (`app.ts`); one

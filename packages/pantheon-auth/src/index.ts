@@ -55,7 +55,7 @@ export {
   STARTUP,
 } from './foundation/codes.ts';
 export { formatDuration, parseDuration } from './foundation/duration.ts';
-export { PantheonError } from './foundation/errors.ts';
+export { hasCode, PantheonError } from './foundation/errors.ts';
 export { errorProblem, PROBLEM_MEDIA_TYPE, type Problem, toProblem } from './foundation/problem.ts';
 export { Secret } from './foundation/secret.ts';
 export { parseStrictJson } from './foundation/strict-json.ts';

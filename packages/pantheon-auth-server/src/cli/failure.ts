@@ -71,7 +71,7 @@ function text(value: unknown): string | null {
 
 /** Its class and, of an error of the system, its code. */
 function kindOf(error: unknown): string {
-  if (!(error instanceof Error)) return 'value that is no error';
-  const code = 'code' in error && typeof error.code === 'string' && /^[A-Z0-9_]{1,40}$/.test(error.code);
-  return code ? `${error.constructor.name} ${error.code}` : error.constructor.name;
+  const { message, code, constructor: kind } = Object(error) as Partial<Record<'message' | 'code', unknown>>;
+  if (typeof message !== 'string') return 'value that is no error';
+  return typeof code === 'string' && /^[A-Z0-9_]{1,40}$/.test(code) ? `${kind.name} ${code}` : kind.name;
 }

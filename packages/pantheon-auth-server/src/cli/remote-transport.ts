@@ -80,9 +80,10 @@ const NEVER_SENT: ReadonlySet<string> = new Set([
 
 /** The name of what went wrong, never its message, which may repeat a header. */
 function reasonOf(error: unknown): string {
-  const cause = error instanceof Error && error.cause !== undefined ? error.cause : error;
-  if (cause instanceof Error && 'code' in cause && typeof cause.code === 'string') return cause.code;
-  return cause instanceof Error && cause.name === 'TimeoutError' ? 'timeout' : 'connection failed';
+  const { cause = error } = Object(error) as { readonly cause?: unknown };
+  const { code, name } = Object(cause) as { readonly code?: unknown; readonly name?: unknown };
+  if (typeof code === 'string') return code;
+  return name === 'TimeoutError' ? 'timeout' : 'connection failed';
 }
 
 /**

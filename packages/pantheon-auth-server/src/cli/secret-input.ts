@@ -6,7 +6,7 @@ import { constants } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
 import { Writable } from 'node:stream';
-import { PantheonError, Secret } from 'pantheon-auth';
+import { hasCode, PantheonError, Secret } from 'pantheon-auth';
 
 /** A key has 87 characters at most and a token 8192; the rest is white space. */
 const SECRET_BYTES_MAX = 16_384;
@@ -87,8 +87,7 @@ export async function readTextFile(
     }
   } catch (cause) {
     if (cause instanceof PantheonError) throw cause;
-    const why =
-      cause instanceof Error && 'code' in cause && cause.code === 'ENOENT' ? 'does not exist' : 'cannot be read';
+    const why = hasCode(cause, 'ENOENT') ? 'does not exist' : 'cannot be read';
     throw new PantheonError('invalid_request', { field, detail: `The file ${path} ${why}`, cause });
   }
 }

@@ -1,6 +1,6 @@
 /** A file for a new secret: its owner's alone, never one that was there, and open before the secret exists. */
 import { type FileHandle, open, rm } from 'node:fs/promises';
-import { PantheonError } from 'pantheon-auth';
+import { hasCode, PantheonError } from 'pantheon-auth';
 
 const OWNER_ONLY = 0o600;
 
@@ -18,7 +18,7 @@ export class SecretFile {
     try {
       return new SecretFile(path, await open(path, 'wx', OWNER_ONLY));
     } catch (cause) {
-      const exists = cause instanceof Error && 'code' in cause && cause.code === 'EEXIST';
+      const exists = hasCode(cause, 'EEXIST');
       const why = exists ? 'is there already, and is not replaced' : 'cannot be made';
       throw new PantheonError('invalid_request', { field: 'out', detail: `The file ${path} ${why}`, cause });
     }

@@ -4,6 +4,7 @@
  * change the list is `id-tag-manager.ts`.
  */
 import { createSecretKey, type KeyObject, randomBytes } from 'node:crypto';
+import { isUint8Array } from 'node:util/types';
 import type { AuditEvent, Circumstances } from '../domain/event.ts';
 import { evolveIdTagSecret, type IdTagSecretRecord } from '../domain/id-tag-secret.ts';
 import { SYSTEM_TENANT } from '../domain/tenant.ts';
@@ -240,7 +241,7 @@ export class IdTags implements Follower {
   /** One damaged row must not stop the others, nor the feed that has this loaded. */
   async #open(row: Row): Promise<LoadedSecret & { readonly error: PantheonError | null }> {
     const record = fromRow(row);
-    const sealed = row['sealed'] instanceof Uint8Array ? row['sealed'] : new Uint8Array();
+    const sealed = isUint8Array(row['sealed']) ? row['sealed'] : new Uint8Array();
     const name = `${record.number} ${Buffer.from(sealed).toString('base64')}`;
     try {
       const secret = createSecretKey(await this.#sealer.open(placeOf(record.number), sealed));

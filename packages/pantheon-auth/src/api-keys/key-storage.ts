@@ -3,6 +3,7 @@
  * says, so that a row changed behind our back does not open. Reads go through `KeyRows`, writes through the ledger.
  */
 import { createHash } from 'node:crypto';
+import { isUint8Array } from 'node:util/types';
 import {
   type JwtSettings,
   type KeyChange,
@@ -18,7 +19,7 @@ import type { EventLog } from '../events/event-log.ts';
 import type { Cell, CompanionRow, Ledger, Precondition, Row, RowChange } from '../events/ledger.ts';
 import type { Instant } from '../foundation/clock.ts';
 import { canonicalJson, type JsonObject } from '../foundation/encoding.ts';
-import { PantheonError } from '../foundation/errors.ts';
+import { isErrorLike, PantheonError } from '../foundation/errors.ts';
 import type { Place, Sealer } from '../kms/place.ts';
 import { tenantFromRow } from '../tenants/tenant-storage.ts';
 import type { KeyListQuery, KeyRowSet, KeyRows } from './key-rows.ts';
@@ -238,7 +239,7 @@ export class KeyStorage {
 
   /** Opens a sealed value and checks that the row around it says what it said when it was sealed. */
   async #openBound(place: Place, sealed: Cell | undefined, plain: Row): Promise<JsonObject> {
-    if (!(sealed instanceof Uint8Array)) throw quarantined(place.rowId, 'the sealed value is missing');
+    if (!isUint8Array(sealed)) throw quarantined(place.rowId, 'the sealed value is missing');
     const opened = JSON.parse((await this.#sealer.open(place, sealed)).toString('utf8')) as JsonObject;
     if (opened['row'] !== rowHash(plain)) throw quarantined(place.rowId, 'the row was changed outside of this service');
     return opened;
@@ -256,7 +257,7 @@ function readable<T>(keyId: string, read: () => T): T {
   try {
     return read();
   } catch (cause) {
-    throw quarantined(keyId, cause instanceof Error ? cause.message : 'it cannot be read');
+    throw quarantined(keyId, isErrorLike(cause) ? cause.message : 'it cannot be read');
   }
 }
 

@@ -6,6 +6,7 @@
 import { randomInt } from 'node:crypto';
 import { EVENT_SUBJECTS } from '../domain/event.ts';
 import { type ForwardClock, type Moment, momentOf } from '../foundation/clock.ts';
+import { isWaiting } from '../foundation/readiness.ts';
 import type { EventNotice, Head, LogReader } from './ledger.ts';
 
 /** Something that remembers access state. */
@@ -183,7 +184,7 @@ export class EventFeed {
         if (notice.seq !== this.#position + 1) return false;
         for (const follower of this.#followers) {
           const applied = isKnown(notice) ? follower.apply(notice) : follower.reset();
-          if (applied instanceof Promise) await applied;
+          if (isWaiting(applied)) await applied;
         }
         this.#stand(notice.seq, notice.id);
       }

@@ -58,7 +58,15 @@ export function codeOf(error: unknown): string | null {
   return typeof code === 'string' ? code : null;
 }
 
-/** Whether it is an error with this code. */
+/**
+ * Whether it is an error with this code, ours or Node's, whatever realm or copy of a package made it.
+ *
+ * @example
+ * ```ts
+ * import { hasCode } from 'pantheon-auth';
+ * const isMissing = (error: unknown): boolean => hasCode(error, 'not_found');
+ * ```
+ */
 export function hasCode(error: unknown, code: string): boolean {
   return codeOf(error) === code;
 }

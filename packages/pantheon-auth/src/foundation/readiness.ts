@@ -5,5 +5,10 @@ export type Ready<T> = T | Promise<T>;
 
 /** Goes on with the value: now if it is there, else when it is. */
 export function whenReady<T, U>(value: Ready<T>, next: (value: T) => Ready<U>): Ready<U> {
-  return value instanceof Promise ? value.then(next) : next(value);
+  return isWaiting(value) ? value.then(next) : next(value);
+}
+
+/** A promise of any realm: under Jest those of Node itself are of another class than ours. */
+export function isWaiting<T>(value: Ready<T>): value is Promise<T> {
+  return typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function';
 }

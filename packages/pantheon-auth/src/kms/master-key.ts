@@ -5,7 +5,7 @@
 import { randomBytes, timingSafeEqual } from 'node:crypto';
 import { constants, type FileHandle, link, open, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { PantheonError } from '../foundation/errors.ts';
+import { hasCode, PantheonError } from '../foundation/errors.ts';
 import { newId } from '../foundation/ids.ts';
 import { textFlaw } from '../foundation/written-text.ts';
 import { GCM_KEY_BYTES } from './aes-gcm.ts';
@@ -155,8 +155,4 @@ export async function checkCanary(kms: KeyEncryption, canary: Uint8Array): Promi
 
 function invalidSetting(setting: MasterKeyOption, detail: string, cause?: unknown): PantheonError {
   return new PantheonError('invalid_setting', { field: setting, detail, cause });
-}
-
-function hasCode(error: unknown, code: string): boolean {
-  return error instanceof Error && 'code' in error && error.code === code;
 }

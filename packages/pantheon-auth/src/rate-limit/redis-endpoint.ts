@@ -4,6 +4,7 @@
  */
 import { ClientClosedError, ClientOfflineError, createClient, createCluster, defineScript, ErrorReply } from 'redis';
 import { SECOND_MS } from '../foundation/clock.ts';
+import { messageOf } from '../foundation/errors.ts';
 import type { Secret } from '../foundation/secret.ts';
 import { parseInfo, type ServerFacts } from './redis-server-facts.ts';
 import { BUCKETS, clusterSlotOf, markerKey, type ScriptCall } from './redis-windows.ts';
@@ -196,7 +197,7 @@ async function askFacts(info: Promise<unknown>): Promise<ServerFacts | null> {
   try {
     return parseInfo(String(await info));
   } catch (error) {
-    if (error instanceof Error && error.message.startsWith('NOPERM')) return null;
+    if (messageOf(error).startsWith('NOPERM')) return null;
     throw error;
   }
 }

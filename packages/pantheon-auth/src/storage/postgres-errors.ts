@@ -2,7 +2,7 @@
  * What an error of PostgreSQL, or of the way to it, means to a caller. The server's `detail` and `where` repeat values of
  * rows, so only its message, which names tables and columns, and its SQLSTATE go further.
  */
-import { codeOf, messageOf, PantheonError } from '../foundation/errors.ts';
+import { codeOf, isErrorLike, messageOf, PantheonError } from '../foundation/errors.ts';
 
 /** The store that did not answer is worth asking again after this. */
 const RETRY_AFTER_SECONDS = 1;
@@ -40,14 +40,14 @@ const MISCONFIGURED: ReadonlySet<string> = new Set(['28', '3D', '42']);
 
 /** The SQLSTATE that the server answered with; null: the error is of the way to it, or of ours. */
 export function sqlStateOf(error: unknown): string | null {
-  const isOurs = !(error instanceof Error) || error instanceof PantheonError;
-  if (isOurs || !('code' in error) || typeof error.code !== 'string') return null;
-  return /^[0-9A-Z]{5}$/.test(error.code) && 'severity' in error ? error.code : null;
+  const code = codeOf(error);
+  if (code === null || error instanceof PantheonError || !/^[0-9A-Z]{5}$/.test(code)) return null;
+  return 'severity' in (error as object) ? code : null;
 }
 
 /** Turns an error of the driver into ours; what is no condition of the store stays what it is: a mistake of ours. */
 export function toPantheonError(error: unknown): unknown {
-  if (error instanceof PantheonError || !(error instanceof Error)) return error;
+  if (error instanceof PantheonError || !isErrorLike(error)) return error;
   const state = sqlStateOf(error);
   if (state === null) return isOfTheWay(error) ? unavailable(error.message) : error;
   const detail = `${error.message} (${state})`;
@@ -68,8 +68,7 @@ export function toPantheonError(error: unknown): unknown {
 export function toCommitError(error: unknown): unknown {
   const known = toPantheonError(error);
   if (known instanceof PantheonError && known.code === 'conflict') return known;
-  const detail = error instanceof Error ? error.message : String(error);
-  return new PantheonError('outcome_unknown', { detail });
+  return new PantheonError('outcome_unknown', { detail: messageOf(error) });
 }
 
 /**

@@ -2,7 +2,7 @@
  * What an error of the SQLite driver means to a caller. The text of the driver names tables and columns only, never a
  * value, so it may serve as the operator's detail.
  */
-import { PantheonError } from '../foundation/errors.ts';
+import { hasCode, isErrorLike, PantheonError } from '../foundation/errors.ts';
 
 /** Primary result codes, https://sqlite.org/rescode.html. The extended code is `primary | detail << 8`. */
 const BUSY = 5;
@@ -31,7 +31,7 @@ const RETRY_AFTER_SECONDS = 1;
 
 /** The extended result code of a driver error, or null when it is not one. */
 function resultCode(error: unknown): number | null {
-  return error instanceof Error && 'errcode' in error && typeof error.errcode === 'number' ? error.errcode : null;
+  return isErrorLike(error) && 'errcode' in error && typeof error.errcode === 'number' ? error.errcode : null;
 }
 
 /** Another connection holds the lock: asking again is right. */
@@ -56,11 +56,11 @@ export function damageOf(error: unknown): string {
 /** Turns a driver error into ours; whatever is not a condition of the store stays what it is: a mistake of ours. */
 export function toPantheonError(error: unknown): unknown {
   // The driver's own state, not SQLite's: the connection was closed.
-  if (error instanceof Error && 'code' in error && error.code === 'ERR_INVALID_STATE') {
+  if (hasCode(error, 'ERR_INVALID_STATE')) {
     return new PantheonError('shutting_down', { detail: 'The database is closed.', cause: error });
   }
   // An integer that we never wrote: who changed the row made it one that cannot be believed.
-  if (error instanceof Error && 'code' in error && error.code === 'ERR_OUT_OF_RANGE') {
+  if (hasCode(error, 'ERR_OUT_OF_RANGE')) {
     return new PantheonError('key_quarantined', { detail: 'A number in the database is out of range.', cause: error });
   }
   const code = resultCode(error);

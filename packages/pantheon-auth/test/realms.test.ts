@@ -1,0 +1,84 @@
+/**
+ * Under Jest, and wherever code runs in a context of `node:vm`, errors, promises and bytes of Node are of other classes than
+ * those of the code: what they are is told by their shape, and a class is asked for only where it is ours.
+ */
+import { globSync, readFileSync } from 'node:fs';
+import { createContext, runInContext } from 'node:vm';
+import { expect, test, vi } from 'vitest';
+import { codeOf, hasCode, messageOf, PantheonError } from '../src/foundation/errors.ts';
+import { isWaiting, whenReady } from '../src/foundation/readiness.ts';
+import { toPantheonError as ofPostgres, toCommitError, toOpenError } from '../src/storage/postgres-errors.ts';
+import { isBusy, toPantheonError as ofSqlite } from '../src/storage/sqlite-errors.ts';
+
+const elsewhere = createContext({});
+const foreign = (source: string): unknown => runInContext(source, elsewhere);
+const foreignError = (members: object, message = 'it failed'): unknown =>
+  foreign(`Object.assign(new Error(${JSON.stringify(message)}), ${JSON.stringify(members)})`);
+const codeOfOurs = (error: unknown): unknown => (error as PantheonError).code;
+
+test('what is compared here is of another realm', () => {
+  expect([foreignError({}) instanceof Error, foreign('Promise.resolve()') instanceof Promise]).toEqual([false, false]);
+});
+
+test('an error of another realm has its code and its words, and what is no error has none', () => {
+  expect(codeOf(foreignError({ code: 'ENOENT' }))).toBe('ENOENT');
+  expect(hasCode(foreignError({ code: 'ENOENT' }), 'ENOENT')).toBe(true);
+  expect(messageOf(foreignError({}))).toBe('it failed');
+  for (const none of [
+    null,
+    undefined,
+    'ENOENT',
+    5,
+    {},
+    { code: 'ENOENT' },
+    foreignError({}),
+    foreignError({ code: 5 }),
+  ])
+    expect(codeOf(none)).toBeNull();
+});
+
+test('an error of PostgreSQL means the same whatever realm it comes from', () => {
+  expect(codeOfOurs(ofPostgres(foreignError({ code: '23505', severity: 'ERROR' })))).toBe('conflict');
+  expect(codeOfOurs(ofPostgres(foreignError({ code: 'ECONNREFUSED' })))).toBe('store_unavailable');
+  expect(codeOfOurs(ofPostgres(foreignError({}, 'Connection terminated unexpectedly')))).toBe('store_unavailable');
+  expect(codeOfOurs(toOpenError(foreignError({ code: '28P01', severity: 'FATAL' })))).toBe('store_unusable');
+  expect(codeOfOurs(toCommitError(foreignError({ code: '40001', severity: 'ERROR' })))).toBe('conflict');
+});
+
+test('an error of SQLite means the same whatever realm it comes from', () => {
+  expect(isBusy(foreignError({ code: 'ERR_SQLITE_ERROR', errcode: 5 }))).toBe(true);
+  expect(codeOfOurs(ofSqlite(foreignError({ code: 'ERR_SQLITE_ERROR', errcode: 2067 })))).toBe('conflict');
+  expect(codeOfOurs(ofSqlite(foreignError({ code: 'ERR_INVALID_STATE' })))).toBe('shutting_down');
+});
+
+test('a promise of another realm is waited for', async () => {
+  expect(isWaiting(foreign('Promise.resolve(1)'))).toBe(true);
+  expect(await whenReady(foreign('Promise.resolve(1)') as Promise<number>, (value) => value + 1)).toBe(2);
+  expect(whenReady(1, (value) => value + 1)).toBe(2);
+});
+
+test('an error of another copy of the library is one of ours, and what only looks like one is not', async () => {
+  vi.resetModules();
+  const copy = await import('../src/foundation/errors.ts');
+  expect(copy.PantheonError).not.toBe(PantheonError);
+  const error: unknown = new copy.PantheonError('conflict');
+  expect(error).toBeInstanceOf(PantheonError);
+  expect(new PantheonError('conflict')).toBeInstanceOf(copy.PantheonError);
+  const alike = foreignError({ name: 'PantheonError', code: 'conflict' });
+  for (const other of [null, 'conflict', new Error('conflict'), alike])
+    expect(other instanceof PantheonError).toBe(false);
+});
+
+test('no source asks whether something is of a class that every realm has its own of', () => {
+  const root = new URL('../../../', import.meta.url).pathname;
+  const sources = globSync('packages/*/src/**/*.ts', { cwd: root }).filter((path) => !path.endsWith('.test.ts'));
+  expect(sources.length).toBeGreaterThan(100);
+  const asks =
+    /instanceof (?:[A-Z]\w*)?(?:Error|Promise|Uint8Array|ArrayBuffer|Buffer|Date|Map|Set|RegExp|Object|Array)\b/g;
+  const found = sources.flatMap((path) =>
+    [...readFileSync(root + path, 'utf8').matchAll(asks)].map(([text]) => `${path}: ${text}`),
+  );
+  // Classes of our own, and of packages that are loaded with us.
+  const ours = /PantheonError|OAuthError|CommanderError|ErrorReply|ClientClosedError|ClientOfflineError|ZodObject/;
+  expect(found.filter((line) => !ours.test(line))).toEqual([]);
+});
