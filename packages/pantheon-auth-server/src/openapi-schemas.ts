@@ -2,6 +2,7 @@
  * JSON Schemas for the OpenAPI file, made from the schemas that check requests and describe answers. A schema with an
  * `id` becomes a component and is referred to; only what is referred to is a component.
  */
+import { isDeepStrictEqual } from 'node:util';
 import { z } from 'zod';
 
 export type JsonSchema = Readonly<Record<string, unknown>>;
@@ -69,6 +70,7 @@ function tidied(name: string, value: unknown, io: 'input' | 'output'): unknown {
         // A `Date`, which only callers in the process can give.
         .filter((one) => !isEmpty(one))
         .flatMap((one) => (name === 'anyOf' && isAlternatives(one) ? one.anyOf : [one]))
+        .filter((one, at, all) => all.findIndex((other) => isDeepStrictEqual(other, one)) === at)
     );
   if (name === 'items') return tidy(value, io);
   // Generators read an empty schema here as "nothing".

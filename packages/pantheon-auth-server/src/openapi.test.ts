@@ -96,6 +96,10 @@ describe('the document', () => {
       at: z.union([z.iso.datetime(), z.date()]).nullable(),
       free: z.record(z.string(), z.unknown()),
       count: z.int(),
+      twice: z
+        .union([z.int(), z.string().min(1)])
+        .nullable()
+        .nullish(),
     });
     expect(new SchemaCollector().request(schema)).toEqual({
       type: 'object',
@@ -103,6 +107,7 @@ describe('the document', () => {
         at: { anyOf: [{ type: 'string', format: 'date-time' }, { type: 'null' }] },
         free: { type: 'object', additionalProperties: true },
         count: { type: 'integer' },
+        twice: { anyOf: [{ type: 'integer' }, { type: 'string', minLength: 1 }, { type: 'null' }] },
       },
       required: ['at', 'free', 'count'],
       additionalProperties: false,

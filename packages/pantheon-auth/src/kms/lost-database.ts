@@ -36,7 +36,7 @@ export function assertNotLost(place: {
 
 export function databaseMissing(keyFile: string, databaseFile: string): PantheonError {
   return new PantheonError('database_missing', {
-    field: 'DATA_DIR',
+    field: 'dataDir',
     detail:
       `${keyFile} is there, and its database ${databaseFile} is not. Is it the right folder, and is its volume mounted? ` +
       `If the database was lost, restore it from a backup. To begin a new store all the same, move ${keyFile} away: ` +
