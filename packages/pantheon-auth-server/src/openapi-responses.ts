@@ -7,8 +7,8 @@ import { oauthErrorSchema, problemSchema } from './schemas.ts';
 type Responses = Readonly<Record<string, JsonSchema>>;
 
 export function successOf({ answer, access }: Operation, schemas: SchemaCollector): Responses {
-  const { status, description, mediaType = 'application/json', schema, headers = {} } = answer;
-  const told = { ...headers, ...(access.kind !== 'public' && LIMIT_HEADERS) };
+  const { status, description, mediaType = 'application/json', schema, headers = {}, tagged } = answer;
+  const told = { ...headers, ...(tagged !== undefined && TAG_HEADER), ...(access.kind !== 'public' && LIMIT_HEADERS) };
   const content = { [mediaType]: { schema: schemas.answer(schema) } };
   return { [status]: { description, ...headersOf(told), content } };
 }
@@ -22,6 +22,10 @@ const CHALLENGE = { 'WWW-Authenticate': 'How to authenticate (RFC 6750, RFC 7617
 const LIMIT_HEADERS = {
   RateLimit: 'What is left of the limits of the calling key. Absent: it has none.',
   'RateLimit-Policy': 'The limits of the calling key. Absent: it has none.',
+} as const;
+
+const TAG_HEADER = {
+  ETag: 'Of the settings and the state of the record, for If-Match. Usage (usageCount, lastUsedAt) changes without it, so it is not for If-None-Match.',
 } as const;
 
 /** By status, and always there but for the limits. */

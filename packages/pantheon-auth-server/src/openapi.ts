@@ -8,7 +8,7 @@ import type { Config } from './config.ts';
 import { refusalsOf, successOf } from './openapi-responses.ts';
 import { type JsonSchema, SchemaCollector } from './openapi-schemas.ts';
 import type { Access, Operation } from './operation.ts';
-import { tenantHeader } from './routes/parameters.ts';
+import { ifMatchHeader, tenantHeader } from './routes/parameters.ts';
 
 /** The version of the wire, not of the package. */
 const API_VERSION = '1';
@@ -99,12 +99,16 @@ function requestBodyOf({ bodyKind }: Operation, body: z.ZodType, schemas: Schema
   };
 }
 
-function parametersOf({ params, query, headers, access }: Operation, schemas: SchemaCollector): readonly JsonSchema[] {
+function parametersOf(
+  { params, query, headers, access, conditional }: Operation,
+  schemas: SchemaCollector,
+): readonly JsonSchema[] {
   const parts = [
     ['path', params],
     ['query', query],
     ['header', access.kind === 'key' ? tenantHeader : undefined],
     ['header', headers],
+    ['header', conditional === true ? ifMatchHeader : undefined],
   ] as const;
   return parts.flatMap(([place, schema]) => (schema === undefined ? [] : parametersIn(place, schemas.request(schema))));
 }

@@ -32,6 +32,8 @@ export interface Operation {
   readonly params?: z.ZodType;
   readonly query?: z.ZodType;
   readonly body?: z.ZodType;
+  /** It changes one record that has an entity tag, and so honours `If-Match`. */
+  readonly conditional?: true;
   /** Headers that mean something here. Only documented: the handler reads them. */
   readonly headers?: z.ZodType;
   /** The engine reads the body itself: here it is only documented. */
@@ -55,6 +57,8 @@ export interface Answer {
   readonly schema: z.ZodType;
   /** Headers besides those of every answer, with what each tells. Only documented: the handler sets them. */
   readonly headers?: Readonly<Record<string, string>>;
+  /** The record whose entity tag the answer has as its `ETag`. */
+  readonly tagged?: 'itself' | 'apiKey';
 }
 
 /** What a handler is given: only what the schemas have let through. */
@@ -150,13 +154,14 @@ export const CHANGE_CODES: readonly Code[] = [
 ];
 
 /** Every code that the operation can end with. */
-export function codesOf({ access, body, codes }: Operation): readonly Code[] {
+export function codesOf({ access, body, codes, conditional }: Operation): readonly Code[] {
   const isForKeys = access.kind === 'key' || access.kind === 'self';
   const all = [
     ...COMMON_CODES,
     ...(isForKeys ? KEY_CODES : []),
     ...(access.kind === 'key' ? (['insufficient_permissions'] as const) : []),
     ...(body === undefined ? [] : BODY_CODES),
+    ...(conditional === true ? (['precondition_failed'] as const) : []),
     ...codes,
   ];
   return [...new Set(all)];

@@ -37,10 +37,21 @@ export function registerOperation(app: FastifyInstance, auth: PantheonAuth, oper
     ...(operation.isHot !== true && { handlerTimeout: HANDLER_TIMEOUT_MS }),
     handler: async (request, reply) => {
       if (answer.status !== 200) reply.code(answer.status);
-      return handle(request, reply);
+      // Verification, which is called most, has no tag and waits for nothing more.
+      if (answer.tagged === undefined) return handle(request, reply);
+      const body = await handle(request, reply);
+      const etag = entityTagOf(body, answer.tagged);
+      if (etag !== null) reply.header('etag', etag);
+      return body;
     },
   };
   app.route(route);
+}
+
+/** A record tells its own tag. What has none is shown without. */
+function entityTagOf(body: unknown, tagged: 'itself' | 'apiKey'): string | null {
+  const { apiKey, etag } = body as { readonly apiKey?: { readonly etag: string }; readonly etag?: string };
+  return (tagged === 'apiKey' ? apiKey?.etag : etag) ?? null;
 }
 
 /** The edge asks for the permission, so that nobody who lacks it is listened to; the engine asks again. */

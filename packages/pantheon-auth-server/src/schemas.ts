@@ -25,9 +25,15 @@ export const oauthErrorSchema = z
   .strictObject({ error: z.string(), error_description: z.string() })
   .meta({ id: 'OAuthError', description: 'RFC 6749 section 5.2.' });
 
+const etag = z
+  .string()
+  .describe('For If-Match, as it is.')
+  .meta({ examples: ['"k7"'] });
+
 export const apiKeySchema = z
   .strictObject({
     id: z.string(),
+    etag,
     tenantId: z.string(),
     userId: z.string(),
     name: z.string(),
@@ -192,6 +198,7 @@ export const usageSchema = z
 export const tenantSchema = z
   .strictObject({
     id: z.string(),
+    etag,
     name: z.string(),
     state: z.enum(['active', 'suspended', 'deleted']),
     createdAt: time,

@@ -1,6 +1,7 @@
 /** The public names of the library. Adapters for frameworks are in their own subpaths. */
 export { type AcceptedDates, acceptClock, type ClockAcceptance } from './accept-clock.ts';
 export { type APIKey, type APIKeyVersion, keyHint } from './api-keys/api-key.ts';
+export type { ConditionalOptions } from './api-keys/conditional-change.ts';
 export type { IdTagChangeOptions, IdTagManager } from './api-keys/id-tag-manager.ts';
 export type { IdTagSecret } from './api-keys/id-tags.ts';
 export type { ActOnKey } from './api-keys/key-acts.ts';

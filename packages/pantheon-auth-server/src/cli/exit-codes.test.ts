@@ -8,6 +8,7 @@ test.each([
   [403, EXIT.notAllowed],
   [404, EXIT.refused],
   [409, EXIT.refused],
+  [412, EXIT.refused],
   [413, EXIT.usage],
   [422, EXIT.usage],
   [429, EXIT.unavailable],

@@ -31,7 +31,7 @@ Exit codes:
 /** The exit code of an HTTP status that is not a success. */
 export function exitCodeOfStatus(status: number): ExitCode {
   if (status === 401 || status === 403) return EXIT.notAllowed;
-  if (status === 404 || status === 409) return EXIT.refused;
+  if (status === 404 || status === 409 || status === 412) return EXIT.refused;
   if (status === 429 || status === 502 || status === 503 || status === 504) return EXIT.unavailable;
   return status >= 500 ? EXIT.internal : EXIT.usage;
 }

@@ -187,6 +187,35 @@ describe.each(['local', 'remote'] as const)('over the %s transport', (name) => {
     expect(yes.out).toMatch(/^valid\n/);
   }, 30_000);
 
+  test('a key is changed on the etag that was shown, and a second change on the same one is refused', async () => {
+    const { id } = await create('--quota', '10/day', '--description', 'first');
+    const { etag } = json((await inside(['keys', 'get', id, '--json'], { env: env() })).out);
+    const update = (...more: string[]) => inside(['keys', 'update', id, '--json', ...more], { env: env() });
+    const changed = await update('--name', 'changed', '--clear', 'quota', 'description', '--if-match', String(etag));
+    expect(changed).toMatchObject({ code: EXIT.ok });
+    const record = json(changed.out);
+    expect(record).toMatchObject({ id, name: 'changed', permissions: ['deploy:run'] });
+    for (const cleared of ['quota', 'description']) expect(record).not.toHaveProperty(cleared);
+    expect(record['etag']).not.toBe(etag);
+
+    // Shells eat quotation marks, so the tag is understood without.
+    const bare = String(etag).replaceAll('"', '');
+    for (const command of [
+      ['update', id, '--name', 'lost'],
+      ['suspend', id],
+      ['rotate', id],
+      ['revoke', id],
+    ]) {
+      const refused = await inside(['keys', ...command, '--if-match', bare], { env: env() });
+      expect(refused).toMatchObject({ code: EXIT.refused, out: '' });
+      expect(refused.err).toContain('precondition_failed');
+    }
+    const current = String(record['etag']).replaceAll('"', '');
+    expect(await update('--name', 'again', '--if-match', current)).toMatchObject({ code: EXIT.ok });
+    const both = await update('--name', 'again', '--clear', 'name');
+    expect(both).toMatchObject({ code: EXIT.usage, out: '' });
+  }, 30_000);
+
   test('a new key goes to a file of its owner alone, and never over another', async () => {
     const out = join(folder, `${name}.key`);
     const args = ['keys', 'create', '--user', 'user-2', '--name', 'to file', '--out', out, '--json'];

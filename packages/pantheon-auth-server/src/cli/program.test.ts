@@ -24,7 +24,7 @@ async function cli(args: readonly string[], stdin = '', environment: Readonly<Re
 
 const COMMANDS = [
   ...['serve', 'migrate', 'bootstrap', 'clock accept', 'id-tags list', 'id-tags add', 'id-tags retire'],
-  ...['create', 'list', 'get', 'verify', 'rotate', 'revoke', 'suspend', 'resume', 'versions'].map(
+  ...['create', 'list', 'get', 'verify', 'update', 'rotate', 'revoke', 'suspend', 'resume', 'versions'].map(
     (verb) => `keys ${verb}`,
   ),
   ...['exchange', 'sign', 'verify', 'inspect'].map((verb) => `token ${verb}`),

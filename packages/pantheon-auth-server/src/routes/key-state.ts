@@ -3,7 +3,7 @@ import type { PantheonAuth } from 'pantheon-auth';
 import { z } from 'zod';
 import { CHANGE_CODES, type Operation, operation } from '../operation.ts';
 import { changedKeySchema, revokedKeySchema } from '../schemas.ts';
-import { cascadeFlag, forceFlag, given, idParams, reasonBody, settleFlag } from './parameters.ts';
+import { cascadeFlag, forceFlag, given, idParams, ifMatchOf, reasonBody, settleFlag } from './parameters.ts';
 
 export function keyStateOperations(auth: PantheonAuth): readonly Operation[] {
   return [
@@ -15,16 +15,19 @@ export function keyStateOperations(auth: PantheonAuth): readonly Operation[] {
       summary: 'End the key and every token made from it, for ever. Twice is success.',
       access: { kind: 'key', action: 'keys.revoke' },
       params: idParams,
+      conditional: true,
       query: z.strictObject({
         cascade: cascadeFlag,
         force: forceFlag,
         settle: settleFlag,
       }),
       body: reasonBody,
-      answer: { status: 200, description: 'The record.', schema: revokedKeySchema },
+      answer: { status: 200, description: 'The record.', schema: revokedKeySchema, tagged: 'itself' },
       codes: ['last_administrator', 'version_conflict', 'key_quarantined', 'overloaded', ...CHANGE_CODES],
-      handle: ({ params, query, body, by }) =>
-        auth.tenant(by.tenantId).keys.revoke(params.id, { by: by.caller, ...given(query), ...given(body) }),
+      handle: ({ params, query, body, by, request }) => {
+        const options = { by: by.caller, ...given(query), ...given(body), ...ifMatchOf(request) };
+        return auth.tenant(by.tenantId).keys.revoke(params.id, options);
+      },
     }),
     operation({
       method: 'POST',
@@ -34,9 +37,10 @@ export function keyStateOperations(auth: PantheonAuth): readonly Operation[] {
       summary: 'Refuse the key until it is resumed. Twice is success.',
       access: { kind: 'key', action: 'keys.update' },
       params: idParams,
+      conditional: true,
       query: z.strictObject({ force: forceFlag, settle: settleFlag }),
       body: reasonBody,
-      answer: { status: 200, description: 'The record.', schema: changedKeySchema },
+      answer: { status: 200, description: 'The record.', schema: changedKeySchema, tagged: 'itself' },
       codes: [
         'key_revoked',
         'last_administrator',
@@ -45,8 +49,10 @@ export function keyStateOperations(auth: PantheonAuth): readonly Operation[] {
         'overloaded',
         ...CHANGE_CODES,
       ],
-      handle: ({ params, query, body, by }) =>
-        auth.tenant(by.tenantId).keys.suspend(params.id, { by: by.caller, ...given(query), ...given(body) }),
+      handle: ({ params, query, body, by, request }) => {
+        const options = { by: by.caller, ...given(query), ...given(body), ...ifMatchOf(request) };
+        return auth.tenant(by.tenantId).keys.suspend(params.id, options);
+      },
     }),
     operation({
       method: 'POST',
@@ -56,12 +62,15 @@ export function keyStateOperations(auth: PantheonAuth): readonly Operation[] {
       summary: 'Take a suspension back. A revoked key stays revoked.',
       access: { kind: 'key', action: 'keys.update' },
       params: idParams,
+      conditional: true,
       query: z.strictObject({ settle: settleFlag }),
       body: reasonBody,
-      answer: { status: 200, description: 'The record.', schema: changedKeySchema },
+      answer: { status: 200, description: 'The record.', schema: changedKeySchema, tagged: 'itself' },
       codes: ['not_grantable', 'key_revoked', 'key_quarantined', 'overloaded', ...CHANGE_CODES],
-      handle: ({ params, query, body, by }) =>
-        auth.tenant(by.tenantId).keys.resume(params.id, { by: by.caller, ...given(query), ...given(body) }),
+      handle: ({ params, query, body, by, request }) => {
+        const options = { by: by.caller, ...given(query), ...given(body), ...ifMatchOf(request) };
+        return auth.tenant(by.tenantId).keys.resume(params.id, options);
+      },
     }),
   ];
 }

@@ -8,6 +8,7 @@ import {
   idempotencyHeader,
   idempotencyKeyOf,
   idParams,
+  ifMatchOf,
   reasonBody,
   settleFlag,
   wholeNumber,
@@ -42,14 +43,15 @@ export function keyVersionOperations(auth: PantheonAuth): readonly Operation[] {
       summary: 'Make the next version. The one before is accepted until its overlap ends.',
       access: { kind: 'key', action: 'keys.rotate' },
       params: idParams,
+      conditional: true,
       query: z.strictObject({ settle: settleFlag }),
       headers: idempotencyHeader,
       body: rotateBody,
       bodyIsReadByEngine: true,
-      answer: { status: 201, description: 'The new key string.', schema: settledRotationSchema },
+      answer: { status: 201, description: 'The new key string.', schema: settledRotationSchema, tagged: 'apiKey' },
       codes: ['not_grantable', 'key_quarantined', 'overloaded', ...ROTATION_CODES],
       handle: ({ params, query, body, by, request }) => {
-        const options = { by: by.caller, ...given(query), ...idempotencyKeyOf(request) };
+        const options = { by: by.caller, ...given(query), ...idempotencyKeyOf(request), ...ifMatchOf(request) };
         return auth.tenant(by.tenantId).rotation.rotate(params.id, body as RotateKeyInput, options);
       },
     }),
@@ -75,12 +77,13 @@ export function keyVersionOperations(auth: PantheonAuth): readonly Operation[] {
       summary: 'End an older version before its overlap does. Twice is success.',
       access: { kind: 'key', action: 'keys.rotate' },
       params: versionParams,
+      conditional: true,
       query: z.strictObject({ settle: settleFlag }),
       body: reasonBody,
       answer: { status: 200, description: 'The version.', schema: changedVersionSchema },
       codes: ['key_revoked', 'key_quarantined', 'version_conflict', 'overloaded', ...CHANGE_CODES],
-      handle: ({ params, query, body, by }) => {
-        const options = { by: by.caller, ...given(query), ...given(body) };
+      handle: ({ params, query, body, by, request }) => {
+        const options = { by: by.caller, ...given(query), ...given(body), ...ifMatchOf(request) };
         return auth.tenant(by.tenantId).rotation.retire(params.id, params.version, options);
       },
     }),

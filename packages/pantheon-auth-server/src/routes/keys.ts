@@ -10,6 +10,7 @@ import {
   idempotencyHeader,
   idempotencyKeyOf,
   idParams,
+  ifMatchOf,
   pageQuery,
   settleFlag,
 } from './parameters.ts';
@@ -31,6 +32,7 @@ export function keyOperations(auth: PantheonAuth, config: Pick<Config, 'publicUr
         description: 'The key string and its record.',
         schema: createdKeySchema,
         headers: { Location: 'Where the record is.' },
+        tagged: 'apiKey',
       },
       codes: ['not_grantable', 'not_allowed', 'already_claimed', 'idempotency_mismatch', ...CHANGE_CODES],
       handle: async ({ body, by, request, reply }) => {
@@ -70,7 +72,7 @@ export function keyOperations(auth: PantheonAuth, config: Pick<Config, 'publicUr
       summary: 'Look at a key.',
       access: { kind: 'key', action: 'keys.read' },
       params: idParams,
-      answer: { status: 200, description: 'The record.', schema: apiKeySchema },
+      answer: { status: 200, description: 'The record.', schema: apiKeySchema, tagged: 'itself' },
       codes: ['key_quarantined'],
       handle: ({ params, by }) => auth.tenant(by.tenantId).keys.get(params.id, { by: by.caller }),
     }),
@@ -82,10 +84,11 @@ export function keyOperations(auth: PantheonAuth, config: Pick<Config, 'publicUr
       summary: 'Change what is named and leave the rest. Null clears.',
       access: { kind: 'key', action: 'keys.update' },
       params: idParams,
+      conditional: true,
       query: z.strictObject({ force: forceFlag, settle: settleFlag }),
       body: KEY_INPUT_SCHEMAS.update.meta({ id: 'UpdateKeyInput', examples: [{ name: 'deploy', expiresIn: '90d' }] }),
       bodyIsReadByEngine: true,
-      answer: { status: 200, description: 'The record after the change.', schema: changedKeySchema },
+      answer: { status: 200, description: 'The record after the change.', schema: changedKeySchema, tagged: 'itself' },
       codes: [
         'not_grantable',
         'not_allowed',
@@ -96,8 +99,10 @@ export function keyOperations(auth: PantheonAuth, config: Pick<Config, 'publicUr
         'overloaded',
         ...CHANGE_CODES,
       ],
-      handle: ({ params, query, body, by }) =>
-        auth.tenant(by.tenantId).keys.update(params.id, body as UpdateKeyInput, { by: by.caller, ...given(query) }),
+      handle: ({ params, query, body, by, request }) => {
+        const options = { by: by.caller, ...given(query), ...ifMatchOf(request) };
+        return auth.tenant(by.tenantId).keys.update(params.id, body as UpdateKeyInput, options);
+      },
     }),
   ];
 }

@@ -79,6 +79,23 @@ export function idempotencyKeyOf(request: FastifyRequest): { readonly idempotenc
   return value === undefined ? {} : { idempotencyKey: String(value) };
 }
 
+/** Of what is `conditional`. */
+export const ifMatchHeader = z.object({
+  'If-Match': z
+    .string()
+    .optional()
+    .describe(
+      'The ETag of the record that the change was decided on; several with commas; or *. A change that was decided on an older one is refused with 412. Weak tags match nothing.',
+    )
+    .meta({ examples: ['"k7"'] }),
+});
+
+/** For what is `conditional`. */
+export function ifMatchOf(request: FastifyRequest): { readonly ifMatch?: string } {
+  const value = request.headers['if-match'];
+  return value === undefined ? {} : { ifMatch: value };
+}
+
 /** Without what was left out, as null too: the engine's exact types tell it apart from `undefined`. */
 export function given<T extends object>(input: T | undefined): Given<T> {
   const entries = Object.entries(input ?? {}).filter(([, value]) => value !== undefined && value !== null);

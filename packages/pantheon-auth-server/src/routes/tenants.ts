@@ -3,9 +3,9 @@ import type { PantheonAuth } from 'pantheon-auth';
 import { z } from 'zod';
 import { CHANGE_CODES, type Operation, operation } from '../operation.ts';
 import { tenantPageSchema, tenantSchema } from '../schemas.ts';
-import { given, idParams, pageQuery, reasonBody } from './parameters.ts';
+import { given, idParams, ifMatchOf, pageQuery, reasonBody } from './parameters.ts';
 
-const answer = { status: 200, description: 'The tenant.', schema: tenantSchema } as const;
+const answer = { status: 200, description: 'The tenant.', schema: tenantSchema, tagged: 'itself' } as const;
 
 export function tenantOperations({ tenants }: PantheonAuth): readonly Operation[] {
   return [
@@ -58,10 +58,12 @@ export function tenantOperations({ tenants }: PantheonAuth): readonly Operation[
       summary: 'Rename a tenant.',
       access: { kind: 'key', action: 'tenants.update' },
       params: idParams,
+      conditional: true,
       body: z.strictObject({ name: z.string() }).meta({ id: 'UpdateTenantInput', examples: [{ name: 'Acme Inc' }] }),
       answer,
       codes: CHANGE_CODES,
-      handle: ({ params, body, by }) => tenants.update(params.id, body, { by: by.caller }),
+      handle: ({ params, body, by, request }) =>
+        tenants.update(params.id, body, { by: by.caller, ...ifMatchOf(request) }),
     }),
     operation({
       method: 'POST',
@@ -71,10 +73,12 @@ export function tenantOperations({ tenants }: PantheonAuth): readonly Operation[
       summary: 'Refuse all keys of the tenant until it is resumed. Twice is success.',
       access: { kind: 'key', action: 'tenants.suspend' },
       params: idParams,
+      conditional: true,
       body: reasonBody,
       answer,
       codes: ['not_allowed', ...CHANGE_CODES],
-      handle: ({ params, body, by }) => tenants.suspend(params.id, { by: by.caller, ...given(body) }),
+      handle: ({ params, body, by, request }) =>
+        tenants.suspend(params.id, { by: by.caller, ...given(body), ...ifMatchOf(request) }),
     }),
     operation({
       method: 'POST',
@@ -84,10 +88,12 @@ export function tenantOperations({ tenants }: PantheonAuth): readonly Operation[
       summary: 'Take a suspension back. Twice is success.',
       access: { kind: 'key', action: 'tenants.suspend' },
       params: idParams,
+      conditional: true,
       body: reasonBody,
       answer,
       codes: ['not_allowed', ...CHANGE_CODES],
-      handle: ({ params, body, by }) => tenants.resume(params.id, { by: by.caller, ...given(body) }),
+      handle: ({ params, body, by, request }) =>
+        tenants.resume(params.id, { by: by.caller, ...given(body), ...ifMatchOf(request) }),
     }),
     operation({
       method: 'DELETE',
@@ -97,10 +103,12 @@ export function tenantOperations({ tenants }: PantheonAuth): readonly Operation[
       summary: 'Delete a tenant for ever. Its keys are unknown from then on, and its id is not used again.',
       access: { kind: 'key', action: 'tenants.delete' },
       params: idParams,
+      conditional: true,
       body: reasonBody,
       answer,
       codes: ['not_allowed', ...CHANGE_CODES],
-      handle: ({ params, body, by }) => tenants.delete(params.id, { by: by.caller, ...given(body) }),
+      handle: ({ params, body, by, request }) =>
+        tenants.delete(params.id, { by: by.caller, ...given(body), ...ifMatchOf(request) }),
     }),
   ];
 }

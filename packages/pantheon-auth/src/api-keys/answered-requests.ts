@@ -105,8 +105,9 @@ export class AnsweredRequests {
       return await carryOut((keyId, version) => companionRow(request, keyId, version, now));
     } catch (error) {
       // The same request at the same moment, on this node or another: the other one has carried it out, and so this one
-      // met a conflict of any kind (a rotation, for one, is then told that a rotation is in progress).
-      const isConflict = error instanceof PantheonError && CODES[error.code].status === 409;
+      // met a conflict of any kind (a rotation, for one, is then told that a rotation is in progress, or that the key is
+      // not what If-Match names any more).
+      const isConflict = error instanceof PantheonError && [409, 412].includes(CODES[error.code].status ?? 0);
       const meanwhile = isConflict ? await this.#find(request) : null;
       if (meanwhile === null) throw error;
       return again(await this.#replace(request, meanwhile, by));

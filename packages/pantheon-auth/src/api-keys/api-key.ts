@@ -1,4 +1,5 @@
 /** An API key as its owner sees it: the record, with its usage joined. The shape is the brief's, and DESIGN §2's. */
+import { entityTag } from '../domain/entity-tag.ts';
 import {
   type Environment,
   isActive,
@@ -16,6 +17,8 @@ import type { VersionUsage } from '../usage/usage-rows.ts';
 /** The record of an API key. Never holds a secret or a hash. */
 export interface APIKey {
   readonly id: string;
+  /** Of the settings and the state, not of the usage: for `ifMatch`. */
+  readonly etag: string;
   readonly tenantId: string;
   readonly userId: string;
   readonly name: string;
@@ -73,6 +76,7 @@ export function toApiKey(
   const lastUsedAt = Math.max(...usage.map((version) => version.lastUsedAt));
   return {
     id: record.id,
+    etag: entityTag('key', record.revision),
     tenantId: record.tenantId,
     userId: record.userId,
     name: record.name,

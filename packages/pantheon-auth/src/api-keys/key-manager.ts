@@ -25,6 +25,7 @@ import type { Administrators } from './administrators.ts';
 import { type AnsweredRequests, answeredRequest, type Companion } from './answered-requests.ts';
 import { type APIKey, type APIKeyVersion, toApiKey, toApiKeyVersion } from './api-key.ts';
 import type { CallerGuard } from './caller-guard.ts';
+import { assertIsMeant, type ConditionalOptions } from './conditional-change.ts';
 import type { ExposedKeys } from './exposed-keys.ts';
 import type { IdTags } from './id-tags.ts';
 import type { KeyActs } from './key-acts.ts';
@@ -64,7 +65,7 @@ export interface CreateOptions extends ChangeOptions {
 
 export type { CreatedKey };
 
-export interface RevokeOptions extends ChangeOptions, SettleOptions {
+export interface RevokeOptions extends ChangeOptions, SettleOptions, ConditionalOptions {
   readonly reason?: string;
   /**
    * `true`: also every key that it created, and what those created. `'acted'`: also every key that it, or any of those,
@@ -232,6 +233,7 @@ export class KeyManager {
     await this.#deps.exposed.refuseIn({ ...input }, by);
     return this.#change(id, options, 'keys.update', async (record, caller) => {
       assertMayGrant(caller, record);
+      assertIsMeant(options, record);
       const settings = parseUpdateInput(input, record, this.#deps.clock.now());
       assertMayChange(caller, record, settings);
       const requires = endsAdministering(record, settings, this.#deps.clock.now())
@@ -250,6 +252,7 @@ export class KeyManager {
     assertMay(by, 'keys.update', this.#tenantId);
     const circumstances = await this.#circumstances(by, options.reason);
     return this.#change(id, options, 'keys.update', async (record) => {
+      assertIsMeant(options, record);
       const requires = await this.#deps.administrators.withoutThis(record, options.force);
       return { change: suspendKey(record, circumstances, this.#deps.clock.now()), requires };
     });
@@ -262,6 +265,7 @@ export class KeyManager {
     const circumstances = await this.#circumstances(by, options.reason);
     return this.#change(id, options, 'keys.update', (record, caller) => {
       assertMayGrant(caller, record);
+      assertIsMeant(options, record);
       return { change: resumeKey(record, circumstances, this.#deps.clock.now()), requires: [] };
     });
   }
@@ -283,7 +287,7 @@ export class KeyManager {
    *
    * @throws PantheonError `not_allowed` for a token, `version_conflict` for an older version, `last_administrator`.
    */
-  async revokeSelf(by: Caller, options: { readonly reason?: string } = {}): Promise<APIKey> {
+  async revokeSelf(by: Caller, options: Pick<RevokeOptions, 'reason' | 'ifMatch'> = {}): Promise<APIKey> {
     return this.#revoke(selfId(by), by, options, true);
   }
 
@@ -303,9 +307,10 @@ export class KeyManager {
   }
 
   async #revoke(id: string, by: Caller, options: RevokeOptions, isSelf: boolean): Promise<APIKey & Cascaded & Settled> {
-    const { cascade = false, force = false } = options;
+    const { cascade = false, force = false, ifMatch } = options;
     const circumstances = await this.#circumstances(by, options.reason);
-    const ending = { tenantId: this.#tenantId, keyId: id, by, circumstances, isSelf, cascade, force };
+    const condition = ifMatch === undefined ? {} : { ifMatch };
+    const ending = { tenantId: this.#tenantId, keyId: id, by, circumstances, isSelf, cascade, force, condition };
     return this.#settled(options, async () => {
       const { record, actedOn } = await this.#revocation.end(ending);
       const answer = { ...(await this.#show(record)), ...(actedOn !== null && { actedOn }) };

@@ -11,6 +11,7 @@ import type { Clock } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import type { Administrators } from './administrators.ts';
 import type { CallerGuard, Standing } from './caller-guard.ts';
+import { assertIsMeant, type ConditionalOptions } from './conditional-change.ts';
 import type { ActOnKey, KeyActs, TouchedKey } from './key-acts.ts';
 import type { ChangeableKey, KeyChanges } from './key-changes.ts';
 import type { KeyDescendants } from './key-descendants.ts';
@@ -47,6 +48,8 @@ export interface Ending {
   readonly isSelf: boolean;
   readonly cascade: Cascade;
   readonly force: boolean;
+  /** On the key that is named, not on those that go with it. */
+  readonly condition?: ConditionalOptions;
 }
 
 export interface Ended {
@@ -140,6 +143,7 @@ export class KeyRevocation {
     const record = await this.#changes.revoke(tenantId, keyId, async (key) => {
       const { caller, requires } = await this.#standing(ending.by, gone);
       assertMayEnd(ending, caller, key);
+      if (keyId === ending.keyId) assertIsMeant(ending.condition ?? {}, key.record);
       if (key.record.state.kind === 'revoked') return null;
       const others = await this.#administrators.withoutThis(key.record, ending.force);
       const change = revokeKey(key.record, ending.circumstances, this.#clock.now());

@@ -17,6 +17,7 @@ import { PantheonError } from '../foundation/errors.ts';
 import { tenantAsRead } from '../tenants/tenant-storage.ts';
 import { answeredRequest, type Companion } from './answered-requests.ts';
 import { type APIKey, type APIKeyVersion, toApiKey, toApiKeyVersion } from './api-key.ts';
+import { assertIsMeant, type ConditionalOptions } from './conditional-change.ts';
 import { generateKey } from './key-generator.ts';
 import { OVERLAP_SECONDS_DEFAULT, parseReason, parseRotateInput, type RotateKeyInput } from './key-input.ts';
 import {
@@ -61,12 +62,12 @@ export class KeyRotation {
   async rotate(
     id: string,
     input: RotateKeyInput = {},
-    options: CreateOptions & SettleOptions = {},
+    options: CreateOptions & SettleOptions & ConditionalOptions = {},
   ): Promise<Rotation & Settled> {
     const { by = PROCESS_CALLER } = options;
     assertMay(by, 'keys.rotate', this.#tenantId);
     const { record } = await this.#keys.load(id);
-    const rotate = (): Promise<Rotation> => this.#once(id, input, by, options.idempotencyKey, null);
+    const rotate = (): Promise<Rotation> => this.#once(id, input, by, options, null);
     if (options.settle !== true) return rotate();
     return this.#deps.settlement.settle(async () => {
       const answer = await rotate();
@@ -87,7 +88,7 @@ export class KeyRotation {
   async rotateSelf(
     by: Caller,
     input: RotateKeyInput = {},
-    options: Pick<CreateOptions, 'idempotencyKey'> = {},
+    options: Pick<CreateOptions, 'idempotencyKey'> & ConditionalOptions = {},
   ): Promise<Rotation> {
     const { authority } = by;
     if (authority.kind !== 'key') throw new PantheonError('not_allowed', { detail: 'Only a key has a self.' });
@@ -95,7 +96,7 @@ export class KeyRotation {
     return selfRotations.oneAtATime(authority.keyId, async () => {
       const { record } = await this.#keys.load(authority.keyId);
       await selfRotations.spend(record);
-      return this.#rotateSelf(record, by, input, options.idempotencyKey);
+      return this.#rotateSelf(record, by, input, options);
     });
   }
 
@@ -103,27 +104,32 @@ export class KeyRotation {
     record: KeyRecord,
     by: Caller,
     input: RotateKeyInput,
-    idempotencyKey: string | undefined,
+    options: Pick<CreateOptions, 'idempotencyKey'> & ConditionalOptions,
   ): Promise<Rotation> {
     if (record.rotation === null) throw new PantheonError('not_allowed', { detail: 'The key has no rotation policy.' });
-    return this.#once(record.id, input, by, idempotencyKey, record.rotation.overlapSeconds);
+    return this.#once(record.id, input, by, options, record.rotation.overlapSeconds);
   }
 
   /** Ends an older version before its overlap does. Twice is success. */
   async retire(
     id: string,
     version: number,
-    options: ChangeOptions & SettleOptions & { readonly reason?: string } = {},
+    options: ChangeOptions & SettleOptions & ConditionalOptions & { readonly reason?: string } = {},
   ): Promise<APIKeyVersion & Settled> {
     const { by = PROCESS_CALLER } = options;
     assertMay(by, 'keys.rotate', this.#tenantId);
-    const retire = (): Promise<Retired> => this.#retire(id, version, by, options.reason);
+    const retire = (): Promise<Retired> => this.#retire(id, version, by, options);
     return options.settle === true ? this.#deps.settlement.settle(retire) : (await retire()).answer;
   }
 
-  async #retire(id: string, version: number, by: Caller, reason: string | undefined): Promise<Retired> {
-    await this.#deps.exposed.refuseIn({ reason }, by);
-    const circumstances = { ...by.circumstances, reason: parseReason(reason) };
+  async #retire(
+    id: string,
+    version: number,
+    by: Caller,
+    options: ConditionalOptions & { readonly reason?: string },
+  ): Promise<Retired> {
+    await this.#deps.exposed.refuseIn({ reason: options.reason }, by);
+    const circumstances = { ...by.circumstances, reason: parseReason(options.reason) };
     const now = this.#deps.clock.now();
     const record = await this.#deps.changes.change(this.#tenantId, id, async (key) => {
       const { caller, requires } = await this.#deps.guard.confirm(by);
@@ -131,6 +137,7 @@ export class KeyRotation {
       // A version that was superseded may end itself, and no other.
       const isOwnVersion = by.authority.kind === 'key' && by.authority.version === version;
       if (!isOwnVersion) assertNotSuperseded(caller, key.record);
+      assertIsMeant(options, key.record);
       const change = retireVersion(key.record, version, circumstances, now);
       return change && { change, secrets: key.secrets, requires };
     });
@@ -145,11 +152,12 @@ export class KeyRotation {
     id: string,
     input: RotateKeyInput,
     by: Caller,
-    idempotencyKey: string | undefined,
+    options: ConditionalOptions & Pick<CreateOptions, 'idempotencyKey'>,
     overlapMaxSeconds: number | null,
   ): Promise<Rotation> {
+    const { idempotencyKey } = options;
     const carryOut = (companion: Companion | null): Promise<Rotation> =>
-      this.#rotate(id, input, by, overlapMaxSeconds, companion);
+      this.#rotate(id, input, by, options, overlapMaxSeconds, companion);
     await this.#deps.exposed.refuseIn({ ...input, 'Idempotency-Key': idempotencyKey }, by);
     if (idempotencyKey === undefined) return carryOut(null);
     const request = answeredRequest({
@@ -174,6 +182,7 @@ export class KeyRotation {
     id: string,
     input: RotateKeyInput,
     by: Caller,
+    condition: ConditionalOptions,
     overlapMaxSeconds: number | null,
     companion: Companion | null,
   ): Promise<Rotation> {
@@ -184,6 +193,7 @@ export class KeyRotation {
     // Without a bound of its own it is not the holder who renews itself.
     if (overlapMaxSeconds === null) assertMay(caller, 'keys.rotate', this.#tenantId);
     assertMayRotate(caller, record);
+    assertIsMeant(condition, record);
     assertTenantActive(tenant);
     const now = clock.now();
     const policySeconds = record.rotation?.overlapSeconds ?? OVERLAP_SECONDS_DEFAULT;
@@ -196,7 +206,13 @@ export class KeyRotation {
     // Read before the commit: a failure after it would lose the only copy of the string.
     const usage = (await this.#deps.usage.ofKeys(this.#tenantId, [id])).get(id) ?? [];
     const sealed = { change, secrets: [next, ...secrets], requires: [...requires, tenantAsRead(tenant)] };
-    await changes.commit(sealed, companions);
+    try {
+      await changes.commit(sealed, companions);
+    } catch (error) {
+      // Somebody else was faster: then it is not what the condition names any more.
+      if (isConflict(error)) assertIsMeant(condition, (await this.#keys.load(id)).record);
+      throw error;
+    }
     const apiKey = toApiKey(change.record, usage, { brand, now });
     return {
       key: generated.key,
@@ -214,6 +230,10 @@ function assertMayRotate(by: Caller, record: KeyRecord): void {
   }
   assertMayGrant(by, record);
   assertWithinCreator(by, record);
+}
+
+function isConflict(error: unknown): boolean {
+  return error instanceof PantheonError && error.code === 'conflict';
 }
 
 function earlier(one: Instant, other: Instant | null): Instant {

@@ -54,6 +54,7 @@ export type RequestErrorCode =
   | 'last_administrator'
   | 'already_claimed'
   | 'request_timeout'
+  | 'precondition_failed'
   | 'payload_too_large'
   | 'unsupported_media_type'
   | 'expectation_failed'
@@ -129,6 +130,7 @@ export const ERRORS: Readonly<Record<RequestErrorCode, CodeEntry>> = {
   last_administrator: error(409, 'It is the last key that can administer.', 'Repeat with force if you mean it.'),
   already_claimed: error(409, 'The key made by this request is in use.', 'Rotate it instead.'),
   request_timeout: error(408, 'The request did not arrive whole in time.', 'Send it again.'),
+  precondition_failed: error(412, 'It is not what If-Match names any more.', 'Read it again, then decide anew.'),
   payload_too_large: error(413, 'The body is too large.', 'Send less at once.'),
   unsupported_media_type: error(415, 'That content type is not accepted.', 'Send application/json.'),
   expectation_failed: error(417, 'That expectation cannot be met.', 'Leave out the Expect header.'),

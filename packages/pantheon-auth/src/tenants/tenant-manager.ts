@@ -1,10 +1,12 @@
 /** Tenants: created, renamed, suspended, resumed, deleted; each change is one event that every node follows. */
 
 import type { CallerGuard, Standing } from '../api-keys/caller-guard.ts';
+import type { ConditionalOptions } from '../api-keys/conditional-change.ts';
 import type { ExposedKeys } from '../api-keys/exposed-keys.ts';
 import { parseName, parseReason } from '../api-keys/key-input.ts';
 import { type ChangeOptions, type Page, PROCESS_CALLER, pageSize } from '../api-keys/key-manager.ts';
 import type { VerificationCache } from '../api-keys/verification-cache.ts';
+import { assertMatches, entityTag, parseIfMatch } from '../domain/entity-tag.ts';
 import type { AuditEvent, Circumstances, EventType } from '../domain/event.ts';
 import { ACTIONS, type Action, type Caller } from '../domain/key-policy.ts';
 import { grants } from '../domain/permissions.ts';
@@ -21,6 +23,8 @@ import type { QuarantinedTenant, TenantStorage } from './tenant-storage.ts';
 /** A tenant as its administrators see it. */
 export interface Tenant {
   readonly id: string;
+  /** For `ifMatch`. */
+  readonly etag: string;
   readonly name: string;
   readonly state: TenantRecord['state'];
   readonly createdAt: Date;
@@ -35,7 +39,7 @@ interface TenantManagerDeps {
   readonly clock: Clock;
 }
 
-export interface TenantChangeOptions extends ChangeOptions {
+export interface TenantChangeOptions extends ChangeOptions, ConditionalOptions {
   readonly reason?: string;
 }
 
@@ -112,11 +116,15 @@ export class TenantManager {
     return { items, nextCursor };
   }
 
-  async update(id: string, input: { readonly name: string }, options: ChangeOptions = {}): Promise<Tenant> {
+  async update(
+    id: string,
+    input: { readonly name: string },
+    options: ChangeOptions & ConditionalOptions = {},
+  ): Promise<Tenant> {
     const by = assertSystem(options.by, 'tenants.update');
     await this.#deps.exposed.refuseIn({ ...input }, by);
     const name = parseName(input.name);
-    return this.#change(id, by, 'tenants.update', this.#load, (tenant) => {
+    return this.#change(id, by, 'tenants.update', meant(options, this.#load), (tenant) => {
       if (tenant.name === name) return null;
       return this.#event('tenant.updated', id, { name }, by.circumstances, { name: tenant.name });
     });
@@ -147,7 +155,7 @@ export class TenantManager {
     const reason = parseReason(options.reason);
     // One whose row cannot be read can be closed all the same; the row is then written anew.
     const load = state === 'active' ? this.#load : this.#loadToClose;
-    return this.#change(id, by, action, load, (tenant) => {
+    return this.#change(id, by, action, meant(options, load), (tenant) => {
       if (tenant.state === state) return null;
       if (id === SYSTEM_TENANT || (state === 'deleted' && PERMANENT.has(id))) {
         throw new PantheonError('not_allowed', { field: 'id', detail: 'This tenant is permanent.' });
@@ -162,7 +170,7 @@ export class TenantManager {
     id: string,
     by: Caller,
     action: Action,
-    load: (id: string) => Promise<TenantRecord>,
+    load: Load,
     decide: (tenant: TenantRecord) => AuditEvent | null,
   ): Promise<Tenant> {
     for (let attempt = 1; ; attempt += 1) {
@@ -247,10 +255,21 @@ function assertSystem(by: Caller = PROCESS_CALLER, action: Action): Caller {
   throw new PantheonError('insufficient_permissions', { detail: `The permission ${ACTIONS[action]} is missing.` });
 }
 
+type Load = (id: string) => Promise<TenantRecord>;
+
+/** The record as it is loaded must be the one that the change was decided on. */
+function meant({ ifMatch }: ConditionalOptions, load: Load): Load {
+  return async (id) => {
+    const tenant = await load(id);
+    assertMatches(parseIfMatch(ifMatch), entityTag('tenant', tenant.revision));
+    return tenant;
+  };
+}
+
 function isConflict(error: unknown): boolean {
   return error instanceof PantheonError && error.code === 'conflict';
 }
 
-function toTenant({ id, name, state, createdAt }: TenantRecord): Tenant {
-  return { id, name, state, createdAt: new Date(createdAt) };
+function toTenant({ id, name, state, createdAt, revision }: TenantRecord): Tenant {
+  return { id, etag: entityTag('tenant', revision), name, state, createdAt: new Date(createdAt) };
 }

@@ -12,6 +12,13 @@ export function toCount(text: string, field: string): number {
   return Number(text);
 }
 
+/**
+ * An entity tag as an answer showed it. Shells eat quotation marks, so those of one tag may be left out.
+ */
+export function toIfMatch(text: string | undefined): string | undefined {
+  return text !== undefined && /^[0-9A-Za-z_-]+$/.test(text) ? `"${text}"` : text;
+}
+
 export function invalid(field: string, detail: string): PantheonError {
   return new PantheonError('invalid_request', { field, detail });
 }

@@ -1,16 +1,17 @@
-/** What the command line says about a new key, as the body of `POST /v1/keys`. What may be in it, the API decides. */
+/** What the command line says about a key, as the body of the API: `POST /v1/keys`, `PATCH /v1/keys/{id}`. What may be in it, the API decides. */
+import type { Command } from 'commander';
 import { parseStrictJson } from 'pantheon-auth';
 import { readTextFile } from '../secret-input.ts';
 import type { ConnectionOptions } from '../session.ts';
 import { invalid } from './arguments.ts';
 
-export interface CreateOptions extends ConnectionOptions {
-  readonly user: string;
-  readonly name: string;
+/** What may be said of a new key and of one that is there. */
+export interface KeyOptions extends ConnectionOptions {
+  readonly user?: string;
+  readonly name?: string;
   readonly description?: string;
   readonly permission?: readonly string[];
   readonly grantable?: readonly string[];
-  readonly environment?: string;
   readonly notBefore?: string;
   readonly expiresIn?: string;
   readonly expiresAt?: string;
@@ -24,17 +25,35 @@ export interface CreateOptions extends ConnectionOptions {
   readonly ttl?: string;
   readonly claims?: string;
   readonly metadata?: string;
-  readonly idempotencyKey?: string;
-  readonly out?: string;
+}
+
+/** The options of {@link KeyOptions}, but for whose key it is and what it is called. */
+export function withKeySettings(command: Command): Command {
+  return command
+    .option('--description <text>', 'more about that')
+    .option('--permission <pattern...>', 'what it may do, as in orders:read or orders:*')
+    .option('--grantable <pattern...>', 'what it may hand out')
+    .option('--not-before <time>', 'when it begins, ISO 8601')
+    .option('--expires-in <duration>', 'when it ends, as in 90d')
+    .option('--expires-at <time>', 'when it ends, ISO 8601')
+    .option('--rate-limit <rule...>', 'name=limit/window, as in requests=100/1m')
+    .option('--quota <rule>', 'limit/day or limit/month, as in 1000/day')
+    .option('--ip <range...>', 'addresses it may be used from, as in 10.0.0.0/8')
+    .option('--rotate-every <duration>', 'when a new version is due, as in 30d')
+    .option('--overlap <duration>', 'how long the version before is accepted, as in 24h')
+    .option('--jwt-algorithm <name>', 'of its tokens: ES256 (default), Ed25519, RS256, HS256')
+    .option('--audience <name...>', 'audiences of its tokens')
+    .option('--ttl <duration>', 'life of its tokens, as in 5m')
+    .option('--claims <json>', 'custom claims of its tokens: JSON or @file')
+    .option('--metadata <json>', 'kept with the key, sealed: JSON or @file');
 }
 
 /** Members that are undefined are left out of the JSON. @throws PantheonError `invalid_request`, naming the option. */
-export async function toCreateBody(options: CreateOptions): Promise<object> {
+export async function toKeyBody(options: KeyOptions): Promise<Readonly<Record<string, unknown>>> {
   return {
     userId: options.user,
     name: options.name,
     description: options.description,
-    environment: options.environment,
     permissions: options.permission,
     grantable: options.grantable,
     notBefore: options.notBefore,

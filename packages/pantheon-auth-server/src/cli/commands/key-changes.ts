@@ -1,12 +1,14 @@
-/** `pantheon-auth keys rotate|revoke|suspend|resume`: changes to a key that is there. */
+/** `pantheon-auth keys update|rotate|revoke|suspend|resume`: changes to a key that is there. */
 import type { Command } from 'commander';
 import { sayKey, sayNewKey } from '../answers.ts';
 import type { ExitCode } from '../exit-codes.ts';
 import { act, type ConnectionOptions, type Session, type Surroundings, withConnection } from '../session.ts';
 import { call } from '../transport.ts';
-import { pathOf, toCount } from './arguments.ts';
+import { invalid, pathOf, toCount, toIfMatch } from './arguments.ts';
+import { type KeyOptions, toKeyBody, withKeySettings } from './key-body.ts';
 
 export function addKeyChanges(keys: Command, world: Surroundings, finish: (code: ExitCode) => void): void {
+  addUpdate(keys, world, finish);
   addRotate(keys, world, finish);
   for (const [verb, what] of [
     ['suspend', 'refuse a key until it is resumed'],
@@ -14,6 +16,7 @@ export function addKeyChanges(keys: Command, world: Surroundings, finish: (code:
   ] as const) {
     const command = keys.command(verb).description(what).argument('<id>', 'its id');
     command.option('--reason <text>', 'for the audit trail');
+    withCondition(command);
     if (verb === 'suspend')
       command.option('--force', 'also the last key that can administer; needs pantheon:keys:force');
     act<ChangeOptions>(withConnection(command), world, finish, (session, options, args) =>
@@ -23,7 +26,60 @@ export function addKeyChanges(keys: Command, world: Surroundings, finish: (code:
   addRevoke(keys, world, finish);
 }
 
+/** For changes that were decided on what the key was. */
+function withCondition(command: Command): Command {
+  return command.option(
+    '--if-match <etag>',
+    'only if the key is still as it was: the etag that keys get --json showed',
+  );
+}
+
+interface UpdateOptions extends KeyOptions {
+  readonly clear?: readonly string[];
+  readonly ifMatch?: string;
+  readonly force?: true;
+}
+
+function addUpdate(keys: Command, world: Surroundings, finish: (code: ExitCode) => void): void {
+  const update = keys
+    .command('update')
+    .description('change what is named of a key and leave the rest')
+    .argument('<id>', 'its id')
+    .option('--user <id>', 'whose key it is')
+    .option('--name <text>', 'what it is for');
+  withKeySettings(update)
+    .option(
+      '--clear <member...>',
+      'what to take away, as the API calls it: description, expiresAt, quota, rateLimits...',
+    )
+    .option('--force', 'also the last key that can administer; needs pantheon:keys:force')
+    .addHelpText(
+      'after',
+      `
+A list takes the place of the one that was there. Of --rotate-every and --overlap, and of the options of tokens, what is
+not named stays.
+
+Example:
+  $ pantheon-auth keys update 4fGh2kLmNp0QrStU --permission orders:read --clear quota --if-match k7`,
+    );
+  act<UpdateOptions>(withConnection(withCondition(update)), world, finish, async (session, options, args) => {
+    const path = pathOf(args);
+    const body = withCleared(await toKeyBody(options), options.clear ?? []);
+    const headers = session.headers({ 'if-match': toIfMatch(options.ifMatch) });
+    const request = { body, query: { force: options.force && 'true' }, headers };
+    return sayKey(session, await call(await session.connect(), 'PATCH', path, request));
+  });
+}
+
+/** Null takes away (RFC 7396). */
+function withCleared(body: Readonly<Record<string, unknown>>, cleared: readonly string[]): object {
+  const both = cleared.findIndex((name) => body[name] !== undefined);
+  if (both !== -1) throw invalid(`clear[${both}]`, 'It is set by another option');
+  return { ...body, ...Object.fromEntries(cleared.map((name) => [name, null])) };
+}
+
 interface RotateOptions extends ConnectionOptions {
+  readonly ifMatch?: string;
   readonly overlap?: string;
   readonly expectedVersion?: string;
   readonly idempotencyKey?: string;
@@ -40,17 +96,21 @@ function addRotate(keys: Command, world: Surroundings, finish: (code: ExitCode) 
     .option('--idempotency-key <text>', 'makes it safe to repeat the command')
     .option('--out <file>', 'write the key string to a new file of yours alone instead of printing it')
     .addHelpText('after', '\nExample:\n  $ pantheon-auth keys rotate 4fGh2kLmNp0QrStU --overlap 1h --out deploy.key.2');
-  act<RotateOptions>(withConnection(rotate), world, finish, async (session, options, args) => {
+  act<RotateOptions>(withConnection(withCondition(rotate)), world, finish, async (session, options, args) => {
     const path = `${pathOf(args)}/rotate`;
     const { overlap, expectedVersion: expected } = options;
     const expectedVersion = expected === undefined ? undefined : toCount(expected, 'expected-version');
-    const headers = session.headers({ 'idempotency-key': options.idempotencyKey });
+    const headers = session.headers({
+      'idempotency-key': options.idempotencyKey,
+      'if-match': toIfMatch(options.ifMatch),
+    });
     const request = { body: { overlap, expectedVersion }, headers };
     return sayNewKey(session, options.out, async () => call(await session.connect(), 'POST', path, request));
   });
 }
 
 interface ChangeOptions extends ConnectionOptions {
+  readonly ifMatch?: string;
   readonly reason?: string;
   readonly cascade?: true;
   readonly cascadeActed?: true;
@@ -67,7 +127,7 @@ function addRevoke(keys: Command, world: Surroundings, finish: (code: ExitCode) 
     .option('--cascade-acted', 'also those that it, or any of those, rotated, updated or resumed')
     .option('--force', 'also the last key that can administer; needs pantheon:keys:force')
     .addHelpText('after', '\nExample:\n  $ pantheon-auth keys revoke 4fGh2kLmNp0QrStU --reason "left the company"');
-  act<ChangeOptions>(withConnection(revoke), world, finish, (session, options, args) =>
+  act<ChangeOptions>(withConnection(withCondition(revoke)), world, finish, (session, options, args) =>
     change(session, 'revoke', options, args),
   );
 }
@@ -75,11 +135,11 @@ function addRevoke(keys: Command, world: Surroundings, finish: (code: ExitCode) 
 async function change(
   session: Session,
   verb: 'revoke' | 'suspend' | 'resume',
-  { reason, cascade, cascadeActed, force }: ChangeOptions,
+  { reason, cascade, cascadeActed, force, ifMatch }: ChangeOptions,
   args: readonly string[],
 ): Promise<ExitCode> {
   const path = `${pathOf(args)}/${verb}`;
   const query = { cascade: cascadeActed ? 'acted' : cascade && 'true', force: force && 'true' };
-  const request = { body: { reason }, query, headers: session.headers() };
+  const request = { body: { reason }, query, headers: session.headers({ 'if-match': toIfMatch(ifMatch) }) };
   return sayKey(session, await call(await session.connect(), 'POST', path, request));
 }

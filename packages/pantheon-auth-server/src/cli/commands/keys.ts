@@ -6,7 +6,7 @@ import { KEY_HEAD, keyRow, listOf, VERSION_HEAD, versionRow } from '../key-view.
 import { act, type ConnectionOptions, type Session, type Surroundings, withConnection } from '../session.ts';
 import { call, type JsonBody } from '../transport.ts';
 import { invalid, pathOf, toCount } from './arguments.ts';
-import { type CreateOptions, toCreateBody } from './key-body.ts';
+import { type KeyOptions, toKeyBody, withKeySettings } from './key-body.ts';
 import { addKeyChanges } from './key-changes.ts';
 
 /** What the API sends at once. */
@@ -37,29 +37,20 @@ export function addKeysCommands(program: Command, world: Surroundings, finish: (
   });
 }
 
+interface CreateOptions extends KeyOptions {
+  readonly environment?: string;
+  readonly idempotencyKey?: string;
+  readonly out?: string;
+}
+
 function addCreate(keys: Command, world: Surroundings, finish: (code: ExitCode) => void): void {
   const create = keys
     .command('create')
     .description('create a key; its string is printed once, alone on standard output')
     .requiredOption('--user <id>', 'whose key it is')
     .requiredOption('--name <text>', 'what it is for')
-    .option('--description <text>', 'more about that')
-    .option('--permission <pattern...>', 'what it may do, as in orders:read or orders:*')
-    .option('--grantable <pattern...>', 'what it may hand out')
-    .option('--environment <name>', 'live (default) or test')
-    .option('--not-before <time>', 'when it begins, ISO 8601')
-    .option('--expires-in <duration>', 'when it ends, as in 90d')
-    .option('--expires-at <time>', 'when it ends, ISO 8601')
-    .option('--rate-limit <rule...>', 'name=limit/window, as in requests=100/1m')
-    .option('--quota <rule>', 'limit/day or limit/month, as in 1000/day')
-    .option('--ip <range...>', 'addresses it may be used from, as in 10.0.0.0/8')
-    .option('--rotate-every <duration>', 'when a new version is due, as in 30d')
-    .option('--overlap <duration>', 'how long the version before is accepted, as in 24h')
-    .option('--jwt-algorithm <name>', 'of its tokens: ES256 (default), Ed25519, RS256, HS256')
-    .option('--audience <name...>', 'audiences of its tokens')
-    .option('--ttl <duration>', 'life of its tokens, as in 5m')
-    .option('--claims <json>', 'custom claims of its tokens: JSON or @file')
-    .option('--metadata <json>', 'kept with the key, sealed: JSON or @file')
+    .option('--environment <name>', 'live (default) or test');
+  withKeySettings(create)
     .option('--idempotency-key <text>', 'makes it safe to repeat the command')
     .option('--out <file>', 'write the key string to a new file of yours alone instead of printing it')
     .addHelpText(
@@ -71,7 +62,7 @@ Examples:
     );
   act<CreateOptions>(withConnection(create), world, finish, async (session, options) => {
     const request = {
-      body: await toCreateBody(options),
+      body: { ...(await toKeyBody(options)), environment: options.environment },
       headers: session.headers({ 'idempotency-key': options.idempotencyKey }),
     };
     return sayNewKey(session, options.out, async () => call(await session.connect(), 'POST', '/v1/keys', request));
