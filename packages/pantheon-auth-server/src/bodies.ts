@@ -8,6 +8,8 @@ import { FORM_PARAMETERS_MAX, JSON_DEPTH_MAX } from './server-bounds.ts';
 
 /** Exactly these spellings: a parser that is generous here lets through what others read differently. */
 const JSON_TYPE = /^application\/json(?: ?; ?charset="?utf-8"?)?$/i;
+/** What a PATCH is (RFC 7396); `application/json` says it too. */
+const MERGE_PATCH_TYPE = /^application\/merge-patch\+json(?: ?; ?charset="?utf-8"?)?$/i;
 const FORM_TYPE = /^application\/x-www-form-urlencoded(?: ?; ?charset="?utf-8"?)?$/i;
 
 /** A form: every value of every parameter, in order. */
@@ -31,6 +33,9 @@ export function readBodies(app: FastifyInstance): void {
   app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (request, body, done) => {
     settle(done, () => parseJson(request, body as Buffer));
   });
+  app.addContentTypeParser('application/merge-patch+json', { parseAs: 'buffer' }, (request, body, done) => {
+    settle(done, () => parseJson(request, body as Buffer));
+  });
   app.addContentTypeParser('application/x-www-form-urlencoded', { parseAs: 'buffer' }, (request, body, done) => {
     settle(done, () => parseForm(request, body as Buffer));
   });
@@ -50,7 +55,7 @@ function settle(done: Done, parse: () => unknown): void {
 }
 
 function parseJson(request: FastifyRequest, body: Buffer): unknown {
-  assertType(request, 'json', JSON_TYPE);
+  assertType(request, 'json', isMergePatch(request) ? MERGE_PATCH_TYPE : JSON_TYPE);
   if (body.length === 0) return undefined;
   const parsed = parseStrictJson(utf8(body, 'invalid_json'), { depthMax: JSON_DEPTH_MAX });
   if (!parsed.ok) {
@@ -60,6 +65,10 @@ function parseJson(request: FastifyRequest, body: Buffer): unknown {
   if (typeof parsed.value !== 'object' || parsed.value === null || Array.isArray(parsed.value))
     throw new PantheonError('invalid_request', { field: 'body', detail: 'Send a JSON object.' });
   return parsed.value;
+}
+
+function isMergePatch({ method, headers }: FastifyRequest): boolean {
+  return method === 'PATCH' && headers['content-type']?.toLowerCase().startsWith('application/merge-patch') === true;
 }
 
 const REASONS = {

@@ -60,6 +60,37 @@ describe('keys', () => {
     expect(changed.body).not.toHaveProperty('description');
   });
 
+  test('a change is merged into what is there, as RFC 7396 says, under either media type', async () => {
+    const jwt = {
+      algorithm: 'Ed25519',
+      audience: ['https://api.example'],
+      customClaims: { a: 1, b: { c: 2 } },
+      ttl: '1m',
+    };
+    const { apiKey } = await service.create({
+      permissions: ['a'],
+      jwt: { ...jwt, algorithm: 'Ed25519' },
+      metadata: { x: 1, y: 2 },
+    });
+    const patch = (body: unknown, type: string) =>
+      service.call('PATCH', `/v1/keys/${apiKey.id}`, { body, headers: { 'content-type': type } });
+    const plain = await patch({ jwt: { ttl: '5m' }, metadata: { x: null } }, 'application/json');
+    expect(plain.body).toMatchObject({ jwt: { ...jwt, ttl: '5m' }, metadata: { y: 2 } });
+    expect(plain.body['metadata']).toEqual({ y: 2 });
+    const typed = await patch(
+      { jwt: { customClaims: { b: null } }, permissions: null },
+      'application/merge-patch+json',
+    );
+    expect(apiKeySchema.parse(typed.body)).toMatchObject({
+      jwt: { ...jwt, ttl: '5m', customClaims: { a: 1 } },
+      permissions: [],
+    });
+    for (const type of ['application/json-patch+json', 'application/merge-patch', 'application/merge-patch+jsonx'])
+      expect(await patch({ name: 'x' }, type)).toMatchObject({ status: 415 });
+    const posted = { body: { reason: 'x' }, headers: { 'content-type': 'application/merge-patch+json' } };
+    expect(await service.call('POST', `/v1/keys/${apiKey.id}/suspend`, posted)).toMatchObject({ status: 415 });
+  });
+
   test('pages follow each other by cursor, and a cursor that was changed is refused', async () => {
     for (let made = 0; made < 3; made += 1) await service.create({ userId: 'paged' });
     const first = await service.call('GET', '/v1/keys?userId=paged&limit=2');

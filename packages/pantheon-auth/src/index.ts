@@ -12,8 +12,7 @@ export {
   type ParsedKey,
   parseKey,
 } from './api-keys/key-generator.ts';
-export type { CreateKeyInput, RotateKeyInput, UpdateKeyInput } from './api-keys/key-input.ts';
-export { KEY_INPUT_SCHEMAS } from './api-keys/key-input.ts';
+export type { CreateKeyInput, RotateKeyInput } from './api-keys/key-input.ts';
 export type {
   Cascaded,
   ChangeOptions,
@@ -25,6 +24,7 @@ export type {
   RevokeOptions,
 } from './api-keys/key-manager.ts';
 export { PAGE_DEFAULT, PAGE_MAX } from './api-keys/key-manager.ts';
+export { KEY_INPUT_SCHEMAS, type UpdateKeyInput } from './api-keys/key-patch.ts';
 export type { ActedOn, ActedOnKey, Cascade } from './api-keys/key-revocation.ts';
 export type { KeyRotation, Rotation } from './api-keys/key-rotation.ts';
 export type { QuarantinedKey } from './api-keys/key-storage.ts';

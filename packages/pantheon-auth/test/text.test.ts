@@ -3,7 +3,7 @@
  * says it is told which field, and who looks for it finds nothing.
  */
 import { describe, expect, test } from 'vitest';
-import type { UpdateKeyInput } from '../src/api-keys/key-input.ts';
+import type { UpdateKeyInput } from '../src/api-keys/key-patch.ts';
 import type { PantheonAuth } from '../src/pantheon-auth.ts';
 import { callerWith, openWorld, refusalOf } from './fixture.ts';
 

@@ -81,7 +81,7 @@ export function keyOperations(auth: PantheonAuth, config: Pick<Config, 'publicUr
       url: '/v1/keys/:id',
       id: 'updateKey',
       tag: 'Keys',
-      summary: 'Change what is named and leave the rest. Null clears.',
+      summary: 'Change what is named and leave the rest, also inside of an object (RFC 7396). Null takes away.',
       access: { kind: 'key', action: 'keys.update' },
       params: idParams,
       conditional: true,

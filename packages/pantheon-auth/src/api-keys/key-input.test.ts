@@ -11,14 +11,12 @@ import { generateKey } from './key-generator.ts';
 import {
   type CreateKeyInput,
   IP_RANGES_MAX,
-  KEY_INPUT_SCHEMAS,
   METADATA_BYTES_MAX,
   NAME_LENGTH_MAX,
   parseCreateInput,
   parseName,
   parseReason,
   parseRotateInput,
-  parseUpdateInput,
   RATE_LIMITS_MAX,
   REASON_LENGTH_MAX,
   USER_ID_LENGTH_MAX,
@@ -306,52 +304,6 @@ describe('what was sent is never repeated (I1)', () => {
   });
 });
 
-describe('an update', () => {
-  const current: KeySettings = {
-    ...DEFAULTS,
-    description: 'd',
-    expiresAt: NOW + DAY_MS,
-    permissions: ['a'],
-    metadata: { a: 1 },
-  };
-  const update = (input: unknown, now = NOW): KeySettings => parseUpdateInput(input, current, now);
-
-  test('leaves what it does not name', () => {
-    expect(update({})).toEqual(current);
-    expect(update({ name: 'new' })).toEqual({ ...current, name: 'new' });
-  });
-
-  test('clears with null', () => {
-    expect(update({ description: null, expiresAt: null, metadata: null })).toEqual({
-      ...current,
-      ...{ description: null, expiresAt: null, metadata: null },
-    });
-  });
-
-  test('moves the expiry', () => {
-    expect(update({ expiresIn: '1h' }).expiresAt).toBe(NOW + 3_600_000);
-  });
-
-  test('of a key that has expired may leave it expired, and may not make it so', () => {
-    expect(update({ name: 'late' }, NOW + 2 * DAY_MS)).toEqual({ ...current, name: 'late' });
-    expect(update({ expiresAt: new Date(NOW + DAY_MS) }, NOW + 2 * DAY_MS)).toEqual(current);
-    const refused = refusal(() => update({ expiresAt: new Date(NOW + 1) }, NOW + 2));
-    expect(refused).toMatchObject({ code: 'invalid_request', field: 'expiresAt' });
-  });
-
-  test.each([
-    ['environment', { environment: 'test' }],
-    ['name', { name: null }],
-    ['userId', { userId: '' }],
-    ['permissions', { permissions: null }],
-    ['expiresIn', { expiresIn: '1d', expiresAt: null }],
-    ['notBefore', { notBefore: new Date(NOW + DAY_MS) }],
-    ['tenantId', { tenantId: 'system' }],
-  ])('%s is refused in %j', (field, input) => {
-    expect(refusal(() => update(input))).toMatchObject({ code: 'invalid_request', field });
-  });
-});
-
 describe('a rotation', () => {
   test.each([
     [undefined, null, null],
@@ -391,9 +343,4 @@ describe('a reason', () => {
   test.each(['', 'x'.repeat(REASON_LENGTH_MAX + 1), 'a\r\nb', 5, {}])('%j is refused', (input) => {
     expect(refusal(() => parseReason(input))).toMatchObject({ code: 'invalid_request', field: 'reason' });
   });
-});
-
-test('the schemas for the documents are those that parse', () => {
-  expect(KEY_INPUT_SCHEMAS.create.safeParse(LEAST).success).toBe(true);
-  expect(KEY_INPUT_SCHEMAS.update.safeParse({ environment: 'test' }).success).toBe(false);
 });

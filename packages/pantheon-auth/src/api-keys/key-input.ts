@@ -63,7 +63,7 @@ function line(lengthMax: number): z.ZodString {
 }
 
 const DURATION_ADVICE = 'Write "15m", "12h", "90d", or whole seconds.';
-const duration = z
+export const duration: z.ZodType<number, DurationInput> = z
   .union([z.string(), z.number()], DURATION_ADVICE)
   .refine((value) => parseDuration(value) !== null, DURATION_ADVICE)
   .transform((value) => parseDuration(value) ?? 0);
@@ -91,7 +91,7 @@ const rateLimit = z.strictObject({
   window: duration.refine((seconds) => seconds >= 1 && seconds <= WINDOW_SECONDS_MAX, 'A window is 1s to 31d.'),
 });
 
-const audience = z
+export const audience: z.ZodType<string, string> = z
   .string()
   .min(1)
   .max(AUDIENCE_LENGTH_MAX)
@@ -153,7 +153,11 @@ const metadata = z
   .refine(isSmallJson, `Plain JSON of at most ${METADATA_BYTES_MAX} bytes and ${METADATA_DEPTH_MAX} levels.`)
   .transform(copyOf);
 
-const settings = {
+type Settable = Exclude<keyof KeySettings, 'environment'>;
+type SettingInput<Name extends Settable> = Pick<CreateKeyInput, Name>[Name];
+
+/** Each setting, as it is said whole. */
+export const SETTINGS_SCHEMAS: { readonly [Name in Settable]: z.ZodType<KeySettings[Name], SettingInput<Name>> } = {
   userId: line(USER_ID_LENGTH_MAX),
   name: line(NAME_LENGTH_MAX),
   description: line(DESCRIPTION_LENGTH_MAX).nullable(),
@@ -183,14 +187,12 @@ function nullish<S extends z.ZodRawShape>(shape: S): { [Name in keyof S]: z.ZodO
 }
 
 const createSchema = z.strictObject({
-  ...nullish(settings),
-  userId: settings.userId,
-  name: settings.name,
+  ...nullish(SETTINGS_SCHEMAS),
+  userId: SETTINGS_SCHEMAS.userId,
+  name: SETTINGS_SCHEMAS.name,
   environment: z.enum(['live', 'test']).nullish(),
   expiresIn: duration.nullish(),
 });
-
-const updateSchema = z.strictObject({ ...z.object(settings).partial().shape, expiresIn: duration.optional() });
 
 /** A duration: `"15m"`, `"12h"`, `"90d"`, or whole seconds. */
 export type DurationInput = string | number;
@@ -244,20 +246,8 @@ export interface CreateKeyInput extends KeySettingsInput {
   readonly environment?: 'live' | 'test' | null | undefined;
 }
 
-/** What `update` takes: only what changes; null clears. */
-export interface UpdateKeyInput extends KeySettingsInput {
-  readonly userId?: string | undefined;
-  readonly name?: string | undefined;
-}
-
-/** The schemas themselves, for the documents of the API. */
-export const KEY_INPUT_SCHEMAS: {
-  readonly create: z.ZodType<unknown, CreateKeyInput>;
-  readonly update: z.ZodType<unknown, UpdateKeyInput>;
-} = {
-  create: createSchema,
-  update: updateSchema,
-};
+/** For the documents of the API. */
+export const CREATE_SCHEMA: z.ZodType<unknown, CreateKeyInput> = createSchema;
 
 /** @throws PantheonError `invalid_request`, naming the field. */
 export function parseCreateInput(input: unknown, now: Instant): KeySettings {
@@ -281,18 +271,6 @@ export function parseCreateInput(input: unknown, now: Instant): KeySettings {
     },
     now,
   );
-}
-
-/** The settings after the update. @throws PantheonError `invalid_request`, naming the field. */
-export function parseUpdateInput(input: unknown, current: KeySettings, now: Instant): KeySettings {
-  const { expiresIn, ...given } = parse(updateSchema, input);
-  const expiresAt = expiryOf(given.expiresAt, expiresIn, now);
-  const changed = Object.fromEntries(
-    Object.entries({ ...given, expiresAt }).filter(([, value]) => value !== undefined),
-  );
-  const next = { ...current, ...changed } as KeySettings;
-  const isLifeSame = next.expiresAt === current.expiresAt && next.notBefore === current.notBefore;
-  return isLifeSame ? next : checkLife(next, now);
 }
 
 const rotateSchema = z.strictObject({
@@ -325,7 +303,7 @@ export function parseReason(input: unknown): string | null {
   return parse(z.strictObject({ reason: line(REASON_LENGTH_MAX).nullish() }), { reason: input ?? null }).reason ?? null;
 }
 
-function expiryOf(
+export function expiryOf(
   expiresAt: Instant | null | undefined,
   expiresIn: number | undefined,
   now: Instant,
@@ -336,7 +314,7 @@ function expiryOf(
   return now + expiresIn * 1_000;
 }
 
-function checkLife(settings: KeySettings, now: Instant): KeySettings {
+export function checkLife(settings: KeySettings, now: Instant): KeySettings {
   const { expiresAt, notBefore } = settings;
   if (expiresAt !== null && expiresAt <= now) throw invalid('expiresAt', 'It lies in the past.');
   if (expiresAt !== null && notBefore !== null && notBefore >= expiresAt)

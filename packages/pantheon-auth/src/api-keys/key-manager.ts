@@ -3,6 +3,7 @@
  * be done is `domain/key-policy.ts`; rotation is `key-rotation.ts`; verification is `key-validator.ts` and never writes.
  */
 import { endsAdministering } from '../domain/administrator.ts';
+import { assertMayChange } from '../domain/delegation.ts';
 import { type Circumstances, PROCESS_ACTOR } from '../domain/event.ts';
 import { type KeyChange, type KeyRecord, type KeySettings, resumeKey, suspendKey, updateKey } from '../domain/key.ts';
 import {
@@ -12,7 +13,6 @@ import {
   assertNotSuperseded,
   assertWithinCreator,
   type Caller,
-  widens,
 } from '../domain/key-policy.ts';
 import type { Precondition } from '../events/ledger.ts';
 import type { Clock } from '../foundation/clock.ts';
@@ -33,13 +33,8 @@ import type { KeyChanges } from './key-changes.ts';
 import { type CreatedKey, firstAdministrator, KeyCreation } from './key-creation.ts';
 import type { KeyDescendants } from './key-descendants.ts';
 import { generateKey, type TaggedKey } from './key-generator.ts';
-import {
-  type CreateKeyInput,
-  parseCreateInput,
-  parseReason,
-  parseUpdateInput,
-  type UpdateKeyInput,
-} from './key-input.ts';
+import { type CreateKeyInput, parseCreateInput, parseReason } from './key-input.ts';
+import { parseUpdateInput, type UpdateKeyInput } from './key-patch.ts';
 import { type ActedOn, type Cascade, KeyRevocation } from './key-revocation.ts';
 import type { KeyListQuery } from './key-rows.ts';
 import type { KeyStorage, QuarantinedKey, StoredKey } from './key-storage.ts';
@@ -386,19 +381,3 @@ function selfId(by: Caller): string {
 /** A change, and what else must still be as it was read. */
 type Decided = { readonly change: KeyChange | null; readonly requires: readonly Precondition[] };
 type Decide = (record: KeyRecord, caller: Caller) => Decided | Promise<Decided>;
-
-const SELF_SETTINGS: ReadonlySet<string> = new Set(['name', 'description', 'metadata']);
-
-/** New holdings lie within what the caller may hand out, new bounds within the caller's own; nobody widens itself. */
-function assertMayChange(by: Caller, record: KeyRecord, settings: KeySettings): void {
-  assertMayGrant(by, settings);
-  const { authority } = by;
-  if (authority.kind === 'process') return;
-  const names = Object.keys(settings) as (keyof KeySettings)[];
-  const changed = names.filter((name) => JSON.stringify(settings[name]) !== JSON.stringify(record[name]));
-  const beyond = authority.keyId === record.id ? changed.find((name) => !SELF_SETTINGS.has(name)) : undefined;
-  if (beyond !== undefined)
-    throw new PantheonError('not_allowed', { field: beyond, detail: 'A key does not change its own policy.' });
-  const isMoved = changed.includes('expiresAt') || changed.includes('ipAllowlist');
-  if (isMoved || widens(record, settings)) assertWithinCreator(by, settings);
-}

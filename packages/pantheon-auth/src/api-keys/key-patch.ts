@@ -1,0 +1,128 @@
+/**
+ * A change of a key, as callers say it: what is named changes, what is not stays, null takes away; and the same inside of
+ * `quota`, `rotation`, `jwt` and `metadata` (RFC 7396). What was merged is parsed like what is said whole.
+ */
+import { z } from 'zod';
+import type { KeySettings } from '../domain/key.ts';
+import { settingsToWire } from '../domain/key-wire.ts';
+import type { Instant } from '../foundation/clock.ts';
+import {
+  audience,
+  CREATE_SCHEMA,
+  type CreateKeyInput,
+  checkLife,
+  type DurationInput,
+  duration,
+  expiryOf,
+  type KeySettingsInput,
+  parse,
+  SETTINGS_SCHEMAS,
+} from './key-input.ts';
+
+/** Members that are merged. Of what is in them, the form is checked here and the meaning when they are whole. */
+const MERGED = {
+  quota: z.strictObject({ limit: z.number().nullish(), period: z.enum(['day', 'month']).nullish() }),
+  rotation: z.strictObject({ every: duration.nullish(), overlap: duration.nullish() }),
+  jwt: z.strictObject({
+    algorithm: z.enum(['HS256', 'RS256', 'ES256', 'Ed25519']).nullish(),
+    audience: z.array(audience).nullish(),
+    customClaims: z.record(z.string(), z.unknown()).nullish(),
+    ttl: duration.nullish(),
+  }),
+  metadata: z.record(z.string(), z.unknown()),
+};
+const MERGED_NAMES = ['quota', 'rotation', 'jwt', 'metadata'] as const;
+
+/** What a setting is when it is taken away, unless that is null. */
+const TAKEN_AWAY: Partial<KeySettings> = { permissions: [], grantable: [], rateLimits: [], ipAllowlist: [] };
+
+const { permissions, grantable, rateLimits, ipAllowlist } = SETTINGS_SCHEMAS;
+const updateSchema = z.strictObject({
+  ...z.object(SETTINGS_SCHEMAS).partial().shape,
+  permissions: permissions.nullish(),
+  grantable: grantable.nullish(),
+  rateLimits: rateLimits.nullish(),
+  ipAllowlist: ipAllowlist.nullish(),
+  quota: MERGED.quota.nullish(),
+  rotation: MERGED.rotation.nullish(),
+  jwt: MERGED.jwt.nullish(),
+  metadata: MERGED.metadata.nullish(),
+  expiresIn: duration.nullish(),
+});
+
+type OrNull<T> = { readonly [Name in keyof T]: T[Name] | null };
+type Patch<T> = { readonly [Name in keyof T]?: T[Name] | null | undefined };
+type Whole<Name extends keyof KeySettingsInput> = NonNullable<KeySettingsInput[Name]>;
+
+/** What `update` takes: only what changes. Null takes away. */
+export interface UpdateKeyInput extends OrNull<Omit<KeySettingsInput, 'quota' | 'rotation' | 'jwt'>> {
+  readonly userId?: string | undefined;
+  readonly name?: string | undefined;
+  readonly expiresIn?: DurationInput | null | undefined;
+  /** What is not named in it stays. */
+  readonly quota?: Patch<Whole<'quota'>> | null | undefined;
+  /** What is not named in it stays. */
+  readonly rotation?: Patch<Whole<'rotation'>> | null | undefined;
+  /** What is not named in it stays, in `customClaims` too. A list takes the place of the one that was there. */
+  readonly jwt?: Patch<Whole<'jwt'>> | null | undefined;
+}
+
+/** The schemas themselves, for the documents of the API. */
+export const KEY_INPUT_SCHEMAS: {
+  readonly create: z.ZodType<unknown, CreateKeyInput>;
+  readonly update: z.ZodType<unknown, UpdateKeyInput>;
+} = {
+  create: CREATE_SCHEMA,
+  update: updateSchema,
+};
+
+/** The settings after the update. @throws PantheonError `invalid_request`, naming the field. */
+export function parseUpdateInput(input: unknown, current: KeySettings, now: Instant): KeySettings {
+  const { expiresIn, ...given } = parse(updateSchema, input);
+  const expiresAt = expiryOf(given.expiresAt, expiresIn ?? undefined, now);
+  const named = Object.entries({ ...given, expiresAt, ...mergedMembers(input, given, current) });
+  const changed = named
+    .filter(([, value]) => value !== undefined)
+    .map(([name, value]) => [name, value ?? TAKEN_AWAY[name as keyof KeySettings] ?? null]);
+  const next = { ...current, ...Object.fromEntries(changed) } as KeySettings;
+  const isLifeSame = next.expiresAt === current.expiresAt && next.notBefore === current.notBefore;
+  return isLifeSame ? next : checkLife(next, now);
+}
+
+const mergedSchema = z
+  .object(SETTINGS_SCHEMAS)
+  .pick({ quota: true, rotation: true, jwt: true, metadata: true })
+  .partial();
+
+/** Those that are named, merged with what is there and parsed whole. */
+function mergedMembers(
+  input: unknown,
+  given: Readonly<Record<string, unknown>>,
+  current: KeySettings,
+): z.output<typeof mergedSchema> {
+  const wire = settingsToWire(current);
+  const patches = (input ?? {}) as Readonly<Record<string, unknown>>;
+  const names = MERGED_NAMES.filter((name) => given[name] !== undefined && given[name] !== null);
+  return parse(mergedSchema, Object.fromEntries(names.map((name) => [name, mergePatch(wire[name], patches[name])])));
+}
+
+/** Deeper than what any setting may be, so that what is not merged any more is refused for its depth. */
+const PATCH_DEPTH_MAX = 16;
+
+/** RFC 7396. What is undefined is left out, and what is no plain object or a list is taken as it is. */
+export function mergePatch(target: unknown, patch: unknown, depthLeft: number = PATCH_DEPTH_MAX): unknown {
+  if (!isPlainObject(patch) || depthLeft === 0) return patch;
+  // By entries and not by assignment, which would run the setter of `__proto__`.
+  const merged = new Map<string, unknown>(isPlainObject(target) ? Object.entries(target) : []);
+  for (const [name, value] of Object.entries(patch)) {
+    if (value === null) merged.delete(name);
+    else if (value !== undefined) merged.set(name, mergePatch(merged.get(name), value, depthLeft - 1));
+  }
+  return Object.fromEntries(merged);
+}
+
+function isPlainObject(value: unknown): value is Readonly<Record<string, unknown>> {
+  if (typeof value !== 'object' || value === null) return false;
+  const prototype: unknown = Object.getPrototypeOf(value);
+  return prototype === null || prototype === Object.prototype;
+}
