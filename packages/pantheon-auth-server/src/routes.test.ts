@@ -25,6 +25,7 @@ afterAll(() => service.close());
 
 describe('keys', () => {
   test('a key is created, listed, looked at, changed, and shown as the API file says', async () => {
+    await service.call('PATCH', '/v1/tenants/default', { body: { audiences: ['https://api.example'] } });
     const created = await service.call('POST', '/v1/keys', {
       body: {
         userId: 'u',
@@ -124,7 +125,10 @@ describe('keys', () => {
 
   test('revoking with cascade takes the children', async () => {
     const parent = await service.create({ permissions: ['pantheon:keys:*'] });
-    const child = await service.call('POST', '/v1/keys', { key: parent.key, body: { userId: 'c', name: 'child' } });
+    const child = await service.call('POST', '/v1/keys', {
+      key: parent.key,
+      body: { userId: 'user-1', name: 'child' },
+    });
     expect(child.status).toBe(201);
     await service.call('POST', `/v1/keys/${parent.apiKey.id}/revoke?cascade=true`);
     const verified = await service.call('POST', '/v1/keys/verify', { body: { key: child.body['key'] } });

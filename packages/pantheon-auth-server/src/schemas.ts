@@ -201,6 +201,10 @@ export const tenantSchema = z
     etag,
     name: z.string(),
     state: z.enum(['active', 'suspended', 'deleted']),
+    audiences: z
+      .array(z.string())
+      .optional()
+      .describe('Audiences that its keys may be given, beside those of the service.'),
     createdAt: time,
   })
   .meta({ id: 'Tenant' });

@@ -81,6 +81,7 @@ export { createPantheonAuth, type PantheonAuth, type TenantScope } from './panth
 export { COST_MAX, type LimiterStatus, type SharedLimits } from './rate-limit/rate-limiter.ts';
 export type { Database, DatabaseSource } from './storage/database.ts';
 export { assertPostgresUrl, assertSchemaName, type PostgresNames } from './storage/postgres-url.ts';
+export type { CreateTenantInput, UpdateTenantInput } from './tenants/tenant-input.ts';
 export type { Tenant, TenantManager } from './tenants/tenant-manager.ts';
 export type { QuarantinedTenant } from './tenants/tenant-storage.ts';
 export type { UsageGranularity, UsageItem, UsageReport } from './usage/usage-query.ts';

@@ -13,8 +13,9 @@ import type { KeyValidator, Verification } from './api-keys/key-validator.ts';
 import type { VerificationCache } from './api-keys/verification-cache.ts';
 import type { VerifyRequest } from './api-keys/verify-request.ts';
 import { buildKeySignedClaims, KEY_SIGNED_LIFETIME_MAX_SECONDS } from './domain/claims.ts';
+import { assertMayHandOut } from './domain/delegation.ts';
 import { isActive, revokeTokens } from './domain/key.ts';
-import { assertMay, assertMayGrant, assertNotSuperseded, assertWithinCreator } from './domain/key-policy.ts';
+import { assertMay, assertNotSuperseded } from './domain/key-policy.ts';
 import { decide } from './domain/verification.ts';
 import type { EventFeed } from './events/event-feed.ts';
 import { assertCertainTime, type Clock, type Moment, momentOf } from './foundation/clock.ts';
@@ -109,9 +110,8 @@ export class JwtHandler implements KeyTokenSigner {
     if (authority.kind === 'key' && authority.via === 'token')
       throw new PantheonError('not_allowed', { detail: 'A token does not make tokens.' });
     const { record, secrets, tenant } = await this.#current(target.keyId, target.tenantId, asOf);
-    assertMayGrant(caller, record);
-    // A token is a short-lived key: it lies within what limits the caller, and ends with it.
-    assertWithinCreator(caller, record);
+    // A token is a short-lived key: it lies within what bounds the caller, and ends with it.
+    assertMayHandOut(caller, record);
     const isAlive = isActive(record, this.#deps.clock.now()) && tenant.state === 'active';
     if (!isAlive) throw new PantheonError('not_allowed', { field: 'keyId', detail: 'The key is not active.' });
     const signer = secrets.find((one) => one.version === record.version)?.signing ?? null;

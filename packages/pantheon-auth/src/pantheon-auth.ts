@@ -325,6 +325,7 @@ async function assemble(parts: Parts): Promise<Engine> {
     cursors,
     clock,
     brand,
+    audiences: [...new Set([...audience, issuer])],
   };
 
   try {

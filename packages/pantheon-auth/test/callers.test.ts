@@ -122,7 +122,7 @@ describe('a caller whose key has changed since the request arrived changes nothi
 });
 
 describe('a repeated create gives no more than the caller may give now', () => {
-  const CREATOR = { userId: 'c', name: 'creator', permissions: ['pantheon:keys:*'], grantable: ['docs:read'] };
+  const CREATOR = { userId: 'u', name: 'creator', permissions: ['pantheon:keys:*'], grantable: ['docs:read'] };
   const once = { idempotencyKey: 'once' };
 
   async function created(world: World): Promise<{ by: Caller; child: CreatedKey; again: () => Promise<CreatedKey> }> {

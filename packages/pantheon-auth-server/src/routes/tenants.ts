@@ -1,11 +1,31 @@
 /** Tenants, managed by keys of the system tenant. For any other key there are none. */
-import type { PantheonAuth } from 'pantheon-auth';
+import type { CreateTenantInput, PantheonAuth, UpdateTenantInput } from 'pantheon-auth';
 import { z } from 'zod';
 import { CHANGE_CODES, type Operation, operation } from '../operation.ts';
 import { tenantPageSchema, tenantSchema } from '../schemas.ts';
 import { given, idParams, ifMatchOf, pageQuery, reasonBody } from './parameters.ts';
 
 const answer = { status: 200, description: 'The tenant.', schema: tenantSchema, tagged: 'itself' } as const;
+
+/** Only documented here: the engine reads them. */
+const settings = {
+  name: z.string().nullish().describe('Default: the id.'),
+  audiences: z
+    .array(z.string())
+    .nullish()
+    .describe(
+      'Audiences that its keys may be given in jwt.audience, beside those of the service. Keys keep those that they have.',
+    ),
+};
+const createBody = z
+  .strictObject({ id: z.string(), ...settings })
+  .meta({
+    id: 'CreateTenantInput',
+    examples: [{ id: 'acme', name: 'Acme Corp', audiences: ['https://orders.acme.example'] }],
+  });
+const updateBody = z
+  .strictObject(settings)
+  .meta({ id: 'UpdateTenantInput', examples: [{ audiences: ['https://orders.acme.example'] }] });
 
 export function tenantOperations({ tenants }: PantheonAuth): readonly Operation[] {
   return [
@@ -16,12 +36,11 @@ export function tenantOperations({ tenants }: PantheonAuth): readonly Operation[
       tag: 'Tenants',
       summary: 'Create a tenant.',
       access: { kind: 'key', action: 'tenants.create' },
-      body: z
-        .strictObject({ id: z.string(), name: z.string().nullish() })
-        .meta({ id: 'CreateTenantInput', examples: [{ id: 'acme', name: 'Acme Corp' }] }),
+      body: createBody,
+      bodyIsReadByEngine: true,
       answer: { ...answer, status: 201 },
       codes: ['already_exists', ...CHANGE_CODES],
-      handle: ({ body, by }) => tenants.create(given(body), { by: by.caller }),
+      handle: ({ body, by }) => tenants.create(body as CreateTenantInput, { by: by.caller }),
     }),
     operation({
       method: 'GET',
@@ -55,15 +74,16 @@ export function tenantOperations({ tenants }: PantheonAuth): readonly Operation[
       url: '/v1/tenants/:id',
       id: 'updateTenant',
       tag: 'Tenants',
-      summary: 'Rename a tenant.',
+      summary: 'Change what is named and leave the rest. Null takes away.',
       access: { kind: 'key', action: 'tenants.update' },
       params: idParams,
       conditional: true,
-      body: z.strictObject({ name: z.string() }).meta({ id: 'UpdateTenantInput', examples: [{ name: 'Acme Inc' }] }),
+      body: updateBody,
+      bodyIsReadByEngine: true,
       answer,
       codes: CHANGE_CODES,
       handle: ({ params, body, by, request }) =>
-        tenants.update(params.id, body, { by: by.caller, ...ifMatchOf(request) }),
+        tenants.update(params.id, body as UpdateTenantInput, { by: by.caller, ...ifMatchOf(request) }),
     }),
     operation({
       method: 'POST',

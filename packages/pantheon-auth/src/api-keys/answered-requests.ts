@@ -3,14 +3,9 @@
  * (I1), so a repeated request *replaces* it, as long as nobody has used it; after that it is refused.
  */
 import { createHash } from 'node:crypto';
+import { assertMayHandOut, type ConfirmedCaller } from '../domain/delegation.ts';
 import { type KeyRecord, replaceSecret } from '../domain/key.ts';
-import {
-  assertMay,
-  assertMayGrant,
-  assertProvesCurrent,
-  assertWithinCreator,
-  type Caller,
-} from '../domain/key-policy.ts';
+import { assertMay, assertProvesCurrent, type Caller } from '../domain/key-policy.ts';
 import { assertTenantActive } from '../domain/tenant.ts';
 import type { CompanionRow } from '../events/ledger.ts';
 import { type Clock, DAY_MS } from '../foundation/clock.ts';
@@ -160,7 +155,12 @@ export class AnsweredRequests {
  * The row that remembers an answer is no authority: the key must be one that this request can have made or changed, and
  * the caller must be entitled to hand out what it holds *now*. Nobody but the key itself is above that.
  */
-function assertIts({ keyId }: RequestIdentity, answered: AnsweredRequest, by: Caller, record: KeyRecord): void {
+function assertIts(
+  { keyId }: RequestIdentity,
+  answered: AnsweredRequest,
+  by: ConfirmedCaller,
+  record: KeyRecord,
+): void {
   const { authority } = by;
   const callerId = authority.kind === 'key' ? authority.keyId : null;
   const isIts = keyId === null ? record.createdBy === callerId : record.id === keyId;
@@ -172,8 +172,7 @@ function assertIts({ keyId }: RequestIdentity, answered: AnsweredRequest, by: Ca
     return;
   }
   assertMay(by, keyId === null ? 'keys.create' : 'keys.rotate', record.tenantId);
-  assertMayGrant(by, record);
-  assertWithinCreator(by, record);
+  assertMayHandOut(by, record);
 }
 
 function companionRow(request: RequestIdentity, keyId: string, version: number, now: number): CompanionRow {

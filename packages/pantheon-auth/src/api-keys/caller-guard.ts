@@ -4,6 +4,7 @@
  * retired; and a request can be made to last. So whoever changes something is looked at again, and the commit stands only
  * if all of that is still as it was then.
  */
+import type { ConfirmedCaller } from '../domain/delegation.ts';
 import type { KeyVersion } from '../domain/key.ts';
 import type { Authority, Caller } from '../domain/key-policy.ts';
 import { intersect } from '../domain/permissions.ts';
@@ -19,7 +20,7 @@ import type { KnownKey } from './verification-cache.ts';
 
 /** A caller as their key is now, and what must still hold when the change is committed. */
 export interface Standing {
-  readonly caller: Caller;
+  readonly caller: ConfirmedCaller;
   readonly requires: readonly Precondition[];
 }
 
@@ -41,7 +42,7 @@ export class CallerGuard {
    */
   async confirm(by: Caller): Promise<Standing> {
     const { authority } = by;
-    if (authority.kind === 'process') return { caller: by, requires: [] };
+    if (authority.kind === 'process') return { caller: { ...by, own: null }, requires: [] };
     const arrived = momentOf(this.#clock);
     // What is remembered may be a second old, and a commit that requires a row of then would fail again and again.
     await this.#facts.confirmSince(arrived);
@@ -58,11 +59,12 @@ export class CallerGuard {
       throw new PantheonError(code === 'unknown' ? 'invalid_key' : code, { detail: 'The caller may no longer act.' });
     }
     // No key stands behind it: library code made it up, and that may do everything anyway.
-    if (judged.proved === null) return { caller: by, requires: [] };
+    if (judged.proved === null) return { caller: { ...by, own: null }, requires: [] };
     const { record, tenant } = judged.proved;
     const isToken = authority.via === 'token';
-    const caller: Caller = {
+    const caller: ConfirmedCaller = {
       ...by,
+      own: record,
       authority: {
         ...authority,
         permissions: isToken ? intersect(record.permissions, authority.permissions) : record.permissions,

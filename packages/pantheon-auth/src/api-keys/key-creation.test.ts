@@ -3,7 +3,7 @@ import { callerWith, openWorld, refusalOf, type World } from '../../test/fixture
 import { KeyStorage } from './key-storage.ts';
 
 const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
-const PARENT = { userId: 'p', name: 'p', permissions: ['pantheon:keys:create'], grantable: ['docs:*'] };
+const PARENT = { userId: 'u', name: 'p', permissions: ['pantheon:keys:create'], grantable: ['docs:*'] };
 
 /** A caller, and what happens to its key after it was looked at and before the commit of what it makes. */
 async function callerOf(world: World, between: (id: string, attempt: number) => Promise<unknown>) {

@@ -2,8 +2,10 @@
  * A key is made: its row, its first version and its event, in one commit that stands only if the caller still does. What
  * is asked for is read by `key-manager.ts`; requests that are repeated are `answered-requests.ts`.
  */
+
+import { assertAudiences, assertMayHandOut } from '../domain/delegation.ts';
 import { createKey, type KeySettings } from '../domain/key.ts';
-import { assertMay, assertMayGrant, assertWithinCreator, type Caller } from '../domain/key-policy.ts';
+import { assertMay, type Caller } from '../domain/key-policy.ts';
 import { assertTenantActive } from '../domain/tenant.ts';
 import type { Clock, Instant } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
@@ -44,6 +46,7 @@ export class KeyCreation {
   readonly #guard: CallerGuard;
   readonly #clock: Clock;
   readonly #brand: string;
+  readonly #audiences: readonly string[];
 
   constructor(deps: {
     readonly changes: KeyChanges;
@@ -51,12 +54,14 @@ export class KeyCreation {
     readonly guard: CallerGuard;
     readonly clock: Clock;
     readonly brand: string;
+    readonly audiences: readonly string[];
   }) {
     this.#changes = deps.changes;
     this.#tenants = deps.tenants;
     this.#guard = deps.guard;
     this.#clock = deps.clock;
     this.#brand = deps.brand;
+    this.#audiences = deps.audiences;
   }
 
   /** @throws PantheonError `not_grantable`, `not_found`, `not_allowed` (tenant), `conflict` when the id is taken or the companion is already there. */
@@ -75,10 +80,10 @@ export class KeyCreation {
   async #createAs({ caller, requires }: Standing, order: KeyOrder): Promise<CreatedKey> {
     const { tenantId, generated, idTag, settings, by, companion } = order;
     assertMay(caller, 'keys.create', tenantId);
-    assertMayGrant(caller, settings);
-    assertWithinCreator(caller, settings);
+    assertMayHandOut(caller, settings);
     const tenant = await this.#tenants.find(tenantId);
     assertTenantActive(tenant);
+    assertAudiences(caller, tenant, this.#audiences, settings);
     const createdBy = by.authority.kind === 'key' ? by.authority.keyId : null;
     const circumstances = { ...by.circumstances, reason: order.reason ?? null };
     const { id } = generated;

@@ -3,7 +3,7 @@
  * be done is `domain/key-policy.ts`; rotation is `key-rotation.ts`; verification is `key-validator.ts` and never writes.
  */
 import { endsAdministering } from '../domain/administrator.ts';
-import { assertMayChange } from '../domain/delegation.ts';
+import { assertAudiences, assertMayChange, assertMayHandOut, type ConfirmedCaller } from '../domain/delegation.ts';
 import { type Circumstances, PROCESS_ACTOR } from '../domain/event.ts';
 import { type KeyChange, type KeyRecord, type KeySettings, resumeKey, suspendKey, updateKey } from '../domain/key.ts';
 import {
@@ -14,12 +14,13 @@ import {
   assertWithinCreator,
   type Caller,
 } from '../domain/key-policy.ts';
+import type { TenantRecord } from '../domain/tenant.ts';
 import type { Precondition } from '../events/ledger.ts';
 import type { Clock } from '../foundation/clock.ts';
-import { PantheonError } from '../foundation/errors.ts';
+import { invariant, PantheonError } from '../foundation/errors.ts';
 import { assertFilters } from '../foundation/filters.ts';
 import type { SealedCursors } from '../kms/sealed-cursor.ts';
-import type { TenantStorage } from '../tenants/tenant-storage.ts';
+import { type TenantStorage, tenantAsRead } from '../tenants/tenant-storage.ts';
 import type { UsageQueryService, UsageReport, UsageRequest } from '../usage/usage-query.ts';
 import type { Administrators } from './administrators.ts';
 import { type AnsweredRequests, answeredRequest, type Companion } from './answered-requests.ts';
@@ -116,6 +117,8 @@ export interface KeyManagerDeps {
   readonly cursors: SealedCursors;
   readonly clock: Clock;
   readonly brand: string;
+  /** Of the service itself: any key may be given them. */
+  readonly audiences: readonly string[];
 }
 
 export class KeyManager {
@@ -226,18 +229,20 @@ export class KeyManager {
     const { by = PROCESS_CALLER } = options;
     assertMay(by, 'keys.update', this.#tenantId);
     await this.#deps.exposed.refuseIn({ ...input }, by);
-    return this.#change(id, options, 'keys.update', async (record, caller) => {
+    return this.#change(id, options, 'keys.update', async (record, caller, tenant) => {
       assertMayGrant(caller, record);
       assertIsMeant(options, record);
       const settings = parseUpdateInput(input, record, this.#deps.clock.now());
       assertMayChange(caller, record, settings);
-      const requires = endsAdministering(record, settings, this.#deps.clock.now())
+      assertAudiences(caller, tenant, this.#deps.audiences, settings, record);
+      const others = endsAdministering(record, settings, this.#deps.clock.now())
         ? await this.#deps.administrators.withoutThis(record, options.force)
         : [];
-      return {
-        change: updateKey(record, settings, { ...by.circumstances, reason: null }, this.#deps.clock.now()),
-        requires,
-      };
+      const circumstances = { ...by.circumstances, reason: null };
+      const change = updateKey(record, settings, circumstances, this.#deps.clock.now());
+      // The audiences of the tenant are part of the decision.
+      const requires = settings.jwt === record.jwt ? others : [...others, tenantAsRead(tenant)];
+      return { change, requires };
     });
   }
 
@@ -259,7 +264,7 @@ export class KeyManager {
     assertMay(by, 'keys.update', this.#tenantId);
     const circumstances = await this.#circumstances(by, options.reason);
     return this.#change(id, options, 'keys.update', (record, caller) => {
-      assertMayGrant(caller, record);
+      assertMayHandOut(caller, record);
       assertIsMeant(options, record);
       return { change: resumeKey(record, circumstances, this.#deps.clock.now()), requires: [] };
     });
@@ -317,12 +322,13 @@ export class KeyManager {
   #change(id: string, options: RevokeOptions, action: Action, decide: Decide): Promise<APIKey & Settled> {
     const { by = PROCESS_CALLER } = options;
     return this.#settled(options, async () => {
-      const record = await this.#deps.changes.change(this.#tenantId, id, async ({ record, secrets }) => {
+      const record = await this.#deps.changes.change(this.#tenantId, id, async ({ record, secrets, tenant }) => {
         const standing = await this.#deps.guard.confirm(by);
         assertMay(standing.caller, action, this.#tenantId);
         if (options.force === true) assertMay(standing.caller, 'keys.force', this.#tenantId);
         assertNotSuperseded(standing.caller, record);
-        const { change, requires } = await decide(record, standing.caller);
+        invariant(tenant !== null, 'a key that opens has its tenant');
+        const { change, requires } = await decide(record, standing.caller, tenant);
         return change && { change, secrets, requires: [...standing.requires, ...requires] };
       });
       return { answer: await this.#show(record), record };
@@ -380,4 +386,4 @@ function selfId(by: Caller): string {
 
 /** A change, and what else must still be as it was read. */
 type Decided = { readonly change: KeyChange | null; readonly requires: readonly Precondition[] };
-type Decide = (record: KeyRecord, caller: Caller) => Decided | Promise<Decided>;
+type Decide = (record: KeyRecord, caller: ConfirmedCaller, tenant: TenantRecord) => Decided | Promise<Decided>;

@@ -156,7 +156,7 @@ export class KeyRevocation {
   /** The caller as they are now: for each key of a cascade, unless that has ended the caller's own key before. */
   async #standing(by: Caller, gone: ReadonlySet<string>): Promise<Standing> {
     const isGone = by.authority.kind === 'key' && gone.has(by.authority.keyId);
-    return isGone ? { caller: by, requires: [] } : this.#guard.confirm(by);
+    return isGone ? { caller: { ...by, own: null }, requires: [] } : this.#guard.confirm(by);
   }
 }
 

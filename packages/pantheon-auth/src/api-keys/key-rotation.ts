@@ -2,6 +2,7 @@
  * New versions of a key, and the end of old ones. A rotation keeps the key's id, policy, limits, usage and history; the
  * version before it is accepted until its overlap ends.
  */
+import { assertMayHandOut } from '../domain/delegation.ts';
 import { type KeyRecord, retireVersion, rotateKey } from '../domain/key.ts';
 import {
   assertMay,
@@ -193,6 +194,7 @@ export class KeyRotation {
     // Without a bound of its own it is not the holder who renews itself.
     if (overlapMaxSeconds === null) assertMay(caller, 'keys.rotate', this.#tenantId);
     assertMayRotate(caller, record);
+    if (!isItself(caller, record)) assertMayHandOut(caller, record);
     assertIsMeant(condition, record);
     assertTenantActive(tenant);
     const now = clock.now();
@@ -224,12 +226,16 @@ export class KeyRotation {
 
 /** A new secret is as good as a new key: it is not the way out of what limits the caller. A key may renew itself. */
 function assertMayRotate(by: Caller, record: KeyRecord): void {
-  if (by.authority.kind === 'key' && by.authority.keyId === record.id) {
+  if (isItself(by, record)) {
     assertProvesCurrent(by, record);
     return;
   }
   assertMayGrant(by, record);
   assertWithinCreator(by, record);
+}
+
+function isItself({ authority }: Caller, record: KeyRecord): boolean {
+  return authority.kind === 'key' && authority.keyId === record.id;
 }
 
 function isConflict(error: unknown): boolean {

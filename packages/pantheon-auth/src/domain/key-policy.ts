@@ -1,6 +1,7 @@
 /**
- * What a caller may do to keys: which permission each action needs, what may be put on a key, and what a child may have
- * beyond its creator (nothing). Pure. The service, the command line and the library ask the same questions here.
+ * What a caller may do to keys: which permission each action needs, what may be put on a key, and how long and from where
+ * a child may act beyond its creator (not at all). Pure. The service, the command line and the library ask the same
+ * questions here. The rest of what a caller may hand out is `delegation.ts`.
  */
 import type { Instant } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
@@ -166,6 +167,6 @@ export function assertNotSuperseded(caller: Caller, record: { readonly id: strin
   });
 }
 
-function notGrantable(field: string): PantheonError {
-  return new PantheonError('not_grantable', { field });
+export function notGrantable(field: string, detail?: string): PantheonError {
+  return new PantheonError('not_grantable', { field, ...(detail !== undefined && { detail }) });
 }

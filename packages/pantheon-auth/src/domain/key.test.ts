@@ -107,7 +107,7 @@ function live(first: KeyChange, history: readonly (readonly [Attempt, number])[]
 const eventsOf = (changes: readonly KeyChange[]): AuditEvent[] => changes.flatMap(({ events }) => [...events]);
 const replay = (events: readonly AuditEvent[]): KeyRecord | null => events.reduce<KeyRecord | null>(evolve, null);
 const lastOf = (changes: readonly KeyChange[]): KeyRecord => (changes.at(-1) as KeyChange).record;
-const TENANT = { id: 'default', name: 'default', state: 'active', createdAt: 0, revision: 1 } as const;
+const TENANT = { id: 'default', name: 'default', state: 'active', audiences: null, createdAt: 0, revision: 1 } as const;
 const DEMAND = { tenantId: null, environment: null, address: null, permissions: [] };
 
 describe('whatever happens to a key', () => {

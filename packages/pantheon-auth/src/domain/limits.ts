@@ -21,6 +21,21 @@ export interface QuotaRule {
   readonly period: QuotaPeriod;
 }
 
+/** Whether these admit nothing that the others refuse: for each of the others there is one that is at least as strict. */
+export function isRateLimitsWithin(rules: readonly RateLimitRule[], others: readonly RateLimitRule[]): boolean {
+  return others.every((other) =>
+    rules.some(({ limit, windowSeconds }) => limit <= other.limit && windowSeconds >= other.windowSeconds),
+  );
+}
+
+const PERIOD_LENGTHS: Readonly<Record<QuotaPeriod, number>> = { day: 1, month: 2 };
+
+/** The same of quotas: as much or less, in as long a period or a longer one. Null: unlimited. */
+export function isQuotaWithin(quota: QuotaRule | null, other: QuotaRule | null): boolean {
+  if (other === null) return true;
+  return quota !== null && quota.limit <= other.limit && PERIOD_LENGTHS[quota.period] >= PERIOD_LENGTHS[other.period];
+}
+
 /** One limit as it stands after the decision. `resetSeconds` is when more becomes available: `t` of the RateLimit field. */
 export interface LimitState {
   readonly kind: 'rate' | 'quota';

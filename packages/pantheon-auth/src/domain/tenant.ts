@@ -1,5 +1,6 @@
 /** The isolation boundary: what a tenant is, and how its events change it. */
 import type { Instant } from '../foundation/clock.ts';
+import type { Json } from '../foundation/encoding.ts';
 import { invariant, PantheonError } from '../foundation/errors.ts';
 import type { AuditEvent } from './event.ts';
 
@@ -21,6 +22,8 @@ export interface TenantRecord {
   readonly id: string;
   readonly name: string;
   readonly state: TenantState;
+  /** Audiences that its keys may be given beside those of the service itself; null: none. */
+  readonly audiences: readonly string[] | null;
   readonly createdAt: Instant;
   readonly revision: number;
 }
@@ -37,6 +40,7 @@ export function evolveTenant(tenant: TenantRecord | null, event: AuditEvent): Te
       id: event.subject.id,
       name: nameOr(name, event.subject.id),
       state: 'active',
+      audiences: audiencesOr(event.after?.['audiences'], null),
       createdAt: event.at,
       revision: 1,
     };
@@ -47,7 +51,12 @@ export function evolveTenant(tenant: TenantRecord | null, event: AuditEvent): Te
   if (tenant.state === 'deleted') return { ...tenant, revision };
   switch (event.type) {
     case 'tenant.updated':
-      return { ...tenant, revision, name: nameOr(event.after?.['name'], tenant.name) };
+      return {
+        ...tenant,
+        revision,
+        name: nameOr(event.after?.['name'], tenant.name),
+        audiences: audiencesOr(event.after?.['audiences'], tenant.audiences),
+      };
     case 'tenant.suspended':
       return { ...tenant, revision, state: 'suspended' };
     case 'tenant.resumed':
@@ -68,6 +77,11 @@ export function assertTenantActive(tenant: TenantRecord | null): asserts tenant 
   if (tenant === null || tenant.state === 'deleted') throw new PantheonError('not_found', { field: 'tenant' });
   if (tenant.state !== 'active')
     throw new PantheonError('not_allowed', { field: 'tenant', detail: 'The tenant is suspended.' });
+}
+
+/** Null takes them away; an event that does not name them leaves them. */
+function audiencesOr(audiences: Json | undefined, otherwise: readonly string[] | null): readonly string[] | null {
+  return audiences === undefined ? otherwise : (audiences as readonly string[] | null);
 }
 
 /** The name is personal and may have been erased from the log; the id stands in for it then. */

@@ -17,7 +17,7 @@ const RECORD: KeyRecord = {
 };
 const FACTS: KeyFacts = {
   record: RECORD,
-  tenant: { id: 'default', name: 'default', state: 'active', createdAt: 0, revision: 1 },
+  tenant: { id: 'default', name: 'default', state: 'active', audiences: null, createdAt: 0, revision: 1 },
   addresses: null,
 };
 const DEMAND: Demand = {

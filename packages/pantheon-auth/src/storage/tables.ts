@@ -39,6 +39,8 @@ export interface TenantRow {
   tenant_id: string;
   name: string;
   state: string;
+  /** A list, or null: only those of the service itself. */
+  audiences: string | null;
   created_at: number;
   revision: number;
 }

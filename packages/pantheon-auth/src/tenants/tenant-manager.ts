@@ -3,7 +3,7 @@
 import type { CallerGuard, Standing } from '../api-keys/caller-guard.ts';
 import type { ConditionalOptions } from '../api-keys/conditional-change.ts';
 import type { ExposedKeys } from '../api-keys/exposed-keys.ts';
-import { parseName, parseReason } from '../api-keys/key-input.ts';
+import { parseReason } from '../api-keys/key-input.ts';
 import { type ChangeOptions, type Page, PROCESS_CALLER, pageSize } from '../api-keys/key-manager.ts';
 import type { VerificationCache } from '../api-keys/verification-cache.ts';
 import { assertMatches, entityTag, parseIfMatch } from '../domain/entity-tag.ts';
@@ -18,6 +18,13 @@ import { PantheonError } from '../foundation/errors.ts';
 import { assertFilters } from '../foundation/filters.ts';
 import { newId } from '../foundation/ids.ts';
 import type { SealedCursors } from '../kms/sealed-cursor.ts';
+import {
+  type CreateTenantInput,
+  parseCreateTenant,
+  parseUpdateTenant,
+  type TenantSettings,
+  type UpdateTenantInput,
+} from './tenant-input.ts';
 import type { QuarantinedTenant, TenantStorage } from './tenant-storage.ts';
 
 /** A tenant as its administrators see it. */
@@ -27,6 +34,8 @@ export interface Tenant {
   readonly etag: string;
   readonly name: string;
   readonly state: TenantRecord['state'];
+  /** Audiences that its keys may be given, beside those of the service itself. */
+  readonly audiences?: readonly string[];
   readonly createdAt: Date;
 }
 
@@ -70,22 +79,16 @@ export class TenantManager {
   }
 
   /** @throws PantheonError `invalid_request`, `already_exists`. */
-  async create(input: { readonly id: string; readonly name?: string }, options: ChangeOptions = {}): Promise<Tenant> {
+  async create(input: CreateTenantInput, options: ChangeOptions = {}): Promise<Tenant> {
     const by = assertSystem(options.by, 'tenants.create');
     await this.#deps.exposed.refuseIn({ ...input }, by);
-    if (!TENANT_ID_PATTERN.test(input.id)) {
-      throw new PantheonError('invalid_request', {
-        field: 'id',
-        detail: '1 to 64 of a-z 0-9 _ -, a letter or digit at both ends.',
-      });
-    }
-    const name = parseName(input.name ?? input.id);
+    const { id, name, audiences } = parseCreateTenant(input);
+    const after = { name, ...(audiences !== null && { audiences }) };
     for (let attempt = 1; ; attempt += 1) {
       const { requires } = await this.#confirm(by, 'tenants.create');
-      if ((await this.#deps.storage.find(input.id)) !== null)
-        throw new PantheonError('already_exists', { field: 'id' });
+      if ((await this.#deps.storage.find(id)) !== null) throw new PantheonError('already_exists', { field: 'id' });
       try {
-        return await this.#commit(null, this.#event('tenant.created', input.id, { name }, by.circumstances), requires);
+        return await this.#commit(null, this.#event('tenant.created', id, after, by.circumstances), requires);
       } catch (error) {
         // By somebody who made the same one, which is then found; or the key of the caller changed.
         if (!isConflict(error) || attempt === ATTEMPTS_MAX) throw error;
@@ -116,17 +119,26 @@ export class TenantManager {
     return { items, nextCursor };
   }
 
+  /**
+   * Changes what is named and leaves the rest; null takes away.
+   *
+   * @throws PantheonError `invalid_request`, `not_found`, `precondition_failed`.
+   */
   async update(
     id: string,
-    input: { readonly name: string },
+    input: UpdateTenantInput,
     options: ChangeOptions & ConditionalOptions = {},
   ): Promise<Tenant> {
     const by = assertSystem(options.by, 'tenants.update');
     await this.#deps.exposed.refuseIn({ ...input }, by);
-    const name = parseName(input.name);
     return this.#change(id, by, 'tenants.update', meant(options, this.#load), (tenant) => {
-      if (tenant.name === name) return null;
-      return this.#event('tenant.updated', id, { name }, by.circumstances, { name: tenant.name });
+      const settings = parseUpdateTenant(input, tenant);
+      const names = (['name', 'audiences'] as const).filter(
+        (name) => JSON.stringify(tenant[name]) !== JSON.stringify(settings[name]),
+      );
+      if (names.length === 0) return null;
+      const pick = (from: TenantSettings): JsonObject => Object.fromEntries(names.map((name) => [name, from[name]]));
+      return this.#event('tenant.updated', id, pick(settings), by.circumstances, pick(tenant));
     });
   }
 
@@ -270,6 +282,13 @@ function isConflict(error: unknown): boolean {
   return error instanceof PantheonError && error.code === 'conflict';
 }
 
-function toTenant({ id, name, state, createdAt, revision }: TenantRecord): Tenant {
-  return { id, etag: entityTag('tenant', revision), name, state, createdAt: new Date(createdAt) };
+function toTenant({ id, name, state, audiences, createdAt, revision }: TenantRecord): Tenant {
+  return {
+    id,
+    etag: entityTag('tenant', revision),
+    name,
+    state,
+    ...(audiences !== null && { audiences }),
+    createdAt: new Date(createdAt),
+  };
 }

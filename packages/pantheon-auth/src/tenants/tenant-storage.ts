@@ -89,20 +89,40 @@ function readOrName(row: Row): TenantRecord | QuarantinedTenant {
   }
 }
 
-/** @throws PantheonError `tenant_quarantined` for a state that this version does not know: it could be one that refuses. */
+/** @throws PantheonError `tenant_quarantined` for what this version cannot read: it could be something that refuses. */
 export function tenantFromRow(row: Row): TenantRecord {
   const state = TENANT_STATES.find((known) => known === row['state']);
   if (state === undefined) {
-    const detail = `Tenant ${row['id']}: its state is one that this version does not know.`;
-    throw new PantheonError('tenant_quarantined', { detail });
+    throw quarantined(row, 'its state is one that this version does not know');
   }
   return {
     id: String(row['id']),
     name: String(row['name']),
     state,
+    audiences: audiencesOf(row),
     createdAt: Number(row['created_at']),
     revision: Number(row['revision']),
   };
+}
+
+function audiencesOf(row: Row): readonly string[] | null {
+  const { audiences } = row;
+  if (audiences === null || audiences === undefined) return null;
+  const read = jsonOf(String(audiences));
+  if (Array.isArray(read) && read.every((audience) => typeof audience === 'string')) return read;
+  throw quarantined(row, 'its audiences are no list that this version knows');
+}
+
+function jsonOf(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}
+
+function quarantined(row: Row, why: string): PantheonError {
+  return new PantheonError('tenant_quarantined', { detail: `Tenant ${row['id']}: ${why}.` });
 }
 
 function tenantToRow(tenant: TenantRecord): Row {
@@ -112,6 +132,7 @@ function tenantToRow(tenant: TenantRecord): Row {
     tenant_id: tenant.id,
     name: tenant.name,
     state: tenant.state,
+    audiences: tenant.audiences === null ? null : JSON.stringify(tenant.audiences),
     created_at: tenant.createdAt,
     revision: tenant.revision,
   };

@@ -151,6 +151,7 @@ export const anyTenant: Arbitrary<TenantRecord> = fc.record({
   id: fc.constantFrom('default', 'system', 'acme'),
   name: text(20),
   state: fc.constantFrom('active', 'suspended', 'deleted'),
+  audiences: fc.option(fc.uniqueArray(text(20), { maxLength: 3 })),
   createdAt: anyInstant,
   revision: fc.integer({ min: 1, max: 1_000 }),
 });

@@ -7,11 +7,12 @@ import type { Migration } from 'kysely/migration';
 import type { SqlDialect } from '../dialect.ts';
 import { eventsByActor } from './0002-events-by-actor.ts';
 import { idTags } from './0002-id-tags.ts';
+import { tenantAudiences } from './0002-tenant-audiences.ts';
 
 /** One part of a migration. */
 export type MigrationStep = (db: Kysely<unknown>, dialect: SqlDialect) => Promise<void>;
 
-const STEPS: readonly MigrationStep[] = [idTags, eventsByActor];
+const STEPS: readonly MigrationStep[] = [idTags, eventsByActor, tenantAudiences];
 
 export function tables0002(dialect: SqlDialect): Migration {
   return {
