@@ -24,7 +24,7 @@ const NO_BODY = new PantheonError('invalid_request', { field: 'body', detail: 'S
 
 export function registerOperation(app: FastifyInstance, auth: PantheonAuth, operation: Operation, clock: Clock): void {
   const { method, url, access, answer, body, handle } = operation;
-  const options = authenticateOptions(access);
+  const options = authenticateOptions(access, auth.issuer);
   const route: RouteOptions = {
     method,
     url,
@@ -54,11 +54,15 @@ function entityTagOf(body: unknown, tagged: 'itself' | 'apiKey'): string | null 
   return (tagged === 'apiKey' ? apiKey?.etag : etag) ?? null;
 }
 
-/** The edge asks for the permission, so that nobody who lacks it is listened to; the engine asks again. */
-function authenticateOptions(access: Access): AuthenticateOptions | null {
-  if (access.kind === 'key') return { tenant: ANY_TENANT, permissions: [ACTIONS[access.action]] };
+/**
+ * The edge asks for the permission, so that nobody who lacks it is listened to; the engine asks again. Of tokens only those
+ * are taken that are meant for this API and for nothing else: whoever received one for another API must not manage with it.
+ */
+function authenticateOptions(access: Access, issuer: string): AuthenticateOptions | null {
+  const common = { tenant: ANY_TENANT, audience: [issuer], audienceOnly: true } as const;
+  if (access.kind === 'key') return { ...common, permissions: [ACTIONS[access.action]] };
   if (access.kind !== 'self') return null;
-  return { tenant: ANY_TENANT, environment: ANY_ENVIRONMENT, ...(access.proof && { accept: ['api_key'] }) };
+  return { ...common, environment: ANY_ENVIRONMENT, ...(access.proof && { accept: ['api_key'] }) };
 }
 
 /** What Fastify is to check. A public page ignores what it does not know: caches and monitors add parameters of their own. */

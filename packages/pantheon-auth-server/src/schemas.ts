@@ -69,6 +69,16 @@ export const apiKeySchema = z
   })
   .meta({ id: 'APIKey', description: 'The record of a key. It never holds a secret or a hash.' });
 
+/** What a token may know of its key: no more than it says itself. */
+export const tokenSelfSchema = z
+  .strictObject({
+    id: z.string().describe('Of its key.'),
+    environment,
+    permissions: z.array(z.string()).describe('What both the token and its key allow.'),
+    expiresAt: time,
+  })
+  .meta({ id: 'TokenSelf', description: 'What a token is shown of itself.' });
+
 /** What `settle=true` adds to the answer of a change. */
 const settled = {
   settledAt: time

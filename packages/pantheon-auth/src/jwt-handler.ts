@@ -16,6 +16,7 @@ import { buildKeySignedClaims, KEY_SIGNED_LIFETIME_MAX_SECONDS } from './domain/
 import { assertMayHandOut } from './domain/delegation.ts';
 import { isActive, revokeTokens } from './domain/key.ts';
 import { assertMay, assertNotSuperseded } from './domain/key-policy.ts';
+import { isReserved } from './domain/permissions.ts';
 import { decide } from './domain/verification.ts';
 import type { EventFeed } from './events/event-feed.ts';
 import { assertCertainTime, type Clock, type Moment, momentOf } from './foundation/clock.ts';
@@ -180,7 +181,7 @@ export class JwtHandler implements KeyTokenSigner {
       audience,
       keyId: apiKey.id,
       tokenId: newId(),
-      permissions: apiKey.permissions,
+      permissions: apiKey.permissions.filter((permission) => !isReserved(permission)),
       now: this.#deps.clock.now(),
       lifetimeSeconds: KEY_SIGNED_LIFETIME_MAX_SECONDS,
       keyExpiresAt: expiresAt,

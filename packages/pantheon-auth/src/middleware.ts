@@ -52,6 +52,8 @@ export interface AuthenticateOptions {
   readonly accept?: readonly ('api_key' | 'token')[];
   /** Audiences of tokens. Default: the service's own. */
   readonly audience?: readonly string[];
+  /** Whether a token that is meant for any other audience as well is refused. Default: it is not. */
+  readonly audienceOnly?: boolean;
   /** Units to take from every limit. Default 1. */
   readonly cost?: number;
 }
@@ -287,6 +289,9 @@ const OPTION_CHECKS: Readonly<Record<keyof AuthenticateOptions, (value: unknown,
   audience: (value) => {
     assertList(value, 'audience', 'The audience of a token is a text.', (one) => typeof one === 'string' && one !== '');
     if (Array.isArray(value) && value.length === 0) throw invalidOption('audience', 'Name at least one audience.');
+  },
+  audienceOnly: (value) => {
+    if (value !== undefined && typeof value !== 'boolean') throw invalidOption('audienceOnly', 'true or false.');
   },
   cost: (value = 1) => {
     if (!Number.isInteger(value) || Number(value) < 0 || Number(value) > COST_MAX)

@@ -39,7 +39,7 @@ import { type Clock, ForwardClock, systemClock } from './foundation/clock.ts';
 import { PantheonError } from './foundation/errors.ts';
 import { TokenRevocations } from './jwt/revocation.ts';
 import { SigningKeyring } from './jwt/signing-keyring.ts';
-import { TokenIssuer } from './jwt/token-issuer.ts';
+import { ownAudiences, TokenIssuer } from './jwt/token-issuer.ts';
 import { TokenStanding } from './jwt/token-standing.ts';
 import { TokenVerifier } from './jwt/token-verifier.ts';
 import { JwtHandler } from './jwt-handler.ts';
@@ -258,7 +258,7 @@ async function assemble(parts: Parts): Promise<Engine> {
   const acceptedTime = new AcceptedTimeFollower({ time, clock });
   for (const follower of [cache, keyring, revocations, idTags, acceptedTime]) feed.follow(follower);
   const facts = new ConfirmedFacts({ cache, tags: idTags, feed, clock, stalenessMaxMs });
-  const standing = new TokenStanding({ keyring, revocations, audience });
+  const standing = new TokenStanding({ keyring, revocations, audience: ownAudiences(settings) });
   const guard = new CallerGuard({ facts, tokens: standing, clock });
 
   const recorder = new UsageRecorder({
@@ -325,7 +325,7 @@ async function assemble(parts: Parts): Promise<Engine> {
     cursors,
     clock,
     brand,
-    audiences: [...new Set([...audience, issuer])],
+    audiences: ownAudiences(settings),
   };
 
   try {

@@ -1,7 +1,8 @@
 /** What a key may do about itself, as its policy allows. It acts in its own tenant, and its environment does not matter. */
-import type { PantheonAuth, RotateKeyInput } from 'pantheon-auth';
+import type { PantheonAuth, Principal, RotateKeyInput, VerifiedToken } from 'pantheon-auth';
+import { z } from 'zod';
 import { CHANGE_CODES, type Operation, operation } from '../operation.ts';
-import { apiKeySchema, rotationSchema } from '../schemas.ts';
+import { apiKeySchema, rotationSchema, tokenSelfSchema } from '../schemas.ts';
 import { ROTATION_CODES, rotateBody } from './key-versions.ts';
 import { given, idempotencyHeader, idempotencyKeyOf, ifMatchOf, reasonBody } from './parameters.ts';
 
@@ -12,11 +13,19 @@ export function selfOperations(auth: PantheonAuth): readonly Operation[] {
       url: '/v1/self',
       id: 'getSelf',
       tag: 'Self',
-      summary: 'Look at the key that is calling.',
+      summary: 'Look at the key that is calling. A token sees what it may do itself, and not the record of its key.',
       access: { kind: 'self', proof: false },
-      answer: { status: 200, description: 'The record.', schema: apiKeySchema, tagged: 'itself' },
+      answer: {
+        status: 200,
+        description: 'The record of a key; of a token what it may know.',
+        schema: z.union([apiKeySchema, tokenSelfSchema]),
+        tagged: 'itself',
+      },
       codes: ['key_quarantined'],
-      handle: ({ by }) => auth.tenant(by.principal.tenantId).keys.getSelf(by.caller),
+      handle: ({ by }) =>
+        by.principal.token === null
+          ? auth.tenant(by.principal.tenantId).keys.getSelf(by.caller)
+          : tokenSelf(by.principal, by.principal.token),
     }),
     operation({
       method: 'POST',
@@ -52,4 +61,13 @@ export function selfOperations(auth: PantheonAuth): readonly Operation[] {
         auth.tenant(by.principal.tenantId).keys.revokeSelf(by.caller, { ...given(body), ...ifMatchOf(request) }),
     }),
   ];
+}
+
+/**
+ * A token was narrowed by somebody for somebody: what else its key may do and hand out, how it is limited and what is noted
+ * with it is not for whoever holds the token.
+ */
+function tokenSelf({ keyId: id, environment, permissions, expiresAt }: Principal, token: VerifiedToken) {
+  const ends = Math.min(token.expiresAt, expiresAt ?? token.expiresAt);
+  return { id, environment, permissions, expiresAt: new Date(ends) };
 }

@@ -17,12 +17,10 @@ const settings = {
       'Audiences that its keys may be given in jwt.audience, beside those of the service. Keys keep those that they have.',
     ),
 };
-const createBody = z
-  .strictObject({ id: z.string(), ...settings })
-  .meta({
-    id: 'CreateTenantInput',
-    examples: [{ id: 'acme', name: 'Acme Corp', audiences: ['https://orders.acme.example'] }],
-  });
+const createBody = z.strictObject({ id: z.string(), ...settings }).meta({
+  id: 'CreateTenantInput',
+  examples: [{ id: 'acme', name: 'Acme Corp', audiences: ['https://orders.acme.example'] }],
+});
 const updateBody = z
   .strictObject(settings)
   .meta({ id: 'UpdateTenantInput', examples: [{ audiences: ['https://orders.acme.example'] }] });

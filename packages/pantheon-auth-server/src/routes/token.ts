@@ -26,7 +26,12 @@ const tokenBody = z
     requested_token_type: z.string().optional(),
     audience: z.array(z.string()).optional(),
     resource: z.array(z.string()).optional(),
-    scope: z.string().optional().describe('Permissions, separated by spaces. Default: all of the key.'),
+    scope: z
+      .string()
+      .optional()
+      .describe(
+        'Permissions, separated by spaces. Default: all of the key, but those under pantheon:, which are asked for by name.',
+      ),
     ttl: z.int().min(1).optional().describe('An extension: seconds, at most what the policy of the key says.'),
   })
   .meta({

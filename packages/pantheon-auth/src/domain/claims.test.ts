@@ -204,6 +204,7 @@ describe('claims hold to the second', () => {
   const expectations = {
     issuer: 'https://auth.example',
     audience: ['https://other.example', 'https://api.example'],
+    audienceOnly: false,
     now: NOW,
     leewaySeconds: 30,
     lifetimeMaxSeconds: 3600,
@@ -228,6 +229,15 @@ describe('claims hold to the second', () => {
     [0, 120, 'expired'],
   ])('exp %i with a leeway of %i s: %s', (exp, leewaySeconds, expected) => {
     expect(check({ exp, iat: Math.max(0, NOW_SECONDS - 200) }, { leewaySeconds })).toBe(expected);
+  });
+
+  test.each([
+    ['https://api.example', null],
+    [['https://api.example', 'https://other.example'], null],
+    [['https://api.example', 'https://third.example'], 'wrong_audience'],
+    ['https://third.example', 'wrong_audience'],
+  ])('meant for %j: where no other audience may be among those of the token: %s', (aud, expected) => {
+    expect(check({ exp: NOW_SECONDS + 10, aud }, { audienceOnly: true })).toBe(expected);
   });
 
   test('exp is reached at its millisecond', () => {

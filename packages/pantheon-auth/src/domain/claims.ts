@@ -154,6 +154,8 @@ export interface ClaimExpectations {
   readonly issuer: string;
   /** One of these must be among the token's; compared exactly. */
   readonly audience: readonly string[];
+  /** No other one may be among the token's: whoever it is meant for as well could use it here. */
+  readonly audienceOnly: boolean;
   readonly now: Instant;
   /** Counted as at most {@link LEEWAY_SECONDS_MAX}. */
   readonly leewaySeconds: number;
@@ -168,7 +170,7 @@ export function checkClaims(
   claims: Claims,
   expectations: ClaimExpectations,
 ): null | 'expired' | 'not_yet_active' | 'wrong_audience' | 'unknown' {
-  const { issuer, audience, now, leewaySeconds, lifetimeMaxSeconds } = expectations;
+  const { issuer, audience, audienceOnly, now, leewaySeconds, lifetimeMaxSeconds } = expectations;
   const leewayMs = Math.min(leewaySeconds, LEEWAY_SECONDS_MAX) * SECOND_MS;
   const startSeconds = Math.max(claims.iat, claims.nbf ?? 0);
   if (claims.iss !== issuer) return 'unknown';
@@ -176,7 +178,8 @@ export function checkClaims(
   if (!(now < claims.exp * SECOND_MS + leewayMs)) return 'expired';
   if (!(claims.exp >= startSeconds && claims.exp - claims.iat <= lifetimeMaxSeconds)) return 'unknown';
   if (!(startSeconds * SECOND_MS <= now + leewayMs)) return 'not_yet_active';
-  return claims.aud.some((one) => audience.includes(one)) ? null : 'wrong_audience';
+  const isMeant = (one: string): boolean => audience.includes(one);
+  return (audienceOnly ? claims.aud.every(isMeant) : claims.aud.some(isMeant)) ? null : 'wrong_audience';
 }
 
 /** Names that only we may set: what they say decides what a token is, whose it is and what it may do. */

@@ -15,7 +15,7 @@ const JWT = { algorithm: 'ES256', audience: [], customClaims: {}, ttlSeconds: 30
 const RECORD: KeyRecord = {
   ...SETTINGS,
   ...{ id: 'OthersOthersOthe', tenantId: 'default', createdAt: 0, createdBy: null, state: { kind: 'active' } },
-  ...{ tokensNotBefore: null, version: 1, versions: [], revision: 1 },
+  ...{ tokensNotBefore: null, version: 1, versions: [], revision: 1, idTag: 1 },
 };
 const CREATE = ['pantheon:keys:create', 'pantheon:keys:update'];
 

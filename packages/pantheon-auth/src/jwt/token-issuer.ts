@@ -12,7 +12,7 @@ import {
   TOKEN_TYPES,
 } from '../domain/claims.ts';
 import type { JwtSettings, KeyRecord } from '../domain/key.ts';
-import { grants, isPermissionPattern, PERMISSIONS_MAX } from '../domain/permissions.ts';
+import { grants, isPermissionPattern, isReserved, PERMISSIONS_MAX } from '../domain/permissions.ts';
 import { algorithmOf, audiencesOf, issuedFrom } from '../domain/token-life.ts';
 import { assertCertainTime, type Clock, type Instant, SECOND_MS } from '../foundation/clock.ts';
 import type { JsonObject } from '../foundation/encoding.ts';
@@ -25,7 +25,7 @@ import type { SigningKeyring } from './signing-keyring.ts';
 export interface TokenWish {
   /** Each must be one that the key's policy allows. */
   readonly audience?: readonly string[];
-  /** Default: all of the key's permissions. Each must be covered by them. */
+  /** Default: all of the key's, but those under `pantheon:`. Each must be covered by them. */
   readonly permissions?: readonly string[];
   readonly ttlSeconds?: number;
 }
@@ -52,6 +52,14 @@ export interface TokenIssuerSettings {
   readonly issuer: string;
   /** Used where a key's policy names no audience. */
   readonly audience: readonly string[];
+}
+
+/**
+ * The audiences of the service itself, which every key may ask for whose policy names none: first the default, last the
+ * service as the issuer, which is the audience of the management API.
+ */
+export function ownAudiences({ issuer, audience }: TokenIssuerSettings): readonly string[] {
+  return audience.includes(issuer) ? audience : [...audience, issuer];
 }
 
 export class TokenIssuer {
@@ -107,7 +115,7 @@ export class TokenIssuer {
   }
 
   #audience(record: KeyRecord, wish: TokenWish): readonly string[] {
-    const allowed = audiencesOf(record.jwt, this.#settings.audience);
+    const allowed = audiencesOf(record.jwt, ownAudiences(this.#settings));
     if (wish.audience === undefined || wish.audience.length === 0) return allowed.slice(0, 1);
     if (wish.audience.every((audience) => allowed.includes(audience))) return [...new Set(wish.audience)];
     throw new PantheonError('invalid_request', {
@@ -177,7 +185,8 @@ export function signWithKey(payload: JsonObject, signer: KeySigner | null): stri
 
 /** @throws PantheonError `invalid_request` unless every wanted permission is well formed and covered. */
 function narrowed(held: readonly string[], wanted: readonly string[] | undefined): readonly string[] {
-  if (wanted === undefined) return held;
+  // Managing is asked for by name: a token that was made for an API of the application never manages.
+  if (wanted === undefined) return held.filter((permission) => !isReserved(permission));
   if (wanted.length > PERMISSIONS_MAX)
     throw new PantheonError('invalid_request', { field: 'permissions', detail: `At most ${PERMISSIONS_MAX}.` });
   for (const [at, permission] of wanted.entries()) {

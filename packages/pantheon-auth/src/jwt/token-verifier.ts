@@ -36,6 +36,8 @@ export interface VerifyTokenRequest extends Omit<VerifyRequest, 'key'> {
   readonly token: string;
   /** One of these must be among the token's. Default: the service's own. */
   readonly audience?: readonly string[];
+  /** Whether a token that is meant for any other audience as well is refused. Default: it is not. */
+  readonly audienceOnly?: boolean;
 }
 
 /** What a verified token says, beside what its key is. */
@@ -75,6 +77,7 @@ interface Trial {
   readonly unverified: ParsedJws | null;
   readonly demand: Demand;
   readonly audience: readonly string[];
+  readonly audienceOnly: boolean;
 }
 
 export interface TokenVerifierDeps {
@@ -124,7 +127,8 @@ export class TokenVerifier {
     const isSignerUnknown = token.claims.kind === 'access' && this.#keyring.verifier(token.kid) === null;
     if (isSignerUnknown) await this.#feed.confirm(arrived.monotonicMs);
 
-    const trial: Trial = { token, unverified, demand, audience: request.audience ?? this.#settings.audience };
+    const { audience = this.#settings.audience, audienceOnly = false } = request;
+    const trial: Trial = { token, unverified, demand, audience, audienceOnly };
     const prove =
       token.claims.kind === 'access'
         ? this.#accessProver(trial, token.claims)
@@ -175,7 +179,12 @@ export class TokenVerifier {
   }
 
   /** What the token itself says against its use, and what its key now says against the token. */
-  #deny({ token, demand, audience }: Trial, record: KeyRecord, version: KeyVersion, now: Instant): Denial | null {
+  #deny(
+    { token, demand, audience, audienceOnly }: Trial,
+    record: KeyRecord,
+    version: KeyVersion,
+    now: Instant,
+  ): Denial | null {
     const { claims, scope, algorithm } = token;
     const { issuer } = this.#settings;
     // What was taken off the policy since is no audience of its tokens any more. One that was added harms nothing.
@@ -183,6 +192,7 @@ export class TokenVerifier {
     const code = checkClaims(claims, {
       issuer,
       audience: audience === allowed ? audience : audience.filter((one) => allowed.includes(one)),
+      audienceOnly,
       now,
       leewaySeconds: LEEWAY_SECONDS_DEFAULT,
       lifetimeMaxSeconds: LIFETIME_MAX_SECONDS[claims.kind],

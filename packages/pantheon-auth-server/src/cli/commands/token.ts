@@ -44,7 +44,7 @@ const addExchange: Add = (token, world, finish) => {
     .description('exchange a key for a token of it, printed alone on standard output')
     .option('--key-file <file>', KEY_FILE_HELP)
     .option('--audience <name...>', 'for whom the token is; the policy of the key must allow it')
-    .option('--permission <pattern...>', 'what the token may do; default: all that the key may')
+    .option('--permission <pattern...>', 'what the token may do; default: all that the key may but managing')
     .option('--ttl <duration>', 'how long it lives, as in 5m; never beyond the key')
     .addHelpText(
       'after',
@@ -126,7 +126,8 @@ const addVerify: Add = (token, world, finish) => {
     .addHelpText(
       'after',
       `
-On the data folder the engine verifies the token. With a server, the server does: the token is shown at GET /v1/self.
+On the data folder the engine verifies the token. With a server, the server does: the token is shown at GET /v1/self,
+which takes tokens whose audience is the server itself.
 
 Example:
   $ pantheon-auth token exchange < orders.key | pantheon-auth token verify`,
