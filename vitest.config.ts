@@ -13,6 +13,9 @@ const STORED = [
 /** Real processes under faults: they measure, so nothing else runs beside them. */
 const FAULTS = 'test/faults/{revocation,limits,usage}.test.ts';
 
+/** How long calls hold the event loop, on a large store: it measures too. */
+const LOOP = 'test/event-loop/*.test.ts';
+
 export default defineConfig({
   ssr: { resolve: { conditions: ['source', 'node'], externalConditions: ['source'] } },
   resolve: { conditions: ['source', 'node'] },
@@ -34,7 +37,7 @@ export default defineConfig({
             'test/**/*.test.ts',
             'tools/**/*.test.ts',
           ],
-          exclude: [...configDefaults.exclude, '**/*.postgres.test.ts', FAULTS],
+          exclude: [...configDefaults.exclude, '**/*.postgres.test.ts', FAULTS, LOOP],
           provide: { store: 'sqlite' },
         },
       },
@@ -50,6 +53,7 @@ export default defineConfig({
         },
       },
       { extends: true, test: { name: 'faults', include: [FAULTS], fileParallelism: false } },
+      { extends: true, test: { name: 'loop', include: [LOOP], fileParallelism: false } },
     ],
     // Servers are started and stopped in hooks.
     hookTimeout: 60_000,

@@ -37,8 +37,10 @@ export function toPantheonError(error: FastifyError | PantheonError, request: Fa
   }
   const code = FOREIGN[error.code];
   if (code !== undefined) return new PantheonError(code, { cause: error });
-  // The client went away in the middle of its body: nobody reads the answer, and nothing is wrong with us.
-  if (request.raw.destroyed && !request.raw.complete) return new PantheonError('invalid_request', { cause: error });
+  // The client went away, in the middle of its body or before a list was read: nobody reads the answer, and nothing is
+  // wrong with us.
+  const isUnread = request.raw.destroyed && (!request.raw.complete || request.signal.aborted);
+  if (isUnread) return new PantheonError('invalid_request', { cause: error });
   request.log.error({ err: error, requestId: request.id }, 'a request failed that should not');
   return new PantheonError('internal_error', { cause: error });
 }

@@ -318,7 +318,10 @@ describe('usage and events', () => {
     const own = await service.call('GET', `/v1/keys/${apiKey.id}/usage?granularity=minute`);
     expect(own.status).toBe(200);
     usageSchema.parse(own.body);
-    const all = await service.call('GET', '/v1/usage?from=2026-01-01T00:00:00Z&to=2026-01-02T00:00:00Z');
+    const all = await service.call(
+      'GET',
+      '/v1/usage?granularity=day&from=2026-01-01T00:00:00Z&to=2026-01-02T00:00:00Z',
+    );
     expect(usageSchema.parse(all.body)).toEqual({ items: [] });
     for (const query of ['from=yesterday', 'granularity=second', 'from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z'])
       expect((await service.call('GET', `/v1/usage?${query}`)).status, query).toBe(400);

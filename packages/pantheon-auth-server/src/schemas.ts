@@ -271,6 +271,9 @@ export const tokenSchema = z
 function pageOf<Item extends z.ZodType>(item: Item) {
   return z.strictObject({
     items: z.array(item),
-    nextCursor: z.string().nullable().describe('Null on the last page.'),
+    nextCursor: z
+      .string()
+      .nullable()
+      .describe('Null on the last page. A page before it may have fewer items than its limit, or none.'),
   });
 }

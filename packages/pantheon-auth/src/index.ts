@@ -13,17 +13,16 @@ export {
   parseKey,
 } from './api-keys/key-generator.ts';
 export type { CreateKeyInput, RotateKeyInput } from './api-keys/key-input.ts';
+export { type KeyFilter, PAGE_DEFAULT, PAGE_MAX, type Page } from './api-keys/key-lists.ts';
 export type {
   Cascaded,
   ChangeOptions,
   CreatedKey,
   CreateOptions,
-  KeyFilter,
   KeyManager,
-  Page,
+  ReadOptions,
   RevokeOptions,
 } from './api-keys/key-manager.ts';
-export { PAGE_DEFAULT, PAGE_MAX } from './api-keys/key-manager.ts';
 export { KEY_INPUT_SCHEMAS, type UpdateKeyInput } from './api-keys/key-patch.ts';
 export type { ActedOn, ActedOnKey, Cascade } from './api-keys/key-revocation.ts';
 export type { KeyRotation, Rotation } from './api-keys/key-rotation.ts';

@@ -37,6 +37,7 @@ import { type AuditTrail, EventReader } from './events/event-reader.ts';
 import { AcceptedTimeFollower, type ClockReading, readClocks, startClock } from './events/stored-time.ts';
 import { type Clock, ForwardClock, systemClock } from './foundation/clock.ts';
 import { PantheonError } from './foundation/errors.ts';
+import { ReadTurns } from './foundation/read-turns.ts';
 import { TokenRevocations } from './jwt/revocation.ts';
 import { SigningKeyring } from './jwt/signing-keyring.ts';
 import { ownAudiences, TokenIssuer } from './jwt/token-issuer.ts';
@@ -60,6 +61,7 @@ import { TenantManager } from './tenants/tenant-manager.ts';
 import { TenantStorage } from './tenants/tenant-storage.ts';
 import { UsageQueryService } from './usage/usage-query.ts';
 import { UsageRecorder } from './usage/usage-recorder.ts';
+import { UsageRetention } from './usage/usage-retention.ts';
 
 /** What can be done within one tenant. */
 export interface TenantScope {
@@ -267,6 +269,11 @@ async function assemble(parts: Parts): Promise<Engine> {
     onError: (error) => logger.error({ err: error }, 'usage was not stored; trying again'),
   });
   const usage = new UsageReader(database.usage, recorder);
+  const retention = new UsageRetention({
+    rows: database.usage,
+    clock,
+    onError: (error) => logger.error({ err: error }, 'old usage was not deleted; trying again'),
+  });
   const failures = new SenderBuckets({ clock });
   const validator = new KeyValidator({ facts, limiter, failures, usage: recorder, clock, brand });
   const verifier = new TokenVerifier({ validator, feed, keyring, standing, clock, settings });
@@ -302,7 +309,8 @@ async function assemble(parts: Parts): Promise<Engine> {
     brand,
   });
   const tenants = new TenantManager({ exposed, storage: tenantStorage, cache, guard, cursors, clock });
-  const usageReports = new UsageQueryService(database.usage);
+  const usageReports = new UsageQueryService({ rows: database.usage, clock });
+  const readTurns = new ReadTurns();
   const settlement = new Settlement({ stalenessMaxMs, clock, tokens: new OfflineTokens({ events }) });
   const managerDeps: KeyManagerDeps = {
     exposed,
@@ -310,7 +318,7 @@ async function assemble(parts: Parts): Promise<Engine> {
     changes,
     guard,
     administrators: new Administrators({ storage: keyStorage, clock }),
-    descendants: new KeyDescendants({ storage: keyStorage, tenants: tenantStorage, clock }),
+    descendants: new KeyDescendants({ rows: database.keys }),
     acts: new KeyActs({ events }),
     tenants: tenantStorage,
     usage,
@@ -323,6 +331,7 @@ async function assemble(parts: Parts): Promise<Engine> {
     }),
     settlement,
     cursors,
+    readTurns,
     clock,
     brand,
     audiences: ownAudiences(settings),
@@ -356,7 +365,7 @@ async function assemble(parts: Parts): Promise<Engine> {
     rotation: standard.rotation,
     tokens,
     tenants,
-    events: new EventReader({ log: events, cursors }),
+    events: new EventReader({ log: events, cursors, readTurns }),
     idTags: new IdTagManager({ tags: idTags, guard }),
     generator: new APIKeyGenerator({ brand, signer: tokens, newId: () => idTags.newId().id }),
     issuer,
@@ -373,9 +382,7 @@ async function assemble(parts: Parts): Promise<Engine> {
       const root = { keys: scope(SYSTEM_TENANT).keys, store, idTags, brand };
       if (recover) return recoverRoot(root);
       // The log is asked and not the table: whoever could empty the table would get a root key for it.
-      const created = { tenantId: SYSTEM_TENANT, type: 'key.created', subjectType: null, subjectId: null } as const;
-      const [first] = await events.list({ ...created, after: null, order: 'oldest_first', limit: 1 });
-      return first === undefined ? makeRoot(root) : null;
+      return (await events.has(SYSTEM_TENANT, 'key.created')) ? null : makeRoot(root);
     },
     outcomes: () => recorder.totals(),
     failingSenders: () => failures.fullCount(),
@@ -383,6 +390,7 @@ async function assemble(parts: Parts): Promise<Engine> {
     ping: () => feed.confirm(clock.monotonicMs()),
     close: async () => {
       settlement.close();
+      await retention.close();
       await recorder.close();
       await limiter.close();
       feed.close();

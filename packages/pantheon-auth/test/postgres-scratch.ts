@@ -102,6 +102,8 @@ const TABLES = [
   'meta',
   'data_keys',
   'usage_counts',
+  'key_usage',
+  'tenant_usage',
   'version_usage',
   'usage_batches',
   'quota_leases',

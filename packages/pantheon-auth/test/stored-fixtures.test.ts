@@ -33,6 +33,16 @@ for (const name of STORED_FIXTURES) {
     expect(items).toMatchObject([
       { name: 'limited', usageCount: expect.toSatisfy((n) => n >= contents.usageOfLimited) },
     ]);
+    // Counts that were stored by the minute only are found by the hour and the day, of the key and of its tenant.
+    const [limited] = items;
+    const range = { from: Date.parse(contents.madeAt) - 3_600_000, to: clock.now() };
+    for (const granularity of ['minute', 'hour', 'day'] as const) {
+      for (const id of [limited?.id ?? '', null]) {
+        const usage = await auth.keys.usage(id, { ...range, granularity });
+        const valid = usage.items.reduce((sum, { outcomes }) => sum + (outcomes['valid'] ?? 0), 0);
+        expect(valid).toBeGreaterThanOrEqual(contents.usageOfLimited);
+      }
+    }
     const created = await auth.events.list('default', { type: 'key.created', limit: 200 });
     const inOtherTenants = 2;
     expect(created.items).toHaveLength((contents.events['key.created'] ?? 0) - inOtherTenants);

@@ -27,8 +27,9 @@ export function eventOperations({ events }: PantheonAuth): readonly Operation[] 
       access: { kind: 'key', action: 'events.read' },
       query: eventQuery,
       answer: { status: 200, description: 'A page of events.', schema: eventPageSchema },
-      codes: ['invalid_cursor'],
-      handle: ({ query, by }) => events.list(by.tenantId, given(query), { by: by.caller }),
+      codes: ['invalid_cursor', 'overloaded'],
+      handle: ({ query, by, request }) =>
+        events.list(by.tenantId, given(query), { by: by.caller, signal: request.signal }),
     }),
   ];
 }

@@ -58,9 +58,10 @@ export function keyOperations(auth: PantheonAuth, config: Pick<Config, 'publicUr
         ...pageQuery,
       }),
       answer: { status: 200, description: 'A page of keys.', schema: keyPageSchema },
-      codes: ['invalid_cursor'],
-      handle: async ({ query, by }) => {
-        const page = await auth.tenant(by.tenantId).keys.list(given(query), { by: by.caller });
+      codes: ['invalid_cursor', 'overloaded'],
+      handle: async ({ query, by, request }) => {
+        const { signal } = request;
+        const page = await auth.tenant(by.tenantId).keys.list(given(query), { by: by.caller, signal });
         return { ...page, items: page.items.map(toItem) };
       },
     }),

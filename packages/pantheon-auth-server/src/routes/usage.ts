@@ -27,9 +27,11 @@ export function usageOperations(auth: PantheonAuth, clock: Clock): readonly Oper
       params: idParams,
       query: usageQuery,
       answer: { status: 200, description: 'Steps in which something happened.', schema: usageSchema },
-      codes: ['key_quarantined'],
-      handle: async ({ params, query, by }) =>
-        toWire(await auth.tenant(by.tenantId).keys.usage(params.id, toRange(query, clock), { by: by.caller })),
+      codes: ['key_quarantined', 'overloaded'],
+      handle: async ({ params, query, by, request }) => {
+        const options = { by: by.caller, signal: request.signal };
+        return toWire(await auth.tenant(by.tenantId).keys.usage(params.id, toRange(query, clock), options));
+      },
     }),
     operation({
       method: 'GET',
@@ -40,9 +42,11 @@ export function usageOperations(auth: PantheonAuth, clock: Clock): readonly Oper
       access: { kind: 'key', action: 'keys.read' },
       query: usageQuery,
       answer: { status: 200, description: 'Steps in which something happened.', schema: usageSchema },
-      codes: [],
-      handle: async ({ query, by }) =>
-        toWire(await auth.tenant(by.tenantId).keys.usage(null, toRange(query, clock), { by: by.caller })),
+      codes: ['overloaded'],
+      handle: async ({ query, by, request }) => {
+        const options = { by: by.caller, signal: request.signal };
+        return toWire(await auth.tenant(by.tenantId).keys.usage(null, toRange(query, clock), options));
+      },
     }),
   ];
 }

@@ -146,7 +146,7 @@ export class AnsweredRequests {
   }
 
   async #wasUsed(tenantId: string, keyId: string, version: number): Promise<boolean> {
-    const usage = (await this.#usage.ofKeys(tenantId, [keyId])).get(keyId) ?? [];
+    const usage = await this.#usage.ofKey(tenantId, keyId);
     return usage.some((one) => one.version === version && one.usageCount > 0);
   }
 }

@@ -12,7 +12,7 @@ import {
 import { settingsToWire } from '../domain/key-wire.ts';
 import type { Instant } from '../foundation/clock.ts';
 import type { JsonObject } from '../foundation/encoding.ts';
-import type { VersionUsage } from '../usage/usage-rows.ts';
+import type { KeyUsage, VersionUsage } from '../usage/usage-rows.ts';
 
 /** The record of an API key. Never holds a secret or a hash. */
 export interface APIKey {
@@ -69,11 +69,11 @@ export interface APIKeyVersion {
 
 export function toApiKey(
   record: KeyRecord,
-  usage: readonly VersionUsage[],
+  usage: readonly KeyUsage[],
   view: { readonly brand: string; readonly now: Instant },
 ): APIKey {
   const wire = settingsToWire(record) as unknown as Pick<APIKey, 'rateLimits'>;
-  const lastUsedAt = Math.max(...usage.map((version) => version.lastUsedAt));
+  const lastUsedAt = Math.max(...usage.map((part) => part.lastUsedAt));
   return {
     id: record.id,
     etag: entityTag('key', record.revision),
@@ -90,7 +90,7 @@ export function toApiKey(
     ...(record.notBefore === null ? {} : { notBefore: new Date(record.notBefore) }),
     ...(record.expiresAt === null ? {} : { expiresAt: new Date(record.expiresAt) }),
     ...(Number.isFinite(lastUsedAt) ? { lastUsedAt: new Date(lastUsedAt) } : {}),
-    usageCount: usage.reduce((sum, version) => sum + version.usageCount, 0),
+    usageCount: usage.reduce((sum, part) => sum + part.usageCount, 0),
     isActive: isActive(record, view.now),
     ...stateOf(record.state),
     version: record.version,

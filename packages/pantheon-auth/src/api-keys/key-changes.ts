@@ -95,15 +95,15 @@ export class KeyChanges {
     const query = { tenantId, type: null, subjectType: 'key', subjectId: id, order: 'oldest_first' } as const;
     let record: KeyRecord | null = null;
     for (let after: number | null = null; ; ) {
-      const events = await this.#events.list({ ...query, after, limit: EVENTS_PER_READ });
-      for (const event of events) {
+      const { items, next } = await this.#events.list({ ...query, after, limit: EVENTS_PER_READ });
+      for (const event of items) {
         if (isReadable(event)) record = evolve(record, event);
         else if (record === null)
           return null; // How it was made is lost.
         else record = passOver(record, event);
       }
-      after = events.at(-1)?.seq ?? null;
-      if (events.length < EVENTS_PER_READ) return record;
+      if (next === null) return record;
+      after = next;
     }
   }
 }

@@ -1,6 +1,8 @@
 import { describe, expect, test, vi } from 'vitest';
 import { callerWith, openWorld, refusalOf, type World } from '../../test/fixture.ts';
-import { PAGE_MAX } from './key-manager.ts';
+import { READS_AT_ONCE_MAX } from '../foundation/read-turns.ts';
+import { PAGE_MAX } from './key-lists.ts';
+import { KeyStorage } from './key-storage.ts';
 import { UsageReader } from './usage-reader.ts';
 
 const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
@@ -36,6 +38,26 @@ describe('making and reading', () => {
     ]);
     expect(later).not.toContain(key.slice('pan_live_'.length + 16));
     expect(later).not.toContain('keyHash');
+  });
+
+  test('a hundred searches of one client that has gone cost two, and no other tenant waits for them', async () => {
+    await using world = await openWorld();
+    const { auth } = world;
+    await auth.keys.create(INPUT);
+    await auth.tenants.create({ id: 'other' });
+    const read = vi.spyOn(KeyStorage.prototype, 'list');
+    const client = new AbortController();
+    const searches = Array.from({ length: 100 }, () => auth.keys.list({ q: 'nothing' }, { signal: client.signal }));
+    const ended = Promise.allSettled(searches);
+    await vi.waitUntil(() => read.mock.calls.length > 0, { interval: 0 });
+    client.abort(new Error('gone'));
+    expect((await auth.tenant('other').keys.list()).items).toEqual([]);
+    expect(new Set((await ended).map(({ status }) => status))).toContain('rejected');
+    // Those that had begun, and the one of the other tenant. More only if a search came to its end before.
+    const begun = read.mock.calls.filter(([query]) => query.text === 'nothing').length;
+    const answered = (await ended).filter(({ status }) => status === 'fulfilled').length;
+    expect(begun).toBeLessThanOrEqual(READS_AT_ONCE_MAX + answered);
+    read.mockRestore();
   });
 
   test('usage is shown with the key, its versions and its report, before it is stored and after', async () => {
@@ -292,7 +314,7 @@ describe('changes at once', () => {
     const { auth } = world;
     const { id } = await keyAndCaller(world, 'default');
     const other = await world.openAgain();
-    const failing = vi.spyOn(UsageReader.prototype, 'ofKeys').mockRejectedValue(new Error('away'));
+    const failing = vi.spyOn(UsageReader.prototype, 'totalsOf').mockRejectedValue(new Error('away'));
     try {
       const { key } = await auth.keys.create(INPUT);
       expect(await auth.verify({ key })).toMatchObject({ valid: true });

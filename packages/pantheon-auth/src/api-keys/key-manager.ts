@@ -16,12 +16,9 @@ import {
 } from '../domain/key-policy.ts';
 import type { TenantRecord } from '../domain/tenant.ts';
 import type { Precondition } from '../events/ledger.ts';
-import type { Clock } from '../foundation/clock.ts';
 import { invariant, PantheonError } from '../foundation/errors.ts';
-import { assertFilters } from '../foundation/filters.ts';
-import type { SealedCursors } from '../kms/sealed-cursor.ts';
 import { type TenantStorage, tenantAsRead } from '../tenants/tenant-storage.ts';
-import type { UsageQueryService, UsageReport, UsageRequest } from '../usage/usage-query.ts';
+import type { UsageReport, UsageRequest } from '../usage/usage-query.ts';
 import type { Administrators } from './administrators.ts';
 import { type AnsweredRequests, answeredRequest, type Companion } from './answered-requests.ts';
 import { type APIKey, type APIKeyVersion, toApiKey, toApiKeyVersion } from './api-key.ts';
@@ -35,13 +32,12 @@ import { type CreatedKey, firstAdministrator, KeyCreation } from './key-creation
 import type { KeyDescendants } from './key-descendants.ts';
 import { generateKey, type TaggedKey } from './key-generator.ts';
 import { type CreateKeyInput, parseCreateInput, parseReason } from './key-input.ts';
+import { type KeyFilter, KeyLists, type KeyListsDeps, type Page } from './key-lists.ts';
 import { parseUpdateInput, type UpdateKeyInput } from './key-patch.ts';
 import { type ActedOn, type Cascade, KeyRevocation } from './key-revocation.ts';
-import type { KeyListQuery } from './key-rows.ts';
-import type { KeyStorage, QuarantinedKey, StoredKey } from './key-storage.ts';
+import type { QuarantinedKey, StoredKey } from './key-storage.ts';
 import type { SelfRotations } from './self-rotations.ts';
 import type { Changed, Settled, Settlement, SettleOptions } from './settlement.ts';
-import type { UsageReader } from './usage-reader.ts';
 
 /** Library code that says nothing acts as the process itself. */
 export const PROCESS_CALLER: Caller = {
@@ -52,6 +48,12 @@ export const PROCESS_CALLER: Caller = {
 /** Who does it. */
 export interface ChangeOptions {
   readonly by?: Caller;
+}
+
+/** For lists, searches and reports. */
+export interface ReadOptions extends ChangeOptions {
+  /** Ends the work when nobody waits for the answer any more; the call then throws the reason of the signal. */
+  readonly signal?: AbortSignal;
 }
 
 export interface CreateOptions extends ChangeOptions {
@@ -78,29 +80,7 @@ export interface Cascaded {
   readonly actedOn?: ActedOn;
 }
 
-export interface KeyFilter {
-  readonly userId?: string;
-  readonly state?: 'active' | 'suspended' | 'revoked' | 'expired';
-  readonly environment?: 'live' | 'test';
-  /** Part of the name, or the start of an id. */
-  readonly q?: string;
-  readonly cursor?: string;
-  /** Default 50, at most {@link PAGE_MAX}. */
-  readonly limit?: number;
-}
-
-export interface Page<T> {
-  readonly items: readonly T[];
-  /** Null on the last page. */
-  readonly nextCursor: string | null;
-}
-
-/** One page: about 200 kB of JSON. */
-export const PAGE_MAX = 200;
-export const PAGE_DEFAULT = 50;
-
-export interface KeyManagerDeps {
-  readonly storage: KeyStorage;
+export interface KeyManagerDeps extends KeyListsDeps {
   readonly changes: KeyChanges;
   readonly guard: CallerGuard;
   readonly exposed: ExposedKeys;
@@ -108,15 +88,10 @@ export interface KeyManagerDeps {
   readonly descendants: KeyDescendants;
   readonly acts: KeyActs;
   readonly tenants: TenantStorage;
-  readonly usage: UsageReader;
-  readonly usageReports: UsageQueryService;
   readonly answered: AnsweredRequests;
   readonly idTags: IdTags;
   readonly selfRotations: SelfRotations;
   readonly settlement: Settlement;
-  readonly cursors: SealedCursors;
-  readonly clock: Clock;
-  readonly brand: string;
   /** Of the service itself: any key may be given them. */
   readonly audiences: readonly string[];
 }
@@ -125,12 +100,14 @@ export class KeyManager {
   readonly #deps: KeyManagerDeps;
   readonly #creation: KeyCreation;
   readonly #revocation: KeyRevocation;
+  readonly #lists: KeyLists;
   readonly #tenantId: string;
 
   constructor(deps: KeyManagerDeps, tenantId: string) {
     this.#deps = deps;
     this.#creation = new KeyCreation(deps);
     this.#revocation = new KeyRevocation(deps);
+    this.#lists = new KeyLists(deps, tenantId);
     this.#tenantId = tenantId;
   }
 
@@ -179,30 +156,21 @@ export class KeyManager {
     return this.#show((await this.load(id)).record);
   }
 
-  /** Newest first. A key whose row cannot be opened is named, and the others are shown. */
-  async list(filter: KeyFilter = {}, options: ChangeOptions = {}): Promise<Page<APIKey | QuarantinedKey>> {
-    assertMay(options.by ?? PROCESS_CALLER, 'keys.read', this.#tenantId);
-    assertFilters(filter);
-    const limit = pageSize(filter.limit);
-    const found = await this.#deps.storage.list({ ...(await this.#toQuery(filter)), limit: limit + 1 });
-    const shown = found.slice(0, limit);
-    const opened = shown.filter((key): key is StoredKey => 'record' in key);
-    const usage = await this.#deps.usage.ofKeys(
-      this.#tenantId,
-      opened.map((key) => key.record.id),
-    );
-    const view = { brand: this.#deps.brand, now: this.#deps.clock.now() };
-    const items = shown.map((key) =>
-      'record' in key ? toApiKey(key.record, usage.get(key.record.id) ?? [], view) : key,
-    );
-    return { items, nextCursor: await this.#nextCursor(found.length > limit ? shown.at(-1) : undefined) };
+  /**
+   * Newest first. A key whose row cannot be opened is named, and the others are shown. A page may have fewer keys than
+   * asked for, or none, although there are more: see {@link Page}.
+   *
+   * @throws PantheonError `invalid_request`, `invalid_cursor`; `overloaded` when too many lists of this tenant wait.
+   */
+  async list(filter: KeyFilter = {}, options: ReadOptions = {}): Promise<Page<APIKey | QuarantinedKey>> {
+    return this.#lists.list(filter, { by: options.by ?? PROCESS_CALLER, signal: options.signal });
   }
 
   /** Its versions, newest first, each with its last use. */
   async versions(id: string, options: ChangeOptions = {}): Promise<readonly APIKeyVersion[]> {
     assertMay(options.by ?? PROCESS_CALLER, 'keys.read', this.#tenantId);
     const { record } = await this.load(id);
-    const usage = (await this.#deps.usage.ofKeys(this.#tenantId, [id])).get(id) ?? [];
+    const usage = await this.#deps.usage.ofKey(this.#tenantId, id);
     const now = this.#deps.clock.now();
     return record.versions.map((version) =>
       toApiKeyVersion(
@@ -217,11 +185,12 @@ export class KeyManager {
   async usage(
     id: string | null,
     range: Omit<UsageRequest, 'tenantId' | 'keyId'>,
-    options: ChangeOptions = {},
+    options: ReadOptions = {},
   ): Promise<UsageReport> {
-    assertMay(options.by ?? PROCESS_CALLER, 'keys.read', this.#tenantId);
+    const { by = PROCESS_CALLER, signal } = options;
+    assertMay(by, 'keys.read', this.#tenantId);
     if (id !== null) await this.load(id);
-    return this.#deps.usageReports.report({ ...range, tenantId: this.#tenantId, keyId: id });
+    return this.#lists.report({ ...range, keyId: id }, { by, signal });
   }
 
   /** Changes what is named and leaves the rest. @throws PantheonError `invalid_request`, `not_grantable`, `key_revoked`, `not_found`. */
@@ -340,7 +309,7 @@ export class KeyManager {
   }
 
   async #show(record: KeyRecord): Promise<APIKey> {
-    const usage = await this.#deps.usage.ofKeys(record.tenantId, [record.id]);
+    const usage = await this.#deps.usage.totalsOf(record.tenantId, [record.id]);
     return toApiKey(record, usage.get(record.id) ?? [], { brand: this.#deps.brand, now: this.#deps.clock.now() });
   }
 
@@ -348,35 +317,6 @@ export class KeyManager {
     await this.#deps.exposed.refuseIn({ reason }, by);
     return { ...by.circumstances, reason: parseReason(reason) };
   }
-
-  async #toQuery(filter: KeyFilter): Promise<KeyListQuery> {
-    const { userId = null, state = null, environment = null, q: text = null, cursor } = filter;
-    const position = cursor === undefined ? null : await this.#deps.cursors.read('keys', this.#tenantId, cursor);
-    const after = position === null ? null : (position as { createdAt: number; id: string });
-    return {
-      tenantId: this.#tenantId,
-      userId,
-      createdBy: null,
-      state,
-      environment,
-      text,
-      after,
-      limit: 0,
-      now: this.#deps.clock.now(),
-    };
-  }
-
-  async #nextCursor(last: StoredKey | QuarantinedKey | undefined): Promise<string | null> {
-    if (last === undefined) return null;
-    const { id, createdAt } = 'record' in last ? last.record : last;
-    return this.#deps.cursors.write('keys', this.#tenantId, { createdAt, id });
-  }
-}
-
-/** @throws PantheonError `invalid_request`. */
-export function pageSize(limit: number = PAGE_DEFAULT): number {
-  if (Number.isInteger(limit) && limit >= 1 && limit <= PAGE_MAX) return limit;
-  throw new PantheonError('invalid_request', { field: 'limit', detail: `A whole number from 1 to ${PAGE_MAX}.` });
 }
 
 function selfId(by: Caller): string {

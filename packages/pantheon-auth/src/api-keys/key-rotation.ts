@@ -144,7 +144,7 @@ export class KeyRotation {
     });
     const found = record.versions.find((one) => one.version === version);
     if (found === undefined) throw new PantheonError('not_found', { field: 'version' });
-    const usage = (await this.#deps.usage.ofKeys(this.#tenantId, [id])).get(id) ?? [];
+    const usage = await this.#deps.usage.ofKey(this.#tenantId, id);
     const used = usage.find((one) => one.version === version);
     return { answer: toApiKeyVersion(found, used, now), record };
   }
@@ -206,7 +206,7 @@ export class KeyRotation {
     const next = versionSecret(change.record.version, generated);
     const companions = companion === null ? [] : [companion(id, change.record.version)];
     // Read before the commit: a failure after it would lose the only copy of the string.
-    const usage = (await this.#deps.usage.ofKeys(this.#tenantId, [id])).get(id) ?? [];
+    const usage = (await this.#deps.usage.totalsOf(this.#tenantId, [id])).get(id) ?? [];
     const sealed = { change, secrets: [next, ...secrets], requires: [...requires, tenantAsRead(tenant)] };
     try {
       await changes.commit(sealed, companions);

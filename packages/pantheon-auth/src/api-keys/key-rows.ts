@@ -1,5 +1,6 @@
 /** The port through which key rows are read. They are written by `Ledger.commit` alone. Implemented over SQL. */
 import type { Row } from '../events/ledger.ts';
+import type { ListPart } from '../foundation/list-part.ts';
 
 /** Rows that belong to one key, as read in one query. Versions are newest first. */
 export interface KeyRowSet {
@@ -9,16 +10,26 @@ export interface KeyRowSet {
   readonly tenant: Row | null;
 }
 
+/** A place in a list of keys. */
+export interface KeyPlace {
+  readonly createdAt: number;
+  readonly id: string;
+}
+
+/** A key that another one created. */
+export interface ChildKey extends KeyPlace {
+  readonly tenantId: string;
+}
+
 export interface KeyListQuery {
   readonly tenantId: string;
   readonly userId: string | null;
-  readonly createdBy: string | null;
   readonly state: 'active' | 'suspended' | 'revoked' | 'expired' | null;
   readonly environment: string | null;
   /** Part of the name, any case, or the start of an id. Taken literally: `%` and `_` are characters. */
   readonly text: string | null;
   /** Strictly after this place in (created_at descending, id descending). */
-  readonly after: { readonly createdAt: number; readonly id: string } | null;
+  readonly after: KeyPlace | null;
   readonly limit: number;
   readonly now: number;
 }
@@ -26,7 +37,10 @@ export interface KeyListQuery {
 export interface KeyRows {
   /** One read, of any tenant: the caller decides what may be seen. */
   find(id: string): Promise<KeyRowSet | null>;
-  list(query: KeyListQuery): Promise<readonly KeyRowSet[]>;
+  /** At most `limit`, and fewer where they are large or where few of many match. @throws the reason of `signal`. */
+  list(query: KeyListQuery, signal?: AbortSignal): Promise<ListPart<KeyRowSet, KeyPlace>>;
+  /** Keys of any tenant that this key created, newest first, at most `limit`. */
+  childrenOf(id: string, after: KeyPlace | null, limit: number): Promise<readonly ChildKey[]>;
   /** Keys of the system tenant that can administer as far as their rows tell, the oldest first. */
   administrators(now: number): Promise<readonly string[]>;
 }

@@ -230,7 +230,8 @@ test('a column that comes later, null in the rows that exist, leaves them as the
   const events = new EventLog(db.db.events, sealer);
   const later: KeyRows = {
     ...db.db.keys,
-    list: async () => [],
+    list: async () => ({ items: [], next: null }),
+    childrenOf: async () => [],
     administrators: async () => [],
     find: async (id) => {
       const rows = await db.db.keys.find(id);

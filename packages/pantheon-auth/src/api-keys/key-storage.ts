@@ -20,10 +20,15 @@ import type { Cell, CompanionRow, Ledger, Precondition, Row, RowChange } from '.
 import type { Instant } from '../foundation/clock.ts';
 import { canonicalJson, type JsonObject } from '../foundation/encoding.ts';
 import { isErrorLike, PantheonError } from '../foundation/errors.ts';
+import type { ListPart } from '../foundation/list-part.ts';
+import { inTurns } from '../foundation/turns.ts';
 import type { Place, Sealer } from '../kms/place.ts';
 import { tenantFromRow } from '../tenants/tenant-storage.ts';
-import type { KeyListQuery, KeyRowSet, KeyRows } from './key-rows.ts';
+import type { KeyListQuery, KeyPlace, KeyRowSet, KeyRows } from './key-rows.ts';
 import { jsonOrNull, numberOrNull, parseOrNull, text, textOrNull } from './row-cells.ts';
+
+/** Of the largest keys, a few milliseconds. */
+const OPENED_PER_TURN = 1;
 
 /** What proves one version. Lives only in memory that verifies; sealed in the store; in no wire schema. */
 export interface VersionSecret {
@@ -144,9 +149,12 @@ export class KeyStorage {
   }
 
   /** A page of keys, newest first; one that does not open is named, and the others are shown. */
-  async list(query: KeyListQuery): Promise<readonly (StoredKey | QuarantinedKey)[]> {
-    const found = await this.#rows.list(query);
-    return Promise.all(found.map((rows) => this.#openOrName(rows)));
+  async list(query: KeyListQuery, signal?: AbortSignal): Promise<ListPart<StoredKey | QuarantinedKey, KeyPlace>> {
+    const { items, next } = await this.#rows.list(query, signal);
+    return {
+      items: await inTurns(items, { perTurn: OPENED_PER_TURN, signal }, (rows) => this.#openOrName(rows)),
+      next,
+    };
   }
 
   administrators(now: number): Promise<readonly string[]> {

@@ -63,14 +63,15 @@ export class OfflineTokens {
       subjectId: record.id,
     } as const;
     try {
-      const found = await this.#events.list({
+      const { items: found, next } = await this.#events.list({
         ...updates,
         after: null,
         order: 'newest_first',
         limit: UPDATES_READ_MAX,
       });
       const lately = found.filter(({ at }) => at >= since);
-      if (lately.length === UPDATES_READ_MAX) return null;
+      // Not all of them were looked at.
+      if (next !== null && lately.length === found.length) return null;
       if (!lately.every(isReadable)) return null;
       const now = settingsToWire(record);
       const said = lately.flatMap(({ before, after }) => [before ?? {}, after ?? {}]);

@@ -243,7 +243,7 @@ describe('what an offline verifier may accept', () => {
     await using world = await openWorld();
     const { auth } = world;
     const { id } = (await auth.keys.create({ ...INPUT, ...HS256 })).apiKey;
-    for (let n = 0; n < UPDATES_READ_MAX; n += 1) await auth.keys.update(id, { name: `name ${n}` });
+    for (let n = 0; n <= UPDATES_READ_MAX; n += 1) await auth.keys.update(id, { name: `name ${n}` });
     expect(await lifeOf(world, id)).toBe(3_600_000);
     const { id: parent } = (await auth.keys.create({ ...INPUT, ...HS256 })).apiKey;
     const { settledAt, offlineUntil } = await settled(world, auth.keys.revoke(parent, { settle: true, cascade: true }));

@@ -2,7 +2,7 @@
 
 import { ADDRESSES_PER_VERSION_MAX } from '../usage/usage-buffer.ts';
 import type { UsageRecorder } from '../usage/usage-recorder.ts';
-import type { UsageRows, VersionUsage, VersionUse } from '../usage/usage-rows.ts';
+import type { KeyUsage, UsageRows, VersionUsage, VersionUse } from '../usage/usage-rows.ts';
 
 export class UsageReader {
   readonly #rows: UsageRows;
@@ -13,15 +13,28 @@ export class UsageReader {
     this.#recorder = recorder;
   }
 
-  async ofKeys(tenantId: string, keyIds: readonly string[]): Promise<ReadonlyMap<string, readonly VersionUsage[]>> {
+  /** Uses of each key over all its versions, in parts that add up. */
+  async totalsOf(tenantId: string, keyIds: readonly string[]): Promise<ReadonlyMap<string, readonly KeyUsage[]>> {
     // Asked before the store: what is stored in between shows twice for a moment, and nothing is ever missing.
     const pending = new Map(keyIds.map((id) => [id, this.#recorder.pendingOf(id)]));
-    const stored = keyIds.length === 0 ? NOTHING_STORED : await this.#rows.ofKeys(tenantId, keyIds);
-    return new Map(keyIds.map((id) => [id, merge(stored.get(id) ?? [], pending.get(id) ?? [])]));
+    const stored = keyIds.length === 0 ? NOTHING_STORED : await this.#rows.totalsOf(tenantId, keyIds);
+    return new Map(
+      [...pending].map(([id, uses]) => {
+        const total = stored.get(id);
+        const more = uses.map(({ count, lastUsedAt }): KeyUsage => ({ usageCount: count, lastUsedAt }));
+        return [id, total === undefined ? more : [total, ...more]];
+      }),
+    );
+  }
+
+  /** Uses of the newest versions of one key: all that are kept. */
+  async ofKey(tenantId: string, keyId: string): Promise<readonly VersionUsage[]> {
+    const pending = this.#recorder.pendingOf(keyId);
+    return merge(await this.#rows.ofKey(tenantId, keyId), pending);
   }
 }
 
-const NOTHING_STORED: ReadonlyMap<string, readonly VersionUsage[]> = new Map();
+const NOTHING_STORED: ReadonlyMap<string, KeyUsage> = new Map();
 
 function merge(stored: readonly VersionUsage[], pending: readonly VersionUse[]): readonly VersionUsage[] {
   const byVersion = new Map(stored.map((usage) => [usage.version, usage]));

@@ -9,7 +9,7 @@ import { isWithin } from './address.ts';
 import type { PresentedCredential } from './credential.ts';
 import type { Circumstances } from './event.ts';
 import type { KeySettings } from './key.ts';
-import { covers, grants, isReserved } from './permissions.ts';
+import { grants, isReserved, PermissionSet } from './permissions.ts';
 import { SYSTEM_TENANT } from './tenant.ts';
 
 /** Every action that needs a permission. */
@@ -100,12 +100,14 @@ export type Holdings = Pick<KeySettings, 'permissions' | 'grantable'>;
 export function assertMayGrant(caller: Caller, holdings: Holdings): void {
   const { authority } = caller;
   if (authority.kind === 'process') return;
+  const held = new PermissionSet(authority.permissions);
+  const grantable = new PermissionSet(authority.grantable);
   for (const [at, permission] of holdings.permissions.entries()) {
-    const held = isReserved(permission) ? authority.permissions : authority.grantable;
-    if (!grants(held, permission)) throw notGrantable(`permissions[${at}]`);
+    const own = isReserved(permission) ? held : grantable;
+    if (!own.grants(permission)) throw notGrantable(`permissions[${at}]`);
   }
   for (const [at, pattern] of holdings.grantable.entries()) {
-    if (!authority.grantable.some((own) => covers(own, pattern))) throw notGrantable(`grantable[${at}]`);
+    if (!grantable.grants(pattern)) throw notGrantable(`grantable[${at}]`);
   }
 }
 
@@ -129,8 +131,11 @@ export function assertWithinCreator(caller: Caller, settings: Pick<KeySettings, 
  * they make by it.
  */
 export function widens(before: Holdings, after: Holdings): boolean {
-  const isNew = (had: readonly string[]) => (pattern: string) => !grants(had, pattern);
-  return after.permissions.some(isNew(before.permissions)) || after.grantable.some(isNew(before.grantable));
+  const goesBeyond = (now: readonly string[], had: readonly string[]): boolean => {
+    const set = new PermissionSet(had);
+    return now.some((pattern) => !set.grants(pattern));
+  };
+  return goesBeyond(after.permissions, before.permissions) || goesBeyond(after.grantable, before.grantable);
 }
 
 /** Whether keys with these permissions can administer: give and take every right of managing. */

@@ -10,6 +10,8 @@ import {
   isReserved,
   PERMISSION_LENGTH_MAX,
   PERMISSION_SEGMENTS_MAX,
+  PERMISSIONS_MAX,
+  PermissionSet,
 } from './permissions.ts';
 
 const patterns = fc.array(anyPermissionPattern, { maxLength: 5 });
@@ -158,6 +160,47 @@ describe('covering', () => {
   });
 });
 
+/** Well formed ones that meet often, and texts that are none. */
+const anyText = fc.array(
+  fc.oneof(
+    anyPermissionPattern,
+    fc.stringMatching(/^[ab](:[ab]){0,3}(:\*)?$/),
+    fc.constantFrom('*', 'pantheon', 'pantheon:*', 'pantheon:a', 'pantheonx', ':', '::', ':*', '*:*', 'a:', 'a::b', ''),
+  ),
+  { maxLength: 12 },
+);
+
+describe('many at once', () => {
+  test('a set grants what the list grants, whatever is in it and whatever is asked', () => {
+    fc.assert(
+      fc.property(anyText, anyText, (held, wanted) => {
+        const set = new PermissionSet(held);
+        for (const one of wanted) {
+          expect(set.grants(one)).toBe(grants(held, one));
+          expect([...set.covering(one)].sort()).toEqual([...new Set(held)].filter((own) => covers(own, one)).sort());
+        }
+      }),
+      { numRuns: 3_000 },
+    );
+  });
+
+  test('twice as many on both sides take twice as long, and not four times', () => {
+    // The longest there are, all alike but for the end: the worst to compare one by one.
+    const start = `${'aaaa:'.repeat(PERMISSION_SEGMENTS_MAX - 1)}${'a'.repeat(80)}`;
+    const many = (count: number, end: string) => Array.from({ length: count }, (_, n) => `${start}${end}${n}`);
+    const costOf = (count: number): number => {
+      const [held, wanted] = [many(count, 'h'), many(count, 'w')];
+      const begun = process.cpuUsage();
+      expect(intersect(held, wanted)).toEqual([]);
+      const { user, system } = process.cpuUsage(begun);
+      return user + system;
+    };
+    const least = (count: number): number => Math.min(...Array.from({ length: 5 }, () => costOf(count)));
+    least(PERMISSIONS_MAX); // Compiled by now.
+    expect(least(PERMISSIONS_MAX * 32)).toBeLessThan(8 * least(PERMISSIONS_MAX * 8) + 1_000);
+  });
+});
+
 describe('narrowing', () => {
   test.each([
     [['a:*'], ['a:b'], ['a:b']],
@@ -191,6 +234,24 @@ describe('narrowing', () => {
           expect(grants(held, pattern) && grants(wanted, pattern)).toBe(true);
         }
       }),
+    );
+  });
+
+  test('is what comparing each with each says, in the same order', () => {
+    /** The meaning, by the definition: every pair is looked at. */
+    const byPairs = (held: readonly string[], wanted: readonly string[]): string[] => {
+      const both = new Set<string>();
+      for (const pattern of wanted) {
+        if (held.some((own) => covers(own, pattern))) both.add(pattern);
+        else for (const own of held) if (covers(pattern, own)) both.add(own);
+      }
+      return [...both];
+    };
+    fc.assert(
+      fc.property(anyText, anyText, (held, wanted) => {
+        expect(intersect(held, wanted)).toEqual(byPairs(held, wanted));
+      }),
+      { numRuns: 2_000 },
     );
   });
 

@@ -4,6 +4,7 @@
  * remembered is each follower's own business.
  */
 import { randomInt } from 'node:crypto';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { EVENT_SUBJECTS } from '../domain/event.ts';
 import { type ForwardClock, type Moment, momentOf } from '../foundation/clock.ts';
 import { isWaiting } from '../foundation/readiness.ts';
@@ -19,7 +20,8 @@ export interface Follower {
 
 /** Events applied one by one at most; beyond it, forgetting everything is cheaper than following. */
 export const CATCH_UP_MAX = 10_000;
-const NOTICES_PER_READ = 1_000;
+/** A few milliseconds of reading and applying, after which the event loop turns: SQLite reads without waiting. */
+const NOTICES_PER_READ = 200;
 /** On a store that can be asked without waiting, the head is asked once per turn of the event loop, and in a long turn this often. */
 const TURN_MS_MAX = 1;
 /**
@@ -172,7 +174,8 @@ export class EventFeed {
 
   /** False when the log does not continue where this node stands, as after a restore: then nothing remembered is safe. */
   async #applyUpTo(seq: number): Promise<boolean> {
-    while (this.#position < seq) {
+    for (let reads = 0; this.#position < seq; reads += 1) {
+      if (reads > 0) await nextTurn();
       // With the event at the position, where it is known: a log that lost it may have grown past it since.
       const from = this.#eventId === null ? this.#position + 1 : this.#position;
       const notices = await this.#log.noticesFrom(from, NOTICES_PER_READ);
@@ -187,6 +190,8 @@ export class EventFeed {
           if (isWaiting(applied)) await applied;
         }
         this.#stand(notice.seq, notice.id);
+        // It makes followers look at everything they know: the longest there is to do for one event.
+        if (notice.subjectType === 'tenant') await nextTurn();
       }
     }
     return true;

@@ -6,6 +6,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import {
   type AuditEvent,
   type DamagedEvent,
+  type EventType,
   joinEvent,
   type LoggedEvent,
   type OpenEvent,
@@ -14,6 +15,8 @@ import {
 } from '../domain/event.ts';
 import { canonicalJson } from '../foundation/encoding.ts';
 import { PantheonError } from '../foundation/errors.ts';
+import type { ListPart } from '../foundation/list-part.ts';
+import { inTurns } from '../foundation/turns.ts';
 import type { Sealer } from '../kms/place.ts';
 import type { ActOnKey, ActQuery, EventQuery, EventRows, StoredEvent } from './event-rows.ts';
 import type { EventRow } from './ledger.ts';
@@ -22,6 +25,8 @@ import { LEAF_RANDOM_BYTES, leafHash } from './merkle.ts';
 const SALT_BYTES = 16;
 /** One page of the trail: about 100 kB of JSON. */
 export const EVENTS_PAGE_MAX = 200;
+/** A millisecond of opening and parsing. */
+const OPENED_PER_TURN = 10;
 
 export class EventLog {
   readonly #rows: EventRows;
@@ -38,10 +43,21 @@ export class EventLog {
     return [await this.#toRow(first), ...(await Promise.all(rest.map((event) => this.#toRow(event))))];
   }
 
-  /** One that is damaged is told as such, and the others are shown. */
-  async list(query: EventQuery): Promise<readonly (LoggedEvent | DamagedEvent)[]> {
-    const stored = await this.#rows.list({ ...query, limit: Math.min(query.limit, EVENTS_PAGE_MAX + 1) });
-    return Promise.all(stored.map((row) => this.#fromRow(row)));
+  /**
+   * At most `limit`, and fewer where they are large or where few of many match. One that is damaged is told as such, and
+   * the others are shown.
+   *
+   * @throws the reason of `signal`.
+   */
+  async list(query: EventQuery, signal?: AbortSignal): Promise<ListPart<LoggedEvent | DamagedEvent, number>> {
+    const limit = Math.min(query.limit, EVENTS_PAGE_MAX);
+    const { items, next } = await this.#rows.list({ ...query, limit }, signal);
+    return { items: await inTurns(items, { perTurn: OPENED_PER_TURN, signal }, (row) => this.#fromRow(row)), next };
+  }
+
+  /** Whether there ever was an event of that type. */
+  has(tenantId: string, type: EventType): Promise<boolean> {
+    return this.#rows.has(tenantId, type);
   }
 
   /** What a key did to keys: only that, so nothing is opened. */

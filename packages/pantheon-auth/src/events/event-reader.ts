@@ -11,6 +11,7 @@ import { SYSTEM_TENANT } from '../domain/tenant.ts';
 import type { Instant } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { assertFilters } from '../foundation/filters.ts';
+import type { ReadTurns } from '../foundation/read-turns.ts';
 import type { SealedCursors } from '../kms/sealed-cursor.ts';
 import { EVENTS_PAGE_MAX, type EventLog } from './event-log.ts';
 
@@ -21,7 +22,7 @@ export interface EventFilter {
   /** Default: newest first. */
   readonly order?: 'newest_first' | 'oldest_first';
   readonly cursor?: string;
-  /** Default 50, at most {@link EVENTS_PAGE_MAX}. */
+  /** Default 50, at most {@link EVENTS_PAGE_MAX}. A page may have fewer events than that, or none, although there are more. */
   readonly limit?: number;
 }
 
@@ -35,11 +36,17 @@ type AsTenantSees<Event> = Omit<Event, 'seq' | 'at'> & { readonly at: Date; read
 export type TenantEvent = AsTenantSees<LoggedEvent> | AsTenantSees<DamagedEvent>;
 
 export interface AuditTrail {
-  /** @throws PantheonError `not_found` (tenant), `insufficient_permissions`, `invalid_request`, `invalid_cursor`. */
+  /**
+   * A page ends sooner than at `limit` when many events were looked at that do not match the filter, or when those on it
+   * are large: only `nextCursor` tells whether it is the last.
+   *
+   * @throws PantheonError `not_found` (tenant), `insufficient_permissions`, `invalid_request`, `invalid_cursor`;
+   * `overloaded` when too many lists of this tenant wait; the reason of `signal` when it ends the work.
+   */
   list(
     tenantId: string,
     filter?: EventFilter,
-    options?: { readonly by?: Caller },
+    options?: { readonly by?: Caller; readonly signal?: AbortSignal },
   ): Promise<{
     readonly items: readonly TenantEvent[];
     readonly nextCursor: string | null;
@@ -51,16 +58,18 @@ const PAGE_DEFAULT = 50;
 export class EventReader implements AuditTrail {
   readonly #log: EventLog;
   readonly #cursors: SealedCursors;
+  readonly #readTurns: ReadTurns;
 
-  constructor(deps: { readonly log: EventLog; readonly cursors: SealedCursors }) {
+  constructor(deps: { readonly log: EventLog; readonly cursors: SealedCursors; readonly readTurns: ReadTurns }) {
     this.#log = deps.log;
     this.#cursors = deps.cursors;
+    this.#readTurns = deps.readTurns;
   }
 
   async list(
     tenantId: string,
     filter: EventFilter = {},
-    options: { readonly by?: Caller } = {},
+    options: { readonly by?: Caller; readonly signal?: AbortSignal } = {},
   ): ReturnType<AuditTrail['list']> {
     if (options.by !== undefined) assertMay(options.by, 'events.read', tenantId);
     assertFilters(filter);
@@ -73,11 +82,13 @@ export class EventReader implements AuditTrail {
     }
     const after = cursor === undefined ? null : Number(await this.#cursors.read(`events ${order}`, tenantId, cursor));
     const type = filter.type === undefined ? null : parseType(filter.type);
-    const found = await this.#log.list({ tenantId, type, subjectType, subjectId, after, order, limit: limit + 1 });
-    const shown = found.slice(0, limit);
-    const last = found.length > limit ? shown.at(-1) : undefined;
-    const nextCursor = last === undefined ? null : await this.#cursors.write(`events ${order}`, tenantId, last.seq);
-    return { items: shown.map((event) => toTenantEvent(event, seesPlaces(options.by))), nextCursor };
+    const query = { tenantId, type, subjectType, subjectId, after, order, limit };
+    const { signal } = options;
+    // A system key that reads another tenant's trail does not keep that tenant waiting.
+    const reader = options.by?.authority.kind === 'key' ? options.by.authority.tenantId : tenantId;
+    const { items, next } = await this.#readTurns.run(reader, signal, () => this.#log.list(query, signal));
+    const nextCursor = next === null ? null : await this.#cursors.write(`events ${order}`, tenantId, next);
+    return { items: items.map((event) => toTenantEvent(event, seesPlaces(options.by))), nextCursor };
   }
 }
 

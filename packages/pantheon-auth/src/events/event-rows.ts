@@ -1,6 +1,7 @@
 /** The port through which the log is read back whole. Implemented over SQL. */
 import type { EventType, SubjectType } from '../domain/event.ts';
 import type { Instant } from '../foundation/clock.ts';
+import type { ListPart } from '../foundation/list-part.ts';
 
 export interface StoredEvent {
   readonly seq: number;
@@ -47,7 +48,10 @@ export interface ActQuery {
 }
 
 export interface EventRows {
-  list(query: EventQuery): Promise<readonly StoredEvent[]>;
   /** In order. The events are not opened. */
   actsOnKeys(query: ActQuery): Promise<readonly ActOnKey[]>;
+  /** Whether there is any of that type. */
+  has(tenantId: string, type: EventType): Promise<boolean>;
+  /** At most `limit`, and fewer where they are large or where few of many match. @throws the reason of `signal`. */
+  list(query: EventQuery, signal?: AbortSignal): Promise<ListPart<StoredEvent, number>>;
 }

@@ -5,6 +5,7 @@
  */
 
 import { hash } from 'node:crypto';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { ACCESS_TOKEN_LIFETIME_MAX_SECONDS, LEEWAY_SECONDS_MAX, TOKEN_ID_LENGTH_MAX } from '../domain/claims.ts';
 import type { AuditEvent, Circumstances } from '../domain/event.ts';
 import type { Follower } from '../events/event-feed.ts';
@@ -20,6 +21,11 @@ export const REVOKED_TOKENS_MAX = 500_000;
 /** No tenant alone keeps the others from revoking: there is always room for as much again. */
 export const REVOKED_TOKENS_PER_TENANT_MAX: number = REVOKED_TOKENS_MAX / 2;
 const ROWS_PER_READ = 1_000;
+/** Entries looked at for expiry with each that comes in: a few microseconds. */
+const LOOKED_AT_ONCE_MAX = 64;
+/** When there is no room, all are looked at, in parts of a millisecond or two, and not again within this. */
+const LOOKED_AT_PER_TURN = 10_000;
+const LOOKED_AT_ALL_EVERY_MS = 10_000;
 /** Each revocation makes one row and takes away at most this many, so that a backlog shrinks and no commit is long. */
 export const CLEARED_AT_ONCE_MAX = 20;
 /** Found by one read, for several revocations. */
@@ -49,6 +55,9 @@ export class TokenRevocations implements Follower {
   readonly #clock: Clock;
   /** By id of the revocation. In order of arrival. */
   readonly #entries = new Map<string, Entry>();
+  /** Where the look for those that have expired has got to. */
+  #round: MapIterator<[string, Entry]> = this.#entries.entries();
+  #lookedAtAllMs: number = Number.NEGATIVE_INFINITY;
   /** How many of them each tenant has. */
   readonly #counts = new Map<string, number>();
   /** Ids of rows that say nothing any more: the next commits take them away. */
@@ -71,12 +80,13 @@ export class TokenRevocations implements Follower {
 
   /** Loads what may still be presented. What is known stays meanwhile: a revocation must not lapse while it is read. */
   async start(): Promise<void> {
-    this.#forgetExpired();
     const now = this.#clock.now();
     let after: { expiresAt: number; jti: string } | null = null;
     do {
       const rows: readonly Row[] = await this.#rows.unexpired(now, after, ROWS_PER_READ);
       for (const row of rows) this.#remember(row);
+      // A store may hold half a million, and on SQLite nothing else would run before the last of them.
+      await nextTurn();
       const last = rows.at(-1);
       after =
         rows.length < ROWS_PER_READ || last === undefined
@@ -113,7 +123,7 @@ export class TokenRevocations implements Follower {
     const lifeSeconds = ACCESS_TOKEN_LIFETIME_MAX_SECONDS + LEEWAY_SECONDS_MAX;
     const expiresAt = this.#clock.now() + lifeSeconds * SECOND_MS;
     this.#forgetExpired();
-    this.#assertRoom(token.tenantId);
+    await this.#assertRoom(token.tenantId);
     const event: AuditEvent = {
       id: newId(),
       at: this.#clock.now(),
@@ -177,10 +187,20 @@ export class TokenRevocations implements Follower {
     }
   }
 
-  #assertRoom(tenantId: string): void {
-    const isTenantFull = (this.#counts.get(tenantId) ?? 0) >= REVOKED_TOKENS_PER_TENANT_MAX;
-    if (!isTenantFull && this.#entries.size < REVOKED_TOKENS_MAX) return;
-    const detail = `${isTenantFull ? 'The tenant has' : 'There are'} too many. Revoke the tokens of the key together.`;
+  async #assertRoom(tenantId: string): Promise<void> {
+    const isTenantFull = (): boolean => (this.#counts.get(tenantId) ?? 0) >= REVOKED_TOKENS_PER_TENANT_MAX;
+    const hasRoom = (): boolean => !isTenantFull() && this.#entries.size < REVOKED_TOKENS_MAX;
+    if (hasRoom()) return;
+    const nowMs = this.#clock.monotonicMs();
+    if (nowMs - this.#lookedAtAllMs >= LOOKED_AT_ALL_EVERY_MS) {
+      this.#lookedAtAllMs = nowMs;
+      for (let left = this.#entries.size; left > 0; left -= LOOKED_AT_PER_TURN) {
+        this.#forgetExpired(LOOKED_AT_PER_TURN);
+        await nextTurn();
+      }
+      if (hasRoom()) return;
+    }
+    const detail = `${isTenantFull() ? 'The tenant has' : 'There are'} too many. Revoke the tokens of the key together.`;
     throw new PantheonError('overloaded', { detail });
   }
 
@@ -197,15 +217,25 @@ export class TokenRevocations implements Follower {
   #remember(row: Row): void {
     const id = String(row['jti']);
     if (this.#entries.has(id)) return;
-    if (this.#entries.size >= REVOKED_TOKENS_MAX) this.#forgetExpired();
+    this.#forgetExpired();
     const tenantId = String(row['tenant_id']);
     this.#entries.set(id, { tenantId, forgetAt: Number(row['expires_at']) });
     this.#counts.set(tenantId, (this.#counts.get(tenantId) ?? 0) + 1);
   }
 
-  #forgetExpired(): void {
+  /**
+   * Looks at the next few, round after round: with each that comes in more are looked at than come, so those that say
+   * nothing any more are few, and no call waits for a look at all of them.
+   */
+  #forgetExpired(atMost: number = LOOKED_AT_ONCE_MAX): void {
     const now = this.#clock.now();
-    for (const [id, { tenantId, forgetAt }] of this.#entries) {
+    for (let looked = 0; looked < atMost; looked += 1) {
+      const next = this.#round.next();
+      if (next.done === true) {
+        this.#round = this.#entries.entries();
+        continue;
+      }
+      const [id, { tenantId, forgetAt }] = next.value;
       if (forgetAt > now) continue;
       this.#entries.delete(id);
       const left = (this.#counts.get(tenantId) ?? 0) - 1;

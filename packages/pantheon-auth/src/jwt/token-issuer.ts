@@ -12,7 +12,7 @@ import {
   TOKEN_TYPES,
 } from '../domain/claims.ts';
 import type { JwtSettings, KeyRecord } from '../domain/key.ts';
-import { grants, isPermissionPattern, isReserved, PERMISSIONS_MAX } from '../domain/permissions.ts';
+import { isPermissionPattern, isReserved, PERMISSIONS_MAX, PermissionSet } from '../domain/permissions.ts';
 import { algorithmOf, audiencesOf, issuedFrom } from '../domain/token-life.ts';
 import { assertCertainTime, type Clock, type Instant, SECOND_MS } from '../foundation/clock.ts';
 import type { JsonObject } from '../foundation/encoding.ts';
@@ -189,11 +189,12 @@ function narrowed(held: readonly string[], wanted: readonly string[] | undefined
   if (wanted === undefined) return held.filter((permission) => !isReserved(permission));
   if (wanted.length > PERMISSIONS_MAX)
     throw new PantheonError('invalid_request', { field: 'permissions', detail: `At most ${PERMISSIONS_MAX}.` });
+  const set = new PermissionSet(held);
   for (const [at, permission] of wanted.entries()) {
     // Its form comes first: a space in it would put a second permission into the scope, which nobody had checked.
     const detail = !isPermissionPattern(permission)
       ? 'Write segment(:segment)* of a-z 0-9 . _ - with * only as the last segment.'
-      : grants(held, permission)
+      : set.grants(permission)
         ? null
         : 'The key does not hold this permission.';
     if (detail !== null) throw new PantheonError('invalid_request', { field: `permissions[${at}]`, detail });

@@ -78,7 +78,10 @@ export interface DatabaseSource {
 
 /** What differs from one database to the next, opened. */
 export interface DatabaseParts {
+  /** For short reads by an index: what a request or a verification waits for. */
   readonly read: Kysely<Tables>;
+  /** For lists, searches and reports: what runs here never keeps the event loop from turning. Sees every commit before it. */
+  readonly scan: Kysely<Tables>;
   readonly writer: Writer;
   readonly dialect: SqlDialect;
   readonly log: LogReader;
@@ -87,17 +90,18 @@ export interface DatabaseParts {
   readonly close: () => Promise<void>;
 }
 
-export function assemble({ read, writer, dialect, log, coldReadsMax, nodes, close }: DatabaseParts): Database {
+export function assemble(parts: DatabaseParts): Database {
+  const { read, writer, dialect, log, coldReadsMax, nodes, close } = parts;
   let closed: Promise<void> | null = null;
   return {
     ledger: new SqlLedger(writer, dialect),
     log,
-    events: new SqlEventRows(read),
-    keys: new SqlKeyRows(read, dialect),
-    tenants: new SqlTenantRows(read),
+    events: new SqlEventRows(parts, dialect),
+    keys: new SqlKeyRows(parts, dialect),
+    tenants: new SqlTenantRows(parts),
     signingKeys: new SqlSigningKeyRows(read),
-    tokenRevocations: new SqlTokenRevocationRows(read),
-    usage: new SqlUsageRows(read, writer, dialect),
+    tokenRevocations: new SqlTokenRevocationRows(parts),
+    usage: new SqlUsageRows(parts),
     quota: new SqlQuotaLedger(writer, dialect),
     dataKeys: new SqlDataKeyRows(read, writer),
     idempotency: new SqlIdempotencyRows(read, writer),

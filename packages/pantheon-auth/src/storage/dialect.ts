@@ -64,6 +64,8 @@ export interface SqlDialect {
   containsText(column: Expression<string>, text: string): Expression<SqlBool>;
   /** Membership in a list of any length under one SQL text: an array parameter elsewhere, JSON in SQLite. */
   isAmong(column: Expression<string>, values: readonly string[]): Expression<SqlBool>;
+  /** The same for whole numbers. */
+  isOneOfNumbers(column: Expression<number>, values: readonly number[]): Expression<SqlBool>;
   /** Locks the rows that a transaction read to write. `begin immediate` has done that in SQLite. */
   lockRows<Q extends Lockable>(query: Q): Q;
   /** Keeps others from changing the rows that a transaction relies on until it ends. Who waits is served in turn. */
@@ -137,6 +139,8 @@ export const sqlite: SqlDialect = {
   // `lower` of the reader is ours (sqlite-functions.ts): SQLite's own knows ASCII only.
   containsText: (column, text) => sql<SqlBool>`instr(lower(${column}), lower(${text})) > 0`,
   isAmong: (column, values) => sql<SqlBool>`${column} in (select value from json_each(${JSON.stringify(values)}))`,
+  isOneOfNumbers: (column, values) =>
+    sql<SqlBool>`${column} in (select value from json_each(${JSON.stringify(values)}))`,
   lockRows: (query) => query,
   holdRows: (query) => query,
 };
@@ -239,6 +243,7 @@ export const postgresql: SqlDialect = {
   // The columns' own order is by bytes, in which only ASCII has case.
   containsText: (column, text) => sql<SqlBool>`strpos(${folded(column)}, ${folded(sql`${text}::text`)}) > 0`,
   isAmong: (column, values) => sql<SqlBool>`${column} = any(${values}::text[])`,
+  isOneOfNumbers: (column, values) => sql<SqlBool>`${column} = any(${values}::bigint[])`,
   lockRows: (query) => query.forUpdate() as typeof query,
   // Exclusive, though sharing would do: those who share could keep whoever changes the row waiting for ever.
   holdRows: (query) => query.forNoKeyUpdate() as typeof query,

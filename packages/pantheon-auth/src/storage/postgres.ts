@@ -158,6 +158,7 @@ async function open(options: PostgresOptions, poolMax: number, context: Database
     for (const source of [pool, protectivePool, session]) source.started();
     return assemble({
       read: db,
+      scan: db,
       writer,
       dialect: postgresql,
       log: new SqlLogReader(following, postgresql, { onHint: (listener) => session.onHint(listener) }),

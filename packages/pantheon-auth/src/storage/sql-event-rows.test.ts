@@ -18,10 +18,11 @@ test('an event is read back as it was written, with its sealed part until that i
   await using scratch = await openScratchDatabase();
   const event = sampleEvent({ body: '{"name":"Jürgen 🚀"}' });
   await scratch.db.ledger.commit({ changes: [], events: [event] });
-  const { personal, actorKeyId: _actorKeyId, ...stored } = event;
-  expect(await scratch.db.events.list(all)).toEqual([{ seq: 1, ...stored, personal }]);
+  const { personal, actorKeyId: _actorKeyId, ...rest } = event;
+  const stored = { seq: 1, ...rest };
+  expect(await scratch.db.events.list(all)).toEqual({ items: [{ ...stored, personal }], next: null });
   await scratch.sql('delete from event_details');
-  expect(await scratch.db.events.list(all)).toEqual([{ seq: 1, ...stored, personal: null }]);
+  expect(await scratch.db.events.list(all)).toEqual({ items: [{ ...stored, personal: null }], next: null });
 });
 
 test('each filter narrows, pages go both ways, and a tenant sees its own only', async () => {
@@ -30,7 +31,7 @@ test('each filter narrows, pages go both ways, and a tenant sees its own only', 
   const tenant = sampleEvent({ type: 'tenant.created', subjectType: 'tenant', subjectId: 'a', tenantId: 'a' });
   await scratch.db.ledger.commit({ changes: [], events: [tenant, of('a', 'k1'), of('b', 'k2'), of('a', 'k3')] });
   const seqs = async (query: Partial<EventQuery>) =>
-    (await scratch.db.events.list({ ...all, ...query })).map((event) => event.seq);
+    (await scratch.db.events.list({ ...all, ...query })).items.map((event) => event.seq);
   expect(await seqs({})).toEqual([1, 2, 3, 4]);
   expect(await seqs({ tenantId: 'a' })).toEqual([1, 2, 4]);
   expect(await seqs({ type: 'tenant.created' })).toEqual([1]);

@@ -1,22 +1,25 @@
 /** Keys with their versions and their tenant, read together: one statement for one key, one for a page of them. */
 
-import { setImmediate as nextTurn } from 'node:timers/promises';
 import { type CompiledQuery, type Expression, type Kysely, type SelectQueryBuilder, type SqlBool, sql } from 'kysely';
-import type { KeyListQuery, KeyRowSet, KeyRows } from '../api-keys/key-rows.ts';
+import type { ChildKey, KeyListQuery, KeyPlace, KeyRowSet, KeyRows } from '../api-keys/key-rows.ts';
 import { ADMINISTRATOR_LASTS_MS } from '../domain/administrator.ts';
 import { VERSIONS_KEPT_MAX } from '../domain/key.ts';
 import { SYSTEM_TENANT } from '../domain/tenant.ts';
 import type { Cell, Row } from '../events/ledger.ts';
+import type { ListPart } from '../foundation/list-part.ts';
 import { columnsOf } from './columns.ts';
 import type { SqlDialect } from './dialect.ts';
+import { scan } from './scan.ts';
 import { statement } from './statement.ts';
 import type { ApiKeyRow, Tables } from './tables.ts';
 
 /**
- * Keys that one statement looks at while it searches for those that match: about a millisecond, after which the event
- * loop has a turn. A search goes on until it has a page or has seen the tenant.
+ * What a key takes in a page: its row comes once with each of its versions. What is left out is small.
  */
-export const SCAN_SLICE_KEYS = 1_000;
+const BYTES = sql<number>`
+  (octet_length(sealed) + octet_length(permissions) + octet_length(grantable) + octet_length(rate_limits) +
+    octet_length(ip_allowlist) + ${sql.lit(1_000)}) * case when version < ${sql.lit(VERSIONS_KEPT_MAX)}
+    then version else ${sql.lit(VERSIONS_KEPT_MAX)} end`.as('bytes');
 /** Looked at for "is it the last one?". Most pass at once; what their rows do not say so plainly, their record does. */
 const ADMINISTRATORS_MAX = 200;
 
@@ -30,47 +33,62 @@ const SELECTION = [
   ...TENANT_COLUMNS.map((name) => sql.ref<Cell>(`t.${name}`).as(`t_${name}`)),
 ];
 
-interface Place {
-  readonly created_at: number;
-  readonly id: string;
+type MeasuredKey = Pick<ApiKeyRow, 'created_at' | 'id'> & { readonly bytes: number };
+
+interface Slice {
+  readonly after: KeyPlace | null;
+  readonly rows: number;
+  readonly limit: number;
 }
 
 export class SqlKeyRows implements KeyRows {
-  readonly #db: Kysely<Tables>;
+  readonly #read: Kysely<Tables>;
+  readonly #scan: Kysely<Tables>;
   readonly #dialect: SqlDialect;
   readonly #find: (values: { readonly id: string }) => CompiledQuery<Row>;
 
-  constructor(db: Kysely<Tables>, dialect: SqlDialect) {
-    this.#db = db;
+  constructor(db: { readonly read: Kysely<Tables>; readonly scan: Kysely<Tables> }, dialect: SqlDialect) {
+    this.#read = db.read;
+    this.#scan = db.scan;
     this.#dialect = dialect;
     this.#find = statement<{ readonly id: string }, Row>((parameter) =>
       // Not ordered here: a sort of rows this wide costs SQLite ten times the read itself.
-      joined(db.selectFrom('api_keys as k')).where('k.id', '=', parameter('id')),
+      joined(db.read.selectFrom('api_keys as k')).where('k.id', '=', parameter('id')),
     );
   }
 
   async find(id: string): Promise<KeyRowSet | null> {
-    const { rows } = await this.#db.executeQuery(this.#find({ id }));
+    const { rows } = await this.#read.executeQuery(this.#find({ id }));
     return fold(rows)[0] ?? null;
   }
 
-  async list(query: KeyListQuery): Promise<readonly KeyRowSet[]> {
+  async list(query: KeyListQuery, signal?: AbortSignal): Promise<ListPart<KeyRowSet, KeyPlace>> {
     const filters = this.#unindexedFilters(query);
-    // Without them every key of the slice is on the page, and more would be read for nothing.
-    const slice = filters.length === 0 ? query.limit : Math.max(SCAN_SLICE_KEYS, query.limit);
-    const found: KeyRowSet[] = [];
-    let after: Place | null = query.after && { created_at: query.after.createdAt, id: query.after.id };
-    for (;;) {
-      found.push(...(await this.#page(query, filters, after, slice, query.limit - found.length)));
-      if (filters.length === 0 || found.length >= query.limit) return found;
-      after = await this.#endOfSlice(query, after, slice);
-      if (after === null) return found;
-      await nextTurn();
-    }
+    const { items, next } = await scan<MeasuredKey, KeyPlace>({
+      limit: query.limit,
+      after: query.after,
+      isWhole: filters.length === 0,
+      signal,
+      matches: (after, rows, limit) => this.#matches(query, filters, { after, rows, limit }),
+      endOf: (after, rows) => this.#endOf(query, after, rows),
+      placeOf: toPlace,
+    });
+    signal?.throwIfAborted();
+    const ids = items.map(({ id }) => id);
+    return { items: ids.length === 0 ? [] : await this.#whole(ids), next };
+  }
+
+  async childrenOf(id: string, after: KeyPlace | null, limit: number): Promise<readonly ChildKey[]> {
+    const children = this.#scan
+      .selectFrom('api_keys')
+      .select(['tenant_id', 'created_at', 'id'])
+      .where('created_by', '=', id);
+    const rows = await newestFirst(children, after).limit(limit).execute();
+    return rows.map((row) => ({ tenantId: row.tenant_id, ...toPlace(row) }));
   }
 
   async administrators(now: number): Promise<readonly string[]> {
-    const rows = await this.#db
+    const rows = await this.#scan
       .selectFrom('api_keys')
       .select('id')
       .where('tenant_id', '=', SYSTEM_TENANT)
@@ -90,53 +108,51 @@ export class SqlKeyRows implements KeyRows {
     return rows.map((row) => row.id);
   }
 
-  /** The matching keys of the next slice, with what belongs to them. */
-  async #page(
+  async #matches(
     query: KeyListQuery,
     filters: readonly Expression<SqlBool>[],
-    after: Place | null,
-    slice: number,
-    limit: number,
-  ): Promise<readonly KeyRowSet[]> {
-    const paged = this.#db
-      .with('slice', () => this.#slice(query, after).selectAll().limit(slice))
-      .with('page', (db) =>
-        db
-          .selectFrom('slice')
-          .selectAll()
-          .where((eb) => eb.and(filters))
-          .orderBy('created_at', 'desc')
-          .orderBy('id', 'desc')
-          .limit(limit),
-      );
-    const rows = await joined(paged.selectFrom('page as k') as unknown as KeysQuery)
+    { after, rows, limit }: Slice,
+  ): Promise<readonly MeasuredKey[]> {
+    const columns = ['created_at', 'id', 'name', 'environment', 'state', 'expires_at'] as const;
+    return this.#scan
+      .with('slice', () =>
+        this.#slice(query, after)
+          .select([...columns, BYTES])
+          .limit(rows),
+      )
+      .selectFrom('slice')
+      .select(['created_at', 'id', 'bytes'])
+      .where((eb) => eb.and([...filters]))
+      .orderBy('created_at', 'desc')
+      .orderBy('id', 'desc')
+      .limit(limit)
+      .execute();
+  }
+
+  async #endOf(query: KeyListQuery, after: KeyPlace | null, rows: number): Promise<KeyPlace | null> {
+    const last = this.#slice(query, after)
+      .select(['created_at', 'id'])
+      .offset(rows - 1)
+      .limit(1);
+    const row = await last.executeTakeFirst();
+    return row === undefined ? null : toPlace(row);
+  }
+
+  /** Keys in the order of the list, narrowed only by what an index narrows: each slice is one range of it. */
+  #slice({ tenantId, userId }: KeyListQuery, after: KeyPlace | null): KeyTable {
+    let keys: KeyTable = this.#scan.selectFrom('api_keys').where('tenant_id', '=', tenantId);
+    if (userId !== null) keys = keys.where('user_id', '=', userId);
+    return newestFirst(keys, after);
+  }
+
+  /** With their versions and tenants. */
+  async #whole(ids: readonly string[]): Promise<readonly KeyRowSet[]> {
+    const rows = await joined(this.#scan.selectFrom('api_keys as k'))
+      .where((eb) => this.#dialect.isAmong(eb.ref('k.id'), ids))
       .orderBy('k.created_at', 'desc')
       .orderBy('k.id', 'desc')
       .execute();
     return fold(rows);
-  }
-
-  /** Where the slice ended, or null when it was the last one. */
-  async #endOfSlice(query: KeyListQuery, after: Place | null, slice: number): Promise<Place | null> {
-    const last = this.#slice(query, after)
-      .select(['created_at', 'id'])
-      .offset(slice - 1)
-      .limit(1);
-    return (await last.executeTakeFirst()) ?? null;
-  }
-
-  /** Keys in the order of the list, narrowed only by what an index narrows: each slice is one range of it. */
-  #slice(query: KeyListQuery, after: Place | null): SelectQueryBuilder<Tables, 'api_keys', object> {
-    const { tenantId, userId, createdBy } = query;
-    let keys = this.#db.selectFrom('api_keys').where('tenant_id', '=', tenantId);
-    if (userId !== null) keys = keys.where('user_id', '=', userId);
-    if (createdBy !== null) keys = keys.where('created_by', '=', createdBy);
-    if (after !== null) {
-      keys = keys.where(({ eb, refTuple, tuple }) =>
-        eb(refTuple('created_at', 'id'), '<', tuple(after.created_at, after.id)),
-      );
-    }
-    return keys.orderBy('created_at', 'desc').orderBy('id', 'desc');
   }
 
   #unindexedFilters(query: KeyListQuery): readonly Expression<SqlBool>[] {
@@ -160,6 +176,25 @@ export class SqlKeyRows implements KeyRows {
     }
     return filters;
   }
+}
+
+type KeyTable = SelectQueryBuilder<Tables, 'api_keys', object>;
+
+function newestFirst<Row>(
+  keys: SelectQueryBuilder<Tables, 'api_keys', Row>,
+  after: KeyPlace | null,
+): SelectQueryBuilder<Tables, 'api_keys', Row> {
+  const rest =
+    after === null
+      ? keys
+      : keys.where(({ eb, refTuple, tuple }) =>
+          eb(refTuple('created_at', 'id'), '<', tuple(after.createdAt, after.id)),
+        );
+  return rest.orderBy('created_at', 'desc').orderBy('id', 'desc');
+}
+
+function toPlace({ created_at, id }: Pick<ApiKeyRow, 'created_at' | 'id'>): KeyPlace {
+  return { createdAt: created_at, id };
 }
 
 type KeysQuery = SelectQueryBuilder<Tables & { k: ApiKeyRow }, 'k', object>;

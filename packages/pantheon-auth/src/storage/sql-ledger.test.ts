@@ -31,7 +31,9 @@ test('rows and their events are one transaction, and the answer is the last seq'
   expect(await db.ledger.commit({ changes: [insertTenant(), ...insertKey(key)], events })).toEqual({ seq: 3 });
   expect(await db.log.head()).toMatchObject({ seq: 3, at: 9 });
   const stored = await db.events.list({ ...everyEvent, order: 'oldest_first' });
-  expect(stored.map((event) => [event.seq, event.id])).toEqual(events.map((event, index) => [index + 1, event.id]));
+  expect(stored.items.map((event) => [event.seq, event.id])).toEqual(
+    events.map((event, index) => [index + 1, event.id]),
+  );
   expect(await db.keys.find(String(key['id']))).toMatchObject({ key });
 });
 

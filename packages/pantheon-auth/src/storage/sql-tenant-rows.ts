@@ -5,19 +5,21 @@ import type { TenantRows } from '../tenants/tenant-rows.ts';
 import type { Tables } from './tables.ts';
 
 export class SqlTenantRows implements TenantRows {
-  readonly #db: Kysely<Tables>;
+  readonly #read: Kysely<Tables>;
+  readonly #scan: Kysely<Tables>;
 
-  constructor(db: Kysely<Tables>) {
-    this.#db = db;
+  constructor(db: { readonly read: Kysely<Tables>; readonly scan: Kysely<Tables> }) {
+    this.#read = db.read;
+    this.#scan = db.scan;
   }
 
   async find(id: string): Promise<Row | null> {
-    const row = await this.#db.selectFrom('tenants').selectAll().where('id', '=', id).executeTakeFirst();
+    const row = await this.#read.selectFrom('tenants').selectAll().where('id', '=', id).executeTakeFirst();
     return row === undefined ? null : { ...row };
   }
 
   async list(after: string | null, limit: number): Promise<readonly Row[]> {
-    const rows = await this.#db
+    const rows = await this.#scan
       .selectFrom('tenants')
       .selectAll()
       .where('id', '>', after ?? '')

@@ -41,7 +41,6 @@ async function askEverything(scratch: ScratchDatabase, text: string): Promise<vo
   const list: KeyListQuery = {
     tenantId: text,
     userId: text,
-    createdBy: text,
     state: 'active',
     environment: text,
     text,
@@ -77,8 +76,15 @@ async function askEverything(scratch: ScratchDatabase, text: string): Promise<vo
     counts: [{ ...use, minute: 0, outcome: text as UsageOutcome, count: 1 }],
     uses: [{ ...use, count: 1, lastUsedAt: 1, addresses: [text] }],
   });
-  await db.usage.ofKeys(text, [text, `${text}2`]);
-  await db.usage.counts({ tenantId: text, keyId: text, from: 0, to: 1 });
+  await db.usage.totalsOf(text, [text, `${text}2`]);
+  await db.usage.ofKey(text, text);
+  for (const keyId of [text, null]) {
+    for (const step of ['minute', 'day'] as const) await db.usage.sums({ tenantId: text, keyId, step, from: 0, to: 1 });
+  }
+  await db.usage.prune('minute', 0, 1);
+  await db.usage.prune('hour', 0, 1);
+  await db.keys.childrenOf(text, { createdAt: 1, id: text }, 5);
+  await db.events.has(text, text as EventType);
   await db.dataKeys.active(text);
   const dataKey = { id, tenantId: unique, wrapped: new Uint8Array(1), createdAt: 1, retiredAt: null, seals: 0 };
   await db.dataKeys.add(dataKey, text);

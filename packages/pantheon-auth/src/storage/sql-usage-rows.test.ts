@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
-import { openScratchDatabase } from '../../test/store.ts';
+import { openScratchDatabase, type ScratchDatabase } from '../../test/store.ts';
 import type { UsageBatch, UsageCount, VersionUse } from '../usage/usage-rows.ts';
-import { BATCH_IDS_KEPT_MS, USAGE_COUNTS_READ_MAX } from './sql-usage-rows.ts';
+import { BATCH_IDS_KEPT_MS } from './sql-usage-rows.ts';
 
 const count = (over: Partial<UsageCount> = {}): UsageCount => ({
   tenantId: 't',
@@ -28,7 +28,28 @@ const batch = (id: string, over: Partial<UsageBatch> = {}): UsageBatch => ({
   uses: [],
   ...over,
 });
-const whole = { tenantId: 't', keyId: null, from: 0, to: 1_000_000 };
+const whole = { tenantId: 't', keyId: null, step: 'minute', from: 0, to: 1_000_000 } as const;
+const DAY = 86_400_000;
+
+/** All sums that are kept, of keys and of tenants, by step. Each must be the sum of the counts. */
+async function sumsOf({ db }: ScratchDatabase, keyIds: readonly string[] = ['k']): Promise<Record<string, unknown>[]> {
+  const all: Record<string, unknown>[] = [];
+  for (const keyId of [null, ...keyIds]) {
+    for (const step of ['minute', 'hour', 'day'] as const) {
+      for (const sum of await db.usage.sums({ ...whole, keyId, step, to: DAY })) all.push({ keyId, step, ...sum });
+    }
+  }
+  return all;
+}
+
+/** Of one key and its tenant, where there are no others. */
+function everyStep(sums: readonly { readonly outcome: string; readonly count: number }[]): Record<string, unknown>[] {
+  return [null, 'k'].flatMap((keyId) =>
+    (['minute', 'hour', 'day'] as const).flatMap((step) =>
+      sums.map((sum) => ({ keyId, step, from: step === 'minute' ? 60_000 : 0, ...sum })),
+    ),
+  );
+}
 
 test('batches add up, and one that is sent again changes nothing', async () => {
   await using scratch = await openScratchDatabase();
@@ -42,10 +63,16 @@ test('batches add up, and one that is sent again changes nothing', async () => {
   await usage.store(
     batch('b2', { counts: [count({ count: 3 })], uses: [use({ count: 3, lastUsedAt: 50, addresses: [] })] }),
   );
-  expect(await usage.counts(whole)).toEqual([count({ outcome: 'rate_limited' }), count({ count: 5 })]);
-  expect(await usage.ofKeys('t', ['k'])).toEqual(
-    new Map([['k', [{ version: 1, usageCount: 5, lastUsedAt: 100, lastAddresses: ['1.1.1.1'] }]]]),
+  expect(await sumsOf(scratch)).toEqual(
+    everyStep([
+      { outcome: 'rate_limited', count: 1 },
+      { outcome: 'valid', count: 5 },
+    ]),
   );
+  expect(await usage.ofKey('t', 'k')).toEqual([
+    { version: 1, usageCount: 5, lastUsedAt: 100, lastAddresses: ['1.1.1.1'] },
+  ]);
+  expect(await usage.totalsOf('t', ['k'])).toEqual(new Map([['k', { usageCount: 5, lastUsedAt: 100 }]]));
 });
 
 test('a batch is stored whole or not at all', async () => {
@@ -53,9 +80,9 @@ test('a batch is stored whole or not at all', async () => {
   const { usage } = scratch.db;
   const bad = use({ count: 0.5 });
   await expect(usage.store(batch('b1', { counts: [count()], uses: [bad] }))).rejects.toThrow();
-  expect(await usage.counts(whole)).toEqual([]);
+  expect(await sumsOf(scratch)).toEqual([]);
   await usage.store(batch('b1', { counts: [count()] }));
-  expect(await usage.counts(whole)).toEqual([count()]);
+  expect(await sumsOf(scratch)).toEqual(everyStep([{ outcome: 'valid', count: 1 }]));
 });
 
 test('the latest addresses come first, each once, at most five', async () => {
@@ -63,7 +90,7 @@ test('the latest addresses come first, each once, at most five', async () => {
   const { usage } = scratch.db;
   const addressesAfter = async (id: string, addresses: readonly string[]) => {
     await usage.store(batch(id, { uses: [use({ addresses })] }));
-    return (await usage.ofKeys('t', ['k'])).get('k')?.[0]?.lastAddresses;
+    return (await usage.ofKey('t', 'k'))[0]?.lastAddresses;
   };
   expect(await addressesAfter('b1', ['c', 'b', 'a', 'b'])).toEqual(['c', 'b', 'a']);
   expect(await addressesAfter('b2', ['e', 'd', 'c'])).toEqual(['e', 'd', 'c', 'b', 'a']);
@@ -77,51 +104,79 @@ test.each(['[', '{}', '["a",1]'])(
     await using scratch = await openScratchDatabase();
     await scratch.db.usage.store(batch('b1', { uses: [use()] }));
     await scratch.sql('update version_usage set last_addresses = ?', text);
-    const shown = (await scratch.db.usage.ofKeys('t', ['k'])).get('k')?.[0]?.lastAddresses;
+    const shown = (await scratch.db.usage.ofKey('t', 'k'))[0]?.lastAddresses;
     expect(shown).toEqual(text === '["a",1]' ? ['a'] : []);
   },
 );
 
-test('usage of many keys is one statement whatever their number, newest version first, of one tenant', async () => {
+test('usage of many keys is one statement whatever their number, over all versions, of one tenant', async () => {
   await using scratch = await openScratchDatabase();
   const { usage } = scratch.db;
-  const uses = [use(), use({ version: 2 }), use({ keyId: `'"` }), use({ keyId: 'foreign', tenantId: 'other' })];
-  await usage.store(batch('b1', { uses }));
+  const uses = [use(), use({ version: 2, lastUsedAt: 300 }), use({ keyId: `'"` })];
+  await usage.store(batch('b1', { uses: [...uses, use({ keyId: 'foreign', tenantId: 'other' })] }));
   scratch.statements.length = 0;
-  const found = await usage.ofKeys('t', ['k', `'"`, 'foreign', 'none']);
-  expect([...found].map(([id, versions]) => [id, versions.map(({ version }) => version)])).toEqual([
-    [`'"`, [1]],
-    ['k', [2, 1]],
-  ]);
-  expect(await usage.ofKeys('t', [])).toEqual(new Map());
+  expect(await usage.totalsOf('t', ['k', `'"`, 'foreign', 'none'])).toEqual(
+    new Map([
+      ['k', { usageCount: 2, lastUsedAt: 300 }],
+      [`'"`, { usageCount: 1, lastUsedAt: 100 }],
+    ]),
+  );
+  expect(await usage.totalsOf('t', [])).toEqual(new Map());
   expect(scratch.statements).toHaveLength(2);
   expect(new Set(scratch.statements).size).toBe(1);
 });
 
-test('counts are of one tenant, one key when asked, from a time to before another, in order of time', async () => {
+test('of one key the newest versions are read, however often it was rotated, and of its own tenant only', async () => {
+  await using scratch = await openScratchDatabase();
+  const { usage } = scratch.db;
+  await usage.store(batch('b1', { uses: Array.from({ length: 20 }, (_, n) => use({ version: n + 1 })) }));
+  expect((await usage.ofKey('t', 'k')).map(({ version }) => version)).toEqual([20, 19, 18, 17, 16, 15, 14, 13]);
+  expect(await usage.ofKey('other', 'k')).toEqual([]);
+  expect(await usage.totalsOf('t', ['k'])).toEqual(new Map([['k', { usageCount: 20, lastUsedAt: 100 }]]));
+});
+
+test('sums are of one tenant, one key when asked, from a time to before another, in order of time', async () => {
   await using scratch = await openScratchDatabase();
   const { usage } = scratch.db;
   const counts = [
     count({ minute: 180_000 }),
+    count({ minute: 180_000, version: 2 }),
     count(),
-    count({ keyId: 'l', minute: 120_000 }),
+    count({ keyId: 'l', minute: 180_000 }),
     count({ tenantId: 'u', keyId: 'm' }),
   ];
   await usage.store(batch('b1', { counts }));
-  expect(await usage.counts(whole)).toEqual([counts[1], counts[2], counts[0]]);
-  expect(await usage.counts({ ...whole, keyId: 'k' })).toEqual([counts[1], counts[0]]);
-  expect(await usage.counts({ ...whole, keyId: 'm' })).toEqual([]);
-  expect(await usage.counts({ ...whole, from: 60_000, to: 120_000 })).toEqual([counts[1]]);
-  expect(await usage.counts({ ...whole, from: 60_001, to: 180_000 })).toEqual([counts[2]]);
+  const sums = async (over: Partial<Parameters<typeof usage.sums>[0]>) =>
+    (await usage.sums({ ...whole, ...over })).map((sum) => [sum.from, sum.count]);
+  expect(await sums({})).toEqual([
+    [60_000, 1],
+    [180_000, 3],
+  ]);
+  expect(await sums({ keyId: 'k' })).toEqual([
+    [60_000, 1],
+    [180_000, 2],
+  ]);
+  expect(await sums({ keyId: 'm' })).toEqual([]);
+  expect(await sums({ keyId: 'm', step: 'hour' })).toEqual([]);
+  expect(await sums({ from: 60_000, to: 180_000 })).toEqual([[60_000, 1]]);
+  expect(await sums({ from: 60_001, to: 180_001 })).toEqual([[180_000, 3]]);
+  expect(await sums({ step: 'hour' })).toEqual([[0, 4]]);
+  expect(await sums({ step: 'day', keyId: 'l' })).toEqual([[0, 1]]);
 });
 
-test('an answer that would be too long is refused, not cut', async () => {
+test('old counts are deleted step by step, the oldest first, a bounded number at a time', async () => {
   await using scratch = await openScratchDatabase();
-  const numbers = 'with recursive n (i) as (select 0 union all select i + 1 from n where i < ?)';
-  const rows = `${numbers} select 't', 'k', 1, i, 'valid', 1 from n`;
-  await scratch.sql(`insert into usage_counts ${rows}`, USAGE_COUNTS_READ_MAX);
-  await expect(scratch.db.usage.counts(whole)).rejects.toMatchObject({ code: 'invalid_request', field: 'from' });
-  expect(await scratch.db.usage.counts({ ...whole, from: 1 })).toHaveLength(USAGE_COUNTS_READ_MAX);
+  const { usage } = scratch.db;
+  const counts = [0, 1, 2, 3].map((day) => count({ minute: day * DAY }));
+  await usage.store(batch('b1', { counts }));
+  const rows = async (table: string, step = 'true') =>
+    (await scratch.sql(`select count(*) as n from ${table} where ${step}`))[0]?.['n'];
+  expect(await usage.prune('minute', 2 * DAY, 3)).toBe(3); // Two of the key, one of the tenant.
+  expect(await usage.prune('minute', 2 * DAY, 3)).toBe(1);
+  expect(await usage.prune('minute', 2 * DAY, 3)).toBe(0);
+  expect([await rows('usage_counts'), await rows('tenant_usage', "step = 'minute'")]).toEqual([2, 2]);
+  expect(await usage.prune('hour', DAY, 100)).toBe(2);
+  expect([await rows('key_usage', "step = 'hour'"), await rows('key_usage', "step = 'day'")]).toEqual([3, 4]);
 });
 
 test('the ids of batches are forgotten after a day, a bounded number at a time', async () => {
@@ -167,10 +222,13 @@ test('batches of several nodes about the same keys add up exactly, each once, ho
   await Promise.all(batches.map(store));
   expect(retried).toEqual([]);
   const sum = (batches.length * (batches.length + 1)) / 2;
-  const counts = await scratch.db.usage.counts(whole);
-  expect(counts).toHaveLength(keys.length * 4);
-  expect(new Set(counts.map((one) => one.count))).toEqual(new Set([sum]));
-  for (const [version] of (await scratch.db.usage.ofKeys('t', keys)).values()) {
+  for (const { keyId, step, count: total } of await sumsOf(scratch, keys)) {
+    const minutesInStep = step === 'minute' ? 1 : minutes.length;
+    expect(total).toBe(sum * minutesInStep * (keyId === null ? keys.length : 1));
+  }
+  expect(await sumsOf(scratch, keys)).toHaveLength((keys.length + 1) * 2 * (minutes.length + 1 + 1));
+  for (const keyId of keys) {
+    const [version] = await scratch.db.usage.ofKey('t', keyId);
     expect(version).toMatchObject({ usageCount: sum, lastUsedAt: batches.length - 1 });
     expect(version?.lastAddresses).toHaveLength(5);
   }

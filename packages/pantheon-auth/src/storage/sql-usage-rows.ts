@@ -1,44 +1,67 @@
 /** Usage: counts by minute and outcome, and the last use of each version. Stored in batches, each of them once. */
-import type { CompiledQuery, Kysely, Transaction } from 'kysely';
+import { type Kysely, sql, type Transaction } from 'kysely';
+import { VERSIONS_KEPT_MAX } from '../domain/key.ts';
 import { operational } from '../events/write-queue.ts';
 import { DAY_MS } from '../foundation/clock.ts';
-import { PantheonError } from '../foundation/errors.ts';
 import { ADDRESSES_PER_VERSION_MAX } from '../usage/usage-buffer.ts';
 import type {
+  KeyUsage,
   UsageBatch,
   UsageCount,
-  UsageOutcome,
   UsageQuery,
   UsageRows,
+  UsageStep,
+  UsageSum,
   VersionUsage,
   VersionUse,
 } from '../usage/usage-rows.ts';
 import type { SqlDialect } from './dialect.ts';
+import {
+  type AddRows,
+  compileAddToKeys,
+  compileAddToTenants,
+  keySums,
+  pruneStep,
+  readSums,
+  tenantSums,
+  type Values,
+} from './sql-usage-sums.ts';
 import { statementOfRows } from './statement.ts';
-import type { Tables, UsageCountRow, VersionUsageRow } from './tables.ts';
+import type { KeyUsageRow, Tables, TenantUsageRow, UsageCountRow, VersionUsageRow } from './tables.ts';
 import type { Writer } from './writer.ts';
 
 /** A batch is retried for minutes at most, so its id is of no use after this. */
 export const BATCH_IDS_KEPT_MS: number = DAY_MS;
 /** Ids forgotten with each batch: more than one, so that their number falls back after a burst. */
 const BATCH_IDS_PRUNED_MAX = 100;
-/** Rows of one answer: a month of minutes of one key with two outcomes. */
-export const USAGE_COUNTS_READ_MAX = 100_000;
+/** Versions of which the use is told: as many as are kept of a key. */
+const VERSIONS_READ_MAX: number = VERSIONS_KEPT_MAX;
 
 export class SqlUsageRows implements UsageRows {
-  readonly #db: Kysely<Tables>;
+  readonly #read: Kysely<Tables>;
+  readonly #scan: Kysely<Tables>;
   readonly #writer: Writer;
   readonly #dialect: SqlDialect;
   readonly #addCounts: AddRows<UsageCountRow>;
+  readonly #addToKeys: AddRows<KeyUsageRow>;
+  readonly #addToTenants: AddRows<TenantUsageRow>;
   readonly #addUses: AddRows<VersionUsageRow>;
 
-  constructor(db: Kysely<Tables>, writer: Writer, dialect: SqlDialect) {
-    this.#db = db;
-    this.#writer = writer;
-    this.#dialect = dialect;
+  constructor(parts: {
+    readonly read: Kysely<Tables>;
+    readonly scan: Kysely<Tables>;
+    readonly writer: Writer;
+    readonly dialect: SqlDialect;
+  }) {
+    this.#read = parts.read;
+    this.#scan = parts.scan;
+    this.#writer = parts.writer;
+    this.#dialect = parts.dialect;
     // Compiled once: a batch runs them many times in one turn of the event loop.
-    this.#addCounts = compileAddCounts(db);
-    this.#addUses = compileAddUses(db, dialect);
+    this.#addCounts = compileAddCounts(parts.read);
+    this.#addToKeys = compileAddToKeys(parts.read);
+    this.#addToTenants = compileAddToTenants(parts.read);
+    this.#addUses = compileAddUses(parts.read, parts.dialect);
   }
 
   async store(batch: UsageBatch): Promise<void> {
@@ -52,6 +75,8 @@ export class SqlUsageRows implements UsageRows {
       // In one order everywhere: of two batches that meet, one then waits for the other, and never both.
       const counts = batch.counts.toSorted(byCountedRow);
       for (const query of this.#addCounts(counts.map(toCountRow))) await transaction.executeQuery(query);
+      for (const query of this.#addToKeys(keySums(counts))) await transaction.executeQuery(query);
+      for (const query of this.#addToTenants(tenantSums(counts))) await transaction.executeQuery(query);
       const known = await this.#lastAddresses(transaction, batch.uses);
       const uses = batch.uses
         .toSorted(byKeyAndVersion)
@@ -71,27 +96,37 @@ export class SqlUsageRows implements UsageRows {
     });
   }
 
-  async ofKeys(tenantId: string, keyIds: readonly string[]): Promise<ReadonlyMap<string, readonly VersionUsage[]>> {
-    const rows = await this.#db
+  async totalsOf(tenantId: string, keyIds: readonly string[]): Promise<ReadonlyMap<string, KeyUsage>> {
+    // One key is a handful of rows of one index. A page of them may have been rotated for years.
+    const rows = await (keyIds.length === 1 ? this.#read : this.#scan)
       .selectFrom('version_usage')
-      .select(['key_id', 'version', 'usage_count', 'last_used_at', 'last_addresses'])
+      .select((eb) => [
+        'key_id',
+        sql<number>`cast(sum(${eb.ref('usage_count')}) as bigint)`.as('usage_count'),
+        eb.fn.max('last_used_at').as('last_used_at'),
+      ])
       .where('tenant_id', '=', tenantId)
       .where((eb) => this.#dialect.isAmong(eb.ref('key_id'), keyIds))
-      .orderBy('key_id')
-      .orderBy('version', 'desc')
+      .groupBy('key_id')
       .execute();
-    const byKey = new Map<string, VersionUsage[]>();
-    for (const row of rows) {
-      const versions = byKey.get(row.key_id) ?? [];
-      if (versions.length === 0) byKey.set(row.key_id, versions);
-      versions.push({
-        version: row.version,
-        usageCount: row.usage_count,
-        lastUsedAt: row.last_used_at,
-        lastAddresses: parseAddresses(row.last_addresses),
-      });
-    }
-    return byKey;
+    return new Map(rows.map((row) => [row.key_id, { usageCount: row.usage_count, lastUsedAt: row.last_used_at }]));
+  }
+
+  async ofKey(tenantId: string, keyId: string): Promise<readonly VersionUsage[]> {
+    const rows = await this.#read
+      .selectFrom('version_usage')
+      .select(['version', 'usage_count', 'last_used_at', 'last_addresses'])
+      .where('key_id', '=', keyId)
+      .where('tenant_id', '=', tenantId)
+      .orderBy('version', 'desc')
+      .limit(VERSIONS_READ_MAX)
+      .execute();
+    return rows.map((row) => ({
+      version: row.version,
+      usageCount: row.usage_count,
+      lastUsedAt: row.last_used_at,
+      lastAddresses: parseAddresses(row.last_addresses),
+    }));
   }
 
   /** Of every version of these keys, by `<key id> <version>`; held until the batch is stored, or two would overwrite each other. */
@@ -113,40 +148,14 @@ export class SqlUsageRows implements UsageRows {
     return new Map(rows.map((row) => [`${row.key_id} ${row.version}`, row.last_addresses]));
   }
 
-  async counts(query: UsageQuery): Promise<readonly UsageCount[]> {
-    const { keyId } = query;
-    let counts = this.#db.selectFrom('usage_counts').selectAll().where('tenant_id', '=', query.tenantId);
-    if (keyId !== null) counts = counts.where('key_id', '=', keyId);
-    const rows = await counts
-      .where('minute', '>=', query.from)
-      .where('minute', '<', query.to)
-      .orderBy('minute')
-      .orderBy('key_id')
-      .orderBy('version')
-      .orderBy('outcome')
-      .limit(USAGE_COUNTS_READ_MAX + 1)
-      .execute();
-    if (rows.length > USAGE_COUNTS_READ_MAX) {
-      throw new PantheonError('invalid_request', {
-        field: 'from',
-        detail: 'Too much usage for one answer; ask for less time.',
-      });
-    }
-    return rows.map((row) => ({
-      tenantId: row.tenant_id,
-      keyId: row.key_id,
-      version: row.version,
-      minute: row.minute,
-      outcome: row.outcome as UsageOutcome,
-      count: row.count,
-    }));
+  sums(query: UsageQuery): Promise<readonly UsageSum[]> {
+    return readSums(this.#scan, query);
+  }
+
+  prune(step: UsageStep, before: number, limit: number): Promise<number> {
+    return this.#writer.run(operational('usage'), (transaction) => pruneStep(transaction, step, { before, limit }));
   }
 }
-
-/** A row type as an object type, which has the index signature that `statement` asks for. */
-type Values<T> = { readonly [Name in keyof T]: T[Name] };
-/** Statements that add rows to what is stored. */
-type AddRows<T> = (rows: readonly Values<T>[]) => readonly CompiledQuery<unknown>[];
 
 function compileAddCounts(db: Kysely<Tables>): AddRows<UsageCountRow> {
   return statementOfRows<Values<UsageCountRow>>(

@@ -36,7 +36,7 @@ export interface SqliteConnectionOptions {
 }
 
 /** Prepared statements kept for each connection. Our texts are far fewer; the bound is for lists of varying length. */
-const STATEMENTS_KEPT_MAX = 256;
+export const STATEMENTS_KEPT_MAX = 256;
 
 export class NodeSqliteDialect implements Dialect {
   readonly #options: SqliteConnectionOptions;
@@ -70,7 +70,7 @@ class WriterAdapter extends SqliteAdapter {
 }
 
 /** Statements of a reader are synchronous and stand alone, so nobody needs to wait for the connection. */
-class ReaderAdapter extends SqliteAdapter {
+export class ReaderAdapter extends SqliteAdapter {
   override get supportsMultipleConnections(): boolean {
     return true;
   }

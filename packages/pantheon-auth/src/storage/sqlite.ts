@@ -1,6 +1,6 @@
 /**
- * The embedded database: two connections to one file, a writer behind a queue, and a reader that never waits for it
- * (WAL). What a statement says is in the files beside this one.
+ * The embedded database: connections to one file, a writer behind a queue, a reader that never waits for it (WAL), and a
+ * reader in a thread of its own for what takes long. What a statement says is in the files beside this one.
  */
 import { resolve } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
@@ -20,6 +20,8 @@ import { isDamage, toPantheonError } from './sqlite-errors.ts';
 import { prepareFile, unusable } from './sqlite-file.ts';
 import { addFunctions } from './sqlite-functions.ts';
 import { type Inspection, type InspectionOptions, inspectFile } from './sqlite-inspector.ts';
+import { ReaderThreadDialect, SqliteReaderThread } from './sqlite-reader-thread.ts';
+import { WAL_BYTES_KEPT_MAX, WalKeeper } from './sqlite-wal.ts';
 import type { Tables } from './tables.ts';
 import { Writer } from './writer.ts';
 
@@ -118,16 +120,23 @@ async function openFile(options: SqliteOptions, damage: SqliteDamage, reserve: D
       isSpent: () => reserve.isSpent(),
       release: () => makeRoom(reserve, writer),
     });
+    const thread = new SqliteReaderThread({ path, onStatement, damage });
+    const log = new SqlLogReader(read, sqlite, { headNow: headReader(reader, damage) });
+    const wal = new WalKeeper({ path, thread });
     return assemble({
       read,
+      scan: scanner(thread, read, options),
       writer: queue,
       dialect: sqlite,
-      log: new SqlLogReader(read, sqlite, { headNow: headReader(reader, damage) }),
+      log,
       coldReadsMax: COLD_READS_MAX,
       nodes: null,
       close: async () => {
         stop();
-        await closeBoth(queue, reader, writer, damage);
+        await queue.close();
+        await wal.close();
+        await thread.close();
+        closeBoth(reader, writer, damage);
         await reserve.close();
       },
     });
@@ -164,15 +173,20 @@ function configure(writer: DatabaseSync, path: string): void {
   if (mode !== 'wal') throw unusable(path, 'its file system has no shared memory (WAL). Use a local disk.');
   writer.exec('pragma synchronous = full'); // Acknowledged means durable (I13), also when the power fails.
   writer.exec('pragma foreign_keys = on');
+  writer.exec(`pragma journal_size_limit = ${WAL_BYTES_KEPT_MAX}`);
 }
 
-async function closeBoth(
-  queue: Writer,
-  reader: DatabaseSync,
-  writer: DatabaseSync,
-  damage: SqliteDamage,
-): Promise<void> {
-  await queue.close();
+/** Long reads have a thread of their own. */
+function scanner(thread: SqliteReaderThread, read: Kysely<Tables>, { onWarning }: SqliteOptions): Kysely<Tables> {
+  if (SqliteReaderThread.isAvailable()) return new Kysely<Tables>({ dialect: new ReaderThreadDialect(thread) });
+  onWarning?.(
+    'sqlite-reader-worker.js of pantheon-auth is missing, as in a bundle: lists and reports will stop the process while ' +
+      'they are read. Keep pantheon-auth out of the bundle.',
+  );
+  return read;
+}
+
+function closeBoth(reader: DatabaseSync, writer: DatabaseSync, damage: SqliteDamage): void {
   if (damage.isFound) {
     // The last connection to close would write the WAL into the file, which may be a backup that was just put there. The
     // reader cannot.

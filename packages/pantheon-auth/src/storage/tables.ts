@@ -26,6 +26,8 @@ export interface OperationalTables {
   meta: { name: string; value: string };
   data_keys: DataKeyRow;
   usage_counts: UsageCountRow;
+  key_usage: KeyUsageRow;
+  tenant_usage: TenantUsageRow;
   version_usage: VersionUsageRow;
   usage_batches: { id: string; at: number };
   quota_leases: { tenant_id: string; key_id: string; period: string; reserved: number };
@@ -147,6 +149,28 @@ export interface UsageCountRow {
   version: number;
   /** Start of the minute. */
   minute: number;
+  outcome: string;
+  count: number;
+}
+
+/** Uses of a key, all its versions together. */
+export interface KeyUsageRow {
+  tenant_id: string;
+  key_id: string;
+  /** `hour` or `day`; minutes are in `usage_counts`. */
+  step: string;
+  /** Start of the step. */
+  since: number;
+  outcome: string;
+  count: number;
+}
+
+/** Uses of all keys of a tenant. */
+export interface TenantUsageRow {
+  tenant_id: string;
+  /** `minute`, `hour` or `day`. */
+  step: string;
+  since: number;
   outcome: string;
   count: number;
 }

@@ -42,16 +42,16 @@ export class TenantStorage {
     const query = { tenantId: id, type: null, subjectType: 'tenant', subjectId: id, order: 'oldest_first' } as const;
     let record: TenantRecord | null = null;
     for (let after: number | null = null; ; ) {
-      const events = await this.#events.list({ ...query, after, limit: EVENTS_PER_READ });
-      for (const event of events) {
+      const { items, next } = await this.#events.list({ ...query, after, limit: EVENTS_PER_READ });
+      for (const event of items) {
         if (isReadable(event)) record = evolveTenant(record, event);
         else if (record === null)
           return null; // How it was made is lost.
         // A damaged one: what happened is told by its type, and only a new name by what it says.
         else record = evolveTenant(record, { ...event, ...UNSAID });
       }
-      after = events.at(-1)?.seq ?? null;
-      if (events.length < EVENTS_PER_READ) return record;
+      if (next === null) return record;
+      after = next;
     }
   }
 

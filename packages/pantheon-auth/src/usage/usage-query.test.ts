@@ -1,140 +1,131 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { DAY_MS, HOUR_MS, MINUTE_MS } from '../foundation/clock.ts';
-import { GRANULARITY_MS, rollUp, USAGE_RANGE_MAX_MS, type UsageGranularity, UsageQueryService } from './usage-query.ts';
-import type { UsageCount, UsageOutcome, UsageQuery, UsageRows } from './usage-rows.ts';
+import { UsageQueryService } from './usage-query.ts';
+import type { UsageQuery, UsageRows, UsageStep, UsageSum } from './usage-rows.ts';
+import { STEP_MS, USAGE_KEPT_MS, USAGE_RANGE_MAX_MS } from './usage-steps.ts';
 
+const NOW = Date.UTC(2028, 2, 3);
 const START = Date.UTC(2028, 1, 29); // A leap day, so that no step is taken for a calendar's.
-const GRANULARITIES = Object.keys(GRANULARITY_MS) as UsageGranularity[];
+const STEPS = Object.keys(STEP_MS) as UsageStep[];
 
-const count = (minute: number, outcome: UsageOutcome, times: number, keyId = 'key1'): UsageCount => {
-  return { tenantId: 'default', keyId, version: 1, minute, outcome, count: times };
-};
+const sum = (from: number, outcome: string, count: number): UsageSum => ({ from, outcome, count });
 
-/** The port as its doc comments promise it, over fixed counts. */
-class MemoryUsageRows implements UsageRows {
-  readonly queries: UsageQuery[] = [];
-  readonly #counts: readonly UsageCount[];
-
-  constructor(counts: readonly UsageCount[]) {
-    this.#counts = counts;
-  }
-
-  async counts(query: UsageQuery): Promise<readonly UsageCount[]> {
-    this.queries.push(query);
-    return this.#counts.filter(({ minute, tenantId, keyId }) => {
-      const isAsked = tenantId === query.tenantId && (query.keyId === null || query.keyId === keyId);
-      return isAsked && minute >= query.from && minute < query.to;
-    });
-  }
-
-  async store(): Promise<void> {}
-
-  async ofKeys(): Promise<ReadonlyMap<string, never>> {
-    return new Map<string, never>();
-  }
+/** The port as its doc comments promise it, over fixed sums. */
+function world(sums: readonly UsageSum[] = []) {
+  const queries: UsageQuery[] = [];
+  const rows = {
+    sums: async (query: UsageQuery) => {
+      queries.push(query);
+      return sums.filter(({ from }) => from >= query.from && from < query.to);
+    },
+  } as unknown as UsageRows;
+  const clock = { now: () => NOW, monotonicMs: () => 0 };
+  return { service: new UsageQueryService({ rows, clock }), queries };
 }
 
-const countsArbitrary = fc.array(
-  fc.record({
-    minute: fc.integer({ min: 0, max: 3 * 24 * 60 - 1 }).map((minute) => START + minute * MINUTE_MS),
-    outcome: fc.constantFrom<UsageOutcome>('valid', 'rate_limited', 'expired'),
-    count: fc.integer({ min: 1, max: 1_000_000 }),
-    keyId: fc.constantFrom('key1', 'key2'),
-    tenantId: fc.constant('default'),
-    version: fc.integer({ min: 1, max: 3 }),
-  }),
-);
-
-test('a roll-up loses nothing and moves nothing into another step', () => {
-  fc.assert(
-    fc.property(countsArbitrary, fc.constantFrom(...GRANULARITIES), (counts, granularity) => {
-      const { items } = rollUp(counts, granularity);
-      const stepMs = GRANULARITY_MS[granularity];
-      expect(items.map(({ from }) => from)).toEqual([...new Set(items.map(({ from }) => from))].sort((a, b) => a - b));
-      for (const { from, outcomes } of items) {
-        expect(from % stepMs).toBe(0);
-        const within = counts.filter(({ minute }) => minute >= from && minute < from + stepMs);
-        for (const outcome of new Set(within.map((one) => one.outcome))) {
-          const expected = within.filter((one) => one.outcome === outcome).reduce((sum, one) => sum + one.count, 0);
-          expect(outcomes[outcome]).toBe(expected);
-        }
-      }
-      const all = items.flatMap(({ outcomes }) => Object.values(outcomes));
-      expect(all.reduce((sum, times) => sum + times, 0)).toBe(counts.reduce((sum, one) => sum + one.count, 0));
+test('a report over several reads has every sum once, by step and outcome, in order of time', async () => {
+  const steps = fc.uniqueArray(fc.record({ hour: fc.nat(31 * 24 - 1), outcome: fc.constantFrom('valid', 'expired') }), {
+    selector: ({ hour, outcome }) => `${hour} ${outcome}`,
+  });
+  await fc.assert(
+    fc.asyncProperty(steps, async (found) => {
+      const from = NOW - 31 * DAY_MS;
+      const sums = found
+        .toSorted((a, b) => a.hour - b.hour)
+        .map(({ hour, outcome }) => sum(from + hour * HOUR_MS, outcome, hour + 1));
+      const { service } = world(sums);
+      const request = { tenantId: 't', keyId: null, from, to: NOW, granularity: 'hour' } as const;
+      const { items } = await service.report(request);
+      expect(items.flatMap(({ outcomes }) => Object.entries(outcomes)).length).toBe(sums.length);
+      for (const one of sums)
+        expect(items.find((item) => item.from === one.from)?.outcomes[one.outcome]).toBe(one.count);
+      expect(items.map((item) => item.from)).toEqual([...new Set(sums.map((one) => one.from))]);
     }),
   );
 });
 
-test('a report over several reads equals the roll-up of all counts at once', async () => {
-  const property = fc.asyncProperty(countsArbitrary, fc.constantFrom('hour', 'day'), async (counts, granularity) => {
-    const service = new UsageQueryService(new MemoryUsageRows(counts));
-    const range = { from: START, to: START + 3 * DAY_MS };
-    expect(await service.report({ tenantId: 'default', keyId: null, ...range, granularity })).toEqual(
-      rollUp(counts, granularity),
-    );
-    const own = counts.filter(({ keyId }) => keyId === 'key2');
-    expect(await service.report({ tenantId: 'default', keyId: 'key2', ...range, granularity })).toEqual(
-      rollUp(own, granularity),
-    );
-  });
-  await fc.assert(property);
-});
-
 test('steps are those of UTC, and a step is whole even when the range begins or ends inside it', async () => {
-  const rows = new MemoryUsageRows([
-    count(START - MINUTE_MS, 'valid', 1),
-    count(START, 'valid', 2),
-    count(START + HOUR_MS - MINUTE_MS, 'rate_limited', 3),
-    count(START + HOUR_MS, 'valid', 5),
-    count(START + 2 * HOUR_MS, 'valid', 7),
-  ]);
+  const { service, queries } = world([sum(START, 'valid', 2), sum(START + HOUR_MS, 'valid', 5)]);
   const range = { from: START + 30 * MINUTE_MS, to: START + HOUR_MS + 1 };
-  const report = await new UsageQueryService(rows).report({
-    tenantId: 'default',
-    keyId: 'key1',
-    ...range,
-    granularity: 'hour',
-  });
+  const report = await service.report({ tenantId: 't', keyId: 'key1', ...range, granularity: 'hour' });
   expect(report).toEqual({
     items: [
-      { from: START, outcomes: { valid: 2, rate_limited: 3 } },
+      { from: START, outcomes: { valid: 2 } },
       { from: START + HOUR_MS, outcomes: { valid: 5 } },
     ],
   });
+  expect(queries).toEqual([{ tenantId: 't', keyId: 'key1', step: 'hour', from: START, to: START + 2 * HOUR_MS }]);
 });
 
-test('no read spans more than a day, the reads meet without gap or overlap, and each is of the tenant asked for', async () => {
-  const rows = new MemoryUsageRows([]);
-  const from = START + 5;
-  const to = from + USAGE_RANGE_MAX_MS.day;
-  expect(
-    await new UsageQueryService(rows).report({ tenantId: 't', keyId: null, from, to, granularity: 'day' }),
-  ).toEqual({
-    items: [],
-  });
-  expect(rows.queries[0]?.from).toBe(START);
-  expect(rows.queries.at(-1)?.to).toBe(START + USAGE_RANGE_MAX_MS.day + DAY_MS);
-  rows.queries.forEach((query, index) => {
-    expect(query.tenantId).toBe('t');
-    expect(query.to - query.from).toBeLessThanOrEqual(DAY_MS);
-    if (index > 0) expect(query.from).toBe(rows.queries[index - 1]?.to);
-  });
-});
-
-test.each(GRANULARITIES)(
-  'the longest range by %s is read, and one millisecond more is refused',
+test.each(STEPS)(
+  'the longest range by %s is a few reads that meet, and a millisecond more is refused with a way on',
   async (granularity) => {
-    const service = new UsageQueryService(new MemoryUsageRows([]));
-    const request = { tenantId: 'default', keyId: null, from: START, granularity };
-    const to = START + USAGE_RANGE_MAX_MS[granularity];
-    await expect(service.report({ ...request, to })).resolves.toEqual({ items: [] });
-    await expect(service.report({ ...request, to: to + 1 })).rejects.toMatchObject({
+    const { service, queries } = world();
+    const to = NOW;
+    const from = to - USAGE_RANGE_MAX_MS[granularity];
+    const request = { tenantId: 't', keyId: null, to, granularity };
+    await expect(service.report({ ...request, from })).resolves.toEqual({ items: [] });
+    expect(queries.length).toBeLessThanOrEqual(6);
+    expect([queries[0]?.from, queries.at(-1)?.to]).toEqual([from, to]);
+    for (const [at, query] of queries.entries()) if (at > 0) expect(query.from).toBe(queries[at - 1]?.to);
+    const refused = service.report({ ...request, from: from - 1 });
+    const remedy = { minute: 'granularity hour', hour: 'granularity day', day: 'a part of it' }[granularity];
+    await expect(refused).rejects.toMatchObject({
       code: 'invalid_request',
-      field: 'from',
+      field: 'granularity',
+      detail: expect.stringContaining(remedy),
     });
   },
 );
+
+test.each([
+  ['minute', 'hour'],
+  ['hour', 'day'],
+] as const)(
+  'counts by %s that are no longer kept are refused with the granularity that is',
+  async (granularity, coarser) => {
+    const { service } = world();
+    const oldest = Math.floor((NOW - USAGE_KEPT_MS[granularity]) / STEP_MS[granularity]) * STEP_MS[granularity];
+    const request = { tenantId: 't', keyId: null, granularity };
+    await expect(service.report({ ...request, from: oldest, to: oldest + DAY_MS })).resolves.toEqual({ items: [] });
+    await expect(service.report({ ...request, from: oldest - 1, to: oldest + HOUR_MS })).rejects.toMatchObject({
+      field: 'granularity',
+      detail: expect.stringContaining(`granularity ${coarser}`),
+    });
+    await expect(
+      service.report({ ...request, granularity: coarser, from: oldest - 1, to: oldest + HOUR_MS }),
+    ).resolves.toEqual({ items: [] });
+  },
+);
+
+test('whatever range is asked for, following what the refusals say ends in an answer', async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.nat(NOW), fc.nat(NOW), fc.constantFrom(...STEPS), async (one, other, asked) => {
+      const { service } = world();
+      const request = { tenantId: 't', keyId: null, from: Math.min(one, other), to: Math.max(one, other) + 1 };
+      const answered = async (granularity: UsageStep): Promise<boolean> =>
+        service.report({ ...request, granularity }).then(
+          () => true,
+          () => false,
+        );
+      const coarser: UsageStep[] = STEPS.slice(STEPS.indexOf(asked));
+      const some = (await Promise.all(coarser.map(answered))).includes(true);
+      // Longer than anything that is kept: then a part of it is to be asked for, by day.
+      expect(some || request.to - request.from > USAGE_RANGE_MAX_MS.day).toBe(true);
+    }),
+  );
+});
+
+test('a report that nobody waits for any more reads no further', async () => {
+  const { service, queries } = world();
+  const client = new AbortController();
+  const request = { tenantId: 't', keyId: null, from: NOW - DAY_MS, to: NOW, granularity: 'minute' } as const;
+  const report = service.report(request, client.signal);
+  client.abort(new Error('gone'));
+  await expect(report).rejects.toThrow('gone');
+  expect(queries).toHaveLength(1);
+});
 
 test.each([
   ['from', Number.NaN, START],
@@ -145,8 +136,8 @@ test.each([
   ['to', START, START],
   ['to', START, START - 1],
 ])('a range whose %s is no good is refused by name: %d to %d', async (field, from, to) => {
-  const rows = new MemoryUsageRows([]);
-  const request = { tenantId: 'default', keyId: null, from, to, granularity: 'minute' as const };
-  await expect(new UsageQueryService(rows).report(request)).rejects.toMatchObject({ code: 'invalid_request', field });
-  expect(rows.queries).toEqual([]);
+  const { service, queries } = world();
+  const request = { tenantId: 't', keyId: null, from, to, granularity: 'minute' as const };
+  await expect(service.report(request)).rejects.toMatchObject({ code: 'invalid_request', field });
+  expect(queries).toEqual([]);
 });

@@ -1,26 +1,13 @@
-/** Rolls stored usage up for reading: counts by outcome per minute, hour or day of UTC. */
-import { DAY_MS, HOUR_MS, type Instant, MINUTE_MS } from '../foundation/clock.ts';
+/** Reads usage: counts by outcome per minute, hour or day of UTC. The sums are made when usage is stored. */
+import { type Clock, DAY_MS, type Instant } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
-import type { UsageCount, UsageRows } from './usage-rows.ts';
+import type { UsageRows, UsageStep, UsageSum } from './usage-rows.ts';
+import { STEP_MS, stepOf, USAGE_KEPT_MS, USAGE_RANGE_MAX_MS } from './usage-steps.ts';
 
-/** The steps usage can be read in, with the length of each. A day of UTC always has 24 hours. */
-export const GRANULARITY_MS: Readonly<Record<UsageGranularity, number>> = {
-  minute: MINUTE_MS,
-  hour: HOUR_MS,
-  day: DAY_MS,
-};
+export type UsageGranularity = UsageStep;
 
-export type UsageGranularity = 'minute' | 'hour' | 'day';
-
-/** The longest range that may be asked for: at most 1 440 items in one answer, more than any chart can show. */
-export const USAGE_RANGE_MAX_MS: Readonly<Record<UsageGranularity, number>> = {
-  minute: DAY_MS,
-  hour: 31 * DAY_MS,
-  day: 366 * DAY_MS,
-};
-
-/** Read at a time, whatever the range: what one read holds in memory, and how long SQLite keeps the event loop. */
-const READ_SPAN_MS: number = DAY_MS;
+/** Steps read at a time: a few thousand small rows, however many outcomes there are. */
+const STEPS_PER_READ = 240;
 /** The last moment a date of JavaScript can name. */
 const INSTANT_MAX = 8_640_000_000_000_000;
 
@@ -48,71 +35,64 @@ export interface UsageReport {
 /** Reads usage of one key or of a whole tenant. */
 export class UsageQueryService {
   readonly #rows: UsageRows;
+  readonly #clock: Clock;
 
-  constructor(rows: UsageRows) {
-    this.#rows = rows;
+  constructor(deps: { readonly rows: UsageRows; readonly clock: Clock }) {
+    this.#rows = deps.rows;
+    this.#clock = deps.clock;
   }
 
-  /** @throws PantheonError `invalid_request` that names the field, when the range is empty or longer than its granularity allows. */
-  async report(request: UsageRequest): Promise<UsageReport> {
-    const { tenantId, keyId, granularity } = request;
-    checkRange(request);
-    const stepMs = GRANULARITY_MS[granularity];
-    const end = Math.ceil(request.to / stepMs) * stepMs;
-    const sum = new UsageSum(stepMs);
-    for (let from = stepOf(request.from, stepMs); from < end; from += READ_SPAN_MS) {
-      sum.add(await this.#rows.counts({ tenantId, keyId, from, to: Math.min(from + READ_SPAN_MS, end) }));
+  /**
+   * @throws PantheonError `invalid_request` that names the field and what to ask instead: when the range is empty, longer
+   * than its granularity allows, or begins before counts of that granularity are kept. The reason of `signal`.
+   */
+  async report(request: UsageRequest, signal?: AbortSignal): Promise<UsageReport> {
+    const { tenantId, keyId, granularity: step } = request;
+    checkRange(request, this.#clock.now());
+    const end = Math.ceil(request.to / STEP_MS[step]) * STEP_MS[step];
+    const spanMs = STEPS_PER_READ * STEP_MS[step];
+    const items: UsageItem[] = [];
+    for (let from = stepOf(request.from, step); from < end; from += spanMs) {
+      signal?.throwIfAborted();
+      const sums = await this.#rows.sums({ tenantId, keyId, step, from, to: Math.min(from + spanMs, end) });
+      for (const item of itemsOf(sums)) items.push(item);
     }
-    return sum.report();
+    return { items };
   }
 }
 
-/** Adds counts up by step and outcome. The sum over all items is the sum over all counts. */
-export function rollUp(counts: Iterable<UsageCount>, granularity: UsageGranularity): UsageReport {
-  const sum = new UsageSum(GRANULARITY_MS[granularity]);
-  sum.add(counts);
-  return sum.report();
+/** Sums of one step follow each other. */
+function itemsOf(sums: readonly UsageSum[]): readonly UsageItem[] {
+  const steps = new Map<Instant, [outcome: string, count: number][]>();
+  for (const { from, outcome, count } of sums) {
+    const outcomes = steps.get(from);
+    if (outcomes === undefined) steps.set(from, [[outcome, count]]);
+    else outcomes.push([outcome, count]);
+  }
+  return [...steps].map(([from, outcomes]) => ({ from, outcomes: Object.fromEntries(outcomes) }));
 }
 
-class UsageSum {
-  readonly #stepMs: number;
-  readonly #steps = new Map<Instant, Map<string, number>>();
-
-  constructor(stepMs: number) {
-    this.#stepMs = stepMs;
-  }
-
-  add(counts: Iterable<UsageCount>): void {
-    for (const { minute, outcome, count } of counts) {
-      const from = stepOf(minute, this.#stepMs);
-      const outcomes = this.#steps.get(from) ?? new Map<string, number>();
-      outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + count);
-      this.#steps.set(from, outcomes);
-    }
-  }
-
-  report(): UsageReport {
-    const steps = [...this.#steps].sort(([one], [other]) => one - other);
-    return { items: steps.map(([from, outcomes]) => ({ from, outcomes: Object.fromEntries(outcomes) })) };
-  }
-}
-
-function stepOf(at: Instant, stepMs: number): Instant {
-  return Math.floor(at / stepMs) * stepMs;
-}
-
-function checkRange({ from, to, granularity }: UsageRequest): void {
+function checkRange({ from, to, granularity }: UsageRequest, now: Instant): void {
   for (const [field, at] of [
     ['from', from],
     ['to', to],
   ] as const) {
-    if (!Number.isSafeInteger(at) || at < 0 || at > INSTANT_MAX) throw invalid(field, 'it is not a moment');
+    if (!Number.isSafeInteger(at) || at < 0 || at > INSTANT_MAX) throw invalid(field, 'It is not a moment.');
   }
-  if (to <= from) throw invalid('to', 'it must be later than from');
-  const rangeMax = USAGE_RANGE_MAX_MS[granularity];
-  if (to - from > rangeMax)
-    throw invalid('from', `by ${granularity}, at most ${rangeMax / DAY_MS} days can be read at once`);
+  if (to <= from) throw invalid('to', 'It must be later than from.');
+  const coarser = COARSER[granularity];
+  const remedy = coarser === null ? 'Ask for a part of it' : `Ask for granularity ${coarser}, or for a part of it`;
+  const rangeMaxDays = USAGE_RANGE_MAX_MS[granularity] / DAY_MS;
+  if (to - from > USAGE_RANGE_MAX_MS[granularity])
+    throw invalid('granularity', `By ${granularity}, at most ${rangeMaxDays} days are answered at once. ${remedy}.`);
+  // What is older than the days that are kept is gone for every granularity: there is nothing better to ask for.
+  if (coarser === null || from >= stepOf(now - USAGE_KEPT_MS[granularity], granularity)) return;
+  const keptDays = USAGE_KEPT_MS[granularity] / DAY_MS;
+  const detail = `Counts by ${granularity} are kept for ${keptDays} days. Ask for granularity ${coarser}, or a later from.`;
+  throw invalid('granularity', detail);
 }
+
+const COARSER: Readonly<Record<UsageGranularity, UsageGranularity | null>> = { minute: 'hour', hour: 'day', day: null };
 
 function invalid(field: string, detail: string): PantheonError {
   return new PantheonError('invalid_request', { field, detail });

@@ -34,12 +34,20 @@ class MemoryUsageRows implements UsageRows {
     return [...this.stored.values()].flatMap(({ uses }) => uses);
   }
 
-  async ofKeys(): Promise<ReadonlyMap<string, never>> {
+  async totalsOf(): Promise<ReadonlyMap<string, never>> {
     return new Map<string, never>();
   }
 
-  async counts(): Promise<readonly UsageCount[]> {
-    return this.allCounts;
+  async ofKey(): Promise<readonly never[]> {
+    return [];
+  }
+
+  async sums(): Promise<readonly never[]> {
+    return [];
+  }
+
+  async prune(): Promise<number> {
+    return 0;
   }
 }
 

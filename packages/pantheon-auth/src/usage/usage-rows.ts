@@ -35,25 +35,45 @@ export interface UsageBatch {
   readonly uses: readonly VersionUse[];
 }
 
-export interface VersionUsage {
-  readonly version: number;
+export interface KeyUsage {
   readonly usageCount: number;
   readonly lastUsedAt: Instant;
+}
+
+export interface VersionUsage extends KeyUsage {
+  readonly version: number;
   readonly lastAddresses: readonly string[];
 }
 
+/** How fine counts are kept. A day of UTC always has 24 hours. */
+export type UsageStep = 'minute' | 'hour' | 'day';
+
 export interface UsageQuery {
   readonly tenantId: string;
+  /** Null: of all keys of the tenant. */
   readonly keyId: string | null;
+  readonly step: UsageStep;
   readonly from: Instant;
   readonly to: Instant;
 }
 
+/** Uses with one outcome in one step. */
+export interface UsageSum {
+  /** Start of the step. */
+  readonly from: Instant;
+  readonly outcome: string;
+  readonly count: number;
+}
+
 export interface UsageRows {
-  /** One transaction. A batch whose id is known already changes nothing. */
+  /** One transaction, with the sums by hour and day, and of the tenant. A batch whose id is known already changes nothing. */
   store(batch: UsageBatch): Promise<void>;
-  /** Usage by version of each key. */
-  ofKeys(tenantId: string, keyIds: readonly string[]): Promise<ReadonlyMap<string, readonly VersionUsage[]>>;
-  /** Counts per minute, in order of time. */
-  counts(query: UsageQuery): Promise<readonly UsageCount[]>;
+  /** Of each key that was used, over all its versions. */
+  totalsOf(tenantId: string, keyIds: readonly string[]): Promise<ReadonlyMap<string, KeyUsage>>;
+  /** By version, newest first: as many as are kept of a key. */
+  ofKey(tenantId: string, keyId: string): Promise<readonly VersionUsage[]>;
+  /** In order of time. Reads one row for each answer, by minute of one key one more for each version. */
+  sums(query: UsageQuery): Promise<readonly UsageSum[]>;
+  /** Deletes at most `limit` counts of that step from before `before`, the oldest first; answers how many. */
+  prune(step: UsageStep, before: Instant, limit: number): Promise<number>;
 }

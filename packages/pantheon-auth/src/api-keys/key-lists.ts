@@ -1,0 +1,118 @@
+/**
+ * Lists of keys and reports of their usage, for whoever may read them. What may take long waits for its turn, one tenant
+ * apart from the others, and ends when nobody waits for it any more.
+ */
+import { assertMay, type Caller } from '../domain/key-policy.ts';
+import type { Clock } from '../foundation/clock.ts';
+import { PantheonError } from '../foundation/errors.ts';
+import { assertFilters } from '../foundation/filters.ts';
+import type { ReadTurns } from '../foundation/read-turns.ts';
+import { inTurns } from '../foundation/turns.ts';
+import type { SealedCursors } from '../kms/sealed-cursor.ts';
+import type { UsageQueryService, UsageReport, UsageRequest } from '../usage/usage-query.ts';
+import { type APIKey, toApiKey } from './api-key.ts';
+import type { KeyListQuery, KeyPlace } from './key-rows.ts';
+import type { KeyStorage, QuarantinedKey, StoredKey } from './key-storage.ts';
+import type { UsageReader } from './usage-reader.ts';
+
+export interface KeyFilter {
+  readonly userId?: string;
+  readonly state?: 'active' | 'suspended' | 'revoked' | 'expired';
+  readonly environment?: 'live' | 'test';
+  /** Part of the name, or the start of an id. */
+  readonly q?: string;
+  readonly cursor?: string;
+  /** Default 50, at most {@link PAGE_MAX}. */
+  readonly limit?: number;
+}
+
+export interface Page<T> {
+  /**
+   * At most `limit`. May be fewer, or none, although there are more: a page ends when many records were looked at that do
+   * not match the filter, or when the records on it are large. Only `nextCursor` tells whether it is the last.
+   */
+  readonly items: readonly T[];
+  /** Null on the last page. */
+  readonly nextCursor: string | null;
+}
+
+/** One page: about 200 kB of JSON. Large keys end it sooner. */
+export const PAGE_MAX = 200;
+export const PAGE_DEFAULT = 50;
+/** A millisecond or two, also of large keys. */
+const SHOWN_PER_TURN = 20;
+
+/** Who reads, and for how long. */
+export interface Reading {
+  readonly by: Caller;
+  readonly signal: AbortSignal | undefined;
+}
+
+export interface KeyListsDeps {
+  readonly storage: KeyStorage;
+  readonly usage: UsageReader;
+  readonly usageReports: UsageQueryService;
+  readonly cursors: SealedCursors;
+  readonly readTurns: ReadTurns;
+  readonly clock: Clock;
+  readonly brand: string;
+}
+
+export class KeyLists {
+  readonly #deps: KeyListsDeps;
+  readonly #tenantId: string;
+
+  constructor(deps: KeyListsDeps, tenantId: string) {
+    this.#deps = deps;
+    this.#tenantId = tenantId;
+  }
+
+  /** Newest first. A key whose row cannot be opened is named, and the others are shown. */
+  async list(filter: KeyFilter, { by, signal }: Reading): Promise<Page<APIKey | QuarantinedKey>> {
+    const { storage, usage, cursors, readTurns, brand, clock } = this.#deps;
+    assertMay(by, 'keys.read', this.#tenantId);
+    assertFilters(filter);
+    const query = await this.#toQuery(filter);
+    return readTurns.run(readerOf(by, this.#tenantId), signal, async () => {
+      const { items: found, next } = await storage.list(query, signal);
+      const opened = found.filter((key): key is StoredKey => 'record' in key);
+      const uses = await usage.totalsOf(
+        this.#tenantId,
+        opened.map((key) => key.record.id),
+      );
+      const view = { brand, now: clock.now() };
+      const items = await inTurns(found, { perTurn: SHOWN_PER_TURN, signal }, (key) =>
+        'record' in key ? toApiKey(key.record, uses.get(key.record.id) ?? [], view) : key,
+      );
+      const nextCursor = next === null ? null : await cursors.write('keys', this.#tenantId, { ...next });
+      return { items, nextCursor };
+    });
+  }
+
+  /** Of one key, which is there, or of all of the tenant. */
+  report(request: Omit<UsageRequest, 'tenantId'>, { by, signal }: Reading): Promise<UsageReport> {
+    const asked = { ...request, tenantId: this.#tenantId };
+    return this.#deps.readTurns.run(readerOf(by, this.#tenantId), signal, () =>
+      this.#deps.usageReports.report(asked, signal),
+    );
+  }
+
+  async #toQuery(filter: KeyFilter): Promise<KeyListQuery> {
+    const { userId = null, state = null, environment = null, q: text = null, cursor } = filter;
+    const position = cursor === undefined ? null : await this.#deps.cursors.read('keys', this.#tenantId, cursor);
+    const after = position as unknown as KeyPlace | null; // Written here, and sealed.
+    const limit = pageSize(filter.limit);
+    return { tenantId: this.#tenantId, userId, state, environment, text, after, limit, now: this.#deps.clock.now() };
+  }
+}
+
+/** Whose turn it takes: a system key that reads another tenant's keys does not keep that tenant waiting. */
+export function readerOf(by: Caller, tenantId: string): string {
+  return by.authority.kind === 'key' ? by.authority.tenantId : tenantId;
+}
+
+/** @throws PantheonError `invalid_request`. */
+export function pageSize(limit: number = PAGE_DEFAULT): number {
+  if (Number.isInteger(limit) && limit >= 1 && limit <= PAGE_MAX) return limit;
+  throw new PantheonError('invalid_request', { field: 'limit', detail: `A whole number from 1 to ${PAGE_MAX}.` });
+}

@@ -1,0 +1,22 @@
+/** Long work in parts, between which the event loop turns: nobody else's request waits for all of it. */
+import { setImmediate as nextTurn } from 'node:timers/promises';
+
+/**
+ * Runs `work` on each item, one after the other, and lets the event loop turn after every `perTurn` of them. What waits
+ * in between is not held up by the rest.
+ *
+ * @throws the reason of `signal` when it is aborted, before the next item is begun; and what `work` throws.
+ */
+export async function inTurns<Item, Result>(
+  items: readonly Item[],
+  options: { readonly perTurn: number; readonly signal?: AbortSignal | undefined },
+  work: (item: Item) => Result | Promise<Result>,
+): Promise<Result[]> {
+  const results: Result[] = [];
+  for (const item of items) {
+    if (results.length > 0 && results.length % options.perTurn === 0) await nextTurn();
+    options.signal?.throwIfAborted();
+    results.push(await work(item));
+  }
+  return results;
+}
