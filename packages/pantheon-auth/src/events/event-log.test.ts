@@ -129,7 +129,7 @@ test('a personal part that belongs to another event does not open: the event is 
   keep(row, { personal: exchanged });
   if (other !== undefined) keep(other);
   const open = { damaged: true, reason: null, actor: PROCESS_ACTOR, after: { permissions: ['docs:read'] } };
-  expect(await log.list(ALL)).toMatchObject([open, open, { reason: 'PersonalReason' }]);
+  expect((await log.list(ALL)).items).toMatchObject([open, open, { reason: 'PersonalReason' }]);
 });
 
 test('an event that is not what was hashed is shown as damaged, nothing of what it says is, and the others are', async () => {

@@ -1,10 +1,11 @@
 import { afterEach, expect, test, vi } from 'vitest';
-import { DAY_MS, MINUTE_MS } from '../foundation/clock.ts';
+import { type Clock, DAY_MS, MINUTE_MS } from '../foundation/clock.ts';
 import { PRUNE_SLICES_MAX, PRUNED_AT_ONCE_MAX, pruneUsage, UsageRetention } from './usage-retention.ts';
 import type { UsageStep } from './usage-rows.ts';
 import { USAGE_KEPT_MS } from './usage-steps.ts';
 
 const NOW = Date.UTC(2030, 5, 1);
+const CLOCK = { now: () => NOW, monotonicMs: () => 0 };
 const STEPS = Object.keys(USAGE_KEPT_MS) as UsageStep[];
 
 /** The port as its doc comments promise it, over how many rows of each step are too old. */
@@ -28,21 +29,28 @@ afterEach(() => {
 
 test('each step is deleted when it is no longer kept, a day after it may last be asked for, a few rows at a time', async () => {
   const { rows, left, asked } = world({ minute: 1_200, hour: 500, day: 3 });
-  expect(await pruneUsage(rows, NOW)).toBe(1_703);
+  expect(await pruneUsage(rows, CLOCK)).toBe(1_703);
   expect(left).toEqual({ minute: 0, hour: 0, day: 0 });
   for (const { step, before, limit } of asked) {
     expect(before).toBe(NOW - USAGE_KEPT_MS[step] - DAY_MS);
     expect(limit).toBe(PRUNED_AT_ONCE_MAX);
   }
   expect(new Set(asked.map(({ step }) => step))).toEqual(new Set(STEPS));
-  expect(await pruneUsage(rows, NOW)).toBe(0);
+  expect(await pruneUsage(rows, CLOCK)).toBe(0);
+});
+
+test('nothing is deleted by a clock that is in doubt', async () => {
+  const { rows, asked } = world({ minute: 10 });
+  const doubted = { ...CLOCK, doubted: 'ahead' } as unknown as Clock;
+  expect(await pruneUsage(rows, doubted)).toBe(0);
+  expect(asked).toEqual([]);
 });
 
 test('a backlog is not deleted in one go, and every step gets its turn in the end', async () => {
   const { rows, left, asked } = world({ minute: PRUNED_AT_ONCE_MAX * PRUNE_SLICES_MAX + 10, day: 7 });
-  await pruneUsage(rows, NOW);
+  await pruneUsage(rows, CLOCK);
   expect(asked).toHaveLength(PRUNE_SLICES_MAX);
-  await pruneUsage(rows, NOW);
+  await pruneUsage(rows, CLOCK);
   expect(left).toEqual({ minute: 0, hour: 0, day: 0 });
 });
 
@@ -59,8 +67,7 @@ test('it runs every minute, one run at a time, goes on after a failure, and ends
       return 0;
     },
   };
-  const clock = { now: () => NOW, monotonicMs: () => 0 };
-  const retention = new UsageRetention({ rows, clock, onError: (error) => void errors.push(error) });
+  const retention = new UsageRetention({ rows, clock: CLOCK, onError: (error) => void errors.push(error) });
   await vi.advanceTimersByTimeAsync(MINUTE_MS);
   expect([runs, errors.length]).toEqual([1, 1]);
   await vi.advanceTimersByTimeAsync(3 * MINUTE_MS);

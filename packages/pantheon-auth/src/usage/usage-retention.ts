@@ -14,8 +14,13 @@ export const PRUNE_SLICES_MAX = 200;
 const DELETED_AFTER_MS = DAY_MS;
 const RUN_EVERY_MS: number = MINUTE_MS;
 
-/** Deletes what is no longer kept at `now`, up to a bounded number; answers how many rows it deleted. Repeating it is safe. */
-export async function pruneUsage(rows: Pick<UsageRows, 'prune'>, now: number): Promise<number> {
+/**
+ * Deletes what is no longer kept, up to a bounded number; answers how many rows it deleted. Repeating it is safe. While the
+ * clock is in doubt it deletes nothing: what was deleted by a wrong one would be gone for good.
+ */
+export async function pruneUsage(rows: Pick<UsageRows, 'prune'>, clock: Clock): Promise<number> {
+  const now = clock.now();
+  if (clock.doubted != null) return 0;
   const steps = Object.keys(USAGE_KEPT_MS) as UsageStep[];
   let slices = 0;
   let deleted = 0;
@@ -41,7 +46,7 @@ export class UsageRetention {
   }) {
     const run = async (): Promise<void> => {
       try {
-        await pruneUsage(deps.rows, deps.clock.now());
+        await pruneUsage(deps.rows, deps.clock);
       } catch (error) {
         deps.onError(error);
       }
