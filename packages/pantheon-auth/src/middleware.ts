@@ -310,18 +310,15 @@ function invalidOption(field: string, detail: string): PantheonError {
   return new PantheonError('invalid_setting', { field, detail });
 }
 
-/** Statuses after which the same request may succeed later; not so on a store that somebody has to repair. */
-const RETRIED: ReadonlySet<number> = new Set([429, 503]);
-
 /** The refusal that tells of an error. */
 export function errorRefusal(error: PantheonError, requestId: string | null): Refusal {
   const body = errorProblem(error, requestId);
+  // Not on a store that somebody has to repair.
+  const mayRetry = (body.status === 429 || body.status === 503) && error.code !== 'store_unusable';
   const headers = {
     ...BASE_HEADERS,
     ...challenge(error.code, body.status, null),
-    ...(RETRIED.has(body.status) && error.code !== 'store_unusable'
-      ? { 'retry-after': String(error.retryAfterSeconds ?? 1) }
-      : {}),
+    ...(mayRetry ? { 'retry-after': String(error.retryAfterSeconds ?? 1) } : {}),
   };
   return { status: body.status, code: error.code, headers, body, cause: error.code, keyId: null, error };
 }

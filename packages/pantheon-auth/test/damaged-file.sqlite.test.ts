@@ -2,6 +2,7 @@
 import { copyFileSync, cpSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import type { PantheonError } from '../src/foundation/errors.ts';
 import { createPantheonAuth, type PantheonAuth } from '../src/pantheon-auth.ts';
@@ -33,8 +34,10 @@ async function assertNothingWrong(dataDir: string, truth: Truth, { clock }: Worl
   try {
     auth = await createPantheonAuth({ dataDir, issuer: ISSUER, clock });
   } catch (error) {
-    expect(error).toMatchObject({ code: 'store_unusable' });
-    expect(String(error)).toMatch(/is damaged: .*restore a backup/);
+    // A file that is gone is asked for before anything is opened.
+    expect(String(error)).toMatch(
+      /^PantheonError: (?:store_unusable: .* is damaged: .*restore a backup|database_missing )/,
+    );
     return 'refused';
   }
   try {
@@ -213,20 +216,23 @@ test('damage that is met while it runs ends every answer with 503, every write, 
       ({ valid }) => valid,
       (error: PantheonError) => error.code,
     );
-    // A key that is remembered may be answered until the damage is met, and rightly.
+    // A key that is remembered may be answered, and rightly, until the head is looked at: once per turn of the event loop.
     expect([truth.get(key), 'store_unusable']).toContain(answer);
   }
-  for (const work of [
-    () => auth.verify({ key: known }),
-    () => auth.ping(),
-    () => auth.keys.create(INPUT),
-    () => auth.keys.list(),
-  ]) {
+  await nextTurn();
+  world.clock.advance(1);
+  const works = {
+    verify: () => auth.verify({ key: known }),
+    ping: () => auth.ping(),
+    create: () => auth.keys.create(INPUT),
+    list: () => auth.keys.list(),
+  };
+  for (const [name, work] of Object.entries(works)) {
     const error = await work().then(
       () => null,
       (thrown: unknown) => thrown,
     );
-    expect(error).toMatchObject({ code: 'store_unusable' });
+    expect(error, name).toMatchObject({ code: 'store_unusable' });
   }
   await auth.close();
   expect(told.filter((line) => line.startsWith('the database is damaged'))).toHaveLength(1);

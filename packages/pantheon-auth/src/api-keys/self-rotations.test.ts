@@ -6,7 +6,7 @@ import type { PantheonError } from '../foundation/errors.ts';
 async function holderOf(world: World) {
   const rotation = { overlap: 0 };
   const { apiKey } = await world.auth.keys.create({ userId: 'u', name: 'n', permissions: ['docs:read'], rotation });
-  const by = (version: number) => callerWith({ keyId: apiKey.id, permissions: [], grantable: [], version });
+  const by = (version: number) => callerWith({ apiKey, permissions: [], grantable: [], version });
   return { id: apiKey.id, by };
 }
 

@@ -1,7 +1,7 @@
 /** Facts about the database itself: its id, the sealed canary, settings that every node must share. */
 import type { Kysely } from 'kysely';
 import { operational } from '../events/write-queue.ts';
-import { invariant } from '../foundation/errors.ts';
+import { invariant, PantheonError } from '../foundation/errors.ts';
 import type { Tables } from './tables.ts';
 import type { Writer } from './writer.ts';
 
@@ -20,10 +20,7 @@ export class SqlMeta {
 
   /** Writes it unless it is there, and returns what is there: of several processes the first one decides. */
   async insertOnce(name: string, value: string): Promise<string> {
-    // Nothing is written where it is there already: a start on a full disk has to succeed.
-    const known = await storedValue(this.#db, name);
-    if (known !== undefined) return known;
-    return this.#writer.run(operational('settings'), async (transaction) => {
+    const written = this.#writer.run(operational('settings'), async (transaction) => {
       await transaction
         .insertInto('meta')
         .values({ name, value })
@@ -31,6 +28,13 @@ export class SqlMeta {
         .execute();
       const stored = await storedValue(transaction, name);
       invariant(stored !== undefined, 'what was inserted is there');
+      return stored;
+    });
+    return written.catch(async (error: unknown) => {
+      // Where it is there already nothing would have been written: a start on a full disk succeeds.
+      const isFull = error instanceof PantheonError && error.code === 'store_full';
+      const stored = isFull ? await storedValue(this.#db, name) : undefined;
+      if (stored === undefined) throw error;
       return stored;
     });
   }
