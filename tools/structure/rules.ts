@@ -45,7 +45,11 @@ export const LIBRARY_LAYERS: readonly Layer[] = [
   { name: 'features', owns: FEATURES, mayImport: ['foundation', 'domain'] },
   { name: 'storage', owns: ['storage/'], mayImport: ['foundation', 'domain', 'features'] },
   // Only pantheon-auth.ts picks implementations, so it alone among these reaches storage.
-  { name: 'engine', owns: ['jwt-handler.ts', 'middleware.ts'], mayImport: ['foundation', 'domain', 'features'] },
+  {
+    name: 'engine',
+    owns: ['jwt-handler.ts', 'middleware.ts', 'refusal.ts'],
+    mayImport: ['foundation', 'domain', 'features'],
+  },
   {
     name: 'composition',
     owns: ['pantheon-auth.ts', 'options.ts', 'accept-clock.ts', 'clock-log.ts', 'open-limiter.ts'],

@@ -1,30 +1,25 @@
 /**
- * `authenticate(request)`: finds the credential in a request, key or JWT, verifies it, and shapes the refusal. The
+ * `authenticate(request)`: finds the credential in a request, key or JWT, and verifies it; `refusal.ts` shapes the no. The
  * adapters in `middleware/` turn their framework's request into ours and our refusal into theirs; nothing is decided
  * there.
  */
 import { timingSafeEqual } from 'node:crypto';
-import type { KeyValidator, RefusedUse, Verification, VerifiedKey } from './api-keys/key-validator.ts';
+import type { KeyValidator, Verification, VerifiedKey } from './api-keys/key-validator.ts';
 import { normalAddress } from './domain/address.ts';
 import type { PresentedCredential } from './domain/credential.ts';
 import { ANY_ENVIRONMENT, type Environment } from './domain/key.ts';
 import type { Caller } from './domain/key-policy.ts';
-import type { LimitState } from './domain/limits.ts';
 import { grants, isPermission } from './domain/permissions.ts';
 import { ANY_TENANT } from './domain/tenant.ts';
-import { type Denial, decidePermissions } from './domain/verification.ts';
+import { decidePermissions } from './domain/verification.ts';
 import { CODES, type Code } from './foundation/codes.ts';
 import { withoutCredentials } from './foundation/credential-text.ts';
 import { PantheonError } from './foundation/errors.ts';
-import {
-  errorProblem,
-  PROBLEM_MEDIA_TYPE,
-  type Problem,
-  type ProblemDetails,
-  toProblem,
-} from './foundation/problem.ts';
 import type { TokenVerification, TokenVerifier, VerifiedToken } from './jwt/token-verifier.ts';
 import { COST_MAX } from './rate-limit/rate-limiter.ts';
+import { codeRefusal, errorRefusal, type Refusal, rateLimitHeaders, useRefusal } from './refusal.ts';
+
+export { errorRefusal, type Refusal, rateLimitHeaders };
 
 /** A request as far as authentication looks at it. */
 export interface AuthRequest {
@@ -69,21 +64,6 @@ export interface Principal extends VerifiedKey {
   can(permission: string): boolean;
 }
 
-/** A "no" as it goes to the caller. */
-export interface Refusal {
-  readonly status: number;
-  readonly code: Code;
-  /** `content-type` among them. */
-  readonly headers: Readonly<Record<string, string>>;
-  readonly body: Problem;
-  /** The true cause, for the operator's log. Not for the caller (I12). */
-  readonly cause: Code;
-  /** The key it was about, where that was proved. */
-  readonly keyId: string | null;
-  /** What went wrong with us, for the operator's log; null: nothing did. Not for the caller. */
-  readonly error: PantheonError | null;
-}
-
 export type Authentication =
   | {
       readonly authenticated: true;
@@ -93,8 +73,6 @@ export type Authentication =
     }
   | { readonly authenticated: false; readonly refusal: Refusal };
 
-/** Shown in challenges (RFC 9110 section 11.5). */
-const REALM = 'pantheon-auth';
 /** Longer is no credential of ours: a token has 8 KiB at most. */
 const CREDENTIAL_LENGTH_MAX = 8_192;
 /** `token68` of RFC 9110 section 11.2, after exactly one space. */
@@ -310,38 +288,6 @@ function invalidOption(field: string, detail: string): PantheonError {
   return new PantheonError('invalid_setting', { field, detail });
 }
 
-/** The refusal that tells of an error. */
-export function errorRefusal(error: PantheonError, requestId: string | null): Refusal {
-  const body = errorProblem(error, requestId);
-  // Not on a store that somebody has to repair.
-  const mayRetry = (body.status === 429 || body.status === 503) && error.code !== 'store_unusable';
-  const headers = {
-    ...BASE_HEADERS,
-    ...challenge(error.code, body.status, null),
-    ...(mayRetry ? { 'retry-after': String(error.retryAfterSeconds ?? 1) } : {}),
-  };
-  return { status: body.status, code: error.code, headers, body, cause: error.code, keyId: null, error };
-}
-
-/**
- * `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-11). Names are of our own grammar: no escaping.
- * `Pantheon-Limits: degraded` beside them when this node counts alone, so that what they say holds for it alone.
- */
-export function rateLimitHeaders(limits: readonly LimitState[], degraded = false): Record<string, string> {
-  if (limits.length === 0) return {};
-  return {
-    'ratelimit-policy': limits
-      .map(({ name, limit, windowSeconds }) => `"${name}";q=${limit};w=${windowSeconds}`)
-      .join(', '),
-    ratelimit: limits
-      .map(({ name, remaining, resetSeconds }) => `"${name}";r=${remaining};t=${resetSeconds}`)
-      .join(', '),
-    ...(degraded && { 'pantheon-limits': 'degraded' }),
-  };
-}
-
-const BASE_HEADERS = { 'content-type': PROBLEM_MEDIA_TYPE, 'cache-control': 'no-store' } as const;
-
 function accept(
   verification: Extract<Verification, { valid: true }> | Extract<TokenVerification, { valid: true }>,
 ): Authentication {
@@ -357,51 +303,8 @@ function accept(
   return { authenticated: true, principal, headers: rateLimitHeaders(verification.limits, verification.degraded) };
 }
 
-function useRefusal(use: RefusedUse, requestId: string | null): Refusal {
-  const { denial, proved, keyId, retryAfterSeconds } = use;
-  // Who proved no secret gets one answer, whatever the cause (I12).
-  const told: Code = proved ? denial.code : 'invalid_key';
-  const body = toProblem(told, { requestId, ...detailsOf(denial) });
-  const headers = {
-    ...BASE_HEADERS,
-    ...challenge(told, body.status, denial.missing ?? null),
-    ...rateLimitHeaders(use.limits, use.degraded),
-    ...(retryAfterSeconds === null ? {} : { 'retry-after': String(retryAfterSeconds) }),
-  };
-  return { status: body.status, code: told, headers, body, cause: denial.code, keyId, error: null };
-}
-
-function detailsOf({ missing, violated }: Denial): ProblemDetails {
-  return {
-    ...(missing === undefined ? {} : { detail: `The permission ${missing} is missing.` }),
-    ...(violated === undefined ? {} : { violated }),
-  };
-}
-
-function codeRefusal(code: Code, requestId: string | null): Refusal {
-  const body = toProblem(code, { requestId });
-  const headers = { ...BASE_HEADERS, ...challenge(code, body.status, null) };
-  return { status: body.status, code, headers, body, cause: code, keyId: null, error: null };
-}
-
 /** The request was read by then. What is called the caller's fault further down is a mistake in our own options. */
 function faultOf(error: unknown): PantheonError {
   const isOurs = error instanceof PantheonError && (CODES[error.code].status ?? 500) >= 500;
   return isOurs ? error : new PantheonError('internal_error', { cause: error });
 }
-
-/** RFC 6750 section 3: no error where no credential was sent; the scope where one is lacking. */
-function challenge(code: Code, status: number, missing: string | null): Record<string, string> {
-  if (code === 'missing_credential') return { 'www-authenticate': `Bearer realm="${REALM}"` };
-  const error = status === 401 ? 'invalid_token' : CHALLENGE_ERRORS.get(code);
-  if (error === undefined) return {};
-  const scope = missing === null ? '' : `, scope="${missing}"`;
-  return { 'www-authenticate': `Bearer realm="${REALM}", error="${error}"${scope}` };
-}
-
-/** RFC 6750 section 3.1, for what is not a 401. */
-const CHALLENGE_ERRORS: ReadonlyMap<Code, string> = new Map<Code, string>([
-  ['ambiguous_credential', 'invalid_request'],
-  ['credential_in_url', 'invalid_request'],
-  ['insufficient_permissions', 'insufficient_scope'],
-]);

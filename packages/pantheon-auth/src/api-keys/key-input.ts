@@ -17,10 +17,9 @@ import { RATE_LIMIT_MAX, WINDOW_SECONDS_MAX } from '../domain/limits.ts';
 import { isPermissionPattern, isReserved, PERMISSIONS_MAX } from '../domain/permissions.ts';
 import type { Instant } from '../foundation/clock.ts';
 import { parseDuration } from '../foundation/duration.ts';
-import { canonicalJson, type JsonObject } from '../foundation/encoding.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { isVisible } from '../foundation/folded-text.ts';
-import { FORBIDDEN_MEMBERS } from '../foundation/strict-json.ts';
+import { copyOf, isSmallJson } from './plain-json.ts';
 
 /** Long enough for any person or job; short enough for a table. */
 export const NAME_LENGTH_MAX = 128;
@@ -30,6 +29,7 @@ export const USER_ID_LENGTH_MAX = 256;
 /** A label for a machine, not a document store. */
 export const METADATA_BYTES_MAX = 4_096;
 const METADATA_DEPTH_MAX = 8;
+const METADATA_BOUNDS = { bytesMax: METADATA_BYTES_MAX, depthMax: METADATA_DEPTH_MAX } as const;
 /** Each is counted on every request. */
 export const RATE_LIMITS_MAX = 8;
 /** Answers and headers name all limits of a key side by side, and the quota goes by this name. */
@@ -150,7 +150,10 @@ const ipRange = z
 
 const metadata = z
   .record(z.string(), z.unknown())
-  .refine(isSmallJson, `Plain JSON of at most ${METADATA_BYTES_MAX} bytes and ${METADATA_DEPTH_MAX} levels.`)
+  .refine(
+    (value) => isSmallJson(value, METADATA_BOUNDS),
+    `Plain JSON of at most ${METADATA_BYTES_MAX} bytes and ${METADATA_DEPTH_MAX} levels.`,
+  )
   .transform(copyOf);
 
 type Settable = Exclude<keyof KeySettings, 'environment'>;
@@ -182,7 +185,11 @@ export const SETTINGS_SCHEMAS: { readonly [Name in Settable]: z.ZodType<KeySetti
 
 /** On create null means left out, as many clients write it. */
 function nullish<S extends z.ZodRawShape>(shape: S): { [Name in keyof S]: z.ZodOptional<z.ZodNullable<S[Name]>> } {
-  const entries = Object.entries(shape).map(([name, schema]) => [name, z.nullish(schema)]);
+  const entries = Object.entries(shape).map(([name, schema]) => [
+    name,
+    // Twice null would be told twice in the API file.
+    schema instanceof z.ZodNullable ? z.optional(schema) : z.nullish(schema),
+  ]);
   return Object.fromEntries(entries) as { [Name in keyof S]: z.ZodOptional<z.ZodNullable<S[Name]>> };
 }
 
@@ -351,30 +358,4 @@ function nameOf(text: string): string | null {
 
 function invalid(field: string, detail: string): PantheonError {
   return new PantheonError('invalid_request', { field, detail });
-}
-
-function isSmallJson(value: unknown): boolean {
-  return (
-    isPlainJson(value, METADATA_DEPTH_MAX) && Buffer.byteLength(canonicalJson(value as object)) <= METADATA_BYTES_MAX
-  );
-}
-
-function isPlainJson(value: unknown, depthLeft: number): boolean {
-  if (value === null || typeof value === 'boolean') return true;
-  if (typeof value === 'string') return value.isWellFormed();
-  if (typeof value === 'number') return Number.isFinite(value);
-  if (typeof value !== 'object' || depthLeft === 0) return false;
-  // A copy, because `every` passes over the holes of a sparse array.
-  if (Array.isArray(value)) return Array.from<unknown>(value).every((item) => isPlainJson(item, depthLeft - 1));
-  const prototype: unknown = Object.getPrototypeOf(value);
-  // A Date or a Map would be written as something else than what it is.
-  if (prototype !== null && prototype !== Object.prototype) return false;
-  return Object.entries(value).every(
-    ([name, item]) => !FORBIDDEN_MEMBERS.has(name) && name.isWellFormed() && isPlainJson(item, depthLeft - 1),
-  );
-}
-
-/** Ours alone: what the caller changes later changes no record. */
-function copyOf(value: Readonly<Record<string, unknown>>): JsonObject {
-  return JSON.parse(canonicalJson(value)) as JsonObject;
 }
