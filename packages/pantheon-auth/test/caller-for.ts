@@ -28,8 +28,12 @@ export async function callerBy(auth: PantheonAuth, credential: string, audience?
   return callerOf(authentication.principal, { address: ADDRESS, userAgent: 'test', requestId: null });
 }
 
+/** A token that may do all that the key may: managing is in one only when it is named. */
 export async function tokenOf(auth: PantheonAuth, key: string): Promise<string> {
-  const exchange = await auth.tokens.exchange({ key, tenant: ANY_TENANT, ip: ADDRESS });
+  const presented = { key, tenant: ANY_TENANT, ip: ADDRESS } as const;
+  const verification = await auth.verify({ ...presented, cost: 0 });
+  const permissions = verification.valid ? verification.key.permissions : [];
+  const exchange = await auth.tokens.exchange({ ...presented, permissions });
   if (!exchange.issued) throw new Error(`Not issued: ${exchange.verification.denial.code}`);
   return exchange.token.token;
 }

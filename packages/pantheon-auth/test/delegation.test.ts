@@ -2,24 +2,21 @@
 import { describe, expect, test } from 'vitest';
 import type { CreateKeyInput } from '../src/api-keys/key-input.ts';
 import type { Caller } from '../src/domain/key-policy.ts';
-import { callerOf } from '../src/middleware.ts';
 import type { PantheonAuth } from '../src/pantheon-auth.ts';
+import { callerFor } from './caller-for.ts';
 import { ISSUER, openWorld, refusalOf } from './fixture.ts';
 
 const RIGHTS = { permissions: ['pantheon:keys:*'], grantable: ['docs:*'] };
 const CHILD = { userId: 'u', name: 'child', permissions: ['docs:read'] };
 
-/** A key of the tenant `default`, calling. */
+/** A key of the tenant, calling. */
 async function callerWithKey(
   auth: PantheonAuth,
   input: Partial<CreateKeyInput> = {},
   tenantId = 'default',
 ): Promise<Caller> {
   const { key } = await auth.tenant(tenantId).keys.create({ userId: 'u', name: 'caller', ...RIGHTS, ...input });
-  const request = { url: '/', header: (name: string) => (name === 'x-api-key' ? [key] : []), address: '192.0.2.1' };
-  const found = await auth.authenticate(request, { tenant: tenantId });
-  if (!found.authenticated) throw new Error(found.refusal.cause);
-  return callerOf(found.principal, { address: '192.0.2.1', userAgent: null, requestId: null });
+  return callerFor(auth, key);
 }
 
 const HANDED_OUT: readonly (readonly [string, string, Partial<CreateKeyInput>, Partial<CreateKeyInput>])[] = [
