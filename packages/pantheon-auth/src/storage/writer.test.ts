@@ -3,6 +3,7 @@ import { Kysely } from 'kysely';
 import { expect, test } from 'vitest';
 import type { QueuePlace } from '../events/write-queue.ts';
 import type { Clock } from '../foundation/clock.ts';
+import { PantheonError } from '../foundation/errors.ts';
 import { NodeSqliteDialect } from './sqlite-dialect.ts';
 import type { Tables } from './tables.ts';
 import { PROTECTIVE_IN_A_ROW_MAX, WRITE_WAIT_MAX_MS, WRITES_WAITING_MAX, Writer } from './writer.ts';
@@ -187,4 +188,38 @@ test('as many run at once as may, and the others follow in order', async () => {
   }
   await Promise.all([...writes, closed]);
   expect(begun).toEqual(['a', 'b', 'c', 'd']);
+});
+
+test('on a full disk a protective write is repeated once with the room that is kept, and ordinary ones wait for other room', async () => {
+  let given = 0;
+  let room = 1;
+  const work = async (): Promise<string> => {
+    if (room === 0) return 'done';
+    throw new PantheonError('store_full');
+  };
+  const db = { transaction: () => ({ execute: (run: () => Promise<unknown>) => run() }) };
+  const connection = { db: db as unknown as Kysely<Tables>, atOnceMax: 1 };
+  const reserve = {
+    isSpent: () => given > 0,
+    release: () => {
+      given += 1;
+      room -= 1;
+      return given === 1;
+    },
+  };
+  const clock: Clock = { now: () => 0, monotonicMs: () => 0 };
+  const writer = new Writer({ ordinary: connection, protective: connection }, clock, reserve);
+  // An ordinary one never takes it.
+  await expect(writer.run(mine, work)).rejects.toMatchObject({ code: 'store_full' });
+  expect(given).toBe(0);
+  expect(await writer.run(protective('administrator'), work)).toBe('done');
+  await expect(writer.run(mine, work)).rejects.toThrow(/kept for revocations/);
+  // Nor is it given for another failure, or without end.
+  room = 2;
+  await expect(writer.run(protective('administrator'), work)).rejects.toMatchObject({ code: 'store_full' });
+  const conflict = async (): Promise<never> => {
+    throw new PantheonError('conflict');
+  };
+  await expect(writer.run(protective('administrator'), conflict)).rejects.toMatchObject({ code: 'conflict' });
+  expect(given).toBe(2);
 });
