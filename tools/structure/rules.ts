@@ -52,7 +52,7 @@ export const LIBRARY_LAYERS: readonly Layer[] = [
   },
   {
     name: 'composition',
-    owns: ['pantheon-auth.ts', 'options.ts', 'accept-clock.ts', 'clock-log.ts', 'open-limiter.ts'],
+    owns: ['pantheon-auth.ts', 'options.ts', 'accept-clock.ts', 'clock-log.ts', 'open-database.ts', 'open-limiter.ts'],
     mayImport: ['foundation', 'domain', 'features', 'storage', 'engine'],
   },
   { name: 'adapters', owns: ['middleware/'], mayImport: ['foundation', 'middleware.ts', 'domain/client-address.ts'] },

@@ -2,7 +2,6 @@
  * `createPantheonAuth`: the only file that picks implementations. Everything else receives what it needs. Starts in the
  * order in which things depend on each other, and stops in the reverse, losing no usage.
  */
-import { join } from 'node:path';
 import { Administrators } from './api-keys/administrators.ts';
 import { AnsweredRequests } from './api-keys/answered-requests.ts';
 import type { APIKey } from './api-keys/api-key.ts';
@@ -35,7 +34,7 @@ import { EventFeed } from './events/event-feed.ts';
 import { EventLog } from './events/event-log.ts';
 import { type AuditTrail, EventReader } from './events/event-reader.ts';
 import { AcceptedTimeFollower, type ClockReading, readClocks, startClock } from './events/stored-time.ts';
-import { type Clock, ForwardClock, systemClock } from './foundation/clock.ts';
+import { ForwardClock, systemClock } from './foundation/clock.ts';
 import { PantheonError } from './foundation/errors.ts';
 import { ReadTurns } from './foundation/read-turns.ts';
 import { TokenRevocations } from './jwt/revocation.ts';
@@ -46,17 +45,15 @@ import { TokenVerifier } from './jwt/token-verifier.ts';
 import { JwtHandler } from './jwt-handler.ts';
 import { Envelope } from './kms/envelope.ts';
 import type { KeyEncryption } from './kms/key-encryption.ts';
-import { assertNotLost } from './kms/lost-database.ts';
 import { openLocalKms } from './kms/open-local-kms.ts';
 import { SealedCursors } from './kms/sealed-cursor.ts';
 import { type AuthenticateOptions, type Authentication, Authenticator, type AuthRequest } from './middleware.ts';
+import { databaseFileOf, openDatabase } from './open-database.ts';
 import { openLimiter } from './open-limiter.ts';
-import { assertOptions, type EmbeddedOptions, type Logger, type PantheonAuthOptions, parseIssuer } from './options.ts';
+import { assertOptions, type Logger, type PantheonAuthOptions, parseIssuer } from './options.ts';
 import type { LimiterStatus, RateLimiter } from './rate-limit/rate-limiter.ts';
 import { SenderBuckets } from './rate-limit/sender-buckets.ts';
 import type { Database } from './storage/database.ts';
-import { openSqlite } from './storage/sqlite.ts';
-import { makeDataFolder } from './storage/sqlite-file.ts';
 import { TenantManager } from './tenants/tenant-manager.ts';
 import { TenantStorage } from './tenants/tenant-storage.ts';
 import { UsageQueryService } from './usage/usage-query.ts';
@@ -175,25 +172,6 @@ export async function openEngine(options: PantheonAuthOptions, mayBeBehind = fal
     await database.close();
     throw error;
   }
-}
-
-async function openDatabase(options: PantheonAuthOptions, clock: Clock, logger: Logger): Promise<Database> {
-  const onWarning = (warning: string): void => logger.warn({}, warning);
-  if (options.database !== undefined) return options.database.open({ clock, onWarning });
-  const databaseFile = databaseFileOf(options);
-  assertNotLost({ ...options, databaseFile });
-  makeDataFolder(options.dataDir);
-  return openSqlite({
-    path: databaseFile,
-    clock,
-    onWarning,
-    onDamage: (error) => logger.error({ err: error }, 'the database is damaged; nothing is read from it any more'),
-    ...(options.checkDatabase !== undefined && { checkPages: options.checkDatabase }),
-  });
-}
-
-function databaseFileOf({ databaseFile, dataDir }: EmbeddedOptions): string {
-  return databaseFile ?? join(dataDir, 'pantheon-auth.db');
 }
 
 interface Parts {
