@@ -111,6 +111,7 @@ export class JwtHandler implements KeyTokenSigner {
     if (authority.kind === 'key' && authority.via === 'token')
       throw new PantheonError('not_allowed', { detail: 'A token does not make tokens.' });
     const { record, secrets, tenant } = await this.#current(target.keyId, target.tenantId, asOf);
+    assertNotSuperseded(caller, record);
     // A token is a short-lived key: it lies within what bounds the caller, and ends with it.
     assertMayHandOut(caller, record);
     const isAlive = isActive(record, this.#deps.clock.now()) && tenant.state === 'active';

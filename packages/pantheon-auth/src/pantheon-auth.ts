@@ -368,8 +368,7 @@ async function assemble(parts: Parts): Promise<Engine> {
     ping: () => feed.confirm(clock.monotonicMs()),
     close: async () => {
       settlement.close();
-      await retention.close();
-      await recorder.close();
+      await Promise.all([recorder.close(), retention.close()]);
       await limiter.close();
       feed.close();
       await time.record(clock.now()).catch((error: unknown) => logger.warn({ err: error }, 'the time is not recorded'));

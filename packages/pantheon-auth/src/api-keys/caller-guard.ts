@@ -62,6 +62,8 @@ export class CallerGuard {
     if (judged.proved === null) return { caller: { ...by, own: null }, requires: [] };
     const { record, tenant } = judged.proved;
     const isToken = authority.via === 'token';
+    // What a version makes that was superseded ends with it: a child that outlives it could act on its key for it.
+    const accepted = record.versions.find((one) => one.version === authority.version)?.acceptedUntil ?? null;
     const caller: ConfirmedCaller = {
       ...by,
       own: record,
@@ -69,7 +71,7 @@ export class CallerGuard {
         ...authority,
         permissions: isToken ? intersect(record.permissions, authority.permissions) : record.permissions,
         grantable: isToken ? authority.grantable : record.grantable,
-        expiresAt: earlier(authority.expiresAt, record.expiresAt),
+        expiresAt: earlier(accepted, earlier(authority.expiresAt, record.expiresAt)),
         ipAllowlist: record.ipAllowlist,
       },
     };

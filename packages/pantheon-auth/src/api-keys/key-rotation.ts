@@ -94,9 +94,12 @@ export class KeyRotation {
     const { authority } = by;
     if (authority.kind !== 'key') throw new PantheonError('not_allowed', { detail: 'Only a key has a self.' });
     const { selfRotations } = this.#deps;
-    return selfRotations.oneAtATime(authority.keyId, async () => {
+    const { record: before } = await this.#keys.load(authority.keyId);
+    // Whoever holds an older version has a budget and a turn of its own: it must not use up those of the holder.
+    const account = authority.version === before.version ? before.id : `${before.id}:superseded`;
+    return selfRotations.oneAtATime(account, async () => {
       const { record } = await this.#keys.load(authority.keyId);
-      await selfRotations.spend(record);
+      await selfRotations.spend(record, account);
       return this.#rotateSelf(record, by, input, options);
     });
   }
@@ -107,7 +110,7 @@ export class KeyRotation {
     input: RotateKeyInput,
     options: Pick<CreateOptions, 'idempotencyKey'> & ConditionalOptions,
   ): Promise<Rotation> {
-    if (record.rotation === null) throw new PantheonError('not_allowed', { detail: 'The key has no rotation policy.' });
+    if (record.rotation === null) throw noRotationPolicy();
     return this.#once(record.id, input, by, options, record.rotation.overlapSeconds);
   }
 
@@ -194,6 +197,8 @@ export class KeyRotation {
     // Without a bound of its own it is not the holder who renews itself.
     if (overlapMaxSeconds === null) assertMay(caller, 'keys.rotate', this.#tenantId);
     assertMayRotate(caller, record);
+    // The policy may have been taken away since it was first read.
+    if (overlapMaxSeconds !== null && record.rotation === null) throw noRotationPolicy();
     if (!isItself(caller, record)) assertMayHandOut(caller, record);
     assertIsMeant(condition, record);
     assertTenantActive(tenant);
@@ -244,4 +249,8 @@ function isConflict(error: unknown): boolean {
 
 function earlier(one: Instant, other: Instant | null): Instant {
   return other === null ? one : Math.min(one, other);
+}
+
+function noRotationPolicy(): PantheonError {
+  return new PantheonError('not_allowed', { detail: 'The key has no rotation policy.' });
 }

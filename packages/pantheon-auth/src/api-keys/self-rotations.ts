@@ -22,24 +22,31 @@ export class SelfRotations {
   }
 
   /** One at a time for each key. @throws PantheonError `rate_limited`. */
-  async oneAtATime<T>(keyId: string, rotate: () => Promise<T>): Promise<T> {
-    if (this.#underWay.has(keyId))
+  async oneAtATime<T>(account: string, rotate: () => Promise<T>): Promise<T> {
+    if (this.#underWay.has(account))
       throw new PantheonError('rate_limited', {
         detail: 'The key is rotating itself already. Wait for that answer.',
         retryAfterSeconds: 1,
       });
-    this.#underWay.add(keyId);
+    this.#underWay.add(account);
     try {
       return await rotate();
     } finally {
-      this.#underWay.delete(keyId);
+      this.#underWay.delete(account);
     }
   }
 
-  /** Takes one from the budget of this key, on all nodes that count together. @throws PantheonError `rate_limited`. */
-  async spend({ id, tenantId, createdAt }: KeyRecord): Promise<void> {
+  /** Takes one from the budget of this account of the key, on all nodes that count together. @throws PantheonError `rate_limited`. */
+  async spend({ id, tenantId, createdAt }: KeyRecord, account: string = id): Promise<void> {
     // Counted beside the key's own limits, under a name that no key has.
-    const counter = { tenantId, keyId: `self-rotation:${id}`, createdAt, rules: this.#rules, quota: null, cost: 1 };
+    const counter = {
+      tenantId,
+      keyId: `self-rotation:${account}`,
+      createdAt,
+      rules: this.#rules,
+      quota: null,
+      cost: 1,
+    };
     const decision = await this.#limiter.decide(counter);
     if (decision.admitted) return;
     throw new PantheonError('rate_limited', {

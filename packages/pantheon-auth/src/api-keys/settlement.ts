@@ -4,7 +4,6 @@
  */
 import type { KeyRecord } from '../domain/key.ts';
 import type { Clock, Instant } from '../foundation/clock.ts';
-import { PantheonError } from '../foundation/errors.ts';
 import type { OfflineTokens } from './offline-tokens.ts';
 
 /** Two clocks that count the same second do not end it at the same moment. */
@@ -73,11 +72,11 @@ export class Settlement {
    * have made the same change a moment ago. What the change throws is thrown at once, and nothing that comes after it
    * makes an error of it.
    *
-   * @throws PantheonError `overloaded`, before anything is changed, when too many are waiting.
+   * When too many wait, the change is made and answered at once, without `settledAt`: nobody may keep others from ending
+   * what should end by waiting in their place.
    */
   async settle<T extends object>(change: () => Promise<Changed<T>>): Promise<T & Settled> {
-    if (this.#taken >= SETTLING_MAX)
-      throw new PantheonError('overloaded', { detail: 'Too many changes wait to settle.', retryAfterSeconds: 1 });
+    if (this.#taken >= SETTLING_MAX) return (await change()).answer;
     this.#taken += 1;
     try {
       const { answer, record, acceptedUntil = null } = await change();

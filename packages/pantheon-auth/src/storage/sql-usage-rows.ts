@@ -97,8 +97,8 @@ export class SqlUsageRows implements UsageRows {
   }
 
   async totalsOf(tenantId: string, keyIds: readonly string[]): Promise<ReadonlyMap<string, KeyUsage>> {
-    // One key is a handful of rows of one index. A page of them may have been rotated for years.
-    const rows = await (keyIds.length === 1 ? this.#read : this.#scan)
+    // A key may have been rotated for years, so its rows are summed where that holds nobody up.
+    const rows = await this.#scan
       .selectFrom('version_usage')
       .select((eb) => [
         'key_id',
@@ -129,18 +129,22 @@ export class SqlUsageRows implements UsageRows {
     }));
   }
 
-  /** Of every version of these keys, by `<key id> <version>`; held until the batch is stored, or two would overwrite each other. */
+  /** Of the versions in use of these keys, by `<key id> <version>`; held until the batch is stored, or two would overwrite each other. */
   async #lastAddresses(
     transaction: Transaction<Tables>,
     uses: readonly VersionUse[],
   ): Promise<ReadonlyMap<string, string>> {
     const keyIds = [...new Set(uses.map((use) => use.keyId))];
+    // Of the versions in use alone: a key that rotates itself has thousands, and this holds the event loop on SQLite.
+    const versions = [...new Set(uses.map((use) => use.version))];
+    if (versions.length === 0) return new Map();
     const rows = await this.#dialect
       .lockRows(
         transaction
           .selectFrom('version_usage')
           .select(['key_id', 'version', 'last_addresses'])
           .where((eb) => this.#dialect.isAmong(eb.ref('key_id'), keyIds))
+          .where('version', 'in', versions)
           .orderBy('key_id')
           .orderBy('version'),
       )

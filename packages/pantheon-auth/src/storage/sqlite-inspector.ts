@@ -45,8 +45,9 @@ const DONE: Inspection = { stop: () => {} };
 /** @throws PantheonError `store_unusable` when the file is damaged, with what to do. */
 export async function inspectFile(options: InspectionOptions): Promise<Inspection> {
   const { path, allPages, inlineBytesMax = INLINE_BYTES_MAX } = options;
-  const fileBytes = sizeOf(path);
+  // In this order: a WAL that another process is just making has a file that was written before it.
   const walBytes = sizeOf(`${path}-wal`);
+  const fileBytes = sizeOf(path);
   // SQLite deletes a WAL whose file is empty, and with it the last that is left of the data.
   if (fileBytes === 0 && walBytes > 0) throw damaged(path, 'it is missing or empty, and its -wal is there');
   if (fileBytes === 0) return DONE;

@@ -18,14 +18,18 @@ const RUN_EVERY_MS: number = MINUTE_MS;
  * Deletes what is no longer kept, up to a bounded number; answers how many rows it deleted. Repeating it is safe. While the
  * clock is in doubt it deletes nothing: what was deleted by a wrong one would be gone for good.
  */
-export async function pruneUsage(rows: Pick<UsageRows, 'prune'>, clock: Clock): Promise<number> {
+export async function pruneUsage(
+  rows: Pick<UsageRows, 'prune'>,
+  clock: Clock,
+  isEnding: () => boolean = () => false,
+): Promise<number> {
   const now = clock.now();
-  if (clock.doubted != null) return 0;
   const steps = Object.keys(USAGE_KEPT_MS) as UsageStep[];
   let slices = 0;
   let deleted = 0;
   for (const step of steps) {
     for (let found = PRUNED_AT_ONCE_MAX; found === PRUNED_AT_ONCE_MAX && slices < PRUNE_SLICES_MAX; slices += 1) {
+      if (clock.doubted != null || isEnding()) return deleted;
       found = await rows.prune(step, now - USAGE_KEPT_MS[step] - DELETED_AFTER_MS, PRUNED_AT_ONCE_MAX);
       deleted += found;
     }
@@ -37,6 +41,7 @@ export async function pruneUsage(rows: Pick<UsageRows, 'prune'>, clock: Clock): 
 export class UsageRetention {
   readonly #timer: NodeJS.Timeout;
   #running: Promise<void> | null = null;
+  #isClosed = false;
 
   /** @param deps `onError`: told of a run that failed; the next one goes on. */
   constructor(deps: {
@@ -46,7 +51,7 @@ export class UsageRetention {
   }) {
     const run = async (): Promise<void> => {
       try {
-        await pruneUsage(deps.rows, deps.clock);
+        await pruneUsage(deps.rows, deps.clock, () => this.#isClosed);
       } catch (error) {
         deps.onError(error);
       }
@@ -58,8 +63,9 @@ export class UsageRetention {
     this.#timer.unref();
   }
 
-  /** Waits for the run under way. */
+  /** Lets the run under way end after the transaction that it is in. */
   async close(): Promise<void> {
+    this.#isClosed = true;
     clearInterval(this.#timer);
     await this.#running;
   }
