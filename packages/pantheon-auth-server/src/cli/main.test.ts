@@ -10,7 +10,7 @@ import { PassThrough, Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import { createPantheonAuth } from 'pantheon-auth';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { loadClientVariables } from '../config.ts';
 import { EXIT } from './exit-codes.ts';
 import { run } from './program.ts';
@@ -260,6 +260,22 @@ describe.each(['local', 'remote'] as const)('over the %s transport', (name) => {
         `key-${name}`,
       ],
     ];
+    // An audience of its own is one that the tenant may ask for.
+    const refused = await inside(args, { env: env() });
+    expect(json(refused.err)).toMatchObject({
+      code: 'not_grantable',
+      detail: expect.stringContaining('PATCH /v1/tenants/default'),
+    });
+    const named = await inside(['tenants', 'update', 'default', '--audience', 'https://a.example'], { env: env() });
+    expect(named).toMatchObject({ code: EXIT.ok });
+    onTestFinished(async () => {
+      await inside(['tenants', 'update', 'default', '--clear', 'audiences'], { env: env() });
+    });
+    const shown = json((await inside(['tenants', 'get', 'default', '--json'], { env: env() })).out);
+    expect(shown).toMatchObject({ id: 'default', audiences: ['https://a.example'] });
+    const stale = ['tenants', 'update', 'default', '--name', 'x', '--if-match', 't1'];
+    expect(await inside(stale, { env: env() })).toMatchObject({ code: EXIT.refused, out: '' });
+
     const created = await inside(args, { env: env() });
     expect(created).toMatchObject({ code: EXIT.ok, err: '' });
     const { key, apiKey } = json(created.out) as { key: string; apiKey: Record<string, unknown> };

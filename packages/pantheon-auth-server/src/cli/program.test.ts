@@ -27,6 +27,7 @@ const COMMANDS = [
   ...['create', 'list', 'get', 'verify', 'update', 'rotate', 'revoke', 'suspend', 'resume', 'versions'].map(
     (verb) => `keys ${verb}`,
   ),
+  ...['get', 'update'].map((verb) => `tenants ${verb}`),
   ...['exchange', 'sign', 'verify', 'inspect'].map((verb) => `token ${verb}`),
 ];
 

@@ -7,6 +7,7 @@ import { addIdTagCommands } from './commands/id-tags.ts';
 import { addKeysCommands } from './commands/keys.ts';
 import { addServeCommand } from './commands/serve.ts';
 import { addStoreCommands } from './commands/store.ts';
+import { addTenantsCommands } from './commands/tenants.ts';
 import { addTokenCommands } from './commands/token.ts';
 import { EXIT, EXIT_CODES_HELP, type ExitCode } from './exit-codes.ts';
 import { toFailure } from './failure.ts';
@@ -71,6 +72,7 @@ Examples:
   addIdTagCommands(program, world, finish);
   addClockCommands(program, world, finish);
   addKeysCommands(program, world, finish);
+  addTenantsCommands(program, world, finish);
   addTokenCommands(program, world, finish);
   return program;
 }

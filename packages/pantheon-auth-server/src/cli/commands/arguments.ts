@@ -1,4 +1,5 @@
 /** What is written on the command line, read. What is wrong is named and not repeated. */
+import type { Command } from 'commander';
 import { PantheonError } from 'pantheon-auth';
 
 /** @throws PantheonError `invalid_request`: an id of another form is a slip, and would change the path. */
@@ -10,6 +11,18 @@ export function pathOf([id = '']: readonly string[]): string {
 export function toCount(text: string, field: string): number {
   if (!/^\d{1,9}$/.test(text)) throw invalid(field, 'Write a whole number');
   return Number(text);
+}
+
+/** For changes that were decided on what was shown. */
+export function withCondition(command: Command): Command {
+  return command.option('--if-match <etag>', 'only if it is still as it was: the etag that get --json showed');
+}
+
+/** Null takes away (RFC 7396). @throws PantheonError `invalid_request` for what is set as well. */
+export function withCleared(body: Readonly<Record<string, unknown>>, cleared: readonly string[]): object {
+  const both = cleared.findIndex((name) => body[name] !== undefined);
+  if (both !== -1) throw invalid(`clear[${both}]`, 'It is set by another option');
+  return { ...body, ...Object.fromEntries(cleared.map((name) => [name, null])) };
 }
 
 /**

@@ -4,7 +4,7 @@ import { sayKey, sayNewKey } from '../answers.ts';
 import type { ExitCode } from '../exit-codes.ts';
 import { act, type ConnectionOptions, type Session, type Surroundings, withConnection } from '../session.ts';
 import { call } from '../transport.ts';
-import { invalid, pathOf, toCount, toIfMatch } from './arguments.ts';
+import { pathOf, toCount, toIfMatch, withCleared, withCondition } from './arguments.ts';
 import { type KeyOptions, toKeyBody, withKeySettings } from './key-body.ts';
 
 export function addKeyChanges(keys: Command, world: Surroundings, finish: (code: ExitCode) => void): void {
@@ -24,14 +24,6 @@ export function addKeyChanges(keys: Command, world: Surroundings, finish: (code:
     );
   }
   addRevoke(keys, world, finish);
-}
-
-/** For changes that were decided on what the key was. */
-function withCondition(command: Command): Command {
-  return command.option(
-    '--if-match <etag>',
-    'only if the key is still as it was: the etag that keys get --json showed',
-  );
 }
 
 interface UpdateOptions extends KeyOptions {
@@ -69,13 +61,6 @@ Example:
     const request = { body, query: { force: options.force && 'true' }, headers };
     return sayKey(session, await call(await session.connect(), 'PATCH', path, request));
   });
-}
-
-/** Null takes away (RFC 7396). */
-function withCleared(body: Readonly<Record<string, unknown>>, cleared: readonly string[]): object {
-  const both = cleared.findIndex((name) => body[name] !== undefined);
-  if (both !== -1) throw invalid(`clear[${both}]`, 'It is set by another option');
-  return { ...body, ...Object.fromEntries(cleared.map((name) => [name, null])) };
 }
 
 interface RotateOptions extends ConnectionOptions {

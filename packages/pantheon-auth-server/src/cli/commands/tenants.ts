@@ -1,0 +1,44 @@
+/** `pantheon-auth tenants get|update`: what keys of the system decide about a tenant. */
+import type { Command } from 'commander';
+import { sayKey } from '../answers.ts';
+import type { ExitCode } from '../exit-codes.ts';
+import { act, type ConnectionOptions, type Surroundings, withConnection } from '../session.ts';
+import { call } from '../transport.ts';
+import { invalid, toIfMatch, withCleared, withCondition } from './arguments.ts';
+
+interface UpdateOptions extends ConnectionOptions {
+  readonly name?: string;
+  readonly audience?: readonly string[];
+  readonly clear?: readonly string[];
+  readonly ifMatch?: string;
+}
+
+export function addTenantsCommands(program: Command, world: Surroundings, finish: (code: ExitCode) => void): void {
+  const tenants = program.command('tenants').description('tenants: look at one, change what its keys may ask for');
+  const get = tenants.command('get').description('show one tenant').argument('<id>', 'its id');
+  act<ConnectionOptions>(withConnection(get), world, finish, async (session, _options, args) => {
+    const path = pathOf(args);
+    return sayKey(session, await call(await session.connect(), 'GET', path, { headers: session.headers() }));
+  });
+
+  const update = tenants
+    .command('update')
+    .description('change what is named of a tenant and leave the rest')
+    .argument('<id>', 'its id')
+    .option('--name <text>', 'what it is called')
+    .option('--audience <name...>', 'all audiences that its keys may be given, beside those of the service')
+    .option('--clear <member...>', 'what to take away: name, audiences')
+    .addHelpText('after', '\nExample:\n  $ pantheon-auth tenants update default --audience https://orders.example.com');
+  act<UpdateOptions>(withConnection(withCondition(update)), world, finish, async (session, options, args) => {
+    const path = pathOf(args);
+    const body = withCleared({ name: options.name, audiences: options.audience }, options.clear ?? []);
+    const request = { body, headers: session.headers({ 'if-match': toIfMatch(options.ifMatch) }) };
+    return sayKey(session, await call(await session.connect(), 'PATCH', path, request));
+  });
+}
+
+/** @throws PantheonError `invalid_request`: an id of another form is a slip, and would change the path. */
+function pathOf([id = '']: readonly string[]): string {
+  if (!/^[a-z0-9_-]{1,64}$/.test(id)) throw invalid('id', 'An id is 1 to 64 of a-z 0-9 _ -');
+  return `/v1/tenants/${id}`;
+}
