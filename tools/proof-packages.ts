@@ -16,6 +16,7 @@ interface Manifest {
   readonly exports: Readonly<Record<string, unknown>>;
   readonly bin?: Readonly<Record<string, string>>;
   readonly peerDependencies?: Readonly<Record<string, string>>;
+  readonly peerDependenciesMeta?: Readonly<Record<string, { readonly optional?: boolean }>>;
 }
 
 interface Packed {
@@ -38,6 +39,14 @@ try {
   for (const { path, version } of supportedNodes()) {
     process.stdout.write(run(consumer, path, ['consumer.ts', JSON.stringify(packed.map(({ manifest }) => manifest))]));
     console.log(`the consumer runs on Node ${version}`);
+  }
+  removePeers(consumer, packed);
+  for (const { path, version } of supportedNodes()) {
+    const { stderr, status } = spawnSync(path, ['without-peers.ts'], { cwd: consumer, encoding: 'utf8' });
+    // Older ones warn that they run TypeScript, which is the program's business and not ours.
+    const said = stderr.replace(/^.*Type Stripping.*$\n(?:^\(Use .*$\n)?/gm, '');
+    if (status !== 0 || said !== '') throw new Error(`Without the optional packages, on Node ${version}:\n${stderr}`);
+    console.log(`the root and the subpath for tests run on Node ${version} without any optional package`);
   }
 } finally {
   rmSync(work, { recursive: true, force: true });
@@ -103,7 +112,8 @@ function install(packed: readonly Packed[]): string {
       },
     }),
   );
-  cpSync(join(import.meta.dirname, 'proof-packages/consumer.ts'), join(folder, 'consumer.ts'));
+  for (const program of ['consumer.ts', 'without-peers.ts'])
+    cpSync(join(import.meta.dirname, 'proof-packages', program), join(folder, program));
   writeFileSync(
     join(folder, 'every-subpath.ts'),
     specifiers.map((specifier, index) => `export * as m${index} from '${specifier}';\n`).join(''),
@@ -120,11 +130,18 @@ function install(packed: readonly Packed[]): string {
         skipLibCheck: false,
         types: ['node'],
       },
-      files: ['consumer.ts', 'every-subpath.ts'],
+      files: ['consumer.ts', 'every-subpath.ts', 'without-peers.ts'],
     }),
   );
   run(folder, 'npm', ['install', '--no-audit', '--no-fund', '--prefer-offline']);
   return folder;
+}
+
+/** What a package may do without is taken away. */
+function removePeers(consumer: string, packed: readonly Packed[]): void {
+  for (const { manifest } of packed)
+    for (const [name, { optional }] of Object.entries(manifest.peerDependenciesMeta ?? {}))
+      if (optional === true) rmSync(join(consumer, 'node_modules', name), { recursive: true, force: true });
 }
 
 function versionHere(name: string): string {

@@ -16,6 +16,7 @@ interface Manifest {
 /** Names that the documentation promises; a subpath that is not listed must export something. */
 const PROMISED: Readonly<Record<string, readonly string[]>> = {
   'pantheon-auth': ['createPantheonAuth', 'APIKeyGenerator'],
+  'pantheon-auth/testing': ['testAuth', 'TestClock'],
 };
 
 const require = createRequire(import.meta.url);

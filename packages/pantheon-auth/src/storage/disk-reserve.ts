@@ -8,6 +8,7 @@ import { statSync, truncateSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import type { Clock } from '../foundation/clock.ts';
+import { codeOf } from '../foundation/errors.ts';
 
 /**
  * A revocation writes about 60 kB to the write-ahead log, which begins anew whenever all of it is in the database, and
@@ -127,7 +128,7 @@ export class DiskReserve {
         await file.close();
       }
     } catch (error) {
-      const code = error instanceof Error && 'code' in error ? error.code : null;
+      const code = codeOf(error);
       if (NO_ROOM.has(code)) {
         this.#emptyQuietly();
         if (stateBefore !== 'spent')

@@ -22,8 +22,8 @@ function inspect({ path }: InspectionOrder): InspectionAnswer {
       database.close();
     }
   } catch (error) {
-    const errcode = error instanceof Error && 'errcode' in error ? Number(error.errcode) : 0;
-    return { failed: (error as Error).message, errcode };
+    const { message, errcode = 0 } = error as Error & { readonly errcode?: number };
+    return { failed: message, errcode };
   }
 }
 

@@ -162,12 +162,13 @@ function changesOf(
   const { table, id: column } = ROWS[type];
   return database
     .prepare(
-      `select (select revision from ${table} where ${column} = ?2) as revision,
+      // Places without numbers: Node 22 does not bind numbered ones.
+      `select (select revision from ${table} where ${column} = ?) as revision,
          (select count(*) from (
-           select 1 from events where subject_type = ?1 and subject_id = ?2 and type in (${REVISING}) limit ?3
+           select 1 from events where subject_type = ? and subject_id = ? and type in (${REVISING}) limit ?
          )) as events`,
     )
-    .get(type, id, limit) as unknown as { events: number; revision: number | null };
+    .get(id, type, id, limit) as unknown as { events: number; revision: number | null };
 }
 
 /** The row of a revoked token may go once the token has expired, which the log's own time then shows. */

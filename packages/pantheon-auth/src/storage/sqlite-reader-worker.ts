@@ -110,7 +110,7 @@ function checkpoint(): readonly ReaderRow[] {
 function sizeOf(row: ReaderRow): number {
   let bytes = 0;
   for (const cell of Object.values(row))
-    bytes += typeof cell === 'string' || cell instanceof Uint8Array ? cell.length : 8;
+    bytes += typeof cell === 'string' || ArrayBuffer.isView(cell) ? cell.length : 8;
   return bytes;
 }
 

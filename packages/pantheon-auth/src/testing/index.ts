@@ -1,16 +1,7 @@
-/** For the tests of those who build on this: time that is moved by hand, and arbitrary values of the domain. */
-export {
-  anyCircumstances,
-  anyEnvironment,
-  anyEvent,
-  anyId,
-  anyInstant,
-  anyJsonObject,
-  anyKeyRecord,
-  anyKeySettings,
-  anyPermission,
-  anyPermissionPattern,
-  anyTenant,
-} from './arbitraries.ts';
+/**
+ * For the tests of those who build on this: an instance that is thrown away, and time that is moved by hand. Arbitrary
+ * values of the domain, for property tests with `fast-check`, are in `pantheon-auth/testing/arbitraries`.
+ */
 export { openScratchDatabase, type ScratchDatabase, scratchFolder } from './scratch-database.ts';
+export { type TestAuth, type TestAuthOptions, testAuth } from './test-auth.ts';
 export { TestClock } from './test-clock.ts';
