@@ -50,7 +50,9 @@ async function tokenCaller(
 ): Promise<Accepted> {
   await system(auth).create(ADMINISTRATOR);
   const { apiKey } = await system(auth).create({ ...ADMINISTRATOR, ...input }, options);
-  const { token } = await auth.tokens.issue({ tenantId: 'system', keyId: apiKey.id });
+  // Managing is in a token only when it is asked for by name.
+  const { permissions } = ADMINISTRATOR;
+  const { token } = await auth.tokens.issue({ tenantId: 'system', keyId: apiKey.id }, { permissions });
   const by = input.name === undefined ? await callerBy(auth, token, input.jwt?.audience) : callerOfUnused(token);
   return { by, keyId: apiKey.id, tenantId: 'system', credential: token };
 }
