@@ -231,7 +231,7 @@ describe('what an offline verifier may accept', () => {
     await using world = await openWorld();
     const { auth, clock } = world;
     const { id } = (await auth.keys.create({ ...INPUT, jwt: { algorithm: 'ES256', ttl: '1h' } })).apiKey;
-    await auth.keys.update(id, { ...HS256, expiresIn: '5m' });
+    await auth.keys.update(id, { jwt: { algorithm: 'HS256', ttl: '5m' }, expiresIn: '5m' });
     clock.advance(1_800_000);
     const { settledAt, offlineUntil } = await settled(world, auth.keys.suspend(id, { settle: true }));
     expect(Number(offlineUntil) - Number(settledAt)).toBe(3_600_000 + ISSUED_AHEAD_MAX_MS);
