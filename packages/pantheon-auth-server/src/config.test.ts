@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { inspect } from 'node:util';
 import { PantheonError } from 'pantheon-auth';
 import { describe, expect, test } from 'vitest';
-import { type Flags, loadClientVariables, loadConfig, type SettingName } from './config.ts';
+import { type Flags, loadConfig, type SettingName } from './config.ts';
 import { editDistance } from './mistyped-settings.ts';
 import { holdsPassword } from './store-settings.ts';
 
@@ -240,22 +240,6 @@ describe('settings', () => {
   test('with https nothing is insecure', () => {
     const flags = { PUBLIC_URL: 'https://a.example', HOST: '0.0.0.0', ALLOW_INSECURE_HTTP: 'on' };
     expect(load(flags).config.isInsecure).toBe(false);
-  });
-
-  test('the variables of the command line are looked at in the same way, secrets where they are read', () => {
-    for (const [name, value] of [
-      ['URL', '"https://a.example"'],
-      ['URL', 'https://a.example\r'],
-      ['KEY_FILE', '~/my.key'],
-      ['KEY_FILE', '\ufeffmy.key'],
-    ] as const)
-      expect(failure(() => loadClientVariables({ [`PANTHEON_AUTH_${name}`]: value }))).toMatchObject({
-        code: 'invalid_setting',
-        field: name,
-      });
-    expect(loadClientVariables({ PANTHEON_AUTH_KEY: 'pan_live_x\n', PANTHEON_AUTH_URL: '' })).toEqual({
-      KEY: 'pan_live_x\n',
-    });
   });
 });
 

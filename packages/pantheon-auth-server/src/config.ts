@@ -118,13 +118,7 @@ export type ClientVariables = Readonly<Partial<Record<(typeof CLIENT_VARIABLE_NA
 /** The variables of the command line. An empty one counts as left out: it is how a shell clears one for a command. */
 export function loadClientVariables(environment: Environment = process.env): ClientVariables {
   const found = CLIENT_VARIABLE_NAMES.map((name) => [name, environment[PREFIX + name]] as const);
-  const given = found.filter(([, value]) => value !== undefined && value !== '');
-  for (const [name, value = ''] of given) {
-    // Secrets are looked at where they are read: a line end after one is no fault.
-    const flaw = name === 'URL' ? textFlaw(value) : name === 'KEY_FILE' ? pathFlaw(value) : null;
-    if (flaw !== null) throw new PantheonError('invalid_setting', { field: name, detail: flaw });
-  }
-  return Object.fromEntries(given);
+  return Object.fromEntries(found.filter(([, value]) => value !== undefined && value !== ''));
 }
 
 /** Variables, without those that are for the command line: they are neither settings nor slips. */

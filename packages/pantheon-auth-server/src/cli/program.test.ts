@@ -39,6 +39,20 @@ test.each(COMMANDS)('the help of `%s` says how it is used and what its exit code
   expect(out).toContain(EXIT_CODES_HELP.trim());
 });
 
+test.each([
+  ['URL', '"https://auth.example.com"'],
+  ['URL', 'https://auth.example.com\r'],
+  ['KEY_FILE', '~/my.key'],
+  ['KEY_FILE', '\ufeffmy.key'],
+])('a variable of the command line that nobody meant is named where it is used: %s=%j', async (name, value) => {
+  const environment = { PANTHEON_AUTH_URL: 'http://localhost:1', [`PANTHEON_AUTH_${name}`]: value };
+  const { code, err } = await cli(['keys', 'list'], '', environment);
+  expect(code).toBe(EXIT.usage);
+  expect(err).toMatch(new RegExp(`^pantheon-auth: invalid_setting: .*\\(${name}\\)`));
+  expect(err).not.toContain(value);
+  expect((await cli(['--help'], '', environment)).code).toBe(EXIT.ok);
+});
+
 test('without a command, and with --help, it says what there is', async () => {
   for (const args of [[], ['--help'], ['keys', '--help'], ['help', 'keys']]) {
     expect(await cli(args)).toMatchObject({ code: EXIT.ok, err: '', out: expect.stringContaining('Usage: ') });

@@ -4,7 +4,7 @@
  */
 import { existsSync } from 'node:fs';
 import type { Command } from 'commander';
-import { PantheonError, type Secret } from 'pantheon-auth';
+import { PantheonError, pathFlaw, type Secret, textFlaw } from 'pantheon-auth';
 import { type ClientVariables, type Environment, type Flags, loadConfig } from '../config.ts';
 import type { ExitCode } from './exit-codes.ts';
 import { Output, type Sinks } from './output.ts';
@@ -64,7 +64,7 @@ export class Session {
     const { url, dataDir } = this.#options;
     if (url !== undefined && dataDir !== undefined)
       throw new PantheonError('invalid_request', { field: 'url', detail: 'Give --url or --data-dir, not both' });
-    return url ?? (dataDir === undefined ? this.#world.variables.URL : undefined) ?? null;
+    return url ?? (dataDir === undefined ? this.#variable('URL', textFlaw) : undefined) ?? null;
   }
 
   /** The way to the API. */
@@ -111,9 +111,17 @@ export class Session {
     return LocalTransport.open({ config, callerKey, onWarning: this.#warn });
   }
 
+  /** Looked at like a setting, where it is used. Secrets are looked at where they are read: a line end after one is no fault. */
+  #variable(name: 'URL' | 'KEY_FILE', flawOf: typeof textFlaw): string | undefined {
+    const value = this.#world.variables[name];
+    const flaw = value === undefined ? null : flawOf(value);
+    if (flaw !== null) throw new PantheonError('invalid_setting', { field: name, detail: flaw });
+    return value;
+  }
+
   async #givenKey(): Promise<Secret | null> {
     const { variables, stdin, stderr } = this.#world;
-    const file = this.#options.callerKeyFile ?? variables.KEY_FILE;
+    const file = this.#options.callerKeyFile ?? this.#variable('KEY_FILE', pathFlaw);
     if (file !== undefined) return readSecretFile(file, 'caller-key-file', this.#warn);
     if (variables.KEY === undefined) return null;
     const variable = { name: 'PANTHEON_AUTH_KEY', value: variables.KEY };
