@@ -144,7 +144,7 @@ export class SqlUsageRows implements UsageRows {
           .selectFrom('version_usage')
           .select(['key_id', 'version', 'last_addresses'])
           .where((eb) => this.#dialect.isAmong(eb.ref('key_id'), keyIds))
-          .where('version', 'in', versions)
+          .where((eb) => this.#dialect.isOneOfNumbers(eb.ref('version'), versions))
           .orderBy('key_id')
           .orderBy('version'),
       )
