@@ -14,6 +14,8 @@ export interface Sizes {
 
 const MINUTE_MS = 60_000;
 const DAY_MS = 86_400_000;
+/** More than a start compares with the rows. */
+const LAST_EVENTS = 1_500;
 /** Keys that are used in every minute. */
 const BUSY_KEYS = 87;
 
@@ -59,7 +61,7 @@ function addKeys(db: DatabaseSync, count: number, now: number): void {
   ).run();
 }
 
-/** After those that are there, in turn of the last subjects of the log. */
+/** After those that are there: of five keys in turn, and at the end some that changed no row, which the start looks at. */
 function addEvents(db: DatabaseSync, count: number): void {
   const triggers = db.prepare(`select name, sql from sqlite_schema where type = 'trigger'`).all();
   for (const { name } of triggers) db.exec(`drop trigger ${String(name)}`);
@@ -67,9 +69,11 @@ function addEvents(db: DatabaseSync, count: number): void {
     `with recursive n (i) as (select 1 union all select i + 1 from n where i < ?),
        head as (select seq from log_head), last as (select * from events where type = 'key.created' order by seq desc limit 1)
      insert into events (seq, id, at, tenant_id, type, subject_type, subject_id, body, leaf_random, leaf)
-     select head.seq + n.i, 'event' || n.i, last.at, 'default', case n.i % 3 when 0 then 'key.revoked' else 'key.updated' end,
-       'key', 'old' || printf('%013d', n.i % 5), last.body, last.leaf_random, last.leaf from n, head, last`,
-  ).run(count);
+     select head.seq + n.i, 'event' || n.i, last.at, 'default',
+       case when n.i > ? then 'key.exposed_in_url' when n.i % 3 = 0 then 'key.revoked' else 'key.updated' end,
+       'key', case when n.i > ? then 'exposed' else 'old' || printf('%013d', n.i % 5 + 1) end,
+       last.body, last.leaf_random, last.leaf from n, head, last`,
+  ).run(count, count - LAST_EVENTS, count - LAST_EVENTS);
   db.prepare('update log_head set seq = seq + ?').run(count);
   for (const { sql } of triggers) db.exec(String(sql));
 }
@@ -80,7 +84,7 @@ function addUsage(db: DatabaseSync, count: number, now: number): void {
   db.prepare(
     `with recursive n (i) as (select 0 union all select i + 1 from n where i < ? - 1)
      insert into usage_counts (tenant_id, key_id, version, minute, outcome, count)
-     select 'default', 'old' || printf('%013d', n.i % ${BUSY_KEYS}), 1, ? - n.i / ${BUSY_KEYS} * ${MINUTE_MS}, 'valid', 1 from n`,
+     select 'default', 'old' || printf('%013d', n.i % ${BUSY_KEYS} + 1), 1, ? - n.i / ${BUSY_KEYS} * ${MINUTE_MS}, 'valid', 1 from n`,
   ).run(count, last);
   for (const [step, lengthMs] of [
     ['minute', MINUTE_MS],
