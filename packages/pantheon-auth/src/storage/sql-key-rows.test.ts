@@ -57,7 +57,11 @@ test('a key is read with its versions, newest first, and its tenant, in one stat
   await scratch.db.ledger.commit({ changes: [insert(third), insert(second)], events: [sampleEvent()] });
   scratch.statements.length = 0;
   const first = sampleVersion({ key_id: id });
-  expect(await scratch.db.keys.find(id)).toEqual({ key, versions: [second, third, first], tenant: sampleTenant() });
+  expect(await scratch.db.keys.find(id)).toEqual({
+    key,
+    versions: [second, third, first],
+    tenant: { ...sampleTenant(), audiences: null },
+  });
   expect(scratch.statements).toHaveLength(1);
 });
 
