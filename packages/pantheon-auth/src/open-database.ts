@@ -12,8 +12,9 @@ import { makeDataFolder } from './storage/sqlite-file.ts';
 
 /** @throws PantheonError as `createPantheonAuth`. */
 export async function openDatabase(options: PantheonAuthOptions, clock: Clock, logger: Logger): Promise<Database> {
+  const { keysPerTenantMax } = options;
   const onWarning = (warning: string): void => logger.warn({}, warning);
-  if (options.database !== undefined) return options.database.open({ clock, onWarning });
+  if (options.database !== undefined) return options.database.open({ clock, onWarning, keysPerTenantMax });
   const databaseFile = databaseFileOf(options);
   assertNotLost({ ...options, databaseFile });
   const { openSqlite } = await loadSqlite();
@@ -23,6 +24,7 @@ export async function openDatabase(options: PantheonAuthOptions, clock: Clock, l
     clock,
     onWarning,
     onDamage: (error) => logger.error({ err: error }, 'the database is damaged; nothing is read from it any more'),
+    keysPerTenantMax,
     ...(options.checkDatabase !== undefined && { checkPages: options.checkDatabase }),
   });
 }

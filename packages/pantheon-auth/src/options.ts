@@ -24,6 +24,8 @@ interface CommonOptions {
   readonly brand?: string;
   /** Keys remembered in memory. About 2 kB each. */
   readonly knownKeysMax?: number;
+  /** How many keys a tenant may have that are not revoked. Default 1 000 000. */
+  readonly keysPerTenantMax?: number;
   /** How often one key may rotate itself within an hour. Default 300. */
   readonly selfRotationsPerHour?: number;
   readonly logger?: Logger;
@@ -81,6 +83,7 @@ const OPTION_CHECKS: Readonly<Record<keyof EmbeddedOptions | keyof ScaledOutOpti
   audience: { is: isListOfTexts, advice: 'a list of texts', flawOf: textFlaw },
   brand: text('the first part of key strings, such as pan'),
   knownKeysMax: { is: isCount, advice: 'a whole number above 0' },
+  keysPerTenantMax: { is: isCount, advice: 'a whole number above 0' },
   selfRotationsPerHour: { is: isCount, advice: 'a whole number above 0, and one that a rate limit can have' },
   checkDatabase: { is: (value) => typeof value === 'boolean', advice: 'true or false' },
   logger: {

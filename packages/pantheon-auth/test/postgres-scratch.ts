@@ -101,6 +101,7 @@ const TABLES = [
   'event_details',
   'meta',
   'data_keys',
+  'key_counts',
   'usage_counts',
   'key_usage',
   'tenant_usage',

@@ -1,5 +1,6 @@
 /** A store that an earlier version wrote opens, and its keys and tokens answer what they answered then. */
 import { expect, test } from 'vitest';
+import type { PantheonAuthOptions } from '../src/options.ts';
 import { createPantheonAuth } from '../src/pantheon-auth.ts';
 import { TestClock } from '../src/testing/test-clock.ts';
 import { restoreStore, STORED_FIXTURES } from './restored-store.ts';
@@ -11,6 +12,9 @@ const answerOf = (verification: { readonly valid: boolean; readonly denial?: { r
   verification.denial?.code ?? 'valid';
 const expectedOf = (all: readonly Expected[]): Record<string, string> =>
   Object.fromEntries(all.map(({ name, answer }) => [name, answer]));
+
+/** Of a file they are a list; of PostgreSQL they are in the driver's answer. */
+const rowsOf = (answer: unknown): unknown => (Array.isArray(answer) ? answer : (answer as { rows: unknown }).rows);
 
 for (const name of STORED_FIXTURES) {
   test(`the store ${name} opens, and its keys, tokens, events and counts are as they were`, async () => {
@@ -50,6 +54,19 @@ for (const name of STORED_FIXTURES) {
     // And it goes on: what is made now works.
     const { key } = await auth.keys.create({ userId: 'user-1', name: 'new' });
     expect(await auth.verify({ key })).toMatchObject({ valid: true });
+    await auth.close();
+  });
+
+  test(`how many keys each tenant of the store ${name} has is counted when it is opened, and no more are made than may be`, async () => {
+    await using restored = await restoreStore(name);
+    const clock = new TestClock(Date.parse(restored.contents.madeAt) + A_MINUTE_LATER_MS);
+    const auth = await createPantheonAuth({ ...restored.options, clock, keysPerTenantMax: 1 } as PantheonAuthOptions);
+    const wrong = `
+      select tenant_id from (
+        select k.tenant_id, count(*) as n from api_keys k where state <> 'revoked' group by k.tenant_id
+      ) as found where not exists (select 1 from key_counts c where c.tenant_id = found.tenant_id and c.keys = found.n)`;
+    expect(rowsOf(await restored.sql(wrong))).toEqual([]);
+    await expect(auth.keys.create({ userId: 'u', name: 'one more' })).rejects.toMatchObject({ code: 'too_many_keys' });
     await auth.close();
   });
 

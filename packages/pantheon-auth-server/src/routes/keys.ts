@@ -34,7 +34,14 @@ export function keyOperations(auth: PantheonAuth, config: Pick<Config, 'publicUr
         headers: { Location: 'Where the record is.' },
         tagged: 'apiKey',
       },
-      codes: ['not_grantable', 'not_allowed', 'already_claimed', 'idempotency_mismatch', ...CHANGE_CODES],
+      codes: [
+        'not_grantable',
+        'not_allowed',
+        'already_claimed',
+        'too_many_keys',
+        'idempotency_mismatch',
+        ...CHANGE_CODES,
+      ],
       handle: async ({ body, by, request, reply }) => {
         const created = await auth
           .tenant(by.tenantId)

@@ -84,7 +84,7 @@ export interface Ledger {
    * waits for its turn is told by its events (`write-queue.ts`).
    *
    * @throws PantheonError `conflict` when a revision is not the expected one, a precondition does not hold or an id is taken, `store_unavailable`,
-   * `overloaded`, `store_read_only`, `store_full`, or `outcome_unknown` when it cannot be known whether it happened.
+   * `too_many_keys`, `overloaded`, `store_read_only`, `store_full`, or `outcome_unknown` when it cannot be known whether it happened.
    */
   commit(commit: Commit): Promise<{ readonly seq: number }>;
 }

@@ -53,6 +53,7 @@ export type RequestErrorCode =
   | 'version_conflict'
   | 'last_administrator'
   | 'already_claimed'
+  | 'too_many_keys'
   | 'request_timeout'
   | 'precondition_failed'
   | 'payload_too_large'
@@ -131,6 +132,7 @@ export const ERRORS: Readonly<Record<RequestErrorCode, CodeEntry>> = {
   already_claimed: error(409, 'The key made by this request is in use.', 'Rotate it instead.'),
   request_timeout: error(408, 'The request did not arrive whole in time.', 'Send it again.'),
   precondition_failed: error(412, 'It is not what If-Match names any more.', 'Read it again, then decide anew.'),
+  too_many_keys: error(409, 'The tenant has as many keys as it may have.', 'Revoke keys that nobody needs.'),
   payload_too_large: error(413, 'The body is too large.', 'Send less at once.'),
   unsupported_media_type: error(415, 'That content type is not accepted.', 'Send application/json.'),
   expectation_failed: error(417, 'That expectation cannot be met.', 'Leave out the Expect header.'),

@@ -68,6 +68,8 @@ export interface DatabaseContext {
   readonly clock: Clock;
   /** Told what was not as it should be. */
   readonly onWarning: (warning: string) => void;
+  /** How many keys a tenant may have that are not revoked. Default 1 000 000. */
+  readonly keysPerTenantMax?: number | undefined;
 }
 
 /** A database that is not open yet: `pantheon-auth/postgres` makes one. */
@@ -86,6 +88,7 @@ export interface DatabaseParts {
   readonly dialect: SqlDialect;
   readonly log: LogReader;
   readonly coldReadsMax: number;
+  readonly keysPerTenantMax: number | undefined;
   readonly nodes: NodeRegistry | null;
   readonly close: () => Promise<void>;
 }
@@ -94,7 +97,7 @@ export function assemble(parts: DatabaseParts): Database {
   const { read, writer, dialect, log, coldReadsMax, nodes, close } = parts;
   let closed: Promise<void> | null = null;
   return {
-    ledger: new SqlLedger(writer, dialect),
+    ledger: new SqlLedger(writer, dialect, parts.keysPerTenantMax),
     log,
     events: new SqlEventRows(parts, dialect),
     keys: new SqlKeyRows(parts, dialect),

@@ -163,6 +163,7 @@ async function open(options: PostgresOptions, poolMax: number, context: Database
       dialect: postgresql,
       log: new SqlLogReader(following, postgresql, { onHint: (listener) => session.onHint(listener) }),
       coldReadsMax: Math.max(1, Math.floor(sharedMax * COLD_READS_SHARE)),
+      keysPerTenantMax: context.keysPerTenantMax,
       nodes,
       close,
     });

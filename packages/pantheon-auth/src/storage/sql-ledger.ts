@@ -9,6 +9,7 @@ import { invariant, PantheonError } from '../foundation/errors.ts';
 import { areColumns } from './columns.ts';
 import type { SqlDialect, UnplacedEvent } from './dialect.ts';
 import { rememberAnswer } from './sql-idempotency-rows.ts';
+import { countKeys, KEYS_PER_TENANT_MAX } from './sql-key-counts.ts';
 import { resetStoredTime } from './sql-stored-time.ts';
 import type { IdempotencyRow, Tables } from './tables.ts';
 import type { Writer } from './writer.ts';
@@ -21,10 +22,12 @@ const DETAILS_PER_STATEMENT = 50;
 export class SqlLedger implements Ledger {
   readonly #writer: Writer;
   readonly #dialect: SqlDialect;
+  readonly #keysPerTenantMax: number;
 
-  constructor(writer: Writer, dialect: SqlDialect) {
+  constructor(writer: Writer, dialect: SqlDialect, keysPerTenantMax: number = KEYS_PER_TENANT_MAX) {
     this.#writer = writer;
     this.#dialect = dialect;
+    this.#keysPerTenantMax = keysPerTenantMax;
   }
 
   async commit(commit: Commit): Promise<{ readonly seq: number }> {
@@ -43,6 +46,7 @@ export class SqlLedger implements Ledger {
       }
       for (const companion of companions) await accompany(transaction, companion);
       for (const some of chunks(commit.events)) await writeDetails(transaction, some);
+      await countKeys(transaction, commit.events, this.#keysPerTenantMax);
       // Last: from here to COMMIT nobody else can, so the numbers handed out are in the order of the commits.
       const seq = await this.#dialect.appendToLog(transaction, commit.events.map(toUnplaced));
       await assertHolds(transaction, compared);

@@ -31,6 +31,8 @@ export interface SqliteOptions {
   readonly clock: Clock;
   /** Told what was not as it should be and was put right. */
   readonly onWarning?: (warning: string) => void;
+  /** How many keys a tenant may have that are not revoked. Default 1 000 000. */
+  readonly keysPerTenantMax?: number | undefined;
   /** Told once when the file turns out to be damaged: nothing is read or written any more. */
   readonly onDamage?: (error: PantheonError) => void;
   /** Whether all of the file is read through at the start, to look for damage. Default: yes. */
@@ -130,6 +132,7 @@ async function openFile(options: SqliteOptions, damage: SqliteDamage, reserve: D
       dialect: sqlite,
       log,
       coldReadsMax: COLD_READS_MAX,
+      keysPerTenantMax: options.keysPerTenantMax,
       nodes: null,
       close: async () => {
         stop();

@@ -25,6 +25,8 @@ export interface OperationalTables {
   /** Facts about the database itself: its id, the sealed canary, `stalenessMaxMs`. */
   meta: { name: string; value: string };
   data_keys: DataKeyRow;
+  /** Keys that are not revoked. Written by `commit`, which refuses more than a tenant may have. */
+  key_counts: { tenant_id: string; keys: number };
   usage_counts: UsageCountRow;
   key_usage: KeyUsageRow;
   tenant_usage: TenantUsageRow;

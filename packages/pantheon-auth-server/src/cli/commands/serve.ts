@@ -17,6 +17,7 @@ const FLAGS: Readonly<Record<Exclude<SettingName, 'MASTER_KEY'>, readonly [flag:
   REDIS_URL: ['--redis-url <urls>', 'where all nodes count limits: redis://host:port or rediss://host:port'],
   LIMITS: ['--limits <place>', 'redis, or local: each node admits the whole of every limit'],
   ON_LIMITER_OUTAGE: ['--on-limiter-outage <policy>', 'without Redis: local (a share of each limit) or deny'],
+  KEYS_PER_TENANT_MAX: ['--keys-per-tenant-max <number>', 'keys of a tenant that are not revoked, at most; 1000000'],
   SELF_ROTATIONS_PER_HOUR: ['--self-rotations-per-hour <number>', 'how often one key may rotate itself; 300'],
   PUBLIC_URL: ['--public-url <url>', 'the issuer of tokens; http://localhost:<port>'],
   AUDIENCE: ['--audience <names>', 'the audience of tokens; the public URL'],

@@ -7,6 +7,7 @@ import type { Migration } from 'kysely/migration';
 import type { SqlDialect } from '../dialect.ts';
 import { eventsByActor } from './0002-events-by-actor.ts';
 import { idTags } from './0002-id-tags.ts';
+import { keyCounts } from './0002-key-counts.ts';
 import { listIndexes } from './0002-list-indexes.ts';
 import { tenantAudiences } from './0002-tenant-audiences.ts';
 import { usageRollUps } from './0002-usage-roll-ups.ts';
@@ -14,7 +15,7 @@ import { usageRollUps } from './0002-usage-roll-ups.ts';
 /** One part of a migration. */
 export type MigrationStep = (db: Kysely<unknown>, dialect: SqlDialect) => Promise<void>;
 
-const STEPS: readonly MigrationStep[] = [idTags, eventsByActor, tenantAudiences, usageRollUps, listIndexes];
+const STEPS: readonly MigrationStep[] = [idTags, eventsByActor, tenantAudiences, usageRollUps, listIndexes, keyCounts];
 
 export function tables0002(dialect: SqlDialect): Migration {
   return {
