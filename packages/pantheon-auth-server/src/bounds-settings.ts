@@ -2,12 +2,13 @@
 import { parseCount } from './settings.ts';
 
 /** The settings that are read here. */
-type BoundName = 'SELF_ROTATIONS_PER_HOUR' | 'KEYS_PER_TENANT_MAX';
+type BoundName = 'SELF_ROTATIONS_PER_HOUR' | 'KEYS_PER_TENANT_MAX' | 'CACHE_MB';
 
 /** What was given; the library knows the rest. */
 export interface BoundsSetting {
   readonly selfRotationsPerHour?: number;
   readonly keysPerTenantMax?: number;
+  readonly cacheBytesMax?: number;
 }
 
 /** One a second: whoever wants more wants none. */
@@ -15,14 +16,20 @@ const SELF_ROTATIONS_BOUNDS = { min: 1, max: 3_600 } as const;
 /** Ten times as many as one store was measured with. */
 const KEYS_BOUNDS = { min: 1, max: 100_000_000 } as const;
 
+/** Up to a terabyte. */
+const CACHE_MB_BOUNDS = { min: 4, max: 1_048_576 } as const;
+const BYTES_PER_MB: number = 1_024 * 1_024;
+
 /** @throws PantheonError `invalid_setting`. */
 export function boundsOf(read: (name: BoundName) => string | undefined): BoundsSetting {
   const rotations = read('SELF_ROTATIONS_PER_HOUR');
   const keys = read('KEYS_PER_TENANT_MAX');
+  const cacheMb = read('CACHE_MB');
   return {
     ...(rotations !== undefined && {
       selfRotationsPerHour: parseCount('SELF_ROTATIONS_PER_HOUR', rotations, SELF_ROTATIONS_BOUNDS),
     }),
     ...(keys !== undefined && { keysPerTenantMax: parseCount('KEYS_PER_TENANT_MAX', keys, KEYS_BOUNDS) }),
+    ...(cacheMb !== undefined && { cacheBytesMax: parseCount('CACHE_MB', cacheMb, CACHE_MB_BOUNDS) * BYTES_PER_MB }),
   };
 }

@@ -10,14 +10,14 @@ import type { Database } from './storage/database.ts';
 export async function openLimiter(
   database: Database,
   limits: SharedLimits | 'local' | undefined,
-  clock: Clock,
-  logger: Logger,
+  context: { readonly clock: Clock; readonly logger: Logger; readonly countersBytesMax: number },
 ): Promise<RateLimiter> {
+  const { clock, countersBytesMax: bytesMax } = context;
   const { nodes, quota: quotaLedger, meta } = database;
   if (limits !== 'local') await nodes?.join(limits === undefined ? 'alone' : 'together');
-  if (limits === undefined || limits === 'local') return new MemoryLimiter({ clock, quotaLedger });
+  if (limits === undefined || limits === 'local') return new MemoryLimiter({ clock, quotaLedger, bytesMax });
   // One for all attempts: a claim whose answer was lost is still ours.
   const mine = newId();
   const claimFirstUse = async (): Promise<boolean> => (await meta.insertOnce('limitsFirstCountedBy', mine)) === mine;
-  return limits.open({ clock, quotaLedger, nodeCount: () => nodes?.count() ?? 1, claimFirstUse, logger });
+  return limits.open({ ...context, quotaLedger, nodeCount: () => nodes?.count() ?? 1, claimFirstUse });
 }

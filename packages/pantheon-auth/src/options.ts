@@ -22,7 +22,12 @@ interface CommonOptions {
   readonly audience?: readonly string[];
   /** First part of every key string. Default `pan`. */
   readonly brand?: string;
-  /** Keys remembered in memory. About 2 kB each. */
+  /**
+   * Memory that this node may use to remember keys and tokens and to count limits, in bytes. It is an estimate: the process
+   * takes more than that besides. Default: a third of its heap, at most 512 MB.
+   */
+  readonly cacheBytesMax?: number;
+  /** Keys remembered in memory at most, whatever their size. Default 100 000. */
   readonly knownKeysMax?: number;
   /** How many keys a tenant may have that are not revoked. Default 1 000 000. */
   readonly keysPerTenantMax?: number;
@@ -76,6 +81,9 @@ interface OptionCheck {
   readonly flawOf?: (text: string) => string | null;
 }
 
+/** Less than this remembers a handful of large keys. */
+const CACHE_BYTES_LEAST: number = 4 * 1_024 * 1_024;
+
 /** Every option, and whether a value that was given for it can be one. Left out and `undefined` are the same. */
 const OPTION_CHECKS: Readonly<Record<keyof EmbeddedOptions | keyof ScaledOutOptions, OptionCheck>> = {
   masterKey: text('32 bytes as 64 hex digits, base64 or base64url'),
@@ -83,6 +91,10 @@ const OPTION_CHECKS: Readonly<Record<keyof EmbeddedOptions | keyof ScaledOutOpti
   audience: { is: isListOfTexts, advice: 'a list of texts', flawOf: textFlaw },
   brand: text('the first part of key strings, such as pan'),
   knownKeysMax: { is: isCount, advice: 'a whole number above 0' },
+  cacheBytesMax: {
+    is: (value) => Number.isSafeInteger(value) && Number(value) >= CACHE_BYTES_LEAST,
+    advice: `a whole number of bytes from ${CACHE_BYTES_LEAST}`,
+  },
   keysPerTenantMax: { is: isCount, advice: 'a whole number above 0' },
   selfRotationsPerHour: { is: isCount, advice: 'a whole number above 0, and one that a rate limit can have' },
   checkDatabase: { is: (value) => typeof value === 'boolean', advice: 'true or false' },

@@ -36,6 +36,7 @@ import { type AuditTrail, EventReader } from './events/event-reader.ts';
 import { AcceptedTimeFollower, type ClockReading, readClocks, startClock } from './events/stored-time.ts';
 import { ForwardClock, systemClock } from './foundation/clock.ts';
 import { PantheonError } from './foundation/errors.ts';
+import { cacheBounds } from './foundation/memory-size.ts';
 import { ReadTurns } from './foundation/read-turns.ts';
 import { TokenRevocations } from './jwt/revocation.ts';
 import { SigningKeyring } from './jwt/signing-keyring.ts';
@@ -160,7 +161,8 @@ export async function openEngine(options: PantheonAuthOptions, mayBeBehind = fal
     const dataDir = options.dataDir ?? null;
     const databaseFile = options.dataDir === undefined ? null : databaseFileOf(options);
     const kms = await openLocalKms(database.meta, { ...options, dataDir, databaseFile, isNew, logger });
-    const limiter = await openLimiter(database, options.limits, clock, logger);
+    const { countersBytesMax } = cacheBounds(options.cacheBytesMax);
+    const limiter = await openLimiter(database, options.limits, { clock, logger, countersBytesMax });
     try {
       const parts = { database, kms, limiter, clock, reading, brand, issuer, audience, logger, bounds: options };
       return await assemble(parts);
@@ -184,12 +186,13 @@ interface Parts {
   readonly issuer: string;
   readonly audience: readonly string[];
   readonly logger: Logger;
-  readonly bounds: Pick<PantheonAuthOptions, 'knownKeysMax' | 'selfRotationsPerHour'>;
+  readonly bounds: Pick<PantheonAuthOptions, 'cacheBytesMax' | 'knownKeysMax' | 'selfRotationsPerHour'>;
 }
 
 async function assemble(parts: Parts): Promise<Engine> {
   const { database, limiter, clock, brand, issuer, audience, logger, bounds } = parts;
   const { ledger } = database;
+  const { knownKeysBytesMax, seenTokensBytesMax } = cacheBounds(bounds.cacheBytesMax);
   const settings = { issuer, audience };
   const sealer = new Envelope({ kms: parts.kms, rows: database.dataKeys, clock });
   const events = new EventLog(database.events, sealer);
@@ -202,7 +205,8 @@ async function assemble(parts: Parts): Promise<Engine> {
     clock,
     coldReadsMax: database.coldReadsMax,
     onDamaged: (error) => logger.error({ err: error }, 'a key cannot be opened; all others go on'),
-    ...(bounds.knownKeysMax && { knownKeysMax: bounds.knownKeysMax }),
+    knownKeysMax: bounds.knownKeysMax,
+    knownKeysBytesMax,
   });
   const changes = new KeyChanges({ storage: keyStorage, cache, events });
   const keyring = new SigningKeyring({
@@ -254,7 +258,7 @@ async function assemble(parts: Parts): Promise<Engine> {
   });
   const failures = new SenderBuckets({ clock });
   const validator = new KeyValidator({ facts, limiter, failures, usage: recorder, clock, brand });
-  const verifier = new TokenVerifier({ validator, feed, keyring, standing, clock, settings });
+  const verifier = new TokenVerifier({ validator, feed, keyring, standing, clock, settings, seenTokensBytesMax });
   const tokenIssuer = new TokenIssuer({ keyring, clock, settings });
   const tokens = new JwtHandler({
     validator,

@@ -68,7 +68,7 @@ export interface SealedChange {
 }
 
 /** That the key is as it was read, as a precondition of a commit. */
-export function keyAsRead({ id, tenantId, revision }: KeyRecord): Precondition {
+export function keyAsRead({ id, tenantId, revision }: Pick<KeyRecord, 'id' | 'tenantId' | 'revision'>): Precondition {
   return { kind: 'row', table: 'api_keys', where: { id, tenant_id: tenantId }, revision };
 }
 

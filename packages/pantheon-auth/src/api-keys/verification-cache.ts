@@ -10,8 +10,10 @@ import type { Follower } from '../events/event-feed.ts';
 import type { EventNotice } from '../events/ledger.ts';
 import { type Clock, type Moment, momentOf, SECOND_MS } from '../foundation/clock.ts';
 import type { PantheonError } from '../foundation/errors.ts';
+import { memoryOf } from '../foundation/memory-size.ts';
+import { TenantCache } from '../foundation/tenant-cache.ts';
 import { type ColdReadPlace, ColdReads } from './cold-reads.ts';
-import type { DamagedKey, KeyStorage, VersionSecret } from './key-storage.ts';
+import type { DamagedKey, KeyStorage, StoredKey, VersionSecret } from './key-storage.ts';
 
 /** Facts with what proves them. One object per key; replaced as a whole, never changed. */
 export interface KnownKey extends KeyFacts {
@@ -26,8 +28,10 @@ export interface Finding {
   readonly readAt: Moment | null;
 }
 
-/** About 2 kB each: the memory that verification may take. Raise it when more keys are in use at once. */
+/** A key takes about 2 kB, one with all that input allows 80 kB: it is the bytes that bound the memory. */
 export const KNOWN_KEYS_MAX = 100_000;
+/** Where nobody says otherwise: 50 000 keys of the usual size. */
+export const KNOWN_KEYS_BYTES_MAX: number = 100 * 1_024 * 1_024;
 /** Unknown ids cost a few bytes; a flood of invented ones pushes out only its own kind. */
 export const UNKNOWN_IDS_MAX = 50_000;
 /** Damaged keys are few. When there are more, some are read again. */
@@ -45,7 +49,7 @@ export class VerificationCache implements Follower {
   readonly #storage: KeyStorage;
   readonly #clock: Clock;
   readonly #onDamaged: (error: PantheonError) => void;
-  readonly #known: LRUCache<string, KnownKey>;
+  readonly #known: TenantCache<KnownKey>;
   readonly #unknown = new LRUCache<string, true>({ max: UNKNOWN_IDS_MAX });
   readonly #damaged = new LRUCache<string, RememberedDamage>({ max: DAMAGED_KEYS_MAX });
   readonly #reads: ColdReads<Finding>;
@@ -53,7 +57,8 @@ export class VerificationCache implements Follower {
   constructor(deps: {
     readonly storage: KeyStorage;
     readonly clock: Clock;
-    readonly knownKeysMax?: number;
+    readonly knownKeysMax?: number | undefined;
+    readonly knownKeysBytesMax?: number;
     /** Reads under way at once: a flood of unknown ids must leave the store to others (I9). */
     readonly coldReadsMax: number;
     /** Told of a damaged key when it is first read, and again after an event named it. */
@@ -62,11 +67,20 @@ export class VerificationCache implements Follower {
     this.#storage = deps.storage;
     this.#clock = deps.clock;
     this.#onDamaged = deps.onDamaged ?? (() => {});
-    this.#known = new LRUCache({ max: deps.knownKeysMax ?? KNOWN_KEYS_MAX });
+    this.#known = new TenantCache({
+      bytesMax: deps.knownKeysBytesMax ?? KNOWN_KEYS_BYTES_MAX,
+      entriesMax: deps.knownKeysMax ?? KNOWN_KEYS_MAX,
+      sizeOf: bytesOf,
+    });
     this.#reads = new ColdReads({
       readsMax: deps.coldReadsMax,
       load: (id, isOvertaken) => this.#readAndRemember(id, isOvertaken),
     });
+  }
+
+  /** What is accounted for the keys that are remembered. */
+  get knownKeysBytes(): number {
+    return this.#known.bytes;
   }
 
   /** What is remembered of this id; undefined: nothing, or that it is damaged. */
@@ -97,9 +111,9 @@ export class VerificationCache implements Follower {
     this.#reads.overtake(id);
   }
 
-  /** Forgets all keys of a tenant. Rare, so a walk over everything is cheaper than an index on every entry. */
+  /** Forgets all keys of a tenant. */
   forgetTenant(tenantId: string): void {
-    for (const [id, known] of this.#known.entries()) if (known.record.tenantId === tenantId) this.#known.delete(id);
+    this.#known.deleteTenant(tenantId);
     this.#damaged.clear();
     this.#reads.overtakeAll();
   }
@@ -122,11 +136,11 @@ export class VerificationCache implements Follower {
     if (stored !== null && 'error' in stored) {
       return { facts: null, damaged: this.#rememberDamage(id, stored, isOvertaken()), readAt };
     }
-    const facts = stored === null ? null : { ...stored, addresses: addressesOf(stored.record.ipAllowlist) };
+    const facts = stored === null ? null : toKnown(stored);
     if (!isOvertaken()) {
       this.#damaged.delete(id);
       if (facts === null) this.#unknown.set(id, true);
-      else this.#known.set(id, facts);
+      else this.#known.set(id, facts.record.tenantId, facts);
     }
     return { facts, damaged: null, readAt };
   }
@@ -139,6 +153,38 @@ export class VerificationCache implements Follower {
     if (!isOvertaken) this.#damaged.set(id, { damaged, untilMs: this.#clock.monotonicMs() + DAMAGED_REMEMBERED_MS });
     return damaged;
   }
+}
+
+/** What is shown to whoever manages the key is left out. */
+function toKnown({ record, tenant, secrets }: StoredKey): KnownKey {
+  const { description: _description, metadata: _metadata, ...decisive } = record;
+  return { record: decisive, tenant, secrets: compact(secrets), addresses: addressesOf(record.ipAllowlist) };
+}
+
+/** Small buffers of Node are parts of a larger one, which each of them keeps in memory: these are parts of one of their own. */
+function compact(secrets: readonly VersionSecret[]): readonly VersionSecret[] {
+  const parts = secrets.flatMap(({ keyHash, signing }) => (signing === null ? [keyHash] : [keyHash, signing.secret]));
+  const all = Buffer.allocUnsafeSlow(parts.reduce((bytes, { length }) => bytes + length, 0));
+  let at = 0;
+  const moved = (part: Buffer): Buffer => {
+    part.copy(all, at);
+    at += part.length;
+    return all.subarray(at - part.length, at);
+  };
+  return secrets.map(({ version, keyHash, signing }) => ({
+    version,
+    keyHash: moved(keyHash),
+    signing: signing === null ? null : { kid: signing.kid, secret: moved(signing.secret) },
+  }));
+}
+
+/** The two lists of an allowlist, and each range in them: they are outside of the heap. */
+const ADDRESSES_BYTES = 1_024;
+const RANGE_BYTES = 256;
+
+function bytesOf({ record, tenant, secrets, addresses }: KnownKey): number {
+  const ranges = addresses === null ? 0 : ADDRESSES_BYTES + record.ipAllowlist.length * RANGE_BYTES;
+  return memoryOf(record) + memoryOf(tenant) + memoryOf(secrets) + ranges;
 }
 
 function addressesOf(ipAllowlist: readonly string[]): AddressRanges | null {

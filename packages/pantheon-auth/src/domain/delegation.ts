@@ -17,7 +17,7 @@ import type { TenantRecord } from './tenant.ts';
 /** A caller with their key as it is now: `CallerGuard` makes it. */
 export interface ConfirmedCaller extends Caller {
   /** Null: no key stands behind the caller. That is the process, or what code in process made up. */
-  readonly own: KeySettings | null;
+  readonly own: Omit<KeySettings, 'description' | 'metadata'> | null;
 }
 
 /**

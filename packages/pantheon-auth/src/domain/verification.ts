@@ -10,9 +10,12 @@ import type { Environment, KeyRecord, KeyVersion } from './key.ts';
 import { grants, PermissionSet } from './permissions.ts';
 import type { TenantRecord } from './tenant.ts';
 
+/** Of a record, what a verdict, an answer or a token rests on: nothing that is only shown to whoever manages the key. */
+export type DecisiveRecord = Omit<KeyRecord, 'description' | 'metadata'>;
+
 /** Everything that a verdict rests on. This is what the cache holds: the input of the decision, never its result (I5). */
 export interface KeyFacts {
-  readonly record: KeyRecord;
+  readonly record: DecisiveRecord;
   readonly tenant: TenantRecord;
   /** Null: from anywhere. */
   readonly addresses: AddressRanges | null;

@@ -4,9 +4,9 @@
  */
 import type { KnownKey } from '../api-keys/verification-cache.ts';
 import type { PresentedToken } from '../domain/credential.ts';
-import type { KeyRecord, KeyVersion } from '../domain/key.ts';
+import type { KeyVersion } from '../domain/key.ts';
 import { audiencesOf, endOfToken } from '../domain/token-life.ts';
-import type { Denial } from '../domain/verification.ts';
+import type { DecisiveRecord, Denial } from '../domain/verification.ts';
 import type { Precondition } from '../events/ledger.ts';
 import type { TokenRevocations } from './revocation.ts';
 import type { SigningKeyring } from './signing-keyring.ts';
@@ -28,14 +28,14 @@ export class TokenStanding {
   }
 
   /** The audiences that a token of this key may have now. */
-  audiencesOf({ jwt }: Pick<KeyRecord, 'jwt'>): readonly string[] {
+  audiencesOf({ jwt }: Pick<DecisiveRecord, 'jwt'>): readonly string[] {
     return audiencesOf(jwt, this.#audience);
   }
 
   /** What ends this token although its key goes on; null: nothing. Its expiry is compared by the callers. */
   endOf(
     token: Pick<PresentedToken, 'tokenId' | 'kind' | 'algorithm' | 'issuedAt'>,
-    record: KeyRecord,
+    record: DecisiveRecord,
     version: KeyVersion,
   ): Denial | null {
     if (this.#revocations.isRevoked(record.id, token.tokenId)) return { code: 'revoked' };

@@ -3,7 +3,6 @@
  * key, by the same six steps as the key itself. So a token dies with its key, its version or its signing key (I7).
  */
 import { createSecretKey, hash } from 'node:crypto';
-import { LRUCache } from 'lru-cache';
 import type { VersionSecret } from '../api-keys/key-storage.ts';
 import type { KeyUse, KeyValidator, Verification } from '../api-keys/key-validator.ts';
 import { senderOf } from '../api-keys/sender.ts';
@@ -21,12 +20,14 @@ import {
   tokenKindOf,
 } from '../domain/claims.ts';
 import type { PresentedToken } from '../domain/credential.ts';
-import type { KeyRecord, KeyVersion } from '../domain/key.ts';
+import type { KeyVersion } from '../domain/key.ts';
 import { intersect } from '../domain/permissions.ts';
-import { type Demand, type Denial, decidePermissions } from '../domain/verification.ts';
+import { type DecisiveRecord, type Demand, type Denial, decidePermissions } from '../domain/verification.ts';
 import type { EventFeed } from '../events/event-feed.ts';
 import { type Clock, type Instant, momentOf, SECOND_MS } from '../foundation/clock.ts';
 import type { JsonObject } from '../foundation/encoding.ts';
+import { memoryOf } from '../foundation/memory-size.ts';
+import { TenantCache } from '../foundation/tenant-cache.ts';
 import { JWS_LENGTH_MAX, type ParsedJws, parseJws, verifyJws } from './jws.ts';
 import { keyIdOfKid } from './key-derivation.ts';
 import type { SigningKeyring } from './signing-keyring.ts';
@@ -54,8 +55,10 @@ export type TokenVerification =
   | (Extract<Verification, { valid: true }> & { readonly token: VerifiedToken })
   | Extract<Verification, { valid: false }>;
 
-/** About 1.5 kB each. A token that is seen again costs a hash and not a signature. */
+/** A token that is seen again costs a hash and not a signature. */
 export const SEEN_TOKENS_MAX = 20_000;
+/** A usual token takes 3 kB taken apart, and the longest 30 kB. */
+export const SEEN_TOKENS_BYTES_MAX: number = 40 * 1_024 * 1_024;
 
 /** A token taken apart. */
 interface ReadToken {
@@ -87,6 +90,7 @@ export interface TokenVerifierDeps {
   readonly standing: TokenStanding;
   readonly clock: Clock;
   readonly settings: { readonly issuer: string; readonly audience: readonly string[] };
+  readonly seenTokensBytesMax?: number;
 }
 
 export class TokenVerifier {
@@ -97,7 +101,7 @@ export class TokenVerifier {
   readonly #clock: Clock;
   readonly #settings: TokenVerifierDeps['settings'];
   /** By the SHA-256 of the whole token: no part of it, however long, stands for another (CVE-2026-35030). */
-  readonly #seen = new LRUCache<string, ReadToken>({ max: SEEN_TOKENS_MAX });
+  readonly #seen: TenantCache<ReadToken>;
 
   constructor(deps: TokenVerifierDeps) {
     this.#validator = deps.validator;
@@ -106,6 +110,13 @@ export class TokenVerifier {
     this.#standing = deps.standing;
     this.#clock = deps.clock;
     this.#settings = deps.settings;
+    const bytesMax = deps.seenTokensBytesMax ?? SEEN_TOKENS_BYTES_MAX;
+    this.#seen = new TenantCache({ bytesMax, entriesMax: SEEN_TOKENS_MAX, sizeOf: bytesOf });
+  }
+
+  /** What is accounted for the tokens that were seen. */
+  get seenTokensBytes(): number {
+    return this.#seen.bytes;
   }
 
   /** Whether this token may act now. A "no" is a value. @throws PantheonError `invalid_request`, 503 codes. */
@@ -142,7 +153,7 @@ export class TokenVerifier {
     const keyId = token.claims.client_id;
     const verification = await this.#validator.use({ keyId, arrived, demand, sender, cost, prove, isProvedBy });
     if (!verification.valid) return verification;
-    if (seen === undefined) this.#seen.set(digest, token);
+    if (seen === undefined) this.#seen.set(digest, verification.key.tenantId, token);
     return { ...verification, token: verifiedToken(token, trial.audience, verification.key.permissions) };
   }
 
@@ -181,7 +192,7 @@ export class TokenVerifier {
   /** What the token itself says against its use, and what its key now says against the token. */
   #deny(
     { token, demand, audience, audienceOnly }: Trial,
-    record: KeyRecord,
+    record: DecisiveRecord,
     version: KeyVersion,
     now: Instant,
   ): Denial | null {
@@ -218,6 +229,15 @@ function isSignedByOneOf(secrets: readonly VersionSecret[], { kid }: ReadToken, 
   const signing = signingSecretOf(secrets, kid)?.signing ?? null;
   if (signing === null || unverified === null) return signing !== null;
   return verifyJws(unverified, { algorithm: 'HS256', key: createSecretKey(signing.secret) });
+}
+
+/** A permission in the scope: a part of the text that the claims hold, and its place in a list. */
+const SCOPE_PART_BYTES = 48;
+const DIGEST_BYTES = 88;
+
+/** With what is left of its scope, which is worked out later, and the digest that it is found by. */
+function bytesOf({ claims, kid, scope, custom }: ReadToken): number {
+  return memoryOf(claims) + memoryOf(kid) + memoryOf(custom) + 2 * scope.length * SCOPE_PART_BYTES + DIGEST_BYTES;
 }
 
 function readToken(parsed: ParsedJws | null): ReadToken | null {

@@ -5,6 +5,7 @@
 import type { LimitState, RateLimitRule } from '../domain/limits.ts';
 import { type Clock, SECOND_MS } from '../foundation/clock.ts';
 import { invariant, PantheonError } from '../foundation/errors.ts';
+import { memoryOf } from '../foundation/memory-size.ts';
 import { LeasedQuota, type QuotaHold, QuotaLeases } from './quota-lease.ts';
 import {
   assertCost,
@@ -14,14 +15,23 @@ import {
   QUOTA_NAME,
   type QuotaLedger,
   type RateLimiter,
+  SLOTS_COUNTED,
 } from './rate-limiter.ts';
 import { SlidingWindow } from './sliding-window.ts';
 
 /**
  * Keys counted at once. Only keys whose secret was proved get here, and an idle one is forgotten, so this is how many
- * keys are in use within one window. A key with one rule takes about 1 KB, so all of them 250 MB.
+ * keys are in use within one window.
  */
 export const KEYS_MAX = 250_000;
+/** What they take together. A key with one rule takes about 1 KB, and one with all that input allows 9 KB. */
+export const COUNTERS_BYTES_MAX: number = 250 * 1_024 * 1_024;
+/** The last part is kept for tenants that have less than this part: one tenant alone does not fill it. */
+const KEPT_FOR_OTHERS = 1 / 4;
+/** An account in its maps, and a quota with its lease. */
+const ACCOUNT_BYTES = 700;
+/** A ring of sub-slots, most of them small numbers. */
+const WINDOW_BYTES: number = 300 + SLOTS_COUNTED * 8;
 
 /** Keys looked at when one is added: more than one, so that idle keys leave faster than new ones come. */
 const SWEEP_KEYS = 4;
@@ -42,6 +52,7 @@ export interface MemoryLimiterOptions {
   readonly clock: Clock;
   readonly quotaLedger: QuotaLedger;
   readonly keysMax?: number;
+  readonly bytesMax?: number | undefined;
 }
 
 /** There is no other place that could be away. */
@@ -56,6 +67,9 @@ interface Account {
   /** Units admitted here that the place where all nodes count together does not know yet. */
   owedUnits: number;
   usedAtMs: number;
+  readonly tenantId: string;
+  /** What it was accounted with. */
+  bytes: number;
 }
 
 /** The quota of a key, and what was taken of it; `hold` is `null` when it is used up. */
@@ -80,22 +94,31 @@ export class MemoryLimiter implements RateLimiter {
   readonly #clock: Clock;
   readonly #leases: QuotaLeases;
   readonly #keysMax: number;
+  readonly #bytesMax: number;
+  #bytes = 0;
+  readonly #bytesOfTenants = new Map<string, number>();
   readonly #accounts = new Map<string, Account>();
   readonly #originMs: number;
   #latestMs = 0;
   #sweeper = this.#accounts.entries();
   #fullUntilMs = 0;
 
-  constructor({ clock, quotaLedger, keysMax = KEYS_MAX }: MemoryLimiterOptions) {
+  constructor({ clock, quotaLedger, keysMax = KEYS_MAX, bytesMax = COUNTERS_BYTES_MAX }: MemoryLimiterOptions) {
     this.#clock = clock;
     this.#leases = new QuotaLeases(quotaLedger, clock);
     this.#keysMax = keysMax;
+    this.#bytesMax = bytesMax;
     this.#originMs = Math.floor(clock.monotonicMs());
   }
 
   /** How many keys are counted now. */
   get keysTracked(): number {
     return this.#accounts.size;
+  }
+
+  /** What is accounted for them. */
+  get bytesTracked(): number {
+    return this.#bytes;
   }
 
   decide(request: LimitRequest): LimitDecision | Promise<LimitDecision> {
@@ -126,7 +149,7 @@ export class MemoryLimiter implements RateLimiter {
   /** Counts in the windows what was admitted elsewhere. Where there is no room for another key, nothing is counted. */
   note(request: LimitRequest): void {
     const nowMs = this.#nowMs();
-    if (!this.#accounts.has(request.keyId) && !this.#hasRoom(nowMs)) return;
+    if (!this.#accounts.has(request.keyId) && !this.#hasRoom(request, nowMs)) return;
     for (const window of this.#accountOf(request, nowMs).windows) {
       window.advance(nowMs);
       window.take(request.cost);
@@ -221,15 +244,19 @@ export class MemoryLimiter implements RateLimiter {
   }
 
   #accountOf(request: LimitRequest, nowMs: number): Account {
-    const { keyId, rules, quota } = request;
+    const { keyId, tenantId, rules, quota } = request;
     let account = this.#accounts.get(keyId);
     if (account === undefined) {
-      if (!this.#hasRoom(nowMs)) throw this.#isFull();
-      account = { rules, windows: windowsOf(rules, [], nowMs), quota: null, owedUnits: 0, usedAtMs: nowMs };
+      if (!this.#hasRoom(request, nowMs)) throw this.#isFull();
+      const windows = windowsOf(rules, [], nowMs);
+      account = { rules, windows, quota: null, owedUnits: 0, usedAtMs: nowMs, tenantId, bytes: 0 };
       this.#accounts.set(keyId, account);
+      this.#charge(account, bytesOf(rules));
     } else if (account.rules !== rules) {
       account.windows = windowsOf(rules, account.windows, nowMs);
       account.rules = rules;
+      // More rules on a key that is in use are counted at once: what is in use is not refused.
+      this.#charge(account, bytesOf(rules));
     }
     if (quota === null) {
       if (account.quota !== null) void account.quota.release();
@@ -242,18 +269,36 @@ export class MemoryLimiter implements RateLimiter {
   }
 
   /** A counter in use is never forgotten to make room: that would open its limit. The new key is refused instead. */
-  #hasRoom(nowMs: number): boolean {
+  #hasRoom({ tenantId, rules }: LimitRequest, nowMs: number): boolean {
     this.#sweep(SWEEP_KEYS, nowMs);
-    if (this.#accounts.size < this.#keysMax) return true;
+    const bytes = bytesOf(rules);
+    if (this.#hasRoomFor(tenantId, bytes)) return true;
     if (nowMs < this.#fullUntilMs) return false;
     this.#sweep(this.#accounts.size + 1, nowMs);
-    if (this.#accounts.size < this.#keysMax) return true;
+    if (this.#hasRoomFor(tenantId, bytes)) return true;
     this.#fullUntilMs = nowMs + FULL_MS;
     return false;
   }
 
+  #hasRoomFor(tenantId: string, bytes: number): boolean {
+    if (this.#accounts.size >= this.#keysMax || this.#bytes + bytes > this.#bytesMax) return false;
+    const kept = this.#bytesMax * KEPT_FOR_OTHERS;
+    return this.#bytes + bytes <= this.#bytesMax - kept || (this.#bytesOfTenants.get(tenantId) ?? 0) + bytes <= kept;
+  }
+
+  /** From now on the account takes this. 0: it is gone. */
+  #charge(account: Account, bytes: number): void {
+    const { tenantId } = account;
+    const change = bytes - account.bytes;
+    account.bytes = bytes;
+    this.#bytes += change;
+    const ofTenant = (this.#bytesOfTenants.get(tenantId) ?? 0) + change;
+    if (ofTenant === 0) this.#bytesOfTenants.delete(tenantId);
+    else this.#bytesOfTenants.set(tenantId, ofTenant);
+  }
+
   #isFull(): PantheonError {
-    const detail = `All ${this.#keysMax} keys that can be counted are in use.`;
+    const detail = `The room to count keys in is used up: ${this.#accounts.size} of them are in use.`;
     return new PantheonError('limiter_unavailable', { detail, retryAfterSeconds: FULL_MS / SECOND_MS });
   }
 
@@ -268,9 +313,14 @@ export class MemoryLimiter implements RateLimiter {
       const [keyId, account] = next.value;
       if (!isIdle(account, nowMs)) continue;
       this.#accounts.delete(keyId);
+      this.#charge(account, 0);
       void account.quota?.release();
     }
   }
+}
+
+function bytesOf(rules: readonly RateLimitRule[]): number {
+  return ACCOUNT_BYTES + memoryOf(rules) + rules.length * WINDOW_BYTES;
 }
 
 function tooManyRenewals(): PantheonError {

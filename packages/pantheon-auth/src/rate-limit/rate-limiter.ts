@@ -57,6 +57,8 @@ export interface SharedLimits {
 export interface SharedLimitsContext {
   readonly clock: Clock;
   readonly quotaLedger: QuotaLedger;
+  /** Memory that counting on this node may take. */
+  readonly countersBytesMax?: number | undefined;
   /** How many nodes share the limits now, at least 1: what one may admit alone is the limit divided by it. */
   readonly nodeCount: () => number;
   /** True once in the life of a database: only then do limits start empty. Whatever is missing later was lost. */

@@ -48,13 +48,13 @@ export function redisLimits({ url, onLimiterOutage = 'local' }: RedisLimitsOptio
 }
 
 async function openRedisLimits(
-  { clock, quotaLedger, nodeCount, claimFirstUse, logger }: SharedLimitsContext,
+  { clock, quotaLedger, countersBytesMax, nodeCount, claimFirstUse, logger }: SharedLimitsContext,
   seeds: readonly Secret[],
   onLimiterOutage: LimiterOutagePolicy,
 ): Promise<RateLimiter> {
   const connection = new RedisConnection({ seeds, clock, logger, claimFirstUse });
   await connection.open();
-  const memory = new MemoryLimiter({ clock, quotaLedger });
+  const memory = new MemoryLimiter({ clock, quotaLedger, bytesMax: countersBytesMax });
   return new RedisLimiter({ clock, connection, memory, nodeCount, onLimiterOutage });
 }
 

@@ -18,6 +18,10 @@ const FLAGS: Readonly<Record<Exclude<SettingName, 'MASTER_KEY'>, readonly [flag:
   LIMITS: ['--limits <place>', 'redis, or local: each node admits the whole of every limit'],
   ON_LIMITER_OUTAGE: ['--on-limiter-outage <policy>', 'without Redis: local (a share of each limit) or deny'],
   KEYS_PER_TENANT_MAX: ['--keys-per-tenant-max <number>', 'keys of a tenant that are not revoked, at most; 1000000'],
+  CACHE_MB: [
+    '--cache-mb <number>',
+    'memory to remember keys and tokens and to count in; a third of the heap, at most 512',
+  ],
   SELF_ROTATIONS_PER_HOUR: ['--self-rotations-per-hour <number>', 'how often one key may rotate itself; 300'],
   PUBLIC_URL: ['--public-url <url>', 'the issuer of tokens; http://localhost:<port>'],
   AUDIENCE: ['--audience <names>', 'the audience of tokens; the public URL'],
