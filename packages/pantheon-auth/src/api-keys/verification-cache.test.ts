@@ -15,7 +15,7 @@ interface HeldRead {
   fail(error: Error): void;
 }
 
-function world(knownKeysMax?: number) {
+function world(knownKeysMax?: number, knownKeysBytesMax?: number) {
   const reads: HeldRead[] = [];
   const told: PantheonError[] = [];
   const clock = new TestClock();
@@ -31,6 +31,7 @@ function world(knownKeysMax?: number) {
     coldReadsMax: COLD_READS_MAX,
     onDamaged: (error) => told.push(error),
     ...(knownKeysMax && { knownKeysMax }),
+    ...(knownKeysBytesMax && { knownKeysBytesMax }),
   });
   const heldRead = (at = reads.length - 1): HeldRead => {
     const read = reads[at];
@@ -159,6 +160,35 @@ describe('reading', () => {
     await Promise.all([reading, joined]);
     expect(reads).toHaveLength(2);
     expect([nameOf(cache.remembered('a')), nameOf(cache.remembered('b'))]).toEqual(['a', 'b']);
+  });
+
+  test('what is only shown to whoever manages a key is not remembered, and the hashes are', async () => {
+    const { cache, warm } = world();
+    const keyHash = Buffer.alloc(32, 7);
+    const secret = Buffer.alloc(32, 9);
+    const key = stored('a');
+    const record = { ...key.record, description: 'long', metadata: { large: 'metadata' } };
+    const secrets = [
+      { version: 2, keyHash, signing: { kid: 'kid', secret } },
+      { version: 1, keyHash: secret, signing: null },
+    ];
+    await warm('a', { ...key, record, secrets });
+    const known = cache.remembered('a');
+    expect(Object.keys(known?.record ?? {})).not.toEqual(expect.arrayContaining(['description']));
+    expect(JSON.stringify(known?.record)).not.toMatch(/long|metadata/);
+    expect(known?.secrets).toEqual(secrets);
+    expect(known?.secrets[0]?.keyHash.buffer.byteLength).toBe(96);
+  });
+
+  test('keys are remembered by their size, and the many of one tenant do not push out the few of another', async () => {
+    const bytesMax = 100_000;
+    const { cache, warm } = world(undefined, bytesMax);
+    await warm('few', stored('few', 'small'));
+    for (let n = 0; n < 100; n += 1) await warm(`many ${n}`, stored('x'.repeat(1_000), 'large'));
+    expect(cache.knownKeysBytes).toBeLessThanOrEqual(bytesMax);
+    expect(cache.knownKeysBytes).toBeGreaterThan(bytesMax * 0.9);
+    expect([nameOf(cache.remembered('few')), nameOf(cache.remembered('many 0'))]).toEqual(['few', undefined]);
+    expect(nameOf(cache.remembered('many 99'))).toHaveLength(1_000);
   });
 
   test('an event about a tenant forgets all its keys and no others', async () => {

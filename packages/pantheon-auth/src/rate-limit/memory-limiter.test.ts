@@ -46,7 +46,7 @@ class MemoryLedger implements QuotaLedger {
 const rule = (name: string, limit: number, windowSeconds: number): RateLimitRule => ({ name, limit, windowSeconds });
 const daily = (limit: number): QuotaRule => ({ limit, period: 'day' });
 
-function setUp(options: { keysMax?: number } = {}) {
+function setUp(options: { keysMax?: number; bytesMax?: number } = {}) {
   const clock = new TestClock();
   const quotaLedger = new MemoryLedger();
   const limiter = new MemoryLimiter({ clock, quotaLedger, ...options });
@@ -337,6 +337,41 @@ describe('memory', () => {
     expect(await decide({ keyId: 'key 0', rules })).toMatchObject({ admitted: false });
     clock.mono += 61_000;
     expect(await decide({ keyId: 'new', rules })).toMatchObject({ admitted: true });
+  });
+
+  test('one tenant leaves the last quarter of the memory to others, and what is counted is never more than it may take', async () => {
+    const bytesMax = 200_000;
+    const { decide, clock, limiter } = setUp({ bytesMax });
+    const fill = async (tenantId: string): Promise<number> => {
+      for (let nth = 0; ; nth += 1) {
+        try {
+          await decide({ tenantId, keyId: `${tenantId} ${nth}`, rules });
+        } catch (error) {
+          expect(error).toMatchObject({ code: 'limiter_unavailable' });
+          return nth;
+        }
+      }
+    };
+    const large = await fill('large');
+    expect(limiter.bytesTracked).toBeLessThanOrEqual(bytesMax * 0.75);
+    const small = await fill('small');
+    expect(limiter.bytesTracked).toBeLessThanOrEqual(bytesMax);
+    expect(small).toBeGreaterThan(large / 4);
+    // What was counted still is, and what is idle makes room.
+    expect(await decide({ tenantId: 'large', keyId: 'large 0', rules })).toMatchObject({ admitted: false });
+    clock.mono += 61_000;
+    expect(await decide({ tenantId: 'large', keyId: 'new', rules })).toMatchObject({ admitted: true });
+    expect(limiter.bytesTracked).toBeLessThan(bytesMax / 10);
+  });
+
+  test('a key with more rules takes more', async () => {
+    const { decide, limiter } = setUp();
+    await decide({ rules });
+    const one = limiter.bytesTracked;
+    await decide({ rules: [...rules, rule('second', 1, 60), rule('third', 1, 60)] });
+    expect(limiter.bytesTracked).toBeGreaterThan(one * 1.5);
+    await decide({ rules });
+    expect(limiter.bytesTracked).toBe(one);
   });
 
   test('a whole sweep finds the one idle key', async () => {
