@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { callerWith, openWorld, refusalOf } from '../../test/fixture.ts';
-import { STORE } from '../../test/store.ts';
+import { changeLog } from '../../test/store.ts';
 import { EVENTS_PAGE_MAX } from './event-log.ts';
 
 const INPUT = { userId: 'u', name: 'n' };
@@ -67,10 +67,11 @@ test('a damaged event is shown as damaged, also to those who see it over pages, 
   const { auth } = world;
   const ids: string[] = [];
   for (let n = 0; n < 3; n += 1) ids.push((await auth.keys.create(INPUT)).apiKey.id);
-  // The triggers of the log refuse a change; whoever changes it behind them drops them first.
-  const drop = STORE === 'sqlite' ? 'drop trigger events_no_update' : 'drop trigger events_no_change on events';
-  await world.sql(drop);
-  await world.sql(`update events set body = replace(body, '"type":', '"tipe":') where subject_id = ?`, ids[1] ?? '');
+  await changeLog(
+    world,
+    `update events set body = replace(body, '"type":', '"tipe":') where subject_id = ?`,
+    ids[1] ?? '',
+  );
   const { items } = await auth.events.list('default', { subjectType: 'key' });
   expect(items.map(({ subject, damaged }) => [subject.id, damaged])).toEqual([
     [ids[2], undefined],

@@ -3,7 +3,7 @@ import type { AccessTables } from './tables.ts';
 
 /** An object instead of a list, so that a missing column does not compile. */
 const COLUMNS: { readonly [T in keyof AccessTables]: { readonly [C in keyof AccessTables[T]]: true } } = {
-  tenants: { id: true, tenant_id: true, name: true, state: true, audiences: true, created_at: true, revision: true },
+  tenants: { id: true, tenant_id: true, name: true, state: true, created_at: true, revision: true, audiences: true },
   api_keys: {
     id: true,
     tenant_id: true,

@@ -82,6 +82,7 @@ export function sampleTenant(over: Row = {}): Row {
     state: 'active',
     created_at: 1_000,
     revision: 1,
+    audiences: null,
     ...over,
   };
 }
