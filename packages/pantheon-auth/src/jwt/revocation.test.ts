@@ -113,7 +113,7 @@ test('while everything is loaded anew, what is known stays revoked', async () =>
 test('the start reads all pages', async () => {
   const { open, token, stored, state } = world();
   const first = open();
-  for (let n = 0; n < 2_001; n += 1) await first.revoke(token(`t${String(n).padStart(4, '0')}`), BY);
+  for (let n = 0; n < 8_001; n += 1) await first.revoke(token(`t${String(n).padStart(4, '0')}`), BY);
   const later = open();
   state.reads = 0;
   await later.start();
