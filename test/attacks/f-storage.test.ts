@@ -12,17 +12,7 @@
  * | writers on several nodes | SQLite only; two processes on one file are in the library's own tests |
  */
 import { createHash, randomBytes } from 'node:crypto';
-import {
-  chmodSync,
-  cpSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs';
+import { chmodSync, cpSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createPantheonAuth, parseKey } from 'pantheon-auth';
 import { scratchFolder, TestClock } from 'pantheon-auth/testing';
@@ -113,7 +103,8 @@ test('the data without the master key opens nothing: no start, no confirmation, 
   await using engine = await openEngine();
   const { key } = await engine.create({ jwt: { algorithm: 'HS256' } });
   const stolen = stolenFrom(engine, folder.path);
-  const open = (options: object) => createPantheonAuth({ dataDir: stolen, issuer: ISSUER, ...options });
+  const open = (options: object) =>
+    createPantheonAuth({ dataDir: stolen, issuer: ISSUER, clock: engine.clock, ...options });
   await expect(open({})).rejects.toMatchObject({ code: 'master_key_missing' });
   await expect(open({ masterKey: randomBytes(32).toString('hex') })).rejects.toMatchObject({
     code: 'master_key_mismatch',
@@ -178,25 +169,27 @@ test('the master key without the data is nobody', async () => {
   const exchange = await engine.auth.tokens.exchange({ key });
   if (!exchange.issued) throw new Error('not issued');
   keepSecret(exchange.token.token.slice(-43));
-  await using thief = await openEngine({
-    masterKey: masterKeyOf(engine.dataDir).toString('hex'),
-    dataDir: folderWithMasterKey(engine),
-  });
-  expect(await thief.auth.verify({ key })).toMatchObject({ valid: false, proved: false });
-  expect(await thief.auth.tokens.verify({ token: exchange.token.token })).toMatchObject({
-    valid: false,
-    proved: false,
-  });
-  await thief.create();
-  rmSync(thief.dataDir, { recursive: true });
-});
+  const open = (dataDir: string) =>
+    createPantheonAuth({
+      dataDir,
+      masterKey: masterKeyOf(engine.dataDir).toString('hex'),
+      issuer: ISSUER,
+      clock: engine.clock,
+    });
+  using folder = scratchFolder();
+  // Beside the file of the master key no empty store is begun by mistake.
+  const beside = join(folder.path, 'beside');
+  mkdirSync(beside, { mode: 0o700 });
+  cpSync(join(engine.dataDir, 'master.key'), join(beside, 'master.key'));
+  await expect(open(beside)).rejects.toMatchObject({ code: 'database_missing' });
+  expect(readdirSync(beside)).toEqual(['master.key']);
 
-function folderWithMasterKey(engine: Engine): string {
-  const folder = `${engine.dataDir}-thief`;
-  mkdirSync(folder, { mode: 0o700 });
-  cpSync(join(engine.dataDir, 'master.key'), join(folder, 'master.key'));
-  return folder;
-}
+  const thief = await open(join(folder.path, 'own'));
+  expect(await thief.verify({ key })).toMatchObject({ valid: false, proved: false });
+  expect(await thief.tokens.verify({ token: exchange.token.token })).toMatchObject({ valid: false, proved: false });
+  keepSecret((await thief.keys.create({ userId: 'user-1', name: 'the thief’s own' })).key);
+  await thief.close();
+});
 
 test('no nonce is used twice, not even by two copies of one machine', async () => {
   using folder = scratchFolder();
@@ -243,15 +236,18 @@ test('a file that others may read is closed to them, and what is not a plain fil
   await engine.auth.close();
   const warnings: string[] = [];
   const logger = { warn: (_fields: object, message: string) => warnings.push(message), error: () => undefined };
-  const open = (options: object) => createPantheonAuth({ dataDir: engine.dataDir, issuer: ISSUER, logger, ...options });
+  const open = (options: object) =>
+    createPantheonAuth({ dataDir: engine.dataDir, issuer: ISSUER, clock: engine.clock, logger, ...options });
   chmodSync(engine.databaseFile, 0o644);
   chmodSync(join(engine.dataDir, 'master.key'), 0o644);
   await (await open({})).close();
   expect(statSync(engine.databaseFile).mode & 0o777).toBe(0o600);
   expect(warnings.length).toBe(2);
 
+  // From a folder of its own: beside the file of the master key, a missing database is refused for that first.
+  const own = { dataDir: join(folder.path, 'own'), masterKey: randomBytes(32).toString('hex') };
   const refused = async (databaseFile: string) =>
-    expect(open({ databaseFile }), databaseFile).rejects.toMatchObject({ code: 'store_unusable' });
+    expect(open({ ...own, databaseFile }), databaseFile).rejects.toMatchObject({ code: 'store_unusable' });
   const linked = join(folder.path, 'linked.db');
   symlinkSync(engine.databaseFile, linked);
   await refused(linked);

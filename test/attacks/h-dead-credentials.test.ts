@@ -5,7 +5,7 @@ import { decodeJwt, decodeProtectedHeader } from 'jose';
 import { afterAll, describe, expect, test } from 'vitest';
 import { expectNoSecretWritten, keepSecret, noteWritten, openService, type Service } from './harness.ts';
 
-const ADMINISTRATOR = { permissions: ['pantheon:*'], grantable: ['*'] };
+const PERMISSIONS = ['pantheon:*'];
 
 afterAll(expectNoSecretWritten);
 
@@ -17,8 +17,11 @@ interface Presented {
 }
 
 async function presented(service: Service): Promise<Presented> {
-  const { key, apiKey } = await service.engine.create(ADMINISTRATOR, 'system');
-  const { token } = await service.auth.tokens.issue({ tenantId: 'system', keyId: apiKey.id });
+  const { key, apiKey } = await service.engine.create({ permissions: PERMISSIONS, grantable: ['*'] }, 'system');
+  const { token } = await service.auth.tokens.issue(
+    { tenantId: 'system', keyId: apiKey.id },
+    { permissions: PERMISSIONS },
+  );
   keepSecret(token);
   return { service, keyId: apiKey.id, key, token };
 }
