@@ -369,6 +369,7 @@ describe("the brief's generateJWTFromKey", () => {
     const sign = () => auth.generator.generateJWTFromKey(apiKey, metadata);
     expect((await refusalOf(sign)).code).toBe('signing_secret_unavailable');
     // What this node has not yet followed would have it forget the key again.
+    world.clock.advance(1);
     await auth.ping();
     await auth.verify({ key });
     expect(await auth.tokens.verify({ token: sign(), audience: API })).toMatchObject({ valid: true });
