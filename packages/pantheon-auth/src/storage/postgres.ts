@@ -78,7 +78,7 @@ const LOCK_TIMEOUT_MS = 3_000;
 
 /**
  * PostgreSQL 14 or newer, for `createPantheonAuth({ database: postgres({ url }) })`. Needs the package `pg`. Several
- * nodes also need `pantheon-auth/redis`. The tables are made by `migrate`, not by opening it.
+ * nodes also need `pantheon-auth/redis`, but for the time in which one replaces another. The tables are made by `migrate`, not by opening it.
  *
  * Connections must lead to the primary, and each keeps its session: a pooler that shares sessions by transaction or
  * statement is refused (`store_unusable`), PgBouncer with `pool_mode = session` works.
