@@ -31,7 +31,7 @@ const isAlone = (node: PantheonAuth): Promise<void> =>
 
 test('the new node starts beside the old one, each admits half of a limit, and the one that is left admits the whole', async () => {
   await using world = await openWorld();
-  const old = await nodeOf(world);
+  await using old = await nodeOf(world);
   const key = await keyUpTo(old, 10);
   expect(await old.verify({ key, cost: 0 })).toMatchObject({ degraded: false, limits: [{ limit: 10, remaining: 10 }] });
 
@@ -105,7 +105,7 @@ test('a node that gave up its start leaves the old one with the whole', async ()
   await using world = await openWorld();
   await using old = await nodeOf(world);
   const key = await keyUpTo(old, 4);
-  const failing = await nodeOf(world);
+  await using failing = await nodeOf(world);
   expect(await admittedOf(4, old, key)).toBe(2);
   await failing.close();
   await isAlone(old);

@@ -82,7 +82,7 @@ class Taker implements AsyncDisposable {
 test('beside a node that counts alone one other may start, and no third of any kind; each knows how many there are', async () => {
   await using scratch = await scratchPostgres('started');
   await using successor = await open(scratch);
-  const old = await open(scratch);
+  await using old = await open(scratch);
   await old.nodes.join('alone');
   expect(old.nodes.count()).toBe(1);
   await successor.nodes.join('alone');
@@ -101,14 +101,16 @@ test('beside a node that counts alone one other may start, and no third of any k
 
 test('nodes that count together leave no place to one that counts alone, until the last of them has gone', async () => {
   await using scratch = await scratchPostgres('started');
-  const nodes = await Promise.all([open(scratch), open(scratch), open(scratch)]);
-  for (const { nodes: registry } of nodes) await registry.join('together');
-  expect(nodes[2].nodes.count()).toBe(3);
+  await using one = await open(scratch);
+  await using two = await open(scratch);
+  await using three = await open(scratch);
+  for (const { nodes } of [one, two, three]) await nodes.join('together');
+  expect(three.nodes.count()).toBe(3);
   expect(await outcomeFor(scratch, 'alone')).toBe('redis_required');
-  await nodes[0].db.close();
-  await nodes[1].db.close();
+  await one.db.close();
+  await two.db.close();
   expect(await outcomeFor(scratch, 'alone')).toBe('redis_required');
-  await nodes[2].db.close();
+  await three.db.close();
   await eventually(async () => expect(await outcomeFor(scratch, 'alone')).toBe('done'));
 });
 
@@ -116,7 +118,7 @@ test('one that may not count together beside one that counts alone takes no plac
   await using scratch = await scratchPostgres('started');
   await using old = await open(scratch);
   await using successor = await open(scratch);
-  const first = await open(scratch);
+  await using first = await open(scratch);
   await first.nodes.join('alone');
   await old.nodes.join('alone');
   await first.db.close();
@@ -155,7 +157,7 @@ test('whose place was taken while it was away divides by all that are there, say
   await using scratch = await scratchPostgres('started');
   await using one = await open(scratch);
   await one.nodes.join('alone');
-  const other = await open(scratch);
+  await using other = await open(scratch);
   await other.nodes.join('alone');
   // Another process waits for the place, so it has it before the one that lost it is back.
   const [session = 0] = await sessionsWithPlaces(scratch);
