@@ -45,7 +45,7 @@ export class Metrics {
     });
     new Gauge({
       name: 'pantheon_auth_limiter_degraded',
-      help: '1 while limits cannot be counted where all nodes count them, else 0.',
+      help: '1 while this node admits only its share of each rate limit, or nothing: Redis does not answer, or, without Redis, another node may run beside it. Else 0.',
       registers,
       collect() {
         this.set(auth.limiterStatus().isDegraded ? 1 : 0);

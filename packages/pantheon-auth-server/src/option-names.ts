@@ -29,7 +29,9 @@ export const POSTGRES_OPTIONS: Names = { url: 'DATABASE_URL', schema: 'DATABASE_
 /** Of `redisLimits`. */
 export const REDIS_OPTIONS: Names = { url: 'REDIS_URL', onLimiterOutage: 'ON_LIMITER_OUTAGE' };
 
-const REDIS_REQUIRED = 'Give REDIS_URL to every node, or LIMITS=local to let each count for itself.';
+const REDIS_REQUIRED =
+  'Give REDIS_URL to every node, or LIMITS=local to let each count for itself. ' +
+  'Without either, two nodes may run while one replaces the other, and no node with REDIS_URL beside them.';
 
 /** Runs a call of the engine. What it throws names settings. */
 export async function namingSettings<Result>(names: Names, call: () => Result | Promise<Result>): Promise<Result> {

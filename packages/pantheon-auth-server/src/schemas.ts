@@ -173,7 +173,9 @@ const limitStateSchema = z
 const degraded = z
   .literal(true)
   .optional()
-  .describe('Limits were counted by this node alone, because the place where all nodes count does not answer.');
+  .describe(
+    'This node admitted only its share of each rate limit, and that is what remains: the place where all nodes count does not answer, or this node and the one that replaces it run beside each other.',
+  );
 
 export const verificationSchema = z
   .discriminatedUnion('valid', [

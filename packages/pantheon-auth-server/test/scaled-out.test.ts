@@ -157,7 +157,6 @@ describeWithOwnServers('on PostgreSQL and Redis', () => {
 
     const lonely = await startNode(settings);
     expect(lonely.output()).toContain('pantheon-auth bootstrap --out FILE');
-    await stop(lonely);
 
     // Two at once: one key, one file.
     const files = [join(folder, 'one.key'), join(folder, 'two.key')] as const;
@@ -170,6 +169,15 @@ describeWithOwnServers('on PostgreSQL and Redis', () => {
     const again = await cli(['bootstrap', '--out', rootKeyFile], settings);
     expectOneLine(again, EXIT.refused, /^pantheon-auth: already_exists: There is an administrator already.*--recover/);
     expect(readFileSync(rootKeyFile, 'latin1').trim()).toBe(rootKey);
+
+    // An update of one node without Redis: the new one is ready before the old one ends, and a third is refused.
+    const next = await startNode(settings);
+    expect((await fetch(`${next.url}/readyz`)).status).toBe(200);
+    expect((await fetch(`${lonely.url}/readyz`)).status).toBe(200);
+    const third = await cli(['serve'], { ...settings, PORT: '0' });
+    expectOneLine(third, EXIT.unavailable, /^pantheon-auth: redis_required: .*REDIS_URL/);
+    await stop(lonely);
+    await stop(next);
 
     const withRedis = { ...settings, REDIS_URL: redis.url };
     const [first, second] = [await startNode(withRedis), await startNode(withRedis)] as const;

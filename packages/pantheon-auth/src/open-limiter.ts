@@ -2,6 +2,7 @@
 import type { Clock } from './foundation/clock.ts';
 import { newId } from './foundation/ids.ts';
 import type { Logger } from './options.ts';
+import { HandoverLimiter } from './rate-limit/handover-limiter.ts';
 import { MemoryLimiter } from './rate-limit/memory-limiter.ts';
 import type { RateLimiter, SharedLimits } from './rate-limit/rate-limiter.ts';
 import type { Database } from './storage/database.ts';
@@ -15,7 +16,12 @@ export async function openLimiter(
   const { clock, countersBytesMax: bytesMax } = context;
   const { nodes, quota: quotaLedger, meta } = database;
   if (limits !== 'local') await nodes?.join(limits === undefined ? 'alone' : 'together');
-  if (limits === undefined || limits === 'local') return new MemoryLimiter({ clock, quotaLedger, bytesMax });
+  if (limits === undefined || limits === 'local') {
+    const memory = new MemoryLimiter({ clock, quotaLedger, bytesMax });
+    return limits === 'local' || nodes === null
+      ? memory
+      : new HandoverLimiter({ memory, nodeCount: () => nodes.count() });
+  }
   // One for all attempts: a claim whose answer was lost is still ours.
   const mine = newId();
   const claimFirstUse = async (): Promise<boolean> => (await meta.insertOnce('limitsFirstCountedBy', mine)) === mine;

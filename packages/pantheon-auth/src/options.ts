@@ -66,8 +66,9 @@ export interface ScaledOutOptions extends CommonOptions {
   readonly databaseFile?: never;
   readonly checkDatabase?: never;
   /**
-   * Where limits are counted: from `pantheon-auth/redis`. Without it this must be the only node, else the second start is
-   * refused with `redis_required`. `local`: each node admits the whole of every limit, in writing.
+   * Where limits are counted: from `pantheon-auth/redis`. Without it this must be the only node; one other may
+   * start beside it to replace it, and while both run each admits half of every rate limit. A third is refused with
+   * `redis_required`. `local`: each node admits the whole of every limit, in writing.
    */
   readonly limits?: SharedLimits | 'local';
 }

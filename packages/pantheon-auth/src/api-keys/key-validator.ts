@@ -44,7 +44,10 @@ export type Verification =
       readonly valid: true;
       readonly key: VerifiedKey;
       readonly limits: readonly LimitState[];
-      /** Whether limits were counted by this node alone, because the place where all nodes count does not answer. */
+      /**
+       * Whether this node admitted only its share of each rate limit, of which `limits` says what remains: the place where
+       * all nodes count does not answer, or this node and the one that replaces it run beside each other.
+       */
       readonly degraded: boolean;
     }
   | {
@@ -55,7 +58,7 @@ export type Verification =
       readonly keyId: string | null;
       readonly retryAfterSeconds: number | null;
       readonly limits: readonly LimitState[];
-      /** Whether limits were counted by this node alone. */
+      /** As above. */
       readonly degraded: boolean;
     };
 

@@ -173,8 +173,8 @@ export const STARTUP: Readonly<Record<StartupCode, CodeEntry>> = {
   schema_too_new: startup('The database was written by a newer version.', 'Run that version.'),
   schema_too_old: startup('The database has not the tables of this version.', 'Run pantheon-auth migrate.'),
   redis_required: startup(
-    'Several nodes on one database need Redis to count limits together.',
-    'Give every node the same Redis, or let each count for itself, in writing.',
+    'Several nodes on one database need Redis to count limits together. Without it two may run, while one replaces the other.',
+    'Give every node the same Redis, or let each count for itself, in writing. In an update, end the old node first.',
   ),
   database_missing: startup(
     'There are keys of a store here, and not its database.',

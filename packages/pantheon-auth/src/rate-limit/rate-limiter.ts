@@ -42,7 +42,10 @@ export interface RateLimiter {
 }
 
 export interface LimiterStatus {
-  /** Whether this node counts for itself because the place where all nodes count together does not answer. */
+  /**
+   * Whether this node admits no more than its share of each rate limit, or nothing: the place where all nodes count
+   * together does not answer, or another node that counts for itself may run beside it.
+   */
   readonly isDegraded: boolean;
   /** Decisions made, or refused with a 503, in that state since the start. */
   readonly degradedDecisions: number;

@@ -6,7 +6,7 @@
  * begins with what this node has admitted already. What is admitted alone is owed, and told to Redis with the next
  * question about that key.
  */
-import type { LimitState, RateLimitRule } from '../domain/limits.ts';
+import type { LimitState } from '../domain/limits.ts';
 import type { Clock } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import type { HeldQuota, MemoryLimiter } from './memory-limiter.ts';
@@ -20,6 +20,7 @@ import {
 } from './rate-limiter.ts';
 import type { RedisConnection, Unanswered } from './redis-connection.ts';
 import { bucketOf, decideCall, readAnswer, type WindowsAnswer } from './redis-windows.ts';
+import { answeredByShare, RuleShares } from './rule-shares.ts';
 import { assertRule } from './sliding-window.ts';
 
 /** What happens to limits while Redis is away: `local` admits this node's share, `deny` answers 503. */
@@ -40,9 +41,7 @@ export interface RedisLimiterOptions {
 
 export class RedisLimiter implements RateLimiter {
   readonly #options: RedisLimiterOptions;
-  /** Per list of rules its shares: made anew when the number of nodes changes. */
-  #shares = new WeakMap<readonly RateLimitRule[], readonly RateLimitRule[]>();
-  #sharedBy = 0;
+  readonly #shares = new RuleShares();
   #degradedDecisions = 0;
   readonly #underWay = new Set<Promise<unknown>>();
   #isClosed = false;
@@ -112,34 +111,14 @@ export class RedisLimiter implements RateLimiter {
   }
 
   async #decideAlone(request: LimitRequest, answer: Unanswered): Promise<LimitDecision> {
-    const { memory, onLimiterOutage } = this.#options;
+    const { memory, nodeCount, onLimiterOutage } = this.#options;
     this.#degradedDecisions += 1;
     if (onLimiterOutage === 'deny') throw unavailable();
-    const decision = await memory.decide({ ...request, rules: this.#sharesOf(request.rules) });
+    const decision = await memory.decide({ ...request, rules: this.#shares.of(request.rules, nodeCount()) });
     // Redis may have counted it: then a denial would have consumed something (I8), and a 503 may.
     if (!decision.admitted && answer === 'unknown') throw unavailable();
     if (decision.admitted) memory.owe(request.keyId, request.cost);
-    // The policy is shown as it is; what remains of it here is what remains of the share.
-    const limits = decision.limits.map((state, nth) => ({ ...state, limit: request.rules[nth]?.limit ?? state.limit }));
-    return { ...decision, limits, degraded: true };
-  }
-
-  /** What this node may admit alone. At least 1, or a small limit among many nodes would refuse everybody. */
-  #sharesOf(rules: readonly RateLimitRule[]): readonly RateLimitRule[] {
-    const nodes = Math.max(1, Math.floor(this.#options.nodeCount()));
-    if (nodes !== this.#sharedBy) {
-      this.#sharedBy = nodes;
-      this.#shares = new WeakMap();
-    }
-    let shares = this.#shares.get(rules);
-    if (shares === undefined) {
-      shares = rules.map((rule) => ({
-        ...rule,
-        limit: Math.min(rule.limit, Math.max(1, Math.floor(rule.limit / nodes))),
-      }));
-      this.#shares.set(rules, shares);
-    }
-    return shares;
+    return answeredByShare(decision, request.rules);
   }
 }
 

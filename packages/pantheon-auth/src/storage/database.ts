@@ -54,13 +54,18 @@ export interface Database {
 /** Which nodes run on a database, as far as their limits depend on each other. */
 export interface NodeRegistry {
   /**
-   * Takes a place for as long as this node runs. `together`: it counts limits where the others do; `alone`: by itself,
-   * so it must be the only one.
+   * Takes a place for as long as this node runs. `together`: it counts limits where the others do. `alone`: by itself;
+   * one other such node may run beside it, which it replaces. It is back when that other node is sure to admit its share
+   * only: after about three seconds.
    *
-   * @throws PantheonError `redis_required` when it may not be alone.
+   * @throws PantheonError `redis_required` when there are two such nodes already, or nodes that count otherwise.
    */
   join(counting: 'together' | 'alone'): Promise<void>;
-  /** Nodes that count together, this one included, as of a few seconds ago. At least 1. */
+  /**
+   * How many nodes a limit is divided by when this one counts by itself, this one included. At least 1. Of nodes that
+   * count together as of a few seconds ago; of those that count alone never too few: where it is not certain that there
+   * is no other, the answer is 2.
+   */
   count(): number;
 }
 

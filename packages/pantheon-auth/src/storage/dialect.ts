@@ -153,7 +153,7 @@ export const SCHEMA_NUMBER = `hashtext('pantheon_auth.' || coalesce(current_sche
 /** SQL. Every commit tells those who listen, so that they ask for the head at once instead of a moment later. */
 export const LOG_CHANNEL: string = `'pantheon_auth_log_' || to_hex(${SCHEMA_NUMBER})`;
 /** Of an advisory lock, in the second of its two numbers. The first is {@link SCHEMA_NUMBER}. */
-export const ADVISORY_LOCKS = { schema: 1, limits: 2 } as const;
+export const ADVISORY_LOCKS = { schema: 1, limits: 2, limitsSuccessor: 3 } as const;
 
 export const postgresql: SqlDialect = {
   // Ids and cursors are ordered by their bytes everywhere; a language's order would also be slower.

@@ -287,22 +287,6 @@ describeWithOwnPostgres('on PostgreSQL', () => {
     await db.close();
   });
 
-  test('who counts limits alone is alone, who counts them together is counted, and a place is gone with its node', async () => {
-    const url = await server.createDatabase();
-    await postgres({ url }).migrate();
-    const [one, other, third] = await Promise.all([open(url), open(url), open(url)]);
-    await one.nodes?.join('alone');
-    expect(await codeOf(other.nodes?.join('alone') ?? Promise.resolve())).toBe('redis_required');
-    expect(await codeOf(other.nodes?.join('together') ?? Promise.resolve())).toBe('redis_required');
-    await one.close();
-    await eventually(async () => other.nodes?.join('together'));
-    await third.nodes?.join('together');
-    expect(third.nodes?.count()).toBe(2);
-    const late = await open(url);
-    expect(await codeOf(late.nodes?.join('alone') ?? Promise.resolve())).toBe('redis_required');
-    await Promise.all([other.close(), third.close(), late.close()]);
-  });
-
   test('a place among the nodes is taken again when the session had to be opened anew', async () => {
     await using behind = await behindProxy();
     const db = await open(behind.url);
@@ -310,7 +294,7 @@ describeWithOwnPostgres('on PostgreSQL', () => {
     behind.proxy.cut();
     await eventually(() => db.log.head());
     const other = await open(behind.direct);
-    expect(await codeOf(other.nodes?.join('alone') ?? Promise.resolve())).toBe('redis_required');
+    expect(await codeOf(other.nodes?.join('together') ?? Promise.resolve())).toBe('redis_required');
     await db.close();
     await other.close();
   });

@@ -63,12 +63,22 @@ const STATEMENT_TIMEOUT_MS: number = WRITE_TIMEOUT_MS + 1_000;
 const IDLE_IN_TRANSACTION_MS = 2_000;
 /** A migration of large tables takes what it takes; this only ends one that hangs. */
 const MIGRATION_TIMEOUTS = { readTimeoutMs: 10_000, writeTimeoutMs: 3_600_000 } as const;
+/**
+ * On the session that holds a node's place: the server misses a node whose machine vanished within half a minute. Its own
+ * default is two hours, in which a successor would admit half of every limit.
+ */
+const VANISHED_PEER: SessionSettings = {
+  tcp_keepalives_idle: '10',
+  tcp_keepalives_interval: '5',
+  tcp_keepalives_count: '3',
+  tcp_user_timeout: '25000',
+};
 /** The log's head is held for milliseconds; who waits longer for a lock gives up. */
 const LOCK_TIMEOUT_MS = 3_000;
 
 /**
  * PostgreSQL 14 or newer, for `createPantheonAuth({ database: postgres({ url }) })`. Needs the package `pg`. Several
- * nodes also need `pantheon-auth/redis`. The tables are made by `migrate`, not by opening it.
+ * nodes also need `pantheon-auth/redis`, but for the time in which one replaces another. The tables are made by `migrate`, not by opening it.
  *
  * Connections must lead to the primary, and each keeps its session: a pooler that shares sessions by transaction or
  * statement is refused (`store_unusable`), PgBouncer with `pool_mode = session` works.
@@ -131,14 +141,14 @@ async function open(options: PostgresOptions, poolMax: number, context: Database
   const session: PostgresSession = new PostgresSession({
     client,
     onStatement,
-    settings: schema,
+    settings: { ...schema, ...VANISHED_PEER },
     onConnected: (connection) => {
       for (const one of [pool, protectivePool]) one.followServer(connection.server);
       return nodes.rejoin(connection);
     },
   });
   const following = new Kysely<Tables>({ dialect: new PostgresDialect(session) });
-  const nodes = new PostgresNodes(following, context.onWarning);
+  const nodes = new PostgresNodes(following, context);
   const db = new Kysely<Tables>({ dialect: new PostgresDialect(pool) });
   const protective = new Kysely<Tables>({ dialect: new PostgresDialect(protectivePool) });
   const lanes = {
