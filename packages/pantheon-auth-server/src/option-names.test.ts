@@ -14,7 +14,7 @@ const LIBRARY = fileURLToPath(new URL('../../pantheon-auth/src/', import.meta.ur
 
 test('the library names no setting of the service', () => {
   const names = SETTING_NAMES.filter((name) => name.includes('_'));
-  const setting = new RegExp(`(['\`"]|\\b(?:PANTHEON_AUTH_)?)(?:${names.join('|')})\\b(?!\\s*[=:,;)\\]])`);
+  const setting = new RegExp(`(['\`"]|\\b(?:PANTHEON_AUTH_)?)(?:${names.join('|')})\\b(?!\\s*[=:,;)}\\]])`);
   const files = globSync('**/*.ts', { cwd: LIBRARY }).filter((path) => !path.endsWith('.test.ts'));
   expect(files.length).toBeGreaterThan(80);
   const told = files.flatMap((path) =>
