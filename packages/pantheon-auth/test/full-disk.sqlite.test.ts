@@ -3,6 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { closeSync, existsSync, mkdtempSync, openSync, rmSync, statSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { expect, test, vi } from 'vitest';
 import type { CreatedKey } from '../src/api-keys/key-manager.ts';
 import { createPantheonAuth, type PantheonAuth } from '../src/pantheon-auth.ts';
@@ -137,6 +138,26 @@ test.skipIf(isSkipped)(`a start on a full disk can revoke, with the room that wa
   const again = await open(disk.path);
   expect(await again.verify({ key, ip: '192.0.2.1' })).toMatchObject({ denial: { code: 'revoked' } });
   await again.close();
+});
+
+test.skipIf(isSkipped)(`the WAL does not use up the room that is kept for revocations${REASON}`, async () => {
+  using disk = mountDisk() as Disposable & { readonly path: string };
+  const auth = await open(disk.path);
+  const file = join(disk.path, 'pantheon-auth.db');
+  try {
+    const made: CreatedKey[] = [];
+    for (let n = 0; n < 250; n += 1) made.push(await auth.keys.create(INPUT));
+    await whole(disk.path);
+    using other = new DatabaseSync(file);
+    other.exec('pragma busy_timeout = 5000');
+    expect(other.prepare('pragma wal_checkpoint(truncate)').get()).toMatchObject({ busy: 0 });
+    fillUp(disk.path);
+    for (const { apiKey } of made) await auth.keys.revoke(apiKey.id);
+    expect(statSync(`${file}-wal`).size).toBeLessThan(RESERVE_BYTES / 2);
+    expect((await refusalOf(auth.keys.create(INPUT))).code).toBe('store_full');
+  } finally {
+    await auth.close();
+  }
 });
 
 test.skipIf(isSkipped)(`room that another process gave is given for this one too${REASON}`, async () => {

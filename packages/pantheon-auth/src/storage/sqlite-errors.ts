@@ -18,7 +18,7 @@ const IOERR_CORRUPT_FILE_SYSTEM = 8_458;
 /** The index of the WAL, a file of its own, cannot be made larger: on a full disk. */
 const IOERR_SHM_SIZE = 4_874;
 /** There is another file of that name by now, or none: what is read here is no longer what others read. */
-const READONLY_MOVED = 1_032;
+export const READONLY_MOVED = 1_032;
 const DAMAGE: ReadonlySet<number> = new Set([IOERR_CORRUPT_FILE_SYSTEM, READONLY_MOVED]);
 /** The constraints that a concurrent change can break; the others can only be broken by a mistake of ours. */
 const LOST_RACES: ReadonlySet<number> = new Set([

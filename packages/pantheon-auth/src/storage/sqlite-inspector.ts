@@ -52,8 +52,16 @@ export async function inspectFile(options: InspectionOptions): Promise<Inspectio
   if (fileBytes === 0 && walBytes > 0) throw damaged(path, 'it is missing or empty, and its -wal is there');
   if (fileBytes === 0) return DONE;
   const isSmall = fileBytes + walBytes <= inlineBytesMax;
-  inspectNow(path, (database) => inspectLog(database, walBytes > 0) ?? (isSmall ? inspectPages(database) : null));
+  inspectNow(
+    path,
+    (database) => inspectLog(database, walBytes > 0) ?? (isSmall ? firstWrong(inspectPages(database)) : null),
+  );
   return allPages && !isSmall ? inspectInThread(options) : DONE;
+}
+
+function firstWrong(steps: Iterable<string | null>): string | null {
+  for (const wrong of steps) if (wrong !== null) return wrong;
+  return null;
 }
 
 function sizeOf(path: string): number {

@@ -86,12 +86,6 @@ export class SqliteReaderThread {
     return this.#ask({ kind: 'query', sql, parameters });
   }
 
-  /** Brings the WAL into the database and cuts it off, as far as nobody is in the way. */
-  async checkpoint(): Promise<void> {
-    this.#options.damage.assertNone();
-    await this.#ask({ kind: 'checkpoint' });
-  }
-
   /** Waits for what was asked, takes no more, and ends the thread. A second call waits too. */
   async close(): Promise<void> {
     this.#isClosed = true;
@@ -103,7 +97,7 @@ export class SqliteReaderThread {
     await ended;
   }
 
-  #ask(request: Query | { readonly kind: 'checkpoint' }): Promise<readonly ReaderRow[]> {
+  #ask(request: Query): Promise<readonly ReaderRow[]> {
     if (this.#isClosed) throw new PantheonError('shutting_down', { detail: 'The database is closed.' });
     if (this.#waiting.size >= READS_WAITING_MAX) throw new PantheonError('overloaded', { retryAfterSeconds: 1 });
     this.#worker ??= this.#start();

@@ -20,7 +20,6 @@ export interface ReaderThreadData {
 
 export type ReaderRequest =
   | { readonly kind: 'query'; readonly id: number; readonly sql: string; readonly parameters: readonly SQLInputValue[] }
-  | { readonly kind: 'checkpoint'; readonly id: number }
   | { readonly kind: 'close' };
 
 export type ReaderRow = Record<string, SQLOutputValue>;
@@ -38,8 +37,6 @@ export type ReaderAnswer =
 
 /** This thread may wait for a lock: nobody else's work stops for it. */
 const BUSY_TIMEOUT_MS = 1_000;
-/** The writers of this and other processes wait meanwhile, so this is short. The next attempt comes soon. */
-const CHECKPOINT_BUSY_TIMEOUT_MS = 20;
 
 const { path, statementsKeptMax, answerBytesMax } = workerData as ReaderThreadData;
 const prepared = new Map<string, StatementSync>();
@@ -53,7 +50,7 @@ parentPort?.on('message', (request: ReaderRequest) => {
   }
   const { id } = request;
   try {
-    const rows = request.kind === 'query' ? run(request.sql, request.parameters) : checkpoint();
+    const rows = run(request.sql, request.parameters);
     parentPort?.postMessage({ id, rows } satisfies ReaderAnswer);
   } catch (error) {
     parentPort?.postMessage({ id, failure: toFailure(error) } satisfies ReaderAnswer);
@@ -89,21 +86,6 @@ function connection(): DatabaseSync {
   reader.exec('pragma trusted_schema = off');
   addFunctions(reader);
   return reader;
-}
-
-/**
- * Copies what is in the WAL into the database and cuts the WAL to nothing. First the part that disturbs nobody, then the
- * cut, for which writers wait a moment.
- */
-function checkpoint(): readonly ReaderRow[] {
-  const writer = new DatabaseSync(path);
-  try {
-    writer.exec(`pragma busy_timeout = ${CHECKPOINT_BUSY_TIMEOUT_MS}`);
-    writer.exec('pragma wal_checkpoint(passive)');
-    return writer.prepare('pragma wal_checkpoint(truncate)').all();
-  } finally {
-    writer.close();
-  }
 }
 
 /** About what a row takes as a message. */

@@ -1,6 +1,6 @@
 /**
- * The embedded database: connections to one file, a writer behind a queue, a reader that never waits for it (WAL), and a
- * reader in a thread of its own for what takes long. What a statement says is in the files beside this one.
+ * The embedded database: connections to one file, a writer behind a queue, a reader that never waits for it (WAL), and two
+ * threads: one reads what takes long, one brings the WAL into the database. What a statement says is in the files beside this one.
  */
 import { resolve } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
@@ -14,14 +14,16 @@ import { LOG_HEAD_ID, sqlite } from './dialect.ts';
 import { DiskReserve, type DiskReserveOptions } from './disk-reserve.ts';
 import { migrate } from './schema.ts';
 import { SqlLogReader } from './sql-log-reader.ts';
+import { SqliteCheckpointThread } from './sqlite-checkpoint-thread.ts';
 import { SqliteDamage } from './sqlite-damage.ts';
 import { NodeSqliteDialect } from './sqlite-dialect.ts';
 import { isDamage, toPantheonError } from './sqlite-errors.ts';
 import { prepareFile, unusable } from './sqlite-file.ts';
+import { identityOf } from './sqlite-file-identity.ts';
 import { addFunctions } from './sqlite-functions.ts';
 import { type Inspection, type InspectionOptions, inspectFile } from './sqlite-inspector.ts';
 import { ReaderThreadDialect, SqliteReaderThread } from './sqlite-reader-thread.ts';
-import { WAL_BYTES_KEPT_MAX, WalKeeper } from './sqlite-wal.ts';
+import { CommitCheckpoints, WAL_BYTES_LEFT_ALONE_MAX, WalKeeper } from './sqlite-wal.ts';
 import type { Tables } from './tables.ts';
 import { Writer } from './writer.ts';
 
@@ -105,6 +107,7 @@ async function openFile(options: SqliteOptions, damage: SqliteDamage, reserve: D
     const { stop } = inspection;
     const writer = connect(opened, path, false, WRITER_BUSY_TIMEOUT_MS);
     await withBusyRetries(clock, () => configure(writer, path));
+    const checkpoints = new CommitCheckpoints(writer, SqliteCheckpointThread.isAvailable());
     const onStatement = options.onStatement ?? null;
     const write = new Kysely<Tables>({
       dialect: new NodeSqliteDialect({ database: writer, clock, role: 'writer', onStatement, damage }),
@@ -119,12 +122,16 @@ async function openFile(options: SqliteOptions, damage: SqliteDamage, reserve: D
     const connection = { db: write, atOnceMax: WRITES_AT_ONCE };
     reserve.start();
     const queue = new Writer({ ordinary: connection, protective: connection }, clock, {
-      isSpent: () => reserve.isSpent(),
-      release: () => makeRoom(reserve, writer),
+      isSpent: () => {
+        const isSpent = reserve.isSpent();
+        checkpoints.setFull(isSpent);
+        return isSpent;
+      },
+      release: () => makeRoom(reserve, checkpoints, writer),
     });
     const thread = new SqliteReaderThread({ path, onStatement, damage });
     const log = new SqlLogReader(read, sqlite, { headNow: headReader(reader, damage) });
-    const wal = new WalKeeper({ path, thread });
+    const wal = walKeeper(path, damage, checkpoints);
     return assemble({
       read,
       scan: scanner(thread, read, options),
@@ -137,7 +144,7 @@ async function openFile(options: SqliteOptions, damage: SqliteDamage, reserve: D
       close: async () => {
         stop();
         await queue.close();
-        await wal.close();
+        await wal?.close();
         await thread.close();
         closeBoth(reader, writer, damage);
         await reserve.close();
@@ -151,8 +158,9 @@ async function openFile(options: SqliteOptions, damage: SqliteDamage, reserve: D
 }
 
 /** True: a write that found the disk full may try again. */
-function makeRoom(reserve: DiskReserve, writer: DatabaseSync): boolean {
+function makeRoom(reserve: DiskReserve, checkpoints: CommitCheckpoints, writer: DatabaseSync): boolean {
   const isGiven = reserve.release();
+  checkpoints.setFull(true);
   try {
     // What is in the database by then leaves its place in the WAL to what is written next.
     writer.exec('pragma wal_checkpoint(passive)');
@@ -176,7 +184,17 @@ function configure(writer: DatabaseSync, path: string): void {
   if (mode !== 'wal') throw unusable(path, 'its file system has no shared memory (WAL). Use a local disk.');
   writer.exec('pragma synchronous = full'); // Acknowledged means durable (I13), also when the power fails.
   writer.exec('pragma foreign_keys = on');
-  writer.exec(`pragma journal_size_limit = ${WAL_BYTES_KEPT_MAX}`);
+}
+
+/** Null where the file of the thread is missing, as in a bundle: commits do it then. Of a database that is open. */
+function walKeeper(path: string, damage: SqliteDamage, checkpoints: CommitCheckpoints): WalKeeper | null {
+  if (!SqliteCheckpointThread.isAvailable()) return null;
+  const thread = new SqliteCheckpointThread({
+    path,
+    identity: identityOf(path),
+    bytesBeforeRestartMax: WAL_BYTES_LEFT_ALONE_MAX,
+  });
+  return new WalKeeper({ path, thread, damage, onThread: (hasThread) => checkpoints.setThread(hasThread) });
 }
 
 /** Long reads have a thread of their own. */

@@ -28,7 +28,7 @@ export type WriteLanes = Readonly<Record<Lane, WriteConnections>>;
 
 /** Room that is kept for protective writes, where the store is a disk of this machine. */
 export interface WriteReserve {
-  /** Whether it was given: then nothing else is written. */
+  /** Whether it was given: then nothing else is written. Asked before each write. */
   isSpent(): boolean;
   /** Makes room. False: none could be made. */
   release(): boolean;
@@ -138,9 +138,10 @@ export class Writer {
       throw new PantheonError('store_unavailable', { detail, retryAfterSeconds: 1 });
     }
     const attempt = (): Promise<T> => this.#lanes[lane].db.transaction().execute(work);
+    // Asked in both lanes: what is written while there is little room is written with care for it.
+    const isSpent = this.#reserve?.isSpent() === true;
     if (lane === 'protective') return this.#withReserve(attempt);
-    if (this.#reserve?.isSpent() === true)
-      throw new PantheonError('store_full', { detail: 'What is left of the disk is kept for revocations.' });
+    if (isSpent) throw new PantheonError('store_full', { detail: 'What is left of the disk is kept for revocations.' });
     return attempt();
   }
 
