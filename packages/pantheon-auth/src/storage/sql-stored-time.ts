@@ -14,6 +14,7 @@ import type { Writer } from './writer.ts';
 /** Names in `meta`. */
 const LATEST = 'latestTime';
 const ACCEPTED = 'acceptedTime';
+const AHEAD_UNTIL = 'aheadUntil';
 /** Up to the year 275760, the last that a `Date` can say. */
 const INSTANT_MAX = 8_640_000_000_000_000;
 
@@ -39,11 +40,13 @@ export class SqlStoredTime implements StoredTime {
     return Math.min(INSTANT_MAX, Math.max(...seen));
   }
 
-  async record(at: Instant): Promise<void> {
+  async record(at: Instant, aheadUntil: Instant | null = null): Promise<void> {
+    const latest = { name: LATEST, value: String(at) };
+    const values = aheadUntil === null ? [latest] : [latest, { name: AHEAD_UNTIL, value: String(aheadUntil) }];
     await this.#writer.run(operational('time'), async (transaction) => {
       await transaction
         .insertInto('meta')
-        .values({ name: LATEST, value: String(at) })
+        .values(values)
         .onConflict((conflict) =>
           conflict
             .column('name')
@@ -52,6 +55,11 @@ export class SqlStoredTime implements StoredTime {
         )
         .execute();
     });
+  }
+
+  async aheadUntil(): Promise<Instant> {
+    const value = await this.#meta(AHEAD_UNTIL);
+    return value === null ? 0 : parseInstant(value);
   }
 
   async accepted(): Promise<AcceptedTime | null> {
@@ -92,6 +100,7 @@ export async function resetStoredTime(transaction: Transaction<Tables>, { at, ev
     .values(values)
     .onConflict((conflict) => conflict.column('name').doUpdateSet((eb) => ({ value: eb.ref('excluded.value') })))
     .execute();
+  await transaction.deleteFrom('meta').where('name', '=', AHEAD_UNTIL).execute();
   await transaction.deleteFrom('usage_batches').where('at', '>', at).execute();
   await transaction.updateTable('version_usage').set({ last_used_at: at }).where('last_used_at', '>', at).execute();
   await transaction.updateTable('idempotency').set({ created_at: at }).where('created_at', '>', at).execute();

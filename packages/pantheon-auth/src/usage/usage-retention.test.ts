@@ -39,11 +39,14 @@ test('each step is deleted when it is no longer kept, a day after it may last be
   expect(await pruneUsage(rows, CLOCK)).toBe(0);
 });
 
-test('nothing is deleted by a clock that is in doubt', async () => {
+test.each<[string, Partial<Clock>]>([
+  ['is in doubt', { doubted: NOW }],
+  ['may be ahead', { mayBeAheadForMs: 1 }],
+])('nothing is deleted by a clock that %s', async (_what, more) => {
   const { rows, asked } = world({ minute: 10 });
-  const doubted = { ...CLOCK, doubted: 'ahead' } as unknown as Clock;
-  expect(await pruneUsage(rows, doubted)).toBe(0);
+  expect(await pruneUsage(rows, { ...CLOCK, ...more })).toBe(0);
   expect(asked).toEqual([]);
+  expect(await pruneUsage(rows, { ...CLOCK, doubted: null, mayBeAheadForMs: 0 })).toBe(10);
 });
 
 test('a backlog is not deleted in one go, and every step gets its turn in the end', async () => {

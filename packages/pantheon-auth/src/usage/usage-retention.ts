@@ -1,5 +1,5 @@
 /** Counts that are older than they are kept for are deleted, and old versions of keys are added up, a few at a time. */
-import { type Clock, DAY_MS, MINUTE_MS } from '../foundation/clock.ts';
+import { type Clock, DAY_MS, MINUTE_MS, mayDeleteByAge } from '../foundation/clock.ts';
 import type { UsageRows, UsageStep } from './usage-rows.ts';
 import { USAGE_KEPT_MS } from './usage-steps.ts';
 
@@ -16,7 +16,7 @@ const RUN_EVERY_MS: number = MINUTE_MS;
 
 /**
  * Deletes what is no longer kept, up to a bounded number; answers how many rows it deleted. Repeating it is safe. While the
- * clock is in doubt it deletes nothing: what was deleted by a wrong one would be gone for good.
+ * clock is in doubt, or may be ahead, it deletes nothing: what was deleted by a wrong one would be gone for good.
  */
 export async function pruneUsage(
   rows: Pick<UsageRows, 'prune'>,
@@ -29,7 +29,7 @@ export async function pruneUsage(
   let deleted = 0;
   for (const step of steps) {
     for (let found = ROWS_AT_ONCE_MAX; found === ROWS_AT_ONCE_MAX && slices < SLICES_MAX; slices += 1) {
-      if (clock.doubted != null || isEnding()) return deleted;
+      if (!mayDeleteByAge(clock) || isEnding()) return deleted;
       found = await rows.prune(step, now - USAGE_KEPT_MS[step] - DELETED_AFTER_MS, ROWS_AT_ONCE_MAX);
       deleted += found;
     }
