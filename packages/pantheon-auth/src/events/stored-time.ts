@@ -36,8 +36,14 @@ export interface StoredTime {
   aheadUntil(): Promise<Instant>;
   /** The last time that an operator accepted. */
   accepted(): Promise<AcceptedTime | null>;
-  /** Keys with events dated after `at`, in the order of their ids, beginning after `afterId`. */
-  keysChangedAfter(at: Instant, afterId: string, limit: number): Promise<readonly DatedKey[]>;
+  /**
+   * Keys with events dated after `at`, as the log was when it was begun, in parts. A key may be in several of them. All
+   * events are looked at, a bounded number at a time: in a log that a node with a wrong clock and one with a right clock
+   * have written to, the order of the events is not that of their dates.
+   */
+  keysChangedAfter(at: Instant): AsyncIterable<readonly DatedKey[]>;
+  /** Last uses of keys that are dated after `at` were then. A bounded number at a time. */
+  bringBackUses(at: Instant): Promise<void>;
 }
 
 export interface StartOptions {
