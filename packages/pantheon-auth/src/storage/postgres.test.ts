@@ -104,8 +104,8 @@ describeWithOwnPostgres('on PostgreSQL', () => {
         client.query(`create database ${name} encoding '${encoding}' lc_collate 'C' lc_ctype 'C' template template0`),
       );
       url.pathname = name;
-      for (const attempt of [postgres({ url: url.href }).migrate(), open(url.href)])
-        await expect(attempt).rejects.toMatchObject({
+      for (const attempt of [() => postgres({ url: url.href }).migrate(), () => open(url.href)])
+        await expect(attempt()).rejects.toMatchObject({
           code: 'store_unusable',
           field: 'database.url',
           detail: expect.stringMatching(`"${name}" is encoded in ${encoding}, and UTF8 is needed.*encoding 'UTF8'`),
