@@ -201,6 +201,23 @@ test('once an operator has accepted the time, what is old is deleted again', asy
   expect(await world.sql("select 1 from meta where name = 'aheadUntil'")).toEqual([]);
 });
 
+test('a key that was changed in the wrong time is corrected, also when nodes with a right clock wrote after it', async () => {
+  await using world = await openWorld();
+  const { auth, clock } = world;
+  const wrong = new TestClock(clock.now() + YEAR_MS);
+  const ahead = await world.openAgain({ clock: wrong });
+  const { apiKey } = await ahead.keys.create({ ...INPUT, expiresIn: '1h' });
+  await noticed([clock, wrong], [auth]);
+  // Later in the log, and in time.
+  await auth.keys.create(INPUT);
+  const { done } = await acceptClock({ ...world.options, clock }, { apply: true });
+  expect(done).toMatchObject({ keysCorrected: 1, keysLeft: [] });
+  await noticed([clock, wrong], [auth]);
+  const { createdAt, expiresAt } = await auth.keys.get(apiKey.id);
+  expect(Math.abs(createdAt.getTime() - clock.now())).toBeLessThan(CLOCK_DOUBT_MS);
+  expect(Math.abs((expiresAt?.getTime() ?? 0) - clock.now() - HOUR_MS)).toBeLessThan(CLOCK_DOUBT_MS);
+});
+
 describe('a clock that jumps while a node runs', () => {
   test.each([
     ['ahead', YEAR_MS],
