@@ -14,10 +14,15 @@ interface Parameter {
   readonly schema: Readonly<Record<string, unknown>>;
 }
 
+type Schema = Readonly<Record<string, unknown>>;
+
 interface Documented {
   readonly security: readonly Readonly<Record<string, unknown>>[];
   readonly parameters?: readonly Parameter[];
-  readonly requestBody?: { readonly required: boolean };
+  readonly requestBody?: {
+    readonly required: boolean;
+    readonly content: Readonly<Record<string, { readonly schema: Schema }>>;
+  };
   readonly responses: Readonly<
     Record<
       string,
@@ -136,6 +141,99 @@ describe('requests', () => {
     }
   });
 
+  test('every property of every body, at any depth, says in a line what it holds', () => {
+    const missing: string[] = [];
+    let looked = 0;
+    for (const { operation, told } of calls)
+      for (const { schema } of Object.values(told.requestBody?.content ?? {}))
+        for (const [path, property] of propertiesIn(schema, operation.id)) {
+          looked += 1;
+          const { description } = property;
+          const isLine =
+            typeof description === 'string' && /^[A-Z\d"].*\.$/.test(description) && !description.includes('\n');
+          if (!isLine) missing.push(path);
+        }
+    expect(missing).toEqual([]);
+    expect(looked).toBeGreaterThan(80);
+  });
+
+  test('the description of a key names the bounds that the service holds it to', async () => {
+    const { schemas } = document['components'] as { schemas: Readonly<Record<string, Schema>> };
+    const described = new Map(
+      propertiesIn(schemas['CreateKeyInput'] ?? {}, '').map(([path, { description }]) => [path, description]),
+    );
+    const limits = (limit: number, window: string, name = 'a') => ({ rateLimits: [{ name, limit, window }] });
+    const list = (length: number, text: (n: number) => string) => Array.from({ length }, (_, n) => text(n));
+    const many = (length: number) => ({
+      rateLimits: list(length, (n) => `r${n}`).map((name) => ({ name, limit: 1, window: '1s' })),
+    });
+    const claims = (length: number) => ({
+      jwt: { customClaims: Object.fromEntries(list(length, (n) => `c${n}`).map((name) => [name, 1])) },
+    });
+    const rows: readonly (readonly [string, string, object, object])[] = [
+      ['.name', '128 characters', { name: 'n'.repeat(128) }, { name: 'n'.repeat(129) }],
+      ['.userId', '256 characters', { userId: 'u'.repeat(256) }, { userId: 'u'.repeat(257) }],
+      ['.description', '1024 characters', { description: 'd'.repeat(1_024) }, { description: 'd'.repeat(1_025) }],
+      [
+        '.metadata',
+        '4096 bytes',
+        { metadata: { a: 'm'.repeat(4_096 - 8) } },
+        { metadata: { a: 'm'.repeat(4_096 - 7) } },
+      ],
+      ['.metadata', '8 levels', { metadata: nested(8) }, { metadata: nested(9) }],
+      ['.permissions', '256', { permissions: list(256, (n) => `a:${n}`) }, { permissions: list(257, (n) => `a:${n}`) }],
+      ['.grantable', '256', { grantable: list(256, (n) => `a:${n}`) }, { grantable: list(257, (n) => `a:${n}`) }],
+      ['.expiresIn', '3650 days', { expiresIn: '3650d' }, { expiresIn: '3651d' }],
+      ['.expiresIn', '1 second', { expiresIn: 1 }, { expiresIn: 0 }],
+      [
+        '.ipAllowlist',
+        '64',
+        { ipAllowlist: list(64, (n) => `10.0.0.${n}`) },
+        { ipAllowlist: list(65, (n) => `10.0.0.${n}`) },
+      ],
+      ['.rateLimits', '8', many(8), many(9)],
+      ['.rateLimits.name', '1 to 32', limits(1, '1s', 'n'.repeat(32)), limits(1, '1s', 'n'.repeat(33))],
+      [
+        '.quota.limit',
+        '1000000000',
+        { quota: { limit: 1e9, period: 'day' } },
+        { quota: { limit: 1e9 + 1, period: 'day' } },
+      ],
+      ['.jwt.customClaims', '32', claims(32), claims(33)],
+      [
+        '.jwt.customClaims',
+        '4096 bytes',
+        { jwt: { customClaims: { a: 'c'.repeat(4_096 - 8) } } },
+        { jwt: { customClaims: { a: 'c'.repeat(4_096 - 7) } } },
+      ],
+      [
+        '.jwt.audience',
+        '16',
+        { jwt: { audience: list(16, (n) => `a${n}`) } },
+        { jwt: { audience: list(17, (n) => `a${n}`) } },
+      ],
+      [
+        '.jwt.audience',
+        '512 characters',
+        { jwt: { audience: ['a'.repeat(512)] } },
+        { jwt: { audience: ['a'.repeat(513)] } },
+      ],
+      ['.rateLimits.limit', '1000000000', limits(1_000_000_000, '1m'), limits(1_000_000_001, '1m')],
+      ['.rateLimits.window', '1 second to 31 days', limits(1, '31d'), limits(1, '32d')],
+      ['.rotation.every', '1 hour', { rotation: { every: '1h' } }, { rotation: { every: 3_599 } }],
+      ['.rotation.overlap', '30 days', { rotation: { overlap: '30d' } }, { rotation: { overlap: '31d' } }],
+      ['.jwt.ttl', '1 hour', { jwt: { ttl: '1h' } }, { jwt: { ttl: 3_601 } }],
+      ['.jwt.ttl', '5 minutes', { jwt: { algorithm: 'HS256', ttl: '5m' } }, { jwt: { algorithm: 'HS256', ttl: 301 } }],
+    ];
+    for (const [path, bound, most, more] of rows) {
+      expect(described.get(path), path).toContain(bound);
+      // What is within its bounds may be refused for something else: an audience that the tenant has not.
+      const isInvalid = async (body: object) =>
+        (await service.call('POST', '/v1/keys', { body: { userId: 'u', name: 'n', ...body } })).status === 400;
+      expect([await isInvalid(most), await isInvalid(more)], `${path} ${bound}`).toEqual([false, true]);
+    }
+  });
+
   test('every parameter of a query has a type that bounds it, or says in words what it holds', () => {
     const free = ['cursor', 'userId', 'q', 'type', 'subjectId'];
     for (const { operation, told } of calls)
@@ -182,6 +280,26 @@ describe('requests', () => {
     expect((body['items'] as unknown[]).length).toBe(limit?.schema['default']);
   });
 });
+
+/** JSON of so many levels. */
+function nested(levels: number): Schema {
+  return levels === 1 ? {} : { a: nested(levels - 1) };
+}
+
+/** Of a body: its properties and those in them, by their path. What is a component is looked up. */
+function propertiesIn(schema: Schema, path: string): readonly (readonly [string, Schema])[] {
+  const { $ref, properties = {}, items, anyOf = [] } = schema;
+  if (typeof $ref === 'string') {
+    const { schemas } = document['components'] as { schemas: Readonly<Record<string, Schema>> };
+    return propertiesIn(schemas[$ref.split('/').at(-1) ?? ''] ?? {}, path);
+  }
+  const own = Object.entries(properties as Readonly<Record<string, Schema>>).flatMap(([name, one]) => [
+    [`${path}.${name}`, one] as const,
+    ...propertiesIn(one, `${path}.${name}`),
+  ]);
+  const inItems = items === undefined ? [] : propertiesIn(items as Schema, path);
+  return [...own, ...inItems, ...(anyOf as readonly Schema[]).flatMap((one) => propertiesIn(one, path))];
+}
 
 /** Values that a schema lets through, and such that it does not. */
 function valuesOf(schema: Readonly<Record<string, unknown>>): { readonly good: unknown[]; readonly bad: unknown[] } {

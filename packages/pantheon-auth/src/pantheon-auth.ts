@@ -240,7 +240,8 @@ async function assemble(parts: Parts): Promise<Engine> {
   });
   const { time } = database;
   const acceptedTime = new AcceptedTimeFollower({ time, clock });
-  for (const follower of [cache, keyring, revocations, idTags, acceptedTime]) feed.follow(follower);
+  // The time first: what the others then load is judged by it.
+  for (const follower of [acceptedTime, cache, keyring, revocations, idTags]) feed.follow(follower);
   const facts = new ConfirmedFacts({ cache, tags: idTags, feed, clock, stalenessMaxMs });
   const standing = new TokenStanding({ keyring, revocations, audience: ownAudiences(settings) });
   const guard = new CallerGuard({ facts, tokens: standing, clock });
@@ -327,7 +328,9 @@ async function assemble(parts: Parts): Promise<Engine> {
     await keyring.start(PROCESS_CALLER.circumstances);
     await revocations.start();
     await idTags.start(PROCESS_CALLER.circumstances);
-    await time.record(clock.now()).catch((error: unknown) => {
+    const now = clock.now();
+    const aheadForMs = clock.mayBeAheadForMs;
+    await time.record(now, aheadForMs > 0 ? now + aheadForMs : null).catch((error: unknown) => {
       // A node has to start on a full disk: what must be revoked is revoked there.
       if (!(error instanceof PantheonError && error.code === 'store_full')) throw error;
       logger.warn({ err: error }, 'the time is not recorded');

@@ -142,6 +142,82 @@ test('a use that was stored is as good as an event: no start is behind it', asyn
   expect(await refusalOf(world.openAgain())).toMatchObject({ code: 'clock_in_doubt' });
 });
 
+test('a start that is far ahead deletes nothing for its age within a day, nor do the starts after it', async () => {
+  await using world = await openWorld();
+  const { clock } = world;
+  const kept = async (): Promise<number[]> => {
+    const rows = await world.sql(
+      `
+      select (select count(*) from idempotency where key_id = ?) as answers,
+        (select count(*) from token_revocations where key_id = ?) as revoked`,
+      first.apiKey.id,
+      first.apiKey.id,
+    );
+    return [Number(rows[0]?.['answers']), Number(rows[0]?.['revoked'])];
+  };
+  /** What deletes what is old besides: a request under a key of its own, and revocations of tokens. */
+  let asked = 0;
+  const work = async (auth: PantheonAuth): Promise<void> => {
+    for (let n = 0; n < 3; n += 1) {
+      asked += 1;
+      const { apiKey, key } = await auth.keys.create(INPUT, { idempotencyKey: `later-${asked}` });
+      await auth.tokens.revoke({ tenantId: 'default', keyId: apiKey.id, tokenId: 'x', expiresAt: clock.now() });
+      await auth.verify({ key });
+    }
+  };
+  const first = await world.auth.keys.create(INPUT, { idempotencyKey: 'first' });
+  const token = { tenantId: 'default', keyId: first.apiKey.id, tokenId: 'x', expiresAt: clock.now() };
+  await world.auth.tokens.revoke(token);
+  await world.auth.close();
+
+  clock.advance(YEAR_MS);
+  const ahead = await world.openAgain();
+  await work(ahead);
+  expect(await kept()).toEqual([1, 1]);
+  await ahead.close();
+  // Beside the records of the start before it, this one is not ahead.
+  clock.advance(HOUR_MS);
+  const next = await world.openAgain();
+  await work(next);
+  clock.advance(22 * HOUR_MS);
+  await next.ping();
+  await work(next);
+  expect(await kept()).toEqual([1, 1]);
+  clock.advance(HOUR_MS);
+  await next.ping();
+  await work(next);
+  expect(await kept()).toEqual([0, 0]);
+});
+
+test('once an operator has accepted the time, what is old is deleted again', async () => {
+  await using world = await openWorld();
+  const { clock } = world;
+  await world.auth.close();
+  clock.advance(YEAR_MS);
+  await (await world.openAgain()).close();
+  expect(await world.sql("select 1 from meta where name = 'aheadUntil'")).toHaveLength(1);
+  clock.setWall(start + HOUR_MS);
+  await acceptClock({ ...world.options, clock }, { apply: true });
+  expect(await world.sql("select 1 from meta where name = 'aheadUntil'")).toEqual([]);
+});
+
+test('a key that was changed in the wrong time is corrected, also when nodes with a right clock wrote after it', async () => {
+  await using world = await openWorld();
+  const { auth, clock } = world;
+  const wrong = new TestClock(clock.now() + YEAR_MS);
+  const ahead = await world.openAgain({ clock: wrong });
+  const { apiKey } = await ahead.keys.create({ ...INPUT, expiresIn: '1h' });
+  await noticed([clock, wrong], [auth]);
+  // Later in the log, and in time.
+  await auth.keys.create(INPUT);
+  const { done } = await acceptClock({ ...world.options, clock }, { apply: true });
+  expect(done).toMatchObject({ keysCorrected: 1, keysLeft: [] });
+  await noticed([clock, wrong], [auth]);
+  const { createdAt, expiresAt } = await auth.keys.get(apiKey.id);
+  expect(Math.abs(createdAt.getTime() - clock.now())).toBeLessThan(CLOCK_DOUBT_MS);
+  expect(Math.abs((expiresAt?.getTime() ?? 0) - clock.now() - HOUR_MS)).toBeLessThan(CLOCK_DOUBT_MS);
+});
+
 describe('a clock that jumps while a node runs', () => {
   test.each([
     ['ahead', YEAR_MS],

@@ -24,6 +24,7 @@ const HANDED_OUT: readonly (readonly [string, string, Partial<CreateKeyInput>, P
   ['a quota', 'quota', { quota: { limit: 5, period: 'day' } }, {}],
   ['a user', 'userId', {}, { userId: 'boss' }],
   ['claims', 'jwt.customClaims', {}, { jwt: { customClaims: { role: 'admin' } } }],
+  ['a claim that holds back', 'jwt.customClaims', { jwt: { customClaims: { read_only: true } } }, { jwt: null }],
 ];
 
 describe.each(HANDED_OUT)('%s of the caller bound what it hands out', (_what, field, own, beyond) => {
@@ -69,6 +70,29 @@ describe.each(HANDED_OUT)('%s of the caller bound what it hands out', (_what, fi
     const free = (await auth.keys.create({ ...CHILD, ...beyond })).apiKey;
     expect((await auth.keys.update(free.id, { permissions: [] }, { by })).permissions).toEqual([]);
   });
+});
+
+test('a claim that holds the caller back is in every token that it can come by', async () => {
+  await using world = await openWorld();
+  const { auth } = world;
+  const held = { jwt: { customClaims: { read_only: true } } };
+  const { key: ownKey, apiKey: own } = await auth.keys.create({ userId: 'u', name: 'caller', ...RIGHTS, ...held });
+  const by = await callerFor(auth, ownKey);
+  const { key, apiKey } = await auth.keys.create({ ...CHILD, ...held }, { by });
+  const refused = { code: 'not_grantable', field: 'jwt.customClaims' };
+  for (const jwt of [null, { customClaims: null }, { customClaims: { read_only: null } }] as const)
+    expect(await refusalOf(auth.keys.update(apiKey.id, { jwt }, { by }))).toMatchObject(refused);
+  expect(await refusalOf(auth.keys.update(own.id, { jwt: null }, { by }))).toMatchObject({ code: 'not_allowed' });
+
+  const next = (await auth.rotation.rotate(apiKey.id, { overlap: '1h' }, { by })).key;
+  for (const each of [ownKey, key, next]) {
+    const exchange = await auth.tokens.exchange({ key: each });
+    if (!exchange.issued) throw new Error('No token was issued.');
+    expect(await auth.tokens.verify({ token: exchange.token.token })).toMatchObject({
+      valid: true,
+      token: { customClaims: { read_only: true } },
+    });
+  }
 });
 
 test('whoever may issue tokens for other keys may say whose they are; the bounds stay', async () => {

@@ -179,6 +179,40 @@ describe.each(['local', 'remote'] as const)('over the %s transport', (name) => {
     expect(again.err).toMatch(/^pantheon-auth: invalid_client: /);
   }, 30_000);
 
+  test('revoking a stolen key with --cascade names what it acted on, and with --cascade-acted takes that too', async () => {
+    const stolen = await create('--permission', 'pantheon:keys:*', '--grantable', 'deploy:*');
+    const acted = await create();
+    const untouched = await create();
+    const file = join(folder, `stolen-${name}.key`);
+    writeFileSync(file, stolen.key, { mode: 0o600 });
+    const asThief = ['--caller-key-file', file];
+    const rotated = await inside(['keys', 'rotate', acted.id, ...asThief], { env: env() });
+    expect(rotated).toMatchObject({ code: EXIT.ok });
+    keys.push(rotated.out.trim());
+    const revoke = async (...more: string[]) =>
+      json((await inside(['keys', 'revoke', stolen.id, '--json', ...more], { env: env() })).out);
+    const stateOf = async (id: string) =>
+      json((await inside(['keys', 'get', id, '--json'], { env: env() })).out)['state'];
+
+    const item = { keyId: acted.id, tenantId: 'default', did: ['rotated'] };
+    expect(await revoke()).not.toHaveProperty('actedOn');
+    const named = await revoke('--cascade');
+    expect(named).toMatchObject({
+      state: 'revoked',
+      actedOn: { items: [{ ...item, revoked: false }], complete: true },
+    });
+    expect(await stateOf(acted.id)).toBe('active');
+    const told = await inside(['keys', 'revoke', stolen.id, '--cascade'], { env: env() });
+    expect(told.out).toMatch(new RegExp(`^actedOn .*${acted.id}`, 'm'));
+
+    // The stricter of the two is what is done when both are asked for.
+    const taken = await revoke('--cascade', '--cascade-acted');
+    expect(taken).toMatchObject({ state: 'revoked', actedOn: { items: [{ ...item, revoked: true }], complete: true } });
+    expect([await stateOf(acted.id), await stateOf(untouched.id)]).toEqual(['revoked', 'active']);
+    const dead = await inside(['keys', 'verify', '--json'], { stdin: rotated.out.trim(), env: env() });
+    expect(json(dead.out)).toEqual({ valid: false, code: 'revoked' });
+  }, 30_000);
+
   test('a key is suspended and resumed', async () => {
     const { key, id } = await create();
     const suspended = await inside(['keys', 'suspend', id, '--json'], { env: env() });

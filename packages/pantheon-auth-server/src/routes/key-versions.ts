@@ -21,9 +21,13 @@ export const rotateBody = z
       .union([z.string(), z.int().min(0)])
       .nullish()
       .describe(
-        'How long the version before is still accepted: "15m", "12h", "30d", or seconds. Default: as the key says.',
+        'How long the version before is still accepted: "15m", "12h", "30d", or whole seconds; at most 30 days. Default: as the key says.',
       ),
-    expectedVersion: z.int().min(1).nullish().describe('Rotate although an older version is still accepted.'),
+    expectedVersion: z
+      .int()
+      .min(1)
+      .nullish()
+      .describe('The current version: rotate although an older one is still accepted.'),
   })
   .meta({ id: 'RotateKeyInput', examples: [{ overlap: '1h' }] })
   .optional();

@@ -56,7 +56,7 @@ export const pageQuery = {
 
 /** For the audit trail. The engine looks at it more closely. */
 export const reasonBody = z
-  .strictObject({ reason: z.string().nullish().describe('Why, for the audit trail.') })
+  .strictObject({ reason: z.string().nullish().describe('Why, for the audit trail. 1 to 256 characters.') })
   .meta({ id: 'ReasonInput', examples: [{ reason: 'found in a log' }] })
   .optional();
 

@@ -9,15 +9,18 @@ const answer = { status: 200, description: 'The tenant.', schema: tenantSchema, 
 
 /** Only documented here: the engine reads them. */
 const settings = {
-  name: z.string().nullish().describe('Default: the id.'),
+  name: z.string().nullish().describe('For people. 1 to 128 characters. Default: the id.'),
   audiences: z
     .array(z.string())
     .nullish()
     .describe(
-      'Audiences that its keys may be given in jwt.audience, beside those of the service. Keys keep those that they have.',
+      'Audiences that its keys may be given in jwt.audience, beside those of the service. At most 64, each of 1 to 512 characters. Keys keep those that they have.',
     ),
 };
-const createBody = z.strictObject({ id: z.string(), ...settings }).meta({
+const id = z
+  .string()
+  .describe('Its name for programs, which never changes. 1 to 64 of a-z 0-9 _ -, a letter or digit at both ends.');
+const createBody = z.strictObject({ id, ...settings }).meta({
   id: 'CreateTenantInput',
   examples: [{ id: 'acme', name: 'Acme Corp', audiences: ['https://orders.acme.example'] }],
 });

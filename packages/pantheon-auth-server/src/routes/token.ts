@@ -18,14 +18,28 @@ import {
 /** Only documented: a form is read parameter by parameter, and what is unknown is ignored (RFC 6749 section 3.2). */
 const tokenBody = z
   .object({
-    grant_type: z.enum(GRANT_TYPES as [string, ...string[]]),
+    grant_type: z.enum(GRANT_TYPES as [string, ...string[]]).describe('By which of the two the token is asked for.'),
     client_id: z.string().optional().describe('The id of the key.'),
     client_secret: z.string().optional().describe('The key string.'),
     subject_token: z.string().optional().describe('Token exchange: the key string.'),
-    subject_token_type: z.literal(API_KEY_TYPE).optional(),
-    requested_token_type: z.string().optional(),
-    audience: z.array(z.string()).optional(),
-    resource: z.array(z.string()).optional(),
+    subject_token_type: z
+      .literal(API_KEY_TYPE)
+      .optional()
+      .describe('Token exchange: that the subject is a key string.'),
+    requested_token_type: z
+      .string()
+      .optional()
+      .describe('Token exchange: the URN of an access token (the default) or of a JWT, which are the same here.'),
+    audience: z
+      .array(z.string())
+      .optional()
+      .describe(
+        'Whom the token is for, among those that the key allows. At most 16. Default: the first that it allows.',
+      ),
+    resource: z
+      .array(z.string())
+      .optional()
+      .describe('The same as absolute URIs (RFC 8707), counted together with audience.'),
     scope: z
       .string()
       .optional()

@@ -12,7 +12,11 @@ const PERMISSIONS_MAX = 256;
 const verifyBody = z
   .strictObject({
     key: z.string().describe('The string that was presented. Anything is allowed.'),
-    permissions: z.array(z.string()).max(PERMISSIONS_MAX).nullish().describe('All of these must be covered.'),
+    permissions: z
+      .array(z.string())
+      .max(PERMISSIONS_MAX)
+      .nullish()
+      .describe('All of these must be covered. At most 256.'),
     ip: z
       .string()
       .refine((text) => isIP(text) !== 0, 'Write an IPv4 or IPv6 address.')

@@ -15,8 +15,6 @@ import { newId } from '../foundation/ids.ts';
 import type { SigningKeyring } from '../jwt/signing-keyring.ts';
 import type { KeyChanges } from './key-changes.ts';
 
-const KEYS_PER_READ = 200;
-
 export interface ClockRepairDeps {
   readonly time: StoredTime;
   readonly changes: KeyChanges;
@@ -49,18 +47,21 @@ export async function repairClock(
   // 2. Keys that were changed in it.
   const keysLeft: DatedKey[] = [];
   let keysCorrected = 0;
-  for (let afterId = ''; ; ) {
-    const dated = await deps.time.keysChangedAfter(now, afterId, KEYS_PER_READ);
+  const seen = new Set<string>();
+  for await (const dated of deps.time.keysChangedAfter(now)) {
     for (const key of dated) {
+      if (seen.has(key.keyId)) continue;
+      seen.add(key.keyId);
       const corrected = await correct(key, by, deps);
       if (corrected === null) keysLeft.push(key);
       else keysCorrected += Number(corrected);
     }
-    afterId = dated.at(-1)?.keyId ?? '';
-    if (dated.length < KEYS_PER_READ) break;
   }
 
-  // 3. The store's own time, last: before it, the next start is refused as this one was.
+  // 3. What is shown of their last use.
+  await deps.time.bringBackUses(deps.clock.now());
+
+  // 4. The store's own time, last: before it, the next start is refused as this one was.
   const at = deps.clock.now();
   await deps.ledger.commit({
     changes: [],

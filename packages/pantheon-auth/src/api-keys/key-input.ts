@@ -19,6 +19,7 @@ import type { Instant } from '../foundation/clock.ts';
 import { parseDuration } from '../foundation/duration.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { isVisible } from '../foundation/folded-text.ts';
+import { described, describedMembers, INNER_DESCRIPTIONS } from './key-descriptions.ts';
 import { copyOf, isSmallJson } from './plain-json.ts';
 
 /** Long enough for any person or job; short enough for a table. */
@@ -82,14 +83,19 @@ const permissionList = z
   .max(PERMISSIONS_MAX)
   .refine((list) => new Set(list).size === list.length, 'Name each once.');
 
-const rateLimit = z.strictObject({
-  name: z
-    .string()
-    .regex(/^[a-z][a-z0-9_-]{0,31}$/, 'A name is 1 to 32 of a-z 0-9 _ -, a letter first.')
-    .refine((name) => name !== RESERVED_LIMIT_NAME, 'That name belongs to the quota.'),
-  limit: z.int().min(1).max(RATE_LIMIT_MAX),
-  window: duration.refine((seconds) => seconds >= 1 && seconds <= WINDOW_SECONDS_MAX, 'A window is 1s to 31d.'),
-});
+const rateLimit = z.strictObject(
+  described(
+    {
+      name: z
+        .string()
+        .regex(/^[a-z][a-z0-9_-]{0,31}$/, 'A name is 1 to 32 of a-z 0-9 _ -, a letter first.')
+        .refine((name) => name !== RESERVED_LIMIT_NAME, 'That name belongs to the quota.'),
+      limit: z.int().min(1).max(RATE_LIMIT_MAX),
+      window: duration.refine((seconds) => seconds >= 1 && seconds <= WINDOW_SECONDS_MAX, 'A window is 1s to 31d.'),
+    },
+    INNER_DESCRIPTIONS.rateLimit,
+  ),
+);
 
 export const audience: z.ZodType<string, string> = z
   .string()
@@ -98,12 +104,17 @@ export const audience: z.ZodType<string, string> = z
   .regex(/^[\x21-\x7e]+$/, 'Printable ASCII without spaces.');
 
 const jwt = z
-  .strictObject({
-    algorithm: z.enum(['HS256', 'RS256', 'ES256', 'Ed25519']).nullable().default('ES256'),
-    audience: z.array(audience).max(AUDIENCES_MAX).nullable().default([]),
-    customClaims: z.record(z.string(), z.unknown()).nullable().default({}),
-    ttl: duration.nullish(),
-  })
+  .strictObject(
+    described(
+      {
+        algorithm: z.enum(['HS256', 'RS256', 'ES256', 'Ed25519']).nullable().default('ES256'),
+        audience: z.array(audience).max(AUDIENCES_MAX).nullable().default([]),
+        customClaims: z.record(z.string(), z.unknown()).nullable().default({}),
+        ttl: duration.nullish(),
+      },
+      INNER_DESCRIPTIONS.jwt,
+    ),
+  )
   .transform(({ algorithm, audience, customClaims, ttl }) => ({
     algorithm: algorithm ?? 'ES256',
     audience: audience ?? [],
@@ -131,14 +142,23 @@ const jwt = z
   }));
 
 const rotation = z
-  .strictObject({
-    every: duration.refine((seconds) => seconds >= ROTATION_EVERY_SECONDS_MIN, 'At least 1h.').nullish(),
-    overlap: duration.refine((seconds) => seconds <= OVERLAP_SECONDS_MAX, 'At most 30d.').nullish(),
-  })
+  .strictObject(
+    described(
+      {
+        every: duration.refine((seconds) => seconds >= ROTATION_EVERY_SECONDS_MIN, 'At least 1h.').nullish(),
+        overlap: duration.refine((seconds) => seconds <= OVERLAP_SECONDS_MAX, 'At most 30d.').nullish(),
+      },
+      INNER_DESCRIPTIONS.rotation,
+    ),
+  )
   .transform(({ every, overlap }) => ({
     everySeconds: every ?? null,
     overlapSeconds: overlap ?? OVERLAP_SECONDS_DEFAULT,
   }));
+
+const quota = z.strictObject(
+  described({ limit: z.int().min(1).max(RATE_LIMIT_MAX), period: z.enum(['day', 'month']) }, INNER_DESCRIPTIONS.quota),
+);
 
 const ipRange = z
   .string()
@@ -176,7 +196,7 @@ export const SETTINGS_SCHEMAS: { readonly [Name in Settable]: z.ZodType<KeySetti
     .max(RATE_LIMITS_MAX)
     .refine((rules) => new Set(rules.map((rule) => rule.name)).size === rules.length, 'Each name once.')
     .transform((rules) => rules.map(({ name, limit, window }) => ({ name, limit, windowSeconds: window }))),
-  quota: z.strictObject({ limit: z.int().min(1).max(RATE_LIMIT_MAX), period: z.enum(['day', 'month']) }).nullable(),
+  quota: quota.nullable(),
   ipAllowlist: z.array(ipRange).max(IP_RANGES_MAX),
   rotation: rotation.nullable(),
   jwt: jwt.nullable(),
@@ -193,13 +213,18 @@ function nullish<S extends z.ZodRawShape>(shape: S): { [Name in keyof S]: z.ZodO
   return Object.fromEntries(entries) as { [Name in keyof S]: z.ZodOptional<z.ZodNullable<S[Name]>> };
 }
 
-const createSchema = z.strictObject({
-  ...nullish(SETTINGS_SCHEMAS),
-  userId: SETTINGS_SCHEMAS.userId,
-  name: SETTINGS_SCHEMAS.name,
-  environment: z.enum(['live', 'test']).nullish(),
-  expiresIn: duration.nullish(),
-});
+const createSchema = z.strictObject(
+  describedMembers(
+    {
+      ...nullish(SETTINGS_SCHEMAS),
+      userId: SETTINGS_SCHEMAS.userId,
+      name: SETTINGS_SCHEMAS.name,
+      environment: z.enum(['live', 'test']).nullish(),
+      expiresIn: duration.nullish(),
+    },
+    'create',
+  ),
+);
 
 /** A duration: `"15m"`, `"12h"`, `"90d"`, or whole seconds. */
 export type DurationInput = string | number;

@@ -6,6 +6,7 @@ import { z } from 'zod';
 import type { KeySettings } from '../domain/key.ts';
 import { settingsToWire } from '../domain/key-wire.ts';
 import type { Instant } from '../foundation/clock.ts';
+import { described, describedMembers, INNER_DESCRIPTIONS } from './key-descriptions.ts';
 import {
   audience,
   CREATE_SCHEMA,
@@ -21,14 +22,23 @@ import {
 
 /** Members that are merged. Of what is in them, the form is checked here and the meaning when they are whole. */
 const MERGED = {
-  quota: z.strictObject({ limit: z.number().nullish(), period: z.enum(['day', 'month']).nullish() }),
-  rotation: z.strictObject({ every: duration.nullish(), overlap: duration.nullish() }),
-  jwt: z.strictObject({
-    algorithm: z.enum(['HS256', 'RS256', 'ES256', 'Ed25519']).nullish(),
-    audience: z.array(audience).nullish(),
-    customClaims: z.record(z.string(), z.unknown()).nullish(),
-    ttl: duration.nullish(),
-  }),
+  quota: z.strictObject(
+    described({ limit: z.number().nullish(), period: z.enum(['day', 'month']).nullish() }, INNER_DESCRIPTIONS.quota),
+  ),
+  rotation: z.strictObject(
+    described({ every: duration.nullish(), overlap: duration.nullish() }, INNER_DESCRIPTIONS.rotation),
+  ),
+  jwt: z.strictObject(
+    described(
+      {
+        algorithm: z.enum(['HS256', 'RS256', 'ES256', 'Ed25519']).nullish(),
+        audience: z.array(audience).nullish(),
+        customClaims: z.record(z.string(), z.unknown()).nullish(),
+        ttl: duration.nullish(),
+      },
+      INNER_DESCRIPTIONS.jwt,
+    ),
+  ),
   metadata: z.record(z.string(), z.unknown()),
 };
 const MERGED_NAMES = ['quota', 'rotation', 'jwt', 'metadata'] as const;
@@ -37,18 +47,23 @@ const MERGED_NAMES = ['quota', 'rotation', 'jwt', 'metadata'] as const;
 const TAKEN_AWAY: Partial<KeySettings> = { permissions: [], grantable: [], rateLimits: [], ipAllowlist: [] };
 
 const { permissions, grantable, rateLimits, ipAllowlist } = SETTINGS_SCHEMAS;
-const updateSchema = z.strictObject({
-  ...z.object(SETTINGS_SCHEMAS).partial().shape,
-  permissions: permissions.nullish(),
-  grantable: grantable.nullish(),
-  rateLimits: rateLimits.nullish(),
-  ipAllowlist: ipAllowlist.nullish(),
-  quota: MERGED.quota.nullish(),
-  rotation: MERGED.rotation.nullish(),
-  jwt: MERGED.jwt.nullish(),
-  metadata: MERGED.metadata.nullish(),
-  expiresIn: duration.nullish(),
-});
+const updateSchema = z.strictObject(
+  describedMembers(
+    {
+      ...z.object(SETTINGS_SCHEMAS).partial().shape,
+      permissions: permissions.nullish(),
+      grantable: grantable.nullish(),
+      rateLimits: rateLimits.nullish(),
+      ipAllowlist: ipAllowlist.nullish(),
+      quota: MERGED.quota.nullish(),
+      rotation: MERGED.rotation.nullish(),
+      jwt: MERGED.jwt.nullish(),
+      metadata: MERGED.metadata.nullish(),
+      expiresIn: duration.nullish(),
+    },
+    'update',
+  ),
+);
 
 type OrNull<T> = { readonly [Name in keyof T]: T[Name] | null };
 type Patch<T> = { readonly [Name in keyof T]?: T[Name] | null | undefined };

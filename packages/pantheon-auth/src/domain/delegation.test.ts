@@ -132,6 +132,7 @@ describe('a limited key makes no key that is less limited', () => {
 
 describe('a key that may only make keys makes none for tokens in the name of others', () => {
   const CLAIMS = { jwt: { ...JWT, customClaims: { role: 'admin' } } };
+  const TWO_CLAIMS = { jwt: { ...JWT, customClaims: { role: 'admin', read_only: true } } };
 
   test.each<[string, Partial<KeySettings>, Partial<KeySettings>, string | null]>([
     ['its own user', { userId: 'me' }, { userId: 'me' }, null],
@@ -140,8 +141,11 @@ describe('a key that may only make keys makes none for tokens in the name of oth
     ['the claim that it has itself', CLAIMS, CLAIMS, null],
     ['that claim with another value', CLAIMS, { jwt: { ...JWT, customClaims: { role: 'root' } } }, 'jwt.customClaims'],
     ['that claim and another', CLAIMS, { jwt: { ...JWT, customClaims: { role: 'admin', x: 1 } } }, 'jwt.customClaims'],
-    ['fewer claims than its own', CLAIMS, {}, null],
     ['settings of tokens without claims', {}, { jwt: JWT }, null],
+    ['settings of tokens without the claim that it has itself', CLAIMS, { jwt: JWT }, 'jwt.customClaims'],
+    ['no settings of tokens, and so not that claim', CLAIMS, {}, 'jwt.customClaims'],
+    ['one of its two claims', TWO_CLAIMS, CLAIMS, 'jwt.customClaims'],
+    ['both of its claims', TWO_CLAIMS, TWO_CLAIMS, null],
   ])('%s', (_what, own, settings, field) => {
     expect(handingOut(caller(own), settings)).toBe(field);
     for (const by of [caller(own, NAMING), caller(own, ['pantheon:*']), PROCESS])
@@ -233,6 +237,32 @@ describe('changing a key', () => {
     expect(changing(caller(), before, { name: 'x' })).toBeNull();
     expect(changing(caller(), before, { jwt: { ...CLAIMS, ttlSeconds: 60 } })).toBeNull();
     expect(changing(caller(), before, { userId: 'u' })).toBeNull();
+  });
+});
+
+describe('a key whose claims hold it back gives nothing to a key without them', () => {
+  const HELD = { jwt: { ...JWT, customClaims: { read_only: true } } };
+  const OTHER = { jwt: { ...JWT, customClaims: { read_only: false } } };
+
+  test.each<[string, Partial<KeySettings>, Partial<KeySettings>]>([
+    ['a permission', {}, { permissions: ['docs:read', 'docs:write'] }],
+    ['a permission, where the claim has another value', OTHER, { permissions: ['docs:read', 'docs:write'] }],
+    ['another audience', { jwt: JWT }, { jwt: { ...JWT, audience: ['https://orders.example'] } }],
+    ['a longer life of its tokens', { jwt: { ...JWT, ttlSeconds: 60 } }, { jwt: null }],
+    ['a later end', { expiresAt: 1_000 }, { expiresAt: 2_000 }],
+    ['its own user', { userId: 'boss' }, { userId: 'u' }],
+  ])('%s', (_what, before, after) => {
+    expect(changing(caller(HELD), before, after)).toBe('jwt.customClaims');
+    expect(changing(caller(), before, after)).toBeNull();
+    for (const by of [caller(HELD, NAMING), PROCESS]) expect(changing(by, before, after)).toBeNull();
+  });
+
+  test('what takes away is bounded by nothing, and its own claims may be added', () => {
+    expect(changing(caller(HELD), {}, { permissions: [] })).toBeNull();
+    expect(changing(caller(HELD), { jwt: JWT }, { jwt: { ...JWT, ttlSeconds: 60 } })).toBeNull();
+    expect(changing(caller(HELD), {}, HELD)).toBeNull();
+    expect(changing(caller(HELD), OTHER, HELD)).toBeNull();
+    expect(changing(caller(HELD), HELD, { permissions: ['docs:*'] })).toBeNull();
   });
 });
 

@@ -31,7 +31,7 @@ export function assertMayHandOut(caller: ConfirmedCaller, settings: KeySettings)
   assertMayGrant(caller, settings);
   assertWithinBounds(caller, settings);
   assertMayName(caller, settings.userId);
-  assertMayClaim(caller, settings.jwt?.customClaims ?? {}, null);
+  assertMayClaim(caller, claimsOf(settings), null);
 }
 
 /** What a key may change of itself: words that decide nothing. */
@@ -54,7 +54,7 @@ export function assertMayChange(caller: ConfirmedCaller, record: KeyRecord, sett
     throw new PantheonError('not_allowed', { field: beyond, detail: 'A key does not change its own policy.' });
   if (changed.some((name) => WIDENS[name](record, settings))) assertWithinBounds(caller, settings);
   if (changed.includes('userId')) assertMayName(caller, settings.userId);
-  if (changed.includes('jwt')) assertMayClaim(caller, settings.jwt?.customClaims ?? {}, record.jwt?.customClaims ?? {});
+  if (changed.includes('jwt')) assertMayClaim(caller, claimsOf(settings), claimsOf(record));
 }
 
 type Change = (before: KeySettings, after: KeySettings) => boolean;
@@ -108,6 +108,9 @@ function assertWithinBounds(caller: ConfirmedCaller, settings: KeySettings): voi
     throw notGrantable('quota', 'It needs one that is at least as strict as that of the calling key.');
   if (own.environment === 'test' && settings.environment !== 'test')
     throw notGrantable('environment', 'A key of the test environment makes keys of that environment.');
+  // A claim may be one that holds back who has it (`read_only: true`), so leaving it out is like leaving out a limit.
+  if (!mayNameOthers(caller) && !hasAllOf(claimsOf(settings), claimsOf(own)))
+    throw notGrantable('jwt.customClaims', `It needs each custom claim of the calling key, with its value. ${REMEDY}`);
 }
 
 const REMEDY = `Use your own, or call with a key that holds ${ACTIONS['tokens.issue']}.`;
@@ -119,16 +122,28 @@ function assertMayName(caller: ConfirmedCaller, userId: string): void {
     throw notGrantable('userId', `A key of somebody else makes tokens in their name. ${REMEDY}`);
 }
 
-/** What others read in a token. Each is as it was (`before`), or one that the tokens of the caller have too. */
+/**
+ * What others read in a token. Each claim is as it was (`before`), or one that the tokens of the caller have too; none that
+ * was there goes. That none of the caller's own is missing is one of the bounds.
+ */
 function assertMayClaim(caller: ConfirmedCaller, claims: JsonObject, before: JsonObject | null): void {
   if (mayNameOthers(caller)) return;
-  const own = caller.own?.jwt?.customClaims ?? {};
-  const isIn = (known: JsonObject | null, name: string): boolean =>
-    known !== null && Object.hasOwn(known, name) && isSame(known[name], claims[name]);
-  const isNew = Object.keys(claims).some((name) => !isIn(before, name) && !isIn(own, name));
-  // A claim may be one that holds back who has it.
+  const own = claimsOf(caller.own);
+  const isNew = Object.keys(claims).some((name) => !hasSame(before ?? {}, claims, name) && !hasSame(own, claims, name));
   const isGone = Object.keys(before ?? {}).some((name) => !Object.hasOwn(claims, name));
   if (isNew || isGone) throw notGrantable('jwt.customClaims', `Whoever reads a token trusts what is in it. ${REMEDY}`);
+}
+
+function claimsOf(settings: Pick<KeySettings, 'jwt'> | null): JsonObject {
+  return settings?.jwt?.customClaims ?? {};
+}
+
+function hasAllOf(claims: JsonObject, needed: JsonObject): boolean {
+  return Object.keys(needed).every((name) => hasSame(claims, needed, name));
+}
+
+function hasSame(one: JsonObject, other: JsonObject, name: string): boolean {
+  return Object.hasOwn(one, name) && isSame(one[name], other[name]);
 }
 
 /** The right to make tokens of keys that are not one's own is the right to say whose and what they are. */

@@ -9,6 +9,8 @@ import type { EventNotice, Head } from './ledger.ts';
 
 /** A rest that is longer than this is worth a word: it may be the clock. */
 export const REST_MS: number = DAY_MS;
+/** After a start so far ahead nothing is deleted for its age within this: time for an operator to look at the clock. */
+export const DELETES_NOTHING_MS: number = DAY_MS;
 
 /** An operator said that this is the time, in this event. */
 export interface AcceptedTime {
@@ -25,12 +27,23 @@ export interface DatedKey {
 export interface StoredTime {
   /** The latest time that it has seen: of an event, of usage that was stored, of a node that started or stopped. */
   latest(): Promise<Instant>;
-  /** It was this late. An earlier time changes nothing. */
-  record(at: Instant): Promise<void>;
+  /**
+   * It was this late. An earlier time changes nothing. `aheadUntil`: until then this may have been by a clock that is
+   * ahead; null changes nothing.
+   */
+  record(at: Instant, aheadUntil?: Instant | null): Promise<void>;
+  /** Until when, by the clock that may be ahead, a start that was told of it forbids to delete for age; 0: there was none. */
+  aheadUntil(): Promise<Instant>;
   /** The last time that an operator accepted. */
   accepted(): Promise<AcceptedTime | null>;
-  /** Keys with events dated after `at`, in the order of their ids, beginning after `afterId`. */
-  keysChangedAfter(at: Instant, afterId: string, limit: number): Promise<readonly DatedKey[]>;
+  /**
+   * Keys with events dated after `at`, as the log was when it was begun, in parts. A key may be in several of them. All
+   * events are looked at, a bounded number at a time: in a log that a node with a wrong clock and one with a right clock
+   * have written to, the order of the events is not that of their dates.
+   */
+  keysChangedAfter(at: Instant): AsyncIterable<readonly DatedKey[]>;
+  /** Last uses of keys that are dated after `at` were then. A bounded number at a time. */
+  bringBackUses(at: Instant): Promise<void>;
 }
 
 export interface StartOptions {
@@ -78,15 +91,19 @@ export async function readClocks({ clock, time, head }: Omit<StartOptions, 'onAh
  * @throws PantheonError `clock_in_doubt`.
  */
 export async function startClock(options: StartOptions): Promise<ClockReading> {
-  const { clock, onAhead } = options;
+  const { clock, time, onAhead } = options;
   const { now, latest } = await readClocks(options);
   if (isBehind({ now, latest }))
     throw inDoubt(
       `The clock says ${dateOf(now)}, and this database was in use at ${dateOf(latest)} by its own records. ` +
         'Put the clock right (NTP), then start again. If the clock is right and the records are wrong: pantheon-auth clock accept',
     );
-  if (latest > 0 && now - latest > REST_MS) onAhead(latest, now - latest);
+  const isAhead = latest > 0 && now - latest > REST_MS;
+  if (isAhead) onAhead(latest, now - latest);
   clock.atLeast(latest);
+  // The next start, and one of another node, finds the time of this one recorded: it is not ahead of that.
+  const leftMs = isAhead ? DELETES_NOTHING_MS : (await time.aheadUntil()) - now;
+  if (leftMs > 0) clock.suspectAhead(Math.min(leftMs, DELETES_NOTHING_MS));
   return { now, latest };
 }
 

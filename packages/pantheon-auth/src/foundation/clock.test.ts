@@ -11,6 +11,7 @@ import {
   HOUR_MS,
   type Instant,
   MINUTE_MS,
+  mayDeleteByAge,
   momentOf,
   systemClock,
 } from './clock.ts';
@@ -197,6 +198,20 @@ describe('beside the clock of the store (I14)', () => {
     const apart: number[] = [];
     return { source, clock: new ForwardClock(source, { onApart: (byMs) => apart.push(byMs) }), apart };
   }
+
+  test('a clock that may be ahead is so for a while of the monotonic clock, or until an operator decides', () => {
+    const { source, clock } = beside();
+    clock.suspectAhead(HOUR_MS);
+    source.setWall(START + MINUTE_MS);
+    expect([clock.mayBeAheadForMs, mayDeleteByAge(clock)]).toEqual([HOUR_MS, false]);
+    source.advance(HOUR_MS - 1);
+    expect([clock.mayBeAheadForMs, mayDeleteByAge(clock)]).toEqual([1, false]);
+    source.advance(1);
+    expect([clock.mayBeAheadForMs, mayDeleteByAge(clock)]).toEqual([0, true]);
+    clock.suspectAhead(HOUR_MS);
+    clock.accept(source.now());
+    expect(mayDeleteByAge(clock)).toBe(true);
+  });
 
   test('an answer that took no longer than they differ leaves the clock as it is', () => {
     const { source, clock, apart } = beside();

@@ -20,6 +20,11 @@ export interface Clock {
    * judge by its date, and what this time would refuse may not be accepted. Null or missing: there is no doubt.
    */
   readonly doubted?: Instant | null;
+  /**
+   * For how long nothing may be deleted because of its age: the clock was far ahead of what the store had seen at a start,
+   * which is either a long rest or a wrong clock. 0 or missing: no longer.
+   */
+  readonly mayBeAheadForMs?: number;
 }
 
 /** A moment by both clocks. The monotonic one stands still while a machine sleeps; the wall clock can be set. */
@@ -76,6 +81,15 @@ export function assertCertainTime(clock: Clock): void {
   if (clock.doubted != null) throw clockInDoubt();
 }
 
+/**
+ * Whether what is old by this clock may be deleted. A wrong clock can be put right, and what it had deleted would be gone:
+ * counts, and also that a request was answered or a token revoked.
+ */
+export function mayDeleteByAge(clock: Clock): boolean {
+  clock.now();
+  return clock.doubted == null && (clock.mayBeAheadForMs ?? 0) === 0;
+}
+
 /** For whoever asks for what only a clock that can be believed may answer. */
 export function clockInDoubt(): PantheonError {
   return new PantheonError('clock_in_doubt', { retryAfterSeconds: CLOCK_JUMP_MS / SECOND_MS });
@@ -103,6 +117,7 @@ export class ForwardClock implements Clock {
   #askedSleepMono = Number.NEGATIVE_INFINITY;
   #wallDoubt = false;
   #logDoubt = false;
+  #mayBeAheadUntilMono = Number.NEGATIVE_INFINITY;
   /** What the store's clock is ahead of this machine's. */
   #offsetMs = 0;
   #isHeeding = false;
@@ -140,6 +155,15 @@ export class ForwardClock implements Clock {
     return this.#wallDoubt || this.#logDoubt ? this.#source.now() + this.#offsetMs : null;
   }
 
+  get mayBeAheadForMs(): number {
+    return Math.max(0, this.#mayBeAheadUntilMono - this.#source.monotonicMs());
+  }
+
+  /** For so long of the monotonic clock this one may be ahead. It is followed all the same. */
+  suspectAhead(forMs: number): void {
+    this.#mayBeAheadUntilMono = this.#source.monotonicMs() + forMs;
+  }
+
   /** It is at least this late: the log says so. What lies far in the future is not believed, and puts the clock in doubt. */
   atLeast(instant: Instant): void {
     const now = this.now();
@@ -171,6 +195,7 @@ export class ForwardClock implements Clock {
   accept(instant: Instant): void {
     this.#last = instant;
     this.#behind = false;
+    this.#mayBeAheadUntilMono = Number.NEGATIVE_INFINITY;
     this.#anchor();
     this.#believe(instant);
     this.#doubt('wall', false, 0);

@@ -189,6 +189,20 @@ test('rows that say nothing any more go with the next revocations, a few at a ti
   expect(later.isRevoked('key-1', 'young')).toBe(true);
 });
 
+test('an operator who puts a clock back that was ahead brings back every revocation that it took for over', async () => {
+  const { open, token, clock } = world();
+  const revocations = open();
+  await revocations.revoke(token('a'), BY);
+  const before = clock.now();
+  clock.setWall(before + 2 * 3_600_000);
+  await revocations.revoke(token('b'), BY);
+  expect(revocations.isRevoked('key-1', 'a')).toBe(false);
+  clock.setWall(before);
+  const accepted = { seq: 3, id: 'event', tenantId: 'system', subjectType: 'store', subjectId: 'store' } as const;
+  await revocations.apply({ ...accepted, type: 'store.clock_accepted' });
+  expect(revocations.isRevoked('key-1', 'a')).toBe(true);
+});
+
 test('a store that cannot be asked for old rows keeps no token alive', async () => {
   const { open, token, state, clock } = world();
   const revocations = open();

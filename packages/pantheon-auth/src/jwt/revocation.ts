@@ -11,7 +11,7 @@ import type { AuditEvent, Circumstances } from '../domain/event.ts';
 import type { Follower } from '../events/event-feed.ts';
 import type { EventLog } from '../events/event-log.ts';
 import type { EventNotice, Ledger, Precondition, Row, RowChange } from '../events/ledger.ts';
-import { type Clock, type Instant, SECOND_MS } from '../foundation/clock.ts';
+import { type Clock, type Instant, mayDeleteByAge, SECOND_MS } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { newId } from '../foundation/ids.ts';
 import type { TokenRevocationRows } from './signing-key-rows.ts';
@@ -175,6 +175,8 @@ export class TokenRevocations implements Follower {
    * revives none, and a replay of the log, in which each has its end, comes to the same. Nobody waits for this.
    */
   async #lookForExpired(): Promise<void> {
+    // By a clock that is ahead they would look dead, and live again when it is put right.
+    if (!mayDeleteByAge(this.#clock)) return;
     const ended = this.#clock.now() - CLEARED_AFTER_MS;
     if (this.#isLooking || this.#expired.length > 0 || ended < this.#noneBefore) return;
     this.#isLooking = true;
@@ -207,6 +209,8 @@ export class TokenRevocations implements Follower {
   }
 
   async apply(notice: EventNotice): Promise<void> {
+    // Time goes back: what had expired by the wrong clock, and was forgotten here, is stored still.
+    if (notice.type === 'store.clock_accepted') return this.start();
     if (notice.type !== 'token.revoked' || this.#entries.has(notice.subjectId)) return;
     const row = await this.#rows.find(notice.subjectId);
     if (row === null) return;

@@ -10,6 +10,7 @@ import type { SharedLimitsContext } from './rate-limiter.ts';
 import { dialRedis, isOfOneKey, type RedisEndpoint, wasNotCounted } from './redis-endpoint.ts';
 import { RedisOutageLog } from './redis-outage-log.ts';
 import { COMMAND_TIMEOUT_MS, NoAnswer, RedisPatience } from './redis-patience.ts';
+import { protocolMistake } from './redis-protocol-mistake.ts';
 import { unfitness } from './redis-server-facts.ts';
 import { BUCKETS, isAnswerTo, probeCall, type ScriptCall } from './redis-windows.ts';
 
@@ -81,10 +82,18 @@ export class RedisConnection {
   /** @throws PantheonError `invalid_setting` when what is there can never count limits. Away is no reason to throw. */
   async open(): Promise<void> {
     const failures = await this.#recoverOnce();
-    const detail = failures.map(remedyOf).find((remedy) => remedy !== null);
+    const detail = (await this.#protocolMistake(failures)) ?? failures.map(remedyOf).find((remedy) => remedy !== null);
     if (detail === undefined) return;
     this.close();
     throw new PantheonError('invalid_setting', { field: 'limits.url', detail });
+  }
+
+  /** Of a server that could not be connected to, for no reason that it gave. */
+  async #protocolMistake(failures: readonly unknown[]): Promise<string | null> {
+    const isUnexplained = failures.some((error) => isOfTls(error) || remedyOf(error) === null);
+    if (this.#endpoint !== null || !isUnexplained) return null;
+    const mistakes = await Promise.all(this.#options.seeds.map(protocolMistake));
+    return mistakes.find((mistake) => mistake !== null) ?? null;
   }
 
   /** Whether as many questions wait as may. It says nothing about Redis. */
@@ -271,9 +280,13 @@ function remedyOf(error: unknown): string | null {
     return 'Redis has no database of that number. Check the number at the end of the address; a cluster has 0 only.';
   const code = codeOf(error) ?? '';
   if (code === 'ENOTFOUND') return `There is no such host (${code}). Check its name.`;
-  if (TLS_CODE.test(code))
+  if (isOfTls(error))
     return `The connection failed with ${code}. Check redis:// or rediss://, the port, and the certificate: its authority (NODE_EXTRA_CA_CERTS), its names and its dates.`;
   return null;
+}
+
+function isOfTls(error: unknown): boolean {
+  return TLS_CODE.test(codeOf(error) ?? '');
 }
 
 /** A word for the log. Never the message itself, which may repeat what was sent. */

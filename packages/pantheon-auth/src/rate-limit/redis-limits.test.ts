@@ -1,9 +1,13 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { createServer } from 'node:tls';
 import { inspect } from 'node:util';
 import { createClient } from 'redis';
 import { generate as generateCertificate } from 'selfsigned';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { freePort } from '../../../../tools/servers/free-port.ts';
 import { type RedisServer, startRedis } from '../../../../tools/servers/redis.ts';
 import { describeWithOwnRedis } from '../../../../tools/servers/scratch.ts';
 import type { QuotaRule, RateLimitRule } from '../domain/limits.ts';
@@ -319,6 +323,47 @@ describeWithOwnRedis('limits in Redis', () => {
       untrusted.close();
       expect((await setUp({ url: 'redis://127.0.0.1:1' })).limiter.status()).toMatchObject({ isDegraded: true });
     });
+
+    test('an address that says TLS where the server does not speak it, or the other way round, is refused with what to write', async () => {
+      const folder = mkdtempSync(join(tmpdir(), 'pantheon-auth-tls-'));
+      const file = (name: string, text: string): string => {
+        writeFileSync(join(folder, name), text, { mode: 0o600 });
+        return join(folder, name);
+      };
+      const { private: key, cert } = await generateCertificate([{ name: 'commonName', value: 'cache' }]);
+      const tlsPort = await freePort();
+      const settings = {
+        ...{ 'tls-port': String(tlsPort), 'tls-auth-clients': 'no', requirepass: 'right-pass' },
+        ...{ 'tls-cert-file': file('cert', cert), 'tls-key-file': file('key', key) },
+      };
+      await using own = await startRedis({ settings });
+      const [plain, tls] = [`${own.host}:${own.port}`, `${own.host}:${tlsPort}`];
+      for (const [url, detail] of [
+        [
+          `rediss://:right-pass@${plain}`,
+          'Redis does not speak TLS on this port. Give its port for TLS (tls-port), or write redis://.',
+        ],
+        [`redis://:right-pass@${tls}`, 'This port speaks TLS. Write rediss://.'],
+        // The protocol is right, and what is wrong beside it is told as before.
+        [`rediss://:right-pass@${tls}`, expect.stringContaining('certificate')],
+        [`redis://:wrong-pass@${plain}`, expect.stringContaining('Check the user and the password.')],
+      ] as const)
+        await expect(setUp({ url }), url).rejects.toMatchObject({
+          code: 'invalid_setting',
+          field: 'limits.url',
+          detail,
+        });
+      expect((await setUp({ url: `redis://:right-pass@${plain}` })).limiter.status()).toMatchObject({
+        isDegraded: false,
+      });
+
+      // One that does not answer at all may come back.
+      await own.pause();
+      for (const url of [`redis://:right-pass@${plain}`, `rediss://:right-pass@${tls}`])
+        expect((await setUp({ url })).limiter.status(), url).toMatchObject({ isDegraded: true });
+      own.resume();
+      rmSync(folder, { recursive: true });
+    }, 20_000);
 
     test('a user who may not ask INFO may count, and the operator is told', async () => {
       await using strict = await startRedis();

@@ -115,7 +115,7 @@ export function assemble(parts: DatabaseParts): Database {
     idempotency: new SqlIdempotencyRows(read, writer),
     idTags: new SqlIdTagRows(read),
     meta: new SqlMeta(read, writer),
-    time: new SqlStoredTime(read, writer),
+    time: new SqlStoredTime(parts, writer),
     coldReadsMax,
     nodes,
     close: () => {

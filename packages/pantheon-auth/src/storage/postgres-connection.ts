@@ -46,9 +46,14 @@ function preparedName(text: string): string | undefined {
   return name;
 }
 
+/** Any text of a user id, a name or metadata can be stored in this encoding only, and be compared as it is elsewhere. */
+const ENCODING = 'UTF8';
+
 interface Greeting {
   readonly channel: string;
   readonly server_version: number;
+  readonly server_encoding: string;
+  readonly database: string;
   readonly is_in_recovery: boolean;
   readonly synchronous_commit: string;
   readonly is_fsynced: boolean;
@@ -77,6 +82,8 @@ function greetingOf(settings: SessionSettings): string {
 const GREETING = `
   select
     current_setting('server_version_num')::int as server_version,
+    current_setting('server_encoding') as server_encoding,
+    current_database() as database,
     pg_is_in_recovery() as is_in_recovery,
     current_setting('fsync')::bool as is_fsynced,
     set_config('synchronous_commit',
@@ -136,6 +143,7 @@ export class PostgresConnection implements DatabaseConnection {
       const greeting = answers.at(-1)?.rows[0] as Greeting;
       if (greeting.server_version < SERVER_VERSION_MIN)
         throw new PantheonError('store_unusable', { detail: 'PostgreSQL 14 or newer is needed.' });
+      if (greeting.server_encoding !== ENCODING) throw wrongEncoding(greeting);
       if (greeting.is_in_recovery)
         throw new PantheonError('store_read_only', { detail: 'This server is a standby; the primary is needed.' });
       this.#server = greeting.server;
@@ -254,6 +262,13 @@ export class PostgresConnection implements DatabaseConnection {
       clearTimeout(timer);
     }
   }
+}
+
+/** The encoding of a database is decided when it is made. */
+function wrongEncoding({ server_encoding, database }: Greeting): PantheonError {
+  const what = `The database "${database}" is encoded in ${server_encoding}, and ${ENCODING} is needed.`;
+  const remedy = `Make another one (create database … encoding '${ENCODING}' template template0) and name that one.`;
+  return new PantheonError('store_unusable', { field: 'database.url', detail: `${what} ${remedy}` });
 }
 
 /** Ends a connection at once, whatever its server does. Its own `end` waits for an answer. */

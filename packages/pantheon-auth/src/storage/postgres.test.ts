@@ -95,6 +95,24 @@ describeWithOwnPostgres('on PostgreSQL', () => {
     expect(() => postgres({ url, poolMax: 1 })).toThrow(/invalid_setting/);
   });
 
+  test.each(['LATIN1', 'SQL_ASCII'])(
+    'a database whose encoding cannot hold every text (%s) is refused by its name, with what to do',
+    async (encoding) => {
+      const url = new URL(await server.createDatabase());
+      const name = `texts_in_${encoding.toLowerCase()}`;
+      await withClient(url.href, (client) =>
+        client.query(`create database ${name} encoding '${encoding}' lc_collate 'C' lc_ctype 'C' template template0`),
+      );
+      url.pathname = name;
+      for (const attempt of [() => postgres({ url: url.href }).migrate(), () => open(url.href)])
+        await expect(attempt()).rejects.toMatchObject({
+          code: 'store_unusable',
+          field: 'database.url',
+          detail: expect.stringMatching(`"${name}" is encoded in ${encoding}, and UTF8 is needed.*encoding 'UTF8'`),
+        });
+    },
+  );
+
   test('what the URL says of TLS reaches the driver: a certificate that does not convince it is refused', async () => {
     const issue = () =>
       generateCertificate([{ name: 'commonName', value: 'database' }], {

@@ -14,15 +14,20 @@ import type { Writer } from './writer.ts';
 /** Names in `meta`. */
 const LATEST = 'latestTime';
 const ACCEPTED = 'acceptedTime';
+const AHEAD_UNTIL = 'aheadUntil';
+/** Rows that one statement looks at: some ten milliseconds of a database, far from where it is given up. */
+export const ROWS_AT_ONCE = 10_000;
 /** Up to the year 275760, the last that a `Date` can say. */
 const INSTANT_MAX = 8_640_000_000_000_000;
 
 export class SqlStoredTime implements StoredTime {
   readonly #db: Kysely<Tables>;
+  readonly #scan: Kysely<Tables>;
   readonly #writer: Writer;
 
-  constructor(db: Kysely<Tables>, writer: Writer) {
-    this.#db = db;
+  constructor(db: { readonly read: Kysely<Tables>; readonly scan: Kysely<Tables> }, writer: Writer) {
+    this.#db = db.read;
+    this.#scan = db.scan;
     this.#writer = writer;
   }
 
@@ -39,11 +44,13 @@ export class SqlStoredTime implements StoredTime {
     return Math.min(INSTANT_MAX, Math.max(...seen));
   }
 
-  async record(at: Instant): Promise<void> {
+  async record(at: Instant, aheadUntil: Instant | null = null): Promise<void> {
+    const latest = { name: LATEST, value: String(at) };
+    const values = aheadUntil === null ? [latest] : [latest, { name: AHEAD_UNTIL, value: String(aheadUntil) }];
     await this.#writer.run(operational('time'), async (transaction) => {
       await transaction
         .insertInto('meta')
-        .values({ name: LATEST, value: String(at) })
+        .values(values)
         .onConflict((conflict) =>
           conflict
             .column('name')
@@ -54,24 +61,52 @@ export class SqlStoredTime implements StoredTime {
     });
   }
 
+  async aheadUntil(): Promise<Instant> {
+    const value = await this.#meta(AHEAD_UNTIL);
+    return value === null ? 0 : parseInstant(value);
+  }
+
   async accepted(): Promise<AcceptedTime | null> {
     const value = await this.#meta(ACCEPTED);
     const [at = '', eventId = ''] = value?.split(' ') ?? [];
     return value === null ? null : { at: parseInstant(at), eventId };
   }
 
-  async keysChangedAfter(at: Instant, afterId: string, limit: number): Promise<readonly DatedKey[]> {
-    const rows = await this.#db
-      .selectFrom('events')
-      .select(['subject_id', 'tenant_id'])
-      .distinct()
-      .where('subject_type', '=', 'key')
-      .where('at', '>', at)
-      .where('subject_id', '>', afterId)
-      .orderBy('subject_id')
-      .limit(limit)
-      .execute();
-    return rows.map((row) => ({ keyId: row.subject_id, tenantId: row.tenant_id }));
+  async *keysChangedAfter(at: Instant): AsyncGenerator<readonly DatedKey[]> {
+    const head = await this.#db.selectFrom('log_head').select('seq').where('id', '=', LOG_HEAD_ID).executeTakeFirst();
+    // `seq` has no gaps, so a range of it has a bounded number of events.
+    for (let from = 1; from <= (head?.seq ?? 0); from += ROWS_AT_ONCE) {
+      const rows = await this.#scan
+        .selectFrom('events')
+        .select(['subject_id', 'tenant_id'])
+        .distinct()
+        .where('seq', '>=', from)
+        .where('seq', '<', from + ROWS_AT_ONCE)
+        .where('subject_type', '=', 'key')
+        .where('at', '>', at)
+        .execute();
+      yield rows.map((row) => ({ keyId: row.subject_id, tenantId: row.tenant_id }));
+    }
+  }
+
+  async bringBackUses(at: Instant): Promise<void> {
+    for (let after = ''; ; ) {
+      const last = await this.#scan
+        .selectFrom('version_usage')
+        .select('key_id')
+        .where('key_id', '>', after)
+        .orderBy('key_id')
+        .offset(ROWS_AT_ONCE - 1)
+        .limit(1)
+        .executeTakeFirst();
+      await this.#writer.run(operational('time'), async (transaction) => {
+        const late = transaction.updateTable('version_usage').set({ last_used_at: at }).where('last_used_at', '>', at);
+        const range = late.where('key_id', '>', after);
+        await (last === undefined ? range : range.where('key_id', '<=', last.key_id)).execute();
+      });
+      if (last === undefined) return;
+      after = last.key_id;
+    }
   }
 
   async #meta(name: string): Promise<string | null> {
@@ -92,8 +127,8 @@ export async function resetStoredTime(transaction: Transaction<Tables>, { at, ev
     .values(values)
     .onConflict((conflict) => conflict.column('name').doUpdateSet((eb) => ({ value: eb.ref('excluded.value') })))
     .execute();
+  await transaction.deleteFrom('meta').where('name', '=', AHEAD_UNTIL).execute();
   await transaction.deleteFrom('usage_batches').where('at', '>', at).execute();
-  await transaction.updateTable('version_usage').set({ last_used_at: at }).where('last_used_at', '>', at).execute();
   await transaction.updateTable('idempotency').set({ created_at: at }).where('created_at', '>', at).execute();
   // So that it is replaced by its age, counted from now.
   await transaction.updateTable('data_keys').set({ created_at: at }).where('created_at', '>', at).execute();

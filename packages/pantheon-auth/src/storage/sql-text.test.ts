@@ -74,8 +74,12 @@ async function askEverything(scratch: ScratchDatabase, text: string): Promise<vo
     id: unique,
     at: 1,
     counts: [{ ...use, minute: 0, outcome: text as UsageOutcome, count: 1 }],
-    uses: [{ ...use, count: 1, lastUsedAt: 1, addresses: [text] }],
+    uses: Array.from({ length: 11 }, (_, n) => ({
+      ...{ ...use, keyId: n < 1 ? text : unique, version: n + 1 },
+      ...{ count: 1, lastUsedAt: 1, addresses: [text] },
+    })),
   });
+  await db.usage.foldVersions(9);
   await db.usage.totalsOf(text, [text, `${text}2`]);
   await db.usage.ofKey(text, text);
   for (const keyId of [text, null]) {

@@ -135,6 +135,83 @@ test('of one key the newest versions are read, however often it was rotated, and
   expect(await usage.totalsOf('t', ['k'])).toEqual(new Map([['k', { usageCount: 20, lastUsedAt: 100 }]]));
 });
 
+/** What is stored of the versions of `k`: `[version, usage_count, last_used_at]`. */
+async function versionsOf({ sql }: ScratchDatabase): Promise<readonly (readonly unknown[])[]> {
+  const rows = await sql(
+    "select version, usage_count, last_used_at from version_usage where key_id = 'k' order by version",
+  );
+  return rows.map((row) => [row['version'], row['usage_count'], row['last_used_at']].map(Number));
+}
+const total = async ({ db }: ScratchDatabase): Promise<unknown> => (await db.usage.totalsOf('t', ['k'])).get('k');
+
+test('of a key that is rotated for years the versions that are kept have rows of their own, the older ones one row together', async () => {
+  await using scratch = await openScratchDatabase();
+  const { usage } = scratch.db;
+  const uses = Array.from({ length: 250 }, (_, n) => use({ version: n + 1, count: 2, lastUsedAt: n + 1 }));
+  await usage.store(batch('b1', { uses: [...uses, use({ keyId: 'other', version: 9 })] }));
+  const before = await total(scratch);
+  const newest = await usage.ofKey('t', 'k');
+  let slices = 0;
+  for (let isMore = true; isMore; slices += 1) {
+    const rows = (await versionsOf(scratch)).length;
+    isMore = await usage.foldVersions(100);
+    expect(rows - (await versionsOf(scratch)).length).toBeLessThanOrEqual(100);
+    expect(await total(scratch)).toEqual(before);
+  }
+  expect(slices).toBe(4); // 100, 100 and 42 rows of this key, none of the other.
+  expect(before).toEqual({ usageCount: 500, lastUsedAt: 250 });
+  expect(await versionsOf(scratch)).toEqual([
+    [0, 484, 242],
+    ...uses.slice(-8).map((one) => [one.version, 2, one.lastUsedAt]),
+  ]);
+  expect(await usage.ofKey('t', 'k')).toEqual(newest);
+  expect(await usage.ofKey('t', 'other')).toMatchObject([{ version: 9, usageCount: 1 }]);
+});
+
+test('a use of an old version that is stored late is added to what it was folded into', async () => {
+  await using scratch = await openScratchDatabase();
+  const { usage } = scratch.db;
+  const uses = Array.from({ length: 20 }, (_, n) => use({ version: n + 1 }));
+  await usage.store(batch('b1', { uses }));
+  while (await usage.foldVersions(100));
+  await usage.store(batch('b2', { uses: [use({ version: 10, count: 5, lastUsedAt: 900 })] }));
+  expect(await total(scratch)).toEqual({ usageCount: 25, lastUsedAt: 900 });
+  while (await usage.foldVersions(100));
+  expect((await versionsOf(scratch))[0]).toEqual([0, 17, 900]);
+  expect(await versionsOf(scratch)).toHaveLength(9);
+  expect(await total(scratch)).toEqual({ usageCount: 25, lastUsedAt: 900 });
+});
+
+test('a key whose versions were all folded tells none of them as a version', async () => {
+  await using scratch = await openScratchDatabase();
+  const { usage } = scratch.db;
+  await usage.store(batch('b1', { uses: Array.from({ length: 9 }, (_, n) => use({ version: n + 1 })) }));
+  await usage.foldVersions(100);
+  await scratch.sql('delete from version_usage where version > 3');
+  expect(await versionsOf(scratch)).toEqual([
+    [0, 1, 100],
+    [2, 1, 100],
+    [3, 1, 100],
+  ]);
+  expect((await usage.ofKey('t', 'k')).map(({ version }) => version)).toEqual([3, 2]);
+});
+
+test('nodes that fold a key while others store its uses lose none and count none twice', async () => {
+  await using scratch = await openScratchDatabase();
+  const nodes = [scratch.db, await scratch.openAgain(), await scratch.openAgain()];
+  const work: Promise<unknown>[] = [];
+  for (let round = 0; round < 8; round += 1) {
+    for (const [at, node] of nodes.entries()) {
+      const uses = Array.from({ length: 30 }, (_, n) => use({ version: round * 10 + n + 1 }));
+      work.push(node.usage.store(batch(`b${round}-${at}`, { uses })), node.usage.foldVersions(7));
+    }
+    await Promise.all(work);
+  }
+  for (const node of nodes) while (await node.usage.foldVersions(7));
+  expect(await total(scratch)).toEqual({ usageCount: 8 * nodes.length * 30, lastUsedAt: 100 });
+  expect((await versionsOf(scratch)).map(([version]) => version)).toEqual([0, 93, 94, 95, 96, 97, 98, 99, 100]);
+});
+
 test('sums are of one tenant, one key when asked, from a time to before another, in order of time', async () => {
   await using scratch = await openScratchDatabase();
   const { usage } = scratch.db;

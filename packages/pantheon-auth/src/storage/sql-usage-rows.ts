@@ -16,6 +16,7 @@ import type {
   VersionUse,
 } from '../usage/usage-rows.ts';
 import type { SqlDialect } from './dialect.ts';
+import { FOLDED_VERSION, foldOldVersions } from './sql-usage-folds.ts';
 import {
   type AddRows,
   compileAddToKeys,
@@ -36,6 +37,8 @@ export const BATCH_IDS_KEPT_MS: number = DAY_MS;
 const BATCH_IDS_PRUNED_MAX = 100;
 /** Versions of which the use is told: as many as are kept of a key. */
 const VERSIONS_READ_MAX: number = VERSIONS_KEPT_MAX;
+/** About 1 MB. Of what finds no room the old versions are folded when the key has been rotated once more. */
+const KEYS_TO_FOLD_MAX = 10_000;
 
 export class SqlUsageRows implements UsageRows {
   readonly #read: Kysely<Tables>;
@@ -46,6 +49,11 @@ export class SqlUsageRows implements UsageRows {
   readonly #addToKeys: AddRows<KeyUsageRow>;
   readonly #addToTenants: AddRows<TenantUsageRow>;
   readonly #addUses: AddRows<VersionUsageRow>;
+  /**
+   * Keys of which a version was used for the first time, so that they may have rows of more versions than are told. In
+   * memory only: what a stop loses comes again with the next version, and then all that are too old are folded.
+   */
+  readonly #toFold = new Set<string>();
 
   constructor(parts: {
     readonly read: Kysely<Tables>;
@@ -82,6 +90,7 @@ export class SqlUsageRows implements UsageRows {
         .toSorted(byKeyAndVersion)
         .map((use) => toUseRow(use, known.get(`${use.keyId} ${use.version}`)));
       for (const query of this.#addUses(uses)) await transaction.executeQuery(query);
+      this.#noteNewVersions(batch.uses, known);
       await transaction
         .deleteFrom('usage_batches')
         .where('id', 'in', (eb) =>
@@ -118,6 +127,7 @@ export class SqlUsageRows implements UsageRows {
       .select(['version', 'usage_count', 'last_used_at', 'last_addresses'])
       .where('key_id', '=', keyId)
       .where('tenant_id', '=', tenantId)
+      .where('version', '>', FOLDED_VERSION)
       .orderBy('version', 'desc')
       .limit(VERSIONS_READ_MAX)
       .execute();
@@ -158,6 +168,31 @@ export class SqlUsageRows implements UsageRows {
 
   prune(step: UsageStep, before: number, limit: number): Promise<number> {
     return this.#writer.run(operational('usage'), (transaction) => pruneStep(transaction, step, { before, limit }));
+  }
+
+  async foldVersions(limit: number): Promise<boolean> {
+    const [keyId] = this.#toFold;
+    if (keyId === undefined) return false;
+    // Before it is done: a version that is used meanwhile notes the key again.
+    this.#toFold.delete(keyId);
+    try {
+      const folded = await this.#writer.run(operational('usage'), (transaction) =>
+        foldOldVersions(transaction, { keyId, limit, dialect: this.#dialect }),
+      );
+      if (folded === limit) this.#toFold.add(keyId);
+    } catch (error) {
+      this.#toFold.add(keyId);
+      throw error;
+    }
+    return this.#toFold.size > 0;
+  }
+
+  /** Also when the batch is rolled back after this: there is then nothing to fold, and nothing is. */
+  #noteNewVersions(uses: readonly VersionUse[], known: ReadonlyMap<string, string>): void {
+    for (const { keyId, version } of uses) {
+      if (version <= VERSIONS_READ_MAX || known.has(`${keyId} ${version}`)) continue;
+      if (this.#toFold.size < KEYS_TO_FOLD_MAX) this.#toFold.add(keyId);
+    }
   }
 }
 

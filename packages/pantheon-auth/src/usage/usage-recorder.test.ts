@@ -49,6 +49,10 @@ class MemoryUsageRows implements UsageRows {
   async prune(): Promise<number> {
     return 0;
   }
+
+  async foldVersions(): Promise<boolean> {
+    return false;
+  }
 }
 
 function world(entriesMax?: number) {

@@ -1,6 +1,6 @@
 import { afterEach, expect, test, vi } from 'vitest';
 import { type Clock, DAY_MS, MINUTE_MS } from '../foundation/clock.ts';
-import { PRUNE_SLICES_MAX, PRUNED_AT_ONCE_MAX, pruneUsage, UsageRetention } from './usage-retention.ts';
+import { foldVersions, pruneUsage, ROWS_AT_ONCE_MAX, SLICES_MAX, UsageRetention } from './usage-retention.ts';
 import type { UsageStep } from './usage-rows.ts';
 import { USAGE_KEPT_MS } from './usage-steps.ts';
 
@@ -33,25 +33,45 @@ test('each step is deleted when it is no longer kept, a day after it may last be
   expect(left).toEqual({ minute: 0, hour: 0, day: 0 });
   for (const { step, before, limit } of asked) {
     expect(before).toBe(NOW - USAGE_KEPT_MS[step] - DAY_MS);
-    expect(limit).toBe(PRUNED_AT_ONCE_MAX);
+    expect(limit).toBe(ROWS_AT_ONCE_MAX);
   }
   expect(new Set(asked.map(({ step }) => step))).toEqual(new Set(STEPS));
   expect(await pruneUsage(rows, CLOCK)).toBe(0);
 });
 
-test('nothing is deleted by a clock that is in doubt', async () => {
+test.each<[string, Partial<Clock>]>([
+  ['is in doubt', { doubted: NOW }],
+  ['may be ahead', { mayBeAheadForMs: 1 }],
+])('nothing is deleted by a clock that %s', async (_what, more) => {
   const { rows, asked } = world({ minute: 10 });
-  const doubted = { ...CLOCK, doubted: 'ahead' } as unknown as Clock;
-  expect(await pruneUsage(rows, doubted)).toBe(0);
+  expect(await pruneUsage(rows, { ...CLOCK, ...more })).toBe(0);
   expect(asked).toEqual([]);
+  expect(await pruneUsage(rows, { ...CLOCK, doubted: null, mayBeAheadForMs: 0 })).toBe(10);
 });
 
 test('a backlog is not deleted in one go, and every step gets its turn in the end', async () => {
-  const { rows, left, asked } = world({ minute: PRUNED_AT_ONCE_MAX * PRUNE_SLICES_MAX + 10, day: 7 });
+  const { rows, left, asked } = world({ minute: ROWS_AT_ONCE_MAX * SLICES_MAX + 10, day: 7 });
   await pruneUsage(rows, CLOCK);
-  expect(asked).toHaveLength(PRUNE_SLICES_MAX);
+  expect(asked).toHaveLength(SLICES_MAX);
   await pruneUsage(rows, CLOCK);
   expect(left).toEqual({ minute: 0, hour: 0, day: 0 });
+});
+
+test('old versions are added up a few rows at a time, until there are none, the run is over, or the process ends', async () => {
+  let left = 3;
+  const limits: number[] = [];
+  const foldFrom = async (limit: number): Promise<boolean> => {
+    limits.push(limit);
+    left -= 1;
+    return left > 0;
+  };
+  await foldVersions({ foldVersions: foldFrom });
+  expect([left, limits]).toEqual([0, [ROWS_AT_ONCE_MAX, ROWS_AT_ONCE_MAX, ROWS_AT_ONCE_MAX]]);
+  left = Number.POSITIVE_INFINITY;
+  await foldVersions({ foldVersions: foldFrom });
+  expect(limits).toHaveLength(3 + SLICES_MAX);
+  await foldVersions({ foldVersions: foldFrom }, () => true);
+  expect(limits).toHaveLength(3 + SLICES_MAX);
 });
 
 test('it runs every minute, one run at a time, goes on after a failure, and a stop ends it after the transaction it is in', async () => {
@@ -66,6 +86,7 @@ test('it runs every minute, one run at a time, goes on after a failure, and a st
       await new Promise<void>((resolve) => gates.push(resolve));
       return 0;
     },
+    foldVersions: async () => false,
   };
   const retention = new UsageRetention({ rows, clock: CLOCK, onError: (error) => void errors.push(error) });
   await vi.advanceTimersByTimeAsync(MINUTE_MS);

@@ -76,4 +76,9 @@ export interface UsageRows {
   sums(query: UsageQuery): Promise<readonly UsageSum[]>;
   /** Deletes at most `limit` counts of that step from before `before`, the oldest first; answers how many. */
   prune(step: UsageStep, before: Instant, limit: number): Promise<number>;
+  /**
+   * Adds up the uses of versions of one key that are not told one by one any more, at most `limit` of them; answers whether
+   * there are more keys to look at. Those are keys that this node stored the first use of a version of.
+   */
+  foldVersions(limit: number): Promise<boolean>;
 }
