@@ -213,6 +213,18 @@ describe('beside the clock of the store (I14)', () => {
     expect(mayDeleteByAge(clock)).toBe(true);
   });
 
+  test('how long a clock may be ahead is told in whole milliseconds, whatever the monotonic clock counts', () => {
+    let mono = 0.25;
+    const clock = new ForwardClock({ now: () => START, monotonicMs: () => mono });
+    clock.suspectAhead(10);
+    mono = 5.125;
+    expect(clock.mayBeAheadForMs).toBe(6);
+    mono = 10.24;
+    expect(mayDeleteByAge(clock)).toBe(false);
+    mono = 10.25;
+    expect(mayDeleteByAge(clock)).toBe(true);
+  });
+
   test('an answer that took no longer than they differ leaves the clock as it is', () => {
     const { source, clock, apart } = beside();
     clock.heed(START - 60_000, 60_000);

@@ -156,7 +156,8 @@ export class ForwardClock implements Clock {
   }
 
   get mayBeAheadForMs(): number {
-    return Math.max(0, this.#mayBeAheadUntilMono - this.#source.monotonicMs());
+    // Whole, because it is stored as a time; the monotonic clock counts fractions.
+    return Math.max(0, Math.ceil(this.#mayBeAheadUntilMono - this.#source.monotonicMs()));
   }
 
   /** For so long of the monotonic clock this one may be ahead. It is followed all the same. */
