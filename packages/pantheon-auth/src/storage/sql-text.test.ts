@@ -100,7 +100,8 @@ test('the SQL that runs is the same whatever a caller sends', async () => {
   const textsFor = async (text: string): Promise<readonly string[]> => {
     scratch.statements.length = 0;
     await askEverything(scratch, text);
-    return [...scratch.statements];
+    // A commit that comes while the write-ahead log begins anew asks for its turn more than once.
+    return scratch.statements.filter((sql, at, all) => sql !== 'begin immediate' || all[at - 1] !== sql);
   };
   const plain = await textsFor('plain');
   const hostile = [
