@@ -88,7 +88,7 @@ test.each([
   ['escaped, as in an address', (key: string) => ({ ...CREATE, name: `?k=${key.replaceAll('_', '%5F')}` }), 'name'],
   ['with its last characters cut off', (key: string) => ({ ...CREATE, name: key.slice(0, -9) }), 'name'],
   ['with more after it', (key: string) => ({ ...CREATE, name: `${key}0` }), 'name'],
-  ['of another brand', (key: string) => ({ ...CREATE, name: key.replace('pan_', 'acme_') }), 'name'],
+  ['of another prefix', (key: string) => ({ ...CREATE, name: key.replace('pan_', 'acme_') }), 'name'],
   ['in a list', (key: string) => ({ ...CREATE, jwt: { audience: ['a', key] } }), 'jwt.audience[1]'],
 ] as const)('%s', async (_what, body, field) => {
   const { key } = await service.engine.create();

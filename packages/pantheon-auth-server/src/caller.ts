@@ -22,7 +22,7 @@ import { sendRefusal } from './problem.ts';
 import { CALLER_AGE_MAX_MS, USER_AGENT_LENGTH_MAX } from './server-bounds.ts';
 
 /** A caller who proved a key. */
-export interface Acting {
+export interface RequestContext {
   readonly principal: Principal;
   /** For the permission checks and the audit trail. */
   readonly caller: Caller;
@@ -41,7 +41,7 @@ export interface Outcome {
 
 declare module 'fastify' {
   interface FastifyRequest {
-    acting: Acting | null;
+    acting: RequestContext | null;
     outcome: Outcome | null;
     /** Read it with {@link addressOf}. */
     clientAddress: string | null;
@@ -79,7 +79,7 @@ export function authenticated(
  */
 export function stillAuthenticated(auth: PantheonAuth, action: Action | null, clock: Clock): preHandlerHookHandler {
   return (request, _reply, done) => {
-    const { caller, tenantId, verifiedAtMs } = actingOf(request);
+    const { caller, tenantId, verifiedAtMs } = requestContextOf(request);
     // Most of the time without a promise: the hottest route has this hook.
     if (clock.monotonicMs() - verifiedAtMs <= CALLER_AGE_MAX_MS) done();
     else auth.confirm(caller, action === null ? null : { action, tenantId }).then(() => done(), done);
@@ -87,7 +87,7 @@ export function stillAuthenticated(auth: PantheonAuth, action: Action | null, cl
 }
 
 /** The caller of a route that only keys reach. */
-export function actingOf(request: FastifyRequest): Acting {
+export function requestContextOf(request: FastifyRequest): RequestContext {
   if (request.acting === null) throw new Error('Invariant broken: this route is for keys.');
   return request.acting;
 }

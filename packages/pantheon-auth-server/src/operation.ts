@@ -6,7 +6,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Action, Code } from 'pantheon-auth';
 import type { z } from 'zod';
 import type { BodyKind } from './bodies.ts';
-import { type Acting, actingOf } from './caller.ts';
+import { type RequestContext, requestContextOf } from './caller.ts';
 
 export type Method = 'GET' | 'POST' | 'PATCH' | 'DELETE';
 
@@ -66,7 +66,7 @@ export interface Call<Params, Query, Body> {
   readonly params: Params;
   readonly query: Query;
   readonly body: Body;
-  readonly by: Acting;
+  readonly by: RequestContext;
   readonly request: FastifyRequest;
   readonly reply: FastifyReply;
 }
@@ -99,7 +99,7 @@ export function operation<
         params: request.params as Output<Params>,
         query: request.query as Output<Query>,
         body: request.body as Output<Body>,
-        by: actingOf(request),
+        by: requestContextOf(request),
         request,
         reply,
       }),

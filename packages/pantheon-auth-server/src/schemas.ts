@@ -39,7 +39,7 @@ export const apiKeySchema = z
     name: z.string(),
     description: z.string().optional(),
     environment,
-    hint: z.string().describe('Brand, environment and id: no part of the secret.'),
+    hint: z.string().describe('Prefix, environment and id: no part of the secret.'),
     permissions: z.array(z.string()),
     grantable: z.array(z.string()),
     createdAt: time,

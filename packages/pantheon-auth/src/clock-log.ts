@@ -10,7 +10,7 @@ export function clockLog(logger: Logger): ClockWatcher {
   };
   return {
     onSetBack: (byMs) => logger.error({ byMs }, 'the clock was set back; going on from the latest time seen'),
-    onApart: (byMs) =>
+    onSkew: (byMs) =>
       byMs === 0
         ? logger.warn({}, 'the clocks of this machine and of the database agree again')
         : logger.error(

@@ -28,13 +28,13 @@ export type { ActedOn, ActedOnKey, Cascade } from './api-keys/key-revocation.ts'
 export type { KeyRotation, Rotation } from './api-keys/key-rotation.ts';
 export type { QuarantinedKey } from './api-keys/key-storage.ts';
 export type { Verification, VerifiedKey } from './api-keys/key-validator.ts';
+export type { Settled, SettleOptions } from './api-keys/propagation.ts';
 export type { RootKeyStore } from './api-keys/root-key.ts';
-export type { Settled, SettleOptions } from './api-keys/settlement.ts';
 export type { VerifyRequest } from './api-keys/verify-request.ts';
 export type { AsymmetricAlgorithm, SigningAlgorithm } from './domain/claims.ts';
 export { TrustedProxies } from './domain/client-address.ts';
 export type { PresentedCredential, PresentedToken } from './domain/credential.ts';
-export type { Actor, Circumstances, EventType } from './domain/event.ts';
+export type { Actor, AuditContext, EventType } from './domain/event.ts';
 export { EVENT_SUBJECTS } from './domain/event.ts';
 export { ANY_ENVIRONMENT, type Environment } from './domain/key.ts';
 export { ACTIONS, type Action, type Authority, type Caller } from './domain/key-policy.ts';
@@ -42,7 +42,7 @@ export type { LimitState, QuotaRule, RateLimitRule } from './domain/limits.ts';
 export { covers, grants, isPermission, isPermissionPattern } from './domain/permissions.ts';
 export { ANY_TENANT, DEFAULT_TENANT, SYSTEM_TENANT } from './domain/tenant.ts';
 export type { Denial } from './domain/verification.ts';
-export type { AuditTrail, EventFilter, TenantEvent } from './events/event-reader.ts';
+export type { AuditLog, EventFilter, TenantEvent } from './events/audit-log.ts';
 export { type Clock, type Instant, systemClock } from './foundation/clock.ts';
 export {
   CODES,
@@ -60,9 +60,9 @@ export { errorProblem, PROBLEM_MEDIA_TYPE, type Problem, toProblem } from './fou
 export { Secret } from './foundation/secret.ts';
 export { parseStrictJson } from './foundation/strict-json.ts';
 export { pathFlaw, textFlaw } from './foundation/written-text.ts';
-export { type KeyTokenWish, mintKeyToken } from './jwt/holder-token.ts';
+export { type MintTokenOptions, mintKeyToken } from './jwt/holder-token.ts';
 export type { RevokedToken } from './jwt/revocation.ts';
-export type { IssuedToken, TokenWish } from './jwt/token-issuer.ts';
+export type { IssuedToken, TokenOptions } from './jwt/token-issuer.ts';
 export type { TokenVerification, VerifiedToken, VerifyTokenRequest } from './jwt/token-verifier.ts';
 export type { Exchange, ExchangeRequest, JwtHandler } from './jwt-handler.ts';
 export {

@@ -32,12 +32,12 @@ import {
   parseCustomClaims,
   signWithKey,
   type TokenIssuer,
-  type TokenWish,
+  type TokenOptions,
 } from './jwt/token-issuer.ts';
 import type { TokenVerification, TokenVerifier, VerifyTokenRequest } from './jwt/token-verifier.ts';
 
 /** A key, and the token wanted for it. */
-export interface ExchangeRequest extends TokenWish, Omit<VerifyRequest, 'permissions'> {}
+export interface ExchangeRequest extends TokenOptions, Omit<VerifyRequest, 'permissions'> {}
 
 export type Exchange =
   | {
@@ -58,7 +58,7 @@ export interface JwtHandlerDeps {
   readonly changes: KeyChanges;
   readonly cache: VerificationCache;
   readonly clock: Clock;
-  readonly brand: string;
+  readonly keyPrefix: string;
 }
 
 export class JwtHandler implements KeyTokenSigner {
@@ -82,12 +82,12 @@ export class JwtHandler implements KeyTokenSigner {
     this.#assertStillMay(stored, version, request.key);
     const { record, secrets } = stored;
     const signer = secrets.find((one) => one.version === version)?.signing ?? null;
-    const wish = {
+    const tokenOptions = {
       ...(audience && { audience }),
       ...(permissions && { permissions }),
       ...(ttlSeconds !== undefined && { ttlSeconds }),
     };
-    return { issued: true, token: this.#deps.issuer.issue(record, version, signer, wish), verification };
+    return { issued: true, token: this.#deps.issuer.issue(record, version, signer, tokenOptions), verification };
   }
 
   /**
@@ -97,7 +97,7 @@ export class JwtHandler implements KeyTokenSigner {
    */
   async issue(
     target: { readonly tenantId: string; readonly keyId: string },
-    wish: TokenWish = {},
+    tokenOptions: TokenOptions = {},
     options: ChangeOptions = {},
   ): Promise<IssuedToken> {
     const { by = PROCESS_CALLER } = options;
@@ -117,7 +117,7 @@ export class JwtHandler implements KeyTokenSigner {
     const isAlive = isActive(record, this.#deps.clock.now()) && tenant.state === 'active';
     if (!isAlive) throw new PantheonError('not_allowed', { field: 'keyId', detail: 'The key is not active.' });
     const signer = secrets.find((one) => one.version === record.version)?.signing ?? null;
-    return this.#deps.issuer.issue(record, record.version, signer, wish);
+    return this.#deps.issuer.issue(record, record.version, signer, tokenOptions);
   }
 
   /** Whether a token may act now, with all that its key says. */
@@ -129,11 +129,11 @@ export class JwtHandler implements KeyTokenSigner {
   async revoke(token: RevokedToken, options: ChangeOptions = {}): Promise<void> {
     const { by = PROCESS_CALLER } = options;
     assertMay(by, 'tokens.revoke', token.tenantId);
-    await this.#deps.revocations.revoke(token, by.circumstances, async () => {
-      const { caller, requires } = await this.#deps.guard.confirm(by);
+    await this.#deps.revocations.revoke(token, by.auditContext, async () => {
+      const { caller, preconditions } = await this.#deps.guard.confirm(by);
       assertMay(caller, 'tokens.revoke', token.tenantId);
       assertNotSuperseded(caller, (await this.#stored(token.keyId, token.tenantId)).record);
-      return requires;
+      return preconditions;
     });
   }
 
@@ -145,10 +145,10 @@ export class JwtHandler implements KeyTokenSigner {
     const { by = PROCESS_CALLER } = options;
     assertMay(by, 'tokens.revoke', target.tenantId);
     await this.#deps.changes.change(target.tenantId, target.keyId, async ({ record, secrets }) => {
-      const { caller, requires } = await this.#deps.guard.confirm(by);
+      const { caller, preconditions } = await this.#deps.guard.confirm(by);
       assertMay(caller, 'tokens.revoke', target.tenantId);
       assertNotSuperseded(caller, record);
-      return { change: revokeTokens(record, by.circumstances, this.#deps.clock.now()), secrets, requires };
+      return { change: revokeTokens(record, by.auditContext, this.#deps.clock.now()), secrets, preconditions };
     });
   }
 
@@ -159,13 +159,13 @@ export class JwtHandler implements KeyTokenSigner {
 
   /** Makes a new signing key of this algorithm; it signs from now on. */
   async addSigningKey(algorithm: Parameters<SigningKeyring['add']>[0]): Promise<{ readonly kid: string }> {
-    const { kid } = await this.#deps.keyring.add(algorithm, PROCESS_CALLER.circumstances);
+    const { kid } = await this.#deps.keyring.add(algorithm, PROCESS_CALLER.auditContext);
     return { kid };
   }
 
   /** Ends a signing key: every token that it signed is dead at once. */
   async retireSigningKey(kid: string): Promise<void> {
-    await this.#deps.keyring.retire(kid, PROCESS_CALLER.circumstances);
+    await this.#deps.keyring.retire(kid, PROCESS_CALLER.auditContext);
   }
 
   /** The brief's `generateJWTFromKey`, synchronous. */
@@ -202,7 +202,7 @@ export class JwtHandler implements KeyTokenSigner {
   /** From the key itself, else from what verification has loaded; never from the hash. */
   #signerOf(keyId: string, version: number, key: string | null): KeySigner | null {
     if (key !== null) {
-      const parsed = parseKey(key, this.#deps.brand);
+      const parsed = parseKey(key, this.#deps.keyPrefix);
       if (parsed?.id === keyId) return signerOf(parsed);
       throw new PantheonError('invalid_request', { field: 'key', detail: 'It is not the string of this API key.' });
     }

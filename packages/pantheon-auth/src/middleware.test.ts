@@ -216,7 +216,7 @@ describe('what goes wrong', () => {
   const failingWith = (error: unknown): Authenticator => {
     const fail = () => Promise.reject(error);
     const validator = { verify: fail } as unknown as KeyValidator;
-    return new Authenticator({ validator, tokens: { verify: fail } as unknown as TokenVerifier, brand: 'pan' });
+    return new Authenticator({ validator, tokens: { verify: fail } as unknown as TokenVerifier, keyPrefix: 'pan' });
   };
 
   test('an outage is no verdict: 503, when to try again, and the cause for the operator only', async () => {
@@ -281,7 +281,7 @@ describe('callerOf', () => {
     const caller = callerOf(principalOf(await ask(bearer(key))), request);
     expect(caller.authority).toMatchObject({ kind: 'key', keyId: apiKey.id, grantable: ['docs:*'] });
     const actor = { keyId: apiKey.id, userId: 'user-1', address: '192.0.2.1', userAgent: 'curl' };
-    expect(caller.circumstances).toEqual({ actor, requestId: 'r-1', reason: null });
+    expect(caller.auditContext).toEqual({ actor, requestId: 'r-1', reason: null });
   });
 
   test('a token hands out nothing, and nothing that it makes outlives it', async () => {
@@ -336,7 +336,7 @@ describe('rateLimitHeaders', () => {
     const no = { valid: false, denial, proved: true, keyId: 'a', retryAfterSeconds: 1, limits } as const;
     const told = async (verification: Verification): Promise<string | undefined> => {
       const validator = { verify: async () => verification } as unknown as KeyValidator;
-      const authenticator = new Authenticator({ validator, tokens: {} as TokenVerifier, brand: 'pan' });
+      const authenticator = new Authenticator({ validator, tokens: {} as TokenVerifier, keyPrefix: 'pan' });
       const header = (name: string) => (name === 'x-api-key' ? ['key'] : []);
       const answer = await authenticator.authenticate({ url: '/', header, address: null });
       return (answer.authenticated ? answer.headers : answer.refusal.headers)['pantheon-limits'];

@@ -90,11 +90,11 @@ export class Authenticator {
   readonly #tokens: TokenVerifier;
   readonly #keyInUrl: RegExp;
 
-  constructor(deps: { readonly validator: KeyValidator; readonly tokens: TokenVerifier; readonly brand: string }) {
+  constructor(deps: { readonly validator: KeyValidator; readonly tokens: TokenVerifier; readonly keyPrefix: string }) {
     this.#validator = deps.validator;
     this.#tokens = deps.tokens;
     // One character more than the id: the public part alone, as a record's hint shows it, is no credential.
-    this.#keyInUrl = new RegExp(`${deps.brand}_(?:live|test)_[0-9A-Za-z]{17}`);
+    this.#keyInUrl = new RegExp(`${deps.keyPrefix}_(?:live|test)_[0-9A-Za-z]{17}`);
   }
 
   /** Never throws: what cannot be answered is a refusal with a 503. */
@@ -189,7 +189,7 @@ export function callerOf(
       expiresAt,
       ipAllowlist,
     },
-    circumstances: {
+    auditContext: {
       actor: { keyId, userId, address, userAgent },
       requestId: request.requestId,
       reason: null,

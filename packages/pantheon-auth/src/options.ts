@@ -21,7 +21,7 @@ interface CommonOptions {
   /** Audience of tokens whose key's policy names none. Default: the issuer. */
   readonly audience?: readonly string[];
   /** First part of every key string. Default `pan`. */
-  readonly brand?: string;
+  readonly keyPrefix?: string;
   /**
    * Memory that this node may use to remember keys and tokens and to count limits, in bytes. It is an estimate: the process
    * takes more than that besides. Default: a third of its heap, at most 512 MB.
@@ -90,7 +90,7 @@ const OPTION_CHECKS: Readonly<Record<keyof EmbeddedOptions | keyof ScaledOutOpti
   masterKey: text('32 bytes as 64 hex digits, base64 or base64url'),
   issuer: text('an absolute URL', textFlaw),
   audience: { is: isListOfTexts, advice: 'a list of texts', flawOf: textFlaw },
-  brand: text('the first part of key strings, such as pan'),
+  keyPrefix: text('the first part of key strings, such as pan'),
   knownKeysMax: { is: isCount, advice: 'a whole number above 0' },
   cacheBytesMax: {
     is: (value) => Number.isSafeInteger(value) && Number(value) >= CACHE_BYTES_LEAST,

@@ -94,8 +94,8 @@ describe('starting', () => {
     [{ knownKeysMax: Number.NaN }, 'knownKeysMax'],
     [{ knownKeysMax: 0 }, 'knownKeysMax'],
     [{ knownKeysMax: Number.POSITIVE_INFINITY }, 'knownKeysMax'],
-    [{ brand: 'Pan' }, 'brand'],
-    [{ brand: 'x' }, 'brand'],
+    [{ keyPrefix: 'Pan' }, 'keyPrefix'],
+    [{ keyPrefix: 'x' }, 'keyPrefix'],
   ])('a setting that is not valid stops the start and is named: %j', async (options, field) => {
     const dataDir = emptyFolder();
     expect(await refusalOf(createPantheonAuth({ dataDir, issuer: ISSUER, ...options }))).toMatchObject({
@@ -216,13 +216,13 @@ describe('stopping', () => {
   });
 });
 
-test('another brand makes and takes its own keys alone', async () => {
-  await using world = await openWorld({ brand: 'acme' });
+test('another prefix makes and takes its own keys alone', async () => {
+  await using world = await openWorld({ keyPrefix: 'acme' });
   const { key } = await world.auth.keys.create({ userId: 'u', name: 'n' });
   expect(key).toMatch(/^acme_live_/);
   expect(await world.auth.verify({ key })).toMatchObject({ valid: true });
   expect(world.auth.generator.generateKey().key).toMatch(/^acme_/);
-  const standard = await world.openAgain({ brand: 'pan' });
+  const standard = await world.openAgain({ keyPrefix: 'pan' });
   expect(await standard.verify({ key })).toMatchObject({ denial: { code: 'malformed' } });
 });
 

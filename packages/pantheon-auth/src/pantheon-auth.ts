@@ -3,7 +3,6 @@
  * order in which things depend on each other, and stops in the reverse, losing no usage.
  */
 import { Administrators } from './api-keys/administrators.ts';
-import { AnsweredRequests } from './api-keys/answered-requests.ts';
 import type { APIKey } from './api-keys/api-key.ts';
 import { CallerGuard } from './api-keys/caller-guard.ts';
 import { type RepairedDates, repairClock as repairDates } from './api-keys/clock-repair.ts';
@@ -11,30 +10,31 @@ import { ConfirmedFacts, parseStaleness, STALENESS_MAX_MS_DEFAULT } from './api-
 import { ExposedKeys } from './api-keys/exposed-keys.ts';
 import { IdTagManager } from './api-keys/id-tag-manager.ts';
 import { IdTags } from './api-keys/id-tags.ts';
+import { IdempotencyService } from './api-keys/idempotency-service.ts';
 import { KeyActs } from './api-keys/key-acts.ts';
 import { KeyChanges } from './api-keys/key-changes.ts';
 import { KeyDescendants } from './api-keys/key-descendants.ts';
-import { APIKeyGenerator, DEFAULT_BRAND, parseBrand } from './api-keys/key-generator.ts';
+import { APIKeyGenerator, DEFAULT_KEY_PREFIX, parseKeyPrefix } from './api-keys/key-generator.ts';
 import { KeyManager, type KeyManagerDeps, PROCESS_CALLER } from './api-keys/key-manager.ts';
 import { KeyRotation } from './api-keys/key-rotation.ts';
 import { KeyStorage } from './api-keys/key-storage.ts';
 import { KeyValidator, type Verification } from './api-keys/key-validator.ts';
 import { OfflineTokens } from './api-keys/offline-tokens.ts';
+import { Propagation } from './api-keys/propagation.ts';
 import { makeRoot, type RootKeyStore, recoverRoot } from './api-keys/root-key.ts';
 import { SELF_ROTATIONS_PER_HOUR_DEFAULT, SelfRotations } from './api-keys/self-rotations.ts';
-import { Settlement } from './api-keys/settlement.ts';
 import { UsageReader } from './api-keys/usage-reader.ts';
 import { VerificationCache } from './api-keys/verification-cache.ts';
 import type { VerifyRequest } from './api-keys/verify-request.ts';
 import { clockLog, tellAhead } from './clock-log.ts';
-import type { Circumstances } from './domain/event.ts';
+import type { AuditContext } from './domain/event.ts';
 import { type Action, assertMay, type Caller } from './domain/key-policy.ts';
 import { DEFAULT_TENANT, SYSTEM_TENANT } from './domain/tenant.ts';
+import { type AuditLog, AuditLogReader } from './events/audit-log.ts';
+import { EventCodec } from './events/event-codec.ts';
 import { EventFeed } from './events/event-feed.ts';
-import { EventLog } from './events/event-log.ts';
-import { type AuditTrail, EventReader } from './events/event-reader.ts';
 import { AcceptedTimeFollower, type ClockReading, readClocks, startClock } from './events/stored-time.ts';
-import { ForwardClock, systemClock } from './foundation/clock.ts';
+import { NonDecreasingClock, systemClock } from './foundation/clock.ts';
 import { PantheonError } from './foundation/errors.ts';
 import { cacheBounds } from './foundation/memory-size.ts';
 import { ReadTurns } from './foundation/read-turns.ts';
@@ -73,7 +73,7 @@ export interface PantheonAuth {
   readonly rotation: KeyRotation;
   readonly tokens: JwtHandler;
   readonly tenants: TenantManager;
-  readonly events: AuditTrail;
+  readonly events: AuditLog;
   /** The secrets that tag the ids of new keys. */
   readonly idTags: IdTagManager;
   /** The brief's generator, able to sign. */
@@ -93,7 +93,7 @@ export interface PantheonAuth {
    */
   confirm(caller: Caller, demand: { readonly action: Action; readonly tenantId: string } | null): Promise<void>;
   /** Logs `key.exposed_in_url` if the text is the string of a key: it was sent where it is written down. */
-  reportExposed(key: string, by: Circumstances): Promise<void>;
+  reportExposed(key: string, by: AuditContext): Promise<void>;
   /**
    * Makes the first administrator's key if there never was one; of several at once, on any nodes, one makes it. Null:
    * there was one. With `recover` it makes another one all the same, and the log says so.
@@ -140,15 +140,15 @@ export interface Engine {
   readonly auth: PantheonAuth;
   /** What the clocks said at the start. */
   readonly reading: ClockReading;
-  repairClock(by: Circumstances): Promise<RepairedDates>;
+  repairClock(by: AuditContext): Promise<RepairedDates>;
 }
 
 /** `mayBeBehind`: also with a clock that is behind the store's records, since it is about to be accepted. */
 export async function openEngine(options: PantheonAuthOptions, mayBeBehind = false): Promise<Engine> {
   assertOptions(options);
   const logger = options.logger ?? SILENT;
-  const clock = new ForwardClock(options.clock ?? systemClock, clockLog(logger));
-  const brand = parseBrand(options.brand ?? DEFAULT_BRAND);
+  const clock = new NonDecreasingClock(options.clock ?? systemClock, clockLog(logger));
+  const keyPrefix = parseKeyPrefix(options.keyPrefix ?? DEFAULT_KEY_PREFIX);
   const issuer = parseIssuer(options.issuer);
   const audience = options.audience?.length ? options.audience : [issuer];
 
@@ -164,7 +164,7 @@ export async function openEngine(options: PantheonAuthOptions, mayBeBehind = fal
     const { countersBytesMax } = cacheBounds(options.cacheBytesMax);
     const limiter = await openLimiter(database, options.limits, { clock, logger, countersBytesMax });
     try {
-      const parts = { database, kms, limiter, clock, reading, brand, issuer, audience, logger, bounds: options };
+      const parts = { database, kms, limiter, clock, reading, keyPrefix, issuer, audience, logger, bounds: options };
       return await assemble(parts);
     } catch (error) {
       await limiter.close();
@@ -180,9 +180,9 @@ interface Parts {
   readonly database: Database;
   readonly kms: KeyEncryption;
   readonly limiter: RateLimiter;
-  readonly clock: ForwardClock;
+  readonly clock: NonDecreasingClock;
   readonly reading: ClockReading;
-  readonly brand: string;
+  readonly keyPrefix: string;
   readonly issuer: string;
   readonly audience: readonly string[];
   readonly logger: Logger;
@@ -190,12 +190,12 @@ interface Parts {
 }
 
 async function assemble(parts: Parts): Promise<Engine> {
-  const { database, limiter, clock, brand, issuer, audience, logger, bounds } = parts;
+  const { database, limiter, clock, keyPrefix, issuer, audience, logger, bounds } = parts;
   const { ledger } = database;
   const { knownKeysBytesMax, seenTokensBytesMax } = cacheBounds(bounds.cacheBytesMax);
   const settings = { issuer, audience };
   const sealer = new Envelope({ kms: parts.kms, rows: database.dataKeys, clock });
-  const events = new EventLog(database.events, sealer);
+  const events = new EventCodec(database.events, sealer);
   const cursors = new SealedCursors(sealer);
 
   const keyStorage = new KeyStorage({ rows: database.keys, ledger, events, sealer });
@@ -258,7 +258,7 @@ async function assemble(parts: Parts): Promise<Engine> {
     onError: (error) => logger.error({ err: error }, 'old usage was not deleted; trying again'),
   });
   const failures = new SenderBuckets({ clock });
-  const validator = new KeyValidator({ facts, limiter, failures, usage: recorder, clock, brand });
+  const validator = new KeyValidator({ facts, limiter, failures, usage: recorder, clock, keyPrefix });
   const verifier = new TokenVerifier({ validator, feed, keyring, standing, clock, settings, seenTokensBytesMax });
   const tokenIssuer = new TokenIssuer({ keyring, clock, settings });
   const tokens = new JwtHandler({
@@ -272,7 +272,7 @@ async function assemble(parts: Parts): Promise<Engine> {
     changes,
     cache,
     clock,
-    brand,
+    keyPrefix,
   });
   const exposed = new ExposedKeys({
     validator,
@@ -281,20 +281,20 @@ async function assemble(parts: Parts): Promise<Engine> {
     clock,
     onError: (error) => logger.error({ err: error }, 'a key stood in a text, and the log could not be told'),
   });
-  const authenticator = new Authenticator({ validator, tokens: verifier, brand });
+  const authenticator = new Authenticator({ validator, tokens: verifier, keyPrefix });
 
-  const answered = new AnsweredRequests({
+  const idempotency = new IdempotencyService({
     rows: database.idempotency,
     changes,
     usage,
     guard,
     clock,
-    brand,
+    keyPrefix,
   });
   const tenants = new TenantManager({ exposed, storage: tenantStorage, cache, guard, cursors, clock });
   const usageReports = new UsageQueryService({ rows: database.usage, clock });
   const readTurns = new ReadTurns();
-  const settlement = new Settlement({ stalenessMaxMs, clock, tokens: new OfflineTokens({ events }) });
+  const propagation = new Propagation({ stalenessMaxMs, clock, tokens: new OfflineTokens({ events }) });
   const managerDeps: KeyManagerDeps = {
     exposed,
     storage: keyStorage,
@@ -306,17 +306,17 @@ async function assemble(parts: Parts): Promise<Engine> {
     tenants: tenantStorage,
     usage,
     usageReports,
-    answered,
+    idempotency,
     idTags,
     selfRotations: new SelfRotations({
       limiter,
       perHourMax: bounds.selfRotationsPerHour ?? SELF_ROTATIONS_PER_HOUR_DEFAULT,
     }),
-    settlement,
+    propagation,
     cursors,
     readTurns,
     clock,
-    brand,
+    keyPrefix,
     audiences: ownAudiences(settings),
   };
 
@@ -324,10 +324,10 @@ async function assemble(parts: Parts): Promise<Engine> {
     // The feed first, so that what the others load is followed from then on.
     await feed.start();
     await acceptedTime.start();
-    await tenants.start(PROCESS_CALLER.circumstances);
-    await keyring.start(PROCESS_CALLER.circumstances);
+    await tenants.start(PROCESS_CALLER.auditContext);
+    await keyring.start(PROCESS_CALLER.auditContext);
     await revocations.start();
-    await idTags.start(PROCESS_CALLER.circumstances);
+    await idTags.start(PROCESS_CALLER.auditContext);
     const now = clock.now();
     const aheadForMs = clock.mayBeAheadForMs;
     await time.record(now, aheadForMs > 0 ? now + aheadForMs : null).catch((error: unknown) => {
@@ -350,9 +350,9 @@ async function assemble(parts: Parts): Promise<Engine> {
     rotation: standard.rotation,
     tokens,
     tenants,
-    events: new EventReader({ log: events, cursors, readTurns }),
+    events: new AuditLogReader({ log: events, cursors, readTurns }),
     idTags: new IdTagManager({ tags: idTags, guard }),
-    generator: new APIKeyGenerator({ brand, signer: tokens, newId: () => idTags.newId().id }),
+    generator: new APIKeyGenerator({ keyPrefix, signer: tokens, newId: () => idTags.newId().id }),
     issuer,
     audience,
     tenant: scope,
@@ -364,7 +364,7 @@ async function assemble(parts: Parts): Promise<Engine> {
     },
     reportExposed: (key, by) => exposed.report(key, by),
     bootstrap: async (store, { recover = false } = {}) => {
-      const root = { keys: scope(SYSTEM_TENANT).keys, store, idTags, brand };
+      const root = { keys: scope(SYSTEM_TENANT).keys, store, idTags, keyPrefix };
       if (recover) return recoverRoot(root);
       // The log is asked and not the table: whoever could empty the table would get a root key for it.
       return (await events.has(SYSTEM_TENANT, 'key.created')) ? null : makeRoot(root);
@@ -374,7 +374,7 @@ async function assemble(parts: Parts): Promise<Engine> {
     limiterStatus: () => limiter.status(),
     ping: () => feed.confirm(clock.monotonicMs()),
     close: async () => {
-      settlement.close();
+      propagation.close();
       await Promise.all([recorder.close(), retention.close()]);
       await limiter.close();
       feed.close();
@@ -383,7 +383,7 @@ async function assemble(parts: Parts): Promise<Engine> {
     },
   };
   const { reading } = parts;
-  const repairClock = (by: Circumstances): Promise<RepairedDates> =>
+  const repairClock = (by: AuditContext): Promise<RepairedDates> =>
     repairDates(reading, by, { time, changes, keyring, ledger, events, clock });
   return { auth, reading, repairClock };
 }

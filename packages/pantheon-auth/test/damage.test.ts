@@ -28,7 +28,7 @@ describe('a number that cannot be believed in the row of a key', () => {
 
 describe('a key whose row does not open', () => {
   const wrongSecretOf = (key: string): string => {
-    const [own, other] = [parseKey(key), parseKey(generateKey({ brand: 'pan', environment: 'live' }).key)];
+    const [own, other] = [parseKey(key), parseKey(generateKey({ keyPrefix: 'pan', environment: 'live' }).key)];
     return own === null || other === null ? '' : formatKey({ ...own, secret: other.secret });
   };
 

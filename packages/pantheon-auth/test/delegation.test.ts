@@ -37,7 +37,7 @@ describe.each(HANDED_OUT)('%s of the caller bound what it hands out', (_what, fi
     expect(await refusalOf(world.auth.keys.create(child, { by }))).toMatchObject(refused);
     expect(await refusalOf(world.auth.keys.create(child, { by, idempotencyKey: 'once' }))).toMatchObject(refused);
     expect((await world.auth.keys.create({ ...CHILD, ...own }, { by })).apiKey.createdBy).toBe(
-      by.circumstances.actor.keyId,
+      by.auditContext.actor.keyId,
     );
   });
 
@@ -114,7 +114,7 @@ test('what bounds the caller is its key as it is now, and not as it was when it 
   const { auth } = world;
   const by = await callerWithKey(auth);
   expect((await auth.keys.create(CHILD, { by })).apiKey.rateLimits).toEqual([]);
-  const ownId = by.circumstances.actor.keyId ?? '';
+  const ownId = by.auditContext.actor.keyId ?? '';
   await auth.keys.update(ownId, { rateLimits: [{ name: 'a', limit: 5, window: '1m' }] });
   expect(await refusalOf(auth.keys.create(CHILD, { by }))).toMatchObject({ field: 'rateLimits' });
 });

@@ -174,7 +174,7 @@ export function callerWith({ apiKey, ...over }: CallerInput): Caller {
       ipAllowlist: [],
       ...authority,
     } as KeyAuthority,
-    circumstances: {
+    auditContext: {
       actor: {
         keyId: authority.keyId ?? 'CallerCallerCall',
         userId: 'caller',

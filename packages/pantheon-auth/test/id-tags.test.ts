@@ -14,7 +14,7 @@ const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
 /** `stalenessMax` and the margin. */
 const READ_EVERYWHERE_MS = 1_050;
 
-const invented = (): string => generateKey({ brand: 'pan', environment: 'live' }).key;
+const invented = (): string => generateKey({ keyPrefix: 'pan', environment: 'live' }).key;
 
 /** Which secret tagged the id of a key, as it is stored. */
 async function tagOf(world: World, id: string): Promise<unknown> {

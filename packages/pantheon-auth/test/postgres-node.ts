@@ -32,8 +32,8 @@ export function withoutStoreTime(source: DatabaseSource): DatabaseSource {
       return {
         ...database,
         log: {
-          headNow: log.headNow,
-          onHint: log.onHint,
+          headSync: log.headSync,
+          onNotify: log.onNotify,
           head: async () => ({ ...(await log.head()), storeNow: null }),
           noticesFrom: (seq, limit) => log.noticesFrom(seq, limit),
         },

@@ -55,7 +55,7 @@ describe('what is no key', () => {
       expect(await auth.tokens.verify({ token: untyped(key) })).toMatchObject(no);
       expect(await auth.tokens.exchange({ key: untyped(key) })).toMatchObject({ issued: false, verification: no });
       await auth.reportExposed(untyped(key), {
-        actor: callerWith({}).circumstances.actor,
+        actor: callerWith({}).auditContext.actor,
         requestId: null,
         reason: null,
       });

@@ -41,12 +41,12 @@ export async function openScratchDatabase(options: { readonly clock?: Clock } = 
 }
 
 /** What a new connection asks before anything else; not a statement of whoever waits for it. */
-const GREETING = /server_version_num/;
+const HANDSHAKE_SQL = /server_version_num/;
 
 async function openScratchPostgres(scratch: PostgresScratch, clock: Clock): Promise<ScratchDatabase> {
   const statements: string[] = [];
   const onStatement = (sql: string): void => {
-    if (!GREETING.test(sql)) statements.push(sql);
+    if (!HANDSHAKE_SQL.test(sql)) statements.push(sql);
   };
   const opened: Database[] = [];
   const open = async (watch?: (sql: string) => void): Promise<Database> => {

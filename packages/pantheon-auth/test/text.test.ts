@@ -53,8 +53,8 @@ describe.each(UNSTORABLE)('%s', (_what, text) => {
     // What is hashed before it is stored, or written as JSON, may be any character.
     await auth.tokens.revoke({ ...target, tokenId: text, expiresAt: world.clock.now() + 1_000 });
     const by = callerWith({ tenantId: 'system', permissions: ['pantheon:*'] });
-    const actor = { ...by.circumstances.actor, userId: 'x', userAgent: text, address: null };
-    await auth.reportExposed((await auth.keys.create(INPUT)).key, { ...by.circumstances, actor, requestId: text });
+    const actor = { ...by.auditContext.actor, userId: 'x', userAgent: text, address: null };
+    await auth.reportExposed((await auth.keys.create(INPUT)).key, { ...by.auditContext, actor, requestId: text });
     const { items } = await auth.events.list('default', { limit: 1 });
     expect(items).toMatchObject([{ type: 'key.exposed_in_url' }]);
   });

@@ -6,7 +6,7 @@ import { SecretFile } from './secret-output.ts';
 import type { Session } from './session.ts';
 import type { JsonBody } from './transport.ts';
 
-export function sayKey({ output }: Session, body: JsonBody): ExitCode {
+export function printKey({ output }: Session, body: JsonBody): ExitCode {
   if (output.json) output.answer(body);
   else output.facts(keyFacts('apiKey' in body ? objectOf(body, 'apiKey') : body));
   return EXIT.ok;

@@ -7,7 +7,7 @@ import { createPantheonAuth } from 'pantheon-auth';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { EXIT } from './exit-codes.ts';
 import { run } from './program.ts';
-import type { Surroundings } from './session.ts';
+import type { CliContext } from './session.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'pantheon-auth-id-tags-'));
 const dataDir = join(folder, 'data');
@@ -19,7 +19,7 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 async function idTags(...args: readonly string[]) {
   const [stdout, stderr] = [new PassThrough(), new PassThrough()];
-  const stdin = new PassThrough() as unknown as Surroundings['stdin'];
+  const stdin = new PassThrough() as unknown as CliContext['stdin'];
   const code = await run(['id-tags', ...args], { stdin, stdout, stderr, variables: {}, environment: {} });
   const textOf = (stream: PassThrough): string => String(stream.read() ?? '');
   return { code, out: textOf(stdout), err: textOf(stderr) };

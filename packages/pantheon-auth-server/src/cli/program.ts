@@ -13,10 +13,10 @@ import { EXIT, EXIT_CODES_HELP, type ExitCode } from './exit-codes.ts';
 import { toFailure } from './failure.ts';
 import { Output } from './output.ts';
 import { refuseSecretArguments } from './secret-input.ts';
-import type { Surroundings } from './session.ts';
+import type { CliContext } from './session.ts';
 
 /** Runs one command line; the arguments are those after the program's name. Never throws. */
-export async function run(args: readonly string[], world: Surroundings): Promise<ExitCode> {
+export async function run(args: readonly string[], context: CliContext): Promise<ExitCode> {
   let exitCode: ExitCode = EXIT.ok;
   const finish = (code: ExitCode): void => {
     exitCode = code;
@@ -26,23 +26,23 @@ export async function run(args: readonly string[], world: Surroundings): Promise
     refuseSecretArguments(args);
     // Without a command there is nothing to do: what there is, is an answer and not an error.
     const line = args.length === 0 ? ['--help'] : [...args];
-    await createProgram(world, finish).parseAsync(line, { from: 'user' });
+    await createProgram(context, finish).parseAsync(line, { from: 'user' });
     return exitCode;
   } catch (error) {
     if (error instanceof CommanderError && error.exitCode === 0) return EXIT.ok;
     const failure = toFailure(error instanceof CommanderError ? toUsageError(error) : error);
-    new Output(world, args.includes('--json')).fail(failure);
+    new Output(context, args.includes('--json')).fail(failure);
     return failure.exitCode;
   }
 }
 
-function createProgram(world: Surroundings, finish: (code: ExitCode) => void): Command {
+function createProgram(context: CliContext, finish: (code: ExitCode) => void): Command {
   const program = new Command('pantheon-auth')
     .description('API keys and the JWTs that come from them')
     .version(versionOfPackage())
     .exitOverride()
     .configureOutput({
-      writeOut: (text) => world.stdout.write(text),
+      writeOut: (text) => context.stdout.write(text),
       // Errors of usage are told by us, without the arguments that they are about.
       writeErr: () => {},
     })
@@ -67,13 +67,13 @@ Examples:
   $ pantheon-auth token exchange < deploy.key`,
     )
     .addHelpText('afterAll', EXIT_CODES_HELP);
-  addServeCommand(program, world, finish);
-  addStoreCommands(program, world, finish);
-  addIdTagCommands(program, world, finish);
-  addClockCommands(program, world, finish);
-  addKeysCommands(program, world, finish);
-  addTenantsCommands(program, world, finish);
-  addTokenCommands(program, world, finish);
+  addServeCommand(program, context, finish);
+  addStoreCommands(program, context, finish);
+  addIdTagCommands(program, context, finish);
+  addClockCommands(program, context, finish);
+  addKeysCommands(program, context, finish);
+  addTenantsCommands(program, context, finish);
+  addTokenCommands(program, context, finish);
   return program;
 }
 

@@ -216,10 +216,10 @@ test('a server that has no answer about a token says nothing about it', async ()
 test('a record that cannot be opened is named in the list', async () => {
   const items = [{ id: '0123456789abcdef', createdAt: '2030-01-01T00:00:00.000Z', quarantined: true }];
   const { url } = await standIn(answer(200, { items, nextCursor: null }));
-  const world = { stdout: new PassThrough(), stderr: new PassThrough(), environment: {} };
+  const context = { stdout: new PassThrough(), stderr: new PassThrough(), environment: {} };
   const stdin = Readable.from(['']) as unknown as NodeJS.ReadStream;
-  const code = await run(['keys', 'list'], { ...world, stdin, variables: { URL: url, KEY } });
-  world.stdout.end();
+  const code = await run(['keys', 'list'], { ...context, stdin, variables: { URL: url, KEY } });
+  context.stdout.end();
   expect(code).toBe(EXIT.ok);
-  expect(await text(world.stdout)).toContain('0123456789abcdef  -     -     -    quarantined');
+  expect(await text(context.stdout)).toContain('0123456789abcdef  -     -     -    quarantined');
 });

@@ -13,7 +13,7 @@ import { type OnWarning, readSecret, readSecretFile } from './secret-input.ts';
 import type { Credential, Transport } from './transport.ts';
 
 /** The world of one run. */
-export interface Surroundings extends Sinks {
+export interface CliContext extends Sinks {
   readonly stdin: NodeJS.ReadStream;
   readonly variables: ClientVariables;
   /** Where settings come from. Default: the environment of the process. */
@@ -48,15 +48,15 @@ export type Handler<Options> = (session: Session, options: Options, args: readon
 
 export class Session {
   readonly output: Output;
-  readonly #world: Surroundings;
+  readonly #context: CliContext;
   readonly #options: ConnectionOptions;
   #transport: Transport | null = null;
   readonly #warn: OnWarning = (warning) => this.output.warn(warning);
 
-  constructor(world: Surroundings, options: ConnectionOptions) {
-    this.#world = world;
+  constructor(context: CliContext, options: ConnectionOptions) {
+    this.#context = context;
     this.#options = options;
-    this.output = new Output(world, options.json === true);
+    this.output = new Output(context, options.json === true);
   }
 
   /** The server that was named; null: the store that the settings name is meant. */
@@ -73,7 +73,7 @@ export class Session {
     return this.#transport;
   }
 
-  /** Headers of requests that act in a tenant. */
+  /** Headers of requests that runCommand in a tenant. */
   headers(more: Readonly<Record<string, string | undefined>> = {}): Record<string, string> {
     const given = Object.entries({ 'pantheon-tenant': this.#options.tenant, ...more });
     for (const [name, value] of given) {
@@ -85,7 +85,7 @@ export class Session {
 
   /** The key or token that the command is about. */
   secret(name: 'key' | 'token', file: string | undefined): Promise<Secret> {
-    const { stdin, stderr, variables } = this.#world;
+    const { stdin, stderr, variables } = this.#context;
     const suffix = name === 'key' ? 'SUBJECT_KEY' : 'SUBJECT_TOKEN';
     const variable = { name: `PANTHEON_AUTH_${suffix}`, value: variables[suffix] };
     return readSecret({ name, file, variable, stdin, stderr, onWarning: this.#warn });
@@ -103,7 +103,7 @@ export class Session {
       return new RemoteTransport({ url, callerKey, ...(insecureHttp && { insecureHttp }) });
     }
     const flags: Flags = dataDir === undefined ? {} : { DATA_DIR: dataDir };
-    const { config } = loadConfig(flags, this.#world.environment);
+    const { config } = loadConfig(flags, this.#context.environment);
     const callerKey = async (): Promise<Credential> =>
       bearer((await this.#givenKey()) ?? (await readRootKey(config.rootKeyFile, this.#warn)));
     // Loaded when it is needed: it brings the whole server, and most of the start of a command.
@@ -113,14 +113,14 @@ export class Session {
 
   /** Looked at like a setting, where it is used. Secrets are looked at where they are read: a line end after one is no fault. */
   #variable(name: 'URL' | 'KEY_FILE', flawOf: typeof textFlaw): string | undefined {
-    const value = this.#world.variables[name];
+    const value = this.#context.variables[name];
     const flaw = value === undefined ? null : flawOf(value);
     if (flaw !== null) throw new PantheonError('invalid_setting', { field: name, detail: flaw });
     return value;
   }
 
   async #givenKey(): Promise<Secret | null> {
-    const { variables, stdin, stderr } = this.#world;
+    const { variables, stdin, stderr } = this.#context;
     const file = this.#options.callerKeyFile ?? this.#variable('KEY_FILE', pathFlaw);
     if (file !== undefined) return readSecretFile(file, 'caller-key-file', this.#warn);
     if (variables.KEY === undefined) return null;
@@ -130,15 +130,15 @@ export class Session {
 }
 
 /** Gives a command what it does. The code that it ends with goes to `finish`. */
-export function act<Options extends ConnectionOptions>(
+export function runCommand<Options extends ConnectionOptions>(
   command: Command,
-  world: Surroundings,
+  context: CliContext,
   finish: (code: ExitCode) => void,
   handler: Handler<Options>,
 ): void {
   command.action(async () => {
     const options = command.opts<Options>();
-    const session = new Session(world, options);
+    const session = new Session(context, options);
     try {
       finish(await handler(session, options, command.args));
     } finally {

@@ -3,7 +3,7 @@ import type { PantheonAuth } from 'pantheon-auth';
 import { z } from 'zod';
 import { type Operation, operation } from '../operation.ts';
 import { eventPageSchema } from '../schemas.ts';
-import { given, pageQuery } from './parameters.ts';
+import { omitUndefined, pageQuery } from './parameters.ts';
 
 const eventQuery = z.strictObject({
   type: z
@@ -29,7 +29,7 @@ export function eventOperations({ events }: PantheonAuth): readonly Operation[] 
       answer: { status: 200, description: 'A page of events.', schema: eventPageSchema },
       codes: ['invalid_cursor', 'overloaded'],
       handle: ({ query, by, request }) =>
-        events.list(by.tenantId, given(query), { by: by.caller, signal: request.signal }),
+        events.list(by.tenantId, omitUndefined(query), { by: by.caller, signal: request.signal }),
     }),
   ];
 }

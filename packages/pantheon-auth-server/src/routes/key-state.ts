@@ -3,7 +3,7 @@ import type { PantheonAuth } from 'pantheon-auth';
 import { z } from 'zod';
 import { CHANGE_CODES, type Operation, operation } from '../operation.ts';
 import { changedKeySchema, revokedKeySchema } from '../schemas.ts';
-import { cascadeFlag, forceFlag, given, idParams, ifMatchOf, reasonBody, settleFlag } from './parameters.ts';
+import { cascadeFlag, forceFlag, idParams, ifMatchOf, omitUndefined, reasonBody, settleFlag } from './parameters.ts';
 
 export function keyStateOperations(auth: PantheonAuth): readonly Operation[] {
   return [
@@ -25,7 +25,7 @@ export function keyStateOperations(auth: PantheonAuth): readonly Operation[] {
       answer: { status: 200, description: 'The record.', schema: revokedKeySchema, tagged: 'itself' },
       codes: ['last_administrator', 'version_conflict', 'key_quarantined', 'overloaded', ...CHANGE_CODES],
       handle: ({ params, query, body, by, request }) => {
-        const options = { by: by.caller, ...given(query), ...given(body), ...ifMatchOf(request) };
+        const options = { by: by.caller, ...omitUndefined(query), ...omitUndefined(body), ...ifMatchOf(request) };
         return auth.tenant(by.tenantId).keys.revoke(params.id, options);
       },
     }),
@@ -50,7 +50,7 @@ export function keyStateOperations(auth: PantheonAuth): readonly Operation[] {
         ...CHANGE_CODES,
       ],
       handle: ({ params, query, body, by, request }) => {
-        const options = { by: by.caller, ...given(query), ...given(body), ...ifMatchOf(request) };
+        const options = { by: by.caller, ...omitUndefined(query), ...omitUndefined(body), ...ifMatchOf(request) };
         return auth.tenant(by.tenantId).keys.suspend(params.id, options);
       },
     }),
@@ -68,7 +68,7 @@ export function keyStateOperations(auth: PantheonAuth): readonly Operation[] {
       answer: { status: 200, description: 'The record.', schema: changedKeySchema, tagged: 'itself' },
       codes: ['not_grantable', 'key_revoked', 'key_quarantined', 'overloaded', ...CHANGE_CODES],
       handle: ({ params, query, body, by, request }) => {
-        const options = { by: by.caller, ...given(query), ...given(body), ...ifMatchOf(request) };
+        const options = { by: by.caller, ...omitUndefined(query), ...omitUndefined(body), ...ifMatchOf(request) };
         return auth.tenant(by.tenantId).keys.resume(params.id, options);
       },
     }),

@@ -6,11 +6,11 @@ import { CHANGE_CODES, type Operation, operation } from '../operation.ts';
 import { apiKeySchema, changedKeySchema, createdKeySchema, keyPageSchema } from '../schemas.ts';
 import {
   forceFlag,
-  given,
   idempotencyHeader,
   idempotencyKeyOf,
   idParams,
   ifMatchOf,
+  omitUndefined,
   pageQuery,
   settleFlag,
 } from './parameters.ts';
@@ -68,7 +68,7 @@ export function keyOperations(auth: PantheonAuth, config: Pick<Config, 'publicUr
       codes: ['invalid_cursor', 'overloaded'],
       handle: async ({ query, by, request }) => {
         const { signal } = request;
-        const page = await auth.tenant(by.tenantId).keys.list(given(query), { by: by.caller, signal });
+        const page = await auth.tenant(by.tenantId).keys.list(omitUndefined(query), { by: by.caller, signal });
         return { ...page, items: page.items.map(toItem) };
       },
     }),
@@ -108,7 +108,7 @@ export function keyOperations(auth: PantheonAuth, config: Pick<Config, 'publicUr
         ...CHANGE_CODES,
       ],
       handle: ({ params, query, body, by, request }) => {
-        const options = { by: by.caller, ...given(query), ...ifMatchOf(request) };
+        const options = { by: by.caller, ...omitUndefined(query), ...ifMatchOf(request) };
         return auth.tenant(by.tenantId).keys.update(params.id, body as UpdateKeyInput, options);
       },
     }),

@@ -97,9 +97,9 @@ export function ifMatchOf(request: FastifyRequest): { readonly ifMatch?: string 
 }
 
 /** Without what was left out, as null too: the engine's exact types tell it apart from `undefined`. */
-export function given<T extends object>(input: T | undefined): Given<T> {
+export function omitUndefined<T extends object>(input: T | undefined): OmitUndefined<T> {
   const entries = Object.entries(input ?? {}).filter(([, value]) => value !== undefined && value !== null);
-  return Object.fromEntries(entries) as Given<T>;
+  return Object.fromEntries(entries) as OmitUndefined<T>;
 }
 
-type Given<T> = { [K in keyof T]: Exclude<T[K], undefined | null> };
+type OmitUndefined<T> = { [K in keyof T]: Exclude<T[K], undefined | null> };

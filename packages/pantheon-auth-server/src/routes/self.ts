@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { CHANGE_CODES, type Operation, operation } from '../operation.ts';
 import { apiKeySchema, rotationSchema, tokenSelfSchema } from '../schemas.ts';
 import { ROTATION_CODES, rotateBody } from './key-versions.ts';
-import { given, idempotencyHeader, idempotencyKeyOf, ifMatchOf, reasonBody } from './parameters.ts';
+import { idempotencyHeader, idempotencyKeyOf, ifMatchOf, omitUndefined, reasonBody } from './parameters.ts';
 
 export function selfOperations(auth: PantheonAuth): readonly Operation[] {
   return [
@@ -58,7 +58,9 @@ export function selfOperations(auth: PantheonAuth): readonly Operation[] {
       answer: { status: 200, description: 'The record.', schema: apiKeySchema, tagged: 'itself' },
       codes: ['last_administrator', 'version_conflict', 'key_quarantined', ...CHANGE_CODES],
       handle: ({ body, by, request }) =>
-        auth.tenant(by.principal.tenantId).keys.revokeSelf(by.caller, { ...given(body), ...ifMatchOf(request) }),
+        auth
+          .tenant(by.principal.tenantId)
+          .keys.revokeSelf(by.caller, { ...omitUndefined(body), ...ifMatchOf(request) }),
     }),
   ];
 }

@@ -3,7 +3,7 @@ import type { CreateTenantInput, PantheonAuth, UpdateTenantInput } from 'pantheo
 import { z } from 'zod';
 import { CHANGE_CODES, type Operation, operation } from '../operation.ts';
 import { tenantPageSchema, tenantSchema } from '../schemas.ts';
-import { given, idParams, ifMatchOf, pageQuery, reasonBody } from './parameters.ts';
+import { idParams, ifMatchOf, omitUndefined, pageQuery, reasonBody } from './parameters.ts';
 
 const answer = { status: 200, description: 'The tenant.', schema: tenantSchema, tagged: 'itself' } as const;
 
@@ -54,7 +54,7 @@ export function tenantOperations({ tenants }: PantheonAuth): readonly Operation[
       answer: { status: 200, description: 'A page of tenants.', schema: tenantPageSchema },
       codes: ['invalid_cursor'],
       handle: async ({ query, by }) => {
-        const page = await tenants.list(given(query), { by: by.caller });
+        const page = await tenants.list(omitUndefined(query), { by: by.caller });
         return { ...page, items: page.items.map((item) => ({ ...item, createdAt: new Date(item.createdAt) })) };
       },
     }),
@@ -99,7 +99,7 @@ export function tenantOperations({ tenants }: PantheonAuth): readonly Operation[
       answer,
       codes: ['not_allowed', ...CHANGE_CODES],
       handle: ({ params, body, by, request }) =>
-        tenants.suspend(params.id, { by: by.caller, ...given(body), ...ifMatchOf(request) }),
+        tenants.suspend(params.id, { by: by.caller, ...omitUndefined(body), ...ifMatchOf(request) }),
     }),
     operation({
       method: 'POST',
@@ -114,7 +114,7 @@ export function tenantOperations({ tenants }: PantheonAuth): readonly Operation[
       answer,
       codes: ['not_allowed', ...CHANGE_CODES],
       handle: ({ params, body, by, request }) =>
-        tenants.resume(params.id, { by: by.caller, ...given(body), ...ifMatchOf(request) }),
+        tenants.resume(params.id, { by: by.caller, ...omitUndefined(body), ...ifMatchOf(request) }),
     }),
     operation({
       method: 'DELETE',
@@ -129,7 +129,7 @@ export function tenantOperations({ tenants }: PantheonAuth): readonly Operation[
       answer,
       codes: ['not_allowed', ...CHANGE_CODES],
       handle: ({ params, body, by, request }) =>
-        tenants.delete(params.id, { by: by.caller, ...given(body), ...ifMatchOf(request) }),
+        tenants.delete(params.id, { by: by.caller, ...omitUndefined(body), ...ifMatchOf(request) }),
     }),
   ];
 }

@@ -2,7 +2,7 @@
  * Reads a token request (RFC 6749, RFC 8693): which grant, which key, what is wished. What is wrong with one is an OAuth
  * error. Whether the key may have a token is the engine's.
  */
-import { isPermission, isPermissionPattern, parseKey, type TokenWish } from 'pantheon-auth';
+import { isPermission, isPermissionPattern, parseKey, type TokenOptions } from 'pantheon-auth';
 import type { Form } from '../bodies.ts';
 import { type OAuthCode, OAuthError } from '../oauth-error.ts';
 
@@ -25,7 +25,7 @@ export interface TokenRequest {
   readonly key: string;
   /** The subject is not the client's own key: nothing is issued, and a client that is proved is told so. */
   readonly isForAnother: boolean;
-  readonly wish: TokenWish;
+  readonly tokenOptions: TokenOptions;
   /** Told in the answer to an exchange. */
   readonly issuedTokenType: string | null;
   /** Every cause of a refused key looks like this. */
@@ -51,7 +51,7 @@ export const BAD_SUBJECT = { code: 'invalid_request', description: 'The subject 
 function clientCredentials(form: Form, client: Client | null): TokenRequest {
   // An empty string is a key that is not one: it goes the same way, and is counted against its sender.
   const key = client === null ? '' : keyOf(client);
-  return { key, isForAnother: false, wish: wishOf(form), issuedTokenType: null, refusal: BAD_CLIENT };
+  return { key, isForAnother: false, tokenOptions: wishOf(form), issuedTokenType: null, refusal: BAD_CLIENT };
 }
 
 function tokenExchange(form: Form, client: Client | null): TokenRequest {
@@ -64,15 +64,15 @@ function tokenExchange(form: Form, client: Client | null): TokenRequest {
   const issuedTokenType = only(form, 'requested_token_type') ?? ACCESS_TOKEN_TYPE;
   if (issuedTokenType !== ACCESS_TOKEN_TYPE && issuedTokenType !== JWT_TYPE)
     throw new OAuthError('invalid_request', 'requested_token_type must be an access token or a JWT.');
-  const wish = wishOf(form);
+  const tokenOptions = wishOf(form);
   // The client is the key itself. Who proves one and sends another means something that is not offered.
   if (client !== null) {
     const key = keyOf(client);
-    return { key, isForAnother: key !== subject, wish, issuedTokenType, refusal: BAD_CLIENT };
+    return { key, isForAnother: key !== subject, tokenOptions, issuedTokenType, refusal: BAD_CLIENT };
   }
   const named = only(form, 'client_id');
   const key = named === null || parseKey(subject)?.id === named ? subject : '';
-  return { key, isForAnother: false, wish, issuedTokenType, refusal: BAD_SUBJECT };
+  return { key, isForAnother: false, tokenOptions, issuedTokenType, refusal: BAD_SUBJECT };
 }
 
 /** The client id is the id of the key, the client secret its string. */
@@ -110,7 +110,7 @@ function formDecoded(text: string): string | null {
   }
 }
 
-function wishOf(form: Form): TokenWish {
+function wishOf(form: Form): TokenOptions {
   const audience = [...(form.get('audience') ?? []), ...(form.get('resource') ?? [])];
   if (audience.length > AUDIENCES_MAX) throw new OAuthError('invalid_target', 'Too many audiences.');
   if (!(form.get('resource') ?? []).every(isResource))

@@ -74,10 +74,10 @@ export function tokenOperations(auth: PantheonAuth): readonly Operation[] {
         // Without a body there is no form.
         const form = (request.body ?? new Map()) as Form;
         const wanted = readTokenRequest(form, authorizationOf(request));
-        const { key, wish } = wanted;
+        const { key, tokenOptions } = wanted;
         const from = { ip: addressOf(request), tenant: ANY_TENANT, environment: ANY_ENVIRONMENT } as const;
         if (wanted.isForAnother) throw badSubject(wanted, await auth.verify({ key, ...from }));
-        const exchange = await auth.tokens.exchange({ key, ...from, ...wish });
+        const exchange = await auth.tokens.exchange({ key, ...from, ...tokenOptions });
         if (!exchange.issued) throw refused(wanted, exchange.verification);
         const { token, verification } = exchange;
         request.outcome = { cause: null, keyId: token.keyId };

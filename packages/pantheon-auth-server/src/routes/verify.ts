@@ -4,7 +4,7 @@ import { ANY_ENVIRONMENT, COST_MAX, type PantheonAuth, type Verification } from 
 import { z } from 'zod';
 import { type Operation, operation } from '../operation.ts';
 import { EXAMPLE_KEY, verificationSchema } from '../schemas.ts';
-import { given } from './parameters.ts';
+import { omitUndefined } from './parameters.ts';
 
 /** What one key may be asked for at once; a key holds no more. */
 const PERMISSIONS_MAX = 256;
@@ -47,7 +47,7 @@ export function verifyOperations(auth: PantheonAuth): readonly Operation[] {
       codes: ['key_quarantined', 'limiter_unavailable'],
       isHot: true,
       handle: async ({ body, by }) => {
-        const { anyEnvironment, ...asked } = given(body);
+        const { anyEnvironment, ...asked } = omitUndefined(body);
         const both = anyEnvironment === true ? ({ environment: ANY_ENVIRONMENT } as const) : {};
         // The address is the caller's word: what is counted for it is counted for the two together.
         const askedBy = by.principal.keyId;

@@ -21,7 +21,7 @@ export class Administrators {
    *
    * @throws PantheonError `last_administrator` when there is none and it is not forced.
    */
-  async withoutThis(record: KeyRecord, force = false): Promise<readonly Precondition[]> {
+  async requireAnotherAdmin(record: KeyRecord, force = false): Promise<readonly Precondition[]> {
     const now = this.#clock.now();
     if (force || !mayBeLastAdministrator(record, now)) return [];
     for (const id of await this.#storage.administrators(now)) {

@@ -4,7 +4,7 @@ import type { KeyRecord } from '../domain/key.ts';
 import { anyKeyRecord } from '../testing/arbitraries.ts';
 import { toApiKey, toApiKeyVersion } from './api-key.ts';
 
-const view = { brand: 'pan', now: Date.UTC(2030, 0, 1) };
+const view = { keyPrefix: 'pan', now: Date.UTC(2030, 0, 1) };
 
 test('shows what the record says and nothing beside it: no hash, no secret, no null, no member without a value', () => {
   fc.assert(

@@ -12,7 +12,7 @@ import {
 import { settingsToWire } from '../domain/key-wire.ts';
 import type { Instant } from '../foundation/clock.ts';
 import type { JsonObject } from '../foundation/encoding.ts';
-import type { KeyUsage, VersionUsage } from '../usage/usage-rows.ts';
+import type { KeyUsage, StoredUsage } from '../usage/usage-rows.ts';
 
 /** The record of an API key. Never holds a secret or a hash. */
 export interface APIKey {
@@ -24,7 +24,7 @@ export interface APIKey {
   readonly name: string;
   readonly description?: string;
   readonly environment: Environment;
-  /** Brand, environment and id: enough to recognise the key, no part of the secret. */
+  /** Prefix, environment and id: enough to recognise the key, no part of the secret. */
   readonly hint: string;
   readonly permissions: readonly string[];
   readonly grantable: readonly string[];
@@ -70,7 +70,7 @@ export interface APIKeyVersion {
 export function toApiKey(
   record: KeyRecord,
   usage: readonly KeyUsage[],
-  view: { readonly brand: string; readonly now: Instant },
+  view: { readonly keyPrefix: string; readonly now: Instant },
 ): APIKey {
   const wire = settingsToWire(record) as unknown as Pick<APIKey, 'rateLimits'>;
   const lastUsedAt = Math.max(...usage.map((part) => part.lastUsedAt));
@@ -82,7 +82,7 @@ export function toApiKey(
     name: record.name,
     ...(record.description === null ? {} : { description: record.description }),
     environment: record.environment,
-    hint: keyHint(view.brand, record.environment, record.id),
+    hint: keyHint(view.keyPrefix, record.environment, record.id),
     permissions: record.permissions,
     grantable: record.grantable,
     createdAt: new Date(record.createdAt),
@@ -103,7 +103,7 @@ export function toApiKey(
   };
 }
 
-export function toApiKeyVersion(version: KeyVersion, usage: VersionUsage | undefined, now: Instant): APIKeyVersion {
+export function toApiKeyVersion(version: KeyVersion, usage: StoredUsage | undefined, now: Instant): APIKeyVersion {
   return {
     version: version.version,
     state: versionState(version, now),
@@ -116,8 +116,8 @@ export function toApiKeyVersion(version: KeyVersion, usage: VersionUsage | undef
 }
 
 /** What a list may show of a key: which one it is, and no part of the secret. */
-export function keyHint(brand: string, environment: Environment, id: string): string {
-  return `${brand}_${environment}_${id}…`;
+export function keyHint(keyPrefix: string, environment: Environment, id: string): string {
+  return `${keyPrefix}_${environment}_${id}…`;
 }
 
 function stateOf(state: KeyState): Pick<APIKey, 'state' | 'stateReason' | 'stateChangedAt'> {

@@ -19,9 +19,9 @@ import { keyAsRead } from './key-storage.ts';
 import type { KnownKey } from './verification-cache.ts';
 
 /** A caller as their key is now, and what must still hold when the change is committed. */
-export interface Standing {
+export interface ConfirmedCall {
   readonly caller: ConfirmedCaller;
-  readonly requires: readonly Precondition[];
+  readonly preconditions: readonly Precondition[];
 }
 
 export class CallerGuard {
@@ -40,9 +40,9 @@ export class CallerGuard {
    *
    * @throws PantheonError with the code of the denial when their key may no longer act.
    */
-  async confirm(by: Caller): Promise<Standing> {
+  async confirm(by: Caller): Promise<ConfirmedCall> {
     const { authority } = by;
-    if (authority.kind === 'process') return { caller: { ...by, own: null }, requires: [] };
+    if (authority.kind === 'process') return { caller: { ...by, own: null }, preconditions: [] };
     const arrived = momentOf(this.#clock);
     // What is remembered may be a second old, and a commit that requires a row of then would fail again and again.
     await this.#facts.confirmSince(arrived);
@@ -50,7 +50,7 @@ export class CallerGuard {
       keyId: authority.keyId,
       arrived,
       judge: (facts, now) => this.#judge(by, facts, now),
-      sender: { address: by.circumstances.actor.address, askedBy: null },
+      sender: { address: by.auditContext.actor.address, askedBy: null },
       isProvedBy: null,
     });
     if (!judged.yes) {
@@ -59,7 +59,7 @@ export class CallerGuard {
       throw new PantheonError(code === 'unknown' ? 'invalid_key' : code, { detail: 'The caller may no longer act.' });
     }
     // No key stands behind it: library code made it up, and that may do everything anyway.
-    if (judged.proved === null) return { caller: { ...by, own: null }, requires: [] };
+    if (judged.proved === null) return { caller: { ...by, own: null }, preconditions: [] };
     const { record, tenant } = judged.proved;
     const isToken = authority.via === 'token';
     // What a version makes that was superseded ends with it: a child that outlives it could act on its key for it.
@@ -76,14 +76,14 @@ export class CallerGuard {
       },
     };
     const ofToken = authority.via === 'token' ? this.#tokens.preconditionsOf(authority.token, record.id) : [];
-    return { caller, requires: [keyAsRead(record), tenantAsRead(tenant), ...ofToken] };
+    return { caller, preconditions: [keyAsRead(record), tenantAsRead(tenant), ...ofToken] };
   }
 
-  #judge({ authority, circumstances }: Caller, facts: KnownKey | null, now: Instant): Judgement<KnownKey | null> {
+  #judge({ authority, auditContext }: Caller, facts: KnownKey | null, now: Instant): Judgement<KnownKey | null> {
     if (authority.kind === 'process' || facts === null) return { yes: true, proved: null };
     const version = facts.record.versions.find((one) => one.version === authority.version);
     if (version === undefined) return { yes: false, denial: { code: 'version_retired' }, proved: facts };
-    const demand = { tenantId: null, environment: null, address: circumstances.actor.address, permissions: [] };
+    const demand = { tenantId: null, environment: null, address: auditContext.actor.address, permissions: [] };
     const denial = decide(facts, version, demand, now, this.#endOf(authority, facts, version, now));
     return denial === null ? { yes: true, proved: facts } : { yes: false, denial, proved: facts };
   }

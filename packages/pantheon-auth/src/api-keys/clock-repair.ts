@@ -3,10 +3,10 @@
  * ended or brought back, and the last step, one event, sets the store's time. Interrupted, it is simply done again.
  */
 
-import type { AuditEvent, Circumstances } from '../domain/event.ts';
+import type { AuditContext, AuditEvent } from '../domain/event.ts';
 import { correctDates } from '../domain/key.ts';
 import { SYSTEM_TENANT } from '../domain/tenant.ts';
-import type { EventLog } from '../events/event-log.ts';
+import type { EventCodec } from '../events/event-codec.ts';
 import type { Ledger } from '../events/ledger.ts';
 import { type ClockReading, type DatedKey, dateOf, type StoredTime } from '../events/stored-time.ts';
 import type { Clock, Instant } from '../foundation/clock.ts';
@@ -20,7 +20,7 @@ export interface ClockRepairDeps {
   readonly changes: KeyChanges;
   readonly keyring: SigningKeyring;
   readonly ledger: Ledger;
-  readonly events: EventLog;
+  readonly events: EventCodec;
   readonly clock: Clock;
 }
 
@@ -37,7 +37,7 @@ export interface RepairedDates {
 /** @throws PantheonError what the store says. Then it is done again. */
 export async function repairClock(
   { now, latest }: ClockReading,
-  by: Circumstances,
+  by: AuditContext,
   deps: ClockRepairDeps,
 ): Promise<RepairedDates> {
   // 1. Tokens that were signed in the wrong time would come to life when that time comes.
@@ -74,7 +74,7 @@ export async function repairClock(
 /** Null: its row does not open. */
 async function correct(
   { tenantId, keyId }: DatedKey,
-  by: Circumstances,
+  by: AuditContext,
   { changes, clock }: ClockRepairDeps,
 ): Promise<boolean | null> {
   let isChanged = false;
@@ -91,7 +91,7 @@ async function correct(
   }
 }
 
-function accepted(at: Instant, latest: Instant, by: Circumstances): AuditEvent {
+function accepted(at: Instant, latest: Instant, by: AuditContext): AuditEvent {
   return {
     id: newId(),
     at,

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { PantheonError } from '../foundation/errors.ts';
-import { COLD_READS_WAITING_MAX, type ColdReadPlace, ColdReads, type Lane } from './cold-reads.ts';
+import { COLD_READS_WAITING_MAX, ColdReads, type Lane, type ReadQueueKey } from './cold-reads.ts';
 
 const READS_MAX = 8;
 /** Of those, by lane. */
@@ -39,7 +39,7 @@ async function settled(): Promise<void> {
   for (let turn = 0; turn < 3; turn += 1) await new Promise((resolve) => setImmediate(resolve));
 }
 
-const at = (lane: Lane, account = 'a', owner = account): ColdReadPlace => ({ lane, owner, account });
+const at = (lane: Lane, account = 'a', owner = account): ReadQueueKey => ({ lane, owner, account });
 const overloaded = { code: 'overloaded', retryAfterSeconds: 1 };
 
 describe('two lanes', () => {

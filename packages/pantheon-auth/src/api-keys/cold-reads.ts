@@ -16,7 +16,7 @@ export const COLD_READS_WAITING_MAX = 1_000;
 const DOUBTFUL_SHARE = 0.25;
 
 /** A line to wait in: see `FairQueue`. */
-export interface ColdReadPlace {
+export interface ReadQueueKey {
   readonly lane: Lane;
   readonly owner: string;
   readonly account: string;
@@ -35,7 +35,7 @@ interface ColdRead<T> {
 
 interface Ticket<T> {
   readonly read: ColdRead<T>;
-  readonly place: ColdReadPlace;
+  readonly place: ReadQueueKey;
   readonly answer: PromiseWithResolvers<T>;
 }
 
@@ -68,7 +68,7 @@ export class ColdReads<T> {
    *
    * @throws PantheonError `overloaded` when too many wait in this lane, and of them most in this place.
    */
-  read(id: string, place: ColdReadPlace): Promise<T> {
+  read(id: string, place: ReadQueueKey): Promise<T> {
     const read = this.#reads.get(id) ?? this.#newRead(id);
     if (read.outcome !== null) return read.outcome;
     const name = nameOf(place);
@@ -141,6 +141,6 @@ export class ColdReads<T> {
   }
 }
 
-function nameOf({ lane, owner, account }: ColdReadPlace): string {
+function nameOf({ lane, owner, account }: ReadQueueKey): string {
   return `${lane} ${owner} ${account}`;
 }

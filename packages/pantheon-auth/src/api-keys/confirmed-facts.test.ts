@@ -4,7 +4,7 @@ import { type Moment, momentOf } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { CHARGES_MAX } from '../rate-limit/sender-buckets.ts';
 import { TestClock } from '../testing/test-clock.ts';
-import type { ColdReadPlace } from './cold-reads.ts';
+import type { ReadQueueKey } from './cold-reads.ts';
 import { ConfirmedFacts, type Judgement, type Question, STALENESS_MAX_MS_DEFAULT } from './confirmed-facts.ts';
 import type { TagVerdict } from './id-tags.ts';
 import type { DamagedKey, VersionSecret } from './key-storage.ts';
@@ -43,7 +43,7 @@ function world(setting: Setting) {
   const memory: { remembered: KnownKey | null | undefined } = { remembered: setting.remembered };
   let confirmations = 0;
   let reads = 0;
-  const places: ColdReadPlace[] = [];
+  const places: ReadQueueKey[] = [];
   const feed = {
     get confirmedAt() {
       return confirmedAt;
@@ -60,7 +60,7 @@ function world(setting: Setting) {
   const cache = {
     remembered: () => memory.remembered,
     rememberedDamage: () => null,
-    read: async (_id: string, place: ColdReadPlace): Promise<Finding> => {
+    read: async (_id: string, place: ReadQueueKey): Promise<Finding> => {
       places.push(place);
       const readAt = momentOf(clock);
       const found = setting.stored?.[Math.min(reads, setting.stored.length - 1)] ?? null;
@@ -222,7 +222,7 @@ describe('an id that this store cannot have issued', () => {
 });
 
 describe('the lane of a read', () => {
-  const lanes = (places: readonly ColdReadPlace[]) => places.map(({ lane }) => lane);
+  const lanes = (places: readonly ReadQueueKey[]) => places.map(({ lane }) => lane);
 
   test('is the main one for an id that was issued, and the doubtful one where only the store can tell', async () => {
     const issued = world({ stored: [null] });

@@ -4,9 +4,9 @@
  * somebody's decision.
  */
 import { LRUCache } from 'lru-cache';
-import type { AuditEvent, Circumstances, EventType } from '../domain/event.ts';
+import type { AuditContext, AuditEvent, EventType } from '../domain/event.ts';
 import type { Caller } from '../domain/key-policy.ts';
-import type { EventLog } from '../events/event-log.ts';
+import type { EventCodec } from '../events/event-codec.ts';
 import type { Ledger } from '../events/ledger.ts';
 import { type Clock, HOUR_MS } from '../foundation/clock.ts';
 import { findCredential } from '../foundation/credential-text.ts';
@@ -24,7 +24,7 @@ type ExposedEvent = Extract<EventType, `key.exposed_${string}`>;
 export class ExposedKeys {
   readonly #validator: KeyValidator;
   readonly #ledger: Ledger;
-  readonly #events: EventLog;
+  readonly #events: EventCodec;
   readonly #clock: Clock;
   readonly #onError: (error: unknown) => void;
   /** By type of event and key id, to the monotonic time from which it is reported again. */
@@ -33,7 +33,7 @@ export class ExposedKeys {
   constructor(deps: {
     readonly validator: KeyValidator;
     readonly ledger: Ledger;
-    readonly events: EventLog;
+    readonly events: EventCodec;
     readonly clock: Clock;
     /** Told when a key stood in a text and the log could not be told: the text was refused all the same. */
     readonly onError: (error: unknown) => void;
@@ -62,12 +62,12 @@ export class ExposedKeys {
   }
 
   /** Logs `key.exposed_in_url` if it is the string of a key, at most once an hour for each. */
-  report(key: string, by: Circumstances): Promise<void> {
-    return this.#log('key.exposed_in_url', key, { authority: { kind: 'process' }, circumstances: by });
+  report(key: string, by: AuditContext): Promise<void> {
+    return this.#log('key.exposed_in_url', key, { authority: { kind: 'process' }, auditContext: by });
   }
 
-  async #log(type: ExposedEvent, key: string, { authority, circumstances }: Caller): Promise<void> {
-    const exposed = await this.#validator.identify(key, circumstances.actor.address);
+  async #log(type: ExposedEvent, key: string, { authority, auditContext }: Caller): Promise<void> {
+    const exposed = await this.#validator.identify(key, auditContext.actor.address);
     if (exposed === null) return;
     const nowMs = this.#clock.monotonicMs();
     const mark = `${type} ${exposed.keyId}`;
@@ -76,7 +76,7 @@ export class ExposedKeys {
     this.#reported.set(mark, nowMs + REPORT_AGAIN_AFTER_MS);
     // Who wrote it is told in its own tenant only: for another one there is no such key.
     const isOfTenant = authority.kind === 'process' || authority.tenantId === exposed.tenantId;
-    const actor = isOfTenant ? circumstances.actor : { ...circumstances.actor, keyId: null, userId: null };
+    const actor = isOfTenant ? auditContext.actor : { ...auditContext.actor, keyId: null, userId: null };
     const event: AuditEvent = {
       id: newId(),
       at: this.#clock.now(),
@@ -86,7 +86,7 @@ export class ExposedKeys {
       before: null,
       after: null,
       actor,
-      requestId: circumstances.requestId,
+      requestId: auditContext.requestId,
       // A reason may be the very text in which it stood.
       reason: null,
     };

@@ -1,5 +1,5 @@
 /** Who may change the list of tag secrets: keys of the system tenant with the permission. What a change does is `id-tags.ts`. */
-import type { Circumstances } from '../domain/event.ts';
+import type { AuditContext } from '../domain/event.ts';
 import { type Action, assertMay, type Caller } from '../domain/key-policy.ts';
 import { SYSTEM_TENANT } from '../domain/tenant.ts';
 import type { Precondition } from '../events/ledger.ts';
@@ -52,7 +52,7 @@ export class IdTagManager {
    * @throws PantheonError `not_allowed` when there are four that are not retired.
    */
   add(options: IdTagChangeOptions = {}): Promise<IdTagSecret> {
-    return this.#change('id_tags.add', options, (by, requires) => this.#tags.add(by, requires));
+    return this.#change('id_tags.add', options, (by, preconditions) => this.#tags.add(by, preconditions));
   }
 
   /**
@@ -62,21 +62,21 @@ export class IdTagManager {
    * @throws PantheonError `not_found`.
    */
   retire(number: number, options: IdTagChangeOptions = {}): Promise<IdTagSecret> {
-    return this.#change('id_tags.retire', options, (by, requires) => this.#tags.retire(number, by, requires));
+    return this.#change('id_tags.retire', options, (by, preconditions) => this.#tags.retire(number, by, preconditions));
   }
 
   /** The caller as their key is now; again from the start when somebody else was faster. */
   async #change(
     action: Action,
     { by = PROCESS_CALLER, reason }: IdTagChangeOptions,
-    change: (by: Circumstances, requires: readonly Precondition[]) => Promise<IdTagSecret>,
+    change: (by: AuditContext, preconditions: readonly Precondition[]) => Promise<IdTagSecret>,
   ): Promise<IdTagSecret> {
     assertMay(by, action, SYSTEM_TENANT);
-    const circumstances = { ...by.circumstances, reason: parseReason(reason) };
+    const auditContext = { ...by.auditContext, reason: parseReason(reason) };
     for (let attempt = 1; ; attempt += 1) {
-      const { caller, requires } = await this.#confirmed(by, action);
+      const { caller, preconditions } = await this.#confirmed(by, action);
       try {
-        return await change({ ...caller.circumstances, ...circumstances }, requires);
+        return await change({ ...caller.auditContext, ...auditContext }, preconditions);
       } catch (error) {
         const isConflict = error instanceof PantheonError && error.code === 'conflict';
         if (!isConflict || attempt === ATTEMPTS_MAX) throw error;

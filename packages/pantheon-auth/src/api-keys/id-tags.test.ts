@@ -2,10 +2,10 @@
 import { randomBytes } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { type AuditEvent, PROCESS_ACTOR } from '../domain/event.ts';
-import type { EventLog } from '../events/event-log.ts';
+import type { EventCodec } from '../events/event-codec.ts';
 import type { Commit, Ledger, Row } from '../events/ledger.ts';
 import { PantheonError } from '../foundation/errors.ts';
-import type { Sealer } from '../kms/place.ts';
+import type { Sealer } from '../kms/encryption-context.ts';
 import { TestClock } from '../testing/test-clock.ts';
 import type { IdsInUse } from './id-tag-rows.ts';
 import { IdTags } from './id-tags.ts';
@@ -51,7 +51,7 @@ function world(inUse: Partial<IdsInUse> = {}) {
       return { seq: commits.length };
     },
   };
-  const eventLog = { toRows: async (some: AuditEvent[]) => void events.push(...some) } as unknown as EventLog;
+  const eventLog = { toRows: async (some: AuditEvent[]) => void events.push(...some) } as unknown as EventCodec;
   const node = (): IdTags =>
     new IdTags({
       rows: {
@@ -213,7 +213,7 @@ describe('a start', () => {
     const broken = new IdTags({
       rows: { newest: async () => one.rows, idsInUse: async () => one.state.inUse },
       ledger: {} as Ledger,
-      events: {} as EventLog,
+      events: {} as EventCodec,
       sealer: {
         seal: async () => Promise.reject(new PantheonError('key_quarantined')),
         open: async () => Promise.reject(new PantheonError('key_quarantined')),
@@ -233,7 +233,7 @@ describe('a start', () => {
     const tags = new IdTags({
       rows: { newest: async () => [], idsInUse: async () => Promise.reject(away) },
       ledger: {} as Ledger,
-      events: {} as EventLog,
+      events: {} as EventCodec,
       sealer: {} as Sealer,
       clock: new TestClock(),
       stalenessMaxMs: STALENESS_MAX_MS,
@@ -264,7 +264,7 @@ test('a load that was overtaken by a younger one changes nothing', async () => {
   const slow = new IdTags({
     rows: { newest: () => new Promise((resolve) => void answers.push(resolve)), idsInUse: async () => one.state.inUse },
     ledger: {} as Ledger,
-    events: {} as EventLog,
+    events: {} as EventCodec,
     sealer: { open: async () => [...one.plain.values()][0] ?? Buffer.alloc(0) } as unknown as Sealer,
     clock: one.clock,
     stalenessMaxMs: STALENESS_MAX_MS,

@@ -5,16 +5,16 @@
  */
 import { createSecretKey, type KeyObject, randomBytes } from 'node:crypto';
 import { isUint8Array } from 'node:util/types';
-import type { AuditEvent, Circumstances } from '../domain/event.ts';
+import type { AuditContext, AuditEvent } from '../domain/event.ts';
 import { evolveIdTagSecret, type IdTagSecretRecord } from '../domain/id-tag-secret.ts';
 import { SYSTEM_TENANT } from '../domain/tenant.ts';
+import type { EventCodec } from '../events/event-codec.ts';
 import type { Follower } from '../events/event-feed.ts';
-import type { EventLog } from '../events/event-log.ts';
 import type { EventNotice, Ledger, Precondition, Row } from '../events/ledger.ts';
 import { type Clock, MINUTE_MS } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { newId } from '../foundation/ids.ts';
-import type { Place, Sealer } from '../kms/place.ts';
+import type { EncryptionContext, Sealer } from '../kms/encryption-context.ts';
 import { isTaggedBy, TAG_SECRET_BYTES, taggedId } from './id-tag.ts';
 import type { IdTagRows } from './id-tag-rows.ts';
 
@@ -54,7 +54,7 @@ interface LoadedSecret {
 export class IdTags implements Follower {
   readonly #rows: IdTagRows;
   readonly #ledger: Ledger;
-  readonly #events: EventLog;
+  readonly #events: EventCodec;
   readonly #sealer: Sealer;
   readonly #clock: Clock;
   readonly #settledAfterMs: number;
@@ -74,7 +74,7 @@ export class IdTags implements Follower {
   constructor(deps: {
     readonly rows: IdTagRows;
     readonly ledger: Ledger;
-    readonly events: EventLog;
+    readonly events: EventCodec;
     readonly sealer: Sealer;
     readonly clock: Clock;
     readonly stalenessMaxMs: number;
@@ -91,7 +91,7 @@ export class IdTags implements Follower {
   }
 
   /** Loads what is stored, and makes one where there is none that new ids could take. */
-  async start(by: Circumstances): Promise<void> {
+  async start(by: AuditContext): Promise<void> {
     await this.#load();
     const hasOne = this.#secrets.some(({ record, secret }) => record.retiredAt === null && secret !== null);
     if (hasOne || this.#activeCount() >= TAG_SECRETS_ACTIVE_MAX) return;
@@ -140,22 +140,22 @@ export class IdTags implements Follower {
   }
 
   /** Makes a secret. New ids take it as soon as every node has read it. @throws PantheonError `not_allowed`, `conflict`. */
-  async add(by: Circumstances, requires: readonly Precondition[]): Promise<IdTagSecret> {
+  async add(by: AuditContext, preconditions: readonly Precondition[]): Promise<IdTagSecret> {
     await this.#load();
     if (this.#activeCount() >= TAG_SECRETS_ACTIVE_MAX) {
       const detail = `There are ${TAG_SECRETS_ACTIVE_MAX} that are not retired. Retire one first.`;
       throw new PantheonError('not_allowed', { detail });
     }
-    return this.#make(by, requires);
+    return this.#make(by, preconditions);
   }
 
-  async #make(by: Circumstances, requires: readonly Precondition[]): Promise<IdTagSecret> {
+  async #make(by: AuditContext, preconditions: readonly Precondition[]): Promise<IdTagSecret> {
     const number = this.#newestNumber + 1;
     const event = this.#event('id_tag_secret.added', number, by);
     const record = evolveIdTagSecret(null, event);
-    const sealed = await this.#sealer.seal(placeOf(number), randomBytes(TAG_SECRET_BYTES));
+    const sealed = await this.#sealer.seal(contextOf(number), randomBytes(TAG_SECRET_BYTES));
     const change = { kind: 'insert', table: 'id_tag_secrets', row: { ...toRow(record), sealed } } as const;
-    await this.#commit({ changes: [change], requires }, event);
+    await this.#commit({ changes: [change], preconditions }, event);
     return toIdTagSecret(record, false);
   }
 
@@ -165,12 +165,12 @@ export class IdTags implements Follower {
    *
    * @throws PantheonError `not_found`, `conflict`.
    */
-  async retire(number: number, by: Circumstances, requires: readonly Precondition[]): Promise<IdTagSecret> {
+  async retire(number: number, by: AuditContext, preconditions: readonly Precondition[]): Promise<IdTagSecret> {
     await this.#load();
     const found = this.#secrets.find(({ record }) => record.number === number);
     if (found === undefined) throw new PantheonError('not_found', { field: 'number' });
     if (found.record.retiredAt !== null) return toIdTagSecret(found.record, found.secret === null);
-    if (this.#activeCount() === 1) await this.add(by, requires);
+    if (this.#activeCount() === 1) await this.add(by, preconditions);
     const event = this.#event('id_tag_secret.retired', number, by);
     const record = evolveIdTagSecret(found.record, event);
     const change = {
@@ -180,7 +180,7 @@ export class IdTags implements Follower {
       set: { retired_at: record.retiredAt, revision: record.revision },
       expectedRevision: found.record.revision,
     } as const;
-    await this.#commit({ changes: [change], requires }, event);
+    await this.#commit({ changes: [change], preconditions }, event);
     return toIdTagSecret(record, found.secret === null);
   }
 
@@ -193,7 +193,7 @@ export class IdTags implements Follower {
   }
 
   async #commit(
-    commit: Pick<Parameters<Ledger['commit']>[0], 'changes' | 'requires'>,
+    commit: Pick<Parameters<Ledger['commit']>[0], 'changes' | 'preconditions'>,
     event: AuditEvent,
   ): Promise<void> {
     try {
@@ -244,7 +244,7 @@ export class IdTags implements Follower {
     const sealed = isUint8Array(row['sealed']) ? row['sealed'] : new Uint8Array();
     const name = `${record.number} ${Buffer.from(sealed).toString('base64')}`;
     try {
-      const secret = createSecretKey(await this.#sealer.open(placeOf(record.number), sealed));
+      const secret = createSecretKey(await this.#sealer.open(contextOf(record.number), sealed));
       return { record, secret, sealed: name, error: null };
     } catch (error) {
       if (!(error instanceof PantheonError && error.code === 'key_quarantined')) throw error;
@@ -252,7 +252,7 @@ export class IdTags implements Follower {
     }
   }
 
-  #event(type: 'id_tag_secret.added' | 'id_tag_secret.retired', number: number, by: Circumstances): AuditEvent {
+  #event(type: 'id_tag_secret.added' | 'id_tag_secret.retired', number: number, by: AuditContext): AuditEvent {
     const subject = { type: 'id_tag_secret', id: String(number) } as const;
     const common = { id: newId(), at: this.#clock.now(), tenantId: SYSTEM_TENANT };
     return { ...by, ...common, type, subject, before: null, after: null };
@@ -264,7 +264,7 @@ function toIdTagSecret({ number, createdAt, retiredAt }: IdTagSecretRecord, quar
   return { number, createdAt: new Date(createdAt), retiredAt: retired, quarantined };
 }
 
-function placeOf(number: number): Place {
+function contextOf(number: number): EncryptionContext {
   return { table: 'id_tag_secrets', column: 'sealed', tenantId: SYSTEM_TENANT, rowId: String(number), version: 0 };
 }
 

@@ -5,7 +5,7 @@
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { EventType } from '../domain/event.ts';
-import type { EventLog } from '../events/event-log.ts';
+import type { EventCodec } from '../events/event-codec.ts';
 
 /** What one key did to another, in the words of the API. What only takes away is no danger, and is not among them. */
 export type ActOnKey = 'created' | 'rotated' | 'secret_replaced' | 'updated' | 'resumed';
@@ -45,9 +45,9 @@ interface Trail {
 }
 
 export class KeyActs {
-  readonly #events: EventLog;
+  readonly #events: EventCodec;
 
-  constructor(deps: { readonly events: EventLog }) {
+  constructor(deps: { readonly events: EventCodec }) {
     this.#events = deps.events;
   }
 

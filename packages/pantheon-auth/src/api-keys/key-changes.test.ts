@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { openWorld, refusalOf } from '../../test/fixture.ts';
 import { type KeyChange, suspendKey } from '../domain/key.ts';
-import type { EventLog } from '../events/event-log.ts';
+import type { EventCodec } from '../events/event-codec.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { KeyChanges } from './key-changes.ts';
 import type { KeyStorage, StoredKey } from './key-storage.ts';
@@ -33,7 +33,7 @@ function world(outcomes: (PantheonError | null)[]) {
     },
   } as unknown as KeyStorage;
   const cache = { forget: (id: string) => void forgotten.push(id) } as unknown as VerificationCache;
-  const changes = new KeyChanges({ storage, cache, events: {} as EventLog });
+  const changes = new KeyChanges({ storage, cache, events: {} as EventCodec });
   const suspend = () =>
     changes.change('default', 'a', ({ record, secrets }) => {
       const change = suspendKey(record, BY, 1);

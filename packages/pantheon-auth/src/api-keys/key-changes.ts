@@ -6,8 +6,8 @@ import { randomBytes } from 'node:crypto';
 import { type DamagedEvent, isReadable, REVISED_ROWS } from '../domain/event.ts';
 import { evolve, type KeyRecord, VERSIONS_KEPT_MAX } from '../domain/key.ts';
 import type { TenantRecord } from '../domain/tenant.ts';
-import type { EventLog } from '../events/event-log.ts';
-import type { CompanionRow } from '../events/ledger.ts';
+import type { EventCodec } from '../events/event-codec.ts';
+import type { IdempotencyRecord } from '../events/ledger.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import type { KeyStorage, SealedChange, StoredKey, VersionSecret } from './key-storage.ts';
 import type { VerificationCache } from './verification-cache.ts';
@@ -26,9 +26,9 @@ export type Decision = (key: ChangeableKey) => SealedChange | null | Promise<Sea
 export class KeyChanges {
   readonly #storage: KeyStorage;
   readonly #cache: VerificationCache;
-  readonly #events: EventLog;
+  readonly #events: EventCodec;
 
-  constructor(deps: { readonly storage: KeyStorage; readonly cache: VerificationCache; readonly events: EventLog }) {
+  constructor(deps: { readonly storage: KeyStorage; readonly cache: VerificationCache; readonly events: EventCodec }) {
     this.#storage = deps.storage;
     this.#cache = deps.cache;
     this.#events = deps.events;
@@ -70,9 +70,9 @@ export class KeyChanges {
   }
 
   /** Commits one change, once. */
-  async commit(sealed: SealedChange, companions: readonly CompanionRow[] = []): Promise<void> {
+  async commit(sealed: SealedChange, idempotencyRecords: readonly IdempotencyRecord[] = []): Promise<void> {
     try {
-      await this.#storage.commit([sealed], companions);
+      await this.#storage.commit([sealed], idempotencyRecords);
     } finally {
       // Also when the outcome is unknown: what is remembered may be wrong now.
       this.#cache.forget(sealed.change.record.id);

@@ -15,12 +15,12 @@ async function callerOf(world: World, between: (id: string, attempt: number) => 
   const spy = vi.spyOn(KeyStorage.prototype, 'commit').mockImplementation(async function (
     this: KeyStorage,
     changes,
-    companions,
+    idempotencyRecords,
   ) {
-    if (changes[0].change.expectedRevision !== null) return commit.call(this, changes, companions);
+    if (changes[0].change.expectedRevision !== null) return commit.call(this, changes, idempotencyRecords);
     attempts += 1;
     await between(id, attempts);
-    return commit.call(this, changes, companions);
+    return commit.call(this, changes, idempotencyRecords);
   });
   const by = callerWith({ apiKey, permissions, grantable });
   return { by, id, attempts: () => attempts, [Symbol.dispose]: () => spy.mockRestore() };

@@ -14,7 +14,7 @@ function rowsUnder(header: string): string[][] {
   return rows.map((row) => [...row.matchAll(/`([^`]+)`/g)].map(([, cell = '']) => cell));
 }
 
-const VECTORS = rowsUnder('| brand | environment | id | secret (hexadecimal) | key | SHA-256 of the key |');
+const VECTORS = rowsUnder('| prefix | environment | id | secret (hexadecimal) | key | SHA-256 of the key |');
 const OTHERS = rowsUnder('| why | string |').map((cells) => cells.at(-1) ?? '');
 
 test('the page has vectors of both kinds', () => {
@@ -22,10 +22,10 @@ test('the page has vectors of both kinds', () => {
 });
 
 describe('the vectors of the page', () => {
-  test.each(VECTORS)('%s %s %s', (brand, environment, id, hex, key, sha256) => {
+  test.each(VECTORS)('%s %s %s', (keyPrefix, environment, id, hex, key, sha256) => {
     const secret = encodeBase62(Buffer.from(hex, 'hex'), 43);
-    const parsed = { brand, environment, id, secret } as ParsedKey;
-    expect(parseKey(key, brand)).toEqual(parsed);
+    const parsed = { keyPrefix, environment, id, secret } as ParsedKey;
+    expect(parseKey(key, keyPrefix)).toEqual(parsed);
     expect(formatKey(parsed)).toBe(key);
     expect(secretBytes(parsed).toString('hex')).toBe(hex);
     expect(hashKey(key).toString('hex')).toBe(sha256);
@@ -61,7 +61,7 @@ const RULES: readonly (readonly [string, RegExp])[] = [
 ];
 
 describe.each(RULES)('the rule for %s', (_scanner, rule) => {
-  const ours = VECTORS.flatMap(([brand, , , , key = '']) => (brand === 'pan' ? [key] : []));
+  const ours = VECTORS.flatMap(([keyPrefix, , , , key = '']) => (keyPrefix === 'pan' ? [key] : []));
 
   test.each(ours)('finds %s wherever it stands', (key) => {
     for (const text of [key, `KEY=${key}\n`, `"${key}"`, `Bearer ${key}, `, `(${key})`, `a:${key}@b`]) {

@@ -14,8 +14,8 @@ import {
   hashKey,
   KEY_LENGTH_MAX,
   type ParsedKey,
-  parseBrand,
   parseKey,
+  parseKeyPrefix,
   SECRET_BYTES,
   secretBytes,
 } from './key-generator.ts';
@@ -30,14 +30,19 @@ const sign = (body: string): string => body + base62(BigInt(crc32(body)), 6);
 
 const anyBrand = fc.stringMatching(/^[a-z][a-z0-9]{1,15}$/);
 const anySecret = fc.bigInt({ min: 0n, max: 2n ** 256n - 1n }).map((value) => base62(value, 43));
-const anyParsed = fc.record<ParsedKey>({ brand: anyBrand, environment: anyEnvironment, id: anyId, secret: anySecret });
+const anyParsed = fc.record<ParsedKey>({
+  keyPrefix: anyBrand,
+  environment: anyEnvironment,
+  id: anyId,
+  secret: anySecret,
+});
 
 describe('reading and writing a key', () => {
   test('what is written is read back', () => {
     fc.assert(
       fc.property(anyParsed, (parsed) => {
         const key = formatKey(parsed);
-        expect(parseKey(key, parsed.brand)).toEqual(parsed);
+        expect(parseKey(key, parsed.keyPrefix)).toEqual(parsed);
         expect(key.length).toBeLessThanOrEqual(KEY_LENGTH_MAX);
         expect(key).toMatch(/^\w+$/);
       }),
@@ -82,7 +87,7 @@ describe('reading and writing a key', () => {
         const key = formatKey(parsed);
         const at = place % key.length;
         const changed = key.slice(0, at) + character + key.slice(at + 1);
-        expect(parseKey(changed, parsed.brand) === null).toBe(changed !== key);
+        expect(parseKey(changed, parsed.keyPrefix) === null).toBe(changed !== key);
       }),
       { numRuns: 1_000 },
     );
@@ -94,16 +99,16 @@ describe('reading and writing a key', () => {
         const key = formatKey(parsed);
         const at = place % (key.length - 1);
         const swapped = key.slice(0, at) + key.charAt(at + 1) + key.charAt(at) + key.slice(at + 2);
-        expect(parseKey(swapped, parsed.brand) === null).toBe(swapped !== key);
+        expect(parseKey(swapped, parsed.keyPrefix) === null).toBe(swapped !== key);
         for (const text of [key.slice(0, at), key.slice(at + 1), `${key}0`, ` ${key}`, `${key}\n`]) {
-          expect(parseKey(text, parsed.brand)).toBeNull();
+          expect(parseKey(text, parsed.keyPrefix)).toBeNull();
         }
       }),
     );
   });
 
-  test('a key of another brand is not one', () => {
-    const key = formatKey({ brand: 'acme', environment: 'live', id: '0'.repeat(16), secret: '0'.repeat(43) });
+  test('a key of another prefix is not one', () => {
+    const key = formatKey({ keyPrefix: 'acme', environment: 'live', id: '0'.repeat(16), secret: '0'.repeat(43) });
     expect(parseKey(key)).toBeNull();
     expect(parseKey(key, 'acm')).toBeNull();
     expect(parseKey(key, 'acmd')).toBeNull();
@@ -111,19 +116,24 @@ describe('reading and writing a key', () => {
   });
 
   test.each<[string, Partial<Record<keyof ParsedKey, string>>]>([
-    ['brand', { brand: 'Pan' }],
+    ['keyPrefix', { keyPrefix: 'Pan' }],
     ['environment', { environment: 'prod' }],
     ['id', { id: 'short' }],
     ['secret that is too short', { secret: '0'.repeat(42) }],
     ['secret that is too large', { secret: base62(2n ** 256n, 43) }],
     ['secret of other characters', { secret: '-'.repeat(43) }],
   ])('a %s without its form is not written', (_what, changes) => {
-    const sound = { brand: 'pan', environment: 'live', id: '0'.repeat(16), secret: '0'.repeat(43) };
+    const sound = { keyPrefix: 'pan', environment: 'live', id: '0'.repeat(16), secret: '0'.repeat(43) };
     expect(() => formatKey({ ...sound, ...changes } as ParsedKey)).toThrow('Invariant broken');
   });
 
   test('the bytes of a secret are the number it says', () => {
-    const parsed: ParsedKey = { brand: 'pan', environment: 'live', id: '0'.repeat(16), secret: `${'0'.repeat(41)}48` };
+    const parsed: ParsedKey = {
+      keyPrefix: 'pan',
+      environment: 'live',
+      id: '0'.repeat(16),
+      secret: `${'0'.repeat(41)}48`,
+    };
     expect(secretBytes(parsed)).toEqual(Buffer.concat([Buffer.alloc(30), Buffer.of(1, 0)]));
     expect(() => secretBytes({ ...parsed, secret: 'z'.repeat(43) })).toThrow('Invariant broken');
   });
@@ -133,23 +143,23 @@ describe('generating', () => {
   afterEach(() => vi.restoreAllMocks());
 
   test('gives a key that reads back, with its hash and its secret', () => {
-    const made = generateKey({ brand: 'acme', environment: 'test' });
+    const made = generateKey({ keyPrefix: 'acme', environment: 'test' });
     const parsed = parseKey(made.key, 'acme');
-    expect(parsed).toMatchObject({ brand: 'acme', environment: 'test', id: made.id });
+    expect(parsed).toMatchObject({ keyPrefix: 'acme', environment: 'test', id: made.id });
     expect(parsed && secretBytes(parsed)).toEqual(made.secret);
     expect(made.keyHash).toEqual(createHash('sha256').update(made.key).digest());
     expect(made.secret).toHaveLength(SECRET_BYTES);
   });
 
   test('a string that was generated before gives the same again, and any other string nothing', () => {
-    const made = generateKey({ brand: 'acme', environment: 'test' });
+    const made = generateKey({ keyPrefix: 'acme', environment: 'test' });
     expect(generatedFrom(made.key, 'acme')).toEqual(made);
     expect(generatedFrom(made.key, 'pan')).toBeNull();
   });
 
   test('another version keeps the id and nothing else', () => {
-    const first = generateKey({ brand: 'pan', environment: 'live' });
-    const second = generateKey({ brand: 'pan', environment: 'live', id: first.id });
+    const first = generateKey({ keyPrefix: 'pan', environment: 'live' });
+    const second = generateKey({ keyPrefix: 'pan', environment: 'live', id: first.id });
     expect(second.id).toBe(first.id);
     expect(second.secret).not.toEqual(first.secret);
   });
@@ -157,7 +167,7 @@ describe('generating', () => {
   test('asks neither Math.random nor a clock: with both stopped, keys still differ', () => {
     const asked = [vi.spyOn(Math, 'random'), vi.spyOn(Date, 'now'), vi.spyOn(performance, 'now')];
     for (const source of asked) source.mockReturnValue(0);
-    const keys = Array.from({ length: 100 }, () => generateKey({ brand: 'pan', environment: 'live' }));
+    const keys = Array.from({ length: 100 }, () => generateKey({ keyPrefix: 'pan', environment: 'live' }));
     for (const source of asked) expect(source).not.toHaveBeenCalled();
     expect(new Set(keys.map(({ id }) => id)).size).toBe(100);
     expect(new Set(keys.map(({ secret }) => secret.toString('hex'))).size).toBe(100);
@@ -173,7 +183,7 @@ describe('generating', () => {
     const ids = new Set<string>();
     const secrets = new Set<string>();
     for (let made = 0; made < KEYS; made += 1) {
-      const { id, key, secret } = generateKey({ brand: 'pan', environment: 'live' });
+      const { id, key, secret } = generateKey({ keyPrefix: 'pan', environment: 'live' });
       ids.add(id);
       // 128 of its 256 bits: enough that two alike would mean a broken generator.
       secrets.add(secret.toString('latin1', 0, 16));
@@ -233,23 +243,26 @@ function chiSquareMax(shares: readonly number[]): number {
 }
 
 describe('APIKeyGenerator', () => {
-  test('gives a live key of the default brand and the SHA-256 of the string', () => {
+  test('gives a live key of the default prefix and the SHA-256 of the string', () => {
     const { key, keyHash } = new APIKeyGenerator().generateKey();
-    expect(parseKey(key)).toMatchObject({ brand: 'pan', environment: 'live' });
+    expect(parseKey(key)).toMatchObject({ keyPrefix: 'pan', environment: 'live' });
     expect(keyHash).toBe(createHash('sha256').update(key).digest('hex'));
     expect(keyHash).toBe(hashKey(key).toString('hex'));
   });
 
-  test('takes a brand and an environment', () => {
-    const { key } = new APIKeyGenerator({ brand: 'acme', environment: 'test' }).generateKey();
+  test('takes a prefix and an environment', () => {
+    const { key } = new APIKeyGenerator({ keyPrefix: 'acme', environment: 'test' }).generateKey();
     expect(parseKey(key, 'acme')).toMatchObject({ environment: 'test' });
   });
 
-  test.each(['', 'a', 'Pan', '1pan', 'pan_', 'pän', 'x'.repeat(17)])('the brand %j is refused, by name', (brand) => {
-    const refusal = expect.objectContaining({ code: 'invalid_setting', field: 'brand' });
-    expect(() => new APIKeyGenerator({ brand })).toThrow(refusal);
-    expect(() => parseBrand(brand)).toThrow(refusal);
-  });
+  test.each(['', 'a', 'Pan', '1pan', 'pan_', 'pän', 'x'.repeat(17)])(
+    'the prefix %j is refused, by name',
+    (keyPrefix) => {
+      const refusal = expect.objectContaining({ code: 'invalid_setting', field: 'keyPrefix' });
+      expect(() => new APIKeyGenerator({ keyPrefix })).toThrow(refusal);
+      expect(() => parseKeyPrefix(keyPrefix)).toThrow(refusal);
+    },
+  );
 
   const apiKey = { id: '0123456789abcdef' } as APIKey;
   const metadata = { keyId: apiKey.id, algorithm: 'HS256', issuer: 'i', audience: [], customClaims: {} } as const;

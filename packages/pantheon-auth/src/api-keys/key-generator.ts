@@ -11,22 +11,22 @@ import { invariant, PantheonError } from '../foundation/errors.ts';
 import { ID_LENGTH, ID_PATTERN, newId } from '../foundation/ids.ts';
 import type { APIKey } from './api-key.ts';
 
-export const DEFAULT_BRAND = 'pan';
+export const DEFAULT_KEY_PREFIX = 'pan';
 export const SECRET_BYTES = 32;
 const SECRET_LENGTH = 43;
 const CHECKSUM_LENGTH = 6;
 const TAIL_LENGTH = ID_LENGTH + SECRET_LENGTH + CHECKSUM_LENGTH;
-const BRAND_PATTERN = /^[a-z][a-z0-9]{1,15}$/;
+const KEY_PREFIX_PATTERN = /^[a-z][a-z0-9]{1,15}$/;
 const TAIL_PATTERN = /^[0-9A-Za-z]{65}$/;
 const SECRET_PATTERN = /^[0-9A-Za-z]{43}$/;
 /** 2^256 - 1. Base 62 digits sort as their characters do, so texts of one width compare as the numbers they are. */
 const SECRET_MAX = encodeBase62(new Uint8Array(SECRET_BYTES).fill(0xff), SECRET_LENGTH);
-/** Longer input is no key of ours, whatever it says. The longest brand gives 87 characters. */
+/** Longer input is no key of ours, whatever it says. The longest keyPrefix gives 87 characters. */
 export const KEY_LENGTH_MAX = 96;
 
 /** What a key string says about itself. Only the secret is secret. */
 export interface ParsedKey {
-  readonly brand: string;
+  readonly keyPrefix: string;
   readonly environment: Environment;
   readonly id: string;
   /** 43 base62 characters. */
@@ -34,14 +34,14 @@ export interface ParsedKey {
 }
 
 /** Reads a key string: shape and checksum, no I/O. Null: not one. {@link formatKey} is its exact inverse. */
-export function parseKey(text: string, brand: string = DEFAULT_BRAND): ParsedKey | null {
+export function parseKey(text: string, keyPrefix: string = DEFAULT_KEY_PREFIX): ParsedKey | null {
   // Whatever a request held where its key should be: plain JavaScript passes it on.
   if (typeof text !== 'string') return null;
-  // Both environments are four letters, so every key of a brand has one length.
-  const start = brand.length + 6;
-  if (text.length !== start + TAIL_LENGTH || text[brand.length] !== '_' || text[start - 1] !== '_') return null;
-  if (!text.startsWith(brand)) return null;
-  const environment = text.slice(brand.length + 1, start - 1);
+  // Both environments are four letters, so every key of a keyPrefix has one length.
+  const start = keyPrefix.length + 6;
+  if (text.length !== start + TAIL_LENGTH || text[keyPrefix.length] !== '_' || text[start - 1] !== '_') return null;
+  if (!text.startsWith(keyPrefix)) return null;
+  const environment = text.slice(keyPrefix.length + 1, start - 1);
   if (environment !== 'live' && environment !== 'test') return null;
   const tail = text.slice(start);
   if (!TAIL_PATTERN.test(tail)) return null;
@@ -49,15 +49,15 @@ export function parseKey(text: string, brand: string = DEFAULT_BRAND): ParsedKey
   if (secret > SECRET_MAX) return null;
   const body = text.slice(0, -CHECKSUM_LENGTH);
   if (checksum(body) !== tail.slice(-CHECKSUM_LENGTH)) return null;
-  return { brand, environment, id: tail.slice(0, ID_LENGTH), secret };
+  return { keyPrefix, environment, id: tail.slice(0, ID_LENGTH), secret };
 }
 
 /** Writes a key string. */
 export function formatKey(key: ParsedKey): string {
-  invariant(BRAND_PATTERN.test(key.brand) && ID_PATTERN.test(key.id), 'brand and id have their form');
+  invariant(KEY_PREFIX_PATTERN.test(key.keyPrefix) && ID_PATTERN.test(key.id), 'prefix and id have their form');
   invariant(key.environment === 'live' || key.environment === 'test', 'the environment is one of two');
   invariant(SECRET_PATTERN.test(key.secret) && key.secret <= SECRET_MAX, 'the secret has its form');
-  const body = `${key.brand}_${key.environment}_${key.id}${key.secret}`;
+  const body = `${key.keyPrefix}_${key.environment}_${key.id}${key.secret}`;
   return body + checksum(body);
 }
 
@@ -105,19 +105,19 @@ export interface TaggedKey {
  * `IdTags.newId`. Without an id it gets one that no store tagged, and so none accepts.
  */
 export function generateKey(options: {
-  readonly brand: string;
+  readonly keyPrefix: string;
   readonly environment: Environment;
   readonly id?: string;
 }): GeneratedKey {
-  const { brand, environment, id = newId() } = options;
+  const { keyPrefix, environment, id = newId() } = options;
   const secret = randomBytes(SECRET_BYTES);
-  const key = formatKey({ brand, environment, id, secret: encodeBase62(secret, SECRET_LENGTH) });
+  const key = formatKey({ keyPrefix, environment, id, secret: encodeBase62(secret, SECRET_LENGTH) });
   return { id, key, keyHash: hashKey(key), secret };
 }
 
 /** The same for a string that was generated before; null when it is none. */
-export function generatedFrom(text: string, brand: string): GeneratedKey | null {
-  const parsed = parseKey(text, brand);
+export function generatedFrom(text: string, keyPrefix: string): GeneratedKey | null {
+  const parsed = parseKey(text, keyPrefix);
   return parsed === null ? null : { id: parsed.id, key: text, keyHash: hashKey(text), secret: secretBytes(parsed) };
 }
 
@@ -147,21 +147,21 @@ export interface KeyTokenSigner {
  * ```
  */
 export class APIKeyGenerator {
-  readonly #brand: string;
+  readonly #keyPrefix: string;
   readonly #environment: Environment;
   readonly #signer: KeyTokenSigner | null;
   readonly #newId: () => string;
 
   constructor(
     options: {
-      readonly brand?: string;
+      readonly keyPrefix?: string;
       readonly environment?: Environment;
       readonly signer?: KeyTokenSigner;
       /** Where ids come from: `auth.generator` takes those of its store. Default: random, without a tag. */
       readonly newId?: () => string;
     } = {},
   ) {
-    this.#brand = parseBrand(options.brand ?? DEFAULT_BRAND);
+    this.#keyPrefix = parseKeyPrefix(options.keyPrefix ?? DEFAULT_KEY_PREFIX);
     this.#environment = options.environment ?? 'live';
     this.#signer = options.signer ?? null;
     this.#newId = options.newId ?? newId;
@@ -169,7 +169,11 @@ export class APIKeyGenerator {
 
   /** A new key string with 256 random bits, and the SHA-256 of the string in hexadecimal. */
   generateKey(): { key: string; keyHash: string } {
-    const { key, keyHash } = generateKey({ brand: this.#brand, environment: this.#environment, id: this.#newId() });
+    const { key, keyHash } = generateKey({
+      keyPrefix: this.#keyPrefix,
+      environment: this.#environment,
+      id: this.#newId(),
+    });
     return { key, keyHash: keyHash.toString('hex') };
   }
 
@@ -187,11 +191,11 @@ export class APIKeyGenerator {
 }
 
 /** @throws PantheonError `invalid_setting`. */
-export function parseBrand(text: string): string {
-  if (!BRAND_PATTERN.test(text)) {
+export function parseKeyPrefix(text: string): string {
+  if (!KEY_PREFIX_PATTERN.test(text)) {
     throw new PantheonError('invalid_setting', {
-      field: 'brand',
-      detail: 'A brand is 2 to 16 of a-z and 0-9, a letter first.',
+      field: 'keyPrefix',
+      detail: 'A prefix is 2 to 16 of a-z and 0-9, a letter first.',
     });
   }
   return text;

@@ -279,7 +279,7 @@ describe('what was sent is never repeated (I1)', () => {
   const hexadecimal = fc.stringMatching(/^[0-9a-f]{8,64}$/);
   const anyText = fc.oneof(
     hexadecimal.map((text) => `${text}ZZ`),
-    fc.constant(null).map(() => generateKey({ brand: 'pan', environment: 'live' }).key),
+    fc.constant(null).map(() => generateKey({ keyPrefix: 'pan', environment: 'live' }).key),
   );
 
   test('as a value', () => {

@@ -55,7 +55,7 @@ export interface KeyListsDeps {
   readonly cursors: SealedCursors;
   readonly readTurns: ReadTurns;
   readonly clock: Clock;
-  readonly brand: string;
+  readonly keyPrefix: string;
 }
 
 export class KeyLists {
@@ -69,7 +69,7 @@ export class KeyLists {
 
   /** Newest first. A key whose row cannot be opened is named, and the others are shown. */
   async list(filter: KeyFilter, { by, signal }: Reading): Promise<Page<APIKey | QuarantinedKey>> {
-    const { storage, usage, cursors, readTurns, brand, clock } = this.#deps;
+    const { storage, usage, cursors, readTurns, keyPrefix, clock } = this.#deps;
     assertMay(by, 'keys.read', this.#tenantId);
     assertFilters(filter);
     const query = await this.#toQuery(filter);
@@ -80,7 +80,7 @@ export class KeyLists {
         this.#tenantId,
         opened.map((key) => key.record.id),
       );
-      const view = { brand, now: clock.now() };
+      const view = { keyPrefix, now: clock.now() };
       const items = await inTurns(found, { perTurn: SHOWN_PER_TURN, signal }, (key) =>
         'record' in key ? toApiKey(key.record, uses.get(key.record.id) ?? [], view) : key,
       );

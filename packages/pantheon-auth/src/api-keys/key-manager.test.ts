@@ -55,8 +55,8 @@ describe('making and reading', () => {
     expect(new Set((await ended).map(({ status }) => status))).toContain('rejected');
     // Those that had begun, and the one of the other tenant. More only if a search came to its end before.
     const begun = read.mock.calls.filter(([query]) => query.text === 'nothing').length;
-    const answered = (await ended).filter(({ status }) => status === 'fulfilled').length;
-    expect(begun).toBeLessThanOrEqual(READS_AT_ONCE_MAX + answered);
+    const idempotency = (await ended).filter(({ status }) => status === 'fulfilled').length;
+    expect(begun).toBeLessThanOrEqual(READS_AT_ONCE_MAX + idempotency);
     read.mockRestore();
   });
 

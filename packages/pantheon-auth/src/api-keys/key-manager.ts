@@ -2,9 +2,9 @@
  * Every change to a key, and reading keys back: load → domain function → event → commit, in one transaction. What may
  * be done is `domain/key-policy.ts`; rotation is `key-rotation.ts`; verification is `key-validator.ts` and never writes.
  */
-import { endsAdministering } from '../domain/administrator.ts';
+import { losesAdminRights } from '../domain/administrator.ts';
 import { assertAudiences, assertMayChange, assertMayHandOut, type ConfirmedCaller } from '../domain/delegation.ts';
-import { type Circumstances, PROCESS_ACTOR } from '../domain/event.ts';
+import { type AuditContext, PROCESS_ACTOR } from '../domain/event.ts';
 import { type KeyChange, type KeyRecord, type KeySettings, resumeKey, suspendKey, updateKey } from '../domain/key.ts';
 import {
   type Action,
@@ -20,12 +20,12 @@ import { invariant, PantheonError } from '../foundation/errors.ts';
 import { type TenantStorage, tenantAsRead } from '../tenants/tenant-storage.ts';
 import type { UsageReport, UsageRequest } from '../usage/usage-query.ts';
 import type { Administrators } from './administrators.ts';
-import { type AnsweredRequests, answeredRequest, type Companion } from './answered-requests.ts';
 import { type APIKey, type APIKeyVersion, toApiKey, toApiKeyVersion } from './api-key.ts';
 import type { CallerGuard } from './caller-guard.ts';
 import { assertIsMeant, type ConditionalOptions } from './conditional-change.ts';
 import type { ExposedKeys } from './exposed-keys.ts';
 import type { IdTags } from './id-tags.ts';
+import { type IdempotencyService, idempotentRequest, type MakeIdempotencyRecord } from './idempotency-service.ts';
 import type { KeyActs } from './key-acts.ts';
 import type { KeyChanges } from './key-changes.ts';
 import { type CreatedKey, firstAdministrator, KeyCreation } from './key-creation.ts';
@@ -36,13 +36,13 @@ import { type KeyFilter, KeyLists, type KeyListsDeps, type Page } from './key-li
 import { parseUpdateInput, type UpdateKeyInput } from './key-patch.ts';
 import { type ActedOn, type Cascade, KeyRevocation } from './key-revocation.ts';
 import type { QuarantinedKey, StoredKey } from './key-storage.ts';
+import type { Changed, Propagation, Settled, SettleOptions } from './propagation.ts';
 import type { SelfRotations } from './self-rotations.ts';
-import type { Changed, Settled, Settlement, SettleOptions } from './settlement.ts';
 
 /** Library code that says nothing acts as the process itself. */
 export const PROCESS_CALLER: Caller = {
   authority: { kind: 'process' },
-  circumstances: { actor: PROCESS_ACTOR, requestId: null, reason: null },
+  auditContext: { actor: PROCESS_ACTOR, requestId: null, reason: null },
 };
 
 /** Who does it. */
@@ -88,10 +88,10 @@ export interface KeyManagerDeps extends KeyListsDeps {
   readonly descendants: KeyDescendants;
   readonly acts: KeyActs;
   readonly tenants: TenantStorage;
-  readonly answered: AnsweredRequests;
+  readonly idempotency: IdempotencyService;
   readonly idTags: IdTags;
   readonly selfRotations: SelfRotations;
-  readonly settlement: Settlement;
+  readonly propagation: Propagation;
   /** Of the service itself: any key may be given them. */
   readonly audiences: readonly string[];
 }
@@ -124,12 +124,12 @@ export class KeyManager {
     const settings = parseCreateInput(input, now);
     assertMayGrant(by, settings);
     assertWithinCreator(by, settings);
-    const carryOut = (companion: Companion | null): Promise<CreatedKey> =>
-      this.#creation.create({ tenantId: this.#tenantId, ...this.#generate(settings), settings, by, companion });
-    if (idempotencyKey === undefined) return carryOut(null);
+    const execute = (makeRecord: MakeIdempotencyRecord | null): Promise<CreatedKey> =>
+      this.#creation.create({ tenantId: this.#tenantId, ...this.#generate(settings), settings, by, makeRecord });
+    if (idempotencyKey === undefined) return execute(null);
     const operation = { operation: 'keys.create', keyId: null };
-    const request = answeredRequest({ tenantId: this.#tenantId, by, idempotencyKey, ...operation, input });
-    return this.#deps.answered.once(request, by, carryOut);
+    const request = idempotentRequest({ tenantId: this.#tenantId, by, idempotencyKey, ...operation, input });
+    return this.#deps.idempotency.run(request, by, execute);
   }
 
   /**
@@ -145,8 +145,8 @@ export class KeyManager {
     const common = { tenantId: this.#tenantId, generated, idTag, settings, by: PROCESS_CALLER };
     const order =
       kind === 'first'
-        ? { ...common, companion: firstAdministrator(this.#tenantId, now) }
-        : { ...common, companion: null, reason: 'recovered' };
+        ? { ...common, makeRecord: firstAdministrator(this.#tenantId, now) }
+        : { ...common, makeRecord: null, reason: 'recovered' };
     return (await this.#creation.create(order)).apiKey;
   }
 
@@ -204,14 +204,14 @@ export class KeyManager {
       const settings = parseUpdateInput(input, record, this.#deps.clock.now());
       assertMayChange(caller, record, settings);
       assertAudiences(caller, tenant, this.#deps.audiences, settings, record);
-      const others = endsAdministering(record, settings, this.#deps.clock.now())
-        ? await this.#deps.administrators.withoutThis(record, options.force)
+      const others = losesAdminRights(record, settings, this.#deps.clock.now())
+        ? await this.#deps.administrators.requireAnotherAdmin(record, options.force)
         : [];
-      const circumstances = { ...by.circumstances, reason: null };
-      const change = updateKey(record, settings, circumstances, this.#deps.clock.now());
+      const auditContext = { ...by.auditContext, reason: null };
+      const change = updateKey(record, settings, auditContext, this.#deps.clock.now());
       // The audiences of the tenant are part of the decision.
-      const requires = settings.jwt === record.jwt ? others : [...others, tenantAsRead(tenant)];
-      return { change, requires };
+      const preconditions = settings.jwt === record.jwt ? others : [...others, tenantAsRead(tenant)];
+      return { change, preconditions };
     });
   }
 
@@ -219,11 +219,11 @@ export class KeyManager {
   async suspend(id: string, options: RevokeOptions = {}): Promise<APIKey & Settled> {
     const { by = PROCESS_CALLER } = options;
     assertMay(by, 'keys.update', this.#tenantId);
-    const circumstances = await this.#circumstances(by, options.reason);
+    const auditContext = await this.#auditContext(by, options.reason);
     return this.#change(id, options, 'keys.update', async (record) => {
       assertIsMeant(options, record);
-      const requires = await this.#deps.administrators.withoutThis(record, options.force);
-      return { change: suspendKey(record, circumstances, this.#deps.clock.now()), requires };
+      const preconditions = await this.#deps.administrators.requireAnotherAdmin(record, options.force);
+      return { change: suspendKey(record, auditContext, this.#deps.clock.now()), preconditions };
     });
   }
 
@@ -231,11 +231,11 @@ export class KeyManager {
   async resume(id: string, options: RevokeOptions = {}): Promise<APIKey & Settled> {
     const { by = PROCESS_CALLER } = options;
     assertMay(by, 'keys.update', this.#tenantId);
-    const circumstances = await this.#circumstances(by, options.reason);
+    const auditContext = await this.#auditContext(by, options.reason);
     return this.#change(id, options, 'keys.update', (record, caller) => {
       assertMayHandOut(caller, record);
       assertIsMeant(options, record);
-      return { change: resumeKey(record, circumstances, this.#deps.clock.now()), requires: [] };
+      return { change: resumeKey(record, auditContext, this.#deps.clock.now()), preconditions: [] };
     });
   }
 
@@ -272,14 +272,14 @@ export class KeyManager {
 
   #generate({ environment }: KeySettings): TaggedKey {
     const { id, number } = this.#deps.idTags.newId();
-    return { generated: generateKey({ brand: this.#deps.brand, environment, id }), idTag: number };
+    return { generated: generateKey({ keyPrefix: this.#deps.keyPrefix, environment, id }), idTag: number };
   }
 
   async #revoke(id: string, by: Caller, options: RevokeOptions, isSelf: boolean): Promise<APIKey & Cascaded & Settled> {
     const { cascade = false, force = false, ifMatch } = options;
-    const circumstances = await this.#circumstances(by, options.reason);
+    const auditContext = await this.#auditContext(by, options.reason);
     const condition = ifMatch === undefined ? {} : { ifMatch };
-    const ending = { tenantId: this.#tenantId, keyId: id, by, circumstances, isSelf, cascade, force, condition };
+    const ending = { tenantId: this.#tenantId, keyId: id, by, auditContext, isSelf, cascade, force, condition };
     return this.#settled(options, async () => {
       const { record, actedOn } = await this.#revocation.end(ending);
       const answer = { ...(await this.#show(record)), ...(actedOn !== null && { actedOn }) };
@@ -297,25 +297,28 @@ export class KeyManager {
         if (options.force === true) assertMay(standing.caller, 'keys.force', this.#tenantId);
         assertNotSuperseded(standing.caller, record);
         invariant(tenant !== null, 'a key that opens has its tenant');
-        const { change, requires } = await decide(record, standing.caller, tenant);
-        return change && { change, secrets, requires: [...standing.requires, ...requires] };
+        const { change, preconditions } = await decide(record, standing.caller, tenant);
+        return change && { change, secrets, preconditions: [...standing.preconditions, ...preconditions] };
       });
       return { answer: await this.#show(record), record };
     });
   }
 
   async #settled<T extends object>(options: SettleOptions, make: () => Promise<Changed<T>>): Promise<T & Settled> {
-    return options.settle === true ? this.#deps.settlement.settle(make) : (await make()).answer;
+    return options.settle === true ? this.#deps.propagation.waitFor(make) : (await make()).answer;
   }
 
   async #show(record: KeyRecord): Promise<APIKey> {
     const usage = await this.#deps.usage.totalsOf(record.tenantId, [record.id]);
-    return toApiKey(record, usage.get(record.id) ?? [], { brand: this.#deps.brand, now: this.#deps.clock.now() });
+    return toApiKey(record, usage.get(record.id) ?? [], {
+      keyPrefix: this.#deps.keyPrefix,
+      now: this.#deps.clock.now(),
+    });
   }
 
-  async #circumstances(by: Caller, reason: string | undefined): Promise<Circumstances> {
+  async #auditContext(by: Caller, reason: string | undefined): Promise<AuditContext> {
     await this.#deps.exposed.refuseIn({ reason }, by);
-    return { ...by.circumstances, reason: parseReason(reason) };
+    return { ...by.auditContext, reason: parseReason(reason) };
   }
 }
 
@@ -325,5 +328,5 @@ function selfId(by: Caller): string {
 }
 
 /** A change, and what else must still be as it was read. */
-type Decided = { readonly change: KeyChange | null; readonly requires: readonly Precondition[] };
+type Decided = { readonly change: KeyChange | null; readonly preconditions: readonly Precondition[] };
 type Decide = (record: KeyRecord, caller: ConfirmedCaller, tenant: TenantRecord) => Decided | Promise<Decided>;

@@ -3,7 +3,7 @@ import { callerFor } from '../../test/caller-for.ts';
 import { openWorld, refusalOf, type World } from '../../test/fixture.ts';
 import type { KeyRecord } from '../domain/key.ts';
 import type { Caller } from '../domain/key-policy.ts';
-import { EventLog } from '../events/event-log.ts';
+import { EventCodec } from '../events/event-codec.ts';
 import type { PantheonAuth } from '../pantheon-auth.ts';
 import { TestClock } from '../testing/test-clock.ts';
 import type { Administrators } from './administrators.ts';
@@ -143,7 +143,7 @@ describe('what a stolen administrator acted on', () => {
     await auth.tenant('acme').keys.update(id, { name: 'other' }, { by: await callerFor(auth, key) });
     // An entry of the log that names it as the actor elsewhere, as none of ours does.
     const elsewhere = (await auth.keys.create(INPUT)).apiKey.id;
-    const acts = vi.spyOn(EventLog.prototype, 'actsOnKeys').mockImplementationOnce(async () => [
+    const acts = vi.spyOn(EventCodec.prototype, 'actsOnKeys').mockImplementationOnce(async () => [
       { seq: 1, type: 'key.updated', tenantId: 'acme', keyId: id },
       { seq: 2, type: 'key.updated', tenantId: 'default', keyId: elsewhere },
     ]);
@@ -183,7 +183,7 @@ describe('what a stolen administrator acted on', () => {
           return { seq, type: 'key.updated' as const, tenantId: 'default', keyId: `key-${seq}` };
         });
       },
-    } as unknown as EventLog;
+    } as unknown as EventCodec;
     const watching = turning();
     const touched = await new KeyActs({ events }).of('stolen', 'created');
     isOver = true;
@@ -213,12 +213,12 @@ describe('what a stolen administrator acted on', () => {
       acts: { of: async () => ({ keys, isComplete: true }) } as unknown as KeyActs,
       clock: new TestClock(),
     });
-    const { circumstances } = PROCESS_CALLER;
+    const { auditContext } = PROCESS_CALLER;
     const ending = {
       tenantId: 'default',
       keyId: 'stolen',
       by: PROCESS_CALLER,
-      circumstances,
+      auditContext,
       isSelf: false,
       force: false,
     };
@@ -241,9 +241,9 @@ describe('a cascade goes on only as long as its caller may', () => {
     for (let n = 0; n < 6; n += 1) children.push((await auth.keys.create(INPUT, { by: byParent })).apiKey.id);
     const by = await callerFor(auth, mine.key);
     let seen = 0;
-    const toRows = EventLog.prototype.toRows;
+    const toRows = EventCodec.prototype.toRows;
     // The moment cannot be hit from outside.
-    const spy = vi.spyOn(EventLog.prototype, 'toRows').mockImplementation(async function (this: EventLog, events) {
+    const spy = vi.spyOn(EventCodec.prototype, 'toRows').mockImplementation(async function (this: EventCodec, events) {
       if (events[0].type === 'key.revoked' && events[0].actor.keyId === mine.id) {
         seen += 1;
         if (seen === 3) await system(auth).revoke(mine.id);

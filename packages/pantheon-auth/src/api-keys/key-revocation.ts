@@ -3,14 +3,14 @@
  * resumed others: `cascade` takes the first along and names the others, or takes them too. Each is a commit of its own.
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import type { Circumstances } from '../domain/event.ts';
+import type { AuditContext } from '../domain/event.ts';
 import { type KeyRecord, revokeKey } from '../domain/key.ts';
 import { assertMay, assertNotSuperseded, assertProvesCurrent, type Caller } from '../domain/key-policy.ts';
 import { SYSTEM_TENANT } from '../domain/tenant.ts';
 import type { Clock } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import type { Administrators } from './administrators.ts';
-import type { CallerGuard, Standing } from './caller-guard.ts';
+import type { CallerGuard, ConfirmedCall } from './caller-guard.ts';
 import { assertIsMeant, type ConditionalOptions } from './conditional-change.ts';
 import type { ActOnKey, KeyActs, TouchedKey } from './key-acts.ts';
 import type { ChangeableKey, KeyChanges } from './key-changes.ts';
@@ -43,7 +43,7 @@ export interface Ending {
   readonly tenantId: string;
   readonly keyId: string;
   readonly by: Caller;
-  readonly circumstances: Circumstances;
+  readonly auditContext: AuditContext;
   /** The holder of the key ends it, by its string. */
   readonly isSelf: boolean;
   readonly cascade: Cascade;
@@ -141,22 +141,22 @@ export class KeyRevocation {
 
   async #revoke(ending: Ending, tenantId: string, keyId: string, gone: Set<string>): Promise<KeyRecord> {
     const record = await this.#changes.revoke(tenantId, keyId, async (key) => {
-      const { caller, requires } = await this.#standing(ending.by, gone);
+      const { caller, preconditions } = await this.#standing(ending.by, gone);
       assertMayEnd(ending, caller, key);
       if (keyId === ending.keyId) assertIsMeant(ending.condition ?? {}, key.record);
       if (key.record.state.kind === 'revoked') return null;
-      const others = await this.#administrators.withoutThis(key.record, ending.force);
-      const change = revokeKey(key.record, ending.circumstances, this.#clock.now());
-      return change && { change, secrets: key.secrets, requires: [...requires, ...others] };
+      const others = await this.#administrators.requireAnotherAdmin(key.record, ending.force);
+      const change = revokeKey(key.record, ending.auditContext, this.#clock.now());
+      return change && { change, secrets: key.secrets, preconditions: [...preconditions, ...others] };
     });
     gone.add(keyId);
     return record;
   }
 
   /** The caller as they are now: for each key of a cascade, unless that has ended the caller's own key before. */
-  async #standing(by: Caller, gone: ReadonlySet<string>): Promise<Standing> {
+  async #standing(by: Caller, gone: ReadonlySet<string>): Promise<ConfirmedCall> {
     const isGone = by.authority.kind === 'key' && gone.has(by.authority.keyId);
-    return isGone ? { caller: { ...by, own: null }, requires: [] } : this.#guard.confirm(by);
+    return isGone ? { caller: { ...by, own: null }, preconditions: [] } : this.#guard.confirm(by);
   }
 }
 

@@ -16,9 +16,9 @@ import { assertTenantActive } from '../domain/tenant.ts';
 import { type Instant, SECOND_MS } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { tenantAsRead } from '../tenants/tenant-storage.ts';
-import { answeredRequest, type Companion } from './answered-requests.ts';
 import { type APIKey, type APIKeyVersion, toApiKey, toApiKeyVersion } from './api-key.ts';
 import { assertIsMeant, type ConditionalOptions } from './conditional-change.ts';
+import { idempotentRequest, type MakeIdempotencyRecord } from './idempotency-service.ts';
 import { generateKey } from './key-generator.ts';
 import { OVERLAP_SECONDS_DEFAULT, parseReason, parseRotateInput, type RotateKeyInput } from './key-input.ts';
 import {
@@ -28,7 +28,7 @@ import {
   type KeyManagerDeps,
   PROCESS_CALLER,
 } from './key-manager.ts';
-import type { Settled, SettleOptions } from './settlement.ts';
+import type { Settled, SettleOptions } from './propagation.ts';
 import { versionSecret } from './version-secret.ts';
 
 export interface Rotation {
@@ -70,7 +70,7 @@ export class KeyRotation {
     const { record } = await this.#keys.load(id);
     const rotate = (): Promise<Rotation> => this.#once(id, input, by, options, null);
     if (options.settle !== true) return rotate();
-    return this.#deps.settlement.settle(async () => {
+    return this.#deps.propagation.waitFor(async () => {
       const answer = await rotate();
       return { answer, record, acceptedUntil: answer.previous.acceptedUntil.getTime() };
     });
@@ -123,7 +123,7 @@ export class KeyRotation {
     const { by = PROCESS_CALLER } = options;
     assertMay(by, 'keys.rotate', this.#tenantId);
     const retire = (): Promise<Retired> => this.#retire(id, version, by, options);
-    return options.settle === true ? this.#deps.settlement.settle(retire) : (await retire()).answer;
+    return options.settle === true ? this.#deps.propagation.waitFor(retire) : (await retire()).answer;
   }
 
   async #retire(
@@ -133,17 +133,17 @@ export class KeyRotation {
     options: ConditionalOptions & { readonly reason?: string },
   ): Promise<Retired> {
     await this.#deps.exposed.refuseIn({ reason: options.reason }, by);
-    const circumstances = { ...by.circumstances, reason: parseReason(options.reason) };
+    const auditContext = { ...by.auditContext, reason: parseReason(options.reason) };
     const now = this.#deps.clock.now();
     const record = await this.#deps.changes.change(this.#tenantId, id, async (key) => {
-      const { caller, requires } = await this.#deps.guard.confirm(by);
+      const { caller, preconditions } = await this.#deps.guard.confirm(by);
       assertMay(caller, 'keys.rotate', this.#tenantId);
       // A version that was superseded may end itself, and no other.
       const isOwnVersion = by.authority.kind === 'key' && by.authority.version === version;
       if (!isOwnVersion) assertNotSuperseded(caller, key.record);
       assertIsMeant(options, key.record);
-      const change = retireVersion(key.record, version, circumstances, now);
-      return change && { change, secrets: key.secrets, requires };
+      const change = retireVersion(key.record, version, auditContext, now);
+      return change && { change, secrets: key.secrets, preconditions };
     });
     const found = record.versions.find((one) => one.version === version);
     if (found === undefined) throw new PantheonError('not_found', { field: 'version' });
@@ -160,11 +160,11 @@ export class KeyRotation {
     overlapMaxSeconds: number | null,
   ): Promise<Rotation> {
     const { idempotencyKey } = options;
-    const carryOut = (companion: Companion | null): Promise<Rotation> =>
-      this.#rotate(id, input, by, options, overlapMaxSeconds, companion);
+    const execute = (makeRecord: MakeIdempotencyRecord | null): Promise<Rotation> =>
+      this.#rotate(id, input, by, options, overlapMaxSeconds, makeRecord);
     await this.#deps.exposed.refuseIn({ ...input, 'Idempotency-Key': idempotencyKey }, by);
-    if (idempotencyKey === undefined) return carryOut(null);
-    const request = answeredRequest({
+    if (idempotencyKey === undefined) return execute(null);
+    const request = idempotentRequest({
       tenantId: this.#tenantId,
       by,
       idempotencyKey,
@@ -172,7 +172,7 @@ export class KeyRotation {
       keyId: id,
       input,
     });
-    return this.#deps.answered.once(request, by, carryOut, ({ key, apiKey, record }) => {
+    return this.#deps.idempotency.run(request, by, execute, ({ key, apiKey, record }) => {
       const [, before] = record.versions;
       return {
         key,
@@ -188,11 +188,11 @@ export class KeyRotation {
     by: Caller,
     condition: ConditionalOptions,
     overlapMaxSeconds: number | null,
-    companion: Companion | null,
+    makeRecord: MakeIdempotencyRecord | null,
   ): Promise<Rotation> {
-    const { brand, clock, changes } = this.#deps;
+    const { keyPrefix, clock, changes } = this.#deps;
     const { overlapSeconds, expectedVersion } = parseRotateInput(input);
-    const { caller, requires } = await this.#deps.guard.confirm(by);
+    const { caller, preconditions } = await this.#deps.guard.confirm(by);
     const { record, secrets, tenant } = await this.#keys.load(id);
     // Without a bound of its own it is not the holder who renews itself.
     if (overlapMaxSeconds === null) assertMay(caller, 'keys.rotate', this.#tenantId);
@@ -206,21 +206,21 @@ export class KeyRotation {
     const policySeconds = record.rotation?.overlapSeconds ?? OVERLAP_SECONDS_DEFAULT;
     const seconds = Math.min(overlapSeconds ?? policySeconds, overlapMaxSeconds ?? Number.POSITIVE_INFINITY);
     const acceptedUntil = earlier(now + seconds * SECOND_MS, record.expiresAt);
-    const change = rotateKey(record, { acceptedUntil, expectedVersion }, { ...by.circumstances, reason: null }, now);
-    const generated = generateKey({ brand, environment: record.environment, id });
+    const change = rotateKey(record, { acceptedUntil, expectedVersion }, { ...by.auditContext, reason: null }, now);
+    const generated = generateKey({ keyPrefix, environment: record.environment, id });
     const next = versionSecret(change.record.version, generated);
-    const companions = companion === null ? [] : [companion(id, change.record.version)];
+    const idempotencyRecords = makeRecord === null ? [] : [makeRecord(id, change.record.version)];
     // Read before the commit: a failure after it would lose the only copy of the string.
     const usage = (await this.#deps.usage.totalsOf(this.#tenantId, [id])).get(id) ?? [];
-    const sealed = { change, secrets: [next, ...secrets], requires: [...requires, tenantAsRead(tenant)] };
+    const sealed = { change, secrets: [next, ...secrets], preconditions: [...preconditions, tenantAsRead(tenant)] };
     try {
-      await changes.commit(sealed, companions);
+      await changes.commit(sealed, idempotencyRecords);
     } catch (error) {
       // Somebody else was faster: then it is not what the condition names any more.
       if (isConflict(error)) assertIsMeant(condition, (await this.#keys.load(id)).record);
       throw error;
     }
-    const apiKey = toApiKey(change.record, usage, { brand, now });
+    const apiKey = toApiKey(change.record, usage, { keyPrefix, now });
     return {
       key: generated.key,
       apiKey,

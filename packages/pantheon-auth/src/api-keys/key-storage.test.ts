@@ -3,9 +3,9 @@ import { openWorld, refusalOf, type World } from '../../test/fixture.ts';
 import { changeLog, openScratchDatabase, type SqlValue, STORE } from '../../test/store.ts';
 import { type AuditEvent, PROCESS_ACTOR } from '../domain/event.ts';
 import { createKey } from '../domain/key.ts';
-import { EventLog } from '../events/event-log.ts';
+import { EventCodec } from '../events/event-codec.ts';
 import { newId } from '../foundation/ids.ts';
-import type { Sealer } from '../kms/place.ts';
+import type { Sealer } from '../kms/encryption-context.ts';
 import { generateKey } from './key-generator.ts';
 import { parseCreateInput } from './key-input.ts';
 import type { KeyRows } from './key-rows.ts';
@@ -226,7 +226,7 @@ test('everything that can be said about a key comes back as it was', async () =>
 test('a column that comes later, null in the rows that exist, leaves them as they were', async () => {
   await using db = await openScratchDatabase();
   const sealer: Sealer = { seal: async (_place, plain) => plain, open: async (_place, sealed) => Buffer.from(sealed) };
-  const events = new EventLog(db.db.events, sealer);
+  const events = new EventCodec(db.db.events, sealer);
   const later: KeyRows = {
     ...db.db.keys,
     list: async () => ({ items: [], next: null }),
@@ -242,7 +242,7 @@ test('a column that comes later, null in the rows that exist, leaves them as the
   const tenant = { id: 'default', tenant_id: 'default', name: 'default', state: 'active', created_at: 1, revision: 1 };
   const [tenantEvent] = await events.toRows([tenantCreated('default')]);
   await db.db.ledger.commit({ changes: [{ kind: 'insert', table: 'tenants', row: tenant }], events: [tenantEvent] });
-  const generated = generateKey({ brand: 'pan', environment: 'live' });
+  const generated = generateKey({ keyPrefix: 'pan', environment: 'live' });
   const settings = parseCreateInput({ userId: 'u', name: 'n' }, 0);
   const change = createKey({ id: generated.id, tenantId: 'default', createdBy: null, idTag: 1, settings }, by, 1);
   await storage.commit([{ change, secrets: [versionSecret(1, generated)] }]);

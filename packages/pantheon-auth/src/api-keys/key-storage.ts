@@ -15,14 +15,14 @@ import {
 } from '../domain/key.ts';
 import { settingsFromWire, settingsToWire } from '../domain/key-wire.ts';
 import type { TenantRecord } from '../domain/tenant.ts';
-import type { EventLog } from '../events/event-log.ts';
-import type { Cell, CompanionRow, Ledger, Precondition, Row, RowChange } from '../events/ledger.ts';
+import type { EventCodec } from '../events/event-codec.ts';
+import type { Cell, IdempotencyRecord, Ledger, Precondition, Row, RowChange } from '../events/ledger.ts';
 import type { Instant } from '../foundation/clock.ts';
 import { canonicalJson, type JsonObject } from '../foundation/encoding.ts';
 import { isErrorLike, PantheonError } from '../foundation/errors.ts';
 import type { ListPart } from '../foundation/list-part.ts';
 import { inTurns } from '../foundation/turns.ts';
-import type { Place, Sealer } from '../kms/place.ts';
+import type { EncryptionContext, Sealer } from '../kms/encryption-context.ts';
 import { tenantFromRow } from '../tenants/tenant-storage.ts';
 import type { KeyListQuery, KeyPlace, KeyRowSet, KeyRows } from './key-rows.ts';
 import { jsonOrNull, numberOrNull, parseOrNull, text, textOrNull } from './row-cells.ts';
@@ -64,7 +64,7 @@ export interface SealedChange {
   readonly change: KeyChange;
   readonly secrets: readonly VersionSecret[];
   /** What else must still be as it was read. */
-  readonly requires?: readonly Precondition[];
+  readonly preconditions?: readonly Precondition[];
 }
 
 /** That the key is as it was read, as a precondition of a commit. */
@@ -75,7 +75,7 @@ export function keyAsRead({ id, tenantId, revision }: Pick<KeyRecord, 'id' | 'te
 export class KeyStorage {
   readonly #rows: KeyRows;
   readonly #ledger: Ledger;
-  readonly #events: EventLog;
+  readonly #events: EventCodec;
   readonly #sealer: Sealer;
   /** The rows that were opened last, still sealed. */
   #openedLast: KeyRowSet | null = null;
@@ -83,7 +83,7 @@ export class KeyStorage {
   constructor(deps: {
     readonly rows: KeyRows;
     readonly ledger: Ledger;
-    readonly events: EventLog;
+    readonly events: EventCodec;
     readonly sealer: Sealer;
   }) {
     this.#rows = deps.rows;
@@ -164,13 +164,13 @@ export class KeyStorage {
   /** Writes the changes and their events in one transaction. */
   async commit(
     sealed: readonly [SealedChange, ...SealedChange[]],
-    companions: readonly CompanionRow[] = [],
+    idempotencyRecords: readonly IdempotencyRecord[] = [],
   ): Promise<void> {
     const [first, ...rest] = sealed;
     const changes = await Promise.all(sealed.map(({ change, secrets }) => this.#rowChanges(change, secrets)));
     const events = await this.#events.toRows([...first.change.events, ...rest.flatMap(({ change }) => change.events)]);
-    const requires = sealed.flatMap((one) => one.requires ?? []);
-    await this.#ledger.commit({ changes: changes.flat(), events, companions, requires });
+    const preconditions = sealed.flatMap((one) => one.preconditions ?? []);
+    await this.#ledger.commit({ changes: changes.flat(), events, idempotencyRecords, preconditions });
   }
 
   async #rowChanges(change: KeyChange, secrets: readonly VersionSecret[]): Promise<RowChange[]> {
@@ -194,7 +194,7 @@ export class KeyStorage {
     const plain = keyToRow(record);
     const { jwt, metadata } = settingsToWire(record);
     const sealed = JSON.stringify({ row: rowHash(plain), jwt, metadata });
-    return { ...plain, sealed: await this.#sealer.seal(keyPlace(record), Buffer.from(sealed, 'utf8')) };
+    return { ...plain, sealed: await this.#sealer.seal(keyContext(record), Buffer.from(sealed, 'utf8')) };
   }
 
   async #sealVersion(record: KeyRecord, version: KeyVersion, secret: VersionSecret): Promise<Row> {
@@ -205,7 +205,7 @@ export class KeyStorage {
       keyHash: secret.keyHash.toString('base64'),
       signing: signing === null ? null : { kid: signing.kid, secret: signing.secret.toString('base64') },
     });
-    return { ...plain, sealed: await this.#sealer.seal(versionPlace(plain), Buffer.from(sealed, 'utf8')) };
+    return { ...plain, sealed: await this.#sealer.seal(versionContext(plain), Buffer.from(sealed, 'utf8')) };
   }
 
   async #openOrName(rows: KeyRowSet): Promise<StoredKey | QuarantinedKey> {
@@ -220,7 +220,7 @@ export class KeyStorage {
   async #open(rows: KeyRowSet): Promise<StoredKey> {
     const { sealed, ...plain } = rows.key;
     const opened = await this.#openBound(
-      keyPlace({ id: text(plain['id']), tenantId: text(plain['tenant_id']) }),
+      keyContext({ id: text(plain['id']), tenantId: text(plain['tenant_id']) }),
       sealed,
       plain,
     );
@@ -234,7 +234,7 @@ export class KeyStorage {
 
   async #openVersion(row: Row): Promise<VersionSecret> {
     const { sealed, ...plain } = row;
-    const { keyHash, signing } = (await this.#openBound(versionPlace(plain), sealed, plain)) as {
+    const { keyHash, signing } = (await this.#openBound(versionContext(plain), sealed, plain)) as {
       keyHash: string;
       signing: { kid: string; secret: string } | null;
     };
@@ -246,7 +246,7 @@ export class KeyStorage {
   }
 
   /** Opens a sealed value and checks that the row around it says what it said when it was sealed. */
-  async #openBound(place: Place, sealed: Cell | undefined, plain: Row): Promise<JsonObject> {
+  async #openBound(place: EncryptionContext, sealed: Cell | undefined, plain: Row): Promise<JsonObject> {
     if (!isUint8Array(sealed)) throw quarantined(place.rowId, 'the sealed value is missing');
     const opened = JSON.parse((await this.#sealer.open(place, sealed)).toString('utf8')) as JsonObject;
     if (opened['row'] !== rowHash(plain)) throw quarantined(place.rowId, 'the row was changed outside of this service');
@@ -289,11 +289,11 @@ function secretOf(secrets: readonly VersionSecret[], version: number): VersionSe
   return secret;
 }
 
-function keyPlace(key: { readonly id: string; readonly tenantId: string }): Place {
+function keyContext(key: { readonly id: string; readonly tenantId: string }): EncryptionContext {
   return { table: 'api_keys', column: 'sealed', tenantId: key.tenantId, rowId: key.id, version: 0 };
 }
 
-function versionPlace(row: Row): Place {
+function versionContext(row: Row): EncryptionContext {
   return {
     table: 'api_key_versions',
     column: 'sealed',

@@ -9,7 +9,7 @@ import { PantheonError } from '../foundation/errors.ts';
 import type { LimitDecision, RateLimiter } from '../rate-limit/rate-limiter.ts';
 import { CHARGES_MAX, SenderBuckets } from '../rate-limit/sender-buckets.ts';
 import { TestClock } from '../testing/test-clock.ts';
-import type { UsageRecorder, Use } from '../usage/usage-recorder.ts';
+import type { UsageRecorder, UsageSample } from '../usage/usage-recorder.ts';
 import type { ConfirmedFacts, Question } from './confirmed-facts.ts';
 import { formatKey, generateKey, parseKey } from './key-generator.ts';
 import { KeyValidator } from './key-validator.ts';
@@ -145,7 +145,7 @@ describe('who keeps failing', () => {
     await auth.verify({ key });
     const wrong = wrongSecretOf(key);
     for (let n = 0; n < 3 * CHARGES_MAX; n += 1) {
-      const junk = n % 3 === 0 ? wrong : generateKey({ brand: 'pan', environment: 'live' }).key;
+      const junk = n % 3 === 0 ? wrong : generateKey({ keyPrefix: 'pan', environment: 'live' }).key;
       const answer = await auth.verify({ key: n % 3 === 1 ? 'x' : junk, ip: address });
       expect(answer).toMatchObject({ valid: false, proved: false, keyId: null, retryAfterSeconds: null });
       expect(['unknown', 'malformed']).toContain(answer.valid || answer.denial.code);
@@ -160,7 +160,7 @@ describe('who keeps failing', () => {
   test('by the word of somebody who asks for others, is counted for the two together', async () => {
     await using world = await openWorld();
     const { auth } = world;
-    const junk = { key: generateKey({ brand: 'pan', environment: 'live' }).key, ip: address };
+    const junk = { key: generateKey({ keyPrefix: 'pan', environment: 'live' }).key, ip: address };
     for (let n = 0; n < CHARGES_MAX; n += 1) await auth.verify({ ...junk, askedBy: 'CallerCallerCall' });
     expect(auth.failingSenders()).toBe(1);
     for (let n = 0; n < CHARGES_MAX; n += 1) await auth.verify(junk);
@@ -172,7 +172,7 @@ describe('who keeps failing', () => {
 function wrongSecretOf(key: string): string {
   const parsed = parseKey(key);
   if (parsed === null) throw new Error('not a key');
-  const other = parseKey(generateKey({ brand: 'pan', environment: parsed.environment }).key);
+  const other = parseKey(generateKey({ keyPrefix: 'pan', environment: parsed.environment }).key);
   return formatKey({ ...parsed, secret: other?.secret ?? '' });
 }
 
@@ -199,7 +199,7 @@ describe('a limiter that makes the answer wait', () => {
 
   function world(facts: KnownKey[], decision: () => Promise<LimitDecision>) {
     const clock = new TestClock();
-    const used: Use[] = [];
+    const used: UsageSample[] = [];
     let judged = 0;
     const confirmed = {
       isFresh: ({ monotonicMs }: { monotonicMs: number }) => clock.monotonicMs() - monotonicMs <= 1_000,
@@ -211,9 +211,12 @@ describe('a limiter that makes the answer wait', () => {
       },
     } as unknown as ConfirmedFacts;
     const limiter = { decide: decision } as unknown as RateLimiter;
-    const usage = { record: (use: Use) => void used.push(use), recordUnmatched: () => {} } as unknown as UsageRecorder;
+    const usage = {
+      record: (use: UsageSample) => void used.push(use),
+      recordUnmatched: () => {},
+    } as unknown as UsageRecorder;
     const failures = new SenderBuckets({ clock });
-    const validator = new KeyValidator({ facts: confirmed, limiter, failures, usage, clock, brand: 'pan' });
+    const validator = new KeyValidator({ facts: confirmed, limiter, failures, usage, clock, keyPrefix: 'pan' });
     const prove = () => ({ version: VERSION, denial: null });
     const ask = async () => await validator.use({ ...USE, arrived: momentOf(clock), demand: DEMAND, prove });
     return { clock, used, ask };
@@ -302,7 +305,7 @@ describe('a limit that says no', () => {
     const clock = new TestClock();
     clock.advance(10_000);
     const asked: number[] = [];
-    const used: Use[] = [];
+    const used: UsageSample[] = [];
     const count = { judged: 0, confirmed: 0 };
     let confirmedAt = { monotonicMs: clock.monotonicMs() - 1, wallMs: clock.now() - 1 };
     const facts = {
@@ -333,9 +336,12 @@ describe('a limit that says no', () => {
         };
       },
     } as unknown as RateLimiter;
-    const usage = { record: (use: Use) => void used.push(use), recordUnmatched: () => {} } as unknown as UsageRecorder;
+    const usage = {
+      record: (use: UsageSample) => void used.push(use),
+      recordUnmatched: () => {},
+    } as unknown as UsageRecorder;
     const failures = new SenderBuckets({ clock });
-    const validator = new KeyValidator({ facts, limiter, failures, usage, clock, brand: 'pan' });
+    const validator = new KeyValidator({ facts, limiter, failures, usage, clock, keyPrefix: 'pan' });
     const prove = () => ({ version: VERSION, denial: null });
     const use = () => validator.use({ ...USE, arrived: momentOf(clock), demand: DEMAND, prove });
     return { use, asked, used, count };

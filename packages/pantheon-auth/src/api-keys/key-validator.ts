@@ -96,7 +96,7 @@ export interface KeyValidatorDeps {
   readonly failures: SenderBuckets;
   readonly usage: UsageRecorder;
   readonly clock: Clock;
-  readonly brand: string;
+  readonly keyPrefix: string;
 }
 
 const NO_LIMITS: LimitDecision = { admitted: true, limits: [], degraded: false };
@@ -107,7 +107,7 @@ export class KeyValidator {
   readonly #failures: SenderBuckets;
   readonly #usage: UsageRecorder;
   readonly #clock: Clock;
-  readonly #brand: string;
+  readonly #keyPrefix: string;
 
   constructor(deps: KeyValidatorDeps) {
     this.#facts = deps.facts;
@@ -115,7 +115,7 @@ export class KeyValidator {
     this.#failures = deps.failures;
     this.#usage = deps.usage;
     this.#clock = deps.clock;
-    this.#brand = deps.brand;
+    this.#keyPrefix = deps.keyPrefix;
   }
 
   /**
@@ -132,7 +132,7 @@ export class KeyValidator {
     const sender = senderOf(request, demand.address);
 
     // 1. Parse: shape and checksum. Junk is turned away before any I/O.
-    const parsed = parseKey(request.key, this.#brand);
+    const parsed = parseKey(request.key, this.#keyPrefix);
     if (parsed === null) return this.unproved('malformed', sender);
 
     const digest = hashKey(request.key);
@@ -147,7 +147,7 @@ export class KeyValidator {
     key: string,
     address: string | null,
   ): Promise<{ readonly keyId: string; readonly tenantId: string } | null> {
-    const parsed = parseKey(key, this.#brand);
+    const parsed = parseKey(key, this.#keyPrefix);
     if (parsed === null) return null;
     const digest = hashKey(key);
     const sender = { address, askedBy: null };

@@ -7,7 +7,7 @@ import { isReadable } from '../domain/event.ts';
 import type { KeyRecord } from '../domain/key.ts';
 import type { KeySettings } from '../domain/key-settings.ts';
 import { settingsFromWire, settingsToWire } from '../domain/key-wire.ts';
-import type { EventLog } from '../events/event-log.ts';
+import type { EventCodec } from '../events/event-codec.ts';
 import { CLOCK_JUMP_MS, type Instant, MINUTE_MS, SECOND_MS } from '../foundation/clock.ts';
 import { offlineLifetimeMaxSeconds } from '../jwt/token-issuer.ts';
 
@@ -32,9 +32,9 @@ export interface OfflineQuestion {
 type Policy = Pick<KeySettings, 'jwt' | 'expiresAt'>;
 
 export class OfflineTokens {
-  readonly #events: EventLog;
+  readonly #events: EventCodec;
 
-  constructor(deps: { readonly events: EventLog }) {
+  constructor(deps: { readonly events: EventCodec }) {
     this.#events = deps.events;
   }
 

@@ -18,7 +18,7 @@ interface RootKeyDeps {
   readonly keys: KeyManager;
   readonly store: RootKeyStore;
   readonly idTags: IdTags;
-  readonly brand: string;
+  readonly keyPrefix: string;
 }
 
 /**
@@ -56,15 +56,15 @@ function rootKey(deps: RootKeyDeps): TaggedKey {
   }
 }
 
-function newRootKey({ idTags, brand }: RootKeyDeps): TaggedKey {
+function newRootKey({ idTags, keyPrefix }: RootKeyDeps): TaggedKey {
   const { id, number } = idTags.newId();
-  return { generated: generateKey({ brand, environment: 'live', id }), idTag: number };
+  return { generated: generateKey({ keyPrefix, environment: 'live', id }), idTag: number };
 }
 
 /** Null also for a key of another store: the tag of its id is not one of ours, so it could never be found here. */
-function writtenKey({ store, idTags, brand }: RootKeyDeps): TaggedKey | null {
+function writtenKey({ store, idTags, keyPrefix }: RootKeyDeps): TaggedKey | null {
   const written = store.read();
-  const generated = written === null ? null : generatedFrom(written.trim(), brand);
+  const generated = written === null ? null : generatedFrom(written.trim(), keyPrefix);
   const idTag = generated === null ? null : idTags.numberOf(generated.id);
   return generated === null || idTag === null ? null : { generated, idTag };
 }

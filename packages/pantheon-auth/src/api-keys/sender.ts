@@ -2,7 +2,7 @@
  * Who presented a credential, as far as it is known: to whom failures are charged, and with whom a sender shares a place
  * in a queue. An address that a caller of the management API names is its caller's word, and stays within its account.
  */
-import { failureScope } from '../domain/address.ts';
+import { clientBucket } from '../domain/address.ts';
 
 export interface Sender {
   /** Where it came from; null: a call in this process that did not say. */
@@ -20,9 +20,9 @@ export interface SenderShare {
 }
 
 export function shareOf({ address, askedBy }: Sender): SenderShare {
-  const scope = address === null ? null : failureScope(address);
-  if (askedBy !== null) return { owner: `key ${askedBy}`, account: `key ${askedBy} ${scope ?? ''}` };
-  return { owner: scope ?? 'process', account: scope };
+  const bucket = address === null ? null : clientBucket(address);
+  if (askedBy !== null) return { owner: `key ${askedBy}`, account: `key ${askedBy} ${bucket ?? ''}` };
+  return { owner: bucket ?? 'process', account: bucket };
 }
 
 /** Who presented what a request asks about. `address` in its one spelling; what is none is a sender too, one for all. */

@@ -1,9 +1,9 @@
 import { expect, test } from 'vitest';
 import type { UsageRecorder } from '../usage/usage-recorder.ts';
-import type { UsageRows, VersionUsage, VersionUse } from '../usage/usage-rows.ts';
+import type { PendingUsage, StoredUsage, UsageRows } from '../usage/usage-rows.ts';
 import { UsageReader } from './usage-reader.ts';
 
-function reader(stored: Record<string, VersionUsage[]>, pending: Record<string, VersionUse[]>) {
+function reader(stored: Record<string, StoredUsage[]>, pending: Record<string, PendingUsage[]>) {
   const reads: string[][] = [];
   const rows = {
     ofKey: async (_tenantId: string, id: string) => stored[id] ?? [],
@@ -16,7 +16,7 @@ function reader(stored: Record<string, VersionUsage[]>, pending: Record<string, 
   return { reader: new UsageReader(rows, recorder), reads };
 }
 
-const use = (version: number, count: number, lastUsedAt: number, addresses: string[]): VersionUse => ({
+const use = (version: number, count: number, lastUsedAt: number, addresses: string[]): PendingUsage => ({
   tenantId: 'default',
   keyId: 'a',
   version,

@@ -2,7 +2,7 @@
 
 import { ADDRESSES_PER_VERSION_MAX } from '../usage/usage-buffer.ts';
 import type { UsageRecorder } from '../usage/usage-recorder.ts';
-import type { KeyUsage, UsageRows, VersionUsage, VersionUse } from '../usage/usage-rows.ts';
+import type { KeyUsage, PendingUsage, StoredUsage, UsageRows } from '../usage/usage-rows.ts';
 
 export class UsageReader {
   readonly #rows: UsageRows;
@@ -28,7 +28,7 @@ export class UsageReader {
   }
 
   /** Uses of the newest versions of one key: all that are kept. */
-  async ofKey(tenantId: string, keyId: string): Promise<readonly VersionUsage[]> {
+  async ofKey(tenantId: string, keyId: string): Promise<readonly StoredUsage[]> {
     const pending = this.#recorder.pendingOf(keyId);
     return merge(await this.#rows.ofKey(tenantId, keyId), pending);
   }
@@ -36,7 +36,7 @@ export class UsageReader {
 
 const NOTHING_STORED: ReadonlyMap<string, KeyUsage> = new Map();
 
-function merge(stored: readonly VersionUsage[], pending: readonly VersionUse[]): readonly VersionUsage[] {
+function merge(stored: readonly StoredUsage[], pending: readonly PendingUsage[]): readonly StoredUsage[] {
   const byVersion = new Map(stored.map((usage) => [usage.version, usage]));
   for (const more of pending) {
     const known = byVersion.get(more.version);

@@ -12,7 +12,7 @@ import { type Clock, type Moment, momentOf, SECOND_MS } from '../foundation/cloc
 import type { PantheonError } from '../foundation/errors.ts';
 import { memoryOf } from '../foundation/memory-size.ts';
 import { TenantCache } from '../foundation/tenant-cache.ts';
-import { type ColdReadPlace, ColdReads } from './cold-reads.ts';
+import { ColdReads, type ReadQueueKey } from './cold-reads.ts';
 import type { DamagedKey, KeyStorage, StoredKey, VersionSecret } from './key-storage.ts';
 
 /** Facts with what proves them. One object per key; replaced as a whole, never changed. */
@@ -99,7 +99,7 @@ export class VerificationCache implements Follower {
    *
    * @throws PantheonError `overloaded`, `store_unavailable`.
    */
-  read(id: string, place: ColdReadPlace): Promise<Finding> {
+  read(id: string, place: ReadQueueKey): Promise<Finding> {
     return this.#reads.read(id, place);
   }
 

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { AddressRanges, failureScope, isWithin, parseAddressRange, UNKNOWN_SCOPE } from './address.ts';
+import { AddressRanges, clientBucket, isWithin, parseAddressRange, UNKNOWN_SCOPE } from './address.ts';
 
 const ipv4 = fc.ipV4();
 const ipv6 = fc.ipV6();
@@ -124,7 +124,7 @@ describe('a set of ranges', () => {
   test('the IPv4-compatible form, which is not the mapped one, is not IPv4', () => {
     expect(AddressRanges.of(['10.0.0.0/8']).contains('::10.0.0.1')).toBe(false);
     expect(AddressRanges.of(['::10.0.0.1']).contains('10.0.0.1')).toBe(false);
-    expect(failureScope('::10.0.0.1')).toBe('::/64');
+    expect(clientBucket('::10.0.0.1')).toBe('::/64');
   });
 
   test('junk is in no range', () => {
@@ -201,14 +201,14 @@ describe('the sender that failures are counted for', () => {
     ['127.1', UNKNOWN_SCOPE],
     ['', UNKNOWN_SCOPE],
   ])('%s counts as %s', (address, scope) => {
-    expect(failureScope(address)).toBe(scope);
+    expect(clientBucket(address)).toBe(scope);
   });
 
   test('changing the lower half of an IPv6 address changes nothing', () => {
     fc.assert(
       fc.property(fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }), (lower) => {
         const groups = [48n, 32n, 16n, 0n].map((shift) => ((lower >> shift) & 0xffffn).toString(16));
-        expect(failureScope(`2001:db8:1:2:${groups.join(':')}`)).toBe('2001:db8:1:2::/64');
+        expect(clientBucket(`2001:db8:1:2:${groups.join(':')}`)).toBe('2001:db8:1:2::/64');
       }),
     );
   });

@@ -95,7 +95,7 @@ export function normalAddress(text: string): string | null {
 const WITH_PORT = /^(?:\[([^[\]]*)\](?::\d{1,5})?|([\d.]+):\d{1,5})$/;
 
 /** The sender that failures are counted for: an IPv4 address, an IPv6 /64, or {@link UNKNOWN_SCOPE} for all the rest. */
-export function failureScope(address: string): string {
+export function clientBucket(address: string): string {
   const parsed = addressOf(address);
   if (parsed === null) return UNKNOWN_SCOPE;
   return parsed.kind() === 'ipv4' ? parsed.toString() : cidrOf(rangeFrom(parsed, SENDER_PREFIX_BITS));

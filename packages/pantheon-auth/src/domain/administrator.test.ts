@@ -2,8 +2,8 @@ import { describe, expect, test } from 'vitest';
 import { DAY_MS, type Instant } from '../foundation/clock.ts';
 import {
   ADMINISTRATOR_LASTS_MS,
-  endsAdministering,
   isUsableAdministrator,
+  losesAdminRights,
   mayBeLastAdministrator,
 } from './administrator.ts';
 import { PROCESS_ACTOR } from './event.ts';
@@ -68,5 +68,5 @@ test.each([
   ['narrowed, being of the test environment', { environment: 'test' }, { permissions: [] }, false],
 ] as const)('an administrator that is %s', (_what, was, change, ends) => {
   const record = { ...ROOT, ...was } as KeyRecord;
-  expect(endsAdministering(record, { ...record, ...change } as KeySettings, NOW)).toBe(ends);
+  expect(losesAdminRights(record, { ...record, ...change } as KeySettings, NOW)).toBe(ends);
 });

@@ -29,7 +29,7 @@ export function isUsableAdministrator(record: KeyRecord, now: Instant): boolean 
 }
 
 /** Whether an administrator would stop being a usable one by this change, now or later. */
-export function endsAdministering(record: KeyRecord, settings: KeySettings, now: Instant): boolean {
+export function losesAdminRights(record: KeyRecord, settings: KeySettings, now: Instant): boolean {
   if (!mayBeLastAdministrator(record, now)) return false;
   const isDated = settings.expiresAt !== record.expiresAt || settings.notBefore !== record.notBefore;
   const isLimited = isDated && (settings.expiresAt !== null || settings.notBefore !== null);

@@ -28,13 +28,13 @@ function caller(own: Partial<KeySettings> = {}, permissions: readonly string[] =
       ...{ kind: 'key', via: 'api_key', version: 1, keyId: 'CallerCallerCall', tenantId: 'default' },
       ...{ permissions, grantable, expiresAt, ipAllowlist },
     } as ConfirmedCaller['authority'],
-    circumstances: { actor: { ...PROCESS_ACTOR, userId: settings.userId }, requestId: null, reason: null },
+    auditContext: { actor: { ...PROCESS_ACTOR, userId: settings.userId }, requestId: null, reason: null },
     own: settings,
   };
 }
 const PROCESS: ConfirmedCaller = {
   authority: { kind: 'process' },
-  circumstances: { actor: PROCESS_ACTOR, requestId: null, reason: null },
+  auditContext: { actor: PROCESS_ACTOR, requestId: null, reason: null },
   own: null,
 };
 const NAMING = [...CREATE, 'pantheon:tokens:issue'];

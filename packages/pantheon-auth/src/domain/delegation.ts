@@ -9,7 +9,7 @@ import { PantheonError } from '../foundation/errors.ts';
 import { isWithin } from './address.ts';
 import { ACCESS_TOKEN_LIFETIME_DEFAULT_SECONDS } from './claims.ts';
 import type { KeyRecord, KeySettings } from './key.ts';
-import { ACTIONS, assertMayGrant, assertWithinCreator, type Caller, notGrantable, widens } from './key-policy.ts';
+import { ACTIONS, addsGrants, assertMayGrant, assertWithinCreator, type Caller, notGrantable } from './key-policy.ts';
 import { isQuotaWithin, isRateLimitsWithin } from './limits.ts';
 import { grants } from './permissions.ts';
 import type { TenantRecord } from './tenant.ts';
@@ -59,7 +59,7 @@ export function assertMayChange(caller: ConfirmedCaller, record: KeyRecord, sett
 
 type Change = (before: KeySettings, after: KeySettings) => boolean;
 
-const isWiderHolding: Change = (before, after) => widens(before, after);
+const isWiderHolding: Change = (before, after) => addsGrants(before, after);
 const decidesNothing: Change = () => false;
 const always: Change = () => true;
 
@@ -117,7 +117,7 @@ const REMEDY = `Use your own, or call with a key that holds ${ACTIONS['tokens.is
 
 /** Tokens are made in the name of this user: `sub`. */
 function assertMayName(caller: ConfirmedCaller, userId: string): void {
-  const own = caller.own?.userId ?? caller.circumstances.actor.userId;
+  const own = caller.own?.userId ?? caller.auditContext.actor.userId;
   if (userId !== own && !mayNameOthers(caller))
     throw notGrantable('userId', `A key of somebody else makes tokens in their name. ${REMEDY}`);
 }

@@ -136,8 +136,8 @@ export function isReadable(event: LoggedEvent | DamagedEvent): event is LoggedEv
   return event.actor !== undefined;
 }
 
-/** The circumstances of a change: given by the edge, stored with every event it causes. */
-export interface Circumstances {
+/** Who changes something, from where and why: given by the edge, stored with every event it causes. */
+export interface AuditContext {
   readonly actor: Actor;
   readonly requestId: string | null;
   readonly reason: string | null;

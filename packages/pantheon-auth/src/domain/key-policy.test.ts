@@ -20,8 +20,8 @@ import { SYSTEM_TENANT } from './tenant.ts';
 
 type KeyAuthority = Extract<Authority, { kind: 'key' }>;
 
-const circumstances = { actor: PROCESS_ACTOR, requestId: null, reason: null };
-const PROCESS: Caller = { authority: { kind: 'process' }, circumstances };
+const auditContext = { actor: PROCESS_ACTOR, requestId: null, reason: null };
+const PROCESS: Caller = { authority: { kind: 'process' }, auditContext };
 
 function key(changes: Partial<KeyAuthority> = {}): Caller {
   const nothing = { permissions: [], grantable: [], expiresAt: null, ipAllowlist: [] };
@@ -36,7 +36,7 @@ function key(changes: Partial<KeyAuthority> = {}): Caller {
       ...nothing,
       ...changes,
     } as KeyAuthority,
-    circumstances,
+    auditContext,
   };
 }
 const ROOT = key({ tenantId: SYSTEM_TENANT, permissions: ['pantheon:*'], grantable: ['*'] });

@@ -7,7 +7,7 @@ import type { Instant } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { isWithin } from './address.ts';
 import type { PresentedCredential } from './credential.ts';
-import type { Circumstances } from './event.ts';
+import type { AuditContext } from './event.ts';
 import type { KeySettings } from './key.ts';
 import { grants, isReserved, PermissionSet } from './permissions.ts';
 import { SYSTEM_TENANT } from './tenant.ts';
@@ -73,7 +73,7 @@ export type Authority =
 /** Who changes something, and what they may. */
 export interface Caller {
   readonly authority: Authority;
-  readonly circumstances: Circumstances;
+  readonly auditContext: AuditContext;
 }
 
 /**
@@ -89,7 +89,7 @@ export function assertMay(caller: Caller, action: Action, tenantId: string): voi
 }
 
 /** What a key holds that somebody has to be entitled to hand out. */
-export type Holdings = Pick<KeySettings, 'permissions' | 'grantable'>;
+export type Grants = Pick<KeySettings, 'permissions' | 'grantable'>;
 
 /**
  * Whether the caller may hand out all of this. Also asked before acting on a key that exists: who may not grant what it
@@ -97,7 +97,7 @@ export type Holdings = Pick<KeySettings, 'permissions' | 'grantable'>;
  *
  * @throws PantheonError `not_grantable`, naming the first that may not be handed out.
  */
-export function assertMayGrant(caller: Caller, holdings: Holdings): void {
+export function assertMayGrant(caller: Caller, holdings: Grants): void {
   const { authority } = caller;
   if (authority.kind === 'process') return;
   const held = new PermissionSet(authority.permissions);
@@ -130,7 +130,7 @@ export function assertWithinCreator(caller: Caller, settings: Pick<KeySettings, 
  * Whether a change gives a key something that it did not have. Who gives must be as limited in time and place as what
  * they make by it.
  */
-export function widens(before: Holdings, after: Holdings): boolean {
+export function addsGrants(before: Grants, after: Grants): boolean {
   const goesBeyond = (now: readonly string[], had: readonly string[]): boolean => {
     const set = new PermissionSet(had);
     return now.some((pattern) => !set.grants(pattern));

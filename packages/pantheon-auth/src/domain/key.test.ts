@@ -4,7 +4,7 @@ import { DAY_MS, HOUR_MS, type Instant } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { ID_PATTERN } from '../foundation/ids.ts';
 import { anyCircumstances, anyEvent, anyKeyRecord, anyKeySettings } from '../testing/arbitraries.ts';
-import { type AuditEvent, type Circumstances, EVENT_SUBJECTS, joinEvent, PROCESS_ACTOR, splitEvent } from './event.ts';
+import { type AuditContext, type AuditEvent, EVENT_SUBJECTS, joinEvent, PROCESS_ACTOR, splitEvent } from './event.ts';
 import {
   createKey,
   evolve,
@@ -26,7 +26,7 @@ import {
 import { decide } from './verification.ts';
 
 const START = Date.UTC(2030, 0, 1);
-const BY: Circumstances = { actor: PROCESS_ACTOR, requestId: 'r', reason: 'because' };
+const BY: AuditContext = { actor: PROCESS_ACTOR, requestId: 'r', reason: 'because' };
 const SETTINGS: KeySettings = {
   ...{ userId: 'u', name: 'n', description: null, environment: 'live', permissions: ['a:*'], grantable: [] },
   ...{ notBefore: null, expiresAt: null, rateLimits: [], quota: null, ipAllowlist: [], rotation: null, jwt: null },

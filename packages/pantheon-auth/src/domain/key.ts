@@ -7,7 +7,7 @@ import { type Instant, SECOND_MS } from '../foundation/clock.ts';
 import { canonicalJson, type Json, type JsonObject } from '../foundation/encoding.ts';
 import { invariant, PantheonError } from '../foundation/errors.ts';
 import { newId } from '../foundation/ids.ts';
-import type { AuditEvent, Circumstances, EventType } from './event.ts';
+import type { AuditContext, AuditEvent, EventType } from './event.ts';
 import type { KeySettings } from './key-settings.ts';
 import { settingsFromWire, settingsToWire } from './key-wire.ts';
 
@@ -182,7 +182,7 @@ export function createKey(
     readonly settings: KeySettings;
     readonly idTag: number;
   },
-  by: Circumstances,
+  by: AuditContext,
   at: Instant,
 ): KeyChange {
   const after = { ...settingsToWire(key.settings), createdBy: key.createdBy, idTag: key.idTag };
@@ -191,7 +191,7 @@ export function createKey(
 }
 
 /** New settings; null when nothing would change. A revoked key does not change any more. */
-export function updateKey(record: KeyRecord, settings: KeySettings, by: Circumstances, at: Instant): KeyChange | null {
+export function updateKey(record: KeyRecord, settings: KeySettings, by: AuditContext, at: Instant): KeyChange | null {
   assertNotRevoked(record);
   const was = settingsToWire(record);
   const will = settingsToWire(settings);
@@ -202,21 +202,21 @@ export function updateKey(record: KeyRecord, settings: KeySettings, by: Circumst
 }
 
 /** Null when it already is suspended: suspending twice is success. */
-export function suspendKey(record: KeyRecord, by: Circumstances, at: Instant): KeyChange | null {
+export function suspendKey(record: KeyRecord, by: AuditContext, at: Instant): KeyChange | null {
   assertNotRevoked(record);
   if (record.state.kind === 'suspended') return null;
   return change(record, keyEvent('key.suspended', record, stateChange(record, 'suspended'), by, at));
 }
 
 /** Null when it already is active. */
-export function resumeKey(record: KeyRecord, by: Circumstances, at: Instant): KeyChange | null {
+export function resumeKey(record: KeyRecord, by: AuditContext, at: Instant): KeyChange | null {
   assertNotRevoked(record);
   if (record.state.kind === 'active') return null;
   return change(record, keyEvent('key.resumed', record, stateChange(record, 'active'), by, at));
 }
 
 /** Null when it already is revoked: revoking twice is success, not a conflict. Nothing undoes it (I6). */
-export function revokeKey(record: KeyRecord, by: Circumstances, at: Instant): KeyChange | null {
+export function revokeKey(record: KeyRecord, by: AuditContext, at: Instant): KeyChange | null {
   if (record.state.kind === 'revoked') return null;
   return change(record, keyEvent('key.revoked', record, stateChange(record, 'revoked'), by, at));
 }
@@ -228,7 +228,7 @@ export function revokeKey(record: KeyRecord, by: Circumstances, at: Instant): Ke
 export function rotateKey(
   record: KeyRecord,
   rotation: { readonly acceptedUntil: Instant; readonly expectedVersion: number | null },
-  by: Circumstances,
+  by: AuditContext,
   at: Instant,
 ): KeyChange {
   assertMayHaveSecret(record, at);
@@ -250,7 +250,7 @@ export function rotateKey(
  * Ends an older version now; null when it has ended. The current one is ended by rotating or revoking. A suspended or
  * expired key may be rid of a version as well: that only takes away.
  */
-export function retireVersion(record: KeyRecord, version: number, by: Circumstances, at: Instant): KeyChange | null {
+export function retireVersion(record: KeyRecord, version: number, by: AuditContext, at: Instant): KeyChange | null {
   assertNotRevoked(record);
   const found = record.versions.find((one) => one.version === version);
   if (found === undefined) throw new PantheonError('not_found', { field: 'version' });
@@ -269,7 +269,7 @@ export function retireVersion(record: KeyRecord, version: number, by: Circumstan
  * is dated with the beginning of a second that comes after the old one and after now. Tokens are dated in whole seconds,
  * so this tells those of the old secret from those of the new.
  */
-export function replaceSecret(record: KeyRecord, by: Circumstances, at: Instant): KeyChange {
+export function replaceSecret(record: KeyRecord, by: AuditContext, at: Instant): KeyChange {
   assertMayHaveSecret(record, at);
   const latest = Math.max(at, record.versions[0]?.createdAt ?? at);
   if (latest - at > REPLACED_AHEAD_MAX_MS)
@@ -280,7 +280,7 @@ export function replaceSecret(record: KeyRecord, by: Circumstances, at: Instant)
 }
 
 /** All tokens made from this key so far are dead; the key itself goes on. */
-export function revokeTokens(record: KeyRecord, by: Circumstances, at: Instant): KeyChange {
+export function revokeTokens(record: KeyRecord, by: AuditContext, at: Instant): KeyChange {
   const after = { tokensNotBefore: new Date(Math.max(record.tokensNotBefore ?? at, at)).toISOString() };
   return change(record, keyEvent('key.tokens_revoked', record, { before: null, after }, by, at));
 }
@@ -289,7 +289,7 @@ export function revokeTokens(record: KeyRecord, by: Circumstances, at: Instant):
  * Brings back to now what a clock that ran ahead had dated after it. Older versions that are still accepted end. Null:
  * nothing of it lies ahead. For keys that were changed in the wrong time only.
  */
-export function correctDates(record: KeyRecord, by: Circumstances, at: Instant): KeyChange | null {
+export function correctDates(record: KeyRecord, by: AuditContext, at: Instant): KeyChange | null {
   const right = datesUpTo(record, at);
   const isRight = DATES.every((name) => JSON.stringify(record[name]) === JSON.stringify(right[name]));
   if (isRight) return null;
@@ -315,7 +315,7 @@ function keyEvent(
   type: EventType,
   key: { readonly id: string; readonly tenantId: string },
   attributes: { readonly before: JsonObject | null; readonly after: JsonObject | null },
-  by: Circumstances,
+  by: AuditContext,
   at: Instant,
 ): AuditEvent {
   return { id: newId(), at, tenantId: key.tenantId, type, subject: { type: 'key', id: key.id }, ...by, ...attributes };

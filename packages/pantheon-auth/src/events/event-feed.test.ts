@@ -1,7 +1,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { ForwardClock } from '../foundation/clock.ts';
+import { NonDecreasingClock } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { TestClock } from '../testing/test-clock.ts';
 import { CATCH_UP_MAX, EventFeed, type Follower } from './event-feed.ts';
@@ -21,18 +21,18 @@ class FakeLog implements LogReader {
   isAway = false;
   /** While set, an asynchronous head is not told before it. */
   gate: Promise<void> = Promise.resolve();
-  readonly headNow: (() => Head) | null;
+  readonly headSync: (() => Head) | null;
   storeNow: number | null = null;
   server = 'first';
   /** What a notification does. */
-  hint = (): void => {};
+  notified = (): void => {};
 
   constructor(isAsync = false) {
-    this.headNow = isAsync ? null : () => this.#read();
+    this.headSync = isAsync ? null : () => this.#read();
   }
 
-  onHint(listener: () => void): void {
-    this.hint = listener;
+  onNotify(listener: () => void): void {
+    this.notified = listener;
   }
 
   async head(): Promise<Head> {
@@ -100,7 +100,7 @@ async function started(options: { isAsync?: boolean; events?: number } = {}) {
   const log = new FakeLog(options.isAsync);
   log.append(options.events ?? 0);
   const time = new TestClock();
-  const clock = new ForwardClock(time);
+  const clock = new NonDecreasingClock(time);
   const feed = new EventFeed({ log, clock });
   const follower = new Recorder();
   feed.follow(follower);
@@ -374,7 +374,7 @@ describe('where the head has to be asked for', () => {
     const watched: string[] = [];
     const log = new FakeLog(true);
     const time = new TestClock();
-    const clock = new ForwardClock(time, { onApart: (byMs) => watched.push(`apart ${byMs}`) });
+    const clock = new NonDecreasingClock(time, { onSkew: (byMs) => watched.push(`apart ${byMs}`) });
     const watcher = {
       onStalled: (error: unknown) => watched.push(`stalled ${String(error)}`),
       onFollowing: () => watched.push('following'),
@@ -410,19 +410,19 @@ describe('where the head has to be asked for', () => {
   test('a notification makes it earlier, and one that comes while the head is asked for is not lost', async () => {
     const { log, feed, follower } = await polled();
     log.append();
-    log.hint();
+    log.notified();
     log.append();
-    log.hint();
+    log.notified();
     for (let n = 0; n < 20; n += 1) await nextTurn();
     expect(follower.applied).toEqual([1, 2]);
     let open = (): void => {};
     log.gate = new Promise((resolve) => {
       open = resolve;
     });
-    log.hint();
+    log.notified();
     await nextTurn();
     log.append();
-    log.hint();
+    log.notified();
     open();
     for (let n = 0; n < 20; n += 1) await nextTurn();
     expect(follower.applied).toEqual([1, 2, 3]);
@@ -446,7 +446,7 @@ describe('where the head has to be asked for', () => {
     const { log, feed, pass } = await polled();
     feed.close();
     const before = log.headReads;
-    log.hint();
+    log.notified();
     await pass(500);
     expect(log.headReads - before).toBeLessThanOrEqual(1);
   });
@@ -481,12 +481,12 @@ describe('where the head has to be asked for', () => {
     const { log, time, clock, feed, watched, pass } = await polled();
     log.storeNow = time.now() + 60_000;
     await pass(125);
-    expect(clock.isDisputed).toBe(true);
+    expect(clock.isSkewed).toBe(true);
     expect(clock.now() - time.now()).toBeGreaterThan(59_000);
     expect(watched).toHaveLength(1);
     log.storeNow = time.now();
     await pass(125);
-    expect(clock.isDisputed).toBe(false);
+    expect(clock.isSkewed).toBe(false);
     feed.close();
   });
 

@@ -6,7 +6,7 @@
 import { randomInt } from 'node:crypto';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { EVENT_SUBJECTS } from '../domain/event.ts';
-import { type ForwardClock, type Moment, momentOf } from '../foundation/clock.ts';
+import { type Moment, momentOf, type NonDecreasingClock } from '../foundation/clock.ts';
 import { isWaiting } from '../foundation/readiness.ts';
 import type { EventNotice, Head, LogReader } from './ledger.ts';
 
@@ -40,7 +40,7 @@ export interface FeedWatcher {
 
 export class EventFeed {
   readonly #log: LogReader;
-  readonly #clock: ForwardClock;
+  readonly #clock: NonDecreasingClock;
   readonly #watcher: FeedWatcher;
   readonly #followers: Follower[] = [];
   #position = 0;
@@ -55,12 +55,12 @@ export class EventFeed {
     this.#askedThisTurn = false;
   };
   #poll: NodeJS.Timeout | null = null;
-  #isHinted = false;
+  #isNotified = false;
   #isPolling = false;
   #isStalled = false;
   #isClosed = false;
 
-  constructor(deps: { readonly log: LogReader; readonly clock: ForwardClock; readonly watcher?: FeedWatcher }) {
+  constructor(deps: { readonly log: LogReader; readonly clock: NonDecreasingClock; readonly watcher?: FeedWatcher }) {
     this.#log = deps.log;
     this.#clock = deps.clock;
     this.#watcher = deps.watcher ?? UNWATCHED;
@@ -74,12 +74,12 @@ export class EventFeed {
   async start(): Promise<void> {
     const at = momentOf(this.#clock);
     const head = await this.#log.head();
-    this.#heed(head, at);
+    this.#syncTo(head, at);
     this.#stand(head.seq, head.eventId);
     this.#server = head.server;
     this.#confirmedAt = at;
-    if (this.#log.headNow !== null) return;
-    this.#log.onHint?.(() => this.#hint());
+    if (this.#log.headSync !== null) return;
+    this.#log.onNotify?.(() => this.#notified());
     this.#schedule();
   }
 
@@ -105,14 +105,14 @@ export class EventFeed {
    * on one file agree at once. Answers a promise only when there is something to catch up with.
    */
   refresh(at: Moment): Promise<void> | null {
-    const { headNow } = this.#log;
-    if (headNow === null) return null;
+    const { headSync } = this.#log;
+    if (headSync === null) return null;
     if (this.#askedThisTurn && at.monotonicMs - this.#confirmedAt.monotonicMs < TURN_MS_MAX) return null;
     if (!this.#askedThisTurn) {
       this.#askedThisTurn = true;
       setImmediate(this.#endOfTurn);
     }
-    return this.#adopt(headNow(), at);
+    return this.#adopt(headSync(), at);
   }
 
   /** Makes sure that what this node knows was confirmed at or after `sinceMonotonicMs`. Callers share one read. */
@@ -130,9 +130,9 @@ export class EventFeed {
 
   async #confirmNow(): Promise<void> {
     const at = momentOf(this.#clock);
-    const { headNow } = this.#log;
+    const { headSync } = this.#log;
     try {
-      const head = headNow === null ? await this.#log.head() : headNow();
+      const head = headSync === null ? await this.#log.head() : headSync();
       await this.#advance(head, at);
       this.#watch(null);
     } catch (error) {
@@ -158,7 +158,7 @@ export class EventFeed {
   }
 
   async #advance(head: Head, at: Moment): Promise<void> {
-    this.#heed(head, at);
+    this.#syncTo(head, at);
     const behind = head.seq - this.#position;
     // What was read from a server that has since been replaced may never have reached the new one, whatever its length.
     const isSameLog =
@@ -208,14 +208,14 @@ export class EventFeed {
   }
 
   /** The clocks of the store and of the log. */
-  #heed(head: Head, asked: Moment): void {
-    if (head.storeNow !== null) this.#clock.heed(head.storeNow, this.#clock.monotonicMs() - asked.monotonicMs);
-    this.#clock.atLeast(head.at);
+  #syncTo(head: Head, asked: Moment): void {
+    if (head.storeNow !== null) this.#clock.syncTo(head.storeNow, this.#clock.monotonicMs() - asked.monotonicMs);
+    this.#clock.advanceTo(head.at);
   }
 
   /** A commit was told of: asked for at once, and again when the question under way may have come before it. */
-  #hint(): void {
-    this.#isHinted = true;
+  #notified(): void {
+    this.#isNotified = true;
     if (!this.#isPolling) void this.#pollNow();
   }
 
@@ -233,9 +233,9 @@ export class EventFeed {
       // A question of somebody else that is under way may have come before what was told of.
       if (this.#catchingUp !== null) await this.#catchingUp;
       do {
-        this.#isHinted = false;
+        this.#isNotified = false;
         await this.#confirmTogether();
-      } while (this.#isHinted && !this.#isClosed);
+      } while (this.#isNotified && !this.#isClosed);
     } catch {
       // Told where it happened. The next poll is the next attempt.
     }

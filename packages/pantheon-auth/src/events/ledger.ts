@@ -52,7 +52,7 @@ export interface EventRow {
 }
 
 /** A row of operational state that must stand or fall with the change. */
-export interface CompanionRow {
+export interface IdempotencyRecord {
   readonly table: 'idempotency';
   readonly row: Row;
 }
@@ -71,9 +71,9 @@ export type Precondition =
 
 export interface Commit {
   readonly changes: readonly RowChange[];
-  readonly requires?: readonly Precondition[];
+  readonly preconditions?: readonly Precondition[];
   readonly events: readonly [EventRow, ...EventRow[]];
-  readonly companions?: readonly CompanionRow[];
+  readonly idempotencyRecords?: readonly IdempotencyRecord[];
   /** An operator's word: what this store had recorded of the time until now is wrong, and the time is this. */
   readonly acceptedTime?: Instant;
 }
@@ -81,7 +81,7 @@ export interface Commit {
 export interface Ledger {
   /**
    * All of it or nothing, durable when it answers (I13). Events get their places last, under the head row (I3). Where it
-   * waits for its turn is told by its events (`write-queue.ts`).
+   * waits for its turn is told by its events (`write-lanes.ts`).
    *
    * @throws PantheonError `conflict` when a revision is not the expected one, a precondition does not hold or an id is taken, `store_unavailable`,
    * `too_many_keys`, `overloaded`, `store_read_only`, `store_full`, or `outcome_unknown` when it cannot be known whether it happened.
@@ -114,9 +114,9 @@ export interface Head {
 /** How a node follows the log. */
 export interface LogReader {
   /** The head at this moment without waiting, where the store can (SQLite); null where it must be asked (PostgreSQL). */
-  readonly headNow: (() => Head) | null;
+  readonly headSync: (() => Head) | null;
   /** Calls back when the head may have moved, where the store tells; null where it does not. Some may be lost. */
-  readonly onHint: ((listener: () => void) => void) | null;
+  readonly onNotify: ((listener: () => void) => void) | null;
   head(): Promise<Head>;
   /** Events from `seq` on, in order, at most `limit`. */
   noticesFrom(seq: number, limit: number): Promise<readonly EventNotice[]>;

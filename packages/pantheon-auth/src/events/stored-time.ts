@@ -2,7 +2,7 @@
  * Whether the clock that a node starts with can be the right one. A clock that is behind what the database has seen would
  * bring back to life what had ended by then, so it is refused; one that is ahead cannot be told from a long rest.
  */
-import { CLOCK_DOUBT_MS, DAY_MS, type ForwardClock, type Instant, momentOf } from '../foundation/clock.ts';
+import { CLOCK_DOUBT_MS, DAY_MS, type Instant, momentOf, type NonDecreasingClock } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import type { Follower } from './event-feed.ts';
 import type { EventNotice, Head } from './ledger.ts';
@@ -47,7 +47,7 @@ export interface StoredTime {
 }
 
 export interface StartOptions {
-  readonly clock: ForwardClock;
+  readonly clock: NonDecreasingClock;
   readonly time: StoredTime;
   /** Asks for the head of the log, and with it for the time of the store where that is another machine. */
   readonly head: () => Promise<Head>;
@@ -80,7 +80,7 @@ export async function readClocks({ clock, time, head }: Omit<StartOptions, 'onAh
         `This machine says ${dateOf(asked.wallMs)} and the server of the database says ${dateOf(storeNow)}. ` +
           'Put the clock that is wrong right (NTP), then start again.',
       );
-    clock.heed(storeNow, withinMs);
+    clock.syncTo(storeNow, withinMs);
   }
   return { now: clock.now(), latest };
 }
@@ -100,7 +100,7 @@ export async function startClock(options: StartOptions): Promise<ClockReading> {
     );
   const isAhead = latest > 0 && now - latest > REST_MS;
   if (isAhead) onAhead(latest, now - latest);
-  clock.atLeast(latest);
+  clock.advanceTo(latest);
   // The next start, and one of another node, finds the time of this one recorded: it is not ahead of that.
   const leftMs = isAhead ? DELETES_NOTHING_MS : (await time.aheadUntil()) - now;
   if (leftMs > 0) clock.suspectAhead(Math.min(leftMs, DELETES_NOTHING_MS));
@@ -115,10 +115,10 @@ export function isBehind({ now, latest }: ClockReading): boolean {
 /** Sets the clock of a running node when an operator has accepted another time. */
 export class AcceptedTimeFollower implements Follower {
   readonly #time: StoredTime;
-  readonly #clock: ForwardClock;
+  readonly #clock: NonDecreasingClock;
   #known: string | null = null;
 
-  constructor(deps: { readonly time: StoredTime; readonly clock: ForwardClock }) {
+  constructor(deps: { readonly time: StoredTime; readonly clock: NonDecreasingClock }) {
     this.#time = deps.time;
     this.#clock = deps.clock;
   }

@@ -7,21 +7,21 @@ import {
   CLOCK_JUMP_MS,
   type Clock,
   DAY_MS,
-  ForwardClock,
   HOUR_MS,
   type Instant,
   MINUTE_MS,
   mayDeleteByAge,
   momentOf,
+  NonDecreasingClock,
   systemClock,
 } from './clock.ts';
 
 const START = Date.UTC(2030, 0, 1);
 
-function forward(): { source: TestClock; clock: ForwardClock; jumps: number[] } {
+function forward(): { source: TestClock; clock: NonDecreasingClock; jumps: number[] } {
   const source = new TestClock(START);
   const jumps: number[] = [];
-  return { source, clock: new ForwardClock(source, { onSetBack: (byMs) => jumps.push(byMs) }), jumps };
+  return { source, clock: new NonDecreasingClock(source, { onSetBack: (byMs) => jumps.push(byMs) }), jumps };
 }
 
 test('the system clock has a wall and a stopwatch', () => {
@@ -54,7 +54,7 @@ describe('the forward clock (I14)', () => {
     expect(clock.now() >= expiresAt).toBe(true);
     source.setWall(START - DAY_MS);
     expect(clock.now() >= expiresAt).toBe(true);
-    expect(new ForwardClock(source).now() >= expiresAt).toBe(false); // Without memory it would.
+    expect(new NonDecreasingClock(source).now() >= expiresAt).toBe(false); // Without memory it would.
   });
 
   test('waits after a small step back, and tells nobody', () => {
@@ -112,7 +112,7 @@ describe('the forward clock (I14)', () => {
 
   test('is at least as late as the log says, and goes on from there', () => {
     const { source, clock, jumps } = forward();
-    clock.atLeast(START + MINUTE_MS);
+    clock.advanceTo(START + MINUTE_MS);
     expect(clock.now()).toBe(START + MINUTE_MS);
     source.advance(250);
     expect(clock.now()).toBe(START + MINUTE_MS + 250);
@@ -121,7 +121,7 @@ describe('the forward clock (I14)', () => {
 
   test('is not set back by an older log', () => {
     const { clock } = forward();
-    clock.atLeast(START - HOUR_MS);
+    clock.advanceTo(START - HOUR_MS);
     expect(clock.now()).toBe(START);
   });
 
@@ -129,7 +129,7 @@ describe('the forward clock (I14)', () => {
     const { source, clock } = forward();
     source.setWall(START - DAY_MS);
     clock.now();
-    clock.atLeast(START + MINUTE_MS);
+    clock.advanceTo(START + MINUTE_MS);
     source.advance(40);
     expect(clock.now()).toBe(START + MINUTE_MS + 40);
   });
@@ -139,7 +139,7 @@ describe('the forward clock (I14)', () => {
     source.setWall(START - DAY_MS);
     clock.now();
     source.advance(HOUR_MS);
-    clock.atLeast(START + 1);
+    clock.advanceTo(START + 1);
     expect(clock.now()).toBe(START + HOUR_MS);
   });
 
@@ -163,7 +163,7 @@ describe('the forward clock (I14)', () => {
         for (const { kind, ms } of steps) {
           if (kind === 'pass') source.advance(ms);
           if (kind === 'set') source.setWall(START + ms);
-          if (kind === 'log') clock.atLeast(START + ms);
+          if (kind === 'log') clock.advanceTo(START + ms);
           const before = last;
           last = clock.now();
           const told = clock.doubted === null ? Math.max(source.now(), kind === 'log' ? START + ms : before) : before;
@@ -193,10 +193,10 @@ describe('the forward clock (I14)', () => {
 });
 
 describe('beside the clock of the store (I14)', () => {
-  function beside(): { source: TestClock; clock: ForwardClock; apart: number[] } {
+  function beside(): { source: TestClock; clock: NonDecreasingClock; apart: number[] } {
     const source = new TestClock(START);
     const apart: number[] = [];
-    return { source, clock: new ForwardClock(source, { onApart: (byMs) => apart.push(byMs) }), apart };
+    return { source, clock: new NonDecreasingClock(source, { onSkew: (byMs) => apart.push(byMs) }), apart };
   }
 
   test('a clock that may be ahead is so for a while of the monotonic clock, or until an operator decides', () => {
@@ -215,7 +215,7 @@ describe('beside the clock of the store (I14)', () => {
 
   test('how long a clock may be ahead is told in whole milliseconds, whatever the monotonic clock counts', () => {
     let mono = 0.25;
-    const clock = new ForwardClock({ now: () => START, monotonicMs: () => mono });
+    const clock = new NonDecreasingClock({ now: () => START, monotonicMs: () => mono });
     clock.suspectAhead(10);
     mono = 5.125;
     expect(clock.mayBeAheadForMs).toBe(6);
@@ -227,59 +227,59 @@ describe('beside the clock of the store (I14)', () => {
 
   test('an answer that took no longer than they differ leaves the clock as it is', () => {
     const { source, clock, apart } = beside();
-    clock.heed(START - 60_000, 60_000);
-    expect([apart, clock.isDisputed, clock.now()]).toEqual([[], false, source.now()]);
+    clock.syncTo(START - 60_000, 60_000);
+    expect([apart, clock.isSkewed, clock.now()]).toEqual([[], false, source.now()]);
   });
 
   test('clocks that differ by little are brought together without a word, by as little as it takes', () => {
     const { clock, apart } = beside();
-    clock.heed(START + 40, 10);
+    clock.syncTo(START + 40, 10);
     expect(clock.now()).toBe(START + 40);
-    clock.heed(START + 35, 10);
+    clock.syncTo(START + 35, 10);
     expect(clock.now()).toBe(START + 40);
-    clock.heed(START + CLOCK_JUMP_MS, 0);
-    expect([apart, clock.isDisputed, clock.now()]).toEqual([[], false, START + CLOCK_JUMP_MS]);
+    clock.syncTo(START + CLOCK_JUMP_MS, 0);
+    expect([apart, clock.isSkewed, clock.now()]).toEqual([[], false, START + CLOCK_JUMP_MS]);
   });
 
   test('the time of the store is used while they are apart, and that is told when it begins and ends', () => {
     const { source, clock, apart } = beside();
-    clock.heed(START, 0);
-    clock.heed(START + MINUTE_MS, 0);
-    clock.heed(START + MINUTE_MS, 0);
-    expect([apart, clock.isDisputed, clock.now()]).toEqual([[MINUTE_MS], true, START + MINUTE_MS]);
+    clock.syncTo(START, 0);
+    clock.syncTo(START + MINUTE_MS, 0);
+    clock.syncTo(START + MINUTE_MS, 0);
+    expect([apart, clock.isSkewed, clock.now()]).toEqual([[MINUTE_MS], true, START + MINUTE_MS]);
     source.setWall(START + MINUTE_MS);
-    clock.heed(START + MINUTE_MS, 0);
-    expect([apart, clock.isDisputed, clock.now()]).toEqual([[MINUTE_MS, 0], false, START + MINUTE_MS]);
+    clock.syncTo(START + MINUTE_MS, 0);
+    expect([apart, clock.isSkewed, clock.now()]).toEqual([[MINUTE_MS, 0], false, START + MINUTE_MS]);
   });
 
   test('a machine whose clock jumps while the store does not goes on by the store, and nothing is in doubt', () => {
     const { source, clock } = beside();
-    clock.heed(START, 0);
+    clock.syncTo(START, 0);
     source.setWall(START + DAY_MS);
-    clock.heed(START, 0);
-    expect([clock.now(), clock.doubted, clock.isDisputed]).toEqual([START, null, true]);
+    clock.syncTo(START, 0);
+    expect([clock.now(), clock.doubted, clock.isSkewed]).toEqual([START, null, true]);
   });
 
   test('a store whose clock jumps is not followed, and the time is in doubt until it is back', () => {
     const { source, clock } = beside();
-    clock.heed(START, 0);
-    clock.heed(START + DAY_MS, 0);
+    clock.syncTo(START, 0);
+    clock.syncTo(START + DAY_MS, 0);
     source.advance(MINUTE_MS);
     expect([clock.now(), clock.doubted]).toEqual([START + MINUTE_MS, START + DAY_MS + MINUTE_MS]);
-    clock.heed(START + MINUTE_MS, 0);
+    clock.syncTo(START + MINUTE_MS, 0);
     expect([clock.now(), clock.doubted]).toEqual([START + MINUTE_MS, null]);
   });
 
   test('a machine that starts with a clock far ahead dates nothing by it', () => {
     const { clock } = beside();
-    clock.heed(START - DAY_MS, 0);
+    clock.syncTo(START - DAY_MS, 0);
     expect(clock.now()).toBe(START - DAY_MS);
   });
 
   test('later no store makes time go back', () => {
     const { clock, source } = beside();
-    clock.heed(START, 0);
-    clock.heed(START - DAY_MS, 0);
+    clock.syncTo(START, 0);
+    clock.syncTo(START - DAY_MS, 0);
     expect(clock.now()).toBe(START);
     source.advance(HOUR_MS);
     expect(clock.now()).toBeGreaterThanOrEqual(START);
@@ -287,10 +287,10 @@ describe('beside the clock of the store (I14)', () => {
 });
 
 describe('a clock in doubt (I14)', () => {
-  function watched(): { source: TestClock; clock: ForwardClock; doubts: unknown[] } {
+  function watched(): { source: TestClock; clock: NonDecreasingClock; doubts: unknown[] } {
     const source = new TestClock(START);
     const doubts: unknown[] = [];
-    return { source, clock: new ForwardClock(source, { onDoubt: (...doubt) => doubts.push(doubt) }), doubts };
+    return { source, clock: new NonDecreasingClock(source, { onDoubt: (...doubt) => doubts.push(doubt) }), doubts };
   }
 
   test.each([
@@ -341,7 +341,7 @@ describe('a clock in doubt (I14)', () => {
       monotonicMs: () => source.monotonicMs(),
       bootMs: () => Math.floor((source.monotonicMs() + asleepMs) / 1_000) * 1_000,
     };
-    const clock = new ForwardClock(machine);
+    const clock = new NonDecreasingClock(machine);
     asleepMs = 8 * HOUR_MS;
     source.setWall(START + asleepMs);
     expect([clock.now(), clock.doubted]).toEqual([START + asleepMs, null]);
@@ -352,10 +352,10 @@ describe('a clock in doubt (I14)', () => {
 
   test('a log that is far in the future is not believed, and puts the clock in doubt until it says otherwise', () => {
     const { clock, doubts } = watched();
-    clock.atLeast(START + 365 * DAY_MS);
-    clock.atLeast(START + 365 * DAY_MS);
+    clock.advanceTo(START + 365 * DAY_MS);
+    clock.advanceTo(START + 365 * DAY_MS);
     expect([clock.now(), clock.doubted]).toEqual([START, START]);
-    clock.atLeast(START - DAY_MS);
+    clock.advanceTo(START - DAY_MS);
     expect([clock.now(), clock.doubted]).toEqual([START, null]);
     expect(doubts).toEqual([
       ['log', -365 * DAY_MS],

@@ -70,7 +70,7 @@ export interface ClockWatcher {
   /** The clock of this machine was set back by more than {@link CLOCK_JUMP_MS}. */
   onSetBack(byMs: number): void;
   /** The clock of the store is ahead of this machine's by this, more than {@link CLOCK_JUMP_MS}; 0: they agree again. */
-  onApart(byMs: number): void;
+  onSkew(byMs: number): void;
   /** The wall clock is in doubt, by more than {@link CLOCK_DOUBT_MS}; null: it is not any more. */
   onDoubt(doubt: ClockDoubt | null, byMs: number): void;
 }
@@ -103,7 +103,7 @@ export function clockInDoubt(): PantheonError {
  * A wall clock that leaves the monotonic one by more than {@link CLOCK_DOUBT_MS}, forwards or back, is in doubt: this
  * clock goes on at the monotonic rate from the last time that was believed, until the wall clock agrees with it again.
  */
-export class ForwardClock implements Clock {
+export class NonDecreasingClock implements Clock {
   readonly #source: Clock;
   readonly #watcher: ClockWatcher;
   #last: Instant;
@@ -124,7 +124,7 @@ export class ForwardClock implements Clock {
 
   constructor(source: Clock, watcher: Partial<ClockWatcher> = {}) {
     this.#source = source;
-    this.#watcher = { onSetBack: () => {}, onApart: () => {}, onDoubt: () => {}, ...watcher };
+    this.#watcher = { onSetBack: () => {}, onSkew: () => {}, onDoubt: () => {}, ...watcher };
     this.#last = source.now();
     this.#anchorWall = this.#last;
     this.#anchorMono = source.monotonicMs();
@@ -146,7 +146,7 @@ export class ForwardClock implements Clock {
   }
 
   /** Whether this machine and the store disagree on the time. What cannot be undone waits until they agree. */
-  get isDisputed(): boolean {
+  get isSkewed(): boolean {
     return Math.abs(this.#offsetMs) > CLOCK_JUMP_MS;
   }
 
@@ -166,7 +166,7 @@ export class ForwardClock implements Clock {
   }
 
   /** It is at least this late: the log says so. What lies far in the future is not believed, and puts the clock in doubt. */
-  atLeast(instant: Instant): void {
+  advanceTo(instant: Instant): void {
     const now = this.now();
     if (instant <= now && !this.#logDoubt) return;
     this.#doubt('log', instant - now > CLOCK_DOUBT_MS, now - instant);
@@ -181,11 +181,11 @@ export class ForwardClock implements Clock {
    * that what one node dates is not in the future of another. The first time it may also go back: nothing was dated yet
    * by the clock that was wrong.
    */
-  heed(storeNow: Instant, withinMs: number): void {
+  syncTo(storeNow: Instant, withinMs: number): void {
     const wall = this.#source.now() + this.#offsetMs;
-    const wasDisputed = this.isDisputed;
+    const wasDisputed = this.isSkewed;
     this.#offsetMs += Math.max(0, storeNow - wall) + Math.min(0, storeNow + Math.ceil(withinMs) - wall);
-    if (this.isDisputed !== wasDisputed) this.#watcher.onApart(this.isDisputed ? this.#offsetMs : 0);
+    if (this.isSkewed !== wasDisputed) this.#watcher.onSkew(this.isSkewed ? this.#offsetMs : 0);
     if (!this.#isHeeding) {
       this.#isHeeding = true;
       this.accept(this.#source.now() + this.#offsetMs);

@@ -1,6 +1,6 @@
 /**
  * Finds credentials in what people write about keys: names, descriptions, reasons, metadata. Such texts are shown, logged
- * and copied, so a key in one is no longer a secret. The brand is not looked at: a key of another installation is one too.
+ * and copied, so a key in one is no longer a secret. The keyPrefix is not looked at: a key of another installation is one too.
  */
 
 /** What is found in a value. */
@@ -11,7 +11,7 @@ export interface FoundCredential {
   readonly keys: readonly string[];
 }
 
-/** Brand, environment and id are public, and names do mention them; with this much of the secret nothing else looks so. */
+/** Prefix, environment and id are public, and names do mention them; with this much of the secret nothing else looks so. */
 const LIKE_A_KEY = /[a-z0-9]_(?:live|test)_[0-9A-Za-z]{32}/;
 /** 65 characters follow the environment (`docs/key-format.md`). */
 const KEY_STRING = /[a-z0-9]{2,16}_(?:live|test)_[0-9A-Za-z]{65}(?![0-9A-Za-z])/g;

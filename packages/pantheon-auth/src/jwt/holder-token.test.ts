@@ -13,16 +13,16 @@ import { PantheonError } from '../foundation/errors.ts';
 import { createPantheonAuth, type PantheonAuth } from '../pantheon-auth.ts';
 import { anyPermission } from '../testing/arbitraries.ts';
 import { TestClock } from '../testing/test-clock.ts';
-import { type KeyTokenWish, mintKeyToken } from './holder-token.ts';
+import { type MintTokenOptions, mintKeyToken } from './holder-token.ts';
 import { parseJws, verifyJws } from './jws.ts';
 import { deriveKid, deriveSigningSecret } from './key-derivation.ts';
 
 const ISSUER = 'https://auth.example.com';
-const { key: KEY } = generateKey({ brand: 'pan', environment: 'live' });
+const { key: KEY } = generateKey({ keyPrefix: 'pan', environment: 'live' });
 
-function codeOf(wish: Partial<KeyTokenWish>): { code: string; field: string | null } | 'minted' {
+function codeOf(options: Partial<MintTokenOptions>): { code: string; field: string | null } | 'minted' {
   try {
-    mintKeyToken({ key: KEY, issuer: ISSUER, audience: [ISSUER], ...wish });
+    mintKeyToken({ key: KEY, issuer: ISSUER, audience: [ISSUER], ...options });
     return 'minted';
   } catch (error) {
     if (!(error instanceof PantheonError)) throw error;
@@ -86,8 +86,8 @@ test('whatever is minted is a token that we take apart and whose signature holds
 
 test('two tokens of one moment are two tokens', () => {
   const clock = new TestClock();
-  const wish = { key: KEY, issuer: ISSUER, audience: [ISSUER], clock };
-  expect(mintKeyToken(wish)).not.toBe(mintKeyToken(wish));
+  const options = { key: KEY, issuer: ISSUER, audience: [ISSUER], clock };
+  expect(mintKeyToken(options)).not.toBe(mintKeyToken(options));
 });
 
 test('the service accepts it within what the key may, until the key is rotated without overlap', async () => {
@@ -118,7 +118,7 @@ test('the service accepts it within what the key may, until the key is rotated w
 test('a wish that cannot be met names its field and repeats nothing', () => {
   expect(codeOf({})).toBe('minted');
   expect(codeOf({ key: KEY.slice(0, -1) })).toEqual({ code: 'invalid_request', field: 'key' });
-  expect(codeOf({ brand: 'acme' })).toEqual({ code: 'invalid_request', field: 'key' });
+  expect(codeOf({ keyPrefix: 'acme' })).toEqual({ code: 'invalid_request', field: 'key' });
   expect(codeOf({ issuer: '' })).toEqual({ code: 'invalid_request', field: 'issuer' });
   expect(codeOf({ issuer: `https://${'a'.repeat(600)}` })).toEqual({ code: 'invalid_request', field: 'issuer' });
   expect(codeOf({ audience: [] })).toEqual({ code: 'invalid_request', field: 'audience' });
@@ -129,7 +129,7 @@ test('a wish that cannot be met names its field and repeats nothing', () => {
   for (const ttlSeconds of [0, 301, 1.5, Number.NaN]) expect(codeOf({ ttlSeconds })).toMatchObject({ field: 'ttl' });
 });
 
-test('a key of another brand mints when its brand is named', () => {
-  const { key } = generateKey({ brand: 'acme', environment: 'test' });
-  expect(codeOf({ key, brand: 'acme' })).toBe('minted');
+test('a key of another prefix mints when its prefix is named', () => {
+  const { key } = generateKey({ keyPrefix: 'acme', environment: 'test' });
+  expect(codeOf({ key, keyPrefix: 'acme' })).toBe('minted');
 });

@@ -18,7 +18,7 @@ import { deriveKid, deriveSigningSecret } from './key-derivation.ts';
 import { type KeySigner, signWithKey } from './token-issuer.ts';
 
 /** What {@link mintKeyToken} makes a token from. */
-export interface KeyTokenWish {
+export interface MintTokenOptions {
   /** The key string itself. */
   readonly key: string;
   /** `iss`: the public URL of the service that will verify the token. */
@@ -30,7 +30,7 @@ export interface KeyTokenWish {
   /** Default and at most 300: a longer need is met by minting the next one. */
   readonly ttlSeconds?: number;
   /** First part of the key string. Default `pan`. */
-  readonly brand?: string;
+  readonly keyPrefix?: string;
   /** For tests. */
   readonly clock?: Clock;
 }
@@ -49,9 +49,9 @@ export interface KeyTokenWish {
  * const token = mintKeyToken({ key, issuer, audience: [issuer], permissions: ['orders:read'] });
  * ```
  */
-export function mintKeyToken(wish: KeyTokenWish): string {
-  const { key, issuer, audience, permissions = [], ttlSeconds = KEY_SIGNED_LIFETIME_MAX_SECONDS } = wish;
-  const parsed = parseKey(key, wish.brand);
+export function mintKeyToken(options: MintTokenOptions): string {
+  const { key, issuer, audience, permissions = [], ttlSeconds = KEY_SIGNED_LIFETIME_MAX_SECONDS } = options;
+  const parsed = parseKey(key, options.keyPrefix);
   if (parsed === null) throw invalid('key', 'It is not a key string: check that it was copied whole.');
   if (!isName(issuer)) throw invalid('issuer', NAME_ADVICE);
   if (audience.length === 0 || audience.length > AUDIENCES_MAX)
@@ -70,7 +70,7 @@ export function mintKeyToken(wish: KeyTokenWish): string {
     keyId: parsed.id,
     tokenId: newId(),
     permissions: [...new Set(permissions)],
-    now: (wish.clock ?? systemClock).now(),
+    now: (options.clock ?? systemClock).now(),
     lifetimeSeconds: ttlSeconds,
     // The holder does not know the record. Verification asks it: the token dies with its key.
     keyExpiresAt: null,

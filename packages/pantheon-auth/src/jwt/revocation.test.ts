@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { refusalOf } from '../../test/fixture.ts';
-import type { EventLog } from '../events/event-log.ts';
+import type { EventCodec } from '../events/event-codec.ts';
 import type { Commit, Ledger, Row } from '../events/ledger.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { TestClock } from '../testing/test-clock.ts';
@@ -46,7 +46,7 @@ function world() {
       return { seq: stored.length };
     },
   } as Ledger;
-  const events = { toRows: async (list: unknown) => list } as unknown as EventLog;
+  const events = { toRows: async (list: unknown) => list } as unknown as EventCodec;
   const open = () => new TokenRevocations({ rows, ledger, events, clock });
   const token = (tokenId: string, more: Partial<RevokedToken> = {}): RevokedToken => ({
     tokenId,
@@ -226,7 +226,7 @@ test('one tenant that revokes as many as it can shuts no other out, and is told 
     find: async () => null,
   };
   const ledger = { commit: async () => ({ seq: 1 }) } as Ledger;
-  const events = { toRows: async (list: unknown) => list } as unknown as EventLog;
+  const events = { toRows: async (list: unknown) => list } as unknown as EventCodec;
   const revocations = new TokenRevocations({ rows, ledger, events, clock });
   await revocations.start();
   const overloaded = await refusalOf(revocations.revoke(token('a', { tenantId: 'greedy' }), BY));

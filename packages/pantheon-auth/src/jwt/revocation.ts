@@ -7,9 +7,9 @@
 import { hash } from 'node:crypto';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { ACCESS_TOKEN_LIFETIME_MAX_SECONDS, LEEWAY_SECONDS_MAX, TOKEN_ID_LENGTH_MAX } from '../domain/claims.ts';
-import type { AuditEvent, Circumstances } from '../domain/event.ts';
+import type { AuditContext, AuditEvent } from '../domain/event.ts';
+import type { EventCodec } from '../events/event-codec.ts';
 import type { Follower } from '../events/event-feed.ts';
-import type { EventLog } from '../events/event-log.ts';
 import type { EventNotice, Ledger, Precondition, Row, RowChange } from '../events/ledger.ts';
 import { type Clock, type Instant, mayDeleteByAge, SECOND_MS } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
@@ -52,7 +52,7 @@ interface Entry {
 export class TokenRevocations implements Follower {
   readonly #rows: TokenRevocationRows;
   readonly #ledger: Ledger;
-  readonly #events: EventLog;
+  readonly #events: EventCodec;
   readonly #clock: Clock;
   /** By id of the revocation. In order of arrival. */
   readonly #entries = new Map<string, Entry>();
@@ -70,7 +70,7 @@ export class TokenRevocations implements Follower {
   constructor(deps: {
     readonly rows: TokenRevocationRows;
     readonly ledger: Ledger;
-    readonly events: EventLog;
+    readonly events: EventCodec;
     readonly clock: Clock;
   }) {
     this.#rows = deps.rows;
@@ -114,12 +114,12 @@ export class TokenRevocations implements Follower {
    */
   async revoke(
     token: RevokedToken,
-    by: Circumstances,
+    by: AuditContext,
     standing: () => Promise<readonly Precondition[]> = async () => [],
   ): Promise<void> {
     assertPossible(token);
     const id = revocationId(token.keyId, token.tokenId);
-    const requires = await standing();
+    const preconditions = await standing();
     if (this.#entries.has(id)) return;
     // Kept for as long as any token may live, whatever was said of this one: a mistake there must not leave it alive.
     const lifeSeconds = ACCESS_TOKEN_LIFETIME_MAX_SECONDS + LEEWAY_SECONDS_MAX;
@@ -137,7 +137,7 @@ export class TokenRevocations implements Follower {
       ...by,
     };
     const row = { jti: id, tenant_id: token.tenantId, key_id: token.keyId, expires_at: expiresAt, revision: 1 };
-    await this.#commit(row, event, requires, standing);
+    await this.#commit(row, event, preconditions, standing);
     this.#remember(row);
   }
 
@@ -147,14 +147,14 @@ export class TokenRevocations implements Follower {
     first: readonly Precondition[],
     standing: () => Promise<readonly Precondition[]>,
   ): Promise<void> {
-    let requires = first;
+    let preconditions = first;
     for (let attempt = 1; ; attempt += 1) {
       // At first only: two nodes that clear up at once may come in each other's way, and only the token is urgent.
       const cleared = attempt === 1 ? this.#expired.slice(0, CLEARED_AT_ONCE_MAX) : [];
       try {
         await this.#ledger.commit({
           changes: [...cleared.map(removalOf), { kind: 'insert', table: 'token_revocations', row }],
-          requires,
+          preconditions,
           events: await this.#events.toRows([event]),
         });
         this.#expired = this.#expired.filter((id) => !cleared.includes(id));
@@ -165,7 +165,7 @@ export class TokenRevocations implements Follower {
         // Another node revoked it at the same moment. Nothing else is taken for success.
         if ((await this.#rows.find(String(row['jti']))) !== null) return;
         if (attempt === ATTEMPTS_MAX) throw error;
-        requires = await standing();
+        preconditions = await standing();
       }
     }
   }

@@ -1,10 +1,10 @@
 import { decodeProtectedHeader } from 'jose';
 import { describe, expect, test } from 'vitest';
 import { openWorld, refusalOf, type World } from '../../test/fixture.ts';
-import type { EventLog } from '../events/event-log.ts';
+import type { EventCodec } from '../events/event-codec.ts';
 import type { Ledger, Row } from '../events/ledger.ts';
 import { PantheonError } from '../foundation/errors.ts';
-import type { Place, Sealer } from '../kms/place.ts';
+import type { EncryptionContext, Sealer } from '../kms/encryption-context.ts';
 import { TestClock } from '../testing/test-clock.ts';
 import type { SigningKeyRows } from './signing-key-rows.ts';
 import { SIGNING_ALGORITHMS, SigningKeyring } from './signing-keyring.ts';
@@ -102,9 +102,9 @@ test('a load that was overtaken by a younger one changes nothing', async () => {
   const keyring = new SigningKeyring({
     rows: { all: () => new Promise((resolve) => void answers.push(resolve)) } as SigningKeyRows,
     ledger: {} as Ledger,
-    events: {} as EventLog,
+    events: {} as EventCodec,
     sealer: {
-      open: async ({ rowId }: Place) => {
+      open: async ({ rowId }: EncryptionContext) => {
         opened.push(rowId);
         throw new PantheonError('key_quarantined');
       },

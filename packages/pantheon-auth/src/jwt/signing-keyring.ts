@@ -5,17 +5,17 @@
 import { createPrivateKey, createPublicKey, generateKeyPair, type KeyObject } from 'node:crypto';
 import { promisify } from 'node:util';
 import type { AsymmetricAlgorithm } from '../domain/claims.ts';
-import type { AuditEvent, Circumstances } from '../domain/event.ts';
+import type { AuditContext, AuditEvent } from '../domain/event.ts';
 import { evolveSigningKey, type SigningKeyRecord } from '../domain/signing-key.ts';
 import { SYSTEM_TENANT } from '../domain/tenant.ts';
+import type { EventCodec } from '../events/event-codec.ts';
 import type { Follower } from '../events/event-feed.ts';
-import type { EventLog } from '../events/event-log.ts';
 import type { EventNotice, Ledger, Row } from '../events/ledger.ts';
 import type { Clock } from '../foundation/clock.ts';
 import type { JsonObject } from '../foundation/encoding.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { newId } from '../foundation/ids.ts';
-import type { Place, Sealer } from '../kms/place.ts';
+import type { EncryptionContext, Sealer } from '../kms/encryption-context.ts';
 import { jwkThumbprint, type VerificationKey } from './jws.ts';
 import type { SigningKeyRows } from './signing-key-rows.ts';
 import { algorithmOfKey } from './verification-key.ts';
@@ -34,7 +34,7 @@ const RSA_MODULUS_BITS = 3_072;
 export class SigningKeyring implements Follower {
   readonly #rows: SigningKeyRows;
   readonly #ledger: Ledger;
-  readonly #events: EventLog;
+  readonly #events: EventCodec;
   readonly #sealer: Sealer;
   readonly #clock: Clock;
   readonly #onQuarantine: (error: PantheonError) => void;
@@ -48,7 +48,7 @@ export class SigningKeyring implements Follower {
   constructor(deps: {
     readonly rows: SigningKeyRows;
     readonly ledger: Ledger;
-    readonly events: EventLog;
+    readonly events: EventCodec;
     readonly sealer: Sealer;
     readonly clock: Clock;
     /** Told once of each signing key whose row does not open. */
@@ -63,7 +63,7 @@ export class SigningKeyring implements Follower {
   }
 
   /** Loads what is stored, and makes what is missing. */
-  async start(by: Circumstances): Promise<void> {
+  async start(by: AuditContext): Promise<void> {
     await this.#load();
     const missing = SIGNING_ALGORITHMS.filter((algorithm) => this.#newest(algorithm) === null);
     await Promise.all(missing.map((algorithm) => this.add(algorithm, by)));
@@ -105,13 +105,13 @@ export class SigningKeyring implements Follower {
   }
 
   /** Makes a key pair. It signs from now on; older ones still verify until they are retired. */
-  async add(algorithm: AsymmetricAlgorithm, by: Circumstances): Promise<SigningKeyRecord> {
+  async add(algorithm: AsymmetricAlgorithm, by: AuditContext): Promise<SigningKeyRecord> {
     const { publicKey, privateKey } = await generatePair(algorithm);
     const publicJwk = publicKey.export({ format: 'jwk' }) as JsonObject;
     const kid = jwkThumbprint(publicJwk);
     const event = this.#event('signing_key.created', kid, { algorithm, publicJwk }, by);
     const record = evolveSigningKey(null, event);
-    const sealed = await this.#sealer.seal(placeOf(kid), privateKey.export({ format: 'der', type: 'pkcs8' }));
+    const sealed = await this.#sealer.seal(contextOf(kid), privateKey.export({ format: 'der', type: 'pkcs8' }));
     const row = { ...toRow(record), sealed };
     await this.#ledger.commit({
       changes: [{ kind: 'insert', table: 'signing_keys', row }],
@@ -127,7 +127,7 @@ export class SigningKeyring implements Follower {
    *
    * @throws PantheonError `not_found` also for one that has ended: those are not kept in memory.
    */
-  async retire(kid: string, by: Circumstances): Promise<void> {
+  async retire(kid: string, by: AuditContext): Promise<void> {
     const found = this.#byKid.get(kid);
     if (found === undefined) throw new PantheonError('not_found', { field: 'kid' });
     const { algorithm } = found.record;
@@ -200,7 +200,7 @@ export class SigningKeyring implements Follower {
     const kid = String(row['kid']);
     const known = this.#byKid.get(kid);
     if (known !== undefined) return { ...known, record: fromRow(row, known.record) };
-    const der = await this.#sealer.open(placeOf(kid), row['sealed'] as Uint8Array);
+    const der = await this.#sealer.open(contextOf(kid), row['sealed'] as Uint8Array);
     const privateKey = createPrivateKey({ key: der, format: 'der', type: 'pkcs8' });
     // What is published and verified with comes from the sealed private half, so that a changed row brings in no key.
     const key = createPublicKey(privateKey);
@@ -216,7 +216,7 @@ export class SigningKeyring implements Follower {
     type: 'signing_key.created' | 'signing_key.retired',
     kid: string,
     after: JsonObject | null,
-    by: Circumstances,
+    by: AuditContext,
   ): AuditEvent {
     const subject = { type: 'signing_key', id: kid } as const;
     return { id: newId(), at: this.#clock.now(), tenantId: SYSTEM_TENANT, type, subject, before: null, after, ...by };
@@ -236,7 +236,7 @@ function generatePair(algorithm: AsymmetricAlgorithm): Promise<{ publicKey: KeyO
   }
 }
 
-function placeOf(kid: string): Place {
+function contextOf(kid: string): EncryptionContext {
   return { table: 'signing_keys', column: 'sealed', tenantId: SYSTEM_TENANT, rowId: kid, version: 0 };
 }
 

@@ -22,7 +22,7 @@ import { signJws } from './jws.ts';
 import type { SigningKeyring } from './signing-keyring.ts';
 
 /** What a token is asked to be. What is left out comes from the key's policy. */
-export interface TokenWish {
+export interface TokenOptions {
   /** Each must be one that the key's policy allows. */
   readonly audience?: readonly string[];
   /** Default: all of the key's, but those under `pantheon:`. Each must be covered by them. */
@@ -83,13 +83,13 @@ export class TokenIssuer {
    * @throws PantheonError `invalid_request` (field `audience`, `permissions` or `ttl`), `signing_secret_unavailable`,
    * `clock_in_doubt`.
    */
-  issue(record: KeyRecord, version: number, signer: KeySigner | null, wish: TokenWish): IssuedToken {
+  issue(record: KeyRecord, version: number, signer: KeySigner | null, options: TokenOptions): IssuedToken {
     assertCertainTime(this.#clock);
     const algorithm = algorithmOf(record.jwt);
-    const audience = this.#audience(record, wish);
-    const permissions = narrowed(record.permissions, wish.permissions);
+    const audience = this.#audience(record, options);
+    const permissions = narrowed(record.permissions, options.permissions);
     const ends = endOf(record, version);
-    const life = this.#life(record, version, wish.ttlSeconds, ends);
+    const life = this.#life(record, version, options.ttlSeconds, ends);
     const common = {
       issuer: this.#settings.issuer,
       audience,
@@ -114,10 +114,10 @@ export class TokenIssuer {
     return signJws({ header, payload: buildAccessTokenClaims(facts), key: privateKey });
   }
 
-  #audience(record: KeyRecord, wish: TokenWish): readonly string[] {
+  #audience(record: KeyRecord, options: TokenOptions): readonly string[] {
     const allowed = audiencesOf(record.jwt, ownAudiences(this.#settings));
-    if (wish.audience === undefined || wish.audience.length === 0) return allowed.slice(0, 1);
-    if (wish.audience.every((audience) => allowed.includes(audience))) return [...new Set(wish.audience)];
+    if (options.audience === undefined || options.audience.length === 0) return allowed.slice(0, 1);
+    if (options.audience.every((audience) => allowed.includes(audience))) return [...new Set(options.audience)];
     throw new PantheonError('invalid_request', {
       field: 'audience',
       detail: 'The policy of the key does not allow this audience.',

@@ -4,13 +4,19 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { PantheonError } from '../foundation/errors.ts';
 import { DATA_KEY_AGE_MAX_MS, DATA_KEY_SEALS_MAX, SEALS_PER_BLOCK } from './data-keys.ts';
+import type { EncryptionContext } from './encryption-context.ts';
 import { Envelope, PLAINTEXT_BYTES_MAX, SEALED_OVERHEAD_BYTES } from './envelope.ts';
 import type { DataKeyRows, KeyEncryption, StoredDataKey } from './key-encryption.ts';
 import { LocalKms } from './local-kms.ts';
-import type { Place } from './place.ts';
 
 const START = Date.UTC(2026, 0, 1);
-const PLACE: Place = { table: 'api_key_versions', column: 'hash', tenantId: 'default', rowId: 'key1', version: 2 };
+const PLACE: EncryptionContext = {
+  table: 'api_key_versions',
+  column: 'hash',
+  tenantId: 'default',
+  rowId: 'key1',
+  version: 2,
+};
 const SECRET = Buffer.from('the plaintext that nobody may see');
 const QUARANTINED = { code: 'key_quarantined' };
 const OUTAGE = new PantheonError('store_unavailable');
@@ -92,11 +98,11 @@ describe('a sealed value', () => {
   test('opens where it was sealed, on every node, whatever it holds', async () => {
     const { envelope, node } = world();
     const property = fc.asyncProperty(fc.uint8Array({ maxLength: 300 }), fc.string(), async (plaintext, rowId) => {
-      const place = { ...PLACE, rowId };
-      const sealed = await envelope.seal(place, plaintext);
+      const context = { ...PLACE, rowId };
+      const sealed = await envelope.seal(context, plaintext);
       expect(sealed).toHaveLength(plaintext.length + SEALED_OVERHEAD_BYTES);
-      expect(await envelope.open(place, sealed)).toEqual(Buffer.from(plaintext));
-      expect(await node().open(place, sealed)).toEqual(Buffer.from(plaintext));
+      expect(await envelope.open(context, sealed)).toEqual(Buffer.from(plaintext));
+      expect(await node().open(context, sealed)).toEqual(Buffer.from(plaintext));
     });
     await fc.assert(property, { numRuns: 50 });
   });
@@ -117,7 +123,7 @@ describe('a sealed value', () => {
     expect(await envelope.open(PLACE, view)).toEqual(SECRET);
   });
 
-  test.each<[string, Partial<Place>]>([
+  test.each<[string, Partial<EncryptionContext>]>([
     ['table', { table: 'signing_keys' }],
     ['column', { column: 'metadata' }],
     ['tenant', { tenantId: 'other' }],
@@ -242,14 +248,14 @@ describe('a value that does not open', () => {
   test('a damaged data key quarantines what it sealed, with the cause kept, and other tenants serve on', async () => {
     const { rows, node, envelope } = world();
     const sealed = await envelope.seal(PLACE, SECRET);
-    const place = { ...PLACE, tenantId: 'other' };
-    const elsewhere = await envelope.seal(place, SECRET);
+    const context = { ...PLACE, tenantId: 'other' };
+    const elsewhere = await envelope.seal(context, SECRET);
     rows.change(dataKeyIdOf(sealed), { wrapped: randomBytes(61) });
     const expected = { ...QUARANTINED, cause: { code: 'master_key_mismatch' } };
     const cold = node();
     await expect(cold.open(PLACE, sealed)).rejects.toMatchObject(expected);
     await expect(cold.seal(PLACE, SECRET)).rejects.toMatchObject(expected);
-    expect(await cold.open(place, elsewhere)).toEqual(SECRET);
+    expect(await cold.open(context, elsewhere)).toEqual(SECRET);
   });
 
   test('a data key that is gone quarantines what it sealed', async () => {
@@ -349,9 +355,9 @@ describe('a data key', () => {
     const warm = node();
     const sealed = await warm.seal(PLACE, SECRET);
     rows.active = async () => rows.one(dataKeyIdOf(sealed));
-    const place = { ...PLACE, tenantId: 'other' };
-    await expect(warm.seal(place, SECRET)).rejects.toMatchObject(QUARANTINED);
-    await expect(node().seal(place, SECRET)).rejects.toMatchObject(QUARANTINED);
+    const context = { ...PLACE, tenantId: 'other' };
+    await expect(warm.seal(context, SECRET)).rejects.toMatchObject(QUARANTINED);
+    await expect(node().seal(context, SECRET)).rejects.toMatchObject(QUARANTINED);
   });
 
   test('whose rows never allow a seal is told as such instead of tried for ever', async () => {

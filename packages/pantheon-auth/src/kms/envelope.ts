@@ -1,5 +1,5 @@
 /**
- * The form of a sealed value, and what it is bound to: a value opens at the place it was sealed for and nowhere else.
+ * The form of a sealed value, and what it is bound to: a value opens in the context it was sealed for and nowhere else.
  * Which data key seals, and for how long, is `data-keys.ts`.
  */
 import { lengthPrefixed } from '../foundation/encoding.ts';
@@ -7,7 +7,7 @@ import { invariant, PantheonError } from '../foundation/errors.ts';
 import { ID_LENGTH, ID_PATTERN } from '../foundation/ids.ts';
 import { GCM_OVERHEAD_BYTES, gcmOpen, gcmSeal } from './aes-gcm.ts';
 import { type DataKey, DataKeys, type DataKeysDeps } from './data-keys.ts';
-import type { Place, Sealer } from './place.ts';
+import type { EncryptionContext, Sealer } from './encryption-context.ts';
 
 /** First byte of a sealed value. A second format gets the next number, and both are read from then on. */
 const FORMAT_VERSION = 1;
@@ -35,32 +35,32 @@ export class Envelope implements Sealer {
     this.#dataKeys = new DataKeys(deps);
   }
 
-  async seal(place: Place, plaintext: Uint8Array): Promise<Uint8Array> {
+  async seal(context: EncryptionContext, plaintext: Uint8Array): Promise<Uint8Array> {
     invariant(plaintext.length <= PLAINTEXT_BYTES_MAX, 'what is sealed was bounded by its own rules');
-    const dataKey = await this.#dataKeys.forOneSeal(place.tenantId).catch((error: unknown) => {
-      throw quarantinedOnMismatch(place, error);
+    const dataKey = await this.#dataKeys.forOneSeal(context.tenantId).catch((error: unknown) => {
+      throw quarantinedOnMismatch(context, error);
     });
-    const body = gcmSeal(dataKey.key, aadOf(place, dataKey.id), plaintext);
+    const body = gcmSeal(dataKey.key, aadOf(context, dataKey.id), plaintext);
     return Buffer.concat([headerOf(dataKey.id), body]);
   }
 
-  async open(place: Place, sealed: Uint8Array): Promise<Buffer> {
+  async open(context: EncryptionContext, sealed: Uint8Array): Promise<Buffer> {
     // 1. Form. A value that cannot be ours costs no I/O.
     const dataKeyId = dataKeyIdOf(sealed);
-    if (dataKeyId === null) throw quarantined(place, 'it has no form that is known here');
+    if (dataKeyId === null) throw quarantined(context, 'it has no form that is known here');
 
     // 2. The data key that the value names, and only if it is this tenant's.
     const dataKey: DataKey | null = await this.#dataKeys.byId(dataKeyId).catch((error: unknown) => {
-      throw quarantinedOnMismatch(place, error);
+      throw quarantinedOnMismatch(context, error);
     });
-    if (dataKey === null) throw quarantined(place, 'its data key does not exist');
-    if (dataKey.tenantId !== place.tenantId) throw quarantined(place, 'its data key is of another tenant');
+    if (dataKey === null) throw quarantined(context, 'its data key does not exist');
+    if (dataKey.tenantId !== context.tenantId) throw quarantined(context, 'its data key is of another tenant');
 
-    // 3. The tag, over the value and its place.
+    // 3. The tag, over the value and its context.
     try {
-      return gcmOpen(dataKey.key, aadOf(place, dataKeyId), sealed.subarray(HEADER_BYTES));
+      return gcmOpen(dataKey.key, aadOf(context, dataKeyId), sealed.subarray(HEADER_BYTES));
     } catch (cause) {
-      throw quarantined(place, 'it is not what was sealed here', cause);
+      throw quarantined(context, 'it is not what was sealed here', cause);
     }
   }
 }
@@ -77,19 +77,19 @@ function dataKeyIdOf(sealed: Uint8Array): string | null {
   return ID_PATTERN.test(id) ? id : null;
 }
 
-function aadOf(place: Place, dataKeyId: string): Buffer {
-  const { table, column, tenantId, rowId, version } = place;
+function aadOf(context: EncryptionContext, dataKeyId: string): Buffer {
+  const { table, column, tenantId, rowId, version } = context;
   return lengthPrefixed([FORMAT, table, column, tenantId, rowId, String(version), dataKeyId]);
 }
 
 /** At start the canary has opened, so a data key that does not unwrap later is a damaged row and not a wrong master key. */
-function quarantinedOnMismatch(place: Place, error: unknown): unknown {
+function quarantinedOnMismatch(context: EncryptionContext, error: unknown): unknown {
   const isMismatch = error instanceof PantheonError && error.code === 'master_key_mismatch';
-  return isMismatch ? quarantined(place, 'its data key does not open', error) : error;
+  return isMismatch ? quarantined(context, 'its data key does not open', error) : error;
 }
 
-function quarantined(place: Place, why: string, cause?: unknown): PantheonError {
-  const { table, column, tenantId, rowId, version } = place;
+function quarantined(context: EncryptionContext, why: string, cause?: unknown): PantheonError {
+  const { table, column, tenantId, rowId, version } = context;
   const detail = `${table}.${column} of row ${rowId} (version ${version}, tenant ${tenantId}) does not open: ${why}`;
   return new PantheonError('key_quarantined', { detail, cause });
 }

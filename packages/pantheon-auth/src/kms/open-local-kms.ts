@@ -6,7 +6,7 @@ import { databaseMissing, isInFolder, masterKeyPath } from './lost-database.ts';
 import { checkCanary, createMasterKeyFile, loadMasterKeyFile, parseMasterKey, sealCanary } from './master-key.ts';
 
 /** Facts about the database that every process shares. Implemented over SQL. */
-export interface SharedFacts {
+export interface MetaStore {
   get(name: string): Promise<string | null>;
   /** Writes it unless it is there, and answers what is there. */
   insertOnce(name: string, value: string): Promise<string>;
@@ -29,7 +29,7 @@ const CANARY = 'canary';
 const MADE_HERE = 'masterKeyMadeHere';
 
 /** @throws PantheonError `master_key_missing`, `master_key_mismatch`, `database_missing`, `invalid_setting`. */
-export async function openLocalKms(facts: SharedFacts, options: LocalKmsOptions): Promise<KeyEncryption> {
+export async function openLocalKms(facts: MetaStore, options: LocalKmsOptions): Promise<KeyEncryption> {
   const canary = await facts.get(CANARY);
   if (canary === null && !options.isNew) {
     // Nobody could tell the right master key from a wrong one, and a new one would open nothing.
@@ -43,7 +43,7 @@ export async function openLocalKms(facts: SharedFacts, options: LocalKmsOptions)
 }
 
 /** It is made only together with a new database: for an old one, another key would open nothing. */
-async function masterKey(facts: SharedFacts, options: LocalKmsOptions, isNew: boolean): Promise<Buffer> {
+async function masterKey(facts: MetaStore, options: LocalKmsOptions, isNew: boolean): Promise<Buffer> {
   const { logger, dataDir, databaseFile } = options;
   if (options.masterKey !== undefined) {
     if (options.masterKeyFile !== undefined) {

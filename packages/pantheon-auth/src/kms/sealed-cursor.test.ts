@@ -5,10 +5,10 @@ import { refusalOf } from '../../test/fixture.ts';
 import type { Json } from '../foundation/encoding.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { TestClock } from '../testing/test-clock.ts';
+import type { Sealer } from './encryption-context.ts';
 import { Envelope } from './envelope.ts';
 import type { DataKeyRows, StoredDataKey } from './key-encryption.ts';
 import { LocalKms } from './local-kms.ts';
-import type { Sealer } from './place.ts';
 import { SealedCursors } from './sealed-cursor.ts';
 
 function cursors(): SealedCursors {

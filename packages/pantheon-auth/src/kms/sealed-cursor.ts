@@ -2,7 +2,7 @@
 import type { Json } from '../foundation/encoding.ts';
 import { decodeBase64url } from '../foundation/encoding.ts';
 import { PantheonError } from '../foundation/errors.ts';
-import type { Place, Sealer } from './place.ts';
+import type { EncryptionContext, Sealer } from './encryption-context.ts';
 
 /** A sealed place in a list is about 100 characters. */
 const CURSOR_LENGTH_MAX = 512;
@@ -15,7 +15,7 @@ export class SealedCursors {
   }
 
   async write(list: string, tenantId: string, position: Json): Promise<string> {
-    const sealed = await this.#sealer.seal(placeOf(list, tenantId), Buffer.from(JSON.stringify(position), 'utf8'));
+    const sealed = await this.#sealer.seal(contextOf(list, tenantId), Buffer.from(JSON.stringify(position), 'utf8'));
     return Buffer.from(sealed).toString('base64url');
   }
 
@@ -24,7 +24,7 @@ export class SealedCursors {
     const sealed = cursor.length > CURSOR_LENGTH_MAX ? null : decodeBase64url(cursor);
     if (sealed === null) throw new PantheonError('invalid_cursor', { field: 'cursor' });
     try {
-      return JSON.parse((await this.#sealer.open(placeOf(list, tenantId), sealed)).toString('utf8')) as Json;
+      return JSON.parse((await this.#sealer.open(contextOf(list, tenantId), sealed)).toString('utf8')) as Json;
     } catch (error) {
       if (error instanceof PantheonError && error.code !== 'key_quarantined') throw error;
       throw new PantheonError('invalid_cursor', { field: 'cursor' });
@@ -32,6 +32,6 @@ export class SealedCursors {
   }
 }
 
-function placeOf(list: string, tenantId: string): Place {
+function contextOf(list: string, tenantId: string): EncryptionContext {
   return { table: 'cursor', column: list, tenantId, rowId: list, version: 0 };
 }

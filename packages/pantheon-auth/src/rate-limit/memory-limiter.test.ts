@@ -422,37 +422,37 @@ describe('beside a place where all nodes count together', () => {
 
   test('what was admitted there is noted here, without a say, and counts in what is decided here', async () => {
     const { limiter, request, decide } = setUp();
-    limiter.note(request({ rules, cost: 4 }));
-    limiter.note(request({ rules, cost: 4 }));
+    limiter.mirror(request({ rules, cost: 4 }));
+    limiter.mirror(request({ rules, cost: 4 }));
     expect(await decide({ rules, cost: 0 })).toMatchObject({ limits: [{ remaining: 0 }, { remaining: 42 }] });
   });
 
   test('where no other key can be counted it is not noted, and nothing is refused for it', () => {
     const { limiter, request } = setUp({ keysMax: 1 });
-    limiter.note(request({ rules }));
-    limiter.note(request({ rules, keyId: 'other' }));
+    limiter.mirror(request({ rules }));
+    limiter.mirror(request({ rules, keyId: 'other' }));
     expect(limiter.keysTracked).toBe(1);
   });
 
   test('a debt is told once, and of each rule only what it still counts', async () => {
     const { limiter, request, decide, clock } = setUp();
-    expect(limiter.takeOwed(request({ rules }))).toBeNull();
+    expect(limiter.takePending(request({ rules }))).toBeNull();
     await decide({ rules, cost: 3 });
-    limiter.owe('k', 3);
+    limiter.addDebt('k', 3);
     clock.mono += 61_001;
     await decide({ rules });
-    limiter.owe('k', 1);
-    expect(limiter.takeOwed(request({ rules }))).toEqual({ units: 4, perRule: [1, 4] });
-    expect(limiter.takeOwed(request({ rules }))).toBeNull();
+    limiter.addDebt('k', 1);
+    expect(limiter.takePending(request({ rules }))).toEqual({ units: 4, perRule: [1, 4] });
+    expect(limiter.takePending(request({ rules }))).toBeNull();
   });
 
   test('a debt that no window counts any more is forgotten with its key', async () => {
     const { limiter, request, decide, clock } = setUp();
     await decide({ rules });
-    limiter.owe('k', 1);
+    limiter.addDebt('k', 1);
     clock.mono += 2 * 3_660_000;
     await decide({ keyId: 'other', rules });
-    expect(limiter.takeOwed(request({ rules }))).toBeNull();
+    expect(limiter.takePending(request({ rules }))).toBeNull();
   });
 
   test('a quota is held before, and given back when it was not needed', async () => {

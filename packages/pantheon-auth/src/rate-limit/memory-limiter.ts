@@ -65,7 +65,7 @@ interface Account {
   windows: readonly SlidingWindow[];
   quota: LeasedQuota | null;
   /** Units admitted here that the place where all nodes count together does not know yet. */
-  owedUnits: number;
+  pendingUnits: number;
   usedAtMs: number;
   readonly tenantId: string;
   /** What it was accounted with. */
@@ -79,7 +79,7 @@ export interface HeldQuota {
 }
 
 /** What a key owes: in all, and of that what each rule still counts. */
-export interface OwedUnits {
+export interface PendingUnits {
   readonly units: number;
   readonly perRule: readonly number[];
 }
@@ -138,16 +138,16 @@ export class MemoryLimiter implements RateLimiter {
     for (let renewals = 0; renewals < RENEWALS_MAX; renewals += 1) {
       const { quota } = this.#accountOf(request, this.#nowMs());
       invariant(quota !== null, 'an account has the quota of its request');
-      const standing = quota.standing(rule, cost);
-      if (standing === 'enough') return { quota, hold: quota.hold(cost) };
-      if (standing === 'used_up') return { quota, hold: null };
+      const status = quota.status(rule, cost);
+      if (status === 'enough') return { quota, hold: quota.hold(cost) };
+      if (status === 'used_up') return { quota, hold: null };
       await quota.renew(cost);
     }
     throw tooManyRenewals();
   }
 
   /** Counts in the windows what was admitted elsewhere. Where there is no room for another key, nothing is counted. */
-  note(request: LimitRequest): void {
+  mirror(request: LimitRequest): void {
     const nowMs = this.#nowMs();
     if (!this.#accounts.has(request.keyId) && !this.#hasRoom(request, nowMs)) return;
     for (const window of this.#accountOf(request, nowMs).windows) {
@@ -157,18 +157,18 @@ export class MemoryLimiter implements RateLimiter {
   }
 
   /** Remembers what was admitted here and has to be told to where all nodes count together. */
-  owe(keyId: string, units: number): void {
+  addDebt(keyId: string, units: number): void {
     const account = this.#accounts.get(keyId);
-    if (account !== undefined) account.owedUnits += units;
+    if (account !== undefined) account.pendingUnits += units;
   }
 
   /** Takes what the key owes; `null` when it owes nothing. A debt is forgotten when it has left every window. */
-  takeOwed(request: LimitRequest): OwedUnits | null {
-    const units = this.#accounts.get(request.keyId)?.owedUnits ?? 0;
+  takePending(request: LimitRequest): PendingUnits | null {
+    const units = this.#accounts.get(request.keyId)?.pendingUnits ?? 0;
     if (units === 0) return null;
     const nowMs = this.#nowMs();
     const account = this.#accountOf(request, nowMs);
-    account.owedUnits = 0;
+    account.pendingUnits = 0;
     const perRule = account.windows.map((window) => {
       window.advance(nowMs);
       return Math.min(units, window.counted);
@@ -196,10 +196,10 @@ export class MemoryLimiter implements RateLimiter {
       if (cost > window.remaining) fits = false;
     }
     if (quota !== null && request.quota !== null) {
-      const standing = quota.standing(request.quota, cost);
+      const status = quota.status(request.quota, cost);
       // What the rates refuse costs no question to the ledger.
-      if (standing === 'renew' && fits) return null;
-      if (standing === 'used_up' || !fits) return this.#denied(account, cost, nowMs, standing === 'used_up');
+      if (status === 'renew' && fits) return null;
+      if (status === 'used_up' || !fits) return this.#denied(account, cost, nowMs, status === 'used_up');
     }
     if (!fits) return this.#denied(account, cost, nowMs, false);
 
@@ -249,7 +249,7 @@ export class MemoryLimiter implements RateLimiter {
     if (account === undefined) {
       if (!this.#hasRoom(request, nowMs)) throw this.#isFull();
       const windows = windowsOf(rules, [], nowMs);
-      account = { rules, windows, quota: null, owedUnits: 0, usedAtMs: nowMs, tenantId, bytes: 0 };
+      account = { rules, windows, quota: null, pendingUnits: 0, usedAtMs: nowMs, tenantId, bytes: 0 };
       this.#accounts.set(keyId, account);
       this.#charge(account, bytesOf(rules));
     } else if (account.rules !== rules) {
@@ -343,7 +343,7 @@ function windowsOf(
     const same = before.find(
       (window) => window.rule.name === rule.name && window.rule.windowSeconds === rule.windowSeconds,
     );
-    return same === undefined ? SlidingWindow.learning(rule, before, nowMs) : same.underRule(rule);
+    return same === undefined ? SlidingWindow.seededFrom(rule, before, nowMs) : same.underRule(rule);
   });
 }
 

@@ -63,9 +63,9 @@ function setUp(rule: QuotaRule = { limit: 1_000, period: 'day' }) {
 /** What a limiter does for one request. */
 async function spend(quota: LeasedQuota, rule: QuotaRule, cost: number): Promise<boolean> {
   for (;;) {
-    const standing = quota.standing(rule, cost);
-    if (standing === 'used_up') return false;
-    if (standing === 'enough') {
+    const status = quota.status(rule, cost);
+    if (status === 'used_up') return false;
+    if (status === 'enough') {
       quota.spend(cost);
       return true;
     }
@@ -200,7 +200,7 @@ describe('the turn of a period', () => {
     const { quota, rule, clock, ledger, leases, today } = setUp();
     ledger.meanwhile = () => {
       clock.wall += 86_400_000;
-      expect(quota.standing(rule, 1)).toBe('renew');
+      expect(quota.status(rule, 1)).toBe('renew');
     };
     expect(await spend(quota, rule, 1)).toBe(true);
     await leases.settled();
@@ -294,21 +294,21 @@ describe('units that are held', () => {
   test('go back to their lease, and may be spent again', async () => {
     const { quota, rule } = setUp({ limit: 5, period: 'day' });
     await quota.renew(5);
-    expect(quota.standing(rule, 5)).toBe('enough');
+    expect(quota.status(rule, 5)).toBe('enough');
     const hold = quota.hold(5);
     expect(quota.state()).toMatchObject({ remaining: 0 });
     quota.giveBack(hold);
     expect(quota.state()).toMatchObject({ remaining: 5 });
-    expect(quota.standing(rule, 5)).toBe('enough');
+    expect(quota.status(rule, 5)).toBe('enough');
   });
 
   test('of a lease that is over go back to where it was reserved, and not to the next one', async () => {
     const { quota, rule, clock, ledger, leases, today } = setUp({ limit: 5, period: 'day' });
     await quota.renew(5);
-    quota.standing(rule, 5);
+    quota.status(rule, 5);
     const hold = quota.hold(5);
     clock.wall += 86_400_000;
-    expect(quota.standing(rule, 1)).toBe('renew');
+    expect(quota.status(rule, 1)).toBe('renew');
     await quota.renew(5);
     quota.giveBack(hold);
     await leases.settled();

@@ -22,7 +22,7 @@ export function blockUnits(limit: number): number {
 }
 
 /** `renew`: unknown until the ledger was asked. */
-export type QuotaStanding = 'enough' | 'used_up' | 'renew';
+export type QuotaStatus = 'enough' | 'used_up' | 'renew';
 
 /** Units taken from a lease while it is not yet known whether they are needed. */
 export interface QuotaHold {
@@ -117,7 +117,7 @@ export class LeasedQuota {
   }
 
   /** How the quota stands for this cost. Begins a new lease when the period or the rule has turned. */
-  standing(rule: QuotaRule, cost: number): QuotaStanding {
+  status(rule: QuotaRule, cost: number): QuotaStatus {
     if (this.#hasTurned(rule)) {
       // A renewal under way is waited for, so that every block that was asked for finds the lease it belongs to.
       if (this.#renewal !== null) return 'renew';

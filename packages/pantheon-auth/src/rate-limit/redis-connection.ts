@@ -7,9 +7,9 @@ import { type Clock, SECOND_MS } from '../foundation/clock.ts';
 import { codeOf, isErrorLike, messageOf, PantheonError } from '../foundation/errors.ts';
 import type { Secret } from '../foundation/secret.ts';
 import type { SharedLimitsContext } from './rate-limiter.ts';
+import { COMMAND_TIMEOUT_MS, CommandDeadline, CommandTimeout } from './redis-command-deadline.ts';
 import { dialRedis, isOfOneKey, type RedisEndpoint, wasNotCounted } from './redis-endpoint.ts';
 import { RedisOutageLog } from './redis-outage-log.ts';
-import { COMMAND_TIMEOUT_MS, NoAnswer, RedisPatience } from './redis-patience.ts';
 import { protocolMistake } from './redis-protocol-mistake.ts';
 import { unfitness } from './redis-server-facts.ts';
 import { BUCKETS, isAnswerTo, probeCall, type ScriptCall } from './redis-windows.ts';
@@ -43,13 +43,13 @@ export type Unanswered = 'not_counted' | 'unknown';
 
 /** One primary as this node sees it. */
 interface Primary {
-  isWhole: boolean;
+  isHealthy: boolean;
   /** Probes in a row that failed. */
   failures: number;
 }
 
 /** What was found there can never count limits. */
-class Unfit extends Error {}
+class Unsupported extends Error {}
 
 export class RedisConnection {
   readonly #options: RedisConnectionOptions;
@@ -59,7 +59,7 @@ export class RedisConnection {
   #isRedialDue = false;
   #firstUse: Promise<boolean> | null = null;
   readonly #begun = new Set<number>();
-  readonly #patience: RedisPatience;
+  readonly #deadline: CommandDeadline;
   #timer: NodeJS.Timeout | null = null;
   #timerMs = 0;
   #recovery: Promise<void> | null = null;
@@ -69,13 +69,13 @@ export class RedisConnection {
   constructor(options: RedisConnectionOptions) {
     this.#options = options;
     this.#log = new RedisOutageLog(options.logger, options.clock);
-    this.#patience = new RedisPatience(options.clock);
+    this.#deadline = new CommandDeadline(options.clock);
   }
 
   /** Whether some keys are not counted in Redis now. */
   get isDegraded(): boolean {
     if (this.#endpoint === null) return true;
-    for (const { isWhole } of this.#primaries.values()) if (!isWhole) return true;
+    for (const { isHealthy } of this.#primaries.values()) if (!isHealthy) return true;
     return false;
   }
 
@@ -98,13 +98,13 @@ export class RedisConnection {
 
   /** Whether as many questions wait as may. It says nothing about Redis. */
   get isBusy(): boolean {
-    return this.#patience.isExhausted;
+    return this.#deadline.isExhausted;
   }
 
   /** Whether there is somebody to ask. */
   canAsk(bucket: number): boolean {
     if (this.#endpoint === null || this.#isClosed) return false;
-    return this.#primaryOf(this.#endpoint.primaryOf(bucket)).isWhole;
+    return this.#primaryOf(this.#endpoint.primaryOf(bucket)).isHealthy;
   }
 
   /** Asks once, never twice. */
@@ -135,15 +135,15 @@ export class RedisConnection {
   #primaryOf(name: string): Primary {
     const known = this.#primaries.get(name);
     if (known !== undefined) return known;
-    const primary: Primary = { isWhole: false, failures: 0 };
+    const primary: Primary = { isHealthy: false, failures: 0 };
     this.#primaries.set(name, primary);
     this.#recoverAfter(0);
     return primary;
   }
 
   #fail(name: string, primary: Primary, error: unknown): void {
-    if (!primary.isWhole || this.#isClosed) return;
-    primary.isWhole = false;
+    if (!primary.isHealthy || this.#isClosed) return;
+    primary.isHealthy = false;
     this.#log.degraded(reasonOf(error), name);
     // At once only the first time: a Redis that comes and goes is left alone.
     const { clock } = this.#options;
@@ -187,22 +187,22 @@ export class RedisConnection {
     if (endpoint !== null && !this.#isClosed) {
       const held = endpoint.primaries();
       for (const name of this.#primaries.keys()) if (!held.includes(name)) this.#primaries.delete(name);
-      for (const name of held) if (!this.#primaries.has(name)) this.#meetQuietly(name);
+      for (const name of held) if (!this.#primaries.has(name)) this.#track(name);
       await Promise.all(
         Array.from(this.#primaries, async ([name, primary]) => {
           try {
-            if (primary.isWhole) {
-              await this.#look(endpoint, name);
+            if (primary.isHealthy) {
+              await this.#checkServer(endpoint, name);
               return;
             }
             await this.#probe(endpoint, name);
-            primary.isWhole = true;
+            primary.isHealthy = true;
             primary.failures = 0;
             this.#wholeAtMs = this.#options.clock.monotonicMs();
           } catch (error) {
             // Whether one that is well answers is told by what it is asked all the time.
-            if (primary.isWhole && !(error instanceof Unfit)) return;
-            primary.isWhole = false;
+            if (primary.isHealthy && !(error instanceof Unsupported)) return;
+            primary.isHealthy = false;
             failures.push(error);
             failedName = name;
             primary.failures += 1;
@@ -217,8 +217,8 @@ export class RedisConnection {
     else this.#log.whole();
   }
 
-  #meetQuietly(name: string): void {
-    this.#primaries.set(name, { isWhole: false, failures: 0 });
+  #track(name: string): void {
+    this.#primaries.set(name, { isHealthy: false, failures: 0 });
   }
 
   /** The old connection serves until the new one answers, and its last questions get their time. */
@@ -233,22 +233,22 @@ export class RedisConnection {
   }
 
   async #ask(endpoint: RedisEndpoint, call: ScriptCall): Promise<readonly number[]> {
-    const answer = await this.#patience.within(endpoint.decide(call));
+    const answer = await this.#deadline.within(endpoint.decide(call));
     if (!isAnswerTo(call, answer)) throw new Error('not an answer of the script');
     return answer;
   }
 
-  async #look(endpoint: RedisEndpoint, name: string): Promise<void> {
-    const facts = await this.#patience.within(endpoint.facts(name));
+  async #checkServer(endpoint: RedisEndpoint, name: string): Promise<void> {
+    const facts = await this.#deadline.within(endpoint.facts(name));
     const reason = facts === null ? null : unfitness(facts);
-    if (reason !== null) throw new Unfit(reason);
+    if (reason !== null) throw new Unsupported(reason);
     if (facts === null) this.#log.uninformed();
     if (facts?.isSnapshotOnly === true) this.#log.snapshotOnly();
   }
 
   /** Looks at what is there, then counts one unit: only that proves that counting works. */
   async #probe(endpoint: RedisEndpoint, name: string): Promise<void> {
-    await this.#look(endpoint, name);
+    await this.#checkServer(endpoint, name);
     const buckets = Array.from({ length: BUCKETS }, (_, bucket) => bucket).filter(
       (bucket) => endpoint.primaryOf(bucket) === name,
     );
@@ -256,7 +256,7 @@ export class RedisConnection {
     if (first === undefined) throw new Error('no longer a primary');
     if (await this.#isFirstUse()) {
       const toBegin = buckets.filter((bucket) => !this.#begun.has(bucket));
-      await Promise.all(toBegin.map((bucket) => this.#patience.within(endpoint.begin(bucket))));
+      await Promise.all(toBegin.map((bucket) => this.#deadline.within(endpoint.begin(bucket))));
       for (const bucket of toBegin) this.#begun.add(bucket);
     }
     await this.#ask(endpoint, probeCall(first));
@@ -273,7 +273,7 @@ export class RedisConnection {
 
 /** What to do about what does not pass by itself; null: it may pass. */
 function remedyOf(error: unknown): string | null {
-  if (error instanceof Unfit) return error.message;
+  if (error instanceof Unsupported) return error.message;
   const reason = reasonOf(error);
   if (NEVER.has(reason)) return `Redis does not let us in (${reason}). Check the user and the password.`;
   if (/DB index|SELECT is not allowed/i.test(messageOf(error)))
@@ -291,8 +291,8 @@ function isOfTls(error: unknown): boolean {
 
 /** A word for the log. Never the message itself, which may repeat what was sent. */
 function reasonOf(error: unknown): string {
-  if (error instanceof NoAnswer) return 'timeout';
-  if (error instanceof Unfit) return 'unfit';
+  if (error instanceof CommandTimeout) return 'timeout';
+  if (error instanceof Unsupported) return 'unfit';
   if (error instanceof PantheonError) return error.code;
   if (!isErrorLike(error)) return 'unknown';
   const [word = ''] = error.message.split(' ');

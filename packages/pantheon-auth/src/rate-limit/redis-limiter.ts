@@ -92,7 +92,7 @@ export class RedisLimiter implements RateLimiter {
 
     // 3. The answer.
     if (!answer.isAdmitted) return denied(request, answer, held);
-    if (this.#options.onLimiterOutage === 'local') memory.note(request);
+    if (this.#options.onLimiterOutage === 'local') memory.mirror(request);
     return { admitted: true, limits: statesOf(answer, held), degraded: false };
   }
 
@@ -101,12 +101,12 @@ export class RedisLimiter implements RateLimiter {
     if (!connection.canAsk(bucketOf(request.keyId))) return 'not_counted';
     // Redis is well and has counted others: a share beside it would be more than the limit.
     if (connection.isBusy) throw overloaded();
-    const owed = memory.takeOwed(request);
-    const call = decideCall(request, { now: clock.now(), isTaking, owed: owed?.perRule ?? OWES_NOTHING });
+    const pending = memory.takePending(request);
+    const call = decideCall(request, { now: clock.now(), isTaking, pending: pending?.perRule ?? OWES_NOTHING });
     const answer = await connection.decide(call);
     if (typeof answer !== 'string') return readAnswer(answer, request);
     // It may have arrived all the same. Then it is counted twice, which admits less and never more.
-    if (owed !== null) memory.owe(request.keyId, owed.units);
+    if (pending !== null) memory.addDebt(request.keyId, pending.units);
     return answer;
   }
 
@@ -117,7 +117,7 @@ export class RedisLimiter implements RateLimiter {
     const decision = await memory.decide({ ...request, rules: this.#shares.of(request.rules, nodeCount()) });
     // Redis may have counted it: then a denial would have consumed something (I8), and a 503 may.
     if (!decision.admitted && answer === 'unknown') throw unavailable();
-    if (decision.admitted) memory.owe(request.keyId, request.cost);
+    if (decision.admitted) memory.addDebt(request.keyId, request.cost);
     return answeredByShare(decision, request.rules);
   }
 }

@@ -7,8 +7,8 @@ import { describeWithOwnRedis } from '../../../../tools/servers/scratch.ts';
 import type { RateLimitRule } from '../domain/limits.ts';
 import { systemClock } from '../foundation/clock.ts';
 import type { LimitDecision, LimitRequest, QuotaLedger, RateLimiter } from './rate-limiter.ts';
+import { IN_FLIGHT_MAX } from './redis-command-deadline.ts';
 import { type RedisLimitsOptions, redisLimits } from './redis-limits.ts';
-import { IN_FLIGHT_MAX } from './redis-patience.ts';
 import { bucketOf, clusterSlotOf, decideCall, markerKey, readAnswer, type WindowsAnswer } from './redis-windows.ts';
 import { decideScript } from './redis-windows-script.ts';
 
@@ -137,9 +137,9 @@ describeWithOwnRedis('the script', () => {
     await client.connect();
     try {
       await client.set(markerKey(bucketOf('k')), '0');
-      await work(async (nowMs, rules, { cost = 1, owed = [] } = {}) => {
+      await work(async (nowMs, rules, { cost = 1, pending = [] } = {}) => {
         const request: LimitRequest = { tenantId: 't', keyId: 'k', createdAt: 0, rules, quota: null, cost };
-        const call = decideCall(request, { now: nowMs, isTaking: true, owed });
+        const call = decideCall(request, { now: nowMs, isTaking: true, pending });
         const script = decideScript('local nowMs = tonumber(table.remove(ARGV))\n');
         const reply = await client.eval(script, { keys: [...call.keys], arguments: [...call.args, String(nowMs)] });
         return readAnswer(reply as unknown as number[], request);
@@ -151,7 +151,7 @@ describeWithOwnRedis('the script', () => {
   type Ask = (
     nowMs: number,
     rules: readonly RateLimitRule[],
-    options?: { readonly cost?: number; readonly owed?: readonly number[] },
+    options?: { readonly cost?: number; readonly pending?: readonly number[] },
   ) => Promise<WindowsAnswer>;
 
   test('a clock set back locks a key that is full out for a window at most', async () => {
@@ -169,7 +169,7 @@ describeWithOwnRedis('the script', () => {
     await withKey(async (ask) => {
       const old = rule('a', 100, 60);
       await ask(START, [old], { cost: 3 });
-      const answer = await ask(START, [old, rule('b', 100, 3_600)], { cost: 0, owed: [2, 2] });
+      const answer = await ask(START, [old, rule('b', 100, 3_600)], { cost: 0, pending: [2, 2] });
       expect(answer.limits).toMatchObject([{ remaining: 95 }, { remaining: 95 }]);
     });
   });

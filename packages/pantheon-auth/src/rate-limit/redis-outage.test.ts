@@ -6,8 +6,8 @@ import { describeWithOwnRedis } from '../../../../tools/servers/scratch.ts';
 import type { RateLimitRule } from '../domain/limits.ts';
 import { systemClock } from '../foundation/clock.ts';
 import type { LimitDecision, LimitRequest, QuotaLedger, RateLimiter } from './rate-limiter.ts';
+import { COMMAND_TIMEOUT_MS, IN_FLIGHT_MAX } from './redis-command-deadline.ts';
 import { type RedisLimitsOptions, redisLimits } from './redis-limits.ts';
-import { COMMAND_TIMEOUT_MS, IN_FLIGHT_MAX } from './redis-patience.ts';
 import { clusterSlotOf, markerKey, stateKey } from './redis-windows.ts';
 
 const UNLIMITED: QuotaLedger = {

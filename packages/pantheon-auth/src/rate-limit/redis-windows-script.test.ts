@@ -25,7 +25,7 @@ interface Question {
   readonly rules: readonly RateLimitRule[];
   readonly cost?: number;
   readonly isTaking?: boolean;
-  readonly owed?: readonly number[];
+  readonly pending?: readonly number[];
   readonly createdAt?: number;
 }
 
@@ -37,9 +37,9 @@ async function newKey({ since = 0 }: { since?: number | null } = {}) {
   if (since === null) await client.del(marker);
   else await client.set(marker, since);
   const ask = async (nowMs: number, question: Question): Promise<WindowsAnswer> => {
-    const { rules, cost = 1, isTaking = true, owed = [], createdAt = 0 } = question;
+    const { rules, cost = 1, isTaking = true, pending = [], createdAt = 0 } = question;
     const request: LimitRequest = { tenantId: 't', keyId, createdAt, rules, quota: null, cost };
-    const call = decideCall(request, { now: nowMs, isTaking, owed });
+    const call = decideCall(request, { now: nowMs, isTaking, pending });
     const reply = await client.eval(DECIDE, { keys: [...call.keys], arguments: [...call.args, String(nowMs)] });
     return readAnswer(reply as unknown as number[], request);
   };
@@ -56,7 +56,7 @@ class Model {
       const same = this.#windows.find(
         ({ rule: { name, windowSeconds } }) => name === each.name && windowSeconds === each.windowSeconds,
       );
-      return same === undefined ? SlidingWindow.learning(each, this.#windows, nowMs) : same.underRule(each);
+      return same === undefined ? SlidingWindow.seededFrom(each, this.#windows, nowMs) : same.underRule(each);
     });
     for (const window of windows) window.advance(nowMs);
     const waitSeconds = windows.map((window) => (cost > window.remaining ? window.secondsUntilFits(cost, nowMs) : 0));
@@ -183,7 +183,7 @@ describeWithOwnRedis('the script in Redis', () => {
     test('is counted before the decision, also above the limit, and also when the answer is no', async () => {
       const { ask } = await newKey();
       const rules = [rule('r', 5, 60), rule('s', 50, 60)];
-      const answer = await ask(START, { rules, owed: [7, 3] });
+      const answer = await ask(START, { rules, pending: [7, 3] });
       expect(answer).toMatchObject({ isAdmitted: false, limits: [{ remaining: 0 }, { remaining: 47 }] });
       expect(await ask(START + 61_001, { rules })).toMatchObject({ isAdmitted: true });
     });
@@ -249,7 +249,7 @@ describeWithOwnRedis('the script in Redis', () => {
         isAdmitted: false,
         limits: [{ remaining: 0, resetSeconds: 60 }],
       });
-      await ask(back, { rules, owed: [1] });
+      await ask(back, { rules, pending: [1] });
       expect(await ask(back + 60_000, { rules })).toMatchObject({ isAdmitted: false });
       expect(await ask(back + 61_001, { rules, cost: 5 })).toMatchObject({ isAdmitted: true });
     });

@@ -57,7 +57,11 @@ export function stateKey(keyId: string): string {
 /** Asks for a key. `isTaking` false: nothing is consumed, whatever the answer. `owed`: per rule, empty for none. */
 export function decideCall(
   request: LimitRequest,
-  { now, isTaking, owed }: { readonly now: Instant; readonly isTaking: boolean; readonly owed: readonly number[] },
+  {
+    now,
+    isTaking,
+    pending,
+  }: { readonly now: Instant; readonly isTaking: boolean; readonly pending: readonly number[] },
 ): ScriptCall {
   const { keyId, rules, cost, createdAt } = request;
   const bucket = bucketOf(keyId);
@@ -65,7 +69,7 @@ export function decideCall(
   const ageMs = Math.floor(now - createdAt);
   const args = [String(cost), isTaking ? '1' : '0', String(ageMs)];
   rules.forEach(({ name, limit, windowSeconds }, nth) => {
-    args.push(name, String(limit), String(windowSeconds), String(owed[nth] ?? 0));
+    args.push(name, String(limit), String(windowSeconds), String(pending[nth] ?? 0));
   });
   return { bucket, keys: [`${marker}:${keyId}`, marker], args };
 }

@@ -90,7 +90,7 @@ describe('against an exact log of what was admitted', () => {
           atMs += advanceMs;
           if (ask(old, atMs, units)) admitted.push({ atMs, units });
         }
-        const window = SlidingWindow.learning({ name: 'new', limit: limitAfter, windowSeconds: after }, [old], atMs);
+        const window = SlidingWindow.seededFrom({ name: 'new', limit: limitAfter, windowSeconds: after }, [old], atMs);
         for (const [advanceMs, units] of second) {
           atMs += advanceMs;
           if (units === 0 || !ask(window, atMs, units)) continue;
@@ -152,7 +152,7 @@ describe('what a new rule learns', () => {
     for (const window of [short, long, middle]) ask(window, 0, 3);
     for (const window of [short, long, middle]) window.advance(30_000);
     ask(middle, 30_000, 4);
-    const learned = SlidingWindow.learning(rule('new', 10), [short, long, middle], 30_000);
+    const learned = SlidingWindow.seededFrom(rule('new', 10), [short, long, middle], 30_000);
     expect(learned.remaining).toBe(96);
   });
 
@@ -160,11 +160,11 @@ describe('what a new rule learns', () => {
     const short = new SlidingWindow(rule('short', 1), 0);
     const middle = new SlidingWindow(rule('middle', 60), 0);
     for (const window of [short, middle]) ask(window, 0, 3);
-    expect(SlidingWindow.learning(rule('new', 3_600), [middle, short], 30_000).remaining).toBe(97);
+    expect(SlidingWindow.seededFrom(rule('new', 3_600), [middle, short], 30_000).remaining).toBe(97);
   });
 
   test('without another window it begins empty', () => {
-    expect(SlidingWindow.learning(rule('new', 60), [], 0).remaining).toBe(100);
+    expect(SlidingWindow.seededFrom(rule('new', 60), [], 0).remaining).toBe(100);
   });
 });
 

@@ -29,11 +29,11 @@ export class SlidingWindow {
    * A window for a new rule, filled with what windows of other lengths know, so that changing a rule grants nothing
    * anew. Of several it asks the shortest that looks back far enough, which is the most exact, else the longest.
    */
-  static learning(rule: RateLimitRule, others: readonly SlidingWindow[], nowMs: number): SlidingWindow {
+  static seededFrom(rule: RateLimitRule, others: readonly SlidingWindow[], nowMs: number): SlidingWindow {
     const window = new SlidingWindow(rule, nowMs);
     const byLength = others.toSorted((a, b) => a.#rule.windowSeconds - b.#rule.windowSeconds);
-    const teacher = byLength.find((other) => other.#rule.windowSeconds >= rule.windowSeconds) ?? byLength.at(-1);
-    if (teacher !== undefined) window.#learn(teacher, nowMs);
+    const source = byLength.find((other) => other.#rule.windowSeconds >= rule.windowSeconds) ?? byLength.at(-1);
+    if (source !== undefined) window.#seed(source, nowMs);
     return window;
   }
 
@@ -107,7 +107,7 @@ export class SlidingWindow {
   }
 
   /** Puts what another window counted where it happened at the latest: nothing then leaves too early. */
-  #learn(other: SlidingWindow, nowMs: number): void {
+  #seed(other: SlidingWindow, nowMs: number): void {
     const { windowSeconds } = this.#rule;
     for (let slot = other.#oldest; slot <= other.#slot; slot += 1) {
       const units = other.#at(slot);

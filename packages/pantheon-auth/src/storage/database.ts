@@ -26,7 +26,7 @@ import { SqlStoredTime } from './sql-stored-time.ts';
 import { SqlTenantRows } from './sql-tenant-rows.ts';
 import { SqlUsageRows } from './sql-usage-rows.ts';
 import type { Tables } from './tables.ts';
-import type { Writer } from './writer.ts';
+import type { WriteQueue } from './write-queue.ts';
 
 export interface Database {
   readonly ledger: Ledger;
@@ -89,7 +89,7 @@ export interface DatabaseParts {
   readonly read: Kysely<Tables>;
   /** For lists, searches and reports: what runs here never keeps the event loop from turning. Sees every commit before it. */
   readonly scan: Kysely<Tables>;
-  readonly writer: Writer;
+  readonly writer: WriteQueue;
   readonly dialect: SqlDialect;
   readonly log: LogReader;
   readonly coldReadsMax: number;

@@ -19,7 +19,7 @@ import type { EventTableRow, Tables } from './tables.ts';
 type ColumnType = ColumnDataType | RawBuilder<unknown>;
 
 /** An event before it has its place. */
-export type UnplacedEvent = Omit<EventTableRow, 'seq'>;
+export type EventWithoutSeq = Omit<EventTableRow, 'seq'>;
 
 export interface SqlDialect {
   /** The names of our three column types. SQLite's strict tables know few names, PostgreSQL has none for `blob`. */
@@ -53,7 +53,7 @@ export interface SqlDialect {
    * can, so PostgreSQL does it all in one statement, which also tells the other nodes; SQLite has no such statement, and
    * nothing comes between two of its statements.
    */
-  appendToLog(transaction: Transaction<Tables>, events: readonly UnplacedEvent[]): Promise<number>;
+  appendToLog(transaction: Transaction<Tables>, events: readonly EventWithoutSeq[]): Promise<number>;
   /** The time of the store, where it is another machine than ours (I14); null where it is the same. */
   readonly storeNow: AliasableExpression<number | null>;
   /** Which server answers, and since when it runs; null where there is only one. */
@@ -213,7 +213,8 @@ export const postgresql: SqlDialect = {
     await sql`alter table events enable trigger events_no_change`.execute(db);
   },
   async appendToLog(transaction, events) {
-    const column = <C extends keyof UnplacedEvent>(name: C): UnplacedEvent[C][] => events.map((event) => event[name]);
+    const column = <C extends keyof EventWithoutSeq>(name: C): EventWithoutSeq[C][] =>
+      events.map((event) => event[name]);
     const count = sql`${events.length}::bigint`;
     const { rows } = await sql<{ seq: number }>`
       with head as (
@@ -255,6 +256,6 @@ function folded(text: Expression<unknown>): RawBuilder<string> {
   return sql<string>`translate(normalize(${lower}, NFC), ${sql.lit('\u03c2')}, ${sql.lit('\u03c3')})`;
 }
 
-function latestOf(events: readonly UnplacedEvent[]): number {
+function latestOf(events: readonly EventWithoutSeq[]): number {
   return events.reduce((latest, event) => Math.max(latest, event.at), 0);
 }

@@ -36,7 +36,7 @@ function holderOf({ id: keyId, createdAt }: APIKey, permissions: readonly string
       expiresAt: null,
       ipAllowlist: [],
     },
-    circumstances: {
+    auditContext: {
       actor: { keyId, userId: 'user-1', address: null, userAgent: null },
       requestId: null,
       reason: null,

@@ -71,7 +71,7 @@ function greetingOf(settings: SessionSettings): string {
   const text = (value: string): string => `'${value.replaceAll("'", "''")}'`;
   const set = Object.entries(settings).map(([name, value]) => `set_config(${text(name)}, ${text(value)}, false)`);
   // Two statements: what the second one says is after the settings of the first.
-  return set.length === 0 ? GREETING : `select ${set.join(', ')};${GREETING}`;
+  return set.length === 0 ? HANDSHAKE_SQL : `select ${set.join(', ')};${HANDSHAKE_SQL}`;
 }
 
 /**
@@ -79,7 +79,7 @@ function greetingOf(settings: SessionSettings): string {
  * the role's settings say; the start time of the server tells one server from another, and one before a restart from
  * the one after it.
  */
-const GREETING = `
+const HANDSHAKE_SQL = `
   select
     current_setting('server_version_num')::int as server_version,
     current_setting('server_encoding') as server_encoding,
@@ -135,7 +135,7 @@ export class PostgresConnection implements DatabaseConnection {
   }
 
   /** @throws PantheonError `store_unusable` for a server that cannot keep our promises, `store_read_only` for a standby. */
-  async greet(): Promise<void> {
+  async handshake(): Promise<void> {
     try {
       const text = greetingOf(this.#options.settings);
       // Of several statements the driver gives an answer each.
@@ -199,7 +199,7 @@ export class PostgresConnection implements DatabaseConnection {
     return (rows[0] as { readonly pid: number }).pid;
   }
 
-  /** Ends it without a farewell, which a server that does not answer would never take. */
+  /** Ends it without a endGracefully, which a server that does not answer would never take. */
   destroy(): void {
     this.#isBroken = true;
     destroyClient(this.#client);

@@ -123,7 +123,7 @@ export class PostgresNodes implements NodeRegistry {
   }
 
   async #take(db: Kysely<Tables>, counting: Counting): Promise<boolean> {
-    const { isTaken, ...session } = await takePlace(db, counting);
+    const { isTaken, ...session } = await acquireNodeLock(db, counting);
     this.#session = session;
     this.#hasPlace = isTaken;
     return isTaken;
@@ -155,7 +155,10 @@ export class PostgresNodes implements NodeRegistry {
  * Says on which session, too. A session that has a place keeps it: with a second one it would keep another node out. Each
  * `case` is there because it asks in this order and stops; `or` and `and` need not.
  */
-async function takePlace(db: Kysely<Tables>, counting: Counting): Promise<SessionId & { readonly isTaken: boolean }> {
+async function acquireNodeLock(
+  db: Kysely<Tables>,
+  counting: Counting,
+): Promise<SessionId & { readonly isTaken: boolean }> {
   const tried =
     counting === 'alone'
       ? sql`when pg_try_advisory_lock(${FIRST}) then true else pg_try_advisory_lock(${SECOND})`

@@ -58,7 +58,7 @@ describeWithOwnPostgres('PostgreSQL behind a pooler, in a schema, at an odd addr
     await postgres({ url }).migrate();
     const [one, other] = await Promise.all([open(url), open(url)]);
     let hints = 0;
-    other.log.onHint?.(() => (hints += 1));
+    other.log.onNotify?.(() => (hints += 1));
     await other.log.head();
     await one.nodes?.join('together');
     await other.nodes?.join('together');
@@ -91,7 +91,7 @@ describeWithOwnPostgres('PostgreSQL behind a pooler, in a schema, at an odd addr
     await Promise.all([a.migrate(), a.migrate(), b.migrate(), postgres({ url }).migrate()]);
     const [inA, inB, inPublic] = await Promise.all([a.open(context), b.open(context), open(url)]);
     let hints = 0;
-    inB.log.onHint?.(() => (hints += 1));
+    inB.log.onNotify?.(() => (hints += 1));
     await inB.log.head();
     await commitTenant(inA, 'only-in-a');
     expect(await inA.tenants.find('only-in-a')).toMatchObject({ id: 'only-in-a' });

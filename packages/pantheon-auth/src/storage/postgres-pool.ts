@@ -42,7 +42,7 @@ export class PostgresPool {
       max: options.max,
       connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
       idleTimeoutMillis: IDLE_TIMEOUT_MS,
-      onConnect: (client) => this.#greet(client),
+      onConnect: (client) => this.#handshake(client),
     });
     // An idle connection that ends is no error of anybody: the pool drops it, and the next statement opens another.
     this.#pool.on('error', () => {});
@@ -96,7 +96,7 @@ export class PostgresPool {
     }
   }
 
-  async #greet(client: ClientBase): Promise<void> {
+  async #handshake(client: ClientBase): Promise<void> {
     // While a statement has it the pool does not listen, and an error that nobody hears ends the process. The statement
     // under way is told of it, or the next one.
     client.on('error', () => {});
@@ -108,9 +108,9 @@ export class PostgresPool {
       },
     });
     try {
-      await connection.greet();
+      await connection.handshake();
     } catch (error) {
-      // The pool would wait for its farewell.
+      // The pool would wait for its endGracefully.
       connection.destroy();
       throw error;
     }

@@ -37,7 +37,7 @@ export class PostgresSession {
   /** The connection has one user at a time; whoever comes meanwhile waits for the end of this. */
   #turn: Promise<void> = Promise.resolve();
   #endTurn: () => void = () => {};
-  #onHint: () => void = () => {};
+  #onNotify: () => void = () => {};
   #isClosed = false;
   #isStarting = true;
 
@@ -51,8 +51,8 @@ export class PostgresSession {
   }
 
   /** Calls back when something may have been committed. */
-  onHint(listener: () => void): void {
-    this.#onHint = listener;
+  onNotify(listener: () => void): void {
+    this.#onNotify = listener;
   }
 
   /** @throws PantheonError `store_unavailable`, `store_read_only`, `store_unusable`, `shutting_down`. */
@@ -99,7 +99,7 @@ export class PostgresSession {
     this.#session = null;
     try {
       const { client } = (await session) ?? {};
-      if (client !== undefined) await farewell(client);
+      if (client !== undefined) await endGracefully(client);
     } catch {
       // It never opened, or ended by itself.
     }
@@ -119,7 +119,7 @@ export class PostgresSession {
     client.on('error', forget);
     client.once('end', forget);
     client.on('notification', () => {
-      if (this.#session === opening) this.#onHint();
+      if (this.#session === opening) this.#onNotify();
     });
     opening.then(({ connection }) => this.#openings.set(connection, opening), forget);
     return opening;
@@ -135,7 +135,7 @@ export class PostgresSession {
         writeTimeoutMs: HEAD_TIMEOUT_MS,
         assertServer: () => {},
       });
-      await connection.greet();
+      await connection.handshake();
       await connection.listen();
       // One that was given up meanwhile must not say which server counts.
       if (!isWanted()) throw unavailable('The connection was given up while it was opened.');
@@ -149,7 +149,7 @@ export class PostgresSession {
 }
 
 /** The server lets go of our place among the nodes at once. One that does not answer is not waited for. */
-async function farewell(client: Client): Promise<void> {
+async function endGracefully(client: Client): Promise<void> {
   const cutOff = setTimeout(() => destroyClient(client), HEAD_TIMEOUT_MS);
   try {
     await client.end();

@@ -162,7 +162,7 @@ describeWithOwnPostgres('on PostgreSQL', () => {
       writeTimeoutMs: 1_000,
       assertServer: () => {},
     });
-    await connection.greet();
+    await connection.handshake();
     expect((await client.query('show synchronous_commit')).rows).toEqual([{ synchronous_commit: 'on' }]);
     expect((await client.query('show lock_timeout')).rows).toEqual([{ lock_timeout: '3s' }]);
     expect(connection.isFsynced).toBe(true);
@@ -195,7 +195,7 @@ describeWithOwnPostgres('on PostgreSQL', () => {
     const [one, other] = await Promise.all([open(url), open(url)]);
     const { promise, resolve } = Promise.withResolvers<void>();
     await other.log.head();
-    other.log.onHint?.(resolve);
+    other.log.onNotify?.(resolve);
     await commitTenant(one, 'a');
     await promise;
     await Promise.all([one.close(), other.close()]);

@@ -19,7 +19,7 @@ import { assertPostgresUrl, assertSchemaName, nameOfPostgresUrl } from './postgr
 import { assertSchema, migrate } from './schema.ts';
 import { SqlLogReader } from './sql-log-reader.ts';
 import type { Tables } from './tables.ts';
-import { Writer } from './writer.ts';
+import { WriteQueue } from './write-queue.ts';
 
 export interface PostgresOptions {
   /** `postgres://user:password@host:port/database?sslmode=verify-full`. What it says of TLS is passed to the driver. */
@@ -155,7 +155,7 @@ async function open(options: PostgresOptions, poolMax: number, context: Database
     ordinary: { db, atOnceMax: Math.floor(sharedMax * WRITES_SHARE) },
     protective: { db: protective, atOnceMax: protectiveMax },
   };
-  const writer = new Writer(lanes, context.clock);
+  const writer = new WriteQueue(lanes, context.clock);
   const close = async (): Promise<void> => {
     nodes.close();
     await writer.close();
@@ -171,7 +171,7 @@ async function open(options: PostgresOptions, poolMax: number, context: Database
       scan: db,
       writer,
       dialect: postgresql,
-      log: new SqlLogReader(following, postgresql, { onHint: (listener) => session.onHint(listener) }),
+      log: new SqlLogReader(following, postgresql, { onNotify: (listener) => session.onNotify(listener) }),
       coldReadsMax: Math.max(1, Math.floor(sharedMax * COLD_READS_SHARE)),
       keysPerTenantMax: context.keysPerTenantMax,
       nodes,

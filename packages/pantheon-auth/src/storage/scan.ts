@@ -17,21 +17,23 @@ export interface Measured {
   readonly bytes: number;
 }
 
-export interface Scan<Found extends Measured, Place> {
+export interface Scan<Found extends Measured, Position> {
   readonly limit: number;
-  readonly after: Place | null;
+  readonly after: Position | null;
   /** Whether every row of the range is on the page: then nothing is looked at in vain. */
   readonly isWhole: boolean;
   readonly signal: AbortSignal | undefined;
   /** Of the next `rows` rows of the range those that match, at most `limit`, in order. */
-  matches(after: Place | null, rows: number, limit: number): Promise<readonly Found[]>;
+  matches(after: Position | null, rows: number, limit: number): Promise<readonly Found[]>;
   /** The last of the next `rows` rows of the range; null when there are not so many. */
-  endOf(after: Place | null, rows: number): Promise<Place | null>;
-  placeOf(found: Found): Place;
+  endOf(after: Position | null, rows: number): Promise<Position | null>;
+  positionOf(found: Found): Position;
 }
 
 /** @throws the reason of the signal when it is aborted in between. */
-export async function scan<Found extends Measured, Place>(list: Scan<Found, Place>): Promise<ListPart<Found, Place>> {
+export async function scan<Found extends Measured, Position>(
+  list: Scan<Found, Position>,
+): Promise<ListPart<Found, Position>> {
   const { limit, signal } = list;
   const found: Found[] = [];
   let after = list.after;
@@ -43,7 +45,7 @@ export async function scan<Found extends Measured, Place>(list: Scan<Found, Plac
     const fitting = countFitting(found, limit);
     const last = found[fitting - 1];
     if (fitting < found.length && last !== undefined) {
-      return { items: found.slice(0, fitting), next: list.placeOf(last) };
+      return { items: found.slice(0, fitting), next: list.positionOf(last) };
     }
     if (list.isWhole) return { items: found, next: null };
     after = await list.endOf(after, rows);

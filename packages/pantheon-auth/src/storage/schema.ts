@@ -7,7 +7,7 @@ import { migrations, SCHEMA_MIN } from './migrations/migrations.ts';
 import type { Tables } from './tables.ts';
 
 /** A database, for its schema. */
-export interface SchemaPlace {
+export interface MigrationTarget {
   readonly db: Kysely<Tables>;
   readonly dialect: SqlDialect;
   /** How an error names it. Never with a password. */
@@ -26,7 +26,7 @@ export interface SchemaPlace {
  *
  * @throws PantheonError `schema_too_new`, `store_unusable`
  */
-export async function migrate(place: SchemaPlace): Promise<readonly string[]> {
+export async function migrate(place: MigrationTarget): Promise<readonly string[]> {
   const { db, dialect } = place;
   const known = place.known ?? migrations(dialect);
   return db.transaction().execute(async (transaction) => {
@@ -59,7 +59,7 @@ export async function migrate(place: SchemaPlace): Promise<readonly string[]> {
  *
  * @throws PantheonError `schema_too_old`, `schema_too_new`
  */
-export async function assertSchema(place: SchemaPlace): Promise<void> {
+export async function assertSchema(place: MigrationTarget): Promise<void> {
   const { db, dialect, name } = place;
   const known = place.known ?? migrations(dialect);
   const applied = (await appliedMigrations(db, dialect)) ?? [];
@@ -88,7 +88,7 @@ function assertKnown(applied: readonly string[], known: Readonly<Record<string, 
 }
 
 /** Of the tables of another program nothing is touched. */
-async function assertEmpty(db: Kysely<Tables>, { dialect, name }: SchemaPlace): Promise<void> {
+async function assertEmpty(db: Kysely<Tables>, { dialect, name }: MigrationTarget): Promise<void> {
   const tables = await dialect.tableNames(db);
   const inTheWay = dialect.isOurDatabaseAlone ? tables : tables.filter((table) => OUR_TABLES.includes(table));
   if (inTheWay.length === 0) return;

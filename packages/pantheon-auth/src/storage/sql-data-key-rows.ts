@@ -1,16 +1,16 @@
 /** Wrapped data keys: one that seals for each tenant, and those that still open. */
 import type { Kysely } from 'kysely';
-import { sealing } from '../events/write-queue.ts';
+import { sealing } from '../events/write-lanes.ts';
 import { invariant } from '../foundation/errors.ts';
 import type { DataKeyRows, StoredDataKey } from '../kms/key-encryption.ts';
 import type { DataKeyRow, Tables } from './tables.ts';
-import type { Writer } from './writer.ts';
+import type { WriteQueue } from './write-queue.ts';
 
 export class SqlDataKeyRows implements DataKeyRows {
   readonly #db: Kysely<Tables>;
-  readonly #writer: Writer;
+  readonly #writer: WriteQueue;
 
-  constructor(db: Kysely<Tables>, writer: Writer) {
+  constructor(db: Kysely<Tables>, writer: WriteQueue) {
     this.#db = db;
     this.#writer = writer;
   }

@@ -41,7 +41,7 @@ export class SqlEventRows implements EventRows {
       signal,
       matches: (after, rows, limit) => this.#matches(query, filters, { after, rows, limit }),
       endOf: (after, rows) => this.#endOf(query, after, rows),
-      placeOf: ({ seq }) => seq,
+      positionOf: ({ seq }) => seq,
     });
     signal?.throwIfAborted();
     const seqs = items.map(({ seq }) => seq);

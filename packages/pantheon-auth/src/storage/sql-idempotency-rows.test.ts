@@ -4,7 +4,11 @@ import { sampleEvent } from '../testing/scratch-database.ts';
 
 async function remember(scratch: ScratchDatabase, idempotency_key: string, created_at: number): Promise<void> {
   const row = { tenant_id: 't', caller: 'c', idempotency_key, request_hash: 'h', key_id: 'k', version: 3, created_at };
-  await scratch.db.ledger.commit({ changes: [], events: [sampleEvent()], companions: [{ table: 'idempotency', row }] });
+  await scratch.db.ledger.commit({
+    changes: [],
+    events: [sampleEvent()],
+    idempotencyRecords: [{ table: 'idempotency', row }],
+  });
 }
 
 const request = { tenantId: 't', caller: 'c', idempotencyKey: 'a' };

@@ -1,11 +1,11 @@
 /** Requests that were answered, so that a repeated one is not carried out twice. */
 import type { Kysely, Transaction } from 'kysely';
-import { ANSWER_KEPT_MS } from '../api-keys/answered-requests.ts';
 import type { AnsweredRequest, IdempotencyRows } from '../api-keys/idempotency-rows.ts';
-import { operational } from '../events/write-queue.ts';
+import { ANSWER_KEPT_MS } from '../api-keys/idempotency-service.ts';
+import { operational } from '../events/write-lanes.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import type { IdempotencyRow, Tables } from './tables.ts';
-import type { Writer } from './writer.ts';
+import type { WriteQueue } from './write-queue.ts';
 
 /**
  * Written by the ledger, in the transaction of what was answered. Of two equal requests at the same time the second
@@ -35,9 +35,9 @@ export async function rememberAnswer(transaction: Transaction<Tables>, row: Idem
 
 export class SqlIdempotencyRows implements IdempotencyRows {
   readonly #db: Kysely<Tables>;
-  readonly #writer: Writer;
+  readonly #writer: WriteQueue;
 
-  constructor(db: Kysely<Tables>, writer: Writer) {
+  constructor(db: Kysely<Tables>, writer: WriteQueue) {
     this.#db = db;
     this.#writer = writer;
   }

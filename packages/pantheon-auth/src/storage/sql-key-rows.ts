@@ -71,7 +71,7 @@ export class SqlKeyRows implements KeyRows {
       signal,
       matches: (after, rows, limit) => this.#matches(query, filters, { after, rows, limit }),
       endOf: (after, rows) => this.#endOf(query, after, rows),
-      placeOf: toPlace,
+      positionOf: toCursor,
     });
     signal?.throwIfAborted();
     const ids = items.map(({ id }) => id);
@@ -84,7 +84,7 @@ export class SqlKeyRows implements KeyRows {
       .select(['tenant_id', 'created_at', 'id'])
       .where('created_by', '=', id);
     const rows = await newestFirst(children, after).limit(limit).execute();
-    return rows.map((row) => ({ tenantId: row.tenant_id, ...toPlace(row) }));
+    return rows.map((row) => ({ tenantId: row.tenant_id, ...toCursor(row) }));
   }
 
   async administrators(now: number): Promise<readonly string[]> {
@@ -135,7 +135,7 @@ export class SqlKeyRows implements KeyRows {
       .offset(rows - 1)
       .limit(1);
     const row = await last.executeTakeFirst();
-    return row === undefined ? null : toPlace(row);
+    return row === undefined ? null : toCursor(row);
   }
 
   /** Keys in the order of the list, narrowed only by what an index narrows: each slice is one range of it. */
@@ -193,7 +193,7 @@ function newestFirst<Row>(
   return rest.orderBy('created_at', 'desc').orderBy('id', 'desc');
 }
 
-function toPlace({ created_at, id }: Pick<ApiKeyRow, 'created_at' | 'id'>): KeyPlace {
+function toCursor({ created_at, id }: Pick<ApiKeyRow, 'created_at' | 'id'>): KeyPlace {
   return { createdAt: created_at, id };
 }
 

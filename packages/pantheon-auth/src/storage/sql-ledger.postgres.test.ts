@@ -36,7 +36,7 @@ const KEY_ID = 'k'.repeat(16);
 const withKey = (): RowChange[] => [insertTenant(), ...insertKey(sampleKey({ id: KEY_ID }))];
 const relyingOn = (revision: number): Commit => ({
   changes: [],
-  requires: [{ kind: 'row', table: 'api_keys', where: { id: KEY_ID }, revision }],
+  preconditions: [{ kind: 'row', table: 'api_keys', where: { id: KEY_ID }, revision }],
   events: [sampleEvent()],
 });
 
@@ -107,7 +107,7 @@ test('changes that meet crosswise do not wait for each other: one comes first, o
   const before = await deadlocks();
   // Two that end each other, each by its own key.
   const end = (one: number, another: number, revision: number): Commit => ({
-    requires: [{ kind: 'row', table: 'api_keys', where: { id: id(one) }, revision }],
+    preconditions: [{ kind: 'row', table: 'api_keys', where: { id: id(one) }, revision }],
     changes: [
       { kind: 'update', table: 'api_keys', where: { id: id(another) }, set: { name: 'x' }, expectedRevision: revision },
     ],
@@ -232,7 +232,7 @@ test.each([
     for (const end of ['rollback', 'commit'] as const) {
       await scratch.sql('begin');
       await scratch.sql('select from log_head for update');
-      const commit = { changes: [], requires: [required], events: [sampleEvent()] } satisfies Commit;
+      const commit = { changes: [], preconditions: [required], events: [sampleEvent()] } satisfies Commit;
       const outcome = Promise.allSettled([scratch.db.ledger.commit({ ...commit, events: [sampleEvent()] })]);
       // It is at the head by now: whatever it had read before would be what was true before.
       await blocked(scratch, 1);
@@ -251,9 +251,9 @@ test('many commits that require the same tenant do not wait for each other befor
   await scratch.db.ledger.commit({ changes: withKey(), events: [sampleEvent()] });
   await scratch.sql('begin');
   await scratch.sql('select from tenants for update');
-  const requires = [{ kind: 'row', table: 'tenants', where: { id: 'default' }, revision: 1 }] as const;
+  const preconditions = [{ kind: 'row', table: 'tenants', where: { id: 'default' }, revision: 1 }] as const;
   const commits = [scratch.db, other, scratch.db].map(({ ledger }) =>
-    ledger.commit({ changes: [], requires, events: [sampleEvent()] }),
+    ledger.commit({ changes: [], preconditions, events: [sampleEvent()] }),
   );
   expect((await Promise.all(commits)).map(({ seq }) => seq).toSorted()).toEqual([2, 3, 4]);
   await scratch.sql('rollback');

@@ -10,7 +10,7 @@ import { migrate } from './schema.ts';
 import { SqlLedger } from './sql-ledger.ts';
 import { NodeSqliteDialect } from './sqlite-dialect.ts';
 import type { Tables } from './tables.ts';
-import { Writer } from './writer.ts';
+import { WriteQueue } from './write-queue.ts';
 
 test('the head and the events come last, in the same transaction (I3)', async () => {
   await using scratch = await openScratchDatabase();
@@ -20,7 +20,7 @@ test('the head and the events come last, in the same transaction (I3)', async ()
   await scratch.db.ledger.commit({
     changes: [insertTenant()],
     events: [sampleEvent()],
-    companions: [{ table: 'idempotency', row }],
+    idempotencyRecords: [{ table: 'idempotency', row }],
   });
   expect(scratch.statements.map((text) => text.split(' ').slice(0, 3).join(' '))).toEqual([
     'begin immediate',
@@ -53,7 +53,7 @@ async function openedByHand(folder: string) {
   const db = new Kysely<Tables>({ dialect });
   await migrate({ db, dialect: sqlite, name: 'a.db' });
   const lane = { db, atOnceMax: 1 };
-  const ledger = new SqlLedger(new Writer({ ordinary: lane, protective: lane }, systemClock), sqlite);
+  const ledger = new SqlLedger(new WriteQueue({ ordinary: lane, protective: lane }, systemClock), sqlite);
   return { database, db, ledger, [Symbol.dispose]: () => database.close() };
 }
 

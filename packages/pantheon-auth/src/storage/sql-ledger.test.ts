@@ -165,7 +165,7 @@ test('a companion stands or falls with the change, and a repeated request with i
   const commit = (created_at: number): Commit => ({
     changes: [],
     events: [sampleEvent()],
-    companions: [{ table: 'idempotency', row: { ...answered(), created_at } }],
+    idempotencyRecords: [{ table: 'idempotency', row: { ...answered(), created_at } }],
   });
   const twins = await Promise.allSettled([db.ledger.commit(commit(1)), db.ledger.commit(commit(1))]);
   expect(twins.map((twin) => twin.status).toSorted()).toEqual(['fulfilled', 'rejected']);
@@ -230,8 +230,8 @@ test('a commit stands only if every row that it requires is as it was read, and 
     ],
     events: [sampleEvent()],
   });
-  const attempt = async (...requires: Precondition[]): Promise<string> =>
-    db.ledger.commit({ changes: [updateOf('default', 1)], requires, events: [sampleEvent()] }).then(
+  const attempt = async (...preconditions: Precondition[]): Promise<string> =>
+    db.ledger.commit({ changes: [updateOf('default', 1)], preconditions, events: [sampleEvent()] }).then(
       () => 'done',
       (error) => error.code,
     );
@@ -267,7 +267,7 @@ test('a token may revoke itself: what the commit itself writes is not in its way
   const revokeSelf = (): Promise<unknown> =>
     db.ledger.commit({
       changes: [revocation('self')],
-      requires: [withoutRevocation('self')],
+      preconditions: [withoutRevocation('self')],
       events: [sampleEvent()],
     });
   expect(await revokeSelf()).toEqual({ seq: 2 });

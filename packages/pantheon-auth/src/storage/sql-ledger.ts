@@ -3,16 +3,16 @@
  * is what keeps `seq` gap-free and in commit order (I3): rows first, the head and the events under it last.
  */
 import { type Kysely, sql, type Transaction } from 'kysely';
-import type { Commit, CompanionRow, EventRow, Ledger, Precondition, Row, RowChange } from '../events/ledger.ts';
-import { placeOf } from '../events/write-queue.ts';
+import type { Commit, EventRow, IdempotencyRecord, Ledger, Precondition, Row, RowChange } from '../events/ledger.ts';
+import { queueKeyOf } from '../events/write-lanes.ts';
 import { invariant, PantheonError } from '../foundation/errors.ts';
 import { areColumns } from './columns.ts';
-import type { SqlDialect, UnplacedEvent } from './dialect.ts';
+import type { EventWithoutSeq, SqlDialect } from './dialect.ts';
 import { rememberAnswer } from './sql-idempotency-rows.ts';
 import { countKeys, KEYS_PER_TENANT_MAX } from './sql-key-counts.ts';
 import { resetStoredTime } from './sql-stored-time.ts';
 import type { IdempotencyRow, Tables } from './tables.ts';
-import type { Writer } from './writer.ts';
+import type { WriteQueue } from './write-queue.ts';
 
 /** Rows and events of one commit. It blocks the event loop while it runs: about 20 µs for each of them. */
 export const COMMIT_ROWS_MAX = 10_000;
@@ -20,31 +20,31 @@ export const COMMIT_ROWS_MAX = 10_000;
 const DETAILS_PER_STATEMENT = 50;
 
 export class SqlLedger implements Ledger {
-  readonly #writer: Writer;
+  readonly #writer: WriteQueue;
   readonly #dialect: SqlDialect;
   readonly #keysPerTenantMax: number;
 
-  constructor(writer: Writer, dialect: SqlDialect, keysPerTenantMax: number = KEYS_PER_TENANT_MAX) {
+  constructor(writer: WriteQueue, dialect: SqlDialect, keysPerTenantMax: number = KEYS_PER_TENANT_MAX) {
     this.#writer = writer;
     this.#dialect = dialect;
     this.#keysPerTenantMax = keysPerTenantMax;
   }
 
   async commit(commit: Commit): Promise<{ readonly seq: number }> {
-    const companions = commit.companions ?? [];
-    const rows = commit.changes.length + commit.events.length + companions.length;
+    const idempotencyRecords = commit.idempotencyRecords ?? [];
+    const rows = commit.changes.length + commit.events.length + idempotencyRecords.length;
     invariant(rows <= COMMIT_ROWS_MAX, 'a commit is of bounded size');
     for (const change of commit.changes) assertColumns(change);
-    for (const { table, where } of commit.requires ?? [])
+    for (const { table, where } of commit.preconditions ?? [])
       invariant(areColumns(table, Object.keys(where)), 'a requirement names columns that exist');
 
     const { held, compared } = preconditionsOf(commit);
-    return this.#writer.run(placeOf(commit.events), async (transaction) => {
+    return this.#writer.run(queueKeyOf(commit.events), async (transaction) => {
       for (const step of inLockOrder(held, commit.changes)) {
         if (step.kind === 'row') await this.#assertUnchanged(transaction, step, isChanged(step, commit.changes));
         else await apply(transaction, step);
       }
-      for (const companion of companions) await accompany(transaction, companion);
+      for (const record of idempotencyRecords) await insertIdempotencyRecord(transaction, record);
       for (const some of chunks(commit.events)) await writeDetails(transaction, some);
       await countKeys(transaction, commit.events, this.#keysPerTenantMax);
       // Last: from here to COMMIT nobody else can, so the numbers handed out are in the order of the commits.
@@ -60,7 +60,7 @@ export class SqlLedger implements Ledger {
    * Read inside the transaction and held to its end, so that nothing comes between this and the commit. A row that the
    * commit changes too is held alone: two that shared it would wait for each other.
    */
-  async #assertUnchanged(transaction: Transaction<Tables>, required: RequiredRow, alone: boolean): Promise<void> {
+  async #assertUnchanged(transaction: Transaction<Tables>, required: RowPrecondition, alone: boolean): Promise<void> {
     const query = rowsOf(transaction, required).select('revision');
     const held = alone ? this.#dialect.lockRows(query) : this.#dialect.holdRows(query);
     const row = await held.executeTakeFirst();
@@ -78,11 +78,11 @@ const TABLE_ORDER: Readonly<Record<RowChange['table'], number>> = {
   id_tag_secrets: 5,
 };
 
-type RequiredRow = Extract<Precondition, { readonly kind: 'row' }>;
+type RowPrecondition = Extract<Precondition, { readonly kind: 'row' }>;
 
 interface Preconditions {
   /** Locked before the rows are written. */
-  readonly held: readonly RequiredRow[];
+  readonly held: readonly RowPrecondition[];
   /** Compared when nobody else can commit any more. */
   readonly compared: readonly Precondition[];
 }
@@ -93,10 +93,10 @@ interface Preconditions {
  * and a row that must not be there cannot be locked: those are compared last. What the commit itself writes is held by
  * that.
  */
-function preconditionsOf({ requires = [], changes }: Commit): Preconditions {
-  const held: RequiredRow[] = [];
+function preconditionsOf({ preconditions = [], changes }: Commit): Preconditions {
+  const held: RowPrecondition[] = [];
   const compared: Precondition[] = [];
-  for (const required of requires) {
+  for (const required of preconditions) {
     const isWritten = isChanged(required, changes);
     if (required.kind === 'row' && (isWritten || required.table === 'api_keys')) held.push(required);
     // A token that revokes itself: that there is one revocation of it is the business of the primary key.
@@ -134,10 +134,10 @@ function rowsOf(transaction: Transaction<Tables>, { table, where }: Precondition
  * other. In any other order each could wait for the other, until the database ends one of them a second later.
  */
 function inLockOrder(
-  held: readonly RequiredRow[],
+  held: readonly RowPrecondition[],
   changes: readonly RowChange[],
-): readonly (RequiredRow | RowChange)[] {
-  const order = (one: RequiredRow | RowChange): number => TABLE_ORDER[one.table];
+): readonly (RowPrecondition | RowChange)[] {
+  const order = (one: RowPrecondition | RowChange): number => TABLE_ORDER[one.table];
   return [...held, ...changes].toSorted((one, other) => {
     const [a, b] = [idOf(one), idOf(other)];
     return order(one) - order(other) || (a < b ? -1 : Number(a > b));
@@ -194,9 +194,9 @@ function is(value: Row[string]): '=' | 'is' {
   return value === null ? 'is' : '=';
 }
 
-async function accompany(transaction: Transaction<Tables>, companion: CompanionRow): Promise<void> {
+async function insertIdempotencyRecord(transaction: Transaction<Tables>, record: IdempotencyRecord): Promise<void> {
   // The port speaks of any row; this is the only table it can be.
-  await rememberAnswer(transaction, companion.row as unknown as IdempotencyRow);
+  await rememberAnswer(transaction, record.row as unknown as IdempotencyRow);
 }
 
 async function writeDetails(transaction: Transaction<Tables>, events: readonly EventRow[]): Promise<void> {
@@ -206,7 +206,7 @@ async function writeDetails(transaction: Transaction<Tables>, events: readonly E
     .execute();
 }
 
-function toUnplaced(event: EventRow): UnplacedEvent {
+function toUnplaced(event: EventRow): EventWithoutSeq {
   return {
     id: event.id,
     at: event.at,

@@ -18,11 +18,11 @@ test('the head names the last event, also what another node committed', async ()
 
 test('a store on another machine says what time it is there, and one that must be asked has no head at once', async () => {
   await using scratch = await openScratchDatabase();
-  const { headNow, onHint } = scratch.db.log;
+  const { headSync, onNotify } = scratch.db.log;
   const { storeNow } = await scratch.db.log.head();
-  if (STORE === 'sqlite') expect([headNow === null, onHint, storeNow]).toEqual([false, null, null]);
+  if (STORE === 'sqlite') expect([headSync === null, onNotify, storeNow]).toEqual([false, null, null]);
   else {
-    expect([headNow, onHint === null]).toEqual([null, false]);
+    expect([headSync, onNotify === null]).toEqual([null, false]);
     expect(Number.isSafeInteger(storeNow)).toBe(true);
     expect(storeNow).toBeGreaterThan(Date.UTC(2026, 0, 1));
   }

@@ -7,21 +7,21 @@ import { LOG_HEAD_ID, type SqlDialect } from './dialect.ts';
 import type { Tables } from './tables.ts';
 
 export class SqlLogReader implements LogReader {
-  readonly headNow: (() => Head) | null;
-  readonly onHint: ((listener: () => void) => void) | null;
+  readonly headSync: (() => Head) | null;
+  readonly onNotify: ((listener: () => void) => void) | null;
   readonly #db: Kysely<Tables>;
   readonly #dialect: SqlDialect;
 
   constructor(
     db: Kysely<Tables>,
     dialect: SqlDialect,
-    /** `headNow` reads the head at once, where the driver can; `onHint` says when it may have moved, where it can. */
-    options: { readonly headNow?: () => Head; readonly onHint?: (listener: () => void) => void },
+    /** `headSync` reads the head at once, where the driver can; `onNotify` says when it may have moved, where it can. */
+    options: { readonly headSync?: () => Head; readonly onNotify?: (listener: () => void) => void },
   ) {
     this.#db = db;
     this.#dialect = dialect;
-    this.headNow = options.headNow ?? null;
-    this.onHint = options.onHint ?? null;
+    this.headSync = options.headSync ?? null;
+    this.onNotify = options.onNotify ?? null;
   }
 
   async head(): Promise<Head> {

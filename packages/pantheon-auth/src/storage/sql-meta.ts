@@ -1,15 +1,15 @@
 /** Facts about the database itself: its id, the sealed canary, settings that every node must share. */
 import type { Kysely } from 'kysely';
-import { operational } from '../events/write-queue.ts';
+import { operational } from '../events/write-lanes.ts';
 import { invariant, PantheonError } from '../foundation/errors.ts';
 import type { Tables } from './tables.ts';
-import type { Writer } from './writer.ts';
+import type { WriteQueue } from './write-queue.ts';
 
 export class SqlMeta {
   readonly #db: Kysely<Tables>;
-  readonly #writer: Writer;
+  readonly #writer: WriteQueue;
 
-  constructor(db: Kysely<Tables>, writer: Writer) {
+  constructor(db: Kysely<Tables>, writer: WriteQueue) {
     this.#db = db;
     this.#writer = writer;
   }

@@ -1,9 +1,9 @@
 /** Quotas, counted durably: what is reserved here may be spent in memory, so it never passes the limit (I8). */
-import { operational, type QueuePlace } from '../events/write-queue.ts';
+import { operational, type QueueKey } from '../events/write-lanes.ts';
 import { invariant } from '../foundation/errors.ts';
 import type { QuotaLease, QuotaLedger } from '../rate-limit/rate-limiter.ts';
 import type { SqlDialect } from './dialect.ts';
-import type { Writer } from './writer.ts';
+import type { WriteQueue } from './write-queue.ts';
 
 /**
  * Periods kept for each key: two months of days. Not only the current one, since a clock that ran ahead for a while
@@ -12,17 +12,17 @@ import type { Writer } from './writer.ts';
 export const QUOTA_PERIODS_KEPT_MAX = 62;
 
 export class SqlQuotaLedger implements QuotaLedger {
-  readonly #writer: Writer;
+  readonly #writer: WriteQueue;
   readonly #dialect: SqlDialect;
 
-  constructor(writer: Writer, dialect: SqlDialect) {
+  constructor(writer: WriteQueue, dialect: SqlDialect) {
     this.#writer = writer;
     this.#dialect = dialect;
   }
 
   async reserve(lease: QuotaLease, units: number): Promise<{ readonly granted: number; readonly left: number }> {
     assertUnits(units);
-    return this.#writer.run(placeOf(lease), async (transaction) => {
+    return this.#writer.run(queueKeyOf(lease), async (transaction) => {
       const { numInsertedOrUpdatedRows: made } = await transaction
         .insertInto('quota_leases')
         .values({ tenant_id: lease.tenantId, key_id: lease.keyId, period: lease.period, reserved: 0 })
@@ -67,7 +67,7 @@ export class SqlQuotaLedger implements QuotaLedger {
 
   async release(lease: QuotaLease, units: number): Promise<void> {
     assertUnits(units);
-    await this.#writer.run(placeOf(lease), async (transaction) => {
+    await this.#writer.run(queueKeyOf(lease), async (transaction) => {
       await transaction
         .updateTable('quota_leases')
         .set((eb) => ({ reserved: this.#dialect.greater(eb.val(0), eb('reserved', '-', units)) }))
@@ -79,7 +79,7 @@ export class SqlQuotaLedger implements QuotaLedger {
 }
 
 /** A tenant whose keys all need units at once waits for itself. */
-function placeOf({ tenantId }: QuotaLease): QueuePlace {
+function queueKeyOf({ tenantId }: QuotaLease): QueueKey {
   return operational(`quota of ${tenantId}`);
 }
 

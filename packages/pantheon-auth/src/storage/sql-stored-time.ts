@@ -4,12 +4,12 @@
  */
 import { type Kysely, sql, type Transaction } from 'kysely';
 import type { AcceptedTime, DatedKey, StoredTime } from '../events/stored-time.ts';
-import { operational } from '../events/write-queue.ts';
+import { operational } from '../events/write-lanes.ts';
 import type { Instant } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { LOG_HEAD_ID } from './dialect.ts';
 import type { Tables } from './tables.ts';
-import type { Writer } from './writer.ts';
+import type { WriteQueue } from './write-queue.ts';
 
 /** Names in `meta`. */
 const LATEST = 'latestTime';
@@ -23,9 +23,9 @@ const INSTANT_MAX = 8_640_000_000_000_000;
 export class SqlStoredTime implements StoredTime {
   readonly #db: Kysely<Tables>;
   readonly #scan: Kysely<Tables>;
-  readonly #writer: Writer;
+  readonly #writer: WriteQueue;
 
-  constructor(db: { readonly read: Kysely<Tables>; readonly scan: Kysely<Tables> }, writer: Writer) {
+  constructor(db: { readonly read: Kysely<Tables>; readonly scan: Kysely<Tables> }, writer: WriteQueue) {
     this.#db = db.read;
     this.#scan = db.scan;
     this.#writer = writer;

@@ -27,7 +27,7 @@ async function askEverything(scratch: ScratchDatabase, text: string): Promise<vo
       ...insertKey(sampleKey({ id, tenant_id: unique, name: text })),
     ],
     events: [sampleEvent({ subjectId: text, tenantId: text, body: text })],
-    companions: [{ table: 'idempotency', row: { ...row, version: 1, created_at: 1 } }],
+    idempotencyRecords: [{ table: 'idempotency', row: { ...row, version: 1, created_at: 1 } }],
   });
   const update = { where: { id, user_id: 'user-1' }, set: { name: text, description: text }, expectedRevision: 1 };
   await db.ledger.commit({

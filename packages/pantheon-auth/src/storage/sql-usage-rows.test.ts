@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { openScratchDatabase, type ScratchDatabase } from '../../test/store.ts';
-import type { UsageBatch, UsageCount, VersionUse } from '../usage/usage-rows.ts';
+import type { PendingUsage, UsageBatch, UsageCount } from '../usage/usage-rows.ts';
 import { BATCH_IDS_KEPT_MS } from './sql-usage-rows.ts';
 
 const count = (over: Partial<UsageCount> = {}): UsageCount => ({
@@ -12,7 +12,7 @@ const count = (over: Partial<UsageCount> = {}): UsageCount => ({
   count: 1,
   ...over,
 });
-const use = (over: Partial<VersionUse> = {}): VersionUse => ({
+const use = (over: Partial<PendingUsage> = {}): PendingUsage => ({
   tenantId: 't',
   keyId: 'k',
   version: 1,

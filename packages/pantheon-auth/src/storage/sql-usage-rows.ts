@@ -1,19 +1,19 @@
 /** Usage: counts by minute and outcome, and the last use of each version. Stored in batches, each of them once. */
 import { type Kysely, sql, type Transaction } from 'kysely';
 import { VERSIONS_KEPT_MAX } from '../domain/key.ts';
-import { operational } from '../events/write-queue.ts';
+import { operational } from '../events/write-lanes.ts';
 import { DAY_MS } from '../foundation/clock.ts';
 import { ADDRESSES_PER_VERSION_MAX } from '../usage/usage-buffer.ts';
 import type {
   KeyUsage,
+  PendingUsage,
+  StoredUsage,
   UsageBatch,
   UsageCount,
   UsageQuery,
   UsageRows,
   UsageStep,
   UsageSum,
-  VersionUsage,
-  VersionUse,
 } from '../usage/usage-rows.ts';
 import type { SqlDialect } from './dialect.ts';
 import { FOLDED_VERSION, foldOldVersions } from './sql-usage-folds.ts';
@@ -27,9 +27,9 @@ import {
   tenantSums,
   type Values,
 } from './sql-usage-sums.ts';
-import { statementOfRows } from './statement.ts';
+import { prepareBatch } from './statement.ts';
 import type { KeyUsageRow, Tables, TenantUsageRow, UsageCountRow, VersionUsageRow } from './tables.ts';
-import type { Writer } from './writer.ts';
+import type { WriteQueue } from './write-queue.ts';
 
 /** A batch is retried for minutes at most, so its id is of no use after this. */
 export const BATCH_IDS_KEPT_MS: number = DAY_MS;
@@ -43,7 +43,7 @@ const KEYS_TO_FOLD_MAX = 10_000;
 export class SqlUsageRows implements UsageRows {
   readonly #read: Kysely<Tables>;
   readonly #scan: Kysely<Tables>;
-  readonly #writer: Writer;
+  readonly #writer: WriteQueue;
   readonly #dialect: SqlDialect;
   readonly #addCounts: AddRows<UsageCountRow>;
   readonly #addToKeys: AddRows<KeyUsageRow>;
@@ -58,7 +58,7 @@ export class SqlUsageRows implements UsageRows {
   constructor(parts: {
     readonly read: Kysely<Tables>;
     readonly scan: Kysely<Tables>;
-    readonly writer: Writer;
+    readonly writer: WriteQueue;
     readonly dialect: SqlDialect;
   }) {
     this.#read = parts.read;
@@ -121,7 +121,7 @@ export class SqlUsageRows implements UsageRows {
     return new Map(rows.map((row) => [row.key_id, { usageCount: row.usage_count, lastUsedAt: row.last_used_at }]));
   }
 
-  async ofKey(tenantId: string, keyId: string): Promise<readonly VersionUsage[]> {
+  async ofKey(tenantId: string, keyId: string): Promise<readonly StoredUsage[]> {
     const rows = await this.#read
       .selectFrom('version_usage')
       .select(['version', 'usage_count', 'last_used_at', 'last_addresses'])
@@ -142,7 +142,7 @@ export class SqlUsageRows implements UsageRows {
   /** Of the versions in use of these keys, by `<key id> <version>`; held until the batch is stored, or two would overwrite each other. */
   async #lastAddresses(
     transaction: Transaction<Tables>,
-    uses: readonly VersionUse[],
+    uses: readonly PendingUsage[],
   ): Promise<ReadonlyMap<string, string>> {
     const keyIds = [...new Set(uses.map((use) => use.keyId))];
     // Of the versions in use alone: a key that rotates itself has thousands, and this holds the event loop on SQLite.
@@ -188,7 +188,7 @@ export class SqlUsageRows implements UsageRows {
   }
 
   /** Also when the batch is rolled back after this: there is then nothing to fold, and nothing is. */
-  #noteNewVersions(uses: readonly VersionUse[], known: ReadonlyMap<string, string>): void {
+  #noteNewVersions(uses: readonly PendingUsage[], known: ReadonlyMap<string, string>): void {
     for (const { keyId, version } of uses) {
       if (version <= VERSIONS_READ_MAX || known.has(`${keyId} ${version}`)) continue;
       if (this.#toFold.size < KEYS_TO_FOLD_MAX) this.#toFold.add(keyId);
@@ -197,22 +197,20 @@ export class SqlUsageRows implements UsageRows {
 }
 
 function compileAddCounts(db: Kysely<Tables>): AddRows<UsageCountRow> {
-  return statementOfRows<Values<UsageCountRow>>(
-    ['tenant_id', 'key_id', 'version', 'minute', 'outcome', 'count'],
-    (rows) =>
-      db
-        .insertInto('usage_counts')
-        .values([...rows])
-        .onConflict((conflict) =>
-          conflict
-            .columns(['key_id', 'minute', 'version', 'outcome'])
-            .doUpdateSet((eb) => ({ count: eb('usage_counts.count', '+', eb.ref('excluded.count')) })),
-        ),
+  return prepareBatch<Values<UsageCountRow>>(['tenant_id', 'key_id', 'version', 'minute', 'outcome', 'count'], (rows) =>
+    db
+      .insertInto('usage_counts')
+      .values([...rows])
+      .onConflict((conflict) =>
+        conflict
+          .columns(['key_id', 'minute', 'version', 'outcome'])
+          .doUpdateSet((eb) => ({ count: eb('usage_counts.count', '+', eb.ref('excluded.count')) })),
+      ),
   );
 }
 
 function compileAddUses(db: Kysely<Tables>, dialect: SqlDialect): AddRows<VersionUsageRow> {
-  return statementOfRows<Values<VersionUsageRow>>(
+  return prepareBatch<Values<VersionUsageRow>>(
     ['tenant_id', 'key_id', 'version', 'usage_count', 'last_used_at', 'last_addresses'],
     (rows) =>
       db
@@ -254,7 +252,7 @@ function toCountRow(count: UsageCount): Values<UsageCountRow> {
   };
 }
 
-function toUseRow(use: VersionUse, before: string | undefined): Values<VersionUsageRow> {
+function toUseRow(use: PendingUsage, before: string | undefined): Values<VersionUsageRow> {
   const known = before === undefined ? [] : parseAddresses(before);
   const addresses = [...new Set([...use.addresses, ...known])].slice(0, ADDRESSES_PER_VERSION_MAX);
   return {

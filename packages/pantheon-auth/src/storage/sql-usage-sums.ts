@@ -5,7 +5,7 @@
 import { type CompiledQuery, type Kysely, sql, type Transaction } from 'kysely';
 import type { UsageCount, UsageQuery, UsageStep, UsageSum } from '../usage/usage-rows.ts';
 import { stepOf } from '../usage/usage-steps.ts';
-import { statementOfRows } from './statement.ts';
+import { prepareBatch } from './statement.ts';
 import type { KeyUsageRow, Tables, TenantUsageRow } from './tables.ts';
 
 /** A row type as an object type, which has the index signature that `statement` asks for. */
@@ -17,7 +17,7 @@ const OF_KEYS: readonly UsageStep[] = ['hour', 'day'];
 const OF_TENANTS: readonly UsageStep[] = ['minute', 'hour', 'day'];
 
 export function compileAddToKeys(db: Kysely<Tables>): AddRows<KeyUsageRow> {
-  return statementOfRows<Values<KeyUsageRow>>(['tenant_id', 'key_id', 'step', 'since', 'outcome', 'count'], (rows) =>
+  return prepareBatch<Values<KeyUsageRow>>(['tenant_id', 'key_id', 'step', 'since', 'outcome', 'count'], (rows) =>
     db
       .insertInto('key_usage')
       .values([...rows])
@@ -30,7 +30,7 @@ export function compileAddToKeys(db: Kysely<Tables>): AddRows<KeyUsageRow> {
 }
 
 export function compileAddToTenants(db: Kysely<Tables>): AddRows<TenantUsageRow> {
-  return statementOfRows<Values<TenantUsageRow>>(['tenant_id', 'step', 'since', 'outcome', 'count'], (rows) =>
+  return prepareBatch<Values<TenantUsageRow>>(['tenant_id', 'step', 'since', 'outcome', 'count'], (rows) =>
     db
       .insertInto('tenant_usage')
       .values([...rows])

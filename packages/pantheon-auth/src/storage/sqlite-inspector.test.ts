@@ -152,7 +152,7 @@ test('damage that is found later ends every read and every write', async () => {
   await vi.waitFor(() => expect(told).toMatchObject([{ code: 'store_unusable' }]), { timeout: 20_000 });
   await expect(db.ledger.commit({ changes: [], events: [sampleEvent()] })).rejects.toBe(told[0]);
   await expect(db.meta.get('canary')).rejects.toBe(told[0]);
-  expect(() => db.log.headNow?.()).toThrow(told[0]);
+  expect(() => db.log.headSync?.()).toThrow(told[0]);
   await db.close();
   const again = open(path);
   await expect(again.opened).rejects.toThrow('is damaged');

@@ -83,7 +83,7 @@ test('a read never waits for a write that holds the lock', async () => {
   using raw = new DatabaseSync(scratch.path);
   raw.exec(`begin immediate; update meta set value = '2'`);
   expect(await scratch.db.meta.get('a')).toBe('1');
-  expect(scratch.db.log.headNow?.()).toMatchObject({ seq: 0 });
+  expect(scratch.db.log.headSync?.()).toMatchObject({ seq: 0 });
   raw.exec('commit');
   expect(await scratch.db.meta.get('a')).toBe('2');
 });

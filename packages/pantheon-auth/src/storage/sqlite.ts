@@ -25,7 +25,7 @@ import { type Inspection, type InspectionOptions, inspectFile } from './sqlite-i
 import { ReaderThreadDialect, SqliteReaderThread } from './sqlite-reader-thread.ts';
 import { CommitCheckpoints, WAL_BYTES_LEFT_ALONE_MAX, WalKeeper } from './sqlite-wal.ts';
 import type { Tables } from './tables.ts';
-import { Writer } from './writer.ts';
+import { WriteQueue } from './write-queue.ts';
 
 export interface SqliteOptions {
   /** The database file. Its folder exists; the file is made when it does not. */
@@ -121,7 +121,7 @@ async function openFile(options: SqliteOptions, damage: SqliteDamage, reserve: D
     });
     const connection = { db: write, atOnceMax: WRITES_AT_ONCE };
     reserve.start();
-    const queue = new Writer({ ordinary: connection, protective: connection }, clock, {
+    const queue = new WriteQueue({ ordinary: connection, protective: connection }, clock, {
       isSpent: () => {
         const isSpent = reserve.isSpent();
         checkpoints.setFull(isSpent);
@@ -130,7 +130,7 @@ async function openFile(options: SqliteOptions, damage: SqliteDamage, reserve: D
       release: () => makeRoom(reserve, checkpoints, writer),
     });
     const thread = new SqliteReaderThread({ path, onStatement, damage });
-    const log = new SqlLogReader(read, sqlite, { headNow: headReader(reader, damage) });
+    const log = new SqlLogReader(read, sqlite, { headSync: headReader(reader, damage) });
     const wal = walKeeper(path, damage, checkpoints);
     return assemble({
       read,

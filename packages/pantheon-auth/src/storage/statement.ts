@@ -40,7 +40,7 @@ class RowPlaceholder {
 }
 
 /** The same for any number of rows: the result binds them in as few statements as it takes, in their order. */
-export function statementOfRows<Row extends Readonly<Record<string, Cell>>>(
+export function prepareBatch<Row extends Readonly<Record<string, Cell>>>(
   columns: readonly (keyof Row & string)[],
   build: (rows: readonly { readonly [Name in keyof Row]: Expression<Row[Name]> }[]) => Compilable<unknown>,
 ): (rows: readonly Row[]) => readonly CompiledQuery<unknown>[] {

@@ -1,6 +1,6 @@
 /** Tenants: created, renamed, suspended, resumed, deleted; each change is one event that every node follows. */
 
-import type { CallerGuard, Standing } from '../api-keys/caller-guard.ts';
+import type { CallerGuard, ConfirmedCall } from '../api-keys/caller-guard.ts';
 import type { ConditionalOptions } from '../api-keys/conditional-change.ts';
 import type { ExposedKeys } from '../api-keys/exposed-keys.ts';
 import { parseReason } from '../api-keys/key-input.ts';
@@ -8,7 +8,7 @@ import { type Page, pageSize } from '../api-keys/key-lists.ts';
 import { type ChangeOptions, PROCESS_CALLER } from '../api-keys/key-manager.ts';
 import type { VerificationCache } from '../api-keys/verification-cache.ts';
 import { assertMatches, entityTag, parseIfMatch } from '../domain/entity-tag.ts';
-import type { AuditEvent, Circumstances, EventType } from '../domain/event.ts';
+import type { AuditContext, AuditEvent, EventType } from '../domain/event.ts';
 import { ACTIONS, type Action, type Caller } from '../domain/key-policy.ts';
 import { grants } from '../domain/permissions.ts';
 import { DEFAULT_TENANT, evolveTenant, SYSTEM_TENANT, TENANT_ID_PATTERN, type TenantRecord } from '../domain/tenant.ts';
@@ -67,7 +67,7 @@ export class TenantManager {
   }
 
   /** Makes the permanent tenants on the first start; afterwards it changes nothing. */
-  async start(by: Circumstances): Promise<void> {
+  async start(by: AuditContext): Promise<void> {
     for (const id of PERMANENT) {
       if ((await this.#deps.storage.find(id)) !== null) continue;
       try {
@@ -86,10 +86,10 @@ export class TenantManager {
     const { id, name, audiences } = parseCreateTenant(input);
     const after = { name, ...(audiences !== null && { audiences }) };
     for (let attempt = 1; ; attempt += 1) {
-      const { requires } = await this.#confirm(by, 'tenants.create');
+      const { preconditions } = await this.#confirm(by, 'tenants.create');
       if ((await this.#deps.storage.find(id)) !== null) throw new PantheonError('already_exists', { field: 'id' });
       try {
-        return await this.#commit(null, this.#event('tenant.created', id, after, by.circumstances), requires);
+        return await this.#commit(null, this.#event('tenant.created', id, after, by.auditContext), preconditions);
       } catch (error) {
         // By somebody who made the same one, which is then found; or the key of the caller changed.
         if (!isConflict(error) || attempt === ATTEMPTS_MAX) throw error;
@@ -139,7 +139,7 @@ export class TenantManager {
       );
       if (names.length === 0) return null;
       const pick = (from: TenantSettings): JsonObject => Object.fromEntries(names.map((name) => [name, from[name]]));
-      return this.#event('tenant.updated', id, pick(settings), by.circumstances, pick(tenant));
+      return this.#event('tenant.updated', id, pick(settings), by.auditContext, pick(tenant));
     });
   }
 
@@ -173,8 +173,8 @@ export class TenantManager {
       if (id === SYSTEM_TENANT || (state === 'deleted' && PERMANENT.has(id))) {
         throw new PantheonError('not_allowed', { field: 'id', detail: 'This tenant is permanent.' });
       }
-      const circumstances = { ...by.circumstances, reason };
-      return this.#event(STATE_EVENTS[state], id, { state }, circumstances, { state: tenant.state });
+      const auditContext = { ...by.auditContext, reason };
+      return this.#event(STATE_EVENTS[state], id, { state }, auditContext, { state: tenant.state });
     });
   }
 
@@ -187,7 +187,7 @@ export class TenantManager {
     decide: (tenant: TenantRecord) => AuditEvent | null,
   ): Promise<Tenant> {
     for (let attempt = 1; ; attempt += 1) {
-      const { requires } = await this.#confirm(by, action);
+      const { preconditions } = await this.#confirm(by, action);
       const tenant = await load(id);
       const event = decide(tenant);
       if (event === null) {
@@ -196,7 +196,7 @@ export class TenantManager {
         return toTenant(tenant);
       }
       try {
-        return await this.#commit(tenant, event, requires);
+        return await this.#commit(tenant, event, preconditions);
       } catch (error) {
         if (!isConflict(error) || attempt === ATTEMPTS_MAX) throw error;
       }
@@ -204,7 +204,7 @@ export class TenantManager {
   }
 
   /** The caller as their key is now: what is committed stands only if it still is so then. */
-  async #confirm(by: Caller, action: Action): Promise<Standing> {
+  async #confirm(by: Caller, action: Action): Promise<ConfirmedCall> {
     const standing = await this.#deps.guard.confirm(by);
     assertSystem(standing.caller, action);
     return standing;
@@ -227,10 +227,14 @@ export class TenantManager {
     }
   };
 
-  async #commit(tenant: TenantRecord | null, event: AuditEvent, requires: readonly Precondition[]): Promise<Tenant> {
+  async #commit(
+    tenant: TenantRecord | null,
+    event: AuditEvent,
+    preconditions: readonly Precondition[],
+  ): Promise<Tenant> {
     const next = evolveTenant(tenant, event);
     try {
-      await this.#deps.storage.commit(next, event, requires);
+      await this.#deps.storage.commit(next, event, preconditions);
     } finally {
       this.#deps.cache.forgetTenant(next.id);
     }
@@ -241,7 +245,7 @@ export class TenantManager {
     type: EventType,
     id: string,
     after: JsonObject,
-    by: Circumstances,
+    by: AuditContext,
     before: JsonObject | null = null,
   ): AuditEvent {
     return {

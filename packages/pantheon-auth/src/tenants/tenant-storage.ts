@@ -1,7 +1,7 @@
 /** Tenants at rest: records to rows and back. Nothing of a tenant is secret, so nothing is sealed. */
 import { type AuditEvent, isReadable, PROCESS_ACTOR } from '../domain/event.ts';
 import { evolveTenant, TENANT_STATES, type TenantRecord } from '../domain/tenant.ts';
-import type { EventLog } from '../events/event-log.ts';
+import type { EventCodec } from '../events/event-codec.ts';
 import type { Ledger, Precondition, Row } from '../events/ledger.ts';
 import type { Instant } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
@@ -19,9 +19,9 @@ const EVENTS_PER_READ = 200;
 export class TenantStorage {
   readonly #rows: TenantRows;
   readonly #ledger: Ledger;
-  readonly #events: EventLog;
+  readonly #events: EventCodec;
 
-  constructor(deps: { readonly rows: TenantRows; readonly ledger: Ledger; readonly events: EventLog }) {
+  constructor(deps: { readonly rows: TenantRows; readonly ledger: Ledger; readonly events: EventCodec }) {
     this.#rows = deps.rows;
     this.#ledger = deps.ledger;
     this.#events = deps.events;
@@ -55,8 +55,8 @@ export class TenantStorage {
     }
   }
 
-  /** Stands only if what it `requires` is still so. @throws PantheonError `conflict`. */
-  async commit(tenant: TenantRecord, event: AuditEvent, requires: readonly Precondition[]): Promise<void> {
+  /** Stands only if its preconditions hold. @throws PantheonError `conflict`. */
+  async commit(tenant: TenantRecord, event: AuditEvent, preconditions: readonly Precondition[]): Promise<void> {
     const row = tenantToRow(tenant);
     const events = await this.#events.toRows([event]);
     const change =
@@ -69,7 +69,7 @@ export class TenantStorage {
             set: row,
             expectedRevision: tenant.revision - 1,
           } as const);
-    await this.#ledger.commit({ changes: [change], requires, events });
+    await this.#ledger.commit({ changes: [change], preconditions, events });
   }
 }
 

@@ -1,6 +1,6 @@
 /** Arbitrary values of the domain for property tests. All are well formed: what the parsers at the door let through. */
 import fc, { type Arbitrary } from 'fast-check';
-import { type AuditEvent, type Circumstances, EVENT_SUBJECTS, type EventType } from '../domain/event.ts';
+import { type AuditContext, type AuditEvent, EVENT_SUBJECTS, type EventType } from '../domain/event.ts';
 import type {
   Environment,
   JwtSettings,
@@ -157,7 +157,7 @@ export const anyTenant: Arbitrary<TenantRecord> = fc.record({
 });
 
 /** Who changes something, from where and why. */
-export const anyCircumstances: Arbitrary<Circumstances> = fc.record({
+export const anyCircumstances: Arbitrary<AuditContext> = fc.record({
   actor: fc.record({
     keyId: fc.option(anyId),
     userId: fc.option(text(20)),

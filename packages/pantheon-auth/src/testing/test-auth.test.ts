@@ -36,7 +36,7 @@ test('it takes what an instance takes: its own time, issuer, master key and logg
     clock,
     issuer: 'https://mine.example',
     masterKey: randomBytes(32).toString('hex'),
-    brand: 'mine',
+    keyPrefix: 'mine',
   });
   expect(own.clock).toBe(clock);
   expect(own.auth.issuer).toBe('https://mine.example');
@@ -46,7 +46,10 @@ test('it takes what an instance takes: its own time, issuer, master key and logg
 
 test('what cannot start leaves nothing', async () => {
   const before = folders();
-  await expect(testAuth({ brand: 'Not A Brand' })).rejects.toMatchObject({ code: 'invalid_setting', field: 'brand' });
+  await expect(testAuth({ keyPrefix: 'Not A Prefix' })).rejects.toMatchObject({
+    code: 'invalid_setting',
+    field: 'keyPrefix',
+  });
   expect(folders()).toEqual(before);
 });
 

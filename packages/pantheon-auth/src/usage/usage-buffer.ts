@@ -3,7 +3,7 @@
  * to be stored, and what happens to a batch that fails, is `usage-recorder.ts`.
  */
 import { type Instant, MINUTE_MS } from '../foundation/clock.ts';
-import type { UsageBatch, UsageCount, UsageOutcome, VersionUse } from './usage-rows.ts';
+import type { PendingUsage, UsageBatch, UsageCount, UsageOutcome } from './usage-rows.ts';
 
 /**
  * Counts and addresses in one buffer. The first count of a key takes about 600 bytes, what follows less: at most 60 MB,
@@ -106,14 +106,14 @@ export class UsageBuffer {
     return true;
   }
 
-  usesOf(keyId: string): VersionUse[] {
+  usesOf(keyId: string): PendingUsage[] {
     return usesOf(this.#byKey.get(keyId) ?? []);
   }
 
   /** The next keys to store, whole, with at most {@link BATCH_COUNTS_MAX} counts unless one key alone has more. */
   nextBatch(id: string, at: Instant): UsageBatch {
     const counts: UsageCount[] = [];
-    const uses: VersionUse[] = [];
+    const uses: PendingUsage[] = [];
     for (const tallies of this.#byKey.values()) {
       const added = tallies.flatMap((tally) => tally.counts());
       if (counts.length > 0 && counts.length + added.length > BATCH_COUNTS_MAX) break;
@@ -181,7 +181,7 @@ export class UsageTally {
   }
 
   /** The valid uses, or null when there were none. */
-  use(): VersionUse | null {
+  use(): PendingUsage | null {
     if (this.#uses === 0) return null;
     const { tenantId, keyId, version } = this;
     const addresses = [...this.#addresses];
@@ -236,6 +236,6 @@ export class UsageTally {
   }
 }
 
-function usesOf(tallies: readonly UsageTally[]): VersionUse[] {
+function usesOf(tallies: readonly UsageTally[]): PendingUsage[] {
   return tallies.map((tally) => tally.use()).filter((use) => use !== null);
 }

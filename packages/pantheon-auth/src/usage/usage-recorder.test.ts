@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { MINUTE_MS } from '../foundation/clock.ts';
 import { ADDRESS_LENGTH_MAX, ADDRESSES_PER_VERSION_MAX, BATCH_COUNTS_MAX } from './usage-buffer.ts';
 import { FLUSH_AFTER_MS, UsageRecorder } from './usage-recorder.ts';
-import type { UsageBatch, UsageCount, UsageOutcome, UsageRows, VersionUse } from './usage-rows.ts';
+import type { PendingUsage, UsageBatch, UsageCount, UsageOutcome, UsageRows } from './usage-rows.ts';
 
 const START = Date.UTC(2026, 0, 1);
 const OUTAGE = new Error('the store is away');
@@ -30,7 +30,7 @@ class MemoryUsageRows implements UsageRows {
     return [...this.stored.values()].flatMap(({ counts }) => counts);
   }
 
-  get allUses(): VersionUse[] {
+  get allUses(): PendingUsage[] {
     return [...this.stored.values()].flatMap(({ uses }) => uses);
   }
 

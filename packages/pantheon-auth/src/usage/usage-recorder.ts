@@ -11,7 +11,7 @@ import {
   UsageBuffer,
   type UsageTally,
 } from './usage-buffer.ts';
-import type { UsageBatch, UsageOutcome, UsageRows, VersionUse } from './usage-rows.ts';
+import type { PendingUsage, UsageBatch, UsageOutcome, UsageRows } from './usage-rows.ts';
 
 /** A use is on its way to the store within this, and a failed batch is tried again after it: what a crash may lose (I13). */
 export const FLUSH_AFTER_MS: number = SECOND_MS;
@@ -26,7 +26,7 @@ export interface UsageRecorderDeps {
 }
 
 /** One use of a key version. */
-export interface Use {
+export interface UsageSample {
   readonly tenantId: string;
   readonly keyId: string;
   readonly version: number;
@@ -70,7 +70,7 @@ export class UsageRecorder {
   }
 
   /** Counts one use. Never waits, never throws. */
-  record(use: Use): void {
+  record(use: UsageSample): void {
     const { outcome } = use;
     const tally = this.#tallyOf(use.tenantId, use.keyId, use.version);
     if (tally === null || !tally.add(outcome, use.address, use.at)) this.#drop(outcome);
@@ -98,10 +98,10 @@ export class UsageRecorder {
    * Uses of a key that are not stored yet, by version. Ask before reading what is stored: a batch stored in between then
    * shows twice for a moment, and no use is ever missing.
    */
-  pendingOf(keyId: string): readonly VersionUse[] {
+  pendingOf(keyId: string): readonly PendingUsage[] {
     const waiting = this.#draining?.buffer.usesOf(keyId) ?? [];
     const recent = this.#buffer.usesOf(keyId);
-    const isSame = (one: VersionUse, other: VersionUse): boolean =>
+    const isSame = (one: PendingUsage, other: PendingUsage): boolean =>
       one.version === other.version && one.tenantId === other.tenantId;
     const untouched = waiting.filter((older) => !recent.some((newer) => isSame(older, newer)));
     return [
@@ -234,7 +234,7 @@ class HeldCounter implements UsageCounter {
   }
 }
 
-function added(older: VersionUse, newer: VersionUse): VersionUse {
+function added(older: PendingUsage, newer: PendingUsage): PendingUsage {
   return {
     ...newer,
     count: older.count + newer.count,

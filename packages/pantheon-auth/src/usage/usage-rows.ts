@@ -16,7 +16,7 @@ export interface UsageCount {
 }
 
 /** The last use of one version: what the record shows as `lastUsedAt` and `lastAddresses`. */
-export interface VersionUse {
+export interface PendingUsage {
   readonly tenantId: string;
   readonly keyId: string;
   readonly version: number;
@@ -32,7 +32,7 @@ export interface UsageBatch {
   readonly id: string;
   readonly at: Instant;
   readonly counts: readonly UsageCount[];
-  readonly uses: readonly VersionUse[];
+  readonly uses: readonly PendingUsage[];
 }
 
 export interface KeyUsage {
@@ -40,7 +40,7 @@ export interface KeyUsage {
   readonly lastUsedAt: Instant;
 }
 
-export interface VersionUsage extends KeyUsage {
+export interface StoredUsage extends KeyUsage {
   readonly version: number;
   readonly lastAddresses: readonly string[];
 }
@@ -71,7 +71,7 @@ export interface UsageRows {
   /** Of each key that was used, over all its versions. */
   totalsOf(tenantId: string, keyIds: readonly string[]): Promise<ReadonlyMap<string, KeyUsage>>;
   /** By version, newest first: as many as are kept of a key. */
-  ofKey(tenantId: string, keyId: string): Promise<readonly VersionUsage[]>;
+  ofKey(tenantId: string, keyId: string): Promise<readonly StoredUsage[]>;
   /** In order of time. Reads one row for each answer, by minute of one key one more for each version. */
   sums(query: UsageQuery): Promise<readonly UsageSum[]>;
   /** Deletes at most `limit` counts of that step from before `before`, the oldest first; answers how many. */

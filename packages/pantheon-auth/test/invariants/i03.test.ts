@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import type { AuditEvent } from '../../src/domain/event.ts';
 import { evolve, type KeyRecord } from '../../src/domain/key.ts';
 import { evolveTenant, type TenantRecord } from '../../src/domain/tenant.ts';
-import type { TenantEvent } from '../../src/events/event-reader.ts';
+import type { TenantEvent } from '../../src/events/audit-log.ts';
 import { PantheonError } from '../../src/foundation/errors.ts';
 import type { PantheonAuth } from '../../src/pantheon-auth.ts';
 import { openWorld, type World } from '../fixture.ts';
@@ -37,7 +37,7 @@ const command = fc.oneof(
 type Command = typeof command extends fc.Arbitrary<infer T> ? T : never;
 
 /** Carries one out; what may not be is refused, and that is fine here. */
-async function carryOut(auth: PantheonAuth, world: World, ids: string[], step: Command): Promise<void> {
+async function execute(auth: PantheonAuth, world: World, ids: string[], step: Command): Promise<void> {
   const id = 'at' in step ? (ids[step.at] ?? 'NeverMadeNeverMa') : '';
   switch (step.kind) {
     case 'create': {
@@ -100,7 +100,7 @@ test('I3: whatever is done, replaying the log gives every record as it is stored
         world.clock.advance(1);
         if (step.kind === 'restart') auth = await world.openAgain();
         try {
-          await carryOut(auth, world, ids, step);
+          await execute(auth, world, ids, step);
         } catch (error) {
           if (!(error instanceof PantheonError)) throw error;
         }

@@ -10,14 +10,14 @@ const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
 
 /** The key with another secret, well formed. */
 function wrongSecret(key: string): string {
-  const [parsed, other] = [parseKey(key), parseKey(generateKey({ brand: 'pan', environment: 'live' }).key)];
+  const [parsed, other] = [parseKey(key), parseKey(generateKey({ keyPrefix: 'pan', environment: 'live' }).key)];
   if (parsed === null || other === null) throw new Error('not a key');
   return formatKey({ ...parsed, secret: other.secret });
 }
 
 /** Well formed, with an id that no store has issued. */
 function invented(): string {
-  return generateKey({ brand: 'pan', environment: 'live' }).key;
+  return generateKey({ keyPrefix: 'pan', environment: 'live' }).key;
 }
 
 /** A new instance that remembers no key of interest; the data key of the tenant has been opened, which it is once. */

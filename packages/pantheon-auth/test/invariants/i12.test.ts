@@ -5,7 +5,7 @@ import { openWorld, type World } from '../fixture.ts';
 const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
 
 function wrongSecret(key: string): string {
-  const [parsed, other] = [parseKey(key), parseKey(generateKey({ brand: 'pan', environment: 'live' }).key)];
+  const [parsed, other] = [parseKey(key), parseKey(generateKey({ keyPrefix: 'pan', environment: 'live' }).key)];
   if (parsed === null || other === null) throw new Error('not a key');
   return formatKey({ ...parsed, secret: other.secret });
 }
@@ -49,7 +49,7 @@ test('I12: who proved nothing gets one answer, whatever it presented and whateve
   world.clock.advance(60_000);
 
   // Its id was invented: the tag is wrong.
-  const expected = await answerTo(world, generateKey({ brand: 'pan', environment: 'live' }).key);
+  const expected = await answerTo(world, generateKey({ keyPrefix: 'pan', environment: 'live' }).key);
   expect([expected.status, expected.cause]).toEqual([401, 'unknown']);
   expect(expected.told).toContain('invalid_key');
   const nothing = [

@@ -4,7 +4,7 @@ import type { ClockAcceptance } from 'pantheon-auth';
 import type { Config } from '../../config.ts';
 import { EXIT, type ExitCode } from '../exit-codes.ts';
 import type { Output } from '../output.ts';
-import type { Surroundings } from '../session.ts';
+import type { CliContext } from '../session.ts';
 import { actOnStore, assertThere, logTo, type StoreOptions } from './store.ts';
 
 interface AcceptOptions extends StoreOptions {
@@ -12,7 +12,7 @@ interface AcceptOptions extends StoreOptions {
   readonly reason?: string;
 }
 
-export function addClockCommands(program: Command, world: Surroundings, finish: (code: ExitCode) => void): void {
+export function addClockCommands(program: Command, context: CliContext, finish: (code: ExitCode) => void): void {
   const clock = program.command('clock').description('the time of the store');
   const accept = clock
     .command('accept')
@@ -29,7 +29,7 @@ Examples:
   $ pantheon-auth clock accept
   $ pantheon-auth clock accept --yes --reason 'the host was a year ahead on Monday'`,
     );
-  actOnStore<AcceptOptions>(accept, world, async (output, config, options) => {
+  actOnStore<AcceptOptions>(accept, context, async (output, config, options) => {
     finish(await acceptTime(output, config, options));
   });
 }

@@ -3,14 +3,14 @@ import type { Command } from 'commander';
 import { type IdTagSecret, PantheonError } from 'pantheon-auth';
 import { EXIT, type ExitCode } from '../exit-codes.ts';
 import type { Output } from '../output.ts';
-import type { Surroundings } from '../session.ts';
+import type { CliContext } from '../session.ts';
 import { actOnEngine, type StoreOptions } from './store.ts';
 
 interface ChangeOptions extends StoreOptions {
   readonly reason?: string;
 }
 
-export function addIdTagCommands(program: Command, world: Surroundings, finish: (code: ExitCode) => void): void {
+export function addIdTagCommands(program: Command, context: CliContext, finish: (code: ExitCode) => void): void {
   const group = program
     .command('id-tags')
     .description(
@@ -29,7 +29,7 @@ Examples:
 
   actOnEngine<StoreOptions>(
     group.command('list').description('numbers and dates, never a secret'),
-    world,
+    context,
     async (output, auth) => {
       show(output, auth.idTags.list());
       finish(EXIT.ok);
@@ -38,7 +38,7 @@ Examples:
 
   const add = group.command('add').description('make one; new ids take it when every node has read it');
   add.option('--reason <text>', 'for the audit trail');
-  actOnEngine<ChangeOptions>(add, world, async (output, auth, { reason }) => {
+  actOnEngine<ChangeOptions>(add, context, async (output, auth, { reason }) => {
     show(output, [await auth.idTags.add(reason === undefined ? {} : { reason })]);
     finish(EXIT.ok);
   });
@@ -48,7 +48,7 @@ Examples:
     .description('end one that somebody else may know; keys whose ids it tagged stay valid')
     .argument('<number>', 'as `id-tags list` shows it')
     .option('--reason <text>', 'for the audit trail');
-  actOnEngine<ChangeOptions>(retire, world, async (output, auth, { reason }) => {
+  actOnEngine<ChangeOptions>(retire, context, async (output, auth, { reason }) => {
     show(output, [await auth.idTags.retire(numberOf(retire.args[0]), reason === undefined ? {} : { reason })]);
     finish(EXIT.ok);
   });

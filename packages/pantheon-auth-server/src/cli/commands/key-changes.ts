@@ -1,15 +1,15 @@
 /** `pantheon-auth keys update|rotate|revoke|suspend|resume`: changes to a key that is there. */
 import type { Command } from 'commander';
-import { sayKey, sayNewKey } from '../answers.ts';
+import { printKey, sayNewKey } from '../answers.ts';
 import type { ExitCode } from '../exit-codes.ts';
-import { act, type ConnectionOptions, type Session, type Surroundings, withConnection } from '../session.ts';
+import { type CliContext, type ConnectionOptions, runCommand, type Session, withConnection } from '../session.ts';
 import { call } from '../transport.ts';
 import { pathOf, toCount, toIfMatch, withCleared, withCondition } from './arguments.ts';
 import { type KeyOptions, toKeyBody, withKeySettings } from './key-body.ts';
 
-export function addKeyChanges(keys: Command, world: Surroundings, finish: (code: ExitCode) => void): void {
-  addUpdate(keys, world, finish);
-  addRotate(keys, world, finish);
+export function addKeyChanges(keys: Command, context: CliContext, finish: (code: ExitCode) => void): void {
+  addUpdate(keys, context, finish);
+  addRotate(keys, context, finish);
   for (const [verb, what] of [
     ['suspend', 'refuse a key until it is resumed'],
     ['resume', 'take a suspension back'],
@@ -19,11 +19,11 @@ export function addKeyChanges(keys: Command, world: Surroundings, finish: (code:
     withCondition(command);
     if (verb === 'suspend')
       command.option('--force', 'also the last key that can administer; needs pantheon:keys:force');
-    act<ChangeOptions>(withConnection(command), world, finish, (session, options, args) =>
+    runCommand<ChangeOptions>(withConnection(command), context, finish, (session, options, args) =>
       change(session, verb, options, args),
     );
   }
-  addRevoke(keys, world, finish);
+  addRevoke(keys, context, finish);
 }
 
 interface UpdateOptions extends KeyOptions {
@@ -32,7 +32,7 @@ interface UpdateOptions extends KeyOptions {
   readonly force?: true;
 }
 
-function addUpdate(keys: Command, world: Surroundings, finish: (code: ExitCode) => void): void {
+function addUpdate(keys: Command, context: CliContext, finish: (code: ExitCode) => void): void {
   const update = keys
     .command('update')
     .description('change what is named of a key and leave the rest')
@@ -54,12 +54,12 @@ not named stays.
 Example:
   $ pantheon-auth keys update 4fGh2kLmNp0QrStU --permission orders:read --clear quota --if-match k7`,
     );
-  act<UpdateOptions>(withConnection(withCondition(update)), world, finish, async (session, options, args) => {
+  runCommand<UpdateOptions>(withConnection(withCondition(update)), context, finish, async (session, options, args) => {
     const path = pathOf(args);
     const body = withCleared(await toKeyBody(options), options.clear ?? []);
     const headers = session.headers({ 'if-match': toIfMatch(options.ifMatch) });
     const request = { body, query: { force: options.force && 'true' }, headers };
-    return sayKey(session, await call(await session.connect(), 'PATCH', path, request));
+    return printKey(session, await call(await session.connect(), 'PATCH', path, request));
   });
 }
 
@@ -71,7 +71,7 @@ interface RotateOptions extends ConnectionOptions {
   readonly out?: string;
 }
 
-function addRotate(keys: Command, world: Surroundings, finish: (code: ExitCode) => void): void {
+function addRotate(keys: Command, context: CliContext, finish: (code: ExitCode) => void): void {
   const rotate = keys
     .command('rotate')
     .description('make the next version of a key; its string is printed once, alone on standard output')
@@ -81,7 +81,7 @@ function addRotate(keys: Command, world: Surroundings, finish: (code: ExitCode) 
     .option('--idempotency-key <text>', 'makes it safe to repeat the command')
     .option('--out <file>', 'write the key string to a new file of yours alone instead of printing it')
     .addHelpText('after', '\nExample:\n  $ pantheon-auth keys rotate 4fGh2kLmNp0QrStU --overlap 1h --out deploy.key.2');
-  act<RotateOptions>(withConnection(withCondition(rotate)), world, finish, async (session, options, args) => {
+  runCommand<RotateOptions>(withConnection(withCondition(rotate)), context, finish, async (session, options, args) => {
     const path = `${pathOf(args)}/rotate`;
     const { overlap, expectedVersion: expected } = options;
     const expectedVersion = expected === undefined ? undefined : toCount(expected, 'expected-version');
@@ -102,7 +102,7 @@ interface ChangeOptions extends ConnectionOptions {
   readonly force?: true;
 }
 
-function addRevoke(keys: Command, world: Surroundings, finish: (code: ExitCode) => void): void {
+function addRevoke(keys: Command, context: CliContext, finish: (code: ExitCode) => void): void {
   const revoke = keys
     .command('revoke')
     .description('end a key and every token made from it, for ever')
@@ -112,7 +112,7 @@ function addRevoke(keys: Command, world: Surroundings, finish: (code: ExitCode) 
     .option('--cascade-acted', 'also those that it, or any of those, rotated, updated or resumed')
     .option('--force', 'also the last key that can administer; needs pantheon:keys:force')
     .addHelpText('after', '\nExample:\n  $ pantheon-auth keys revoke 4fGh2kLmNp0QrStU --reason "left the company"');
-  act<ChangeOptions>(withConnection(withCondition(revoke)), world, finish, (session, options, args) =>
+  runCommand<ChangeOptions>(withConnection(withCondition(revoke)), context, finish, (session, options, args) =>
     change(session, 'revoke', options, args),
   );
 }
@@ -126,5 +126,5 @@ async function change(
   const path = `${pathOf(args)}/${verb}`;
   const query = { cascade: cascadeActed ? 'acted' : cascade && 'true', force: force && 'true' };
   const request = { body: { reason }, query, headers: session.headers({ 'if-match': toIfMatch(ifMatch) }) };
-  return sayKey(session, await call(await session.connect(), 'POST', path, request));
+  return printKey(session, await call(await session.connect(), 'POST', path, request));
 }

@@ -1,9 +1,9 @@
 /** `pantheon-auth keys …`: making, finding and verifying keys. Each command is one call of the API, and says its answer. */
 import type { Command } from 'commander';
-import { sayKey, sayNewKey, sayVerdict } from '../answers.ts';
+import { printKey, sayNewKey, sayVerdict } from '../answers.ts';
 import { EXIT, type ExitCode } from '../exit-codes.ts';
 import { KEY_HEAD, keyRow, listOf, VERSION_HEAD, versionRow } from '../key-view.ts';
-import { act, type ConnectionOptions, type Session, type Surroundings, withConnection } from '../session.ts';
+import { type CliContext, type ConnectionOptions, runCommand, type Session, withConnection } from '../session.ts';
 import { call, type JsonBody } from '../transport.ts';
 import { invalid, pathOf, toCount } from './arguments.ts';
 import { type KeyOptions, toKeyBody, withKeySettings } from './key-body.ts';
@@ -14,21 +14,21 @@ const PAGE_MAX = '200';
 /** A table of more is not read by anyone: page with --cursor. */
 const LIST_ALL_MAX = 100_000;
 
-export function addKeysCommands(program: Command, world: Surroundings, finish: (code: ExitCode) => void): void {
+export function addKeysCommands(program: Command, context: CliContext, finish: (code: ExitCode) => void): void {
   const keys = program.command('keys').description('API keys: create, look at, verify, rotate, suspend, revoke');
-  addCreate(keys, world, finish);
-  addList(keys, world, finish);
-  addVerify(keys, world, finish);
-  addKeyChanges(keys, world, finish);
+  addCreate(keys, context, finish);
+  addList(keys, context, finish);
+  addVerify(keys, context, finish);
+  addKeyChanges(keys, context, finish);
 
   const get = keys.command('get').description('show one key').argument('<id>', 'its id: 16 letters and digits');
-  act<ConnectionOptions>(withConnection(get), world, finish, async (session, _options, args) => {
+  runCommand<ConnectionOptions>(withConnection(get), context, finish, async (session, _options, args) => {
     const path = pathOf(args);
-    return sayKey(session, await call(await session.connect(), 'GET', path, { headers: session.headers() }));
+    return printKey(session, await call(await session.connect(), 'GET', path, { headers: session.headers() }));
   });
 
   const versions = keys.command('versions').description('show the versions of a key').argument('<id>', 'its id');
-  act<ConnectionOptions>(withConnection(versions), world, finish, async (session, _options, args) => {
+  runCommand<ConnectionOptions>(withConnection(versions), context, finish, async (session, _options, args) => {
     const path = `${pathOf(args)}/versions`;
     const body = await call(await session.connect(), 'GET', path, { headers: session.headers() });
     if (session.output.json) session.output.answer(body);
@@ -43,7 +43,7 @@ interface CreateOptions extends KeyOptions {
   readonly out?: string;
 }
 
-function addCreate(keys: Command, world: Surroundings, finish: (code: ExitCode) => void): void {
+function addCreate(keys: Command, context: CliContext, finish: (code: ExitCode) => void): void {
   const create = keys
     .command('create')
     .description('create a key; its string is printed once, alone on standard output')
@@ -60,7 +60,7 @@ Examples:
   $ pantheon-auth keys create --user user-1 --name deploy --permission deploy:run --expires-in 90d --out deploy.key
   $ pantheon-auth keys create --user user-1 --name api --permission 'orders:*' --rate-limit requests=100/1m`,
     );
-  act<CreateOptions>(withConnection(create), world, finish, async (session, options) => {
+  runCommand<CreateOptions>(withConnection(create), context, finish, async (session, options) => {
     const request = {
       body: { ...(await toKeyBody(options)), environment: options.environment },
       headers: session.headers({ 'idempotency-key': options.idempotencyKey }),
@@ -79,7 +79,7 @@ interface ListOptions extends ConnectionOptions {
   readonly all?: true;
 }
 
-function addList(keys: Command, world: Surroundings, finish: (code: ExitCode) => void): void {
+function addList(keys: Command, context: CliContext, finish: (code: ExitCode) => void): void {
   const list = keys
     .command('list')
     .description('list keys, newest first')
@@ -91,7 +91,7 @@ function addList(keys: Command, world: Surroundings, finish: (code: ExitCode) =>
     .option('--cursor <text>', 'the next page, as the one before named it')
     .option('--all', 'all pages')
     .addHelpText('after', '\nExample:\n  $ pantheon-auth keys list --user user-1 --state active --all --json');
-  act<ListOptions>(withConnection(list), world, finish, async (session, options) => {
+  runCommand<ListOptions>(withConnection(list), context, finish, async (session, options) => {
     const page = await listKeys(session, options);
     const { output } = session;
     if (output.json) output.answer(page);
@@ -131,7 +131,7 @@ interface VerifyOptions extends ConnectionOptions {
   readonly cost?: string;
 }
 
-function addVerify(keys: Command, world: Surroundings, finish: (code: ExitCode) => void): void {
+function addVerify(keys: Command, context: CliContext, finish: (code: ExitCode) => void): void {
   const verify = keys
     .command('verify')
     .description('ask whether a key may act now: exit code 0 is yes, 1 is no')
@@ -142,7 +142,7 @@ function addVerify(keys: Command, world: Surroundings, finish: (code: ExitCode) 
     .option('--any-environment', 'keys of both environments are accepted')
     .option('--cost <units>', 'what to take from its limits; 0 asks without consuming')
     .addHelpText('after', '\nExample:\n  $ pantheon-auth keys verify --permission deploy:run --cost 0 < deploy.key');
-  act<VerifyOptions>(withConnection(verify), world, finish, async (session, options) => {
+  runCommand<VerifyOptions>(withConnection(verify), context, finish, async (session, options) => {
     const { permission: permissions, ip, environment, anyEnvironment } = options;
     const cost = options.cost === undefined ? undefined : toCount(options.cost, 'cost');
     const key = (await session.secret('key', options.keyFile)).reveal();

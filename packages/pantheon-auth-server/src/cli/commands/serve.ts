@@ -4,7 +4,7 @@ import { PantheonError } from 'pantheon-auth';
 import { type Flags, loadConfig, type SettingName } from '../../config.ts';
 import { holdsPassword } from '../../store-settings.ts';
 import { EXIT, type ExitCode } from '../exit-codes.ts';
-import type { Surroundings } from '../session.ts';
+import type { CliContext } from '../session.ts';
 
 /** MASTER_KEY is no flag: arguments can be read by every process of the machine. */
 const FLAGS: Readonly<Record<Exclude<SettingName, 'MASTER_KEY'>, readonly [flag: string, help: string]>> = {
@@ -35,7 +35,7 @@ const FLAGS: Readonly<Record<Exclude<SettingName, 'MASTER_KEY'>, readonly [flag:
   DOCS: ['--docs <switch>', 'serve /docs and /openapi.json: on or off'],
 };
 
-export function addServeCommand(program: Command, world: Surroundings, finish: (code: ExitCode) => void): void {
+export function addServeCommand(program: Command, context: CliContext, finish: (code: ExitCode) => void): void {
   const command = program.command('serve').description('run the service until it is told to stop');
   for (const [flag, help] of Object.values(FLAGS)) command.option(flag, help);
   command.addHelpText(
@@ -55,10 +55,10 @@ Examples:
       const value = options[camelCase(name)];
       if (value !== undefined) flags[name] = withoutPassword(name, value);
     }
-    const { config, unknown } = loadConfig(flags, world.environment);
+    const { config, unknown } = loadConfig(flags, context.environment);
     // Loaded when it is needed: other commands start without it.
     const { serve } = await import('../../serve.ts');
-    const running = await serve(config, { unknown, write: (text) => world.stdout.write(text) });
+    const running = await serve(config, { unknown, write: (text) => context.stdout.write(text) });
     // The log has told what went wrong.
     await running.closed.catch(() => finish(EXIT.internal));
   });

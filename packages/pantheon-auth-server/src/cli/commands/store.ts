@@ -6,14 +6,14 @@ import { type PantheonAuth, PantheonError, SYSTEM_TENANT } from 'pantheon-auth';
 import { type Config, loadConfig } from '../../config.ts';
 import { EXIT, type ExitCode } from '../exit-codes.ts';
 import { Output } from '../output.ts';
-import type { Surroundings } from '../session.ts';
+import type { CliContext } from '../session.ts';
 
 export interface StoreOptions {
   readonly dataDir?: string;
   readonly json?: true;
 }
 
-export function addStoreCommands(program: Command, world: Surroundings, finish: (code: ExitCode) => void): void {
+export function addStoreCommands(program: Command, context: CliContext, finish: (code: ExitCode) => void): void {
   const migrate = program
     .command('migrate')
     .description('make the tables of the database, or bring them up to date; safe to repeat')
@@ -21,7 +21,7 @@ export function addStoreCommands(program: Command, world: Surroundings, finish: 
       'after',
       '\nExample:\n  $ PANTHEON_AUTH_DATABASE_URL=postgres://pantheon@db/pantheon pantheon-auth migrate',
     );
-  actOnStore<StoreOptions>(migrate, world, async (output, config) => {
+  actOnStore<StoreOptions>(migrate, context, async (output, config) => {
     const { migrateStore } = await import('../../open.ts');
     const ran = await migrateStore(config, await logTo(output));
     if (output.json) output.answer({ ran });
@@ -43,7 +43,7 @@ Examples:
   $ pantheon-auth bootstrap --out root.key
   $ pantheon-auth bootstrap --recover --out root.key.2   # when the key of the administrator is lost`,
     );
-  actOnStore<BootstrapOptions>(bootstrap, world, async (output, config, options) => {
+  actOnStore<BootstrapOptions>(bootstrap, context, async (output, config, options) => {
     finish(await makeAdministrator(output, config, options));
   });
 }
@@ -53,7 +53,7 @@ type StoreHandler<Options> = (output: Output, config: Config, options: Options) 
 /** A command on the store that the settings name. */
 export function actOnStore<Options extends StoreOptions>(
   command: Command,
-  world: Surroundings,
+  context: CliContext,
   handler: StoreHandler<Options>,
 ): void {
   command
@@ -62,18 +62,18 @@ export function actOnStore<Options extends StoreOptions>(
     .action(async () => {
       const options = command.opts<Options>();
       const flags = options.dataDir === undefined ? {} : { DATA_DIR: options.dataDir };
-      const { config } = loadConfig(flags, world.environment);
-      await handler(new Output(world, options.json === true), config, options);
+      const { config } = loadConfig(flags, context.environment);
+      await handler(new Output(context, options.json === true), config, options);
     });
 }
 
 /** The same with the engine open: whoever holds the settings of a store may do everything with it. */
 export function actOnEngine<Options extends StoreOptions>(
   command: Command,
-  world: Surroundings,
+  context: CliContext,
   handler: (output: Output, auth: PantheonAuth, options: Options) => Promise<void>,
 ): void {
-  actOnStore<Options>(command, world, async (output, config, options) => {
+  actOnStore<Options>(command, context, async (output, config, options) => {
     assertThere(config);
     const { openEngine } = await import('../../open.ts');
     const auth = await openEngine(config, await logTo(output), 'command');

@@ -1,8 +1,8 @@
 /** `pantheon-auth tenants get|update`: what keys of the system decide about a tenant. */
 import type { Command } from 'commander';
-import { sayKey } from '../answers.ts';
+import { printKey } from '../answers.ts';
 import type { ExitCode } from '../exit-codes.ts';
-import { act, type ConnectionOptions, type Surroundings, withConnection } from '../session.ts';
+import { type CliContext, type ConnectionOptions, runCommand, withConnection } from '../session.ts';
 import { call } from '../transport.ts';
 import { invalid, toIfMatch, withCleared, withCondition } from './arguments.ts';
 
@@ -13,12 +13,12 @@ interface UpdateOptions extends ConnectionOptions {
   readonly ifMatch?: string;
 }
 
-export function addTenantsCommands(program: Command, world: Surroundings, finish: (code: ExitCode) => void): void {
+export function addTenantsCommands(program: Command, context: CliContext, finish: (code: ExitCode) => void): void {
   const tenants = program.command('tenants').description('tenants: look at one, change what its keys may ask for');
   const get = tenants.command('get').description('show one tenant').argument('<id>', 'its id');
-  act<ConnectionOptions>(withConnection(get), world, finish, async (session, _options, args) => {
+  runCommand<ConnectionOptions>(withConnection(get), context, finish, async (session, _options, args) => {
     const path = pathOf(args);
-    return sayKey(session, await call(await session.connect(), 'GET', path, { headers: session.headers() }));
+    return printKey(session, await call(await session.connect(), 'GET', path, { headers: session.headers() }));
   });
 
   const update = tenants
@@ -29,11 +29,11 @@ export function addTenantsCommands(program: Command, world: Surroundings, finish
     .option('--audience <name...>', 'all audiences that its keys may be given, beside those of the service')
     .option('--clear <member...>', 'what to take away: name, audiences')
     .addHelpText('after', '\nExample:\n  $ pantheon-auth tenants update default --audience https://orders.example.com');
-  act<UpdateOptions>(withConnection(withCondition(update)), world, finish, async (session, options, args) => {
+  runCommand<UpdateOptions>(withConnection(withCondition(update)), context, finish, async (session, options, args) => {
     const path = pathOf(args);
     const body = withCleared({ name: options.name, audiences: options.audience }, options.clear ?? []);
     const request = { body, headers: session.headers({ 'if-match': toIfMatch(options.ifMatch) }) };
-    return sayKey(session, await call(await session.connect(), 'PATCH', path, request));
+    return printKey(session, await call(await session.connect(), 'PATCH', path, request));
   });
 }
 

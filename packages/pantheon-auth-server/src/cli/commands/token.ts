@@ -13,19 +13,19 @@ import {
 import { sayVerdict } from '../answers.ts';
 import { EXIT, type ExitCode } from '../exit-codes.ts';
 import { ApiRefusal } from '../failure.ts';
-import { act, type ConnectionOptions, type Surroundings, withConnection } from '../session.ts';
+import { type CliContext, type ConnectionOptions, runCommand, withConnection } from '../session.ts';
 import { decodeToken, tokenFacts } from '../token-view.ts';
 import { call, type JsonBody, type Transport } from '../transport.ts';
 import { invalid } from './arguments.ts';
 
-type Add = (token: Command, world: Surroundings, finish: (code: ExitCode) => void) => void;
+type Add = (token: Command, context: CliContext, finish: (code: ExitCode) => void) => void;
 
-export const addTokenCommands: Add = (program, world, finish) => {
+export const addTokenCommands: Add = (program, context, finish) => {
   const token = program.command('token').description('tokens (JWT): exchange a key for one, sign, verify, look at');
-  addExchange(token, world, finish);
-  addSign(token, world, finish);
-  addVerify(token, world, finish);
-  addInspect(token, world, finish);
+  addExchange(token, context, finish);
+  addSign(token, context, finish);
+  addVerify(token, context, finish);
+  addInspect(token, context, finish);
 };
 
 interface ExchangeOptions extends ConnectionOptions {
@@ -38,7 +38,7 @@ interface ExchangeOptions extends ConnectionOptions {
 const KEY_FILE_HELP = 'the key; else PANTHEON_AUTH_SUBJECT_KEY; else standard input';
 const TOKEN_FILE_HELP = 'the token; else PANTHEON_AUTH_SUBJECT_TOKEN; else standard input';
 
-const addExchange: Add = (token, world, finish) => {
+const addExchange: Add = (token, context, finish) => {
   const exchange = token
     .command('exchange')
     .description('exchange a key for a token of it, printed alone on standard output')
@@ -50,7 +50,7 @@ const addExchange: Add = (token, world, finish) => {
       'after',
       '\nExample:\n  $ pantheon-auth token exchange --permission orders:read --ttl 5m < orders.key',
     );
-  act<ExchangeOptions>(withConnection(exchange), world, finish, async (session, options) => {
+  runCommand<ExchangeOptions>(withConnection(exchange), context, finish, async (session, options) => {
     const { audience = [], permission, ttl } = options;
     const secret = await session.secret('key', options.keyFile);
     const form = new URLSearchParams({ grant_type: 'client_credentials' });
@@ -75,7 +75,7 @@ interface SignOptions extends ExchangeOptions {
   readonly issuer?: string;
 }
 
-const addSign: Add = (token, world, finish) => {
+const addSign: Add = (token, context, finish) => {
   const sign = token
     .command('sign')
     .description('sign a token with the key itself, offline (HS256); the service has to verify it')
@@ -94,7 +94,7 @@ The key must have been created with --jwt-algorithm HS256. Nothing is sent anywh
 Example:
   $ pantheon-auth token sign --issuer https://auth.example.com --permission orders:read < orders.key`,
     );
-  act<SignOptions>(sign, world, finish, async (session, options) => {
+  runCommand<SignOptions>(sign, context, finish, async (session, options) => {
     const { output } = session;
     const secret = await session.secret('key', options.keyFile);
     const issuer = options.issuer ?? session.url;
@@ -102,7 +102,7 @@ Example:
     const { permission: permissions = [], audience = [issuer], ttl = '300s' } = options;
     const ttlSeconds = toSeconds(ttl);
     const key = secret.reveal();
-    const signed = mintKeyToken({ key, brand: brandOf(key), issuer, audience, permissions, ttlSeconds });
+    const signed = mintKeyToken({ key, keyPrefix: keyPrefixOf(key), issuer, audience, permissions, ttlSeconds });
     if (permissions.length === 0) output.warn('Without --permission the token grants nothing.');
     if (output.json) output.answer({ token: signed, expiresInSeconds: ttlSeconds });
     else output.line(signed);
@@ -116,7 +116,7 @@ interface VerifyOptions extends ConnectionOptions {
   readonly permission?: readonly string[];
 }
 
-const addVerify: Add = (token, world, finish) => {
+const addVerify: Add = (token, context, finish) => {
   const verify = token
     .command('verify')
     .description('ask whether a token may act now, with the state of its key: exit code 0 is yes, 1 is no')
@@ -132,7 +132,7 @@ which takes tokens whose audience is the server itself.
 Example:
   $ pantheon-auth token exchange < orders.key | pantheon-auth token verify`,
     );
-  act<VerifyOptions>(withConnection(verify), world, finish, async (session, options) => {
+  runCommand<VerifyOptions>(withConnection(verify), context, finish, async (session, options) => {
     const secret = await session.secret('token', options.tokenFile);
     const transport = await session.connect();
     if (transport.engine !== null)
@@ -181,14 +181,14 @@ function holderOf({ id: keyId, userId, tenantId, name, environment }: JsonBody):
   return { keyId, userId, tenantId, name, environment };
 }
 
-const addInspect: Add = (token, world, finish) => {
+const addInspect: Add = (token, context, finish) => {
   const inspect = token
     .command('inspect')
     .description('show what a token says WITHOUT verifying it: anyone can write such a token')
     .option('--token-file <file>', TOKEN_FILE_HELP)
     .option('--json', 'print { verified: false, header, payload }')
     .addHelpText('after', '\nExample:\n  $ pantheon-auth token inspect < token.jwt');
-  act<VerifyOptions>(inspect, world, finish, async (session, options) => {
+  runCommand<VerifyOptions>(inspect, context, finish, async (session, options) => {
     const { output } = session;
     const decoded = decodeToken((await session.secret('token', options.tokenFile)).reveal());
     if (decoded === null)
@@ -210,13 +210,13 @@ function assertNotLonger(expiresInSeconds: number, ttl: string | undefined): voi
 /** The id of the key that the string says it is: public, and the OAuth client id. */
 function keyIdOf(secret: Secret): string {
   const key = secret.reveal();
-  const parsed = parseKey(key, brandOf(key));
+  const parsed = parseKey(key, keyPrefixOf(key));
   if (parsed === null) throw invalid('key', 'It is not a key string: check that it was copied whole');
   return parsed.id;
 }
 
 /** What is before the first underscore. */
-function brandOf(key: string): string {
+function keyPrefixOf(key: string): string {
   return key.slice(0, Math.max(0, key.indexOf('_')));
 }
 

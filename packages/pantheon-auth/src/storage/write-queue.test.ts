@@ -1,14 +1,14 @@
 import { DatabaseSync } from 'node:sqlite';
 import { Kysely } from 'kysely';
 import { expect, test } from 'vitest';
-import type { QueuePlace } from '../events/write-queue.ts';
+import type { QueueKey } from '../events/write-lanes.ts';
 import type { Clock } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { NodeSqliteDialect } from './sqlite-dialect.ts';
 import type { Tables } from './tables.ts';
-import { PROTECTIVE_IN_A_ROW_MAX, WRITE_WAIT_MAX_MS, WRITES_WAITING_MAX, Writer } from './writer.ts';
+import { PROTECTIVE_IN_A_ROW_MAX, WRITE_WAIT_MAX_MS, WRITES_WAITING_MAX, WriteQueue } from './write-queue.ts';
 
-function writerOnMemory(): { readonly writer: Writer; readonly clock: { ms: number } } {
+function writerOnMemory(): { readonly writer: WriteQueue; readonly clock: { ms: number } } {
   const state = { ms: 0 };
   const clock: Clock = { now: () => 0, monotonicMs: () => state.ms };
   const dialect = new NodeSqliteDialect({
@@ -18,11 +18,11 @@ function writerOnMemory(): { readonly writer: Writer; readonly clock: { ms: numb
     onStatement: null,
   });
   const connection = { db: new Kysely<Tables>({ dialect }), atOnceMax: 1 };
-  return { writer: new Writer({ ordinary: connection, protective: connection }, clock), clock: state };
+  return { writer: new WriteQueue({ ordinary: connection, protective: connection }, clock), clock: state };
 }
 
-const ordinary = (callerId: string, tenantId = 'default'): QueuePlace => ({ lane: 'ordinary', tenantId, callerId });
-const protective = (callerId: string): QueuePlace => ({ lane: 'protective', tenantId: 'default', callerId });
+const ordinary = (callerId: string, tenantId = 'default'): QueueKey => ({ lane: 'ordinary', tenantId, callerId });
+const protective = (callerId: string): QueueKey => ({ lane: 'protective', tenantId: 'default', callerId });
 const mine = ordinary('mine');
 
 test('writes run one after the other, in the order they came', async () => {
@@ -127,7 +127,7 @@ test('where revocations have connections of their own they wait for no other wri
   const db = { transaction: () => ({ execute: (work: () => Promise<unknown>) => work() }) };
   const connections = () => ({ db: db as unknown as Kysely<Tables>, atOnceMax: 1 });
   const clock: Clock = { now: () => 0, monotonicMs: () => 0 };
-  const writer = new Writer({ ordinary: connections(), protective: connections() }, clock);
+  const writer = new WriteQueue({ ordinary: connections(), protective: connections() }, clock);
   let release = (): void => {};
   const stuck = writer.run(mine, () => new Promise<void>((resolve) => (release = resolve)));
   expect(await writer.run(protective('administrator'), async () => 'revoked')).toBe('revoked');
@@ -166,7 +166,7 @@ test('as many run at once as may, and the others follow in order', async () => {
   const db = { transaction: () => ({ execute: (work: () => Promise<unknown>) => work() }) };
   const connection = { db: db as unknown as Kysely<Tables>, atOnceMax: 2 };
   const lanes = { ordinary: connection, protective: connection };
-  const several = new Writer(lanes, { now: () => 0, monotonicMs: () => 0 });
+  const several = new WriteQueue(lanes, { now: () => 0, monotonicMs: () => 0 });
   const write = (name: string): Promise<void> =>
     several.run(mine, async () => {
       begun.push(name);
@@ -208,7 +208,7 @@ test('on a full disk a protective write is repeated once with the room that is k
     },
   };
   const clock: Clock = { now: () => 0, monotonicMs: () => 0 };
-  const writer = new Writer({ ordinary: connection, protective: connection }, clock, reserve);
+  const writer = new WriteQueue({ ordinary: connection, protective: connection }, clock, reserve);
   // An ordinary one never takes it.
   await expect(writer.run(mine, work)).rejects.toMatchObject({ code: 'store_full' });
   expect(given).toBe(0);

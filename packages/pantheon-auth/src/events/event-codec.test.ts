@@ -3,9 +3,9 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { type AuditEvent, PROCESS_ACTOR } from '../domain/event.ts';
 import { PantheonError } from '../foundation/errors.ts';
-import type { Place, Sealer } from '../kms/place.ts';
+import type { EncryptionContext, Sealer } from '../kms/encryption-context.ts';
 import { anyEvent } from '../testing/arbitraries.ts';
-import { EVENTS_PAGE_MAX, EventLog } from './event-log.ts';
+import { EVENTS_PAGE_MAX, EventCodec } from './event-codec.ts';
 import type { EventQuery, EventRows, StoredEvent } from './event-rows.ts';
 import type { EventRow } from './ledger.ts';
 import { leafHash } from './merkle.ts';
@@ -14,17 +14,17 @@ import { leafHash } from './merkle.ts';
 class FakeSealer implements Sealer {
   isAway = false;
 
-  async seal(place: Place, plaintext: Uint8Array): Promise<Uint8Array> {
+  async seal(context: EncryptionContext, plaintext: Uint8Array): Promise<Uint8Array> {
     return Buffer.concat([
-      Buffer.from(`${JSON.stringify(place)}\n`),
+      Buffer.from(`${JSON.stringify(context)}\n`),
       Buffer.from(plaintext).map((byte) => byte ^ 0xff),
     ]);
   }
 
-  async open(place: Place, sealed: Uint8Array): Promise<Buffer> {
+  async open(context: EncryptionContext, sealed: Uint8Array): Promise<Buffer> {
     if (this.isAway) throw new PantheonError('store_unavailable');
     const end = sealed.indexOf(10);
-    if (Buffer.from(sealed.subarray(0, end)).toString() !== JSON.stringify(place))
+    if (Buffer.from(sealed.subarray(0, end)).toString() !== JSON.stringify(context))
       throw new PantheonError('key_quarantined');
     return Buffer.from(sealed.subarray(end + 1)).map((byte) => byte ^ 0xff) as Buffer;
   }
@@ -42,7 +42,7 @@ function world() {
     actsOnKeys: async () => [],
   };
   const sealer = new FakeSealer();
-  const log = new EventLog(rows, sealer);
+  const log = new EventCodec(rows, sealer);
   const keep = (row: EventRow, over: Partial<StoredEvent> = {}): void =>
     void stored.push({ seq: stored.length + 1, ...row, ...over });
   return { log, sealer, stored, asked, keep };
@@ -123,8 +123,14 @@ test('an event whose personal part was erased is still an event', async () => {
 test('a personal part that belongs to another event does not open: the event is damaged, its open part and the others are shown', async () => {
   const { log, keep, sealer } = world();
   const [row, other] = await log.toRows([EVENT, { ...EVENT, id: 'OtherOtherOtherO' }]);
-  const place = { table: 'event_details', column: 'sealed', tenantId: 'default', rowId: EVENT.id, version: 0 } as const;
-  const exchanged = await sealer.seal(place, Buffer.from('{"salt":"x","reason":"Exchanged"}'));
+  const context = {
+    table: 'event_details',
+    column: 'sealed',
+    tenantId: 'default',
+    rowId: EVENT.id,
+    version: 0,
+  } as const;
+  const exchanged = await sealer.seal(context, Buffer.from('{"salt":"x","reason":"Exchanged"}'));
   if (other !== undefined) keep(row, { personal: other.personal });
   keep(row, { personal: exchanged });
   if (other !== undefined) keep(other);

@@ -7,7 +7,7 @@ import { assertMayHandOut, type ConfirmedCaller } from '../domain/delegation.ts'
 import { type KeyRecord, replaceSecret } from '../domain/key.ts';
 import { assertMay, assertProvesCurrent, type Caller } from '../domain/key-policy.ts';
 import { assertTenantActive } from '../domain/tenant.ts';
-import type { CompanionRow } from '../events/ledger.ts';
+import type { IdempotencyRecord } from '../events/ledger.ts';
 import { type Clock, DAY_MS, mayDeleteByAge } from '../foundation/clock.ts';
 import { CODES } from '../foundation/codes.ts';
 import { canonicalJson } from '../foundation/encoding.ts';
@@ -32,10 +32,10 @@ export interface RequestIdentity
   readonly keyId: string | null;
 }
 /** The row that remembers the answer; stands or falls with the change. */
-export type Companion = (keyId: string, version: number) => CompanionRow;
+export type MakeIdempotencyRecord = (keyId: string, version: number) => IdempotencyRecord;
 
 /** @throws PantheonError `invalid_request` for a key that is not 1 to 255 printable characters. */
-export function answeredRequest(request: {
+export function idempotentRequest(request: {
   readonly tenantId: string;
   readonly by: Caller;
   readonly idempotencyKey: string;
@@ -60,13 +60,13 @@ export function answeredRequest(request: {
   };
 }
 
-export class AnsweredRequests {
+export class IdempotencyService {
   readonly #rows: IdempotencyRows;
   readonly #changes: KeyChanges;
   readonly #usage: UsageReader;
   readonly #guard: CallerGuard;
   readonly #clock: Clock;
-  readonly #brand: string;
+  readonly #keyPrefix: string;
 
   constructor(deps: {
     readonly rows: IdempotencyRows;
@@ -74,21 +74,21 @@ export class AnsweredRequests {
     readonly usage: UsageReader;
     readonly guard: CallerGuard;
     readonly clock: Clock;
-    readonly brand: string;
+    readonly keyPrefix: string;
   }) {
     this.#rows = deps.rows;
     this.#changes = deps.changes;
     this.#usage = deps.usage;
     this.#guard = deps.guard;
     this.#clock = deps.clock;
-    this.#brand = deps.brand;
+    this.#keyPrefix = deps.keyPrefix;
   }
 
   /** Carries it out the first time; afterwards answers it anew. `again` adds to the answer what the first one had. */
-  async once<T extends { readonly key: string; readonly apiKey: APIKey }>(
+  async run<T extends { readonly key: string; readonly apiKey: APIKey }>(
     request: RequestIdentity,
     by: Caller,
-    carryOut: (companion: Companion | null) => Promise<T>,
+    execute: (makeRecord: MakeIdempotencyRecord | null) => Promise<T>,
     again: (answer: { readonly key: string; readonly apiKey: APIKey; readonly record: KeyRecord }) => T = (answer) =>
       answer as unknown as T,
   ): Promise<T> {
@@ -98,7 +98,7 @@ export class AnsweredRequests {
     // What a wrong clock took for old would be carried out again once the clock is right.
     if (mayDeleteByAge(this.#clock)) await this.#rows.prune(now - ANSWER_KEPT_MS, PRUNE_ROWS_MAX);
     try {
-      return await carryOut((keyId, version) => companionRow(request, keyId, version, now));
+      return await execute((keyId, version) => companionRow(request, keyId, version, now));
     } catch (error) {
       // The same request at the same moment, on this node or another: the other one has carried it out, and so this one
       // met a conflict of any kind (a rotation, for one, is then told that a rotation is in progress, or that the key is
@@ -125,20 +125,20 @@ export class AnsweredRequests {
     const { keyId, version, tenantId } = answered;
     let key = '';
     const record = await this.#changes.change(tenantId, keyId, async (current) => {
-      const { caller, requires } = await this.#guard.confirm(by);
-      assertIts(request, answered, caller, current.record);
+      const { caller, preconditions } = await this.#guard.confirm(by);
+      assertSameRequest(request, answered, caller, current.record);
       await this.#assertUnclaimed(answered, current);
       const { tenant } = current;
       assertTenantActive(tenant);
       const { environment } = current.record;
-      const generated = generateKey({ brand: this.#brand, environment, id: keyId });
+      const generated = generateKey({ keyPrefix: this.#keyPrefix, environment, id: keyId });
       key = generated.key;
-      const change = replaceSecret(current.record, by.circumstances, this.#clock.now());
+      const change = replaceSecret(current.record, by.auditContext, this.#clock.now());
       const others = current.secrets.filter((secret) => secret.version !== version);
       const secrets = [versionSecret(version, generated), ...others];
-      return { change, secrets, requires: [...requires, tenantAsRead(tenant)] };
+      return { change, secrets, preconditions: [...preconditions, tenantAsRead(tenant)] };
     });
-    return { key, apiKey: toApiKey(record, [], { brand: this.#brand, now: this.#clock.now() }), record };
+    return { key, apiKey: toApiKey(record, [], { keyPrefix: this.#keyPrefix, now: this.#clock.now() }), record };
   }
 
   async #assertUnclaimed({ keyId, version, tenantId }: AnsweredRequest, { record }: ChangeableKey): Promise<void> {
@@ -156,7 +156,7 @@ export class AnsweredRequests {
  * The row that remembers an answer is no authority: the key must be one that this request can have made or changed, and
  * the caller must be entitled to hand out what it holds *now*. Nobody but the key itself is above that.
  */
-function assertIts(
+function assertSameRequest(
   { keyId }: RequestIdentity,
   answered: AnsweredRequest,
   by: ConfirmedCaller,
@@ -176,7 +176,7 @@ function assertIts(
   assertMayHandOut(by, record);
 }
 
-function companionRow(request: RequestIdentity, keyId: string, version: number, now: number): CompanionRow {
+function companionRow(request: RequestIdentity, keyId: string, version: number, now: number): IdempotencyRecord {
   return {
     table: 'idempotency',
     row: {

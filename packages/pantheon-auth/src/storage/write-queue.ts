@@ -4,7 +4,7 @@
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Kysely, Transaction } from 'kysely';
-import type { Lane, QueuePlace } from '../events/write-queue.ts';
+import type { Lane, QueueKey } from '../events/write-lanes.ts';
 import type { Clock } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { FairQueue } from './fair-queue.ts';
@@ -47,7 +47,7 @@ interface Desk {
   protectiveInARow: number;
 }
 
-export class Writer {
+export class WriteQueue {
   readonly #lanes: WriteLanes;
   readonly #desks: Readonly<Record<Lane, Desk>>;
   readonly #clock: Clock;
@@ -74,18 +74,18 @@ export class Writer {
    * transaction it is given, so on SQLite it ends within this turn of the event loop.
    *
    * @throws PantheonError `overloaded` when too many wait, `store_unavailable` when its turn came too late,
-   * `store_full` for an ordinary one while the room that is left is kept for others, `shutting_down` after {@link Writer.close}, and what the database says.
+   * `store_full` for an ordinary one while the room that is left is kept for others, `shutting_down` after {@link WriteQueue.close}, and what the database says.
    */
-  async run<T>(place: QueuePlace, work: (transaction: Transaction<Tables>) => Promise<T>): Promise<T> {
+  async run<T>(key: QueueKey, work: (transaction: Transaction<Tables>) => Promise<T>): Promise<T> {
     if (this.#closing) throw new PantheonError('shutting_down', { detail: 'The database is closed.' });
     const arrivedMs = this.#clock.monotonicMs();
-    const desk = this.#desks[place.lane];
+    const desk = this.#desks[key.lane];
     this.#taken += 1;
     let hasTurn = false;
     try {
-      await this.#turn(desk, place);
+      await this.#turn(desk, key);
       hasTurn = true;
-      return await this.#begin(place.lane, work, arrivedMs);
+      return await this.#begin(key.lane, work, arrivedMs);
     } finally {
       this.#taken -= 1;
       if (hasTurn) void this.#next(desk);
@@ -98,18 +98,18 @@ export class Writer {
     if (this.#taken > 0) await new Promise<void>((resolve) => (this.#onIdle = resolve));
   }
 
-  #turn(desk: Desk, place: QueuePlace): Promise<void> | void {
+  #turn(desk: Desk, key: QueueKey): Promise<void> | void {
     if (desk.underWay < desk.atOnceMax) {
       desk.underWay += 1;
       return;
     }
     return new Promise((go, turnAway) => {
-      const refused = this.#waiting[place.lane].push({ go, turnAway }, place);
+      const refused = this.#waiting[key.lane].push({ go, turnAway }, key);
       refused?.turnAway(new PantheonError('overloaded', { retryAfterSeconds: 1 }));
     });
   }
 
-  /** The place that is left passes to the next in line, after a turn of the event loop for others: an fsync blocks it. */
+  /** The turn that is left passes to the next in line, after a turn of the event loop for others: an fsync blocks it. */
   async #next(desk: Desk): Promise<void> {
     await nextTurn();
     const next = this.#nextOf(desk);

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { callerWith, openWorld, refusalOf } from '../../test/fixture.ts';
 import { changeLog } from '../../test/store.ts';
-import { EVENTS_PAGE_MAX } from './event-log.ts';
+import { EVENTS_PAGE_MAX } from './event-codec.ts';
 
 const INPUT = { userId: 'u', name: 'n' };
 

@@ -1,6 +1,6 @@
 /**
  * Where a commit waits to be written: in which lane, and with whom it shares its turns. Both are read off its events, so
- * no caller can forget to say it, or say it wrongly. The queue itself is `storage/writer.ts`.
+ * no caller can forget to say it, or say it wrongly. The queue itself is `storage/write-queue.ts`.
  */
 import type { EventType } from '../domain/event.ts';
 import type { EventRow } from './ledger.ts';
@@ -11,8 +11,8 @@ import type { EventRow } from './ledger.ts';
  */
 export type Lane = 'protective' | 'ordinary';
 
-/** A place in the queue of writes. Turns go round the tenants, and within each tenant round its callers. */
-export interface QueuePlace {
+/** Where in the queue of writes something waits. Turns go round the tenants, and within each tenant round its callers. */
+export interface QueueKey {
   readonly lane: Lane;
   /** Null: the service itself. */
   readonly tenantId: string | null;
@@ -53,23 +53,23 @@ const SELF_ROTATION = 'self-rotation';
 /** Library code that acts without a key. */
 const PROCESS = 'process';
 
-/** The place of a commit. One that also does something ordinary is ordinary. */
-export function placeOf(events: readonly [EventRow, ...EventRow[]]): QueuePlace {
+/** Where a commit waits. One that also does something ordinary is ordinary. */
+export function queueKeyOf(events: readonly [EventRow, ...EventRow[]]): QueueKey {
   const lane = events.every(({ type }) => LANES[type] === 'protective') ? 'protective' : 'ordinary';
   const [{ tenantId, type, subjectId, actorKeyId }] = events;
   const isSelfRotation = type === 'key.rotated' && actorKeyId === subjectId;
   return { lane, tenantId, callerId: isSelfRotation ? SELF_ROTATION : (actorKeyId ?? PROCESS) };
 }
 
-/** The place of what the service writes for itself: usage, leases, answers. Each `callerId` has its own turns. */
-export function operational(callerId: string): QueuePlace {
+/** Where what the service writes for itself waits: usage, leases, answers. Each `callerId` has its own turns. */
+export function operational(callerId: string): QueueKey {
   return { lane: 'ordinary', tenantId: null, callerId };
 }
 
 /**
- * The place of a data key: an event is sealed before it is written, so whatever keeps a data key waiting would keep a
+ * Where a data key waits: an event is sealed before it is written, so whatever keeps a data key waiting would keep a
  * revocation waiting. It is written once in thousands of seals.
  */
-export function sealing(tenantId: string | null): QueuePlace {
+export function sealing(tenantId: string | null): QueueKey {
   return { lane: 'protective', tenantId, callerId: 'sealing' };
 }

@@ -17,7 +17,7 @@ import { canonicalJson } from '../foundation/encoding.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import type { ListPart } from '../foundation/list-part.ts';
 import { inTurns } from '../foundation/turns.ts';
-import type { Sealer } from '../kms/place.ts';
+import type { Sealer } from '../kms/encryption-context.ts';
 import type { ActOnKey, ActQuery, EventQuery, EventRows, StoredEvent } from './event-rows.ts';
 import type { EventRow } from './ledger.ts';
 import { LEAF_RANDOM_BYTES, leafHash } from './merkle.ts';
@@ -28,7 +28,7 @@ export const EVENTS_PAGE_MAX = 200;
 /** A millisecond of opening and parsing. */
 const OPENED_PER_TURN = 10;
 
-export class EventLog {
+export class EventCodec {
   readonly #rows: EventRows;
   readonly #sealer: Sealer;
 

@@ -7,9 +7,9 @@ import { DAY_MS } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import type { PantheonAuth } from '../pantheon-auth.ts';
 import { TestClock } from '../testing/test-clock.ts';
-import { ANSWER_KEPT_MS, AnsweredRequests } from './answered-requests.ts';
 import type { CallerGuard } from './caller-guard.ts';
 import type { IdempotencyRows } from './idempotency-rows.ts';
+import { ANSWER_KEPT_MS, IdempotencyService } from './idempotency-service.ts';
 import type { KeyChanges } from './key-changes.ts';
 import { parseCreateInput } from './key-input.ts';
 import type { Rotation } from './key-rotation.ts';
@@ -239,20 +239,20 @@ describe('a request that meets a conflict', () => {
     const rows = { find: async () => answers.shift() ?? null, prune: async () => 0 } as unknown as IdempotencyRows;
     const record = evolve(null, CREATED);
     const changes = { change: async () => ({ ...record, version: 2 }) } as unknown as KeyChanges;
-    const answered = new AnsweredRequests({
+    const answered = new IdempotencyService({
       rows,
       changes,
       usage: {} as UsageReader,
       guard: {} as CallerGuard,
       clock: new TestClock(),
-      brand: 'pan',
+      keyPrefix: 'pan',
     });
-    const carryOut = () => Promise.reject(new PantheonError(code));
-    return answered.once(REQUEST, callerWith({}), carryOut, ({ record: { version } }) => ({ version }) as never);
+    const execute = () => Promise.reject(new PantheonError(code));
+    return answered.run(REQUEST, callerWith({}), execute, ({ record: { version } }) => ({ version }) as never);
   }
   const CREATED = createKey(
     { id: 'KeyKeyKeyKeyKeyK', tenantId: 'default', createdBy: null, idTag: 1, settings: parseCreateInput(INPUT, 0) },
-    callerWith({}).circumstances,
+    callerWith({}).auditContext,
     0,
   ).events[0];
   const REQUEST = {

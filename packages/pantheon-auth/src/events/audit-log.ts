@@ -13,7 +13,7 @@ import { PantheonError } from '../foundation/errors.ts';
 import { assertFilters } from '../foundation/filters.ts';
 import type { ReadTurns } from '../foundation/read-turns.ts';
 import type { SealedCursors } from '../kms/sealed-cursor.ts';
-import { EVENTS_PAGE_MAX, type EventLog } from './event-log.ts';
+import { EVENTS_PAGE_MAX, type EventCodec } from './event-codec.ts';
 
 export interface EventFilter {
   readonly type?: string;
@@ -35,7 +35,7 @@ type AsTenantSees<Event> = Omit<Event, 'seq' | 'at'> & { readonly at: Date; read
  */
 export type TenantEvent = AsTenantSees<LoggedEvent> | AsTenantSees<DamagedEvent>;
 
-export interface AuditTrail {
+export interface AuditLog {
   /**
    * A page ends sooner than at `limit` when many events were looked at that do not match the filter, or when those on it
    * are large: only `nextCursor` tells whether it is the last.
@@ -55,12 +55,12 @@ export interface AuditTrail {
 
 const PAGE_DEFAULT = 50;
 
-export class EventReader implements AuditTrail {
-  readonly #log: EventLog;
+export class AuditLogReader implements AuditLog {
+  readonly #log: EventCodec;
   readonly #cursors: SealedCursors;
   readonly #readTurns: ReadTurns;
 
-  constructor(deps: { readonly log: EventLog; readonly cursors: SealedCursors; readonly readTurns: ReadTurns }) {
+  constructor(deps: { readonly log: EventCodec; readonly cursors: SealedCursors; readonly readTurns: ReadTurns }) {
     this.#log = deps.log;
     this.#cursors = deps.cursors;
     this.#readTurns = deps.readTurns;
@@ -70,7 +70,7 @@ export class EventReader implements AuditTrail {
     tenantId: string,
     filter: EventFilter = {},
     options: { readonly by?: Caller; readonly signal?: AbortSignal } = {},
-  ): ReturnType<AuditTrail['list']> {
+  ): ReturnType<AuditLog['list']> {
     if (options.by !== undefined) assertMay(options.by, 'events.read', tenantId);
     assertFilters(filter);
     const { limit = PAGE_DEFAULT, order = 'newest_first', subjectType = null, subjectId = null, cursor } = filter;

@@ -3,10 +3,16 @@ import { openWorld, refusalOf, type World } from '../../test/fixture.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { TestClock } from '../testing/test-clock.ts';
 import { ISSUED_AHEAD_MAX_MS, type OfflineTokens, UPDATES_READ_MAX } from './offline-tokens.ts';
-import { type Changed, SETTLE_MARGIN_MS, SETTLING_MAX, type Settled, Settlement } from './settlement.ts';
+import {
+  type Changed,
+  PROPAGATION_MARGIN_MS,
+  PROPAGATIONS_WAITING_MAX,
+  Propagation,
+  type Settled,
+} from './propagation.ts';
 
 const STALENESS_MAX_MS = 1_000;
-const WAIT_MS = STALENESS_MAX_MS + SETTLE_MARGIN_MS;
+const WAIT_MS = STALENESS_MAX_MS + PROPAGATION_MARGIN_MS;
 const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
 
 describe('the wait', () => {
@@ -16,12 +22,12 @@ describe('the wait', () => {
   function world(endOf: OfflineTokens['endOf'] = async () => null) {
     const clock = new TestClock();
     const tokens = { endOf } as OfflineTokens;
-    const settlement = new Settlement({ stalenessMaxMs: STALENESS_MAX_MS, clock, tokens });
+    const propagation = new Propagation({ stalenessMaxMs: STALENESS_MAX_MS, clock, tokens });
     const passes = async (ms: number): Promise<void> => {
       clock.advance(ms);
       await vi.advanceTimersByTimeAsync(100);
     };
-    return { clock, settlement, passes };
+    return { clock, propagation, passes };
   }
   const changed = (answer: object = { name: 'a' }): Promise<Changed<object>> =>
     Promise.resolve({ answer, record: null });
@@ -35,9 +41,9 @@ describe('the wait', () => {
   };
 
   test('no answer sooner than the bound and its margin after the commit, by the monotonic clock', async () => {
-    const { clock, settlement, passes } = world();
+    const { clock, propagation, passes } = world();
     const commit = Promise.withResolvers<Changed<object>>();
-    const settling = settlement.settle(() => commit.promise);
+    const settling = propagation.waitFor(() => commit.promise);
     await passes(10_000);
     commit.resolve({ answer: { name: 'a' }, record: null });
     await passes(0);
@@ -49,11 +55,11 @@ describe('the wait', () => {
   });
 
   test('many wait on one timer, and each as long as it must', async () => {
-    const { settlement, passes } = world();
-    const first = [settlement.settle(changed), settlement.settle(changed)];
+    const { propagation, passes } = world();
+    const first = [propagation.waitFor(changed), propagation.waitFor(changed)];
     await passes(0);
     await passes(500);
-    const second = settlement.settle(changed);
+    const second = propagation.waitFor(changed);
     await passes(0);
     expect(vi.getTimerCount()).toBe(1);
     await passes(WAIT_MS - 500);
@@ -65,34 +71,34 @@ describe('the wait', () => {
   });
 
   test('a change that fails is told at once, and takes no place', async () => {
-    const { settlement } = world();
+    const { propagation } = world();
     const failed = new PantheonError('outcome_unknown');
-    for (let n = 0; n <= SETTLING_MAX; n += 1)
-      await expect(settlement.settle(() => Promise.reject(failed))).rejects.toBe(failed);
+    for (let n = 0; n <= PROPAGATIONS_WAITING_MAX; n += 1)
+      await expect(propagation.waitFor(() => Promise.reject(failed))).rejects.toBe(failed);
   });
 
   test('beyond those that may wait, a change is made and answered at once: nobody keeps others from ending something', async () => {
-    const { settlement, passes } = world();
-    const waiting = Array.from({ length: SETTLING_MAX }, () => settlement.settle(changed));
+    const { propagation, passes } = world();
+    const waiting = Array.from({ length: PROPAGATIONS_WAITING_MAX }, () => propagation.waitFor(changed));
     const change = vi.fn(changed);
-    expect(await settlement.settle(change)).toEqual({ name: 'a' });
+    expect(await propagation.waitFor(change)).toEqual({ name: 'a' });
     expect(change).toHaveBeenCalledOnce();
     await passes(0);
     await passes(WAIT_MS);
     await Promise.all(waiting);
-    const next = settlement.settle(change);
+    const next = propagation.waitFor(change);
     await passes(0);
     await passes(WAIT_MS);
     expect(await next).toHaveProperty('settledAt');
   });
 
   test('a node that stops answers what was done, and does not say that it has settled', async () => {
-    const { settlement, passes } = world();
-    const waiting = settlement.settle(changed);
+    const { propagation, passes } = world();
+    const waiting = propagation.waitFor(changed);
     await passes(10);
-    settlement.close();
+    propagation.close();
     expect(await waiting).toEqual({ name: 'a' });
-    expect(await settlement.settle(changed)).toEqual({ name: 'a' });
+    expect(await propagation.waitFor(changed)).toEqual({ name: 'a' });
     expect(vi.getTimerCount()).toBe(0);
   });
 });

@@ -7,9 +7,9 @@ import type { Clock, Instant } from '../foundation/clock.ts';
 import type { OfflineTokens } from './offline-tokens.ts';
 
 /** Two clocks that count the same second do not end it at the same moment. */
-export const SETTLE_MARGIN_MS = 50;
+export const PROPAGATION_MARGIN_MS = 50;
 /** Answers that wait at once. Each keeps a caller and its connection waiting for a second; no job settles more in one. */
-export const SETTLING_MAX = 1_000;
+export const PROPAGATIONS_WAITING_MAX = 1_000;
 /** The clock decides and not the timer, which may ring early: it is looked at this often, once for all who wait. */
 const LOOK_AGAIN_MS = 25;
 
@@ -51,7 +51,7 @@ interface Waiter {
   readonly wake: (isSettled: boolean) => void;
 }
 
-export class Settlement {
+export class Propagation {
   readonly #waitMs: number;
   readonly #clock: Clock;
   readonly #tokens: OfflineTokens;
@@ -62,7 +62,7 @@ export class Settlement {
   #isClosed = false;
 
   constructor(deps: { readonly stalenessMaxMs: number; readonly clock: Clock; readonly tokens: OfflineTokens }) {
-    this.#waitMs = deps.stalenessMaxMs + SETTLE_MARGIN_MS;
+    this.#waitMs = deps.stalenessMaxMs + PROPAGATION_MARGIN_MS;
     this.#clock = deps.clock;
     this.#tokens = deps.tokens;
   }
@@ -75,8 +75,8 @@ export class Settlement {
    * When too many wait, the change is made and answered at once, without `settledAt`: nobody may keep others from ending
    * what should end by waiting in their place.
    */
-  async settle<T extends object>(change: () => Promise<Changed<T>>): Promise<T & Settled> {
-    if (this.#taken >= SETTLING_MAX) return (await change()).answer;
+  async waitFor<T extends object>(change: () => Promise<Changed<T>>): Promise<T & Settled> {
+    if (this.#taken >= PROPAGATIONS_WAITING_MAX) return (await change()).answer;
     this.#taken += 1;
     try {
       const { answer, record, acceptedUntil = null } = await change();

@@ -14,9 +14,9 @@ const STALLS_MAX = 2;
 export const IN_FLIGHT_MAX = 2_000;
 
 /** Redis did not answer in time. */
-export class NoAnswer extends Error {}
+export class CommandTimeout extends Error {}
 
-export class RedisPatience {
+export class CommandDeadline {
   readonly #clock: Clock;
   #inFlight = 0;
 
@@ -42,7 +42,7 @@ export class RedisPatience {
         if (stalls < STALLS_MAX && this.#clock.monotonicMs() - dueMs > STALL_MS) {
           stalls += 1;
           arm();
-        } else setImmediate(() => reject(new NoAnswer()));
+        } else setImmediate(() => reject(new CommandTimeout()));
       }, COMMAND_TIMEOUT_MS);
     };
     arm();
