@@ -374,7 +374,47 @@ describe('memory', () => {
     expect(limiter.bytesTracked).toBe(one);
   });
 
-  test('a whole sweep finds the one idle key', async () => {
+  test('a key in use that is given more rules takes no room that is kept for others', async () => {
+    const bytesMax = 400_000;
+    const { decide, limiter } = setUp({ bytesMax });
+    const hour = [rule('hour', 5, 3_600)];
+    const counted: string[] = [];
+    for (let nth = 0; ; nth += 1) {
+      const keyId = `large ${nth}`;
+      if ((await decide({ tenantId: 'large', keyId, rules: hour }).catch(() => null)) === null) break;
+      counted.push(keyId);
+    }
+    const many = Array.from({ length: 8 }, (_, nth) => rule(`rule ${nth}`, 5, 3_600));
+    const outcomes = await Promise.allSettled(
+      counted.map((keyId) => decide({ tenantId: 'large', keyId, rules: many })),
+    );
+    for (const outcome of outcomes)
+      if (outcome.status === 'rejected') expect(outcome.reason).toMatchObject({ code: 'limiter_unavailable' });
+    expect(outcomes.filter(({ status }) => status === 'rejected').length).toBeGreaterThan(0);
+    expect(limiter.bytesTracked).toBeLessThanOrEqual(bytesMax * 0.75);
+    expect(await decide({ tenantId: 'small', keyId: 'small', rules: many })).toMatchObject({ admitted: true });
+    // Under its old rules such a key goes on, with its counts.
+    expect(await decide({ tenantId: 'large', keyId: 'large 0', rules: hour, cost: 5 })).toMatchObject({
+      admitted: false,
+    });
+  });
+
+  test('where there is no room, a bounded number of keys is looked at in one turn, and all of them in the end', async () => {
+    const keys = 10_000;
+    const { decide, clock } = setUp({ keysMax: keys });
+    for (let nth = 0; nth < keys; nth += 1)
+      await decide({ keyId: `key ${nth}`, rules: nth === keys - 1 ? rules : [rule('long', 1, 3_600)] });
+    clock.mono += 61_000;
+    let refused = 0;
+    while ((await decide({ keyId: 'new', rules }).catch(() => null)) === null) {
+      refused += 1;
+      clock.mono += 20;
+    }
+    expect(refused).toBeGreaterThan(0);
+    expect(refused).toBeLessThan(10);
+  });
+
+  test('a sweep finds the one idle key', async () => {
     const { decide, clock } = setUp({ keysMax: 50 });
     for (let nth = 0; nth < 50; nth += 1)
       await decide({ keyId: `key ${nth}`, rules: nth === 49 ? rules : [rule('long', 1, 3_600)] });

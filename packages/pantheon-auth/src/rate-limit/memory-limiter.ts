@@ -36,8 +36,12 @@ const WINDOW_BYTES: number = 300 + SLOTS_COUNTED * 8;
 /** Keys looked at when one is added: more than one, so that idle keys leave faster than new ones come. */
 const SWEEP_KEYS = 4;
 
-/** After a whole sweep that found no room, new keys are refused this long unlooked at: a sweep takes milliseconds. */
-const FULL_MS: number = SECOND_MS;
+/** Keys looked at when there is no room: about a millisecond, and so never all of them in one turn of the event loop. */
+const SWEEP_KEYS_WHEN_FULL = 2_000;
+/** How often that is done at most. All keys have been looked at within a few seconds. */
+const SWEEP_WHEN_FULL_EVERY_MS = 20;
+/** When a refused key may be tried again. */
+const FULL_RETRY_SECONDS = 1;
 
 /** A key without a request for this long gives the rest of its block back, so that other processes can spend it. */
 export const LEASE_IDLE_MS: number = 60 * SECOND_MS;
@@ -101,7 +105,7 @@ export class MemoryLimiter implements RateLimiter {
   readonly #originMs: number;
   #latestMs = 0;
   #sweeper = this.#accounts.entries();
-  #fullUntilMs = 0;
+  #sweepAgainAtMs = 0;
 
   constructor({ clock, quotaLedger, keysMax = KEYS_MAX, bytesMax = COUNTERS_BYTES_MAX }: MemoryLimiterOptions) {
     this.#clock = clock;
@@ -149,7 +153,7 @@ export class MemoryLimiter implements RateLimiter {
   /** Counts in the windows what was admitted elsewhere. Where there is no room for another key, nothing is counted. */
   mirror(request: LimitRequest): void {
     const nowMs = this.#nowMs();
-    if (!this.#accounts.has(request.keyId) && !this.#hasRoom(request, nowMs)) return;
+    if (!this.#accounts.has(request.keyId) && !this.#hasRoom(request, bytesOf(request.rules), nowMs)) return;
     for (const window of this.#accountOf(request, nowMs).windows) {
       window.advance(nowMs);
       window.take(request.cost);
@@ -244,20 +248,9 @@ export class MemoryLimiter implements RateLimiter {
   }
 
   #accountOf(request: LimitRequest, nowMs: number): Account {
-    const { keyId, tenantId, rules, quota } = request;
-    let account = this.#accounts.get(keyId);
-    if (account === undefined) {
-      if (!this.#hasRoom(request, nowMs)) throw this.#isFull();
-      const windows = windowsOf(rules, [], nowMs);
-      account = { rules, windows, quota: null, pendingUnits: 0, usedAtMs: nowMs, tenantId, bytes: 0 };
-      this.#accounts.set(keyId, account);
-      this.#charge(account, bytesOf(rules));
-    } else if (account.rules !== rules) {
-      account.windows = windowsOf(rules, account.windows, nowMs);
-      account.rules = rules;
-      // More rules on a key that is in use are counted at once: what is in use is not refused.
-      this.#charge(account, bytesOf(rules));
-    }
+    const { keyId, rules, quota } = request;
+    const known = this.#accounts.get(keyId);
+    const account = known?.rules === rules ? known : this.#accountWithRules(request, nowMs);
     if (quota === null) {
       if (account.quota !== null) void account.quota.release();
       account.quota = null;
@@ -268,20 +261,39 @@ export class MemoryLimiter implements RateLimiter {
     return account;
   }
 
-  /** A counter in use is never forgotten to make room: that would open its limit. The new key is refused instead. */
-  #hasRoom({ tenantId, rules }: LimitRequest, nowMs: number): boolean {
-    this.#sweep(SWEEP_KEYS, nowMs);
-    const bytes = bytesOf(rules);
-    if (this.#hasRoomFor(tenantId, bytes)) return true;
-    if (nowMs < this.#fullUntilMs) return false;
-    this.#sweep(this.#accounts.size + 1, nowMs);
-    if (this.#hasRoomFor(tenantId, bytes)) return true;
-    this.#fullUntilMs = nowMs + FULL_MS;
-    return false;
+  /**
+   * A key that is new here, or that was given other rules. Both need room: a key in use that was let grow without asking
+   * would take that of other tenants.
+   */
+  #accountWithRules(request: LimitRequest, nowMs: number): Account {
+    const { keyId, tenantId, rules } = request;
+    const growth = bytesOf(rules) - (this.#accounts.get(keyId)?.bytes ?? 0);
+    if (growth > 0 && !this.#hasRoom(request, growth, nowMs)) throw this.#isFull();
+    // An idle one may have been forgotten while room was made.
+    let account = this.#accounts.get(keyId);
+    if (account === undefined) {
+      account = { rules, windows: [], quota: null, pendingUnits: 0, usedAtMs: nowMs, tenantId, bytes: 0 };
+      this.#accounts.set(keyId, account);
+    }
+    account.windows = windowsOf(rules, account.windows, nowMs);
+    account.rules = rules;
+    this.#charge(account, bytesOf(rules));
+    return account;
   }
 
-  #hasRoomFor(tenantId: string, bytes: number): boolean {
-    if (this.#accounts.size >= this.#keysMax || this.#bytes + bytes > this.#bytesMax) return false;
+  /** A counter in use is never forgotten to make room: that would open its limit. The new key is refused instead. */
+  #hasRoom({ tenantId, keyId }: LimitRequest, bytes: number, nowMs: number): boolean {
+    this.#sweep(SWEEP_KEYS, nowMs);
+    const keys = this.#accounts.has(keyId) ? 0 : 1;
+    if (this.#hasRoomFor(tenantId, keys, bytes)) return true;
+    if (nowMs < this.#sweepAgainAtMs) return false;
+    this.#sweepAgainAtMs = nowMs + SWEEP_WHEN_FULL_EVERY_MS;
+    this.#sweep(SWEEP_KEYS_WHEN_FULL, nowMs);
+    return this.#hasRoomFor(tenantId, keys, bytes);
+  }
+
+  #hasRoomFor(tenantId: string, keys: number, bytes: number): boolean {
+    if (this.#accounts.size + keys > this.#keysMax || this.#bytes + bytes > this.#bytesMax) return false;
     const kept = this.#bytesMax * KEPT_FOR_OTHERS;
     return this.#bytes + bytes <= this.#bytesMax - kept || (this.#bytesOfTenants.get(tenantId) ?? 0) + bytes <= kept;
   }
@@ -299,7 +311,7 @@ export class MemoryLimiter implements RateLimiter {
 
   #isFull(): PantheonError {
     const detail = `The room to count keys in is used up: ${this.#accounts.size} of them are in use.`;
-    return new PantheonError('limiter_unavailable', { detail, retryAfterSeconds: FULL_MS / SECOND_MS });
+    return new PantheonError('limiter_unavailable', { detail, retryAfterSeconds: FULL_RETRY_SECONDS });
   }
 
   /** Looks at the next `keys` keys in turn and forgets the idle ones. */
