@@ -1,6 +1,6 @@
 import { createLocalJWKSet, decodeJwt, decodeProtectedHeader, type JSONWebKeySet, jwtVerify } from 'jose';
 import { describe, expect, test, vi } from 'vitest';
-import { callerWith, ISSUER, openWorld, refusalOf, turn, type World } from '../test/fixture.ts';
+import { callerWith, ISSUER, keyAndCaller, openWorld, refusalOf, turn, type World } from '../test/fixture.ts';
 import { KeyChanges } from './api-keys/key-changes.ts';
 import { parseKey, secretBytes } from './api-keys/key-generator.ts';
 import type { CreatedKey } from './api-keys/key-manager.ts';
@@ -278,10 +278,12 @@ describe('issue without the key', () => {
     const target = { tenantId: 'default', keyId: apiKey.id };
     const { token } = await auth.tokens.issue(target, { permissions: ['docs:read'], ttlSeconds: 60 });
     expect(await auth.tokens.verify({ token })).toMatchObject({ valid: true, token: { permissions: ['docs:read'] } });
-    for (const [by, code] of [
-      [callerWith({ permissions: ['docs:*'] }), 'insufficient_permissions'],
-      [callerWith({ grantable: ['docs:*'] }), 'not_grantable'],
-      [callerWith({ tenantId: 'acme' }), 'not_found'],
+    await auth.tenants.create({ id: 'acme' });
+    const ADMIN = { permissions: ['pantheon:*'], grantable: ['*'] };
+    for (const [{ by }, code] of [
+      [await keyAndCaller(world, 'default', { permissions: ['docs:*'] }), 'insufficient_permissions'],
+      [await keyAndCaller(world, 'default', { ...ADMIN, grantable: ['billing:*'] }), 'not_grantable'],
+      [await keyAndCaller(world, 'acme', ADMIN), 'not_found'],
     ] as const)
       expect((await refusalOf(auth.tokens.issue(target, {}, { by }))).code).toBe(code);
     for (const other of [

@@ -11,7 +11,7 @@ import type { Commit } from '../src/events/ledger.ts';
 import type { PantheonAuth } from '../src/pantheon-auth.ts';
 import { SqlLedger } from '../src/storage/sql-ledger.ts';
 import { callerBy, callerFor } from './caller-for.ts';
-import { callerWith, openWorld, type World } from './fixture.ts';
+import { callerWith, openWorld, refusalOf, type World } from './fixture.ts';
 
 const ADMINISTRATOR = { userId: 'a', name: 'administrator', permissions: ['pantheon:*'], grantable: ['*'] };
 /** What a token may make and act on: a token hands out no application permissions, and makes nothing that outlives it. */
@@ -241,4 +241,24 @@ describe('nor one that ends, on another node, between the last look at it and th
       expect(await world.sql('select seq from log_head'), name).toEqual(after);
     }
   });
+});
+
+test('a caller whose key is not there, as after a failover that lost its creation, does nothing', async () => {
+  await using world = await openWorld();
+  const { auth } = world;
+  const { apiKey } = await auth.keys.create({ userId: 'u', name: 'n' });
+  const by = callerWith({ tenantId: 'system' });
+  for (const change of [
+    () => auth.keys.create({ userId: 'u', name: 'n' }, { by }),
+    () => auth.keys.update(apiKey.id, { name: 'm' }, { by }),
+    () => auth.rotation.rotate(apiKey.id, {}, { by }),
+    () => auth.keys.revoke(apiKey.id, { by }),
+    () => auth.tokens.issue({ tenantId: 'default', keyId: apiKey.id }, {}, { by }),
+    () => auth.tokens.revokeAllOf({ tenantId: 'default', keyId: apiKey.id }, { by }),
+    () => auth.tenants.create({ id: 'acme' }, { by }),
+    () => auth.idTags.add({ by }),
+  ])
+    expect(await refusalOf(change)).toMatchObject({ code: 'invalid_key' });
+  expect((await auth.keys.list()).items).toHaveLength(1);
+  expect(await auth.keys.get(apiKey.id)).toMatchObject({ name: 'n', state: 'active' });
 });

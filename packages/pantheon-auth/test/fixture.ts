@@ -12,6 +12,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { afterAll } from 'vitest';
 import type { APIKey } from '../src/api-keys/api-key.ts';
 import { STALENESS_MAX_MS_DEFAULT } from '../src/api-keys/confirmed-facts.ts';
+import type { CreateKeyInput } from '../src/api-keys/key-input.ts';
 import type { Authority, Caller } from '../src/domain/key-policy.ts';
 import { type Clock, type Instant, systemClock } from '../src/foundation/clock.ts';
 import { PantheonError } from '../src/foundation/errors.ts';
@@ -186,6 +187,21 @@ export function callerWith({ apiKey, ...over }: CallerInput): Caller {
     },
   };
 }
+
+/** A new key of the tenant, and the caller that it makes. */
+export async function keyAndCaller(
+  world: Pick<World, 'auth'>,
+  tenantId: string,
+  input: Partial<CreateKeyInput> = {},
+): Promise<{ readonly id: string; readonly key: string; readonly by: Caller }> {
+  const { apiKey, key } = await world.auth.tenant(tenantId).keys.create({ ...A_KEY, ...input });
+  const { permissions, grantable, ipAllowlist } = apiKey;
+  const expiresAt = apiKey.expiresAt?.getTime() ?? null;
+  const by = callerWith({ apiKey, tenantId, permissions, grantable, expiresAt, ipAllowlist });
+  return { id: apiKey.id, key, by };
+}
+
+const A_KEY: CreateKeyInput = { userId: 'u', name: 'n', permissions: ['docs:read'] };
 
 /** What a call throws, as a value. */
 export async function refusalOf(work: Promise<unknown> | (() => unknown)): Promise<PantheonError> {

@@ -2,12 +2,14 @@
  * The secrets that tag ids, from outside: two nodes on one store, a rotation during which no key is refused, a leaked
  * secret, a damaged one, and a process of an older version.
  */
+
 import { describe, expect, test } from 'vitest';
 import { TAG_SECRETS_ACTIVE_MAX } from '../src/api-keys/id-tags.ts';
 import { generateKey, parseKey } from '../src/api-keys/key-generator.ts';
+import type { Caller } from '../src/domain/key-policy.ts';
 import { createPantheonAuth, type PantheonAuth } from '../src/pantheon-auth.ts';
 import { TestClock } from '../src/testing/test-clock.ts';
-import { callerWith, openWorld, refusalOf, StatementCount, turn, type World } from './fixture.ts';
+import { callerWith, keyAndCaller, openWorld, refusalOf, StatementCount, turn, type World } from './fixture.ts';
 import { restoreStore, STORED_FIXTURES } from './restored-store.ts';
 
 const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
@@ -213,20 +215,20 @@ describe('who may change the list', () => {
   const READ = ['pantheon:id-tags:read'];
   const outside = callerWith({ tenantId: 'acme', permissions: ['pantheon:*'] });
   const reader = callerWith({ tenantId: 'system', permissions: READ });
-  const all = callerWith({ tenantId: 'system', permissions: ['pantheon:*'] });
 
   test('keys of the system tenant with the permission; for others there is none', async () => {
     await using world = await openWorld();
     const { idTags } = world.auth;
-    for (const change of [(by: typeof all) => idTags.add({ by }), (by: typeof all) => idTags.retire(1, { by })]) {
+    const all = await keyAndCaller(world, 'system', { permissions: ['pantheon:*'] });
+    for (const change of [(by: Caller) => idTags.add({ by }), (by: Caller) => idTags.retire(1, { by })]) {
       expect((await refusalOf(() => change(outside))).code).toBe('not_found');
       expect((await refusalOf(() => change(reader))).code).toBe('insufficient_permissions');
     }
     expect((await refusalOf(() => idTags.list({ by: outside }))).code).toBe('not_found');
     expect(idTags.list({ by: reader })).toHaveLength(1);
-    await idTags.add({ by: all, reason: 'for a test' });
+    await idTags.add({ by: all.by, reason: 'for a test' });
     const { items } = await world.auth.events.list('system', { type: 'id_tag_secret.added', limit: 1 });
-    expect(items).toMatchObject([{ actor: { keyId: 'CallerCallerCall' }, reason: 'for a test', subject: { id: '2' } }]);
+    expect(items).toMatchObject([{ actor: { keyId: all.id }, reason: 'for a test', subject: { id: '2' } }]);
   });
 
   test('a caller that was revoked meanwhile changes nothing', async () => {

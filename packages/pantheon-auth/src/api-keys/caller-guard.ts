@@ -58,8 +58,6 @@ export class CallerGuard {
       // What proves nothing any more is told as at the edge.
       throw new PantheonError(code === 'unknown' ? 'invalid_key' : code, { detail: 'The caller may no longer act.' });
     }
-    // No key stands behind it: library code made it up, and that may do everything anyway.
-    if (judged.proved === null) return { caller: { ...by, own: null }, preconditions: [] };
     const { record, tenant } = judged.proved;
     const isToken = authority.via === 'token';
     // What a version makes that was superseded ends with it: a child that outlives it could act on its key for it.
@@ -79,8 +77,10 @@ export class CallerGuard {
     return { caller, preconditions: [keyAsRead(record), tenantAsRead(tenant), ...ofToken] };
   }
 
-  #judge({ authority, auditContext }: Caller, facts: KnownKey | null, now: Instant): Judgement<KnownKey | null> {
-    if (authority.kind === 'process' || facts === null) return { yes: true, proved: null };
+  #judge({ authority, auditContext }: Caller, facts: KnownKey | null, now: Instant): Judgement<KnownKey> {
+    // A key that is not there, as after a failover that lost its creation, bounds nothing and may do nothing.
+    if (authority.kind === 'process' || facts === null)
+      return { yes: false, denial: { code: 'unknown' }, proved: null };
     const version = facts.record.versions.find((one) => one.version === authority.version);
     if (version === undefined) return { yes: false, denial: { code: 'version_retired' }, proved: facts };
     const demand = { tenantId: null, environment: null, address: auditContext.actor.address, permissions: [] };

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { callerFor } from '../../test/caller-for.ts';
-import { callerWith, openWorld, refusalOf } from '../../test/fixture.ts';
+import { callerWith, keyAndCaller, openWorld, refusalOf } from '../../test/fixture.ts';
 import { createKey, evolve } from '../domain/key.ts';
 import type { Caller } from '../domain/key-policy.ts';
 import { DAY_MS } from '../foundation/clock.ts';
@@ -73,10 +73,12 @@ describe('a repeated request', () => {
     await using world = await openWorld();
     const { auth } = world;
     await auth.tenants.create({ id: 'acme' });
+    const ADMIN = { permissions: ['pantheon:*'], grantable: ['*'] };
+    const callers = [await keyAndCaller(world, 'default', ADMIN), await keyAndCaller(world, 'default', ADMIN)] as const;
     const made = [
       await auth.keys.create(INPUT, once),
-      await auth.keys.create(INPUT, { ...once, by: callerWith({}) }),
-      await auth.keys.create(INPUT, { ...once, by: callerWith({ keyId: 'OtherOtherOtherO' }) }),
+      await auth.keys.create(INPUT, { ...once, by: callers[0].by }),
+      await auth.keys.create(INPUT, { ...once, by: callers[1].by }),
       await auth.tenant('acme').keys.create(INPUT, once),
     ];
     expect(new Set(made.map(({ apiKey }) => apiKey.id)).size).toBe(4);

@@ -1,5 +1,5 @@
 import { describe, expect, test, vi } from 'vitest';
-import { callerWith, openWorld, refusalOf, type World } from '../../test/fixture.ts';
+import { callerWith, keyAndCaller, openWorld, refusalOf, type World } from '../../test/fixture.ts';
 import { READS_AT_ONCE_MAX } from '../foundation/read-turns.ts';
 import { PAGE_MAX } from './key-lists.ts';
 import { KeyStorage } from './key-storage.ts';
@@ -8,14 +8,6 @@ import { UsageReader } from './usage-reader.ts';
 const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
 
 /** A key, and a caller with all that it holds. */
-async function keyAndCaller(world: World, tenantId: string, input: object = {}) {
-  const { apiKey, key } = await world.auth.tenant(tenantId).keys.create({ ...INPUT, ...input });
-  const { permissions, grantable, ipAllowlist } = apiKey;
-  const expiresAt = apiKey.expiresAt?.getTime() ?? null;
-  const by = callerWith({ apiKey, tenantId, permissions, grantable, expiresAt, ipAllowlist });
-  return { id: apiKey.id, key, by };
-}
-
 describe('making and reading', () => {
   test('the answer is the record, the string works, and no later answer holds any of it', async () => {
     await using world = await openWorld();
@@ -147,7 +139,7 @@ describe('who may do what', () => {
     await using world = await openWorld();
     const { auth } = world;
     const { id } = await keyAndCaller(world, 'default');
-    const by = callerWith({ permissions: ['docs:*'] });
+    const { by } = await keyAndCaller(world, 'default', { permissions: ['docs:*'] });
     const range = { from: 0, to: 1, granularity: 'day' } as const;
     const calls: Record<string, () => Promise<unknown>> = {
       create: () => auth.keys.create(INPUT, { by }),
@@ -173,7 +165,7 @@ describe('who may do what', () => {
     await using world = await openWorld();
     const { auth } = world;
     const strong = await keyAndCaller(world, 'default', { permissions: ['billing:*'] });
-    const by = callerWith({ grantable: ['docs:*'] });
+    const { by } = await keyAndCaller(world, 'default', { permissions: ['pantheon:*'], grantable: ['docs:*'] });
     expect((await refusalOf(auth.keys.create({ ...INPUT, permissions: ['billing:read'] }, { by }))).field).toBe(
       'permissions[0]',
     );
@@ -214,11 +206,16 @@ describe('who may do what', () => {
 
   test('a child lies within the life and the addresses of its creator, also when it is changed later', async () => {
     await using world = await openWorld();
-    const { auth, clock } = world;
-    const by = callerWith({ expiresAt: clock.now() + 3_600_000, ipAllowlist: ['10.0.0.0/8'] });
-    const child = { ...INPUT, expiresIn: '30m', ipAllowlist: ['10.1.0.0/16'] };
+    const { auth } = world;
+    const { id, by } = await keyAndCaller(world, 'default', {
+      permissions: ['pantheon:*'],
+      grantable: ['*'],
+      expiresIn: '1h',
+      ipAllowlist: ['192.0.2.0/24'],
+    });
+    const child = { ...INPUT, expiresIn: '30m', ipAllowlist: ['192.0.2.0/25'] };
     const { apiKey } = await auth.keys.create(child, { by });
-    expect(apiKey.createdBy).toBe('CallerCallerCall');
+    expect(apiKey.createdBy).toBe(id);
     for (const [input, field] of [
       [{ ...child, expiresIn: '2h' }, 'expiresAt'],
       [INPUT, 'expiresAt'],
@@ -245,7 +242,8 @@ describe('who may do what', () => {
     await using world = await openWorld();
     const { auth } = world;
     const { id } = await keyAndCaller(world, 'default');
-    const by = callerWith({ keyId: 'ActorActorActorA' });
+    const actor = await keyAndCaller(world, 'default', { permissions: ['pantheon:*'], grantable: ['*'] });
+    const { by } = actor;
     await auth.keys.update(id, { name: 'new' }, { by });
     await auth.keys.suspend(id, { by, reason: 'looking into it' });
     const { items } = await auth.events.list('default', { subjectId: id });
@@ -253,7 +251,7 @@ describe('who may do what', () => {
       { type: 'key.suspended', reason: 'looking into it', before: { state: 'active' }, after: { state: 'suspended' } },
       {
         type: 'key.updated',
-        actor: { keyId: 'ActorActorActorA', userId: 'caller', address: '192.0.2.1', userAgent: 'test' },
+        actor: { keyId: actor.id, userId: 'caller', address: '192.0.2.1', userAgent: 'test' },
         requestId: 'request-1',
         before: { name: 'n' },
         after: { name: 'new' },

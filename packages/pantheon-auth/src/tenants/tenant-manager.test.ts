@@ -1,5 +1,5 @@
 import { describe, expect, test, vi } from 'vitest';
-import { callerWith, openWorld, refusalOf, type World } from '../../test/fixture.ts';
+import { callerWith, keyAndCaller, openWorld, refusalOf, type World } from '../../test/fixture.ts';
 import type { Caller } from '../domain/key-policy.ts';
 import { TenantStorage } from './tenant-storage.ts';
 
@@ -102,7 +102,7 @@ test('only keys of the system manage tenants, each with its permission; for othe
     expect(error.code).toBe('insufficient_permissions');
     expect(error.detail).toContain(`pantheon:tenants:${action.trim()}`);
   }
-  const by = callerWith({ ...SYSTEM, permissions: ['pantheon:tenants:*'] });
+  const { by } = await keyAndCaller(world, 'system', { permissions: ['pantheon:tenants:*'] });
   expect(await tenants.create({ id: 'new' }, { by })).toMatchObject({ id: 'new' });
 });
 
