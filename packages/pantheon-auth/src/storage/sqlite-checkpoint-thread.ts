@@ -7,7 +7,12 @@
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
-import type { CheckpointAnswer, CheckpointRequest, CheckpointThreadData } from './sqlite-checkpoint-worker.ts';
+import type {
+  CheckpointAnswer,
+  CheckpointOrder,
+  CheckpointRequest,
+  CheckpointThreadData,
+} from './sqlite-checkpoint-worker.ts';
 
 /** Beside this file, as source and as built. A bundle that does not bring it along has none. */
 const WORKER = new URL(`./sqlite-checkpoint-worker.${import.meta.url.endsWith('.ts') ? 'ts' : 'js'}`, import.meta.url);
@@ -34,11 +39,13 @@ export class SqliteCheckpointThread {
   }
 
   /** One at a time. Never throws. */
-  checkpoint(order: { readonly cut: boolean }): Promise<CheckpointResult> {
+  checkpoint(order: CheckpointOrder): Promise<CheckpointResult> {
     return new Promise((resolve) => {
       this.#waiting = resolve;
       try {
         this.#worker ??= this.#start();
+        // The program goes on for as long as an answer is awaited, and no longer for the thread's sake.
+        this.#worker.ref();
         this.#worker.postMessage({ kind: 'checkpoint', ...order } satisfies CheckpointRequest);
       } catch {
         this.#settle({ isLost: true });
@@ -64,7 +71,6 @@ export class SqliteCheckpointThread {
       env: {},
       execArgv: ['--disable-warning=ExperimentalWarning'],
     });
-    worker.unref();
     worker.on('message', (answer: CheckpointAnswer) => this.#settle(answer));
     worker.on('error', () => this.#end(worker));
     worker.on('exit', () => this.#end(worker));
@@ -72,6 +78,7 @@ export class SqliteCheckpointThread {
   }
 
   #settle(result: CheckpointResult): void {
+    this.#worker?.unref();
     this.#waiting?.(result);
     this.#waiting = null;
   }

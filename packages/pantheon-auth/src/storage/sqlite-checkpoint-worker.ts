@@ -16,15 +16,22 @@ export interface CheckpointThreadData {
   readonly bytesBeforeRestartMax: number;
 }
 
-export type CheckpointRequest =
-  /** `cut`: whether the file of the WAL is made empty too, as far as nobody is in the way. */
-  { readonly kind: 'checkpoint'; readonly cut: boolean } | { readonly kind: 'close' };
+export interface CheckpointOrder {
+  /** Whether the file of the WAL is made empty too, as far as nobody is in the way. */
+  readonly cut: boolean;
+  /** Whether to wait for who is in the way, for {@link INSISTING_TIMEOUT_MS} at most: commits wait as long. */
+  readonly insists: boolean;
+}
+
+export type CheckpointRequest = ({ readonly kind: 'checkpoint' } & CheckpointOrder) | { readonly kind: 'close' };
 
 /** `failed`: the message of the driver, with its extended result code. */
 export type CheckpointAnswer = { readonly failed: null } | { readonly failed: string; readonly errcode: number };
 
 /** The writers of this and other processes wait meanwhile, so this is short. The next attempt comes soon. */
 const BUSY_TIMEOUT_MS = 20;
+/** For a WAL that short reads, each beginning before the last has ended, would let grow without end. */
+const INSISTING_TIMEOUT_MS = 200;
 
 /** Counted in pages. */
 interface Checkpointed {
@@ -46,12 +53,12 @@ parentPort?.on('message', (request: CheckpointRequest) => {
     parentPort?.close();
     return;
   }
-  parentPort?.postMessage(answer(request.cut));
+  parentPort?.postMessage(answer(request));
 });
 
-function answer(cut: boolean): CheckpointAnswer {
+function answer(order: CheckpointOrder): CheckpointAnswer {
   try {
-    checkpoint(opened(), cut);
+    checkpoint(opened(), order);
     return { failed: null };
   } catch (error) {
     const { message, errcode = 0 } = error as Error & { readonly errcode?: number };
@@ -64,11 +71,13 @@ function answer(cut: boolean): CheckpointAnswer {
  * meanwhile, for which commits wait (they ask again, nothing is blocked), and the WAL begins anew. Without that it would
  * grow without end where commits are as fast as copying.
  */
-function checkpoint(database: DatabaseSync, cut: boolean): void {
+function checkpoint(database: DatabaseSync, { cut, insists }: CheckpointOrder): void {
   const { busy, log, checkpointed } = copy(database, 'passive');
   // Another process copies, or somebody still reads an older state: the WAL cannot begin anew, and no commit waits for it.
-  if (busy !== 0 || checkpointed < log) return;
-  if (cut || log * pageBytes > bytesBeforeRestartMax) copy(database, cut ? 'truncate' : 'restart');
+  if (busy !== 0 || (checkpointed < log && !insists)) return;
+  if (!cut && log * pageBytes <= bytesBeforeRestartMax) return;
+  database.exec(`pragma busy_timeout = ${insists ? INSISTING_TIMEOUT_MS : BUSY_TIMEOUT_MS}`);
+  copy(database, cut ? 'truncate' : 'restart');
 }
 
 function copy(database: DatabaseSync, mode: 'passive' | 'restart' | 'truncate'): Checkpointed {

@@ -1,10 +1,13 @@
+import { spawnSync } from 'node:child_process';
 import { copyFileSync, readFileSync, renameSync, statSync } from 'node:fs';
+import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import type { Worker } from 'node:worker_threads';
 import { expect, test, vi } from 'vitest';
-import { openScratchDatabase, type ScratchDatabase, sampleEvent } from '../testing/scratch-database.ts';
+import { openScratchDatabase, type ScratchDatabase, sampleEvent, scratchFolder } from '../testing/scratch-database.ts';
 import type { Database } from './database.ts';
-import { SqliteCheckpointThread } from './sqlite-checkpoint-thread.ts';
+import { type CheckpointResult, SqliteCheckpointThread } from './sqlite-checkpoint-thread.ts';
+import type { CheckpointOrder } from './sqlite-checkpoint-worker.ts';
 import { SqliteDamage } from './sqlite-damage.ts';
 import { identityOf } from './sqlite-file-identity.ts';
 import { CommitCheckpoints, WAL_BYTES_KEPT_MAX, WAL_BYTES_LEFT_ALONE_MAX, WalKeeper } from './sqlite-wal.ts';
@@ -12,8 +15,8 @@ import { CommitCheckpoints, WAL_BYTES_KEPT_MAX, WAL_BYTES_LEFT_ALONE_MAX, WalKee
 const MIB = 1_024 * 1_024;
 /** After as many looks a changed WAL has been copied, and a quiet one is empty. */
 const LOOKS = 25;
-/** What is kept, and what a fast disk takes until a look and a checkpoint are done. */
-const GROWS_TO_MAX = 4 * WAL_BYTES_KEPT_MAX;
+/** What is kept, and what is written until a look and a checkpoint are done, on a busy machine too. */
+const GROWS_TO_MAX = 6 * WAL_BYTES_KEPT_MAX;
 
 interface Kept extends AsyncDisposable {
   readonly scratch: ScratchDatabase;
@@ -22,11 +25,12 @@ interface Kept extends AsyncDisposable {
   readonly damage: SqliteDamage;
   /** What the keeper said of its thread, each time. */
   readonly told: boolean[];
+  readonly warnings: string[];
   walBytes(): number;
 }
 
 /** A database whose WAL is looked at when the test says so, and not before. */
-async function openKept(): Promise<Kept> {
+async function openKept(checkpoint?: SqliteCheckpointThread['checkpoint']): Promise<Kept> {
   vi.useFakeTimers({ toFake: ['setInterval'] });
   try {
     const scratch = await openScratchDatabase();
@@ -37,14 +41,17 @@ async function openKept(): Promise<Kept> {
       identity: identityOf(path),
       bytesBeforeRestartMax: WAL_BYTES_LEFT_ALONE_MAX,
     });
-    const told: boolean[] = [];
-    const keeper = new WalKeeper({ path, thread, damage, onThread: (hasThread) => told.push(hasThread) });
+    if (checkpoint !== undefined) thread.checkpoint = checkpoint;
+    const [told, warnings]: [boolean[], string[]] = [[], []];
+    const onThread = (hasThread: boolean) => void told.push(hasThread);
+    const keeper = new WalKeeper({ path, thread, damage, onThread, onWarning: (text) => void warnings.push(text) });
     return {
       scratch,
       keeper,
       thread,
       damage,
       told,
+      warnings,
       walBytes: () => statSync(`${path}-wal`).size,
       async [Symbol.asyncDispose]() {
         await keeper.close();
@@ -241,3 +248,68 @@ test('what a close finds in a large WAL is copied by the thread', async () => {
   await keeper.close();
   expect(walBytes()).toBe(0);
 });
+
+test('a thread that cannot copy leaves it to commits, says so once, and is asked again later', async () => {
+  const answers: CheckpointResult[] = [];
+  await using kept = await openKept(async () => answers.shift() ?? { failed: null });
+  const { scratch, keeper, told, warnings, damage } = kept;
+  const cannot = { failed: 'unable to open database file', errcode: 14 };
+  answers.push(cannot, cannot, { failed: null });
+  for (let n = 0; n < 3 * LOOKS; n += 1) {
+    write(scratch.path, n === 0 ? 24 : 1);
+    await keeper.look();
+  }
+  expect(told.slice(0, 3)).toEqual([false, false, true]);
+  expect(warnings).toEqual([expect.stringContaining('unable to open database file')]);
+  expect(damage.isFound).toBe(false);
+});
+
+test('who is in the way is no failure', async () => {
+  await using kept = await openKept(async () => ({ failed: 'database is locked', errcode: 5 }));
+  write(kept.scratch.path, 24);
+  await kept.keeper.look();
+  expect([kept.told, kept.warnings]).toEqual([[true], []]);
+});
+
+test('a large WAL is copied although somebody reads, once a second', async () => {
+  const orders: CheckpointOrder[] = [];
+  await using kept = await openKept(async (order) => {
+    orders.push(order);
+    return { failed: null };
+  });
+  write(kept.scratch.path, 66);
+  for (let n = 0; n < 15; n += 1) {
+    write(kept.scratch.path, 1);
+    await kept.keeper.look();
+  }
+  expect(orders.filter(({ insists }) => insists)).toHaveLength(2);
+});
+
+test('a program ends although its WAL is kept, and a close is waited for', async () => {
+  const program = (end: string): string => `
+    import { openSqlite } from ${moduleOf('./sqlite.ts')};
+    import { DatabaseSync } from 'node:sqlite';
+    const path = process.argv[1];
+    const db = await openSqlite({ path, clock: { now: () => Date.now(), monotonicMs: () => performance.now() } });
+    const writer = new DatabaseSync(path);
+    writer.exec('pragma wal_autocheckpoint = 0; pragma synchronous = off');
+    const insert = writer.prepare('insert into meta (name, value) values (?, ?)');
+    for (let n = 0; n < 24; n += 1) insert.run('written ' + n, 'x'.repeat(1048576));
+    writer.close();
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    ${end}
+    console.log('done');`;
+  for (const end of ['', 'await db.close();']) {
+    using folder = scratchFolder();
+    const args = ['--conditions=source', '--no-warnings', '--input-type=module', '-e', program(end)];
+    const child = spawnSync(process.execPath, [...args, join(folder.path, 'a.db')], {
+      encoding: 'utf8',
+      timeout: 30_000,
+    });
+    expect(child).toMatchObject({ status: 0, stdout: 'done\n', stderr: '' });
+  }
+}, 90_000);
+
+function moduleOf(path: string): string {
+  return JSON.stringify(new URL(path, import.meta.url).href);
+}

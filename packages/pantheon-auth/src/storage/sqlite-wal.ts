@@ -8,6 +8,7 @@ import { stat } from 'node:fs/promises';
 import type { DatabaseSync } from 'node:sqlite';
 import type { SqliteCheckpointThread } from './sqlite-checkpoint-thread.ts';
 import type { SqliteDamage } from './sqlite-damage.ts';
+import { isBusy } from './sqlite-errors.ts';
 
 const MIB: number = 1_024 * 1_024;
 /**
@@ -17,6 +18,10 @@ const MIB: number = 1_024 * 1_024;
 export const WAL_BYTES_LEFT_ALONE_MAX: number = 4 * MIB;
 /** A file that is larger is made empty. What is written until that is done comes on top. */
 export const WAL_BYTES_KEPT_MAX: number = 16 * MIB;
+/** Beyond this, who reads is waited for, and commits wait too: else overlapping short reads let it grow without end. */
+export const WAL_BYTES_INSISTED: number = 64 * MIB;
+/** How often (1 s). */
+const INSIST_LOOKS = 10;
 /** The look itself costs some ten microseconds, outside of the main thread. */
 const LOOK_EVERY_MS = 100;
 /** A file that is overwritten does not grow: after so many looks (0.5 s) it is copied nevertheless. */
@@ -70,8 +75,10 @@ export interface WalKeeperOptions {
   readonly path: string;
   readonly thread: SqliteCheckpointThread;
   readonly damage: SqliteDamage;
-  /** Told with each checkpoint whether there was a thread to do it. */
+  /** Told with each checkpoint whether the thread can do it. If not, commits have to. */
   readonly onThread: (hasThread: boolean) => void;
+  /** Told once of a thread that cannot, and again after it could. */
+  readonly onWarning: (warning: string) => void;
 }
 
 export class WalKeeper {
@@ -87,7 +94,9 @@ export class WalKeeper {
   #orderedMs = 0;
   #looksSinceOrder = 0;
   #looksSinceCommit = 0;
+  #looksSinceInsisting = INSIST_LOOKS;
   #looksToSkip = 0;
+  #isFailing = false;
 
   constructor(options: WalKeeperOptions) {
     this.#options = options;
@@ -122,19 +131,34 @@ export class WalKeeper {
     this.#orderedBytes = file.size;
     this.#orderedMs = file.mtimeMs;
     this.#looksSinceOrder = 0;
-    const result = await thread.checkpoint({ cut });
-    const isLost = 'isLost' in result;
-    onThread(!isLost);
-    // A thread that cannot be started is not tried ten times a second.
-    if (isLost) this.#looksToSkip = QUIET_LOOKS;
-    if (isLost || result.failed === null) return;
+    const insists = file.size > WAL_BYTES_INSISTED && this.#looksSinceInsisting >= INSIST_LOOKS;
+    if (insists) this.#looksSinceInsisting = 0;
+    const result = await thread.checkpoint({ cut, insists });
+    if ('isLost' in result) return this.#failed('the thread for it ended');
+    const error = result.failed === null ? null : Object.assign(new Error(result.failed), result);
+    if (error === null || isBusy(error)) {
+      onThread(true);
+      this.#isFailing = false;
+      return;
+    }
+    this.#failed(error.message);
     // Damage is remembered, and ends this. Else a full disk, say: what is in the WAL is as durable as in the database.
-    damage.toPantheonError(Object.assign(new Error(result.failed), result));
+    damage.toPantheonError(error);
+  }
+
+  /** Commits copy by themselves, and what fails is not tried ten times a second. */
+  #failed(why: string): void {
+    this.#options.onThread(false);
+    this.#looksToSkip = QUIET_LOOKS;
+    if (!this.#isFailing)
+      this.#options.onWarning(`the write-ahead log cannot be copied beside commits, so commits do it: ${why}`);
+    this.#isFailing = true;
   }
 
   /** Null: no checkpoint is due. Else whether the file is to be made empty. */
   #due(bytes: number, committedMs: number): boolean | null {
     this.#looksSinceOrder += 1;
+    this.#looksSinceInsisting += 1;
     this.#looksSinceCommit = committedMs === this.#committedMs ? this.#looksSinceCommit + 1 : 0;
     this.#committedMs = committedMs;
     if (bytes <= WAL_BYTES_LEFT_ALONE_MAX) {

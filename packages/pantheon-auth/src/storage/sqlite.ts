@@ -131,7 +131,7 @@ async function openFile(options: SqliteOptions, damage: SqliteDamage, reserve: D
     });
     const thread = new SqliteReaderThread({ path, onStatement, damage });
     const log = new SqlLogReader(read, sqlite, { headSync: headReader(reader, damage) });
-    const wal = walKeeper(path, damage, checkpoints);
+    const wal = walKeeper(options, damage, checkpoints);
     return assemble({
       read,
       scan: scanner(thread, read, options),
@@ -187,14 +187,19 @@ function configure(writer: DatabaseSync, path: string): void {
 }
 
 /** Null where the file of the thread is missing, as in a bundle: commits do it then. Of a database that is open. */
-function walKeeper(path: string, damage: SqliteDamage, checkpoints: CommitCheckpoints): WalKeeper | null {
+function walKeeper(
+  { path, onWarning = () => {} }: SqliteOptions,
+  damage: SqliteDamage,
+  checkpoints: CommitCheckpoints,
+): WalKeeper | null {
   if (!SqliteCheckpointThread.isAvailable()) return null;
   const thread = new SqliteCheckpointThread({
     path,
     identity: identityOf(path),
     bytesBeforeRestartMax: WAL_BYTES_LEFT_ALONE_MAX,
   });
-  return new WalKeeper({ path, thread, damage, onThread: (hasThread) => checkpoints.setThread(hasThread) });
+  const onThread = (hasThread: boolean): void => checkpoints.setThread(hasThread);
+  return new WalKeeper({ path, thread, damage, onThread, onWarning });
 }
 
 /** Long reads have a thread of their own. */
