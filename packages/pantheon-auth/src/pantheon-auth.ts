@@ -33,7 +33,7 @@ import { DEFAULT_TENANT, SYSTEM_TENANT } from './domain/tenant.ts';
 import { type AuditLog, AuditLogReader } from './events/audit-log.ts';
 import { EventCodec } from './events/event-codec.ts';
 import { EventFeed } from './events/event-feed.ts';
-import { AcceptedTimeFollower, type ClockReading, readClocks, startClock } from './events/stored-time.ts';
+import { AcceptedTimeFollower, type ClockReading, startClock } from './events/stored-time.ts';
 import { NonDecreasingClock, systemClock } from './foundation/clock.ts';
 import { PantheonError } from './foundation/errors.ts';
 import { cacheBounds } from './foundation/memory-size.ts';
@@ -156,7 +156,7 @@ export async function openEngine(options: PantheonAuthOptions, mayBeBehind = fal
   try {
     const { time, log } = database;
     const start = { clock, time, head: () => log.head(), onAhead: tellAhead(logger) };
-    const reading = mayBeBehind ? await readClocks(start) : await startClock(start);
+    const reading = await startClock(start, mayBeBehind);
     const isNew = (await log.head()).seq === 0;
     const dataDir = options.dataDir ?? null;
     const databaseFile = options.dataDir === undefined ? null : databaseFileOf(options);

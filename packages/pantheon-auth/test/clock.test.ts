@@ -189,6 +189,18 @@ test('a start that is far ahead deletes nothing for its age within a day, nor do
   expect(await kept()).toEqual([0, 0]);
 });
 
+test('looking whether the time is to be accepted leaves that guard as a start does, on clocks that count fractions too', async () => {
+  await using world = await openWorld();
+  const { clock } = world;
+  await world.auth.close();
+  clock.advance(YEAR_MS);
+  // As the monotonic clock of a machine counts.
+  const options = { clock: { now: () => clock.now(), monotonicMs: () => clock.monotonicMs() + 0.37 } };
+  expect(await acceptClock({ ...world.options, ...options })).toMatchObject({ isNeeded: false, done: null });
+  expect(await world.sql("select 1 from meta where name = 'aheadUntil'")).toHaveLength(1);
+  for (let starts = 0; starts < 3; starts += 1) await (await world.openAgain(options)).close();
+});
+
 test('once an operator has accepted the time, what is old is deleted again', async () => {
   await using world = await openWorld();
   const { clock } = world;

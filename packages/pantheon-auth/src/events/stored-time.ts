@@ -68,7 +68,7 @@ export interface ClockReading {
  *
  * @throws PantheonError `clock_in_doubt` when this machine and the server of the database are too far apart.
  */
-export async function readClocks({ clock, time, head }: Omit<StartOptions, 'onAhead'>): Promise<ClockReading> {
+async function readClocks({ clock, time, head }: Omit<StartOptions, 'onAhead'>): Promise<ClockReading> {
   const latest = await time.latest();
   const asked = momentOf(clock);
   const { storeNow } = await head();
@@ -86,18 +86,21 @@ export async function readClocks({ clock, time, head }: Omit<StartOptions, 'onAh
 }
 
 /**
- * Begins with the latest time that the store has seen, or refuses.
+ * Begins with the latest time that the store has seen, or refuses. `mayBeBehind`: a clock that is behind those records is
+ * answered and not refused, and nothing is set by them: they are about to be corrected.
  *
  * @throws PantheonError `clock_in_doubt`.
  */
-export async function startClock(options: StartOptions): Promise<ClockReading> {
+export async function startClock(options: StartOptions, mayBeBehind = false): Promise<ClockReading> {
   const { clock, time, onAhead } = options;
   const { now, latest } = await readClocks(options);
-  if (isBehind({ now, latest }))
+  if (isBehind({ now, latest })) {
+    if (mayBeBehind) return { now, latest };
     throw inDoubt(
       `The clock says ${dateOf(now)}, and this database was in use at ${dateOf(latest)} by its own records. ` +
         'Put the clock right (NTP), then start again. If the clock is right and the records are wrong: pantheon-auth clock accept',
     );
+  }
   const isAhead = latest > 0 && now - latest > REST_MS;
   if (isAhead) onAhead(latest, now - latest);
   clock.advanceTo(latest);
