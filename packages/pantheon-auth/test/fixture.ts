@@ -11,7 +11,7 @@ import { StatementSync } from 'node:sqlite';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { afterAll } from 'vitest';
 import type { APIKey } from '../src/api-keys/api-key.ts';
-import { STALENESS_MAX_MS_DEFAULT } from '../src/api-keys/confirmed-facts.ts';
+import { STALENESS_MAX_MS_DEFAULT } from '../src/api-keys/key-lookup.ts';
 import type { Authority, Caller } from '../src/domain/key-policy.ts';
 import { type Clock, type Instant, systemClock } from '../src/foundation/clock.ts';
 import { PantheonError } from '../src/foundation/errors.ts';
