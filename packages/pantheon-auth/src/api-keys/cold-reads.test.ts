@@ -164,7 +164,7 @@ describe('one key', () => {
 });
 
 describe('an event', () => {
-  test('overtakes a read that is under way: nobody joins it any more', async () => {
+  test('invalidates a read that is under way: nobody joins it any more', async () => {
     for (const invalidate of [
       (reads: ColdReads<string>) => reads.invalidate('key'),
       (reads: ColdReads<string>) => reads.invalidateAll(),

@@ -1,11 +1,11 @@
 /**
  * Reads of keys that are not in memory. Two lanes, each with its own connections of the pool and its own queue, so that
- * ids which may be invented, and senders whose reads proved nothing, wait behind each other and behind nobody else (I9).
+ * ids which may be invented, and senders whose reads matched no secret, wait behind each other and behind nobody else (I9).
  * Many who ask for one key are one read, in whichever line its turn comes first.
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { PantheonError } from '../foundation/errors.ts';
-import { FairQueue } from './fair-queue.ts';
+import { FairQueue, type TurnKey } from '../foundation/fair-queue.ts';
 
 /** `main`: ids that this store issued. `doubtful`: ids that it may not have issued, and senders that owe for reads. */
 export type Lane = 'main' | 'doubtful';
@@ -15,7 +15,7 @@ export const COLD_READS_WAITING_MAX = 1_000;
 /** Of the reads under way at once, those in the lane `doubtful`. */
 const DOUBTFUL_SHARE = 0.25;
 
-/** A line to wait in: see `FairQueue`. */
+/** Where in the queue of reads something waits. Turns go round the owners, and within each owner round its accounts. */
 export interface ReadQueueKey {
   readonly lane: Lane;
   readonly owner: string;
@@ -79,7 +79,7 @@ export class ColdReads<T> {
     if (lane.readsUnderWay < lane.readsMax) return this.#begin(read, lane);
     const ticket = { read, queueKey, answer: Promise.withResolvers<T>() };
     read.tickets.set(name, ticket);
-    const dropped = lane.queue.push(queueKey.owner, queueKey.account, ticket);
+    const dropped = lane.queue.push(ticket, turnKeyOf(queueKey));
     if (dropped !== null) this.#turnAway(dropped);
     return ticket.answer.promise;
   }
@@ -116,8 +116,7 @@ export class ColdReads<T> {
   /** Whoever waits for this read, in any line, need not wait for a turn any more. */
   #answerWaiting(read: ColdRead<T>, outcome: Promise<T>): void {
     for (const ticket of read.tickets.values()) {
-      const { lane, owner, account } = ticket.queueKey;
-      this.#lanes[lane].queue.remove(owner, account, ticket);
+      this.#lanes[ticket.queueKey.lane].queue.remove(ticket, turnKeyOf(ticket.queueKey));
       outcome.then(ticket.answer.resolve, ticket.answer.reject);
     }
     read.tickets.clear();
@@ -130,7 +129,7 @@ export class ColdReads<T> {
     lane.readsUnderWay -= 1;
     const next = lane.queue.shift();
     // Its error is told to those who wait for it.
-    if (next !== undefined) void this.#begin(next.read, lane).catch(() => {});
+    if (next !== null) void this.#begin(next.read, lane).catch(() => {});
   }
 
   /** Its read goes on without it if others wait for it elsewhere. */
@@ -139,6 +138,10 @@ export class ColdReads<T> {
     if (read.tickets.size === 0) this.#reads.delete(read.id);
     answer.reject(new PantheonError('overloaded', { retryAfterSeconds: 1 }));
   }
+}
+
+function turnKeyOf({ owner, account }: ReadQueueKey): TurnKey {
+  return { group: owner, member: account };
 }
 
 function nameOf({ lane, owner, account }: ReadQueueKey): string {

@@ -55,7 +55,7 @@ async function isAnsweredAtOnce(answer: Promise<unknown>): Promise<boolean> {
   return answered;
 }
 
-describe('every reason for a no, once it was proved', () => {
+describe('every reason for a no, once a secret was matched', () => {
   test('in their order: lasting ones first', async () => {
     await using world = await openWorld();
     const { auth, clock } = world;
@@ -109,7 +109,7 @@ describe('every reason for a no, once it was proved', () => {
       expect(await refusalOf(auth.verify({ key, ...request }))).toMatchObject({ code: 'invalid_request', field });
   });
 
-  test('a key of another tenant is not known here, however well it is proved', async () => {
+  test('a key of another tenant is not known here, also with its secret', async () => {
     await using world = await openWorld();
     const { auth } = world;
     await auth.tenants.create({ id: 'acme' });
@@ -301,7 +301,7 @@ describe('a limit that says no', () => {
     factsOf({ state: { kind, at: 0, reason: null }, rateLimits: [{ name: 'one', limit, windowSeconds: 1 }] });
 
   /** The first decision rests on what was confirmed a moment before the request; `found` are the facts of each. */
-  function remembering(found: readonly CachedKey[], admits: (limit: number) => boolean, confirm = async () => {}) {
+  function inMemory(found: readonly CachedKey[], admits: (limit: number) => boolean, confirm = async () => {}) {
     const clock = new TestClock();
     clock.advance(10_000);
     const asked: number[] = [];
@@ -349,27 +349,27 @@ describe('a limit that says no', () => {
   }
 
   test('by rules in memory is confirmed, and asked again once where they have changed', async () => {
-    const { use, asked, used, count } = remembering([known(1), known(2)], (limit) => limit > 1);
+    const { use, asked, used, count } = inMemory([known(1), known(2)], (limit) => limit > 1);
     expect(await use()).toMatchObject({ valid: true });
     expect({ asked, ...count }).toEqual({ asked: [1, 2], decided: 2, confirmed: 1 });
     expect(used).toMatchObject([{ outcome: 'valid' }]);
   });
 
   test('stands where they have not, without asking the limits again', async () => {
-    const { use, asked, used, count } = remembering([known(1)], () => false);
+    const { use, asked, used, count } = inMemory([known(1)], () => false);
     expect(await use()).toMatchObject({ valid: false, denial: { code: 'rate_limited' }, degraded: true });
     expect({ asked, ...count }).toEqual({ asked: [1], decided: 2, confirmed: 1 });
     expect(used).toMatchObject([{ outcome: 'rate_limited' }]);
   });
 
   test('by rules that change all the time is asked twice at most', async () => {
-    const { use, asked } = remembering([known(1), known(2), known(3)], () => false);
+    const { use, asked } = inMemory([known(1), known(2), known(3)], () => false);
     expect(await use()).toMatchObject({ valid: false });
     expect(asked).toEqual([1, 2]);
   });
 
   test('of a key that was revoked meanwhile gives way to that', async () => {
-    const { use, asked, used } = remembering([known(1), known(1, 'revoked')], () => false);
+    const { use, asked, used } = inMemory([known(1), known(1, 'revoked')], () => false);
     expect(await use()).toMatchObject({ valid: false, denial: { code: 'revoked' } });
     expect(asked).toEqual([1]);
     expect(used).toMatchObject([{ outcome: 'revoked' }]);
@@ -377,7 +377,7 @@ describe('a limit that says no', () => {
 
   test('and cannot be confirmed is a 503 and never a 429', async () => {
     const away = new PantheonError('store_unavailable');
-    const { use, used } = remembering(
+    const { use, used } = inMemory(
       [known(1)],
       () => false,
       () => Promise.reject(away),
@@ -387,7 +387,7 @@ describe('a limit that says no', () => {
   });
 
   test('a yes is not confirmed, and waits for nothing', async () => {
-    const { use, count } = remembering([known(1)], () => true);
+    const { use, count } = inMemory([known(1)], () => true);
     const answer = use();
     expect(await isAnsweredAtOnce(answer)).toBe(true);
     expect(await answer).toMatchObject({ valid: true });

@@ -51,7 +51,7 @@ export type Verification =
       readonly key: VerifiedKey;
       readonly limits: readonly LimitState[];
       /**
-       * Whether this node admitted only its share of each rate limit, of which `limits` says what remains: the place where
+       * Whether this node admitted only its share of each rate limit, of which `limits` says what remains: the server where
        * all nodes count does not answer, or this node and the one that replaces it run beside each other.
        */
       readonly degraded: boolean;
@@ -223,7 +223,7 @@ const DECOY: VersionSecret = { version: 0, keyHash: randomBytes(32), signing: nu
 
 /**
  * Where the secret with this hash is; -1: nowhere. The current one is tried first; who does not hold it is compared with as
- * many hashes as a key can have, decoys in the places that are empty, so that time tells nothing about the key.
+ * many hashes as a key can have, decoys where there are fewer, so that time tells nothing about the key.
  */
 function matchSecret(secrets: readonly VersionSecret[], digest: Buffer): number {
   let matched = -1;

@@ -117,7 +117,7 @@ describe('a yes has an age (I4)', () => {
     expect(count().confirmations).toBe(1);
   });
 
-  test('what the confirmation brought is judged, not what was known before it', async () => {
+  test('what the confirmation brought is decided on, not what was known before it', async () => {
     const { clock, ask } = world({
       cached: facts('good'),
       onConfirm: (memory) => {
@@ -166,7 +166,7 @@ describe('a clock in doubt', () => {
 });
 
 describe('only what was confirmed after the request arrived says no (I5)', () => {
-  test('a remembered no is confirmed first, and what the confirmation brought decides', async () => {
+  test('a no in memory is confirmed first, and what the confirmation brought decides', async () => {
     const widened = world({
       cached: facts('expired'),
       onConfirm: (memory) => {
@@ -184,7 +184,7 @@ describe('only what was confirmed after the request arrived says no (I5)', () =>
     expect(same.count().confirmations).toBe(1);
   });
 
-  test('an id that is remembered as unknown may have been made a moment ago', async () => {
+  test('an id that is unknown in memory may have been made a moment ago', async () => {
     const { clock, ask } = world({
       cached: null,
       onConfirm: (memory) => {
@@ -202,7 +202,7 @@ describe('only what was confirmed after the request arrived says no (I5)', () =>
     expect(count().confirmations).toBe(0);
   });
 
-  test('a cold read is as old as the feed, by which tokens and signing keys are judged', async () => {
+  test('a cold read is as old as the feed, by which tokens and signing keys are decided on', async () => {
     const { clock, ask, count } = world({ stored: [null], takesMs: 10_000 });
     clock.advance(1);
     expect(await ask()).toMatchObject({ denial: { code: 'unknown' } });
@@ -263,7 +263,7 @@ describe('the lane of a read', () => {
     expect([...lanes(issued.queueKeys), ...lanes(uncertain.queueKeys)]).toEqual(['main', 'doubtful']);
   });
 
-  test('is the doubtful one for a sender that owes for reads which proved nothing, until it is paid back', async () => {
+  test('is the doubtful one for a sender that owes for reads which matched no secret, until it is paid back', async () => {
     const { clock, ask, queueKeys } = world({ stored: [null] });
     const other = { address: '192.0.2.2', askedBy: null };
     for (let n = 0; n < CHARGES_MAX; n += 1) await ask();
@@ -275,7 +275,7 @@ describe('the lane of a read', () => {
     expect(lanes(queueKeys).at(-1)).toBe('main');
   });
 
-  test('stays the main one for whoever proves a secret, allowed or not', async () => {
+  test('stays the main one for whoever presents a secret, allowed or not', async () => {
     const { ask, queueKeys } = world({ stored: [facts('good')] });
     const refused = (): Evaluation<string> => ({ denial: { code: 'suspended' }, holder: 'holder' });
     for (let n = 0; n < 2 * CHARGES_MAX; n += 1) {
@@ -319,7 +319,7 @@ describe('a key whose rows do not open', () => {
     await expect(ask()).rejects.toBe(error);
   });
 
-  test('charges who proved nothing for the read', async () => {
+  test('charges whoever presented no secret of it for the read', async () => {
     for (const damaged of [
       { error, secrets },
       { error, secrets: null },

@@ -39,7 +39,7 @@ export function evaluate(
 ): Evaluation {
   if (facts === null || version === null) return UNAUTHENTICATED;
   const denial = decide(facts, version, access, now, tokenDenial);
-  // What belongs to another tenant does not exist (I10), however well it was proved.
+  // What belongs to another tenant does not exist (I10), even where a secret of it was presented.
   if (denial?.code === 'unknown') return { denial, holder: null };
   return { denial, holder: { facts, version } };
 }

@@ -70,8 +70,8 @@ const event = (subjectType: EventNotice['subjectType'], subjectId: string): Even
 const nameOf = (facts: { record: { name: string } } | null | undefined): string | null | undefined =>
   facts === undefined ? undefined : (facts?.record.name ?? null);
 
-describe('remembering', () => {
-  test('what exists and what does not are both remembered, apart', async () => {
+describe('caching', () => {
+  test('what exists and what does not are both cached, apart', async () => {
     const { cache, warm } = world();
     expect(cache.peek('a')).toBeUndefined();
     await warm('a', stored('a'));
@@ -114,7 +114,7 @@ describe('reading', () => {
     expect(reads).toHaveLength(1);
   });
 
-  test('a read that an event overtakes answers who waited, is not remembered, and nobody joins it later', async () => {
+  test('a read that an event invalidates answers who waited, is not cached, and nobody joins it later', async () => {
     for (const invalidate of [
       (cache: VerificationCache) => cache.apply(event('key', 'a')),
       (cache: VerificationCache) => cache.apply(event('tenant', 'default')),
@@ -137,7 +137,7 @@ describe('reading', () => {
     }
   });
 
-  test('a read of an id that did not exist is overtaken by its creation', async () => {
+  test('a read of an id that did not exist is invalidated by its creation', async () => {
     const { cache, heldRead } = world();
     const early = cache.read('a', QUEUE_KEY);
     await settled();
@@ -162,7 +162,7 @@ describe('reading', () => {
     expect([nameOf(cache.peek('a')), nameOf(cache.peek('b'))]).toEqual(['a', 'b']);
   });
 
-  test('what is only shown to whoever manages a key is not remembered, and the hashes are', async () => {
+  test('what is only shown to whoever manages a key is not cached, and the hashes are', async () => {
     const { cache, warm } = world();
     const keyHash = Buffer.alloc(32, 7);
     const secret = Buffer.alloc(32, 9);
@@ -180,7 +180,7 @@ describe('reading', () => {
     expect(known?.secrets[0]?.keyHash.buffer.byteLength).toBe(96);
   });
 
-  test('keys are remembered by their size, and the many of one tenant do not push out the few of another', async () => {
+  test('keys are cached by their size, and the many of one tenant do not push out the few of another', async () => {
     const bytesMax = 100_000;
     const { cache, warm } = world(undefined, bytesMax);
     await warm('few', stored('few', 'small'));
@@ -191,7 +191,7 @@ describe('reading', () => {
     expect(nameOf(cache.peek('many 99'))).toHaveLength(1_000);
   });
 
-  test('an event about a tenant forgets all its keys and no others', async () => {
+  test('an event about a tenant removes all its keys and no others', async () => {
     const { cache, warm } = world();
     await warm('a', stored('a', 'acme'));
     await warm('b', stored('b', 'other'));
@@ -219,7 +219,7 @@ describe('a key whose rows do not open', () => {
   const error = new PantheonError('key_quarantined');
   const damaged: DamagedKey = { error, secrets: null };
 
-  test('is read once, told once, and remembered until an event names it', async () => {
+  test('is read once, told once, and cached until an event names it', async () => {
     for (const invalidate of [
       (cache: VerificationCache) => cache.apply(event('key', 'a')),
       (cache: VerificationCache) => cache.apply(event('tenant', 'default')),
@@ -235,7 +235,7 @@ describe('a key whose rows do not open', () => {
     }
   });
 
-  test('is read again after a while, without being told again, and forgotten when its rows were put right', async () => {
+  test('is read again after a while, without being told again, and removed when its rows were put right', async () => {
     const { cache, clock, warm, told } = world();
     await warm('a', damaged);
     clock.advance(DAMAGED_CACHED_MS);
@@ -248,7 +248,7 @@ describe('a key whose rows do not open', () => {
     expect(nameOf(cache.peek('a'))).toBe('a');
   });
 
-  test('is not remembered when an event overtook the read', async () => {
+  test('is not cached when an event invalidated the read', async () => {
     const { cache, heldRead } = world();
     const finding = cache.read('a', QUEUE_KEY);
     await settled();

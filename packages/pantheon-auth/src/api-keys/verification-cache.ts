@@ -15,7 +15,7 @@ import { TenantCache } from '../foundation/tenant-cache.ts';
 import { ColdReads, type ReadQueueKey } from './cold-reads.ts';
 import type { DamagedKey, KeyStorage, StoredKey, VersionSecret } from './key-storage.ts';
 
-/** Facts with what proves them. One object per key; replaced as a whole, never changed. */
+/** Facts, and the secrets that are matched against what is presented. One object per key; replaced as a whole, never changed. */
 export interface CachedKey extends KeyFacts {
   readonly secrets: readonly VersionSecret[];
 }

@@ -1,6 +1,6 @@
 /**
  * Whether a token that was accepted is still good, and what has to hold for that when a change made with it is committed.
- * How a presented token is taken apart and proved is `token-verifier.ts`.
+ * How a presented token is taken apart and its signature checked is `token-verifier.ts`.
  */
 import type { CachedKey } from '../api-keys/verification-cache.ts';
 import type { PresentedToken } from '../domain/credential.ts';
