@@ -6,7 +6,7 @@
 import type { KeyVersion } from '../domain/key.ts';
 import { type AccessRequest, type Denial, decide } from '../domain/verification.ts';
 import { type Clock, clockInDoubt, type Instant, type Moment, momentOf } from '../foundation/clock.ts';
-import { PantheonError } from '../foundation/errors.ts';
+import { invariant, PantheonError } from '../foundation/errors.ts';
 import type { LimitDecision } from '../rate-limit/rate-limiter.ts';
 import type { KeyLookup, LookupResult } from './key-lookup.ts';
 import type { Sender } from './sender.ts';
@@ -45,8 +45,8 @@ export function evaluate(
 }
 
 /**
- * Each round: `find`, decide as of `now`, `settles`; and where limits are asked, `limitsBefore`, `settlesLimits`. Where one
- * of the two says false, `find` is called again.
+ * Each round: `find`, decide as of `now`, `settles`; and where limits are asked, `limitsBefore`, `settlesLimits`. Where
+ * `settles` or `settlesLimits` returns false, `find` is called again.
  *
  * @example
  * for (;;) {
@@ -212,7 +212,7 @@ export class VerificationAttempt {
   }
 
   get #result(): LookupResult {
-    if (this.#found === null) throw new Error('Invariant broken: decided before anything was found');
+    invariant(this.#found !== null, 'what is decided on was found before');
     return this.#found;
   }
 }
