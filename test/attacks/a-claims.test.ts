@@ -234,7 +234,7 @@ test('a holder cannot speak for another key, user or tenant', async () => {
   keepSecret(exchange.token.token.slice(-43));
   expect(await engine.auth.tokens.verify({ token: exchange.token.token })).toMatchObject({
     valid: false,
-    proved: false,
+    secretVerified: false,
   });
 });
 

@@ -74,7 +74,7 @@ function overHttp(token: string) {
 async function expectRefused(token: string): Promise<void> {
   const started = performance.now();
   const verified = await auth.tokens.verify({ token });
-  expect(verified).toMatchObject({ valid: false, proved: false, keyId: null });
+  expect(verified).toMatchObject({ valid: false, secretVerified: false, keyId: null });
   const header = (name: string) => (name === 'authorization' ? [`Bearer ${token}`] : []);
   const met = await auth.authenticate({ url: '/', address: null, header });
   expect(performance.now() - started).toBeLessThan(ANSWER_MAX_MS);
@@ -416,7 +416,7 @@ test('every flipped bit of a token is refused', async () => {
     for (let at = 0; at < token.length; at += 1) {
       const flipped = String.fromCharCode(token.charCodeAt(at) ^ (1 << (at % 7)));
       const verified = await auth.tokens.verify({ token: token.slice(0, at) + flipped + token.slice(at + 1) });
-      expect(verified).toMatchObject({ valid: false, proved: false });
+      expect(verified).toMatchObject({ valid: false, secretVerified: false });
     }
   }
 });
@@ -504,8 +504,8 @@ test('one kind of token is never taken for another, nor a token for a key', asyn
   // A holder who says all that an access token says.
   const claims = { ...takeApart(access).payload, client_id: takeApart(keySigned).payload['client_id'] };
   await expectRefused(holderToken({ typ: 'at+jwt' }, claims));
-  expect(await auth.verify({ key: access })).toMatchObject({ valid: false, proved: false });
-  expect(await auth.tokens.verify({ token: holderKey })).toMatchObject({ valid: false, proved: false });
+  expect(await auth.verify({ key: access })).toMatchObject({ valid: false, secretVerified: false });
+  expect(await auth.tokens.verify({ token: holderKey })).toMatchObject({ valid: false, secretVerified: false });
   const header = (name: string) => (name === 'authorization' ? [`Bearer ${access}`] : []);
   const keysOnly = await auth.authenticate({ url: '/', address: null, header }, { accept: ['api_key'] });
   expect(keysOnly.authenticated ? null : keysOnly.refusal.code).toBe('invalid_key');

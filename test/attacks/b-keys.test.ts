@@ -111,7 +111,7 @@ test('a misspelt key costs no statement at all', async () => {
     for (const text of all) {
       expect(await service.auth.verify({ key: text }), text.length.toString()).toMatchObject({
         valid: false,
-        proved: false,
+        secretVerified: false,
         denial: { code: 'malformed' },
       });
     }
@@ -219,7 +219,7 @@ test('a key of another environment is not a key of this one', async () => {
   const parsed = parseKey(testKey);
   const promoted = formatKey({ ...(parsed ?? never()), environment: 'live' });
   keepSecret(promoted);
-  expect(await service.auth.verify({ key: promoted })).toMatchObject({ valid: false, proved: false });
+  expect(await service.auth.verify({ key: promoted })).toMatchObject({ valid: false, secretVerified: false });
 });
 
 function never(): never {

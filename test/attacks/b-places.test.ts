@@ -382,7 +382,7 @@ test('a key string is shown once and by nothing else', async () => {
   keepSecret(first.key, again.key);
   expect(again.apiKey.id).toBe(first.apiKey.id);
   expect(again.key).not.toBe(first.key);
-  expect(await service.auth.verify({ key: first.key })).toMatchObject({ valid: false, proved: false });
+  expect(await service.auth.verify({ key: first.key })).toMatchObject({ valid: false, secretVerified: false });
   expect(await service.auth.verify({ key: again.key })).toMatchObject({ valid: true });
   // Used once, it is its holder's: nobody gets another string by asking again.
   expect((await create()).json()).toMatchObject({ code: 'already_claimed' });

@@ -239,7 +239,7 @@ test('a key of another installation, or of another tenant, is nobody', async () 
   await using other = await openEngine();
   const { key } = await other.create({ permissions: ['*'] });
   const unknown = await service.auth.verify({ key });
-  expect(unknown).toMatchObject({ valid: false, proved: false });
+  expect(unknown).toMatchObject({ valid: false, secretVerified: false });
   expect(await service.auth.verify({ key: victim.key })).toEqual(unknown);
   expect(await service.auth.verify({ key: victim.key, tenant: A })).toEqual(unknown);
   const ask = async (text: string) =>
@@ -250,7 +250,7 @@ test('a key of another installation, or of another tenant, is nobody', async () 
   keepSecret(exchange.token.token.slice(-43));
   expect(await service.auth.tokens.verify({ token: exchange.token.token, tenant: A })).toMatchObject({
     valid: false,
-    proved: false,
+    secretVerified: false,
   });
 });
 

@@ -206,7 +206,9 @@ test('killed in the middle of writing, it has lost nothing that it had acknowled
     const file = join(dataDir, 'pantheon-auth.db');
     await using engine = await openEngine({ dataDir, testClock: new TestClock(Date.now()) });
     // The next change of the last key may have been made, and not been told of: it is there, in one state or the other.
-    expect(await engine.auth.verify({ key: current.get(last)?.key ?? '' })).not.toMatchObject({ proved: false });
+    expect(await engine.auth.verify({ key: current.get(last)?.key ?? '' })).not.toMatchObject({
+      secretVerified: false,
+    });
     current.delete(last);
     for (const { key, isRevoked } of current.values()) {
       const expected = isRevoked ? { valid: false, denial: { code: 'revoked' } } : { valid: true };

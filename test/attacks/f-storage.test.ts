@@ -185,8 +185,11 @@ test('the master key without the data is nobody', async () => {
   expect(readdirSync(beside)).toEqual(['master.key']);
 
   const thief = await open(join(folder.path, 'own'));
-  expect(await thief.verify({ key })).toMatchObject({ valid: false, proved: false });
-  expect(await thief.tokens.verify({ token: exchange.token.token })).toMatchObject({ valid: false, proved: false });
+  expect(await thief.verify({ key })).toMatchObject({ valid: false, secretVerified: false });
+  expect(await thief.tokens.verify({ token: exchange.token.token })).toMatchObject({
+    valid: false,
+    secretVerified: false,
+  });
   keepSecret((await thief.keys.create({ userId: 'user-1', name: 'the thief’s own' })).key);
   await thief.close();
 });

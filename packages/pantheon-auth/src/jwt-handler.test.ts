@@ -72,7 +72,7 @@ describe('exchange', () => {
       await expect(judged(world, flipped)).rejects.toThrow();
       expect(await auth.tokens.verify({ token: flipped, audience: API })).toMatchObject({
         valid: false,
-        proved: false,
+        secretVerified: false,
       });
     }
   });
@@ -434,7 +434,10 @@ describe('revoking', () => {
     expect(await auth.tokens.verify({ token: one })).toMatchObject({ valid: true });
     await auth.tokens.revoke(target);
     await auth.tokens.revoke(target);
-    expect(await auth.tokens.verify({ token: one })).toMatchObject({ denial: { code: 'revoked' }, proved: true });
+    expect(await auth.tokens.verify({ token: one })).toMatchObject({
+      denial: { code: 'revoked' },
+      secretVerified: true,
+    });
     expect(await auth.tokens.verify({ token: two })).toMatchObject({ valid: true });
     expect((await auth.events.list('default', { type: 'token.revoked' })).items).toHaveLength(1);
     for (const by of [callerWith({ permissions: [] }), callerWith({ tenantId: 'acme' })])

@@ -206,7 +206,7 @@ export class JwtHandler implements KeyTokenSigner {
       if (parsed?.id === keyId) return signerOf(parsed);
       throw new PantheonError('invalid_request', { field: 'key', detail: 'It is not the string of this API key.' });
     }
-    const known = this.#deps.cache.remembered(keyId);
+    const known = this.#deps.cache.peek(keyId);
     return known?.secrets.find((one) => one.version === version)?.signing ?? null;
   }
 
@@ -217,11 +217,11 @@ export class JwtHandler implements KeyTokenSigner {
   #assertStillMay({ record, tenant, secrets }: StoredKey, proved: number, key: string): void {
     const version = record.versions.find((one) => one.version === proved);
     const secret = secrets.find((one) => one.version === proved);
-    const demand = { tenantId: null, environment: null, address: null, permissions: [] };
+    const access = { tenantId: null, environment: null, address: null, permissions: [] };
     const facts = { record, tenant, addresses: null };
     // The version may have got another secret: what was presented is then no key any more.
     const isItsSecret = secret !== undefined && timingSafeEqual(secret.keyHash, hashKey(key));
-    if (isItsSecret && version !== undefined && decide(facts, version, demand, this.#deps.clock.now()) === null) return;
+    if (isItsSecret && version !== undefined && decide(facts, version, access, this.#deps.clock.now()) === null) return;
     throw new PantheonError('store_unavailable', { detail: 'The key changed meanwhile.', retryAfterSeconds: 1 });
   }
 

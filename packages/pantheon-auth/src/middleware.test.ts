@@ -333,7 +333,7 @@ describe('rateLimitHeaders', () => {
     const limits = [{ kind: 'rate', name: 'a', limit: 1, remaining: 0, resetSeconds: 1, windowSeconds: 1 }] as const;
     const key = { keyId: 'a', permissions: [] } as unknown as VerifiedKey;
     const denial = { code: 'rate_limited', violated: ['a'] } as const;
-    const no = { valid: false, denial, proved: true, keyId: 'a', retryAfterSeconds: 1, limits } as const;
+    const no = { valid: false, denial, secretVerified: true, keyId: 'a', retryAfterSeconds: 1, limits } as const;
     const told = async (verification: Verification): Promise<string | undefined> => {
       const validator = { verify: async () => verification } as unknown as KeyValidator;
       const authenticator = new Authenticator({ validator, tokens: {} as TokenVerifier, keyPrefix: 'pan' });

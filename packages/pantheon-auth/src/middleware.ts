@@ -146,7 +146,9 @@ export class Authenticator {
     const isToken = credential.includes('.');
     const common = { ...demand, ip: request.address };
     if (!kinds.includes(isToken ? 'token' : 'api_key'))
-      return Promise.resolve(this.#validator.unproved('unknown', { address: request.address, askedBy: null }));
+      return Promise.resolve(
+        this.#validator.rejectUnauthenticated('unknown', { address: request.address, askedBy: null }),
+      );
     if (!isToken) return this.#validator.verify({ ...common, key: credential });
     return this.#tokens.verify({ ...common, token: credential, ...(audience === undefined ? {} : { audience }) });
   }
@@ -216,7 +218,7 @@ export function permissionRefusal(
   if (denial === null) return null;
   const { keyId } = principal;
   const noLimits = { retryAfterSeconds: null, limits: [], degraded: false };
-  return useRefusal({ valid: false, denial, proved: true, keyId, ...noLimits }, requestId);
+  return useRefusal({ valid: false, denial, secretVerified: true, keyId, ...noLimits }, requestId);
 }
 
 /**

@@ -6,7 +6,6 @@ import { Administrators } from './api-keys/administrators.ts';
 import type { APIKey } from './api-keys/api-key.ts';
 import { CallerGuard } from './api-keys/caller-guard.ts';
 import { type RepairedDates, repairClock as repairDates } from './api-keys/clock-repair.ts';
-import { ConfirmedFacts, parseStaleness, STALENESS_MAX_MS_DEFAULT } from './api-keys/confirmed-facts.ts';
 import { ExposedKeys } from './api-keys/exposed-keys.ts';
 import { IdTagManager } from './api-keys/id-tag-manager.ts';
 import { IdTags } from './api-keys/id-tags.ts';
@@ -15,6 +14,7 @@ import { KeyActs } from './api-keys/key-acts.ts';
 import { KeyChanges } from './api-keys/key-changes.ts';
 import { KeyDescendants } from './api-keys/key-descendants.ts';
 import { APIKeyGenerator, DEFAULT_KEY_PREFIX, parseKeyPrefix } from './api-keys/key-generator.ts';
+import { KeyLookup, parseStaleness, STALENESS_MAX_MS_DEFAULT } from './api-keys/key-lookup.ts';
 import { KeyManager, type KeyManagerDeps, PROCESS_CALLER } from './api-keys/key-manager.ts';
 import { KeyRotation } from './api-keys/key-rotation.ts';
 import { KeyStorage } from './api-keys/key-storage.ts';
@@ -41,7 +41,7 @@ import { ReadTurns } from './foundation/read-turns.ts';
 import { TokenRevocations } from './jwt/revocation.ts';
 import { SigningKeyring } from './jwt/signing-keyring.ts';
 import { ownAudiences, TokenIssuer } from './jwt/token-issuer.ts';
-import { TokenStanding } from './jwt/token-standing.ts';
+import { TokenValidity } from './jwt/token-validity.ts';
 import { TokenVerifier } from './jwt/token-verifier.ts';
 import { JwtHandler } from './jwt-handler.ts';
 import { Envelope } from './kms/envelope.ts';
@@ -242,9 +242,9 @@ async function assemble(parts: Parts): Promise<Engine> {
   const acceptedTime = new AcceptedTimeFollower({ time, clock });
   // The time first: what the others then load is judged by it.
   for (const follower of [acceptedTime, cache, keyring, revocations, idTags]) feed.follow(follower);
-  const facts = new ConfirmedFacts({ cache, tags: idTags, feed, clock, stalenessMaxMs });
-  const standing = new TokenStanding({ keyring, revocations, audience: ownAudiences(settings) });
-  const guard = new CallerGuard({ facts, tokens: standing, clock });
+  const lookup = new KeyLookup({ cache, tags: idTags, feed, clock, stalenessMaxMs });
+  const validity = new TokenValidity({ keyring, revocations, audience: ownAudiences(settings) });
+  const guard = new CallerGuard({ lookup, tokens: validity, clock });
 
   const recorder = new UsageRecorder({
     rows: database.usage,
@@ -258,8 +258,8 @@ async function assemble(parts: Parts): Promise<Engine> {
     onError: (error) => logger.error({ err: error }, 'old usage was not deleted; trying again'),
   });
   const failures = new SenderBuckets({ clock });
-  const validator = new KeyValidator({ facts, limiter, failures, usage: recorder, clock, keyPrefix });
-  const verifier = new TokenVerifier({ validator, feed, keyring, standing, clock, settings, seenTokensBytesMax });
+  const validator = new KeyValidator({ lookup, limiter, failures, usage: recorder, clock, keyPrefix });
+  const verifier = new TokenVerifier({ validator, feed, keyring, validity, clock, settings, seenTokensBytesMax });
   const tokenIssuer = new TokenIssuer({ keyring, clock, settings });
   const tokens = new JwtHandler({
     validator,

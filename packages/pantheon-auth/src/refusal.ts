@@ -67,9 +67,9 @@ const BASE_HEADERS = { 'content-type': PROBLEM_MEDIA_TYPE, 'cache-control': 'no-
 
 /** The refusal that tells of a use. */
 export function useRefusal(use: RefusedUse, requestId: string | null): Refusal {
-  const { denial, proved, keyId, retryAfterSeconds } = use;
+  const { denial, secretVerified, keyId, retryAfterSeconds } = use;
   // Who proved no secret gets one answer, whatever the cause (I12).
-  const told: Code = proved ? denial.code : 'invalid_key';
+  const told: Code = secretVerified ? denial.code : 'invalid_key';
   const body = toProblem(told, { requestId, ...detailsOf(denial) });
   const headers = {
     ...BASE_HEADERS,

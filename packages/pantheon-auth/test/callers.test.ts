@@ -278,7 +278,7 @@ describe('a token is made of a key as it is when the token is made', () => {
         // Asked again, it is told.
         expect(await auth.tokens.exchange({ key })).toMatchObject({
           issued: false,
-          verification: { valid: false, denial: { code }, proved: true, keyId: apiKey.id },
+          verification: { valid: false, denial: { code }, secretVerified: true, keyId: apiKey.id },
         });
       } finally {
         spy.mockRestore();

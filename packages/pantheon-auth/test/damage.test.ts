@@ -41,7 +41,7 @@ describe('a key whose row does not open', () => {
     const strangers = Array.from({ length: 50 }, () => wrongSecretOf(key));
     for (const stranger of strangers)
       expect(await fresh.verify({ key: stranger, ip: '192.0.2.1' })).toMatchObject({
-        ...{ valid: false, denial: { code: 'unknown' }, proved: false, keyId: null },
+        ...{ valid: false, denial: { code: 'unknown' }, secretVerified: false, keyId: null },
       });
     {
       using count = new StatementCount();

@@ -6,7 +6,7 @@ import { globSync, readFileSync } from 'node:fs';
 import { createContext, runInContext } from 'node:vm';
 import { expect, test, vi } from 'vitest';
 import { codeOf, hasCode, messageOf, PantheonError } from '../src/foundation/errors.ts';
-import { isWaiting, whenReady } from '../src/foundation/readiness.ts';
+import { isPromise } from '../src/foundation/is-promise.ts';
 import { toPantheonError as ofPostgres, toCommitError, toOpenError } from '../src/storage/postgres-errors.ts';
 import { isBusy, toPantheonError as ofSqlite } from '../src/storage/sqlite-errors.ts';
 
@@ -51,10 +51,11 @@ test('an error of SQLite means the same whatever realm it comes from', () => {
   expect(codeOfOurs(ofSqlite(foreignError({ code: 'ERR_INVALID_STATE' })))).toBe('shutting_down');
 });
 
-test('a promise of another realm is waited for', async () => {
-  expect(isWaiting(foreign('Promise.resolve(1)'))).toBe(true);
-  expect(await whenReady(foreign('Promise.resolve(1)') as Promise<number>, (value) => value + 1)).toBe(2);
-  expect(whenReady(1, (value) => value + 1)).toBe(2);
+test('a promise of another realm is told from what is none', () => {
+  expect(isPromise(foreign('Promise.resolve(1)'))).toBe(true);
+  expect([1, null, undefined, 'then', {}, foreign('({ then: 1 })')].map((value) => isPromise<unknown>(value))).toEqual(
+    Array.from({ length: 6 }, () => false),
+  );
 });
 
 test('an error of another copy of the library is one of ours, and what only looks like one is not', async () => {

@@ -12,11 +12,12 @@ import { type Denial, decide } from '../domain/verification.ts';
 import type { Precondition } from '../events/ledger.ts';
 import { type Clock, type Instant, momentOf } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
-import type { TokenStanding } from '../jwt/token-standing.ts';
+import type { TokenValidity } from '../jwt/token-validity.ts';
 import { tenantAsRead } from '../tenants/tenant-storage.ts';
-import type { ConfirmedFacts, Judgement } from './confirmed-facts.ts';
+import type { KeyLookup } from './key-lookup.ts';
 import { keyAsRead } from './key-storage.ts';
-import type { KnownKey } from './verification-cache.ts';
+import { type Evaluation, VerificationAttempt } from './verification-attempt.ts';
+import type { CachedKey } from './verification-cache.ts';
 
 /** A caller as their key is now, and what must still hold when the change is committed. */
 export interface ConfirmedCall {
@@ -25,12 +26,12 @@ export interface ConfirmedCall {
 }
 
 export class CallerGuard {
-  readonly #facts: ConfirmedFacts;
-  readonly #tokens: TokenStanding;
+  readonly #lookup: KeyLookup;
+  readonly #tokens: TokenValidity;
   readonly #clock: Clock;
 
-  constructor(deps: { readonly facts: ConfirmedFacts; readonly tokens: TokenStanding; readonly clock: Clock }) {
-    this.#facts = deps.facts;
+  constructor(deps: { readonly lookup: KeyLookup; readonly tokens: TokenValidity; readonly clock: Clock }) {
+    this.#lookup = deps.lookup;
     this.#tokens = deps.tokens;
     this.#clock = deps.clock;
   }
@@ -43,22 +44,8 @@ export class CallerGuard {
   async confirm(by: Caller): Promise<ConfirmedCall> {
     const { authority } = by;
     if (authority.kind === 'process') return { caller: { ...by, own: null }, preconditions: [] };
-    const arrived = momentOf(this.#clock);
-    // What is remembered may be a second old, and a commit that requires a row of then would fail again and again.
-    await this.#facts.confirmSince(arrived);
-    const judged = await this.#facts.judge({
-      keyId: authority.keyId,
-      arrived,
-      judge: (facts, now) => this.#judge(by, facts, now),
-      sender: { address: by.auditContext.actor.address, askedBy: null },
-      isProvedBy: null,
-    });
-    if (!judged.yes) {
-      const { code } = judged.denial;
-      // What proves nothing any more is told as at the edge.
-      throw new PantheonError(code === 'unknown' ? 'invalid_key' : code, { detail: 'The caller may no longer act.' });
-    }
-    const { record, tenant } = judged.proved;
+    const holder = await this.#lookAgain(by, authority);
+    const { record, tenant } = holder;
     const isToken = authority.via === 'token';
     // What a version makes that was superseded ends with it: a child that outlives it could act on its key for it.
     const accepted = record.versions.find((one) => one.version === authority.version)?.acceptedUntil ?? null;
@@ -73,23 +60,50 @@ export class CallerGuard {
         ipAllowlist: record.ipAllowlist,
       },
     };
-    const ofToken = authority.via === 'token' ? this.#tokens.preconditionsOf(authority.token, record.id) : [];
-    return { caller, preconditions: [keyAsRead(record), tenantAsRead(tenant), ...ofToken] };
+    const tokenPreconditions =
+      authority.via === 'token' ? this.#tokens.preconditionsOf(authority.token, record.id) : [];
+    return { caller, preconditions: [keyAsRead(record), tenantAsRead(tenant), ...tokenPreconditions] };
   }
 
-  #judge({ authority, auditContext }: Caller, facts: KnownKey | null, now: Instant): Judgement<KnownKey> {
+  /** The key of the caller as it is now. */
+  async #lookAgain({ auditContext }: Caller, authority: KeyAuthority): Promise<CachedKey> {
+    const { address } = auditContext.actor;
+    const arrived = momentOf(this.#clock);
+    // What is in memory may be a second old, and a commit that requires a row of then would fail again and again.
+    await this.#lookup.confirmSince(arrived.monotonicMs);
+    const sender = { address, askedBy: null };
+    const deps = { lookup: this.#lookup, clock: this.#clock };
+    const attempt = new VerificationAttempt(deps, authority.keyId, { arrived, sender });
+    for (;;) {
+      const { facts } = await attempt.find();
+      // The secret was matched when the request arrived.
+      attempt.assertReadable(true);
+      const evaluation = this.#evaluate(authority, facts, address, attempt.now);
+      if (!attempt.settles(evaluation)) continue;
+      if (evaluation.denial === null) return evaluation.holder;
+      const { code } = evaluation.denial;
+      // Where no secret matches any more it is told as at the edge.
+      throw new PantheonError(code === 'unknown' ? 'invalid_key' : code, { detail: 'The caller may no longer act.' });
+    }
+  }
+
+  #evaluate(
+    authority: KeyAuthority,
+    facts: CachedKey | null,
+    address: string | null,
+    now: Instant,
+  ): Evaluation<CachedKey> {
     // A key that is not there, as after a failover that lost its creation, bounds nothing and may do nothing.
-    if (authority.kind === 'process' || facts === null)
-      return { yes: false, denial: { code: 'unknown' }, proved: null };
+    if (facts === null) return { denial: { code: 'unknown' }, holder: null };
     const version = facts.record.versions.find((one) => one.version === authority.version);
-    if (version === undefined) return { yes: false, denial: { code: 'version_retired' }, proved: facts };
-    const demand = { tenantId: null, environment: null, address: auditContext.actor.address, permissions: [] };
-    const denial = decide(facts, version, demand, now, this.#endOf(authority, facts, version, now));
-    return denial === null ? { yes: true, proved: facts } : { yes: false, denial, proved: facts };
+    if (version === undefined) return { denial: { code: 'version_retired' }, holder: facts };
+    const access = { tenantId: null, environment: null, address, permissions: [] };
+    const denial = decide(facts, version, access, now, this.#endOf(authority, facts, version, now));
+    return { denial, holder: facts };
   }
 
   /** What ends the credential that was presented, although its key goes on. */
-  #endOf(authority: KeyAuthority, facts: KnownKey, version: KeyVersion, now: Instant): Denial | null {
+  #endOf(authority: KeyAuthority, facts: CachedKey, version: KeyVersion, now: Instant): Denial | null {
     if (authority.expiresAt !== null && now >= authority.expiresAt) return { code: 'expired' };
     if (authority.via === 'token') return this.#tokens.endOfAccepted(authority.token, facts, version);
     // Replaced: the string that was presented is of no key any more.

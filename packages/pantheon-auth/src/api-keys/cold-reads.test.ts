@@ -11,16 +11,16 @@ interface HeldRead {
   readonly id: string;
   readonly answer: (value: string) => void;
   readonly fail: (error: Error) => void;
-  readonly isOvertaken: () => boolean;
+  readonly isInvalidated: () => boolean;
 }
 
 function world(readsMax = READS_MAX) {
   const begun: HeldRead[] = [];
   const reads = new ColdReads<string>({
     readsMax,
-    load: (id, isOvertaken) =>
+    load: (id, isInvalidated) =>
       new Promise((answer, fail) => {
-        begun.push({ id, answer, fail, isOvertaken });
+        begun.push({ id, answer, fail, isInvalidated });
       }),
   });
   const ids = (): string[] => begun.map(({ id }) => id);
@@ -164,16 +164,16 @@ describe('one key', () => {
 });
 
 describe('an event', () => {
-  test('overtakes a read that is under way: nobody joins it any more', async () => {
-    for (const overtake of [
-      (reads: ColdReads<string>) => reads.overtake('key'),
-      (reads: ColdReads<string>) => reads.overtakeAll(),
+  test('invalidates a read that is under way: nobody joins it any more', async () => {
+    for (const invalidate of [
+      (reads: ColdReads<string>) => reads.invalidate('key'),
+      (reads: ColdReads<string>) => reads.invalidateAll(),
     ]) {
       const { reads, begun } = world();
       const early = reads.read('key', at('main'));
-      overtake(reads);
+      invalidate(reads);
       const late = reads.read('key', at('main'));
-      expect(begun.map(({ isOvertaken }) => isOvertaken())).toEqual([true, false]);
+      expect(begun.map(({ isInvalidated }) => isInvalidated())).toEqual([true, false]);
       begun[0]?.answer('old');
       begun[1]?.answer('new');
       expect(await Promise.all([early, late])).toEqual(['old', 'new']);
@@ -184,9 +184,9 @@ describe('an event', () => {
     const { reads, begun, endAll } = world();
     for (let n = 0; n < MAIN; n += 1) void reads.read(`m${n}`, at('main'));
     const waiting = reads.read('key', at('main'));
-    reads.overtake('key');
+    reads.invalidate('key');
     await endAll();
     expect(await waiting).toBe('read key');
-    expect(begun.filter(({ id }) => id === 'key').map(({ isOvertaken }) => isOvertaken())).toEqual([false]);
+    expect(begun.filter(({ id }) => id === 'key').map(({ isInvalidated }) => isInvalidated())).toEqual([false]);
   });
 });

@@ -32,7 +32,7 @@ function world(outcomes: (PantheonError | null)[]) {
       committed.push(change);
     },
   } as unknown as KeyStorage;
-  const cache = { forget: (id: string) => void forgotten.push(id) } as unknown as VerificationCache;
+  const cache = { invalidate: (id: string) => void forgotten.push(id) } as unknown as VerificationCache;
   const changes = new KeyChanges({ storage, cache, events: {} as EventCodec });
   const suspend = () =>
     changes.change('default', 'a', ({ record, secrets }) => {

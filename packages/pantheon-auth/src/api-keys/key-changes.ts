@@ -57,7 +57,7 @@ export class KeyChanges {
       const sealed = await decide(key);
       if (sealed === null) {
         // It already is so, by somebody else perhaps, of whom this node has not heard: what it remembers may be older.
-        this.#cache.forget(key.record.id);
+        this.#cache.invalidate(key.record.id);
         return key.record;
       }
       try {
@@ -75,7 +75,7 @@ export class KeyChanges {
       await this.#storage.commit([sealed], idempotencyRecords);
     } finally {
       // Also when the outcome is unknown: what is remembered may be wrong now.
-      this.#cache.forget(sealed.change.record.id);
+      this.#cache.invalidate(sealed.change.record.id);
     }
   }
 

@@ -14,3 +14,22 @@ test('I5: a flood of refusals by a limit shares its looks at the head, and reads
   expect([statements.reads, statements.writes]).toEqual([0, 0]);
   expect(statements.heads).toBeLessThanOrEqual(2);
 });
+
+test('a key or token in memory is verified without awaiting anything: before whatever is asked next', async () => {
+  await using world = await openWorld();
+  const { auth } = world;
+  const { key } = await auth.keys.create({ userId: 'u', name: 'n', permissions: ['docs:read'] });
+  const exchange = await auth.tokens.exchange({ key });
+  const token = exchange.issued ? exchange.token.token : '';
+  const uses = [() => auth.verify({ key }), () => auth.tokens.verify({ token })];
+  for (const use of uses) {
+    await use();
+    let answer: unknown = 'not yet';
+    void use().then((verification) => {
+      answer = verification;
+    });
+    // One turn of the microtask queue: an await in between would take another.
+    await Promise.resolve();
+    expect(answer).toMatchObject({ valid: true });
+  }
+});

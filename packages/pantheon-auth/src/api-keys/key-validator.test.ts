@@ -3,23 +3,59 @@ import { openWorld, refusalOf } from '../../test/fixture.ts';
 import type { KeyVersion } from '../domain/key.ts';
 import { ANY_ENVIRONMENT } from '../domain/key.ts';
 import { ANY_TENANT } from '../domain/tenant.ts';
-import type { Demand } from '../domain/verification.ts';
-import { momentOf } from '../foundation/clock.ts';
+import { type Moment, momentOf } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import type { LimitDecision, RateLimiter } from '../rate-limit/rate-limiter.ts';
 import { CHARGES_MAX, SenderBuckets } from '../rate-limit/sender-buckets.ts';
 import { TestClock } from '../testing/test-clock.ts';
 import type { UsageRecorder, UsageSample } from '../usage/usage-recorder.ts';
-import type { ConfirmedFacts, Question } from './confirmed-facts.ts';
-import { formatKey, generateKey, parseKey } from './key-generator.ts';
+import { formatKey, generateKey, hashKey, parseKey } from './key-generator.ts';
+import type { KeyLookup, LookupResult } from './key-lookup.ts';
 import { KeyValidator } from './key-validator.ts';
-import type { KnownKey } from './verification-cache.ts';
+import type { CachedKey } from './verification-cache.ts';
 
 const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
-/** Of a key that the facts of the test are about. */
-const USE = { keyId: 'a', sender: { address: null, askedBy: null }, cost: 1, isProvedBy: null } as const;
+/** The key that made-up facts are about. */
+const { key: KEY } = generateKey({ keyPrefix: 'pan', environment: 'live' });
+const VERSION: KeyVersion = { version: 1, createdAt: 0, acceptedUntil: null };
 
-describe('every reason for a no, once it was proved', () => {
+/** Facts of it that a test makes up. */
+function factsOf(record: object): CachedKey {
+  return {
+    record: {
+      id: 'a',
+      tenantId: 'default',
+      permissions: [],
+      state: { kind: 'active' },
+      versions: [VERSION],
+      expiresAt: null,
+      notBefore: null,
+      rateLimits: [{ name: 'one', limit: 1, windowSeconds: 1 }],
+      quota: null,
+      environment: 'live',
+      ...record,
+    },
+    tenant: { state: 'active' },
+    addresses: null,
+    secrets: [{ version: 1, keyHash: hashKey(KEY), signing: null }],
+  } as unknown as CachedKey;
+}
+
+function foundInMemory(facts: CachedKey | null, asOf: Moment): LookupResult {
+  return { facts, damaged: null, secrets: facts?.secrets ?? [], asOf, wasRead: false, isForged: false };
+}
+
+/** Whether what was asked is answered without waiting for anything: before whatever is asked next. */
+async function isAnsweredAtOnce(answer: Promise<unknown>): Promise<boolean> {
+  let answered = false;
+  void answer.then(() => {
+    answered = true;
+  });
+  await Promise.resolve();
+  return answered;
+}
+
+describe('every reason for a no, once a secret was matched', () => {
   test('in their order: lasting ones first', async () => {
     await using world = await openWorld();
     const { auth, clock } = world;
@@ -33,9 +69,9 @@ describe('every reason for a no, once it was proved', () => {
       const answer = await auth.verify({ key, ...request });
       return answer.valid
         ? { valid: true }
-        : { ...answer.denial, proved: answer.proved, keyId: answer.keyId === apiKey.id };
+        : { ...answer.denial, secretVerified: answer.secretVerified, keyId: answer.keyId === apiKey.id };
     };
-    const told = (code: string, more: object = {}) => ({ code, ...more, proved: true, keyId: true });
+    const told = (code: string, more: object = {}) => ({ code, ...more, secretVerified: true, keyId: true });
     expect(await ask({}, {})).toEqual({ valid: true });
     expect(await ask({}, { permissions: ['docs:read'] })).toEqual({ valid: true });
     expect(await ask({}, { permissions: ['docs:read', 'docs:write'] })).toEqual(
@@ -73,7 +109,7 @@ describe('every reason for a no, once it was proved', () => {
       expect(await refusalOf(auth.verify({ key, ...request }))).toMatchObject({ code: 'invalid_request', field });
   });
 
-  test('a key of another tenant is not known here, however well it is proved', async () => {
+  test('a key of another tenant is not known here, also with its secret', async () => {
     await using world = await openWorld();
     const { auth } = world;
     await auth.tenants.create({ id: 'acme' });
@@ -81,7 +117,7 @@ describe('every reason for a no, once it was proved', () => {
     expect(await auth.verify({ key })).toEqual({
       valid: false,
       denial: { code: 'unknown' },
-      proved: false,
+      secretVerified: false,
       keyId: null,
       retryAfterSeconds: null,
       limits: [],
@@ -115,7 +151,7 @@ describe('limits', () => {
       valid: false,
       denial: { code: 'rate_limited', violated: ['burst'] },
       retryAfterSeconds: expect.any(Number),
-      proved: true,
+      secretVerified: true,
     });
     clock.advance(2_000);
     // The denied one took nothing from the other limit.
@@ -147,7 +183,7 @@ describe('who keeps failing', () => {
     for (let n = 0; n < 3 * CHARGES_MAX; n += 1) {
       const junk = n % 3 === 0 ? wrong : generateKey({ keyPrefix: 'pan', environment: 'live' }).key;
       const answer = await auth.verify({ key: n % 3 === 1 ? 'x' : junk, ip: address });
-      expect(answer).toMatchObject({ valid: false, proved: false, keyId: null, retryAfterSeconds: null });
+      expect(answer).toMatchObject({ valid: false, secretVerified: false, keyId: null, retryAfterSeconds: null });
       expect(['unknown', 'malformed']).toContain(answer.valid || answer.denial.code);
     }
     expect(auth.failingSenders()).toBe(1);
@@ -177,54 +213,35 @@ function wrongSecretOf(key: string): string {
 }
 
 describe('a limiter that makes the answer wait', () => {
-  const VERSION: KeyVersion = { version: 1, createdAt: 0, acceptedUntil: null };
-  const DEMAND: Demand = { tenantId: null, environment: null, address: null, permissions: [] };
-  const known = (permissions: readonly string[], kind = 'active'): KnownKey =>
-    ({
-      record: {
-        id: 'a',
-        tenantId: 'default',
-        permissions,
-        state: { kind, at: 0, reason: null },
-        expiresAt: null,
-        notBefore: null,
-        rateLimits: [{ name: 'one', limit: 1, windowSeconds: 1 }],
-        quota: null,
-        environment: 'live',
-      },
-      tenant: { state: 'active' },
-      addresses: null,
-      secrets: [],
-    }) as unknown as KnownKey;
+  const known = (permissions: readonly string[], kind = 'active'): CachedKey =>
+    factsOf({ permissions, state: { kind, at: 0, reason: null } });
 
-  function world(facts: KnownKey[], decision: () => Promise<LimitDecision>) {
+  function world(facts: CachedKey[], decision: () => Promise<LimitDecision>) {
     const clock = new TestClock();
     const used: UsageSample[] = [];
-    let judged = 0;
-    const confirmed = {
-      isFresh: ({ monotonicMs }: { monotonicMs: number }) => clock.monotonicMs() - monotonicMs <= 1_000,
-      judge: ({ judge }: Question<unknown>) => {
-        const now = momentOf(clock);
-        const found = facts[Math.min(judged, facts.length - 1)] ?? null;
-        judged += 1;
-        return { ...judge(found, now.wallMs), asOf: now };
+    let looked = 0;
+    const lookup = {
+      refresh: () => null,
+      isFresh: ({ monotonicMs }: Moment) => clock.monotonicMs() - monotonicMs <= 1_000,
+      peek: () => {
+        const found = facts[Math.min(looked, facts.length - 1)] ?? null;
+        looked += 1;
+        return foundInMemory(found, momentOf(clock));
       },
-    } as unknown as ConfirmedFacts;
+    } as unknown as KeyLookup;
     const limiter = { decide: decision } as unknown as RateLimiter;
     const usage = {
       record: (use: UsageSample) => void used.push(use),
       recordUnmatched: () => {},
     } as unknown as UsageRecorder;
     const failures = new SenderBuckets({ clock });
-    const validator = new KeyValidator({ facts: confirmed, limiter, failures, usage, clock, keyPrefix: 'pan' });
-    const prove = () => ({ version: VERSION, denial: null });
-    const ask = async () => await validator.use({ ...USE, arrived: momentOf(clock), demand: DEMAND, prove });
-    return { clock, used, ask };
+    const validator = new KeyValidator({ lookup, limiter, failures, usage, clock, keyPrefix: 'pan' });
+    return { clock, used, ask: () => validator.verify({ key: KEY }) };
   }
 
   const admitted: LimitDecision = { admitted: true, limits: [], degraded: false };
 
-  test('longer than a yes may be old: it is judged anew, and the answer speaks of the key as it is by now', async () => {
+  test('longer than a yes may be old: it is decided anew, and the answer speaks of the key as it is by now', async () => {
     const { clock, ask, used } = world([known(['docs:*', 'old']), known(['docs:*'])], async () => {
       clock.advance(1_001);
       return admitted;
@@ -242,7 +259,7 @@ describe('a limiter that makes the answer wait', () => {
     expect(used).toEqual([]);
   });
 
-  test('no longer than that: the first judgement stands', async () => {
+  test('no longer than that: the first decision stands', async () => {
     const { clock, ask } = world([known(['old']), known([], 'revoked')], async () => {
       clock.advance(1_000);
       return admitted;
@@ -280,47 +297,33 @@ describe('a limit that says no', () => {
     expect(await auth.verify({ key })).toMatchObject({ denial: { code: 'rate_limited' } });
   });
 
-  const VERSION: KeyVersion = { version: 1, createdAt: 0, acceptedUntil: null };
-  const DEMAND: Demand = { tenantId: null, environment: null, address: null, permissions: [] };
-  const known = (limit: number, kind = 'active'): KnownKey =>
-    ({
-      record: {
-        id: 'a',
-        tenantId: 'default',
-        permissions: [],
-        state: { kind, at: 0, reason: null },
-        expiresAt: null,
-        notBefore: null,
-        rateLimits: [{ name: 'one', limit, windowSeconds: 1 }],
-        quota: null,
-        environment: 'live',
-      },
-      tenant: { state: 'active' },
-      addresses: null,
-      secrets: [],
-    }) as unknown as KnownKey;
+  const known = (limit: number, kind = 'active'): CachedKey =>
+    factsOf({ state: { kind, at: 0, reason: null }, rateLimits: [{ name: 'one', limit, windowSeconds: 1 }] });
 
-  /** The first judgement rests on what was confirmed a moment before the request; `found` are the facts of each. */
-  function remembering(found: readonly KnownKey[], admits: (limit: number) => boolean, confirm = async () => {}) {
+  /** The first decision rests on what was confirmed a moment before the request; `found` are the facts of each. */
+  function inMemory(found: readonly CachedKey[], admits: (limit: number) => boolean, confirm = async () => {}) {
     const clock = new TestClock();
     clock.advance(10_000);
     const asked: number[] = [];
     const used: UsageSample[] = [];
-    const count = { judged: 0, confirmed: 0 };
+    const count = { decided: 0, confirmed: 0 };
     let confirmedAt = { monotonicMs: clock.monotonicMs() - 1, wallMs: clock.now() - 1 };
-    const facts = {
+    const next = (): LookupResult => {
+      const one = found[Math.min(count.decided, found.length - 1)] ?? null;
+      count.decided += 1;
+      return foundInMemory(one, confirmedAt);
+    };
+    const lookup = {
+      refresh: () => null,
       isFresh: () => true,
       confirmSince: async () => {
         count.confirmed += 1;
         await confirm();
         confirmedAt = momentOf(clock);
       },
-      judge: ({ judge }: Question<unknown>) => {
-        const one = found[Math.min(count.judged, found.length - 1)] ?? null;
-        count.judged += 1;
-        return { ...judge(one, clock.now()), asOf: confirmedAt };
-      },
-    } as unknown as ConfirmedFacts;
+      peek: next,
+      find: async () => next(),
+    } as unknown as KeyLookup;
     const limiter = {
       decide: ({ rules }: { rules: readonly { limit: number }[] }): LimitDecision => {
         const limit = rules[0]?.limit ?? 0;
@@ -341,34 +344,32 @@ describe('a limit that says no', () => {
       recordUnmatched: () => {},
     } as unknown as UsageRecorder;
     const failures = new SenderBuckets({ clock });
-    const validator = new KeyValidator({ facts, limiter, failures, usage, clock, keyPrefix: 'pan' });
-    const prove = () => ({ version: VERSION, denial: null });
-    const use = () => validator.use({ ...USE, arrived: momentOf(clock), demand: DEMAND, prove });
-    return { use, asked, used, count };
+    const validator = new KeyValidator({ lookup, limiter, failures, usage, clock, keyPrefix: 'pan' });
+    return { use: () => validator.verify({ key: KEY }), asked, used, count };
   }
 
-  test('by remembered rules is confirmed, and asked again once where they have changed', async () => {
-    const { use, asked, used, count } = remembering([known(1), known(2)], (limit) => limit > 1);
+  test('by rules in memory is confirmed, and asked again once where they have changed', async () => {
+    const { use, asked, used, count } = inMemory([known(1), known(2)], (limit) => limit > 1);
     expect(await use()).toMatchObject({ valid: true });
-    expect({ asked, ...count }).toEqual({ asked: [1, 2], judged: 2, confirmed: 1 });
+    expect({ asked, ...count }).toEqual({ asked: [1, 2], decided: 2, confirmed: 1 });
     expect(used).toMatchObject([{ outcome: 'valid' }]);
   });
 
   test('stands where they have not, without asking the limits again', async () => {
-    const { use, asked, used, count } = remembering([known(1)], () => false);
+    const { use, asked, used, count } = inMemory([known(1)], () => false);
     expect(await use()).toMatchObject({ valid: false, denial: { code: 'rate_limited' }, degraded: true });
-    expect({ asked, ...count }).toEqual({ asked: [1], judged: 2, confirmed: 1 });
+    expect({ asked, ...count }).toEqual({ asked: [1], decided: 2, confirmed: 1 });
     expect(used).toMatchObject([{ outcome: 'rate_limited' }]);
   });
 
   test('by rules that change all the time is asked twice at most', async () => {
-    const { use, asked } = remembering([known(1), known(2), known(3)], () => false);
+    const { use, asked } = inMemory([known(1), known(2), known(3)], () => false);
     expect(await use()).toMatchObject({ valid: false });
     expect(asked).toEqual([1, 2]);
   });
 
   test('of a key that was revoked meanwhile gives way to that', async () => {
-    const { use, asked, used } = remembering([known(1), known(1, 'revoked')], () => false);
+    const { use, asked, used } = inMemory([known(1), known(1, 'revoked')], () => false);
     expect(await use()).toMatchObject({ valid: false, denial: { code: 'revoked' } });
     expect(asked).toEqual([1]);
     expect(used).toMatchObject([{ outcome: 'revoked' }]);
@@ -376,7 +377,7 @@ describe('a limit that says no', () => {
 
   test('and cannot be confirmed is a 503 and never a 429', async () => {
     const away = new PantheonError('store_unavailable');
-    const { use, used } = remembering(
+    const { use, used } = inMemory(
       [known(1)],
       () => false,
       () => Promise.reject(away),
@@ -385,9 +386,11 @@ describe('a limit that says no', () => {
     expect(used).toEqual([]);
   });
 
-  test('a yes is not confirmed, and waits for nothing', () => {
-    const { use, count } = remembering([known(1)], () => true);
-    expect(use()).toMatchObject({ valid: true });
-    expect(count).toEqual({ judged: 1, confirmed: 0 });
+  test('a yes is not confirmed, and waits for nothing', async () => {
+    const { use, count } = inMemory([known(1)], () => true);
+    const answer = use();
+    expect(await isAnsweredAtOnce(answer)).toBe(true);
+    expect(await answer).toMatchObject({ valid: true });
+    expect(count).toEqual({ decided: 1, confirmed: 0 });
   });
 });

@@ -1,5 +1,5 @@
 /**
- * Who presented a credential, as far as it is known: to whom failures are charged, and with whom a sender shares a place
+ * Who presented a credential, as far as it is known: to whom failures are charged, and with whom a sender shares its turns
  * in a queue. An address that a caller of the management API names is its caller's word, and stays within its account.
  */
 import { clientBucket } from '../domain/address.ts';

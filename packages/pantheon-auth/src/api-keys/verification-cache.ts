@@ -1,7 +1,7 @@
 /**
- * What a node remembers of keys: the facts of those that exist and the ids of those that do not. It holds the input of
- * decisions, never a result (I5), and forgets by the events of the log. In what order keys are read that it does not
- * remember is `cold-reads.ts`.
+ * The keys that a node has in memory: the facts of those that exist and the ids of those that do not. It holds the input of
+ * decisions, never a result (I5), and the events of the log invalidate it. In what order keys are read that are not in it
+ * is `cold-reads.ts`.
  */
 import { LRUCache } from 'lru-cache';
 import { AddressRanges } from '../domain/address.ts';
@@ -15,17 +15,17 @@ import { TenantCache } from '../foundation/tenant-cache.ts';
 import { ColdReads, type ReadQueueKey } from './cold-reads.ts';
 import type { DamagedKey, KeyStorage, StoredKey, VersionSecret } from './key-storage.ts';
 
-/** Facts with what proves them. One object per key; replaced as a whole, never changed. */
-export interface KnownKey extends KeyFacts {
+/** Facts, and the secrets that are matched against what is presented. One object per key; replaced as a whole, never changed. */
+export interface CachedKey extends KeyFacts {
   readonly secrets: readonly VersionSecret[];
 }
 
-/** What is known, and when it was true. `facts` is null for an id that does not exist, and for a damaged key. */
-export interface Finding {
-  readonly facts: KnownKey | null;
+/** What a read of the store brought. `facts` is null for an id that does not exist, and for a damaged key. */
+export interface LoadedKey {
+  readonly facts: CachedKey | null;
   readonly damaged: DamagedKey | null;
-  /** Null: it was remembered, so it is as old as the last confirmation of the head. */
-  readonly readAt: Moment | null;
+  /** The moment before the store was asked. */
+  readonly readAt: Moment;
 }
 
 /** A key takes about 2 kB, one with all that input allows 80 kB: it is the bytes that bound the memory. */
@@ -37,10 +37,10 @@ export const UNKNOWN_IDS_MAX = 50_000;
 /** Damaged keys are few. When there are more, some are read again. */
 const DAMAGED_KEYS_MAX = 1_000;
 /** A damaged key is read again after this: who puts its row right behind our back makes no event. */
-export const DAMAGED_REMEMBERED_MS: number = 10 * SECOND_MS;
+export const DAMAGED_CACHED_MS: number = 10 * SECOND_MS;
 
-/** A damaged key, and until when (monotonic) it is remembered. */
-interface RememberedDamage {
+/** A damaged key, and until when (monotonic) it is cached. */
+interface CachedDamage {
   readonly damaged: DamagedKey;
   readonly untilMs: number;
 }
@@ -49,10 +49,10 @@ export class VerificationCache implements Follower {
   readonly #storage: KeyStorage;
   readonly #clock: Clock;
   readonly #onDamaged: (error: PantheonError) => void;
-  readonly #known: TenantCache<KnownKey>;
+  readonly #known: TenantCache<CachedKey>;
   readonly #unknown = new LRUCache<string, true>({ max: UNKNOWN_IDS_MAX });
-  readonly #damaged = new LRUCache<string, RememberedDamage>({ max: DAMAGED_KEYS_MAX });
-  readonly #reads: ColdReads<Finding>;
+  readonly #damaged = new LRUCache<string, CachedDamage>({ max: DAMAGED_KEYS_MAX });
+  readonly #reads: ColdReads<LoadedKey>;
 
   constructor(deps: {
     readonly storage: KeyStorage;
@@ -74,70 +74,70 @@ export class VerificationCache implements Follower {
     });
     this.#reads = new ColdReads({
       readsMax: deps.coldReadsMax,
-      load: (id, isOvertaken) => this.#readAndRemember(id, isOvertaken),
+      load: (id, isInvalidated) => this.#load(id, isInvalidated),
     });
   }
 
-  /** What is accounted for the keys that are remembered. */
+  /** What is accounted for the keys in memory. */
   get knownKeysBytes(): number {
     return this.#known.bytes;
   }
 
-  /** What is remembered of this id; undefined: nothing, or that it is damaged. */
-  remembered(id: string): KnownKey | null | undefined {
+  /** What is in memory for this id. Null: that no key has it. Undefined: nothing, or that the key is damaged. */
+  peek(id: string): CachedKey | null | undefined {
     return this.#known.get(id) ?? (this.#unknown.has(id) ? null : undefined);
   }
 
-  /** What is remembered of a damaged key; null: it is not known to be one. */
-  rememberedDamage(id: string): DamagedKey | null {
-    const remembered = this.#damaged.get(id);
-    return remembered !== undefined && this.#clock.monotonicMs() < remembered.untilMs ? remembered.damaged : null;
+  /** The damaged key in memory; null: it is not known to be damaged. */
+  peekDamaged(id: string): DamagedKey | null {
+    const cached = this.#damaged.get(id);
+    return cached !== undefined && this.#clock.monotonicMs() < cached.untilMs ? cached.damaged : null;
   }
 
   /**
-   * Reads it from the store, together with everyone who asks for the same key before an event overtakes the read.
+   * Reads it from the store, together with everyone who asks for the same key before an event invalidates the read.
    *
    * @throws PantheonError `overloaded`, `store_unavailable`.
    */
-  read(id: string, place: ReadQueueKey): Promise<Finding> {
-    return this.#reads.read(id, place);
+  read(id: string, queueKey: ReadQueueKey): Promise<LoadedKey> {
+    return this.#reads.read(id, queueKey);
   }
 
-  /** Forgets one key. A read under way is not remembered, and nobody who comes later joins it. */
-  forget(id: string): void {
+  /** Removes one key. The result of a read under way is not cached, and nobody who comes later joins that read. */
+  invalidate(id: string): void {
     this.#known.delete(id);
     this.#unknown.delete(id);
     this.#damaged.delete(id);
-    this.#reads.overtake(id);
+    this.#reads.invalidate(id);
   }
 
-  /** Forgets all keys of a tenant. */
-  forgetTenant(tenantId: string): void {
+  /** Removes all keys of a tenant. */
+  invalidateTenant(tenantId: string): void {
     this.#known.deleteTenant(tenantId);
     this.#damaged.clear();
-    this.#reads.overtakeAll();
+    this.#reads.invalidateAll();
   }
 
   apply(notice: EventNotice): void {
-    if (notice.subjectType === 'key') this.forget(notice.subjectId);
-    else if (notice.subjectType === 'tenant') this.forgetTenant(notice.subjectId);
+    if (notice.subjectType === 'key') this.invalidate(notice.subjectId);
+    else if (notice.subjectType === 'tenant') this.invalidateTenant(notice.subjectId);
   }
 
   reset(): void {
     this.#known.clear();
     this.#unknown.clear();
     this.#damaged.clear();
-    this.#reads.overtakeAll();
+    this.#reads.invalidateAll();
   }
 
-  async #readAndRemember(id: string, isOvertaken: () => boolean): Promise<Finding> {
+  async #load(id: string, isInvalidated: () => boolean): Promise<LoadedKey> {
     const readAt = momentOf(this.#clock);
     const stored = await this.#storage.findToVerify(id);
     if (stored !== null && 'error' in stored) {
-      return { facts: null, damaged: this.#rememberDamage(id, stored, isOvertaken()), readAt };
+      return { facts: null, damaged: this.#cacheDamaged(id, stored, isInvalidated()), readAt };
     }
-    const facts = stored === null ? null : toKnown(stored);
-    if (!isOvertaken()) {
+    const facts = stored === null ? null : toCached(stored);
+    if (!isInvalidated()) {
       this.#damaged.delete(id);
       if (facts === null) this.#unknown.set(id, true);
       else this.#known.set(id, facts.record.tenantId, facts);
@@ -146,17 +146,17 @@ export class VerificationCache implements Follower {
   }
 
   /** Answers it with the error that was told before, so that it is told once however often it is read. */
-  #rememberDamage(id: string, { error, secrets }: DamagedKey, isOvertaken: boolean): DamagedKey {
+  #cacheDamaged(id: string, { error, secrets }: DamagedKey, isInvalidated: boolean): DamagedKey {
     const told = this.#damaged.get(id)?.damaged.error;
     if (told === undefined) this.#onDamaged(error);
     const damaged = { error: told ?? error, secrets };
-    if (!isOvertaken) this.#damaged.set(id, { damaged, untilMs: this.#clock.monotonicMs() + DAMAGED_REMEMBERED_MS });
+    if (!isInvalidated) this.#damaged.set(id, { damaged, untilMs: this.#clock.monotonicMs() + DAMAGED_CACHED_MS });
     return damaged;
   }
 }
 
 /** What is shown to whoever manages the key is left out. */
-function toKnown({ record, tenant, secrets }: StoredKey): KnownKey {
+function toCached({ record, tenant, secrets }: StoredKey): CachedKey {
   const { description: _description, metadata: _metadata, ...decisive } = record;
   return { record: decisive, tenant, secrets: compact(secrets), addresses: addressesOf(record.ipAllowlist) };
 }
@@ -182,7 +182,7 @@ function compact(secrets: readonly VersionSecret[]): readonly VersionSecret[] {
 const ADDRESSES_BYTES = 1_024;
 const RANGE_BYTES = 256;
 
-function bytesOf({ record, tenant, secrets, addresses }: KnownKey): number {
+function bytesOf({ record, tenant, secrets, addresses }: CachedKey): number {
   const ranges = addresses === null ? 0 : ADDRESSES_BYTES + record.ipAllowlist.length * RANGE_BYTES;
   return memoryOf(record) + memoryOf(tenant) + memoryOf(secrets) + ranges;
 }

@@ -1,11 +1,13 @@
-/** What is asked when a key is presented, and whether that is well formed: a mistake in the question is no denial. */
+/** What is asked when a key is presented, and whether that is well formed: a mistake in the request is no denial. */
 import { normalAddress } from '../domain/address.ts';
 import { ANY_ENVIRONMENT, type Environment } from '../domain/key.ts';
 import { isPermission } from '../domain/permissions.ts';
 import { ANY_TENANT, DEFAULT_TENANT } from '../domain/tenant.ts';
-import type { Demand } from '../domain/verification.ts';
+import type { AccessRequest } from '../domain/verification.ts';
+import type { Moment } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { COST_MAX } from '../rate-limit/rate-limiter.ts';
+import { type Sender, senderOf } from './sender.ts';
 
 export interface VerifyRequest {
   /** What was presented. Anything is allowed: what is not a key is `malformed`, also what is not a string. */
@@ -27,12 +29,27 @@ export interface VerifyRequest {
   readonly askedBy?: string;
 }
 
+/** What is asked about a credential, whatever kind it is of. */
+export interface KeyUse {
+  readonly arrived: Moment;
+  readonly access: AccessRequest;
+  /** Units to take from every limit. */
+  readonly cost: number;
+  readonly sender: Sender;
+}
+
 /**
- * What the caller demands, checked: a permission that is not well formed is a mistake of the caller, not a denial.
+ * Checks what is asked: a permission that is not well formed is a mistake of the caller, not a denial.
  *
  * @throws PantheonError `invalid_request`.
  */
-export function toDemand(request: Omit<VerifyRequest, 'key' | 'cost'>): Demand {
+export function toKeyUse(request: Omit<VerifyRequest, 'key'>, arrived: Moment): KeyUse {
+  const access = toAccessRequest(request);
+  const cost = toCost(request.cost);
+  return { arrived, access, cost, sender: senderOf(request, access.address) };
+}
+
+function toAccessRequest(request: Omit<VerifyRequest, 'key' | 'cost'>): AccessRequest {
   const { permissions = [], ip = null, environment = 'live', tenant = DEFAULT_TENANT } = request;
   if (!Array.isArray(permissions)) throw invalid('permissions', 'A list, such as ["docs:read"].');
   for (const [at, permission] of permissions.entries()) {
@@ -61,8 +78,7 @@ function invalid(field: string, detail: string): PantheonError {
   return new PantheonError('invalid_request', { field, detail });
 }
 
-/** @throws PantheonError `invalid_request`. */
-export function toCost(cost = 1): number {
+function toCost(cost = 1): number {
   if (Number.isSafeInteger(cost) && cost >= 0 && cost <= COST_MAX) return cost;
   throw invalid('cost', `A cost is a whole number from 0 to ${COST_MAX}.`);
 }

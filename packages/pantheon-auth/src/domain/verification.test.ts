@@ -4,7 +4,7 @@ import { anyEnvironment, anyInstant, anyKeyRecord, anyPermission, anyTenant } fr
 import { AddressRanges } from './address.ts';
 import type { KeyRecord, KeyVersion } from './key.ts';
 import { grants } from './permissions.ts';
-import { type Demand, decide, decidePermissions, type KeyFacts } from './verification.ts';
+import { type AccessRequest, decide, decidePermissions, type KeyFacts } from './verification.ts';
 
 const NOW = Date.UTC(2030, 0, 1);
 const CURRENT: KeyVersion = { version: 1, createdAt: 0, acceptedUntil: null };
@@ -20,7 +20,7 @@ const FACTS: KeyFacts = {
   tenant: { id: 'default', name: 'default', state: 'active', audiences: null, createdAt: 0, revision: 1 },
   addresses: null,
 };
-const DEMAND: Demand = {
+const ACCESS: AccessRequest = {
   tenantId: 'default',
   environment: 'live',
   address: '192.0.2.1',
@@ -30,9 +30,9 @@ const DEMAND: Demand = {
 interface Case {
   readonly facts: KeyFacts;
   readonly version: KeyVersion;
-  readonly demand: Demand;
+  readonly access: AccessRequest;
 }
-const VALID: Case = { facts: FACTS, version: CURRENT, demand: DEMAND };
+const VALID: Case = { facts: FACTS, version: CURRENT, access: ACCESS };
 const record =
   (changes: Partial<KeyRecord>) =>
   (one: Case): Case => ({
@@ -42,15 +42,15 @@ const record =
 const facts =
   (changes: Partial<KeyFacts>) =>
   (one: Case): Case => ({ ...one, facts: { ...one.facts, ...changes } });
-const demand =
-  (changes: Partial<Demand>) =>
-  (one: Case): Case => ({ ...one, demand: { ...one.demand, ...changes } });
-const verdict = (one: Case): ReturnType<typeof decide> => decide(one.facts, one.version, one.demand, NOW);
+const access =
+  (changes: Partial<AccessRequest>) =>
+  (one: Case): Case => ({ ...one, access: { ...one.access, ...changes } });
+const verdict = (one: Case): ReturnType<typeof decide> => decide(one.facts, one.version, one.access, NOW);
 const outside = { addresses: AddressRanges.of(['10.0.0.0/8']) };
 
 /** Every reason to refuse, the first to be told first. */
 const REASONS: readonly (readonly [string, (one: Case) => Case, object])[] = [
-  ['a key of another tenant', demand({ tenantId: 'acme' }), { code: 'unknown' }],
+  ['a key of another tenant', access({ tenantId: 'acme' }), { code: 'unknown' }],
   ['a deleted tenant', facts({ tenant: { ...FACTS.tenant, state: 'deleted' } }), { code: 'unknown' }],
   ['a revoked key', record({ state: { kind: 'revoked', at: 0, reason: null } }), { code: 'revoked' }],
   ['an expired key', record({ expiresAt: NOW }), { code: 'expired' }],
@@ -61,7 +61,7 @@ const REASONS: readonly (readonly [string, (one: Case) => Case, object])[] = [
   ['another address', facts(outside), { code: 'ip_not_allowed' }],
   [
     'a missing permission',
-    demand({ permissions: ['reports:read', 'reports', 'users:read'] }),
+    access({ permissions: ['reports:read', 'reports', 'users:read'] }),
     { code: 'insufficient_permissions', missing: 'reports' },
   ],
 ];
@@ -105,27 +105,27 @@ describe('the boundaries, to the millisecond', () => {
 
 describe('what is asked for', () => {
   test.each([
-    ['any tenant', demand({ tenantId: null }), null],
-    ['any environment', demand({ environment: null }), null],
-    ['nothing', demand({ permissions: [] }), null],
+    ['any tenant', access({ tenantId: null }), null],
+    ['any environment', access({ environment: null }), null],
+    ['nothing', access({ permissions: [] }), null],
     [
       'nothing, of a key that holds nothing',
-      (one: Case): Case => demand({ permissions: [] })(record({ permissions: [] })(one)),
+      (one: Case): Case => access({ permissions: [] })(record({ permissions: [] })(one)),
       null,
     ],
     ['something, of a key that holds nothing', record({ permissions: [] }), 'insufficient_permissions'],
-    ['an address in the list', (one: Case): Case => demand({ address: '10.1.2.3' })(facts(outside)(one)), null],
+    ['an address in the list', (one: Case): Case => access({ address: '10.1.2.3' })(facts(outside)(one)), null],
     [
       'the same address as IPv6',
-      (one: Case): Case => demand({ address: '::ffff:10.1.2.3' })(facts(outside)(one)),
+      (one: Case): Case => access({ address: '::ffff:10.1.2.3' })(facts(outside)(one)),
       null,
     ],
     [
       'no address, of a bound key',
-      (one: Case): Case => demand({ address: null })(facts(outside)(one)),
+      (one: Case): Case => access({ address: null })(facts(outside)(one)),
       'ip_not_allowed',
     ],
-    ['no address, of a free key', demand({ address: null }), null],
+    ['no address, of a free key', access({ address: null }), null],
     ['something, in a suspended tenant', facts({ tenant: { ...FACTS.tenant, state: 'suspended' } }), 'suspended'],
   ])('%s', (_what, change, code) => {
     expect(verdict(change(VALID))?.code ?? null).toBe(code);

@@ -21,8 +21,8 @@ export interface KeyFacts {
   readonly addresses: AddressRanges | null;
 }
 
-/** What the holder wants to do. */
-export interface Demand {
+/** What the credential is presented for, and from where. */
+export interface AccessRequest {
   /** The tenant whose keys are accepted; null: of any tenant. */
   readonly tenantId: string | null;
   /** The environment whose keys are accepted; null: of any. */
@@ -40,28 +40,28 @@ export interface Denial {
 
 /**
  * The order is part of the contract: what belongs to somebody else does not exist; lasting facts come before passing
- * ones, so a revoked key never learns which permissions it used to have. `ofToken` is what a token says against itself:
+ * ones, so a revoked key never learns which permissions it used to have. `tokenDenial` is what a token says against itself:
  * it is told only to whom the key exists, and after what ended the key. Null: it may.
  */
 export function decide(
   facts: KeyFacts,
   version: KeyVersion,
-  demand: Demand,
+  access: AccessRequest,
   now: Instant,
-  ofToken: Denial | null = null,
+  tokenDenial: Denial | null = null,
 ): Denial | null {
   const { record, tenant } = facts;
-  if (demand.tenantId !== null && demand.tenantId !== record.tenantId) return { code: 'unknown' };
+  if (access.tenantId !== null && access.tenantId !== record.tenantId) return { code: 'unknown' };
   if (tenant.state === 'deleted') return { code: 'unknown' };
   if (record.state.kind === 'revoked') return { code: 'revoked' };
   if (record.expiresAt !== null && now >= record.expiresAt) return { code: 'expired' };
   if (version.acceptedUntil !== null && now >= version.acceptedUntil) return { code: 'version_retired' };
-  if (ofToken !== null) return ofToken;
+  if (tokenDenial !== null) return tokenDenial;
   if (record.state.kind === 'suspended' || tenant.state === 'suspended') return { code: 'suspended' };
   if (record.notBefore !== null && now < record.notBefore) return { code: 'not_yet_active' };
-  if (demand.environment !== null && demand.environment !== record.environment) return { code: 'environment_mismatch' };
-  if (facts.addresses !== null && !addressAllowed(facts.addresses, demand.address)) return { code: 'ip_not_allowed' };
-  return decidePermissions(record.permissions, demand.permissions);
+  if (access.environment !== null && access.environment !== record.environment) return { code: 'environment_mismatch' };
+  if (facts.addresses !== null && !addressAllowed(facts.addresses, access.address)) return { code: 'ip_not_allowed' };
+  return decidePermissions(record.permissions, access.permissions);
 }
 
 /** From here on a set is faster to make than the list is to go through for each. */

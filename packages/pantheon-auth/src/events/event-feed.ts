@@ -7,7 +7,7 @@ import { randomInt } from 'node:crypto';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { EVENT_SUBJECTS } from '../domain/event.ts';
 import { type Moment, momentOf, type NonDecreasingClock } from '../foundation/clock.ts';
-import { isWaiting } from '../foundation/readiness.ts';
+import { isPromise } from '../foundation/is-promise.ts';
 import type { EventNotice, Head, LogReader } from './ledger.ts';
 
 /** Something that remembers access state. */
@@ -187,7 +187,7 @@ export class EventFeed {
         if (notice.seq !== this.#position + 1) return false;
         for (const follower of this.#followers) {
           const applied = isKnown(notice) ? follower.apply(notice) : follower.reset();
-          if (isWaiting(applied)) await applied;
+          if (isPromise(applied)) await applied;
         }
         this.#stand(notice.seq, notice.id);
         // It makes followers look at everything they know: the longest there is to do for one event.

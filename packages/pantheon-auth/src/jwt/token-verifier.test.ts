@@ -40,7 +40,10 @@ describe('who signs is asked of the log as it is now (I5)', () => {
     clock.advance(5);
     using count = new StatementCount();
     for (let n = 0; n < 10; n += 1)
-      expect(await auth.tokens.verify({ token: forged })).toMatchObject({ denial: { code: 'unknown' }, proved: false });
+      expect(await auth.tokens.verify({ token: forged })).toMatchObject({
+        denial: { code: 'unknown' },
+        secretVerified: false,
+      });
     expect(count.reads + count.writes).toBe(0);
     expect(count.heads).toBeLessThanOrEqual(10);
   });
@@ -53,10 +56,10 @@ describe('what belongs to another tenant does not exist (I10)', () => {
     const { token: text } = await token(world);
     const ask = async (audience?: string) =>
       auth.tokens.verify({ token: text, tenant: 'system', ...(audience && { audience: [audience] }) });
-    expect(await ask()).toMatchObject({ denial: { code: 'unknown' }, proved: false, keyId: null });
-    expect(await ask('elsewhere')).toMatchObject({ denial: { code: 'unknown' }, proved: false, keyId: null });
+    expect(await ask()).toMatchObject({ denial: { code: 'unknown' }, secretVerified: false, keyId: null });
+    expect(await ask('elsewhere')).toMatchObject({ denial: { code: 'unknown' }, secretVerified: false, keyId: null });
     clock.advance(3_600_000);
-    expect(await ask()).toMatchObject({ denial: { code: 'unknown' }, proved: false, keyId: null });
+    expect(await ask()).toMatchObject({ denial: { code: 'unknown' }, secretVerified: false, keyId: null });
   });
 });
 
@@ -99,7 +102,10 @@ describe('what a presented token costs', () => {
     expect(await auth.tokens.verify({ token: text })).toMatchObject({ valid: true });
     clock.advance(1);
     for (let n = 0; n < 2; n += 1)
-      expect(await auth.tokens.verify({ token: text })).toMatchObject({ denial: { code: 'expired' }, proved: true });
+      expect(await auth.tokens.verify({ token: text })).toMatchObject({
+        denial: { code: 'expired' },
+        secretVerified: true,
+      });
   });
 
   test('its uses count with the key, under the limits of the key', async () => {
@@ -108,7 +114,10 @@ describe('what a presented token costs', () => {
     const { id, token: text } = await token(world, { rateLimits: [{ name: 'minute', limit: 3, window: '1m' }] });
     expect(await auth.tokens.verify({ token: text, cost: 0 })).toMatchObject({ limits: [{ remaining: 2 }] });
     await auth.tokens.verify({ token: text, cost: 2 });
-    expect(await auth.tokens.verify({ token: text })).toMatchObject({ denial: { code: 'rate_limited' }, proved: true });
+    expect(await auth.tokens.verify({ token: text })).toMatchObject({
+      denial: { code: 'rate_limited' },
+      secretVerified: true,
+    });
     expect(await auth.keys.get(id)).toMatchObject({ usageCount: 3 });
   });
 });

@@ -1,19 +1,18 @@
 /**
- * Turns a presented token into a verdict: taken apart, its signature checked (once per token), its claims, and then its
- * key, by the same six steps as the key itself. So a token dies with its key, its version or its signing key (I7).
+ * Turns a presented token into a verdict, by the same six steps as the key itself: taken apart, its signature checked (once
+ * per token), its claims, and its key. So a token dies with its key, its version or its signing key (I7).
  */
 import { createSecretKey, hash } from 'node:crypto';
 import type { VersionSecret } from '../api-keys/key-storage.ts';
-import type { KeyUse, KeyValidator, Verification } from '../api-keys/key-validator.ts';
-import { senderOf } from '../api-keys/sender.ts';
-import { toCost, toDemand, type VerifyRequest } from '../api-keys/verify-request.ts';
+import type { KeyValidator, Verification } from '../api-keys/key-validator.ts';
+import { evaluate, type Holder } from '../api-keys/verification-attempt.ts';
+import type { CachedKey } from '../api-keys/verification-cache.ts';
+import { toKeyUse, type VerifyRequest } from '../api-keys/verify-request.ts';
 import {
   ACCESS_TOKEN_LIFETIME_MAX_SECONDS,
-  type AccessTokenClaims,
   type Claims,
   checkClaims,
   KEY_SIGNED_LIFETIME_MAX_SECONDS,
-  type KeySignedClaims,
   LEEWAY_SECONDS_DEFAULT,
   parseClaims,
   permissionsOfScope,
@@ -22,16 +21,17 @@ import {
 import type { PresentedToken } from '../domain/credential.ts';
 import type { KeyVersion } from '../domain/key.ts';
 import { intersect } from '../domain/permissions.ts';
-import { type DecisiveRecord, type Demand, type Denial, decidePermissions } from '../domain/verification.ts';
+import { type Denial, decidePermissions } from '../domain/verification.ts';
 import type { EventFeed } from '../events/event-feed.ts';
 import { type Clock, type Instant, momentOf, SECOND_MS } from '../foundation/clock.ts';
 import type { JsonObject } from '../foundation/encoding.ts';
+import { isPromise } from '../foundation/is-promise.ts';
 import { memoryOf } from '../foundation/memory-size.ts';
 import { TenantCache } from '../foundation/tenant-cache.ts';
 import { JWS_LENGTH_MAX, type ParsedJws, parseJws, verifyJws } from './jws.ts';
 import { keyIdOfKid } from './key-derivation.ts';
 import type { SigningKeyring } from './signing-keyring.ts';
-import type { TokenStanding } from './token-standing.ts';
+import type { TokenValidity } from './token-validity.ts';
 
 export interface VerifyTokenRequest extends Omit<VerifyRequest, 'key'> {
   readonly token: string;
@@ -67,18 +67,13 @@ interface ReadToken {
   readonly algorithm: PresentedToken['algorithm'];
   /** The permissions that it names. */
   readonly scope: readonly string[];
-  /** What its owner put into it. That of a token signed by a key is taken from the record, not from the holder. */
-  custom: JsonObject;
   /** What is left of the scope in the permissions of the key that it was last seen with. */
   effective: { readonly held: readonly string[]; readonly permissions: readonly string[] } | null;
 }
 
-/** What a token has to stand up to. */
-interface Trial {
-  readonly token: ReadToken;
-  /** Null when the signature has been checked before. */
-  readonly unverified: ParsedJws | null;
-  readonly demand: Demand;
+/** What a token is checked against. */
+interface TokenCheck {
+  readonly permissions: readonly string[];
   readonly audience: readonly string[];
   readonly audienceOnly: boolean;
 }
@@ -87,7 +82,7 @@ export interface TokenVerifierDeps {
   readonly validator: KeyValidator;
   readonly feed: EventFeed;
   readonly keyring: SigningKeyring;
-  readonly standing: TokenStanding;
+  readonly validity: TokenValidity;
   readonly clock: Clock;
   readonly settings: { readonly issuer: string; readonly audience: readonly string[] };
   readonly seenTokensBytesMax?: number;
@@ -97,7 +92,7 @@ export class TokenVerifier {
   readonly #validator: KeyValidator;
   readonly #feed: EventFeed;
   readonly #keyring: SigningKeyring;
-  readonly #standing: TokenStanding;
+  readonly #validity: TokenValidity;
   readonly #clock: Clock;
   readonly #settings: TokenVerifierDeps['settings'];
   /** By the SHA-256 of the whole token: no part of it, however long, stands for another (CVE-2026-35030). */
@@ -107,7 +102,7 @@ export class TokenVerifier {
     this.#validator = deps.validator;
     this.#feed = deps.feed;
     this.#keyring = deps.keyring;
-    this.#standing = deps.standing;
+    this.#validity = deps.validity;
     this.#clock = deps.clock;
     this.#settings = deps.settings;
     const bytesMax = deps.seenTokensBytesMax ?? SEEN_TOKENS_BYTES_MAX;
@@ -119,89 +114,98 @@ export class TokenVerifier {
     return this.#seen.bytes;
   }
 
-  /** Whether this token may act now. A "no" is a value. @throws PantheonError `invalid_request`, 503 codes. */
+  /**
+   * Whether this token may act now. A "no" is a value. Nothing is awaited where nothing has to be waited for.
+   *
+   * @throws PantheonError `invalid_request`, 503 codes.
+   */
   async verify(request: VerifyTokenRequest): Promise<TokenVerification> {
-    const arrived = momentOf(this.#clock);
-    const demand = toDemand(request);
-    const cost = toCost(request.cost);
-    const sender = senderOf(request, demand.address);
-    const isText = typeof request.token === 'string';
-    if (!isText || request.token.length > JWS_LENGTH_MAX) return this.#validator.unproved('malformed', sender);
-    const digest = hash('sha256', request.token, 'latin1');
+    const use = toKeyUse(request, momentOf(this.#clock));
+    const { audience = this.#settings.audience, audienceOnly = false } = request;
+    const check: TokenCheck = { permissions: use.access.permissions, audience, audienceOnly };
 
+    // 1. Parse: form, kind and claims, and the signature where the service made it. A token that was seen before is known by
+    // its digest.
+    if (typeof request.token !== 'string' || request.token.length > JWS_LENGTH_MAX)
+      return this.#validator.rejectUnauthenticated('malformed', use.sender);
+    const digest = hash('sha256', request.token, 'latin1');
     const seen = this.#seen.get(digest);
     const unverified = seen === undefined ? parseJws(request.token) : null;
     const token = seen ?? readToken(unverified);
-    if (token === null) return this.#validator.unproved('malformed', sender);
-
+    if (token === null) return this.#validator.rejectUnauthenticated('malformed', use.sender);
+    const isKeySigned = token.claims.kind === 'key_signed';
     // A signing key that is not known here may be the youngest one: only the log as it is now may say no (I5).
-    const isSignerUnknown = token.claims.kind === 'access' && this.#keyring.verifier(token.kid) === null;
-    if (isSignerUnknown) await this.#feed.confirm(arrived.monotonicMs);
+    const isSignerUnknown = !isKeySigned && this.#keyring.verifier(token.kid) === null;
+    if (isSignerUnknown) await this.#feed.confirm(use.arrived.monotonicMs);
+    if (!isKeySigned && !this.#isSignedByService(token, unverified))
+      return this.#validator.rejectUnauthenticated('unknown', use.sender);
 
-    const { audience = this.#settings.audience, audienceOnly = false } = request;
-    const trial: Trial = { token, unverified, demand, audience, audienceOnly };
-    const prove =
-      token.claims.kind === 'access'
-        ? this.#accessProver(trial, token.claims)
-        : this.#keySignedProver(trial, token.claims);
-    if (prove === null) return this.#validator.unproved('unknown', sender);
-    // The signature of an access token was checked before; one by the key itself is checked against the key's secrets.
-    const isProvedBy =
-      token.claims.kind === 'access'
-        ? null
-        : (secrets: readonly VersionSecret[]): boolean => isSignedByOneOf(secrets, token, unverified);
-    const keyId = token.claims.client_id;
-    const verification = await this.#validator.use({ keyId, arrived, demand, sender, cost, prove, isProvedBy });
-    if (!verification.valid) return verification;
-    if (seen === undefined) this.#seen.set(digest, verification.key.tenantId, token);
-    return { ...verification, token: verifiedToken(token, trial.audience, verification.key.permissions) };
+    for (const attempt = this.#validator.attempt(token.claims.client_id, use); ; ) {
+      // 2. Find its key: from memory, else one read of the store.
+      const finding = attempt.find();
+      const found = isPromise(finding) ? await finding : finding;
+
+      // 3. Match: the version that the service named, or whose secret the holder signed with.
+      const secretVerified = !isKeySigned || isSignedByKey(found.secrets, token, unverified);
+      attempt.assertReadable(secretVerified);
+      const version = secretVerified ? this.#versionOf(token, found.facts) : null;
+
+      // 4. Decide: what the token says against itself, and then the key as if it had been presented itself.
+      const denial = this.#tokenDenial(token, check, found.facts, version, attempt.now);
+      const evaluation = evaluate(found.facts, version, use.access, attempt.now, denial);
+      if (!attempt.settles(evaluation)) continue;
+      if (evaluation.denial !== null) return this.#validator.deny(evaluation, use);
+
+      // 5. Limit: those of the key.
+      const limiting = this.#validator.limit(attempt, evaluation.holder.facts, use.cost);
+      const limits = isPromise(limiting) ? await limiting : limiting;
+      if (!attempt.settlesLimits(evaluation.holder.facts, limits)) continue;
+
+      // 6. Record: as a use of the key.
+      const verification = this.#validator.record(evaluation.holder, limits, use);
+      if (!verification.valid) return verification;
+      if (seen === undefined) this.#seen.set(digest, verification.key.tenantId, token);
+      return { ...verification, token: verifiedToken(token, check.audience, evaluation.holder) };
+    }
   }
 
-  /** How an access token proves a version of its key. Null: its signature already shows that it is not ours. */
-  #accessProver(trial: Trial, claims: AccessTokenClaims): KeyUse['prove'] | null {
-    const { token, unverified } = trial;
-    const key = this.#keyring.verifier(token.kid);
-    if (key === null || !(unverified === null || verifyJws(unverified, key))) return null;
-    return (facts, now) => {
+  #isSignedByService({ kid }: ReadToken, unverified: ParsedJws | null): boolean {
+    const key = this.#keyring.verifier(kid);
+    return key !== null && (unverified === null || verifyJws(unverified, key));
+  }
+
+  /** The version of the key that the token, whose signature is good, stands for; null: none that the key has. */
+  #versionOf({ claims, kid }: ReadToken, facts: CachedKey | null): KeyVersion | null {
+    if (facts === null) return null;
+    const { record, secrets } = facts;
+    if (claims.kind === 'access') {
       // Asked again each time: the signing key may have been retired since.
-      if (facts === null || this.#keyring.verifier(token.kid) === null) return null;
-      const version = facts.record.versions.find((one) => one.version === claims.key_version);
-      if (version === undefined || facts.record.tenantId !== claims.tenant_id) return null;
-      return { version, denial: this.#deny(trial, facts.record, version, now) };
-    };
+      if (this.#keyring.verifier(kid) === null || record.tenantId !== claims.tenant_id) return null;
+      return record.versions.find((one) => one.version === claims.key_version) ?? null;
+    }
+    if (record.jwt?.algorithm !== 'HS256' || keyIdOfKid(kid)?.keyId !== claims.client_id) return null;
+    const secret = signingSecretOf(secrets, kid);
+    return record.versions.find((one) => one.version === secret?.version) ?? null;
   }
 
-  /** How a token that the key itself signed proves a version: only its key can tell. */
-  #keySignedProver(trial: Trial, claims: KeySignedClaims): KeyUse['prove'] {
-    const { token, unverified } = trial;
-    return (facts, now) => {
-      const jwt = facts?.record.jwt;
-      if (facts === null || jwt?.algorithm !== 'HS256' || keyIdOfKid(token.kid)?.keyId !== claims.client_id)
-        return null;
-      const secret = signingSecretOf(facts.secrets, token.kid);
-      const version = facts.record.versions.find((one) => one.version === secret?.version);
-      if (version === undefined || !isSignedByOneOf(facts.secrets, token, unverified)) return null;
-      token.custom = jwt.customClaims;
-      const allowed = this.#standing.audiencesOf(facts.record);
-      // The holder wrote the audience, so all of it is compared with what the policy allows.
-      if (!claims.aud.every((one) => allowed.includes(one))) return { version, denial: { code: 'wrong_audience' } };
-      return { version, denial: this.#deny(trial, facts.record, version, now) };
-    };
-  }
-
-  /** What the token itself says against its use, and what its key now says against the token. */
-  #deny(
-    { token, demand, audience, audienceOnly }: Trial,
-    record: DecisiveRecord,
-    version: KeyVersion,
+  /** What the token itself says against its use, and what its key now says against the token. Null: nothing. */
+  #tokenDenial(
+    { claims, scope, algorithm }: ReadToken,
+    { permissions, audience, audienceOnly }: TokenCheck,
+    facts: CachedKey | null,
+    version: KeyVersion | null,
     now: Instant,
   ): Denial | null {
-    const { claims, scope, algorithm } = token;
+    if (facts === null || version === null) return null;
+    const { record } = facts;
     const { issuer } = this.#settings;
-    // What was taken off the policy since is no audience of its tokens any more. One that was added harms nothing.
-    const allowed = this.#standing.audiencesOf(record);
+    const allowed = this.#validity.audiencesOf(record);
+    // The holder wrote the audience of a token that the key signed, so all of it is compared with what the policy allows.
+    if (claims.kind === 'key_signed' && !claims.aud.every((one) => allowed.includes(one)))
+      return { code: 'wrong_audience' };
     const code = checkClaims(claims, {
       issuer,
+      // What was taken off the policy since is no audience of its tokens any more. One that was added harms nothing.
       audience: audience === allowed ? audience : audience.filter((one) => allowed.includes(one)),
       audienceOnly,
       now,
@@ -210,8 +214,8 @@ export class TokenVerifier {
     });
     if (code !== null) return { code };
     const { kind, jti: tokenId, iat } = claims;
-    const ended = this.#standing.endOf({ tokenId, kind, algorithm, issuedAt: iat * SECOND_MS }, record, version);
-    return ended ?? decidePermissions(scope, demand.permissions);
+    const ended = this.#validity.endOf({ tokenId, kind, algorithm, issuedAt: iat * SECOND_MS }, record, version);
+    return ended ?? decidePermissions(scope, permissions);
   }
 }
 
@@ -224,8 +228,8 @@ function signingSecretOf(secrets: readonly VersionSecret[], kid: string): Versio
   return secrets.find(({ signing }) => signing?.kid === kid);
 }
 
-/** Whether a key with these secrets signed it. Null: its signature has been checked before, by the key that `kid` names. */
-function isSignedByOneOf(secrets: readonly VersionSecret[], { kid }: ReadToken, unverified: ParsedJws | null): boolean {
+/** Whether a key with these secrets signed it. Not null: its signature has not been checked before. */
+function isSignedByKey(secrets: readonly VersionSecret[], { kid }: ReadToken, unverified: ParsedJws | null): boolean {
   const signing = signingSecretOf(secrets, kid)?.signing ?? null;
   if (signing === null || unverified === null) return signing !== null;
   return verifyJws(unverified, { algorithm: 'HS256', key: createSecretKey(signing.secret) });
@@ -236,8 +240,8 @@ const SCOPE_PART_BYTES = 48;
 const DIGEST_BYTES = 88;
 
 /** With what is left of its scope, which is worked out later, and the digest that it is found by. */
-function bytesOf({ claims, kid, scope, custom }: ReadToken): number {
-  return memoryOf(claims) + memoryOf(kid) + memoryOf(custom) + 2 * scope.length * SCOPE_PART_BYTES + DIGEST_BYTES;
+function bytesOf({ claims, kid, scope }: ReadToken): number {
+  return memoryOf(claims) + memoryOf(kid) + 2 * scope.length * SCOPE_PART_BYTES + DIGEST_BYTES;
 }
 
 function readToken(parsed: ParsedJws | null): ReadToken | null {
@@ -245,13 +249,13 @@ function readToken(parsed: ParsedJws | null): ReadToken | null {
   const claims = parsed === null || kind === null ? null : parseClaims(kind, parsed.payload);
   if (parsed === null || claims === null) return null;
   const scope = permissionsOfScope(claims.scope) ?? [];
-  const custom = claims.kind === 'access' ? claims.custom : {};
   const { kid, alg: algorithm } = parsed.header;
-  return { claims, kid, algorithm, scope, custom, effective: null };
+  return { claims, kid, algorithm, scope, effective: null };
 }
 
-function verifiedToken(token: ReadToken, demanded: readonly string[], held: readonly string[]): VerifiedToken {
+function verifiedToken(token: ReadToken, audience: readonly string[], { facts }: Holder): VerifiedToken {
   const { claims, scope, kid, algorithm } = token;
+  const { permissions: held, jwt } = facts.record;
   if (token.effective?.held !== held) token.effective = { held, permissions: intersect(held, scope) };
   return {
     tokenId: claims.jti,
@@ -260,10 +264,11 @@ function verifiedToken(token: ReadToken, demanded: readonly string[], held: read
     kid,
     subject: claims.sub,
     audience: claims.aud,
-    acceptedFor: claims.aud.filter((one) => demanded.includes(one)),
+    acceptedFor: claims.aud.filter((one) => audience.includes(one)),
     permissions: token.effective.permissions,
     issuedAt: claims.iat * SECOND_MS,
     expiresAt: claims.exp * SECOND_MS,
-    customClaims: token.custom,
+    // Those of a token that the key signed are taken from the record, not from its holder.
+    customClaims: claims.kind === 'access' ? claims.custom : (jwt?.customClaims ?? {}),
   };
 }

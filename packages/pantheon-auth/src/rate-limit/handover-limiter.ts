@@ -4,7 +4,7 @@
  * are not divided.
  */
 import type { RateLimitRule } from '../domain/limits.ts';
-import { isWaiting } from '../foundation/readiness.ts';
+import { isPromise } from '../foundation/is-promise.ts';
 import type { MemoryLimiter } from './memory-limiter.ts';
 import type { LimitDecision, LimiterStatus, LimitRequest, RateLimiter } from './rate-limiter.ts';
 import { answeredByShare, RuleShares } from './rule-shares.ts';
@@ -32,7 +32,7 @@ export class HandoverLimiter implements RateLimiter {
     if (nodes <= 1 || rules.length === 0) return this.#memory.decide(request);
     this.#degradedDecisions += 1;
     const decision = this.#memory.decide({ ...request, rules: this.#shares.of(rules, nodes) });
-    return isWaiting(decision) ? answeredLater(decision, rules) : answeredByShare(decision, rules);
+    return isPromise(decision) ? answeredLater(decision, rules) : answeredByShare(decision, rules);
   }
 
   status(): LimiterStatus {

@@ -7,7 +7,7 @@ import type { Kysely, Transaction } from 'kysely';
 import type { Lane, QueueKey } from '../events/write-lanes.ts';
 import type { Clock } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
-import { FairQueue } from './fair-queue.ts';
+import { FairQueue } from '../foundation/fair-queue.ts';
 import type { Tables } from './tables.ts';
 
 /** More than this waiting means that writes arrive faster than the disk takes them: turning away beats growing. */
@@ -53,8 +53,8 @@ export class WriteQueue {
   readonly #clock: Clock;
   readonly #reserve: WriteReserve | null;
   readonly #waiting: Readonly<Record<Lane, FairQueue<Waiting>>> = {
-    protective: new FairQueue(WRITES_WAITING_MAX.protective),
-    ordinary: new FairQueue(WRITES_WAITING_MAX.ordinary),
+    protective: queueOf(WRITES_WAITING_MAX.protective),
+    ordinary: queueOf(WRITES_WAITING_MAX.ordinary),
   };
   #taken = 0;
   #closing = false;
@@ -104,7 +104,7 @@ export class WriteQueue {
       return;
     }
     return new Promise((go, turnAway) => {
-      const refused = this.#waiting[key.lane].push({ go, turnAway }, key);
+      const refused = this.#waiting[key.lane].push({ go, turnAway }, { group: key.tenantId, member: key.callerId });
       refused?.turnAway(new PantheonError('overloaded', { retryAfterSeconds: 1 }));
     });
   }
@@ -159,4 +159,9 @@ export class WriteQueue {
 
 function deskOf({ atOnceMax }: WriteConnections, lanes: readonly Lane[]): Desk {
   return { atOnceMax, lanes, underWay: 0, protectiveInARow: 0 };
+}
+
+/** One caller may have half of the room, so that none can fill it. */
+function queueOf(max: number): FairQueue<Waiting> {
+  return new FairQueue(max, Math.ceil(max / 2));
 }

@@ -192,7 +192,7 @@ export class TenantManager {
       const event = decide(tenant);
       if (event === null) {
         // It already is so, by somebody else perhaps, of whom this node has not heard: what it remembers may be older.
-        this.#deps.cache.forgetTenant(id);
+        this.#deps.cache.invalidateTenant(id);
         return toTenant(tenant);
       }
       try {
@@ -236,7 +236,7 @@ export class TenantManager {
     try {
       await this.#deps.storage.commit(next, event, preconditions);
     } finally {
-      this.#deps.cache.forgetTenant(next.id);
+      this.#deps.cache.invalidateTenant(next.id);
     }
     return toTenant(next);
   }

@@ -29,7 +29,11 @@ test('I6: no call brings a revoked key back, not even after a restart', async ()
   const again = await world.openAgain();
   for (const one of [auth, again]) {
     expect(await one.keys.get(id)).toMatchObject({ state: 'revoked', stateReason: 'leaked' });
-    expect(await one.verify({ key })).toMatchObject({ valid: false, denial: { code: 'revoked' }, proved: true });
+    expect(await one.verify({ key })).toMatchObject({
+      valid: false,
+      denial: { code: 'revoked' },
+      secretVerified: true,
+    });
   }
 });
 
@@ -47,6 +51,6 @@ test('I6: a deleted tenant stays deleted, and its id is not used again', async (
     expect(await auth.verify({ key, tenant })).toMatchObject({
       valid: false,
       denial: { code: 'unknown' },
-      proved: false,
+      secretVerified: false,
     });
 });

@@ -50,7 +50,7 @@ test('I8: of many at once exactly as many are admitted as the limit says, whatev
   expect(valid).toHaveLength(39);
   for (const answer of answers)
     if (!answer.valid)
-      expect(answer).toMatchObject({ denial: { code: 'quota_exceeded', violated: ['quota'] }, proved: true });
+      expect(answer).toMatchObject({ denial: { code: 'quota_exceeded', violated: ['quota'] }, secretVerified: true });
   for (const limit of answers.flatMap(({ limits }) => limits)) {
     expect(limit.remaining).toBeGreaterThanOrEqual(0);
     expect(limit.remaining).toBeLessThanOrEqual(limit.limit);

@@ -154,8 +154,8 @@ async function askEngine(engine: PantheonAuth, presented: string, options: Verif
   const wanted = { ...(audience && { audience }), ...(permissions && { permissions }) };
   const verification = await engine.tokens.verify({ token: presented, ...ANYWHERE, ...wanted });
   if (!verification.valid) {
-    const { proved, denial } = verification;
-    return { valid: false, code: proved ? denial.code : 'invalid_key' };
+    const { secretVerified, denial } = verification;
+    return { valid: false, code: secretVerified ? denial.code : 'invalid_key' };
   }
   const { tokenId, kind, audience: forWhom, permissions: granted, expiresAt } = verification.token;
   const token = { tokenId, kind, audience: forWhom, permissions: granted, expiresAt: new Date(expiresAt) };

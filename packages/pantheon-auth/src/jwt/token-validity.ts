@@ -1,8 +1,8 @@
 /**
  * Whether a token that was accepted is still good, and what has to hold for that when a change made with it is committed.
- * How a presented token is taken apart and proved is `token-verifier.ts`.
+ * How a presented token is taken apart and its signature checked is `token-verifier.ts`.
  */
-import type { KnownKey } from '../api-keys/verification-cache.ts';
+import type { CachedKey } from '../api-keys/verification-cache.ts';
 import type { PresentedToken } from '../domain/credential.ts';
 import type { KeyVersion } from '../domain/key.ts';
 import { audiencesOf, endOfToken } from '../domain/token-life.ts';
@@ -11,7 +11,7 @@ import type { Precondition } from '../events/ledger.ts';
 import type { TokenRevocations } from './revocation.ts';
 import type { SigningKeyring } from './signing-keyring.ts';
 
-export class TokenStanding {
+export class TokenValidity {
   readonly #keyring: SigningKeyring;
   readonly #revocations: TokenRevocations;
   readonly #audience: readonly string[];
@@ -43,7 +43,7 @@ export class TokenStanding {
   }
 
   /** The same for a token that was accepted earlier, with what its acceptance rested on besides. */
-  endOfAccepted(token: PresentedToken, facts: KnownKey, version: KeyVersion): Denial | null {
+  endOfAccepted(token: PresentedToken, facts: CachedKey, version: KeyVersion): Denial | null {
     const { record, secrets } = facts;
     const isSignerGood =
       token.kind === 'access'

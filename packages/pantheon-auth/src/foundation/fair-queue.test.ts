@@ -1,0 +1,147 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { FairQueue, type TurnKey } from './fair-queue.ts';
+
+function filled(max: number, ...shares: readonly (readonly [string, string, number])[]): FairQueue<string> {
+  const queue = new FairQueue<string>(max, Math.ceil(max / 2));
+  for (const [group, member, count] of shares)
+    for (let n = 1; n <= count; n += 1) queue.push(`${group} ${member} ${n}`, { group, member });
+  return queue;
+}
+
+function drain(queue: FairQueue<string>, count = Number.POSITIVE_INFINITY): string[] {
+  const taken: string[] = [];
+  for (let next = queue.shift(); next !== null; next = taken.length < count ? queue.shift() : null) taken.push(next);
+  return taken;
+}
+
+test('turns go round the members, and what one of them asked for stays in its order', () => {
+  const queue = filled(100, ['t', 'a', 3], ['t', 'b', 1], ['t', 'c', 2]);
+  expect(drain(queue)).toEqual(['t a 1', 't b 1', 't c 1', 't a 2', 't c 2', 't a 3']);
+  expect(queue.size).toBe(0);
+});
+
+test('turns go round the groups first: many members of one do not delay the only one of another', () => {
+  const callers = Array.from({ length: 50 }, (_, n) => ['large', `caller-${n}`, 1] as const);
+  const queue = filled(100, ...callers, ['small', 'only', 2]);
+  expect(drain(queue, 4)).toEqual(['large caller-0 1', 'small only 1', 'large caller-1 1', 'small only 2']);
+});
+
+test('one member has no more of the room than it may', () => {
+  const queue = filled(10, ['t', 'a', 5]);
+  expect(queue.push('one more', { group: 't', member: 'a' })).toBe('one more');
+  expect(queue.push('of another', { group: 't', member: 'b' })).toBeNull();
+});
+
+test('a full queue has room for whoever waits with less: the newest of who waits with the most gives way', () => {
+  const queue = filled(10, ['large', 'a', 5], ['large', 'b', 3], ['small', 'c', 2]);
+  expect(queue.push('new', { group: 'new', member: 'd' })).toBe('large a 5');
+  expect(queue.push('own', { group: 'large', member: 'b' })).toBe('large a 4');
+  expect(queue.push('equal', { group: 'large', member: 'b' })).toBe('equal');
+  expect(queue.size).toBe(10);
+});
+
+test('a full queue turns the newcomer away where nobody has more than its own member', () => {
+  const queue = filled(4, ['b', 'x', 2], ['a', 'x', 1], ['a', 'y', 1]);
+  expect(queue.push('more', { group: 'a', member: 'y' })).toBe('more');
+  expect(queue.push('new', { group: 'b', member: 'y' })).toBe('b x 2');
+  expect(queue.push('first', { group: 'c', member: 'x' })).toBe('b x 1');
+});
+
+test('nothing is lost, doubled or beyond the bounds, whatever comes and goes', () => {
+  const key = fc.record({
+    group: fc.constantFrom(null, 'a', 'b', 'c'),
+    member: fc.constantFrom('x', 'y', 'z'),
+  });
+  const step = fc.oneof(
+    { arbitrary: key, weight: 3 },
+    { arbitrary: fc.constantFrom('shift' as const, 'remove' as const), weight: 1 },
+  );
+  fc.assert(
+    fc.property(
+      fc.array(step, { maxLength: 200 }),
+      fc.integer({ min: 1, max: 12 }),
+      fc.boolean(),
+      (steps, max, halved) => {
+        const queue = new FairQueue<{ readonly key: TurnKey }>(max, halved ? Math.ceil(max / 2) : max);
+        const inside = new Set<{ readonly key: TurnKey }>();
+        for (const one of steps) {
+          if (one === 'shift') {
+            const taken = queue.shift();
+            expect(taken === null ? inside.size === 0 : inside.delete(taken)).toBe(true);
+            continue;
+          }
+          if (one === 'remove') {
+            const [item] = inside;
+            if (item === undefined) continue;
+            queue.remove(item, item.key);
+            inside.delete(item);
+            expect(queue.size).toBe(inside.size);
+            continue;
+          }
+          const item = { key: one };
+          inside.add(item);
+          const turnedAway = queue.push(item, one);
+          if (turnedAway !== null) expect(inside.delete(turnedAway)).toBe(true);
+          expect(queue.size).toBe(inside.size);
+          expect(inside.size).toBeLessThanOrEqual(max);
+        }
+        for (let next = queue.shift(); next !== null; next = queue.shift()) expect(inside.delete(next)).toBe(true);
+        expect(inside.size).toBe(0);
+      },
+    ),
+  );
+});
+
+describe('whose turn it is', () => {
+  test('owners take turns, each in the order in which they came', () => {
+    const queue = new FairQueue<string>(100);
+    for (const item of ['a1', 'a2', 'a3', 'b1', 'c1', 'c2']) queue.push(item, { group: item.charAt(0), member: 'x' });
+    expect(drain(queue)).toEqual(['a1', 'b1', 'c1', 'a2', 'c2', 'a3']);
+  });
+
+  test('accounts of one owner take turns too, and make it no other owner', () => {
+    const queue = new FairQueue<string>(100);
+    for (const account of ['1', '2', '3'])
+      for (const nth of ['x', 'y']) queue.push(account + nth, { group: 'many', member: account });
+    queue.push('me', { group: 'one', member: '1' });
+    expect(drain(queue)).toEqual(['1x', 'me', '2x', '3x', '1y', '2y', '3y']);
+  });
+
+  test('who comes while others wait is next after each of them', () => {
+    const queue = new FairQueue<number>(1_000);
+    for (let n = 0; n < 500; n += 1) queue.push(n, { group: 'flood', member: 'x' });
+    queue.shift();
+    queue.push(-1, { group: 'late', member: 'x' });
+    expect([queue.shift(), queue.shift()]).toContain(-1);
+  });
+});
+
+describe('a queue that is full', () => {
+  test('turns away the last of the longest line, and takes who has a shorter one', () => {
+    const queue = new FairQueue<string>(4);
+    for (const item of ['a1', 'a2', 'a3', 'a4']) expect(queue.push(item, { group: 'a', member: 'x' })).toBeNull();
+    expect(queue.push('a5', { group: 'a', member: 'x' })).toBe('a5');
+    expect(queue.push('b1', { group: 'b', member: 'x' })).toBe('a4');
+    expect(queue.push('b2', { group: 'b', member: 'x' })).toBe('a3');
+    expect(drain(queue)).toEqual(['a1', 'b1', 'a2', 'b2']);
+  });
+
+  test('turns away the longest account of the owner with most', () => {
+    const queue = new FairQueue<string>(4);
+    for (const item of ['p1', 'p2', 'q1']) queue.push(item, { group: 'many', member: item.charAt(0) });
+    queue.push('o1', { group: 'one', member: 'x' });
+    expect(queue.push('o2', { group: 'one', member: 'x' })).toBe('p2');
+    expect(drain(queue).toSorted()).toEqual(['o1', 'o2', 'p1', 'q1']);
+  });
+});
+
+test('what was taken out is gone, and nothing else is', () => {
+  const queue = new FairQueue<string>(10);
+  for (const item of ['a1', 'a2', 'b1']) queue.push(item, { group: item.charAt(0), member: 'x' });
+  queue.remove('a1', { group: 'a', member: 'x' });
+  queue.remove('a1', { group: 'a', member: 'x' });
+  queue.remove('a2', { group: 'nobody', member: 'x' });
+  expect(drain(queue)).toEqual(['a2', 'b1']);
+  expect(queue.shift()).toBeNull();
+});

@@ -1,0 +1,114 @@
+/**
+ * A queue in which nobody waits behind somebody else's many: turns go round groups, and within each group round its members.
+ * It has an end. When it is full, whoever waits with the most gives way first, so a flood crowds out itself.
+ */
+import { invariant } from './errors.ts';
+
+/** With whom something that waits shares its turns. */
+export interface TurnKey {
+  /** Null is a group of its own. */
+  readonly group: string | null;
+  readonly member: string;
+}
+
+/** What waits of one group, by member. A map keeps the order in which they were put into it: that is the round. */
+interface GroupQueue<T> {
+  readonly members: Map<string, T[]>;
+  size: number;
+}
+
+export class FairQueue<T> {
+  readonly #max: number;
+  readonly #ofMemberMax: number;
+  readonly #groups = new Map<string | null, GroupQueue<T>>();
+  #size = 0;
+
+  /**
+   * @param max what waits in all.
+   * @param ofMemberMax how much of it one member may have.
+   */
+  constructor(max: number, ofMemberMax: number = max) {
+    this.#max = max;
+    this.#ofMemberMax = ofMemberMax;
+  }
+
+  get size(): number {
+    return this.#size;
+  }
+
+  /**
+   * Puts `item` last of its member. Returns what was turned away for it: nothing as long as there is room; else the newest
+   * item of the member with the most in the group with the most, or `item` itself when that is its own member.
+   */
+  push(item: T, key: TurnKey): T | null {
+    const own = this.#groups.get(key.group);
+    const ofMember = own?.members.get(key.member)?.length ?? 0;
+    if (ofMember >= this.#ofMemberMax) return item;
+    let turnedAway: T | null = null;
+    if (this.#size >= this.#max) {
+      const longest = this.#longest(key.group, own);
+      if (longest.group === key.group && longest.items.length <= ofMember) return item;
+      turnedAway = longest.items.at(-1) ?? null;
+      this.#takeOut(longest.items.length - 1, longest);
+    }
+    this.#append(item, key);
+    return turnedAway;
+  }
+
+  /** Takes the next one, if any waits. */
+  shift(): T | null {
+    const next = this.#groups.entries().next();
+    if (next.done === true) return null;
+    const [group, queue] = next.value;
+    const [member, items] = firstOf(queue.members);
+    const item = items[0] ?? null;
+    this.#takeOut(0, { group, member, items });
+    // To the end of both rounds, if something is left.
+    if (queue.members.delete(member) && items.length > 0) queue.members.set(member, items);
+    if (this.#groups.delete(group) && queue.size > 0) this.#groups.set(group, queue);
+    return item;
+  }
+
+  /** Takes out one that no longer waits. */
+  remove(item: T, { group, member }: TurnKey): void {
+    const items = this.#groups.get(group)?.members.get(member) ?? [];
+    const at = items.indexOf(item);
+    if (at !== -1) this.#takeOut(at, { group, member, items });
+  }
+
+  #append(item: T, { group, member }: TurnKey): void {
+    const queue = this.#groups.get(group) ?? { members: new Map<string, T[]>(), size: 0 };
+    const items = queue.members.get(member) ?? [];
+    items.push(item);
+    queue.members.set(member, items);
+    queue.size += 1;
+    this.#groups.set(group, queue);
+    this.#size += 1;
+  }
+
+  #takeOut(at: number, { group, member, items }: TurnKey & { readonly items: T[] }): void {
+    const queue = this.#groups.get(group);
+    invariant(queue !== undefined, 'what waits is of a group that waits');
+    items.splice(at, 1);
+    queue.size -= 1;
+    this.#size -= 1;
+    if (items.length === 0) queue.members.delete(member);
+    if (queue.size === 0) this.#groups.delete(group);
+  }
+
+  /** The member with the most in the group with the most. Where groups have as many, it is the group of who comes. */
+  #longest(own: string | null, ownQueue: GroupQueue<T> | undefined): TurnKey & { readonly items: T[] } {
+    let [group, queue] = firstOf(this.#groups);
+    for (const one of this.#groups) if (one[1].size > queue.size) [group, queue] = one;
+    if (ownQueue?.size === queue.size) [group, queue] = [own, ownQueue];
+    let [member, items] = firstOf(queue.members);
+    for (const one of queue.members) if (one[1].length > items.length) [member, items] = one;
+    return { group, member, items };
+  }
+}
+
+function firstOf<K, V>(map: ReadonlyMap<K, V>): readonly [K, V] {
+  const [first] = map;
+  invariant(first !== undefined, 'what waits is of somebody');
+  return first;
+}
