@@ -67,8 +67,11 @@ interface ReadToken {
   readonly algorithm: PresentedToken['algorithm'];
   /** The permissions that it names. */
   readonly scope: readonly string[];
-  /** What is left of the scope in the permissions of the key that it was last seen with. */
-  effective: { readonly held: readonly string[]; readonly permissions: readonly string[] } | null;
+  /**
+   * What is left of the scope in the permissions of the key that it was last seen with. Neither those permissions nor a
+   * string of them is kept in memory by it: they are not accounted here, and a key can be changed often.
+   */
+  effective: { readonly held: WeakRef<readonly string[]>; readonly permissions: readonly string[] } | null;
 }
 
 /** What a token is checked against. */
@@ -254,9 +257,8 @@ function readToken(parsed: ParsedJws | null): ReadToken | null {
 }
 
 function verifiedToken(token: ReadToken, audience: readonly string[], { facts }: Holder): VerifiedToken {
-  const { claims, scope, kid, algorithm } = token;
+  const { claims, kid, algorithm } = token;
   const { permissions: held, jwt } = facts.record;
-  if (token.effective?.held !== held) token.effective = { held, permissions: intersect(held, scope) };
   return {
     tokenId: claims.jti,
     kind: claims.kind,
@@ -265,10 +267,20 @@ function verifiedToken(token: ReadToken, audience: readonly string[], { facts }:
     subject: claims.sub,
     audience: claims.aud,
     acceptedFor: claims.aud.filter((one) => audience.includes(one)),
-    permissions: token.effective.permissions,
+    permissions: effectivePermissions(token, held),
     issuedAt: claims.iat * SECOND_MS,
     expiresAt: claims.exp * SECOND_MS,
     // Those of a token that the key signed are taken from the record, not from its holder.
     customClaims: claims.kind === 'access' ? claims.custom : (jwt?.customClaims ?? {}),
   };
+}
+
+/** What both the token and its key allow. Worked out again each time where the key narrows what the token names. */
+function effectivePermissions(token: ReadToken, held: readonly string[]): readonly string[] {
+  if (token.effective?.held.deref() === held) return token.effective.permissions;
+  const both = new Set(intersect(held, token.scope));
+  const ofScope = token.scope.filter((one) => both.has(one));
+  if (ofScope.length < both.size) return [...both];
+  token.effective = { held: new WeakRef(held), permissions: ofScope };
+  return ofScope;
 }
