@@ -42,29 +42,30 @@ const FEATURES = ['api-keys/', 'jwt/', 'events/', 'rate-limit/', 'usage/', 'aler
 export const LIBRARY_LAYERS: readonly Layer[] = [
   { name: 'foundation', owns: ['foundation/'], mayImport: [] },
   { name: 'domain', owns: ['domain/'], mayImport: ['foundation'] },
-  { name: 'features', owns: FEATURES, mayImport: ['foundation', 'domain'] },
-  { name: 'storage', owns: ['storage/'], mayImport: ['foundation', 'domain', 'features'] },
+  { name: 'commands', owns: ['commands/'], mayImport: ['foundation', 'domain', 'events/ledger.ts'] },
+  { name: 'features', owns: FEATURES, mayImport: ['foundation', 'domain', 'commands'] },
+  { name: 'storage', owns: ['storage/'], mayImport: ['foundation', 'domain', 'commands', 'features'] },
   // Only pantheon-auth.ts picks implementations, so it alone among these reaches storage.
   {
     name: 'engine',
     owns: ['jwt-handler.ts', 'middleware.ts', 'refusal.ts'],
-    mayImport: ['foundation', 'domain', 'features'],
+    mayImport: ['foundation', 'domain', 'commands', 'features'],
   },
   {
     name: 'composition',
     owns: ['pantheon-auth.ts', 'options.ts', 'accept-clock.ts', 'clock-log.ts', 'open-database.ts', 'open-limiter.ts'],
-    mayImport: ['foundation', 'domain', 'features', 'storage', 'engine'],
+    mayImport: ['foundation', 'domain', 'commands', 'features', 'storage', 'engine'],
   },
   { name: 'adapters', owns: ['middleware/'], mayImport: ['foundation', 'middleware.ts', 'domain/client-address.ts'] },
   {
     name: 'testing',
     owns: ['testing/'],
-    mayImport: ['foundation', 'domain', 'features', 'storage', 'engine', 'composition'],
+    mayImport: ['foundation', 'domain', 'commands', 'features', 'storage', 'engine', 'composition'],
   },
   {
     name: 'index',
     owns: ['index.ts'],
-    mayImport: ['foundation', 'domain', 'features', 'storage', 'engine', 'composition'],
+    mayImport: ['foundation', 'domain', 'commands', 'features', 'storage', 'engine', 'composition'],
   },
 ].map((layer) => ({ ...layer, owns: layer.owns.map((path) => LIBRARY + path) }));
 

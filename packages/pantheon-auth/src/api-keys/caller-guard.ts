@@ -4,12 +4,12 @@
  * retired; and a request can be made to last. So whoever changes something is looked at again, and the commit stands only
  * if all of that is still as it was then.
  */
+import type { CallerGuard, ConfirmedCall } from '../commands/caller.ts';
 import type { ConfirmedCaller } from '../domain/delegation.ts';
 import type { KeyVersion } from '../domain/key.ts';
 import type { Authority, Caller } from '../domain/key-policy.ts';
 import { intersect } from '../domain/permissions.ts';
 import { type Denial, decide } from '../domain/verification.ts';
-import type { Precondition } from '../events/ledger.ts';
 import { type Clock, type Instant, momentOf } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import type { TokenStanding } from '../jwt/token-standing.ts';
@@ -18,13 +18,7 @@ import type { ConfirmedFacts, Judgement } from './confirmed-facts.ts';
 import { keyAsRead } from './key-storage.ts';
 import type { KnownKey } from './verification-cache.ts';
 
-/** A caller as their key is now, and what must still hold when the change is committed. */
-export interface ConfirmedCall {
-  readonly caller: ConfirmedCaller;
-  readonly preconditions: readonly Precondition[];
-}
-
-export class CallerGuard {
+export class KeyCallerGuard implements CallerGuard {
   readonly #facts: ConfirmedFacts;
   readonly #tokens: TokenStanding;
   readonly #clock: Clock;
@@ -35,11 +29,6 @@ export class CallerGuard {
     this.#clock = deps.clock;
   }
 
-  /**
-   * Looks at the caller again.
-   *
-   * @throws PantheonError with the code of the denial when their key may no longer act.
-   */
   async confirm(by: Caller): Promise<ConfirmedCall> {
     const { authority } = by;
     if (authority.kind === 'process') return { caller: { ...by, own: null }, preconditions: [] };
