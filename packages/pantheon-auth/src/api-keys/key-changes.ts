@@ -72,7 +72,7 @@ export class KeyChanges {
     ended: ReadonlySet<string> = new Set(),
   ): Promise<KeyRecord> {
     const guard = guardUntilEnded(this.#guard, ended);
-    const load = (): Promise<ChangeableKey> => this.#loadToRevoke(command.tenantId, command.keyId);
+    const load = (): Promise<ChangeableKey> => this.loadToRevoke(command.tenantId, command.keyId);
     const { loaded, change } = await this.run({ ...command, load }, guard);
     return change?.change.record ?? loaded.record;
   }
@@ -85,7 +85,7 @@ export class KeyChanges {
   }
 
   /** A key whose rows do not open is taken as the log tells it, with secrets that nobody has: enough to revoke it. */
-  async #loadToRevoke(tenantId: string, id: string): Promise<ChangeableKey> {
+  async loadToRevoke(tenantId: string, id: string): Promise<ChangeableKey> {
     try {
       return await this.load(tenantId, id);
     } catch (error) {

@@ -255,7 +255,10 @@ export class KeyManager {
    * @throws PantheonError `not_allowed` for a token, `version_conflict` for an older version, `last_administrator`.
    */
   async revokeSelf(by: Caller, options: Pick<RevokeOptions, 'reason' | 'ifMatch'> = {}): Promise<APIKey> {
-    return this.#revoke(selfId(by), by, options, true);
+    const id = selfId(by);
+    // A key of another tenant is like one that was never made, also for code in process that made its caller up (I10).
+    await this.#deps.changes.loadToRevoke(this.#tenantId, id);
+    return this.#revoke(id, by, options, true);
   }
 
   /** The holder looks at its own key. */
