@@ -12,7 +12,7 @@ export {
   parseKey,
 } from './api-keys/key-generator.ts';
 export type { CreateKeyInput, RotateKeyInput } from './api-keys/key-input.ts';
-export { type KeyFilter, PAGE_DEFAULT, PAGE_MAX, type Page } from './api-keys/key-lists.ts';
+export type { KeyFilter } from './api-keys/key-lists.ts';
 export type {
   Cascaded,
   CreatedKey,
@@ -30,6 +30,7 @@ export type { RootKeyStore } from './api-keys/root-key.ts';
 export type { VerifyRequest } from './api-keys/verify-request.ts';
 export type { ChangeOptions } from './commands/caller.ts';
 export type { ConditionalOptions } from './commands/conditional-change.ts';
+export { PAGE_DEFAULT, PAGE_MAX, type Page } from './commands/pages.ts';
 export type { Settled, SettleOptions } from './commands/propagation.ts';
 export type { AsymmetricAlgorithm, SigningAlgorithm } from './domain/claims.ts';
 export { TrustedProxies } from './domain/client-address.ts';

@@ -5,25 +5,34 @@
  * if all of that is still as it was then.
  */
 import type { CallerGuard, ConfirmedCall } from '../commands/caller.ts';
+import type { PresentedToken } from '../domain/credential.ts';
 import type { ConfirmedCaller } from '../domain/delegation.ts';
 import type { KeyVersion } from '../domain/key.ts';
 import type { Authority, Caller } from '../domain/key-policy.ts';
 import { intersect } from '../domain/permissions.ts';
 import { type Denial, decide } from '../domain/verification.ts';
+import type { Precondition } from '../events/ledger.ts';
 import { type Clock, type Instant, momentOf } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
-import type { TokenStanding } from '../jwt/token-standing.ts';
 import { tenantAsRead } from '../tenants/tenant-storage.ts';
 import type { ConfirmedFacts, Judgement } from './confirmed-facts.ts';
 import { keyAsRead } from './key-storage.ts';
 import type { KnownKey } from './verification-cache.ts';
 
+/** What is known of tokens that were accepted earlier. */
+interface AcceptedTokens {
+  /** What ends this token although its key goes on. */
+  endOfAccepted(token: PresentedToken, facts: KnownKey, version: KeyVersion): Denial | null;
+  /** What must hold of it besides the row of its key. */
+  preconditionsOf(token: PresentedToken, keyId: string): readonly Precondition[];
+}
+
 export class KeyCallerGuard implements CallerGuard {
   readonly #facts: ConfirmedFacts;
-  readonly #tokens: TokenStanding;
+  readonly #tokens: AcceptedTokens;
   readonly #clock: Clock;
 
-  constructor(deps: { readonly facts: ConfirmedFacts; readonly tokens: TokenStanding; readonly clock: Clock }) {
+  constructor(deps: { readonly facts: ConfirmedFacts; readonly tokens: AcceptedTokens; readonly clock: Clock }) {
     this.#facts = deps.facts;
     this.#tokens = deps.tokens;
     this.#clock = deps.clock;

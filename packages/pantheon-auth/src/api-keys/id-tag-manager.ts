@@ -1,12 +1,13 @@
 /** Who may change the list of tag secrets: keys of the system tenant with the permission. What a change does is `id-tags.ts`. */
+
 import { authorize, type CallerGuard, type ChangeOptions, PROCESS_CALLER } from '../commands/caller.ts';
+import { parseReason } from '../commands/input.ts';
 import { runCommand } from '../commands/run-command.ts';
 import type { AuditContext } from '../domain/event.ts';
 import { type Action, assertMay } from '../domain/key-policy.ts';
 import { SYSTEM_TENANT } from '../domain/tenant.ts';
 import { invariant, PantheonError } from '../foundation/errors.ts';
 import type { IdTagChange, IdTagSecret, IdTags } from './id-tags.ts';
-import { parseReason } from './key-input.ts';
 
 export interface IdTagChangeOptions extends ChangeOptions {
   readonly reason?: string;

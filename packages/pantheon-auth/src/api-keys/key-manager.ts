@@ -2,6 +2,7 @@
  * Every change to a key, and reading keys back: load → domain function → event → commit, in one transaction. What may
  * be done is `domain/key-policy.ts`; rotation is `key-rotation.ts`; verification is `key-validator.ts` and never writes.
  */
+
 import { type ChangeOptions, PROCESS_CALLER } from '../commands/caller.ts';
 import { assertIsMeant, type ConditionalOptions } from '../commands/conditional-change.ts';
 import {
@@ -9,6 +10,8 @@ import {
   idempotentRequest,
   type MakeIdempotencyRecord,
 } from '../commands/idempotency-service.ts';
+import { parseReason } from '../commands/input.ts';
+import type { Page } from '../commands/pages.ts';
 import type { Propagation, Settled, SettleOptions } from '../commands/propagation.ts';
 import { losesAdminRights } from '../domain/administrator.ts';
 import { assertAudiences, assertMayChange, assertMayHandOut, type ConfirmedCaller } from '../domain/delegation.ts';
@@ -35,8 +38,8 @@ import type { KeyChanges } from './key-changes.ts';
 import { type CreatedKey, firstAdministrator, KeyCreation } from './key-creation.ts';
 import type { KeyDescendants } from './key-descendants.ts';
 import { generateKey, type TaggedKey } from './key-generator.ts';
-import { type CreateKeyInput, parseCreateInput, parseReason } from './key-input.ts';
-import { type KeyFilter, KeyLists, type KeyListsDeps, type Page } from './key-lists.ts';
+import { type CreateKeyInput, parseCreateInput } from './key-input.ts';
+import { type KeyFilter, KeyLists, type KeyListsDeps } from './key-lists.ts';
 import { parseUpdateInput, type UpdateKeyInput } from './key-patch.ts';
 import { type ActedOn, type Cascade, KeyRevocation } from './key-revocation.ts';
 import type { QuarantinedKey, StoredKey } from './key-storage.ts';

@@ -2,9 +2,11 @@
  * New versions of a key, and the end of old ones. A rotation keeps the key's id, policy, limits, usage and history; the
  * version before it is accepted until its overlap ends.
  */
+
 import { type ChangeOptions, PROCESS_CALLER } from '../commands/caller.ts';
 import { assertIsMeant, type ConditionalOptions } from '../commands/conditional-change.ts';
 import { idempotentRequest, type MakeIdempotencyRecord } from '../commands/idempotency-service.ts';
+import { parseReason } from '../commands/input.ts';
 import type { Settled, SettleOptions } from '../commands/propagation.ts';
 import { assertMayHandOut } from '../domain/delegation.ts';
 import { type KeyRecord, retireVersion, rotateKey } from '../domain/key.ts';
@@ -22,7 +24,7 @@ import { invariant, PantheonError } from '../foundation/errors.ts';
 import { tenantAsRead } from '../tenants/tenant-storage.ts';
 import { type APIKey, type APIKeyVersion, toApiKey, toApiKeyVersion } from './api-key.ts';
 import { generateKey } from './key-generator.ts';
-import { OVERLAP_SECONDS_DEFAULT, parseReason, parseRotateInput, type RotateKeyInput } from './key-input.ts';
+import { OVERLAP_SECONDS_DEFAULT, parseRotateInput, type RotateKeyInput } from './key-input.ts';
 import type { CreateOptions, KeyManager, KeyManagerDeps } from './key-manager.ts';
 import { replaceLostSecret } from './lost-secret.ts';
 import { versionSecret } from './version-secret.ts';

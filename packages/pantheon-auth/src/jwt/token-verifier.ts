@@ -3,6 +3,7 @@
  * key, by the same six steps as the key itself. So a token dies with its key, its version or its signing key (I7).
  */
 import { createSecretKey, hash } from 'node:crypto';
+import { keyIdOfKid } from '../api-keys/key-derivation.ts';
 import type { VersionSecret } from '../api-keys/key-storage.ts';
 import type { KeyUse, KeyValidator, Verification } from '../api-keys/key-validator.ts';
 import { senderOf } from '../api-keys/sender.ts';
@@ -29,7 +30,6 @@ import type { JsonObject } from '../foundation/encoding.ts';
 import { memoryOf } from '../foundation/memory-size.ts';
 import { TenantCache } from '../foundation/tenant-cache.ts';
 import { JWS_LENGTH_MAX, type ParsedJws, parseJws, verifyJws } from './jws.ts';
-import { keyIdOfKid } from './key-derivation.ts';
 import type { SigningKeyring } from './signing-keyring.ts';
 import type { TokenStanding } from './token-standing.ts';
 

@@ -1,10 +1,9 @@
 /** Tenants: created, renamed, suspended, resumed, deleted; each change is one event that every node follows. */
-import type { ExposedKeys } from '../api-keys/exposed-keys.ts';
-import { parseReason } from '../api-keys/key-input.ts';
-import { type Page, pageSize } from '../api-keys/key-lists.ts';
-import type { VerificationCache } from '../api-keys/verification-cache.ts';
+
 import { type CallerGuard, type ChangeOptions, PROCESS_CALLER } from '../commands/caller.ts';
 import { assertIsMeant, type ConditionalOptions } from '../commands/conditional-change.ts';
+import { parseReason } from '../commands/input.ts';
+import { type Page, pageSize } from '../commands/pages.ts';
 import { type Conditional, runCommand } from '../commands/run-command.ts';
 import { entityTag } from '../domain/entity-tag.ts';
 import type { AuditContext, AuditEvent, EventType } from '../domain/event.ts';
@@ -38,9 +37,11 @@ export interface Tenant {
 }
 
 interface TenantManagerDeps {
-  readonly exposed: ExposedKeys;
+  /** Refuses text in which a credential stands. */
+  readonly exposed: { refuseIn(texts: object, by: Caller): Promise<void> };
   readonly storage: TenantStorage;
-  readonly cache: VerificationCache;
+  /** What this node remembers of the keys of a tenant. */
+  readonly cache: { forgetTenant(id: string): void };
   readonly guard: CallerGuard;
   readonly cursors: SealedCursors;
   readonly clock: Clock;
