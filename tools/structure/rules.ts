@@ -11,7 +11,8 @@ const SERVER = 'packages/pantheon-auth-server/src/';
 
 /** Every rule, with the sentence that names it in a test. */
 export const RULES = {
-  arrow: 'every import points down: foundation, domain, features, storage, composition, index',
+  arrow:
+    'every import points down: foundation, domain, mechanisms, commands, tenants, api-keys, jwt, storage, composition, index',
   layer: 'every file of the library has a place in the structure',
   'public-entry': 'a package is imported by its public entries only',
   'package-owner': 'drivers and frameworks are imported only by the files that own them',
@@ -36,35 +37,43 @@ export interface Layer {
   readonly mayImport: readonly string[];
 }
 
-const FEATURES = ['api-keys/', 'jwt/', 'events/', 'rate-limit/', 'usage/', 'alerts/', 'kms/', 'tenants/'];
+/** What the changes of access state are built on. */
+const MECHANISMS = ['events/', 'kms/', 'rate-limit/', 'usage/'];
+const BELOW_TENANTS = ['foundation', 'domain', 'mechanisms', 'commands'];
+const FEATURES = [...BELOW_TENANTS, 'tenants', 'api-keys', 'jwt'];
 
 /** From the bottom to the top. Paths are relative to the library's `src/`. */
 export const LIBRARY_LAYERS: readonly Layer[] = [
   { name: 'foundation', owns: ['foundation/'], mayImport: [] },
   { name: 'domain', owns: ['domain/'], mayImport: ['foundation'] },
-  { name: 'features', owns: FEATURES, mayImport: ['foundation', 'domain'] },
-  { name: 'storage', owns: ['storage/'], mayImport: ['foundation', 'domain', 'features'] },
+  { name: 'mechanisms', owns: MECHANISMS, mayImport: ['foundation', 'domain'] },
+  { name: 'commands', owns: ['commands/'], mayImport: ['foundation', 'domain', 'mechanisms'] },
+  // One direction each: what a lower one needs of a higher one is passed to it.
+  { name: 'tenants', owns: ['tenants/'], mayImport: BELOW_TENANTS },
+  { name: 'api-keys', owns: ['api-keys/'], mayImport: [...BELOW_TENANTS, 'tenants'] },
+  { name: 'jwt', owns: ['jwt/'], mayImport: [...BELOW_TENANTS, 'tenants', 'api-keys'] },
+  { name: 'storage', owns: ['storage/'], mayImport: FEATURES },
   // Only pantheon-auth.ts picks implementations, so it alone among these reaches storage.
   {
     name: 'engine',
     owns: ['jwt-handler.ts', 'middleware.ts', 'refusal.ts'],
-    mayImport: ['foundation', 'domain', 'features'],
+    mayImport: FEATURES,
   },
   {
     name: 'composition',
     owns: ['pantheon-auth.ts', 'options.ts', 'accept-clock.ts', 'clock-log.ts', 'open-database.ts', 'open-limiter.ts'],
-    mayImport: ['foundation', 'domain', 'features', 'storage', 'engine'],
+    mayImport: [...FEATURES, 'storage', 'engine'],
   },
   { name: 'adapters', owns: ['middleware/'], mayImport: ['foundation', 'middleware.ts', 'domain/client-address.ts'] },
   {
     name: 'testing',
     owns: ['testing/'],
-    mayImport: ['foundation', 'domain', 'features', 'storage', 'engine', 'composition'],
+    mayImport: [...FEATURES, 'storage', 'engine', 'composition'],
   },
   {
     name: 'index',
     owns: ['index.ts'],
-    mayImport: ['foundation', 'domain', 'features', 'storage', 'engine', 'composition'],
+    mayImport: [...FEATURES, 'storage', 'engine', 'composition'],
   },
 ].map((layer) => ({ ...layer, owns: layer.owns.map((path) => LIBRARY + path) }));
 

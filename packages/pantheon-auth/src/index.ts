@@ -1,7 +1,6 @@
 /** The public names of the library. Adapters for frameworks are in their own subpaths. */
 export { type AcceptedDates, acceptClock, type ClockAcceptance } from './accept-clock.ts';
 export { type APIKey, type APIKeyVersion, keyHint } from './api-keys/api-key.ts';
-export type { ConditionalOptions } from './api-keys/conditional-change.ts';
 export type { IdTagChangeOptions, IdTagManager } from './api-keys/id-tag-manager.ts';
 export type { IdTagSecret } from './api-keys/id-tags.ts';
 export type { ActOnKey } from './api-keys/key-acts.ts';
@@ -13,10 +12,9 @@ export {
   parseKey,
 } from './api-keys/key-generator.ts';
 export type { CreateKeyInput, RotateKeyInput } from './api-keys/key-input.ts';
-export { type KeyFilter, PAGE_DEFAULT, PAGE_MAX, type Page } from './api-keys/key-lists.ts';
+export type { KeyFilter } from './api-keys/key-lists.ts';
 export type {
   Cascaded,
-  ChangeOptions,
   CreatedKey,
   CreateOptions,
   KeyManager,
@@ -28,9 +26,12 @@ export type { ActedOn, ActedOnKey, Cascade } from './api-keys/key-revocation.ts'
 export type { KeyRotation, Rotation } from './api-keys/key-rotation.ts';
 export type { QuarantinedKey } from './api-keys/key-storage.ts';
 export type { Verification, VerifiedKey } from './api-keys/key-validator.ts';
-export type { Settled, SettleOptions } from './api-keys/propagation.ts';
 export type { RootKeyStore } from './api-keys/root-key.ts';
 export type { VerifyRequest } from './api-keys/verify-request.ts';
+export type { ChangeOptions } from './commands/caller.ts';
+export type { ConditionalOptions } from './commands/conditional-change.ts';
+export { PAGE_DEFAULT, PAGE_MAX, type Page } from './commands/pages.ts';
+export type { Settled, SettleOptions } from './commands/propagation.ts';
 export type { AsymmetricAlgorithm, SigningAlgorithm } from './domain/claims.ts';
 export { TrustedProxies } from './domain/client-address.ts';
 export type { PresentedCredential, PresentedToken } from './domain/credential.ts';

@@ -2,11 +2,11 @@ import { createLocalJWKSet, decodeJwt, decodeProtectedHeader, type JSONWebKeySet
 import { describe, expect, test, vi } from 'vitest';
 import { callerWith, ISSUER, keyAndCaller, openWorld, refusalOf, turn, type World } from '../test/fixture.ts';
 import { KeyChanges } from './api-keys/key-changes.ts';
+import { deriveKid, deriveSigningSecret } from './api-keys/key-derivation.ts';
 import { parseKey, secretBytes } from './api-keys/key-generator.ts';
 import type { CreatedKey } from './api-keys/key-manager.ts';
 import type { SigningAlgorithm } from './domain/claims.ts';
 import { mintKeyToken } from './jwt/holder-token.ts';
-import { deriveKid, deriveSigningSecret } from './jwt/key-derivation.ts';
 
 const INPUT = { userId: 'user-1', name: 'n', permissions: ['docs:*', 'billing:read'] };
 const ASYMMETRIC = ['ES256', 'Ed25519', 'RS256'] as const;

@@ -4,18 +4,18 @@
  */
 import { timingSafeEqual } from 'node:crypto';
 import type { APIKey } from './api-keys/api-key.ts';
-import type { CallerGuard } from './api-keys/caller-guard.ts';
 import type { KeyChanges } from './api-keys/key-changes.ts';
 import { type APIKeyMetadata, hashKey, type KeyTokenSigner, parseKey } from './api-keys/key-generator.ts';
-import { type ChangeOptions, PROCESS_CALLER } from './api-keys/key-manager.ts';
 import type { StoredKey } from './api-keys/key-storage.ts';
 import type { KeyValidator, Verification } from './api-keys/key-validator.ts';
 import type { VerificationCache } from './api-keys/verification-cache.ts';
 import type { VerifyRequest } from './api-keys/verify-request.ts';
-import { buildKeySignedClaims, KEY_SIGNED_LIFETIME_MAX_SECONDS } from './domain/claims.ts';
+import { authorize, type CallerGuard, type ChangeOptions, confirmCaller, PROCESS_CALLER } from './commands/caller.ts';
+import { runCommand } from './commands/run-command.ts';
+import { type AsymmetricAlgorithm, buildKeySignedClaims, KEY_SIGNED_LIFETIME_MAX_SECONDS } from './domain/claims.ts';
 import { assertMayHandOut } from './domain/delegation.ts';
 import { isActive, revokeTokens } from './domain/key.ts';
-import { assertMay, assertNotSuperseded } from './domain/key-policy.ts';
+import { assertNotSuperseded } from './domain/key-policy.ts';
 import { isReserved } from './domain/permissions.ts';
 import { decide } from './domain/verification.ts';
 import type { EventFeed } from './events/event-feed.ts';
@@ -24,7 +24,8 @@ import type { JsonObject } from './foundation/encoding.ts';
 import { PantheonError } from './foundation/errors.ts';
 import { newId } from './foundation/ids.ts';
 import { signerOf } from './jwt/holder-token.ts';
-import type { RevokedToken, TokenRevocations } from './jwt/revocation.ts';
+import { assertRevocable, type RevokedToken, type TokenRevocations } from './jwt/revocation.ts';
+import type { SigningKeyManager } from './jwt/signing-key-manager.ts';
 import type { SigningKeyring } from './jwt/signing-keyring.ts';
 import {
   type IssuedToken,
@@ -52,6 +53,7 @@ export interface JwtHandlerDeps {
   readonly issuer: TokenIssuer;
   readonly verifier: TokenVerifier;
   readonly keyring: SigningKeyring;
+  readonly signingKeys: SigningKeyManager;
   readonly revocations: TokenRevocations;
   readonly feed: EventFeed;
   readonly guard: CallerGuard;
@@ -101,12 +103,12 @@ export class JwtHandler implements KeyTokenSigner {
     options: ChangeOptions = {},
   ): Promise<IssuedToken> {
     const { by = PROCESS_CALLER } = options;
-    assertMay(by, 'tokens.issue', target.tenantId);
+    const intent = { by, action: 'tokens.issue', tenantId: target.tenantId } as const;
+    authorize(intent, by);
     const asOf = momentOf(this.#deps.clock);
     // Nothing was verified here that would have brought this node up to date: the signing key may have been retired.
     await this.#deps.feed.confirm(asOf.monotonicMs);
-    const { caller } = await this.#deps.guard.confirm(by);
-    assertMay(caller, 'tokens.issue', target.tenantId);
+    const { caller } = await confirmCaller(intent, this.#deps.guard);
     const { authority } = caller;
     if (authority.kind === 'key' && authority.via === 'token')
       throw new PantheonError('not_allowed', { detail: 'A token does not make tokens.' });
@@ -125,16 +127,33 @@ export class JwtHandler implements KeyTokenSigner {
     return this.#deps.verifier.verify(request);
   }
 
-  /** Revokes one token, by its `jti`. It is refused from now on wherever the log is followed. */
+  /**
+   * Revokes one token, by its `jti`. It is refused from now on wherever the log is followed. Twice is success.
+   *
+   * @throws PantheonError `invalid_request`; `overloaded` when there are too many, of this tenant or of all: revoke the
+   * key's tokens together then; `conflict` when other changes keep coming in the way.
+   */
   async revoke(token: RevokedToken, options: ChangeOptions = {}): Promise<void> {
     const { by = PROCESS_CALLER } = options;
-    assertMay(by, 'tokens.revoke', token.tenantId);
-    await this.#deps.revocations.revoke(token, by.auditContext, async () => {
-      const { caller, preconditions } = await this.#deps.guard.confirm(by);
-      assertMay(caller, 'tokens.revoke', token.tenantId);
-      assertNotSuperseded(caller, (await this.#stored(token.keyId, token.tenantId)).record);
-      return preconditions;
-    });
+    const { revocations, guard } = this.#deps;
+    const intent = { by, action: 'tokens.revoke', tenantId: token.tenantId } as const;
+    authorize(intent, by);
+    assertRevocable(token);
+    await runCommand(
+      {
+        ...intent,
+        load: async () => {
+          const { record } = await this.#stored(token.keyId, token.tenantId);
+          return { record, isRevoked: await revocations.find(token) };
+        },
+        decide: ({ record, isRevoked }, caller) => {
+          assertNotSuperseded(caller, record);
+          return isRevoked ? null : revocations.decide(token, by.auditContext);
+        },
+        commit: (revocation) => revocations.commit(revocation),
+      },
+      guard,
+    );
   }
 
   /** Revokes all tokens that were issued for a key so far. The key goes on. */
@@ -143,12 +162,15 @@ export class JwtHandler implements KeyTokenSigner {
     options: ChangeOptions = {},
   ): Promise<void> {
     const { by = PROCESS_CALLER } = options;
-    assertMay(by, 'tokens.revoke', target.tenantId);
-    await this.#deps.changes.change(target.tenantId, target.keyId, async ({ record, secrets }) => {
-      const { caller, preconditions } = await this.#deps.guard.confirm(by);
-      assertMay(caller, 'tokens.revoke', target.tenantId);
-      assertNotSuperseded(caller, record);
-      return { change: revokeTokens(record, by.auditContext, this.#deps.clock.now()), secrets, preconditions };
+    await this.#deps.changes.change({
+      by,
+      action: 'tokens.revoke',
+      tenantId: target.tenantId,
+      keyId: target.keyId,
+      decide: ({ record, secrets }, caller) => {
+        assertNotSuperseded(caller, record);
+        return { change: revokeTokens(record, by.auditContext, this.#deps.clock.now()), secrets };
+      },
     });
   }
 
@@ -157,15 +179,22 @@ export class JwtHandler implements KeyTokenSigner {
     return this.#deps.keyring.jwks();
   }
 
-  /** Makes a new signing key of this algorithm; it signs from now on. */
-  async addSigningKey(algorithm: Parameters<SigningKeyring['add']>[0]): Promise<{ readonly kid: string }> {
-    const { kid } = await this.#deps.keyring.add(algorithm, PROCESS_CALLER.auditContext);
-    return { kid };
+  /**
+   * Makes a new signing key of this algorithm; it signs from now on. Keys of the system tenant that hold
+   * `pantheon:signing-keys:add` may.
+   */
+  addSigningKey(algorithm: AsymmetricAlgorithm, options: ChangeOptions = {}): Promise<{ readonly kid: string }> {
+    return this.#deps.signingKeys.add(algorithm, options);
   }
 
-  /** Ends a signing key: every token that it signed is dead at once. */
-  async retireSigningKey(kid: string): Promise<void> {
-    await this.#deps.keyring.retire(kid, PROCESS_CALLER.auditContext);
+  /**
+   * Ends a signing key: every token that it signed is dead at once. The last one of its algorithm gets a successor. Keys of
+   * the system tenant that hold `pantheon:signing-keys:retire` may.
+   *
+   * @throws PantheonError `not_found` also for one that has ended.
+   */
+  retireSigningKey(kid: string, options: ChangeOptions = {}): Promise<void> {
+    return this.#deps.signingKeys.retire(kid, options);
   }
 
   /** The brief's `generateJWTFromKey`, synchronous. */

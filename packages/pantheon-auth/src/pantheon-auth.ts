@@ -4,31 +4,31 @@
  */
 import { Administrators } from './api-keys/administrators.ts';
 import type { APIKey } from './api-keys/api-key.ts';
-import { CallerGuard } from './api-keys/caller-guard.ts';
+import { KeyCallerGuard } from './api-keys/caller-guard.ts';
 import { type RepairedDates, repairClock as repairDates } from './api-keys/clock-repair.ts';
 import { ExposedKeys } from './api-keys/exposed-keys.ts';
 import { IdTagManager } from './api-keys/id-tag-manager.ts';
 import { IdTags } from './api-keys/id-tags.ts';
-import { IdempotencyService } from './api-keys/idempotency-service.ts';
 import { KeyActs } from './api-keys/key-acts.ts';
 import { KeyChanges } from './api-keys/key-changes.ts';
 import { KeyDescendants } from './api-keys/key-descendants.ts';
 import { APIKeyGenerator, DEFAULT_KEY_PREFIX, parseKeyPrefix } from './api-keys/key-generator.ts';
 import { KeyLookup, parseStaleness, STALENESS_MAX_MS_DEFAULT } from './api-keys/key-lookup.ts';
-import { KeyManager, type KeyManagerDeps, PROCESS_CALLER } from './api-keys/key-manager.ts';
+import { KeyManager, type KeyManagerDeps } from './api-keys/key-manager.ts';
 import { KeyRotation } from './api-keys/key-rotation.ts';
 import { KeyStorage } from './api-keys/key-storage.ts';
 import { KeyValidator, type Verification } from './api-keys/key-validator.ts';
-import { OfflineTokens } from './api-keys/offline-tokens.ts';
-import { Propagation } from './api-keys/propagation.ts';
 import { makeRoot, type RootKeyStore, recoverRoot } from './api-keys/root-key.ts';
 import { SELF_ROTATIONS_PER_HOUR_DEFAULT, SelfRotations } from './api-keys/self-rotations.ts';
 import { UsageReader } from './api-keys/usage-reader.ts';
 import { VerificationCache } from './api-keys/verification-cache.ts';
 import type { VerifyRequest } from './api-keys/verify-request.ts';
 import { clockLog, tellAhead } from './clock-log.ts';
+import { confirmCaller, PROCESS_CALLER } from './commands/caller.ts';
+import { IdempotencyService } from './commands/idempotency-service.ts';
+import { Propagation } from './commands/propagation.ts';
 import type { AuditContext } from './domain/event.ts';
-import { type Action, assertMay, type Caller } from './domain/key-policy.ts';
+import type { Action, Caller } from './domain/key-policy.ts';
 import { DEFAULT_TENANT, SYSTEM_TENANT } from './domain/tenant.ts';
 import { type AuditLog, AuditLogReader } from './events/audit-log.ts';
 import { EventCodec } from './events/event-codec.ts';
@@ -38,7 +38,9 @@ import { NonDecreasingClock, systemClock } from './foundation/clock.ts';
 import { PantheonError } from './foundation/errors.ts';
 import { cacheBounds } from './foundation/memory-size.ts';
 import { ReadTurns } from './foundation/read-turns.ts';
+import { OfflineTokens } from './jwt/offline-tokens.ts';
 import { TokenRevocations } from './jwt/revocation.ts';
+import { SigningKeyManager } from './jwt/signing-key-manager.ts';
 import { SigningKeyring } from './jwt/signing-keyring.ts';
 import { ownAudiences, TokenIssuer } from './jwt/token-issuer.ts';
 import { TokenValidity } from './jwt/token-validity.ts';
@@ -208,7 +210,6 @@ async function assemble(parts: Parts): Promise<Engine> {
     knownKeysMax: bounds.knownKeysMax,
     knownKeysBytesMax,
   });
-  const changes = new KeyChanges({ storage: keyStorage, cache, events });
   const keyring = new SigningKeyring({
     rows: database.signingKeys,
     ledger,
@@ -244,7 +245,8 @@ async function assemble(parts: Parts): Promise<Engine> {
   for (const follower of [acceptedTime, cache, keyring, revocations, idTags]) feed.follow(follower);
   const lookup = new KeyLookup({ cache, tags: idTags, feed, clock, stalenessMaxMs });
   const validity = new TokenValidity({ keyring, revocations, audience: ownAudiences(settings) });
-  const guard = new CallerGuard({ lookup, tokens: validity, clock });
+  const guard = new KeyCallerGuard({ lookup, tokens: validity, clock });
+  const changes = new KeyChanges({ storage: keyStorage, cache, events, guard });
 
   const recorder = new UsageRecorder({
     rows: database.usage,
@@ -261,11 +263,13 @@ async function assemble(parts: Parts): Promise<Engine> {
   const validator = new KeyValidator({ lookup, limiter, failures, usage: recorder, clock, keyPrefix });
   const verifier = new TokenVerifier({ validator, feed, keyring, validity, clock, settings, seenTokensBytesMax });
   const tokenIssuer = new TokenIssuer({ keyring, clock, settings });
+  const signingKeys = new SigningKeyManager({ keyring, guard });
   const tokens = new JwtHandler({
     validator,
     issuer: tokenIssuer,
     verifier,
     keyring,
+    signingKeys,
     revocations,
     feed,
     guard,
@@ -283,14 +287,7 @@ async function assemble(parts: Parts): Promise<Engine> {
   });
   const authenticator = new Authenticator({ validator, tokens: verifier, keyPrefix });
 
-  const idempotency = new IdempotencyService({
-    rows: database.idempotency,
-    changes,
-    usage,
-    guard,
-    clock,
-    keyPrefix,
-  });
+  const idempotency = new IdempotencyService({ rows: database.idempotency, clock });
   const tenants = new TenantManager({ exposed, storage: tenantStorage, cache, guard, cursors, clock });
   const usageReports = new UsageQueryService({ rows: database.usage, clock });
   const readTurns = new ReadTurns();
@@ -299,7 +296,6 @@ async function assemble(parts: Parts): Promise<Engine> {
     exposed,
     storage: keyStorage,
     changes,
-    guard,
     administrators: new Administrators({ storage: keyStorage, clock }),
     descendants: new KeyDescendants({ rows: database.keys }),
     acts: new KeyActs({ events }),
@@ -359,8 +355,7 @@ async function assemble(parts: Parts): Promise<Engine> {
     verify: (request) => validator.verify(request),
     authenticate: (request, authenticateOptions) => authenticator.authenticate(request, authenticateOptions),
     confirm: async (by, demand) => {
-      const { caller } = await guard.confirm(by);
-      if (demand !== null) assertMay(caller, demand.action, demand.tenantId);
+      await confirmCaller({ ...(demand ?? { action: null, tenantId: SYSTEM_TENANT }), by }, guard);
     },
     reportExposed: (key, by) => exposed.report(key, by),
     bootstrap: async (store, { recover = false } = {}) => {
@@ -384,7 +379,7 @@ async function assemble(parts: Parts): Promise<Engine> {
   };
   const { reading } = parts;
   const repairClock = (by: AuditContext): Promise<RepairedDates> =>
-    repairDates(reading, by, { time, changes, keyring, ledger, events, clock });
+    repairDates(reading, by, { time, changes, signingKeys, ledger, events, clock });
   return { auth, reading, repairClock };
 }
 

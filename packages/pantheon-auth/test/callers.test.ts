@@ -128,7 +128,7 @@ describe('a repeated create gives no more than the caller may give now', () => {
   async function created(world: World): Promise<{ by: Caller; child: CreatedKey; again: () => Promise<CreatedKey> }> {
     const { key } = await world.auth.keys.create(CREATOR);
     const by = await callerFor(world.auth, key);
-    const again = () => world.auth.keys.create(INPUT, { by, ...once });
+    const again = () => world.auth.keys.create(INPUT, { ...once, by });
     return { by, child: await again(), again };
   }
 

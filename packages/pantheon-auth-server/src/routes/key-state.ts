@@ -25,7 +25,7 @@ export function keyStateOperations(auth: PantheonAuth): readonly Operation[] {
       answer: { status: 200, description: 'The record.', schema: revokedKeySchema, tagged: 'itself' },
       codes: ['last_administrator', 'version_conflict', 'key_quarantined', 'overloaded', ...CHANGE_CODES],
       handle: ({ params, query, body, by, request }) => {
-        const options = { by: by.caller, ...omitUndefined(query), ...omitUndefined(body), ...ifMatchOf(request) };
+        const options = { ...omitUndefined(query), ...omitUndefined(body), ...ifMatchOf(request), by: by.caller };
         return auth.tenant(by.tenantId).keys.revoke(params.id, options);
       },
     }),
@@ -50,7 +50,7 @@ export function keyStateOperations(auth: PantheonAuth): readonly Operation[] {
         ...CHANGE_CODES,
       ],
       handle: ({ params, query, body, by, request }) => {
-        const options = { by: by.caller, ...omitUndefined(query), ...omitUndefined(body), ...ifMatchOf(request) };
+        const options = { ...omitUndefined(query), ...omitUndefined(body), ...ifMatchOf(request), by: by.caller };
         return auth.tenant(by.tenantId).keys.suspend(params.id, options);
       },
     }),
@@ -68,7 +68,7 @@ export function keyStateOperations(auth: PantheonAuth): readonly Operation[] {
       answer: { status: 200, description: 'The record.', schema: changedKeySchema, tagged: 'itself' },
       codes: ['not_grantable', 'key_revoked', 'key_quarantined', 'overloaded', ...CHANGE_CODES],
       handle: ({ params, query, body, by, request }) => {
-        const options = { by: by.caller, ...omitUndefined(query), ...omitUndefined(body), ...ifMatchOf(request) };
+        const options = { ...omitUndefined(query), ...omitUndefined(body), ...ifMatchOf(request), by: by.caller };
         return auth.tenant(by.tenantId).keys.resume(params.id, options);
       },
     }),

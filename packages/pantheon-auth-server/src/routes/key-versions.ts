@@ -55,7 +55,7 @@ export function keyVersionOperations(auth: PantheonAuth): readonly Operation[] {
       answer: { status: 201, description: 'The new key string.', schema: settledRotationSchema, tagged: 'apiKey' },
       codes: ['not_grantable', 'key_quarantined', 'overloaded', ...ROTATION_CODES],
       handle: ({ params, query, body, by, request }) => {
-        const options = { by: by.caller, ...omitUndefined(query), ...idempotencyKeyOf(request), ...ifMatchOf(request) };
+        const options = { ...omitUndefined(query), ...idempotencyKeyOf(request), ...ifMatchOf(request), by: by.caller };
         return auth.tenant(by.tenantId).rotation.rotate(params.id, body as RotateKeyInput, options);
       },
     }),
@@ -87,7 +87,7 @@ export function keyVersionOperations(auth: PantheonAuth): readonly Operation[] {
       answer: { status: 200, description: 'The version.', schema: changedVersionSchema },
       codes: ['key_revoked', 'key_quarantined', 'version_conflict', 'overloaded', ...CHANGE_CODES],
       handle: ({ params, query, body, by, request }) => {
-        const options = { by: by.caller, ...omitUndefined(query), ...omitUndefined(body), ...ifMatchOf(request) };
+        const options = { ...omitUndefined(query), ...omitUndefined(body), ...ifMatchOf(request), by: by.caller };
         return auth.tenant(by.tenantId).rotation.retire(params.id, params.version, options);
       },
     }),

@@ -45,7 +45,7 @@ export function keyOperations(auth: PantheonAuth, config: Pick<Config, 'publicUr
       handle: async ({ body, by, request, reply }) => {
         const created = await auth
           .tenant(by.tenantId)
-          .keys.create(body as CreateKeyInput, { by: by.caller, ...idempotencyKeyOf(request) });
+          .keys.create(body as CreateKeyInput, { ...idempotencyKeyOf(request), by: by.caller });
         reply.header('location', `${pathOf(config)}/v1/keys/${created.apiKey.id}`);
         return created;
       },
@@ -108,7 +108,7 @@ export function keyOperations(auth: PantheonAuth, config: Pick<Config, 'publicUr
         ...CHANGE_CODES,
       ],
       handle: ({ params, query, body, by, request }) => {
-        const options = { by: by.caller, ...omitUndefined(query), ...ifMatchOf(request) };
+        const options = { ...omitUndefined(query), ...ifMatchOf(request), by: by.caller };
         return auth.tenant(by.tenantId).keys.update(params.id, body as UpdateKeyInput, options);
       },
     }),

@@ -84,7 +84,7 @@ export function tenantOperations({ tenants }: PantheonAuth): readonly Operation[
       answer,
       codes: CHANGE_CODES,
       handle: ({ params, body, by, request }) =>
-        tenants.update(params.id, body as UpdateTenantInput, { by: by.caller, ...ifMatchOf(request) }),
+        tenants.update(params.id, body as UpdateTenantInput, { ...ifMatchOf(request), by: by.caller }),
     }),
     operation({
       method: 'POST',
@@ -99,7 +99,7 @@ export function tenantOperations({ tenants }: PantheonAuth): readonly Operation[
       answer,
       codes: ['not_allowed', ...CHANGE_CODES],
       handle: ({ params, body, by, request }) =>
-        tenants.suspend(params.id, { by: by.caller, ...omitUndefined(body), ...ifMatchOf(request) }),
+        tenants.suspend(params.id, { ...omitUndefined(body), ...ifMatchOf(request), by: by.caller }),
     }),
     operation({
       method: 'POST',
@@ -114,7 +114,7 @@ export function tenantOperations({ tenants }: PantheonAuth): readonly Operation[
       answer,
       codes: ['not_allowed', ...CHANGE_CODES],
       handle: ({ params, body, by, request }) =>
-        tenants.resume(params.id, { by: by.caller, ...omitUndefined(body), ...ifMatchOf(request) }),
+        tenants.resume(params.id, { ...omitUndefined(body), ...ifMatchOf(request), by: by.caller }),
     }),
     operation({
       method: 'DELETE',
@@ -129,7 +129,7 @@ export function tenantOperations({ tenants }: PantheonAuth): readonly Operation[
       answer,
       codes: ['not_allowed', ...CHANGE_CODES],
       handle: ({ params, body, by, request }) =>
-        tenants.delete(params.id, { by: by.caller, ...omitUndefined(body), ...ifMatchOf(request) }),
+        tenants.delete(params.id, { ...omitUndefined(body), ...ifMatchOf(request), by: by.caller }),
     }),
   ];
 }

@@ -4,6 +4,8 @@
  * retired; and a request can be made to last. So whoever changes something is looked at again, and the commit stands only
  * if all of that is still as it was then.
  */
+import type { CallerGuard, ConfirmedCall } from '../commands/caller.ts';
+import type { PresentedToken } from '../domain/credential.ts';
 import type { ConfirmedCaller } from '../domain/delegation.ts';
 import type { KeyVersion } from '../domain/key.ts';
 import type { Authority, Caller } from '../domain/key-policy.ts';
@@ -12,35 +14,31 @@ import { type Denial, decide } from '../domain/verification.ts';
 import type { Precondition } from '../events/ledger.ts';
 import { type Clock, type Instant, momentOf } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
-import type { TokenValidity } from '../jwt/token-validity.ts';
 import { tenantAsRead } from '../tenants/tenant-storage.ts';
 import type { KeyLookup } from './key-lookup.ts';
 import { keyAsRead } from './key-storage.ts';
 import { type Evaluation, VerificationAttempt } from './verification-attempt.ts';
 import type { CachedKey } from './verification-cache.ts';
 
-/** A caller as their key is now, and what must still hold when the change is committed. */
-export interface ConfirmedCall {
-  readonly caller: ConfirmedCaller;
-  readonly preconditions: readonly Precondition[];
+/** What is known of tokens that were accepted earlier. */
+interface AcceptedTokens {
+  /** What ends this token although its key goes on. */
+  endOfAccepted(token: PresentedToken, facts: CachedKey, version: KeyVersion): Denial | null;
+  /** What must hold of it besides the row of its key. */
+  preconditionsOf(token: PresentedToken, keyId: string): readonly Precondition[];
 }
 
-export class CallerGuard {
+export class KeyCallerGuard implements CallerGuard {
   readonly #lookup: KeyLookup;
-  readonly #tokens: TokenValidity;
+  readonly #tokens: AcceptedTokens;
   readonly #clock: Clock;
 
-  constructor(deps: { readonly lookup: KeyLookup; readonly tokens: TokenValidity; readonly clock: Clock }) {
+  constructor(deps: { readonly lookup: KeyLookup; readonly tokens: AcceptedTokens; readonly clock: Clock }) {
     this.#lookup = deps.lookup;
     this.#tokens = deps.tokens;
     this.#clock = deps.clock;
   }
 
-  /**
-   * Looks at the caller again.
-   *
-   * @throws PantheonError with the code of the denial when their key may no longer act.
-   */
   async confirm(by: Caller): Promise<ConfirmedCall> {
     const { authority } = by;
     if (authority.kind === 'process') return { caller: { ...by, own: null }, preconditions: [] };

@@ -3,8 +3,10 @@
  * ended or brought back, and the last step, one event, sets the store's time. Interrupted, it is simply done again.
  */
 
+import type { ChangeOptions } from '../commands/caller.ts';
 import type { AuditContext, AuditEvent } from '../domain/event.ts';
 import { correctDates } from '../domain/key.ts';
+import type { Caller } from '../domain/key-policy.ts';
 import { SYSTEM_TENANT } from '../domain/tenant.ts';
 import type { EventCodec } from '../events/event-codec.ts';
 import type { Ledger } from '../events/ledger.ts';
@@ -12,13 +14,19 @@ import { type ClockReading, type DatedKey, dateOf, type StoredTime } from '../ev
 import type { Clock, Instant } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { newId } from '../foundation/ids.ts';
-import type { SigningKeyring } from '../jwt/signing-keyring.ts';
 import type { KeyChanges } from './key-changes.ts';
+
+/** The pairs that sign for the service. */
+interface ReplaceableSigningKeys {
+  active(): readonly { readonly kid: string }[];
+  /** The last one of its algorithm gets a successor. */
+  retire(kid: string, options: ChangeOptions): Promise<void>;
+}
 
 export interface ClockRepairDeps {
   readonly time: StoredTime;
   readonly changes: KeyChanges;
-  readonly keyring: SigningKeyring;
+  readonly signingKeys: ReplaceableSigningKeys;
   readonly ledger: Ledger;
   readonly events: EventCodec;
   readonly clock: Clock;
@@ -41,8 +49,9 @@ export async function repairClock(
   deps: ClockRepairDeps,
 ): Promise<RepairedDates> {
   // 1. Tokens that were signed in the wrong time would come to life when that time comes.
-  const { keys } = deps.keyring.jwks();
-  for (const key of keys) await deps.keyring.retire(String(key['kid']), by);
+  const caller: Caller = { authority: { kind: 'process' }, auditContext: by };
+  const signingKeys = deps.signingKeys.active();
+  for (const { kid } of signingKeys) await deps.signingKeys.retire(kid, { by: caller });
 
   // 2. Keys that were changed in it.
   const keysLeft: DatedKey[] = [];
@@ -52,7 +61,7 @@ export async function repairClock(
     for (const key of dated) {
       if (seen.has(key.keyId)) continue;
       seen.add(key.keyId);
-      const corrected = await correct(key, by, deps);
+      const corrected = await correct(key, caller, deps);
       if (corrected === null) keysLeft.push(key);
       else keysCorrected += Number(corrected);
     }
@@ -68,21 +77,27 @@ export async function repairClock(
     events: await deps.events.toRows([accepted(at, latest, by)]),
     acceptedTime: at,
   });
-  return { keysCorrected, signingKeysReplaced: keys.length, keysLeft };
+  return { keysCorrected, signingKeysReplaced: signingKeys.length, keysLeft };
 }
 
 /** Null: its row does not open. */
 async function correct(
   { tenantId, keyId }: DatedKey,
-  by: AuditContext,
+  by: Caller,
   { changes, clock }: ClockRepairDeps,
 ): Promise<boolean | null> {
   let isChanged = false;
   try {
-    await changes.change(tenantId, keyId, ({ record, secrets }) => {
-      const change = correctDates(record, by, clock.now());
-      isChanged = change !== null;
-      return change === null ? null : { change, secrets };
+    await changes.change({
+      by,
+      action: null,
+      tenantId,
+      keyId,
+      decide: ({ record, secrets }) => {
+        const change = correctDates(record, by.auditContext, clock.now());
+        isChanged = change !== null;
+        return change && { change, secrets };
+      },
     });
     return isChanged;
   } catch (error) {

@@ -1,20 +1,17 @@
 /** Who may change the list of tag secrets: keys of the system tenant with the permission. What a change does is `id-tags.ts`. */
+
+import { authorize, type CallerGuard, type ChangeOptions, PROCESS_CALLER } from '../commands/caller.ts';
+import { parseReason } from '../commands/input.ts';
+import { runCommand } from '../commands/run-command.ts';
 import type { AuditContext } from '../domain/event.ts';
-import { type Action, assertMay, type Caller } from '../domain/key-policy.ts';
+import { type Action, assertMay } from '../domain/key-policy.ts';
 import { SYSTEM_TENANT } from '../domain/tenant.ts';
-import type { Precondition } from '../events/ledger.ts';
-import { PantheonError } from '../foundation/errors.ts';
-import type { CallerGuard } from './caller-guard.ts';
-import type { IdTagSecret, IdTags } from './id-tags.ts';
-import { parseReason } from './key-input.ts';
-import { type ChangeOptions, PROCESS_CALLER } from './key-manager.ts';
+import { invariant, PantheonError } from '../foundation/errors.ts';
+import type { IdTagChange, IdTagSecret, IdTags } from './id-tags.ts';
 
 export interface IdTagChangeOptions extends ChangeOptions {
   readonly reason?: string;
 }
-
-/** Somebody else changed the list, or the key of the caller, between reading and writing: read again, this often. */
-const ATTEMPTS_MAX = 5;
 
 /**
  * The secrets that tag the ids of new keys, so that an id which this store never issued is refused without asking the
@@ -51,8 +48,10 @@ export class IdTagManager {
    *
    * @throws PantheonError `not_allowed` when there are four that are not retired.
    */
-  add(options: IdTagChangeOptions = {}): Promise<IdTagSecret> {
-    return this.#change('id_tags.add', options, (by, preconditions) => this.#tags.add(by, preconditions));
+  async add(options: IdTagChangeOptions = {}): Promise<IdTagSecret> {
+    const made = await this.#run('id_tags.add', options, (by) => this.#tags.decideAdd(by));
+    invariant(made !== null, 'a new secret is always a change');
+    return made;
   }
 
   /**
@@ -61,32 +60,30 @@ export class IdTagManager {
    *
    * @throws PantheonError `not_found`.
    */
-  retire(number: number, options: IdTagChangeOptions = {}): Promise<IdTagSecret> {
-    return this.#change('id_tags.retire', options, (by, preconditions) => this.#tags.retire(number, by, preconditions));
+  async retire(number: number, options: IdTagChangeOptions = {}): Promise<IdTagSecret> {
+    const retired = await this.#run('id_tags.retire', options, (by) => this.#tags.decideRetire(number, by));
+    const known = retired ?? this.#tags.list().find((one) => one.number === number);
+    if (known === undefined) throw new PantheonError('not_found', { field: 'number' });
+    return known;
   }
 
-  /** The caller as their key is now; again from the start when somebody else was faster. */
-  async #change(
+  async #run(
     action: Action,
     { by = PROCESS_CALLER, reason }: IdTagChangeOptions,
-    change: (by: AuditContext, preconditions: readonly Precondition[]) => Promise<IdTagSecret>,
-  ): Promise<IdTagSecret> {
-    assertMay(by, action, SYSTEM_TENANT);
+    decide: (by: AuditContext) => Promise<IdTagChange | null>,
+  ): Promise<IdTagSecret | null> {
+    const intent = { by, action, tenantId: SYSTEM_TENANT };
+    authorize(intent, by);
     const auditContext = { ...by.auditContext, reason: parseReason(reason) };
-    for (let attempt = 1; ; attempt += 1) {
-      const { caller, preconditions } = await this.#confirmed(by, action);
-      try {
-        return await change({ ...caller.auditContext, ...auditContext }, preconditions);
-      } catch (error) {
-        const isConflict = error instanceof PantheonError && error.code === 'conflict';
-        if (!isConflict || attempt === ATTEMPTS_MAX) throw error;
-      }
-    }
-  }
-
-  async #confirmed(by: Caller, action: Action) {
-    const standing = await this.#guard.confirm(by);
-    assertMay(standing.caller, action, SYSTEM_TENANT);
-    return standing;
+    const { change } = await runCommand(
+      {
+        ...intent,
+        load: () => this.#tags.load(),
+        decide: () => decide(auditContext),
+        commit: (made) => this.#tags.commit(made),
+      },
+      this.#guard,
+    );
+    return change?.secret ?? null;
   }
 }

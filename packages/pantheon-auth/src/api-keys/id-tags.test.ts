@@ -1,6 +1,7 @@
 /** The list of tag secrets by itself. What follows of it for keys: `test/id-tags.test.ts`. */
 import { randomBytes } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
+import { runAsProcess } from '../commands/run-command.ts';
 import { type AuditEvent, PROCESS_ACTOR } from '../domain/event.ts';
 import type { EventCodec } from '../events/event-codec.ts';
 import type { Commit, Ledger, Row } from '../events/ledger.ts';
@@ -8,11 +9,18 @@ import { PantheonError } from '../foundation/errors.ts';
 import type { Sealer } from '../kms/encryption-context.ts';
 import { TestClock } from '../testing/test-clock.ts';
 import type { IdsInUse } from './id-tag-rows.ts';
-import { IdTags } from './id-tags.ts';
+import { type IdTagChange, IdTags } from './id-tags.ts';
 
 const BY = { actor: PROCESS_ACTOR, requestId: null, reason: null };
 const STALENESS_MAX_MS = 1_000;
 const READ_EVERYWHERE_MS = STALENESS_MAX_MS + 50;
+
+/** As `id-tag-manager.ts` does it, by the process. */
+async function change(tags: IdTags, decide: () => Promise<IdTagChange | null>): Promise<void> {
+  await runAsProcess(BY, { load: () => tags.load(), decide, commit: (made) => tags.commit(made) });
+}
+const add = (tags: IdTags): Promise<void> => change(tags, () => tags.decideAdd(BY));
+const retire = (tags: IdTags, number: number): Promise<void> => change(tags, () => tags.decideRetire(number, BY));
 
 /** A store in memory. What is sealed is kept aside and replaced by a name, so that a secret that leaks is seen. */
 function world(inUse: Partial<IdsInUse> = {}) {
@@ -82,8 +90,8 @@ describe('what the tag of an id says', () => {
     const { id, number } = tags.newId();
     expect([number, tags.numberOf(id), tags.verdict(id)]).toEqual([1, 1, 'issued']);
     expect([tags.numberOf('0123456789abcdef'), tags.verdict('0123456789abcdef')]).toEqual([null, 'forged']);
-    await tags.add(BY, []);
-    await tags.retire(1, BY, []);
+    await add(tags);
+    await retire(tags, 1);
     expect([tags.verdict(id), tags.verdict('0123456789abcdef')]).toEqual(['uncertain', 'forged']);
   });
 
@@ -101,7 +109,7 @@ describe('what the tag of an id says', () => {
     const one = world();
     const tags = one.node();
     await tags.start(BY);
-    await tags.add(BY, []);
+    await add(tags);
     const forged = () => tags.verdict('0123456789abcdef');
     expect(forged()).toBe('forged');
     one.damaged.add(1);
@@ -126,8 +134,8 @@ describe('what the tag of an id says', () => {
     await tags.start(BY);
     const { id } = tags.newId();
     for (let number = 2; number <= 17; number += 1) {
-      await tags.add(BY, []);
-      await tags.retire(number - 1, BY, []);
+      await add(tags);
+      await retire(tags, number - 1);
     }
     expect([tags.verdict(id), tags.verdict('0123456789abcdef')]).toEqual(['uncertain', 'uncertain']);
   });
@@ -139,7 +147,7 @@ describe('which secret a new id takes', () => {
     const tags = one.node();
     await tags.start(BY);
     expect(tags.newId().number).toBe(1);
-    await tags.add(BY, []);
+    await add(tags);
     one.clock.advance(READ_EVERYWHERE_MS - 1);
     expect(tags.newId().number).toBe(1);
     one.clock.advance(1);
@@ -151,7 +159,7 @@ describe('which secret a new id takes', () => {
     const [here, there] = [one.node(), one.node()];
     await here.start(BY);
     await there.start(BY);
-    await there.add(BY, []);
+    await add(there);
     one.clock.advance(10 * READ_EVERYWHERE_MS);
     await here.reset();
     expect(here.newId().number).toBe(1);
@@ -162,7 +170,7 @@ describe('which secret a new id takes', () => {
   test('by its date only when no commit takes so long', async () => {
     const one = world();
     await one.node().start(BY);
-    await one.node().add(BY, []);
+    await add(one.node());
     one.clock.advance(60_000 + READ_EVERYWHERE_MS);
     const late = one.node();
     await late.start(BY);
@@ -173,11 +181,11 @@ describe('which secret a new id takes', () => {
     const one = world();
     const tags = one.node();
     await tags.start(BY);
-    await tags.add(BY, []);
+    await add(tags);
     one.clock.advance(READ_EVERYWHERE_MS);
     // The failover lost it, and somebody added another one.
     one.rows.shift();
-    await one.node().add(BY, []);
+    await add(one.node());
     await tags.reset();
     expect(tags.newId().number).toBe(1);
   });

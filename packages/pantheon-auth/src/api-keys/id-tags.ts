@@ -5,12 +5,13 @@
  */
 import { createSecretKey, type KeyObject, randomBytes } from 'node:crypto';
 import { isUint8Array } from 'node:util/types';
+import { type Conditional, runAsProcess } from '../commands/run-command.ts';
 import type { AuditContext, AuditEvent } from '../domain/event.ts';
 import { evolveIdTagSecret, type IdTagSecretRecord } from '../domain/id-tag-secret.ts';
 import { SYSTEM_TENANT } from '../domain/tenant.ts';
 import type { EventCodec } from '../events/event-codec.ts';
 import type { Follower } from '../events/event-feed.ts';
-import type { EventNotice, Ledger, Precondition, Row } from '../events/ledger.ts';
+import type { EventNotice, Ledger, Row, RowChange } from '../events/ledger.ts';
 import { type Clock, MINUTE_MS } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { newId } from '../foundation/ids.ts';
@@ -41,6 +42,13 @@ export interface IdTagSecret {
   readonly retiredAt: Date | null;
   /** Whether its row does not open: then ids are looked up that could be its own. */
   readonly quarantined: boolean;
+}
+
+/** What is committed, and the secret that it is about as it is then. */
+export interface IdTagChange extends Conditional {
+  readonly changes: readonly RowChange[];
+  readonly events: readonly [AuditEvent, ...AuditEvent[]];
+  readonly secret: IdTagSecret;
 }
 
 interface LoadedSecret {
@@ -92,17 +100,17 @@ export class IdTags implements Follower {
 
   /** Loads what is stored, and makes one where there is none that new ids could take. */
   async start(by: AuditContext): Promise<void> {
-    await this.#load();
-    const hasOne = this.#secrets.some(({ record, secret }) => record.retiredAt === null && secret !== null);
-    if (hasOne || this.#activeCount() >= TAG_SECRETS_ACTIVE_MAX) return;
     try {
-      // From what was loaded: of two that start at once both want the same number, and one gets it.
-      await this.#make(by, []);
+      await runAsProcess(by, {
+        load: () => this.load(),
+        // Another node that starts at the same moment may be faster: then its secret is loaded, and none is missing.
+        decide: () => (this.#needsOne() ? this.#added(by) : null),
+        commit: (change) => this.commit(change),
+      });
     } catch (error) {
-      // Another node starts at the same moment: its secret was loaded by now. A data key that does not open makes no new
-      // keys possible; those that exist are verified all the same.
-      if (!(error instanceof PantheonError && ['conflict', 'key_quarantined'].includes(error.code))) throw error;
-      if (error.code === 'key_quarantined') this.#onQuarantine(error);
+      // A data key that does not open makes no new keys possible; those that exist are verified all the same.
+      if (!(error instanceof PantheonError && error.code === 'key_quarantined')) throw error;
+      this.#onQuarantine(error);
     }
   }
 
@@ -139,38 +147,26 @@ export class IdTags implements Follower {
     return this.#secrets.map(({ record, secret }) => toIdTagSecret(record, secret === null));
   }
 
-  /** Makes a secret. New ids take it as soon as every node has read it. @throws PantheonError `not_allowed`, `conflict`. */
-  async add(by: AuditContext, preconditions: readonly Precondition[]): Promise<IdTagSecret> {
-    await this.#load();
+  /** What makes a secret. New ids take it as soon as every node has read it. @throws PantheonError `not_allowed`. */
+  async decideAdd(by: AuditContext): Promise<IdTagChange> {
     if (this.#activeCount() >= TAG_SECRETS_ACTIVE_MAX) {
       const detail = `There are ${TAG_SECRETS_ACTIVE_MAX} that are not retired. Retire one first.`;
       throw new PantheonError('not_allowed', { detail });
     }
-    return this.#make(by, preconditions);
-  }
-
-  async #make(by: AuditContext, preconditions: readonly Precondition[]): Promise<IdTagSecret> {
-    const number = this.#newestNumber + 1;
-    const event = this.#event('id_tag_secret.added', number, by);
-    const record = evolveIdTagSecret(null, event);
-    const sealed = await this.#sealer.seal(contextOf(number), randomBytes(TAG_SECRET_BYTES));
-    const change = { kind: 'insert', table: 'id_tag_secrets', row: { ...toRow(record), sealed } } as const;
-    await this.#commit({ changes: [change], preconditions }, event);
-    return toIdTagSecret(record, false);
+    return this.#added(by);
   }
 
   /**
-   * Ends a secret that somebody may know: ids that it tagged are looked up from then on, in the lane of doubtful ids.
-   * Twice is success. The last one gets a successor.
+   * What ends a secret that somebody may know: ids that it tagged are looked up from then on, in the lane of doubtful ids.
+   * The last one gets a successor, in the same commit. Null: it has ended.
    *
-   * @throws PantheonError `not_found`, `conflict`.
+   * @throws PantheonError `not_found`.
    */
-  async retire(number: number, by: AuditContext, preconditions: readonly Precondition[]): Promise<IdTagSecret> {
-    await this.#load();
+  async decideRetire(number: number, by: AuditContext): Promise<IdTagChange | null> {
     const found = this.#secrets.find(({ record }) => record.number === number);
     if (found === undefined) throw new PantheonError('not_found', { field: 'number' });
-    if (found.record.retiredAt !== null) return toIdTagSecret(found.record, found.secret === null);
-    if (this.#activeCount() === 1) await this.add(by, preconditions);
+    if (found.record.retiredAt !== null) return null;
+    const successor = this.#activeCount() === 1 ? await this.#added(by) : null;
     const event = this.#event('id_tag_secret.retired', number, by);
     const record = evolveIdTagSecret(found.record, event);
     const change = {
@@ -180,30 +176,45 @@ export class IdTags implements Follower {
       set: { retired_at: record.retiredAt, revision: record.revision },
       expectedRevision: found.record.revision,
     } as const;
-    await this.#commit({ changes: [change], preconditions }, event);
-    return toIdTagSecret(record, found.secret === null);
+    return {
+      changes: [...(successor?.changes ?? []), change],
+      events: successor === null ? [event] : [...successor.events, event],
+      secret: toIdTagSecret(record, found.secret === null),
+    };
+  }
+
+  /** @throws PantheonError `conflict`. */
+  async commit({ changes, events, preconditions = [] }: IdTagChange): Promise<void> {
+    try {
+      await this.#ledger.commit({ changes, preconditions, events: await this.#events.toRows(events) });
+    } catch (error) {
+      // Somebody else was faster, or the outcome is unknown. What the store says when it is asked now does not matter more.
+      await this.load().catch(() => {});
+      throw error;
+    }
+    await this.load();
+  }
+
+  async #added(by: AuditContext): Promise<IdTagChange> {
+    const number = this.#newestNumber + 1;
+    const event = this.#event('id_tag_secret.added', number, by);
+    const record = evolveIdTagSecret(null, event);
+    const sealed = await this.#sealer.seal(contextOf(number), randomBytes(TAG_SECRET_BYTES));
+    const change = { kind: 'insert', table: 'id_tag_secrets', row: { ...toRow(record), sealed } } as const;
+    return { changes: [change], events: [event], secret: toIdTagSecret(record, false) };
+  }
+
+  #needsOne(): boolean {
+    const hasOne = this.#secrets.some(({ record, secret }) => record.retiredAt === null && secret !== null);
+    return !hasOne && this.#activeCount() < TAG_SECRETS_ACTIVE_MAX;
   }
 
   apply(notice: EventNotice): void | Promise<void> {
-    if (notice.subjectType === 'id_tag_secret') return this.#load();
+    if (notice.subjectType === 'id_tag_secret') return this.load();
   }
 
   reset(): Promise<void> {
-    return this.#load();
-  }
-
-  async #commit(
-    commit: Pick<Parameters<Ledger['commit']>[0], 'changes' | 'preconditions'>,
-    event: AuditEvent,
-  ): Promise<void> {
-    try {
-      await this.#ledger.commit({ ...commit, events: await this.#events.toRows([event]) });
-    } catch (error) {
-      // Somebody else was faster, or the outcome is unknown. What the store says when it is asked now does not matter more.
-      await this.#load().catch(() => {});
-      throw error;
-    }
-    await this.#load();
+    return this.load();
   }
 
   #activeCount(): number {
@@ -218,7 +229,8 @@ export class IdTags implements Follower {
     return knownForMs >= this.#settledAfterMs || ageMs >= COMMIT_MS_MAX + this.#settledAfterMs;
   }
 
-  async #load(): Promise<void> {
+  /** Reads the list anew. */
+  async load(): Promise<void> {
     this.#loadsBegun += 1;
     const begun = this.#loadsBegun;
     const rows = await this.#rows.newest(TAG_SECRETS_LOADED_MAX);

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
 import { openWorld, refusalOf } from '../../test/fixture.ts';
+import { type CallerGuard, PROCESS_CALLER } from '../commands/caller.ts';
 import { type KeyChange, suspendKey } from '../domain/key.ts';
 import type { EventCodec } from '../events/event-codec.ts';
 import { PantheonError } from '../foundation/errors.ts';
@@ -12,6 +13,8 @@ const BY = {
   requestId: null,
   reason: null,
 };
+
+const COMMAND = { by: PROCESS_CALLER, action: 'keys.update', tenantId: 'default', keyId: 'a' } as const;
 
 /** Changes over a store that does with a commit what `outcomes` says, in this order, the last one for ever. */
 function world(outcomes: (PantheonError | null)[]) {
@@ -33,11 +36,15 @@ function world(outcomes: (PantheonError | null)[]) {
     },
   } as unknown as KeyStorage;
   const cache = { invalidate: (id: string) => void forgotten.push(id) } as unknown as VerificationCache;
-  const changes = new KeyChanges({ storage, cache, events: {} as EventCodec });
+  const guard: CallerGuard = { confirm: async (by) => ({ caller: { ...by, own: null }, preconditions: [] }) };
+  const changes = new KeyChanges({ storage, cache, events: {} as EventCodec, guard });
   const suspend = () =>
-    changes.change('default', 'a', ({ record, secrets }) => {
-      const change = suspendKey(record, BY, 1);
-      return change && { change, secrets };
+    changes.change({
+      ...COMMAND,
+      decide: ({ record, secrets }) => {
+        const change = suspendKey(record, BY, 1);
+        return change && { change, secrets };
+      },
     });
   return { suspend, changes, forgotten, committed, attempts: () => attempts };
 }
@@ -66,7 +73,7 @@ test('an unknown outcome is told and not repeated, and what is remembered is for
 
 test('nothing to change writes nothing', async () => {
   const { changes, attempts } = world([null]);
-  expect(await changes.change('default', 'a', () => null)).toMatchObject({ id: 'a' });
+  expect(await changes.change({ ...COMMAND, decide: () => null })).toMatchObject({ id: 'a' });
   expect(attempts()).toBe(0);
 });
 

@@ -1,8 +1,10 @@
 /**
- * How a key is changed: load → decide → commit, again from the start when someone else was faster; and what this node
- * remembers of the key is forgotten before the answer (I4). What is decided is the callers' business.
+ * Commands on one key: how it is loaded and committed, and that this node forgets it before the answer (I4). What is
+ * decided is the callers' business; the path of a change is `commands/run-command.ts`.
  */
 import { randomBytes } from 'node:crypto';
+import { type CallerGuard, guardUntilEnded } from '../commands/caller.ts';
+import { type Command, type Outcome, runCommand } from '../commands/run-command.ts';
 import { type DamagedEvent, isReadable, REVISED_ROWS } from '../domain/event.ts';
 import { evolve, type KeyRecord, VERSIONS_KEPT_MAX } from '../domain/key.ts';
 import type { TenantRecord } from '../domain/tenant.ts';
@@ -12,26 +14,67 @@ import { PantheonError } from '../foundation/errors.ts';
 import type { KeyStorage, SealedChange, StoredKey, VersionSecret } from './key-storage.ts';
 import type { VerificationCache } from './verification-cache.ts';
 
-/** Someone else changed the key between reading and writing: read again, this often. */
-const ATTEMPTS_MAX = 5;
 const EVENTS_PER_READ = 200;
 
 /** What a change starts from. The tenant is null where the key does not open: such a one can only be revoked. */
 export interface ChangeableKey extends Pick<StoredKey, 'record' | 'secrets'> {
   readonly tenant: TenantRecord | null;
 }
-/** What to change of a key as it is now. Null: it already is so. */
-export type Decision = (key: ChangeableKey) => SealedChange | null | Promise<SealedChange | null>;
+
+/** What becomes of a key, and what is written with it. */
+export interface KeyDecision extends SealedChange {
+  readonly idempotencyRecords?: readonly IdempotencyRecord[];
+}
+
+/** A command whose change is one of a key. */
+export interface KeyCommand<Loaded, Change extends KeyDecision = KeyDecision>
+  extends Omit<Command<Loaded, Change>, 'commit' | 'invalidate'> {
+  readonly keyId: string;
+}
 
 export class KeyChanges {
   readonly #storage: KeyStorage;
   readonly #cache: VerificationCache;
   readonly #events: EventCodec;
+  readonly #guard: CallerGuard;
 
-  constructor(deps: { readonly storage: KeyStorage; readonly cache: VerificationCache; readonly events: EventCodec }) {
+  constructor(deps: {
+    readonly storage: KeyStorage;
+    readonly cache: VerificationCache;
+    readonly events: EventCodec;
+    readonly guard: CallerGuard;
+  }) {
     this.#storage = deps.storage;
     this.#cache = deps.cache;
     this.#events = deps.events;
+    this.#guard = deps.guard;
+  }
+
+  /** Runs a command. `guard`: who looks at the caller again, where it is not the usual one. */
+  run<Loaded, Change extends KeyDecision>(
+    command: KeyCommand<Loaded, Change>,
+    guard: CallerGuard = this.#guard,
+  ): Promise<Outcome<Loaded, Change>> {
+    const commit = ({ change, secrets, preconditions, idempotencyRecords }: Change): Promise<void> =>
+      this.#storage.commit([{ change, secrets, preconditions: preconditions ?? [] }], idempotencyRecords);
+    return runCommand({ ...command, commit, invalidate: () => this.#cache.invalidate(command.keyId) }, guard);
+  }
+
+  /** Changes a key as decided, and answers the record after it. */
+  async change(command: Omit<KeyCommand<StoredKey>, 'load'>): Promise<KeyRecord> {
+    const { loaded, change } = await this.run({ ...command, load: () => this.load(command.tenantId, command.keyId) });
+    return change?.change.record ?? loaded.record;
+  }
+
+  /** The same for a revocation: also of a damaged key. `ended`: the keys that the same call has ended before. */
+  async revoke(
+    command: Omit<KeyCommand<ChangeableKey>, 'load'>,
+    ended: ReadonlySet<string> = new Set(),
+  ): Promise<KeyRecord> {
+    const guard = guardUntilEnded(this.#guard, ended);
+    const load = (): Promise<ChangeableKey> => this.loadToRevoke(command.tenantId, command.keyId);
+    const { loaded, change } = await this.run({ ...command, load }, guard);
+    return change?.change.record ?? loaded.record;
   }
 
   /** @throws PantheonError `not_found` when the tenant has no such key, `key_quarantined`. */
@@ -41,46 +84,8 @@ export class KeyChanges {
     return stored;
   }
 
-  /** Changes a key as decided, and answers the record after it. */
-  change(tenantId: string, id: string, decide: Decision): Promise<KeyRecord> {
-    return this.#change(() => this.load(tenantId, id), decide);
-  }
-
-  /** The same for a revocation: also of a damaged key. */
-  revoke(tenantId: string, id: string, decide: Decision): Promise<KeyRecord> {
-    return this.#change(() => this.#loadToRevoke(tenantId, id), decide);
-  }
-
-  async #change(load: () => Promise<ChangeableKey>, decide: Decision): Promise<KeyRecord> {
-    for (let attempt = 1; ; attempt += 1) {
-      const key = await load();
-      const sealed = await decide(key);
-      if (sealed === null) {
-        // It already is so, by somebody else perhaps, of whom this node has not heard: what it remembers may be older.
-        this.#cache.invalidate(key.record.id);
-        return key.record;
-      }
-      try {
-        await this.commit(sealed);
-        return sealed.change.record;
-      } catch (error) {
-        if (!(error instanceof PantheonError && error.code === 'conflict') || attempt === ATTEMPTS_MAX) throw error;
-      }
-    }
-  }
-
-  /** Commits one change, once. */
-  async commit(sealed: SealedChange, idempotencyRecords: readonly IdempotencyRecord[] = []): Promise<void> {
-    try {
-      await this.#storage.commit([sealed], idempotencyRecords);
-    } finally {
-      // Also when the outcome is unknown: what is remembered may be wrong now.
-      this.#cache.invalidate(sealed.change.record.id);
-    }
-  }
-
   /** A key whose rows do not open is taken as the log tells it, with secrets that nobody has: enough to revoke it. */
-  async #loadToRevoke(tenantId: string, id: string): Promise<ChangeableKey> {
+  async loadToRevoke(tenantId: string, id: string): Promise<ChangeableKey> {
     try {
       return await this.load(tenantId, id);
     } catch (error) {

@@ -3,17 +3,16 @@
  * is asked for is read by `key-manager.ts`; requests that are repeated are `idempotency-service.ts`.
  */
 
+import type { MakeIdempotencyRecord } from '../commands/idempotency-service.ts';
 import { assertAudiences, assertMayHandOut } from '../domain/delegation.ts';
 import { createKey, type KeySettings } from '../domain/key.ts';
-import { assertMay, type Caller } from '../domain/key-policy.ts';
+import type { Caller } from '../domain/key-policy.ts';
 import { assertTenantActive } from '../domain/tenant.ts';
 import type { Clock, Instant } from '../foundation/clock.ts';
-import { PantheonError } from '../foundation/errors.ts';
+import { invariant } from '../foundation/errors.ts';
 import { type TenantStorage, tenantAsRead } from '../tenants/tenant-storage.ts';
 import { type APIKey, toApiKey } from './api-key.ts';
-import type { CallerGuard, ConfirmedCall } from './caller-guard.ts';
-import type { MakeIdempotencyRecord } from './idempotency-service.ts';
-import type { KeyChanges } from './key-changes.ts';
+import type { KeyChanges, KeyDecision } from './key-changes.ts';
 import type { GeneratedKey } from './key-generator.ts';
 import { versionSecret } from './version-secret.ts';
 
@@ -37,13 +36,9 @@ export interface CreateKeyCommand {
   readonly reason?: string;
 }
 
-/** The key of the caller changed while it made another one: decided anew. More often is a key that a machine changes. */
-const ATTEMPTS_MAX = 3;
-
 export class KeyCreation {
   readonly #changes: KeyChanges;
   readonly #tenants: TenantStorage;
-  readonly #guard: CallerGuard;
   readonly #clock: Clock;
   readonly #keyPrefix: string;
   readonly #audiences: readonly string[];
@@ -51,14 +46,12 @@ export class KeyCreation {
   constructor(deps: {
     readonly changes: KeyChanges;
     readonly tenants: TenantStorage;
-    readonly guard: CallerGuard;
     readonly clock: Clock;
     readonly keyPrefix: string;
     readonly audiences: readonly string[];
   }) {
     this.#changes = deps.changes;
     this.#tenants = deps.tenants;
-    this.#guard = deps.guard;
     this.#clock = deps.clock;
     this.#keyPrefix = deps.keyPrefix;
     this.#audiences = deps.audiences;
@@ -66,38 +59,35 @@ export class KeyCreation {
 
   /** @throws PantheonError `not_grantable`, `not_found`, `not_allowed` (tenant), `conflict` when the id is taken or the companion is already there. */
   async create(command: CreateKeyCommand): Promise<CreatedKey> {
-    for (let attempt = 1; ; attempt += 1) {
-      const standing = await this.#guard.confirm(command.by);
-      try {
-        return await this.#createAs(standing, command);
-      } catch (error) {
-        // What else can stand in the way stands there again, and is told then: an answered request, an id that is taken.
-        if (!(attempt < ATTEMPTS_MAX && error instanceof PantheonError && error.code === 'conflict')) throw error;
-      }
-    }
-  }
-
-  async #createAs({ caller, preconditions }: ConfirmedCall, command: CreateKeyCommand): Promise<CreatedKey> {
-    const { tenantId, generated, idTag, settings, by, makeRecord } = command;
-    assertMay(caller, 'keys.create', tenantId);
-    assertMayHandOut(caller, settings);
-    const tenant = await this.#tenants.find(tenantId);
-    assertTenantActive(tenant);
-    assertAudiences(caller, tenant, this.#audiences, settings);
-    const createdBy = by.authority.kind === 'key' ? by.authority.keyId : null;
-    const auditContext = { ...by.auditContext, reason: command.reason ?? null };
-    const { id } = generated;
-    const change = createKey({ id, tenantId, createdBy, settings, idTag }, auditContext, this.#clock.now());
-    const idempotencyRecords = makeRecord === null ? [] : [makeRecord(id, 1)];
-    const sealed = {
-      change,
-      secrets: [versionSecret(1, generated)],
-      preconditions: [...preconditions, tenantAsRead(tenant)],
-    };
-    await this.#changes.commit(sealed, idempotencyRecords);
+    const { tenantId, generated, by } = command;
+    const { change } = await this.#changes.run({
+      by,
+      action: 'keys.create',
+      tenantId,
+      keyId: generated.id,
+      load: () => this.#tenants.find(tenantId),
+      decide: (tenant, caller) => {
+        assertMayHandOut(caller, command.settings);
+        assertTenantActive(tenant);
+        assertAudiences(caller, tenant, this.#audiences, command.settings);
+        return { ...this.#decide(command), preconditions: [tenantAsRead(tenant)] };
+      },
+    });
+    invariant(change !== null, 'a new key is always a change');
     // Nothing is read after the commit: a failure there would lose the only copy of the string.
     const view = { keyPrefix: this.#keyPrefix, now: this.#clock.now() };
-    return { key: generated.key, apiKey: toApiKey(change.record, [], view) };
+    return { key: generated.key, apiKey: toApiKey(change.change.record, [], view) };
+  }
+
+  #decide({ tenantId, generated, idTag, settings, by, makeRecord, reason }: CreateKeyCommand): KeyDecision {
+    const createdBy = by.authority.kind === 'key' ? by.authority.keyId : null;
+    const { id } = generated;
+    const auditContext = { ...by.auditContext, reason: reason ?? null };
+    return {
+      change: createKey({ id, tenantId, createdBy, settings, idTag }, auditContext, this.#clock.now()),
+      secrets: [versionSecret(1, generated)],
+      idempotencyRecords: makeRecord === null ? [] : [makeRecord(id, 1)],
+    };
   }
 }
 

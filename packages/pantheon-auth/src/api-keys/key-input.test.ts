@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { NAME_LENGTH_MAX, parseName, parseReason, REASON_LENGTH_MAX } from '../commands/input.ts';
 import type { KeySettings } from '../domain/key.ts';
 import { settingsToWire } from '../domain/key-wire.ts';
 import { RATE_LIMIT_MAX } from '../domain/limits.ts';
@@ -12,13 +13,9 @@ import {
   type CreateKeyInput,
   IP_RANGES_MAX,
   METADATA_BYTES_MAX,
-  NAME_LENGTH_MAX,
   parseCreateInput,
-  parseName,
-  parseReason,
   parseRotateInput,
   RATE_LIMITS_MAX,
-  REASON_LENGTH_MAX,
   USER_ID_LENGTH_MAX,
 } from './key-input.ts';
 

@@ -3,11 +3,11 @@
  * what was sent is never repeated. The bounds are here, each with its reason.
  */
 import { z } from 'zod';
+import { audience, invalid, line, NAME_LENGTH_MAX, nameOf, parse } from '../commands/input.ts';
 import { parseAddressRange } from '../domain/address.ts';
 import {
   ACCESS_TOKEN_LIFETIME_DEFAULT_SECONDS,
   ACCESS_TOKEN_LIFETIME_MAX_SECONDS,
-  AUDIENCE_LENGTH_MAX,
   checkCustomClaims,
   KEY_SIGNED_LIFETIME_MAX_SECONDS,
   type SigningAlgorithm,
@@ -17,13 +17,9 @@ import { RATE_LIMIT_MAX, WINDOW_SECONDS_MAX } from '../domain/limits.ts';
 import { isPermissionPattern, isReserved, PERMISSIONS_MAX } from '../domain/permissions.ts';
 import type { Instant } from '../foundation/clock.ts';
 import { parseDuration } from '../foundation/duration.ts';
-import { PantheonError } from '../foundation/errors.ts';
-import { isVisible } from '../foundation/folded-text.ts';
 import { described, describedMembers, INNER_DESCRIPTIONS } from './key-descriptions.ts';
 import { copyOf, isSmallJson } from './plain-json.ts';
 
-/** Long enough for any person or job; short enough for a table. */
-export const NAME_LENGTH_MAX = 128;
 export const DESCRIPTION_LENGTH_MAX = 1_024;
 /** Subjects of other systems are URLs at worst. */
 export const USER_ID_LENGTH_MAX = 256;
@@ -38,30 +34,10 @@ const RESERVED_LIMIT_NAME = 'quota';
 /** Each is compared on every request of such a key. */
 export const IP_RANGES_MAX = 64;
 export const AUDIENCES_MAX = 16;
-export const REASON_LENGTH_MAX = 256;
 export const OVERLAP_SECONDS_DEFAULT: number = 86_400;
 /** Overlap is for moving, not for living: a leaked version must not be accepted for longer. */
 export const OVERLAP_SECONDS_MAX: number = 30 * 86_400;
 const ROTATION_EVERY_SECONDS_MIN = 3_600;
-
-/**
- * Text for people: no control or direction characters, which could forge a log line or a table, and none that take no
- * room: two names that look the same would be two. Joiners stay, which emoji and some languages need.
- */
-const UNSAFE_TEXT = /[\p{Cc}\p{Bidi_Control}\u2028\u2029\u00ad\u180e\u200b\u2060-\u2064\ufeff]/u;
-
-function line(lengthMax: number): z.ZodString {
-  return z
-    .string()
-    .min(1, 'Must not be empty.')
-    .max(lengthMax, `At most ${lengthMax} characters.`)
-    .refine(
-      (text) => text.isWellFormed() && !UNSAFE_TEXT.test(text),
-      'Control and invisible characters are not allowed.',
-    )
-    .refine(isVisible, 'Nothing of it can be seen.')
-    .refine((text) => text.trim() === text, 'Must not begin or end with a space.');
-}
 
 const DURATION_ADVICE = 'Write "15m", "12h", "90d", or whole seconds.';
 export const duration: z.ZodType<number, DurationInput> = z
@@ -96,12 +72,6 @@ const rateLimit = z.strictObject(
     INNER_DESCRIPTIONS.rateLimit,
   ),
 );
-
-export const audience: z.ZodType<string, string> = z
-  .string()
-  .min(1)
-  .max(AUDIENCE_LENGTH_MAX)
-  .regex(/^[\x21-\x7e]+$/, 'Printable ASCII without spaces.');
 
 const jwt = z
   .strictObject(
@@ -325,16 +295,6 @@ export function parseRotateInput(input: unknown): {
   return { overlapSeconds: overlap ?? null, expectedVersion: expectedVersion ?? null };
 }
 
-/** The name of anything. @throws PantheonError `invalid_request`. */
-export function parseName(input: unknown): string {
-  return parse(z.strictObject({ name: line(NAME_LENGTH_MAX) }), { name: input }).name;
-}
-
-/** A reason that somebody gives: for the log. */
-export function parseReason(input: unknown): string | null {
-  return parse(z.strictObject({ reason: line(REASON_LENGTH_MAX).nullish() }), { reason: input ?? null }).reason ?? null;
-}
-
 export function expiryOf(
   expiresAt: Instant | null | undefined,
   expiresIn: number | undefined,
@@ -352,35 +312,4 @@ export function checkLife(settings: KeySettings, now: Instant): KeySettings {
   if (expiresAt !== null && notBefore !== null && notBefore >= expiresAt)
     throw invalid('notBefore', 'It must come before expiresAt.');
   return settings;
-}
-
-/** Parses with a schema; the first issue becomes the error, under its path. */
-export function parse<T extends z.ZodType>(schema: T, input: unknown): z.output<T> {
-  const result = schema.safeParse(input ?? {});
-  if (result.success) return result.data;
-  const [issue] = result.error.issues;
-  // The parser's own words for this one repeat all the names that were sent.
-  const detail = issue?.code === 'unrecognized_keys' ? 'There is no such field.' : issue?.message;
-  throw invalid(fieldOf(issue), detail ?? 'It is not valid.');
-}
-
-function fieldOf(issue: z.core.$ZodIssue | undefined): string {
-  const unknown = issue?.code === 'unrecognized_keys' ? nameOf(issue.keys[0] ?? '') : null;
-  const path = [...(issue?.path ?? []), ...(unknown === null ? [] : [unknown])];
-  return (
-    path.reduce<string>(
-      (text, part) =>
-        typeof part === 'number' ? `${text}[${part}]` : text === '' ? String(part) : `${text}.${String(part)}`,
-      '',
-    ) || 'body'
-  );
-}
-
-/** A name that the caller made up, if it looks like one: shorter than any secret, so that none is repeated by mistake. */
-function nameOf(text: string): string | null {
-  return /^[A-Za-z_][A-Za-z0-9_.-]{0,23}$/.test(text) ? text : null;
-}
-
-function invalid(field: string, detail: string): PantheonError {
-  return new PantheonError('invalid_request', { field, detail });
 }

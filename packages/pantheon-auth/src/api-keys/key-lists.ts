@@ -2,9 +2,9 @@
  * Lists of keys and reports of their usage, for whoever may read them. What may take long waits for its turn, one tenant
  * apart from the others, and ends when nobody waits for it any more.
  */
+import { type Page, pageSize } from '../commands/pages.ts';
 import { assertMay, type Caller } from '../domain/key-policy.ts';
 import type { Clock } from '../foundation/clock.ts';
-import { PantheonError } from '../foundation/errors.ts';
 import { assertFilters } from '../foundation/filters.ts';
 import type { ReadTurns } from '../foundation/read-turns.ts';
 import { inTurns } from '../foundation/turns.ts';
@@ -26,19 +26,6 @@ export interface KeyFilter {
   readonly limit?: number;
 }
 
-export interface Page<T> {
-  /**
-   * At most `limit`. May be fewer, or none, although there are more: a page ends when many records were looked at that do
-   * not match the filter, or when the records on it are large. Only `nextCursor` tells whether it is the last.
-   */
-  readonly items: readonly T[];
-  /** Null on the last page. */
-  readonly nextCursor: string | null;
-}
-
-/** One page: about 200 kB of JSON. Large keys end it sooner. */
-export const PAGE_MAX = 200;
-export const PAGE_DEFAULT = 50;
 /** A millisecond or two, also of large keys. */
 const SHOWN_PER_TURN = 20;
 
@@ -109,10 +96,4 @@ export class KeyLists {
 /** Whose turn it takes: a system key that reads another tenant's keys does not keep that tenant waiting. */
 export function readerOf(by: Caller, tenantId: string): string {
   return by.authority.kind === 'key' ? by.authority.tenantId : tenantId;
-}
-
-/** @throws PantheonError `invalid_request`. */
-export function pageSize(limit: number = PAGE_DEFAULT): number {
-  if (Number.isInteger(limit) && limit >= 1 && limit <= PAGE_MAX) return limit;
-  throw new PantheonError('invalid_request', { field: 'limit', detail: `A whole number from 1 to ${PAGE_MAX}.` });
 }

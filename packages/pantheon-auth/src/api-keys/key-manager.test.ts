@@ -1,7 +1,7 @@
 import { describe, expect, test, vi } from 'vitest';
 import { callerWith, keyAndCaller, openWorld, refusalOf, type World } from '../../test/fixture.ts';
+import { PAGE_MAX } from '../commands/pages.ts';
 import { READS_AT_ONCE_MAX } from '../foundation/read-turns.ts';
-import { PAGE_MAX } from './key-lists.ts';
 import { KeyStorage } from './key-storage.ts';
 import { UsageReader } from './usage-reader.ts';
 

@@ -2,12 +2,22 @@
  * Every change to a key, and reading keys back: load → domain function → event → commit, in one transaction. What may
  * be done is `domain/key-policy.ts`; rotation is `key-rotation.ts`; verification is `key-validator.ts` and never writes.
  */
+
+import { type ChangeOptions, PROCESS_CALLER } from '../commands/caller.ts';
+import { assertIsMeant, type ConditionalOptions } from '../commands/conditional-change.ts';
+import {
+  type IdempotencyService,
+  idempotentRequest,
+  type MakeIdempotencyRecord,
+} from '../commands/idempotency-service.ts';
+import { parseReason } from '../commands/input.ts';
+import type { Page } from '../commands/pages.ts';
+import type { Propagation, Settled, SettleOptions } from '../commands/propagation.ts';
 import { losesAdminRights } from '../domain/administrator.ts';
 import { assertAudiences, assertMayChange, assertMayHandOut, type ConfirmedCaller } from '../domain/delegation.ts';
-import { type AuditContext, PROCESS_ACTOR } from '../domain/event.ts';
+import type { AuditContext } from '../domain/event.ts';
 import { type KeyChange, type KeyRecord, type KeySettings, resumeKey, suspendKey, updateKey } from '../domain/key.ts';
 import {
-  type Action,
   assertMay,
   assertMayGrant,
   assertNotSuperseded,
@@ -16,39 +26,25 @@ import {
 } from '../domain/key-policy.ts';
 import type { TenantRecord } from '../domain/tenant.ts';
 import type { Precondition } from '../events/ledger.ts';
-import { invariant, PantheonError } from '../foundation/errors.ts';
+import { PantheonError } from '../foundation/errors.ts';
 import { type TenantStorage, tenantAsRead } from '../tenants/tenant-storage.ts';
 import type { UsageReport, UsageRequest } from '../usage/usage-query.ts';
 import type { Administrators } from './administrators.ts';
 import { type APIKey, type APIKeyVersion, toApiKey, toApiKeyVersion } from './api-key.ts';
-import type { CallerGuard } from './caller-guard.ts';
-import { assertIsMeant, type ConditionalOptions } from './conditional-change.ts';
 import type { ExposedKeys } from './exposed-keys.ts';
 import type { IdTags } from './id-tags.ts';
-import { type IdempotencyService, idempotentRequest, type MakeIdempotencyRecord } from './idempotency-service.ts';
 import type { KeyActs } from './key-acts.ts';
 import type { KeyChanges } from './key-changes.ts';
 import { type CreatedKey, firstAdministrator, KeyCreation } from './key-creation.ts';
 import type { KeyDescendants } from './key-descendants.ts';
 import { generateKey, type TaggedKey } from './key-generator.ts';
-import { type CreateKeyInput, parseCreateInput, parseReason } from './key-input.ts';
-import { type KeyFilter, KeyLists, type KeyListsDeps, type Page } from './key-lists.ts';
+import { type CreateKeyInput, parseCreateInput } from './key-input.ts';
+import { type KeyFilter, KeyLists, type KeyListsDeps } from './key-lists.ts';
 import { parseUpdateInput, type UpdateKeyInput } from './key-patch.ts';
 import { type ActedOn, type Cascade, KeyRevocation } from './key-revocation.ts';
 import type { QuarantinedKey, StoredKey } from './key-storage.ts';
-import type { Changed, Propagation, Settled, SettleOptions } from './propagation.ts';
+import { replaceLostSecret } from './lost-secret.ts';
 import type { SelfRotations } from './self-rotations.ts';
-
-/** Library code that says nothing acts as the process itself. */
-export const PROCESS_CALLER: Caller = {
-  authority: { kind: 'process' },
-  auditContext: { actor: PROCESS_ACTOR, requestId: null, reason: null },
-};
-
-/** Who does it. */
-export interface ChangeOptions {
-  readonly by?: Caller;
-}
 
 /** For lists, searches and reports. */
 export interface ReadOptions extends ChangeOptions {
@@ -82,7 +78,6 @@ export interface Cascaded {
 
 export interface KeyManagerDeps extends KeyListsDeps {
   readonly changes: KeyChanges;
-  readonly guard: CallerGuard;
   readonly exposed: ExposedKeys;
   readonly administrators: Administrators;
   readonly descendants: KeyDescendants;
@@ -129,7 +124,13 @@ export class KeyManager {
     if (idempotencyKey === undefined) return execute(null);
     const operation = { operation: 'keys.create', keyId: null };
     const request = idempotentRequest({ tenantId: this.#tenantId, by, idempotencyKey, ...operation, input });
-    return this.#deps.idempotency.run(request, by, execute);
+    return this.#deps.idempotency.run(request, {
+      execute,
+      again: async (answered) => {
+        const { key, apiKey } = await replaceLostSecret({ request, answered, by }, this.#deps);
+        return { key, apiKey };
+      },
+    });
   }
 
   /**
@@ -198,9 +199,9 @@ export class KeyManager {
     const { by = PROCESS_CALLER } = options;
     assertMay(by, 'keys.update', this.#tenantId);
     await this.#deps.exposed.refuseIn({ ...input }, by);
-    return this.#change(id, options, 'keys.update', async (record, caller, tenant) => {
+    return this.#change(id, options, async (record, caller, tenant) => {
       assertMayGrant(caller, record);
-      assertIsMeant(options, record);
+      assertIsMeant(options, 'key', record);
       const settings = parseUpdateInput(input, record, this.#deps.clock.now());
       assertMayChange(caller, record, settings);
       assertAudiences(caller, tenant, this.#deps.audiences, settings, record);
@@ -220,8 +221,8 @@ export class KeyManager {
     const { by = PROCESS_CALLER } = options;
     assertMay(by, 'keys.update', this.#tenantId);
     const auditContext = await this.#auditContext(by, options.reason);
-    return this.#change(id, options, 'keys.update', async (record) => {
-      assertIsMeant(options, record);
+    return this.#change(id, options, async (record) => {
+      assertIsMeant(options, 'key', record);
       const preconditions = await this.#deps.administrators.requireAnotherAdmin(record, options.force);
       return { change: suspendKey(record, auditContext, this.#deps.clock.now()), preconditions };
     });
@@ -232,9 +233,9 @@ export class KeyManager {
     const { by = PROCESS_CALLER } = options;
     assertMay(by, 'keys.update', this.#tenantId);
     const auditContext = await this.#auditContext(by, options.reason);
-    return this.#change(id, options, 'keys.update', (record, caller) => {
+    return this.#change(id, options, (record, caller) => {
       assertMayHandOut(caller, record);
-      assertIsMeant(options, record);
+      assertIsMeant(options, 'key', record);
       return { change: resumeKey(record, auditContext, this.#deps.clock.now()), preconditions: [] };
     });
   }
@@ -257,7 +258,10 @@ export class KeyManager {
    * @throws PantheonError `not_allowed` for a token, `version_conflict` for an older version, `last_administrator`.
    */
   async revokeSelf(by: Caller, options: Pick<RevokeOptions, 'reason' | 'ifMatch'> = {}): Promise<APIKey> {
-    return this.#revoke(selfId(by), by, options, true);
+    const id = selfId(by);
+    // A key of another tenant is like one that was never made, also for code in process that made its caller up (I10).
+    await this.#deps.changes.loadToRevoke(this.#tenantId, id);
+    return this.#revoke(id, by, options, true);
   }
 
   /** The holder looks at its own key. */
@@ -280,7 +284,7 @@ export class KeyManager {
     const auditContext = await this.#auditContext(by, options.reason);
     const condition = ifMatch === undefined ? {} : { ifMatch };
     const ending = { tenantId: this.#tenantId, keyId: id, by, auditContext, isSelf, cascade, force, condition };
-    return this.#settled(options, async () => {
+    return this.#deps.propagation.settled(options, async () => {
       const { record, actedOn } = await this.#revocation.end(ending);
       const answer = { ...(await this.#show(record)), ...(actedOn !== null && { actedOn }) };
       return { answer, record: cascade === false ? record : null };
@@ -288,24 +292,24 @@ export class KeyManager {
   }
 
   /** `decide` gets the caller as their key is now. */
-  #change(id: string, options: RevokeOptions, action: Action, decide: Decide): Promise<APIKey & Settled> {
+  #change(id: string, options: RevokeOptions, decide: Decide): Promise<APIKey & Settled> {
     const { by = PROCESS_CALLER } = options;
-    return this.#settled(options, async () => {
-      const record = await this.#deps.changes.change(this.#tenantId, id, async ({ record, secrets, tenant }) => {
-        const standing = await this.#deps.guard.confirm(by);
-        assertMay(standing.caller, action, this.#tenantId);
-        if (options.force === true) assertMay(standing.caller, 'keys.force', this.#tenantId);
-        assertNotSuperseded(standing.caller, record);
-        invariant(tenant !== null, 'a key that opens has its tenant');
-        const { change, preconditions } = await decide(record, standing.caller, tenant);
-        return change && { change, secrets, preconditions: [...standing.preconditions, ...preconditions] };
+    const tenantId = this.#tenantId;
+    return this.#deps.propagation.settled(options, async () => {
+      const record = await this.#deps.changes.change({
+        by,
+        action: 'keys.update',
+        tenantId,
+        keyId: id,
+        decide: async ({ record, secrets, tenant }, caller) => {
+          if (options.force === true) assertMay(caller, 'keys.force', tenantId);
+          assertNotSuperseded(caller, record);
+          const { change, preconditions } = await decide(record, caller, tenant);
+          return change && { change, secrets, preconditions };
+        },
       });
       return { answer: await this.#show(record), record };
     });
-  }
-
-  async #settled<T extends object>(options: SettleOptions, make: () => Promise<Changed<T>>): Promise<T & Settled> {
-    return options.settle === true ? this.#deps.propagation.waitFor(make) : (await make()).answer;
   }
 
   async #show(record: KeyRecord): Promise<APIKey> {

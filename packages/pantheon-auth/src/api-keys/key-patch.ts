@@ -2,13 +2,14 @@
  * A change of a key, as callers say it: what is named changes, what is not stays, null takes away; and the same inside of
  * `quota`, `rotation`, `jwt` and `metadata` (RFC 7396). What was merged is parsed like what is said whole.
  */
+
 import { z } from 'zod';
+import { audience, parse } from '../commands/input.ts';
 import type { KeySettings } from '../domain/key.ts';
 import { settingsToWire } from '../domain/key-wire.ts';
 import type { Instant } from '../foundation/clock.ts';
 import { described, describedMembers, INNER_DESCRIPTIONS } from './key-descriptions.ts';
 import {
-  audience,
   CREATE_SCHEMA,
   type CreateKeyInput,
   checkLife,
@@ -16,7 +17,6 @@ import {
   duration,
   expiryOf,
   type KeySettingsInput,
-  parse,
   SETTINGS_SCHEMAS,
 } from './key-input.ts';
 

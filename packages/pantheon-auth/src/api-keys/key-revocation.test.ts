@@ -1,18 +1,18 @@
 import { describe, expect, test, vi } from 'vitest';
 import { callerFor } from '../../test/caller-for.ts';
 import { openWorld, refusalOf, type World } from '../../test/fixture.ts';
+import { PROCESS_CALLER } from '../commands/caller.ts';
 import type { KeyRecord } from '../domain/key.ts';
 import type { Caller } from '../domain/key-policy.ts';
 import { EventCodec } from '../events/event-codec.ts';
 import type { PantheonAuth } from '../pantheon-auth.ts';
 import { TestClock } from '../testing/test-clock.ts';
 import type { Administrators } from './administrators.ts';
-import type { CallerGuard } from './caller-guard.ts';
 import { ACTS_READ_MAX, KeyActs } from './key-acts.ts';
 import type { KeyChanges } from './key-changes.ts';
 import type { KeyDescendants } from './key-descendants.ts';
 import type { CreateKeyInput } from './key-input.ts';
-import { PROCESS_CALLER, type RevokeOptions } from './key-manager.ts';
+import type { RevokeOptions } from './key-manager.ts';
 import { ACTED_ON_NAMED_MAX, type ActedOn, KeyRevocation } from './key-revocation.ts';
 
 const ADMINISTRATOR = { userId: 'a', name: 'administrator', permissions: ['pantheon:*'], grantable: ['*'] };
@@ -200,14 +200,13 @@ describe('what a stolen administrator acted on', () => {
     const recordOf = (id: string) => ({ state: { kind: alive.has(id) ? 'active' : 'revoked' } }) as KeyRecord;
     const changes = {
       load: async (_tenantId: string, id: string) => ({ record: recordOf(id) }),
-      revoke: async (_tenantId: string, id: string) => {
-        alive.delete(id);
-        return recordOf(id);
+      revoke: async ({ keyId }: { readonly keyId: string }) => {
+        alive.delete(keyId);
+        return recordOf(keyId);
       },
     } as unknown as KeyChanges;
     const revocation = new KeyRevocation({
       changes,
-      guard: {} as CallerGuard,
       administrators: {} as Administrators,
       descendants: { revoke: async () => {} } as unknown as KeyDescendants,
       acts: { of: async () => ({ keys, isComplete: true }) } as unknown as KeyActs,

@@ -3,6 +3,7 @@
  * resumed others: `cascade` takes the first along and names the others, or takes them too. Each is a commit of its own.
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { assertIsMeant, type ConditionalOptions } from '../commands/conditional-change.ts';
 import type { AuditContext } from '../domain/event.ts';
 import { type KeyRecord, revokeKey } from '../domain/key.ts';
 import { assertMay, assertNotSuperseded, assertProvesCurrent, type Caller } from '../domain/key-policy.ts';
@@ -10,8 +11,6 @@ import { SYSTEM_TENANT } from '../domain/tenant.ts';
 import type { Clock } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import type { Administrators } from './administrators.ts';
-import type { CallerGuard, ConfirmedCall } from './caller-guard.ts';
-import { assertIsMeant, type ConditionalOptions } from './conditional-change.ts';
 import type { ActOnKey, KeyActs, TouchedKey } from './key-acts.ts';
 import type { ChangeableKey, KeyChanges } from './key-changes.ts';
 import type { KeyDescendants } from './key-descendants.ts';
@@ -60,7 +59,6 @@ export interface Ended {
 
 export class KeyRevocation {
   readonly #changes: KeyChanges;
-  readonly #guard: CallerGuard;
   readonly #administrators: Administrators;
   readonly #descendants: KeyDescendants;
   readonly #acts: KeyActs;
@@ -68,14 +66,12 @@ export class KeyRevocation {
 
   constructor(deps: {
     readonly changes: KeyChanges;
-    readonly guard: CallerGuard;
     readonly administrators: Administrators;
     readonly descendants: KeyDescendants;
     readonly acts: KeyActs;
     readonly clock: Clock;
   }) {
     this.#changes = deps.changes;
-    this.#guard = deps.guard;
     this.#administrators = deps.administrators;
     this.#descendants = deps.descendants;
     this.#acts = deps.acts;
@@ -140,23 +136,26 @@ export class KeyRevocation {
   }
 
   async #revoke(ending: Ending, tenantId: string, keyId: string, gone: Set<string>): Promise<KeyRecord> {
-    const record = await this.#changes.revoke(tenantId, keyId, async (key) => {
-      const { caller, preconditions } = await this.#standing(ending.by, gone);
-      assertMayEnd(ending, caller, key);
-      if (keyId === ending.keyId) assertIsMeant(ending.condition ?? {}, key.record);
-      if (key.record.state.kind === 'revoked') return null;
-      const others = await this.#administrators.requireAnotherAdmin(key.record, ending.force);
-      const change = revokeKey(key.record, ending.auditContext, this.#clock.now());
-      return change && { change, secrets: key.secrets, preconditions: [...preconditions, ...others] };
-    });
+    const record = await this.#changes.revoke(
+      {
+        by: ending.by,
+        // Whoever holds a key may give it up.
+        action: ending.isSelf ? null : 'keys.revoke',
+        tenantId,
+        keyId,
+        decide: async (key, caller) => {
+          assertMayEnd(ending, caller, key);
+          if (keyId === ending.keyId) assertIsMeant(ending.condition ?? {}, 'key', key.record);
+          if (key.record.state.kind === 'revoked') return null;
+          const preconditions = await this.#administrators.requireAnotherAdmin(key.record, ending.force);
+          const change = revokeKey(key.record, ending.auditContext, this.#clock.now());
+          return change && { change, secrets: key.secrets, preconditions };
+        },
+      },
+      gone,
+    );
     gone.add(keyId);
     return record;
-  }
-
-  /** The caller as they are now: for each key of a cascade, unless that has ended the caller's own key before. */
-  async #standing(by: Caller, gone: ReadonlySet<string>): Promise<ConfirmedCall> {
-    const isGone = by.authority.kind === 'key' && gone.has(by.authority.keyId);
-    return isGone ? { caller: { ...by, own: null }, preconditions: [] } : this.#guard.confirm(by);
   }
 }
 
@@ -165,7 +164,6 @@ function assertMayEnd(ending: Ending, caller: Caller, { record }: ChangeableKey)
     assertProvesCurrent(caller, record);
     return;
   }
-  assertMay(caller, 'keys.revoke', record.tenantId);
   if (ending.force) assertMay(caller, 'keys.force', record.tenantId);
   assertNotSuperseded(caller, record);
 }

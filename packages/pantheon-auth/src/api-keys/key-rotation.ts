@@ -2,6 +2,12 @@
  * New versions of a key, and the end of old ones. A rotation keeps the key's id, policy, limits, usage and history; the
  * version before it is accepted until its overlap ends.
  */
+
+import { type ChangeOptions, PROCESS_CALLER } from '../commands/caller.ts';
+import { assertIsMeant, type ConditionalOptions } from '../commands/conditional-change.ts';
+import { idempotentRequest, type MakeIdempotencyRecord } from '../commands/idempotency-service.ts';
+import { parseReason } from '../commands/input.ts';
+import type { Settled, SettleOptions } from '../commands/propagation.ts';
 import { assertMayHandOut } from '../domain/delegation.ts';
 import { type KeyRecord, retireVersion, rotateKey } from '../domain/key.ts';
 import {
@@ -14,21 +20,13 @@ import {
 } from '../domain/key-policy.ts';
 import { assertTenantActive } from '../domain/tenant.ts';
 import { type Instant, SECOND_MS } from '../foundation/clock.ts';
-import { PantheonError } from '../foundation/errors.ts';
+import { invariant, PantheonError } from '../foundation/errors.ts';
 import { tenantAsRead } from '../tenants/tenant-storage.ts';
 import { type APIKey, type APIKeyVersion, toApiKey, toApiKeyVersion } from './api-key.ts';
-import { assertIsMeant, type ConditionalOptions } from './conditional-change.ts';
-import { idempotentRequest, type MakeIdempotencyRecord } from './idempotency-service.ts';
 import { generateKey } from './key-generator.ts';
-import { OVERLAP_SECONDS_DEFAULT, parseReason, parseRotateInput, type RotateKeyInput } from './key-input.ts';
-import {
-  type ChangeOptions,
-  type CreateOptions,
-  type KeyManager,
-  type KeyManagerDeps,
-  PROCESS_CALLER,
-} from './key-manager.ts';
-import type { Settled, SettleOptions } from './propagation.ts';
+import { OVERLAP_SECONDS_DEFAULT, parseRotateInput, type RotateKeyInput } from './key-input.ts';
+import type { CreateOptions, KeyManager, KeyManagerDeps } from './key-manager.ts';
+import { replaceLostSecret } from './lost-secret.ts';
 import { versionSecret } from './version-secret.ts';
 
 export interface Rotation {
@@ -36,6 +34,15 @@ export interface Rotation {
   readonly key: string;
   readonly apiKey: APIKey;
   readonly previous: { readonly version: number; readonly acceptedUntil: Date };
+}
+
+interface RotateCommand {
+  readonly id: string;
+  readonly input: RotateKeyInput;
+  readonly by: Caller;
+  readonly condition: ConditionalOptions;
+  /** The holder of the key rotates it, by its string. */
+  readonly isSelf: boolean;
 }
 
 interface Retired {
@@ -68,10 +75,9 @@ export class KeyRotation {
     const { by = PROCESS_CALLER } = options;
     assertMay(by, 'keys.rotate', this.#tenantId);
     const { record } = await this.#keys.load(id);
-    const rotate = (): Promise<Rotation> => this.#once(id, input, by, options, null);
-    if (options.settle !== true) return rotate();
-    return this.#deps.propagation.waitFor(async () => {
-      const answer = await rotate();
+    const command = { id, input, by, condition: options, isSelf: false };
+    return this.#deps.propagation.settled(options, async () => {
+      const answer = await this.#once(command, options.idempotencyKey);
       return { answer, record, acceptedUntil: answer.previous.acceptedUntil.getTime() };
     });
   }
@@ -100,18 +106,9 @@ export class KeyRotation {
     return selfRotations.oneAtATime(account, async () => {
       const { record } = await this.#keys.load(authority.keyId);
       await selfRotations.spend(record, account);
-      return this.#rotateSelf(record, by, input, options);
+      if (record.rotation === null) throw noRotationPolicy();
+      return this.#once({ id: record.id, input, by, condition: options, isSelf: true }, options.idempotencyKey);
     });
-  }
-
-  #rotateSelf(
-    record: KeyRecord,
-    by: Caller,
-    input: RotateKeyInput,
-    options: Pick<CreateOptions, 'idempotencyKey'> & ConditionalOptions,
-  ): Promise<Rotation> {
-    if (record.rotation === null) throw noRotationPolicy();
-    return this.#once(record.id, input, by, options, record.rotation.overlapSeconds);
   }
 
   /** Ends an older version before its overlap does. Twice is success. */
@@ -122,8 +119,7 @@ export class KeyRotation {
   ): Promise<APIKeyVersion & Settled> {
     const { by = PROCESS_CALLER } = options;
     assertMay(by, 'keys.rotate', this.#tenantId);
-    const retire = (): Promise<Retired> => this.#retire(id, version, by, options);
-    return options.settle === true ? this.#deps.propagation.waitFor(retire) : (await retire()).answer;
+    return this.#deps.propagation.settled(options, () => this.#retire(id, version, by, options));
   }
 
   async #retire(
@@ -135,15 +131,19 @@ export class KeyRotation {
     await this.#deps.exposed.refuseIn({ reason: options.reason }, by);
     const auditContext = { ...by.auditContext, reason: parseReason(options.reason) };
     const now = this.#deps.clock.now();
-    const record = await this.#deps.changes.change(this.#tenantId, id, async (key) => {
-      const { caller, preconditions } = await this.#deps.guard.confirm(by);
-      assertMay(caller, 'keys.rotate', this.#tenantId);
-      // A version that was superseded may end itself, and no other.
-      const isOwnVersion = by.authority.kind === 'key' && by.authority.version === version;
-      if (!isOwnVersion) assertNotSuperseded(caller, key.record);
-      assertIsMeant(options, key.record);
-      const change = retireVersion(key.record, version, auditContext, now);
-      return change && { change, secrets: key.secrets, preconditions };
+    const record = await this.#deps.changes.change({
+      by,
+      action: 'keys.rotate',
+      tenantId: this.#tenantId,
+      keyId: id,
+      decide: (key, caller) => {
+        // A version that was superseded may end itself, and no other.
+        const isOwnVersion = by.authority.kind === 'key' && by.authority.version === version;
+        if (!isOwnVersion) assertNotSuperseded(caller, key.record);
+        assertIsMeant(options, 'key', key.record);
+        const change = retireVersion(key.record, version, auditContext, now);
+        return change && { change, secrets: key.secrets };
+      },
     });
     const found = record.versions.find((one) => one.version === version);
     if (found === undefined) throw new PantheonError('not_found', { field: 'version' });
@@ -152,81 +152,82 @@ export class KeyRotation {
     return { answer: toApiKeyVersion(found, used, now), record };
   }
 
-  async #once(
-    id: string,
-    input: RotateKeyInput,
-    by: Caller,
-    options: ConditionalOptions & Pick<CreateOptions, 'idempotencyKey'>,
-    overlapMaxSeconds: number | null,
-  ): Promise<Rotation> {
-    const { idempotencyKey } = options;
-    const execute = (makeRecord: MakeIdempotencyRecord | null): Promise<Rotation> =>
-      this.#rotate(id, input, by, options, overlapMaxSeconds, makeRecord);
-    await this.#deps.exposed.refuseIn({ ...input, 'Idempotency-Key': idempotencyKey }, by);
-    if (idempotencyKey === undefined) return execute(null);
-    const request = idempotentRequest({
-      tenantId: this.#tenantId,
-      by,
-      idempotencyKey,
-      operation: 'keys.rotate',
-      keyId: id,
-      input,
-    });
-    return this.#deps.idempotency.run(request, by, execute, ({ key, apiKey, record }) => {
-      const [, before] = record.versions;
-      return {
-        key,
-        apiKey,
-        previous: { version: apiKey.version - 1, acceptedUntil: new Date(before?.acceptedUntil ?? 0) },
-      };
+  async #once(command: RotateCommand, idempotencyKey: string | undefined): Promise<Rotation> {
+    const { id: keyId, by, input } = command;
+    const { exposed, idempotency } = this.#deps;
+    await exposed.refuseIn({ ...input, 'Idempotency-Key': idempotencyKey }, by);
+    if (idempotencyKey === undefined) return this.#rotate(command, null);
+    const operation = { operation: 'keys.rotate', keyId };
+    const request = idempotentRequest({ tenantId: this.#tenantId, by, idempotencyKey, ...operation, input });
+    return idempotency.run(request, {
+      execute: (makeRecord) => this.#rotate(command, makeRecord),
+      again: async (answered) => {
+        const { key, apiKey, record } = await replaceLostSecret({ request, answered, by }, this.#deps);
+        const [, before] = record.versions;
+        const acceptedUntil = new Date(before?.acceptedUntil ?? 0);
+        return { key, apiKey, previous: { version: apiKey.version - 1, acceptedUntil } };
+      },
     });
   }
 
-  async #rotate(
-    id: string,
-    input: RotateKeyInput,
-    by: Caller,
-    condition: ConditionalOptions,
-    overlapMaxSeconds: number | null,
-    makeRecord: MakeIdempotencyRecord | null,
-  ): Promise<Rotation> {
-    const { keyPrefix, clock, changes } = this.#deps;
-    const { overlapSeconds, expectedVersion } = parseRotateInput(input);
-    const { caller, preconditions } = await this.#deps.guard.confirm(by);
-    const { record, secrets, tenant } = await this.#keys.load(id);
-    // Without a bound of its own it is not the holder who renews itself.
-    if (overlapMaxSeconds === null) assertMay(caller, 'keys.rotate', this.#tenantId);
-    assertMayRotate(caller, record);
-    // The policy may have been taken away since it was first read.
-    if (overlapMaxSeconds !== null && record.rotation === null) throw noRotationPolicy();
-    if (!isItself(caller, record)) assertMayHandOut(caller, record);
-    assertIsMeant(condition, record);
-    assertTenantActive(tenant);
-    const now = clock.now();
-    const policySeconds = record.rotation?.overlapSeconds ?? OVERLAP_SECONDS_DEFAULT;
-    const seconds = Math.min(overlapSeconds ?? policySeconds, overlapMaxSeconds ?? Number.POSITIVE_INFINITY);
-    const acceptedUntil = earlier(now + seconds * SECOND_MS, record.expiresAt);
-    const change = rotateKey(record, { acceptedUntil, expectedVersion }, { ...by.auditContext, reason: null }, now);
-    const generated = generateKey({ keyPrefix, environment: record.environment, id });
-    const next = versionSecret(change.record.version, generated);
-    const idempotencyRecords = makeRecord === null ? [] : [makeRecord(id, change.record.version)];
-    // Read before the commit: a failure after it would lose the only copy of the string.
-    const usage = (await this.#deps.usage.totalsOf(this.#tenantId, [id])).get(id) ?? [];
-    const sealed = { change, secrets: [next, ...secrets], preconditions: [...preconditions, tenantAsRead(tenant)] };
-    try {
-      await changes.commit(sealed, idempotencyRecords);
-    } catch (error) {
+  async #rotate(command: RotateCommand, makeRecord: MakeIdempotencyRecord | null): Promise<Rotation> {
+    const { id, by, condition, isSelf } = command;
+    const { keyPrefix, clock, changes, usage } = this.#deps;
+    const input = parseRotateInput(command.input);
+    const rotated = await changes.run({
+      by,
+      // Within the bounds of its policy the holder needs no permission.
+      action: isSelf ? null : 'keys.rotate',
+      tenantId: this.#tenantId,
+      keyId: id,
+      load: () => this.#keys.load(id),
+      decide: async (key, caller) => {
+        const { record, secrets, tenant } = key;
+        assertMayRotate(caller, record);
+        // The policy may have been taken away since it was first read.
+        if (isSelf && record.rotation === null) throw noRotationPolicy();
+        if (!isItself(caller, record)) assertMayHandOut(caller, record);
+        assertIsMeant(condition, 'key', record);
+        assertTenantActive(tenant);
+        const now = clock.now();
+        const plan = {
+          acceptedUntil: endOfOverlap(input, record, isSelf, now),
+          expectedVersion: input.expectedVersion,
+        };
+        const change = rotateKey(record, plan, { ...by.auditContext, reason: null }, now);
+        const generated = generateKey({ keyPrefix, environment: record.environment, id });
+        // Read before the commit: a failure after it would lose the only copy of the string.
+        const used = (await usage.totalsOf(this.#tenantId, [id])).get(id) ?? [];
+        const previous = { version: record.version, acceptedUntil: new Date(plan.acceptedUntil) };
+        return {
+          change,
+          secrets: [versionSecret(change.record.version, generated), ...secrets],
+          preconditions: [tenantAsRead(tenant)],
+          idempotencyRecords: makeRecord === null ? [] : [makeRecord(id, change.record.version)],
+          answer: { key: generated.key, apiKey: toApiKey(change.record, used, { keyPrefix, now }), previous },
+        };
+      },
+      // Decided anew it would end the version that the faster one has just made.
+      attemptsMax: 1,
       // Somebody else was faster: then it is not what the condition names any more.
-      if (isConflict(error)) assertIsMeant(condition, (await this.#keys.load(id)).record);
-      throw error;
-    }
-    const apiKey = toApiKey(change.record, usage, { keyPrefix, now });
-    return {
-      key: generated.key,
-      apiKey,
-      previous: { version: record.version, acceptedUntil: new Date(acceptedUntil) },
-    };
+      explainConflict: async () => assertIsMeant(condition, 'key', (await this.#keys.load(id)).record),
+    });
+    invariant(rotated.change !== null, 'a rotation is always a change');
+    return rotated.change.answer;
   }
+}
+
+/** What is asked for, else what the key's policy says, else a day; the holder itself gets no more than the policy. */
+function endOfOverlap(
+  { overlapSeconds }: { readonly overlapSeconds: number | null },
+  record: KeyRecord,
+  isSelf: boolean,
+  now: Instant,
+): Instant {
+  const policySeconds = record.rotation?.overlapSeconds ?? OVERLAP_SECONDS_DEFAULT;
+  const asked = overlapSeconds ?? policySeconds;
+  const seconds = isSelf ? Math.min(asked, policySeconds) : asked;
+  return earlier(now + seconds * SECOND_MS, record.expiresAt);
 }
 
 /** A new secret is as good as a new key: it is not the way out of what limits the caller. A key may renew itself. */
@@ -241,10 +242,6 @@ function assertMayRotate(by: Caller, record: KeyRecord): void {
 
 function isItself({ authority }: Caller, record: KeyRecord): boolean {
   return authority.kind === 'key' && authority.keyId === record.id;
-}
-
-function isConflict(error: unknown): boolean {
-  return error instanceof PantheonError && error.code === 'conflict';
 }
 
 function earlier(one: Instant, other: Instant | null): Instant {

@@ -1,5 +1,5 @@
 /** What is kept of a new secret: its hash, and what HS256 needs. The secret itself goes to the holder and nowhere else. */
-import { deriveKid, deriveSigningSecret } from '../jwt/key-derivation.ts';
+import { deriveKid, deriveSigningSecret } from './key-derivation.ts';
 import type { GeneratedKey } from './key-generator.ts';
 import type { VersionSecret } from './key-storage.ts';
 

@@ -31,7 +31,9 @@ export type Action =
   | 'tenants.delete'
   | 'id_tags.read'
   | 'id_tags.add'
-  | 'id_tags.retire';
+  | 'id_tags.retire'
+  | 'signing_keys.add'
+  | 'signing_keys.retire';
 
 /** The permission that each action needs. The API's documents are made from this table. */
 export const ACTIONS: Readonly<Record<Action, string>> = {
@@ -53,6 +55,8 @@ export const ACTIONS: Readonly<Record<Action, string>> = {
   'id_tags.read': 'pantheon:id-tags:read',
   'id_tags.add': 'pantheon:id-tags:add',
   'id_tags.retire': 'pantheon:id-tags:retire',
+  'signing_keys.add': 'pantheon:signing-keys:add',
+  'signing_keys.retire': 'pantheon:signing-keys:retire',
 };
 
 /** What the caller of a change may do. The process itself (library code, a job) may do everything. */

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { jwtVerify } from 'jose';
 import { expect, onTestFinished, test } from 'vitest';
+import { deriveKid, deriveSigningSecret } from '../api-keys/key-derivation.ts';
 import { generateKey, parseKey, secretBytes } from '../api-keys/key-generator.ts';
 import { AUDIENCES_MAX } from '../domain/claims.ts';
 import { PERMISSIONS_MAX } from '../domain/permissions.ts';
@@ -15,7 +16,6 @@ import { anyPermission } from '../testing/arbitraries.ts';
 import { TestClock } from '../testing/test-clock.ts';
 import { type MintTokenOptions, mintKeyToken } from './holder-token.ts';
 import { parseJws, verifyJws } from './jws.ts';
-import { deriveKid, deriveSigningSecret } from './key-derivation.ts';
 
 const ISSUER = 'https://auth.example.com';
 const { key: KEY } = generateKey({ keyPrefix: 'pan', environment: 'live' });

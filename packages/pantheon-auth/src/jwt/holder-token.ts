@@ -3,6 +3,8 @@
  * string alone; neither the store nor the service is asked. Whether the service accepts it is decided when it is
  * verified (`token-verifier.ts`): the policy of the key must ask for HS256, and the token grants no more than the key.
  */
+
+import { deriveKid, deriveSigningSecret } from '../api-keys/key-derivation.ts';
 import { type ParsedKey, parseKey, secretBytes } from '../api-keys/key-generator.ts';
 import {
   AUDIENCE_LENGTH_MAX,
@@ -14,7 +16,6 @@ import { isPermissionPattern, PERMISSIONS_MAX } from '../domain/permissions.ts';
 import { type Clock, systemClock } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { newId } from '../foundation/ids.ts';
-import { deriveKid, deriveSigningSecret } from './key-derivation.ts';
 import { type KeySigner, signWithKey } from './token-issuer.ts';
 
 /** What {@link mintKeyToken} makes a token from. */

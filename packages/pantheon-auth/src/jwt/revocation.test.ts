@@ -1,10 +1,12 @@
 import { expect, test } from 'vitest';
 import { refusalOf } from '../../test/fixture.ts';
+import { runAsProcess } from '../commands/run-command.ts';
 import type { EventCodec } from '../events/event-codec.ts';
 import type { Commit, Ledger, Row } from '../events/ledger.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { TestClock } from '../testing/test-clock.ts';
 import {
+  assertRevocable,
   CLEARED_AT_ONCE_MAX,
   REVOKED_TOKENS_MAX,
   REVOKED_TOKENS_PER_TENANT_MAX,
@@ -14,6 +16,16 @@ import {
 import type { TokenRevocationRows } from './signing-key-rows.ts';
 
 const BY = { actor: { keyId: null, userId: null, address: null, userAgent: null }, requestId: null, reason: null };
+
+/** As `jwt-handler.ts` does it, by the process. */
+async function revoke(revocations: TokenRevocations, token: RevokedToken): Promise<void> {
+  assertRevocable(token);
+  await runAsProcess(BY, {
+    load: () => revocations.find(token),
+    decide: (isRevoked) => (isRevoked ? null : revocations.decide(token, BY)),
+    commit: (revocation) => revocations.commit(revocation),
+  });
+}
 
 function world() {
   const clock = new TestClock();
@@ -64,7 +76,7 @@ test('a revoked token is known here at once, and everywhere by its event or at t
   const { open, token, stored } = world();
   const [here, there] = [open(), open()];
   expect(here.isRevoked('key-1', 'a')).toBe(false);
-  await here.revoke(token('a'), BY);
+  await revoke(here, token('a'));
   const subjectId = String(stored[0]?.['jti']);
   expect(here.isRevoked('key-1', 'a')).toBe(true);
   expect(there.isRevoked('key-1', 'a')).toBe(false);
@@ -85,25 +97,25 @@ test('a revoked token is known here at once, and everywhere by its event or at t
   const later = open();
   await later.start();
   expect(later.isRevoked('key-1', 'a')).toBe(true);
-  await here.revoke(token('a'), BY);
+  await revoke(here, token('a'));
   expect(stored).toHaveLength(1);
 });
 
 test('a holder names its own tokens only: the same id under another key is another token', async () => {
   const { open, token } = world();
   const revocations = open();
-  await revocations.revoke(token('a'), BY);
+  await revoke(revocations, token('a'));
   expect(revocations.isRevoked('key-2', 'a')).toBe(false);
 });
 
 test('while everything is loaded anew, what is known stays revoked', async () => {
   const { open, token, state, release } = world();
   const revocations = open();
-  await revocations.revoke(token('a'), BY);
+  await revoke(revocations, token('a'));
   state.isHeld = true;
   const reset = revocations.reset();
   expect(revocations.isRevoked('key-1', 'a')).toBe(true);
-  await revocations.revoke(token('b'), BY);
+  await revoke(revocations, token('b'));
   state.isHeld = false;
   release();
   await reset;
@@ -113,7 +125,7 @@ test('while everything is loaded anew, what is known stays revoked', async () =>
 test('the start reads all pages', async () => {
   const { open, token, stored, state } = world();
   const first = open();
-  for (let n = 0; n < 8_001; n += 1) await first.revoke(token(`t${String(n).padStart(4, '0')}`), BY);
+  for (let n = 0; n < 8_001; n += 1) await revoke(first, token(`t${String(n).padStart(4, '0')}`));
   const later = open();
   state.reads = 0;
   await later.start();
@@ -125,18 +137,18 @@ test('is kept for as long as any token may live, whatever was said of this one, 
   const { open, token, stored, clock } = world();
   const revocations = open();
   const longest = clock.now() + 3_600_000 + 120_000;
-  await revocations.revoke(token('said to have expired', { expiresAt: clock.now() - 120_000 }), BY);
-  await revocations.revoke(token('for ever', { expiresAt: Number.MAX_SAFE_INTEGER }), BY);
+  await revoke(revocations, token('said to have expired', { expiresAt: clock.now() - 120_000 }));
+  await revoke(revocations, token('for ever', { expiresAt: Number.MAX_SAFE_INTEGER }));
   expect(stored).toMatchObject([{ expires_at: longest }, { expires_at: longest }]);
   clock.advance(2 * 3_600_000);
-  await revocations.revoke(token('next'), BY);
+  await revoke(revocations, token('next'));
   expect(revocations.isRevoked('key-1', 'for ever')).toBe(false);
   expect(revocations.isRevoked('key-1', 'next')).toBe(true);
 });
 
 test('what a holder wrote into the id of its token is in no row and no event', async () => {
   const { open, token, stored } = world();
-  await open().revoke(token('WrittenByTheHolder'), BY);
+  await revoke(open(), token('WrittenByTheHolder'));
   expect(JSON.stringify(stored)).not.toContain('WrittenByTheHolder');
 });
 
@@ -148,39 +160,39 @@ test('what no token can say is refused by its field', async () => {
     [token('a', { expiresAt: Number.NaN }), 'expiresAt'],
     [token('a', { expiresAt: Number.POSITIVE_INFINITY }), 'expiresAt'],
   ] as const)
-    expect(await refusalOf(open().revoke(wrong, BY))).toMatchObject({ code: 'invalid_request', field });
+    expect(await refusalOf(revoke(open(), wrong))).toMatchObject({ code: 'invalid_request', field });
 });
 
 test('another node that was faster is no failure; anything else is, and nothing is remembered', async () => {
   const { open, token, state } = world();
   const revocations = open();
   state.fails = new PantheonError('store_unavailable');
-  await expect(revocations.revoke(token('a'), BY)).rejects.toBe(state.fails);
+  await expect(revoke(revocations, token('a'))).rejects.toBe(state.fails);
   expect(revocations.isRevoked('key-1', 'a')).toBe(false);
   state.fails = new PantheonError('conflict');
   // A deadlock, for one: the token was revoked by nobody.
-  await expect(revocations.revoke(token('a'), BY)).rejects.toBe(state.fails);
+  await expect(revoke(revocations, token('a'))).rejects.toBe(state.fails);
   expect(revocations.isRevoked('key-1', 'a')).toBe(false);
   state.fails = null;
-  await open().revoke(token('a'), BY);
+  await revoke(open(), token('a'));
   state.fails = new PantheonError('conflict');
-  await revocations.revoke(token('a'), BY);
+  await revoke(revocations, token('a'));
   expect(revocations.isRevoked('key-1', 'a')).toBe(true);
 });
 
 test('rows that say nothing any more go with the next revocations, a few at a time, and no other row does', async () => {
   const { open, token, stored, clock, state } = world();
   const revocations = open();
-  for (let n = 0; n < 50; n += 1) await revocations.revoke(token(`old ${n}`), BY);
+  for (let n = 0; n < 50; n += 1) await revoke(revocations, token(`old ${n}`));
   clock.advance(3_600_000);
-  await revocations.revoke(token('young'), BY);
+  await revoke(revocations, token('young'));
   // Their tokens are over, and the leeway: but not yet by the clock of every node.
   clock.advance(120_000 + 119_999);
-  await revocations.revoke(token('too early'), BY);
-  await revocations.revoke(token('too early as well'), BY);
+  await revoke(revocations, token('too early'));
+  await revoke(revocations, token('too early as well'));
   expect(stored).toHaveLength(53);
   clock.advance(1);
-  for (let n = 0; n < 4; n += 1) await revocations.revoke(token(`new ${n}`, { tenantId: 'other' }), BY);
+  for (let n = 0; n < 4; n += 1) await revoke(revocations, token(`new ${n}`, { tenantId: 'other' }));
   expect(stored).toHaveLength(7);
   expect(Math.max(...state.commits)).toBe(CLEARED_AT_ONCE_MAX + 1);
   expect(revocations.isRevoked('key-1', 'young')).toBe(true);
@@ -192,10 +204,10 @@ test('rows that say nothing any more go with the next revocations, a few at a ti
 test('an operator who puts a clock back that was ahead brings back every revocation that it took for over', async () => {
   const { open, token, clock } = world();
   const revocations = open();
-  await revocations.revoke(token('a'), BY);
+  await revoke(revocations, token('a'));
   const before = clock.now();
   clock.setWall(before + 2 * 3_600_000);
-  await revocations.revoke(token('b'), BY);
+  await revoke(revocations, token('b'));
   expect(revocations.isRevoked('key-1', 'a')).toBe(false);
   clock.setWall(before);
   const accepted = { seq: 3, id: 'event', tenantId: 'system', subjectType: 'store', subjectId: 'store' } as const;
@@ -206,11 +218,11 @@ test('an operator who puts a clock back that was ahead brings back every revocat
 test('a store that cannot be asked for old rows keeps no token alive', async () => {
   const { open, token, state, clock } = world();
   const revocations = open();
-  await revocations.revoke(token('a'), BY);
+  await revoke(revocations, token('a'));
   clock.advance(2 * 3_600_000);
   state.isHeld = true;
-  await revocations.revoke(token('b'), BY);
-  await revocations.revoke(token('c'), BY);
+  await revoke(revocations, token('b'));
+  await revoke(revocations, token('c'));
   expect([revocations.isRevoked('key-1', 'b'), revocations.isRevoked('key-1', 'c')]).toEqual([true, true]);
 });
 
@@ -229,16 +241,16 @@ test('one tenant that revokes as many as it can shuts no other out, and is told 
   const events = { toRows: async (list: unknown) => list } as unknown as EventCodec;
   const revocations = new TokenRevocations({ rows, ledger, events, clock });
   await revocations.start();
-  const overloaded = await refusalOf(revocations.revoke(token('a', { tenantId: 'greedy' }), BY));
+  const overloaded = await refusalOf(revoke(revocations, token('a', { tenantId: 'greedy' })));
   expect(overloaded).toMatchObject({ code: 'overloaded', detail: expect.stringContaining('The tenant has') });
-  await revocations.revoke(token('a', { tenantId: 'other' }), BY);
+  await revoke(revocations, token('a', { tenantId: 'other' }));
   expect(revocations.isRevoked('key-1', 'a')).toBe(true);
 
   fill('second', REVOKED_TOKENS_MAX - REVOKED_TOKENS_PER_TENANT_MAX);
   await revocations.reset();
-  expect((await refusalOf(revocations.revoke(token('b', { tenantId: 'other' }), BY))).code).toBe('overloaded');
+  expect((await refusalOf(revoke(revocations, token('b', { tenantId: 'other' })))).code).toBe('overloaded');
   clock.advance(300_000);
-  await revocations.revoke(token('b', { tenantId: 'greedy' }), BY);
+  await revoke(revocations, token('b', { tenantId: 'greedy' }));
   expect(revocations.isRevoked('key-1', 'b')).toBe(true);
   expect(open().isRevoked('key-1', 'b')).toBe(false);
 });

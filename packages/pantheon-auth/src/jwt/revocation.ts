@@ -6,6 +6,7 @@
 
 import { hash } from 'node:crypto';
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { Conditional } from '../commands/run-command.ts';
 import { ACCESS_TOKEN_LIFETIME_MAX_SECONDS, LEEWAY_SECONDS_MAX, TOKEN_ID_LENGTH_MAX } from '../domain/claims.ts';
 import type { AuditContext, AuditEvent } from '../domain/event.ts';
 import type { EventCodec } from '../events/event-codec.ts';
@@ -33,8 +34,6 @@ export const CLEARED_AT_ONCE_MAX = 20;
 const EXPIRED_KNOWN_MAX = 200;
 /** Longer than the clocks of two nodes are apart: what one of them takes for expired is so for all. */
 const CLEARED_AFTER_MS: number = LEEWAY_SECONDS_MAX * SECOND_MS;
-/** Another change came in the way of the commit, and not of this token: again, this often. */
-const ATTEMPTS_MAX = 5;
 
 export interface RevokedToken {
   readonly tokenId: string;
@@ -42,6 +41,12 @@ export interface RevokedToken {
   /** The key it was made from. A `jti` means something only together with it. */
   readonly keyId: string;
   readonly expiresAt: Instant;
+}
+
+/** What is committed. */
+export interface TokenRevocation extends Conditional {
+  readonly row: Row;
+  readonly event: AuditEvent;
 }
 
 interface Entry {
@@ -106,21 +111,23 @@ export class TokenRevocations implements Follower {
     return { kind: 'absent', table: 'token_revocations', where: { jti: revocationId(keyId, tokenId) } };
   }
 
+  /** Whether it was revoked, here or on another node that this one has not heard of. */
+  async find({ keyId, tokenId }: Pick<RevokedToken, 'keyId' | 'tokenId'>): Promise<boolean> {
+    const id = revocationId(keyId, tokenId);
+    if (this.#entries.has(id)) return true;
+    const row = await this.#rows.find(id);
+    if (row !== null) this.#remember(row);
+    return row !== null;
+  }
+
   /**
-   * Revokes one token. Twice is success. `standing` is asked before each attempt: for what must hold when it is committed.
+   * What revokes one token.
    *
-   * @throws PantheonError `invalid_request`; `overloaded` when there are too many, of this tenant or of all: revoke the
-   * key's tokens together then; `conflict` when other changes keep coming in the way.
+   * @throws PantheonError `overloaded` when there are too many, of this tenant or of all: revoke the key's tokens together
+   * then.
    */
-  async revoke(
-    token: RevokedToken,
-    by: AuditContext,
-    standing: () => Promise<readonly Precondition[]> = async () => [],
-  ): Promise<void> {
-    assertPossible(token);
+  async decide(token: RevokedToken, by: AuditContext): Promise<TokenRevocation> {
     const id = revocationId(token.keyId, token.tokenId);
-    const preconditions = await standing();
-    if (this.#entries.has(id)) return;
     // Kept for as long as any token may live, whatever was said of this one: a mistake there must not leave it alive.
     const lifeSeconds = ACCESS_TOKEN_LIFETIME_MAX_SECONDS + LEEWAY_SECONDS_MAX;
     const expiresAt = this.#clock.now() + lifeSeconds * SECOND_MS;
@@ -137,37 +144,23 @@ export class TokenRevocations implements Follower {
       ...by,
     };
     const row = { jti: id, tenant_id: token.tenantId, key_id: token.keyId, expires_at: expiresAt, revision: 1 };
-    await this.#commit(row, event, preconditions, standing);
-    this.#remember(row);
+    return { row, event };
   }
 
-  async #commit(
-    row: Row,
-    event: AuditEvent,
-    first: readonly Precondition[],
-    standing: () => Promise<readonly Precondition[]>,
-  ): Promise<void> {
-    let preconditions = first;
-    for (let attempt = 1; ; attempt += 1) {
-      // At first only: two nodes that clear up at once may come in each other's way, and only the token is urgent.
-      const cleared = attempt === 1 ? this.#expired.slice(0, CLEARED_AT_ONCE_MAX) : [];
-      try {
-        await this.#ledger.commit({
-          changes: [...cleared.map(removalOf), { kind: 'insert', table: 'token_revocations', row }],
-          preconditions,
-          events: await this.#events.toRows([event]),
-        });
-        this.#expired = this.#expired.filter((id) => !cleared.includes(id));
-        void this.#lookForExpired();
-        return;
-      } catch (error) {
-        if (!(error instanceof PantheonError && error.code === 'conflict')) throw error;
-        // Another node revoked it at the same moment. Nothing else is taken for success.
-        if ((await this.#rows.find(String(row['jti']))) !== null) return;
-        if (attempt === ATTEMPTS_MAX) throw error;
-        preconditions = await standing();
-      }
-    }
+  /** @throws PantheonError `conflict`. */
+  async commit({ row, event, preconditions = [] }: TokenRevocation): Promise<void> {
+    const cleared = this.#expired.slice(0, CLEARED_AT_ONCE_MAX);
+    const left = this.#expired.slice(CLEARED_AT_ONCE_MAX);
+    // Two nodes that clear up at once may come in each other's way, and only the token is urgent: the next attempt clears none.
+    this.#expired = [];
+    await this.#ledger.commit({
+      changes: [...cleared.map(removalOf), { kind: 'insert', table: 'token_revocations', row }],
+      preconditions,
+      events: await this.#events.toRows([event]),
+    });
+    this.#expired = left;
+    this.#remember(row);
+    void this.#lookForExpired();
   }
 
   /**
@@ -256,8 +249,8 @@ function removalOf(id: string): RowChange {
   return { kind: 'delete', table: 'token_revocations', where: { jti: id } };
 }
 
-/** Bounds what an entry takes, and keeps out what no token can say. */
-function assertPossible({ tokenId, expiresAt }: RevokedToken): void {
+/** Bounds what an entry takes, and keeps out what no token can say. @throws PantheonError `invalid_request`. */
+export function assertRevocable({ tokenId, expiresAt }: RevokedToken): void {
   if (tokenId.length === 0 || tokenId.length > TOKEN_ID_LENGTH_MAX) {
     const detail = `1 to ${TOKEN_ID_LENGTH_MAX} characters.`;
     throw new PantheonError('invalid_request', { field: 'tokenId', detail });

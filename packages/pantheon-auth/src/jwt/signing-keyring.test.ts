@@ -1,6 +1,9 @@
 import { decodeProtectedHeader } from 'jose';
-import { describe, expect, test } from 'vitest';
-import { openWorld, refusalOf, type World } from '../../test/fixture.ts';
+import { describe, expect, test, vi } from 'vitest';
+import { callerFor } from '../../test/caller-for.ts';
+import { callerWith, openWorld, refusalOf, type World } from '../../test/fixture.ts';
+import type { ChangeOptions } from '../commands/caller.ts';
+import type { Caller } from '../domain/key-policy.ts';
 import type { EventCodec } from '../events/event-codec.ts';
 import type { Ledger, Row } from '../events/ledger.ts';
 import { PantheonError } from '../foundation/errors.ts';
@@ -17,6 +20,7 @@ async function tokenOf(world: World, algorithm: 'ES256' | 'Ed25519' | 'RS256' = 
 }
 
 const kids = (world: World): unknown[] => world.auth.tokens.jwks().keys.map((key) => key['kid']);
+const keyIdOf = ({ authority }: Caller): string | null => (authority.kind === 'key' ? authority.keyId : null);
 
 test('the first start makes one for each algorithm, and the next finds them', async () => {
   await using world = await openWorld();
@@ -61,6 +65,58 @@ test('retired by two processes at once, it is retired, once', async () => {
   await Promise.all([world.auth.tokens.retireSigningKey(kid), other.tokens.retireSigningKey(kid)]);
   const { items } = await world.auth.events.list('system', { type: 'signing_key.retired' });
   expect(items).toHaveLength(1);
+});
+
+describe('a caller that changes signing keys', () => {
+  test('is a key of the system with the permission; for others there are none (I10), and each change names it', async () => {
+    await using world = await openWorld();
+    const { tokens, events } = world.auth;
+    const allowed = ['pantheon:signing-keys:*'];
+    const by = callerWith({ tenantId: 'system', permissions: allowed });
+    const reader = callerWith({ tenantId: 'system', permissions: ['pantheon:keys:*', 'pantheon:id-tags:*'] });
+    const outside = callerWith({ tenantId: 'default', permissions: allowed });
+    const { kid } = await tokens.addSigningKey('ES256', { by });
+    const changes = [
+      (options: ChangeOptions) => tokens.addSigningKey('ES256', options),
+      (options: ChangeOptions) => tokens.retireSigningKey(kid, options),
+    ];
+    for (const change of changes) {
+      expect((await refusalOf(change({ by: reader }))).code).toBe('insufficient_permissions');
+      expect((await refusalOf(change({ by: outside }))).code).toBe('not_found');
+    }
+    expect(kids(world)).toContain(kid);
+    await tokens.retireSigningKey(kid, { by });
+    const { items } = await events.list('system', { subjectType: 'signing_key', limit: 2 });
+    expect(items.map(({ type }) => type)).toEqual(['signing_key.retired', 'signing_key.created']);
+    expect(items.map(({ actor }) => actor?.keyId)).toEqual([keyIdOf(by), keyIdOf(by)]);
+  });
+
+  test('and ends while the last one of an algorithm is being retired, leaves it as it is, without a successor', async () => {
+    await using world = await openWorld();
+    const { auth } = world;
+    const { kid } = await tokenOf(world);
+    const system = auth.tenant('system').keys;
+    const { key, apiKey } = await system.create({
+      userId: 'a',
+      name: 'n',
+      permissions: ['pantheon:signing-keys:retire'],
+    });
+    const by = await callerFor(auth, key);
+    const other = await world.openAgain();
+    // The moment cannot be hit from outside.
+    const decideRetire = SigningKeyring.prototype.decideRetire;
+    const spy = vi.spyOn(SigningKeyring.prototype, 'decideRetire').mockImplementation(async function (
+      this: SigningKeyring,
+      ...of
+    ) {
+      await other.tenant('system').keys.revoke(apiKey.id);
+      return decideRetire.apply(this, of);
+    });
+    const before = kids(world);
+    expect((await refusalOf(auth.tokens.retireSigningKey(kid, { by }))).code).toBe('revoked');
+    spy.mockRestore();
+    expect(kids(world)).toEqual(before);
+  });
 });
 
 describe('a row that was changed outside of the service', () => {

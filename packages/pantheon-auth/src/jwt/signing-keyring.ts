@@ -4,13 +4,14 @@
  */
 import { createPrivateKey, createPublicKey, generateKeyPair, type KeyObject } from 'node:crypto';
 import { promisify } from 'node:util';
+import type { Conditional } from '../commands/run-command.ts';
 import type { AsymmetricAlgorithm } from '../domain/claims.ts';
 import type { AuditContext, AuditEvent } from '../domain/event.ts';
 import { evolveSigningKey, type SigningKeyRecord } from '../domain/signing-key.ts';
 import { SYSTEM_TENANT } from '../domain/tenant.ts';
 import type { EventCodec } from '../events/event-codec.ts';
 import type { Follower } from '../events/event-feed.ts';
-import type { EventNotice, Ledger, Row } from '../events/ledger.ts';
+import type { EventNotice, Ledger, Row, RowChange } from '../events/ledger.ts';
 import type { Clock } from '../foundation/clock.ts';
 import type { JsonObject } from '../foundation/encoding.ts';
 import { PantheonError } from '../foundation/errors.ts';
@@ -24,6 +25,13 @@ export interface SigningKey {
   readonly record: SigningKeyRecord;
   readonly privateKey: KeyObject;
   readonly verification: VerificationKey;
+}
+
+/** What is committed, and the record that it is about as it is then. */
+export interface SigningKeyChange extends Conditional {
+  readonly changes: readonly RowChange[];
+  readonly events: readonly [AuditEvent, ...AuditEvent[]];
+  readonly record: SigningKeyRecord;
 }
 
 /** Made on the first start. The first is the default: small, fast to sign, and every verifier has it. */
@@ -64,9 +72,9 @@ export class SigningKeyring implements Follower {
 
   /** Loads what is stored, and makes what is missing. */
   async start(by: AuditContext): Promise<void> {
-    await this.#load();
+    await this.load();
     const missing = SIGNING_ALGORITHMS.filter((algorithm) => this.#newest(algorithm) === null);
-    await Promise.all(missing.map((algorithm) => this.add(algorithm, by)));
+    await Promise.all(missing.map(async (algorithm) => this.commit(await this.decideAdd(algorithm, by))));
   }
 
   /** The key that signs with this algorithm now. */
@@ -97,70 +105,81 @@ export class SigningKeyring implements Follower {
 
   /** The public keys (RFC 7517), newest first. */
   jwks(): { readonly keys: readonly JsonObject[] } {
-    const active = [...this.#byKid.values()].filter(({ record }) => record.retiredAt === null);
-    active.sort((one, other) => other.record.createdAt - one.record.createdAt);
     return {
-      keys: active.map(({ record }) => ({ ...record.publicJwk, kid: record.kid, use: 'sig', alg: record.algorithm })),
+      keys: this.active().map((record) => ({
+        ...record.publicJwk,
+        kid: record.kid,
+        use: 'sig',
+        alg: record.algorithm,
+      })),
     };
   }
 
-  /** Makes a key pair. It signs from now on; older ones still verify until they are retired. */
-  async add(algorithm: AsymmetricAlgorithm, by: AuditContext): Promise<SigningKeyRecord> {
+  /** Those that verify, newest first. */
+  active(): readonly SigningKeyRecord[] {
+    const records = [...this.#byKid.values()].map(({ record }) => record);
+    return records.filter(({ retiredAt }) => retiredAt === null).sort((one, other) => other.createdAt - one.createdAt);
+  }
+
+  /** What makes a key pair. It signs once that is committed; older ones still verify until they are retired. */
+  async decideAdd(algorithm: AsymmetricAlgorithm, by: AuditContext): Promise<SigningKeyChange> {
     const { publicKey, privateKey } = await generatePair(algorithm);
     const publicJwk = publicKey.export({ format: 'jwk' }) as JsonObject;
     const kid = jwkThumbprint(publicJwk);
     const event = this.#event('signing_key.created', kid, { algorithm, publicJwk }, by);
     const record = evolveSigningKey(null, event);
     const sealed = await this.#sealer.seal(contextOf(kid), privateKey.export({ format: 'der', type: 'pkcs8' }));
-    const row = { ...toRow(record), sealed };
-    await this.#ledger.commit({
-      changes: [{ kind: 'insert', table: 'signing_keys', row }],
-      events: await this.#events.toRows([event]),
-    });
-    await this.#load();
-    return record;
+    const change = { kind: 'insert', table: 'signing_keys', row: { ...toRow(record), sealed } } as const;
+    return { changes: [change], events: [event], record };
   }
 
   /**
-   * Ends a key pair: every token that it signed is dead at once. The last one of its algorithm gets a successor first, so
-   * that there is always one that signs.
-   *
-   * @throws PantheonError `not_found` also for one that has ended: those are not kept in memory.
+   * What ends a key pair: every token that it signed is dead at once. The last one of its algorithm gets a successor in the
+   * same commit, so that there is always one that signs.
    */
-  async retire(kid: string, by: AuditContext): Promise<void> {
-    const found = this.#byKid.get(kid);
-    if (found === undefined) throw new PantheonError('not_found', { field: 'kid' });
-    const { algorithm } = found.record;
-    const isLast = ![...this.#byKid.values()].some((key) => key !== found && key.record.algorithm === algorithm);
-    if (isLast) await this.add(algorithm, by);
+  async decideRetire(current: SigningKeyRecord, by: AuditContext): Promise<SigningKeyChange> {
+    const { kid, algorithm } = current;
+    const isOther = ({ record }: SigningKey): boolean => record.kid !== kid && record.algorithm === algorithm;
+    const successor = [...this.#byKid.values()].some(isOther) ? null : await this.decideAdd(algorithm, by);
     const event = this.#event('signing_key.retired', kid, null, by);
-    const record = evolveSigningKey(found.record, event);
+    const record = evolveSigningKey(current, event);
     const change = {
       kind: 'update',
       table: 'signing_keys',
       where: { kid },
       set: { retired_at: record.retiredAt, revision: record.revision },
-      expectedRevision: found.record.revision,
+      expectedRevision: current.revision,
     } as const;
+    return {
+      changes: [...(successor?.changes ?? []), change],
+      events: successor === null ? [event] : [...successor.events, event],
+      record,
+    };
+  }
+
+  /** @throws PantheonError `conflict`. */
+  async commit({ changes, events, preconditions = [] }: SigningKeyChange): Promise<void> {
     try {
-      await this.#ledger.commit({ changes: [change], events: await this.#events.toRows([event]) });
+      await this.#ledger.commit({ changes, preconditions, events: await this.#events.toRows(events) });
     } catch (error) {
-      await this.#load();
-      // Another node ended it at the same moment. If none did, nothing has ended.
-      const isEnded = error instanceof PantheonError && error.code === 'conflict' && !this.#byKid.has(kid);
-      if (!isEnded) throw error;
+      // Somebody else was faster, or the outcome is unknown. What the store says when it is asked now does not matter more.
+      await this.load().catch(() => {});
+      throw error;
     }
-    await this.#load();
-    // Each of two nodes that end the last two at once took the other's for the one that stays.
-    if (this.#newest(algorithm) === null) await this.add(algorithm, by);
+    await this.load();
+  }
+
+  /** Whether there is one that signs with this algorithm. */
+  hasSigner(algorithm: AsymmetricAlgorithm): boolean {
+    return this.#newest(algorithm) !== null;
   }
 
   apply(notice: EventNotice): void | Promise<void> {
-    if (notice.subjectType === 'signing_key') return this.#load();
+    if (notice.subjectType === 'signing_key') return this.load();
   }
 
   reset(): Promise<void> {
-    return this.#load();
+    return this.load();
   }
 
   #newest(algorithm: AsymmetricAlgorithm): SigningKey | null {
@@ -172,7 +191,8 @@ export class SigningKeyring implements Follower {
     return newest;
   }
 
-  async #load(): Promise<void> {
+  /** Reads them anew. */
+  async load(): Promise<void> {
     this.#loadsBegun += 1;
     const begun = this.#loadsBegun;
     const rows = await this.#rows.all();

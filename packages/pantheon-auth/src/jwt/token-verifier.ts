@@ -3,6 +3,7 @@
  * per token), its claims, and its key. So a token dies with its key, its version or its signing key (I7).
  */
 import { createSecretKey, hash } from 'node:crypto';
+import { keyIdOfKid } from '../api-keys/key-derivation.ts';
 import type { VersionSecret } from '../api-keys/key-storage.ts';
 import type { KeyValidator, Verification } from '../api-keys/key-validator.ts';
 import { evaluate, type Holder } from '../api-keys/verification-attempt.ts';
@@ -29,7 +30,6 @@ import { isPromise } from '../foundation/is-promise.ts';
 import { memoryOf } from '../foundation/memory-size.ts';
 import { TenantCache } from '../foundation/tenant-cache.ts';
 import { JWS_LENGTH_MAX, type ParsedJws, parseJws, verifyJws } from './jws.ts';
-import { keyIdOfKid } from './key-derivation.ts';
 import type { SigningKeyring } from './signing-keyring.ts';
 import type { TokenValidity } from './token-validity.ts';
 

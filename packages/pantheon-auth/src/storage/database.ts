@@ -1,8 +1,8 @@
 /** Everything that is stored, each thing behind the port of those who use it, whichever database it lies in. */
 import type { Kysely } from 'kysely';
 import type { IdTagRows } from '../api-keys/id-tag-rows.ts';
-import type { IdempotencyRows } from '../api-keys/idempotency-rows.ts';
 import type { KeyRows } from '../api-keys/key-rows.ts';
+import type { IdempotencyRows } from '../commands/idempotency-rows.ts';
 import type { EventRows } from '../events/event-rows.ts';
 import type { Ledger, LogReader } from '../events/ledger.ts';
 import type { StoredTime } from '../events/stored-time.ts';

@@ -1,7 +1,7 @@
 /** Requests that were answered, so that a repeated one is not carried out twice. */
 import type { Kysely, Transaction } from 'kysely';
-import type { AnsweredRequest, IdempotencyRows } from '../api-keys/idempotency-rows.ts';
-import { ANSWER_KEPT_MS } from '../api-keys/idempotency-service.ts';
+import type { AnsweredRequest, IdempotencyRows } from '../commands/idempotency-rows.ts';
+import { ANSWER_KEPT_MS } from '../commands/idempotency-service.ts';
 import { operational } from '../events/write-lanes.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import type { IdempotencyRow, Tables } from './tables.ts';

@@ -1,21 +1,17 @@
 /** Tenants: created, renamed, suspended, resumed, deleted; each change is one event that every node follows. */
 
-import type { CallerGuard, ConfirmedCall } from '../api-keys/caller-guard.ts';
-import type { ConditionalOptions } from '../api-keys/conditional-change.ts';
-import type { ExposedKeys } from '../api-keys/exposed-keys.ts';
-import { parseReason } from '../api-keys/key-input.ts';
-import { type Page, pageSize } from '../api-keys/key-lists.ts';
-import { type ChangeOptions, PROCESS_CALLER } from '../api-keys/key-manager.ts';
-import type { VerificationCache } from '../api-keys/verification-cache.ts';
-import { assertMatches, entityTag, parseIfMatch } from '../domain/entity-tag.ts';
+import { type CallerGuard, type ChangeOptions, PROCESS_CALLER } from '../commands/caller.ts';
+import { assertIsMeant, type ConditionalOptions } from '../commands/conditional-change.ts';
+import { parseReason } from '../commands/input.ts';
+import { type Page, pageSize } from '../commands/pages.ts';
+import { type Conditional, runCommand } from '../commands/run-command.ts';
+import { entityTag } from '../domain/entity-tag.ts';
 import type { AuditContext, AuditEvent, EventType } from '../domain/event.ts';
-import { ACTIONS, type Action, type Caller } from '../domain/key-policy.ts';
-import { grants } from '../domain/permissions.ts';
+import { type Action, assertMay, type Caller } from '../domain/key-policy.ts';
 import { DEFAULT_TENANT, evolveTenant, SYSTEM_TENANT, TENANT_ID_PATTERN, type TenantRecord } from '../domain/tenant.ts';
-import type { Precondition } from '../events/ledger.ts';
 import type { Clock } from '../foundation/clock.ts';
 import type { JsonObject } from '../foundation/encoding.ts';
-import { PantheonError } from '../foundation/errors.ts';
+import { invariant, PantheonError } from '../foundation/errors.ts';
 import { assertFilters } from '../foundation/filters.ts';
 import { newId } from '../foundation/ids.ts';
 import type { SealedCursors } from '../kms/sealed-cursor.ts';
@@ -41,9 +37,11 @@ export interface Tenant {
 }
 
 interface TenantManagerDeps {
-  readonly exposed: ExposedKeys;
+  /** Refuses text in which a credential stands. */
+  readonly exposed: { refuseIn(texts: object, by: Caller): Promise<void> };
   readonly storage: TenantStorage;
-  readonly cache: VerificationCache;
+  /** What this node remembers of the keys of a tenant. */
+  readonly cache: { invalidateTenant(id: string): void };
   readonly guard: CallerGuard;
   readonly cursors: SealedCursors;
   readonly clock: Clock;
@@ -53,11 +51,23 @@ export interface TenantChangeOptions extends ChangeOptions, ConditionalOptions {
   readonly reason?: string;
 }
 
+interface TenantChange extends Conditional {
+  readonly event: AuditEvent;
+  readonly next: TenantRecord;
+}
+
+/** Tenants are managed by keys of the system tenant alone; for anyone else there are none (I10). */
+interface TenantCommand<Loaded extends TenantRecord | null> {
+  readonly id: string;
+  readonly by: Caller;
+  readonly action: Action;
+  readonly load: () => Promise<Loaded>;
+  /** Null: it already is so. */
+  readonly decide: (tenant: Loaded) => AuditEvent | null;
+}
+
 /** Without them nothing works: root lives in one, and the other is where calls go that name none. */
 const PERMANENT: ReadonlySet<string> = new Set([SYSTEM_TENANT, DEFAULT_TENANT]);
-
-/** Someone else changed the tenant, or the key of the caller, between reading and writing: read again, this often. */
-const ATTEMPTS_MAX = 5;
 
 export class TenantManager {
   readonly #deps: TenantManagerDeps;
@@ -69,37 +79,41 @@ export class TenantManager {
   /** Makes the permanent tenants on the first start; afterwards it changes nothing. */
   async start(by: AuditContext): Promise<void> {
     for (const id of PERMANENT) {
-      if ((await this.#deps.storage.find(id)) !== null) continue;
-      try {
-        await this.#commit(null, this.#event('tenant.created', id, { name: id }, by), []);
-      } catch (error) {
-        // Another process starts at the same moment.
-        if (!isConflict(error)) throw error;
-      }
+      await this.#run({
+        id,
+        by: { authority: PROCESS_CALLER.authority, auditContext: by },
+        action: 'tenants.create',
+        load: () => this.#deps.storage.find(id),
+        // Another process that starts at the same moment may have been faster.
+        decide: (tenant) => (tenant === null ? this.#event('tenant.created', id, { name: id }, by) : null),
+      });
     }
   }
 
   /** @throws PantheonError `invalid_request`, `already_exists`. */
   async create(input: CreateTenantInput, options: ChangeOptions = {}): Promise<Tenant> {
-    const by = assertSystem(options.by, 'tenants.create');
+    const { by = PROCESS_CALLER } = options;
+    assertMay(by, 'tenants.create', SYSTEM_TENANT);
     await this.#deps.exposed.refuseIn({ ...input }, by);
     const { id, name, audiences } = parseCreateTenant(input);
     const after = { name, ...(audiences !== null && { audiences }) };
-    for (let attempt = 1; ; attempt += 1) {
-      const { preconditions } = await this.#confirm(by, 'tenants.create');
-      if ((await this.#deps.storage.find(id)) !== null) throw new PantheonError('already_exists', { field: 'id' });
-      try {
-        return await this.#commit(null, this.#event('tenant.created', id, after, by.auditContext), preconditions);
-      } catch (error) {
-        // By somebody who made the same one, which is then found; or the key of the caller changed.
-        if (!isConflict(error) || attempt === ATTEMPTS_MAX) throw error;
-      }
-    }
+    const tenant = await this.#run({
+      id,
+      by,
+      action: 'tenants.create',
+      load: () => this.#deps.storage.find(id),
+      decide: (known) => {
+        if (known !== null) throw new PantheonError('already_exists', { field: 'id' });
+        return this.#event('tenant.created', id, after, by.auditContext);
+      },
+    });
+    invariant(tenant !== null, 'what was created is there');
+    return toTenant(tenant);
   }
 
   /** @throws PantheonError `not_found`. */
   async get(id: string, options: ChangeOptions = {}): Promise<Tenant> {
-    assertSystem(options.by, 'tenants.read');
+    assertMay(options.by ?? PROCESS_CALLER, 'tenants.read', SYSTEM_TENANT);
     return toTenant(await this.#load(id));
   }
 
@@ -108,7 +122,7 @@ export class TenantManager {
     page: { readonly cursor?: string; readonly limit?: number } = {},
     options: ChangeOptions = {},
   ): Promise<Page<Tenant | QuarantinedTenant>> {
-    assertSystem(options.by, 'tenants.read');
+    assertMay(options.by ?? PROCESS_CALLER, 'tenants.read', SYSTEM_TENANT);
     assertFilters(page);
     const limit = pageSize(page.limit);
     const { cursors, storage } = this.#deps;
@@ -130,9 +144,11 @@ export class TenantManager {
     input: UpdateTenantInput,
     options: ChangeOptions & ConditionalOptions = {},
   ): Promise<Tenant> {
-    const by = assertSystem(options.by, 'tenants.update');
+    const { by = PROCESS_CALLER } = options;
+    assertMay(by, 'tenants.update', SYSTEM_TENANT);
     await this.#deps.exposed.refuseIn({ ...input }, by);
-    return this.#change(id, by, 'tenants.update', meant(options, this.#load), (tenant) => {
+    const decide = (tenant: TenantRecord): AuditEvent | null => {
+      assertIsMeant(options, 'tenant', tenant);
       const settings = parseUpdateTenant(input, tenant);
       const names = (['name', 'audiences'] as const).filter(
         (name) => JSON.stringify(tenant[name]) !== JSON.stringify(settings[name]),
@@ -140,7 +156,8 @@ export class TenantManager {
       if (names.length === 0) return null;
       const pick = (from: TenantSettings): JsonObject => Object.fromEntries(names.map((name) => [name, from[name]]));
       return this.#event('tenant.updated', id, pick(settings), by.auditContext, pick(tenant));
-    });
+    };
+    return toTenant(await this.#run({ id, by, action: 'tenants.update', load: () => this.#load(id), decide }));
   }
 
   /** One event that refuses all its keys. Twice is success. The system tenant stays: nobody could resume it. */
@@ -163,60 +180,52 @@ export class TenantManager {
     action: Action,
     options: TenantChangeOptions,
   ): Promise<Tenant> {
-    const by = assertSystem(options.by, action);
+    const { by = PROCESS_CALLER } = options;
+    assertMay(by, action, SYSTEM_TENANT);
     await this.#deps.exposed.refuseIn({ reason: options.reason }, by);
     const reason = parseReason(options.reason);
     // One whose row cannot be read can be closed all the same; the row is then written anew.
-    const load = state === 'active' ? this.#load : this.#loadToClose;
-    return this.#change(id, by, action, meant(options, load), (tenant) => {
+    const load = (): Promise<TenantRecord> => (state === 'active' ? this.#load(id) : this.#loadToClose(id));
+    const decide = (tenant: TenantRecord): AuditEvent | null => {
+      assertIsMeant(options, 'tenant', tenant);
       if (tenant.state === state) return null;
       if (id === SYSTEM_TENANT || (state === 'deleted' && PERMANENT.has(id))) {
         throw new PantheonError('not_allowed', { field: 'id', detail: 'This tenant is permanent.' });
       }
       const auditContext = { ...by.auditContext, reason };
       return this.#event(STATE_EVENTS[state], id, { state }, auditContext, { state: tenant.state });
-    });
+    };
+    return toTenant(await this.#run({ id, by, action, load, decide }));
   }
 
-  /** Load, decide, commit; again from the start when someone else was faster. Null from `decide`: it already is so. */
-  async #change(
-    id: string,
-    by: Caller,
-    action: Action,
-    load: Load,
-    decide: (tenant: TenantRecord) => AuditEvent | null,
-  ): Promise<Tenant> {
-    for (let attempt = 1; ; attempt += 1) {
-      const { preconditions } = await this.#confirm(by, action);
-      const tenant = await load(id);
-      const event = decide(tenant);
-      if (event === null) {
-        // It already is so, by somebody else perhaps, of whom this node has not heard: what it remembers may be older.
-        this.#deps.cache.invalidateTenant(id);
-        return toTenant(tenant);
-      }
-      try {
-        return await this.#commit(tenant, event, preconditions);
-      } catch (error) {
-        if (!isConflict(error) || attempt === ATTEMPTS_MAX) throw error;
-      }
-    }
+  /** Runs a command on one tenant, and answers the record after it. */
+  async #run<Loaded extends TenantRecord | null>(command: TenantCommand<Loaded>): Promise<Loaded | TenantRecord> {
+    const { id, by, action, load } = command;
+    const { loaded, change } = await runCommand(
+      {
+        by,
+        action,
+        tenantId: SYSTEM_TENANT,
+        load,
+        decide: (tenant): TenantChange | null => {
+          const event = command.decide(tenant);
+          return event && { event, next: evolveTenant(tenant, event) };
+        },
+        commit: ({ next, event, preconditions }) => this.#deps.storage.commit(next, event, preconditions),
+        invalidate: () => this.#deps.cache.invalidateTenant(id),
+      },
+      this.#deps.guard,
+    );
+    return change?.next ?? loaded;
   }
 
-  /** The caller as their key is now: what is committed stands only if it still is so then. */
-  async #confirm(by: Caller, action: Action): Promise<ConfirmedCall> {
-    const standing = await this.#deps.guard.confirm(by);
-    assertSystem(standing.caller, action);
-    return standing;
-  }
-
-  readonly #load = async (id: string): Promise<TenantRecord> => {
+  async #load(id: string): Promise<TenantRecord> {
     const tenant = TENANT_ID_PATTERN.test(id) ? await this.#deps.storage.find(id) : null;
     if (tenant === null || tenant.state === 'deleted') throw new PantheonError('not_found');
     return tenant;
-  };
+  }
 
-  readonly #loadToClose = async (id: string): Promise<TenantRecord> => {
+  async #loadToClose(id: string): Promise<TenantRecord> {
     try {
       return await this.#load(id);
     } catch (error) {
@@ -225,20 +234,6 @@ export class TenantManager {
       if (tenant === null) throw error;
       return tenant;
     }
-  };
-
-  async #commit(
-    tenant: TenantRecord | null,
-    event: AuditEvent,
-    preconditions: readonly Precondition[],
-  ): Promise<Tenant> {
-    const next = evolveTenant(tenant, event);
-    try {
-      await this.#deps.storage.commit(next, event, preconditions);
-    } finally {
-      this.#deps.cache.invalidateTenant(next.id);
-    }
-    return toTenant(next);
   }
 
   #event(
@@ -262,30 +257,6 @@ export class TenantManager {
 }
 
 const STATE_EVENTS = { active: 'tenant.resumed', suspended: 'tenant.suspended', deleted: 'tenant.deleted' } as const;
-
-/** Tenants are managed by keys of the system tenant alone; for anyone else there are none (I10). */
-function assertSystem(by: Caller = PROCESS_CALLER, action: Action): Caller {
-  const { authority } = by;
-  if (authority.kind === 'process') return by;
-  if (authority.tenantId !== SYSTEM_TENANT) throw new PantheonError('not_found');
-  if (grants(authority.permissions, ACTIONS[action])) return by;
-  throw new PantheonError('insufficient_permissions', { detail: `The permission ${ACTIONS[action]} is missing.` });
-}
-
-type Load = (id: string) => Promise<TenantRecord>;
-
-/** The record as it is loaded must be the one that the change was decided on. */
-function meant({ ifMatch }: ConditionalOptions, load: Load): Load {
-  return async (id) => {
-    const tenant = await load(id);
-    assertMatches(parseIfMatch(ifMatch), entityTag('tenant', tenant.revision));
-    return tenant;
-  };
-}
-
-function isConflict(error: unknown): boolean {
-  return error instanceof PantheonError && error.code === 'conflict';
-}
 
 function toTenant({ id, name, state, audiences, createdAt, revision }: TenantRecord): Tenant {
   return {

@@ -3,10 +3,10 @@ import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { inspect } from 'node:util';
 import { expect, test } from 'vitest';
+import { deriveSigningSecret } from '../../src/api-keys/key-derivation.ts';
 import { parseKey, secretBytes } from '../../src/api-keys/key-generator.ts';
 import { ANY_TENANT } from '../../src/domain/tenant.ts';
 import { PantheonError } from '../../src/foundation/errors.ts';
-import { deriveSigningSecret } from '../../src/jwt/key-derivation.ts';
 import { SigningKeyring } from '../../src/jwt/signing-keyring.ts';
 import { ISSUER, openWorld } from '../fixture.ts';
 

@@ -1,19 +1,14 @@
 import { describe, expect, test } from 'vitest';
 import { callerFor } from '../../test/caller-for.ts';
-import { callerWith, keyAndCaller, openWorld, refusalOf } from '../../test/fixture.ts';
-import { createKey, evolve } from '../domain/key.ts';
+import { keyAndCaller, openWorld, refusalOf } from '../../test/fixture.ts';
+import type { Rotation } from '../api-keys/key-rotation.ts';
 import type { Caller } from '../domain/key-policy.ts';
 import { DAY_MS } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import type { PantheonAuth } from '../pantheon-auth.ts';
 import { TestClock } from '../testing/test-clock.ts';
-import type { CallerGuard } from './caller-guard.ts';
 import type { IdempotencyRows } from './idempotency-rows.ts';
 import { ANSWER_KEPT_MS, IdempotencyService } from './idempotency-service.ts';
-import type { KeyChanges } from './key-changes.ts';
-import { parseCreateInput } from './key-input.ts';
-import type { Rotation } from './key-rotation.ts';
-import type { UsageReader } from './usage-reader.ts';
 
 const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
 const once = { idempotencyKey: 'request-1' };
@@ -173,7 +168,7 @@ describe('a rotation by the holder whose answer was lost', () => {
     'self/rotate': (auth, by, _id, idempotencyKey) =>
       auth.rotation.rotateSelf(by, { overlap: '30m' }, idempotencyKey === undefined ? {} : { idempotencyKey }),
     'rotate, with the permission': (auth, by, id, idempotencyKey) =>
-      auth.rotation.rotate(id, { overlap: '30m' }, { by, ...(idempotencyKey !== undefined && { idempotencyKey }) }),
+      auth.rotation.rotate(id, { overlap: '30m' }, { ...(idempotencyKey !== undefined && { idempotencyKey }), by }),
   };
 
   test.each(Object.entries(WAYS))('%s: repeated with the string it has, it gets another one', async (_way, rotate) => {
@@ -239,24 +234,12 @@ describe('a request that meets a conflict', () => {
   ) {
     const answers = [null, isAnswered ? { ...REQUEST, keyId: 'KeyKeyKeyKeyKeyK', version: 2, createdAt: 0 } : null];
     const rows = { find: async () => answers.shift() ?? null, prune: async () => 0 } as unknown as IdempotencyRows;
-    const record = evolve(null, CREATED);
-    const changes = { change: async () => ({ ...record, version: 2 }) } as unknown as KeyChanges;
-    const answered = new IdempotencyService({
-      rows,
-      changes,
-      usage: {} as UsageReader,
-      guard: {} as CallerGuard,
-      clock: new TestClock(),
-      keyPrefix: 'pan',
+    const answered = new IdempotencyService({ rows, clock: new TestClock() });
+    return answered.run(REQUEST, {
+      execute: () => Promise.reject(new PantheonError(code)),
+      again: async ({ version }) => ({ version }),
     });
-    const execute = () => Promise.reject(new PantheonError(code));
-    return answered.run(REQUEST, callerWith({}), execute, ({ record: { version } }) => ({ version }) as never);
   }
-  const CREATED = createKey(
-    { id: 'KeyKeyKeyKeyKeyK', tenantId: 'default', createdBy: null, idTag: 1, settings: parseCreateInput(INPUT, 0) },
-    callerWith({}).auditContext,
-    0,
-  ).events[0];
   const REQUEST = {
     tenantId: 'default',
     caller: 'process',

@@ -1,6 +1,5 @@
 /** A change that a caller decided on a record as it was shown, and wants only if it is still that. */
 import { assertMatches, entityTag, parseIfMatch } from '../domain/entity-tag.ts';
-import type { KeyRecord } from '../domain/key.ts';
 
 /** For a change of what is there. */
 export interface ConditionalOptions {
@@ -17,6 +16,10 @@ export interface ConditionalOptions {
  *
  * @throws PantheonError `precondition_failed`, `invalid_request`.
  */
-export function assertIsMeant({ ifMatch }: ConditionalOptions, record: KeyRecord): void {
-  assertMatches(parseIfMatch(ifMatch), entityTag('key', record.revision));
+export function assertIsMeant(
+  { ifMatch }: ConditionalOptions,
+  kind: Parameters<typeof entityTag>[0],
+  { revision }: { readonly revision: number },
+): void {
+  assertMatches(parseIfMatch(ifMatch), entityTag(kind, revision));
 }

@@ -2,6 +2,7 @@
  * Until when a verifier that has only the public keys may accept a token of an API key, whatever has become of the key.
  * Such a token was made by what the key's policy said at the time, so the log is asked what it has said lately.
  */
+import type { OfflineQuestion, OfflineTokenExpiry } from '../commands/propagation.ts';
 import { ACCESS_TOKEN_LIFETIME_MAX_SECONDS } from '../domain/claims.ts';
 import { isReadable } from '../domain/event.ts';
 import type { KeyRecord } from '../domain/key.ts';
@@ -9,7 +10,7 @@ import type { KeySettings } from '../domain/key-settings.ts';
 import { settingsFromWire, settingsToWire } from '../domain/key-wire.ts';
 import type { EventCodec } from '../events/event-codec.ts';
 import { CLOCK_JUMP_MS, type Instant, MINUTE_MS, SECOND_MS } from '../foundation/clock.ts';
-import { offlineLifetimeMaxSeconds } from '../jwt/token-issuer.ts';
+import { offlineLifetimeMaxSeconds } from './token-issuer.ts';
 
 /** Changes of one key that are looked at. Who changes a key more often within an hour is told the longest there can be. */
 export const UPDATES_READ_MAX = 100;
@@ -21,17 +22,9 @@ export const ISSUED_AHEAD_MAX_MS: number = SECOND_MS + 2 * CLOCK_JUMP_MS;
 /** No token lives longer than an hour. An event is dated before its commit, which may have had to wait. */
 const LOOKED_BACK_MS: number = ACCESS_TOKEN_LIFETIME_MAX_SECONDS * SECOND_MS + ISSUED_AHEAD_MAX_MS + MINUTE_MS;
 
-/** Which tokens are meant. */
-export interface OfflineQuestion {
-  /** Those that were issued until then. */
-  readonly issuedUntil: Instant;
-  /** And those of versions that go on until then; null: of none. */
-  readonly acceptedUntil: Instant | null;
-}
-
 type Policy = Pick<KeySettings, 'jwt' | 'expiresAt'>;
 
-export class OfflineTokens {
+export class OfflineTokens implements OfflineTokenExpiry {
   readonly #events: EventCodec;
 
   constructor(deps: { readonly events: EventCodec }) {

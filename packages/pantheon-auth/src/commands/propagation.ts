@@ -4,7 +4,6 @@
  */
 import type { KeyRecord } from '../domain/key.ts';
 import type { Clock, Instant } from '../foundation/clock.ts';
-import type { OfflineTokens } from './offline-tokens.ts';
 
 /** Two clocks that count the same second do not end it at the same moment. */
 export const PROPAGATION_MARGIN_MS = 50;
@@ -37,6 +36,19 @@ export interface Settled {
   readonly offlineUntil?: Date | null;
 }
 
+/** Which tokens are meant. */
+export interface OfflineQuestion {
+  /** Those that were issued until then. */
+  readonly issuedUntil: Instant;
+  /** And those of versions that go on until then; null: of none. */
+  readonly acceptedUntil: Instant | null;
+}
+
+/** Knows until when a verifier that does not follow the log may accept tokens of a key. Null: no such verifier can. */
+export interface OfflineTokenExpiry {
+  endOf(record: KeyRecord | null, question: OfflineQuestion): Promise<Instant | null>;
+}
+
 /** A change that was made. */
 export interface Changed<T> {
   readonly answer: T;
@@ -54,17 +66,22 @@ interface Waiter {
 export class Propagation {
   readonly #waitMs: number;
   readonly #clock: Clock;
-  readonly #tokens: OfflineTokens;
+  readonly #tokens: OfflineTokenExpiry;
   /** In the order in which they are due, which is the order in which they came. */
   readonly #waiting: Waiter[] = [];
   #taken = 0;
   #timer: NodeJS.Timeout | null = null;
   #isClosed = false;
 
-  constructor(deps: { readonly stalenessMaxMs: number; readonly clock: Clock; readonly tokens: OfflineTokens }) {
+  constructor(deps: { readonly stalenessMaxMs: number; readonly clock: Clock; readonly tokens: OfflineTokenExpiry }) {
     this.#waitMs = deps.stalenessMaxMs + PROPAGATION_MARGIN_MS;
     this.#clock = deps.clock;
     this.#tokens = deps.tokens;
+  }
+
+  /** Makes the change, and waits as the caller asked for. */
+  async settled<T extends object>({ settle }: SettleOptions, change: () => Promise<Changed<T>>): Promise<T & Settled> {
+    return settle === true ? this.waitFor(change) : (await change()).answer;
   }
 
   /**

@@ -1,8 +1,8 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { openWorld, refusalOf, type World } from '../../test/fixture.ts';
 import { PantheonError } from '../foundation/errors.ts';
+import { ISSUED_AHEAD_MAX_MS, type OfflineTokens, UPDATES_READ_MAX } from '../jwt/offline-tokens.ts';
 import { TestClock } from '../testing/test-clock.ts';
-import { ISSUED_AHEAD_MAX_MS, type OfflineTokens, UPDATES_READ_MAX } from './offline-tokens.ts';
 import {
   type Changed,
   PROPAGATION_MARGIN_MS,

@@ -1,0 +1,98 @@
+/**
+ * A create or a rotation that is repeated under its `Idempotency-Key`. The secret of the first answer is gone (I1), so the
+ * repeated request *replaces* it, as long as nobody has used it; after that it is refused.
+ */
+import type { AnsweredRequest } from '../commands/idempotency-rows.ts';
+import type { RequestIdentity } from '../commands/idempotency-service.ts';
+import { assertMayHandOut, type ConfirmedCaller } from '../domain/delegation.ts';
+import { type KeyRecord, replaceSecret } from '../domain/key.ts';
+import { assertMay, assertProvesCurrent, type Caller } from '../domain/key-policy.ts';
+import { assertTenantActive } from '../domain/tenant.ts';
+import type { Clock } from '../foundation/clock.ts';
+import { invariant, PantheonError } from '../foundation/errors.ts';
+import { tenantAsRead } from '../tenants/tenant-storage.ts';
+import { type APIKey, toApiKey } from './api-key.ts';
+import type { KeyChanges } from './key-changes.ts';
+import { generateKey } from './key-generator.ts';
+import type { UsageReader } from './usage-reader.ts';
+import { versionSecret } from './version-secret.ts';
+
+interface LostSecretDeps {
+  readonly changes: KeyChanges;
+  readonly usage: UsageReader;
+  readonly clock: Clock;
+  readonly keyPrefix: string;
+}
+
+/** A request, and what the first one like it made. */
+interface Repeated {
+  readonly request: RequestIdentity;
+  readonly answered: AnsweredRequest;
+  readonly by: Caller;
+}
+
+/** @throws PantheonError `already_claimed`, and what creating or rotating the key does. */
+export async function replaceLostSecret(
+  { request, answered, by }: Repeated,
+  { changes, usage, clock, keyPrefix }: LostSecretDeps,
+): Promise<{ readonly key: string; readonly apiKey: APIKey; readonly record: KeyRecord }> {
+  const { keyId, version, tenantId } = answered;
+  const { change } = await changes.run({
+    by,
+    // What it takes depends on whether the key is the caller's own.
+    action: null,
+    tenantId,
+    keyId,
+    load: () => changes.load(tenantId, keyId),
+    decide: async ({ record, secrets, tenant }, caller) => {
+      assertSameRequest(request, answered, caller, record);
+      await assertUnclaimed(answered, record, usage);
+      assertTenantActive(tenant);
+      const generated = generateKey({ keyPrefix, environment: record.environment, id: keyId });
+      const others = secrets.filter((secret) => secret.version !== version);
+      return {
+        change: replaceSecret(record, by.auditContext, clock.now()),
+        secrets: [versionSecret(version, generated), ...others],
+        preconditions: [tenantAsRead(tenant)],
+        key: generated.key,
+      };
+    },
+  });
+  invariant(change !== null, 'a replaced secret is always a change');
+  const { record } = change.change;
+  return { key: change.key, apiKey: toApiKey(record, [], { keyPrefix, now: clock.now() }), record };
+}
+
+async function assertUnclaimed(
+  { keyId, version, tenantId }: AnsweredRequest,
+  record: KeyRecord,
+  usage: UsageReader,
+): Promise<void> {
+  if (record.version !== version || record.state.kind !== 'active') throw new PantheonError('already_claimed');
+  const used = await usage.ofKey(tenantId, keyId);
+  if (used.some((one) => one.version === version && one.usageCount > 0)) throw new PantheonError('already_claimed');
+}
+
+/**
+ * The row that remembers an answer is no authority: the key must be one that this request can have made or changed, and
+ * the caller must be entitled to hand out what it holds *now*. Nobody but the key itself is above that.
+ */
+function assertSameRequest(
+  { keyId }: RequestIdentity,
+  answered: AnsweredRequest,
+  by: ConfirmedCaller,
+  record: KeyRecord,
+): void {
+  const { authority } = by;
+  const callerId = authority.kind === 'key' ? authority.keyId : null;
+  const isIts = keyId === null ? record.createdBy === callerId : record.id === keyId;
+  if (!isIts) throw new PantheonError('already_claimed');
+  if (record.id === callerId) {
+    // Whoever rotated itself proved the version before the one that this made. Its answer was lost, so that is what it
+    // has: neither the string of an even older version will do, nor a token.
+    assertProvesCurrent(by, { id: record.id, version: answered.version - 1 });
+    return;
+  }
+  assertMay(by, keyId === null ? 'keys.create' : 'keys.rotate', record.tenantId);
+  assertMayHandOut(by, record);
+}

@@ -1,0 +1,116 @@
+/**
+ * Requests that were answered, so that a repeated one is not carried out twice. What a repeated one is answered is the
+ * callers' business.
+ */
+import { createHash } from 'node:crypto';
+import type { Caller } from '../domain/key-policy.ts';
+import type { IdempotencyRecord } from '../events/ledger.ts';
+import { type Clock, DAY_MS, mayDeleteByAge } from '../foundation/clock.ts';
+import { CODES } from '../foundation/codes.ts';
+import { canonicalJson } from '../foundation/encoding.ts';
+import { PantheonError } from '../foundation/errors.ts';
+import type { AnsweredRequest, IdempotencyRows } from './idempotency-rows.ts';
+
+/** How long an answer is remembered: longer than any client retries. */
+export const ANSWER_KEPT_MS: number = DAY_MS;
+const IDEMPOTENCY_KEY_PATTERN = /^[\x21-\x7e]{1,255}$/;
+const PRUNE_ROWS_MAX = 100;
+
+export interface RequestIdentity
+  extends Pick<AnsweredRequest, 'tenantId' | 'caller' | 'idempotencyKey' | 'requestHash'> {
+  /** The key that it changes; null: it creates one. */
+  readonly keyId: string | null;
+}
+/** The row that remembers the answer; stands or falls with the change. */
+export type MakeIdempotencyRecord = (keyId: string, version: number) => IdempotencyRecord;
+
+/** @throws PantheonError `invalid_request` for a key that is not 1 to 255 printable characters. */
+export function idempotentRequest(request: {
+  readonly tenantId: string;
+  readonly by: Caller;
+  readonly idempotencyKey: string;
+  readonly operation: string;
+  readonly keyId: string | null;
+  readonly input: unknown;
+}): RequestIdentity {
+  const { tenantId, by, idempotencyKey, operation, keyId, input } = request;
+  if (!IDEMPOTENCY_KEY_PATTERN.test(idempotencyKey)) {
+    throw new PantheonError('invalid_request', {
+      field: 'Idempotency-Key',
+      detail: '1 to 255 printable ASCII characters.',
+    });
+  }
+  return {
+    tenantId,
+    caller: by.authority.kind === 'key' ? by.authority.keyId : 'process',
+    idempotencyKey: sha256(idempotencyKey),
+    // The Idempotency-Key is in it and not in the row, so a copy of the database confirms no guess about the input.
+    requestHash: sha256(canonicalJson({ idempotencyKey, operation, keyId, input: input ?? null })),
+    keyId,
+  };
+}
+
+export class IdempotencyService {
+  readonly #rows: IdempotencyRows;
+  readonly #clock: Clock;
+
+  constructor(deps: { readonly rows: IdempotencyRows; readonly clock: Clock }) {
+    this.#rows = deps.rows;
+    this.#clock = deps.clock;
+  }
+
+  /** Carries it out the first time, with the row that remembers it; `again` answers the same request anew. */
+  async run<T>(
+    request: RequestIdentity,
+    {
+      execute,
+      again,
+    }: {
+      readonly execute: (makeRecord: MakeIdempotencyRecord) => Promise<T>;
+      readonly again: (answered: AnsweredRequest) => Promise<T>;
+    },
+  ): Promise<T> {
+    const answered = await this.#find(request);
+    if (answered !== null) return again(answered);
+    const now = this.#clock.now();
+    // What a wrong clock took for old would be carried out again once the clock is right.
+    if (mayDeleteByAge(this.#clock)) await this.#rows.prune(now - ANSWER_KEPT_MS, PRUNE_ROWS_MAX);
+    try {
+      return await execute((keyId, version) => companionRow(request, keyId, version, now));
+    } catch (error) {
+      // The same request at the same moment, on this node or another: the other one has carried it out, and so this one
+      // met a conflict of any kind (a rotation, for one, is then told that a rotation is in progress, or that the key is
+      // not what If-Match names any more).
+      const isConflict = error instanceof PantheonError && [409, 412].includes(CODES[error.code].status ?? 0);
+      const meanwhile = isConflict ? await this.#find(request) : null;
+      if (meanwhile === null) throw error;
+      return again(meanwhile);
+    }
+  }
+
+  async #find(request: RequestIdentity): Promise<AnsweredRequest | null> {
+    const answered = await this.#rows.find(request, this.#clock.now() - ANSWER_KEPT_MS);
+    if (answered !== null && answered.requestHash !== request.requestHash)
+      throw new PantheonError('idempotency_mismatch');
+    return answered;
+  }
+}
+
+function companionRow(request: RequestIdentity, keyId: string, version: number, now: number): IdempotencyRecord {
+  return {
+    table: 'idempotency',
+    row: {
+      tenant_id: request.tenantId,
+      caller: request.caller,
+      idempotency_key: request.idempotencyKey,
+      request_hash: request.requestHash,
+      key_id: keyId,
+      version,
+      created_at: now,
+    },
+  };
+}
+
+function sha256(text: string): string {
+  return createHash('sha256').update(text).digest('hex');
+}
