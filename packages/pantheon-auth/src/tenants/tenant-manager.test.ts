@@ -124,6 +124,7 @@ test('suspending one refuses all its keys at once, here and in other processes, 
   const { key } = await world.auth.tenant('acme').keys.create({ userId: 'u', name: 'n' });
   const answers = async (): Promise<unknown[]> => {
     world.clock.advance(1);
+    await world.everywhere();
     const all = [];
     for (const auth of [world.auth, other]) {
       const answer = await auth.verify({ key, tenant: 'acme' });
