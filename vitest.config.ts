@@ -2,11 +2,12 @@ import { availableParallelism } from 'node:os';
 import { configDefaults, defineConfig } from 'vitest/config';
 
 /** The same test files on the other database. Files named `.sqlite.test.ts` or `.postgres.test.ts` are about one of them. */
-const STORED = [
+export const STORED: readonly string[] = [
   'packages/pantheon-auth/src/storage/sql-*.test.ts',
   'packages/pantheon-auth/src/storage/*.postgres.test.ts',
-  'packages/pantheon-auth/src/api-keys/{answered-requests,key-changes,key-manager,key-revocation,key-rotation,key-storage,key-validator}.test.ts',
-  'packages/pantheon-auth/src/{jwt-handler,events/event-reader,jwt/signing-keyring,jwt/token-verifier,tenants/tenant-manager}.test.ts',
+  'packages/pantheon-auth/src/api-keys/{key-changes,key-manager,key-revocation,key-rotation,key-storage,key-validator}.test.ts',
+  'packages/pantheon-auth/src/commands/*.test.ts',
+  'packages/pantheon-auth/src/{jwt-handler,events/audit-log,jwt/signing-keyring,jwt/token-verifier,tenants/tenant-manager}.test.ts',
   'packages/pantheon-auth/test/**/*.test.ts',
 ];
 
@@ -45,7 +46,7 @@ export default defineConfig({
         extends: true,
         test: {
           name: 'postgres',
-          include: STORED,
+          include: [...STORED],
           exclude: [...configDefaults.exclude, '**/*.sqlite.test.ts'],
           provide: { store: 'postgres' },
           globalSetup: ['tools/servers/vitest-setup.ts', 'packages/pantheon-auth/test/postgres-template.ts'],

@@ -1,7 +1,7 @@
 import { decodeProtectedHeader } from 'jose';
 import { describe, expect, test, vi } from 'vitest';
 import { callerFor } from '../../test/caller-for.ts';
-import { callerWith, openWorld, refusalOf, type World } from '../../test/fixture.ts';
+import { callerWith, keyAndCaller, openWorld, refusalOf, type World } from '../../test/fixture.ts';
 import type { ChangeOptions } from '../commands/caller.ts';
 import type { Caller } from '../domain/key-policy.ts';
 import type { EventCodec } from '../events/event-codec.ts';
@@ -72,7 +72,7 @@ describe('a caller that changes signing keys', () => {
     await using world = await openWorld();
     const { tokens, events } = world.auth;
     const allowed = ['pantheon:signing-keys:*'];
-    const by = callerWith({ tenantId: 'system', permissions: allowed });
+    const { by } = await keyAndCaller(world, 'system', { permissions: allowed });
     const reader = callerWith({ tenantId: 'system', permissions: ['pantheon:keys:*', 'pantheon:id-tags:*'] });
     const outside = callerWith({ tenantId: 'default', permissions: allowed });
     const { kid } = await tokens.addSigningKey('ES256', { by });
