@@ -43,7 +43,9 @@ export const LIBRARY_LAYERS: readonly Layer[] = [
   { name: 'foundation', owns: ['foundation/'], mayImport: [] },
   { name: 'domain', owns: ['domain/'], mayImport: ['foundation'] },
   { name: 'features', owns: FEATURES, mayImport: ['foundation', 'domain'] },
-  { name: 'storage', owns: ['storage/'], mayImport: ['foundation', 'domain', 'features'] },
+  // Work in the background, made of what the features do. No feature knows of it.
+  { name: 'background', owns: ['jobs/', 'log-consumers/'], mayImport: ['foundation', 'domain', 'features'] },
+  { name: 'storage', owns: ['storage/'], mayImport: ['foundation', 'domain', 'features', 'background'] },
   // Only pantheon-auth.ts picks implementations, so it alone among these reaches storage.
   {
     name: 'engine',
@@ -52,19 +54,27 @@ export const LIBRARY_LAYERS: readonly Layer[] = [
   },
   {
     name: 'composition',
-    owns: ['pantheon-auth.ts', 'options.ts', 'accept-clock.ts', 'clock-log.ts', 'open-database.ts', 'open-limiter.ts'],
-    mayImport: ['foundation', 'domain', 'features', 'storage', 'engine'],
+    owns: [
+      'pantheon-auth.ts',
+      'options.ts',
+      'accept-clock.ts',
+      'clock-log.ts',
+      'open-database.ts',
+      'open-jobs.ts',
+      'open-limiter.ts',
+    ],
+    mayImport: ['foundation', 'domain', 'features', 'background', 'storage', 'engine'],
   },
   { name: 'adapters', owns: ['middleware/'], mayImport: ['foundation', 'middleware.ts', 'domain/client-address.ts'] },
   {
     name: 'testing',
     owns: ['testing/'],
-    mayImport: ['foundation', 'domain', 'features', 'storage', 'engine', 'composition'],
+    mayImport: ['foundation', 'domain', 'features', 'background', 'storage', 'engine', 'composition'],
   },
   {
     name: 'index',
     owns: ['index.ts'],
-    mayImport: ['foundation', 'domain', 'features', 'storage', 'engine', 'composition'],
+    mayImport: ['foundation', 'domain', 'features', 'background', 'storage', 'engine', 'composition'],
   },
 ].map((layer) => ({ ...layer, owns: layer.owns.map((path) => LIBRARY + path) }));
 

@@ -33,11 +33,12 @@ import { DEFAULT_TENANT, SYSTEM_TENANT } from './domain/tenant.ts';
 import { type AuditLog, AuditLogReader } from './events/audit-log.ts';
 import { EventCodec } from './events/event-codec.ts';
 import { EventFeed } from './events/event-feed.ts';
-import { AcceptedTimeFollower, type ClockReading, readClocks, startClock } from './events/stored-time.ts';
+import { AcceptedTimeFollower, type ClockReading, isBehind, readClocks, startClock } from './events/stored-time.ts';
 import { NonDecreasingClock, systemClock } from './foundation/clock.ts';
 import { PantheonError } from './foundation/errors.ts';
 import { cacheBounds } from './foundation/memory-size.ts';
 import { ReadTurns } from './foundation/read-turns.ts';
+import type { JobStatus } from './jobs/job.ts';
 import { TokenRevocations } from './jwt/revocation.ts';
 import { SigningKeyring } from './jwt/signing-keyring.ts';
 import { ownAudiences, TokenIssuer } from './jwt/token-issuer.ts';
@@ -50,6 +51,7 @@ import { openLocalKms } from './kms/open-local-kms.ts';
 import { SealedCursors } from './kms/sealed-cursor.ts';
 import { type AuthenticateOptions, type Authentication, Authenticator, type AuthRequest } from './middleware.ts';
 import { databaseFileOf, openDatabase } from './open-database.ts';
+import { openJobs } from './open-jobs.ts';
 import { openLimiter } from './open-limiter.ts';
 import { assertOptions, type Logger, type PantheonAuthOptions, parseIssuer } from './options.ts';
 import type { LimiterStatus, RateLimiter } from './rate-limit/rate-limiter.ts';
@@ -59,7 +61,6 @@ import { TenantManager } from './tenants/tenant-manager.ts';
 import { TenantStorage } from './tenants/tenant-storage.ts';
 import { UsageQueryService } from './usage/usage-query.ts';
 import { UsageRecorder } from './usage/usage-recorder.ts';
-import { UsageRetention } from './usage/usage-retention.ts';
 
 /** What can be done within one tenant. */
 export interface TenantScope {
@@ -108,6 +109,8 @@ export interface PantheonAuth {
   failingSenders(): number;
   /** For metrics and alarms: whether limits are counted as they should be. */
   limiterStatus(): LimiterStatus;
+  /** For metrics and alarms: what each job in the background did on this node, and whether it runs here. */
+  jobs(): readonly JobStatus[];
   /** Asks the store for the head of its log, and catches up with it. @throws PantheonError `store_unavailable`. */
   ping(): Promise<void>;
   /** Stores what was counted, gives back what was reserved, closes the database. */
@@ -252,11 +255,7 @@ async function assemble(parts: Parts): Promise<Engine> {
     onError: (error) => logger.error({ err: error }, 'usage was not stored; trying again'),
   });
   const usage = new UsageReader(database.usage, recorder);
-  const retention = new UsageRetention({
-    rows: database.usage,
-    clock,
-    onError: (error) => logger.error({ err: error }, 'old usage was not deleted; trying again'),
-  });
+  const jobs = openJobs(database, { events, clock, logger });
   const failures = new SenderBuckets({ clock });
   const validator = new KeyValidator({ facts, limiter, failures, usage: recorder, clock, keyPrefix });
   const verifier = new TokenVerifier({ validator, feed, keyring, standing, clock, settings, seenTokensBytesMax });
@@ -372,10 +371,11 @@ async function assemble(parts: Parts): Promise<Engine> {
     outcomes: () => recorder.totals(),
     failingSenders: () => failures.fullCount(),
     limiterStatus: () => limiter.status(),
+    jobs: () => jobs.status(),
     ping: () => feed.confirm(clock.monotonicMs()),
     close: async () => {
       propagation.close();
-      await Promise.all([recorder.close(), retention.close()]);
+      await Promise.all([recorder.close(), jobs.close()]);
       await limiter.close();
       feed.close();
       await time.record(clock.now()).catch((error: unknown) => logger.warn({ err: error }, 'the time is not recorded'));
@@ -383,6 +383,8 @@ async function assemble(parts: Parts): Promise<Engine> {
     },
   };
   const { reading } = parts;
+  // Else this node is here to accept a time, and does nothing of its own before that.
+  if (!isBehind(reading)) jobs.start();
   const repairClock = (by: AuditContext): Promise<RepairedDates> =>
     repairDates(reading, by, { time, changes, keyring, ledger, events, clock });
   return { auth, reading, repairClock };

@@ -109,6 +109,7 @@ const TABLES = [
   'usage_batches',
   'quota_leases',
   'idempotency',
+  'job_leases',
 ] as const;
 
 async function reset(client: Client, state: FirstState): Promise<void> {

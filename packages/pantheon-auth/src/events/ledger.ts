@@ -67,7 +67,17 @@ export type Precondition =
       readonly revision: number;
     }
   /** There is no such row. */
-  | { readonly kind: 'absent'; readonly table: 'token_revocations'; readonly where: Row };
+  | { readonly kind: 'absent'; readonly table: 'token_revocations'; readonly where: Row }
+  | LeaseHeld;
+
+/** No other run of the job has begun since this one, on any node. */
+export interface LeaseHeld {
+  readonly kind: 'lease';
+  /** Of the job. */
+  readonly name: string;
+  /** The number of the run. */
+  readonly fence: number;
+}
 
 export interface Commit {
   readonly changes: readonly RowChange[];

@@ -7,6 +7,7 @@ import type { EventRows } from '../events/event-rows.ts';
 import type { Ledger, LogReader } from '../events/ledger.ts';
 import type { StoredTime } from '../events/stored-time.ts';
 import type { Clock } from '../foundation/clock.ts';
+import type { JobLeaseRows } from '../jobs/job-lease.ts';
 import type { SigningKeyRows, TokenRevocationRows } from '../jwt/signing-key-rows.ts';
 import type { DataKeyRows } from '../kms/key-encryption.ts';
 import type { QuotaLedger } from '../rate-limit/rate-limiter.ts';
@@ -17,6 +18,7 @@ import { SqlDataKeyRows } from './sql-data-key-rows.ts';
 import { SqlEventRows } from './sql-event-rows.ts';
 import { SqlIdTagRows } from './sql-id-tag-rows.ts';
 import { SqlIdempotencyRows } from './sql-idempotency-rows.ts';
+import { SqlJobLeaseRows } from './sql-job-lease-rows.ts';
 import { SqlKeyRows } from './sql-key-rows.ts';
 import { SqlLedger } from './sql-ledger.ts';
 import { SqlMeta } from './sql-meta.ts';
@@ -41,6 +43,7 @@ export interface Database {
   readonly dataKeys: DataKeyRows;
   readonly idempotency: IdempotencyRows;
   readonly idTags: IdTagRows;
+  readonly jobLeases: JobLeaseRows;
   readonly meta: SqlMeta;
   readonly time: StoredTime;
   /** How many keys that are not remembered may be read at once: a flood of them must leave the store to others (I9). */
@@ -114,6 +117,7 @@ export function assemble(parts: DatabaseParts): Database {
     dataKeys: new SqlDataKeyRows(read, writer),
     idempotency: new SqlIdempotencyRows(read, writer),
     idTags: new SqlIdTagRows(read),
+    jobLeases: new SqlJobLeaseRows(parts),
     meta: new SqlMeta(read, writer),
     time: new SqlStoredTime(parts, writer),
     coldReadsMax,

@@ -1,0 +1,64 @@
+/** Work in the background of running instances: who does it, and what it did. */
+import { expect, test, vi } from 'vitest';
+import { DAY_MS } from '../src/foundation/clock.ts';
+import { openWorld } from './fixture.ts';
+import { jobOf, untilRuns } from './job-runs.ts';
+
+const SETTLED = { timeout: 20_000, interval: 20 };
+
+test('over three instances on one store each job runs once in its interval, one run at a time', async () => {
+  await using world = await openWorld();
+  const nodes = [world.auth, await world.openAgain(), await world.openAgain()];
+  const start = world.clock.now();
+  await untilRuns(world.clock, nodes, 'usage-retention', 5);
+  const did = nodes.map((one) => jobOf(one, 'usage-retention'));
+  const runs = did.reduce((sum, { successes }) => sum + successes, 0);
+  // The interval is a minute, less a tenth at most.
+  expect(runs).toBeLessThanOrEqual((world.clock.now() - start) / 54_000 + 1);
+  expect(did.filter(({ holdsLease }) => holdsLease).length).toBeLessThanOrEqual(1);
+  expect(world.auth.jobs().map(({ name }) => name)).toEqual([
+    'usage-retention',
+    'answer-retention',
+    'token-revocation-retention',
+  ]);
+});
+
+test('what is old goes: counts, answers to repeated requests, revocations of tokens that have expired', async () => {
+  await using world = await openWorld();
+  const { auth, clock } = world;
+  const { key, apiKey } = await auth.keys.create({ userId: 'u', name: 'k' }, { idempotencyKey: 'once' });
+  const exchanged = await auth.tokens.exchange({ key });
+  if (!exchanged.issued) throw new Error('There is no token.');
+  await auth.tokens.revoke({ ...exchanged.token, tenantId: 'default' });
+  await auth.verify({ key });
+  const rows = async (table: string): Promise<number> => (await world.sql(`select * from ${table}`)).length;
+  await vi.waitFor(async () => expect(await rows('usage_counts')).toBeGreaterThan(0), SETTLED);
+  expect([await rows('idempotency'), await rows('token_revocations')]).toEqual([1, 1]);
+
+  // Nothing of it while each may still be asked for.
+  await untilRuns(clock, [auth], 'token-revocation-retention', 2);
+  expect([await rows('idempotency'), await rows('token_revocations')]).toEqual([1, 1]);
+  clock.advance(2 * DAY_MS);
+  await untilRuns(clock, [auth], 'answer-retention', 2);
+  await untilRuns(clock, [auth], 'token-revocation-retention', 2);
+  expect([await rows('idempotency'), await rows('token_revocations')]).toEqual([0, 0]);
+  const { items } = await auth.events.list('system', { type: 'store.expired_revocations_deleted' });
+  expect(items).toMatchObject([{ actor: { keyId: null, job: 'token-revocation-retention' }, after: { count: 1 } }]);
+  clock.advance(400 * DAY_MS);
+  await untilRuns(clock, [auth], 'usage-retention', 2);
+  expect(await rows('usage_counts')).toBe(0);
+  expect((await auth.keys.get(apiKey.id)).id).toBe(apiKey.id);
+});
+
+test('for a day after a start that was ahead, nothing is deleted for its age', async () => {
+  await using world = await openWorld();
+  await world.auth.keys.create({ userId: 'u', name: 'k' }, { idempotencyKey: 'once' });
+  await world.auth.close();
+  world.clock.advance(10 * DAY_MS);
+  const later = await world.openAgain();
+  await untilRuns(world.clock, [later], 'answer-retention', 2);
+  expect(await world.sql('select * from idempotency')).toHaveLength(1);
+  world.clock.advance(DAY_MS);
+  await untilRuns(world.clock, [later], 'answer-retention', 2);
+  expect(await world.sql('select * from idempotency')).toHaveLength(0);
+});
