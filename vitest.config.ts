@@ -8,6 +8,7 @@ const STORED = [
   'packages/pantheon-auth/src/api-keys/{answered-requests,key-changes,key-manager,key-revocation,key-rotation,key-storage,key-validator}.test.ts',
   'packages/pantheon-auth/src/{jwt-handler,events/event-reader,jwt/signing-keyring,jwt/token-verifier,tenants/tenant-manager}.test.ts',
   'packages/pantheon-auth/src/jobs/job-{processes,runner}.test.ts',
+  'packages/pantheon-auth/src/log-consumers/*.test.ts',
   'packages/pantheon-auth/test/**/*.test.ts',
 ];
 

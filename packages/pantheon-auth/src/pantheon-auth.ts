@@ -49,6 +49,7 @@ import { Envelope } from './kms/envelope.ts';
 import type { KeyEncryption } from './kms/key-encryption.ts';
 import { openLocalKms } from './kms/open-local-kms.ts';
 import { SealedCursors } from './kms/sealed-cursor.ts';
+import { LogConsumers } from './log-consumers/log-consumers.ts';
 import { type AuthenticateOptions, type Authentication, Authenticator, type AuthRequest } from './middleware.ts';
 import { databaseFileOf, openDatabase } from './open-database.ts';
 import { openJobs } from './open-jobs.ts';
@@ -138,9 +139,11 @@ export async function createPantheonAuth(options: PantheonAuthOptions): Promise<
   return (await openEngine(options)).auth;
 }
 
-/** An instance, with what only `accept-clock.ts` does. */
+/** An instance, with what is not for those who use it: what only `accept-clock.ts` does, and who follows the log. */
 export interface Engine {
   readonly auth: PantheonAuth;
+  /** For parts of this product. Others read `auth.events`. */
+  readonly consumers: LogConsumers;
   /** What the clocks said at the start. */
   readonly reading: ClockReading;
   repairClock(by: AuditContext): Promise<RepairedDates>;
@@ -387,7 +390,8 @@ async function assemble(parts: Parts): Promise<Engine> {
   if (!isBehind(reading)) jobs.start();
   const repairClock = (by: AuditContext): Promise<RepairedDates> =>
     repairDates(reading, by, { time, changes, keyring, ledger, events, clock });
-  return { auth, reading, repairClock };
+  const consumers = new LogConsumers({ jobs, cursors: database.logCursors, log: database.log, events, clock });
+  return { auth, consumers, reading, repairClock };
 }
 
 const SILENT: Logger = { warn: () => {}, error: () => {} };

@@ -23,7 +23,7 @@ export async function untilRuns(
   await vi.waitFor(
     () => {
       // In steps that are shorter than what a write may wait, and with time between them for the store to answer.
-      if (runs() < wanted) clock.advance(2_000);
+      if (runs() < wanted) clock.advance(4_000);
       expect(runs()).toBeGreaterThanOrEqual(wanted);
     },
     { timeout: 30_000, interval: 10 },

@@ -1,6 +1,8 @@
 /** Work in the background of running instances: who does it, and what it did. */
 import { expect, test, vi } from 'vitest';
 import { DAY_MS } from '../src/foundation/clock.ts';
+import type { ConsumedEvent } from '../src/log-consumers/log-consumer.ts';
+import { openEngine } from '../src/pantheon-auth.ts';
 import { openWorld } from './fixture.ts';
 import { jobOf, untilRuns } from './job-runs.ts';
 
@@ -61,4 +63,41 @@ test('for a day after a start that was ahead, nothing is deleted for its age', a
   world.clock.advance(DAY_MS);
   await untilRuns(world.clock, [later], 'answer-retention', 2);
   expect(await world.sql('select * from idempotency')).toHaveLength(0);
+});
+
+test('a consumer of the log is brought every event of an instance whole, of all tenants, also after it was stopped', async () => {
+  await using world = await openWorld();
+  const { clock } = world;
+  const seen: ConsumedEvent[] = [];
+  const consume = async (events: readonly ConsumedEvent[]): Promise<void> => void seen.push(...events);
+  const open = async () => {
+    const engine = await openEngine({ ...world.options, clock });
+    engine.consumers.register({ name: 'watcher', startsAt: 'head', consume });
+    return engine;
+  };
+  const { auth } = await open();
+  await untilRuns(clock, [auth], 'watcher', 1);
+  const { apiKey } = await auth.keys.create({ userId: 'user-1', name: 'k' });
+  await untilSeen(1);
+  await auth.close();
+  await world.auth.tenants.create({ id: 'acme' });
+  await world.auth.tenant('acme').keys.create({ userId: 'user-2', name: 'k' });
+  const later = (await open()).auth;
+  await untilSeen(3);
+  await later.close();
+  expect(seen).toMatchObject([
+    { type: 'key.created', tenantId: 'default', subject: { id: apiKey.id }, after: { userId: 'user-1' } },
+    { type: 'tenant.created', subject: { id: 'acme' } },
+    { type: 'key.created', tenantId: 'acme', after: { userId: 'user-2' } },
+  ]);
+
+  async function untilSeen(many: number): Promise<void> {
+    await vi.waitFor(
+      () => {
+        if (seen.length < many) clock.advance(500);
+        expect(seen).toHaveLength(many);
+      },
+      { timeout: 30_000, interval: 10 },
+    );
+  }
 });

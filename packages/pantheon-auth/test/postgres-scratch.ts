@@ -110,6 +110,7 @@ const TABLES = [
   'quota_leases',
   'idempotency',
   'job_leases',
+  'log_consumers',
 ] as const;
 
 async function reset(client: Client, state: FirstState): Promise<void> {

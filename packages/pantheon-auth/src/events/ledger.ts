@@ -75,6 +75,8 @@ export interface LeaseHeld {
   readonly kind: 'lease';
   /** Of the job. */
   readonly name: string;
+  /** Of the run. A failover that loses the last commits can give its number again, to a run of another node. */
+  readonly nodeId: string;
   /** The number of the run. */
   readonly fence: number;
 }

@@ -278,11 +278,14 @@ describe('a lease that is lost', () => {
     expect(seen?.expiresAt).toBeGreaterThanOrEqual((seen?.storeNow ?? 0) + 1_000 - 10_000);
     expect((await Promise.all([take('a', seen), take('b', seen)])).toSorted()).toEqual([2, null].toSorted());
     // A renewal, too, is something that the other has not seen.
-    const held = { kind: 'lease', name: 'sweep', fence: 2 } as const;
+    const holder = (await jobLeases.find('sweep', now))?.nodeId ?? '';
+    const held = { kind: 'lease', name: 'sweep', nodeId: holder, fence: 2 } as const;
     const before = await jobLeases.find('sweep', now);
     expect(await jobLeases.renew(held, { holdMs: 90_000, now })).toBe(true);
     expect(await take('b', before)).toBe(null);
     expect(await jobLeases.renew({ ...held, fence: 1 }, { holdMs: 90_000, now })).toBe(false);
+    // As after a failover that lost the run of one node, and let another begin one of the same number.
+    expect(await jobLeases.renew({ ...held, nodeId: 'other' }, { holdMs: 90_000, now })).toBe(false);
     expect(await jobLeases.end({ ...held, fence: 1 }, { holdMs: 0, now, dueAt: 0, failures: 0 })).toBe(false);
   });
 });

@@ -119,7 +119,7 @@ export class ScheduledJob {
     const fence = await rows.take(this.#job.name, stored, hold);
     // Another node was faster.
     if (fence === null) return Math.min(this.#job.everyMs, times.graceMs);
-    return this.#run({ lease: { kind: 'lease', name: this.#job.name, fence }, takenMs, failures, everyMs });
+    return this.#run({ lease: { kind: 'lease', name: this.#job.name, nodeId, fence }, takenMs, failures, everyMs });
   }
 
   /** One run, and the end of its lease. Answers when the next look is due. */

@@ -8,7 +8,7 @@ const NOW = Date.UTC(2030, 0, 1);
 const CLOCK: Clock = { now: () => NOW, monotonicMs: () => 0 };
 /** As much as two clocks may be apart. */
 const LEEWAY_MS = 120_000;
-const LEASE = { kind: 'lease', name: 'token-revocation-retention', fence: 3 } as const;
+const LEASE = { kind: 'lease', name: 'token-revocation-retention', nodeId: 'a', fence: 3 } as const;
 
 function world(stored: Row[]) {
   const commits: Commit[] = [];

@@ -10,6 +10,7 @@ import type { Clock } from '../foundation/clock.ts';
 import type { JobLeaseRows } from '../jobs/job-lease.ts';
 import type { SigningKeyRows, TokenRevocationRows } from '../jwt/signing-key-rows.ts';
 import type { DataKeyRows } from '../kms/key-encryption.ts';
+import type { LogCursorRows } from '../log-consumers/log-consumer.ts';
 import type { QuotaLedger } from '../rate-limit/rate-limiter.ts';
 import type { TenantRows } from '../tenants/tenant-rows.ts';
 import type { UsageRows } from '../usage/usage-rows.ts';
@@ -21,6 +22,7 @@ import { SqlIdempotencyRows } from './sql-idempotency-rows.ts';
 import { SqlJobLeaseRows } from './sql-job-lease-rows.ts';
 import { SqlKeyRows } from './sql-key-rows.ts';
 import { SqlLedger } from './sql-ledger.ts';
+import { SqlLogCursorRows } from './sql-log-cursor-rows.ts';
 import { SqlMeta } from './sql-meta.ts';
 import { SqlQuotaLedger } from './sql-quota-ledger.ts';
 import { SqlSigningKeyRows, SqlTokenRevocationRows } from './sql-signing-key-rows.ts';
@@ -44,6 +46,7 @@ export interface Database {
   readonly idempotency: IdempotencyRows;
   readonly idTags: IdTagRows;
   readonly jobLeases: JobLeaseRows;
+  readonly logCursors: LogCursorRows;
   readonly meta: SqlMeta;
   readonly time: StoredTime;
   /** How many keys that are not remembered may be read at once: a flood of them must leave the store to others (I9). */
@@ -118,6 +121,7 @@ export function assemble(parts: DatabaseParts): Database {
     idempotency: new SqlIdempotencyRows(read, writer),
     idTags: new SqlIdTagRows(read),
     jobLeases: new SqlJobLeaseRows(parts),
+    logCursors: new SqlLogCursorRows(parts),
     meta: new SqlMeta(read, writer),
     time: new SqlStoredTime(parts, writer),
     coldReadsMax,

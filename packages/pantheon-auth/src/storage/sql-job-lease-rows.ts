@@ -64,24 +64,26 @@ export class SqlJobLeaseRows implements JobLeaseRows {
     });
   }
 
-  async renew({ name, fence }: LeaseHeld, { holdMs, now }: Omit<LeaseHold, 'nodeId'>): Promise<boolean> {
+  async renew({ name, nodeId, fence }: LeaseHeld, { holdMs, now }: Omit<LeaseHold, 'nodeId'>): Promise<boolean> {
     return this.#writer.run(QUEUE_KEY, async (transaction) => {
       const { numUpdatedRows } = await transaction
         .updateTable('job_leases')
         .set({ expires_at: this.#after(now, holdMs) })
         .where('name', '=', name)
+        .where('node_id', '=', nodeId)
         .where('fence', '=', fence)
         .executeTakeFirstOrThrow();
       return numUpdatedRows === 1n;
     });
   }
 
-  async end({ name, fence }: LeaseHeld, { holdMs, now, dueAt, failures }: LeaseEnd): Promise<boolean> {
+  async end({ name, nodeId, fence }: LeaseHeld, { holdMs, now, dueAt, failures }: LeaseEnd): Promise<boolean> {
     return this.#writer.run(QUEUE_KEY, async (transaction) => {
       const { numUpdatedRows } = await transaction
         .updateTable('job_leases')
         .set({ expires_at: this.#after(now, holdMs), due_at: Math.floor(dueAt), failures })
         .where('name', '=', name)
+        .where('node_id', '=', nodeId)
         .where('fence', '=', fence)
         .executeTakeFirstOrThrow();
       return numUpdatedRows === 1n;
@@ -106,10 +108,10 @@ export class SqlJobLeaseRows implements JobLeaseRows {
 export async function assertLeaseHeld(
   transaction: Transaction<Tables>,
   dialect: SqlDialect,
-  { name, fence }: LeaseHeld,
+  { name, nodeId, fence }: LeaseHeld,
 ): Promise<void> {
-  const lease = transaction.selectFrom('job_leases').select('fence').where('name', '=', name);
+  const lease = transaction.selectFrom('job_leases').select(['node_id', 'fence']).where('name', '=', name);
   const row = await dialect.holdRows(lease).executeTakeFirst();
-  if (row?.fence !== fence)
+  if (row?.node_id !== nodeId || row.fence !== fence)
     throw new PantheonError('conflict', { detail: `Another run of the job ${name} has begun.` });
 }

@@ -35,6 +35,7 @@ export interface OperationalTables {
   quota_leases: { tenant_id: string; key_id: string; period: string; reserved: number };
   idempotency: IdempotencyRow;
   job_leases: JobLeaseRow;
+  log_consumers: LogConsumerRow;
 }
 
 export interface Tables extends AccessTables, LogTables, OperationalTables {}
@@ -214,4 +215,12 @@ export interface JobLeaseRow {
   due_at: number;
   /** Runs that failed since the last that did not. */
   failures: number;
+}
+
+export interface LogConsumerRow {
+  name: string;
+  /** The last event that was consumed; 0: none yet. */
+  seq: number;
+  /** Its id, by which another log is recognised. Null: none yet. */
+  event_id: string | null;
 }
