@@ -8,16 +8,18 @@ import { jobOf, untilRuns } from './job-runs.ts';
 
 const SETTLED = { timeout: 20_000, interval: 20 };
 
-test('over three instances on one store each job runs once in its interval, one run at a time', async () => {
+test('three instances on one store share the work of the background', async () => {
   await using world = await openWorld();
   const nodes = [world.auth, await world.openAgain(), await world.openAgain()];
   const start = world.clock.now();
   await untilRuns(world.clock, nodes, 'usage-retention', 5);
   const did = nodes.map((one) => jobOf(one, 'usage-retention'));
   const runs = did.reduce((sum, { successes }) => sum + successes, 0);
-  // The interval is a minute, less a tenth at most.
-  expect(runs).toBeLessThanOrEqual((world.clock.now() - start) / 54_000 + 1);
-  expect(did.filter(({ holdsLease }) => holdsLease).length).toBeLessThanOrEqual(1);
+  // Once a minute, less a tenth at most; three times that if each ran it for itself. Time is moved faster here than the
+  // store answers, so that a lease may run out and a run be repeated: exactly once is `jobs/job-runner.test.ts`.
+  expect(runs).toBeLessThan((2 * (world.clock.now() - start)) / 54_000);
+  const [lease] = await world.sql(`select fence from job_leases where name = 'usage-retention'`);
+  expect(Number(lease?.['fence'])).toBeGreaterThanOrEqual(runs);
   expect(world.auth.jobs().map(({ name }) => name)).toEqual([
     'usage-retention',
     'answer-retention',
