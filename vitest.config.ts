@@ -8,6 +8,8 @@ export const STORED: readonly string[] = [
   'packages/pantheon-auth/src/api-keys/{key-changes,key-manager,key-revocation,key-rotation,key-storage,key-validator}.test.ts',
   'packages/pantheon-auth/src/commands/*.test.ts',
   'packages/pantheon-auth/src/{jwt-handler,events/audit-log,jwt/signing-keyring,jwt/token-verifier,tenants/tenant-manager}.test.ts',
+  'packages/pantheon-auth/src/jobs/job-{processes,runner}.test.ts',
+  'packages/pantheon-auth/src/log-consumers/*.test.ts',
   'packages/pantheon-auth/test/**/*.test.ts',
 ];
 

@@ -52,7 +52,9 @@ export const LIBRARY_LAYERS: readonly Layer[] = [
   { name: 'tenants', owns: ['tenants/'], mayImport: BELOW_TENANTS },
   { name: 'api-keys', owns: ['api-keys/'], mayImport: [...BELOW_TENANTS, 'tenants'] },
   { name: 'jwt', owns: ['jwt/'], mayImport: [...BELOW_TENANTS, 'tenants', 'api-keys'] },
-  { name: 'storage', owns: ['storage/'], mayImport: FEATURES },
+  // Work in the background, made of what the features do. No feature knows of it.
+  { name: 'background', owns: ['jobs/', 'log-consumers/'], mayImport: FEATURES },
+  { name: 'storage', owns: ['storage/'], mayImport: [...FEATURES, 'background'] },
   // Only pantheon-auth.ts picks implementations, so it alone among these reaches storage.
   {
     name: 'engine',
@@ -61,19 +63,27 @@ export const LIBRARY_LAYERS: readonly Layer[] = [
   },
   {
     name: 'composition',
-    owns: ['pantheon-auth.ts', 'options.ts', 'accept-clock.ts', 'clock-log.ts', 'open-database.ts', 'open-limiter.ts'],
-    mayImport: [...FEATURES, 'storage', 'engine'],
+    owns: [
+      'pantheon-auth.ts',
+      'options.ts',
+      'accept-clock.ts',
+      'clock-log.ts',
+      'open-database.ts',
+      'open-jobs.ts',
+      'open-limiter.ts',
+    ],
+    mayImport: [...FEATURES, 'background', 'storage', 'engine'],
   },
   { name: 'adapters', owns: ['middleware/'], mayImport: ['foundation', 'middleware.ts', 'domain/client-address.ts'] },
   {
     name: 'testing',
     owns: ['testing/'],
-    mayImport: [...FEATURES, 'storage', 'engine', 'composition'],
+    mayImport: [...FEATURES, 'background', 'storage', 'engine', 'composition'],
   },
   {
     name: 'index',
     owns: ['index.ts'],
-    mayImport: [...FEATURES, 'storage', 'engine', 'composition'],
+    mayImport: [...FEATURES, 'background', 'storage', 'engine', 'composition'],
   },
 ].map((layer) => ({ ...layer, owns: layer.owns.map((path) => LIBRARY + path) }));
 

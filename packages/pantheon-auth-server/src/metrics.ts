@@ -1,6 +1,6 @@
 /** Numbers for Prometheus on a listener of their own, so that they are never public by accident. */
 import { createServer, type Server } from 'node:http';
-import type { PantheonAuth } from 'pantheon-auth';
+import type { JobStatus, PantheonAuth } from 'pantheon-auth';
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { Answered } from './request-log.ts';
 
@@ -10,11 +10,13 @@ const MILLISECONDS = 1_000;
 /** What scrapes is one, and its tests. */
 const CONNECTIONS_MAX = 16;
 
+type MeasuredEngine = Pick<PantheonAuth, 'outcomes' | 'failingSenders' | 'limiterStatus' | 'jobs'>;
+
 export class Metrics {
   readonly #registry = new Registry();
   readonly #durations: Histogram;
 
-  constructor(auth: Pick<PantheonAuth, 'outcomes' | 'failingSenders' | 'limiterStatus'>) {
+  constructor(auth: MeasuredEngine) {
     const registers = [this.#registry];
     collectDefaultMetrics({ register: this.#registry });
     this.#durations = new Histogram({
@@ -60,6 +62,7 @@ export class Metrics {
         this.inc(auth.limiterStatus().degradedDecisions);
       },
     });
+    measureJobs(auth, registers);
   }
 
   readonly answered = ({ method, route, status, durationMs }: Answered): void => {
@@ -88,4 +91,51 @@ export class Metrics {
     server.maxConnections = CONNECTIONS_MAX;
     return server;
   }
+}
+
+/** Jobs in the background, each as this node knows it: over all nodes, sum the runs and take the latest success. */
+function measureJobs(auth: Pick<PantheonAuth, 'jobs'>, registers: Registry[]): void {
+  new Counter({
+    name: 'pantheon_auth_job_runs_total',
+    help: 'Runs of jobs in the background on this node, by how they ended.',
+    labelNames: ['job', 'outcome'],
+    registers,
+    collect() {
+      this.reset();
+      for (const { name, successes, failures } of auth.jobs()) {
+        this.inc({ job: name, outcome: 'success' }, successes);
+        this.inc({ job: name, outcome: 'failure' }, failures);
+      }
+    },
+  });
+  const gauge = (name: string, help: string, read: (job: JobStatus) => number | null): void => {
+    new Gauge({
+      name,
+      help,
+      labelNames: ['job'],
+      registers,
+      collect() {
+        this.reset();
+        for (const job of auth.jobs()) {
+          const value = read(job);
+          if (value !== null) this.set({ job: job.name }, value);
+        }
+      },
+    });
+  };
+  gauge(
+    'pantheon_auth_job_last_duration_seconds',
+    'How long the last run of a job on this node took, however it ended.',
+    ({ lastDurationMs }) => (lastDurationMs === null ? null : lastDurationMs / MILLISECONDS),
+  );
+  gauge(
+    'pantheon_auth_job_last_success_timestamp_seconds',
+    'When a run of a job last ended well on this node, in seconds since 1970.',
+    ({ lastSuccessAt }) => (lastSuccessAt === null ? null : lastSuccessAt.getTime() / MILLISECONDS),
+  );
+  gauge(
+    'pantheon_auth_job_lease_held',
+    '1 while this node holds the lease of a job: no other node runs it. Else 0.',
+    ({ holdsLease }) => (holdsLease ? 1 : 0),
+  );
 }

@@ -240,6 +240,7 @@ const eventSchema = z
       userId: z.string().nullable(),
       address: z.string().nullable(),
       userAgent: z.string().nullable(),
+      job: z.string().optional().describe('The job of the service that did it, where it was one.'),
     }),
     subject: z.strictObject({ type: z.string(), id: z.string() }),
     requestId: z.string().nullable(),

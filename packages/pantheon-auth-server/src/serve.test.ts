@@ -274,6 +274,10 @@ test('metrics are told on a listener of their own and nowhere else', async () =>
   expect(text).toContain('process_cpu_seconds_total');
   expect(text).toMatch(/^pantheon_auth_limiter_degraded 0$/m);
   expect(text).toMatch(/^pantheon_auth_limiter_degraded_decisions_total 0$/m);
+  expect(text).toMatch(/^pantheon_auth_job_runs_total\{job="usage-retention",outcome="success"\} 0$/m);
+  expect(text).toMatch(/^pantheon_auth_job_runs_total\{job="usage-retention",outcome="failure"\} 0$/m);
+  expect(text).toMatch(/^pantheon_auth_job_lease_held\{job="usage-retention"\} 0$/m);
+  expect(text).not.toMatch(/^pantheon_auth_job_last_/m);
   expect((await fetch(`${metrics}/other`)).status).toBe(404);
   expect((await fetch(`${running.localUrl}/metrics`)).status).toBe(404);
 });

@@ -61,6 +61,7 @@ export { errorProblem, PROBLEM_MEDIA_TYPE, type Problem, toProblem } from './fou
 export { Secret } from './foundation/secret.ts';
 export { parseStrictJson } from './foundation/strict-json.ts';
 export { pathFlaw, textFlaw } from './foundation/written-text.ts';
+export type { JobStatus } from './jobs/job.ts';
 export { type MintTokenOptions, mintKeyToken } from './jwt/holder-token.ts';
 export type { RevokedToken } from './jwt/revocation.ts';
 export type { IssuedToken, TokenOptions } from './jwt/token-issuer.ts';

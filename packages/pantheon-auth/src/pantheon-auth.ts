@@ -33,11 +33,12 @@ import { DEFAULT_TENANT, SYSTEM_TENANT } from './domain/tenant.ts';
 import { type AuditLog, AuditLogReader } from './events/audit-log.ts';
 import { EventCodec } from './events/event-codec.ts';
 import { EventFeed } from './events/event-feed.ts';
-import { AcceptedTimeFollower, type ClockReading, startClock } from './events/stored-time.ts';
+import { AcceptedTimeFollower, type ClockReading, isBehind, startClock } from './events/stored-time.ts';
 import { NonDecreasingClock, systemClock } from './foundation/clock.ts';
 import { PantheonError } from './foundation/errors.ts';
 import { cacheBounds } from './foundation/memory-size.ts';
 import { ReadTurns } from './foundation/read-turns.ts';
+import type { JobStatus } from './jobs/job.ts';
 import { OfflineTokens } from './jwt/offline-tokens.ts';
 import { TokenRevocations } from './jwt/revocation.ts';
 import { SigningKeyManager } from './jwt/signing-key-manager.ts';
@@ -50,8 +51,10 @@ import { Envelope } from './kms/envelope.ts';
 import type { KeyEncryption } from './kms/key-encryption.ts';
 import { openLocalKms } from './kms/open-local-kms.ts';
 import { SealedCursors } from './kms/sealed-cursor.ts';
+import { LogConsumers } from './log-consumers/log-consumers.ts';
 import { type AuthenticateOptions, type Authentication, Authenticator, type AuthRequest } from './middleware.ts';
 import { databaseFileOf, openDatabase } from './open-database.ts';
+import { openJobs } from './open-jobs.ts';
 import { openLimiter } from './open-limiter.ts';
 import { assertOptions, type Logger, type PantheonAuthOptions, parseIssuer } from './options.ts';
 import type { LimiterStatus, RateLimiter } from './rate-limit/rate-limiter.ts';
@@ -61,7 +64,6 @@ import { TenantManager } from './tenants/tenant-manager.ts';
 import { TenantStorage } from './tenants/tenant-storage.ts';
 import { UsageQueryService } from './usage/usage-query.ts';
 import { UsageRecorder } from './usage/usage-recorder.ts';
-import { UsageRetention } from './usage/usage-retention.ts';
 
 /** What can be done within one tenant. */
 export interface TenantScope {
@@ -110,6 +112,8 @@ export interface PantheonAuth {
   failingSenders(): number;
   /** For metrics and alarms: whether limits are counted as they should be. */
   limiterStatus(): LimiterStatus;
+  /** For metrics and alarms: what each job in the background did on this node, and whether it runs here. */
+  jobs(): readonly JobStatus[];
   /** Asks the store for the head of its log, and catches up with it. @throws PantheonError `store_unavailable`. */
   ping(): Promise<void>;
   /** Stores what was counted, gives back what was reserved, closes the database. */
@@ -137,9 +141,11 @@ export async function createPantheonAuth(options: PantheonAuthOptions): Promise<
   return (await openEngine(options)).auth;
 }
 
-/** An instance, with what only `accept-clock.ts` does. */
+/** An instance, with what is not for those who use it: what only `accept-clock.ts` does, and who follows the log. */
 export interface Engine {
   readonly auth: PantheonAuth;
+  /** For parts of this product. Others read `auth.events`. */
+  readonly consumers: LogConsumers;
   /** What the clocks said at the start. */
   readonly reading: ClockReading;
   repairClock(by: AuditContext): Promise<RepairedDates>;
@@ -254,11 +260,7 @@ async function assemble(parts: Parts): Promise<Engine> {
     onError: (error) => logger.error({ err: error }, 'usage was not stored; trying again'),
   });
   const usage = new UsageReader(database.usage, recorder);
-  const retention = new UsageRetention({
-    rows: database.usage,
-    clock,
-    onError: (error) => logger.error({ err: error }, 'old usage was not deleted; trying again'),
-  });
+  const jobs = openJobs(database, { events, clock, logger });
   const failures = new SenderBuckets({ clock });
   const validator = new KeyValidator({ lookup, limiter, failures, usage: recorder, clock, keyPrefix });
   const verifier = new TokenVerifier({ validator, feed, keyring, validity, clock, settings, seenTokensBytesMax });
@@ -367,10 +369,11 @@ async function assemble(parts: Parts): Promise<Engine> {
     outcomes: () => recorder.totals(),
     failingSenders: () => failures.fullCount(),
     limiterStatus: () => limiter.status(),
+    jobs: () => jobs.status(),
     ping: () => feed.confirm(clock.monotonicMs()),
     close: async () => {
       propagation.close();
-      await Promise.all([recorder.close(), retention.close()]);
+      await Promise.all([recorder.close(), jobs.close()]);
       await limiter.close();
       feed.close();
       await time.record(clock.now()).catch((error: unknown) => logger.warn({ err: error }, 'the time is not recorded'));
@@ -378,9 +381,12 @@ async function assemble(parts: Parts): Promise<Engine> {
     },
   };
   const { reading } = parts;
+  // Else this node is here to accept a time, and does nothing of its own before that.
+  if (!isBehind(reading)) jobs.start();
   const repairClock = (by: AuditContext): Promise<RepairedDates> =>
     repairDates(reading, by, { time, changes, signingKeys, ledger, events, clock });
-  return { auth, reading, repairClock };
+  const consumers = new LogConsumers({ jobs, cursors: database.logCursors, log: database.log, events, clock });
+  return { auth, consumers, reading, repairClock };
 }
 
 const SILENT: Logger = { warn: () => {}, error: () => {} };

@@ -109,6 +109,8 @@ const TABLES = [
   'usage_batches',
   'quota_leases',
   'idempotency',
+  'job_leases',
+  'log_consumers',
 ] as const;
 
 async function reset(client: Client, state: FirstState): Promise<void> {

@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto';
 import type { Caller } from '../domain/key-policy.ts';
 import type { IdempotencyRecord } from '../events/ledger.ts';
-import { type Clock, DAY_MS, mayDeleteByAge } from '../foundation/clock.ts';
+import { type Clock, DAY_MS } from '../foundation/clock.ts';
 import { CODES } from '../foundation/codes.ts';
 import { canonicalJson } from '../foundation/encoding.ts';
 import { PantheonError } from '../foundation/errors.ts';
@@ -14,7 +14,6 @@ import type { AnsweredRequest, IdempotencyRows } from './idempotency-rows.ts';
 /** How long an answer is remembered: longer than any client retries. */
 export const ANSWER_KEPT_MS: number = DAY_MS;
 const IDEMPOTENCY_KEY_PATTERN = /^[\x21-\x7e]{1,255}$/;
-const PRUNE_ROWS_MAX = 100;
 
 export interface RequestIdentity
   extends Pick<AnsweredRequest, 'tenantId' | 'caller' | 'idempotencyKey' | 'requestHash'> {
@@ -73,8 +72,6 @@ export class IdempotencyService {
     const answered = await this.#find(request);
     if (answered !== null) return again(answered);
     const now = this.#clock.now();
-    // What a wrong clock took for old would be carried out again once the clock is right.
-    if (mayDeleteByAge(this.#clock)) await this.#rows.prune(now - ANSWER_KEPT_MS, PRUNE_ROWS_MAX);
     try {
       return await execute((keyId, version) => companionRow(request, keyId, version, now));
     } catch (error) {

@@ -5,15 +5,21 @@
 import type { Instant } from '../foundation/clock.ts';
 import type { Json, JsonObject } from '../foundation/encoding.ts';
 
-/** Who did it. All null: the process itself (first start, a job). */
+/** Who did it. All null: the process itself (its first start, a call of the library), or the job that is named. */
 export interface Actor {
   readonly keyId: string | null;
   readonly userId: string | null;
   readonly address: string | null;
   readonly userAgent: string | null;
+  /** A job in the background, by its name. Missing: it was none. */
+  readonly job?: string;
 }
 
 export const PROCESS_ACTOR: Actor = { keyId: null, userId: null, address: null, userAgent: null };
+
+export function jobActor(job: string): Actor {
+  return { ...PROCESS_ACTOR, job };
+}
 
 export type SubjectType = 'key' | 'tenant' | 'signing_key' | 'token' | 'id_tag_secret' | 'store';
 
@@ -41,7 +47,8 @@ export type EventType =
   | 'signing_key.retired'
   | 'id_tag_secret.added'
   | 'id_tag_secret.retired'
-  | 'store.clock_accepted';
+  | 'store.clock_accepted'
+  | 'store.expired_revocations_deleted';
 
 /** What each type of event is about. */
 export const EVENT_SUBJECTS: Readonly<Record<EventType, SubjectType>> = {
@@ -68,6 +75,7 @@ export const EVENT_SUBJECTS: Readonly<Record<EventType, SubjectType>> = {
   'id_tag_secret.added': 'id_tag_secret',
   'id_tag_secret.retired': 'id_tag_secret',
   'store.clock_accepted': 'store',
+  'store.expired_revocations_deleted': 'store',
 };
 
 /**
@@ -98,6 +106,7 @@ export const REVISED_ROWS: Readonly<Record<EventType, boolean>> = {
   'id_tag_secret.retired': true,
   'key.dates_corrected': true,
   'store.clock_accepted': false,
+  'store.expired_revocations_deleted': false,
 };
 
 /** A fact, before the log gave it its place. `before` and `after` hold the attributes it changed, in wire form. */
@@ -173,7 +182,7 @@ export function splitEvent(event: AuditEvent): { readonly open: JsonObject; read
       at: new Date(event.at).toISOString(),
       tenantId: event.tenantId,
       type: event.type,
-      actor: { keyId: event.actor.keyId },
+      actor: openActorOf(event.actor),
       subject: { type: event.subject.type, id: event.subject.id },
       requestId: event.requestId,
       before: before.open,
@@ -204,13 +213,21 @@ export function joinEvent(open: OpenEvent, personal: PersonalPart | null, seq: n
     at: Date.parse(open.at),
     tenantId: open.tenantId,
     type: open.type,
-    actor: { keyId: open.actor.keyId, ...actor },
+    actor: { ...openActorOf(open.actor), ...actor },
     subject: open.subject,
     requestId: open.requestId,
     reason,
     before: joinAttributes(open.before, before),
     after: joinAttributes(open.after, after),
   };
+}
+
+/** What of an actor says nothing about a person. */
+type OpenActor = Pick<Actor, 'keyId' | 'job'>;
+
+/** Without a member for what is not there: events from before there were jobs are written, and hashed, without it. */
+function openActorOf({ keyId, job }: OpenActor): OpenActor & JsonObject {
+  return job === undefined ? { keyId } : { keyId, job };
 }
 
 /** The open part as it is stored: JSON that we wrote ourselves and whose hash the log holds. */
@@ -220,7 +237,7 @@ export interface OpenEvent {
   readonly at: string;
   readonly tenantId: string;
   readonly type: EventType;
-  readonly actor: { readonly keyId: string | null };
+  readonly actor: OpenActor;
   readonly subject: { readonly type: SubjectType; readonly id: string };
   readonly requestId: string | null;
   readonly before: JsonObject | null;

@@ -67,7 +67,19 @@ export type Precondition =
       readonly revision: number;
     }
   /** There is no such row. */
-  | { readonly kind: 'absent'; readonly table: 'token_revocations'; readonly where: Row };
+  | { readonly kind: 'absent'; readonly table: 'token_revocations'; readonly where: Row }
+  | LeaseHeld;
+
+/** No other run of the job has begun since this one, on any node. */
+export interface LeaseHeld {
+  readonly kind: 'lease';
+  /** Of the job. */
+  readonly name: string;
+  /** Of the run. A failover that loses the last commits can give its number again, to a run of another node. */
+  readonly nodeId: string;
+  /** The number of the run. */
+  readonly fence: number;
+}
 
 export interface Commit {
   readonly changes: readonly RowChange[];

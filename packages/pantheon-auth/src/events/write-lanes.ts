@@ -46,6 +46,7 @@ const LANES: Readonly<Record<EventType, Lane>> = {
   'id_tag_secret.retired': 'protective',
   'key.dates_corrected': 'ordinary',
   'store.clock_accepted': 'ordinary',
+  'store.expired_revocations_deleted': 'ordinary',
 };
 
 /** Stands for all keys of a tenant that rotate themselves: together they are one caller beside its administrators. */

@@ -4,6 +4,7 @@
  */
 import { uptime } from 'node:os';
 import { PantheonError } from './errors.ts';
+import { systemTimers, type Timers } from './timers.ts';
 
 /** Milliseconds since 1970-01-01T00:00:00Z. */
 export type Instant = number;
@@ -25,6 +26,8 @@ export interface Clock {
    * which is either a long rest or a wrong clock. 0 or missing: no longer.
    */
   readonly mayBeAheadForMs?: number;
+  /** Timers that follow this clock. Missing: those of the system. */
+  readonly timers?: Timers;
 }
 
 /** A moment by both clocks. The monotonic one stands still while a machine sleeps; the wall clock can be set. */
@@ -143,6 +146,10 @@ export class NonDecreasingClock implements Clock {
 
   monotonicMs(): number {
     return this.#source.monotonicMs();
+  }
+
+  get timers(): Timers {
+    return this.#source.timers ?? systemTimers;
   }
 
   /** Whether this machine and the store disagree on the time. What cannot be undone waits until they agree. */

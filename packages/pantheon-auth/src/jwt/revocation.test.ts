@@ -7,7 +7,6 @@ import { PantheonError } from '../foundation/errors.ts';
 import { TestClock } from '../testing/test-clock.ts';
 import {
   assertRevocable,
-  CLEARED_AT_ONCE_MAX,
   REVOKED_TOKENS_MAX,
   REVOKED_TOKENS_PER_TENANT_MAX,
   type RevokedToken,
@@ -180,27 +179,6 @@ test('another node that was faster is no failure; anything else is, and nothing 
   expect(revocations.isRevoked('key-1', 'a')).toBe(true);
 });
 
-test('rows that say nothing any more go with the next revocations, a few at a time, and no other row does', async () => {
-  const { open, token, stored, clock, state } = world();
-  const revocations = open();
-  for (let n = 0; n < 50; n += 1) await revoke(revocations, token(`old ${n}`));
-  clock.advance(3_600_000);
-  await revoke(revocations, token('young'));
-  // Their tokens are over, and the leeway: but not yet by the clock of every node.
-  clock.advance(120_000 + 119_999);
-  await revoke(revocations, token('too early'));
-  await revoke(revocations, token('too early as well'));
-  expect(stored).toHaveLength(53);
-  clock.advance(1);
-  for (let n = 0; n < 4; n += 1) await revoke(revocations, token(`new ${n}`, { tenantId: 'other' }));
-  expect(stored).toHaveLength(7);
-  expect(Math.max(...state.commits)).toBe(CLEARED_AT_ONCE_MAX + 1);
-  expect(revocations.isRevoked('key-1', 'young')).toBe(true);
-  const later = open();
-  await later.start();
-  expect(later.isRevoked('key-1', 'young')).toBe(true);
-});
-
 test('an operator who puts a clock back that was ahead brings back every revocation that it took for over', async () => {
   const { open, token, clock } = world();
   const revocations = open();
@@ -213,17 +191,6 @@ test('an operator who puts a clock back that was ahead brings back every revocat
   const accepted = { seq: 3, id: 'event', tenantId: 'system', subjectType: 'store', subjectId: 'store' } as const;
   await revocations.apply({ ...accepted, type: 'store.clock_accepted' });
   expect(revocations.isRevoked('key-1', 'a')).toBe(true);
-});
-
-test('a store that cannot be asked for old rows keeps no token alive', async () => {
-  const { open, token, state, clock } = world();
-  const revocations = open();
-  await revoke(revocations, token('a'));
-  clock.advance(2 * 3_600_000);
-  state.isHeld = true;
-  await revoke(revocations, token('b'));
-  await revoke(revocations, token('c'));
-  expect([revocations.isRevoked('key-1', 'b'), revocations.isRevoked('key-1', 'c')]).toEqual([true, true]);
 });
 
 test('one tenant that revokes as many as it can shuts no other out, and is told that it is too many of its own', async () => {

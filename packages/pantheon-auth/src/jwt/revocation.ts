@@ -11,8 +11,8 @@ import { ACCESS_TOKEN_LIFETIME_MAX_SECONDS, LEEWAY_SECONDS_MAX, TOKEN_ID_LENGTH_
 import type { AuditContext, AuditEvent } from '../domain/event.ts';
 import type { EventCodec } from '../events/event-codec.ts';
 import type { Follower } from '../events/event-feed.ts';
-import type { EventNotice, Ledger, Precondition, Row, RowChange } from '../events/ledger.ts';
-import { type Clock, type Instant, mayDeleteByAge, SECOND_MS } from '../foundation/clock.ts';
+import type { EventNotice, Ledger, Precondition, Row } from '../events/ledger.ts';
+import { type Clock, type Instant, SECOND_MS } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { newId } from '../foundation/ids.ts';
 import type { TokenRevocationRows } from './signing-key-rows.ts';
@@ -28,12 +28,6 @@ const LOOKED_AT_ONCE_MAX = 64;
 /** When there is no room, all are looked at, in parts of a millisecond or two, and not again within this. */
 const LOOKED_AT_PER_TURN = 10_000;
 const LOOKED_AT_ALL_EVERY_MS = 10_000;
-/** Each revocation makes one row and takes away at most this many, so that a backlog shrinks and no commit is long. */
-export const CLEARED_AT_ONCE_MAX = 20;
-/** Found by one read, for several revocations. */
-const EXPIRED_KNOWN_MAX = 200;
-/** Longer than the clocks of two nodes are apart: what one of them takes for expired is so for all. */
-const CLEARED_AFTER_MS: number = LEEWAY_SECONDS_MAX * SECOND_MS;
 
 export interface RevokedToken {
   readonly tokenId: string;
@@ -66,11 +60,6 @@ export class TokenRevocations implements Follower {
   #lookedAtAllMs: number = Number.NEGATIVE_INFINITY;
   /** How many of them each tenant has. */
   readonly #counts = new Map<string, number>();
-  /** Ids of rows that say nothing any more: the next commits take them away. */
-  #expired: readonly string[] = [];
-  /** The oldest row that was seen ends then. */
-  #noneBefore: Instant = 0;
-  #isLooking = false;
 
   constructor(deps: {
     readonly rows: TokenRevocationRows;
@@ -149,39 +138,12 @@ export class TokenRevocations implements Follower {
 
   /** @throws PantheonError `conflict`. */
   async commit({ row, event, preconditions = [] }: TokenRevocation): Promise<void> {
-    const cleared = this.#expired.slice(0, CLEARED_AT_ONCE_MAX);
-    const left = this.#expired.slice(CLEARED_AT_ONCE_MAX);
-    // Two nodes that clear up at once may come in each other's way, and only the token is urgent: the next attempt clears none.
-    this.#expired = [];
     await this.#ledger.commit({
-      changes: [...cleared.map(removalOf), { kind: 'insert', table: 'token_revocations', row }],
+      changes: [{ kind: 'insert', table: 'token_revocations', row }],
       preconditions,
       events: await this.#events.toRows([event]),
     });
-    this.#expired = left;
     this.#remember(row);
-    void this.#lookForExpired();
-  }
-
-  /**
-   * Finds the oldest rows, of any tenant, that say nothing any more: their tokens are dead by `exp`, so taking them away
-   * revives none, and a replay of the log, in which each has its end, comes to the same. Nobody waits for this.
-   */
-  async #lookForExpired(): Promise<void> {
-    // By a clock that is ahead they would look dead, and live again when it is put right.
-    if (!mayDeleteByAge(this.#clock)) return;
-    const ended = this.#clock.now() - CLEARED_AFTER_MS;
-    if (this.#isLooking || this.#expired.length > 0 || ended < this.#noneBefore) return;
-    this.#isLooking = true;
-    try {
-      const oldest = await this.#rows.unexpired(0, null, EXPIRED_KNOWN_MAX);
-      this.#expired = oldest.filter((row) => Number(row['expires_at']) <= ended).map((row) => String(row['jti']));
-      this.#noneBefore = Number(oldest[0]?.['expires_at'] ?? 0);
-    } catch {
-      // The store is away: the next revocation looks again.
-    } finally {
-      this.#isLooking = false;
-    }
   }
 
   async #assertRoom(tenantId: string): Promise<void> {
@@ -243,10 +205,6 @@ export class TokenRevocations implements Follower {
       else this.#counts.delete(tenantId);
     }
   }
-}
-
-function removalOf(id: string): RowChange {
-  return { kind: 'delete', table: 'token_revocations', where: { jti: id } };
 }
 
 /** Bounds what an entry takes, and keeps out what no token can say. @throws PantheonError `invalid_request`. */

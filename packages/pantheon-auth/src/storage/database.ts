@@ -7,8 +7,10 @@ import type { EventRows } from '../events/event-rows.ts';
 import type { Ledger, LogReader } from '../events/ledger.ts';
 import type { StoredTime } from '../events/stored-time.ts';
 import type { Clock } from '../foundation/clock.ts';
+import type { JobLeaseRows } from '../jobs/job-lease.ts';
 import type { SigningKeyRows, TokenRevocationRows } from '../jwt/signing-key-rows.ts';
 import type { DataKeyRows } from '../kms/key-encryption.ts';
+import type { LogCursorRows } from '../log-consumers/log-consumer.ts';
 import type { QuotaLedger } from '../rate-limit/rate-limiter.ts';
 import type { TenantRows } from '../tenants/tenant-rows.ts';
 import type { UsageRows } from '../usage/usage-rows.ts';
@@ -17,8 +19,10 @@ import { SqlDataKeyRows } from './sql-data-key-rows.ts';
 import { SqlEventRows } from './sql-event-rows.ts';
 import { SqlIdTagRows } from './sql-id-tag-rows.ts';
 import { SqlIdempotencyRows } from './sql-idempotency-rows.ts';
+import { SqlJobLeaseRows } from './sql-job-lease-rows.ts';
 import { SqlKeyRows } from './sql-key-rows.ts';
 import { SqlLedger } from './sql-ledger.ts';
+import { SqlLogCursorRows } from './sql-log-cursor-rows.ts';
 import { SqlMeta } from './sql-meta.ts';
 import { SqlQuotaLedger } from './sql-quota-ledger.ts';
 import { SqlSigningKeyRows, SqlTokenRevocationRows } from './sql-signing-key-rows.ts';
@@ -41,6 +45,8 @@ export interface Database {
   readonly dataKeys: DataKeyRows;
   readonly idempotency: IdempotencyRows;
   readonly idTags: IdTagRows;
+  readonly jobLeases: JobLeaseRows;
+  readonly logCursors: LogCursorRows;
   readonly meta: SqlMeta;
   readonly time: StoredTime;
   /** How many keys that are not remembered may be read at once: a flood of them must leave the store to others (I9). */
@@ -114,6 +120,8 @@ export function assemble(parts: DatabaseParts): Database {
     dataKeys: new SqlDataKeyRows(read, writer),
     idempotency: new SqlIdempotencyRows(read, writer),
     idTags: new SqlIdTagRows(read),
+    jobLeases: new SqlJobLeaseRows(parts),
+    logCursors: new SqlLogCursorRows(parts),
     meta: new SqlMeta(read, writer),
     time: new SqlStoredTime(parts, writer),
     coldReadsMax,

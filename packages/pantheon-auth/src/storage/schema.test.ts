@@ -1,7 +1,6 @@
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { Kysely } from 'kysely';
-import type { Migration } from 'kysely/migration';
 import { expect, test } from 'vitest';
 import { systemClock } from '../foundation/clock.ts';
 import { scratchFolder } from '../testing/scratch-database.ts';
@@ -51,19 +50,20 @@ test('a version works on its own tables and on those of the version before, and 
     },
   });
   const first = migrations(sqlite);
-  const second = { ...first, '0003-a': addsColumn('a') };
-  const third = { ...second, '0004-b': addsColumn('b') };
+  const second = { ...first, '0004-a': addsColumn('a') };
+  const third = { ...second, '0005-b': addsColumn('b') };
   await expect(assertSchema(a)).rejects.toMatchObject({ code: 'schema_too_old' });
-  expect(await migrate({ ...a, known: { '0001-tables': first['0001-tables'] as Migration } })).toEqual(['0001-tables']);
+  const { [SCHEMA_MIN]: _last, ...before } = first;
+  expect(await migrate({ ...a, known: before })).toEqual(['0001-tables', '0002-second-tables']);
   await expect(assertSchema(a)).rejects.toThrow(/lacks 1 migration\(s\). Run: pantheon-auth migrate/);
-  await assertSchema({ ...a, oldest: '0001-tables' });
+  await assertSchema({ ...a, oldest: '0002-second-tables' });
   expect(await migrate(a)).toEqual([SCHEMA_MIN]);
   await assertSchema(a);
   await assertSchema({ ...a, known: second });
   await expect(assertSchema({ ...a, known: third })).rejects.toThrow(
     /lacks 2 migration\(s\). Run: pantheon-auth migrate/,
   );
-  expect(await migrate({ ...a, known: third })).toEqual(['0003-a', '0004-b']);
+  expect(await migrate({ ...a, known: third })).toEqual(['0004-a', '0005-b']);
   expect(await migrate({ ...a, known: third })).toEqual([]);
   await assertSchema({ ...a, known: third });
   await expect(assertSchema({ ...a, known: second })).rejects.toMatchObject({ code: 'schema_too_new' });

@@ -3,12 +3,22 @@
  * is what keeps `seq` gap-free and in commit order (I3): rows first, the head and the events under it last.
  */
 import { type Kysely, sql, type Transaction } from 'kysely';
-import type { Commit, EventRow, IdempotencyRecord, Ledger, Precondition, Row, RowChange } from '../events/ledger.ts';
+import type {
+  Commit,
+  EventRow,
+  IdempotencyRecord,
+  LeaseHeld,
+  Ledger,
+  Precondition,
+  Row,
+  RowChange,
+} from '../events/ledger.ts';
 import { queueKeyOf } from '../events/write-lanes.ts';
 import { invariant, PantheonError } from '../foundation/errors.ts';
 import { areColumns } from './columns.ts';
 import type { EventWithoutSeq, SqlDialect } from './dialect.ts';
 import { rememberAnswer } from './sql-idempotency-rows.ts';
+import { assertLeaseHeld } from './sql-job-lease-rows.ts';
 import { countKeys, KEYS_PER_TENANT_MAX } from './sql-key-counts.ts';
 import { resetStoredTime } from './sql-stored-time.ts';
 import type { IdempotencyRow, Tables } from './tables.ts';
@@ -35,11 +45,16 @@ export class SqlLedger implements Ledger {
     const rows = commit.changes.length + commit.events.length + idempotencyRecords.length;
     invariant(rows <= COMMIT_ROWS_MAX, 'a commit is of bounded size');
     for (const change of commit.changes) assertColumns(change);
-    for (const { table, where } of commit.preconditions ?? [])
-      invariant(areColumns(table, Object.keys(where)), 'a requirement names columns that exist');
+    for (const required of commit.preconditions ?? [])
+      invariant(
+        required.kind === 'lease' || areColumns(required.table, Object.keys(required.where)),
+        'a requirement names columns that exist',
+      );
 
-    const { held, compared } = preconditionsOf(commit);
+    const { leases, held, compared } = preconditionsOf(commit);
     return this.#writer.run(queueKeyOf(commit.events), async (transaction) => {
+      // First, and held: another run of the job then waits for the end of this commit before it begins.
+      for (const lease of leases) await assertLeaseHeld(transaction, this.#dialect, lease);
       for (const step of inLockOrder(held, commit.changes)) {
         if (step.kind === 'row') await this.#assertUnchanged(transaction, step, isChanged(step, commit.changes));
         else await apply(transaction, step);
@@ -79,12 +94,15 @@ const TABLE_ORDER: Readonly<Record<RowChange['table'], number>> = {
 };
 
 type RowPrecondition = Extract<Precondition, { readonly kind: 'row' }>;
+/** What is said of a table that changes are made to. */
+type AccessPrecondition = Exclude<Precondition, LeaseHeld>;
 
 interface Preconditions {
+  readonly leases: readonly LeaseHeld[];
   /** Locked before the rows are written. */
   readonly held: readonly RowPrecondition[];
   /** Compared when nobody else can commit any more. */
-  readonly compared: readonly Precondition[];
+  readonly compared: readonly AccessPrecondition[];
 }
 
 /**
@@ -94,22 +112,30 @@ interface Preconditions {
  * that.
  */
 function preconditionsOf({ preconditions = [], changes }: Commit): Preconditions {
+  const leases: LeaseHeld[] = [];
   const held: RowPrecondition[] = [];
-  const compared: Precondition[] = [];
+  const compared: AccessPrecondition[] = [];
   for (const required of preconditions) {
+    if (required.kind === 'lease') {
+      leases.push(required);
+      continue;
+    }
     const isWritten = isChanged(required, changes);
     if (required.kind === 'row' && (isWritten || required.table === 'api_keys')) held.push(required);
     // A token that revokes itself: that there is one revocation of it is the business of the primary key.
     else if (!isWritten) compared.push(required);
   }
-  return { held, compared };
+  return { leases, held, compared };
 }
 
 /**
  * Whether all of this is so. Asked when the head is advanced: from there to COMMIT no other change can be committed, and
  * this statement sees all that were (on PostgreSQL each statement of READ COMMITTED sees what was committed before it).
  */
-async function assertHolds(transaction: Transaction<Tables>, preconditions: readonly Precondition[]): Promise<void> {
+async function assertHolds(
+  transaction: Transaction<Tables>,
+  preconditions: readonly AccessPrecondition[],
+): Promise<void> {
   if (preconditions.length === 0) return;
   const answers = preconditions.map((required, at) => {
     const rows = rowsOf(transaction, required).limit(1);
@@ -123,7 +149,7 @@ async function assertHolds(transaction: Transaction<Tables>, preconditions: read
   if (!holds) throw new PantheonError('conflict');
 }
 
-function rowsOf(transaction: Transaction<Tables>, { table, where }: Precondition) {
+function rowsOf(transaction: Transaction<Tables>, { table, where }: AccessPrecondition) {
   let rows = (transaction as unknown as Kysely<CheckedTables>).selectFrom(table);
   for (const [name, value] of Object.entries(where)) rows = rows.where(name, is(value), value);
   return rows;
@@ -144,11 +170,11 @@ function inLockOrder(
   });
 }
 
-function isChanged(required: Precondition, changes: readonly RowChange[]): boolean {
+function isChanged(required: AccessPrecondition, changes: readonly RowChange[]): boolean {
   return changes.some((change) => change.table === required.table && idOf(change) === idOf(required));
 }
 
-function idOf(step: Precondition | RowChange): string {
+function idOf(step: AccessPrecondition | RowChange): string {
   const names = 'row' in step ? step.row : step.where;
   return String(names['id'] ?? names['kid'] ?? names['jti'] ?? names['number'] ?? names['key_id']);
 }

@@ -71,6 +71,11 @@ test.each<[string, DatabaseSync, string | null]>([
     store([revokedToken(NOW + 1), { type: 'store.clock_accepted', subject: ['store', 'store'] }]),
     null,
   ],
+  [
+    'a revoked token whose row is missing, before another event of the store',
+    store([revokedToken(NOW + 1), { type: 'store.expired_revocations_deleted', subject: ['store', 'store'] }]),
+    'its row is missing',
+  ],
 ])('%s', (_what, database, wrong) => {
   expect(inspectLog(database, true)).toEqual(wrong === null ? null : expect.stringContaining(wrong));
   // Beside no write-ahead log nothing can be of another time.

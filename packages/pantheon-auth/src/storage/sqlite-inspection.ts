@@ -137,7 +137,11 @@ function inspectEffects(database: DatabaseSync, head: { readonly seq: number; re
     )
     .all(head.seq - EVENTS_COMPARED_MAX) as unknown as readonly TailSubject[];
   // Before an operator put the clock right, rows may have been cleared by the time that was wrong.
-  const acceptedAt = subjects.reduce((seq, { type, seq: at }) => (type === 'store' ? Math.max(seq, at) : seq), 0);
+  const { seq: acceptedAt } = database
+    .prepare(
+      `select coalesce(max(seq), 0) as seq from events not indexed where seq > ? and type = 'store.clock_accepted'`,
+    )
+    .get(head.seq - EVENTS_COMPARED_MAX) as { seq: number };
   let left = EVENTS_COUNTED_MAX;
   for (const subject of subjects) {
     if (left <= 0) break;

@@ -34,6 +34,8 @@ export interface OperationalTables {
   usage_batches: { id: string; at: number };
   quota_leases: { tenant_id: string; key_id: string; period: string; reserved: number };
   idempotency: IdempotencyRow;
+  job_leases: JobLeaseRow;
+  log_consumers: LogConsumerRow;
 }
 
 export interface Tables extends AccessTables, LogTables, OperationalTables {}
@@ -198,4 +200,27 @@ export interface IdempotencyRow {
   key_id: string;
   version: number;
   created_at: number;
+}
+
+export interface JobLeaseRow {
+  /** Of the job. */
+  name: string;
+  /** The node that runs it, or ran it last: a random id of its process. */
+  node_id: string;
+  /** How many runs there were: each has a number of its own, so that one that lost its lease can be told from the next. */
+  fence: number;
+  /** No other node runs it before this, by the time of the store. */
+  expires_at: number;
+  /** Nobody runs it before this, by the clocks of the nodes. */
+  due_at: number;
+  /** Runs that failed since the last that did not. */
+  failures: number;
+}
+
+export interface LogConsumerRow {
+  name: string;
+  /** The last event that was consumed; 0: none yet. */
+  seq: number;
+  /** Its id, by which another log is recognised. Null: none yet. */
+  event_id: string | null;
 }

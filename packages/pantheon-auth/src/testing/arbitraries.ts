@@ -1,6 +1,13 @@
 /** Arbitrary values of the domain for property tests. All are well formed: what the parsers at the door let through. */
 import fc, { type Arbitrary } from 'fast-check';
-import { type AuditContext, type AuditEvent, EVENT_SUBJECTS, type EventType } from '../domain/event.ts';
+import {
+  type Actor,
+  type AuditContext,
+  type AuditEvent,
+  EVENT_SUBJECTS,
+  type EventType,
+  jobActor,
+} from '../domain/event.ts';
 import type {
   Environment,
   JwtSettings,
@@ -158,12 +165,15 @@ export const anyTenant: Arbitrary<TenantRecord> = fc.record({
 
 /** Who changes something, from where and why. */
 export const anyCircumstances: Arbitrary<AuditContext> = fc.record({
-  actor: fc.record({
-    keyId: fc.option(anyId),
-    userId: fc.option(text(20)),
-    address: fc.option(fc.ipV4()),
-    userAgent: fc.option(text(20)),
-  }),
+  actor: fc.oneof<Arbitrary<Actor>[]>(
+    fc.record({
+      keyId: fc.option(anyId),
+      userId: fc.option(text(20)),
+      address: fc.option(fc.ipV4()),
+      userAgent: fc.option(text(20)),
+    }),
+    fc.constantFrom('usage-retention', 'scheduled-rotation').map(jobActor),
+  ),
   requestId: fc.option(anyId),
   reason: fc.option(text(20)),
 });

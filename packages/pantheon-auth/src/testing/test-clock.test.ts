@@ -18,3 +18,29 @@ test('setting the wall clock takes no time', () => {
 test('time does not run backwards', () => {
   expect(() => new TestClock().advance(-1)).toThrow(RangeError);
 });
+
+test('timers are called back when their time has come, in its order, each at its own time', () => {
+  const clock = new TestClock(0);
+  const called: [string, number][] = [];
+  const call = (name: string) => () => void called.push([name, clock.now()]);
+  clock.timers.after(300, call('late'));
+  clock.timers.after(100, () => {
+    call('early')();
+    clock.timers.after(50, call('set on the way'));
+    clock.timers.after(5_000, call('not yet'));
+  });
+  const cancel = clock.timers.after(200, call('cancelled'));
+  clock.advance(99);
+  expect(called).toEqual([]);
+  cancel();
+  cancel();
+  clock.advance(1_000);
+  expect(called).toEqual([
+    ['early', 100],
+    ['set on the way', 150],
+    ['late', 300],
+  ]);
+  expect(clock.now()).toBe(1_099);
+  clock.setWall(1_000_000);
+  expect(called).toHaveLength(3);
+});

@@ -1,11 +1,11 @@
-import { afterEach, expect, test, vi } from 'vitest';
-import { type Clock, DAY_MS, MINUTE_MS } from '../foundation/clock.ts';
-import { foldVersions, pruneUsage, ROWS_AT_ONCE_MAX, SLICES_MAX, UsageRetention } from './usage-retention.ts';
+import { expect, test } from 'vitest';
+import { type Clock, DAY_MS } from '../foundation/clock.ts';
+import { foldVersions, pruneUsage, ROWS_AT_ONCE_MAX, SLICES_MAX } from './usage-retention.ts';
 import type { UsageStep } from './usage-rows.ts';
 import { USAGE_KEPT_MS } from './usage-steps.ts';
 
 const NOW = Date.UTC(2030, 5, 1);
-const CLOCK = { now: () => NOW, monotonicMs: () => 0 };
+const CLOCK: Clock = { now: () => NOW, monotonicMs: () => 0 };
 const STEPS = Object.keys(USAGE_KEPT_MS) as UsageStep[];
 
 /** The port as its doc comments promise it, over how many rows of each step are too old. */
@@ -23,20 +23,18 @@ function world(old: Partial<Record<UsageStep, number>> = {}) {
   return { rows, left, asked };
 }
 
-afterEach(() => {
-  vi.useRealTimers();
-});
+const isEnding = (): boolean => false;
 
 test('each step is deleted when it is no longer kept, a day after it may last be asked for, a few rows at a time', async () => {
   const { rows, left, asked } = world({ minute: 1_200, hour: 500, day: 3 });
-  expect(await pruneUsage(rows, CLOCK)).toBe(1_703);
+  expect(await pruneUsage(rows, CLOCK, isEnding)).toBe(1_703);
   expect(left).toEqual({ minute: 0, hour: 0, day: 0 });
   for (const { step, before, limit } of asked) {
     expect(before).toBe(NOW - USAGE_KEPT_MS[step] - DAY_MS);
     expect(limit).toBe(ROWS_AT_ONCE_MAX);
   }
   expect(new Set(asked.map(({ step }) => step))).toEqual(new Set(STEPS));
-  expect(await pruneUsage(rows, CLOCK)).toBe(0);
+  expect(await pruneUsage(rows, CLOCK, isEnding)).toBe(0);
 });
 
 test.each<[string, Partial<Clock>]>([
@@ -44,16 +42,16 @@ test.each<[string, Partial<Clock>]>([
   ['may be ahead', { mayBeAheadForMs: 1 }],
 ])('nothing is deleted by a clock that %s', async (_what, more) => {
   const { rows, asked } = world({ minute: 10 });
-  expect(await pruneUsage(rows, { ...CLOCK, ...more })).toBe(0);
+  expect(await pruneUsage(rows, { ...CLOCK, ...more }, isEnding)).toBe(0);
   expect(asked).toEqual([]);
-  expect(await pruneUsage(rows, { ...CLOCK, doubted: null, mayBeAheadForMs: 0 })).toBe(10);
+  expect(await pruneUsage(rows, { ...CLOCK, doubted: null, mayBeAheadForMs: 0 }, isEnding)).toBe(10);
 });
 
 test('a backlog is not deleted in one go, and every step gets its turn in the end', async () => {
   const { rows, left, asked } = world({ minute: ROWS_AT_ONCE_MAX * SLICES_MAX + 10, day: 7 });
-  await pruneUsage(rows, CLOCK);
+  await pruneUsage(rows, CLOCK, isEnding);
   expect(asked).toHaveLength(SLICES_MAX);
-  await pruneUsage(rows, CLOCK);
+  await pruneUsage(rows, CLOCK, isEnding);
   expect(left).toEqual({ minute: 0, hour: 0, day: 0 });
 });
 
@@ -65,40 +63,11 @@ test('old versions are added up a few rows at a time, until there are none, the 
     left -= 1;
     return left > 0;
   };
-  await foldVersions({ foldVersions: foldFrom });
+  await foldVersions({ foldVersions: foldFrom }, isEnding);
   expect([left, limits]).toEqual([0, [ROWS_AT_ONCE_MAX, ROWS_AT_ONCE_MAX, ROWS_AT_ONCE_MAX]]);
   left = Number.POSITIVE_INFINITY;
-  await foldVersions({ foldVersions: foldFrom });
+  await foldVersions({ foldVersions: foldFrom }, isEnding);
   expect(limits).toHaveLength(3 + SLICES_MAX);
   await foldVersions({ foldVersions: foldFrom }, () => true);
   expect(limits).toHaveLength(3 + SLICES_MAX);
-});
-
-test('it runs every minute, one run at a time, goes on after a failure, and a stop ends it after the transaction it is in', async () => {
-  vi.useFakeTimers();
-  const errors: unknown[] = [];
-  let runs = 0;
-  const gates: (() => void)[] = [];
-  const rows = {
-    prune: async () => {
-      runs += 1;
-      if (runs === 1) throw new Error('away');
-      await new Promise<void>((resolve) => gates.push(resolve));
-      return 0;
-    },
-    foldVersions: async () => false,
-  };
-  const retention = new UsageRetention({ rows, clock: CLOCK, onError: (error) => void errors.push(error) });
-  await vi.advanceTimersByTimeAsync(MINUTE_MS);
-  expect([runs, errors.length]).toEqual([1, 1]);
-  await vi.advanceTimersByTimeAsync(3 * MINUTE_MS);
-  expect(runs).toBe(2);
-  const closed = retention.close();
-  for (let n = 0; n < STEPS.length; n += 1) {
-    gates.shift()?.();
-    await vi.advanceTimersByTimeAsync(0);
-  }
-  await closed;
-  await vi.advanceTimersByTimeAsync(5 * MINUTE_MS);
-  expect(runs).toBe(2);
 });

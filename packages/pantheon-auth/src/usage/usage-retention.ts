@@ -1,18 +1,17 @@
 /** Counts that are older than they are kept for are deleted, and old versions of keys are added up, a few at a time. */
-import { type Clock, DAY_MS, MINUTE_MS, mayDeleteByAge } from '../foundation/clock.ts';
+import { type Clock, DAY_MS, mayDeleteByAge } from '../foundation/clock.ts';
 import type { UsageRows, UsageStep } from './usage-rows.ts';
 import { USAGE_KEPT_MS } from './usage-steps.ts';
 
 /** Rows of one transaction, which keeps SQLite's event loop: of 500 it took 44 ms, of these it takes less than 10. */
 export const ROWS_AT_ONCE_MAX = 100;
 /**
- * Transactions of one run. It deletes more in a minute than a node counts in one, so a backlog shrinks; other writes come
- * in between.
+ * Transactions of one run. Run every minute it deletes more than a node counts in one, so a backlog shrinks; other writes
+ * come in between.
  */
 export const SLICES_MAX = 1_000;
 /** They go a day later than they may be asked for, so that an answer is never missing what was just deleted. */
 const DELETED_AFTER_MS = DAY_MS;
-const RUN_EVERY_MS: number = MINUTE_MS;
 
 /**
  * Deletes what is no longer kept, up to a bounded number; answers how many rows it deleted. Repeating it is safe. While the
@@ -21,7 +20,7 @@ const RUN_EVERY_MS: number = MINUTE_MS;
 export async function pruneUsage(
   rows: Pick<UsageRows, 'prune'>,
   clock: Clock,
-  isEnding: () => boolean = () => false,
+  isEnding: () => boolean,
 ): Promise<number> {
   const now = clock.now();
   const steps = Object.keys(USAGE_KEPT_MS) as UsageStep[];
@@ -38,46 +37,8 @@ export async function pruneUsage(
 }
 
 /** Adds up the use of versions that are not told one by one any more. What the clock says does not matter to it. */
-export async function foldVersions(
-  rows: Pick<UsageRows, 'foldVersions'>,
-  isEnding: () => boolean = () => false,
-): Promise<void> {
+export async function foldVersions(rows: Pick<UsageRows, 'foldVersions'>, isEnding: () => boolean): Promise<void> {
   for (let slices = 0; slices < SLICES_MAX && !isEnding(); slices += 1) {
     if (!(await rows.foldVersions(ROWS_AT_ONCE_MAX))) return;
-  }
-}
-
-/** Runs {@link foldVersions} and {@link pruneUsage} every minute for as long as the process runs. */
-export class UsageRetention {
-  readonly #timer: NodeJS.Timeout;
-  #running: Promise<void> | null = null;
-  #isClosed = false;
-
-  /** @param deps `onError`: told of a run that failed; the next one goes on. */
-  constructor(deps: {
-    readonly rows: Pick<UsageRows, 'prune' | 'foldVersions'>;
-    readonly clock: Clock;
-    readonly onError: (error: unknown) => void;
-  }) {
-    const run = async (): Promise<void> => {
-      try {
-        await foldVersions(deps.rows, () => this.#isClosed);
-        await pruneUsage(deps.rows, deps.clock, () => this.#isClosed);
-      } catch (error) {
-        deps.onError(error);
-      }
-      this.#running = null;
-    };
-    this.#timer = setInterval(() => {
-      this.#running ??= run();
-    }, RUN_EVERY_MS);
-    this.#timer.unref();
-  }
-
-  /** Lets the run under way end after the transaction that it is in. */
-  async close(): Promise<void> {
-    this.#isClosed = true;
-    clearInterval(this.#timer);
-    await this.#running;
   }
 }

@@ -1,0 +1,45 @@
+/** The jobs that delete what is old. What each deletes, and by which clock it may, is told where it is done. */
+import { pruneAnswers } from '../commands/answer-retention.ts';
+import type { IdempotencyRows } from '../commands/idempotency-rows.ts';
+import { type Clock, MINUTE_MS } from '../foundation/clock.ts';
+import { deleteExpiredRevocations, type RevocationRetentionDeps } from '../jwt/revocation-retention.ts';
+import { foldVersions, pruneUsage } from '../usage/usage-retention.ts';
+import type { UsageRows } from '../usage/usage-rows.ts';
+import type { Job } from './job.ts';
+
+/** Far more than the slices of a run take, on a disk that is not broken. */
+const RUN_MS_MAX: number = 10 * MINUTE_MS;
+
+export interface RetentionDeps extends Omit<RevocationRetentionDeps, 'rows'> {
+  readonly usage: Pick<UsageRows, 'prune' | 'foldVersions'>;
+  readonly idempotency: Pick<IdempotencyRows, 'prune'>;
+  readonly tokenRevocations: RevocationRetentionDeps['rows'];
+  readonly clock: Clock;
+}
+
+export function retentionJobs(deps: RetentionDeps): readonly Job[] {
+  const { usage, idempotency, tokenRevocations, ledger, events, clock } = deps;
+  return [
+    {
+      name: 'usage-retention',
+      everyMs: MINUTE_MS,
+      runMsMax: RUN_MS_MAX,
+      run: async ({ isEnding }) => {
+        await foldVersions(usage, isEnding);
+        await pruneUsage(usage, clock, isEnding);
+      },
+    },
+    {
+      name: 'answer-retention',
+      everyMs: 10 * MINUTE_MS,
+      runMsMax: RUN_MS_MAX,
+      run: ({ isEnding }) => pruneAnswers(idempotency, clock, isEnding),
+    },
+    {
+      name: 'token-revocation-retention',
+      everyMs: 10 * MINUTE_MS,
+      runMsMax: RUN_MS_MAX,
+      run: (run) => deleteExpiredRevocations({ rows: tokenRevocations, ledger, events, clock }, run),
+    },
+  ];
+}

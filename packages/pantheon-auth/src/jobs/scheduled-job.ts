@@ -1,0 +1,210 @@
+/**
+ * One job on one node: when it is looked at, the lease around each run, and what is made of a run that fails. Never two
+ * runs at once in a process, whatever becomes of the lease.
+ */
+import { randomInt } from 'node:crypto';
+import type { LeaseHeld } from '../events/ledger.ts';
+import { type NonDecreasingClock, SECOND_MS } from '../foundation/clock.ts';
+import { PantheonError } from '../foundation/errors.ts';
+import type { Job, JobStatus } from './job.ts';
+import { type JobLease, type JobLeaseRows, type LeaseTimes, leaseStep } from './job-lease.ts';
+import { RenewedLease } from './renewed-lease.ts';
+
+/** The first look after a start comes no later: short-lived processes (the command line) mostly end before it. */
+const FIRST_LOOK_MS_MAX = 10_000;
+/** After the first failure; doubled with each further one. */
+const BACKOFF_MS_MIN: number = SECOND_MS;
+/** Or the interval of the job, where that is longer. */
+const BACKOFF_MS_MAX = 300_000;
+/** Times are drawn from a range of this width below them, so that nodes do not ask in step. */
+const JITTER = 0.1;
+/** Nodes that wait for the same moment look at most this much later, each at a time of its own. */
+const LATER_MS_MAX: number = SECOND_MS;
+
+export interface ScheduledJobDeps {
+  readonly rows: JobLeaseRows;
+  readonly clock: Pick<NonDecreasingClock, 'now' | 'monotonicMs' | 'timers'>;
+  readonly nodeId: string;
+  readonly times: LeaseTimes;
+  /** Told of each failure. Must not throw. */
+  readonly onFailure: (job: string, error: unknown) => void;
+}
+
+/** A run that has its lease. */
+interface BegunRun {
+  readonly lease: LeaseHeld;
+  /** When the store was asked for it. */
+  readonly takenMs: number;
+  /** Runs that failed before it, on any node. */
+  readonly failures: number;
+  /** Until the next run, if this one goes well. */
+  readonly everyMs: number;
+}
+
+export class ScheduledJob {
+  readonly #job: Job;
+  readonly #deps: ScheduledJobDeps;
+  readonly #closing = new AbortController();
+  #cancelTimer = (): void => {};
+  #attempt: Promise<void> = Promise.resolve();
+  #running: RenewedLease | null = null;
+  #successes = 0;
+  #failures = 0;
+  #failuresInARow = 0;
+  #lastDurationMs: number | null = null;
+  #lastSuccessAt: Date | null = null;
+  #heldUntilMs: number = Number.NEGATIVE_INFINITY;
+
+  constructor(job: Job, deps: ScheduledJobDeps) {
+    this.#job = job;
+    this.#deps = deps;
+  }
+
+  start(): void {
+    this.#schedule(jittered(Math.min(this.#job.everyMs, FIRST_LOOK_MS_MAX), 0.5));
+  }
+
+  status(): JobStatus {
+    return {
+      name: this.#job.name,
+      successes: this.#successes,
+      failures: this.#failures,
+      lastDurationMs: this.#lastDurationMs,
+      lastSuccessAt: this.#lastSuccessAt,
+      isRunning: this.#running !== null,
+      holdsLease: this.#deps.clock.monotonicMs() < (this.#running?.heldUntilMs ?? this.#heldUntilMs),
+    };
+  }
+
+  /** Tells a run under way to end, and waits for it. */
+  async close(): Promise<void> {
+    this.#closing.abort(new PantheonError('shutting_down'));
+    this.#cancelTimer();
+    await this.#attempt;
+  }
+
+  #schedule(ms: number): void {
+    if (this.#closing.signal.aborted) return;
+    this.#cancelTimer = this.#deps.clock.timers.after(ms, () => {
+      this.#attempt = this.#look();
+    });
+  }
+
+  /** Runs the job if it is this node's turn, and sets the time of the next look. */
+  async #look(): Promise<void> {
+    const job = this.#job;
+    const waitMsMax = this.#waitMsMax;
+    const { rows, clock, nodeId, times } = this.#deps;
+    let waitMs = jittered(job.everyMs);
+    try {
+      if (job.isNeeded === undefined || (await job.isNeeded())) {
+        const now = clock.now();
+        const stored = await rows.find(job.name, now);
+        const step = leaseStep(stored, { nodeId, now, waitMsMax, times });
+        if (step.kind === 'wait') waitMs = Math.min(step.forMs, job.everyMs) + randomInt(0, LATER_MS_MAX);
+        else waitMs = await this.#begin(stored, step.failures, waitMs);
+      }
+    } catch (error) {
+      // The store is away: the job was not run.
+      waitMs = this.#failed(error, this.#failuresInARow);
+    }
+    this.#schedule(waitMs);
+  }
+
+  async #begin(stored: JobLease | null, failures: number, everyMs: number): Promise<number> {
+    const { rows, clock, nodeId, times } = this.#deps;
+    if (this.#closing.signal.aborted) return 0;
+    const takenMs = clock.monotonicMs();
+    const hold = { nodeId, holdMs: times.runHoldMs, now: clock.now() };
+    const fence = await rows.take(this.#job.name, stored, hold);
+    // Another node was faster.
+    if (fence === null) return Math.min(this.#job.everyMs, times.graceMs);
+    return this.#run({ lease: { kind: 'lease', name: this.#job.name, nodeId, fence }, takenMs, failures, everyMs });
+  }
+
+  /** One run, and the end of its lease. Answers when the next look is due. */
+  async #run(run: BegunRun): Promise<number> {
+    const { clock, times } = this.#deps;
+    const { lease, failures, everyMs } = run;
+    const error = await this.#runHeld(run);
+    if (this.#closing.signal.aborted) {
+      await this.#end(lease, { waitMs: 0, holdMs: 0, failures });
+      return 0;
+    }
+    if (error !== null) {
+      const waitMs = this.#failed(error, failures);
+      // Not held any longer, and the others come first: what fails here may go well on another node.
+      await this.#end(lease, { waitMs, holdMs: 0, failures: failures + 1 });
+      return waitMs + LATER_MS_MAX;
+    }
+    this.#successes += 1;
+    this.#failuresInARow = 0;
+    this.#lastSuccessAt = new Date(clock.now());
+    await this.#end(lease, { waitMs: everyMs, holdMs: everyMs + times.graceMs, failures: 0 });
+    return everyMs;
+  }
+
+  /** Runs the job while its lease is renewed. Answers why it failed; null: it did not. */
+  async #runHeld({ lease, takenMs }: BegunRun): Promise<unknown> {
+    const { rows, clock, times } = this.#deps;
+    const { name, runMsMax } = this.#job;
+    const startedMs = clock.monotonicMs();
+    const ending = new AbortController();
+    const onClosing = (): void => ending.abort(this.#closing.signal.reason);
+    const onLost = (): void =>
+      ending.abort(new PantheonError('conflict', { detail: `The lease of the job ${name} was lost while it ran.` }));
+    const onLate = (): void =>
+      ending.abort(new PantheonError('internal_error', { detail: `The job ${name} took more than ${runMsMax} ms.` }));
+    this.#closing.signal.addEventListener('abort', onClosing);
+    const cancelBound = clock.timers.after(runMsMax, onLate);
+    this.#running = new RenewedLease(lease, takenMs, { rows, clock, holdMs: times.runHoldMs, onLost });
+    let thrown: unknown = null;
+    try {
+      const { signal } = ending;
+      await this.#job.run({ signal, isEnding: () => signal.aborted, now: () => clock.now(), lease });
+    } catch (error) {
+      thrown = error ?? new PantheonError('internal_error', { detail: `The job ${name} threw nothing.` });
+    }
+    this.#running.stop();
+    this.#heldUntilMs = this.#running.heldUntilMs;
+    this.#running = null;
+    cancelBound();
+    this.#closing.signal.removeEventListener('abort', onClosing);
+    this.#lastDurationMs = clock.monotonicMs() - startedMs;
+    // Cut off: what cut it off is the cause, and not what the job made of it.
+    return ending.signal.aborted ? ending.signal.reason : thrown;
+  }
+
+  /** The run is over either way; a lease that cannot be given back runs out by itself. */
+  async #end(
+    lease: LeaseHeld,
+    { waitMs, holdMs, failures }: { readonly waitMs: number; readonly holdMs: number; readonly failures: number },
+  ): Promise<void> {
+    const { rows, clock } = this.#deps;
+    const [now, askedMs] = [clock.now(), clock.monotonicMs()];
+    try {
+      const isHeld = await rows.end(lease, { now, dueAt: now + waitMs, holdMs, failures });
+      this.#heldUntilMs = isHeld ? askedMs + holdMs : Number.NEGATIVE_INFINITY;
+    } catch (error) {
+      this.#deps.onFailure(this.#job.name, error);
+    }
+  }
+
+  /** Answers how long to wait. `before`: failures in a row until now, on all nodes as far as that is known. */
+  #failed(error: unknown, before: number): number {
+    this.#failures += 1;
+    this.#failuresInARow = before + 1;
+    if (!this.#closing.signal.aborted) this.#deps.onFailure(this.#job.name, error);
+    return jittered(Math.min(BACKOFF_MS_MIN * 2 ** before, this.#waitMsMax));
+  }
+
+  get #waitMsMax(): number {
+    return Math.max(this.#job.everyMs, BACKOFF_MS_MAX);
+  }
+}
+
+/** At most `ms`, and at least what is left of it without `share`. */
+function jittered(ms: number, share: number = JITTER): number {
+  const width = Math.floor(ms * share);
+  return ms - (width === 0 ? 0 : randomInt(0, width + 1));
+}

@@ -1,0 +1,78 @@
+import { expect, test } from 'vitest';
+import type { EventCodec } from '../events/event-codec.ts';
+import type { Commit, Ledger, Row } from '../events/ledger.ts';
+import type { Clock } from '../foundation/clock.ts';
+import { deleteExpiredRevocations, REVOCATIONS_AT_ONCE_MAX } from './revocation-retention.ts';
+
+const NOW = Date.UTC(2030, 0, 1);
+const CLOCK: Clock = { now: () => NOW, monotonicMs: () => 0 };
+/** As much as two clocks may be apart. */
+const LEEWAY_MS = 120_000;
+const LEASE = { kind: 'lease', name: 'token-revocation-retention', nodeId: 'a', fence: 3 } as const;
+
+function world(stored: Row[]) {
+  const commits: Commit[] = [];
+  const rows = { unexpired: async (_now: number, _after: unknown, limit: number) => stored.slice(0, limit) };
+  const ledger = {
+    commit: async (commit: Commit) => {
+      commits.push(commit);
+      for (const change of commit.changes)
+        if (change.kind === 'delete')
+          stored.splice(
+            stored.findIndex((row) => row['jti'] === change.where['jti']),
+            1,
+          );
+      return { seq: commits.length };
+    },
+  } as Ledger;
+  const events = { toRows: async (list: unknown) => list } as unknown as EventCodec;
+  const run = (clock: Clock = CLOCK, isEnding = () => false) =>
+    deleteExpiredRevocations({ rows, ledger, events, clock }, { isEnding, lease: LEASE });
+  return { stored, commits, run };
+}
+
+const row = (n: number, expiresAt: number): Row => ({ jti: `key.${n}`, tenant_id: 'default', expires_at: expiresAt });
+
+test('what has expired by the clock of every node goes, a bounded number with each event, and nothing else does', async () => {
+  const many = REVOCATIONS_AT_ONCE_MAX + 5;
+  const expired = Array.from({ length: many }, (_, n) => row(n, NOW - LEEWAY_MS));
+  const young = row(many, NOW - LEEWAY_MS + 1);
+  const { stored, commits, run } = world([...expired, young]);
+  await run();
+  expect(stored).toEqual([young]);
+  expect(commits.map(({ changes }) => changes.length)).toEqual([REVOCATIONS_AT_ONCE_MAX, 5]);
+  expect(commits[0]).toMatchObject({
+    preconditions: [LEASE],
+    events: [
+      {
+        type: 'store.expired_revocations_deleted',
+        tenantId: 'system',
+        actor: { keyId: null, userId: null, job: 'token-revocation-retention' },
+        after: { count: REVOCATIONS_AT_ONCE_MAX, lastExpiresAt: new Date(NOW - LEEWAY_MS).toISOString() },
+      },
+    ],
+  });
+});
+
+test('where nothing has expired there is no commit, and so no event', async () => {
+  const { commits, run } = world([row(1, NOW)]);
+  await run();
+  expect(commits).toEqual([]);
+});
+
+test.each<[string, Partial<Clock>]>([
+  ['is in doubt', { doubted: NOW }],
+  ['may be ahead', { mayBeAheadForMs: 1 }],
+])('nothing is deleted by a clock that %s', async (_what, more) => {
+  const { commits, run } = world([row(1, 0)]);
+  await run({ ...CLOCK, ...more });
+  expect(commits).toEqual([]);
+  await run();
+  expect(commits).toHaveLength(1);
+});
+
+test('a run that is to end begins no further commit', async () => {
+  const { commits, run } = world(Array.from({ length: 3 * REVOCATIONS_AT_ONCE_MAX }, (_, n) => row(n, 0)));
+  await run(CLOCK, () => commits.length === 2);
+  expect(commits).toHaveLength(2);
+});

@@ -1,0 +1,48 @@
+/** A process of its own on the database of a test, which can be killed: what the death of a node leaves behind. */
+import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createInterface } from 'node:readline';
+import { type ScratchDatabase, STORE } from './store.ts';
+
+const moduleOf = (path: string): string => JSON.stringify(new URL(path, import.meta.url).href);
+
+/** What every child begins with: `db`, `clock`, `tell(text)`, `load(path in src)`, and its arguments. */
+const PRELUDE = `
+  const load = (path) => import(new URL(path, ${moduleOf('../src/')}).href);
+  const { NonDecreasingClock, systemClock } = await load('foundation/clock.ts');
+  const clock = new NonDecreasingClock(systemClock);
+  const [place, ...args] = process.argv.slice(1);
+  const tell = (text) => process.stdout.write(text + '\\n');
+  const db = ${
+    STORE === 'postgres'
+      ? `await (await load('storage/postgres.ts')).postgres({ url: place }).open({ clock, onWarning: () => {} })`
+      : `await (await load('storage/sqlite.ts')).openSqlite({ path: place, clock, reserve: { bytes: 0 } })`
+  };
+`;
+
+export interface DatabaseProcess extends AsyncDisposable {
+  readonly child: ChildProcessWithoutNullStreams;
+  /** What it told, until now. */
+  readonly lines: string[];
+  /** Ends it without a warning. Answers when it is gone. */
+  kill(): Promise<void>;
+}
+
+/** Use it with `await using`. */
+export function startOnDatabase(
+  scratch: Pick<ScratchDatabase, 'place'>,
+  source: string,
+  args: readonly string[] = [],
+): DatabaseProcess {
+  const flags = ['--conditions=source', '--input-type=module', '-e', PRELUDE + source, '--', scratch.place, ...args];
+  const child = spawn(process.execPath, flags);
+  child.stderr.pipe(process.stderr);
+  const closed = once(child, 'close');
+  const lines: string[] = [];
+  createInterface({ input: child.stdout }).on('line', (line) => void lines.push(line));
+  const kill = async (): Promise<void> => {
+    child.kill('SIGKILL');
+    await closed;
+  };
+  return { child, lines, kill, [Symbol.asyncDispose]: kill };
+}
