@@ -26,6 +26,6 @@ export async function untilRuns(
       if (runs() < wanted) clock.advance(4_000);
       expect(runs()).toBeGreaterThanOrEqual(wanted);
     },
-    { timeout: 30_000, interval: 10 },
+    { timeout: 100_000, interval: 10 },
   );
 }

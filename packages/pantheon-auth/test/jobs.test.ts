@@ -8,6 +8,9 @@ import { jobOf, untilRuns } from './job-runs.ts';
 
 const SETTLED = { timeout: 20_000, interval: 20 };
 
+// Hours pass by in steps, with work of the store in each: much to do for a busy machine.
+vi.setConfig({ testTimeout: 120_000 });
+
 test('three instances on one store share the work of the background', async () => {
   await using world = await openWorld();
   const nodes = [world.auth, await world.openAgain(), await world.openAgain()];
