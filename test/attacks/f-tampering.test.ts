@@ -7,6 +7,7 @@ import { randomBytes } from 'node:crypto';
 import { DatabaseSync } from 'node:sqlite';
 import type { CreatedKey } from 'pantheon-auth';
 import { ANY_TENANT } from 'pantheon-auth';
+import { TestClock } from 'pantheon-auth/testing';
 import { expect, test } from 'vitest';
 import { bySql, type Row } from './forge.ts';
 import { expectNoSecretWritten, keepSecret, openEngine } from './harness.ts';
@@ -14,9 +15,14 @@ import { expectNoSecretWritten, keepSecret, openEngine } from './harness.ts';
 /** That a row does not open is remembered for so long: beyond it, each verification is a read. */
 const DAMAGED_REMEMBERED_MS = 10_000;
 
+/** Nothing runs in the background, whose writes those that are made here, beside the engine, would meet. */
+class ClockWithoutTimers extends TestClock {
+  override readonly timers = { after: () => () => {} };
+}
+
 /** Two keys in one tenant and one in another. One key is remembered at a time, so each verification is a read. */
 async function threeKeys() {
-  const engine = await openEngine({ knownKeysMax: 1 });
+  const engine = await openEngine({ knownKeysMax: 1, testClock: new ClockWithoutTimers() });
   await engine.auth.tenants.create({ id: 'acme' });
   const one = await engine.create({
     permissions: ['docs:read'],
