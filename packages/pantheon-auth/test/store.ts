@@ -1,9 +1,11 @@
 /** The database that a test is run on: the project of the run says which. Almost every test is run on both. */
 import { DatabaseSync } from 'node:sqlite';
+import { setTimeout as pause } from 'node:timers/promises';
 import { inject } from 'vitest';
 import { type Clock, systemClock } from '../src/foundation/clock.ts';
 import type { Database } from '../src/storage/database.ts';
 import { postgres } from '../src/storage/postgres.ts';
+import { isBusy } from '../src/storage/sqlite-errors.ts';
 import { openScratchDatabase as openScratchFile } from '../src/testing/scratch-database.ts';
 import { type PostgresScratch, scratchPostgres } from './postgres-scratch.ts';
 import type {} from './postgres-template.ts';
@@ -95,8 +97,15 @@ export async function inFile(
   // What nothing refers to any more is damage too.
   const database = new DatabaseSync(path, { enableForeignKeyConstraints: false });
   try {
-    database.exec('pragma busy_timeout = 5000');
-    return database.prepare(text).all(...values);
+    // Waited for between attempts and not by SQLite: the transaction in the way may be one of this process.
+    for (let attempts = 1; ; attempts += 1) {
+      try {
+        return database.prepare(text).all(...values);
+      } catch (error) {
+        if (!isBusy(error) || attempts === 1_000) throw error;
+        await pause(5);
+      }
+    }
   } finally {
     database.close();
   }
