@@ -13,6 +13,21 @@ export const STORED: readonly string[] = [
   'packages/pantheon-auth/test/**/*.test.ts',
 ];
 
+/** What needs no server and no database: seconds, for while one works. All of it is in the project `sqlite` too. Not here: the million keys of `key-generator.test.ts`. */
+export const UNIT: readonly string[] = [
+  'packages/pantheon-auth/src/{domain,foundation}/*.test.ts',
+  'packages/pantheon-auth/src/api-keys/{cold-reads,id-tag,key-generator.format,key-input,key-patch,sender,verification-attempt,verification-cache}.test.ts',
+  'packages/pantheon-auth/src/events/{event-feed,merkle}.test.ts',
+  'packages/pantheon-auth/src/jobs/job-lease.test.ts',
+  'packages/pantheon-auth/src/jwt/{jws,jws.strict,verification-key}.test.ts',
+  'packages/pantheon-auth/src/rate-limit/{handover-limiter,memory-limiter,quota-lease,rate-limiter,rule-shares,sender-buckets,sliding-window}.test.ts',
+  'packages/pantheon-auth/src/storage/{postgres-errors,postgres-url,sqlite-errors,sqlite-inspection,statement}.test.ts',
+  'packages/pantheon-auth/src/testing/test-clock.test.ts',
+];
+
+/** Gives a project its PostgreSQL and Redis. */
+const SERVERS = 'tools/servers/vitest-setup.ts';
+
 /** Real processes under faults: they measure, so nothing else runs beside them. */
 const FAULTS = 'test/faults/{revocation,limits,usage}.test.ts';
 
@@ -26,8 +41,6 @@ export default defineConfig({
     pool: 'forks',
     // Many tests wait for servers: on a small machine one worker would leave it idle.
     maxWorkers: Math.max(2, availableParallelism() - 1),
-    // A list: a project adds its own to it.
-    globalSetup: ['tools/servers/vitest-setup.ts'],
     testTimeout: 30_000,
     projects: [
       {
@@ -42,6 +55,7 @@ export default defineConfig({
           ],
           exclude: [...configDefaults.exclude, '**/*.postgres.test.ts', FAULTS, LOOP],
           provide: { store: 'sqlite' },
+          globalSetup: [SERVERS],
         },
       },
       {
@@ -51,12 +65,13 @@ export default defineConfig({
           include: [...STORED],
           exclude: [...configDefaults.exclude, '**/*.sqlite.test.ts'],
           provide: { store: 'postgres' },
-          globalSetup: ['tools/servers/vitest-setup.ts', 'packages/pantheon-auth/test/postgres-template.ts'],
+          globalSetup: [SERVERS, 'packages/pantheon-auth/test/postgres-template.ts'],
           setupFiles: 'packages/pantheon-auth/test/needs-postgres.ts',
         },
       },
-      { extends: true, test: { name: 'faults', include: [FAULTS], fileParallelism: false } },
-      { extends: true, test: { name: 'loop', include: [LOOP], fileParallelism: false } },
+      { extends: true, test: { name: 'unit', include: [...UNIT] } },
+      { extends: true, test: { name: 'faults', include: [FAULTS], fileParallelism: false, globalSetup: [SERVERS] } },
+      { extends: true, test: { name: 'loop', include: [LOOP], fileParallelism: false, globalSetup: [SERVERS] } },
     ],
     // Servers are started and stopped in hooks.
     hookTimeout: 60_000,

@@ -1,8 +1,8 @@
-/** A test file that is moved must not silently leave the databases that it ran on. */
+/** A test file that is moved must not silently leave the projects that it ran in. */
 import { globSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
-import { STORED } from '../vitest.config.ts';
+import { STORED, UNIT } from '../vitest.config.ts';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 
@@ -12,6 +12,6 @@ function alternatives(pattern: string): readonly string[] {
   return list === undefined ? [pattern] : list.split(',').map((one) => `${before}${one}${after}`);
 }
 
-test.each(STORED.flatMap(alternatives))('%s, which runs on PostgreSQL too, is there', (pattern) => {
+test.each([...STORED, ...UNIT].flatMap(alternatives))('%s, which a project names, is there', (pattern) => {
   expect(globSync(pattern, { cwd: ROOT }).length).toBeGreaterThan(0);
 });
