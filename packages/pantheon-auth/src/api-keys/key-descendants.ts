@@ -1,4 +1,5 @@
 /** The keys that a key created, and those that they created: what a revocation with `cascade` takes along. */
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { SYSTEM_TENANT } from '../domain/tenant.ts';
 import type { ChildKey, KeyPlace, KeyRows } from './key-rows.ts';
 
@@ -28,6 +29,8 @@ export class KeyDescendants {
         if (child.tenantId !== tenantId && tenantId !== SYSTEM_TENANT) continue;
         await revoke(child.tenantId, child.id);
         parents.push(child.id);
+        // One that had been revoked before makes no commit, and nothing else that waits.
+        await nextTurn();
       }
     }
   }

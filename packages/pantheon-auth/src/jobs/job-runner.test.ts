@@ -194,6 +194,34 @@ describe('a run that fails', () => {
     expect(String(one.failures[0])).toContain('took more than 120000 ms');
   });
 
+  test('when it does not end although it is told to, another node has the job soon, and it is told at once', async () => {
+    const stuck = heldJob();
+    const one = node('a', { ...stuck, runMsMax: 2 * MINUTE_MS }, watched(scratch.db.jobLeases));
+    await pass(2 * MINUTE_MS);
+    await pass(11_000);
+    expect(stuck.runs[0]?.run.isEnding()).toBe(true);
+    expect(one.status()).toMatchObject({ failures: 1, isRunning: true });
+    expect(String(one.failures[0])).toContain('took more than 120000 ms');
+    // Its lease runs out by the time of the store.
+    const renewed = vi.spyOn(scratch.db.jobLeases, 'renew');
+    await pass(2 * MINUTE_MS);
+    expect(renewed).not.toHaveBeenCalled();
+    expect(one.status().holdsLease).toBe(false);
+    stuck.runs[0]?.end();
+    await vi.waitFor(() => expect(one.status().isRunning).toBe(false), SETTLED);
+    expect(one.status().failures).toBe(1);
+  });
+
+  test('a node that stops between two runs gives its lease back, and another one goes on when the job is due', async () => {
+    const one = node('a', {}, watched(scratch.db.jobLeases));
+    await pass(11_000);
+    await vi.waitFor(() => expect(one.status().successes).toBe(1), SETTLED);
+    await one.runner.close();
+    const two = node('b', {}, watched(scratch.db.jobLeases));
+    await pass(75_000);
+    expect(two.status().successes).toBe(1);
+  });
+
   test('while the store is away nothing is run, that is a failure, and it goes on when the store is back', async () => {
     let isAway = true;
     const { jobLeases } = scratch.db;

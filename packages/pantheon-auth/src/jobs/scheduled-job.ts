@@ -4,7 +4,7 @@
  */
 import { randomInt } from 'node:crypto';
 import type { LeaseHeld } from '../events/ledger.ts';
-import { type NonDecreasingClock, SECOND_MS } from '../foundation/clock.ts';
+import { type Instant, type NonDecreasingClock, SECOND_MS } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import type { Job, JobStatus } from './job.ts';
 import { type JobLease, type JobLeaseRows, type LeaseTimes, leaseStep } from './job-lease.ts';
@@ -51,6 +51,10 @@ export class ScheduledJob {
   #successes = 0;
   #failures = 0;
   #failuresInARow = 0;
+  /** What is held between two runs. */
+  #idle: { readonly lease: LeaseHeld; readonly dueAt: Instant } | null = null;
+  /** The last failure that was told of while its run went on. */
+  #toldOf: unknown = null;
   #lastDurationMs: number | null = null;
   #lastSuccessAt: Date | null = null;
   #heldUntilMs: number = Number.NEGATIVE_INFINITY;
@@ -76,11 +80,17 @@ export class ScheduledJob {
     };
   }
 
-  /** Tells a run under way to end, and waits for it. */
+  /** Tells a run under way to end, and waits for it. Gives back a lease that is held between two runs. */
   async close(): Promise<void> {
     this.#closing.abort(new PantheonError('shutting_down'));
     this.#cancelTimer();
     await this.#attempt;
+    const idle = this.#idle;
+    this.#idle = null;
+    if (idle === null) return;
+    const end = { now: this.#deps.clock.now(), dueAt: idle.dueAt, holdMs: 0, failures: 0 };
+    // It runs out by itself where the store is away.
+    await this.#deps.rows.end(idle.lease, end).catch(() => false);
   }
 
   #schedule(ms: number): void {
@@ -115,11 +125,18 @@ export class ScheduledJob {
     const { rows, clock, nodeId, times } = this.#deps;
     if (this.#closing.signal.aborted) return 0;
     const takenMs = clock.monotonicMs();
+    this.#idle = null;
     const hold = { nodeId, holdMs: times.runHoldMs, now: clock.now() };
     const fence = await rows.take(this.#job.name, stored, hold);
     // Another node was faster.
     if (fence === null) return Math.min(this.#job.everyMs, times.graceMs);
-    return this.#run({ lease: { kind: 'lease', name: this.#job.name, nodeId, fence }, takenMs, failures, everyMs });
+    const lease = { kind: 'lease', name: this.#job.name, nodeId, fence } as const;
+    if (this.#closing.signal.aborted) {
+      // The process began to stop while the lease was taken.
+      await this.#end(lease, { waitMs: 0, holdMs: 0, failures });
+      return 0;
+    }
+    return this.#run({ lease, takenMs, failures, everyMs });
   }
 
   /** One run, and the end of its lease. Answers when the next look is due. */
@@ -140,6 +157,7 @@ export class ScheduledJob {
     this.#successes += 1;
     this.#failuresInARow = 0;
     this.#lastSuccessAt = new Date(clock.now());
+    this.#idle = { lease, dueAt: clock.now() + everyMs };
     await this.#end(lease, { waitMs: everyMs, holdMs: everyMs + times.graceMs, failures: 0 });
     return everyMs;
   }
@@ -153,8 +171,14 @@ export class ScheduledJob {
     const onClosing = (): void => ending.abort(this.#closing.signal.reason);
     const onLost = (): void =>
       ending.abort(new PantheonError('conflict', { detail: `The lease of the job ${name} was lost while it ran.` }));
-    const onLate = (): void =>
-      ending.abort(new PantheonError('internal_error', { detail: `The job ${name} took more than ${runMsMax} ms.` }));
+    const onLate = (): void => {
+      const error = new PantheonError('internal_error', { detail: `The job ${name} took more than ${runMsMax} ms.` });
+      ending.abort(error);
+      // One that does not end when it is told keeps the job from no other node, and is no secret.
+      this.#running?.stop();
+      this.#toldOf = error;
+      this.#tell(error);
+    };
     this.#closing.signal.addEventListener('abort', onClosing);
     const cancelBound = clock.timers.after(runMsMax, onLate);
     this.#running = new RenewedLease(lease, takenMs, { rows, clock, holdMs: times.runHoldMs, onLost });
@@ -192,10 +216,14 @@ export class ScheduledJob {
 
   /** Answers how long to wait. `before`: failures in a row until now, on all nodes as far as that is known. */
   #failed(error: unknown, before: number): number {
-    this.#failures += 1;
+    if (error !== this.#toldOf) this.#tell(error);
     this.#failuresInARow = before + 1;
-    if (!this.#closing.signal.aborted) this.#deps.onFailure(this.#job.name, error);
     return jittered(Math.min(BACKOFF_MS_MIN * 2 ** before, this.#waitMsMax));
+  }
+
+  #tell(error: unknown): void {
+    this.#failures += 1;
+    if (!this.#closing.signal.aborted) this.#deps.onFailure(this.#job.name, error);
   }
 
   get #waitMsMax(): number {

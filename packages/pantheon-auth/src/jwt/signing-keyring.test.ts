@@ -179,3 +179,17 @@ test('a load that was overtaken by a younger one changes nothing', async () => {
   expect(keyring.verifier(String(stored[0]?.['kid']))).toBeNull();
   expect((await refusalOf(() => keyring.signer('ES256'))).code).toBe('signing_secret_unavailable');
 });
+
+test('one algorithm has so many signing keys at most, so that none is pushed out of memory by a newer one', async () => {
+  await using world = await openWorld();
+  const { tokens } = world.auth;
+  const { kid } = await tokens.addSigningKey('ES256');
+  const add = () => tokens.addSigningKey('ES256');
+  while (kids(world).length < 100) if ((await add().catch(() => null)) === null) break;
+  expect(await refusalOf(add())).toMatchObject({ code: 'not_allowed', field: 'algorithm' });
+  expect(kids(world)).toContain(kid);
+  // Another algorithm has its own room, and who retires one makes room.
+  await tokens.addSigningKey('Ed25519');
+  await tokens.retireSigningKey(kid);
+  await add();
+});

@@ -39,6 +39,9 @@ export const SIGNING_ALGORITHMS: readonly AsymmetricAlgorithm[] = ['ES256', 'Ed2
 /** RFC 7518 section 3.3 asks for 2048 at least; 3072 matches the strength of the other two (NIST SP 800-57). */
 const RSA_MODULUS_BITS = 3_072;
 
+/** All that verify are in memory, and all are read at once: of those that a caller can add, none pushes another out. */
+export const SIGNING_KEYS_OF_ONE_ALGORITHM_MAX = 16;
+
 export class SigningKeyring implements Follower {
   readonly #rows: SigningKeyRows;
   readonly #ledger: Ledger;
@@ -123,6 +126,11 @@ export class SigningKeyring implements Follower {
 
   /** What makes a key pair. It signs once that is committed; older ones still verify until they are retired. */
   async decideAdd(algorithm: AsymmetricAlgorithm, by: AuditContext): Promise<SigningKeyChange> {
+    const ofAlgorithm = this.active().filter((record) => record.algorithm === algorithm);
+    if (ofAlgorithm.length >= SIGNING_KEYS_OF_ONE_ALGORITHM_MAX) {
+      const detail = `There are ${ofAlgorithm.length} signing keys of this algorithm: retire one that signs nothing any more.`;
+      throw new PantheonError('not_allowed', { field: 'algorithm', detail });
+    }
     const { publicKey, privateKey } = await generatePair(algorithm);
     const publicJwk = publicKey.export({ format: 'jwk' }) as JsonObject;
     const kid = jwkThumbprint(publicJwk);

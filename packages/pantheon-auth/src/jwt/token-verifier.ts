@@ -251,7 +251,7 @@ function readToken(parsed: ParsedJws | null): ReadToken | null {
   const kind = parsed === null ? null : tokenKindOf(parsed.header);
   const claims = parsed === null || kind === null ? null : parseClaims(kind, parsed.payload);
   if (parsed === null || claims === null) return null;
-  const scope = permissionsOfScope(claims.scope) ?? [];
+  const scope = [...new Set(permissionsOfScope(claims.scope) ?? [])];
   const { kid, alg: algorithm } = parsed.header;
   return { claims, kid, algorithm, scope, effective: null };
 }

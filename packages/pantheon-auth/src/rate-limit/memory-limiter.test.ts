@@ -399,6 +399,21 @@ describe('memory', () => {
     });
   });
 
+  test('what is counted beside a decision that was made elsewhere refuses nothing for want of room', async () => {
+    const { decide, limiter, request } = setUp({ keysMax: 10, bytesMax: 20_000 });
+    let nth = 0;
+    while ((await decide({ keyId: `key ${nth}`, rules: [rule('hour', 5, 3_600)] }).catch(() => null)) !== null)
+      nth += 1;
+    limiter.addDebt('key 0', 2);
+    const more = request({ keyId: 'key 0', rules: Array.from({ length: 8 }, (_, at) => rule(`rule ${at}`, 5, 3_600)) });
+    expect(() => limiter.mirror(more)).not.toThrow();
+    expect(limiter.takePending(more)).toBeNull();
+    // It is owed on.
+    expect(limiter.takePending(request({ keyId: 'key 0', rules: [rule('hour', 5, 3_600)] }))).toMatchObject({
+      units: 2,
+    });
+  });
+
   test('where there is no room, a bounded number of keys is looked at in one turn, and all of them in the end', async () => {
     const keys = 10_000;
     const { decide, clock } = setUp({ keysMax: keys });

@@ -153,8 +153,7 @@ export class MemoryLimiter implements RateLimiter {
   /** Counts in the windows what was admitted elsewhere. Where there is no room for another key, nothing is counted. */
   mirror(request: LimitRequest): void {
     const nowMs = this.#nowMs();
-    if (!this.#accounts.has(request.keyId) && !this.#hasRoom(request, bytesOf(request.rules), nowMs)) return;
-    for (const window of this.#accountOf(request, nowMs).windows) {
+    for (const window of this.#accountIfRoom(request, nowMs)?.windows ?? []) {
       window.advance(nowMs);
       window.take(request.cost);
     }
@@ -171,7 +170,9 @@ export class MemoryLimiter implements RateLimiter {
     const units = this.#accounts.get(request.keyId)?.pendingUnits ?? 0;
     if (units === 0) return null;
     const nowMs = this.#nowMs();
-    const account = this.#accountOf(request, nowMs);
+    const account = this.#accountIfRoom(request, nowMs);
+    // It is owed on, until there is room for the rules by which it would be told.
+    if (account === null) return null;
     account.pendingUnits = 0;
     const perRule = account.windows.map((window) => {
       window.advance(nowMs);
@@ -259,6 +260,14 @@ export class MemoryLimiter implements RateLimiter {
     }
     account.usedAtMs = nowMs;
     return account;
+  }
+
+  /** For what is counted beside the decision, which is made elsewhere: the lack of room refuses nothing. */
+  #accountIfRoom(request: LimitRequest, nowMs: number): Account | null {
+    const known = this.#accounts.get(request.keyId);
+    const growth = bytesOf(request.rules) - (known?.bytes ?? 0);
+    if (known?.rules !== request.rules && growth > 0 && !this.#hasRoom(request, growth, nowMs)) return null;
+    return this.#accountOf(request, nowMs);
   }
 
   /**
