@@ -6,6 +6,7 @@ import { requirePermission as forExpress, pantheonAuth } from '../src/middleware
 import { requirePermission as forFastify } from '../src/middleware/fastify.ts';
 import { requirePermission as forFetch } from '../src/middleware/fetch.ts';
 import { requirePermission as forHono } from '../src/middleware/hono.ts';
+import { callerFor } from './caller-for.ts';
 import { callerWith, openWorld, refusalOf, type World } from './fixture.ts';
 import { STORE } from './store.ts';
 
@@ -179,3 +180,39 @@ async function removeTenant(world: World, id: string): Promise<void> {
       'alter table api_keys add constraint api_keys_tenant_id_fkey foreign key (tenant_id) references tenants not valid',
     );
 }
+
+test('an option that is neither true nor false is no yes: nothing is forced by it, and nothing taken along', async () => {
+  await using world = await openWorld();
+  const { auth } = world;
+  const system = auth.tenant('system').keys;
+  const admin = await system.create({ userId: 'u', name: 'last', permissions: ['pantheon:*'], grantable: ['*'] });
+  const { apiKey: parent } = await auth.keys.create({ userId: 'u', name: 'parent', permissions: ['pantheon:keys:*'] });
+  for (const value of ['true', 'false', 1, 0, null, {}] as unknown as true[]) {
+    for (const [field, call] of [
+      ['force', () => system.suspend(admin.apiKey.id, { force: value })],
+      ['force', () => system.revoke(admin.apiKey.id, { force: value })],
+      ['force', () => system.update(admin.apiKey.id, { permissions: [] }, { force: value })],
+      ['cascade', () => auth.keys.revoke(parent.id, { cascade: value })],
+      ['settle', () => auth.keys.revoke(parent.id, { settle: value })],
+    ] as const)
+      expect(await refusalOf(call()), `${field} ${String(value)}`).toMatchObject({ code: 'invalid_request', field });
+  }
+  expect(await system.get(admin.apiKey.id)).toMatchObject({ state: 'active', permissions: ['pantheon:*'] });
+  expect(await auth.keys.get(parent.id)).toMatchObject({ state: 'active' });
+});
+
+test('a key that gives itself up takes nothing along, whatever is passed', async () => {
+  await using world = await openWorld();
+  const { auth } = world;
+  const { key, apiKey } = await auth.keys.create({
+    userId: 'u',
+    name: 'parent',
+    permissions: ['pantheon:keys:create', 'docs:read'],
+    grantable: ['docs:read'],
+  });
+  const by = await callerFor(auth, key);
+  const child = await auth.keys.create({ userId: 'u', name: 'child', permissions: ['docs:read'] }, { by });
+  await auth.keys.revokeSelf(by, { cascade: true, force: true } as object);
+  expect(await auth.keys.get(apiKey.id)).toMatchObject({ state: 'revoked' });
+  expect(await auth.keys.get(child.apiKey.id)).toMatchObject({ state: 'active' });
+});

@@ -10,7 +10,7 @@ import {
   idempotentRequest,
   type MakeIdempotencyRecord,
 } from '../commands/idempotency-service.ts';
-import { parseReason } from '../commands/input.ts';
+import { assertFlag, parseReason } from '../commands/input.ts';
 import type { Page } from '../commands/pages.ts';
 import type { Propagation, Settled, SettleOptions } from '../commands/propagation.ts';
 import { losesAdminRights } from '../domain/administrator.ts';
@@ -261,7 +261,9 @@ export class KeyManager {
     const id = selfId(by);
     // A key of another tenant is like one that was never made, also for code in process that made its caller up (I10).
     await this.#deps.changes.loadToRevoke(this.#tenantId, id);
-    return this.#revoke(id, by, options, true);
+    const { reason, ifMatch } = options;
+    const own = { ...(reason !== undefined && { reason }), ...(ifMatch !== undefined && { ifMatch }) };
+    return this.#revoke(id, by, own, true);
   }
 
   /** The holder looks at its own key. */
@@ -280,6 +282,7 @@ export class KeyManager {
   }
 
   async #revoke(id: string, by: Caller, options: RevokeOptions, isSelf: boolean): Promise<APIKey & Cascaded & Settled> {
+    assertFlags(options);
     const { cascade = false, force = false, ifMatch } = options;
     const auditContext = await this.#auditContext(by, options.reason);
     const condition = ifMatch === undefined ? {} : { ifMatch };
@@ -293,6 +296,7 @@ export class KeyManager {
 
   /** `decide` gets the caller as their key is now. */
   #change(id: string, options: RevokeOptions, decide: Decide): Promise<APIKey & Settled> {
+    assertFlags(options);
     const { by = PROCESS_CALLER } = options;
     const tenantId = this.#tenantId;
     return this.#deps.propagation.settled(options, async () => {
@@ -324,6 +328,13 @@ export class KeyManager {
     await this.#deps.exposed.refuseIn({ reason }, by);
     return { ...by.auditContext, reason: parseReason(reason) };
   }
+}
+
+/** @throws PantheonError `invalid_request`. */
+function assertFlags({ force, settle, cascade }: RevokeOptions): void {
+  assertFlag('force', force);
+  assertFlag('settle', settle);
+  if (cascade !== 'acted') assertFlag('cascade', cascade);
 }
 
 function selfId(by: Caller): string {

@@ -76,3 +76,13 @@ export function nameOf(text: string): string | null {
 export function invalid(field: string, detail: string): PantheonError {
   return new PantheonError('invalid_request', { field, detail });
 }
+
+/**
+ * An option that is yes or no. What is neither is refused: `'false'`, as a query has it, would be taken for yes.
+ *
+ * @throws PantheonError `invalid_request`.
+ */
+export function assertFlag(field: string, value: unknown): void {
+  if (value === undefined || typeof value === 'boolean') return;
+  throw new PantheonError('invalid_request', { field, detail: 'true or false.' });
+}
