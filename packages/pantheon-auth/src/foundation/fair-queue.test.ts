@@ -145,3 +145,10 @@ test('what was taken out is gone, and nothing else is', () => {
   expect(drain(queue)).toEqual(['a2', 'b1']);
   expect(queue.shift()).toBeNull();
 });
+
+test('full, and nobody has more than who comes would have: it is turned away, and those who came first keep their turns', () => {
+  const queue = new FairQueue<string>(100);
+  for (let n = 0; n < 100; n += 1) expect(queue.push(`item ${n}`, { group: `group ${n}`, member: 'one' })).toBeNull();
+  for (let n = 0; n < 50; n += 1) expect(queue.push('late', { group: `late ${n}`, member: 'one' })).toBe('late');
+  expect(queue.shift()).toBe('item 0');
+});

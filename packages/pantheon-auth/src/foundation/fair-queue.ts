@@ -38,7 +38,8 @@ export class FairQueue<T> {
 
   /**
    * Puts `item` last of its member. Returns what was turned away for it: nothing as long as there is room; else the newest
-   * item of the member with the most in the group with the most, or `item` itself when that is its own member.
+   * item of the member with the most in the group with the most, or `item` itself when that is its own member, or when no
+   * group has more than its own would have.
    */
   push(item: T, key: TurnKey): T | null {
     const own = this.#groups.get(key.group);
@@ -48,6 +49,9 @@ export class FairQueue<T> {
     if (this.#size >= this.#max) {
       const longest = this.#longest(key.group, own);
       if (longest.group === key.group && longest.items.length <= ofMember) return item;
+      // Else the one that came first would have less than the one that comes.
+      const left = (this.#groups.get(longest.group)?.size ?? 0) - 1;
+      if (longest.group !== key.group && left < (own?.size ?? 0) + 1) return item;
       turnedAway = longest.items.at(-1) ?? null;
       this.#takeOut(longest.items.length - 1, longest);
     }
