@@ -40,7 +40,7 @@ export const SIGNING_ALGORITHMS: readonly AsymmetricAlgorithm[] = ['ES256', 'Ed2
 const RSA_MODULUS_BITS = 3_072;
 
 /** All that verify are in memory, and all are read at once: of those that a caller can add, none pushes another out. */
-export const SIGNING_KEYS_OF_ONE_ALGORITHM_MAX = 16;
+export const SIGNING_KEYS_OF_ONE_ALGORITHM_MAX = 32;
 
 export class SigningKeyring implements Follower {
   readonly #rows: SigningKeyRows;
