@@ -81,6 +81,8 @@ export default defineConfig({
       // What runs in a thread of its own is not seen from here; `sqlite-wal`, `-inspector` and `-reader-thread.test.ts` run it.
       exclude: ['**/*.test.ts', '**/*-worker.ts'],
       reporter: ['text-summary', 'json-summary', 'text'],
+      // The figures are wanted most when something else fails too.
+      reportOnFailure: true,
       thresholds: { lines: 95, branches: 95 },
     },
   },
