@@ -257,7 +257,7 @@ async function assemble(parts: Parts): Promise<Engine> {
   const recorder = new UsageRecorder({
     rows: database.usage,
     clock,
-    onError: (error) => logger.error({ err: error }, 'usage was not stored; trying again'),
+    onError: (error) => logger.error({ err: error }, 'usage was not stored as it should be; trying again'),
   });
   const usage = new UsageReader(database.usage, recorder);
   const jobs = openJobs(database, { events, clock, logger });

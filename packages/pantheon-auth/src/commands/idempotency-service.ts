@@ -73,7 +73,7 @@ export class IdempotencyService {
     if (answered !== null) return again(answered);
     const now = this.#clock.now();
     try {
-      return await execute((keyId, version) => companionRow(request, keyId, version, now));
+      return await execute((keyId, version) => recordOf(request, keyId, version, now));
     } catch (error) {
       // The same request at the same moment, on this node or another: the other one has carried it out, and so this one
       // met a conflict of any kind (a rotation, for one, is then told that a rotation is in progress, or that the key is
@@ -93,7 +93,7 @@ export class IdempotencyService {
   }
 }
 
-function companionRow(request: RequestIdentity, keyId: string, version: number, now: number): IdempotencyRecord {
+function recordOf(request: RequestIdentity, keyId: string, version: number, now: number): IdempotencyRecord {
   return {
     table: 'idempotency',
     row: {

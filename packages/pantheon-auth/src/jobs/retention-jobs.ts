@@ -3,7 +3,7 @@ import { pruneAnswers } from '../commands/answer-retention.ts';
 import type { IdempotencyRows } from '../commands/idempotency-rows.ts';
 import { type Clock, MINUTE_MS } from '../foundation/clock.ts';
 import { deleteExpiredRevocations, type RevocationRetentionDeps } from '../jwt/revocation-retention.ts';
-import { foldVersions, pruneUsage } from '../usage/usage-retention.ts';
+import { pruneUsage } from '../usage/usage-retention.ts';
 import type { UsageRows } from '../usage/usage-rows.ts';
 import type { Job } from './job.ts';
 
@@ -11,7 +11,7 @@ import type { Job } from './job.ts';
 const RUN_MS_MAX: number = 10 * MINUTE_MS;
 
 export interface RetentionDeps extends Omit<RevocationRetentionDeps, 'rows'> {
-  readonly usage: Pick<UsageRows, 'prune' | 'foldVersions'>;
+  readonly usage: Pick<UsageRows, 'prune'>;
   readonly idempotency: Pick<IdempotencyRows, 'prune'>;
   readonly tokenRevocations: RevocationRetentionDeps['rows'];
   readonly clock: Clock;
@@ -24,10 +24,7 @@ export function retentionJobs(deps: RetentionDeps): readonly Job[] {
       name: 'usage-retention',
       everyMs: MINUTE_MS,
       runMsMax: RUN_MS_MAX,
-      run: async ({ isEnding }) => {
-        await foldVersions(usage, isEnding);
-        await pruneUsage(usage, clock, isEnding);
-      },
+      run: async ({ isEnding }) => void (await pruneUsage(usage, clock, isEnding)),
     },
     {
       name: 'answer-retention',

@@ -11,7 +11,13 @@ import {
   UsageBuffer,
   type UsageTally,
 } from './usage-buffer.ts';
-import type { PendingUsage, UsageBatch, UsageOutcome, UsageRows } from './usage-rows.ts';
+import {
+  type PendingUsage,
+  ROWS_AT_ONCE_MAX,
+  type UsageBatch,
+  type UsageOutcome,
+  type UsageRows,
+} from './usage-rows.ts';
 
 /** A use is on its way to the store within this, and a failed batch is tried again after it: what a crash may lose (I13). */
 export const FLUSH_AFTER_MS: number = SECOND_MS;
@@ -130,16 +136,21 @@ export class UsageRecorder {
   async #store(): Promise<boolean> {
     // The caller may be in the middle of a verification, and SQLite stores before it answers: that comes first.
     await null;
+    let isFolded = false;
     try {
-      while (this.#draining !== null || this.#isFlushWanted) {
-        if (this.#draining === null) {
+      for (;;) {
+        if (this.#draining !== null) {
+          if (!(await this.#storeBatch(this.#draining))) return false;
+        } else if (this.#isFlushWanted) {
           this.#isFlushWanted = false;
           this.#replaceBuffer();
-        } else if (!(await this.#storeBatch(this.#draining))) {
-          return false;
-        }
+          isFolded = false;
+        } else if (!isFolded) {
+          // What is asked for meanwhile is stored in the next round.
+          await this.#foldVersions();
+          isFolded = true;
+        } else return true;
       }
-      return true;
     } finally {
       // Here and not in a later microtask: a flush asked for in between would join a run that has already ended.
       this.#run = null;
@@ -163,6 +174,16 @@ export class UsageRecorder {
     draining.buffer.forget(draining.batch);
     draining.batch = null;
     return true;
+  }
+
+  /** By the node that stored the first use of a version: only it knows of the key. A little each time; the rest comes later. */
+  async #foldVersions(): Promise<void> {
+    try {
+      if (await this.#deps.rows.foldVersions(ROWS_AT_ONCE_MAX)) this.#arm();
+    } catch (error) {
+      // All uses are stored; the next flush tries again.
+      this.#deps.onError(error);
+    }
   }
 
   #tallyOf(tenantId: string, keyId: string, version: number): UsageTally | null {

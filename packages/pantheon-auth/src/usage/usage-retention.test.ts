@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { type Clock, DAY_MS } from '../foundation/clock.ts';
-import { foldVersions, pruneUsage, ROWS_AT_ONCE_MAX, SLICES_MAX } from './usage-retention.ts';
-import type { UsageStep } from './usage-rows.ts';
+import { pruneUsage, SLICES_MAX } from './usage-retention.ts';
+import { ROWS_AT_ONCE_MAX, type UsageStep } from './usage-rows.ts';
 import { USAGE_KEPT_MS } from './usage-steps.ts';
 
 const NOW = Date.UTC(2030, 5, 1);
@@ -53,21 +53,4 @@ test('a backlog is not deleted in one go, and every step gets its turn in the en
   expect(asked).toHaveLength(SLICES_MAX);
   await pruneUsage(rows, CLOCK, isEnding);
   expect(left).toEqual({ minute: 0, hour: 0, day: 0 });
-});
-
-test('old versions are added up a few rows at a time, until there are none, the run is over, or the process ends', async () => {
-  let left = 3;
-  const limits: number[] = [];
-  const foldFrom = async (limit: number): Promise<boolean> => {
-    limits.push(limit);
-    left -= 1;
-    return left > 0;
-  };
-  await foldVersions({ foldVersions: foldFrom }, isEnding);
-  expect([left, limits]).toEqual([0, [ROWS_AT_ONCE_MAX, ROWS_AT_ONCE_MAX, ROWS_AT_ONCE_MAX]]);
-  left = Number.POSITIVE_INFINITY;
-  await foldVersions({ foldVersions: foldFrom }, isEnding);
-  expect(limits).toHaveLength(3 + SLICES_MAX);
-  await foldVersions({ foldVersions: foldFrom }, () => true);
-  expect(limits).toHaveLength(3 + SLICES_MAX);
 });

