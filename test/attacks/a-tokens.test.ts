@@ -114,6 +114,20 @@ test('the workshop forges tokens that would be accepted if they were not attacks
   await expectGoodTokensGoOn();
 });
 
+test('a scope that names a permission more than once takes nothing from the others', async () => {
+  const { key } = await service.engine.create({
+    permissions: ['docs:read', 'orders:read'],
+    jwt: { algorithm: 'HS256' },
+  });
+  const good = takeApart(await exchanged(key));
+  for (const scope of ['docs:read orders:*', 'docs:read docs:read orders:*', 'orders:* docs:read orders:* docs:read']) {
+    const token = forge(good.header, { ...good.payload, scope }, hmac(holderSecret(key)));
+    const verification = await auth.tokens.verify({ token });
+    const permissions = verification.valid ? verification.token.permissions : [];
+    expect(permissions.toSorted(), scope).toEqual(['docs:read', 'orders:read']);
+  }
+});
+
 test('a token without a signature is nobody, however "none" is written', async () => {
   const { header, payload } = takeApart(access);
   for (const alg of ['none', 'None', 'NONE', 'nOnE', 'none ', ' none', '', 'null', 'undefined', 'plain']) {
