@@ -1,6 +1,6 @@
 /**
  * Finds what looks like a credential of ours in text that gets written down: addresses, user agents, error messages. The
- * keyPrefix is not looked at, so that a key of another installation is not written down either.
+ * prefix is not looked at, so that a key of another installation is not written down either.
  */
 
 /** The public part of a key and one character of its secret are enough to know one; a token is known by the start of its header, `{"`. */

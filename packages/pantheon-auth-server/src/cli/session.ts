@@ -73,7 +73,7 @@ export class Session {
     return this.#transport;
   }
 
-  /** Headers of requests that runCommand in a tenant. */
+  /** Headers of requests that act in a tenant. */
   headers(more: Readonly<Record<string, string | undefined>> = {}): Record<string, string> {
     const given = Object.entries({ 'pantheon-tenant': this.#options.tenant, ...more });
     for (const [name, value] of given) {

@@ -21,7 +21,7 @@ const TAIL_PATTERN = /^[0-9A-Za-z]{65}$/;
 const SECRET_PATTERN = /^[0-9A-Za-z]{43}$/;
 /** 2^256 - 1. Base 62 digits sort as their characters do, so texts of one width compare as the numbers they are. */
 const SECRET_MAX = encodeBase62(new Uint8Array(SECRET_BYTES).fill(0xff), SECRET_LENGTH);
-/** Longer input is no key of ours, whatever it says. The longest keyPrefix gives 87 characters. */
+/** Longer input is no key of ours, whatever it says. The longest prefix gives 87 characters. */
 export const KEY_LENGTH_MAX = 96;
 
 /** What a key string says about itself. Only the secret is secret. */
@@ -37,7 +37,7 @@ export interface ParsedKey {
 export function parseKey(text: string, keyPrefix: string = DEFAULT_KEY_PREFIX): ParsedKey | null {
   // Whatever a request held where its key should be: plain JavaScript passes it on.
   if (typeof text !== 'string') return null;
-  // Both environments are four letters, so every key of a keyPrefix has one length.
+  // Both environments are four letters, so all keys with one prefix have the same length.
   const start = keyPrefix.length + 6;
   if (text.length !== start + TAIL_LENGTH || text[keyPrefix.length] !== '_' || text[start - 1] !== '_') return null;
   if (!text.startsWith(keyPrefix)) return null;

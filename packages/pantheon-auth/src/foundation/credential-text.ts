@@ -1,6 +1,6 @@
 /**
  * Finds credentials in what people write about keys: names, descriptions, reasons, metadata. Such texts are shown, logged
- * and copied, so a key in one is no longer a secret. The keyPrefix is not looked at: a key of another installation is one too.
+ * and copied, so a key in one is no longer a secret. The prefix is not looked at: a key of another installation is one too.
  */
 
 /** What is found in a value. */

@@ -12,7 +12,7 @@ test.each([
   [10, 2, 5],
   [10, 3, 3],
   [10, 1, 10],
-  // A count that is not sound divides by 1, and never addsGrants a limit.
+  // A count that is not sound divides by 1, and never widens a limit.
   [10, 0, 10],
   [10, 0.5, 10],
 ])('the share of %s among %s is %s', (limit, nodes, share) => {

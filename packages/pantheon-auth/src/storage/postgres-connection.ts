@@ -199,7 +199,7 @@ export class PostgresConnection implements DatabaseConnection {
     return (rows[0] as { readonly pid: number }).pid;
   }
 
-  /** Ends it without a endGracefully, which a server that does not answer would never take. */
+  /** Ends it without telling the server: one that does not answer would never take the message. */
   destroy(): void {
     this.#isBroken = true;
     destroyClient(this.#client);

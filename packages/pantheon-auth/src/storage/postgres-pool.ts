@@ -110,7 +110,7 @@ export class PostgresPool {
     try {
       await connection.handshake();
     } catch (error) {
-      // The pool would wait for its endGracefully.
+      // The pool would wait until the server has been told of the end.
       connection.destroy();
       throw error;
     }
