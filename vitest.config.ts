@@ -3,8 +3,8 @@ import { configDefaults, defineConfig } from 'vitest/config';
 
 /** The same test files on the other database. Files named `.sqlite.test.ts` or `.postgres.test.ts` are about one of them. */
 export const STORED: readonly string[] = [
-  'packages/pantheon-auth/src/storage/sql-*.test.ts',
-  'packages/pantheon-auth/src/storage/*.postgres.test.ts',
+  'packages/pantheon-auth/src/storage/**/sql-*.test.ts',
+  'packages/pantheon-auth/src/storage/**/*.postgres.test.ts',
   'packages/pantheon-auth/src/api-keys/{key-changes,key-manager,key-revocation,key-rotation,key-storage,key-validator}.test.ts',
   'packages/pantheon-auth/src/commands/*.test.ts',
   'packages/pantheon-auth/src/{jwt-handler,events/audit-log,jwt/signing-keyring,jwt/token-verifier,tenants/tenant-manager}.test.ts',
@@ -16,12 +16,14 @@ export const STORED: readonly string[] = [
 /** What needs no server and no database: seconds, for while one works. All of it is in the project `sqlite` too. Not here: the million keys of `key-generator.test.ts`. */
 export const UNIT: readonly string[] = [
   'packages/pantheon-auth/src/{domain,foundation}/*.test.ts',
-  'packages/pantheon-auth/src/api-keys/{cold-reads,id-tag,key-generator.format,key-input,key-patch,sender,verification-attempt,verification-cache}.test.ts',
+  'packages/pantheon-auth/src/api-keys/{id-tag,key-generator.format,key-input,key-patch,verification-attempt}.test.ts',
+  'packages/pantheon-auth/src/verification/{cold-reads,sender,verification-cache}.test.ts',
   'packages/pantheon-auth/src/events/{event-feed,merkle}.test.ts',
   'packages/pantheon-auth/src/jobs/job-lease.test.ts',
   'packages/pantheon-auth/src/jwt/{jws,jws.strict,verification-key}.test.ts',
-  'packages/pantheon-auth/src/rate-limit/{handover-limiter,memory-limiter,quota-lease,rate-limiter,rule-shares,sender-buckets,sliding-window}.test.ts',
-  'packages/pantheon-auth/src/storage/{postgres-errors,postgres-url,sqlite-errors,sqlite-inspection,statement}.test.ts',
+  'packages/pantheon-auth/src/rate-limit/{quota-lease,rate-limiter,sender-buckets}.test.ts',
+  'packages/pantheon-auth/src/rate-limit/memory/*.test.ts',
+  'packages/pantheon-auth/src/storage/{statement,postgres/postgres-errors,postgres/postgres-url,sqlite/sqlite-errors,sqlite/sqlite-inspection}.test.ts',
   'packages/pantheon-auth/src/testing/test-clock.test.ts',
 ];
 

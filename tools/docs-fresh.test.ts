@@ -73,7 +73,7 @@ describe('every file, name and test that the prose refers to exists', () => {
 });
 
 describe('no command puts a secret among the arguments of a program, where every process of the machine reads it', () => {
-  const printed = ['packages/pantheon-auth-server/src/welcome.ts', 'examples/demo.ts'].map((path) => ({
+  const printed = ['packages/pantheon-auth-server/src/service/welcome.ts', 'examples/demo.ts'].map((path) => ({
     path,
     text: readFileSync(join(ROOT, path), 'utf8'),
   }));

@@ -40,7 +40,8 @@ const SOUND: Readonly<Record<string, string>> = {
   'pantheon-auth/src/index.ts':
     "export { createPantheonAuth } from './pantheon-auth.ts';\nexport type * from './domain/key.ts';",
   'pantheon-auth/src/pantheon-auth.ts':
-    "import './storage/database.ts'; import './jwt-handler.ts'; import './middleware.ts'; import './api-keys/key-manager.ts'; import { systemClock } from './foundation/clock.ts'; export const createPantheonAuth = systemClock;",
+    "import './engine/open-engine.ts'; import './jwt-handler.ts'; import './middleware.ts'; import './api-keys/key-manager.ts'; import { systemClock } from './foundation/clock.ts'; export const createPantheonAuth = systemClock;",
+  'pantheon-auth/src/engine/open-engine.ts': "import '../storage/database.ts'; export {};",
   'pantheon-auth/src/jwt-handler.ts': "import './jwt/jws.ts'; export {};",
   'pantheon-auth/src/middleware.ts': "import './foundation/clock.ts'; export const refuse = 1;",
   'pantheon-auth/src/middleware/express.ts':
@@ -59,10 +60,10 @@ const SOUND: Readonly<Record<string, string>> = {
   'pantheon-auth/src/storage/database.ts':
     "import { DatabaseSync } from 'node:sqlite'; import { Kysely } from 'kysely'; import '../api-keys/key-manager.ts'; export const d = [DatabaseSync, Kysely];",
   'pantheon-auth-server/src/cli/main.ts':
-    "import { createPantheonAuth } from 'pantheon-auth'; import '../config.ts'; console.log(createPantheonAuth); new URL('../worker.ts', import.meta.url); new URL('../page.html', import.meta.url);",
-  'pantheon-auth-server/src/config.ts': 'export const port = process.env.PORT;',
-  'pantheon-auth-server/src/worker.ts': "import fastify from 'fastify'; export const app = fastify;",
-  'pantheon-auth-server/src/config.test.ts':
+    "import { createPantheonAuth } from 'pantheon-auth'; import '../settings/config.ts'; console.log(createPantheonAuth); new URL('../service/worker.ts', import.meta.url); new URL('../page.html', import.meta.url);",
+  'pantheon-auth-server/src/settings/config.ts': 'export const port = process.env.PORT;',
+  'pantheon-auth-server/src/service/worker.ts': "import fastify from 'fastify'; export const app = fastify;",
+  'pantheon-auth-server/src/settings/config.test.ts':
     "import { test } from 'vitest'; import 'hono'; console.log(Date.now(), Math.random(), process.env, import(String(test)));",
 };
 
@@ -96,6 +97,10 @@ describe('the checker', () => {
     ['storage', `${LIB}storage/database.ts`, "type T = import('../testing/t.ts').T;", `${LIB}testing/t.ts`],
     ['jwt-handler', `${LIB}jwt-handler.ts`, "await import('./storage/rows.ts');", `${LIB}storage/rows.ts`],
     ['an adapter', `${LIB}middleware/express.ts`, "import '../domain/limits.ts';", `${LIB}domain/limits.ts`],
+    ['the face', `${LIB}pantheon-auth.ts`, "import './storage/database.ts';", `${LIB}storage/rows.ts`],
+    ['verification', `${LIB}verification/t.ts`, "import '../commands/run-command.ts';", `${LIB}commands/u.ts`],
+    ['settings', `${SERVER}settings/config.ts`, "import '../http/t.ts';", `${SERVER}http/t.ts`],
+    ['http', `${SERVER}http/t.ts`, "import '../service/worker.ts';", `${SERVER}service/u.ts`],
     ['index', `${LIB}index.ts`, "export * from './middleware/fetch.ts';", `${LIB}middleware/fetch.ts`],
   ])('notices an arrow that points up from %s', (_name, path, statement, target) => {
     expect(broken({ ...plus(path, statement), [target]: 'export type T = 1;' })).toContainEqual([
@@ -113,9 +118,11 @@ describe('the checker', () => {
 
   test.each([
     ['by a name that is not exported', "import 'pantheon-auth/src/domain/key.ts';"],
-    ['by a path', "import '../../pantheon-auth/src/domain/key.ts';"],
+    ['by a path', "import '../../../pantheon-auth/src/domain/key.ts';"],
   ])('notices that the server imports the library %s', (_name, statement) => {
-    expect(broken(plus(`${SERVER}worker.ts`, statement))).toEqual([['public-entry', `${SERVER}worker.ts:2`]]);
+    expect(broken(plus(`${SERVER}service/worker.ts`, statement))).toEqual([
+      ['public-entry', `${SERVER}service/worker.ts:2`],
+    ]);
   });
 
   test.each([
@@ -124,10 +131,10 @@ describe('the checker', () => {
     [`${LIB}storage/database.ts`, 'pg'],
     [`${LIB}jwt/jws.ts`, 'kysely'],
     [`${LIB}jwt/jws.ts`, 'node:sqlite'],
-    [`${SERVER}worker.ts`, 'kysely'],
+    [`${SERVER}service/worker.ts`, 'kysely'],
     [`${LIB}jwt/jws.ts`, 'redis'],
     [`${LIB}domain/key.ts`, 'express/lib/router'],
-    [`${SERVER}worker.ts`, 'vitest'],
+    [`${SERVER}service/worker.ts`, 'vitest'],
   ])('notices that %s imports %s', (path, name) => {
     expect(broken(plus(path, `import type {} from '${name}';`))).toContainEqual([
       'package-owner',
@@ -138,10 +145,10 @@ describe('the checker', () => {
   test('notices a driver that the root entry reaches, even from the file that owns it', () => {
     expect(
       broken({
-        ...plus(`${LIB}pantheon-auth.ts`, "import './storage/postgres.ts';"),
-        [`${LIB}storage/postgres.ts`]: "import type { Pool } from 'pg'; export type P = Pool;",
+        ...plus(`${LIB}engine/open-engine.ts`, "import '../storage/postgres/postgres.ts';"),
+        [`${LIB}storage/postgres/postgres.ts`]: "import type { Pool } from 'pg'; export type P = Pool;",
       }),
-    ).toEqual([['root-entry', `${LIB}storage/postgres.ts:1`]]);
+    ).toEqual([['root-entry', `${LIB}storage/postgres/postgres.ts:1`]]);
   });
 
   test.each(['node:fs', 'node:fs/promises', 'node:http'])('notices %s in the domain', (name) => {
@@ -177,8 +184,8 @@ describe('the checker', () => {
   });
 
   test('notices a worker that nobody starts any more', () => {
-    expect(broken({ [`${SERVER}cli/main.ts`]: "import '../config.ts'; import 'pantheon-auth';" })).toEqual([
-      ['dead-file', `${SERVER}worker.ts`],
+    expect(broken({ [`${SERVER}cli/main.ts`]: "import '../settings/config.ts'; import 'pantheon-auth';" })).toEqual([
+      ['dead-file', `${SERVER}service/worker.ts`],
     ]);
   });
 
@@ -217,8 +224,8 @@ describe('the checker', () => {
   });
 
   test('lets a banned call live in its home only', () => {
-    expect(broken(plus(`${SERVER}config.ts`, 'console.log(process.env);'))).toEqual([
-      ['banned-call', `${SERVER}config.ts:2`],
+    expect(broken(plus(`${SERVER}settings/config.ts`, 'console.log(process.env);'))).toEqual([
+      ['banned-call', `${SERVER}settings/config.ts:2`],
     ]);
     expect(broken(plus(`${SERVER}cli/main.ts`, 'console.log(process.env);'))).toEqual([
       ['banned-call', `${SERVER}cli/main.ts:2`],
@@ -229,8 +236,8 @@ describe('the checker', () => {
   });
 
   test('notices an import whose name is computed', () => {
-    expect(broken(plus(`${SERVER}worker.ts`, 'await import(String(1));'))).toEqual([
-      ['readable-import', `${SERVER}worker.ts:2`],
+    expect(broken(plus(`${SERVER}service/worker.ts`, 'await import(String(1));'))).toEqual([
+      ['readable-import', `${SERVER}service/worker.ts:2`],
     ]);
   });
 

@@ -10,7 +10,7 @@ import { Envelope } from '../../packages/pantheon-auth/src/kms/envelope.ts';
 import { LocalKms } from '../../packages/pantheon-auth/src/kms/local-kms.ts';
 import { parseMasterKey } from '../../packages/pantheon-auth/src/kms/master-key.ts';
 import type { Database } from '../../packages/pantheon-auth/src/storage/database.ts';
-import { openSqlite } from '../../packages/pantheon-auth/src/storage/sqlite.ts';
+import { openSqlite } from '../../packages/pantheon-auth/src/storage/sqlite/sqlite.ts';
 
 /** Base64url of text, of bytes, or of a value as JSON. */
 export function b64(value: unknown): string {

@@ -16,7 +16,7 @@ import {
 import { scratchFolder, TestClock } from 'pantheon-auth/testing';
 import { createApp, createLogger, loadConfig } from 'pantheon-auth-server';
 import { expect } from 'vitest';
-import { rootKeyStore } from '../../packages/pantheon-auth-server/src/open.ts';
+import { rootKeyStore } from '../../packages/pantheon-auth-server/src/service/open.ts';
 
 export const ISSUER = 'http://localhost:8787';
 /** A generous bound and no benchmark: what is refused is refused without work that grows with the attack. */

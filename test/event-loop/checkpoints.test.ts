@@ -3,7 +3,7 @@ import { statSync } from 'node:fs';
 import { DatabaseSync } from 'node:sqlite';
 import { Worker } from 'node:worker_threads';
 import { expect, test } from 'vitest';
-import { WAL_BYTES_KEPT_MAX } from '../../packages/pantheon-auth/src/storage/sqlite-wal.ts';
+import { WAL_BYTES_KEPT_MAX } from '../../packages/pantheon-auth/src/storage/sqlite/sqlite-wal.ts';
 import { openScratchDatabase, sampleEvent } from '../../packages/pantheon-auth/src/testing/scratch-database.ts';
 import { heldMs } from './held.ts';
 

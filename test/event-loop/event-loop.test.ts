@@ -7,9 +7,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { allOperations, createApp } from '../../packages/pantheon-auth-server/src/app.ts';
-import { type Config, loadConfig } from '../../packages/pantheon-auth-server/src/config.ts';
-import { createLogger } from '../../packages/pantheon-auth-server/src/logging.ts';
-import { openService } from '../../packages/pantheon-auth-server/src/open.ts';
+import { createLogger } from '../../packages/pantheon-auth-server/src/http/logging.ts';
+import { openService } from '../../packages/pantheon-auth-server/src/service/open.ts';
+import { type Config, loadConfig } from '../../packages/pantheon-auth-server/src/settings/config.ts';
 import { heldMs } from './held.ts';
 import { fill, type Sizes } from './large-store.ts';
 
@@ -62,6 +62,7 @@ beforeAll(async () => {
   const long = (of: string, n: number): string => `${of}:${'x'.repeat(100)}:${n}`;
   const permissions = Array.from({ length: 256 }, (_, n) => long('read', n));
   const grantable = Array.from({ length: 200 }, (_, n) => long('give', n));
+  await keys.create({ userId: 'small', name: 'small', permissions: ['docs:read'] });
   for (let n = 0; n < LARGE_KEYS; n += 1)
     ({ id } = (await keys.create({ userId: 'large', name: `large ${n}`, permissions, grantable })).apiKey);
   await stop();

@@ -16,10 +16,15 @@ const MINUTE_MS = 60_000;
 const DAY_MS = 86_400_000;
 /** More than a start compares with the rows. */
 const LAST_EVENTS = 1_500;
+/** One event in so many is as large as an event can be; with more of them the store would not fit on a small disk. */
+const LARGE_EVENT_EVERY = 100;
 /** Keys that are used in every minute. */
 const BUSY_KEYS = 87;
 
-/** Fills the database of a service that is closed. The tenant `default` and at least one key of it are there. */
+/**
+ * Fills the database of a service that is closed. The tenant `default` is there, with a key of the usual size and one that
+ * is as large as a key can be.
+ */
 export function fill(file: string, sizes: Sizes, now: number): void {
   using db = new DatabaseSync(file);
   db.exec('pragma journal_mode = wal; pragma synchronous = off; begin immediate');
@@ -52,7 +57,7 @@ function addKeys(db: DatabaseSync, count: number, now: number): void {
   db.prepare(
     `with recursive n (i) as (select 1 union all select i + 1 from n where i < ?)
      insert into api_keys (${columns.join(', ')}) select ${values.join(', ')} from n
-     join (select * from api_keys where tenant_id = 'default' order by id limit 1) as k`,
+     join (select * from api_keys where tenant_id = 'default' order by length(permissions) limit 1) as k`,
   ).run(count);
   db.prepare(
     `insert into api_key_versions (key_id, tenant_id, version, created_at, accepted_until, revision, sealed)
@@ -61,19 +66,26 @@ function addKeys(db: DatabaseSync, count: number, now: number): void {
   ).run();
 }
 
-/** After those that are there: of five keys in turn, and at the end some that changed no row, which the start looks at. */
+/**
+ * After those that are there: of five keys in turn, and at the end some that changed no row, which the start looks at.
+ * Those at the end, and some of the others, are large.
+ */
 function addEvents(db: DatabaseSync, count: number): void {
   const triggers = db.prepare(`select name, sql from sqlite_schema where type = 'trigger'`).all();
   for (const { name } of triggers) db.exec(`drop trigger ${String(name)}`);
   db.prepare(
     `with recursive n (i) as (select 1 union all select i + 1 from n where i < ?),
-       head as (select seq from log_head), last as (select * from events where type = 'key.created' order by seq desc limit 1)
+       head as (select seq from log_head),
+       made as (select * from events where type = 'key.created' and tenant_id = 'default'),
+       small as (select * from made order by length(body) limit 1), large as (select * from made order by length(body) desc limit 1)
      insert into events (seq, id, at, tenant_id, type, subject_type, subject_id, body, leaf_random, leaf)
-     select head.seq + n.i, 'event' || n.i, last.at, 'default',
+     select head.seq + n.i, 'event' || n.i, one.at, 'default',
        case when n.i > ? then 'key.exposed_in_url' when n.i % 3 = 0 then 'key.revoked' else 'key.updated' end,
        'key', case when n.i > ? then 'exposed' else 'old' || printf('%013d', n.i % 5 + 1) end,
-       last.body, last.leaf_random, last.leaf from n, head, last`,
-  ).run(count, count - LAST_EVENTS, count - LAST_EVENTS);
+       one.body, one.leaf_random, one.leaf from n, head
+     join (select 0 as is_large, small.* from small union all select 1, large.* from large) as one
+       on one.is_large = (n.i > ? or n.i % ? = 0)`,
+  ).run(count, count - LAST_EVENTS, count - LAST_EVENTS, count - LAST_EVENTS, LARGE_EVENT_EVERY);
   db.prepare('update log_head set seq = seq + ?').run(count);
   for (const { sql } of triggers) db.exec(String(sql));
 }

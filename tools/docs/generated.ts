@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { ACTIONS, CODES, type Code, type CodeEntry, createPantheonAuth } from 'pantheon-auth';
 import { loadConfig } from 'pantheon-auth-server';
 import { allOperations } from '../../packages/pantheon-auth-server/src/app.ts';
-import type { Access } from '../../packages/pantheon-auth-server/src/operation.ts';
+import type { Access } from '../../packages/pantheon-auth-server/src/http/operation.ts';
 import { ROOT } from '../run-command.ts';
 
 /** What a route says of itself, as far as the documents tell it. */

@@ -14,6 +14,8 @@ import {
   PURE_FOLDER,
   ROOT_ENTRY,
   type Rule,
+  SERVER_LAYERS,
+  SERVER_ROOT,
   SOURCE_LINES_MAX,
   TEST_TOOLS,
 } from './rules.ts';
@@ -94,7 +96,7 @@ function checkFile(file: SourceFile): readonly Violation[] {
   if (posix.basename(path) === 'index.ts' && !file.onlyReexports) {
     violations.push({ rule: 're-exports', at: path, message: 'has statements other than `export … from`' });
   }
-  if (path.startsWith(LIBRARY_ROOT) && layerOf(path) === null) {
+  if ([LIBRARY_ROOT, SERVER_ROOT].some((root) => path.startsWith(root)) && layerOf(path) === null) {
     violations.push({ rule: 'layer', at: path, message: 'belongs to no layer of tools/structure/rules.ts' });
   }
   for (const { uses, allowedIn, instead } of BANNED) {
@@ -159,7 +161,9 @@ function checkArrow(path: string, at: string, target: string): readonly Violatio
 }
 
 function layerOf(path: string): Layer | null {
-  return LIBRARY_LAYERS.find(({ owns }) => owns.some((pattern) => covers(pattern, path))) ?? null;
+  return (
+    [...LIBRARY_LAYERS, ...SERVER_LAYERS].find(({ owns }) => owns.some((pattern) => covers(pattern, path))) ?? null
+  );
 }
 
 function packageOf(workspace: Workspace, path: string): WorkspacePackage | undefined {

@@ -4,8 +4,8 @@ import { createPantheonAuth } from 'pantheon-auth';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { openScratchService, type ScratchService } from '../test/scratch-service.ts';
 import { allOperations } from './app.ts';
-import { codesOf } from './operation.ts';
-import { API_KEY_TYPE, TOKEN_EXCHANGE } from './routes/token-request.ts';
+import { codesOf } from './http/operation.ts';
+import { API_KEY_TYPE, TOKEN_EXCHANGE } from './oauth/token-request.ts';
 
 let service: ScratchService;
 beforeAll(async () => {

@@ -11,28 +11,30 @@ import Fastify, {
   type RawServerDefault,
 } from 'fastify';
 import { type Clock, type PantheonAuth, PantheonError, systemClock, TrustedProxies } from 'pantheon-auth';
-import { parseQuery, readBodies } from './bodies.ts';
-import { answerExpectations, brokenRequestHandler } from './broken-request.ts';
-import { noteAddress, senderOf } from './caller.ts';
-import type { Config } from './config.ts';
-import { holdsCredential, keysIn } from './exposed-credentials.ts';
-import type { Logger } from './logging.ts';
-import type { Operation } from './operation.ts';
-import { answerError } from './problem.ts';
-import { serveOpenApi, serveReference } from './reference-page.ts';
-import { type Answered, logRequests } from './request-log.ts';
-import { eventOperations } from './routes/events.ts';
-import { keyStateOperations } from './routes/key-state.ts';
-import { keyVersionOperations } from './routes/key-versions.ts';
-import { keyOperations } from './routes/keys.ts';
-import { publicOperations } from './routes/public.ts';
-import { selfOperations } from './routes/self.ts';
-import { tenantOperations } from './routes/tenants.ts';
-import { tokenOperations } from './routes/token.ts';
-import { usageOperations } from './routes/usage.ts';
-import { verifyOperations } from './routes/verify.ts';
-import { registerOperation } from './routing.ts';
-import { securityHeaders } from './security-headers.ts';
+import { eventOperations } from './api/events/events.ts';
+import { keyStateOperations } from './api/keys/key-state.ts';
+import { keyVersionOperations } from './api/keys/key-versions.ts';
+import { keyOperations } from './api/keys/keys.ts';
+import { verifyOperations } from './api/keys/verify.ts';
+import { publicOperations } from './api/public/public.ts';
+import { selfOperations } from './api/self/self.ts';
+import { tenantOperations } from './api/tenants/tenants.ts';
+import { usageOperations } from './api/usage/usage.ts';
+import { parseQuery, readBodies } from './http/bodies.ts';
+import { answerExpectations, brokenRequestHandler } from './http/broken-request.ts';
+import { noteAddress, senderOf } from './http/caller.ts';
+import { holdsCredential, keysIn } from './http/exposed-credentials.ts';
+import type { Logger } from './http/logging.ts';
+import type { Operation } from './http/operation.ts';
+import { answerError } from './http/problem.ts';
+import { serveOpenApi, serveReference } from './http/reference-page.ts';
+import { type Answered, logRequests } from './http/request-log.ts';
+import { registerOperation } from './http/routing.ts';
+import { securityHeaders } from './http/security-headers.ts';
+import { assertSingleHeaders } from './http/single-headers.ts';
+import { answerUnmatched } from './http/unmatched.ts';
+import { tokenOperations } from './oauth/token.ts';
+import type { Config } from './settings/config.ts';
 import {
   BODY_BYTES_MAX,
   CONNECTIONS_MAX,
@@ -42,9 +44,7 @@ import {
   PATH_PARAMETER_LENGTH_MAX,
   REQUEST_TIMEOUT_MS,
   TIMEOUTS_CHECK_MS,
-} from './server-bounds.ts';
-import { assertSingleHeaders } from './single-headers.ts';
-import { answerUnmatched } from './unmatched.ts';
+} from './settings/server-bounds.ts';
 
 export interface AppParts {
   readonly auth: PantheonAuth;

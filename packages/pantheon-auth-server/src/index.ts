@@ -1,5 +1,9 @@
 /** The public names of the service: for the command line, for tests, and for who embeds it. */
 export { type AppParts, createApp } from './app.ts';
+export { createLogger } from './http/logging.ts';
+export { type OpenService, openService } from './service/open.ts';
+export { type Running, type ServeOptions, serve } from './service/serve.ts';
+export { printWelcome } from './service/welcome.ts';
 export {
   type Config,
   type Flags,
@@ -8,8 +12,4 @@ export {
   loadConfig,
   SETTING_NAMES,
   type SettingName,
-} from './config.ts';
-export { createLogger } from './logging.ts';
-export { type OpenService, openService } from './open.ts';
-export { type Running, type ServeOptions, serve } from './serve.ts';
-export { printWelcome } from './welcome.ts';
+} from './settings/config.ts';

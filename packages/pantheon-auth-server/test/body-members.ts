@@ -1,6 +1,6 @@
 /** What the body of an operation may hold, as its schema says, for tests that put something into every member. */
 import { z } from 'zod';
-import type { Operation } from '../src/operation.ts';
+import type { Operation } from '../src/http/operation.ts';
 
 export interface BodyMember {
   /** Names and indexes. */

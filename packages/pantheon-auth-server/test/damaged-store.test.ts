@@ -2,7 +2,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { DatabaseSync } from 'node:sqlite';
 import { expect, test } from 'vitest';
-import { eventPageSchema } from '../src/schemas.ts';
+import { eventPageSchema } from '../src/api/events/schemas.ts';
 import { openScratchService } from './scratch-service.ts';
 
 const PAGE_BYTES = 4_096;

@@ -9,7 +9,7 @@ import * as openid from 'openid-client';
 import type { CreatedKey } from 'pantheon-auth';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { freePort } from '../../../tools/servers/free-port.ts';
-import { API_KEY_TYPE, TOKEN_EXCHANGE } from '../src/routes/token-request.ts';
+import { API_KEY_TYPE, TOKEN_EXCHANGE } from '../src/oauth/token-request.ts';
 import { openScratchService, type ScratchService } from './scratch-service.ts';
 
 /** Plain http, on loopback. */

@@ -9,9 +9,9 @@ import { join } from 'node:path';
 import type { FastifyInstance, InjectOptions } from 'fastify';
 import type { CreatedKey, CreateKeyInput, PantheonAuth } from 'pantheon-auth';
 import { createApp } from '../src/app.ts';
-import { type Config, type Flags, loadConfig } from '../src/config.ts';
-import { createLogger } from '../src/logging.ts';
-import { migrateStore, openService, rootKeyStore } from '../src/open.ts';
+import { createLogger } from '../src/http/logging.ts';
+import { migrateStore, openService, rootKeyStore } from '../src/service/open.ts';
+import { type Config, type Flags, loadConfig } from '../src/settings/config.ts';
 
 type Method = Exclude<InjectOptions['method'], undefined>;
 

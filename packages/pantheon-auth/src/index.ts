@@ -1,5 +1,5 @@
 /** The public names of the library. Adapters for frameworks are in their own subpaths. */
-export { type AcceptedDates, acceptClock, type ClockAcceptance } from './accept-clock.ts';
+
 export { type APIKey, type APIKeyVersion, keyHint } from './api-keys/api-key.ts';
 export type { IdTagChangeOptions, IdTagManager } from './api-keys/id-tag-manager.ts';
 export type { IdTagSecret } from './api-keys/id-tags.ts';
@@ -43,6 +43,8 @@ export type { LimitState, QuotaRule, RateLimitRule } from './domain/limits.ts';
 export { covers, grants, isPermission, isPermissionPattern } from './domain/permissions.ts';
 export { ANY_TENANT, DEFAULT_TENANT, SYSTEM_TENANT } from './domain/tenant.ts';
 export type { Denial } from './domain/verification.ts';
+export { type AcceptedDates, acceptClock, type ClockAcceptance } from './engine/accept-clock.ts';
+export type { EmbeddedOptions, Logger, PantheonAuthOptions, ScaledOutOptions } from './engine/options.ts';
 export type { AuditLog, EventFilter, TenantEvent } from './events/audit-log.ts';
 export { type Clock, type Instant, systemClock } from './foundation/clock.ts';
 export {
@@ -77,11 +79,10 @@ export {
   type Refusal,
   rateLimitHeaders,
 } from './middleware.ts';
-export type { EmbeddedOptions, Logger, PantheonAuthOptions, ScaledOutOptions } from './options.ts';
 export { createPantheonAuth, type PantheonAuth, type TenantScope } from './pantheon-auth.ts';
 export { COST_MAX, type LimiterStatus, type SharedLimits } from './rate-limit/rate-limiter.ts';
 export type { Database, DatabaseSource } from './storage/database.ts';
-export { assertPostgresUrl, assertSchemaName, type PostgresNames } from './storage/postgres-url.ts';
+export { assertPostgresUrl, assertSchemaName, type PostgresNames } from './storage/postgres/postgres-url.ts';
 export type { CreateTenantInput, UpdateTenantInput } from './tenants/tenant-input.ts';
 export type { Tenant, TenantManager } from './tenants/tenant-manager.ts';
 export type { QuarantinedTenant } from './tenants/tenant-storage.ts';

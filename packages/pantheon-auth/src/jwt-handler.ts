@@ -6,9 +6,7 @@ import { timingSafeEqual } from 'node:crypto';
 import type { APIKey } from './api-keys/api-key.ts';
 import type { KeyChanges } from './api-keys/key-changes.ts';
 import { type APIKeyMetadata, hashKey, type KeyTokenSigner, parseKey } from './api-keys/key-generator.ts';
-import type { StoredKey } from './api-keys/key-storage.ts';
 import type { KeyValidator, Verification } from './api-keys/key-validator.ts';
-import type { VerificationCache } from './api-keys/verification-cache.ts';
 import type { VerifyRequest } from './api-keys/verify-request.ts';
 import { authorize, type CallerGuard, type ChangeOptions, confirmCaller, PROCESS_CALLER } from './commands/caller.ts';
 import { runCommand } from './commands/run-command.ts';
@@ -36,6 +34,8 @@ import {
   type TokenOptions,
 } from './jwt/token-issuer.ts';
 import type { TokenVerification, TokenVerifier, VerifyTokenRequest } from './jwt/token-verifier.ts';
+import type { StoredKey } from './verification/stored-key.ts';
+import type { VerificationCache } from './verification/verification-cache.ts';
 
 /** A key, and the token wanted for it. */
 export interface ExchangeRequest extends TokenOptions, Omit<VerifyRequest, 'permissions'> {}

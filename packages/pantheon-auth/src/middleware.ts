@@ -1,5 +1,5 @@
 /**
- * `authenticate(request)`: finds the credential in a request, key or JWT, and verifies it; `refusal.ts` shapes the no. The
+ * `authenticate(request)`: finds the credential in a request, key or JWT, and verifies it; `middleware/refusal.ts` shapes the no. The
  * adapters in `middleware/` turn their framework's request into ours and our refusal into theirs; nothing is decided
  * there.
  */
@@ -16,8 +16,8 @@ import { CODES, type Code } from './foundation/codes.ts';
 import { withoutCredentials } from './foundation/credential-text.ts';
 import { PantheonError } from './foundation/errors.ts';
 import type { TokenVerification, TokenVerifier, VerifiedToken } from './jwt/token-verifier.ts';
+import { codeRefusal, errorRefusal, type Refusal, rateLimitHeaders, useRefusal } from './middleware/refusal.ts';
 import { COST_MAX } from './rate-limit/rate-limiter.ts';
-import { codeRefusal, errorRefusal, type Refusal, rateLimitHeaders, useRefusal } from './refusal.ts';
 
 export { errorRefusal, type Refusal, rateLimitHeaders };
 

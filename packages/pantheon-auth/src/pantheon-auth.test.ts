@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { emptyFolder, ISSUER, openWorld, refusalOf, startProcess } from '../test/fixture.ts';
 import type { RootKeyStore } from './api-keys/root-key.ts';
-import type { EmbeddedOptions } from './options.ts';
+import type { EmbeddedOptions } from './engine/options.ts';
 import { createPantheonAuth, type PantheonAuth } from './pantheon-auth.ts';
 
 /** A folder that goes away with the test, and instances on it that are closed before. */

@@ -1,9 +1,9 @@
 /** Where the store is another machine, its time is a second opinion: a node that is far from it does not start. */
 import { expect, test } from 'vitest';
-import { acceptClock } from '../src/accept-clock.ts';
+import { acceptClock } from '../src/engine/accept-clock.ts';
 import { CLOCK_DOUBT_MS, HOUR_MS, MINUTE_MS, SECOND_MS } from '../src/foundation/clock.ts';
 import { createPantheonAuth } from '../src/pantheon-auth.ts';
-import { postgres } from '../src/storage/postgres.ts';
+import { postgres } from '../src/storage/postgres/postgres.ts';
 import { clockFrom, refusalOf } from './fixture.ts';
 import { postgresNode } from './postgres-node.ts';
 import { scratchPostgres } from './postgres-scratch.ts';

@@ -1,6 +1,6 @@
 /** Clocks that are wrong at a start or while a node runs: nothing dead lives, and nothing is dated by a clock in doubt. */
 import { describe, expect, test } from 'vitest';
-import { acceptClock } from '../src/accept-clock.ts';
+import { acceptClock } from '../src/engine/accept-clock.ts';
 import { CLOCK_DOUBT_MS, DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS } from '../src/foundation/clock.ts';
 import type { PantheonAuth } from '../src/pantheon-auth.ts';
 import { TestClock } from '../src/testing/test-clock.ts';

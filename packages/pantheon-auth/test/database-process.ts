@@ -15,8 +15,8 @@ const PRELUDE = `
   const tell = (text) => process.stdout.write(text + '\\n');
   const db = ${
     STORE === 'postgres'
-      ? `await (await load('storage/postgres.ts')).postgres({ url: place }).open({ clock, onWarning: () => {} })`
-      : `await (await load('storage/sqlite.ts')).openSqlite({ path: place, clock, reserve: { bytes: 0 } })`
+      ? `await (await load('storage/postgres/postgres.ts')).postgres({ url: place }).open({ clock, onWarning: () => {} })`
+      : `await (await load('storage/sqlite/sqlite.ts')).openSqlite({ path: place, clock, reserve: { bytes: 0 } })`
   };
 `;
 

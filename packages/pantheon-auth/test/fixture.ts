@@ -12,13 +12,13 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { afterAll } from 'vitest';
 import type { APIKey } from '../src/api-keys/api-key.ts';
 import type { CreateKeyInput } from '../src/api-keys/key-input.ts';
-import { STALENESS_MAX_MS_DEFAULT } from '../src/api-keys/key-lookup.ts';
 import type { Authority, Caller } from '../src/domain/key-policy.ts';
+import type { EmbeddedOptions, PantheonAuthOptions } from '../src/engine/options.ts';
 import { type Clock, type Instant, systemClock } from '../src/foundation/clock.ts';
 import { PantheonError } from '../src/foundation/errors.ts';
-import type { EmbeddedOptions, PantheonAuthOptions } from '../src/options.ts';
 import { createPantheonAuth, type PantheonAuth } from '../src/pantheon-auth.ts';
 import { TestClock } from '../src/testing/test-clock.ts';
+import { STALENESS_MAX_MS_DEFAULT } from '../src/verification/key-lookup.ts';
 import { ISSUER, MASTER_KEY, postgresNode, statementWatchers } from './postgres-node.ts';
 import { scratchPostgres } from './postgres-scratch.ts';
 import { inFile, type SqlValue, STORE } from './store.ts';
@@ -284,7 +284,7 @@ const openInFolder = `
   const auth = await createPantheonAuth({ dataDir, clock, issuer: ${JSON.stringify(ISSUER)} });
 `;
 const openOnPostgres = `
-  const { postgres } = await import(${moduleOf('../src/storage/postgres.ts')});
+  const { postgres } = await import(${moduleOf('../src/storage/postgres/postgres.ts')});
   const { withoutStoreTime } = await import(${moduleOf('./postgres-node.ts')});
   const [url, masterKey, ...args] = process.argv.slice(1);
   const common = { issuer: ${JSON.stringify(ISSUER)}, masterKey, clock, limits: 'local' };

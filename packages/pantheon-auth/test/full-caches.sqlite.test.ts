@@ -52,8 +52,8 @@ function run(program: string, args: readonly string[] = []): Promise<Record<stri
 
 test('known keys and counters: thousands of the largest keys stay inside their bytes, and the heap holds no more', async () => {
   const found = await run(`
-    const { VerificationCache } = await import(${moduleOf('../src/api-keys/verification-cache.ts')});
-    const { MemoryLimiter } = await import(${moduleOf('../src/rate-limit/memory-limiter.ts')});
+    const { VerificationCache } = await import(${moduleOf('../src/verification/verification-cache.ts')});
+    const { MemoryLimiter } = await import(${moduleOf('../src/rate-limit/memory/memory-limiter.ts')});
     const clock = { now: () => Date.now(), monotonicMs: () => performance.now() };
     // A clone shares no string with what it was made from.
     const settings = parseCreateInput(largest('n'), clock.now());
@@ -75,7 +75,7 @@ test('known keys and counters: thousands of the largest keys stay inside their b
     };
     const place = { lane: 'main', owner: 'o', account: 'a' };
     const start = heap();
-    const cache = new VerificationCache({ storage, clock, coldReadsMax: 4, knownKeysBytesMax: bounds.knownKeysBytesMax });
+    const cache = new VerificationCache({ source: storage, clock, coldReadsMax: 4, knownKeysBytesMax: bounds.knownKeysBytesMax });
     for (n = 0; n < 2500; n += 1) {
       await cache.read('key' + String(n).padStart(13, '0'), place);
       if (n % 100 === 0) await nextTurn();

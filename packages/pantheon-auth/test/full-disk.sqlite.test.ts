@@ -7,7 +7,7 @@ import { DatabaseSync } from 'node:sqlite';
 import { expect, test, vi } from 'vitest';
 import type { CreatedKey } from '../src/api-keys/key-manager.ts';
 import { createPantheonAuth, type PantheonAuth } from '../src/pantheon-auth.ts';
-import { RESERVE_BYTES } from '../src/storage/disk-reserve.ts';
+import { RESERVE_BYTES } from '../src/storage/sqlite/disk-reserve.ts';
 import { ISSUER, refusalOf } from './fixture.ts';
 
 const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'], ipAllowlist: ['192.0.2.0/24'] };

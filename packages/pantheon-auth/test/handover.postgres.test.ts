@@ -1,7 +1,7 @@
 /** A rolling update of one node on PostgreSQL without Redis: the new node runs before the old one ends. */
 import { createInterface } from 'node:readline';
 import { expect, test } from 'vitest';
-import type { ScaledOutOptions } from '../src/options.ts';
+import type { ScaledOutOptions } from '../src/engine/options.ts';
 import { createPantheonAuth, type PantheonAuth } from '../src/pantheon-auth.ts';
 import { openWorld, refusalOf, type World } from './fixture.ts';
 import { eventually } from './postgres-failures.ts';

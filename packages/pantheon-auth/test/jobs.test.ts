@@ -1,8 +1,9 @@
 /** Work in the background of running instances: who does it, and what it did. */
 import { expect, test, vi } from 'vitest';
+import { openEngine } from '../src/engine/open-engine.ts';
 import { DAY_MS } from '../src/foundation/clock.ts';
 import type { ConsumedEvent } from '../src/log-consumers/log-consumer.ts';
-import { openEngine } from '../src/pantheon-auth.ts';
+import { pantheonAuthOf } from '../src/pantheon-auth.ts';
 import { openWorld } from './fixture.ts';
 import { jobOf, untilRuns } from './job-runs.ts';
 
@@ -78,16 +79,16 @@ test('a consumer of the log is brought every event of an instance whole, of all 
   const open = async () => {
     const engine = await openEngine({ ...world.options, clock });
     engine.consumers.register({ name: 'watcher', startsAt: 'head', consume });
-    return engine;
+    return pantheonAuthOf(engine);
   };
-  const { auth } = await open();
+  const auth = await open();
   await untilRuns(clock, [auth], 'watcher', 1);
   const { apiKey } = await auth.keys.create({ userId: 'user-1', name: 'k' });
   await untilSeen(1);
   await auth.close();
   await world.auth.tenants.create({ id: 'acme' });
   await world.auth.tenant('acme').keys.create({ userId: 'user-2', name: 'k' });
-  const later = (await open()).auth;
+  const later = await open();
   await untilSeen(3);
   await later.close();
   expect(seen).toMatchObject([

@@ -4,7 +4,7 @@ import { type FaultProxy, startFaultProxy } from '../../../tools/servers/fault-p
 import { type PostgresServer, startPostgres, startReplica, withClient } from '../../../tools/servers/postgres.ts';
 import { PantheonError } from '../src/foundation/errors.ts';
 import type { Database } from '../src/storage/database.ts';
-import { postgres } from '../src/storage/postgres.ts';
+import { postgres } from '../src/storage/postgres/postgres.ts';
 import { insertTenant, sampleEvent } from '../src/testing/scratch-database.ts';
 
 /** The code of what a call throws; `done` when it throws nothing. */

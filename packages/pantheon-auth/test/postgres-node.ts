@@ -1,7 +1,7 @@
 /** What an instance on PostgreSQL is opened with in tests. */
-import type { ScaledOutOptions } from '../src/options.ts';
+import type { ScaledOutOptions } from '../src/engine/options.ts';
 import type { DatabaseSource } from '../src/storage/database.ts';
-import { postgres } from '../src/storage/postgres.ts';
+import { postgres } from '../src/storage/postgres/postgres.ts';
 
 export const ISSUER = 'https://auth.example.com';
 /** All nodes of all databases have this one. */

@@ -7,7 +7,7 @@ import { randomBytes, randomInt } from 'node:crypto';
 import { Client, escapeIdentifier } from 'pg';
 import type { TestProject } from 'vitest/node';
 import { createPantheonAuth } from '../src/pantheon-auth.ts';
-import { postgres } from '../src/storage/postgres.ts';
+import { postgres } from '../src/storage/postgres/postgres.ts';
 import { TestClock } from '../src/testing/test-clock.ts';
 import { postgresNode } from './postgres-node.ts';
 

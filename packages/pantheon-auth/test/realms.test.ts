@@ -7,8 +7,8 @@ import { createContext, runInContext } from 'node:vm';
 import { expect, test, vi } from 'vitest';
 import { codeOf, hasCode, messageOf, PantheonError } from '../src/foundation/errors.ts';
 import { isPromise } from '../src/foundation/is-promise.ts';
-import { toPantheonError as ofPostgres, toCommitError, toOpenError } from '../src/storage/postgres-errors.ts';
-import { isBusy, toPantheonError as ofSqlite } from '../src/storage/sqlite-errors.ts';
+import { toPantheonError as ofPostgres, toCommitError, toOpenError } from '../src/storage/postgres/postgres-errors.ts';
+import { isBusy, toPantheonError as ofSqlite } from '../src/storage/sqlite/sqlite-errors.ts';
 
 const elsewhere = createContext({});
 const foreign = (source: string): unknown => runInContext(source, elsewhere);

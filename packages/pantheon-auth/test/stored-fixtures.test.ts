@@ -1,6 +1,6 @@
 /** A store that an earlier version wrote opens, and its keys and tokens answer what they answered then. */
 import { expect, test } from 'vitest';
-import type { PantheonAuthOptions } from '../src/options.ts';
+import type { PantheonAuthOptions } from '../src/engine/options.ts';
 import { createPantheonAuth } from '../src/pantheon-auth.ts';
 import { TestClock } from '../src/testing/test-clock.ts';
 import { restoreStore, STORED_FIXTURES } from './restored-store.ts';

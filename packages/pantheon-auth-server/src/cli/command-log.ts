@@ -1,5 +1,5 @@
 /** The log of a command that opens the store itself: of it only what the operator should hear is said. */
-import { createLogger, type Logger } from '../logging.ts';
+import { createLogger, type Logger } from '../http/logging.ts';
 import { parseBody } from './remote-transport.ts';
 
 export function createCommandLog(onWarning: (warning: string) => void): Logger {

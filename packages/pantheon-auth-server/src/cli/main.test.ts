@@ -11,7 +11,7 @@ import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import { createPantheonAuth } from 'pantheon-auth';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
-import { loadClientVariables } from '../config.ts';
+import { loadClientVariables } from '../settings/config.ts';
 import { EXIT } from './exit-codes.ts';
 import { run } from './program.ts';
 

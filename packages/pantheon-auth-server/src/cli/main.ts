@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /** `pantheon-auth`: hands the process to the program and ends it with its exit code. */
 import process from 'node:process';
-import { loadClientVariables } from '../config.ts';
+import { loadClientVariables } from '../settings/config.ts';
 import { EXIT } from './exit-codes.ts';
 import { run } from './program.ts';
 

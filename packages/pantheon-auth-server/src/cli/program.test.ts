@@ -5,7 +5,7 @@ import { PassThrough, Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { APIKeyGenerator } from 'pantheon-auth';
 import { expect, onTestFinished, test } from 'vitest';
-import { loadClientVariables } from '../config.ts';
+import { loadClientVariables } from '../settings/config.ts';
 import { EXIT, EXIT_CODES_HELP } from './exit-codes.ts';
 import { run } from './program.ts';
 

@@ -5,7 +5,7 @@
 import { existsSync } from 'node:fs';
 import type { Command } from 'commander';
 import { PantheonError, pathFlaw, type Secret, textFlaw } from 'pantheon-auth';
-import { type ClientVariables, type Environment, type Flags, loadConfig } from '../config.ts';
+import { type ClientVariables, type Environment, type Flags, loadConfig } from '../settings/config.ts';
 import type { ExitCode } from './exit-codes.ts';
 import { Output, type Sinks } from './output.ts';
 import { RemoteTransport } from './remote-transport.ts';

@@ -15,10 +15,10 @@ import type { Precondition } from '../events/ledger.ts';
 import { type Clock, type Instant, momentOf } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { tenantAsRead } from '../tenants/tenant-storage.ts';
-import type { KeyLookup } from './key-lookup.ts';
+import type { KeyLookup } from '../verification/key-lookup.ts';
+import type { CachedKey } from '../verification/verification-cache.ts';
 import { keyAsRead } from './key-storage.ts';
 import { type Evaluation, VerificationAttempt } from './verification-attempt.ts';
-import type { CachedKey } from './verification-cache.ts';
 
 /** What is known of tokens that were accepted earlier. */
 interface AcceptedTokens {

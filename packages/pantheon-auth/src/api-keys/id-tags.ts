@@ -16,15 +16,9 @@ import { type Clock, MINUTE_MS } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { newId } from '../foundation/ids.ts';
 import type { EncryptionContext, Sealer } from '../kms/encryption-context.ts';
+import type { IdTagCheck, TagVerdict } from '../verification/key-lookup.ts';
 import { isTaggedBy, TAG_SECRET_BYTES, taggedId } from './id-tag.ts';
 import type { IdTagRows } from './id-tag-rows.ts';
-
-/**
- * What the tag of an id says. `issued`: one of ours in use. `forged`: this store cannot have issued it. `uncertain`: only
- * the database can tell: the id may be older than tags, its secret has been retired (so somebody else may know it), or a
- * secret cannot be opened.
- */
-export type TagVerdict = 'issued' | 'forged' | 'uncertain';
 
 /** One in use, its successor, and room for two mistakes. */
 export const TAG_SECRETS_ACTIVE_MAX = 4;
@@ -59,7 +53,7 @@ interface LoadedSecret {
   readonly sealed: string;
 }
 
-export class IdTags implements Follower {
+export class IdTags implements Follower, IdTagCheck {
   readonly #rows: IdTagRows;
   readonly #ledger: Ledger;
   readonly #events: EventCodec;
@@ -114,7 +108,6 @@ export class IdTags implements Follower {
     }
   }
 
-  /** What the tag of this id says. As true as the position of the feed: ask when that is young enough. */
   verdict(id: string): TagVerdict {
     for (const { record, secret } of this.#secrets)
       if (secret !== null && isTaggedBy(id, secret)) return record.retiredAt === null ? 'issued' : 'uncertain';

@@ -4,9 +4,10 @@ import { type CallerGuard, PROCESS_CALLER } from '../commands/caller.ts';
 import { type KeyChange, suspendKey } from '../domain/key.ts';
 import type { EventCodec } from '../events/event-codec.ts';
 import { PantheonError } from '../foundation/errors.ts';
+import type { StoredKey } from '../verification/stored-key.ts';
+import type { VerificationCache } from '../verification/verification-cache.ts';
 import { KeyChanges } from './key-changes.ts';
-import type { KeyStorage, StoredKey } from './key-storage.ts';
-import type { VerificationCache } from './verification-cache.ts';
+import type { KeyStorage } from './key-storage.ts';
 
 const BY = {
   actor: { keyId: null, userId: null, address: null, userAgent: null },

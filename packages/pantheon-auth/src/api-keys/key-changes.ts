@@ -11,8 +11,9 @@ import type { TenantRecord } from '../domain/tenant.ts';
 import type { EventCodec } from '../events/event-codec.ts';
 import type { IdempotencyRecord } from '../events/ledger.ts';
 import { PantheonError } from '../foundation/errors.ts';
-import type { KeyStorage, SealedChange, StoredKey, VersionSecret } from './key-storage.ts';
-import type { VerificationCache } from './verification-cache.ts';
+import type { StoredKey, VersionSecret } from '../verification/stored-key.ts';
+import type { VerificationCache } from '../verification/verification-cache.ts';
+import type { KeyStorage, SealedChange } from './key-storage.ts';
 
 const EVENTS_PER_READ = 200;
 

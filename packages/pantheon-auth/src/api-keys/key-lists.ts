@@ -10,9 +10,10 @@ import type { ReadTurns } from '../foundation/read-turns.ts';
 import { inTurns } from '../foundation/turns.ts';
 import type { SealedCursors } from '../kms/sealed-cursor.ts';
 import type { UsageQueryService, UsageReport, UsageRequest } from '../usage/usage-query.ts';
+import type { StoredKey } from '../verification/stored-key.ts';
 import { type APIKey, toApiKey } from './api-key.ts';
 import type { KeyListQuery, KeyPlace } from './key-rows.ts';
-import type { KeyStorage, QuarantinedKey, StoredKey } from './key-storage.ts';
+import type { KeyStorage, QuarantinedKey } from './key-storage.ts';
 import type { UsageReader } from './usage-reader.ts';
 
 export interface KeyFilter {

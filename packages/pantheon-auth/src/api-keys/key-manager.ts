@@ -29,6 +29,7 @@ import type { Precondition } from '../events/ledger.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { type TenantStorage, tenantAsRead } from '../tenants/tenant-storage.ts';
 import type { UsageReport, UsageRequest } from '../usage/usage-query.ts';
+import type { StoredKey } from '../verification/stored-key.ts';
 import type { Administrators } from './administrators.ts';
 import { type APIKey, type APIKeyVersion, toApiKey, toApiKeyVersion } from './api-key.ts';
 import type { ExposedKeys } from './exposed-keys.ts';
@@ -42,7 +43,7 @@ import { type CreateKeyInput, parseCreateInput } from './key-input.ts';
 import { type KeyFilter, KeyLists, type KeyListsDeps } from './key-lists.ts';
 import { parseUpdateInput, type UpdateKeyInput } from './key-patch.ts';
 import { type ActedOn, type Cascade, KeyRevocation } from './key-revocation.ts';
-import type { QuarantinedKey, StoredKey } from './key-storage.ts';
+import type { QuarantinedKey } from './key-storage.ts';
 import { replaceLostSecret } from './lost-secret.ts';
 import type { SelfRotations } from './self-rotations.ts';
 

@@ -14,7 +14,6 @@ import {
   VERSIONS_KEPT_MAX,
 } from '../domain/key.ts';
 import { settingsFromWire, settingsToWire } from '../domain/key-wire.ts';
-import type { TenantRecord } from '../domain/tenant.ts';
 import type { EventCodec } from '../events/event-codec.ts';
 import type { Cell, IdempotencyRecord, Ledger, Precondition, Row, RowChange } from '../events/ledger.ts';
 import type { Instant } from '../foundation/clock.ts';
@@ -24,39 +23,18 @@ import type { ListPart } from '../foundation/list-part.ts';
 import { inTurns } from '../foundation/turns.ts';
 import type { EncryptionContext, Sealer } from '../kms/encryption-context.ts';
 import { tenantFromRow } from '../tenants/tenant-storage.ts';
+import type { DamagedKey, KeySource, StoredKey, VersionSecret } from '../verification/stored-key.ts';
 import type { KeyListQuery, KeyPlace, KeyRowSet, KeyRows } from './key-rows.ts';
 import { jsonOrNull, numberOrNull, parseOrNull, text, textOrNull } from './row-cells.ts';
 
 /** Of the largest keys, a few milliseconds. */
 const OPENED_PER_TURN = 1;
 
-/** What proves one version. Lives only in memory that verifies; sealed in the store; in no wire schema. */
-export interface VersionSecret {
-  readonly version: number;
-  /** SHA-256 of the key string. */
-  readonly keyHash: Buffer;
-  /** Only where the key's policy asks for HS256. */
-  readonly signing: { readonly kid: string; readonly secret: Buffer } | null;
-}
-
-export interface StoredKey {
-  readonly record: KeyRecord;
-  readonly tenant: TenantRecord;
-  readonly secrets: readonly VersionSecret[];
-}
-
 /** A key whose row does not open: it can be named and revoked, not used. */
 export interface QuarantinedKey {
   readonly id: string;
   readonly createdAt: Instant;
   readonly quarantined: true;
-}
-
-/** A key whose rows do not open, as verification sees it. */
-export interface DamagedKey {
-  readonly error: PantheonError;
-  /** The secrets of all its versions, where those open: then it can be told who holds one. Null: nobody can be told apart. */
-  readonly secrets: readonly VersionSecret[] | null;
 }
 
 /** A change with the secrets of the versions that the record has after it. */
@@ -72,7 +50,7 @@ export function keyAsRead({ id, tenantId, revision }: Pick<KeyRecord, 'id' | 'te
   return { kind: 'row', table: 'api_keys', where: { id, tenant_id: tenantId }, revision };
 }
 
-export class KeyStorage {
+export class KeyStorage implements KeySource {
   readonly #rows: KeyRows;
   readonly #ledger: Ledger;
   readonly #events: EventCodec;

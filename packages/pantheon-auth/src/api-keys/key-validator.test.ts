@@ -9,10 +9,10 @@ import type { LimitDecision, RateLimiter } from '../rate-limit/rate-limiter.ts';
 import { CHARGES_MAX, SenderBuckets } from '../rate-limit/sender-buckets.ts';
 import { TestClock } from '../testing/test-clock.ts';
 import type { UsageRecorder, UsageSample } from '../usage/usage-recorder.ts';
+import type { KeyLookup, LookupResult } from '../verification/key-lookup.ts';
+import type { CachedKey } from '../verification/verification-cache.ts';
 import { formatKey, generateKey, hashKey, parseKey } from './key-generator.ts';
-import type { KeyLookup, LookupResult } from './key-lookup.ts';
 import { KeyValidator } from './key-validator.ts';
-import type { CachedKey } from './verification-cache.ts';
 
 const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
 /** The key that made-up facts are about. */

@@ -12,10 +12,11 @@ import type { LimitDecision, RateLimiter } from '../rate-limit/rate-limiter.ts';
 import type { SenderBuckets } from '../rate-limit/sender-buckets.ts';
 import type { UsageRecorder } from '../usage/usage-recorder.ts';
 import type { UsageOutcome } from '../usage/usage-rows.ts';
+import type { KeyLookup } from '../verification/key-lookup.ts';
+import { type Sender, shareOf } from '../verification/sender.ts';
+import type { VersionSecret } from '../verification/stored-key.ts';
+import type { CachedKey } from '../verification/verification-cache.ts';
 import { hashKey, parseKey } from './key-generator.ts';
-import type { KeyLookup } from './key-lookup.ts';
-import type { VersionSecret } from './key-storage.ts';
-import { type Sender, shareOf } from './sender.ts';
 import {
   type Evaluation,
   evaluate,
@@ -23,7 +24,6 @@ import {
   UNAUTHENTICATED,
   VerificationAttempt,
 } from './verification-attempt.ts';
-import type { CachedKey } from './verification-cache.ts';
 import { type KeyUse, toKeyUse, type VerifyRequest } from './verify-request.ts';
 
 /** What a verified key is and may do. */

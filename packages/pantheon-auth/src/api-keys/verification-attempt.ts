@@ -8,9 +8,9 @@ import { type AccessRequest, type Denial, decide } from '../domain/verification.
 import { type Clock, clockInDoubt, type Instant, type Moment, momentOf } from '../foundation/clock.ts';
 import { invariant, PantheonError } from '../foundation/errors.ts';
 import type { LimitDecision } from '../rate-limit/rate-limiter.ts';
-import type { KeyLookup, LookupResult } from './key-lookup.ts';
-import type { Sender } from './sender.ts';
-import type { CachedKey } from './verification-cache.ts';
+import type { KeyLookup, LookupResult } from '../verification/key-lookup.ts';
+import type { Sender } from '../verification/sender.ts';
+import type { CachedKey } from '../verification/verification-cache.ts';
 
 /** A fact that changes this often while one request is decided is no ground for an answer. */
 const ROUNDS_MAX = 4;

@@ -7,7 +7,7 @@ import type { AccessRequest } from '../domain/verification.ts';
 import type { Moment } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { COST_MAX } from '../rate-limit/rate-limiter.ts';
-import { type Sender, senderOf } from './sender.ts';
+import { type Sender, senderOf } from '../verification/sender.ts';
 
 export interface VerifyRequest {
   /** What was presented. Anything is allowed: what is not a key is `malformed`, also what is not a string. */

@@ -1,7 +1,8 @@
 /** What is kept of a new secret: its hash, and what HS256 needs. The secret itself goes to the holder and nowhere else. */
+
+import type { VersionSecret } from '../verification/stored-key.ts';
 import { deriveKid, deriveSigningSecret } from './key-derivation.ts';
 import type { GeneratedKey } from './key-generator.ts';
-import type { VersionSecret } from './key-storage.ts';
 
 /** The storage keeps the signing part only where the key's policy asks for HS256. */
 export function versionSecret(version: number, generated: GeneratedKey): VersionSecret {

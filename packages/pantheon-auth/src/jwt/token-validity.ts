@@ -2,12 +2,13 @@
  * Whether a token that was accepted is still good, and what has to hold for that when a change made with it is committed.
  * How a presented token is taken apart and its signature checked is `token-verifier.ts`.
  */
-import type { CachedKey } from '../api-keys/verification-cache.ts';
+
 import type { PresentedToken } from '../domain/credential.ts';
 import type { KeyVersion } from '../domain/key.ts';
 import { audiencesOf, endOfToken } from '../domain/token-life.ts';
 import type { DecisiveRecord, Denial } from '../domain/verification.ts';
 import type { Precondition } from '../events/ledger.ts';
+import type { CachedKey } from '../verification/verification-cache.ts';
 import type { TokenRevocations } from './revocation.ts';
 import type { SigningKeyring } from './signing-keyring.ts';
 

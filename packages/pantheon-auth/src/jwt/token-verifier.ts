@@ -4,10 +4,8 @@
  */
 import { createSecretKey, hash } from 'node:crypto';
 import { keyIdOfKid } from '../api-keys/key-derivation.ts';
-import type { VersionSecret } from '../api-keys/key-storage.ts';
 import type { KeyValidator, Verification } from '../api-keys/key-validator.ts';
 import { evaluate, type Holder } from '../api-keys/verification-attempt.ts';
-import type { CachedKey } from '../api-keys/verification-cache.ts';
 import { toKeyUse, type VerifyRequest } from '../api-keys/verify-request.ts';
 import {
   ACCESS_TOKEN_LIFETIME_MAX_SECONDS,
@@ -29,6 +27,8 @@ import type { JsonObject } from '../foundation/encoding.ts';
 import { isPromise } from '../foundation/is-promise.ts';
 import { memoryOf } from '../foundation/memory-size.ts';
 import { TenantCache } from '../foundation/tenant-cache.ts';
+import type { VersionSecret } from '../verification/stored-key.ts';
+import type { CachedKey } from '../verification/verification-cache.ts';
 import { JWS_LENGTH_MAX, type ParsedJws, parseJws, verifyJws } from './jws.ts';
 import type { SigningKeyring } from './signing-keyring.ts';
 import type { TokenValidity } from './token-validity.ts';

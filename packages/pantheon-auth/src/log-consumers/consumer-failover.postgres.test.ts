@@ -6,7 +6,7 @@ import { EventCodec } from '../events/event-codec.ts';
 import { NonDecreasingClock, systemClock } from '../foundation/clock.ts';
 import { JobRunner } from '../jobs/job-runner.ts';
 import type { Sealer } from '../kms/encryption-context.ts';
-import { postgres } from '../storage/postgres.ts';
+import { postgres } from '../storage/postgres/postgres.ts';
 import { LogConsumers } from './log-consumers.ts';
 
 describeWithOwnPostgres('a consumer of the log, when the server is replaced', () => {

@@ -9,10 +9,10 @@ import { DatabaseSync } from 'node:sqlite';
 import { expect, test } from 'vitest';
 import { systemClock } from '../foundation/clock.ts';
 import { insertTenant, openScratchDatabase, sampleEvent, scratchFolder } from '../testing/scratch-database.ts';
-import { openSqlite } from './sqlite.ts';
+import { openSqlite } from './sqlite/sqlite.ts';
 
 const MODULES = JSON.stringify({
-  database: new URL('./sqlite.ts', import.meta.url).href,
+  database: new URL('./sqlite/sqlite.ts', import.meta.url).href,
   scratch: new URL('../testing/scratch-database.ts', import.meta.url).href,
   clock: new URL('../foundation/clock.ts', import.meta.url).href,
 });

@@ -6,9 +6,9 @@ import { expect, test } from 'vitest';
 import { systemClock } from '../foundation/clock.ts';
 import { insertTenant, openScratchDatabase, sampleEvent, scratchFolder } from '../testing/scratch-database.ts';
 import { sqlite } from './dialect.ts';
-import { migrate } from './schema.ts';
+import { migrate } from './migrations/schema.ts';
 import { SqlLedger } from './sql-ledger.ts';
-import { NodeSqliteDialect } from './sqlite-dialect.ts';
+import { NodeSqliteDialect } from './sqlite/sqlite-dialect.ts';
 import type { Tables } from './tables.ts';
 import { WriteQueue } from './write-queue.ts';
 

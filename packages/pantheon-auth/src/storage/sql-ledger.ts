@@ -15,12 +15,12 @@ import type {
 } from '../events/ledger.ts';
 import { queueKeyOf } from '../events/write-lanes.ts';
 import { invariant, PantheonError } from '../foundation/errors.ts';
-import { areColumns } from './columns.ts';
 import type { EventWithoutSeq, SqlDialect } from './dialect.ts';
-import { rememberAnswer } from './sql-idempotency-rows.ts';
-import { assertLeaseHeld } from './sql-job-lease-rows.ts';
-import { countKeys, KEYS_PER_TENANT_MAX } from './sql-key-counts.ts';
-import { resetStoredTime } from './sql-stored-time.ts';
+import { areColumns } from './rows/columns.ts';
+import { rememberAnswer } from './rows/sql-idempotency-rows.ts';
+import { assertLeaseHeld } from './rows/sql-job-lease-rows.ts';
+import { countKeys, KEYS_PER_TENANT_MAX } from './rows/sql-key-counts.ts';
+import { resetStoredTime } from './rows/sql-stored-time.ts';
 import type { IdempotencyRow, Tables } from './tables.ts';
 import type { WriteQueue } from './write-queue.ts';
 

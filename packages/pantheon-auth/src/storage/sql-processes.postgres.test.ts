@@ -8,7 +8,7 @@ import { openScratchDatabase, type ScratchDatabase } from '../../test/store.ts';
 import { insertTenant, sampleEvent } from '../testing/scratch-database.ts';
 
 const MODULES = JSON.stringify({
-  postgres: new URL('./postgres.ts', import.meta.url).href,
+  postgres: new URL('./postgres/postgres.ts', import.meta.url).href,
   scratch: new URL('../testing/scratch-database.ts', import.meta.url).href,
   clock: new URL('../foundation/clock.ts', import.meta.url).href,
 });

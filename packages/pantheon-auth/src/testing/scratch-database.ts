@@ -7,7 +7,7 @@ import { leafHash } from '../events/merkle.ts';
 import { type Clock, systemClock } from '../foundation/clock.ts';
 import { newId } from '../foundation/ids.ts';
 import type { Database } from '../storage/database.ts';
-import type { SqliteOptions } from '../storage/sqlite.ts';
+import type { SqliteOptions } from '../storage/sqlite/sqlite.ts';
 
 export interface ScratchDatabase extends AsyncDisposable {
   readonly db: Database;
@@ -22,7 +22,7 @@ export interface ScratchDatabase extends AsyncDisposable {
 /** Opens a new database in a temporary folder. Use it with `await using`. */
 export async function openScratchDatabase(options: { readonly clock?: Clock } = {}): Promise<ScratchDatabase> {
   // Loaded when it is used: who only wants a clock needs no SQLite.
-  const { openSqlite } = await import('../storage/sqlite.ts');
+  const { openSqlite } = await import('../storage/sqlite/sqlite.ts');
   const folder = scratchFolder();
   const path = join(folder.path, 'test.db');
   const clock = options.clock ?? systemClock;

@@ -2,7 +2,7 @@
 import { accessSync, constants, cpSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { EmbeddedOptions } from '../options.ts';
+import type { EmbeddedOptions } from '../engine/options.ts';
 import { createPantheonAuth, type PantheonAuth } from '../pantheon-auth.ts';
 import { TestClock } from './test-clock.ts';
 

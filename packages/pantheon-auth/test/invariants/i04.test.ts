@@ -2,8 +2,8 @@ import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { setTimeout as pause } from 'node:timers/promises';
 import { expect, test } from 'vitest';
-import { STALENESS_MAX_MS_DEFAULT } from '../../src/api-keys/key-lookup.ts';
 import type { PantheonAuth } from '../../src/pantheon-auth.ts';
+import { STALENESS_MAX_MS_DEFAULT } from '../../src/verification/key-lookup.ts';
 import { clockFrom, openWorld, turn } from '../fixture.ts';
 import { STORE } from '../store.ts';
 

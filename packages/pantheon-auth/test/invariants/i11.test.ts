@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
-import { COLD_READS_WAITING_MAX } from '../../src/api-keys/cold-reads.ts';
 import { PantheonError } from '../../src/foundation/errors.ts';
+import { COLD_READS_WAITING_MAX } from '../../src/verification/cold-reads.ts';
 import { openWorld } from '../fixture.ts';
 
 test('I11: a flood of ids that never were is turned away beyond its bound, with when to come back, and passes', async () => {

@@ -1,7 +1,7 @@
 /** `pantheon-auth clock accept`: how a store goes on whose recorded time is wrong. */
 import type { Command } from 'commander';
 import type { ClockAcceptance } from 'pantheon-auth';
-import type { Config } from '../../config.ts';
+import type { Config } from '../../settings/config.ts';
 import { EXIT, type ExitCode } from '../exit-codes.ts';
 import type { Output } from '../output.ts';
 import type { CliContext } from '../session.ts';
@@ -36,7 +36,7 @@ Examples:
 
 async function acceptTime(output: Output, config: Config, options: AcceptOptions): Promise<ExitCode> {
   assertThere(config);
-  const { acceptStoreClock } = await import('../../open.ts');
+  const { acceptStoreClock } = await import('../../service/open.ts');
   const { yes = false, reason } = options;
   const log = await logTo(output);
   const answer = await acceptStoreClock(config, log, { apply: yes, ...(reason !== undefined && { reason }) });

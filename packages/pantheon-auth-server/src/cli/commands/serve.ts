@@ -1,8 +1,8 @@
 /** `pantheon-auth serve`: every setting as a flag, except those that are secrets. */
 import type { Command } from 'commander';
 import { PantheonError } from 'pantheon-auth';
-import { type Flags, loadConfig, type SettingName } from '../../config.ts';
-import { holdsPassword } from '../../store-settings.ts';
+import { type Flags, loadConfig, type SettingName } from '../../settings/config.ts';
+import { holdsPassword } from '../../settings/store-settings.ts';
 import { EXIT, type ExitCode } from '../exit-codes.ts';
 import type { CliContext } from '../session.ts';
 
@@ -57,7 +57,7 @@ Examples:
     }
     const { config, unknown } = loadConfig(flags, context.environment);
     // Loaded when it is needed: other commands start without it.
-    const { serve } = await import('../../serve.ts');
+    const { serve } = await import('../../service/serve.ts');
     const running = await serve(config, { unknown, write: (text) => context.stdout.write(text) });
     // The log has told what went wrong.
     await running.closed.catch(() => finish(EXIT.internal));

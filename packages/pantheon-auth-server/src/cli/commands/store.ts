@@ -3,7 +3,7 @@ import { existsSync, rmSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { type PantheonAuth, PantheonError, SYSTEM_TENANT } from 'pantheon-auth';
-import { type Config, loadConfig } from '../../config.ts';
+import { type Config, loadConfig } from '../../settings/config.ts';
 import { EXIT, type ExitCode } from '../exit-codes.ts';
 import { Output } from '../output.ts';
 import type { CliContext } from '../session.ts';
@@ -22,7 +22,7 @@ export function addStoreCommands(program: Command, context: CliContext, finish: 
       '\nExample:\n  $ PANTHEON_AUTH_DATABASE_URL=postgres://pantheon@db/pantheon pantheon-auth migrate',
     );
   actOnStore<StoreOptions>(migrate, context, async (output, config) => {
-    const { migrateStore } = await import('../../open.ts');
+    const { migrateStore } = await import('../../service/open.ts');
     const ran = await migrateStore(config, await logTo(output));
     if (output.json) output.answer({ ran });
     else output.line(ran?.length ? `Ran ${ran.join(', ')}. The tables are up to date.` : 'The tables are up to date.');
@@ -75,7 +75,7 @@ export function actOnEngine<Options extends StoreOptions>(
 ): void {
   actOnStore<Options>(command, context, async (output, config, options) => {
     assertThere(config);
-    const { openEngine } = await import('../../open.ts');
+    const { openEngine } = await import('../../service/open.ts');
     const auth = await openEngine(config, await logTo(output), 'command');
     try {
       await handler(output, auth, options);
@@ -95,7 +95,7 @@ async function makeAdministrator(output: Output, config: Config, options: Bootst
   const path = resolve(options.out);
   if (recover) assertRecoverable(config, path);
   // Loaded when it is needed: it brings the whole engine.
-  const { openEngine } = await import('../../open.ts');
+  const { openEngine } = await import('../../service/open.ts');
   const auth = await openEngine(config, await logTo(output), 'command');
   try {
     const id = await writeAndMake(auth, path, recover);
@@ -110,7 +110,7 @@ async function makeAdministrator(output: Output, config: Config, options: Bootst
 
 /** @throws PantheonError `already_exists` when there is an administrator and nobody asked for another one. */
 async function writeAndMake(auth: PantheonAuth, path: string, recover: boolean): Promise<string> {
-  const { rootKeyStore } = await import('../../open.ts');
+  const { rootKeyStore } = await import('../../service/open.ts');
   const file = rootKeyStore(path, 'out');
   let isOurs = false;
   const store = {

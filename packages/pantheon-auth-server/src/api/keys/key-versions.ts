@@ -1,0 +1,107 @@
+/** Versions of a key: the next is made, older ones end. */
+import type { PantheonAuth, RotateKeyInput } from 'pantheon-auth';
+import { z } from 'zod';
+import { CHANGE_CODES, type Operation, operation } from '../../http/operation.ts';
+import {
+  idempotencyHeader,
+  idempotencyKeyOf,
+  idParams,
+  ifMatchOf,
+  omitUndefined,
+  reasonBody,
+  settleFlag,
+  wholeNumber,
+} from '../../http/parameters.ts';
+import { changedVersionSchema, settledRotationSchema, versionsSchema } from './schemas.ts';
+
+/** Only documented here: the engine reads it. */
+export const rotateBody = z
+  .strictObject({
+    overlap: z
+      .union([z.string(), z.int().min(0)])
+      .nullish()
+      .describe(
+        'How long the version before is still accepted: "15m", "12h", "30d", or whole seconds; at most 30 days. Default: as the key says.',
+      ),
+    expectedVersion: z
+      .int()
+      .min(1)
+      .nullish()
+      .describe('The current version: rotate although an older one is still accepted.'),
+  })
+  .meta({ id: 'RotateKeyInput', examples: [{ overlap: '1h' }] })
+  .optional();
+
+const versionParams = z.strictObject({
+  id: z.string(),
+  version: wholeNumber(z.int().min(1).max(999_999_999)),
+});
+
+export function keyVersionOperations(auth: PantheonAuth): readonly Operation[] {
+  return [
+    operation({
+      method: 'POST',
+      url: '/v1/keys/:id/rotate',
+      id: 'rotateKey',
+      tag: 'Versions',
+      summary: 'Make the next version. The one before is accepted until its overlap ends.',
+      access: { kind: 'key', action: 'keys.rotate' },
+      params: idParams,
+      conditional: true,
+      query: z.strictObject({ settle: settleFlag }),
+      headers: idempotencyHeader,
+      body: rotateBody,
+      bodyIsReadByEngine: true,
+      answer: { status: 201, description: 'The new key string.', schema: settledRotationSchema, tagged: 'apiKey' },
+      codes: ['not_grantable', 'key_quarantined', 'overloaded', ...ROTATION_CODES],
+      handle: ({ params, query, body, by, request }) => {
+        const options = { ...omitUndefined(query), ...idempotencyKeyOf(request), ...ifMatchOf(request), by: by.caller };
+        return auth.tenant(by.tenantId).rotation.rotate(params.id, body as RotateKeyInput, options);
+      },
+    }),
+    operation({
+      method: 'GET',
+      url: '/v1/keys/:id/versions',
+      id: 'listKeyVersions',
+      tag: 'Versions',
+      summary: 'List versions, newest first, each with its last use.',
+      access: { kind: 'key', action: 'keys.read' },
+      params: idParams,
+      answer: { status: 200, description: 'All versions that are remembered.', schema: versionsSchema },
+      codes: ['key_quarantined'],
+      handle: async ({ params, by }) => ({
+        items: await auth.tenant(by.tenantId).keys.versions(params.id, { by: by.caller }),
+      }),
+    }),
+    operation({
+      method: 'POST',
+      url: '/v1/keys/:id/versions/:version/retire',
+      id: 'retireKeyVersion',
+      tag: 'Versions',
+      summary: 'End an older version before its overlap does. Twice is success.',
+      access: { kind: 'key', action: 'keys.rotate' },
+      params: versionParams,
+      conditional: true,
+      query: z.strictObject({ settle: settleFlag }),
+      body: reasonBody,
+      answer: { status: 200, description: 'The version.', schema: changedVersionSchema },
+      codes: ['key_revoked', 'key_quarantined', 'version_conflict', 'overloaded', ...CHANGE_CODES],
+      handle: ({ params, query, body, by, request }) => {
+        const options = { ...omitUndefined(query), ...omitUndefined(body), ...ifMatchOf(request), by: by.caller };
+        return auth.tenant(by.tenantId).rotation.retire(params.id, params.version, options);
+      },
+    }),
+  ];
+}
+
+export const ROTATION_CODES = [
+  'not_allowed',
+  'key_revoked',
+  'key_suspended',
+  'key_expired',
+  'rotation_in_progress',
+  'version_conflict',
+  'already_claimed',
+  'idempotency_mismatch',
+  ...CHANGE_CODES,
+] as const;

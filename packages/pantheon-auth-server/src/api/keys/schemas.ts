@@ -1,0 +1,107 @@
+/** What is shown of keys, for the OpenAPI file and for the tests that hold the answers to it. */
+import { z } from 'zod';
+import { EXAMPLE_KEY, environment, etag, json, pageOf, settled, time } from '../../http/answer-members.ts';
+
+export const apiKeySchema = z
+  .strictObject({
+    id: z.string(),
+    etag,
+    tenantId: z.string(),
+    userId: z.string(),
+    name: z.string(),
+    description: z.string().optional(),
+    environment,
+    hint: z.string().describe('Prefix, environment and id: no part of the secret.'),
+    permissions: z.array(z.string()),
+    grantable: z.array(z.string()),
+    createdAt: time,
+    createdBy: z.string().optional(),
+    notBefore: time.optional(),
+    expiresAt: time.optional(),
+    lastUsedAt: time.optional(),
+    usageCount: z.int(),
+    isActive: z.boolean(),
+    state: z.enum(['active', 'suspended', 'revoked']),
+    stateReason: z.string().optional(),
+    stateChangedAt: time.optional(),
+    version: z.int(),
+    rateLimits: z.array(z.strictObject({ name: z.string(), limit: z.int(), window: z.string() })),
+    quota: z.strictObject({ limit: z.int(), period: z.enum(['day', 'month']) }).optional(),
+    ipAllowlist: z.array(z.string()),
+    rotation: z.strictObject({ every: z.string().optional(), overlap: z.string(), dueAt: time.optional() }).optional(),
+    jwt: z
+      .strictObject({
+        algorithm: z.enum(['HS256', 'RS256', 'ES256', 'Ed25519']),
+        audience: z.array(z.string()),
+        customClaims: json,
+        ttl: z.string(),
+      })
+      .optional(),
+    metadata: json.optional(),
+  })
+  .meta({ id: 'APIKey', description: 'The record of a key. It never holds a secret or a hash.' });
+
+export const changedKeySchema = apiKeySchema
+  .extend(settled)
+  .meta({ id: 'ChangedAPIKey', description: 'The record of a key after a change.' });
+
+const actedOnKeySchema = z
+  .strictObject({
+    keyId: z.string(),
+    tenantId: z.string(),
+    did: z.array(z.enum(['created', 'rotated', 'secret_replaced', 'updated', 'resumed'])),
+    revoked: z.boolean().describe('Whether this call revoked it. If not, it is as it was: look at it.'),
+  })
+  .meta({ id: 'ActedOnKey', description: 'A key that a revoked one acted on.' });
+
+export const revokedKeySchema = apiKeySchema
+  .extend({
+    actedOn: z
+      .strictObject({
+        items: z.array(actedOnKeySchema),
+        complete: z.boolean().describe('If false: deal with these, then repeat the call.'),
+      })
+      .optional()
+      .describe('With cascade: keys that were alive and that the revoked ones had acted on.'),
+    ...settled,
+  })
+  .meta({ id: 'RevokedAPIKey', description: 'The record of a key that was revoked.' });
+
+const quarantinedKeySchema = z
+  .strictObject({ id: z.string(), createdAt: time, quarantined: z.literal(true) })
+  .meta({ id: 'QuarantinedKey', description: 'A key whose record cannot be opened. It is refused until it can.' });
+
+export const keyPageSchema = pageOf(z.union([apiKeySchema, quarantinedKeySchema])).meta({ id: 'APIKeyPage' });
+
+const keyString = z
+  .string()
+  .describe('Shown once: it is not stored.')
+  .meta({ examples: [EXAMPLE_KEY] });
+
+export const createdKeySchema = z.strictObject({ key: keyString, apiKey: apiKeySchema }).meta({ id: 'CreatedKey' });
+
+export const rotationSchema = z
+  .strictObject({
+    key: keyString,
+    apiKey: apiKeySchema,
+    previous: z.strictObject({ version: z.int(), acceptedUntil: time }),
+  })
+  .meta({ id: 'RotatedKey' });
+
+export const settledRotationSchema = rotationSchema.extend(settled).meta({ id: 'ChangedRotatedKey' });
+
+export const versionSchema = z
+  .strictObject({
+    version: z.int(),
+    state: z.enum(['current', 'accepted', 'retired']),
+    createdAt: time,
+    acceptedUntil: time.optional(),
+    lastUsedAt: time.optional(),
+    usageCount: z.int(),
+    lastAddresses: z.array(z.string()),
+  })
+  .meta({ id: 'APIKeyVersion' });
+
+export const changedVersionSchema = versionSchema.extend(settled).meta({ id: 'ChangedAPIKeyVersion' });
+
+export const versionsSchema = z.strictObject({ items: z.array(versionSchema) }).meta({ id: 'APIKeyVersions' });

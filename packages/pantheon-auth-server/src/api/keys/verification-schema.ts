@@ -1,0 +1,47 @@
+/** What a verification answers. */
+import { z } from 'zod';
+import { environment, time } from '../../http/answer-members.ts';
+
+const limitStateSchema = z
+  .strictObject({
+    kind: z.enum(['rate', 'quota']),
+    name: z.string(),
+    limit: z.int(),
+    remaining: z.int(),
+    resetSeconds: z.int(),
+    windowSeconds: z.int(),
+  })
+  .meta({ id: 'LimitState' });
+
+const degraded = z
+  .literal(true)
+  .optional()
+  .describe(
+    'This node admitted only its share of each rate limit, and that is what remains: the place where all nodes count does not answer, or this node and the one that replaces it run beside each other.',
+  );
+
+export const verificationSchema = z
+  .discriminatedUnion('valid', [
+    z.strictObject({
+      valid: z.literal(true),
+      keyId: z.string(),
+      version: z.int(),
+      userId: z.string(),
+      tenantId: z.string(),
+      name: z.string(),
+      environment,
+      permissions: z.array(z.string()),
+      expiresAt: time.optional(),
+      limits: z.array(limitStateSchema),
+      degraded,
+    }),
+    z.strictObject({
+      valid: z.literal(false),
+      code: z.string().describe('Why not: a denial code.'),
+      missing: z.string().optional(),
+      retryAfterSeconds: z.int().optional(),
+      limits: z.array(limitStateSchema).optional(),
+      degraded,
+    }),
+  ])
+  .meta({ id: 'Verification' });

@@ -1,0 +1,159 @@
+/** What anybody may ask: what this is, whether it works, and what verifiers of its tokens need. */
+import { createHash } from 'node:crypto';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { PantheonAuth } from 'pantheon-auth';
+import { z } from 'zod';
+import type { Operation } from '../../http/operation.ts';
+import { CLIENT_AUTH_METHODS, GRANT_TYPES } from '../../oauth/token-request.ts';
+import type { Config } from '../../settings/config.ts';
+
+/** A new signing key is published this long before it signs, so nobody who caches for as long misses it. */
+const PUBLIC_MAX_AGE_SECONDS = 300;
+
+const PUBLIC_HEADERS = {
+  'cache-control': `public, max-age=${PUBLIC_MAX_AGE_SECONDS}`,
+  'access-control-allow-origin': '*',
+} as const;
+
+const json = z.record(z.string(), z.unknown());
+
+export function publicOperations(auth: PantheonAuth, config: Config): readonly Operation[] {
+  const metadata = authorizationServerMetadata(config);
+  const tellMetadata: Operation['handle'] = (_request, reply) => {
+    reply.headers(PUBLIC_HEADERS);
+    return metadata;
+  };
+  return [
+    {
+      method: 'GET',
+      url: '/.well-known/jwks.json',
+      id: 'getJwks',
+      tag: 'Discovery',
+      summary: 'The public keys that tokens are verified with (RFC 7517).',
+      access: { kind: 'public' },
+      answer: {
+        status: 200,
+        description: 'A JWK set.',
+        mediaType: JWKS_MEDIA_TYPE,
+        schema: z.object({ keys: z.array(json) }),
+      },
+      codes: [],
+      handle: async (request, reply) => {
+        reply.headers(PUBLIC_HEADERS).type(JWKS_MEDIA_TYPE);
+        // An idle node has not heard yet of a key that another one made.
+        await auth.ping();
+        return withETag(request, reply, JSON.stringify(auth.tokens.jwks()));
+      },
+    },
+    {
+      method: 'GET',
+      url: '/.well-known/oauth-authorization-server',
+      id: 'getAuthorizationServerMetadata',
+      tag: 'Discovery',
+      summary: 'What the token endpoint offers (RFC 8414).',
+      access: { kind: 'public' },
+      answer: { status: 200, description: 'The metadata.', schema: json },
+      codes: [],
+      handle: tellMetadata,
+    },
+    ...metadataOfPath(config, tellMetadata),
+    {
+      method: 'GET',
+      url: '/healthz',
+      id: 'getHealth',
+      tag: 'Health',
+      summary: 'Whether the process lives. Never touches the store.',
+      access: { kind: 'public' },
+      answer: { status: 200, description: 'It lives.', schema: z.strictObject({ status: z.literal('ok') }) },
+      codes: [],
+      handle: () => ({ status: 'ok' }),
+    },
+    {
+      method: 'GET',
+      url: '/readyz',
+      id: 'getReadiness',
+      tag: 'Health',
+      summary: 'Whether requests can be answered: the store is asked.',
+      access: { kind: 'public' },
+      answer: { status: 200, description: 'It is ready.', schema: z.strictObject({ status: z.literal('ready') }) },
+      codes: ['store_unavailable'],
+      handle: async () => {
+        await auth.ping();
+        return { status: 'ready' };
+      },
+    },
+    {
+      method: 'GET',
+      url: '/',
+      id: 'getHome',
+      tag: 'Discovery',
+      summary: 'What this is.',
+      access: { kind: 'public' },
+      answer: { status: 200, description: 'A few lines of text.', mediaType: 'text/plain', schema: z.string() },
+      codes: [],
+      handle: (_request, reply) => {
+        reply.headers(PUBLIC_HEADERS).type('text/plain; charset=utf-8');
+        return home(config);
+      },
+    },
+  ];
+}
+
+/** Where clients look when the issuer has a path (RFC 8414 section 3.1): before it, and not under it. */
+function metadataOfPath({ publicUrl }: Config, handle: Operation['handle']): readonly Operation[] {
+  const { pathname } = new URL(publicUrl);
+  if (pathname === '/') return [];
+  return [
+    {
+      method: 'GET',
+      // A colon would begin a parameter.
+      url: `/.well-known/oauth-authorization-server${pathname.replaceAll(':', '::')}`,
+      id: 'getAuthorizationServerMetadataOfPath',
+      tag: 'Discovery',
+      summary: 'The same, where clients look for it when the issuer has a path (RFC 8414).',
+      access: { kind: 'public' },
+      answer: { status: 200, description: 'The metadata.', schema: json },
+      codes: [],
+      handle,
+    },
+  ];
+}
+
+const JWKS_MEDIA_TYPE = 'application/jwk-set+json';
+
+function withETag(request: FastifyRequest, reply: FastifyReply, body: string): Buffer | FastifyReply {
+  const tag = `"${createHash('sha256').update(body).digest('base64url').slice(0, 22)}"`;
+  reply.header('etag', tag);
+  const known = request.headers['if-none-match']?.split(',').map((one) => one.trim().replace(/^W\//, '')) ?? [];
+  if (known.includes(tag) || known.includes('*')) return reply.code(304).send();
+  // Bytes, because Fastify adds a charset to text, and JSON has none.
+  return Buffer.from(body);
+}
+
+/** From the settings alone: a Host header is what somebody else wants us to be called. */
+function authorizationServerMetadata({ publicUrl, docs }: Config): Readonly<Record<string, unknown>> {
+  return {
+    issuer: publicUrl,
+    token_endpoint: `${publicUrl}/oauth2/token`,
+    jwks_uri: `${publicUrl}/.well-known/jwks.json`,
+    // There is no authorization endpoint: nobody logs in here.
+    response_types_supported: [],
+    grant_types_supported: GRANT_TYPES,
+    token_endpoint_auth_methods_supported: CLIENT_AUTH_METHODS,
+    ...(docs && { service_documentation: `${publicUrl}/docs` }),
+  };
+}
+
+function home({ publicUrl, docs }: Config): string {
+  const lines = [
+    'Pantheon Auth: API keys and the tokens that come from them.',
+    '',
+    ...(docs ? [`The API    ${publicUrl}/docs`, `OpenAPI    ${publicUrl}/openapi.json`] : []),
+    `Keys       ${publicUrl}/.well-known/jwks.json`,
+    `Health     ${publicUrl}/healthz`,
+    '',
+    'There is no dashboard in this version.',
+    '',
+  ];
+  return lines.join('\n');
+}

@@ -1,0 +1,24 @@
+/** What is shown of tenants. */
+import { z } from 'zod';
+import { etag, pageOf, time } from '../../http/answer-members.ts';
+
+export const tenantSchema = z
+  .strictObject({
+    id: z.string(),
+    etag,
+    name: z.string(),
+    state: z.enum(['active', 'suspended', 'deleted']),
+    audiences: z
+      .array(z.string())
+      .optional()
+      .describe('Audiences that its keys may be given, beside those of the service.'),
+    createdAt: time,
+  })
+  .meta({ id: 'Tenant' });
+
+const quarantinedTenantSchema = z.strictObject({ id: z.string(), createdAt: time, quarantined: z.literal(true) }).meta({
+  id: 'QuarantinedTenant',
+  description: 'A tenant whose record cannot be read. Its keys are answered with a 503.',
+});
+
+export const tenantPageSchema = pageOf(z.union([tenantSchema, quarantinedTenantSchema])).meta({ id: 'TenantPage' });

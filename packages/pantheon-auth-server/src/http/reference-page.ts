@@ -1,0 +1,110 @@
+/**
+ * `/openapi.json`, and `/docs`: the same for people, shown by Scalar. All of it comes from here, nothing from elsewhere.
+ */
+import { randomBytes } from 'node:crypto';
+import Fastify, { type FastifyInstance } from 'fastify';
+import { type Config, pathOf } from '../settings/config.ts';
+import { openApiDocument } from './openapi.ts';
+import type { Operation } from './operation.ts';
+import type { Row } from './unmatched.ts';
+
+const OPENAPI_PATH = '/openapi.json';
+const PAGE_PATH = '/docs';
+const SCRIPT_PATH = '/docs/scalar.js';
+const NONCE_BYTES = 16;
+/** It changes with the version of the service only. */
+const SCRIPT_MAX_AGE_SECONDS = 3_600;
+
+/** What is tried out in the page goes to this service and nowhere else. */
+function contentSecurityPolicy(nonce: string): string {
+  return [
+    "default-src 'none'",
+    `script-src 'nonce-${nonce}'`,
+    // The page styles single elements as it is laid out. Styles cannot run anything.
+    "style-src 'self' 'unsafe-inline'",
+    "img-src 'self' data:",
+    "font-src 'self' data:",
+    "connect-src 'self'",
+    "base-uri 'none'",
+    "form-action 'none'",
+    "frame-ancestors 'none'",
+  ].join('; ');
+}
+
+const SETTINGS = {
+  withDefaultFonts: false,
+  telemetry: false,
+  hideClientButton: true,
+  agent: { disabled: true },
+  mcp: { disabled: true },
+  showDeveloperTools: 'never',
+  // A key that is typed in is forgotten with the page.
+  persistAuth: false,
+} as const;
+
+type Site = Pick<Config, 'publicUrl'>;
+
+export function serveOpenApi(app: FastifyInstance, operations: readonly Operation[], config: Site): readonly Row[] {
+  let document: string | null = null;
+  app.get(OPENAPI_PATH, async (_request, reply) => {
+    // Made when it is first asked for: most nodes never are.
+    document ??= JSON.stringify(openApiDocument(operations, config));
+    reply.headers({ 'access-control-allow-origin': '*', 'cache-control': 'public, max-age=300' });
+    reply.type('application/json; charset=utf-8');
+    return document;
+  });
+  return [{ method: 'GET', url: OPENAPI_PATH }];
+}
+
+export function serveReference(app: FastifyInstance, config: Site): readonly Row[] {
+  // As the browser asks for them: a proxy may serve us under a path.
+  const base = pathOf(config);
+  let script: Promise<string> | null = null;
+  app.get(PAGE_PATH, async (_request, reply) => {
+    const nonce = randomBytes(NONCE_BYTES).toString('base64');
+    reply.header('content-security-policy', contentSecurityPolicy(nonce)).type('text/html; charset=utf-8');
+    return page(nonce, base);
+  });
+  app.get(SCRIPT_PATH, async (_request, reply) => {
+    script ??= readScript();
+    reply.header('cache-control', `public, max-age=${SCRIPT_MAX_AGE_SECONDS}`);
+    reply.type('text/javascript; charset=utf-8');
+    return script;
+  });
+  return [PAGE_PATH, SCRIPT_PATH].map((url) => ({ method: 'GET', url }));
+}
+
+function page(nonce: string, base: string): string {
+  const settings = JSON.stringify({ ...SETTINGS, url: base + OPENAPI_PATH });
+  return `<!doctype html>
+<html lang="en">
+  <head>
+    <meta charset="utf-8">
+    <meta name="viewport" content="width=device-width, initial-scale=1">
+    <meta property="csp-nonce" content="${nonce}" nonce="${nonce}">
+    <title>Pantheon Auth: the API</title>
+  </head>
+  <body>
+    <div id="app"></div>
+    <script src="${base.replaceAll('&', '&amp;')}${SCRIPT_PATH}" nonce="${nonce}"></script>
+    <script nonce="${nonce}">Scalar.createApiReference('#app', ${settings})</script>
+  </body>
+</html>
+`;
+}
+
+/**
+ * The package gives its script only to a server that it answers for, so it gets one that never listens. Loaded when it is
+ * first asked for: it is 5 MB, and most nodes never show a page.
+ */
+async function readScript(): Promise<string> {
+  const { default: scalar } = await import('@scalar/fastify-api-reference');
+  const server = Fastify();
+  try {
+    await server.register(scalar, { routePrefix: '/docs', configuration: { url: OPENAPI_PATH } });
+    const { body } = await server.inject('/docs/js/scalar.js');
+    return body;
+  } finally {
+    await server.close();
+  }
+}

@@ -1,0 +1,266 @@
+/**
+ * Opens the engine as the settings say and makes the first administrator: its key string goes into a file of its owner
+ * alone, is durable before the key exists, and is never printed.
+ */
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  linkSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeSync,
+} from 'node:fs';
+import { dirname, join } from 'node:path';
+import {
+  acceptClock,
+  type ClockAcceptance,
+  createPantheonAuth,
+  hasCode,
+  type Logger,
+  type PantheonAuth,
+  type PantheonAuthOptions,
+  PantheonError,
+  type RootKeyStore,
+  SYSTEM_TENANT,
+} from 'pantheon-auth';
+import type { Config } from '../settings/config.ts';
+import { ENGINE_OPTIONS, namingSettings, POSTGRES_OPTIONS, REDIS_OPTIONS } from '../settings/option-names.ts';
+
+/** `created`: by this start. `missing`: there is none, and this start does not make it. */
+export type RootKeyState = 'created' | 'existing' | 'missing';
+
+/** The engine, running. */
+export interface OpenService {
+  readonly auth: PantheonAuth;
+  readonly rootKey: RootKeyState;
+  close(): Promise<void>;
+}
+
+/** Who opens it: a node that answers requests, or one command, which must not stand in the way of the nodes. */
+type Opener = 'node' | 'command';
+
+/**
+ * Opens the engine. On SQLite the first start makes the root key; on PostgreSQL `pantheon-auth bootstrap` does, so that
+ * it lies where somebody chose to have it.
+ *
+ * @throws PantheonError startup codes: `invalid_setting`, `master_key_missing`, `master_key_mismatch`, `store_unusable`,
+ * `clock_in_doubt`, `database_missing`, `schema_too_new`, `schema_too_old`, `redis_required`; `store_unavailable`,
+ * `store_read_only`.
+ */
+export async function openService(config: Config, logger: Logger, opener: Opener = 'node'): Promise<OpenService> {
+  const auth = await openEngine(config, logger, opener);
+  try {
+    return { auth, rootKey: await rootKeyOf(config, auth), close: () => auth.close() };
+  } catch (error) {
+    await auth.close();
+    throw error;
+  }
+}
+
+/** The same without any administrator being made. */
+export function openEngine(config: Config, logger: Logger, opener: Opener): Promise<PantheonAuth> {
+  return withEngineOptions(config, logger, opener, createPantheonAuth);
+}
+
+/**
+ * What the clocks say of a store that no node starts on (`clock_in_doubt`); with `apply` it goes on from the time that it
+ * is now.
+ */
+export function acceptStoreClock(
+  config: Config,
+  logger: Logger,
+  options: { readonly apply: boolean; readonly reason?: string },
+): Promise<ClockAcceptance> {
+  return withEngineOptions(config, logger, 'command', (engine) => acceptClock(engine, options));
+}
+
+function withEngineOptions<T>(
+  config: Config,
+  logger: Logger,
+  opener: Opener,
+  use: (options: PantheonAuthOptions) => Promise<T>,
+): Promise<T> {
+  return namingSettings(ENGINE_OPTIONS, () => withOptionsOf(config, logger, opener, use));
+}
+
+async function withOptionsOf<T>(
+  config: Config,
+  logger: Logger,
+  opener: Opener,
+  use: (options: PantheonAuthOptions) => Promise<T>,
+): Promise<T> {
+  const { database, dataDir, publicUrl, audience, masterKey, masterKeyFile, bounds } = config;
+  const common = {
+    issuer: publicUrl,
+    ...bounds,
+    ...(audience.length > 0 && { audience }),
+    ...(masterKey !== undefined && { masterKey }),
+    logger,
+  };
+  const limits = await sharedLimits(config);
+  if (database.kind === 'sqlite') {
+    assertNotLost(config.rootKeyFile, database.file);
+    return use({
+      ...common,
+      dataDir,
+      databaseFile: database.file,
+      // A command is over before a large file is read; the service looks at all of it.
+      checkDatabase: opener === 'node',
+      ...(masterKeyFile !== undefined && { masterKeyFile }),
+      ...(limits !== null && { limits }),
+    });
+  }
+  const isAlone = config.limits.kind === 'alone' && opener === 'node';
+  const given = masterKey === undefined ? { masterKeyFile: existingMasterKeyFile(config) } : {};
+  const source = await postgresOf(database);
+  try {
+    return await use({
+      ...common,
+      ...given,
+      database: source,
+      ...(!isAlone && { limits: limits ?? 'local' }),
+    });
+  } catch (error) {
+    throw withRemedy(error);
+  }
+}
+
+/**
+ * A root key without its database: before anything is made, the start stops and asks.
+ *
+ * @throws PantheonError `database_missing`.
+ */
+function assertNotLost(rootKeyFile: string, databaseFile: string): void {
+  // The key first: a first start beside this one makes the database before it.
+  if (!existsSync(rootKeyFile) || (statSync(databaseFile, { throwIfNoEntry: false })?.size ?? 0) > 0) return;
+  const detail =
+    `${rootKeyFile} is there, and its database ${databaseFile} is not. Is it the right DATA_DIR, and is its volume ` +
+    'mounted? If the database was lost, restore it from a backup. To begin a new store all the same, move the file away.';
+  throw new PantheonError('database_missing', { field: 'ROOT_KEY_FILE', detail });
+}
+
+/** Brings the tables up to date and answers what was run; null: of SQLite that is not told, it happens at every start. */
+export async function migrateStore(config: Config, logger: Logger): Promise<readonly string[] | null> {
+  if (config.database.kind === 'sqlite') {
+    await (await openEngine(config, logger, 'command')).close();
+    return null;
+  }
+  try {
+    const source = await postgresOf(config.database);
+    return await namingSettings(ENGINE_OPTIONS, () => source.migrate());
+  } catch (error) {
+    throw withRemedy(error);
+  }
+}
+
+/** Loaded when it is needed: the driver would cost every start on SQLite its time. */
+async function postgresOf({ url, schema, poolMax }: Extract<Config['database'], { kind: 'postgres' }>) {
+  const { postgres } = await import('pantheon-auth/postgres');
+  return namingSettings(POSTGRES_OPTIONS, () =>
+    postgres({
+      url: url.reveal(),
+      ...(schema !== undefined && { schema }),
+      ...(poolMax !== undefined && { poolMax }),
+    }),
+  );
+}
+
+async function sharedLimits({ limits }: Config) {
+  if (limits.kind !== 'redis') return null;
+  const { redisLimits } = await import('pantheon-auth/redis');
+  return namingSettings(REDIS_OPTIONS, () =>
+    redisLimits({ url: limits.url.reveal(), onLimiterOutage: limits.onOutage }),
+  );
+}
+
+/** On a database that others share no master key is made: the next node would make another one. */
+function existingMasterKeyFile({ masterKeyFile, dataDir }: Config): string {
+  const path = masterKeyFile ?? join(dataDir, 'master.key');
+  if (existsSync(path)) return path;
+  const how = 'openssl rand -base64 32 > master.key && chmod 600 master.key';
+  const detail = `There is no ${path}. Give every node the same one. Make it once, for a new database: ${how}`;
+  throw new PantheonError('master_key_missing', { field: 'MASTER_KEY_FILE', detail });
+}
+
+/** What is said of a database that was away for a moment does not help who starts on it. */
+function withRemedy(error: unknown): unknown {
+  const isAway = error instanceof PantheonError && ['store_unavailable', 'store_read_only'].includes(error.code);
+  if (!isAway || error.field !== null) return error;
+  const what = (error.detail ?? '').replace(/\.$/, '');
+  const remedy =
+    error.code === 'store_unavailable' ? 'Check that PostgreSQL runs there and lets this machine in' : null;
+  const detail = [what, remedy ?? 'Make DATABASE_URL lead to a server that can be written'].join('. ');
+  return new PantheonError(error.code, { field: 'DATABASE_URL', detail, cause: error });
+}
+
+async function rootKeyOf({ database, rootKeyFile }: Config, auth: PantheonAuth): Promise<RootKeyState> {
+  if (database.kind === 'sqlite') {
+    const root = await auth.bootstrap(rootKeyStore(rootKeyFile));
+    return root === null ? 'existing' : 'created';
+  }
+  const { items } = await auth.events.list(SYSTEM_TENANT, { type: 'key.created', limit: 1 });
+  return items.length > 0 ? 'existing' : 'missing';
+}
+
+/** Many times the length of a key: a larger file is some other file, and is not read. */
+const FILE_BYTES_MAX = 1_024;
+const OWNER_ONLY = 0o600;
+
+/** Keeps the key string in a file that appears whole or not at all, and never replaces another. */
+export function rootKeyStore(path: string, field = 'ROOT_KEY_FILE'): RootKeyStore {
+  const invalid = (detail: string, cause?: unknown): PantheonError =>
+    new PantheonError(field === 'ROOT_KEY_FILE' ? 'invalid_setting' : 'invalid_request', { field, detail, cause });
+  return {
+    read: () => {
+      try {
+        const stat = statSync(path);
+        if (!stat.isFile() || stat.size > FILE_BYTES_MAX) throw invalid(`${path} is something else than a root key.`);
+        return readFileSync(path, 'latin1');
+      } catch (error) {
+        if (hasCode(error, 'ENOENT')) return null;
+        throw error instanceof PantheonError ? error : invalid(`${path} cannot be read.`, error);
+      }
+    },
+    write: (key) => {
+      const draft = `${path}.${process.pid}.draft`;
+      try {
+        try {
+          writeDurably(draft, `${key}\n`);
+          // A link, not a rename: a rename would replace what is there.
+          linkSync(draft, path);
+        } finally {
+          rmSync(draft, { force: true });
+        }
+        syncFolder(dirname(path));
+      } catch (cause) {
+        const why = hasCode(cause, 'EEXIST') ? 'already holds something else; move it away' : 'cannot be made';
+        throw invalid(`${path} ${why}.`, cause);
+      }
+    },
+  };
+}
+
+function writeDurably(path: string, text: string): void {
+  rmSync(path, { force: true });
+  const file = openSync(path, 'wx', OWNER_ONLY);
+  try {
+    writeSync(file, text);
+    fsyncSync(file);
+  } finally {
+    closeSync(file);
+  }
+}
+
+/** A new name in a folder outlives a power cut only once the folder itself is synced. Windows cannot, and need not. */
+function syncFolder(path: string): void {
+  if (process.platform === 'win32') return;
+  const folder = openSync(path, 'r');
+  try {
+    fsyncSync(folder);
+  } finally {
+    closeSync(folder);
+  }
+}

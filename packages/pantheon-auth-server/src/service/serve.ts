@@ -1,0 +1,208 @@
+/**
+ * Runs the service: opens, listens, and stops without losing anything. What is under way is finished, what was counted
+ * is stored; a second signal ends it at once.
+ */
+
+import { once } from 'node:events';
+import { writeSync } from 'node:fs';
+import type { Server } from 'node:http';
+import type { AddressInfo, Socket } from 'node:net';
+import type { FastifyInstance } from 'fastify';
+import { hasCode, PantheonError } from 'pantheon-auth';
+import { createApp } from '../app.ts';
+import { createLogger, type Logger } from '../http/logging.ts';
+import type { Config } from '../settings/config.ts';
+import { SHUTDOWN_MS } from '../settings/server-bounds.ts';
+import { Metrics } from './metrics.ts';
+import { openService } from './open.ts';
+import { holdsRootKey, printWelcome, type Welcomed } from './welcome.ts';
+
+/** The service, listening. */
+export interface Running extends Welcomed {
+  readonly app: FastifyInstance;
+  /** Null: there are no metrics. */
+  readonly metricsPort: number | null;
+  /** Finishes what is under way, stores what was counted, closes. Twice is once. */
+  close(): Promise<void>;
+  /** Settles when it is closed, by whoever. */
+  readonly closed: Promise<void>;
+}
+
+export interface ServeOptions {
+  readonly logger?: Logger;
+  /** Variables that mean nothing here: logged once. */
+  readonly unknown?: readonly string[];
+  /** Where the welcome goes. Default: the standard output. */
+  readonly write?: (text: string) => void;
+  /** Whether signals stop it. Default true. */
+  readonly handleSignals?: boolean;
+}
+
+/** What a shell reports for a process that SIGINT ended: 128 + 2. */
+const EXIT_SECOND_SIGNAL = 130;
+const STDERR = 2;
+const EXIT_FAULT = 1;
+/** How soon a connection is noticed to be idle while the service stops. */
+const SWEEP_MS = 50;
+
+/** @throws PantheonError startup codes, `port_in_use` among them. */
+export async function serve(config: Config, options: ServeOptions = {}): Promise<Running> {
+  const logger = options.logger ?? createLogger(config.logLevel);
+  const { unknown = [], handleSignals = true } = options;
+  if (config.isInsecure)
+    logger.warn({ publicUrl: config.publicUrl }, 'ALLOW_INSECURE_HTTP: keys and tokens travel unencrypted');
+  if (unknown.length > 0) logger.warn({ names: unknown }, 'these settings mean nothing here');
+
+  // What was opened, to be closed in the reverse order.
+  const opened: (() => Promise<unknown>)[] = [];
+  const closeAll = async (): Promise<void> => {
+    for (let close = opened.pop(); close !== undefined; close = opened.pop()) await close();
+  };
+  try {
+    const service = await openService(config, logger);
+    opened.push(() => service.close());
+    const { port, host, metricsPort, metricsHost } = config;
+    const metrics = metricsPort === null ? null : new Metrics(service.auth);
+    const onAnswered = metrics === null ? {} : { onAnswered: metrics.answered };
+    const app = await createApp({ auth: service.auth, config, logger, ...onAnswered });
+    const sockets = socketsOf(app.server);
+    opened.push(() => closeWithin(app, sockets));
+    const metricsServer = metrics?.server((error) => logger.error({ err: error }, 'metrics cannot be told')) ?? null;
+    if (metricsServer !== null && metricsPort !== null) {
+      await listening('METRICS_', metricsPort, metricsHost, () => listen(metricsServer, metricsPort, metricsHost));
+      opened.push(async () => metricsServer.close().closeAllConnections());
+    }
+    // Last, so that who can reach it can use it.
+    await listening('', port, host, () => app.listen({ port, host }));
+
+    const { closed, close } = closeOnce(closeAll);
+    if (handleSignals) stopOnSignals(close, logger);
+    logger.info({ host, port: portOf(app.server), publicUrl: config.publicUrl }, 'serving');
+    const isRootKeyHere = await holdsRootKey(service.auth, config.rootKeyFile);
+    const welcomed = {
+      rootKey: service.rootKey,
+      isRootKeyHere,
+      localUrl: `http://${urlHost(host)}:${portOf(app.server)}`,
+    };
+    printWelcome(config, welcomed, options.write);
+    return {
+      app,
+      ...welcomed,
+      metricsPort: metricsServer === null ? null : portOf(metricsServer),
+      close,
+      closed,
+    };
+  } catch (error) {
+    await closeAll();
+    throw error;
+  }
+}
+
+async function listen(server: Server, port: number, host: string): Promise<void> {
+  server.listen(port, host);
+  await once(server, 'listening');
+}
+
+/** `prefix`: of the two settings that say where, so that the one at fault is named. */
+async function listening(prefix: string, port: number, host: string, start: () => Promise<unknown>): Promise<void> {
+  try {
+    await start();
+  } catch (cause) {
+    const isOfHost = OF_THE_HOST.some((code) => hasCode(cause, code));
+    const where = `${host}:${port}`;
+    const field = `${prefix}${isOfHost ? 'HOST' : 'PORT'}`;
+    if (hasCode(cause, 'EADDRINUSE'))
+      throw new PantheonError('port_in_use', { field, detail: `Another process listens on ${where}.`, cause });
+    const why = isOfHost ? 'This machine has no such address' : 'Nothing can listen there';
+    throw new PantheonError('invalid_setting', { field, detail: `${why}: ${where}.`, cause });
+  }
+}
+
+const OF_THE_HOST = ['EADDRNOTAVAIL', 'EINVAL', 'ENOTFOUND', 'EAI_AGAIN', 'EAFNOSUPPORT'] as const;
+
+/**
+ * In-flight requests are finished, within a bound. Their answers say that the connection ends with them (`app.ts`); one
+ * whose answer had begun before that ends once it is idle.
+ */
+async function closeWithin(app: FastifyInstance, sockets: ReadonlySet<Socket>): Promise<void> {
+  const closeIdle = app.server.closeIdleConnections.bind(app.server);
+  // For Node a connection is idle as soon as its answer was handed over, and what is not sent yet would be lost.
+  app.server.closeIdleConnections = () => {
+    if (![...sockets].some((socket) => socket.writableLength > 0)) closeIdle();
+  };
+  const sweep = setInterval(() => {
+    app.server.closeIdleConnections();
+    // To Node a connection on which nothing ever came is busy.
+    for (const socket of sockets) if (socket.bytesRead === 0) socket.destroy();
+  }, SWEEP_MS);
+  const cutOff = setTimeout(() => app.server.closeAllConnections(), SHUTDOWN_MS);
+  try {
+    await app.close();
+  } finally {
+    clearInterval(sweep);
+    clearTimeout(cutOff);
+  }
+}
+
+function socketsOf(server: Server): ReadonlySet<Socket> {
+  const sockets = new Set<Socket>();
+  server.on('connection', (socket) => {
+    sockets.add(socket);
+    socket.once('close', () => sockets.delete(socket));
+  });
+  return sockets;
+}
+
+function closeOnce(closeAll: () => Promise<void>): Pick<Running, 'close' | 'closed'> {
+  const { promise: closed, resolve, reject } = Promise.withResolvers<void>();
+  // Who does not wait for the end is told by the log.
+  closed.catch(() => {});
+  let isClosing = false;
+  return {
+    closed,
+    close: () => {
+      if (!isClosing) closeAll().then(resolve, reject);
+      isClosing = true;
+      return closed;
+    },
+  };
+}
+
+function stopOnSignals(close: () => Promise<void>, logger: Logger): void {
+  let signals = 0;
+  const stop = (signal: NodeJS.Signals): void => {
+    signals += 1;
+    // Whoever asks twice does not want to wait.
+    if (signals > 1) process.exit(EXIT_SECOND_SIGNAL);
+    logger.info({ signal }, 'stopping');
+    close().then(
+      () => logger.info({}, 'stopped'),
+      (error: unknown) => {
+        logger.error({ err: error }, 'it did not stop cleanly');
+        process.exitCode = EXIT_FAULT;
+      },
+    );
+  };
+  // The last resort: told without what the error may hold of a request, and by a process that is started anew.
+  process.on('uncaughtException', (error) => {
+    try {
+      // Past the log, which may be what is broken, and without what the error may hold of a request.
+      writeSync(STDERR, `the process cannot go on: ${error.name}\n`);
+      logger.error({ err: error }, 'the process cannot go on');
+    } finally {
+      process.exit(EXIT_FAULT);
+    }
+  });
+  process.on('SIGTERM', stop);
+  process.on('SIGINT', stop);
+}
+
+function portOf(server: Server): number {
+  return (server.address() as AddressInfo).port;
+}
+
+/** As people type it. */
+function urlHost(host: string): string {
+  if (host === '127.0.0.1' || host === '::1' || host === '0.0.0.0' || host === '::') return 'localhost';
+  return host.includes(':') ? `[${host}]` : host;
+}

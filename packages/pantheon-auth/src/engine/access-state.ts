@@ -1,0 +1,94 @@
+/** What a node knows of keys, signing keys, revoked tokens and id tags, and the feed that keeps it true. */
+import { IdTags } from '../api-keys/id-tags.ts';
+import { KeyStorage } from '../api-keys/key-storage.ts';
+import { EventCodec } from '../events/event-codec.ts';
+import { EventFeed } from '../events/event-feed.ts';
+import { AcceptedTimeFollower } from '../events/stored-time.ts';
+import { cacheBounds } from '../foundation/memory-size.ts';
+import { TokenRevocations } from '../jwt/revocation.ts';
+import { SigningKeyring } from '../jwt/signing-keyring.ts';
+import { Envelope } from '../kms/envelope.ts';
+import { KeyLookup, parseStaleness, STALENESS_MAX_MS_DEFAULT } from '../verification/key-lookup.ts';
+import { VerificationCache } from '../verification/verification-cache.ts';
+import type { Foundations } from './foundations.ts';
+import type { Logger } from './options.ts';
+
+export interface AccessState {
+  readonly sealer: Envelope;
+  readonly events: EventCodec;
+  readonly feed: EventFeed;
+  readonly acceptedTime: AcceptedTimeFollower;
+  readonly keyStorage: KeyStorage;
+  readonly cache: VerificationCache;
+  readonly lookup: KeyLookup;
+  readonly keyring: SigningKeyring;
+  readonly revocations: TokenRevocations;
+  readonly idTags: IdTags;
+  /** One value in the database, so that every node keeps the same bound. */
+  readonly stalenessMaxMs: number;
+}
+
+/** Nothing is loaded or followed before `open-engine.ts` starts it. */
+export async function makeAccessState(base: Foundations): Promise<AccessState> {
+  const { database, clock, logger, options } = base;
+  const { ledger, meta } = database;
+  const sealer = new Envelope({ kms: base.kms, rows: database.dataKeys, clock });
+  const events = new EventCodec(database.events, sealer);
+  const stalenessMaxMs = parseStaleness(await meta.insertOnce('stalenessMaxMs', String(STALENESS_MAX_MS_DEFAULT)));
+
+  const keyStorage = new KeyStorage({ rows: database.keys, ledger, events, sealer });
+  const cache = new VerificationCache({
+    source: keyStorage,
+    clock,
+    coldReadsMax: database.coldReadsMax,
+    onDamaged: (error) => logger.error({ err: error }, 'a key cannot be opened; all others go on'),
+    knownKeysMax: options.knownKeysMax,
+    knownKeysBytesMax: cacheBounds(options.cacheBytesMax).knownKeysBytesMax,
+  });
+  const keyring = new SigningKeyring({
+    rows: database.signingKeys,
+    ledger,
+    events,
+    sealer,
+    clock,
+    onQuarantine: (error) => logger.error({ err: error }, 'a signing key cannot be opened; the others go on'),
+  });
+  const revocations = new TokenRevocations({ rows: database.tokenRevocations, ledger, events, clock });
+  const idTags = new IdTags({
+    rows: database.idTags,
+    ledger,
+    events,
+    sealer,
+    clock,
+    stalenessMaxMs,
+    onQuarantine: (error) =>
+      logger.warn({ err: error }, 'a secret that tags ids cannot be opened; ids that it may have tagged are looked up'),
+  });
+
+  const feed = new EventFeed({ log: database.log, clock, watcher: feedLog(logger) });
+  const acceptedTime = new AcceptedTimeFollower({ time: database.time, clock });
+  // The time first: what the others then load is judged by it.
+  for (const follower of [acceptedTime, cache, keyring, revocations, idTags]) feed.follow(follower);
+  const lookup = new KeyLookup({ cache, tags: idTags, feed, clock, stalenessMaxMs });
+  return {
+    sealer,
+    events,
+    feed,
+    acceptedTime,
+    keyStorage,
+    cache,
+    lookup,
+    keyring,
+    revocations,
+    idTags,
+    stalenessMaxMs,
+  };
+}
+
+function feedLog(logger: Logger) {
+  return {
+    onStalled: (error: unknown): void =>
+      logger.error({ err: error }, 'the log cannot be followed; what is known is good for a second'),
+    onFollowing: (): void => logger.warn({}, 'the log is followed again'),
+  };
+}

@@ -1,0 +1,80 @@
+/** What changes keys and tenants, and reads what is known of them. */
+import { Administrators } from '../api-keys/administrators.ts';
+import { ExposedKeys } from '../api-keys/exposed-keys.ts';
+import { KeyActs } from '../api-keys/key-acts.ts';
+import { KeyDescendants } from '../api-keys/key-descendants.ts';
+import type { KeyManagerDeps } from '../api-keys/key-manager.ts';
+import { SELF_ROTATIONS_PER_HOUR_DEFAULT, SelfRotations } from '../api-keys/self-rotations.ts';
+import { UsageReader } from '../api-keys/usage-reader.ts';
+import { IdempotencyService } from '../commands/idempotency-service.ts';
+import { Propagation } from '../commands/propagation.ts';
+import { type AuditLog, AuditLogReader } from '../events/audit-log.ts';
+import { ReadTurns } from '../foundation/read-turns.ts';
+import { OfflineTokens } from '../jwt/offline-tokens.ts';
+import { ownAudiences } from '../jwt/token-issuer.ts';
+import { SealedCursors } from '../kms/sealed-cursor.ts';
+import { TenantManager } from '../tenants/tenant-manager.ts';
+import { TenantStorage } from '../tenants/tenant-storage.ts';
+import { UsageQueryService } from '../usage/usage-query.ts';
+import type { AccessState } from './access-state.ts';
+import type { Foundations } from './foundations.ts';
+import type { Verifying } from './verifying.ts';
+
+export interface Managing {
+  readonly tenants: TenantManager;
+  readonly auditLog: AuditLog;
+  readonly exposed: ExposedKeys;
+  readonly propagation: Propagation;
+  /** For the managers of one tenant each. */
+  readonly managerDeps: KeyManagerDeps;
+}
+
+export function makeManaging(base: Foundations, state: AccessState, verifying: Verifying): Managing {
+  const { database, limiter, clock, keyPrefix, issuer, audience, logger, options } = base;
+  const { sealer, events, keyStorage, cache, idTags, stalenessMaxMs } = state;
+  const { validator, guard, changes, recorder } = verifying;
+  const { ledger } = database;
+
+  const cursors = new SealedCursors(sealer);
+  const readTurns = new ReadTurns();
+  const exposed = new ExposedKeys({
+    validator,
+    ledger,
+    events,
+    clock,
+    onError: (error) => logger.error({ err: error }, 'a key stood in a text, and the log could not be told'),
+  });
+  const tenantStorage = new TenantStorage({ rows: database.tenants, ledger, events });
+  const tenants = new TenantManager({ exposed, storage: tenantStorage, cache, guard, cursors, clock });
+  const propagation = new Propagation({ stalenessMaxMs, clock, tokens: new OfflineTokens({ events }) });
+  const managerDeps: KeyManagerDeps = {
+    exposed,
+    storage: keyStorage,
+    changes,
+    administrators: new Administrators({ storage: keyStorage, clock }),
+    descendants: new KeyDescendants({ rows: database.keys }),
+    acts: new KeyActs({ events }),
+    tenants: tenantStorage,
+    usage: new UsageReader(database.usage, recorder),
+    usageReports: new UsageQueryService({ rows: database.usage, clock }),
+    idempotency: new IdempotencyService({ rows: database.idempotency, clock }),
+    idTags,
+    selfRotations: new SelfRotations({
+      limiter,
+      perHourMax: options.selfRotationsPerHour ?? SELF_ROTATIONS_PER_HOUR_DEFAULT,
+    }),
+    propagation,
+    cursors,
+    readTurns,
+    clock,
+    keyPrefix,
+    audiences: ownAudiences({ issuer, audience }),
+  };
+  return {
+    tenants,
+    auditLog: new AuditLogReader({ log: events, cursors, readTurns }),
+    exposed,
+    propagation,
+    managerDeps,
+  };
+}

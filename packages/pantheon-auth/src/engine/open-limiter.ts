@@ -1,0 +1,29 @@
+/** Where the limits of this node are counted: here or in Redis, alone or with others, as the options say. */
+import type { Clock } from '../foundation/clock.ts';
+import { newId } from '../foundation/ids.ts';
+import { HandoverLimiter } from '../rate-limit/memory/handover-limiter.ts';
+import { MemoryLimiter } from '../rate-limit/memory/memory-limiter.ts';
+import type { RateLimiter, SharedLimits } from '../rate-limit/rate-limiter.ts';
+import type { Database } from '../storage/database.ts';
+import type { Logger } from './options.ts';
+
+/** @throws PantheonError `redis_required`, `invalid_setting`. */
+export async function openLimiter(
+  database: Database,
+  limits: SharedLimits | 'local' | undefined,
+  context: { readonly clock: Clock; readonly logger: Logger; readonly countersBytesMax: number },
+): Promise<RateLimiter> {
+  const { clock, countersBytesMax: bytesMax } = context;
+  const { nodes, quota: quotaLedger, meta } = database;
+  if (limits !== 'local') await nodes?.join(limits === undefined ? 'alone' : 'together');
+  if (limits === undefined || limits === 'local') {
+    const memory = new MemoryLimiter({ clock, quotaLedger, bytesMax });
+    return limits === 'local' || nodes === null
+      ? memory
+      : new HandoverLimiter({ memory, nodeCount: () => nodes.count() });
+  }
+  // One for all attempts: a claim whose answer was lost is still ours.
+  const mine = newId();
+  const claimFirstUse = async (): Promise<boolean> => (await meta.insertOnce('limitsFirstCountedBy', mine)) === mine;
+  return limits.open({ ...context, quotaLedger, nodeCount: () => nodes?.count() ?? 1, claimFirstUse });
+}

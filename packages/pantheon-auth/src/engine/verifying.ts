@@ -1,0 +1,63 @@
+/** What verifies keys and tokens, issues tokens and counts the uses. */
+import { KeyCallerGuard } from '../api-keys/caller-guard.ts';
+import { KeyChanges } from '../api-keys/key-changes.ts';
+import { KeyValidator } from '../api-keys/key-validator.ts';
+import { cacheBounds } from '../foundation/memory-size.ts';
+import { SigningKeyManager } from '../jwt/signing-key-manager.ts';
+import { ownAudiences, TokenIssuer } from '../jwt/token-issuer.ts';
+import { TokenValidity } from '../jwt/token-validity.ts';
+import { TokenVerifier } from '../jwt/token-verifier.ts';
+import { JwtHandler } from '../jwt-handler.ts';
+import { Authenticator } from '../middleware.ts';
+import { SenderBuckets } from '../rate-limit/sender-buckets.ts';
+import { UsageRecorder } from '../usage/usage-recorder.ts';
+import type { AccessState } from './access-state.ts';
+import type { Foundations } from './foundations.ts';
+
+export interface Verifying {
+  readonly validator: KeyValidator;
+  readonly authenticator: Authenticator;
+  readonly tokens: JwtHandler;
+  readonly signingKeys: SigningKeyManager;
+  readonly guard: KeyCallerGuard;
+  readonly changes: KeyChanges;
+  readonly recorder: UsageRecorder;
+  /** Senders that present what proves nothing. They are counted, and none is refused for it. */
+  readonly failures: SenderBuckets;
+}
+
+export function makeVerifying(base: Foundations, state: AccessState): Verifying {
+  const { database, limiter, clock, keyPrefix, issuer, audience, logger, options } = base;
+  const { events, feed, keyStorage, cache, lookup, keyring, revocations } = state;
+  const settings = { issuer, audience };
+  const { seenTokensBytesMax } = cacheBounds(options.cacheBytesMax);
+
+  const validity = new TokenValidity({ keyring, revocations, audience: ownAudiences(settings) });
+  const guard = new KeyCallerGuard({ lookup, tokens: validity, clock });
+  const changes = new KeyChanges({ storage: keyStorage, cache, events, guard });
+  const recorder = new UsageRecorder({
+    rows: database.usage,
+    clock,
+    onError: (error) => logger.error({ err: error }, 'usage was not stored as it should be; trying again'),
+  });
+  const failures = new SenderBuckets({ clock });
+  const validator = new KeyValidator({ lookup, limiter, failures, usage: recorder, clock, keyPrefix });
+  const verifier = new TokenVerifier({ validator, feed, keyring, validity, clock, settings, seenTokensBytesMax });
+  const signingKeys = new SigningKeyManager({ keyring, guard });
+  const tokens = new JwtHandler({
+    validator,
+    issuer: new TokenIssuer({ keyring, clock, settings }),
+    verifier,
+    keyring,
+    signingKeys,
+    revocations,
+    feed,
+    guard,
+    changes,
+    cache,
+    clock,
+    keyPrefix,
+  });
+  const authenticator = new Authenticator({ validator, tokens: verifier, keyPrefix });
+  return { validator, authenticator, tokens, signingKeys, guard, changes, recorder, failures };
+}

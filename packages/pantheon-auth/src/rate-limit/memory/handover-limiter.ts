@@ -1,0 +1,52 @@
+/**
+ * The limiter of a node on PostgreSQL without Redis. While it is the only node it admits the whole of every rate limit.
+ * In an update a second node runs beside it for a while: then each admits its share. Quotas are counted in SQL, so they
+ * are not divided.
+ */
+import type { RateLimitRule } from '../../domain/limits.ts';
+import { isPromise } from '../../foundation/is-promise.ts';
+import type { LimitDecision, LimiterStatus, LimitRequest, RateLimiter } from '../rate-limiter.ts';
+import type { MemoryLimiter } from './memory-limiter.ts';
+import { answeredByShare, RuleShares } from './rule-shares.ts';
+
+export interface HandoverLimiterOptions {
+  readonly memory: MemoryLimiter;
+  /** Nodes that count for themselves now, this one included. */
+  readonly nodeCount: () => number;
+}
+
+export class HandoverLimiter implements RateLimiter {
+  readonly #memory: MemoryLimiter;
+  readonly #nodeCount: () => number;
+  readonly #shares = new RuleShares();
+  #degradedDecisions = 0;
+
+  constructor({ memory, nodeCount }: HandoverLimiterOptions) {
+    this.#memory = memory;
+    this.#nodeCount = nodeCount;
+  }
+
+  decide(request: LimitRequest): LimitDecision | Promise<LimitDecision> {
+    const nodes = this.#nodeCount();
+    const { rules } = request;
+    if (nodes <= 1 || rules.length === 0) return this.#memory.decide(request);
+    this.#degradedDecisions += 1;
+    const decision = this.#memory.decide({ ...request, rules: this.#shares.of(rules, nodes) });
+    return isPromise(decision) ? answeredLater(decision, rules) : answeredByShare(decision, rules);
+  }
+
+  status(): LimiterStatus {
+    return { isDegraded: this.#nodeCount() > 1, degradedDecisions: this.#degradedDecisions };
+  }
+
+  close(): Promise<void> {
+    return this.#memory.close();
+  }
+}
+
+async function answeredLater(
+  decision: Promise<LimitDecision>,
+  rules: readonly RateLimitRule[],
+): Promise<LimitDecision> {
+  return answeredByShare(await decision, rules);
+}

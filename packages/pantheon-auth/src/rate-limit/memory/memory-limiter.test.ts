@@ -1,0 +1,533 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import type { QuotaRule, RateLimitRule } from '../../domain/limits.ts';
+import type { Clock } from '../../foundation/clock.ts';
+import { PantheonError } from '../../foundation/errors.ts';
+import type { LimitDecision, LimitRequest, QuotaLease, QuotaLedger } from '../rate-limiter.ts';
+import { LEASE_IDLE_MS, MemoryLimiter } from './memory-limiter.ts';
+
+class TestClock implements Clock {
+  wall = Date.parse('2026-11-22T12:00:00Z');
+  mono = -12_345.678;
+  now(): number {
+    return this.wall;
+  }
+  monotonicMs(): number {
+    return this.mono;
+  }
+}
+
+class MemoryLedger implements QuotaLedger {
+  readonly reserved = new Map<string, number>();
+  asked = 0;
+  failure: Error | null = null;
+  onAsked: () => void = () => undefined;
+
+  async reserve({ keyId, period, limit }: QuotaLease, units: number): Promise<{ granted: number; left: number }> {
+    this.asked += 1;
+    this.onAsked();
+    await Promise.resolve();
+    if (this.failure !== null) throw this.failure;
+    const before = this.of(keyId, period);
+    const granted = Math.min(units, limit - before);
+    this.reserved.set(`${keyId} ${period}`, before + granted);
+    return { granted, left: limit - before - granted };
+  }
+
+  async release({ keyId, period }: QuotaLease, units: number): Promise<void> {
+    this.reserved.set(`${keyId} ${period}`, this.of(keyId, period) - units);
+  }
+
+  of(keyId: string, period: string): number {
+    return this.reserved.get(`${keyId} ${period}`) ?? 0;
+  }
+}
+
+const rule = (name: string, limit: number, windowSeconds: number): RateLimitRule => ({ name, limit, windowSeconds });
+const daily = (limit: number): QuotaRule => ({ limit, period: 'day' });
+
+function setUp(options: { keysMax?: number; bytesMax?: number } = {}) {
+  const clock = new TestClock();
+  const quotaLedger = new MemoryLedger();
+  const limiter = new MemoryLimiter({ clock, quotaLedger, ...options });
+  const request = (overrides: Partial<LimitRequest>): LimitRequest => {
+    return { createdAt: 0, tenantId: 't', keyId: 'k', rules: [], quota: null, cost: 1, ...overrides };
+  };
+  const decide = async (overrides: Partial<LimitRequest>): Promise<LimitDecision> => limiter.decide(request(overrides));
+  const today = (): number => quotaLedger.of('k', '2026-11-22');
+  return { clock, quotaLedger, limiter, request, decide, today };
+}
+
+const admittedOf = (decisions: readonly LimitDecision[]): number => decisions.filter(({ admitted }) => admitted).length;
+
+describe('rate limits', () => {
+  test('a key without limits is admitted with nothing to report', async () => {
+    expect(await setUp().decide({})).toEqual({ admitted: true, limits: [], degraded: false });
+  });
+
+  test('the answer is there at once, and reports what is left', () => {
+    const { limiter, request } = setUp();
+    expect(limiter.decide(request({ rules: [rule('burst', 3, 60)], cost: 2 }))).toEqual({
+      admitted: true,
+      limits: [{ kind: 'rate', name: 'burst', limit: 3, remaining: 1, resetSeconds: 60, windowSeconds: 60 }],
+      degraded: false,
+    });
+  });
+
+  test('several limits hold in every window of each, whatever is asked, and no denial consumes', async () => {
+    const step = fc.tuple(
+      fc.oneof(fc.constantFrom(0, 999, 1_000, 1_001, 9_999, 10_000), fc.nat({ max: 400 })),
+      fc.nat({ max: 3 }),
+    );
+    await fc.assert(
+      fc.asyncProperty(
+        fc.integer({ min: 1, max: 5 }),
+        fc.integer({ min: 1, max: 12 }),
+        fc.array(step, { maxLength: 150 }),
+        async (short, long, steps) => {
+          const { clock, decide } = setUp();
+          const rules = [rule('short', short, 1), rule('long', long, 10)];
+          const log: { atMs: number; cost: number }[] = [];
+          const sumSince = (ms: number): number =>
+            log.reduce((sum, { atMs, cost }) => (clock.mono - atMs <= ms ? sum + cost : sum), 0);
+          for (const [advanceMs, cost] of steps) {
+            clock.mono += advanceMs;
+            const decision = await decide({ rules, cost });
+            const fitsExactly = (ms: number, limit: number): boolean => sumSince(ms + ms / 60 + 1) + cost <= limit;
+            if (decision.admitted) log.push({ atMs: clock.mono, cost });
+            else expect(fitsExactly(1_000, short) && fitsExactly(10_000, long)).toBe(false);
+            expect(sumSince(1_000)).toBeLessThanOrEqual(short);
+            expect(sumSince(10_000)).toBeLessThanOrEqual(long);
+            for (const { remaining, limit } of decision.limits) {
+              expect(remaining).toBeGreaterThanOrEqual(0);
+              expect(remaining).toBeLessThanOrEqual(limit);
+            }
+          }
+        },
+      ),
+      { numRuns: 150 },
+    );
+  });
+
+  test('a thousand at once against a hundred: exactly a hundred', async () => {
+    const { decide } = setUp();
+    const rules = [rule('burst', 100, 60)];
+    const decisions = await Promise.all(Array.from({ length: 1_000 }, () => decide({ rules })));
+    expect(admittedOf(decisions)).toBe(100);
+  });
+
+  test('a burst at the end of a window and another at the start of the next is one burst', async () => {
+    const { clock, decide } = setUp();
+    const rules = [rule('burst', 5, 60)];
+    clock.mono += 59_999;
+    expect(await decide({ rules, cost: 5 })).toMatchObject({ admitted: true });
+    clock.mono += 2;
+    expect(await decide({ rules })).toMatchObject({ admitted: false, violated: ['burst'] });
+  });
+
+  test('a denial names every limit in the way and waits for the last of them', async () => {
+    const { decide } = setUp();
+    const rules = [rule('a', 2, 10), rule('b', 9, 60), rule('c', 2, 3_600)];
+    await decide({ rules, cost: 2 });
+    const denied = await decide({ rules });
+    expect(denied).toMatchObject({
+      admitted: false,
+      code: 'rate_limited',
+      violated: ['a', 'c'],
+      retryAfterSeconds: 3_660,
+    });
+    expect(denied.limits.map(({ remaining }) => remaining)).toEqual([0, 7, 0]);
+  });
+
+  test('a cost above a limit never fits, and is told to wait for a window', async () => {
+    const denied = await setUp().decide({ rules: [rule('burst', 5, 60)], cost: 6 });
+    expect(denied).toMatchObject({ admitted: false, code: 'rate_limited', retryAfterSeconds: 60 });
+  });
+
+  test('cost 0 asks, and is never refused', async () => {
+    const { decide } = setUp();
+    const rules = [rule('burst', 1, 60)];
+    for (const remaining of [1, 1]) expect(await decide({ rules, cost: 0 })).toMatchObject({ limits: [{ remaining }] });
+    await decide({ rules });
+    expect(await decide({ rules, cost: 0 })).toMatchObject({ admitted: true, limits: [{ remaining: 0 }] });
+  });
+
+  test.each([-1, 0.5, Number.NaN, Number.POSITIVE_INFINITY, 2 ** 53])(
+    'a cost of %s is a mistake of the caller',
+    (cost) => {
+      const { limiter, request } = setUp();
+      expect(() => limiter.decide(request({ cost }))).toThrow(expect.objectContaining({ code: 'invalid_request' }));
+    },
+  );
+
+  test('keys do not touch each other', async () => {
+    const { decide } = setUp();
+    const rules = [rule('burst', 1, 60)];
+    for (const keyId of ['k1', 'k2']) expect(await decide({ keyId, rules })).toMatchObject({ admitted: true });
+    expect(await decide({ keyId: 'k1', rules })).toMatchObject({ admitted: false });
+  });
+
+  test('the wall clock moves no window', async () => {
+    const { clock, decide } = setUp();
+    const rules = [rule('burst', 1, 60)];
+    await decide({ rules });
+    for (const jump of [300_000, -600_000, 86_400_000]) {
+      clock.wall += jump;
+      expect(await decide({ rules })).toMatchObject({ admitted: false, retryAfterSeconds: 61 });
+    }
+    clock.mono += 61_000;
+    expect(await decide({ rules })).toMatchObject({ admitted: true });
+  });
+});
+
+describe('changed rules', () => {
+  test('the same window goes on with its counts under another limit', async () => {
+    const { decide } = setUp();
+    await decide({ rules: [rule('burst', 10, 60)], cost: 8 });
+    expect(await decide({ rules: [rule('burst', 5, 60)] })).toMatchObject({
+      admitted: false,
+      limits: [{ remaining: 0 }],
+    });
+    expect(await decide({ rules: [rule('burst', 20, 60)] })).toMatchObject({
+      admitted: true,
+      limits: [{ remaining: 11 }],
+    });
+  });
+
+  test('neither another name nor another window makes what was used free again', async () => {
+    const { decide } = setUp();
+    await decide({ rules: [rule('burst', 10, 60)], cost: 8 });
+    expect(await decide({ rules: [rule('other', 10, 60)], cost: 3 })).toMatchObject({ admitted: false });
+    expect(await decide({ rules: [rule('other', 10, 120), rule('more', 10, 30)], cost: 3 })).toMatchObject({
+      violated: ['other', 'more'],
+    });
+  });
+});
+
+describe('a quota with rate limits', () => {
+  test('what the rates refuse costs no quota and no question, and what the quota refuses costs no rate', async () => {
+    const { decide, quotaLedger, today } = setUp();
+    const rules = [rule('burst', 2, 60)];
+    expect(await decide({ rules, quota: daily(50), cost: 3 })).toMatchObject({
+      code: 'rate_limited',
+      violated: ['burst'],
+    });
+    expect(quotaLedger.asked).toBe(0);
+    expect(await decide({ rules, quota: daily(50) })).toMatchObject({ limits: [{ remaining: 1 }, { remaining: 49 }] });
+    expect(await decide({ rules, quota: daily(1) })).toMatchObject({
+      code: 'quota_exceeded',
+      violated: ['quota'],
+      retryAfterSeconds: 43_200,
+    });
+    expect(await decide({ rules, cost: 0 })).toMatchObject({ limits: [{ remaining: 1 }] });
+    expect(today()).toBe(1);
+  });
+
+  test('when both refuse, both are named and the quota decides', async () => {
+    const { decide } = setUp();
+    const limits = { rules: [rule('burst', 1, 60)], quota: daily(1) };
+    await decide(limits);
+    await decide({ ...limits, rules: [], cost: 1 });
+    expect(await decide({ ...limits, rules: [rule('tiny', 0, 60)] })).toMatchObject({
+      code: 'quota_exceeded',
+      violated: ['tiny', 'quota'],
+    });
+  });
+
+  test('a reserved block is spent without waiting', async () => {
+    const { decide, limiter, request, quotaLedger } = setUp();
+    await decide({ quota: daily(1_000) });
+    expect(limiter.decide(request({ quota: daily(1_000) }))).toMatchObject({
+      admitted: true,
+      limits: [{ remaining: 998 }],
+    });
+    expect(quotaLedger.asked).toBe(1);
+  });
+
+  test('two hundred at once against a quota of one: exactly one', async () => {
+    const { decide, today, quotaLedger } = setUp();
+    const decisions = await Promise.all(Array.from({ length: 200 }, () => decide({ quota: daily(1) })));
+    expect(admittedOf(decisions)).toBe(1);
+    expect(today()).toBe(1);
+    expect(quotaLedger.asked).toBe(2);
+  });
+
+  test('a thousand at once against a quota and a rate: exactly the smaller, and no more of either is used', async () => {
+    const { decide, limiter, today } = setUp();
+    const rules = [rule('burst', 100, 60)];
+    const decisions = await Promise.all(Array.from({ length: 1_000 }, () => decide({ rules, quota: daily(300) })));
+    expect(admittedOf(decisions)).toBe(100);
+    await limiter.close();
+    expect(today()).toBe(100);
+  });
+
+  test('two limiters on one ledger never grant more than the quota, and all of it', async () => {
+    const { decide, clock, quotaLedger, request } = setUp();
+    const second = new MemoryLimiter({ clock, quotaLedger });
+    const decisions = await Promise.all(
+      Array.from({ length: 400 }, async (_, nth) =>
+        nth % 2 === 0 ? decide({ quota: daily(90) }) : second.decide(request({ quota: daily(90) })),
+      ),
+    );
+    expect(admittedOf(decisions)).toBe(90);
+  });
+
+  test('the turn of the day gives a new quota and leaves the windows alone', async () => {
+    const { decide, clock } = setUp();
+    const rules = [rule('burst', 2, 60)];
+    await decide({ rules, quota: daily(1) });
+    clock.wall += 43_200_000;
+    expect(await decide({ rules, quota: daily(1) })).toMatchObject({
+      admitted: true,
+      limits: [{ remaining: 0 }, { remaining: 0 }],
+    });
+  });
+
+  test('a ledger that fails consumes nothing', async () => {
+    const { decide, quotaLedger } = setUp();
+    const limits = { rules: [rule('burst', 1, 60)], quota: daily(5) };
+    quotaLedger.failure = new PantheonError('store_unavailable');
+    await expect(decide(limits)).rejects.toMatchObject({ code: 'store_unavailable' });
+    quotaLedger.failure = null;
+    expect(await decide(limits)).toMatchObject({ admitted: true, limits: [{ remaining: 0 }, { remaining: 4 }] });
+  });
+
+  test('a quota taken away gives its block back', async () => {
+    const { decide, today } = setUp();
+    await decide({ quota: daily(1_000) });
+    expect(today()).toBe(10);
+    await decide({ rules: [rule('burst', 1, 60)] });
+    await Promise.resolve();
+    expect(today()).toBe(1);
+  });
+
+  test('who never finds the block that was reserved for it is told so in the end', async () => {
+    const { decide, clock, quotaLedger } = setUp();
+    quotaLedger.onAsked = () => {
+      clock.wall += 86_400_000;
+    };
+    await expect(decide({ quota: daily(5) })).rejects.toMatchObject({ code: 'limiter_unavailable' });
+    expect(quotaLedger.asked).toBe(200);
+    expect([...quotaLedger.reserved.values()].every((reserved) => reserved <= 1)).toBe(true);
+  });
+});
+
+describe('memory', () => {
+  const rules = [rule('burst', 1, 60)];
+
+  test('idle keys are forgotten while new ones come', async () => {
+    const { decide, clock, limiter } = setUp();
+    for (let nth = 0; nth < 10_000; nth += 1) {
+      clock.mono += 1_000;
+      await decide({ keyId: `key ${nth}`, rules });
+    }
+    expect(limiter.keysTracked).toBeLessThan(150);
+  });
+
+  test('when all that fit are in use, a new key is refused, and no counter is forgotten', async () => {
+    const { decide, clock, limiter } = setUp({ keysMax: 10 });
+    for (let nth = 0; nth < 10; nth += 1) await decide({ keyId: `key ${nth}`, rules });
+    for (let nth = 0; nth < 3; nth += 1) {
+      await expect(decide({ keyId: 'new', rules })).rejects.toMatchObject({
+        code: 'limiter_unavailable',
+        retryAfterSeconds: 1,
+      });
+    }
+    expect(limiter.keysTracked).toBe(10);
+    expect(await decide({ keyId: 'key 0', rules })).toMatchObject({ admitted: false });
+    clock.mono += 61_000;
+    expect(await decide({ keyId: 'new', rules })).toMatchObject({ admitted: true });
+  });
+
+  test('one tenant leaves the last quarter of the memory to others, and what is counted is never more than it may take', async () => {
+    const bytesMax = 200_000;
+    const { decide, clock, limiter } = setUp({ bytesMax });
+    const fill = async (tenantId: string): Promise<number> => {
+      for (let nth = 0; ; nth += 1) {
+        try {
+          await decide({ tenantId, keyId: `${tenantId} ${nth}`, rules });
+        } catch (error) {
+          expect(error).toMatchObject({ code: 'limiter_unavailable' });
+          return nth;
+        }
+      }
+    };
+    const large = await fill('large');
+    expect(limiter.bytesTracked).toBeLessThanOrEqual(bytesMax * 0.75);
+    const small = await fill('small');
+    expect(limiter.bytesTracked).toBeLessThanOrEqual(bytesMax);
+    expect(small).toBeGreaterThan(large / 4);
+    // What was counted still is, and what is idle makes room.
+    expect(await decide({ tenantId: 'large', keyId: 'large 0', rules })).toMatchObject({ admitted: false });
+    clock.mono += 61_000;
+    expect(await decide({ tenantId: 'large', keyId: 'new', rules })).toMatchObject({ admitted: true });
+    expect(limiter.bytesTracked).toBeLessThan(bytesMax / 10);
+  });
+
+  test('a key with more rules takes more', async () => {
+    const { decide, limiter } = setUp();
+    await decide({ rules });
+    const one = limiter.bytesTracked;
+    await decide({ rules: [...rules, rule('second', 1, 60), rule('third', 1, 60)] });
+    expect(limiter.bytesTracked).toBeGreaterThan(one * 1.5);
+    await decide({ rules });
+    expect(limiter.bytesTracked).toBe(one);
+  });
+
+  test('a key in use that is given more rules takes no room that is kept for others', async () => {
+    const bytesMax = 400_000;
+    const { decide, limiter } = setUp({ bytesMax });
+    const hour = [rule('hour', 5, 3_600)];
+    const counted: string[] = [];
+    for (let nth = 0; ; nth += 1) {
+      const keyId = `large ${nth}`;
+      if ((await decide({ tenantId: 'large', keyId, rules: hour }).catch(() => null)) === null) break;
+      counted.push(keyId);
+    }
+    const many = Array.from({ length: 8 }, (_, nth) => rule(`rule ${nth}`, 5, 3_600));
+    const outcomes = await Promise.allSettled(
+      counted.map((keyId) => decide({ tenantId: 'large', keyId, rules: many })),
+    );
+    for (const outcome of outcomes)
+      if (outcome.status === 'rejected') expect(outcome.reason).toMatchObject({ code: 'limiter_unavailable' });
+    expect(outcomes.filter(({ status }) => status === 'rejected').length).toBeGreaterThan(0);
+    expect(limiter.bytesTracked).toBeLessThanOrEqual(bytesMax * 0.75);
+    expect(await decide({ tenantId: 'small', keyId: 'small', rules: many })).toMatchObject({ admitted: true });
+    // Under its old rules such a key goes on, with its counts.
+    expect(await decide({ tenantId: 'large', keyId: 'large 0', rules: hour, cost: 5 })).toMatchObject({
+      admitted: false,
+    });
+  });
+
+  test('what is counted beside a decision that was made elsewhere refuses nothing for want of room', async () => {
+    const { decide, limiter, request } = setUp({ keysMax: 10, bytesMax: 20_000 });
+    let nth = 0;
+    while ((await decide({ keyId: `key ${nth}`, rules: [rule('hour', 5, 3_600)] }).catch(() => null)) !== null)
+      nth += 1;
+    limiter.addDebt('key 0', 2);
+    const more = request({ keyId: 'key 0', rules: Array.from({ length: 8 }, (_, at) => rule(`rule ${at}`, 5, 3_600)) });
+    expect(() => limiter.mirror(more)).not.toThrow();
+    expect(limiter.takePending(more)).toBeNull();
+    // It is owed on.
+    expect(limiter.takePending(request({ keyId: 'key 0', rules: [rule('hour', 5, 3_600)] }))).toMatchObject({
+      units: 2,
+    });
+  });
+
+  test('where there is no room, a bounded number of keys is looked at in one turn, and all of them in the end', async () => {
+    const keys = 10_000;
+    const { decide, clock } = setUp({ keysMax: keys });
+    for (let nth = 0; nth < keys; nth += 1)
+      await decide({ keyId: `key ${nth}`, rules: nth === keys - 1 ? rules : [rule('long', 1, 3_600)] });
+    clock.mono += 61_000;
+    let refused = 0;
+    while ((await decide({ keyId: 'new', rules }).catch(() => null)) === null) {
+      refused += 1;
+      clock.mono += 20;
+    }
+    expect(refused).toBeGreaterThan(0);
+    expect(refused).toBeLessThan(10);
+  });
+
+  test('a sweep finds the one idle key', async () => {
+    const { decide, clock } = setUp({ keysMax: 50 });
+    for (let nth = 0; nth < 50; nth += 1)
+      await decide({ keyId: `key ${nth}`, rules: nth === 49 ? rules : [rule('long', 1, 3_600)] });
+    clock.mono += 61_000;
+    expect(await decide({ keyId: 'new', rules })).toMatchObject({ admitted: true });
+    await expect(decide({ keyId: 'newer', rules })).rejects.toMatchObject({ code: 'limiter_unavailable' });
+  });
+
+  test('an idle key gives its block back before it is forgotten', async () => {
+    const { decide, clock, today, limiter } = setUp({ keysMax: 1 });
+    await decide({ quota: daily(1_000) });
+    clock.mono += LEASE_IDLE_MS;
+    await expect(decide({ keyId: 'new' })).rejects.toMatchObject({ code: 'limiter_unavailable' });
+    clock.mono += LEASE_IDLE_MS;
+    expect(await decide({ keyId: 'new' })).toMatchObject({ admitted: true });
+    await Promise.resolve();
+    expect(today()).toBe(1);
+    expect(limiter.keysTracked).toBe(1);
+  });
+});
+
+describe('the end', () => {
+  test('close gives back what was not spent, of every key', async () => {
+    const { decide, limiter, quotaLedger } = setUp();
+    await decide({ keyId: 'a', quota: daily(1_000) });
+    await decide({ keyId: 'b', quota: daily(1_000), cost: 3 });
+    await decide({ keyId: 'c', rules: [rule('burst', 1, 60)] });
+    await limiter.close();
+    expect([...quotaLedger.reserved.values()]).toEqual([1, 3]);
+    await expect(decide({ keyId: 'a', quota: daily(1_000) })).rejects.toMatchObject({ code: 'shutting_down' });
+  });
+
+  test('a crash loses what was reserved and not spent, and no more', async () => {
+    const { decide, clock, quotaLedger, request } = setUp();
+    for (let nth = 0; nth < 13; nth += 1) await decide({ quota: daily(1_000) });
+    const restarted = new MemoryLimiter({ clock, quotaLedger });
+    const decisions: LimitDecision[] = [];
+    for (let nth = 0; nth < 1_000; nth += 1) decisions.push(await restarted.decide(request({ quota: daily(1_000) })));
+    expect(admittedOf(decisions)).toBe(980);
+  });
+});
+
+describe('beside a place where all nodes count together', () => {
+  const rules = [rule('burst', 5, 60), rule('long', 50, 3_600)];
+
+  test('what was admitted there is noted here, without a say, and counts in what is decided here', async () => {
+    const { limiter, request, decide } = setUp();
+    limiter.mirror(request({ rules, cost: 4 }));
+    limiter.mirror(request({ rules, cost: 4 }));
+    expect(await decide({ rules, cost: 0 })).toMatchObject({ limits: [{ remaining: 0 }, { remaining: 42 }] });
+  });
+
+  test('where no other key can be counted it is not noted, and nothing is refused for it', () => {
+    const { limiter, request } = setUp({ keysMax: 1 });
+    limiter.mirror(request({ rules }));
+    limiter.mirror(request({ rules, keyId: 'other' }));
+    expect(limiter.keysTracked).toBe(1);
+  });
+
+  test('a debt is told once, and of each rule only what it still counts', async () => {
+    const { limiter, request, decide, clock } = setUp();
+    expect(limiter.takePending(request({ rules }))).toBeNull();
+    await decide({ rules, cost: 3 });
+    limiter.addDebt('k', 3);
+    clock.mono += 61_001;
+    await decide({ rules });
+    limiter.addDebt('k', 1);
+    expect(limiter.takePending(request({ rules }))).toEqual({ units: 4, perRule: [1, 4] });
+    expect(limiter.takePending(request({ rules }))).toBeNull();
+  });
+
+  test('a debt that no window counts any more is forgotten with its key', async () => {
+    const { limiter, request, decide, clock } = setUp();
+    await decide({ rules });
+    limiter.addDebt('k', 1);
+    clock.mono += 2 * 3_660_000;
+    await decide({ keyId: 'other', rules });
+    expect(limiter.takePending(request({ rules }))).toBeNull();
+  });
+
+  test('a quota is held before, and given back when it was not needed', async () => {
+    const { limiter, request, today } = setUp();
+    expect(await limiter.holdQuota(request({ rules }))).toBeNull();
+    const held = await limiter.holdQuota(request({ quota: daily(2), cost: 2 }));
+    expect(await limiter.holdQuota(request({ quota: daily(2) }))).toMatchObject({ hold: null });
+    if (held?.hold !== null && held?.hold !== undefined) held.quota.giveBack(held.hold);
+    expect(await limiter.holdQuota(request({ quota: daily(2), cost: 2 }))).toMatchObject({ hold: { units: 2 } });
+    await limiter.close();
+    expect(today()).toBe(2);
+  });
+
+  test('who never finds the block that was reserved for it holds nothing', async () => {
+    const { limiter, request, clock, quotaLedger } = setUp();
+    quotaLedger.onAsked = () => {
+      clock.wall += 86_400_000;
+    };
+    await expect(limiter.holdQuota(request({ quota: daily(5) }))).rejects.toMatchObject({
+      code: 'limiter_unavailable',
+    });
+  });
+});

@@ -1,0 +1,180 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { RATE_LIMIT_MAX, WINDOW_SECONDS_MAX } from '../../domain/limits.ts';
+import { SLOTS_PER_WINDOW } from '../rate-limiter.ts';
+import { SlidingWindow } from './sliding-window.ts';
+
+interface Admitted {
+  readonly atMs: number;
+  readonly units: number;
+}
+
+const sumSince = (admitted: readonly Admitted[], sinceMs: number): number =>
+  admitted.reduce((sum, { atMs, units }) => (atMs >= sinceMs ? sum + units : sum), 0);
+
+const windowSeconds = fc.constantFrom(1, 3, 60, 61, 3_600);
+/** Steps around a slot and around a window, where mistakes would be. */
+const steps = (window: number): fc.Arbitrary<readonly (readonly [number, number])[]> => {
+  const windowMs = window * 1_000;
+  const advanceMs = fc.oneof(
+    fc.constantFrom(0, 1, Math.floor(windowMs / SLOTS_PER_WINDOW), windowMs - 1, windowMs, windowMs + 1, windowMs * 5),
+    fc.integer({ min: 0, max: Math.ceil(windowMs / 20) }),
+  );
+  return fc.array(fc.tuple(advanceMs, fc.integer({ min: 0, max: 4 })), { minLength: 20, maxLength: 200 });
+};
+const scenario = windowSeconds.chain((window) =>
+  fc.tuple(fc.constant(window), fc.integer({ min: 0, max: 12 }), steps(window)),
+);
+
+function ask(window: SlidingWindow, atMs: number, units: number): boolean {
+  window.advance(atMs);
+  if (units > window.remaining) return false;
+  window.take(units);
+  return true;
+}
+
+describe('against an exact log of what was admitted', () => {
+  test('no window holds more than the limit, and who is denied would have passed it within one window and one slot', () => {
+    fc.assert(
+      fc.property(scenario, ([seconds, limit, requests]) => {
+        const windowMs = seconds * 1_000;
+        const slotMs = windowMs / SLOTS_PER_WINDOW;
+        const window = new SlidingWindow({ name: 'w', limit, windowSeconds: seconds }, 0);
+        const admitted: Admitted[] = [];
+        let atMs = 0;
+        for (const [advanceMs, units] of requests) {
+          atMs += advanceMs;
+          if (ask(window, atMs, units)) {
+            admitted.push({ atMs, units });
+            expect(sumSince(admitted, atMs - windowMs)).toBeLessThanOrEqual(limit);
+          } else {
+            expect(sumSince(admitted, atMs - windowMs - slotMs) + units).toBeGreaterThan(limit);
+          }
+        }
+      }),
+      { numRuns: 300 },
+    );
+  });
+
+  test('who waits as told is admitted, and who asks a second too early is not', () => {
+    fc.assert(
+      fc.property(scenario, fc.integer({ min: 1, max: 4 }), ([seconds, limit, requests], units) => {
+        fc.pre(units <= limit);
+        const window = new SlidingWindow({ name: 'w', limit, windowSeconds: seconds }, 0);
+        let atMs = 0;
+        for (const [advanceMs, cost] of requests) {
+          atMs += advanceMs;
+          ask(window, atMs, cost);
+        }
+        window.advance(atMs);
+        fc.pre(units > window.remaining);
+        const waitMs = window.secondsUntilFits(units, atMs) * 1_000;
+        expect(window.state(atMs).resetSeconds * 1_000).toBeLessThanOrEqual(waitMs);
+        window.advance(atMs + waitMs - 1_000);
+        expect(window.remaining).toBeLessThan(units);
+        window.advance(atMs + waitMs);
+        expect(window.remaining).toBeGreaterThanOrEqual(units);
+      }),
+      { numRuns: 300 },
+    );
+  });
+
+  test('a changed rule admits no more than the new limit in any window of the new length, past ones included', () => {
+    fc.assert(
+      fc.property(scenario, scenario, ([before, limitBefore, first], [after, limitAfter, second]) => {
+        fc.pre(before >= after);
+        const admitted: Admitted[] = [];
+        let atMs = 0;
+        const old = new SlidingWindow({ name: 'old', limit: limitBefore, windowSeconds: before }, 0);
+        for (const [advanceMs, units] of first) {
+          atMs += advanceMs;
+          if (ask(old, atMs, units)) admitted.push({ atMs, units });
+        }
+        const window = SlidingWindow.seededFrom({ name: 'new', limit: limitAfter, windowSeconds: after }, [old], atMs);
+        for (const [advanceMs, units] of second) {
+          atMs += advanceMs;
+          if (units === 0 || !ask(window, atMs, units)) continue;
+          admitted.push({ atMs, units });
+          expect(sumSince(admitted, atMs - after * 1_000)).toBeLessThanOrEqual(limitAfter);
+        }
+      }),
+      { numRuns: 300 },
+    );
+  });
+});
+
+describe('what a window reports', () => {
+  const rule = { name: 'burst', limit: 5, windowSeconds: 60 };
+
+  test('an unused window has all of it now', () => {
+    expect(new SlidingWindow(rule, 0).state(0)).toEqual({ kind: 'rate', ...rule, remaining: 5, resetSeconds: 0 });
+  });
+
+  test('more becomes available when the oldest slot leaves', () => {
+    const window = new SlidingWindow(rule, 0);
+    ask(window, 10_500, 2);
+    ask(window, 20_000, 1);
+    expect(window.state(20_000)).toMatchObject({ remaining: 2, resetSeconds: 51 });
+    window.advance(71_000);
+    expect(window.state(71_000)).toMatchObject({ remaining: 4, resetSeconds: 10 });
+  });
+
+  test('what can never fit is told to wait for a window', () => {
+    expect(new SlidingWindow(rule, 0).secondsUntilFits(6, 0)).toBe(60);
+  });
+
+  test('time that stands still or goes back opens nothing', () => {
+    const window = new SlidingWindow(rule, 100_000);
+    ask(window, 100_000, 5);
+    expect(ask(window, 99_000, 1)).toBe(false);
+    expect(ask(window, 0, 1)).toBe(false);
+  });
+
+  test('a lowered limit leaves nothing and never less than nothing, and asking is still free', () => {
+    const window = new SlidingWindow(rule, 0);
+    ask(window, 0, 5);
+    window.underRule({ ...rule, limit: 2 });
+    expect(window.remaining).toBe(0);
+    expect(ask(window, 0, 0)).toBe(true);
+    expect(window.secondsUntilFits(1, 0)).toBe(61);
+    expect(window.isEmpty(60_999)).toBe(false);
+    expect(window.isEmpty(61_000)).toBe(true);
+  });
+});
+
+describe('what a new rule learns', () => {
+  const rule = (name: string, seconds: number) => ({ name, limit: 100, windowSeconds: seconds });
+
+  test('it asks the shortest window that looks back far enough', () => {
+    const short = new SlidingWindow(rule('short', 1), 0);
+    const long = new SlidingWindow(rule('long', 3_600), 0);
+    const middle = new SlidingWindow(rule('middle', 60), 0);
+    for (const window of [short, long, middle]) ask(window, 0, 3);
+    for (const window of [short, long, middle]) window.advance(30_000);
+    ask(middle, 30_000, 4);
+    const learned = SlidingWindow.seededFrom(rule('new', 10), [short, long, middle], 30_000);
+    expect(learned.remaining).toBe(96);
+  });
+
+  test('a window longer than all others learns what the longest knows', () => {
+    const short = new SlidingWindow(rule('short', 1), 0);
+    const middle = new SlidingWindow(rule('middle', 60), 0);
+    for (const window of [short, middle]) ask(window, 0, 3);
+    expect(SlidingWindow.seededFrom(rule('new', 3_600), [middle, short], 30_000).remaining).toBe(97);
+  });
+
+  test('without another window it begins empty', () => {
+    expect(SlidingWindow.seededFrom(rule('new', 60), [], 0).remaining).toBe(100);
+  });
+});
+
+test('a rule that is not sound is never counted', () => {
+  const sound = { name: 'w', limit: 1, windowSeconds: 1 };
+  for (const limit of [-1, 0.5, Number.NaN, RATE_LIMIT_MAX + 1]) {
+    expect(() => new SlidingWindow({ ...sound, limit }, 0)).toThrow('Invariant');
+    expect(() => new SlidingWindow(sound, 0).underRule({ ...sound, limit })).toThrow('Invariant');
+  }
+  for (const windowSeconds of [0, -1, 0.5, Number.NaN, WINDOW_SECONDS_MAX + 1]) {
+    expect(() => new SlidingWindow({ ...sound, windowSeconds }, 0)).toThrow('Invariant');
+  }
+});

@@ -1,0 +1,225 @@
+/**
+ * One open client of Redis, standalone or a cluster, behind the few calls that limits need. The only file that knows the
+ * driver. It does not repeat, wait, or judge: that is `redis-connection.ts`.
+ */
+import { ClientClosedError, ClientOfflineError, createClient, createCluster, defineScript, ErrorReply } from 'redis';
+import { SECOND_MS } from '../../foundation/clock.ts';
+import { messageOf } from '../../foundation/errors.ts';
+import type { Secret } from '../../foundation/secret.ts';
+import { parseInfo, type ServerFacts } from './redis-server-facts.ts';
+import { BUCKETS, clusterSlotOf, markerKey, type ScriptCall } from './redis-windows.ts';
+import { beginScript, decideScript } from './redis-windows-script.ts';
+
+/** One server answers within this when we connect, or the next one is tried. */
+const DIAL_MS: number = SECOND_MS;
+
+/** A primary of a cluster that is gone is tried again this often, and as often the cluster is asked who took its place. */
+const CLUSTER_RETRY_MS: number = SECOND_MS;
+
+/** Commands of one client that wait for their answers, as a last line: `redis-connection.ts` stops earlier. */
+const QUEUE_MAX = 20_000;
+
+/** The one primary of a Redis that is no cluster. */
+const ONLY_PRIMARY = 'redis';
+
+export interface RedisEndpoint {
+  readonly isCluster: boolean;
+  /** False when it will never answer again. A cluster finds its primaries again by itself. */
+  readonly isUsable: boolean;
+  /** The primaries that hold buckets now. */
+  primaries(): readonly string[];
+  primaryOf(bucket: number): string;
+  /** What a primary says of itself; `null` when we may not ask. */
+  facts(primary: string): Promise<ServerFacts | null>;
+  /** What came back, unread. */
+  decide(call: ScriptCall): Promise<unknown>;
+  /** Notes that nothing was ever counted in this bucket. */
+  begin(bucket: number): Promise<unknown>;
+  destroy(): void;
+}
+
+interface ArgumentsParser {
+  push(...args: string[]): unknown;
+  pushKey(key: string): unknown;
+  pushKeys(keys: string[]): unknown;
+}
+
+const SCRIPTS = {
+  decide: defineScript({
+    SCRIPT: decideScript(),
+    NUMBER_OF_KEYS: 2,
+    parseCommand(parser: ArgumentsParser, { keys, args }: ScriptCall): void {
+      parser.pushKeys([...keys]);
+      parser.push(...args);
+    },
+    transformReply: undefined as unknown as () => unknown,
+  }),
+  begin: defineScript({
+    SCRIPT: beginScript(),
+    NUMBER_OF_KEYS: 1,
+    parseCommand(parser: ArgumentsParser, key: string): void {
+      parser.pushKey(key);
+    },
+    transformReply: undefined as unknown as () => unknown,
+  }),
+};
+
+/** For every client: nothing waits in the driver, and nothing is asked at the start that a restricted user may not do. */
+const CLIENT_OPTIONS = {
+  disableOfflineQueue: true,
+  commandsQueueMaxLength: QUEUE_MAX,
+  disableClientInfo: true,
+  maintNotifications: 'disabled',
+} as const;
+
+/** The driver's own time limit costs more than a timer, and does not know of a stalled event loop. */
+const NO_DRIVER_TIMEOUT = { timeout: 0 };
+
+/**
+ * Connects to the first server that answers and is not a replica, and to its whole cluster when it is part of one.
+ * Rejects with what the driver said, which may hold an address and never a password.
+ */
+export async function dialRedis(seeds: readonly Secret[]): Promise<RedisEndpoint> {
+  let failure: unknown = new Error('no server');
+  for (const [nth, seed] of seeds.entries()) {
+    const client = standaloneClient(seed);
+    try {
+      await within(DIAL_MS, client.connect());
+      const facts = await within(DIAL_MS, askFacts(client.sendCommand(['INFO'])));
+      // Who may not ask names several servers only for a cluster.
+      if (facts?.isCluster ?? seeds.length > 1) {
+        destroy(client);
+        return await dialCluster(seeds);
+      }
+      // A replica is taken only when there is no other: then it is the one that will be promoted, or a mistake to report.
+      if (facts?.isReplica !== true || nth === seeds.length - 1) return standaloneEndpoint(client);
+      destroy(client);
+    } catch (error) {
+      failure = error;
+      destroy(client);
+    }
+  }
+  throw failure;
+}
+
+/** Whether a question that failed was surely not counted: it was not sent, or Redis answered that it did nothing. */
+export function wasNotCounted(error: unknown): boolean {
+  return error instanceof ErrorReply || error instanceof ClientClosedError || error instanceof ClientOfflineError;
+}
+
+/** Error replies about the key that was asked for: they say nothing about the other keys of the same primary. */
+const OF_ONE_KEY = new Set(['TRYAGAIN', 'WRONGTYPE', 'ERR']);
+
+export function isOfOneKey(error: unknown): boolean {
+  return error instanceof ErrorReply && OF_ONE_KEY.has(error.message.split(' ', 1)[0] ?? '');
+}
+
+function standaloneClient(seed: Secret) {
+  return createClient({
+    ...CLIENT_OPTIONS,
+    url: seed.reveal(),
+    RESP: 2,
+    scripts: SCRIPTS,
+    commandOptions: NO_DRIVER_TIMEOUT,
+    // A lost connection is not mended here: a new one is dialed, which looks at what it finds.
+    socket: { connectTimeout: DIAL_MS, reconnectStrategy: false },
+  }).on('error', ignore);
+}
+
+function standaloneEndpoint(client: ReturnType<typeof standaloneClient>): RedisEndpoint {
+  return {
+    isCluster: false,
+    get isUsable() {
+      return client.isReady;
+    },
+    primaries: () => [ONLY_PRIMARY],
+    primaryOf: () => ONLY_PRIMARY,
+    facts: () => askFacts(client.sendCommand(['INFO'])),
+    decide: (call) => client.decide(call),
+    begin: (bucket) => client.begin(markerKey(bucket)),
+    destroy: () => destroy(client),
+  };
+}
+
+async function dialCluster(seeds: readonly Secret[]): Promise<RedisEndpoint> {
+  const [url] = seeds.map((seed) => new URL(seed.reveal()));
+  if (url === undefined) throw new Error('no server');
+  const cluster = createCluster({
+    RESP: 2,
+    scripts: SCRIPTS,
+    rootNodes: seeds.map((seed) => ({ url: seed.reveal() })),
+    commandOptions: NO_DRIVER_TIMEOUT,
+    // Else one primary that is away would keep all others from being found.
+    minimizeConnections: true,
+    topologyRefreshOnReconnectionAttemptStrategy: CLUSTER_RETRY_MS,
+    defaults: {
+      ...CLIENT_OPTIONS,
+      ...(url.username === '' ? {} : { username: decodeURIComponent(url.username) }),
+      ...(url.password === '' ? {} : { password: decodeURIComponent(url.password) }),
+      socket: {
+        connectTimeout: DIAL_MS,
+        reconnectStrategy: () => CLUSTER_RETRY_MS,
+        ...(url.protocol === 'rediss:' ? { tls: true } : {}),
+      },
+    },
+  })
+    .on('error', ignore)
+    .on('node-error', ignore);
+  try {
+    await within(DIAL_MS * 2, cluster.connect());
+  } catch (error) {
+    destroy(cluster);
+    throw error;
+  }
+  const primaryOf = (bucket: number): string => cluster.slots[SLOTS[bucket] ?? 0]?.master.address ?? '';
+  return {
+    isCluster: true,
+    isUsable: true,
+    primaries: () => [...new Set(SLOTS.map((_, bucket) => primaryOf(bucket)))],
+    primaryOf,
+    async facts(primary) {
+      const node = cluster.masters.find(({ address }) => address === primary);
+      if (node === undefined) throw new Error('no longer a primary');
+      const client = await cluster.nodeClient(node);
+      return askFacts(client.sendCommand(['INFO']));
+    },
+    decide: (call) => cluster.decide(call),
+    begin: (bucket) => cluster.begin(markerKey(bucket)),
+    destroy: () => destroy(cluster),
+  };
+}
+
+/** Per bucket the slot of a cluster that holds it. */
+const SLOTS: readonly number[] = Array.from({ length: BUCKETS }, (_, bucket) => clusterSlotOf(bucket));
+
+/** `null`: this user may not ask. */
+async function askFacts(info: Promise<unknown>): Promise<ServerFacts | null> {
+  try {
+    return parseInfo(String(await info));
+  } catch (error) {
+    if (messageOf(error).startsWith('NOPERM')) return null;
+    throw error;
+  }
+}
+
+async function within<T>(ms: number, work: Promise<T>): Promise<T> {
+  const { promise, reject } = Promise.withResolvers<never>();
+  const timer = setTimeout(() => reject(new Error('no answer in time')), ms);
+  try {
+    return await Promise.race([work, promise]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** The driver throws when there is nothing left to close. */
+function destroy(client: { destroy(): unknown }): void {
+  try {
+    client.destroy();
+  } catch {
+    // It is closed, which is what was wanted.
+  }
+}
+
+/** The driver tells of a lost connection here too; whoever asks is told by the answer. */
+function ignore(): void {}

@@ -1,0 +1,88 @@
+/** Limits that all nodes count together in Redis or Valkey: the public subpath `pantheon-auth/redis`. */
+import { PantheonError } from '../../foundation/errors.ts';
+import { Secret } from '../../foundation/secret.ts';
+import { MemoryLimiter } from '../memory/memory-limiter.ts';
+import type { RateLimiter, SharedLimits, SharedLimitsContext } from '../rate-limiter.ts';
+import { RedisConnection } from './redis-connection.ts';
+import { type LimiterOutagePolicy, RedisLimiter } from './redis-limiter.ts';
+
+export type { SharedLimits } from '../rate-limiter.ts';
+export type { LimiterOutagePolicy } from './redis-limiter.ts';
+
+/** Addresses to start from. A cluster tells the others itself. */
+const SEEDS_MAX = 32;
+
+export interface RedisLimitsOptions {
+  /**
+   * `redis://` or `rediss://` (TLS), with user, password and database where needed. Several addresses, separated by
+   * commas, for a cluster or for a primary and its replicas: the first that answers and is not a replica is used.
+   */
+  readonly url: string;
+  /**
+   * What happens while Redis does not answer. `local` (the default): each node admits its share of every limit, the limit
+   * divided by the number of nodes and at least 1, and says `degraded` in the answer. `deny`: keys with rate limits get a
+   * 503 `limiter_unavailable`.
+   */
+  readonly onLimiterOutage?: LimiterOutagePolicy;
+}
+
+/**
+ * Rate limits that hold over all nodes: one script, one round trip, by Redis's clock. Needs Redis 6.2 or Valkey,
+ * standalone or a cluster, with `maxmemory-policy noeviction` when it has a `maxmemory`. A Redis that lost its data starts
+ * limits full; one that comes back from an old snapshot does not know that it lost any, so have none, or an append-only
+ * file. Quotas are not kept there.
+ *
+ * @example
+ * ```ts
+ * import { redisLimits } from 'pantheon-auth/redis';
+ * const limits = redisLimits({ url: 'redis://127.0.0.1:6379', onLimiterOutage: 'deny' });
+ * ```
+ *
+ * @throws PantheonError `invalid_setting` when the options are not valid.
+ */
+export function redisLimits({ url, onLimiterOutage = 'local' }: RedisLimitsOptions): SharedLimits {
+  const seeds = parseSeeds(url);
+  if (onLimiterOutage !== 'local' && onLimiterOutage !== 'deny')
+    throw invalidSetting('onLimiterOutage', 'local or deny');
+  return { open: (context) => openRedisLimits(context, seeds, onLimiterOutage) };
+}
+
+async function openRedisLimits(
+  { clock, quotaLedger, countersBytesMax, nodeCount, claimFirstUse, logger }: SharedLimitsContext,
+  seeds: readonly Secret[],
+  onLimiterOutage: LimiterOutagePolicy,
+): Promise<RateLimiter> {
+  const connection = new RedisConnection({ seeds, clock, logger, claimFirstUse });
+  await connection.open();
+  const memory = new MemoryLimiter({ clock, quotaLedger, bytesMax: countersBytesMax });
+  return new RedisLimiter({ clock, connection, memory, nodeCount, onLimiterOutage });
+}
+
+/** What is wrong with an address is not shown: it may hold a password. */
+function parseSeeds(url: string): readonly Secret[] {
+  const seeds = String(url)
+    .split(',')
+    .map((seed) => seed.trim());
+  if (seeds.length > SEEDS_MAX) throw invalidSetting('url', `at most ${SEEDS_MAX} addresses`);
+  for (const seed of seeds) {
+    if (!isRedisUrl(seed))
+      throw invalidSetting('url', 'redis://host:port or rediss://host:port, or several, separated by commas');
+  }
+  return seeds.map((seed) => Secret.of(seed));
+}
+
+function isRedisUrl(text: string): boolean {
+  if (!URL.canParse(text)) return false;
+  const { protocol, hostname, pathname, username, password } = new URL(text);
+  try {
+    decodeURIComponent(username + password);
+  } catch {
+    return false;
+  }
+  const isDatabase = /^\/?\d{0,4}$/.test(pathname);
+  return (protocol === 'redis:' || protocol === 'rediss:') && hostname !== '' && isDatabase;
+}
+
+function invalidSetting(field: string, detail: string): PantheonError {
+  return new PantheonError('invalid_setting', { field, detail });
+}

@@ -1,0 +1,110 @@
+/**
+ * How a question to the script of `redis-windows-script.ts` is packed, where it is asked, and how its answer is read.
+ * No I/O.
+ */
+import type { LimitState } from '../../domain/limits.ts';
+import type { Instant } from '../../foundation/clock.ts';
+import { invariant } from '../../foundation/errors.ts';
+import { type LimitRequest, rateState } from '../rate-limiter.ts';
+
+/**
+ * Keys are spread over this many hash tags. More than there are primaries in any cluster, so that they spread evenly;
+ * few enough that all markers can be made at the first start.
+ */
+export const BUCKETS = 256;
+
+const PREFIX = 'pantheon-auth:limits:';
+
+/** No id of a key is this short. */
+const PROBE_ID = 'probe';
+
+/** It must be written to be proved, and never be refused. */
+const PROBE_ARGUMENTS: readonly string[] = ['1', '1', '0', 'probe', '1000000000', '1', '0'];
+
+/** One question to the script. */
+export interface ScriptCall {
+  readonly bucket: number;
+  /** The state and the marker: one slot of a cluster. */
+  readonly keys: readonly [string, string];
+  readonly args: readonly string[];
+}
+
+export interface WindowsAnswer {
+  readonly isAdmitted: boolean;
+  /** This call found that what was counted is lost. */
+  readonly hasLost: boolean;
+  /** In the order of the rules. */
+  readonly limits: readonly LimitState[];
+  /** Per rule the seconds until the cost fits; 0 when it fits now. */
+  readonly waitSeconds: readonly number[];
+}
+
+/** The bucket of a key, the same on every node for ever (FNV-1a). */
+export function bucketOf(keyId: string): number {
+  let hash = 0x811c9dc5;
+  for (let at = 0; at < keyId.length; at += 1) hash = Math.imul(hash ^ keyId.charCodeAt(at), 0x01000193);
+  return (hash >>> 0) % BUCKETS;
+}
+
+export function markerKey(bucket: number): string {
+  return `${PREFIX}{${bucket}}`;
+}
+
+export function stateKey(keyId: string): string {
+  return `${markerKey(bucketOf(keyId))}:${keyId}`;
+}
+
+/** Asks for a key. `isTaking` false: nothing is consumed, whatever the answer. `owed`: per rule, empty for none. */
+export function decideCall(
+  request: LimitRequest,
+  {
+    now,
+    isTaking,
+    pending,
+  }: { readonly now: Instant; readonly isTaking: boolean; readonly pending: readonly number[] },
+): ScriptCall {
+  const { keyId, rules, cost, createdAt } = request;
+  const bucket = bucketOf(keyId);
+  const marker = markerKey(bucket);
+  const ageMs = Math.floor(now - createdAt);
+  const args = [String(cost), isTaking ? '1' : '0', String(ageMs)];
+  rules.forEach(({ name, limit, windowSeconds }, nth) => {
+    args.push(name, String(limit), String(windowSeconds), String(pending[nth] ?? 0));
+  });
+  return { bucket, keys: [`${marker}:${keyId}`, marker], args };
+}
+
+/** Asks for no key, and is admitted wherever counting works. */
+export function probeCall(bucket: number): ScriptCall {
+  const marker = markerKey(bucket);
+  return { bucket, keys: [`${marker}:${PROBE_ID}`, marker], args: PROBE_ARGUMENTS };
+}
+
+/** Whether what came back has the form of an answer to this question: a proxy, or another script, may say anything. */
+export function isAnswerTo(call: ScriptCall, answer: unknown): answer is readonly number[] {
+  const rules = (call.args.length - 3) / 4;
+  return Array.isArray(answer) && answer.length === 2 + rules * 3 && answer.every(Number.isSafeInteger);
+}
+
+/** Reads what the script answered to {@link decideCall}. */
+export function readAnswer(answer: readonly number[], request: LimitRequest): WindowsAnswer {
+  invariant(answer.length === 2 + request.rules.length * 3, 'the script answers for every rule');
+  const limits: LimitState[] = [];
+  const waitSeconds: number[] = [];
+  request.rules.forEach((rule, nth) => {
+    const at = 2 + nth * 3;
+    limits.push(rateState(rule, answer[at] ?? 0, answer[at + 1] ?? 0));
+    waitSeconds.push(answer[at + 2] ?? 0);
+  });
+  return { isAdmitted: answer[0] === 1, hasLost: answer[1] === 1, limits, waitSeconds };
+}
+
+/** The slot of a Redis Cluster that holds a bucket: CRC-16/XMODEM of the hash tag. */
+export function clusterSlotOf(bucket: number): number {
+  let crc = 0;
+  for (const character of String(bucket)) {
+    crc ^= character.charCodeAt(0) << 8;
+    for (let bit = 0; bit < 8; bit += 1) crc = ((crc << 1) ^ ((crc & 0x8000) === 0 ? 0 : 0x1021)) & 0xffff;
+  }
+  return crc % 16_384;
+}

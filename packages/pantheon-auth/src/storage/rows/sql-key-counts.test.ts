@@ -1,0 +1,60 @@
+import { expect, test } from 'vitest';
+import { openWorld, refusalOf } from '../../../test/fixture.ts';
+
+const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
+
+test('a tenant has so many keys at most that are not revoked; another tenant is not concerned, and room comes back', async () => {
+  await using world = await openWorld({ keysPerTenantMax: 3 });
+  const { auth } = world;
+  await auth.tenants.create({ id: 'acme' });
+  const [first] = [await auth.keys.create(INPUT), await auth.keys.create(INPUT), await auth.keys.create(INPUT)];
+  const refused = await refusalOf(auth.keys.create(INPUT));
+  expect(refused).toMatchObject({ code: 'too_many_keys' });
+  expect(String(refused)).toContain('at most 3 keys');
+  expect((await auth.keys.list()).items).toHaveLength(3);
+  expect(await auth.tenant('acme').keys.create(INPUT)).toMatchObject({ apiKey: { state: 'active' } });
+  // Whatever else becomes of a key, it is one; what is revoked twice is revoked once.
+  await auth.rotation.rotate(first.apiKey.id);
+  await auth.keys.suspend(first.apiKey.id);
+  expect((await refusalOf(auth.keys.create(INPUT))).code).toBe('too_many_keys');
+  await Promise.all([auth.keys.revoke(first.apiKey.id), auth.keys.revoke(first.apiKey.id)]);
+  await auth.keys.revoke(first.apiKey.id);
+  await auth.keys.create(INPUT);
+  expect((await refusalOf(auth.keys.create(INPUT))).code).toBe('too_many_keys');
+});
+
+test('of many that are made at once, on two nodes, exactly as many are made as there is room for', async () => {
+  await using world = await openWorld({ keysPerTenantMax: 10 });
+  const other = await world.openAgain();
+  const attempts = Array.from({ length: 40 }, (_, n) => (n % 2 === 0 ? world.auth : other).keys.create(INPUT));
+  const outcomes = await Promise.allSettled(attempts);
+  const codes = outcomes.flatMap((one) => (one.status === 'rejected' ? [one.reason.code] : []));
+  expect([...new Set(codes)]).toEqual(['too_many_keys']);
+  expect(codes).toHaveLength(30);
+  expect(await world.sql(`select keys from key_counts where tenant_id = 'default'`)).toEqual([{ keys: 10 }]);
+});
+
+test('a commit that fails counts nothing, and one that makes and ends keys of several tenants counts each', async () => {
+  await using world = await openWorld({ keysPerTenantMax: 2 });
+  const { auth } = world;
+  const counts = () => world.sql('select tenant_id, keys from key_counts order by tenant_id');
+  const { key, apiKey } = await auth.keys.create(INPUT);
+  // Under the same idempotency key there is one answer, and one key.
+  const again = { idempotencyKey: 'same' };
+  await Promise.all([auth.keys.create(INPUT, again), auth.keys.create(INPUT, again)]);
+  await auth.tenants.create({ id: 'acme' });
+  await auth.tenant('acme').keys.create(INPUT);
+  const twoAndOne = [
+    { tenant_id: 'acme', keys: 1 },
+    { tenant_id: 'default', keys: 2 },
+  ];
+  expect(await counts()).toEqual(twoAndOne);
+  expect((await refusalOf(auth.keys.create(INPUT))).code).toBe('too_many_keys');
+  expect(await counts()).toEqual(twoAndOne);
+  // Where there are more than may be, as after the maximum was lowered, ending one is possible all the same.
+  const strict = await world.openAgain({ keysPerTenantMax: 1 });
+  await strict.keys.revoke(apiKey.id);
+  expect(await counts()).toMatchObject([{ keys: 1 }, { keys: 1 }]);
+  expect((await refusalOf(strict.keys.create(INPUT))).code).toBe('too_many_keys');
+  expect(await strict.verify({ key })).toMatchObject({ valid: false });
+});

@@ -1,0 +1,61 @@
+/** Signing keys and revoked tokens, read. */
+import type { Kysely } from 'kysely';
+import type { Row } from '../../events/ledger.ts';
+import type { SigningKeyRows, TokenRevocationRows } from '../../jwt/signing-key-rows.ts';
+import type { Tables } from '../tables.ts';
+
+/** Keys that may still verify: one for each algorithm and its predecessor, and room for a mistake. Newest first. */
+const SIGNING_KEYS_MAX = 100;
+
+export class SqlSigningKeyRows implements SigningKeyRows {
+  readonly #db: Kysely<Tables>;
+
+  constructor(db: Kysely<Tables>) {
+    this.#db = db;
+  }
+
+  async all(): Promise<readonly Row[]> {
+    const rows = await this.#db
+      .selectFrom('signing_keys')
+      .selectAll()
+      .where('retired_at', 'is', null)
+      .orderBy('created_at', 'desc')
+      .orderBy('kid')
+      .limit(SIGNING_KEYS_MAX)
+      .execute();
+    return rows.map((row) => ({ ...row }));
+  }
+}
+
+export class SqlTokenRevocationRows implements TokenRevocationRows {
+  readonly #read: Kysely<Tables>;
+  readonly #scan: Kysely<Tables>;
+
+  constructor(db: { readonly read: Kysely<Tables>; readonly scan: Kysely<Tables> }) {
+    this.#read = db.read;
+    this.#scan = db.scan;
+  }
+
+  async unexpired(
+    now: number,
+    after: { readonly expiresAt: number; readonly jti: string } | null,
+    limit: number,
+  ): Promise<readonly Row[]> {
+    // There is mostly no more than the first page, and then nothing to start a thread for.
+    const revocations = (after === null ? this.#read : this.#scan).selectFrom('token_revocations').selectAll();
+    // One bound of the index and not both, of which SQLite may take the wider one for its search.
+    const rest =
+      after === null
+        ? revocations.where('expires_at', '>', now)
+        : revocations.where(({ eb, refTuple, tuple }) =>
+            eb(refTuple('expires_at', 'jti'), '>', tuple(after.expiresAt, after.jti)),
+          );
+    const rows = await rest.orderBy('expires_at').orderBy('jti').limit(limit).execute();
+    return rows.map((row) => ({ ...row }));
+  }
+
+  async find(jti: string): Promise<Row | null> {
+    const row = await this.#read.selectFrom('token_revocations').selectAll().where('jti', '=', jti).executeTakeFirst();
+    return row === undefined ? null : { ...row };
+  }
+}

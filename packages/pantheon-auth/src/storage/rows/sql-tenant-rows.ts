@@ -1,0 +1,31 @@
+/** Tenant rows, read. */
+import type { Kysely } from 'kysely';
+import type { Row } from '../../events/ledger.ts';
+import type { TenantRows } from '../../tenants/tenant-rows.ts';
+import type { Tables } from '../tables.ts';
+
+export class SqlTenantRows implements TenantRows {
+  readonly #read: Kysely<Tables>;
+  readonly #scan: Kysely<Tables>;
+
+  constructor(db: { readonly read: Kysely<Tables>; readonly scan: Kysely<Tables> }) {
+    this.#read = db.read;
+    this.#scan = db.scan;
+  }
+
+  async find(id: string): Promise<Row | null> {
+    const row = await this.#read.selectFrom('tenants').selectAll().where('id', '=', id).executeTakeFirst();
+    return row === undefined ? null : { ...row };
+  }
+
+  async list(after: string | null, limit: number): Promise<readonly Row[]> {
+    const rows = await this.#scan
+      .selectFrom('tenants')
+      .selectAll()
+      .where('id', '>', after ?? '')
+      .orderBy('id')
+      .limit(limit)
+      .execute();
+    return rows.map((row) => ({ ...row }));
+  }
+}

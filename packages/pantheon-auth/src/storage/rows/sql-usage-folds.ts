@@ -1,0 +1,69 @@
+/**
+ * The use of versions that are not told one by one any more, added up in one row of their key. A key that rotates itself
+ * every hour would have nine thousand rows a year otherwise.
+ */
+import type { Transaction } from 'kysely';
+import { VERSIONS_KEPT_MAX } from '../../domain/key.ts';
+import type { SqlDialect } from '../dialect.ts';
+import type { Tables } from '../tables.ts';
+
+/** The `version` of the row that all older ones of a key are added to. Versions begin at 1. */
+export const FOLDED_VERSION = 0;
+
+/**
+ * Adds the uses of the oldest versions to one row and deletes their own, at most `limit` of them; answers how many. The
+ * newest that were used stay, as many as are kept of a key. The sum over all rows stays what it was: a use of a version
+ * that was folded makes a row for it again, and that one is folded too.
+ */
+export async function foldOldVersions(
+  transaction: Transaction<Tables>,
+  { keyId, limit, dialect }: { readonly keyId: string; readonly limit: number; readonly dialect: SqlDialect },
+): Promise<number> {
+  const ofKey = transaction
+    .selectFrom('version_usage')
+    .where('key_id', '=', keyId)
+    .where('version', '>', FOLDED_VERSION);
+  const oldestKept = await ofKey
+    .select('version')
+    .orderBy('version', 'desc')
+    .offset(VERSIONS_KEPT_MAX - 1)
+    .limit(1)
+    .executeTakeFirst();
+  if (oldestKept === undefined) return 0;
+  // Locked, so that no use is added to a row between its reading and its end. In the order in which batches lock them.
+  const old = await dialect
+    .lockRows(
+      ofKey
+        .select(['tenant_id', 'version', 'usage_count', 'last_used_at'])
+        .where('version', '<', oldestKept.version)
+        .orderBy('version')
+        .limit(limit),
+    )
+    .execute();
+  const [first] = old;
+  if (first === undefined) return 0;
+  await transaction
+    .insertInto('version_usage')
+    .values({
+      tenant_id: first.tenant_id,
+      key_id: keyId,
+      version: FOLDED_VERSION,
+      usage_count: old.reduce((sum, row) => sum + row.usage_count, 0),
+      last_used_at: Math.max(...old.map((row) => row.last_used_at)),
+      last_addresses: '[]',
+    })
+    .onConflict((conflict) =>
+      conflict.columns(['key_id', 'version']).doUpdateSet((eb) => ({
+        usage_count: eb('version_usage.usage_count', '+', eb.ref('excluded.usage_count')),
+        last_used_at: dialect.greater(eb.ref('version_usage.last_used_at'), eb.ref('excluded.last_used_at')),
+      })),
+    )
+    .execute();
+  const versions = old.map((row) => row.version);
+  await transaction
+    .deleteFrom('version_usage')
+    .where('key_id', '=', keyId)
+    .where((eb) => dialect.isOneOfNumbers(eb.ref('version'), versions))
+    .execute();
+  return old.length;
+}

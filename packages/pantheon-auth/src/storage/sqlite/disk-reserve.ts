@@ -1,0 +1,165 @@
+/**
+ * Room on the disk that is kept for revocations: a file beside the database that holds nothing. When a protective write
+ * finds the disk full, the file is emptied and the write repeated. From then on nothing else is written, so that the room
+ * is not used up by what is less urgent, until there is room for the file again.
+ */
+import { randomFill } from 'node:crypto';
+import { statSync, truncateSync } from 'node:fs';
+import { type FileHandle, open } from 'node:fs/promises';
+import { promisify } from 'node:util';
+import type { Clock } from '../../foundation/clock.ts';
+import { codeOf } from '../../foundation/errors.ts';
+
+/**
+ * A revocation writes about 60 kB to the write-ahead log, which begins anew whenever all of it is in the database, and
+ * makes the database some kB larger: this is hundreds of them.
+ */
+export const RESERVE_BYTES: number = 4 * 1_024 * 1_024;
+/** Written at once. It is random: a file system that compresses would keep no room for zeros. */
+const CHUNK_BYTES: number = 256 * 1_024;
+/** How often it is tried to fill it again, and how long what another process did to it goes unnoticed. */
+const REFILL_EVERY_MS = 1_000;
+const LOOK_EVERY_MS = 100;
+const OWNER_ONLY = 0o600;
+/** The file system has no room, or the user's share of it is used up. */
+const NO_ROOM: ReadonlySet<unknown> = new Set(['ENOSPC', 'EDQUOT']);
+
+const randomFillAsync = promisify<Buffer, Buffer>(randomFill);
+
+export interface DiskReserveOptions {
+  /** Of the reserve itself. */
+  readonly path: string;
+  readonly clock: Clock;
+  readonly onWarning: (warning: string) => void;
+  /** Another size, for tests. 0: none. */
+  readonly bytes?: number;
+}
+
+/** `none`: it cannot be kept here, and nothing is kept back. `spent`: it was given, or there is no room for it. */
+type State = 'whole' | 'filling' | 'spent' | 'none';
+
+export class DiskReserve {
+  readonly #options: DiskReserveOptions;
+  readonly #bytes: number;
+  #state: State = 'filling';
+  #filling: Promise<void> | null = null;
+  #retry: NodeJS.Timeout | null = null;
+  #lookedAtMs = Number.NEGATIVE_INFINITY;
+  /** How often it was given: what was begun before that is not gone on with. */
+  #given = 0;
+  #isClosed = false;
+
+  constructor(options: DiskReserveOptions) {
+    this.#options = options;
+    this.#bytes = options.bytes ?? RESERVE_BYTES;
+    if (this.#bytes === 0) this.#state = 'none';
+  }
+
+  /** Fills it in the background, if it is not whole already. */
+  start(): void {
+    // Given already, for this start; or there is to be none.
+    if (this.#state !== 'filling') return;
+    if (this.#size() === this.#bytes) this.#state = 'whole';
+    else this.#fill();
+  }
+
+  /** Whether only protective writes may use what is left of the disk. */
+  isSpent(): boolean {
+    const nowMs = this.#options.clock.monotonicMs();
+    if (this.#state === 'whole' && nowMs - this.#lookedAtMs >= LOOK_EVERY_MS) {
+      this.#lookedAtMs = nowMs;
+      // Another process on this file has given it.
+      if (this.#size() !== this.#bytes) this.#spend();
+    }
+    return this.#state === 'spent';
+  }
+
+  /** Gives the room to a protective write. False: there is none to give. */
+  release(): boolean {
+    if (this.#state === 'none') return false;
+    const had = this.#size();
+    this.#given += 1;
+    this.#spend();
+    if (had === 0) return false;
+    try {
+      // Emptied and not removed: the room is free at once, also while another process writes into the file.
+      truncateSync(this.#options.path, 0);
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    if (this.#retry !== null) clearTimeout(this.#retry);
+    await this.#filling;
+  }
+
+  #size(): number {
+    return statSync(this.#options.path, { throwIfNoEntry: false })?.size ?? 0;
+  }
+
+  #spend(): void {
+    this.#state = 'spent';
+    this.#retry ??= setTimeout(() => {
+      this.#retry = null;
+      this.#fill();
+    }, REFILL_EVERY_MS);
+    this.#retry.unref();
+  }
+
+  #fill(): void {
+    if (this.#isClosed || this.#filling !== null) return;
+    this.#filling = this.#fillNow().finally(() => {
+      this.#filling = null;
+    });
+  }
+
+  async #fillNow(): Promise<void> {
+    const { path, onWarning } = this.#options;
+    const stateBefore = this.#state;
+    try {
+      const file = await open(path, 'a', OWNER_ONLY);
+      try {
+        const isWhole = await this.#write(file);
+        if (isWhole) this.#state = 'whole';
+      } finally {
+        await file.close();
+      }
+    } catch (error) {
+      const code = codeOf(error);
+      if (NO_ROOM.has(code)) {
+        this.#emptyQuietly();
+        if (stateBefore !== 'spent')
+          onWarning(`there is no room on the disk for ${path}: nothing but revocations is written until there is`);
+        this.#spend();
+        return;
+      }
+      this.#state = 'none';
+      onWarning(`${path} cannot be written (${String(code)}): on a full disk nothing can be revoked`);
+    }
+  }
+
+  /** Adds what is missing. False: a protective write took the room meanwhile, or this process ends. */
+  async #write(file: FileHandle): Promise<boolean> {
+    const given = this.#given;
+    const chunk = await randomFillAsync(Buffer.allocUnsafe(CHUNK_BYTES));
+    for (;;) {
+      const { size } = await file.stat();
+      if (this.#isClosed || this.#given !== given) return false;
+      // Two processes may both have added to it.
+      if (size > this.#bytes) await file.truncate(this.#bytes);
+      if (size >= this.#bytes) return true;
+      await file.write(chunk, 0, Math.min(CHUNK_BYTES, this.#bytes - size));
+    }
+  }
+
+  #emptyQuietly(): void {
+    try {
+      truncateSync(this.#options.path, 0);
+    } catch {
+      // It is not there, or cannot be changed: then it keeps its room.
+    }
+  }
+}
