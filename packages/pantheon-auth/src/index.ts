@@ -32,11 +32,16 @@ export type { ChangeOptions } from './commands/caller.ts';
 export type { ConditionalOptions } from './commands/conditional-change.ts';
 export { PAGE_DEFAULT, PAGE_MAX, type Page } from './commands/pages.ts';
 export type { Settled, SettleOptions } from './commands/propagation.ts';
-export type { AsymmetricAlgorithm, SigningAlgorithm } from './domain/claims.ts';
+export {
+  type AsymmetricAlgorithm,
+  AUDIENCE_LENGTH_MAX,
+  AUDIENCES_MAX,
+  type SigningAlgorithm,
+} from './domain/claims.ts';
 export { TrustedProxies } from './domain/client-address.ts';
 export type { PresentedCredential, PresentedToken } from './domain/credential.ts';
 export type { Actor, AuditContext, EventType } from './domain/event.ts';
-export { EVENT_SUBJECTS } from './domain/event.ts';
+export { EVENT_SUBJECTS, SUBJECT_TYPES } from './domain/event.ts';
 export { ANY_ENVIRONMENT, type Environment } from './domain/key.ts';
 export { ACTIONS, type Action, type Authority, type Caller } from './domain/key-policy.ts';
 export type { LimitState, QuotaRule, RateLimitRule } from './domain/limits.ts';

@@ -108,7 +108,7 @@ export function pantheonAuthOf(engine: Engine): PantheonAuth {
     tokens,
     tenants: engine.tenants,
     events: engine.auditLog,
-    idTags: new IdTagManager({ tags: idTags, guard: engine.guard }),
+    idTags: new IdTagManager({ tags: idTags, guard: engine.guard, exposed: engine.exposed }),
     generator: new APIKeyGenerator({ keyPrefix, signer: tokens, newId: () => idTags.newId().id }),
     issuer,
     audience,

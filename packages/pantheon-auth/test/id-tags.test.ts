@@ -34,6 +34,19 @@ async function readsFor({ clock }: World, auth: PantheonAuth, key: string): Prom
   return count.reads;
 }
 
+test('a reason that holds a key is refused and not written down, and the key is told of', async () => {
+  await using world = await openWorld();
+  const { key, apiKey } = await world.auth.keys.create(INPUT);
+  for (const change of [
+    () => world.auth.idTags.add({ reason: `lost with ${key}` }),
+    () => world.auth.idTags.retire(1, { reason: key }),
+  ])
+    expect(await refusalOf(change)).toMatchObject({ code: 'credential_in_text', field: 'reason' });
+  expect(world.auth.idTags.list()).toHaveLength(1);
+  const { items } = await world.auth.events.list('default', { type: 'key.exposed_in_text' });
+  expect(items).toMatchObject([{ subject: { id: apiKey.id } }]);
+});
+
 describe('a store', () => {
   test('makes one at its first start, uses it at once, and finds it at the next', async () => {
     await using world = await openWorld();

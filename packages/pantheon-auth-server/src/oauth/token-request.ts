@@ -2,7 +2,7 @@
  * Reads a token request (RFC 6749, RFC 8693): which grant, which key, what is wished. What is wrong with one is an OAuth
  * error. Whether the key may have a token is the engine's.
  */
-import { isPermission, isPermissionPattern, parseKey, type TokenOptions } from 'pantheon-auth';
+import { AUDIENCES_MAX, isPermission, isPermissionPattern, parseKey, type TokenOptions } from 'pantheon-auth';
 import type { Form } from '../http/bodies.ts';
 import { type OAuthCode, OAuthError } from '../http/oauth-error.ts';
 
@@ -16,7 +16,6 @@ const ACCESS_TOKEN_TYPE = 'urn:ietf:params:oauth:token-type:access_token';
 const JWT_TYPE = 'urn:ietf:params:oauth:token-type:jwt';
 
 /** Room for several resources; each token is for few. */
-const AUDIENCES_MAX = 16;
 const SCOPES_MAX = 256;
 
 /** A request that can be put to the engine. */

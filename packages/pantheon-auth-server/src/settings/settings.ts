@@ -1,11 +1,10 @@
 /** How single settings are written, each read exactly. What a setting is for is `config.ts`. Values are never repeated. */
 import { BlockList, isIP } from 'node:net';
-import { PantheonError, TrustedProxies, textFlaw } from 'pantheon-auth';
+import { AUDIENCE_LENGTH_MAX, AUDIENCES_MAX, PantheonError, TrustedProxies, textFlaw } from 'pantheon-auth';
 
 const PORT_MAX = 65_535;
-/** The services one token can be meant for; a policy of a key has the same bound. */
-const AUDIENCES_MAX = 16;
-const AUDIENCE_PATTERN = /^[\x21-\x2b\x2d-\x7e]{1,256}$/;
+/** Printable ASCII without the comma that separates them. */
+const AUDIENCE_PATTERN = /^[\x21-\x2b\x2d-\x7e]+$/;
 /** A handful of load balancers, or the ranges of a CDN. */
 const PROXIES_MAX = 64;
 
@@ -65,7 +64,8 @@ export function parseChoice<T extends string>(field: string, text: string, choic
 /** Separated by commas. */
 export function parseAudience(field: string, text: string | undefined): readonly string[] {
   const audience = text === undefined ? [] : text.split(',').map((part) => part.trim());
-  const isPlain = (one: string): boolean => AUDIENCE_PATTERN.test(one) && textFlaw(one) === null;
+  const isPlain = (one: string): boolean =>
+    one.length <= AUDIENCE_LENGTH_MAX && AUDIENCE_PATTERN.test(one) && textFlaw(one) === null;
   if (audience.length > AUDIENCES_MAX || !audience.every(isPlain))
     throw invalid(
       field,

@@ -7,6 +7,7 @@ import type { AuditContext } from '../domain/event.ts';
 import { type Action, assertMay } from '../domain/key-policy.ts';
 import { SYSTEM_TENANT } from '../domain/tenant.ts';
 import { invariant, PantheonError } from '../foundation/errors.ts';
+import type { ExposedKeys } from './exposed-keys.ts';
 import type { IdTagChange, IdTagSecret, IdTags } from './id-tags.ts';
 
 export interface IdTagChangeOptions extends ChangeOptions {
@@ -31,9 +32,11 @@ export interface IdTagChangeOptions extends ChangeOptions {
 export class IdTagManager {
   readonly #tags: IdTags;
   readonly #guard: CallerGuard;
+  readonly #exposed: ExposedKeys;
 
-  constructor(deps: { readonly tags: IdTags; readonly guard: CallerGuard }) {
+  constructor(deps: { readonly tags: IdTags; readonly guard: CallerGuard; readonly exposed: ExposedKeys }) {
     this.#tags = deps.tags;
+    this.#exposed = deps.exposed;
     this.#guard = deps.guard;
   }
 
@@ -74,6 +77,7 @@ export class IdTagManager {
   ): Promise<IdTagSecret | null> {
     const intent = { by, action, tenantId: SYSTEM_TENANT };
     authorize(intent, by);
+    await this.#exposed.refuseIn({ reason }, by);
     const auditContext = { ...by.auditContext, reason: parseReason(reason) };
     const { change } = await runCommand(
       {

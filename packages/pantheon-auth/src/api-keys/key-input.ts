@@ -8,6 +8,7 @@ import { parseAddressRange } from '../domain/address.ts';
 import {
   ACCESS_TOKEN_LIFETIME_DEFAULT_SECONDS,
   ACCESS_TOKEN_LIFETIME_MAX_SECONDS,
+  AUDIENCES_MAX,
   checkCustomClaims,
   KEY_SIGNED_LIFETIME_MAX_SECONDS,
   type SigningAlgorithm,
@@ -33,7 +34,6 @@ export const RATE_LIMITS_MAX = 8;
 const RESERVED_LIMIT_NAME = 'quota';
 /** Each is compared on every request of such a key. */
 export const IP_RANGES_MAX = 64;
-export const AUDIENCES_MAX = 16;
 export const OVERLAP_SECONDS_DEFAULT: number = 86_400;
 /** Overlap is for moving, not for living: a leaked version must not be accepted for longer. */
 export const OVERLAP_SECONDS_MAX: number = 30 * 86_400;

@@ -288,7 +288,7 @@ export class KeyManager {
     const auditContext = await this.#auditContext(by, options.reason);
     const condition = ifMatch === undefined ? {} : { ifMatch };
     const ending = { tenantId: this.#tenantId, keyId: id, by, auditContext, isSelf, cascade, force, condition };
-    return this.#deps.propagation.settled(options, async () => {
+    return this.#deps.propagation.settled(this.#tenantId, options, async () => {
       const { record, actedOn } = await this.#revocation.end(ending);
       const answer = { ...(await this.#show(record)), ...(actedOn !== null && { actedOn }) };
       return { answer, record: cascade === false ? record : null };
@@ -300,7 +300,7 @@ export class KeyManager {
     assertFlags(options);
     const { by = PROCESS_CALLER } = options;
     const tenantId = this.#tenantId;
-    return this.#deps.propagation.settled(options, async () => {
+    return this.#deps.propagation.settled(this.#tenantId, options, async () => {
       const record = await this.#deps.changes.change({
         by,
         action: 'keys.update',

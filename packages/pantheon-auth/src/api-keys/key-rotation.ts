@@ -76,7 +76,7 @@ export class KeyRotation {
     assertMay(by, 'keys.rotate', this.#tenantId);
     const { record } = await this.#keys.load(id);
     const command = { id, input, by, condition: options, isSelf: false };
-    return this.#deps.propagation.settled(options, async () => {
+    return this.#deps.propagation.settled(this.#tenantId, options, async () => {
       const answer = await this.#once(command, options.idempotencyKey);
       return { answer, record, acceptedUntil: answer.previous.acceptedUntil.getTime() };
     });
@@ -119,7 +119,7 @@ export class KeyRotation {
   ): Promise<APIKeyVersion & Settled> {
     const { by = PROCESS_CALLER } = options;
     assertMay(by, 'keys.rotate', this.#tenantId);
-    return this.#deps.propagation.settled(options, () => this.#retire(id, version, by, options));
+    return this.#deps.propagation.settled(this.#tenantId, options, () => this.#retire(id, version, by, options));
   }
 
   async #retire(

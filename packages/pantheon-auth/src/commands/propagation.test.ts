@@ -43,7 +43,7 @@ describe('the wait', () => {
   test('no answer sooner than the bound and its margin after the commit, by the monotonic clock', async () => {
     const { clock, propagation, passes } = world();
     const commit = Promise.withResolvers<Changed<object>>();
-    const settling = propagation.waitFor(() => commit.promise);
+    const settling = propagation.waitFor('t', () => commit.promise);
     await passes(10_000);
     commit.resolve({ answer: { name: 'a' }, record: null });
     await passes(0);
@@ -56,10 +56,10 @@ describe('the wait', () => {
 
   test('many wait on one timer, and each as long as it must', async () => {
     const { propagation, passes } = world();
-    const first = [propagation.waitFor(changed), propagation.waitFor(changed)];
+    const first = [propagation.waitFor('t', changed), propagation.waitFor('t', changed)];
     await passes(0);
     await passes(500);
-    const second = propagation.waitFor(changed);
+    const second = propagation.waitFor('t', changed);
     await passes(0);
     expect(vi.getTimerCount()).toBe(1);
     await passes(WAIT_MS - 500);
@@ -74,31 +74,45 @@ describe('the wait', () => {
     const { propagation } = world();
     const failed = new PantheonError('outcome_unknown');
     for (let n = 0; n <= PROPAGATIONS_WAITING_MAX; n += 1)
-      await expect(propagation.waitFor(() => Promise.reject(failed))).rejects.toBe(failed);
+      await expect(propagation.waitFor('t', () => Promise.reject(failed))).rejects.toBe(failed);
   });
 
   test('beyond those that may wait, a change is made and answered at once: nobody keeps others from ending something', async () => {
     const { propagation, passes } = world();
-    const waiting = Array.from({ length: PROPAGATIONS_WAITING_MAX }, () => propagation.waitFor(changed));
+    const waiting = Array.from({ length: PROPAGATIONS_WAITING_MAX }, (_, n) =>
+      propagation.waitFor(`tenant ${n % 10}`, changed),
+    );
     const change = vi.fn(changed);
-    expect(await propagation.waitFor(change)).toEqual({ name: 'a' });
+    expect(await propagation.waitFor('t', change)).toEqual({ name: 'a' });
     expect(change).toHaveBeenCalledOnce();
     await passes(0);
     await passes(WAIT_MS);
     await Promise.all(waiting);
-    const next = propagation.waitFor(change);
+    const next = propagation.waitFor('t', change);
     await passes(0);
     await passes(WAIT_MS);
     expect(await next).toHaveProperty('settledAt');
   });
 
+  test('one tenant leaves a quarter of those that may wait to the others', async () => {
+    const { propagation, passes } = world();
+    const share = (3 / 4) * PROPAGATIONS_WAITING_MAX;
+    const waiting = Array.from({ length: share }, () => propagation.waitFor('large', changed));
+    expect(await propagation.waitFor('large', changed)).toEqual({ name: 'a' });
+    const other = propagation.waitFor('small', changed);
+    await passes(0);
+    await passes(WAIT_MS);
+    await Promise.all(waiting);
+    expect(await other).toHaveProperty('settledAt');
+  });
+
   test('a node that stops answers what was done, and does not say that it has settled', async () => {
     const { propagation, passes } = world();
-    const waiting = propagation.waitFor(changed);
+    const waiting = propagation.waitFor('t', changed);
     await passes(10);
     propagation.close();
     expect(await waiting).toEqual({ name: 'a' });
-    expect(await propagation.waitFor(changed)).toEqual({ name: 'a' });
+    expect(await propagation.waitFor('t', changed)).toEqual({ name: 'a' });
     expect(vi.getTimerCount()).toBe(0);
   });
 });

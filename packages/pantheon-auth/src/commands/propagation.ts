@@ -4,10 +4,11 @@
  */
 import type { KeyRecord } from '../domain/key.ts';
 import type { Clock, Instant } from '../foundation/clock.ts';
+import { isFairShare } from '../foundation/fair-share.ts';
 
 /** Two clocks that count the same second do not end it at the same moment. */
 export const PROPAGATION_MARGIN_MS = 50;
-/** Answers that wait at once. Each keeps a caller and its connection waiting for a second; no job settles more in one. */
+/** Answers that wait at once, of all tenants. Each keeps a caller and its connection waiting for a second. */
 export const PROPAGATIONS_WAITING_MAX = 1_000;
 /** The clock decides and not the timer, which may ring early: it is looked at this often, once for all who wait. */
 const LOOK_AGAIN_MS = 25;
@@ -70,6 +71,7 @@ export class Propagation {
   /** In the order in which they are due, which is the order in which they came. */
   readonly #waiting: Waiter[] = [];
   #taken = 0;
+  readonly #takenByTenant = new Map<string, number>();
   #timer: NodeJS.Timeout | null = null;
   #isClosed = false;
 
@@ -80,8 +82,12 @@ export class Propagation {
   }
 
   /** Makes the change, and waits as the caller asked for. */
-  async settled<T extends object>({ settle }: SettleOptions, change: () => Promise<Changed<T>>): Promise<T & Settled> {
-    return settle === true ? this.waitFor(change) : (await change()).answer;
+  async settled<T extends object>(
+    tenantId: string,
+    { settle }: SettleOptions,
+    change: () => Promise<Changed<T>>,
+  ): Promise<T & Settled> {
+    return settle === true ? this.waitFor(tenantId, change) : (await change()).answer;
   }
 
   /**
@@ -89,12 +95,13 @@ export class Propagation {
    * have made the same change a moment ago. What the change throws is thrown at once, and nothing that comes after it
    * makes an error of it.
    *
-   * When too many wait, the change is made and answered at once, without `settledAt`: nobody may keep others from ending
-   * what should end by waiting in their place.
+   * When too many wait, of all tenants or of this one, the change is made and answered at once, without `settledAt`: nobody
+   * may keep others from ending what should end by waiting in their place.
    */
-  async waitFor<T extends object>(change: () => Promise<Changed<T>>): Promise<T & Settled> {
-    if (this.#taken >= PROPAGATIONS_WAITING_MAX) return (await change()).answer;
-    this.#taken += 1;
+  async waitFor<T extends object>(tenantId: string, change: () => Promise<Changed<T>>): Promise<T & Settled> {
+    const own = this.#takenByTenant.get(tenantId) ?? 0;
+    if (!isFairShare({ all: this.#taken + 1, own: own + 1 }, PROPAGATIONS_WAITING_MAX)) return (await change()).answer;
+    this.#take(tenantId, 1);
     try {
       const { answer, record, acceptedUntil = null } = await change();
       if (!(await this.#wait())) return answer;
@@ -102,8 +109,15 @@ export class Propagation {
       const end = await this.#tokens.endOf(record, { issuedUntil: settledAt, acceptedUntil });
       return { ...answer, settledAt: new Date(settledAt), offlineUntil: end === null ? null : new Date(end) };
     } finally {
-      this.#taken -= 1;
+      this.#take(tenantId, -1);
     }
+  }
+
+  #take(tenantId: string, change: 1 | -1): void {
+    const own = (this.#takenByTenant.get(tenantId) ?? 0) + change;
+    this.#taken += change;
+    if (own === 0) this.#takenByTenant.delete(tenantId);
+    else this.#takenByTenant.set(tenantId, own);
   }
 
   /** Lets everybody go who is waiting, unsettled. */

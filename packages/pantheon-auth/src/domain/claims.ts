@@ -49,9 +49,9 @@ export const ACCESS_TOKEN_LIFETIME_MAX_SECONDS = 3600;
 /** Its holder can make the next one offline at any time, so nothing is gained by a longer one (RFC 7523bis). */
 export const KEY_SIGNED_LIFETIME_MAX_SECONDS = 300;
 
-/** More than one token should open; bounds the search for a match. */
-export const AUDIENCES_MAX = 32;
-/** A URL that people still read; two of them and the claims around fit a header. */
+/** Audiences of one token, and those that the policy of a key may name: each is searched for a match. */
+export const AUDIENCES_MAX = 16;
+/** Characters of one audience: a URL that people still read. Two of them and the claims around fit a header. */
 export const AUDIENCE_LENGTH_MAX = 512;
 /** Ids of users come from other systems; no common one is longer than an e-mail address (254). */
 export const SUBJECT_LENGTH_MAX = 256;

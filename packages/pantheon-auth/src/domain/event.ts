@@ -21,7 +21,9 @@ export function jobActor(job: string): Actor {
   return { ...PROCESS_ACTOR, job };
 }
 
-export type SubjectType = 'key' | 'tenant' | 'signing_key' | 'token' | 'id_tag_secret' | 'store';
+export const SUBJECT_TYPES = ['key', 'tenant', 'signing_key', 'token', 'id_tag_secret', 'store'] as const;
+
+export type SubjectType = (typeof SUBJECT_TYPES)[number];
 
 /** Every type of event that exists. Names are never reused. */
 export type EventType =

@@ -252,6 +252,16 @@ describe('beside the clock of the store (I14)', () => {
     expect([apart, clock.isSkewed, clock.now()]).toEqual([[MINUTE_MS, 0], false, START + MINUTE_MS]);
   });
 
+  test('nothing is deleted for its age while they are apart', () => {
+    const { source, clock } = beside();
+    clock.syncTo(START, 0);
+    clock.syncTo(START + MINUTE_MS, 0);
+    expect(mayDeleteByAge(clock)).toBe(false);
+    source.setWall(START + MINUTE_MS);
+    clock.syncTo(START + MINUTE_MS, 0);
+    expect(mayDeleteByAge(clock)).toBe(true);
+  });
+
   test('a machine whose clock jumps while the store does not goes on by the store, and nothing is in doubt', () => {
     const { source, clock } = beside();
     clock.syncTo(START, 0);

@@ -26,6 +26,8 @@ export interface Clock {
    * which is either a long rest or a wrong clock. 0 or missing: no longer.
    */
   readonly mayBeAheadForMs?: number;
+  /** Whether this machine and the store disagree on the time; missing: there is no store that has one. */
+  readonly isSkewed?: boolean;
   /** Timers that follow this clock. Missing: those of the system. */
   readonly timers?: Timers;
 }
@@ -90,7 +92,7 @@ export function assertCertainTime(clock: Clock): void {
  */
 export function mayDeleteByAge(clock: Clock): boolean {
   clock.now();
-  return clock.doubted == null && (clock.mayBeAheadForMs ?? 0) === 0;
+  return clock.doubted == null && clock.isSkewed !== true && (clock.mayBeAheadForMs ?? 0) === 0;
 }
 
 /** For whoever asks for what only a clock that can be believed may answer. */
@@ -152,7 +154,7 @@ export class NonDecreasingClock implements Clock {
     return this.#source.timers ?? systemTimers;
   }
 
-  /** Whether this machine and the store disagree on the time. What cannot be undone waits until they agree. */
+  /** What cannot be undone waits until they agree: {@link mayDeleteByAge}. */
   get isSkewed(): boolean {
     return Math.abs(this.#offsetMs) > CLOCK_JUMP_MS;
   }

@@ -44,8 +44,6 @@ export interface UsageBufferDeps {
 type Detail = 'everything' | 'no_addresses' | 'no_minutes';
 
 export class UsageBuffer {
-  /** False once another buffer has taken over: who holds a tally of this one must look it up anew. */
-  isOpen = true;
   readonly #deps: UsageBufferDeps;
   readonly #byKey = new Map<string, UsageTally[]>();
   #entries = 0;

@@ -261,33 +261,6 @@ describe('storing', () => {
   });
 });
 
-describe('a held counter', () => {
-  test('counts across flushes and failures exactly as record does', async () => {
-    const { recorder, use, rows } = world();
-    const counter = recorder.counterFor('default', 'a', 1);
-    const twin = recorder.counterFor('default', 'a', 1);
-    expect(recorder.pendingOf('a')).toEqual([]);
-    rows.plan = ['stored', 'lost', 'stored'];
-    for (let run = 0; run < 4; run += 1) {
-      counter.add('valid', null, START);
-      twin.add('valid', null, START);
-      use('a');
-      await recorder.flush();
-    }
-    expect(sumOf(rows.allCounts)).toBe(12);
-    expect(sumOf(rows.allUses)).toBe(12);
-  });
-
-  test('that is never used takes no room', async () => {
-    const { recorder, use, rows } = world(2);
-    for (let key = 0; key < 100; key += 1) recorder.counterFor('default', `key${key}`, 1);
-    use('a');
-    await recorder.flush();
-    expect(rows.allCounts).toHaveLength(1);
-    expect(recorder.droppedCount).toBe(0);
-  });
-});
-
 describe('uses not yet stored', () => {
   test('are those of every version, with what is on its way and what came since as one', async () => {
     const { recorder, use, rows } = world();
@@ -340,7 +313,7 @@ describe('a full buffer', () => {
     for (const key of ['e', 'f', 'g', 'h']) use(key);
     expect(recorder.droppedCount).toBe(2);
     use('a', { outcome: 'suspended' });
-    recorder.counterFor('default', 'g', 1).add('valid', null, START);
+    use('g');
     expect(recorder.droppedCount).toBe(4);
     use('a', { at: START + 60 * MINUTE_MS });
     expect(recorder.droppedCount).toBe(4);
@@ -397,10 +370,9 @@ describe('a full buffer', () => {
 describe('closing', () => {
   test('stores what is left; what comes later is dropped and counted, and no timer stays', async () => {
     const { recorder, use, rows } = world();
-    const counter = recorder.counterFor('default', 'a', 1);
-    counter.add('valid', null, START);
+    use('a');
     expect(await recorder.close()).toBe(true);
-    counter.add('valid', null, START);
+    use('a');
     use('a');
     expect(recorder.droppedCount).toBe(2);
     expect(vi.getTimerCount()).toBe(0);
@@ -427,7 +399,6 @@ test('however uses, flushes, failures and time interleave, each use is stored on
     version: fc.integer({ min: 1, max: 2 }),
     outcome: fc.constantFrom<UsageOutcome>('valid', 'rate_limited', 'revoked'),
     minute: fc.nat(3),
-    held: fc.boolean(),
   });
   const commandArbitrary = fc.oneof(
     { weight: 6, arbitrary: useArbitrary },
@@ -443,7 +414,6 @@ test('however uses, flushes, failures and time interleave, each use is stored on
     async (commands, plan) => {
       const { recorder, use, rows } = world();
       rows.plan = [...plan];
-      const counters = new Map<string, ReturnType<UsageRecorder['counterFor']>>();
       const expected = new Map<string, number>();
       const add = (
         sums: Map<string, number>,
@@ -462,14 +432,7 @@ test('however uses, flushes, failures and time interleave, each use is stored on
           const keyId = `key${command.key}`;
           const minute = START + command.minute * MINUTE_MS;
           add(expected, { keyId, version, minute, outcome, count: 1 });
-          if (command.held) {
-            const name = `${keyId} ${version}`;
-            const counter = counters.get(name) ?? recorder.counterFor('default', keyId, version);
-            counters.set(name, counter);
-            counter.add(outcome, null, minute + 7);
-          } else {
-            use(keyId, { version, outcome, at: minute + 7 });
-          }
+          use(keyId, { version, outcome, at: minute + 7 });
         }
       }
       for (let attempt = 0; attempt <= plan.length; attempt += 1) await recorder.flush();

@@ -41,11 +41,6 @@ export interface UsageSample {
   readonly at: Instant;
 }
 
-/** Counts uses of one key version. May be held for as long as the caller likes, across flushes. */
-export interface UsageCounter {
-  add(outcome: UsageOutcome, address: string | null, at: Instant): void;
-}
-
 /** A buffer that is being stored, with the batch under way. */
 interface Draining {
   readonly buffer: UsageBuffer;
@@ -80,14 +75,6 @@ export class UsageRecorder {
     const { outcome } = use;
     const tally = this.#tallyOf(use.tenantId, use.keyId, use.version);
     if (tally === null || !tally.add(outcome, use.address, use.at)) this.#drop(outcome);
-  }
-
-  /** {@link record} for one key version without the look-up: for a caller who keeps what it knows of the key anyway. */
-  counterFor(tenantId: string, keyId: string, version: number): UsageCounter {
-    return new HeldCounter(
-      () => this.#tallyOf(tenantId, keyId, version),
-      (outcome) => this.#drop(outcome),
-    );
   }
 
   /** Counts an outcome of no key (malformed, unknown): for the metrics only, as there is nobody to charge it to. */
@@ -219,7 +206,6 @@ export class UsageRecorder {
 
   #replaceBuffer(): void {
     this.#draining = { buffer: this.#buffer, batch: null };
-    this.#buffer.isOpen = false;
     this.#buffer = this.#newBuffer();
   }
 
@@ -235,23 +221,6 @@ export class UsageRecorder {
   #disarm(): void {
     if (this.#timer !== null) clearTimeout(this.#timer);
     this.#timer = null;
-  }
-}
-
-/** Keeps the tally of the buffer that is filled now, and looks up the next one when that buffer is taken away. */
-class HeldCounter implements UsageCounter {
-  readonly #find: () => UsageTally | null;
-  readonly #drop: (outcome: UsageOutcome) => void;
-  #tally: UsageTally | null = null;
-
-  constructor(find: () => UsageTally | null, drop: (outcome: UsageOutcome) => void) {
-    this.#find = find;
-    this.#drop = drop;
-  }
-
-  add(outcome: UsageOutcome, address: string | null, at: Instant): void {
-    if (this.#tally === null || !this.#tally.buffer.isOpen) this.#tally = this.#find();
-    if (this.#tally === null || !this.#tally.add(outcome, address, at)) this.#drop(outcome);
   }
 }
 

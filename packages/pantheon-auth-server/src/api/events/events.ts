@@ -1,5 +1,5 @@
 /** The audit trail of a tenant. */
-import type { PantheonAuth } from 'pantheon-auth';
+import { type PantheonAuth, SUBJECT_TYPES } from 'pantheon-auth';
 import { z } from 'zod';
 import { type Operation, operation } from '../../http/operation.ts';
 import { omitUndefined, pageQuery } from '../../http/parameters.ts';
@@ -10,7 +10,7 @@ const eventQuery = z.strictObject({
     .string()
     .optional()
     .meta({ examples: ['key.revoked'] }),
-  subjectType: z.enum(['key', 'tenant', 'signing_key', 'token']).optional(),
+  subjectType: z.enum(SUBJECT_TYPES).optional(),
   subjectId: z.string().optional(),
   order: z.enum(['newest_first', 'oldest_first']).optional(),
   ...pageQuery,

@@ -4,7 +4,8 @@ import type { QuotaRule, RateLimitRule } from '../../domain/limits.ts';
 import type { Clock } from '../../foundation/clock.ts';
 import { PantheonError } from '../../foundation/errors.ts';
 import type { LimitDecision, LimitRequest, QuotaLease, QuotaLedger } from '../rate-limiter.ts';
-import { LEASE_IDLE_MS, MemoryLimiter } from './memory-limiter.ts';
+import { LEASE_IDLE_MS } from './accounts.ts';
+import { MemoryLimiter } from './memory-limiter.ts';
 
 class TestClock implements Clock {
   wall = Date.parse('2026-11-22T12:00:00Z');
@@ -317,26 +318,41 @@ describe('memory', () => {
 
   test('idle keys are forgotten while new ones come', async () => {
     const { decide, clock, limiter } = setUp();
+    let oneKey = 0;
     for (let nth = 0; nth < 10_000; nth += 1) {
       clock.mono += 1_000;
       await decide({ keyId: `key ${nth}`, rules });
+      if (nth === 0) oneKey = limiter.bytesTracked;
     }
-    expect(limiter.keysTracked).toBeLessThan(150);
+    expect(limiter.bytesTracked).toBeLessThan(150 * oneKey);
   });
 
   test('when all that fit are in use, a new key is refused, and no counter is forgotten', async () => {
-    const { decide, clock, limiter } = setUp({ keysMax: 10 });
-    for (let nth = 0; nth < 10; nth += 1) await decide({ keyId: `key ${nth}`, rules });
+    const { decide, clock } = setUp({ keysMax: 10 });
+    const tenantOf = (nth: number): string => `tenant ${nth % 5}`;
+    for (let nth = 0; nth < 10; nth += 1) await decide({ keyId: `key ${nth}`, tenantId: tenantOf(nth), rules });
     for (let nth = 0; nth < 3; nth += 1) {
       await expect(decide({ keyId: 'new', rules })).rejects.toMatchObject({
         code: 'limiter_unavailable',
         retryAfterSeconds: 1,
       });
     }
-    expect(limiter.keysTracked).toBe(10);
-    expect(await decide({ keyId: 'key 0', rules })).toMatchObject({ admitted: false });
+    for (let nth = 0; nth < 10; nth += 1)
+      expect(await decide({ keyId: `key ${nth}`, tenantId: tenantOf(nth), rules })).toMatchObject({ admitted: false });
     clock.mono += 61_000;
     expect(await decide({ keyId: 'new', rules })).toMatchObject({ admitted: true });
+  });
+
+  test('one tenant leaves the last quarter of the keys that can be counted to others', async () => {
+    const { decide } = setUp({ keysMax: 40 });
+    const fill = async (tenantId: string): Promise<number> => {
+      for (let nth = 0; ; nth += 1) {
+        const decided = await decide({ tenantId, keyId: `${tenantId} ${nth}`, rules }).catch(() => null);
+        if (decided === null) return nth;
+      }
+    };
+    expect(await fill('large')).toBe(30);
+    expect(await fill('small')).toBe(10);
   });
 
   test('one tenant leaves the last quarter of the memory to others, and what is counted is never more than it may take', async () => {
@@ -418,7 +434,11 @@ describe('memory', () => {
     const keys = 10_000;
     const { decide, clock } = setUp({ keysMax: keys });
     for (let nth = 0; nth < keys; nth += 1)
-      await decide({ keyId: `key ${nth}`, rules: nth === keys - 1 ? rules : [rule('long', 1, 3_600)] });
+      await decide({
+        keyId: `key ${nth}`,
+        tenantId: `tenant ${nth % 10}`,
+        rules: nth === keys - 1 ? rules : [rule('long', 1, 3_600)],
+      });
     clock.mono += 61_000;
     let refused = 0;
     while ((await decide({ keyId: 'new', rules }).catch(() => null)) === null) {
@@ -432,22 +452,26 @@ describe('memory', () => {
   test('a sweep finds the one idle key', async () => {
     const { decide, clock } = setUp({ keysMax: 50 });
     for (let nth = 0; nth < 50; nth += 1)
-      await decide({ keyId: `key ${nth}`, rules: nth === 49 ? rules : [rule('long', 1, 3_600)] });
+      await decide({
+        keyId: `key ${nth}`,
+        tenantId: `tenant ${nth}`,
+        rules: nth === 49 ? rules : [rule('long', 1, 3_600)],
+      });
     clock.mono += 61_000;
     expect(await decide({ keyId: 'new', rules })).toMatchObject({ admitted: true });
     await expect(decide({ keyId: 'newer', rules })).rejects.toMatchObject({ code: 'limiter_unavailable' });
   });
 
   test('an idle key gives its block back before it is forgotten', async () => {
-    const { decide, clock, today, limiter } = setUp({ keysMax: 1 });
+    const { decide, clock, today } = setUp({ keysMax: 2 });
     await decide({ quota: daily(1_000) });
+    await decide({ keyId: 'other', tenantId: 'other', rules: [rule('long', 1, 3_600)] });
     clock.mono += LEASE_IDLE_MS;
     await expect(decide({ keyId: 'new' })).rejects.toMatchObject({ code: 'limiter_unavailable' });
     clock.mono += LEASE_IDLE_MS;
     expect(await decide({ keyId: 'new' })).toMatchObject({ admitted: true });
     await Promise.resolve();
     expect(today()).toBe(1);
-    expect(limiter.keysTracked).toBe(1);
   });
 });
 
@@ -485,8 +509,9 @@ describe('beside a place where all nodes count together', () => {
   test('where no other key can be counted it is not noted, and nothing is refused for it', () => {
     const { limiter, request } = setUp({ keysMax: 1 });
     limiter.mirror(request({ rules }));
+    const oneKey = limiter.bytesTracked;
     limiter.mirror(request({ rules, keyId: 'other' }));
-    expect(limiter.keysTracked).toBe(1);
+    expect(limiter.bytesTracked).toBe(oneKey);
   });
 
   test('a debt is told once, and of each rule only what it still counts', async () => {
