@@ -60,6 +60,8 @@ export interface PantheonAuth {
   bootstrap(store: RootKeyStore, options?: { readonly recover?: boolean }): Promise<APIKey | null>;
   /** Counts of outcomes since the start, for metrics. */
   outcomes(): ReadonlyMap<string, number>;
+  /** For metrics and alarms: uses since the start that no stored count holds, because the database was away for too long. */
+  droppedUses(): number;
   /**
    * For metrics and alarms: how many senders (addresses, IPv6 by /64) keep presenting what proves nothing. It is counted
    * only: none of them is refused for it.
@@ -126,6 +128,7 @@ export function pantheonAuthOf(engine: Engine): PantheonAuth {
       return (await engine.events.has(SYSTEM_TENANT, 'key.created')) ? null : makeRoot(root);
     },
     outcomes: () => engine.recorder.totals(),
+    droppedUses: () => engine.recorder.droppedCount,
     failingSenders: () => engine.failures.fullCount(),
     limiterStatus: () => engine.limiter.status(),
     jobs: () => engine.jobs.status(),

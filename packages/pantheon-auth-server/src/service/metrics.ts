@@ -10,7 +10,7 @@ const MILLISECONDS = 1_000;
 /** What scrapes is one, and its tests. */
 const CONNECTIONS_MAX = 16;
 
-type MeasuredEngine = Pick<PantheonAuth, 'outcomes' | 'failingSenders' | 'limiterStatus' | 'jobs'>;
+type MeasuredEngine = Pick<PantheonAuth, 'outcomes' | 'droppedUses' | 'failingSenders' | 'limiterStatus' | 'jobs'>;
 
 export class Metrics {
   readonly #registry = new Registry();
@@ -35,6 +35,15 @@ export class Metrics {
       collect() {
         this.reset();
         for (const [outcome, count] of auth.outcomes()) this.inc({ outcome }, count);
+      },
+    });
+    new Counter({
+      name: 'pantheon_auth_usage_dropped_total',
+      help: 'Uses of keys that no stored count holds, because the database was away for too long.',
+      registers,
+      collect() {
+        this.reset();
+        this.inc(auth.droppedUses());
       },
     });
     new Gauge({

@@ -65,7 +65,7 @@ class Model {
       for (const window of windows) window.take(cost);
       this.#windows = windows;
     }
-    return { isAdmitted, hasLost: false, limits: windows.map((window) => window.state(nowMs)), waitSeconds };
+    return { isAdmitted, limits: windows.map((window) => window.state(nowMs)), waitSeconds };
   }
 }
 
@@ -194,11 +194,10 @@ describeWithOwnRedis('the script in Redis', () => {
 
     test('starts full: a key is admitted when every window has passed, and then no earlier one counts', async () => {
       const { ask, marker } = await newKey({ since: null });
-      expect(await ask(START, { rules })).toMatchObject({ isAdmitted: false, hasLost: true });
+      expect(await ask(START, { rules })).toMatchObject({ isAdmitted: false });
       expect(await client.get(marker)).toBe(String(START));
       expect(await ask(START + 2_000, { rules })).toMatchObject({
         isAdmitted: false,
-        hasLost: false,
         limits: [{ remaining: 3 }, { remaining: 0 }],
       });
       expect(await ask(START + 60_000, { rules })).toMatchObject({ isAdmitted: false });
@@ -227,7 +226,7 @@ describeWithOwnRedis('the script in Redis', () => {
         client.eval(BEGIN, { keys: [marker], arguments: [String(nowMs)] });
       const first = await newKey({ since: null });
       await begin(first.marker, START);
-      expect(await first.ask(START, { rules })).toMatchObject({ isAdmitted: true, hasLost: false });
+      expect(await first.ask(START, { rules })).toMatchObject({ isAdmitted: true });
       const raced = await newKey({ since: START });
       await begin(raced.marker, START + 1_000);
       expect(await raced.ask(START + 1_000, { rules })).toMatchObject({ isAdmitted: true });

@@ -121,9 +121,8 @@ local function secondsUntilFits(window, limit)
 end
 
 -- 1. Since when the counts are whole. The clock may have been set back since.
-local since, hasLost = tonumber(redis.call('GET', markerKey)), false
+local since = tonumber(redis.call('GET', markerKey))
 if since == nil or since > nowMs then
-  hasLost = since == nil
   since = nowMs
   redis.call('SET', markerKey, string.format('%.0f', since))
 end
@@ -189,7 +188,7 @@ if isChanged then
   redis.call('PEXPIRE', stateKey, string.format('%.0f', math.ceil(longest * 1000 * SLOTS_COUNTED / SLOTS_PER_WINDOW) + 1))
 end
 
-local answer = { isAdmitted and 1 or 0, hasLost and 1 or 0 }
+local answer = { isAdmitted and 1 or 0 }
 for _, rule in ipairs(rules) do
   local window = rule.window
   answer[#answer + 1] = math.max(0, rule.limit - window.total)

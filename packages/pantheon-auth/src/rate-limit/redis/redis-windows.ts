@@ -31,8 +31,6 @@ export interface ScriptCall {
 
 export interface WindowsAnswer {
   readonly isAdmitted: boolean;
-  /** This call found that what was counted is lost. */
-  readonly hasLost: boolean;
   /** In the order of the rules. */
   readonly limits: readonly LimitState[];
   /** Per rule the seconds until the cost fits; 0 when it fits now. */
@@ -83,20 +81,20 @@ export function probeCall(bucket: number): ScriptCall {
 /** Whether what came back has the form of an answer to this question: a proxy, or another script, may say anything. */
 export function isAnswerTo(call: ScriptCall, answer: unknown): answer is readonly number[] {
   const rules = (call.args.length - 3) / 4;
-  return Array.isArray(answer) && answer.length === 2 + rules * 3 && answer.every(Number.isSafeInteger);
+  return Array.isArray(answer) && answer.length === 1 + rules * 3 && answer.every(Number.isSafeInteger);
 }
 
 /** Reads what the script answered to {@link decideCall}. */
 export function readAnswer(answer: readonly number[], request: LimitRequest): WindowsAnswer {
-  invariant(answer.length === 2 + request.rules.length * 3, 'the script answers for every rule');
+  invariant(answer.length === 1 + request.rules.length * 3, 'the script answers for every rule');
   const limits: LimitState[] = [];
   const waitSeconds: number[] = [];
   request.rules.forEach((rule, nth) => {
-    const at = 2 + nth * 3;
+    const at = 1 + nth * 3;
     limits.push(rateState(rule, answer[at] ?? 0, answer[at + 1] ?? 0));
     waitSeconds.push(answer[at + 2] ?? 0);
   });
-  return { isAdmitted: answer[0] === 1, hasLost: answer[1] === 1, limits, waitSeconds };
+  return { isAdmitted: answer[0] === 1, limits, waitSeconds };
 }
 
 /** The slot of a Redis Cluster that holds a bucket: CRC-16/XMODEM of the hash tag. */
