@@ -2,7 +2,7 @@
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import { checkStructure } from './structure/check.ts';
-import { RULES, type Rule, SOURCE_LINES_MAX } from './structure/rules.ts';
+import { FUNCTION_LINES_MAX, RULES, type Rule, SOURCE_LINES_MAX } from './structure/rules.ts';
 import { readWorkspace, toWorkspace } from './structure/workspace.ts';
 
 const rules = Object.keys(RULES) as readonly Rule[];
@@ -255,6 +255,17 @@ describe('the checker', () => {
       ]);
     },
   );
+
+  test('notices a function that has grown too long, by one line, unless it is a table', () => {
+    const long = (lines: number): string =>
+      `export const equal = 1;\nexport function f() {\n${'equal;\n'.repeat(lines - 2)}}`;
+    expect(broken({ [`${LIB}jwt/jws.ts`]: long(FUNCTION_LINES_MAX) })).toEqual([]);
+    expect(broken({ [`${LIB}jwt/jws.ts`]: long(FUNCTION_LINES_MAX + 1) })).toEqual([
+      ['function-length', `${LIB}jwt/jws.ts:2`],
+    ]);
+    const table = `export const f = () => [\n${'1,\n'.repeat(FUNCTION_LINES_MAX)}];`;
+    expect(broken({ [`${LIB}jwt/jws.ts`]: table })).toEqual([]);
+  });
 
   test('notices a file that has grown too long, by one line', () => {
     const padded = (lines: number): string => `export const equal = 1;\n${'//\n'.repeat(lines - 1)}`;

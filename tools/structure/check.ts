@@ -4,6 +4,7 @@ import {
   BANNED,
   covers,
   EMPTY_NAMES,
+  FUNCTION_LINES_MAX,
   IO_MODULES,
   isOneOf,
   type Layer,
@@ -92,6 +93,11 @@ function checkFile(file: SourceFile): readonly Violation[] {
   }
   if (file.lines > SOURCE_LINES_MAX) {
     violations.push({ rule: 'length', at: path, message: `${file.lines} lines, at most ${SOURCE_LINES_MAX}` });
+  }
+  for (const { line, lines } of file.functions) {
+    if (lines <= FUNCTION_LINES_MAX) continue;
+    const message = `a function of ${lines} lines, at most ${FUNCTION_LINES_MAX}`;
+    violations.push({ rule: 'function-length', at: `${path}:${line}`, message });
   }
   if (posix.basename(path) === 'index.ts' && !file.onlyReexports) {
     violations.push({ rule: 're-exports', at: path, message: 'has statements other than `export … from`' });

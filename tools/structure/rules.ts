@@ -26,6 +26,7 @@ export const RULES = {
   're-exports': 'an index file only re-exports',
   name: 'a file is named for the idea it owns',
   length: 'a source file stays short enough to be read in one go',
+  'function-length': 'a function fits a screen or two, unless it is a table',
 } as const;
 
 export type Rule = keyof typeof RULES;
@@ -182,6 +183,9 @@ export const EMPTY_NAMES: ReadonlySet<string> = new Set([
 
 /** Under 300 is the aim; past 400 a reader loses the thread. */
 export const SOURCE_LINES_MAX = 400;
+
+/** More is several functions. */
+export const FUNCTION_LINES_MAX = 70;
 
 /** Whether `path` is `pattern`, lies in it, or starts with it when it is a prefix. */
 export function covers(pattern: string, path: string): boolean {

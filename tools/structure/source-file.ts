@@ -4,6 +4,9 @@
  */
 import { parseSync, type StaticExport, type StaticImport, Visitor } from 'oxc-parser';
 
+/** A table may name a few things before its first row. */
+const TABLE_STATEMENTS_MAX = 4;
+
 export interface Import {
   /** As written; null when it is computed at run time. */
   readonly specifier: string | null;
@@ -16,6 +19,11 @@ export interface Use {
   readonly line: number;
 }
 
+export interface LongFunction {
+  readonly line: number;
+  readonly lines: number;
+}
+
 export interface SourceFile {
   /** From the root of the workspace, with `/`. */
   readonly path: string;
@@ -23,6 +31,8 @@ export interface SourceFile {
   readonly lines: number;
   readonly imports: readonly Import[];
   readonly uses: readonly Use[];
+  /** Functions by their length, apart from those that only answer a table. */
+  readonly functions: readonly LongFunction[];
   readonly onlyReexports: boolean;
 }
 
@@ -40,7 +50,15 @@ export function readSource(path: string, text: string): SourceFile {
     namesOf(statement).map((name) => ({ name, line: lineOf(statement.start) })),
   );
 
+  const functions: LongFunction[] = [];
+  const measure = (node: MeasuredFunction): void => {
+    const [first, last] = [lineOf(node.start), lineOf(node.end)];
+    if (!isTable(node)) functions.push({ line: first, lines: last - first + 1 });
+  };
   new Visitor({
+    FunctionDeclaration: measure,
+    FunctionExpression: measure,
+    ArrowFunctionExpression: measure,
     ImportExpression: (node) => {
       imports.push({ specifier: literal(node.source), line: lineOf(node.start) });
     },
@@ -85,12 +103,29 @@ export function readSource(path: string, text: string): SourceFile {
     lines: text.replace(/\n$/, '').split('\n').length,
     imports,
     uses,
+    functions,
     onlyReexports: program.body.every(
       ({ type, ...statement }) =>
         type === 'ExportAllDeclaration' ||
         (type === 'ExportNamedDeclaration' && 'source' in statement && statement.source !== null),
     ),
   };
+}
+
+interface MeasuredFunction {
+  readonly start: number;
+  readonly end: number;
+  readonly body: unknown;
+}
+
+/** Whether a function does no more than build one list or record: what it answers is read row by row. */
+function isTable({ body }: MeasuredFunction): boolean {
+  if (!isNode(body)) return false;
+  const statements = body['body'];
+  const last: unknown = Array.isArray(statements) ? statements.at(-1) : body;
+  const answer = isNode(last) && last.type === 'ReturnStatement' ? last['argument'] : last;
+  const isLiteral = isNode(answer) && ['ArrayExpression', 'ObjectExpression'].includes(answer.type);
+  return isLiteral && (!Array.isArray(statements) || statements.length <= TABLE_STATEMENTS_MAX);
 }
 
 function requestsOf(statement: StaticImport | StaticExport): readonly string[] {

@@ -111,23 +111,25 @@ export function postgres(options: PostgresOptions): PostgresDatabase {
   };
 }
 
+/** Of every session that runs statements of callers. */
+const STATEMENT_BOUNDS: SessionSettings = {
+  statement_timeout: String(STATEMENT_TIMEOUT_MS),
+  lock_timeout: String(LOCK_TIMEOUT_MS),
+  idle_in_transaction_session_timeout: String(IDLE_IN_TRANSACTION_MS),
+};
+
 async function open(options: PostgresOptions, poolMax: number, context: DatabaseContext): Promise<Database> {
   const onStatement = options.onStatement ?? null;
   const warnOnce = once(context.onWarning);
   const client = clientConfig(options);
   const schema = schemaSettings(options);
-  const timeouts = {
-    statement_timeout: String(STATEMENT_TIMEOUT_MS),
-    lock_timeout: String(LOCK_TIMEOUT_MS),
-    idle_in_transaction_session_timeout: String(IDLE_IN_TRANSACTION_MS),
-  };
   const openPool = (max: number): PostgresPool =>
     new PostgresPool({
       client,
       max,
       connection: {
         onStatement,
-        settings: { ...schema, ...timeouts },
+        settings: { ...schema, ...STATEMENT_BOUNDS },
         readTimeoutMs: READ_TIMEOUT_MS,
         writeTimeoutMs: WRITE_TIMEOUT_MS,
       },
