@@ -7,6 +7,9 @@ import type { RateLimiter, SharedLimits } from '../rate-limit/rate-limiter.ts';
 import type { Database } from '../storage/database.ts';
 import type { Logger } from './options.ts';
 
+/** Of this form of windows: the first node that counts so begins with empty ones, also after an update. */
+const FIRST_COUNTED_BY = 'limitsFirstCountedBy2';
+
 /** @throws PantheonError `redis_required`, `invalid_setting`. */
 export async function openLimiter(
   database: Database,
@@ -24,6 +27,6 @@ export async function openLimiter(
   }
   // One for all attempts: a claim whose answer was lost is still ours.
   const mine = newId();
-  const claimFirstUse = async (): Promise<boolean> => (await meta.insertOnce('limitsFirstCountedBy', mine)) === mine;
+  const claimFirstUse = async (): Promise<boolean> => (await meta.insertOnce(FIRST_COUNTED_BY, mine)) === mine;
   return limits.open({ ...context, quotaLedger, nodeCount: () => nodes?.count() ?? 1, claimFirstUse });
 }

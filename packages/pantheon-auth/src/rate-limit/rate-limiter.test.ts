@@ -3,51 +3,43 @@ import { describe, expect, test } from 'vitest';
 import {
   assertCost,
   COST_MAX,
+  EXACT_LIMIT_MAX,
+  entryEndMs,
+  partMsOf,
   periodAt,
   quotaState,
   rateState,
-  SLOTS_COUNTED,
   secondsUntil,
-  secondsUntilSlotLeft,
-  slotAt,
-  slotStartMs,
+  secondsUntilEntryLeft,
 } from './rate-limiter.ts';
 
 /** Seventy years of uptime. */
 const wholeMs = fc.integer({ min: 0, max: 2 ** 41 });
 const windowSeconds = fc.oneof(fc.constantFrom(1, 7, 60, 61, 3_600, 86_400), fc.integer({ min: 1, max: 2_678_400 }));
 
-describe('slots of a window', () => {
-  test('two moments at most one window apart are always counted together', () => {
-    fc.assert(
-      fc.property(wholeMs, windowSeconds, fc.double({ min: 0, max: 1, noNaN: true }), (atMs, window, part) => {
-        const laterMs = atMs + Math.floor(part * window * 1_000);
-        expect(slotAt(laterMs, window) - slotAt(atMs, window)).toBeLessThan(SLOTS_COUNTED);
-      }),
-    );
-  });
+describe('the moment that stands for a use', () => {
+  const limits = fc.constantFrom(0, 1, EXACT_LIMIT_MAX, EXACT_LIMIT_MAX + 1, 1_000_000);
 
-  test('a slot starts at its first whole millisecond', () => {
+  test('is never before it, and under a large limit at most one part of the window after it', () => {
     fc.assert(
-      fc.property(wholeMs, windowSeconds, (atMs, window) => {
-        const slot = slotAt(atMs, window) + 1;
-        const startMs = slotStartMs(slot, window);
-        expect(slotAt(startMs, window)).toBe(slot);
-        expect(slotAt(startMs - 1, window)).toBe(slot - 1);
+      fc.property(wholeMs, windowSeconds, limits, (atMs, seconds, limit) => {
+        const lateMs = entryEndMs(atMs, { name: 'w', limit, windowSeconds: seconds }) - atMs;
+        expect(lateMs).toBeGreaterThanOrEqual(0);
+        expect(lateMs).toBeLessThan(limit <= EXACT_LIMIT_MAX ? 1 : partMsOf(seconds));
+        expect(Number.isSafeInteger(lateMs)).toBe(true);
       }),
     );
   });
 
   test('what is told to wait has waited long enough, and not a second longer', () => {
     fc.assert(
-      fc.property(wholeMs, windowSeconds, (nowMs, window) => {
-        const slot = slotAt(nowMs, window);
-        const seconds = secondsUntilSlotLeft(slot, window, nowMs);
-        expect(slotAt(nowMs + seconds * 1_000, window)).toBeGreaterThanOrEqual(slot + SLOTS_COUNTED);
-        expect(slotAt(nowMs + (seconds - 1) * 1_000, window)).toBeLessThan(slot + SLOTS_COUNTED);
+      fc.property(wholeMs, windowSeconds, (nowMs, seconds) => {
+        const wait = secondsUntilEntryLeft(nowMs, seconds, nowMs + 7) * 1_000;
+        expect(nowMs + 7 + wait).toBeGreaterThanOrEqual(nowMs + seconds * 1_000);
+        expect(nowMs + 7 + wait - 1_000).toBeLessThan(nowMs + seconds * 1_000);
       }),
     );
-    expect(secondsUntilSlotLeft(0, 1, 1_000_000)).toBe(0);
+    expect(secondsUntilEntryLeft(0, 1, 1_000_000)).toBe(0);
   });
 });
 

@@ -94,11 +94,14 @@ export interface QuotaLease {
 /** One request may weigh this much at most; a larger cost is a mistake of the caller. */
 export const COST_MAX = 1_000_000;
 
-/** A window is counted in this many sub-slots, so a unit comes back at most 1/60 of the window late. */
-export const SLOTS_PER_WINDOW = 60;
+/** Up to this limit each use is remembered to the millisecond, so that whoever keeps exactly to it is never refused. */
+export const EXACT_LIMIT_MAX = 128;
 
-/** The slot that is filling and the 60 before it: a slot is counted until all of it is older than the window. */
-export const SLOTS_COUNTED: number = SLOTS_PER_WINDOW + 1;
+/** Above it, uses of one such part of the window are remembered together: they leave at most that much late, 0.5 %. */
+export const PARTS_PER_WINDOW = 200;
+
+/** What a window remembers at most: all of its parts, with the one that is filling. */
+export const ENTRIES_PER_WINDOW_MAX: number = PARTS_PER_WINDOW + 1;
 
 /** The name under which a quota is reported. No rate rule may bear it. */
 export const QUOTA_NAME = 'quota';
@@ -110,21 +113,23 @@ export function assertCost(cost: number): void {
 }
 
 /**
- * The slot that holds a moment. `nowMs` is a *whole* number of milliseconds: then this is exact, and two moments at
- * most one window apart are never more than 60 slots apart.
+ * The moment that stands for a use at `nowMs`, a whole number of milliseconds: itself, or under a large limit the last
+ * millisecond of the part of the window in which it lies.
  */
-export function slotAt(nowMs: number, windowSeconds: number): number {
-  return Math.floor((nowMs * SLOTS_PER_WINDOW) / (windowSeconds * SECOND_MS));
+export function entryEndMs(nowMs: number, { limit, windowSeconds }: RateLimitRule): number {
+  if (limit <= EXACT_LIMIT_MAX) return nowMs;
+  const partMs = partMsOf(windowSeconds);
+  return Math.floor(nowMs / partMs) * partMs + partMs - 1;
 }
 
-/** The first whole millisecond of a slot. */
-export function slotStartMs(slot: number, windowSeconds: number): number {
-  return Math.ceil((slot * windowSeconds * SECOND_MS) / SLOTS_PER_WINDOW);
+/** How long a part is: a whole number of milliseconds, because a window is one of seconds. */
+export function partMsOf(windowSeconds: number): number {
+  return (windowSeconds * SECOND_MS) / PARTS_PER_WINDOW;
 }
 
-/** Whole seconds after which what a slot holds is no longer counted. */
-export function secondsUntilSlotLeft(slot: number, windowSeconds: number, nowMs: number): number {
-  return Math.max(0, Math.ceil((slotStartMs(slot + SLOTS_COUNTED, windowSeconds) - nowMs) / SECOND_MS));
+/** Whole seconds after which what ended at that moment is no longer counted. */
+export function secondsUntilEntryLeft(endMs: number, windowSeconds: number, nowMs: number): number {
+  return Math.max(0, Math.ceil((endMs + windowSeconds * SECOND_MS - nowMs) / SECOND_MS));
 }
 
 /** A calendar day or month, UTC. */
@@ -154,8 +159,8 @@ export function periodAt(period: QuotaPeriod, at: Instant): Period {
 }
 
 /**
- * A rate limit as it is reported. `resetSeconds` never passes the window, although a unit may come back one slot later:
- * readers of the RateLimit fields hold a `t` above `w` for a mistake. Retry-After is not shortened.
+ * A rate limit as it is reported. `resetSeconds` never passes the window, although under a large limit a unit may come back
+ * a second later: readers of the RateLimit fields hold a `t` above `w` for a mistake. Retry-After is not shortened.
  */
 export function rateState(rule: RateLimitRule, remaining: number, resetSeconds: number): LimitState {
   const { name, limit, windowSeconds } = rule;

@@ -1,6 +1,6 @@
 /**
- * What a process counts for each key, and the room that it takes: bounded in keys and in bytes, so that no tenant fills it
- * alone. What a request may use is decided in `memory-limiter.ts`.
+ * What a process counts for each key, and the memory that it takes: bounded in bytes, and so that no tenant is refused
+ * because of another. What a request may use is decided in `memory-limiter.ts`.
  */
 import type { RateLimitRule } from '../../domain/limits.ts';
 import { SECOND_MS } from '../../foundation/clock.ts';
@@ -8,27 +8,25 @@ import { PantheonError } from '../../foundation/errors.ts';
 import { isFairShare } from '../../foundation/fair-share.ts';
 import { memoryOf } from '../../foundation/memory-size.ts';
 import { LeasedQuota, type QuotaLeases } from '../quota-lease.ts';
-import { type LimitRequest, SLOTS_COUNTED } from '../rate-limiter.ts';
-import { SlidingWindow } from './sliding-window.ts';
+import type { LimitRequest } from '../rate-limiter.ts';
+import { isOf, windowsOf } from './rule-windows.ts';
+import { ENTRIES_AT_FIRST, type SlidingWindow } from './sliding-window.ts';
 
-/**
- * Keys counted at once. Only keys whose secret was proved get here, and an idle one is forgotten, so this is how many
- * keys are in use within one window.
- */
-export const KEYS_MAX = 250_000;
-/** What they take together. A key with one rule takes about 1 KB, and one with all that input allows 9 KB. */
+/** What all accounts take together. A key with one rule takes about 1.4 kB, and one with all that input allows 75 kB. */
 export const COUNTERS_BYTES_MAX: number = 250 * 1_024 * 1_024;
 /** An account in its maps, and a quota with its lease. */
 const ACCOUNT_BYTES = 700;
-/** A ring of sub-slots, most of them small numbers. */
-const WINDOW_BYTES: number = 300 + SLOTS_COUNTED * 8;
+/** An account whose counts were given up. */
+const GIVEN_UP_BYTES = 250;
+const WINDOW_BYTES = 300;
+/** Two numbers, in arrays that are half used at worst. */
+const ENTRY_BYTES = 40;
 
-/** Keys looked at when one is added: more than one, so that idle keys leave faster than new ones come. */
-const SWEEP_KEYS = 4;
-
-/** Keys looked at when there is no room: about a millisecond, and so never all of them in one turn of the event loop. */
-const SWEEP_KEYS_WHEN_FULL = 2_000;
-/** How often that is done at most. All keys have been looked at within a few seconds. */
+/** Accounts looked at when one is added: more than one, so that idle ones leave faster than new ones come. */
+const SWEEP_ACCOUNTS = 4;
+/** Accounts looked at when there is no room: about a millisecond, and so never all of them in one turn of the event loop. */
+const SWEEP_ACCOUNTS_WHEN_FULL = 2_000;
+/** How often that is done at most for tenants that have their share. All accounts have been looked at within seconds. */
 const SWEEP_WHEN_FULL_EVERY_MS = 20;
 /** When a refused key may be tried again. */
 const FULL_RETRY_SECONDS = 1;
@@ -41,45 +39,31 @@ export interface Account {
   /** The rules as the last request brought them: while it is the same array, nothing is compared. */
   rules: readonly RateLimitRule[];
   windows: readonly SlidingWindow[];
+  /** Of rules that the key had before. */
+  former: readonly SlidingWindow[];
   quota: LeasedQuota | null;
   /** Units admitted here that the place where all nodes count together does not know yet. */
   pendingUnits: number;
   usedAtMs: number;
+  /** Its counts were given up for other tenants: until all of them would have left, nothing is admitted. */
+  givenUpUntilMs: number;
   readonly tenantId: string;
   /** What it was accounted with. */
   bytes: number;
 }
 
-/** What the accounts of one tenant take. */
-interface Share {
-  readonly keys: number;
-  readonly bytes: number;
-}
-
-const NO_SHARE: Share = { keys: 0, bytes: 0 };
-
 export class Accounts {
   readonly #leases: QuotaLeases;
-  readonly #keysMax: number;
   readonly #bytesMax: number;
   readonly #accounts = new Map<string, Account>();
-  readonly #tenants = new Map<string, Share>();
+  readonly #bytesOfTenants = new Map<string, number>();
   #bytes = 0;
   #sweeper = this.#accounts.entries();
   #sweepAgainAtMs = 0;
 
-  constructor(deps: {
-    readonly leases: QuotaLeases;
-    readonly keysMax?: number | undefined;
-    readonly bytesMax?: number | undefined;
-  }) {
-    this.#leases = deps.leases;
-    this.#keysMax = deps.keysMax ?? KEYS_MAX;
-    this.#bytesMax = deps.bytesMax ?? COUNTERS_BYTES_MAX;
-  }
-
-  get size(): number {
-    return this.#accounts.size;
+  constructor({ leases, bytesMax }: { readonly leases: QuotaLeases; readonly bytesMax?: number | undefined }) {
+    this.#leases = leases;
+    this.#bytesMax = bytesMax ?? COUNTERS_BYTES_MAX;
   }
 
   /** What is accounted for all of them. */
@@ -98,12 +82,14 @@ export class Accounts {
   /**
    * The account of the key of a request, with the rules and the quota that the request brings.
    *
-   * @throws PantheonError `limiter_unavailable` when there is no room to count another key.
+   * @throws PantheonError `limiter_unavailable` when its tenant has no room to count another key.
    */
   open(request: LimitRequest, nowMs: number): Account {
     const { keyId, rules, quota } = request;
     const known = this.#accounts.get(keyId);
-    const account = known?.rules === rules ? known : this.#withRules(request, nowMs);
+    const isAsBefore = known !== undefined && (known.rules === rules || known.givenUpUntilMs > nowMs);
+    const account = isAsBefore ? known : this.#withRules(request, nowMs);
+    for (const window of account.windows) if (window.isFull) this.#grow(account, window, request, nowMs);
     if (quota === null) {
       if (account.quota !== null) void account.quota.release();
       account.quota = null;
@@ -117,8 +103,8 @@ export class Accounts {
   /** For what is counted beside the decision, which is made elsewhere: the lack of room refuses nothing. */
   openIfRoom(request: LimitRequest, nowMs: number): Account | null {
     const known = this.#accounts.get(request.keyId);
-    const growth = bytesOf(request.rules) - (known?.bytes ?? 0);
-    if (known?.rules !== request.rules && growth > 0 && !this.#hasRoom(request, growth, nowMs)) return null;
+    if (known !== undefined && known.givenUpUntilMs > nowMs) return null;
+    if (known?.rules !== request.rules && !this.#hasRoom(request, growthOf(request, known), nowMs)) return null;
     return this.open(request, nowMs);
   }
 
@@ -128,51 +114,90 @@ export class Accounts {
    */
   #withRules(request: LimitRequest, nowMs: number): Account {
     const { keyId, tenantId, rules } = request;
-    const growth = bytesOf(rules) - (this.#accounts.get(keyId)?.bytes ?? 0);
-    if (growth > 0 && !this.#hasRoom(request, growth, nowMs)) throw this.#full();
+    if (!this.#hasRoom(request, growthOf(request, this.#accounts.get(keyId)), nowMs)) throw this.#full();
     // An idle one may have been forgotten while room was made.
     let account = this.#accounts.get(keyId);
     if (account === undefined) {
-      account = { rules, windows: [], quota: null, pendingUnits: 0, usedAtMs: nowMs, tenantId, bytes: 0 };
+      const nothing = { windows: [], former: [], quota: null, pendingUnits: 0, givenUpUntilMs: 0, bytes: 0 };
+      account = { ...nothing, rules, tenantId, usedAtMs: nowMs };
       this.#accounts.set(keyId, account);
     }
-    account.windows = windowsOf(rules, account.windows, nowMs);
+    account.givenUpUntilMs = 0;
+    Object.assign(account, windowsOf(rules, account, nowMs, ENTRIES_AT_FIRST));
     account.rules = rules;
-    this.#charge(account, bytesOf(rules));
+    this.#charge(account, bytesOf(account));
     return account;
   }
 
-  /** A counter in use is never forgotten to make room: that would open its limit. The new key is refused instead. */
-  #hasRoom({ tenantId, keyId }: LimitRequest, bytes: number, nowMs: number): boolean {
-    this.#sweep(SWEEP_KEYS, nowMs);
-    const keys = this.#accounts.has(keyId) ? 0 : 1;
-    if (this.#hasRoomFor(tenantId, keys, bytes)) return true;
-    if (nowMs < this.#sweepAgainAtMs) return false;
-    this.#sweepAgainAtMs = nowMs + SWEEP_WHEN_FULL_EVERY_MS;
-    this.#sweep(SWEEP_KEYS_WHEN_FULL, nowMs);
-    return this.#hasRoomFor(tenantId, keys, bytes);
+  /** Without room the window goes on with the entries that it has, and is less exact: it admits later, and never more. */
+  #grow(account: Account, window: SlidingWindow, request: LimitRequest, nowMs: number): void {
+    if (!this.#hasRoom(request, window.entriesMax * ENTRY_BYTES, nowMs)) return;
+    window.grow(window.entriesMax * 2);
+    this.#charge(account, bytesOf(account));
   }
 
-  #hasRoomFor(tenantId: string, keys: number, bytes: number): boolean {
-    const tenant = this.#tenants.get(tenantId) ?? NO_SHARE;
-    return (
-      isFairShare({ all: this.#accounts.size + keys, own: tenant.keys + keys }, this.#keysMax) &&
-      isFairShare({ all: this.#bytes + bytes, own: tenant.bytes + bytes }, this.#bytesMax)
-    );
+  /**
+   * A counter in use is never forgotten to make room: that would open its limit. A tenant that has its share is refused.
+   * One that has less than its share gets the room of those that have more.
+   */
+  #hasRoom({ tenantId }: LimitRequest, bytes: number, nowMs: number): boolean {
+    if (bytes <= 0) return true;
+    this.#sweep(SWEEP_ACCOUNTS, nowMs);
+    if (this.#hasRoomFor(tenantId, bytes)) return true;
+    if (this.#share(tenantId) + bytes <= this.#evenShare(tenantId)) return this.#takeFromOthers(tenantId, bytes, nowMs);
+    if (nowMs < this.#sweepAgainAtMs) return false;
+    this.#sweepAgainAtMs = nowMs + SWEEP_WHEN_FULL_EVERY_MS;
+    this.#sweep(SWEEP_ACCOUNTS_WHEN_FULL, nowMs);
+    return this.#hasRoomFor(tenantId, bytes);
+  }
+
+  #hasRoomFor(tenantId: string, bytes: number): boolean {
+    return isFairShare({ all: this.#bytes + bytes, own: this.#share(tenantId) + bytes }, this.#bytesMax);
+  }
+
+  #share(tenantId: string): number {
+    return this.#bytesOfTenants.get(tenantId) ?? 0;
+  }
+
+  /** What each tenant would have if all that are counted had the same; alone it is the half that another would get. */
+  #evenShare(tenantId: string): number {
+    const tenants = this.#bytesOfTenants.size + (this.#bytesOfTenants.has(tenantId) ? 0 : 1);
+    return this.#bytesMax / Math.max(2, tenants);
+  }
+
+  /** Gives up counts of tenants that have more than an even share, and lets idle accounts go, until so much is free. */
+  #takeFromOthers(tenantId: string, bytes: number, nowMs: number): boolean {
+    const even = this.#evenShare(tenantId);
+    for (let looked = 0; looked < SWEEP_ACCOUNTS_WHEN_FULL; looked += 1) {
+      if (this.#bytes + bytes <= this.#bytesMax) return true;
+      const account = this.#lookAtNext(nowMs);
+      if (account !== null && this.#share(account.tenantId) > even) this.#giveUp(account, nowMs);
+    }
+    return this.#bytes + bytes <= this.#bytesMax;
+  }
+
+  /** What was counted must not be counted anew from nothing: until it would have left, the key is refused. */
+  #giveUp(account: Account, nowMs: number): void {
+    if (account.bytes <= GIVEN_UP_BYTES) return;
+    const endsMs = [...account.windows, ...account.former].map((window) => window.emptyAtMs(nowMs));
+    account.givenUpUntilMs = Math.max(nowMs, ...endsMs);
+    account.rules = NO_RULES;
+    account.windows = [];
+    account.former = [];
+    void account.quota?.release();
+    account.quota = null;
+    this.#charge(account, GIVEN_UP_BYTES);
   }
 
   /** From now on the account takes this. 0: it is gone. */
   #charge(account: Account, bytes: number): void {
-    const { keys, bytes: before } = this.#tenants.get(account.tenantId) ?? NO_SHARE;
+    const { tenantId } = account;
     const change = bytes - account.bytes;
-    const share = {
-      keys: keys + Number(bytes > 0) - Number(account.bytes > 0),
-      bytes: before + change,
-    };
+    const share = this.#share(tenantId) + change;
     account.bytes = bytes;
     this.#bytes += change;
-    if (share.keys === 0) this.#tenants.delete(account.tenantId);
-    else this.#tenants.set(account.tenantId, share);
+    if (share === 0) this.#bytesOfTenants.delete(tenantId);
+    else this.#bytesOfTenants.set(tenantId, share);
   }
 
   #full(): PantheonError {
@@ -180,43 +205,59 @@ export class Accounts {
     return new PantheonError('limiter_unavailable', { detail, retryAfterSeconds: FULL_RETRY_SECONDS });
   }
 
-  /** Looks at the next `keys` keys in turn and forgets the idle ones. */
-  #sweep(keys: number, nowMs: number): void {
-    for (let looked = 0; looked < keys; looked += 1) {
-      const next = this.#sweeper.next();
-      if (next.done === true) {
-        this.#sweeper = this.#accounts.entries();
-        continue;
-      }
-      const [keyId, account] = next.value;
-      if (!isIdle(account, nowMs)) continue;
-      this.#accounts.delete(keyId);
-      this.#charge(account, 0);
-      void account.quota?.release();
+  /** Looks at the next accounts in turn and forgets the idle ones. */
+  #sweep(accounts: number, nowMs: number): void {
+    for (let looked = 0; looked < accounts; looked += 1) this.#lookAtNext(nowMs);
+  }
+
+  /** The next account in turn; null: it was idle and is forgotten, or the turn begins anew. */
+  #lookAtNext(nowMs: number): Account | null {
+    const next = this.#sweeper.next();
+    if (next.done === true) {
+      this.#sweeper = this.#accounts.entries();
+      return null;
     }
+    const [keyId, account] = next.value;
+    if (!isIdle(account, nowMs)) return account;
+    this.#accounts.delete(keyId);
+    this.#charge(account, 0);
+    void account.quota?.release();
+    return null;
   }
 }
 
-function bytesOf(rules: readonly RateLimitRule[]): number {
-  return ACCOUNT_BYTES + memoryOf(rules) + rules.length * WINDOW_BYTES;
+/** Of no request: whatever comes next is compared. */
+const NO_RULES: readonly RateLimitRule[] = [];
+
+/** What an account takes. */
+function bytesOf({ rules, windows, former }: Account): number {
+  const ofWindows = [...windows, ...former].reduce(
+    (sum, { entriesMax }) => sum + WINDOW_BYTES + entriesMax * ENTRY_BYTES,
+    0,
+  );
+  return ACCOUNT_BYTES + memoryOf(rules) + ofWindows;
+}
+
+/** How much more it may take under the rules of a request: at most, since windows that are empty by then are not kept. */
+function growthOf({ rules }: LimitRequest, known: Account | undefined): number {
+  const before = known === undefined ? [] : [...known.windows, ...known.former];
+  const added = rules.filter((rule) => !before.some((window) => isOf(rule, window))).length;
+  const kept = before.reduce((sum, { entriesMax }) => sum + WINDOW_BYTES + entriesMax * ENTRY_BYTES, 0);
+  const after = ACCOUNT_BYTES + memoryOf(rules) + kept + added * (WINDOW_BYTES + ENTRIES_AT_FIRST * ENTRY_BYTES);
+  return after - (known?.bytes ?? 0);
+}
+
+/** @throws PantheonError `limiter_unavailable` while what the key used is not known. */
+export function assertCounted({ givenUpUntilMs }: Account, nowMs: number): void {
+  if (givenUpUntilMs <= nowMs) return;
+  const detail = 'What this key used was not kept: its tenant took more than its share of the room to count in.';
+  const retryAfterSeconds = Math.ceil((givenUpUntilMs - nowMs) / SECOND_MS);
+  throw new PantheonError('limiter_unavailable', { detail, retryAfterSeconds });
 }
 
 /** Nothing would be different if the key had never been seen. */
-function isIdle({ windows, quota, usedAtMs }: Account, nowMs: number): boolean {
+function isIdle({ windows, former, quota, usedAtMs, givenUpUntilMs }: Account, nowMs: number): boolean {
+  if (givenUpUntilMs > nowMs) return false;
   if (quota !== null && !(quota.isSettled && nowMs - usedAtMs > LEASE_IDLE_MS)) return false;
-  return windows.every((window) => window.isEmpty(nowMs));
-}
-
-/** A rule of the same name and window goes on with its counts, whatever its limit is now; a new one learns from the others. */
-function windowsOf(
-  rules: readonly RateLimitRule[],
-  before: readonly SlidingWindow[],
-  nowMs: number,
-): readonly SlidingWindow[] {
-  return rules.map((rule) => {
-    const same = before.find(
-      (window) => window.rule.name === rule.name && window.rule.windowSeconds === rule.windowSeconds,
-    );
-    return same === undefined ? SlidingWindow.seededFrom(rule, before, nowMs) : same.underRule(rule);
-  });
+  return windows.every((window) => window.isEmpty(nowMs)) && former.every((window) => window.isEmpty(nowMs));
 }

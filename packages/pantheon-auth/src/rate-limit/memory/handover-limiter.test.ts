@@ -57,7 +57,7 @@ test('beside another it admits half, at once, shows the limit as it is and what 
     admitted: false,
     code: 'rate_limited',
     violated: ['burst'],
-    retryAfterSeconds: 61,
+    retryAfterSeconds: 60,
     limits: [{ limit: 10, remaining: 0 }],
     degraded: true,
   });

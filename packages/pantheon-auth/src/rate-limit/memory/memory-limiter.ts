@@ -15,7 +15,7 @@ import {
   type QuotaLedger,
   type RateLimiter,
 } from '../rate-limiter.ts';
-import { type Account, Accounts } from './accounts.ts';
+import { type Account, Accounts, assertCounted } from './accounts.ts';
 
 /**
  * Renewals one request waits for. A block is 1 % of the quota or 1 000 units, so whoever needs more turns is behind
@@ -26,7 +26,6 @@ const RENEWALS_MAX = 200;
 export interface MemoryLimiterOptions {
   readonly clock: Clock;
   readonly quotaLedger: QuotaLedger;
-  readonly keysMax?: number | undefined;
   readonly bytesMax?: number | undefined;
 }
 
@@ -58,10 +57,10 @@ export class MemoryLimiter implements RateLimiter {
   readonly #originMs: number;
   #latestMs = 0;
 
-  constructor({ clock, quotaLedger, keysMax, bytesMax }: MemoryLimiterOptions) {
+  constructor({ clock, quotaLedger, bytesMax }: MemoryLimiterOptions) {
     this.#clock = clock;
     this.#leases = new QuotaLeases(quotaLedger, clock);
-    this.#accounts = new Accounts({ leases: this.#leases, keysMax, bytesMax });
+    this.#accounts = new Accounts({ leases: this.#leases, bytesMax });
     this.#originMs = Math.floor(clock.monotonicMs());
   }
 
@@ -100,7 +99,7 @@ export class MemoryLimiter implements RateLimiter {
     const nowMs = this.#nowMs();
     for (const window of this.#accounts.openIfRoom(request, nowMs)?.windows ?? []) {
       window.advance(nowMs);
-      window.take(request.cost);
+      window.take(request.cost, nowMs);
     }
   }
 
@@ -137,6 +136,7 @@ export class MemoryLimiter implements RateLimiter {
     const { cost } = request;
     const nowMs = this.#nowMs();
     const account = this.#accounts.open(request, nowMs);
+    assertCounted(account, nowMs);
     const { windows, quota } = account;
 
     // 1. Ask every limit.
@@ -154,7 +154,7 @@ export class MemoryLimiter implements RateLimiter {
     if (!fits) return this.#denied(account, cost, nowMs, false);
 
     // 2. All agree: count it everywhere.
-    for (const window of windows) window.take(cost);
+    for (const window of windows) window.take(cost, nowMs);
     quota?.spend(cost);
     return { admitted: true, limits: statesOf(account, nowMs), degraded: false };
   }

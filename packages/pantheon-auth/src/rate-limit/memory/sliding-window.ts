@@ -1,39 +1,57 @@
 /**
- * One rate limit of one key in memory: a ring of sub-slots that never holds more than the limit in *any* window. The
- * caller advances it to now, asks, and only then takes.
+ * One rate limit in memory: what was admitted and when, so that it never passes the limit in *any* window. The caller
+ * advances it to now, asks, and only then takes. The same arithmetic runs in Redis: `redis/redis-windows-script.ts`.
  */
 import { type LimitState, RATE_LIMIT_MAX, type RateLimitRule, WINDOW_SECONDS_MAX } from '../../domain/limits.ts';
+import { SECOND_MS } from '../../foundation/clock.ts';
 import { invariant } from '../../foundation/errors.ts';
-import { rateState, SLOTS_COUNTED, secondsUntilSlotLeft, slotAt, slotStartMs } from '../rate-limiter.ts';
+import { ENTRIES_PER_WINDOW_MAX, entryEndMs, rateState, secondsUntilEntryLeft } from '../rate-limiter.ts';
 
-/** All times are whole milliseconds of one monotonic clock that began at 0. */
+/** Entries that a new window has room for; more is granted when they are used. */
+export const ENTRIES_AT_FIRST = 8;
+
+/**
+ * All times are whole milliseconds of one monotonic clock that began at 0.
+ *
+ * An entry is units and the latest moment at which one of them may have been used. It is counted until that moment is a
+ * whole window old.
+ */
 export class SlidingWindow {
   #rule: RateLimitRule;
-  /** A plain array: a typed one this short takes more memory and longer to make. */
-  readonly #counts: number[] = new Array<number>(SLOTS_COUNTED).fill(0);
-  /** The sum of the ring. */
+  readonly #windowMs: number;
+  /** Plain arrays: typed ones this short take more memory and longer to make. The entries begin at `#first`. */
+  readonly #ends: number[] = [];
+  readonly #units: number[] = [];
+  #first = 0;
+  /** The sum of all entries. */
   #total = 0;
-  /** The slot that is filling. */
-  #slot: number;
-  /** No slot before this one holds anything. */
-  #oldest: number;
+  #entriesMax: number;
 
-  constructor(rule: RateLimitRule, nowMs: number) {
+  constructor(rule: RateLimitRule, entriesMax: number = ENTRIES_PER_WINDOW_MAX) {
     assertRule(rule);
     this.#rule = rule;
-    this.#slot = slotAt(nowMs, rule.windowSeconds);
-    this.#oldest = this.#slot;
+    this.#windowMs = rule.windowSeconds * SECOND_MS;
+    this.#entriesMax = Math.min(entriesMax, ENTRIES_PER_WINDOW_MAX);
   }
 
   /**
-   * A window for a new rule, filled with what windows of other lengths know, so that changing a rule grants nothing
-   * anew. Of several it asks the shortest that looks back far enough, which is the most exact, else the longest.
+   * A window for a new rule, filled with what windows of other rules know, so that changing a rule grants nothing anew. Of
+   * several it takes the one that has counted most in the time that the new one looks back.
    */
-  static seededFrom(rule: RateLimitRule, others: readonly SlidingWindow[], nowMs: number): SlidingWindow {
-    const window = new SlidingWindow(rule, nowMs);
-    const byLength = others.toSorted((a, b) => a.#rule.windowSeconds - b.#rule.windowSeconds);
-    const source = byLength.find((other) => other.#rule.windowSeconds >= rule.windowSeconds) ?? byLength.at(-1);
-    if (source !== undefined) window.#seed(source, nowMs);
+  static seededFrom(
+    rule: RateLimitRule,
+    others: readonly SlidingWindow[],
+    nowMs: number,
+    entriesMax?: number,
+  ): SlidingWindow {
+    const window = new SlidingWindow(rule, entriesMax);
+    const sinceMs = nowMs - window.#windowMs;
+    const [source] = others
+      .map((other) => ({ other, units: other.#countedSince(sinceMs, nowMs) }))
+      .sort(
+        (a, b) => b.units - a.units || a.other.#windowMs - b.other.#windowMs || b.other.#lastEnd - a.other.#lastEnd,
+      );
+    if (source !== undefined) window.#seed(source.other, nowMs);
     return window;
   }
 
@@ -51,6 +69,20 @@ export class SlidingWindow {
     return this.#total;
   }
 
+  /** Entries that it has room for. */
+  get entriesMax(): number {
+    return this.#entriesMax;
+  }
+
+  /** Whether the next entry needs more room. Without it two entries become one, which leaves with the later of them. */
+  get isFull(): boolean {
+    return this.#ends.length - this.#first >= this.#entriesMax && this.#entriesMax < ENTRIES_PER_WINDOW_MAX;
+  }
+
+  grow(entriesMax: number): void {
+    this.#entriesMax = Math.min(entriesMax, ENTRIES_PER_WINDOW_MAX);
+  }
+
   /** Goes on with the same counts under a rule of the same window. */
   underRule(rule: RateLimitRule): this {
     assertRule(rule);
@@ -58,34 +90,24 @@ export class SlidingWindow {
     return this;
   }
 
-  /** Lets go of the slots that have wholly left. */
+  /** Lets go of the entries that have left. */
   advance(nowMs: number): void {
-    const slot = slotAt(nowMs, this.#rule.windowSeconds);
-    if (slot <= this.#slot) return;
-    this.#slot = slot;
-    if (this.#total === 0) {
-      this.#oldest = slot;
-      return;
+    const sinceMs = nowMs - this.#windowMs;
+    while (this.#total > 0 && (this.#ends[this.#first] ?? nowMs) <= sinceMs) {
+      this.#total -= this.#units[this.#first] ?? 0;
+      this.#first += 1;
     }
-    while (this.#oldest <= slot - SLOTS_COUNTED && this.#total > 0) {
-      this.#total -= this.#at(this.#oldest);
-      this.#counts[this.#oldest % SLOTS_COUNTED] = 0;
-      this.#oldest += 1;
-    }
-    if (this.#total === 0) this.#oldest = slot;
-    else while (this.#at(this.#oldest) === 0) this.#oldest += 1;
+    if (this.#total === 0) this.#first = this.#ends.length;
+    if (this.#first >= this.#entriesMax || this.#first === this.#ends.length) this.#forgetLeft();
   }
 
-  take(cost: number): void {
-    this.#counts[this.#slot % SLOTS_COUNTED] = this.#at(this.#slot) + cost;
-    this.#total += cost;
+  take(cost: number, nowMs: number): void {
+    this.#put(entryEndMs(nowMs, this.#rule), cost);
   }
 
-  /** The limit as it stands. More becomes available when the oldest slot leaves. */
+  /** The limit as it stands. More becomes available when the oldest entry leaves. */
   state(nowMs: number): LimitState {
-    const { windowSeconds } = this.#rule;
-    const resetSeconds = this.#total === 0 ? 0 : secondsUntilSlotLeft(this.#oldest, windowSeconds, nowMs);
-    return rateState(this.#rule, this.remaining, resetSeconds);
+    return rateState(this.#rule, this.remaining, this.#secondsUntilLeft(this.#first, nowMs));
   }
 
   /** Whole seconds until this cost fits, if nothing else is taken. What can never fit is told to wait for a window. */
@@ -93,9 +115,9 @@ export class SlidingWindow {
     const { limit, windowSeconds } = this.#rule;
     if (cost > limit) return windowSeconds;
     let missing = this.#total + cost - limit;
-    for (let slot = this.#oldest; slot <= this.#slot; slot += 1) {
-      missing -= this.#at(slot);
-      if (missing <= 0) return secondsUntilSlotLeft(slot, windowSeconds, nowMs);
+    for (let at = this.#first; at < this.#ends.length; at += 1) {
+      missing -= this.#units[at] ?? 0;
+      if (missing <= 0) return this.#secondsUntilLeft(at, nowMs);
     }
     return windowSeconds;
   }
@@ -106,22 +128,62 @@ export class SlidingWindow {
     return this.#total === 0;
   }
 
-  /** Puts what another window counted where it happened at the latest: nothing then leaves too early. */
+  /** When all that is counted will have left. */
+  emptyAtMs(nowMs: number): number {
+    const end = this.#total === 0 ? undefined : this.#ends.at(-1);
+    return end === undefined ? nowMs : end + this.#windowMs;
+  }
+
+  #secondsUntilLeft(at: number, nowMs: number): number {
+    const end = this.#ends[at];
+    return end === undefined ? 0 : secondsUntilEntryLeft(end, this.#rule.windowSeconds, nowMs);
+  }
+
+  get #lastEnd(): number {
+    return this.#ends.at(-1) ?? 0;
+  }
+
+  #countedSince(sinceMs: number, nowMs: number): number {
+    let units = 0;
+    for (let at = this.#first; at < this.#ends.length; at += 1)
+      if (Math.min(nowMs, this.#ends[at] ?? 0) > sinceMs) units += this.#units[at] ?? 0;
+    return units;
+  }
+
+  /** What another window counted is put where it happened at the latest: nothing then leaves too early. */
   #seed(other: SlidingWindow, nowMs: number): void {
-    const { windowSeconds } = this.#rule;
-    for (let slot = other.#oldest; slot <= other.#slot; slot += 1) {
-      const units = other.#at(slot);
-      const latestMs = Math.min(nowMs, slotStartMs(slot + 1, other.#rule.windowSeconds) - 1);
-      const mine = slotAt(latestMs, windowSeconds);
-      if (units === 0 || mine <= this.#slot - SLOTS_COUNTED) continue;
-      this.#counts[mine % SLOTS_COUNTED] = this.#at(mine) + units;
-      this.#total += units;
-      this.#oldest = Math.min(this.#oldest, mine);
+    for (let at = other.#first; at < other.#ends.length; at += 1) {
+      const usedMs = Math.min(nowMs, other.#ends[at] ?? nowMs);
+      if (usedMs > nowMs - this.#windowMs) this.#put(entryEndMs(usedMs, this.#rule), other.#units[at] ?? 0);
     }
   }
 
-  #at(slot: number): number {
-    return this.#counts[slot % SLOTS_COUNTED] ?? 0;
+  /** Entries are in order: what would come before the last one joins it. */
+  #put(endMs: number, units: number): void {
+    if (units === 0) return;
+    const last = this.#ends.length - 1;
+    this.#total += units;
+    if (last >= this.#first && endMs <= (this.#ends[last] ?? 0)) {
+      this.#units[last] = (this.#units[last] ?? 0) + units;
+      return;
+    }
+    this.#ends.push(endMs);
+    this.#units.push(units);
+    if (this.#ends.length - this.#first > this.#entriesMax) this.#joinOldest();
+  }
+
+  /** Of the two oldest entries the second takes the units of both. */
+  #joinOldest(): void {
+    const second = this.#first + 1;
+    this.#units[second] = (this.#units[second] ?? 0) + (this.#units[this.#first] ?? 0);
+    this.#first = second;
+    if (this.#first >= this.#entriesMax) this.#forgetLeft();
+  }
+
+  #forgetLeft(): void {
+    this.#ends.splice(0, this.#first);
+    this.#units.splice(0, this.#first);
+    this.#first = 0;
   }
 }
 

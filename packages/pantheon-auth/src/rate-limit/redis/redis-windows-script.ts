@@ -1,15 +1,17 @@
 /**
  * The Lua that decides all rate limits of one key inside Redis: one step, all or nothing, by Redis's own clock. The
- * arithmetic is that of `sliding-window.ts`. What goes in and comes out is packed by `redis-windows.ts`.
+ * arithmetic is that of `memory/sliding-window.ts`. What goes in and comes out is packed by `redis-windows.ts`.
  *
  * The state of a key is one hash: per rule a field `<name>:<windowSeconds>` with MessagePack of
- * `[first slot, units, distance to the next slot, units, …]`, only slots that hold something, oldest first.
+ * `[first end, units, distance to the next end, units, …]`: entries as in memory, each with the latest moment of its uses,
+ * oldest first.
  *
  * The marker of a bucket tells since when its counts are whole, in milliseconds; `0`: from the beginning. Where it is
  * missing, what was counted is lost, and then a key may have used all of every limit up to that moment.
  */
 import { CLOCK_JUMP_MS, MINUTE_MS } from '../../foundation/clock.ts';
-import { SLOTS_COUNTED, SLOTS_PER_WINDOW } from '../rate-limiter.ts';
+import { FORMER_WINDOWS_MAX } from '../memory/rule-windows.ts';
+import { EXACT_LIMIT_MAX, PARTS_PER_WINDOW } from '../rate-limiter.ts';
 
 /** A marker younger than this was made by another node of the same first start, which was faster. */
 const FIRST_START_MS: number = MINUTE_MS;
@@ -22,47 +24,47 @@ local nowMs = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 
 /** Every number is a whole one below 2^53, so that Lua's doubles are exact. Redis answers them as integers. */
 const DECIDE = `
-local SLOTS_PER_WINDOW, SLOTS_COUNTED = ${SLOTS_PER_WINDOW}, ${SLOTS_COUNTED}
-local CLOCKS_APART_MS = ${CLOCK_JUMP_MS}
+local EXACT_LIMIT_MAX, PARTS_PER_WINDOW = ${EXACT_LIMIT_MAX}, ${PARTS_PER_WINDOW}
+local FORMER_WINDOWS_MAX, CLOCKS_APART_MS = ${FORMER_WINDOWS_MAX}, ${CLOCK_JUMP_MS}
 
 local stateKey, markerKey = KEYS[1], KEYS[2]
 local cost, isTaking, ageMs = tonumber(ARGV[1]), ARGV[2] == '1', tonumber(ARGV[3])
 
-local function slotAt(ms, windowSeconds)
-  return math.floor(ms * SLOTS_PER_WINDOW / (windowSeconds * 1000))
+local function partMsOf(windowSeconds)
+  return windowSeconds * 1000 / PARTS_PER_WINDOW
 end
 
-local function slotStartMs(slot, windowSeconds)
-  return math.ceil(slot * windowSeconds * 1000 / SLOTS_PER_WINDOW)
+local function entryEndMs(ms, windowSeconds, limit)
+  if limit <= EXACT_LIMIT_MAX then return ms end
+  local partMs = partMsOf(windowSeconds)
+  return math.floor(ms / partMs) * partMs + partMs - 1
 end
 
 local function newWindow(windowSeconds)
-  local slot = slotAt(nowMs, windowSeconds)
-  return { seconds = windowSeconds, now = slot, slots = {}, units = {}, size = 0, total = 0 }
+  return { seconds = windowSeconds, ends = {}, units = {}, size = 0, total = 0 }
 end
 
--- Slots come in order. One that has wholly left is not counted. One that lies ahead of us, because Redis now runs on a
--- slower clock, is counted as now, and must be stored so: it is neither lost nor counted for longer than a window.
-local function put(window, slot, units)
-  if slot > window.now then
-    slot = window.now
-    window.isClamped = true
-  end
-  if units == 0 or slot <= window.now - SLOTS_COUNTED then return end
-  if window.size == 0 or window.slots[window.size] ~= slot then
+-- Entries come in order; what would come before the last one joins it.
+local function put(window, endMs, units)
+  if units == 0 or endMs + window.seconds * 1000 <= nowMs then return end
+  if window.size == 0 or endMs > window.ends[window.size] then
     window.size = window.size + 1
-    window.slots[window.size] = slot
+    window.ends[window.size] = endMs
     window.units[window.size] = 0
   end
   window.units[window.size] = window.units[window.size] + units
   window.total = window.total + units
 end
 
+-- One that lies further ahead than the part that is filling, because Redis now runs on a slower clock, is counted as now,
+-- and must be stored so: it is neither lost nor counted for longer than a window.
 local function unpackWindow(packed, windowSeconds)
-  local window, numbers, slot = newWindow(windowSeconds), cmsgpack.unpack(packed), 0
+  local window, numbers, endMs = newWindow(windowSeconds), cmsgpack.unpack(packed), 0
+  local latestMs = entryEndMs(nowMs, windowSeconds, EXACT_LIMIT_MAX + 1)
   for i = 1, #numbers, 2 do
-    slot = slot + numbers[i]
-    put(window, slot, numbers[i + 1])
+    endMs = endMs + numbers[i]
+    if endMs > latestMs then window.isClamped = true end
+    put(window, endMs > latestMs and nowMs or endMs, numbers[i + 1])
   end
   return window
 end
@@ -70,44 +72,50 @@ end
 local function packWindow(window)
   local numbers, before = {}, 0
   for i = 1, window.size do
-    numbers[i * 2 - 1] = window.slots[i] - before
+    numbers[i * 2 - 1] = window.ends[i] - before
     numbers[i * 2] = window.units[i]
-    before = window.slots[i]
+    before = window.ends[i]
   end
   return cmsgpack.pack(numbers)
 end
 
--- A new rule learns from the shortest window that looks back far enough, else from the longest.
+local function countedSince(sinceMs, window)
+  local units = 0
+  for i = 1, window.size do
+    if math.min(nowMs, window.ends[i]) > sinceMs then units = units + window.units[i] end
+  end
+  return units
+end
+
+-- A new rule learns from the window that has counted most in the time that it looks back.
 local function teacherOf(windowSeconds, windows)
-  local teacher
+  local teacher, most
   for _, window in pairs(windows) do
-    local isBetter
-    if not teacher then
-      isBetter = true
-    elseif window.seconds == teacher.seconds then
-      isBetter = window.total > teacher.total
-    elseif teacher.seconds >= windowSeconds then
-      isBetter = window.seconds >= windowSeconds and window.seconds < teacher.seconds
-    else
-      isBetter = window.seconds > teacher.seconds
+    local units = countedSince(nowMs - windowSeconds * 1000, window)
+    local isBetter = not teacher or units > most
+    if teacher and units == most then
+      isBetter = window.seconds < teacher.seconds
+        or window.seconds == teacher.seconds and (window.ends[window.size] or 0) > (teacher.ends[teacher.size] or 0)
     end
-    if isBetter then teacher = window end
+    if isBetter then teacher, most = window, units end
   end
   return teacher
 end
 
 -- What another window counted is put where it happened at the latest, so that nothing leaves too early.
-local function learn(windowSeconds, teacher)
+local function learn(windowSeconds, limit, teacher)
   local window = newWindow(windowSeconds)
   for i = 1, teacher.size do
-    local latestMs = math.min(nowMs, slotStartMs(teacher.slots[i] + 1, teacher.seconds) - 1)
-    put(window, slotAt(latestMs, windowSeconds), teacher.units[i])
+    local usedMs = math.min(nowMs, teacher.ends[i])
+    if usedMs > nowMs - windowSeconds * 1000 then
+      put(window, entryEndMs(usedMs, windowSeconds, limit), teacher.units[i])
+    end
   end
   return window
 end
 
-local function secondsUntilSlotLeft(slot, windowSeconds)
-  return math.max(0, math.ceil((slotStartMs(slot + SLOTS_COUNTED, windowSeconds) - nowMs) / 1000))
+local function secondsUntilLeft(window, i)
+  return math.max(0, math.ceil((window.ends[i] + window.seconds * 1000 - nowMs) / 1000))
 end
 
 local function secondsUntilFits(window, limit)
@@ -115,14 +123,15 @@ local function secondsUntilFits(window, limit)
   local missing = window.total + cost - limit
   for i = 1, window.size do
     missing = missing - window.units[i]
-    if missing <= 0 then return secondsUntilSlotLeft(window.slots[i], window.seconds) end
+    if missing <= 0 then return secondsUntilLeft(window, i) end
   end
   return window.seconds
 end
 
 -- 1. Since when the counts are whole. The clock may have been set back since.
-local since = tonumber(redis.call('GET', markerKey))
+local since, hasLost = tonumber(redis.call('GET', markerKey)), false
 if since == nil or since > nowMs then
+  hasLost = since == nil
   since = nowMs
   redis.call('SET', markerKey, string.format('%.0f', since))
 end
@@ -145,8 +154,8 @@ for i = 4, #ARGV, 4 do
   local window = stored[field]
   if not window then
     local teacher = teacherOf(windowSeconds, stored)
-    window = teacher and learn(windowSeconds, teacher) or newWindow(windowSeconds)
-    if isFull then put(window, slotAt(since, windowSeconds), limit) end
+    window = teacher and learn(windowSeconds, limit, teacher) or newWindow(windowSeconds)
+    if isFull then put(window, entryEndMs(since, windowSeconds, limit), limit) end
   end
   if window.isClamped then isChanged = true end
   rules[#rules + 1] = { field = field, limit = limit, window = window, owed = owed }
@@ -154,7 +163,7 @@ end
 -- Only now, or a new rule would learn of what is owed and be told of it again.
 for _, rule in ipairs(rules) do
   if rule.owed > 0 then
-    put(rule.window, rule.window.now, rule.owed)
+    put(rule.window, entryEndMs(nowMs, rule.window.seconds, rule.limit), rule.owed)
     isChanged = true
   end
 end
@@ -171,28 +180,39 @@ end
 local isAdmitted = isTaking and fits
 if isAdmitted and cost > 0 then
   isChanged = true
-  for _, rule in ipairs(rules) do put(rule.window, rule.window.now, cost) end
+  for _, rule in ipairs(rules) do put(rule.window, entryEndMs(nowMs, rule.window.seconds, rule.limit), cost) end
 end
 
--- 5. Store. Fields of rules that are gone are dropped.
+-- 5. Store. Fields of rules that are gone stay while they count something, for the rule may come back: those that look
+-- back furthest.
 if isChanged then
-  local longest, kept = 0, {}
+  local longest, isStored, former = 0, {}, {}
   for _, rule in ipairs(rules) do
     redis.call('HSET', stateKey, rule.field, packWindow(rule.window))
-    kept[rule.field] = true
+    isStored[rule.field] = true
     longest = math.max(longest, rule.window.seconds)
   end
-  for field in pairs(stored) do
-    if not kept[field] then redis.call('HDEL', stateKey, field) end
+  for field, window in pairs(stored) do
+    if not isStored[field] then
+      if window.total == 0 then redis.call('HDEL', stateKey, field) else former[#former + 1] = field end
+    end
   end
-  redis.call('PEXPIRE', stateKey, string.format('%.0f', math.ceil(longest * 1000 * SLOTS_COUNTED / SLOTS_PER_WINDOW) + 1))
+  table.sort(former, function(a, b)
+    if stored[a].seconds ~= stored[b].seconds then return stored[a].seconds > stored[b].seconds end
+    return a < b
+  end)
+  for i, field in ipairs(former) do
+    if i > FORMER_WINDOWS_MAX then redis.call('HDEL', stateKey, field)
+    else longest = math.max(longest, stored[field].seconds) end
+  end
+  redis.call('PEXPIRE', stateKey, string.format('%.0f', math.ceil(longest * 1000 + partMsOf(longest)) + 1))
 end
 
-local answer = { isAdmitted and 1 or 0 }
+local answer = { isAdmitted and 1 or 0, hasLost and 1 or 0 }
 for _, rule in ipairs(rules) do
   local window = rule.window
   answer[#answer + 1] = math.max(0, rule.limit - window.total)
-  answer[#answer + 1] = window.size == 0 and 0 or secondsUntilSlotLeft(window.slots[1], window.seconds)
+  answer[#answer + 1] = window.size == 0 and 0 or secondsUntilLeft(window, 1)
   answer[#answer + 1] = rule.wait
 end
 return answer

@@ -13,7 +13,8 @@ import { type LimitRequest, rateState } from '../rate-limiter.ts';
  */
 export const BUCKETS = 256;
 
-const PREFIX = 'pantheon-auth:limits:';
+/** With the number of the form in which windows are stored: what was counted in another one is not read. */
+const PREFIX = 'pantheon-auth:limits:2:';
 
 /** No id of a key is this short. */
 const PROBE_ID = 'probe';
@@ -81,16 +82,16 @@ export function probeCall(bucket: number): ScriptCall {
 /** Whether what came back has the form of an answer to this question: a proxy, or another script, may say anything. */
 export function isAnswerTo(call: ScriptCall, answer: unknown): answer is readonly number[] {
   const rules = (call.args.length - 3) / 4;
-  return Array.isArray(answer) && answer.length === 1 + rules * 3 && answer.every(Number.isSafeInteger);
+  return Array.isArray(answer) && answer.length === 2 + rules * 3 && answer.every(Number.isSafeInteger);
 }
 
 /** Reads what the script answered to {@link decideCall}. */
 export function readAnswer(answer: readonly number[], request: LimitRequest): WindowsAnswer {
-  invariant(answer.length === 1 + request.rules.length * 3, 'the script answers for every rule');
+  invariant(answer.length === 2 + request.rules.length * 3, 'the script answers for every rule');
   const limits: LimitState[] = [];
   const waitSeconds: number[] = [];
   request.rules.forEach((rule, nth) => {
-    const at = 1 + nth * 3;
+    const at = 2 + nth * 3;
     limits.push(rateState(rule, answer[at] ?? 0, answer[at + 1] ?? 0));
     waitSeconds.push(answer[at + 2] ?? 0);
   });
