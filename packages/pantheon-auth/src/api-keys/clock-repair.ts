@@ -4,7 +4,7 @@
  */
 
 import type { ChangeOptions } from '../commands/caller.ts';
-import type { AuditContext, AuditEvent } from '../domain/event.ts';
+import { type AuditContext, type EventOf, newEvent } from '../domain/event.ts';
 import { correctDates } from '../domain/key.ts';
 import type { Caller } from '../domain/key-policy.ts';
 import { SYSTEM_TENANT } from '../domain/tenant.ts';
@@ -13,7 +13,6 @@ import type { Ledger } from '../events/ledger.ts';
 import { type ClockReading, type DatedKey, dateOf, type StoredTime } from '../events/stored-time.ts';
 import type { Clock, Instant } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
-import { newId } from '../foundation/ids.ts';
 import type { KeyChanges } from './key-changes.ts';
 
 /** The pairs that sign for the service. */
@@ -106,15 +105,8 @@ async function correct(
   }
 }
 
-function accepted(at: Instant, latest: Instant, by: AuditContext): AuditEvent {
-  return {
-    id: newId(),
-    at,
-    tenantId: SYSTEM_TENANT,
-    type: 'store.clock_accepted',
-    subject: { type: 'store', id: 'store' },
-    before: { latestTime: dateOf(latest) },
-    after: { latestTime: dateOf(at) },
-    ...by,
-  };
+function accepted(at: Instant, latest: Instant, by: AuditContext): EventOf<'store.clock_accepted'> {
+  const before = { latestTime: dateOf(latest) };
+  const after = { latestTime: dateOf(at) };
+  return newEvent('store.clock_accepted', { at, tenantId: SYSTEM_TENANT, subjectId: 'store', before, after }, by);
 }

@@ -4,14 +4,13 @@
  * somebody's decision.
  */
 import { LRUCache } from 'lru-cache';
-import type { AuditContext, AuditEvent, EventType } from '../domain/event.ts';
+import { type AuditContext, type EventType, newEvent } from '../domain/event.ts';
 import type { Caller } from '../domain/key-policy.ts';
 import type { EventCodec } from '../events/event-codec.ts';
 import type { Ledger } from '../events/ledger.ts';
 import { type Clock, HOUR_MS } from '../foundation/clock.ts';
 import { findCredential } from '../foundation/credential-text.ts';
 import { PantheonError } from '../foundation/errors.ts';
-import { newId } from '../foundation/ids.ts';
 import type { KeyValidator } from './key-validator.ts';
 
 /** A client that sends its key in the URL does so each time: the log needs to hear it once in a while. */
@@ -77,19 +76,13 @@ export class ExposedKeys {
     // Who wrote it is told in its own tenant only: for another one there is no such key.
     const isOfTenant = authority.kind === 'process' || authority.tenantId === exposed.tenantId;
     const actor = isOfTenant ? auditContext.actor : { ...auditContext.actor, keyId: null, userId: null };
-    const event: AuditEvent = {
-      id: newId(),
-      at: this.#clock.now(),
-      tenantId: exposed.tenantId,
+    const { tenantId, keyId: subjectId } = exposed;
+    const event = newEvent(
       type,
-      subject: { type: 'key', id: exposed.keyId },
-      before: null,
-      after: null,
-      actor,
-      requestId: auditContext.requestId,
+      { at: this.#clock.now(), tenantId, subjectId, before: null, after: null },
       // A reason may be the very text in which it stood.
-      reason: null,
-    };
+      { actor, requestId: auditContext.requestId, reason: null },
+    );
     try {
       await this.#ledger.commit({ changes: [], events: await this.#events.toRows([event]) });
     } catch (error) {

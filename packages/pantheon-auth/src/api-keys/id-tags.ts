@@ -6,7 +6,7 @@
 import { createSecretKey, type KeyObject, randomBytes } from 'node:crypto';
 import { isUint8Array } from 'node:util/types';
 import { type Conditional, runAsProcess } from '../commands/run-command.ts';
-import type { AuditContext, AuditEvent } from '../domain/event.ts';
+import { type AuditContext, type AuditEvent, type EventOf, type EventTypeOf, newEvent } from '../domain/event.ts';
 import { evolveIdTagSecret, type IdTagSecretRecord } from '../domain/id-tag-secret.ts';
 import { SYSTEM_TENANT } from '../domain/tenant.ts';
 import type { EventCodec } from '../events/event-codec.ts';
@@ -14,7 +14,6 @@ import type { Follower } from '../events/event-feed.ts';
 import type { EventNotice, Ledger, Row, RowChange } from '../events/ledger.ts';
 import { type Clock, MINUTE_MS } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
-import { newId } from '../foundation/ids.ts';
 import type { EncryptionContext, Sealer } from '../kms/encryption-context.ts';
 import type { IdTagCheck, TagVerdict } from '../verification/key-lookup.ts';
 import { isTaggedBy, TAG_SECRET_BYTES, taggedId } from './id-tag.ts';
@@ -257,10 +256,9 @@ export class IdTags implements Follower, IdTagCheck {
     }
   }
 
-  #event(type: 'id_tag_secret.added' | 'id_tag_secret.retired', number: number, by: AuditContext): AuditEvent {
-    const subject = { type: 'id_tag_secret', id: String(number) } as const;
-    const common = { id: newId(), at: this.#clock.now(), tenantId: SYSTEM_TENANT };
-    return { ...by, ...common, type, subject, before: null, after: null };
+  #event<Type extends EventTypeOf<'id_tag_secret'>>(type: Type, number: number, by: AuditContext): EventOf<Type> {
+    const where = { at: this.#clock.now(), tenantId: SYSTEM_TENANT, subjectId: String(number) };
+    return newEvent(type, { ...where, before: null, after: null }, by);
   }
 }
 

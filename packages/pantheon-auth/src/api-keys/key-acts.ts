@@ -4,19 +4,29 @@
  * `key-revocation.ts`.
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import type { EventType } from '../domain/event.ts';
+import { type EventType, type EventTypeOf, isEventType } from '../domain/event-data.ts';
 import type { EventCodec } from '../events/event-codec.ts';
 
 /** What one key did to another, in the words of the API. What only takes away is no danger, and is not among them. */
 export type ActOnKey = 'created' | 'rotated' | 'secret_replaced' | 'updated' | 'resumed';
 
-const ACTS: ReadonlyMap<EventType, ActOnKey> = new Map([
-  ['key.created', 'created'],
-  ['key.rotated', 'rotated'],
-  ['key.secret_replaced', 'secret_replaced'],
-  ['key.updated', 'updated'],
-  ['key.resumed', 'resumed'],
-]);
+const ACT_OF: Readonly<Record<EventTypeOf<'key'>, ActOnKey | null>> = {
+  'key.created': 'created',
+  'key.updated': 'updated',
+  'key.suspended': null,
+  'key.resumed': 'resumed',
+  'key.revoked': null,
+  'key.rotated': 'rotated',
+  'key.version_retired': null,
+  'key.secret_replaced': 'secret_replaced',
+  'key.tokens_revoked': null,
+  'key.exposed_in_url': null,
+  'key.exposed_in_text': null,
+  'key.dates_corrected': null,
+};
+const ACTS: ReadonlyMap<EventType, ActOnKey> = new Map(
+  Object.entries(ACT_OF).flatMap(([type, act]) => (isEventType(type) && act !== null ? [[type, act] as const] : [])),
+);
 
 /** Read by one statement: about a millisecond, after which the event loop has a turn. */
 const EVENTS_PER_READ = 500;

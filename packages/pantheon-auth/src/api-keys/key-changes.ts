@@ -5,12 +5,13 @@
 import { randomBytes } from 'node:crypto';
 import { type CallerGuard, guardUntilEnded } from '../commands/caller.ts';
 import { type Command, type Outcome, runCommand } from '../commands/run-command.ts';
-import { type DamagedEvent, isReadable, REVISED_ROWS } from '../domain/event.ts';
+import { type DamagedEvent, eventAbout, isReadable } from '../domain/event.ts';
+import { EVENT_TYPES, isEventType, isEventTypeOf } from '../domain/event-data.ts';
 import { evolve, type KeyRecord, VERSIONS_KEPT_MAX } from '../domain/key.ts';
 import type { TenantRecord } from '../domain/tenant.ts';
 import type { EventCodec } from '../events/event-codec.ts';
 import type { IdempotencyRecord } from '../events/ledger.ts';
-import { PantheonError } from '../foundation/errors.ts';
+import { assertNever, PantheonError } from '../foundation/errors.ts';
 import type { StoredKey, VersionSecret } from '../verification/stored-key.ts';
 import type { VerificationCache } from '../verification/verification-cache.ts';
 import type { KeyStorage, SealedChange } from './key-storage.ts';
@@ -103,7 +104,7 @@ export class KeyChanges {
     for (let after: number | null = null; ; ) {
       const { items, next } = await this.#events.list({ ...query, after, limit: EVENTS_PER_READ });
       for (const event of items) {
-        if (isReadable(event)) record = evolve(record, event);
+        if (isReadable(event)) record = evolve(record, eventAbout('key', event));
         else if (record === null)
           return null; // How it was made is lost.
         else record = passOver(record, event);
@@ -116,14 +117,33 @@ export class KeyChanges {
 
 /** What a damaged event changed is not known. That it did, and how far the numbers went, is. */
 function passOver(record: KeyRecord, { type, at }: DamagedEvent): KeyRecord {
-  if (!REVISED_ROWS[type]) return record;
+  if (!isEventType(type) || !EVENT_TYPES[type].revisesRow) return record;
   const next = { ...record, revision: record.revision + 1 };
-  if (type === 'key.revoked') return { ...next, state: { kind: 'revoked', at, reason: null } };
-  if (type !== 'key.rotated') return next;
-  const older = record.versions.map((one) => ({ ...one, acceptedUntil: Math.min(one.acceptedUntil ?? at, at) }));
-  const version = record.version + 1;
-  const versions = [{ version, createdAt: at, acceptedUntil: null }, ...older].slice(0, VERSIONS_KEPT_MAX);
-  return { ...next, version, versions };
+  if (!isEventTypeOf('key', type)) return next;
+  switch (type) {
+    case 'key.revoked':
+      return { ...next, state: { kind: 'revoked', at, reason: null } };
+    case 'key.rotated': {
+      const older = record.versions.map((one) => ({ ...one, acceptedUntil: Math.min(one.acceptedUntil ?? at, at) }));
+      const version = record.version + 1;
+      const versions = [{ version, createdAt: at, acceptedUntil: null }, ...older].slice(0, VERSIONS_KEPT_MAX);
+      return { ...next, version, versions };
+    }
+    // Whoever loads a key in this way revokes it: what else it was before does not matter.
+    case 'key.created':
+    case 'key.updated':
+    case 'key.suspended':
+    case 'key.resumed':
+    case 'key.version_retired':
+    case 'key.secret_replaced':
+    case 'key.tokens_revoked':
+    case 'key.dates_corrected':
+    case 'key.exposed_in_url':
+    case 'key.exposed_in_text':
+      return next;
+    default:
+      return assertNever(type);
+  }
 }
 
 function secretOfNobody(version: number): VersionSecret {

@@ -1,10 +1,9 @@
 import { expect, test } from 'vitest';
 import { openWorld, refusalOf, type World } from '../../test/fixture.ts';
 import { changeLog, openScratchDatabase, type SqlValue, STORE } from '../../test/store.ts';
-import { type AuditEvent, PROCESS_ACTOR } from '../domain/event.ts';
+import { newEvent, PROCESS_ACTOR } from '../domain/event.ts';
 import { createKey } from '../domain/key.ts';
 import { EventCodec } from '../events/event-codec.ts';
-import { newId } from '../foundation/ids.ts';
 import type { Sealer } from '../kms/encryption-context.ts';
 import { generateKey } from './key-generator.ts';
 import { parseCreateInput } from './key-input.ts';
@@ -240,7 +239,8 @@ test('a column that comes later, null in the rows that exist, leaves them as the
   const storage = new KeyStorage({ rows: later, ledger: db.db.ledger, events, sealer });
   const by = { actor: PROCESS_ACTOR, requestId: null, reason: null };
   const tenant = { id: 'default', tenant_id: 'default', name: 'default', state: 'active', created_at: 1, revision: 1 };
-  const [tenantEvent] = await events.toRows([tenantCreated('default')]);
+  const made = { at: 1, tenantId: 'default', subjectId: 'default', before: null, after: { name: 'default' } };
+  const [tenantEvent] = await events.toRows([newEvent('tenant.created', made, by)]);
   await db.db.ledger.commit({ changes: [{ kind: 'insert', table: 'tenants', row: tenant }], events: [tenantEvent] });
   const generated = generateKey({ keyPrefix: 'pan', environment: 'live' });
   const settings = parseCreateInput({ userId: 'u', name: 'n' }, 0);
@@ -248,11 +248,3 @@ test('a column that comes later, null in the rows that exist, leaves them as the
   await storage.commit([{ change, secrets: [versionSecret(1, generated)] }]);
   expect((await storage.find(generated.id))?.record.name).toBe('n');
 });
-
-function tenantCreated(id: string): AuditEvent {
-  const subject = { type: 'tenant', id } as const;
-  return {
-    ...{ id: newId(), at: 1, tenantId: id, type: 'tenant.created', subject, actor: PROCESS_ACTOR },
-    ...{ requestId: null, reason: null, before: null, after: null },
-  };
-}

@@ -7,7 +7,7 @@ import { canonicalJson, type Json, type JsonObject } from '../foundation/encodin
 import { ID_PATTERN } from '../foundation/ids.ts';
 import { FORBIDDEN_MEMBERS } from '../foundation/strict-json.ts';
 import { isPermissionPattern, PERMISSIONS_MAX } from './permissions.ts';
-import { TENANT_ID_PATTERN } from './tenant.ts';
+import { TENANT_ID_PATTERN } from './tenant-id.ts';
 
 /** Signs with a key pair: anyone who has the public key can verify. */
 export type AsymmetricAlgorithm = 'RS256' | 'ES256' | 'Ed25519';

@@ -1,22 +1,64 @@
 import fc from 'fast-check';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, expectTypeOf, test } from 'vitest';
 import { canonicalJson } from '../foundation/encoding.ts';
+import { assertNever } from '../foundation/errors.ts';
 import { anyEvent } from '../testing/arbitraries.ts';
 import {
   type AuditEvent,
   EVENT_SUBJECTS,
+  type EventAbout,
+  type EventTypeOf,
+  eventAbout,
   jobActor,
   joinEvent,
+  newEvent,
   type OpenEvent,
-  PERSONAL_ATTRIBUTES,
   PROCESS_ACTOR,
+  type RecordedEvent,
   splitEvent,
 } from './event.ts';
+import { EVENT_TYPES, type EventType, PERSONAL_ATTRIBUTES } from './event-data.ts';
+import type { evolveIdTagSecret } from './id-tag-secret.ts';
+import type { evolve } from './key.ts';
+import type { evolveSigningKey } from './signing-key.ts';
+import type { evolveTenant } from './tenant.ts';
 
 const throughJson = <T>(value: unknown): T => JSON.parse(canonicalJson(value as object)) as T;
 
 test.each(Object.entries(EVENT_SUBJECTS))('%s is a fact about its subject, a %s', (type, subject) => {
   expect(type).toMatch(new RegExp(`^${subject}\\.[a-z]+(_[a-z]+)*$`));
+});
+
+test('what is personal in one type of event is personal in every one: it is split off by its name', () => {
+  for (const { attributes } of Object.values(EVENT_TYPES)) {
+    for (const [name, privacy] of Object.entries(attributes))
+      expect([name, privacy]).toEqual([name, PERSONAL_ATTRIBUTES.has(name) ? 'personal' : 'open']);
+  }
+  const { userId, ipAllowlist } = EVENT_TYPES['key.created'].attributes;
+  expect([userId, ipAllowlist, EVENT_TYPES['tenant.updated'].attributes.name]).toEqual(Array(3).fill('personal'));
+});
+
+describe('an event that is read back', () => {
+  test.each(['key.absorbed', 'tenant.suspended', 'toString'])(
+    'as one of a key, %s is of an unknown type, and says no more than when, where, of what and why',
+    (type) => {
+      fc.assert(
+        fc.property(anyEvent, (event) => {
+          const { at, tenantId, reason, subject } = event;
+          const unknown = { type: 'unknown', saidType: type, at, tenantId, reason, subject };
+          expect(eventAbout('key', { ...event, type })).toEqual(unknown);
+        }),
+      );
+    },
+  );
+
+  test('of a type of its subject, it is what it was', () => {
+    fc.assert(
+      fc.property(anyEvent, (event) => {
+        expect(eventAbout(EVENT_SUBJECTS[event.type], event)).toEqual(event);
+      }),
+    );
+  });
 });
 
 describe('the personal part of an event', () => {
@@ -69,7 +111,7 @@ describe('the personal part of an event', () => {
   });
 
   test('an event of before jobs had names is hashed as it was, and reads as it did; that of a job names it', () => {
-    const event: AuditEvent = {
+    const event: RecordedEvent = {
       id: 'EventEventEventE',
       at: 0,
       tenantId: 'default',
@@ -89,5 +131,69 @@ describe('the personal part of an event', () => {
     const { open, personal } = splitEvent({ ...event, actor: jobActor('scheduled-rotation') });
     expect(canonicalJson(open)).toBe(`{"actor":{"job":"scheduled-rotation","keyId":null},${rest}`);
     expect(joinEvent(throughJson(open), personal, 1).actor).toEqual({ ...PROCESS_ACTOR, job: 'scheduled-rotation' });
+  });
+});
+
+describe('the compiler', () => {
+  const BY = { actor: PROCESS_ACTOR, requestId: null, reason: null };
+  const where = { at: 0, tenantId: 'system', subjectId: 'kid-1' };
+  const retired = newEvent('signing_key.retired', { ...where, before: null, after: null }, BY);
+
+  test('refuses a replay that leaves out a type of event', () => {
+    const whole = (event: EventAbout<'signing_key'>): string => {
+      switch (event.type) {
+        case 'signing_key.created':
+        case 'signing_key.retired':
+          return event.type;
+        case 'unknown':
+          return event.saidType;
+        default:
+          return assertNever(event);
+      }
+    };
+    const forgetful = (event: EventAbout<'signing_key'>): string => {
+      switch (event.type) {
+        case 'signing_key.created':
+          return event.type;
+        case 'unknown':
+          return event.saidType;
+        default:
+          // @ts-expect-error `signing_key.retired` has no case.
+          return assertNever(event);
+      }
+    };
+    expect(whole(retired)).toBe('signing_key.retired');
+    expect(() => forgetful(retired)).toThrow('Unhandled case');
+  });
+
+  test('has each record take every type of event about its subject', () => {
+    expectTypeOf<Parameters<typeof evolve>[1]>().toEqualTypeOf<EventAbout<'key'>>();
+    expectTypeOf<Parameters<typeof evolveTenant>[1]>().toEqualTypeOf<EventAbout<'tenant'>>();
+    expectTypeOf<Parameters<typeof evolveSigningKey>[1]>().toEqualTypeOf<EventAbout<'signing_key'>>();
+    expectTypeOf<Parameters<typeof evolveIdTagSecret>[1]>().toEqualTypeOf<EventAbout<'id_tag_secret'>>();
+    expectTypeOf<EventAbout<'key'>['type']>().toEqualTypeOf<EventTypeOf<'key'> | 'unknown'>();
+    expectTypeOf<Extract<EventType, `key.${string}`>>().toEqualTypeOf<EventTypeOf<'key'>>();
+  });
+
+  test('holds what is written against what its type says', () => {
+    const rotated = { ...where, before: { version: 1 } };
+    // @ts-expect-error How long the version before is accepted is missing.
+    newEvent('key.rotated', { ...rotated, after: { version: 2 } }, BY);
+    // @ts-expect-error Nothing is known before a version is retired.
+    newEvent('key.version_retired', { ...rotated, after: { version: 1 } }, BY);
+    const nameOf = (event: AuditEvent): string | undefined =>
+      // @ts-expect-error Not every event has a name.
+      event.after?.name;
+    const tenantNameOf = (event: AuditEvent): string | undefined =>
+      event.type === 'tenant.created' ? event.after.name : undefined;
+    const made = newEvent('tenant.created', { ...where, before: null, after: { name: 'Acme' } }, BY);
+    expect([nameOf(made), tenantNameOf(made), tenantNameOf(retired)]).toEqual(['Acme', 'Acme', undefined]);
+  });
+
+  test('has no attribute read that the type does not have', () => {
+    const event = eventAbout('tenant', { ...retired, type: 'tenant.updated', after: { nmae: 'x' } });
+    // @ts-expect-error It is called `name`.
+    const read = event.type === 'tenant.updated' ? event.after?.nmae : null;
+    expect(read).toBe('x');
   });
 });

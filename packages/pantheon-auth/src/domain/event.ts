@@ -1,9 +1,23 @@
 /**
- * What an event of the log is. State changes only by events, so the union below is also the list of everything that can
- * ever happen to access state. How events are ordered, sealed and stored is `events/`.
+ * What an event of the log is: as it is made, as it is read back, and how its personal part is split off. What each type
+ * says is `event-data.ts`. State changes only by events, so their union is also the list of everything that can ever happen
+ * to access state. How events are ordered, sealed and stored is `events/`.
  */
 import type { Instant } from '../foundation/clock.ts';
 import type { Json, JsonObject } from '../foundation/encoding.ts';
+import { newId } from '../foundation/ids.ts';
+import {
+  EVENT_TYPES,
+  type EventData,
+  type EventType,
+  type EventTypeOf,
+  isEventTypeOf,
+  PERSONAL_ATTRIBUTES,
+  type ReadAttributes,
+  type SubjectType,
+} from './event-data.ts';
+
+export { EVENT_SUBJECTS, type EventType, type EventTypeOf, SUBJECT_TYPES, type SubjectType } from './event-data.ts';
 
 /** Who did it. All null: the process itself (its first start, a call of the library), or the job that is named. */
 export interface Actor {
@@ -21,112 +35,107 @@ export function jobActor(job: string): Actor {
   return { ...PROCESS_ACTOR, job };
 }
 
-export const SUBJECT_TYPES = ['key', 'tenant', 'signing_key', 'token', 'id_tag_secret', 'store'] as const;
-
-export type SubjectType = (typeof SUBJECT_TYPES)[number];
-
-/** Every type of event that exists. Names are never reused. */
-export type EventType =
-  | 'key.created'
-  | 'key.updated'
-  | 'key.suspended'
-  | 'key.resumed'
-  | 'key.revoked'
-  | 'key.rotated'
-  | 'key.version_retired'
-  | 'key.secret_replaced'
-  | 'key.tokens_revoked'
-  | 'key.exposed_in_url'
-  | 'key.dates_corrected'
-  | 'key.exposed_in_text'
-  | 'token.revoked'
-  | 'tenant.created'
-  | 'tenant.updated'
-  | 'tenant.suspended'
-  | 'tenant.resumed'
-  | 'tenant.deleted'
-  | 'signing_key.created'
-  | 'signing_key.retired'
-  | 'id_tag_secret.added'
-  | 'id_tag_secret.retired'
-  | 'store.clock_accepted'
-  | 'store.expired_revocations_deleted';
-
-/** What each type of event is about. */
-export const EVENT_SUBJECTS: Readonly<Record<EventType, SubjectType>> = {
-  'key.created': 'key',
-  'key.updated': 'key',
-  'key.suspended': 'key',
-  'key.resumed': 'key',
-  'key.revoked': 'key',
-  'key.rotated': 'key',
-  'key.version_retired': 'key',
-  'key.secret_replaced': 'key',
-  'key.tokens_revoked': 'key',
-  'key.exposed_in_url': 'key',
-  'key.dates_corrected': 'key',
-  'key.exposed_in_text': 'key',
-  'token.revoked': 'token',
-  'tenant.created': 'tenant',
-  'tenant.updated': 'tenant',
-  'tenant.suspended': 'tenant',
-  'tenant.resumed': 'tenant',
-  'tenant.deleted': 'tenant',
-  'signing_key.created': 'signing_key',
-  'signing_key.retired': 'signing_key',
-  'id_tag_secret.added': 'id_tag_secret',
-  'id_tag_secret.retired': 'id_tag_secret',
-  'store.clock_accepted': 'store',
-  'store.expired_revocations_deleted': 'store',
-};
+/** Who changes something, from where and why: given by the edge, stored with every event it causes. */
+export interface AuditContext {
+  readonly actor: Actor;
+  readonly requestId: string | null;
+  readonly reason: string | null;
+}
 
 /**
- * Whether an event of this type raises the revision of its subject's row by one. It is what tells whether a row is as old
- * as the log says. A type that takes the row away has to be looked at where this is used.
+ * A fact as it is written, before the log gave it its place. `before` and `after` hold the attributes it changed, in wire
+ * form. Made by {@link newEvent}.
  */
-export const REVISED_ROWS: Readonly<Record<EventType, boolean>> = {
-  'key.created': true,
-  'key.updated': true,
-  'key.suspended': true,
-  'key.resumed': true,
-  'key.revoked': true,
-  'key.rotated': true,
-  'key.version_retired': true,
-  'key.secret_replaced': true,
-  'key.tokens_revoked': true,
-  'key.exposed_in_url': false,
-  'key.exposed_in_text': false,
-  'token.revoked': false,
-  'tenant.created': true,
-  'tenant.updated': true,
-  'tenant.suspended': true,
-  'tenant.resumed': true,
-  'tenant.deleted': true,
-  'signing_key.created': true,
-  'signing_key.retired': true,
-  'id_tag_secret.added': true,
-  'id_tag_secret.retired': true,
-  'key.dates_corrected': true,
-  'store.clock_accepted': false,
-  'store.expired_revocations_deleted': false,
-};
-
-/** A fact, before the log gave it its place. `before` and `after` hold the attributes it changed, in wire form. */
-export interface AuditEvent {
+export interface EventOf<Type extends EventType> {
   readonly id: string;
   readonly at: Instant;
   readonly tenantId: string;
-  readonly type: EventType;
+  readonly type: Type;
   readonly actor: Actor;
-  readonly subject: { readonly type: SubjectType; readonly id: string };
+  readonly subject: { readonly type: EventData[Type]['subject']; readonly id: string };
   readonly requestId: string | null;
   readonly reason: string | null;
+  readonly before: EventData[Type]['before'];
+  readonly after: EventData[Type]['after'];
+}
+
+/** Any of them, told apart by its `type`. */
+export type AuditEvent = { [Type in EventType]: EventOf<Type> }[EventType];
+
+/** Any that is about such a subject. */
+export type AuditEventAbout<Subject extends SubjectType> = {
+  [Type in EventTypeOf<Subject>]: EventOf<Type>;
+}[EventTypeOf<Subject>];
+
+/** What a new event says beside its type. */
+export interface NewEvent<Type extends EventType> {
+  readonly at: Instant;
+  readonly tenantId: string;
+  readonly subjectId: string;
+  readonly before: EventData[Type]['before'];
+  readonly after: EventData[Type]['after'];
+}
+
+/** The one way to make an event, with an id of its own. */
+export function newEvent<Type extends EventType>(
+  type: Type,
+  { at, tenantId, subjectId, before, after }: NewEvent<Type>,
+  { actor, requestId, reason }: AuditContext,
+): EventOf<Type> {
+  const subject = { type: EVENT_TYPES[type].subject, id: subjectId };
+  return { id: newId(), at, tenantId, type, actor, subject, requestId, reason, before, after };
+}
+
+/**
+ * An event as it is read back and shown. Its type may be one that only a later version knows, and what it says is unknown
+ * until {@link eventAbout} has looked at it.
+ */
+export interface RecordedEvent extends Omit<EventOf<EventType>, 'type' | 'subject' | 'before' | 'after'> {
+  readonly type: string;
+  readonly subject: { readonly type: string; readonly id: string };
   readonly before: JsonObject | null;
   readonly after: JsonObject | null;
 }
 
+/** What replaying looks at of every event, whatever its type. */
+type Replayed = Pick<RecordedEvent, 'at' | 'tenantId' | 'reason'> & { readonly subject: { readonly id: string } };
+
+/** An event of a type that this version knows. What it says may have been erased, or written by an earlier version. */
+export interface KnownEvent<Type extends EventType> extends Replayed {
+  readonly type: Type;
+  readonly before: ReadAttributes<EventData[Type]['before']>;
+  readonly after: ReadAttributes<EventData[Type]['after']>;
+}
+
+/** An event of a type that is none of that subject, as far as this version knows. */
+export interface UnknownEvent extends Replayed {
+  readonly type: 'unknown';
+  readonly saidType: string;
+}
+
+/** What may be replayed into the record of such a subject. */
+export type EventAbout<Subject extends SubjectType> =
+  | { [Type in EventTypeOf<Subject>]: KnownEvent<Type> }[EventTypeOf<Subject>]
+  | UnknownEvent;
+
+/** An event that was read back, for replaying it into the record of such a subject. */
+export function eventAbout<Subject extends SubjectType>(subject: Subject, event: RecordedEvent): EventAbout<Subject> {
+  const { type: saidType } = event;
+  if (!isEventTypeOf(subject, saidType))
+    return {
+      at: event.at,
+      tenantId: event.tenantId,
+      reason: event.reason,
+      subject: event.subject,
+      type: 'unknown',
+      saidType,
+    };
+  // Its type was just looked at, and its attributes are any JSON or none: the type of the answer claims no more.
+  return event as unknown as EventAbout<Subject>;
+}
+
 /** A fact with its place in the log. `seq` starts at 1, has no gaps and is in commit order (I3). */
-export interface LoggedEvent extends AuditEvent {
+export interface LoggedEvent extends RecordedEvent {
   readonly seq: number;
   /** Its personal part does not open, or is not the one that belongs to it: those fields are null, or absent, for that. */
   readonly damaged?: true;
@@ -147,21 +156,6 @@ export function isReadable(event: LoggedEvent | DamagedEvent): event is LoggedEv
   return event.actor !== undefined;
 }
 
-/** Who changes something, from where and why: given by the edge, stored with every event it causes. */
-export interface AuditContext {
-  readonly actor: Actor;
-  readonly requestId: string | null;
-  readonly reason: string | null;
-}
-
-/**
- * Attributes that may say something about a person or that an owner gave us in confidence. They are sealed beside the
- * event, which holds only a salted hash of them: so they can be erased and the tree stays valid.
- */
-export const PERSONAL_ATTRIBUTES: ReadonlySet<string> = new Set([
-  ...['userId', 'name', 'description', 'metadata', 'jwt', 'ipAllowlist'],
-]);
-
 /** What of an event is sealed beside it. */
 export interface PersonalPart {
   readonly actor: {
@@ -175,7 +169,7 @@ export interface PersonalPart {
 }
 
 /** Splits an event into what everyone may check and what is sealed beside it. {@link joinEvent} is its inverse. */
-export function splitEvent(event: AuditEvent): { readonly open: JsonObject; readonly personal: PersonalPart } {
+export function splitEvent(event: RecordedEvent): { readonly open: JsonObject; readonly personal: PersonalPart } {
   const before = splitAttributes(event.before);
   const after = splitAttributes(event.after);
   return {
@@ -238,9 +232,9 @@ export interface OpenEvent {
   readonly id: string;
   readonly at: string;
   readonly tenantId: string;
-  readonly type: EventType;
+  readonly type: string;
   readonly actor: OpenActor;
-  readonly subject: { readonly type: SubjectType; readonly id: string };
+  readonly subject: { readonly type: string; readonly id: string };
   readonly requestId: string | null;
   readonly before: JsonObject | null;
   readonly after: JsonObject | null;

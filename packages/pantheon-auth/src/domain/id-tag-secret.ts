@@ -1,7 +1,7 @@
 /** The secrets that tag the ids of keys: what one is, and how its events change it. */
 import type { Instant } from '../foundation/clock.ts';
-import { invariant } from '../foundation/errors.ts';
-import type { AuditEvent } from './event.ts';
+import { assertNever, invariant } from '../foundation/errors.ts';
+import type { EventAbout } from './event.ts';
 
 export interface IdTagSecretRecord {
   /** 1, 2, 3… in the order in which they were added. */
@@ -13,11 +13,20 @@ export interface IdTagSecretRecord {
 }
 
 /** The only way a tag secret changes. */
-export function evolveIdTagSecret(record: IdTagSecretRecord | null, event: AuditEvent): IdTagSecretRecord {
-  if (event.type === 'id_tag_secret.added') {
-    invariant(record === null, 'a tag secret is added once');
-    return { number: Number(event.subject.id), createdAt: event.at, retiredAt: null, revision: 1 };
+export function evolveIdTagSecret(
+  record: IdTagSecretRecord | null,
+  event: EventAbout<'id_tag_secret'>,
+): IdTagSecretRecord {
+  switch (event.type) {
+    case 'id_tag_secret.added':
+      invariant(record === null, 'a tag secret is added once');
+      return { number: Number(event.subject.id), createdAt: event.at, retiredAt: null, revision: 1 };
+    case 'id_tag_secret.retired':
+      invariant(record !== null, 'a tag secret is added, then retired');
+      return { ...record, retiredAt: record.retiredAt ?? event.at, revision: record.revision + 1 };
+    case 'unknown':
+      throw new Error(`Not an event of a tag secret: ${event.saidType}`);
+    default:
+      return assertNever(event);
   }
-  invariant(record !== null && event.type === 'id_tag_secret.retired', 'a tag secret is added, then retired');
-  return { ...record, retiredAt: record.retiredAt ?? event.at, revision: record.revision + 1 };
 }

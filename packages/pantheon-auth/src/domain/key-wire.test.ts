@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { anyKeySettings } from '../testing/arbitraries.ts';
-import { PERSONAL_ATTRIBUTES } from './event.ts';
+import { PERSONAL_ATTRIBUTES } from './event-data.ts';
 import type { KeySettings } from './key.ts';
 import { instantToWire, settingsFromWire, settingsToWire } from './key-wire.ts';
 

@@ -10,8 +10,10 @@ import type { SigningAlgorithm } from './claims.ts';
 import type { Environment, JwtSettings, KeySettings, RotationSettings } from './key-settings.ts';
 import type { QuotaPeriod, QuotaRule, RateLimitRule } from './limits.ts';
 
-/** Settings in wire form. */
-export function settingsToWire(settings: KeySettings): JsonObject {
+/** Settings in wire form, where each has the name that it has here. */
+export type SettingsWire = { readonly [Name in keyof KeySettings]: Json };
+
+export function settingsToWire(settings: KeySettings): SettingsWire {
   return {
     userId: settings.userId,
     name: settings.name,

@@ -5,9 +5,17 @@
  */
 import { type Instant, SECOND_MS } from '../foundation/clock.ts';
 import { canonicalJson, type Json, type JsonObject } from '../foundation/encoding.ts';
-import { invariant, PantheonError } from '../foundation/errors.ts';
-import { newId } from '../foundation/ids.ts';
-import type { AuditContext, AuditEvent, EventType } from './event.ts';
+import { assertNever, invariant, PantheonError } from '../foundation/errors.ts';
+import {
+  type AuditContext,
+  type AuditEventAbout,
+  type EventAbout,
+  type EventOf,
+  type EventTypeOf,
+  type KnownEvent,
+  type NewEvent,
+  newEvent,
+} from './event.ts';
 import type { KeySettings } from './key-settings.ts';
 import { settingsFromWire, settingsToWire } from './key-wire.ts';
 
@@ -46,12 +54,14 @@ export interface KeyRecord extends KeySettings {
   readonly idTag: number | null;
 }
 
+export type KeyEvent = AuditEventAbout<'key'>;
+
 /** A change that is ready to be committed: the new record and the events that made it. It has no form without an event. */
 export interface KeyChange {
   readonly record: KeyRecord;
   /** Null: the key must not exist yet. */
   readonly expectedRevision: number | null;
-  readonly events: readonly [AuditEvent, ...AuditEvent[]];
+  readonly events: readonly [KeyEvent, ...KeyEvent[]];
 }
 
 /** Who proves an older secret than these is told `unknown`. Bounds the row, and destroys old material. */
@@ -61,7 +71,7 @@ export const VERSIONS_KEPT_MAX = 8;
 const REPLACED_AHEAD_MAX_MS: number = 5 * SECOND_MS;
 
 /** The only way a key changes. */
-export function evolve(record: KeyRecord | null, event: AuditEvent): KeyRecord {
+export function evolve(record: KeyRecord | null, event: EventAbout<'key'>): KeyRecord {
   if (event.type === 'key.created') {
     invariant(record === null && event.after !== null, 'a key is created once, with its settings');
     const { createdBy, idTag } = event.after;
@@ -87,7 +97,13 @@ export function evolve(record: KeyRecord | null, event: AuditEvent): KeyRecord {
   return record.state.kind === 'revoked' ? { ...next, state: record.state } : next;
 }
 
-function changed(record: KeyRecord, event: AuditEvent): Partial<KeyRecord> {
+/** What is left when the events that make a key, and those that change nothing of it, are dealt with. */
+type ChangingEvent = Exclude<
+  EventAbout<'key'>,
+  KnownEvent<'key.created'> | KnownEvent<'key.exposed_in_url'> | KnownEvent<'key.exposed_in_text'>
+>;
+
+function changed(record: KeyRecord, event: ChangingEvent): Partial<KeyRecord> {
   switch (event.type) {
     case 'key.updated':
       return settingsFromWire({ ...settingsToWire(record), ...event.after });
@@ -103,12 +119,12 @@ function changed(record: KeyRecord, event: AuditEvent): Partial<KeyRecord> {
     case 'key.rotated':
       return rotated(record, event);
     case 'key.version_retired': {
-      const retired = event.after?.['version'];
+      const retired = event.after?.version;
       const versions = record.versions.map((v) => (v.version === retired ? { ...v, acceptedUntil: event.at } : v));
       return { versions };
     }
     case 'key.secret_replaced': {
-      const said = event.after?.['createdAt'];
+      const said = event.after?.createdAt;
       // Events of earlier versions of this program do not say it.
       const createdAt = typeof said === 'string' ? Date.parse(said) : event.at;
       const versions = record.versions.map((v) => (v.version === record.version ? { ...v, createdAt } : v));
@@ -116,14 +132,15 @@ function changed(record: KeyRecord, event: AuditEvent): Partial<KeyRecord> {
     }
     case 'key.dates_corrected':
       return datesUpTo(record, event.at);
+    case 'unknown':
+      throw new Error(`Not an event that changes a key: ${event.saidType}`);
     default:
-      throw new Error(`Not an event that changes a key: ${event.type}`);
+      return assertNever(event);
   }
 }
 
-function rotated(record: KeyRecord, event: AuditEvent): Partial<KeyRecord> {
-  const version = event.after?.['version'];
-  const acceptedUntil = event.after?.['acceptedUntil'];
+function rotated(record: KeyRecord, event: KnownEvent<'key.rotated'>): Partial<KeyRecord> {
+  const { version, acceptedUntil } = event.after ?? {};
   invariant(version === record.version + 1 && typeof acceptedUntil === 'string', 'a rotation makes the next version');
   const until = Date.parse(acceptedUntil);
   // Older ones that are still accepted end now: only the version before the new one overlaps with it.
@@ -193,8 +210,8 @@ export function createKey(
 /** New settings; null when nothing would change. A revoked key does not change any more. */
 export function updateKey(record: KeyRecord, settings: KeySettings, by: AuditContext, at: Instant): KeyChange | null {
   assertNotRevoked(record);
-  const was = settingsToWire(record);
-  const will = settingsToWire(settings);
+  const was: JsonObject = settingsToWire(record);
+  const will: JsonObject = settingsToWire(settings);
   const names = Object.keys(will).filter((name) => !isSame(was[name], will[name]));
   if (names.length === 0) return null;
   const pick = (from: JsonObject): JsonObject => Object.fromEntries(names.map((name) => [name, from[name] ?? null]));
@@ -303,22 +320,24 @@ function isSame(one: Json | undefined, other: Json | undefined): boolean {
   return canonicalJson({ value: one }) === canonicalJson({ value: other });
 }
 
-function change(record: KeyRecord, event: AuditEvent): KeyChange {
+function change(record: KeyRecord, event: KeyEvent): KeyChange {
   return { record: evolve(record, event), expectedRevision: record.revision, events: [event] };
 }
 
-function stateChange(record: KeyRecord, state: KeyState['kind']): { before: JsonObject; after: JsonObject } {
+function stateChange(record: KeyRecord, state: KeyState['kind']): Attributes<'key.suspended'> {
   return { before: { state: record.state.kind }, after: { state } };
 }
 
-function keyEvent(
-  type: EventType,
-  key: { readonly id: string; readonly tenantId: string },
-  attributes: { readonly before: JsonObject | null; readonly after: JsonObject | null },
+type Attributes<Type extends EventTypeOf<'key'>> = Pick<NewEvent<Type>, 'before' | 'after'>;
+
+function keyEvent<Type extends EventTypeOf<'key'>>(
+  type: Type,
+  { id: subjectId, tenantId }: { readonly id: string; readonly tenantId: string },
+  { before, after }: Attributes<Type>,
   by: AuditContext,
   at: Instant,
-): AuditEvent {
-  return { id: newId(), at, tenantId: key.tenantId, type, subject: { type: 'key', id: key.id }, ...by, ...attributes };
+): EventOf<Type> {
+  return newEvent(type, { at, tenantId, subjectId, before, after }, by);
 }
 
 function assertNotRevoked(record: KeyRecord): void {

@@ -1,13 +1,14 @@
 import { describe, expect, test } from 'vitest';
-import { type AuditEvent, type EventType, PROCESS_ACTOR } from './event.ts';
+import { type EventAbout, eventAbout, PROCESS_ACTOR, type RecordedEvent } from './event.ts';
 import { evolveSigningKey, type SigningKeyRecord } from './signing-key.ts';
 
 const AFTER = { algorithm: 'ES256', publicJwk: { kty: 'EC', crv: 'P-256', x: 'x', y: 'y' } };
-const event = (type: EventType, at: number, after: AuditEvent['after'] = null): AuditEvent => ({
-  ...{ id: 'e', at, tenantId: 'system', type, subject: { type: 'signing_key', id: 'kid-1' } },
-  ...{ actor: PROCESS_ACTOR, requestId: null, reason: null, before: null, after },
-});
-const replay = (...events: readonly AuditEvent[]): SigningKeyRecord | null =>
+const event = (type: string, at: number, after: RecordedEvent['after'] = null): EventAbout<'signing_key'> =>
+  eventAbout('signing_key', {
+    ...{ id: 'e', at, tenantId: 'system', type, subject: { type: 'signing_key', id: 'kid-1' } },
+    ...{ actor: PROCESS_ACTOR, requestId: null, reason: null, before: null, after },
+  });
+const replay = (...events: readonly EventAbout<'signing_key'>[]): SigningKeyRecord | null =>
   events.reduce<SigningKeyRecord | null>(evolveSigningKey, null);
 const created = event('signing_key.created', 1_000, AFTER);
 
@@ -27,8 +28,11 @@ describe('replaying the events of a signing key gives its record', () => {
     ['twice', [created, created]],
     ['without its public key', [event('signing_key.created', 1)]],
     ['late', [event('signing_key.retired', 1)]],
-    ['of another subject', [created, event('key.revoked', 1)]],
   ] as const)('an event that comes %s stops the replay', (_how, events) => {
     expect(() => replay(...events)).toThrow('Invariant broken');
+  });
+
+  test.each(['key.revoked', 'signing_key.moved'])('%s is none of a signing key, and stops the replay', (type) => {
+    expect(() => replay(created, event(type, 1))).toThrow(`Not an event of a signing key: ${type}`);
   });
 });

@@ -1,12 +1,13 @@
 import { describe, expect, test } from 'vitest';
-import { type AuditEvent, type EventType, PROCESS_ACTOR } from './event.ts';
+import { type EventAbout, eventAbout, PROCESS_ACTOR, type RecordedEvent } from './event.ts';
 import { DEFAULT_TENANT, evolveTenant, SYSTEM_TENANT, TENANT_ID_PATTERN, type TenantRecord } from './tenant.ts';
 
-const event = (type: EventType, after: AuditEvent['after'] = null): AuditEvent => ({
-  ...{ id: 'e', at: 1_000, tenantId: 'acme', type, subject: { type: 'tenant', id: 'acme' } },
-  ...{ actor: PROCESS_ACTOR, requestId: null, reason: null, before: null, after },
-});
-const replay = (...events: readonly AuditEvent[]): TenantRecord =>
+const event = (type: string, after: RecordedEvent['after'] = null): EventAbout<'tenant'> =>
+  eventAbout('tenant', {
+    ...{ id: 'e', at: 1_000, tenantId: 'acme', type, subject: { type: 'tenant', id: 'acme' } },
+    ...{ actor: PROCESS_ACTOR, requestId: null, reason: null, before: null, after },
+  });
+const replay = (...events: readonly EventAbout<'tenant'>[]): TenantRecord =>
   events.reduce<TenantRecord | null>(evolveTenant, null) as TenantRecord;
 
 const created = event('tenant.created', { name: 'Acme' });
@@ -29,6 +30,12 @@ describe('replaying the events of a tenant gives its record', () => {
     },
   );
 
+  test('a type that only a later version knows brings no deleted one back either', () => {
+    expect(replay(created, event('tenant.deleted'), event('tenant.moved'))).toMatchObject({
+      ...{ state: 'deleted', revision: 3 },
+    });
+  });
+
   test('a name that was erased leaves the id, or the name before it', () => {
     expect(replay(event('tenant.created'))).toMatchObject({ name: 'acme' });
     expect(replay(created, event('tenant.updated', {}))).toMatchObject({ name: 'Acme' });
@@ -38,6 +45,7 @@ describe('replaying the events of a tenant gives its record', () => {
     ['twice', () => replay(created, created)],
     ['late', () => replay(event('tenant.suspended'))],
     ['of another subject', () => replay(created, event('key.revoked'))],
+    ['from a later version', () => replay(created, event('tenant.moved'))],
   ])('an event that comes %s stops the replay', (_how, run) => {
     expect(run).toThrow();
   });

@@ -1,13 +1,10 @@
 /** The isolation boundary: what a tenant is, and how its events change it. */
 import type { Instant } from '../foundation/clock.ts';
 import type { Json } from '../foundation/encoding.ts';
-import { invariant, PantheonError } from '../foundation/errors.ts';
-import type { AuditEvent } from './event.ts';
+import { assertNever, invariant, PantheonError } from '../foundation/errors.ts';
+import type { EventAbout } from './event.ts';
 
-/** Where root lives: its keys manage the service. */
-export const SYSTEM_TENANT = 'system';
-/** Where keys live when nobody says otherwise. */
-export const DEFAULT_TENANT = 'default';
+export { DEFAULT_TENANT, SYSTEM_TENANT, TENANT_ID_PATTERN } from './tenant-id.ts';
 
 /**
  * In place of a tenant's id: keys of every tenant are accepted. A symbol, because a tenant may have any name, and nothing
@@ -28,19 +25,15 @@ export interface TenantRecord {
   readonly revision: number;
 }
 
-/** Lower case, so that two tenants never differ by case alone; no dots or slashes, so that it is safe in a path. */
-export const TENANT_ID_PATTERN: RegExp = /^[a-z0-9](?:[a-z0-9_-]{0,62}[a-z0-9])?$/;
-
 /** The only way a tenant changes. Replaying a tenant's events gives its record. */
-export function evolveTenant(tenant: TenantRecord | null, event: AuditEvent): TenantRecord {
+export function evolveTenant(tenant: TenantRecord | null, event: EventAbout<'tenant'>): TenantRecord {
   if (event.type === 'tenant.created') {
-    const name = event.after?.['name'];
     invariant(tenant === null, 'a tenant is created once');
     return {
       id: event.subject.id,
-      name: nameOr(name, event.subject.id),
+      name: nameOr(event.after?.name, event.subject.id),
       state: 'active',
-      audiences: audiencesOr(event.after?.['audiences'], null),
+      audiences: audiencesOr(event.after?.audiences, null),
       createdAt: event.at,
       revision: 1,
     };
@@ -54,8 +47,8 @@ export function evolveTenant(tenant: TenantRecord | null, event: AuditEvent): Te
       return {
         ...tenant,
         revision,
-        name: nameOr(event.after?.['name'], tenant.name),
-        audiences: audiencesOr(event.after?.['audiences'], tenant.audiences),
+        name: nameOr(event.after?.name, tenant.name),
+        audiences: audiencesOr(event.after?.audiences, tenant.audiences),
       };
     case 'tenant.suspended':
       return { ...tenant, revision, state: 'suspended' };
@@ -63,8 +56,10 @@ export function evolveTenant(tenant: TenantRecord | null, event: AuditEvent): Te
       return { ...tenant, revision, state: 'active' };
     case 'tenant.deleted':
       return { ...tenant, revision, state: 'deleted' };
+    case 'unknown':
+      throw new Error(`Not an event of a tenant: ${event.saidType}`);
     default:
-      throw new Error(`Not an event of a tenant: ${event.type}`);
+      return assertNever(event);
   }
 }
 

@@ -1,11 +1,6 @@
 /** The audit trail as callers may read it: their own tenant's, page by page. */
-import {
-  type DamagedEvent,
-  EVENT_SUBJECTS,
-  type EventType,
-  type LoggedEvent,
-  type SubjectType,
-} from '../domain/event.ts';
+import type { DamagedEvent, EventType, LoggedEvent, SubjectType } from '../domain/event.ts';
+import { isEventType } from '../domain/event-data.ts';
 import { assertMay, type Caller } from '../domain/key-policy.ts';
 import { SYSTEM_TENANT } from '../domain/tenant.ts';
 import type { Instant } from '../foundation/clock.ts';
@@ -101,6 +96,6 @@ function seesPlaces(by: Caller | undefined): boolean {
 }
 
 function parseType(text: string): EventType {
-  if (Object.hasOwn(EVENT_SUBJECTS, text)) return text as EventType;
+  if (isEventType(text)) return text;
   throw new PantheonError('invalid_request', { field: 'type', detail: 'There is no such type of event.' });
 }

@@ -5,7 +5,7 @@
  */
 import { randomInt } from 'node:crypto';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { EVENT_SUBJECTS } from '../domain/event.ts';
+import { EVENT_TYPES, isEventType } from '../domain/event-data.ts';
 import { type Moment, momentOf, type NonDecreasingClock } from '../foundation/clock.ts';
 import { isPromise } from '../foundation/is-promise.ts';
 import type { EventNotice, Head, LogReader } from './ledger.ts';
@@ -253,7 +253,7 @@ export class EventFeed {
 
 /** What an event of a later version is about cannot be told: then nothing that is remembered is safe. */
 function isKnown({ type, subjectType }: EventNotice): boolean {
-  return Object.hasOwn(EVENT_SUBJECTS, type) && EVENT_SUBJECTS[type] === subjectType;
+  return isEventType(type) && EVENT_TYPES[type].subject === subjectType;
 }
 
 const UNWATCHED: FeedWatcher = { onStalled: () => {}, onFollowing: () => {} };

@@ -8,8 +8,9 @@ export interface StoredEvent {
   readonly id: string;
   readonly at: Instant;
   readonly tenantId: string;
-  readonly type: EventType;
-  readonly subjectType: SubjectType;
+  /** Of a later version it may be one that this version does not know. So may the next. */
+  readonly type: string;
+  readonly subjectType: string;
   readonly subjectId: string;
   readonly body: string;
   readonly leafRandom: Uint8Array;

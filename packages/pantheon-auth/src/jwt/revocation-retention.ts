@@ -3,12 +3,11 @@
  * and a replay of the log, in which each has its end, comes to the same.
  */
 import { LEEWAY_SECONDS_MAX } from '../domain/claims.ts';
-import { type AuditEvent, jobActor } from '../domain/event.ts';
+import { jobActor, newEvent } from '../domain/event.ts';
 import { SYSTEM_TENANT } from '../domain/tenant.ts';
 import type { EventCodec } from '../events/event-codec.ts';
 import type { LeaseHeld, Ledger } from '../events/ledger.ts';
 import { type Clock, mayDeleteByAge, SECOND_MS } from '../foundation/clock.ts';
-import { newId } from '../foundation/ids.ts';
 import type { TokenRevocationRows } from './signing-key-rows.ts';
 
 /** Rows of one commit, which keeps SQLite's event loop: of these it takes some 5 ms. */
@@ -42,18 +41,13 @@ export async function deleteExpiredRevocations(deps: RevocationRetentionDeps, ru
     const oldest = await rows.unexpired(0, null, REVOCATIONS_AT_ONCE_MAX);
     const expired = oldest.filter((row) => Number(row['expires_at']) <= now - DELETED_AFTER_MS);
     if (expired.length === 0) return;
-    const event: AuditEvent = {
-      id: newId(),
-      at: now,
-      tenantId: SYSTEM_TENANT,
-      type: 'store.expired_revocations_deleted',
-      actor: jobActor(run.lease.name),
-      subject: { type: 'store', id: 'store' },
-      requestId: null,
-      reason: null,
-      before: null,
-      after: { count: expired.length, lastExpiresAt: new Date(Number(expired.at(-1)?.['expires_at'])).toISOString() },
-    };
+    const lastExpiresAt = new Date(Number(expired.at(-1)?.['expires_at'])).toISOString();
+    const after = { count: expired.length, lastExpiresAt };
+    const event = newEvent(
+      'store.expired_revocations_deleted',
+      { at: now, tenantId: SYSTEM_TENANT, subjectId: 'store', before: null, after },
+      { actor: jobActor(run.lease.name), requestId: null, reason: null },
+    );
     await ledger.commit({
       changes: expired.map((row) => ({
         kind: 'delete',

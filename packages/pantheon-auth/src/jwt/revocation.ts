@@ -8,13 +8,12 @@ import { hash } from 'node:crypto';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Conditional } from '../commands/run-command.ts';
 import { ACCESS_TOKEN_LIFETIME_MAX_SECONDS, LEEWAY_SECONDS_MAX, TOKEN_ID_LENGTH_MAX } from '../domain/claims.ts';
-import type { AuditContext, AuditEvent } from '../domain/event.ts';
+import { type AuditContext, type EventOf, newEvent } from '../domain/event.ts';
 import type { EventCodec } from '../events/event-codec.ts';
 import type { Follower } from '../events/event-feed.ts';
 import type { EventNotice, Ledger, Precondition, Row } from '../events/ledger.ts';
 import { type Clock, type Instant, SECOND_MS } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
-import { newId } from '../foundation/ids.ts';
 import type { TokenRevocationRows } from './signing-key-rows.ts';
 
 /** About 120 MB. Who needs more revokes by key, which takes no entry at all. */
@@ -40,7 +39,7 @@ export interface RevokedToken {
 /** What is committed. */
 export interface TokenRevocation extends Conditional {
   readonly row: Row;
-  readonly event: AuditEvent;
+  readonly event: EventOf<'token.revoked'>;
 }
 
 interface Entry {
@@ -122,16 +121,9 @@ export class TokenRevocations implements Follower {
     const expiresAt = this.#clock.now() + lifeSeconds * SECOND_MS;
     this.#forgetExpired();
     await this.#assertRoom(token.tenantId);
-    const event: AuditEvent = {
-      id: newId(),
-      at: this.#clock.now(),
-      tenantId: token.tenantId,
-      type: 'token.revoked',
-      subject: { type: 'token', id },
-      before: null,
-      after: { keyId: token.keyId, expiresAt: new Date(expiresAt).toISOString() },
-      ...by,
-    };
+    const after = { keyId: token.keyId, expiresAt: new Date(expiresAt).toISOString() };
+    const where = { at: this.#clock.now(), tenantId: token.tenantId, subjectId: id };
+    const event = newEvent('token.revoked', { ...where, before: null, after }, by);
     const row = { jti: id, tenant_id: token.tenantId, key_id: token.keyId, expires_at: expiresAt, revision: 1 };
     return { row, event };
   }

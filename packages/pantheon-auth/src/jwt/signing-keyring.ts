@@ -6,16 +6,15 @@ import { createPrivateKey, createPublicKey, generateKeyPair, type KeyObject } fr
 import { promisify } from 'node:util';
 import type { Conditional } from '../commands/run-command.ts';
 import type { AsymmetricAlgorithm } from '../domain/claims.ts';
-import type { AuditContext, AuditEvent } from '../domain/event.ts';
+import { type AuditContext, type AuditEventAbout, newEvent } from '../domain/event.ts';
 import { evolveSigningKey, type SigningKeyRecord } from '../domain/signing-key.ts';
 import { SYSTEM_TENANT } from '../domain/tenant.ts';
 import type { EventCodec } from '../events/event-codec.ts';
 import type { Follower } from '../events/event-feed.ts';
 import type { EventNotice, Ledger, Row, RowChange } from '../events/ledger.ts';
-import type { Clock } from '../foundation/clock.ts';
+import type { Clock, Instant } from '../foundation/clock.ts';
 import type { JsonObject } from '../foundation/encoding.ts';
 import { PantheonError } from '../foundation/errors.ts';
-import { newId } from '../foundation/ids.ts';
 import type { EncryptionContext, Sealer } from '../kms/encryption-context.ts';
 import { jwkThumbprint, type VerificationKey } from './jws.ts';
 import type { SigningKeyRows } from './signing-key-rows.ts';
@@ -27,10 +26,12 @@ export interface SigningKey {
   readonly verification: VerificationKey;
 }
 
+type SigningKeyEvent = AuditEventAbout<'signing_key'>;
+
 /** What is committed, and the record that it is about as it is then. */
 export interface SigningKeyChange extends Conditional {
   readonly changes: readonly RowChange[];
-  readonly events: readonly [AuditEvent, ...AuditEvent[]];
+  readonly events: readonly [SigningKeyEvent, ...SigningKeyEvent[]];
   readonly record: SigningKeyRecord;
 }
 
@@ -134,7 +135,8 @@ export class SigningKeyring implements Follower {
     const { publicKey, privateKey } = await generatePair(algorithm);
     const publicJwk = publicKey.export({ format: 'jwk' }) as JsonObject;
     const kid = jwkThumbprint(publicJwk);
-    const event = this.#event('signing_key.created', kid, { algorithm, publicJwk }, by);
+    const after = { algorithm, publicJwk };
+    const event = newEvent('signing_key.created', { ...this.#where(kid), before: null, after }, by);
     const record = evolveSigningKey(null, event);
     const sealed = await this.#sealer.seal(contextOf(kid), privateKey.export({ format: 'der', type: 'pkcs8' }));
     const change = { kind: 'insert', table: 'signing_keys', row: { ...toRow(record), sealed } } as const;
@@ -149,7 +151,7 @@ export class SigningKeyring implements Follower {
     const { kid, algorithm } = current;
     const isOther = ({ record }: SigningKey): boolean => record.kid !== kid && record.algorithm === algorithm;
     const successor = [...this.#byKid.values()].some(isOther) ? null : await this.decideAdd(algorithm, by);
-    const event = this.#event('signing_key.retired', kid, null, by);
+    const event = newEvent('signing_key.retired', { ...this.#where(kid), before: null, after: null }, by);
     const record = evolveSigningKey(current, event);
     const change = {
       kind: 'update',
@@ -240,14 +242,8 @@ export class SigningKeyring implements Follower {
     return { record: fromRow(row, { algorithm, publicJwk }), privateKey, verification: { algorithm, key } };
   }
 
-  #event(
-    type: 'signing_key.created' | 'signing_key.retired',
-    kid: string,
-    after: JsonObject | null,
-    by: AuditContext,
-  ): AuditEvent {
-    const subject = { type: 'signing_key', id: kid } as const;
-    return { id: newId(), at: this.#clock.now(), tenantId: SYSTEM_TENANT, type, subject, before: null, after, ...by };
+  #where(kid: string): { readonly at: Instant; readonly tenantId: string; readonly subjectId: string } {
+    return { at: this.#clock.now(), tenantId: SYSTEM_TENANT, subjectId: kid };
   }
 }
 

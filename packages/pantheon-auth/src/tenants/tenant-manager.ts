@@ -6,14 +6,19 @@ import { parseReason } from '../commands/input.ts';
 import { type Page, pageSize } from '../commands/pages.ts';
 import { type Conditional, runCommand } from '../commands/run-command.ts';
 import { entityTag } from '../domain/entity-tag.ts';
-import type { AuditContext, AuditEvent, EventType } from '../domain/event.ts';
+import {
+  type AuditContext,
+  type AuditEventAbout,
+  type EventOf,
+  type EventTypeOf,
+  type NewEvent,
+  newEvent,
+} from '../domain/event.ts';
 import { type Action, assertMay, type Caller } from '../domain/key-policy.ts';
 import { DEFAULT_TENANT, evolveTenant, SYSTEM_TENANT, TENANT_ID_PATTERN, type TenantRecord } from '../domain/tenant.ts';
 import type { Clock } from '../foundation/clock.ts';
-import type { JsonObject } from '../foundation/encoding.ts';
 import { invariant, PantheonError } from '../foundation/errors.ts';
 import { assertFilters } from '../foundation/filters.ts';
-import { newId } from '../foundation/ids.ts';
 import type { SealedCursors } from '../kms/sealed-cursor.ts';
 import {
   type CreateTenantInput,
@@ -51,8 +56,10 @@ export interface TenantChangeOptions extends ChangeOptions, ConditionalOptions {
   readonly reason?: string;
 }
 
+type TenantEvent = AuditEventAbout<'tenant'>;
+
 interface TenantChange extends Conditional {
-  readonly event: AuditEvent;
+  readonly event: TenantEvent;
   readonly next: TenantRecord;
 }
 
@@ -63,7 +70,7 @@ interface TenantCommand<Loaded extends TenantRecord | null> {
   readonly action: Action;
   readonly load: () => Promise<Loaded>;
   /** Null: it already is so. */
-  readonly decide: (tenant: Loaded) => AuditEvent | null;
+  readonly decide: (tenant: Loaded) => TenantEvent | null;
 }
 
 /** Without them nothing works: root lives in one, and the other is where calls go that name none. */
@@ -85,7 +92,8 @@ export class TenantManager {
         action: 'tenants.create',
         load: () => this.#deps.storage.find(id),
         // Another process that starts at the same moment may have been faster.
-        decide: (tenant) => (tenant === null ? this.#event('tenant.created', id, { name: id }, by) : null),
+        decide: (tenant) =>
+          tenant === null ? this.#event('tenant.created', id, { before: null, after: { name: id } }, by) : null,
       });
     }
   }
@@ -104,7 +112,7 @@ export class TenantManager {
       load: () => this.#deps.storage.find(id),
       decide: (known) => {
         if (known !== null) throw new PantheonError('already_exists', { field: 'id' });
-        return this.#event('tenant.created', id, after, by.auditContext);
+        return this.#event('tenant.created', id, { before: null, after }, by.auditContext);
       },
     });
     invariant(tenant !== null, 'what was created is there');
@@ -147,15 +155,16 @@ export class TenantManager {
     const { by = PROCESS_CALLER } = options;
     assertMay(by, 'tenants.update', SYSTEM_TENANT);
     await this.#deps.exposed.refuseIn({ ...input }, by);
-    const decide = (tenant: TenantRecord): AuditEvent | null => {
+    const decide = (tenant: TenantRecord): TenantEvent | null => {
       assertIsMeant(options, 'tenant', tenant);
       const settings = parseUpdateTenant(input, tenant);
       const names = (['name', 'audiences'] as const).filter(
         (name) => JSON.stringify(tenant[name]) !== JSON.stringify(settings[name]),
       );
       if (names.length === 0) return null;
-      const pick = (from: TenantSettings): JsonObject => Object.fromEntries(names.map((name) => [name, from[name]]));
-      return this.#event('tenant.updated', id, pick(settings), by.auditContext, pick(tenant));
+      const pick = (from: TenantSettings): Partial<TenantSettings> =>
+        Object.fromEntries(names.map((name) => [name, from[name]]));
+      return this.#event('tenant.updated', id, { before: pick(tenant), after: pick(settings) }, by.auditContext);
     };
     return toTenant(await this.#run({ id, by, action: 'tenants.update', load: () => this.#load(id), decide }));
   }
@@ -186,14 +195,15 @@ export class TenantManager {
     const reason = parseReason(options.reason);
     // One whose row cannot be read can be closed all the same; the row is then written anew.
     const load = (): Promise<TenantRecord> => (state === 'active' ? this.#load(id) : this.#loadToClose(id));
-    const decide = (tenant: TenantRecord): AuditEvent | null => {
+    const decide = (tenant: TenantRecord): TenantEvent | null => {
       assertIsMeant(options, 'tenant', tenant);
       if (tenant.state === state) return null;
       if (id === SYSTEM_TENANT || (state === 'deleted' && PERMANENT.has(id))) {
         throw new PantheonError('not_allowed', { field: 'id', detail: 'This tenant is permanent.' });
       }
       const auditContext = { ...by.auditContext, reason };
-      return this.#event(STATE_EVENTS[state], id, { state }, auditContext, { state: tenant.state });
+      const change = { before: { state: tenant.state }, after: { state } };
+      return this.#event(STATE_EVENTS[state], id, change, auditContext);
     };
     return toTenant(await this.#run({ id, by, action, load, decide }));
   }
@@ -236,23 +246,13 @@ export class TenantManager {
     }
   }
 
-  #event(
-    type: EventType,
+  #event<Type extends EventTypeOf<'tenant'>>(
+    type: Type,
     id: string,
-    after: JsonObject,
+    { before, after }: Pick<NewEvent<Type>, 'before' | 'after'>,
     by: AuditContext,
-    before: JsonObject | null = null,
-  ): AuditEvent {
-    return {
-      id: newId(),
-      at: this.#deps.clock.now(),
-      tenantId: id,
-      type,
-      subject: { type: 'tenant', id },
-      before,
-      after,
-      ...by,
-    };
+  ): EventOf<Type> {
+    return newEvent(type, { at: this.#deps.clock.now(), tenantId: id, subjectId: id, before, after }, by);
   }
 }
 

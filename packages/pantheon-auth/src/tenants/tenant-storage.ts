@@ -1,5 +1,5 @@
 /** Tenants at rest: records to rows and back. Nothing of a tenant is secret, so nothing is sealed. */
-import { type AuditEvent, isReadable, PROCESS_ACTOR } from '../domain/event.ts';
+import { type AuditEventAbout, eventAbout, isReadable, PROCESS_ACTOR } from '../domain/event.ts';
 import { evolveTenant, TENANT_STATES, type TenantRecord } from '../domain/tenant.ts';
 import type { EventCodec } from '../events/event-codec.ts';
 import type { Ledger, Precondition, Row } from '../events/ledger.ts';
@@ -44,11 +44,11 @@ export class TenantStorage {
     for (let after: number | null = null; ; ) {
       const { items, next } = await this.#events.list({ ...query, after, limit: EVENTS_PER_READ });
       for (const event of items) {
-        if (isReadable(event)) record = evolveTenant(record, event);
+        if (isReadable(event)) record = evolveTenant(record, eventAbout('tenant', event));
         else if (record === null)
           return null; // How it was made is lost.
         // A damaged one: what happened is told by its type, and only a new name by what it says.
-        else record = evolveTenant(record, { ...event, ...UNSAID });
+        else record = evolveTenant(record, eventAbout('tenant', { ...event, ...UNSAID }));
       }
       if (next === null) return record;
       after = next;
@@ -56,7 +56,11 @@ export class TenantStorage {
   }
 
   /** Stands only if its preconditions hold. @throws PantheonError `conflict`. */
-  async commit(tenant: TenantRecord, event: AuditEvent, preconditions: readonly Precondition[]): Promise<void> {
+  async commit(
+    tenant: TenantRecord,
+    event: AuditEventAbout<'tenant'>,
+    preconditions: readonly Precondition[],
+  ): Promise<void> {
     const row = tenantToRow(tenant);
     const events = await this.#events.toRows([event]);
     const change =

@@ -3,10 +3,10 @@ import fc, { type Arbitrary } from 'fast-check';
 import {
   type Actor,
   type AuditContext,
-  type AuditEvent,
   EVENT_SUBJECTS,
   type EventType,
   jobActor,
+  type RecordedEvent,
 } from '../domain/event.ts';
 import type {
   Environment,
@@ -183,7 +183,7 @@ const attributes: Arbitrary<JsonObject> = fc
   .map(([given, known]) => ({ ...given, ...known }));
 
 /** Any event, of any type, with any attributes: for what must hold whatever the log says. */
-export const anyEvent: Arbitrary<AuditEvent> = fc
+export const anyEvent: Arbitrary<RecordedEvent & { readonly type: EventType }> = fc
   .tuple(
     fc.constantFrom(...(Object.keys(EVENT_SUBJECTS) as EventType[])),
     anyCircumstances,

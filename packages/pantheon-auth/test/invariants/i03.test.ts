@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import type { AuditEvent } from '../../src/domain/event.ts';
+import { type EventAbout, eventAbout, type RecordedEvent, type SubjectType } from '../../src/domain/event.ts';
 import { evolve, type KeyRecord } from '../../src/domain/key.ts';
 import { evolveTenant, type TenantRecord } from '../../src/domain/tenant.ts';
 import type { TenantEvent } from '../../src/events/audit-log.ts';
@@ -88,7 +88,8 @@ async function logOf(auth: PantheonAuth): Promise<TenantEvent[]> {
   return events;
 }
 
-const fact = (event: TenantEvent): AuditEvent => ({ ...event, at: event.at.getTime() }) as AuditEvent;
+const fact = <S extends SubjectType>(subject: S, event: TenantEvent): EventAbout<S> =>
+  eventAbout(subject, { ...event, at: event.at.getTime() } as RecordedEvent);
 
 test('I3: whatever is done, replaying the log gives every record as it is stored', async () => {
   await fc.assert(
@@ -108,9 +109,10 @@ test('I3: whatever is done, replaying the log gives every record as it is stored
       const keys = new Map<string, KeyRecord>();
       let tenant: TenantRecord | null = null;
       const log = await logOf(auth);
-      for (const event of log.map(fact)) {
-        if (event.subject.type === 'tenant') tenant = evolveTenant(tenant, event);
-        else keys.set(event.subject.id, evolve(keys.get(event.subject.id) ?? null, event));
+      for (const event of log) {
+        const { type, id } = event.subject;
+        if (type === 'tenant') tenant = evolveTenant(tenant, fact('tenant', event));
+        else keys.set(id, evolve(keys.get(id) ?? null, fact('key', event)));
       }
       expect([...keys.keys()].toSorted()).toEqual(ids.toSorted());
       for (const id of ids) {

@@ -2,7 +2,7 @@ import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { expect, test } from 'vitest';
-import type { AuditEvent } from '../../src/domain/event.ts';
+import { eventAbout, type RecordedEvent } from '../../src/domain/event.ts';
 import { evolve, type KeyRecord } from '../../src/domain/key.ts';
 import { clockFrom, openWorld } from '../fixture.ts';
 import { STORE } from '../store.ts';
@@ -67,7 +67,7 @@ test('I13: kill -9 at any moment: what was acknowledged holds, and log and state
           ...(cursor !== null && { cursor }),
         });
         for (const event of page.items) {
-          const fact = { ...event, at: event.at.getTime() } as AuditEvent;
+          const fact = eventAbout('key', { ...event, at: event.at.getTime() } as RecordedEvent);
           records.set(event.subject.id, evolve(records.get(event.subject.id) ?? null, fact));
         }
         cursor = page.nextCursor;

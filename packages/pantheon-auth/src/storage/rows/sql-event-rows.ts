@@ -121,9 +121,8 @@ export class SqlEventRows implements EventRows {
       id: row.id,
       at: row.at,
       tenantId: row.tenant_id,
-      // What is written here is one of ours; whether this one is, its reader compares with the body.
-      type: row.type as StoredEvent['type'],
-      subjectType: row.subject_type as StoredEvent['subjectType'],
+      type: row.type,
+      subjectType: row.subject_type,
       subjectId: row.subject_id,
       body: row.body,
       leafRandom: row.leaf_random,

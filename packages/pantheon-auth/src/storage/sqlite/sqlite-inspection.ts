@@ -4,7 +4,7 @@
  * null. Nothing here writes.
  */
 import type { DatabaseSync } from 'node:sqlite';
-import { type EventType, REVISED_ROWS, type SubjectType } from '../../domain/event.ts';
+import { EVENT_TYPES, type SubjectType } from '../../domain/event-data.ts';
 import { leafHash } from '../../events/merkle.ts';
 
 /** Events whose effects are compared with the rows: more than the WAL usually holds, so that what lies there is met. */
@@ -106,9 +106,8 @@ const ROWS: Readonly<Record<Exclude<SubjectType, 'token' | 'store'>, RowPlace>> 
 };
 
 /** Each of these events raises the revision of its subject's row by one. */
-const REVISING = (Object.keys(REVISED_ROWS) as EventType[])
-  .filter((type) => REVISED_ROWS[type])
-  .map((type) => `'${type}'`)
+const REVISING = Object.entries(EVENT_TYPES)
+  .flatMap(([type, { revisesRow }]) => (revisesRow ? [`'${type}'`] : []))
   .join(', ');
 
 /** Whether the last event is what was hashed. */

@@ -1,0 +1,173 @@
+/**
+ * What each type of event says: what it is about, and its attributes before and after, in wire form. A type is added here
+ * first; the compiler then asks for everything else that has to be known of it. How an event is made and split for storage
+ * is `event.ts`.
+ */
+import type { Json, JsonObject } from '../foundation/encoding.ts';
+import type { AsymmetricAlgorithm } from './claims.ts';
+import type { SettingsWire } from './key-wire.ts';
+
+export const SUBJECT_TYPES = ['key', 'tenant', 'signing_key', 'token', 'id_tag_secret', 'store'] as const;
+
+export type SubjectType = (typeof SUBJECT_TYPES)[number];
+
+interface Data<Subject extends SubjectType, Before, After> {
+  readonly subject: Subject;
+  readonly before: Before;
+  readonly after: After;
+}
+
+// Attributes are type aliases and not interfaces: only those are assignable to a JSON object.
+type KeyStateWire = { readonly state: 'active' | 'suspended' | 'revoked' };
+type TenantStateWire = { readonly state: 'active' | 'suspended' | 'deleted' };
+type TenantWire = { readonly name: string; readonly audiences: readonly string[] | null };
+type DateWire<Name extends string> = { readonly [N in Name]: string };
+
+/** Every type of event that exists, and what it says. Names are never reused. */
+export interface EventData {
+  /** `idTag` is missing in events from before ids had tags. */
+  'key.created': Data<'key', null, SettingsWire & { readonly createdBy: string | null; readonly idTag: number }>;
+  'key.updated': Data<'key', Partial<SettingsWire>, Partial<SettingsWire>>;
+  'key.suspended': Data<'key', KeyStateWire, KeyStateWire>;
+  'key.resumed': Data<'key', KeyStateWire, KeyStateWire>;
+  'key.revoked': Data<'key', KeyStateWire, KeyStateWire>;
+  'key.rotated': Data<
+    'key',
+    { readonly version: number },
+    { readonly version: number; readonly acceptedUntil: string }
+  >;
+  'key.version_retired': Data<'key', null, { readonly version: number }>;
+  /** `createdAt` is missing in events of earlier versions of this program. */
+  'key.secret_replaced': Data<'key', null, { readonly version: number; readonly createdAt: string }>;
+  'key.tokens_revoked': Data<'key', null, DateWire<'tokensNotBefore'>>;
+  'key.exposed_in_url': Data<'key', null, null>;
+  'key.dates_corrected': Data<'key', DateWire<'createdAt'>, DateWire<'createdAt'>>;
+  'key.exposed_in_text': Data<'key', null, null>;
+  'token.revoked': Data<'token', null, { readonly keyId: string; readonly expiresAt: string }>;
+  'tenant.created': Data<'tenant', null, Pick<TenantWire, 'name'> & Partial<TenantWire>>;
+  'tenant.updated': Data<'tenant', Partial<TenantWire>, Partial<TenantWire>>;
+  'tenant.suspended': Data<'tenant', TenantStateWire, TenantStateWire>;
+  'tenant.resumed': Data<'tenant', TenantStateWire, TenantStateWire>;
+  'tenant.deleted': Data<'tenant', TenantStateWire, TenantStateWire>;
+  'signing_key.created': Data<
+    'signing_key',
+    null,
+    { readonly algorithm: AsymmetricAlgorithm; readonly publicJwk: JsonObject }
+  >;
+  'signing_key.retired': Data<'signing_key', null, null>;
+  'id_tag_secret.added': Data<'id_tag_secret', null, null>;
+  'id_tag_secret.retired': Data<'id_tag_secret', null, null>;
+  'store.clock_accepted': Data<'store', DateWire<'latestTime'>, DateWire<'latestTime'>>;
+  'store.expired_revocations_deleted': Data<'store', null, { readonly count: number; readonly lastExpiresAt: string }>;
+}
+
+export type EventType = keyof EventData;
+
+/** The types of events that are about such a subject. */
+export type EventTypeOf<Subject extends SubjectType> = {
+  [Type in EventType]: EventData[Type]['subject'] extends Subject ? Type : never;
+}[EventType];
+
+type NamesIn<Attributes> = Attributes extends null ? never : keyof Attributes & string;
+type AttributeName<Type extends EventType> = NamesIn<EventData[Type]['before'] | EventData[Type]['after']>;
+
+/** Attributes as they are read back: each may be missing (erased, or of an earlier version), and is any JSON until looked at. */
+export type ReadAttributes<Attributes> = { readonly [Name in NamesIn<Attributes>]?: Json } | null;
+
+/** `personal`: it may say something about a person, or an owner gave it in confidence. */
+type Privacy = 'open' | 'personal';
+
+/** What else is known of a type of event. */
+interface EventTypeFacts<Type extends EventType> {
+  readonly subject: EventData[Type]['subject'];
+  /**
+   * Whether it raises the revision of its subject's row by one. It is what tells whether a row is as old as the log says. A
+   * type that takes the row away has to be looked at where this is used.
+   */
+  readonly revisesRow: boolean;
+  readonly attributes: { readonly [Name in AttributeName<Type>]: Privacy };
+}
+
+const SETTINGS = {
+  userId: 'personal',
+  name: 'personal',
+  description: 'personal',
+  environment: 'open',
+  permissions: 'open',
+  grantable: 'open',
+  notBefore: 'open',
+  expiresAt: 'open',
+  rateLimits: 'open',
+  quota: 'open',
+  ipAllowlist: 'personal',
+  rotation: 'open',
+  jwt: 'personal',
+  metadata: 'personal',
+} as const satisfies { readonly [Name in keyof SettingsWire]: Privacy };
+const TENANT = { name: 'personal', audiences: 'open' } as const;
+const STATE = { state: 'open' } as const;
+const NOTHING = {} as const;
+
+export const EVENT_TYPES: { readonly [Type in EventType]: EventTypeFacts<Type> } = {
+  'key.created': { subject: 'key', revisesRow: true, attributes: { ...SETTINGS, createdBy: 'open', idTag: 'open' } },
+  'key.updated': { subject: 'key', revisesRow: true, attributes: SETTINGS },
+  'key.suspended': { subject: 'key', revisesRow: true, attributes: STATE },
+  'key.resumed': { subject: 'key', revisesRow: true, attributes: STATE },
+  'key.revoked': { subject: 'key', revisesRow: true, attributes: STATE },
+  'key.rotated': { subject: 'key', revisesRow: true, attributes: { version: 'open', acceptedUntil: 'open' } },
+  'key.version_retired': { subject: 'key', revisesRow: true, attributes: { version: 'open' } },
+  'key.secret_replaced': { subject: 'key', revisesRow: true, attributes: { version: 'open', createdAt: 'open' } },
+  'key.tokens_revoked': { subject: 'key', revisesRow: true, attributes: { tokensNotBefore: 'open' } },
+  'key.exposed_in_url': { subject: 'key', revisesRow: false, attributes: NOTHING },
+  'key.dates_corrected': { subject: 'key', revisesRow: true, attributes: { createdAt: 'open' } },
+  'key.exposed_in_text': { subject: 'key', revisesRow: false, attributes: NOTHING },
+  'token.revoked': { subject: 'token', revisesRow: false, attributes: { keyId: 'open', expiresAt: 'open' } },
+  'tenant.created': { subject: 'tenant', revisesRow: true, attributes: TENANT },
+  'tenant.updated': { subject: 'tenant', revisesRow: true, attributes: TENANT },
+  'tenant.suspended': { subject: 'tenant', revisesRow: true, attributes: STATE },
+  'tenant.resumed': { subject: 'tenant', revisesRow: true, attributes: STATE },
+  'tenant.deleted': { subject: 'tenant', revisesRow: true, attributes: STATE },
+  'signing_key.created': {
+    subject: 'signing_key',
+    revisesRow: true,
+    attributes: { algorithm: 'open', publicJwk: 'open' },
+  },
+  'signing_key.retired': { subject: 'signing_key', revisesRow: true, attributes: NOTHING },
+  'id_tag_secret.added': { subject: 'id_tag_secret', revisesRow: true, attributes: NOTHING },
+  'id_tag_secret.retired': { subject: 'id_tag_secret', revisesRow: true, attributes: NOTHING },
+  'store.clock_accepted': { subject: 'store', revisesRow: false, attributes: { latestTime: 'open' } },
+  'store.expired_revocations_deleted': {
+    subject: 'store',
+    revisesRow: false,
+    attributes: { count: 'open', lastExpiresAt: 'open' },
+  },
+};
+
+/** Whether this version knows such a type: the log of a later version may hold others. */
+export function isEventType(type: string): type is EventType {
+  return Object.hasOwn(EVENT_TYPES, type);
+}
+
+/** Whether it is a type of event about such a subject. */
+export function isEventTypeOf<Subject extends SubjectType>(
+  subject: Subject,
+  type: string,
+): type is EventTypeOf<Subject> {
+  return isEventType(type) && EVENT_TYPES[type].subject === subject;
+}
+
+/** What each type of event is about. */
+export const EVENT_SUBJECTS: Readonly<Record<EventType, SubjectType>> = Object.fromEntries(
+  Object.entries(EVENT_TYPES).map(([type, { subject }]) => [type, subject]),
+) as Record<EventType, SubjectType>;
+
+/**
+ * The attributes that are personal, of any type. They are sealed beside the event, which holds only a salted hash of them:
+ * so they can be erased and the tree stays valid. By name alone, so that also of an event whose attributes are not those of
+ * its type nothing personal stands open.
+ */
+export const PERSONAL_ATTRIBUTES: ReadonlySet<string> = new Set(
+  Object.values(EVENT_TYPES).flatMap(({ attributes }) =>
+    Object.entries(attributes).flatMap(([name, privacy]) => (privacy === 'personal' ? [name] : [])),
+  ),
+);
