@@ -102,7 +102,7 @@ test('limits that were counted by this node alone are told in the body, with a y
   try {
     spy.mockResolvedValueOnce({ ...real, degraded: true });
     expect(verificationSchema.parse(await ask())).toMatchObject({ valid: true, degraded: true });
-    const denial = { code: 'rate_limited' } as const;
+    const denial = { code: 'rate_limited', violated: ['burst'] } as const;
     const no = { valid: false, denial, secretVerified: true, keyId: 'a', retryAfterSeconds: 1, limits: [] } as const;
     spy.mockResolvedValueOnce({ ...no, degraded: true });
     expect(verificationSchema.parse(await ask())).toMatchObject({ valid: false, degraded: true });

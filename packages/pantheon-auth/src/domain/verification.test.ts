@@ -1,10 +1,10 @@
 import fc from 'fast-check';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, expectTypeOf, test } from 'vitest';
 import { anyEnvironment, anyInstant, anyKeyRecord, anyPermission, anyTenant } from '../testing/arbitraries.ts';
 import { AddressRanges } from './address.ts';
 import type { KeyRecord, KeyVersion } from './key.ts';
 import { grants } from './permissions.ts';
-import { type AccessRequest, decide, decidePermissions, type KeyFacts } from './verification.ts';
+import { type AccessRequest, type Denial, decide, decidePermissions, type KeyFacts } from './verification.ts';
 
 const NOW = Date.UTC(2030, 0, 1);
 const CURRENT: KeyVersion = { version: 1, createdAt: 0, acceptedUntil: null };
@@ -135,6 +135,28 @@ describe('what is asked for', () => {
     expect(decidePermissions(['a'], ['a', 'b', 'c'])).toEqual({ code: 'insufficient_permissions', missing: 'b' });
     expect(decidePermissions([], [])).toBeNull();
   });
+});
+
+test('the compiler holds the data of a denial against its code', () => {
+  const denials: readonly Denial[] = [
+    { code: 'insufficient_permissions', missing: 'docs:read' },
+    { code: 'rate_limited', violated: ['burst'] },
+    { code: 'revoked' },
+    // @ts-expect-error Which permission is missing is not said.
+    { code: 'insufficient_permissions' },
+    // @ts-expect-error Which limit is in the way is not said.
+    { code: 'quota_exceeded' },
+    // @ts-expect-error A revoked key never learns which permissions it used to have.
+    { code: 'revoked', missing: 'docs:read' },
+    // @ts-expect-error A limit has nothing to do with permissions.
+    { code: 'rate_limited', violated: ['burst'], missing: 'docs:read' },
+  ];
+  const missing = (denial: Denial): string | null =>
+    denial.code === 'insufficient_permissions' ? denial.missing : null;
+  expect(denials.map(missing)).toEqual(['docs:read', null, null, undefined, null, null, null]);
+  expectTypeOf<Extract<Denial, { readonly violated: readonly string[] }>['code']>().toEqualTypeOf<
+    'rate_limited' | 'quota_exceeded'
+  >();
 });
 
 test('a key that is decided valid has no reason to be denied', () => {

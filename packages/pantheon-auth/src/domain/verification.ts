@@ -31,12 +31,15 @@ export interface AccessRequest {
   readonly permissions: readonly string[];
 }
 
-/** An expected "no". `missing` names the first permission that is lacking, `violated` the limits in the way. */
-export interface Denial {
-  readonly code: DenialCode;
-  readonly missing?: string;
-  readonly violated?: readonly string[];
-}
+/** An expected "no", told apart by its `code`. Some codes carry data of their own. */
+export type Denial =
+  | { readonly code: Exclude<DenialCode, 'insufficient_permissions' | LimitDenialCode> }
+  /** `missing`: the first permission that is lacking. */
+  | { readonly code: 'insufficient_permissions'; readonly missing: string }
+  /** `violated`: the names of the limits in the way. */
+  | { readonly code: LimitDenialCode; readonly violated: readonly string[] };
+
+type LimitDenialCode = 'rate_limited' | 'quota_exceeded';
 
 /**
  * The order is part of the contract: what belongs to somebody else does not exist; lasting facts come before passing

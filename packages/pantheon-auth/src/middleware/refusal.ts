@@ -73,18 +73,16 @@ export function useRefusal(use: RefusedUse, requestId: string | null): Refusal {
   const body = toProblem(told, { requestId, ...detailsOf(denial) });
   const headers = {
     ...BASE_HEADERS,
-    ...challenge(told, body.status, denial.missing ?? null),
+    ...challenge(told, body.status, 'missing' in denial ? denial.missing : null),
     ...rateLimitHeaders(use.limits, use.degraded),
     ...(retryAfterSeconds === null ? {} : { 'retry-after': String(retryAfterSeconds) }),
   };
   return { status: body.status, code: told, headers, body, cause: denial.code, keyId, error: null };
 }
 
-function detailsOf({ missing, violated }: Denial): ProblemDetails {
-  return {
-    ...(missing === undefined ? {} : { detail: `The permission ${missing} is missing.` }),
-    ...(violated === undefined ? {} : { violated }),
-  };
+function detailsOf(denial: Denial): ProblemDetails {
+  if ('missing' in denial) return { detail: `The permission ${denial.missing} is missing.` };
+  return 'violated' in denial ? { violated: denial.violated } : {};
 }
 
 /** The refusal of a request that holds no credential that could be looked at. */

@@ -82,7 +82,7 @@ function toAnswer(verification: Verification): unknown {
   return {
     valid: false,
     code: denial.code,
-    ...(denial.missing === undefined ? {} : { missing: denial.missing }),
+    ...('missing' in denial && { missing: denial.missing }),
     ...(retryAfterSeconds === null ? {} : { retryAfterSeconds }),
     ...(limits.length === 0 ? {} : { limits }),
     ...degraded,
