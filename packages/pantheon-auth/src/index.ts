@@ -32,6 +32,13 @@ export type { ChangeOptions } from './commands/caller.ts';
 export type { ConditionalOptions } from './commands/conditional-change.ts';
 export { PAGE_DEFAULT, PAGE_MAX, type Page } from './commands/pages.ts';
 export type { Settled, SettleOptions } from './commands/propagation.ts';
+export type {
+  AppTypes,
+  GrantablePattern,
+  ManagementPermission,
+  Permission,
+  PermissionPattern,
+} from './domain/app-types.ts';
 export {
   type AsymmetricAlgorithm,
   AUDIENCE_LENGTH_MAX,

@@ -6,6 +6,7 @@
 import { timingSafeEqual } from 'node:crypto';
 import type { KeyValidator, Verification, VerifiedKey } from './api-keys/key-validator.ts';
 import { normalAddress } from './domain/address.ts';
+import type { AppTypes, Permission, PermissionPattern } from './domain/app-types.ts';
 import type { PresentedCredential } from './domain/credential.ts';
 import { ANY_ENVIRONMENT, type Environment } from './domain/key.ts';
 import type { Caller } from './domain/key-policy.ts';
@@ -19,6 +20,7 @@ import type { TokenVerification, TokenVerifier, VerifiedToken } from './jwt/toke
 import { codeRefusal, errorRefusal, type Refusal, rateLimitHeaders, useRefusal } from './middleware/refusal.ts';
 import { COST_MAX } from './rate-limit/rate-limiter.ts';
 
+export type { AppTypes, Permission };
 export { errorRefusal, type Refusal, rateLimitHeaders };
 
 /** A request as far as authentication looks at it. */
@@ -36,9 +38,9 @@ export interface AuthRequest {
   readonly requestId?: string;
 }
 
-export interface AuthenticateOptions {
+export interface AuthenticateOptions<App extends AppTypes = AppTypes> {
   /** All of these must be covered. */
-  readonly permissions?: readonly string[];
+  readonly permissions?: readonly Permission<App>[];
   /** Default `default`. {@link ANY_TENANT} accepts keys of every tenant. */
   readonly tenant?: string | typeof ANY_TENANT;
   /** Default `live`. {@link ANY_ENVIRONMENT} accepts both. */
@@ -54,20 +56,20 @@ export interface AuthenticateOptions {
 }
 
 /** Who is calling, proved. */
-export interface Principal extends VerifiedKey {
+export interface Principal<App extends AppTypes = AppTypes> extends VerifiedKey<App> {
   readonly kind: 'api_key' | 'token';
   /** What may be done: of a token, what both it and its key allow. */
-  readonly permissions: readonly string[];
+  readonly permissions: readonly PermissionPattern<App>[];
   /** Null for an API key. */
-  readonly token: VerifiedToken | null;
+  readonly token: VerifiedToken<App> | null;
   /** Whether a concrete permission is covered. */
-  can(permission: string): boolean;
+  can(permission: Permission<App>): boolean;
 }
 
-export type Authentication =
+export type Authentication<App extends AppTypes = AppTypes> =
   | {
       readonly authenticated: true;
-      readonly principal: Principal;
+      readonly principal: Principal<App>;
       /** To set on the response: the state of the limits. */
       readonly headers: Readonly<Record<string, string>>;
     }

@@ -8,6 +8,7 @@ import type { Verification } from './api-keys/key-validator.ts';
 import { makeRoot, type RootKeyStore, recoverRoot } from './api-keys/root-key.ts';
 import type { VerifyRequest } from './api-keys/verify-request.ts';
 import { confirmCaller } from './commands/caller.ts';
+import type { AppTypes } from './domain/app-types.ts';
 import type { AuditContext } from './domain/event.ts';
 import type { Action, Caller } from './domain/key-policy.ts';
 import { DEFAULT_TENANT, SYSTEM_TENANT } from './domain/tenant.ts';
@@ -21,15 +22,15 @@ import type { LimiterStatus } from './rate-limit/rate-limiter.ts';
 import type { TenantManager } from './tenants/tenant-manager.ts';
 
 /** What can be done within one tenant. */
-export interface TenantScope {
-  readonly keys: KeyManager;
-  readonly rotation: KeyRotation;
+export interface TenantScope<App extends AppTypes = AppTypes> {
+  readonly keys: KeyManager<App>;
+  readonly rotation: KeyRotation<App>;
 }
 
-export interface PantheonAuth {
+export interface PantheonAuth<App extends AppTypes = AppTypes> {
   /** Keys of the tenant `default`. */
-  readonly keys: KeyManager;
-  readonly rotation: KeyRotation;
+  readonly keys: KeyManager<App>;
+  readonly rotation: KeyRotation<App>;
   readonly tokens: JwtHandler;
   readonly tenants: TenantManager;
   readonly events: AuditLog;
@@ -39,11 +40,11 @@ export interface PantheonAuth {
   readonly generator: APIKeyGenerator;
   readonly issuer: string;
   readonly audience: readonly string[];
-  tenant(id: string): TenantScope;
+  tenant(id: string): TenantScope<App>;
   /** Whether a key may act now. */
-  verify(request: VerifyRequest): Promise<Verification>;
+  verify(request: VerifyRequest<App>): Promise<Verification<App>>;
   /** Finds the credential of a request, verifies it and shapes the refusal. */
-  authenticate(request: AuthRequest, options?: AuthenticateOptions): Promise<Authentication>;
+  authenticate(request: AuthRequest, options?: AuthenticateOptions<App>): Promise<Authentication<App>>;
   /**
    * Looks again at a caller whose credential was verified a while ago, and asks for the permission of an action. Changes do
    * so by themselves: this is for what was answered on the strength of `authenticate` and took its time.
@@ -93,16 +94,20 @@ export interface PantheonAuth {
  * console.log(apiKey.id, verification.valid);
  * await auth.close();
  * ```
+ *
+ * Permissions, metadata and custom claims can be typed: see {@link AppTypes}.
  */
-export async function createPantheonAuth(options: PantheonAuthOptions): Promise<PantheonAuth> {
+export async function createPantheonAuth<App extends AppTypes = AppTypes>(
+  options: PantheonAuthOptions,
+): Promise<PantheonAuth<App>> {
   return pantheonAuthOf(await openEngine(options));
 }
 
 /** The public face of an engine. */
-export function pantheonAuthOf(engine: Engine): PantheonAuth {
+export function pantheonAuthOf<App extends AppTypes = AppTypes>(engine: Engine): PantheonAuth<App> {
   const { tokens, idTags, keyPrefix, issuer, audience, clock } = engine;
-  const tenant = (id: string): TenantScope => {
-    const keys = new KeyManager(engine.managerDeps, id);
+  const tenant = (id: string): TenantScope<App> => {
+    const keys = new KeyManager<App>(engine.managerDeps, id);
     return { keys, rotation: new KeyRotation(engine.managerDeps, keys, id) };
   };
   return {
@@ -115,14 +120,16 @@ export function pantheonAuthOf(engine: Engine): PantheonAuth {
     issuer,
     audience,
     tenant,
-    verify: (request) => engine.validator.verify(request),
-    authenticate: (request, options) => engine.authenticator.authenticate(request, options),
+    // As for `toApiKey`: what the key holds is what the application says its keys hold.
+    verify: (request) => engine.validator.verify(request) as Promise<Verification<App>>,
+    authenticate: (request, options) =>
+      engine.authenticator.authenticate(request, options) as Promise<Authentication<App>>,
     confirm: async (by, demand) => {
       await confirmCaller({ ...(demand ?? { action: null, tenantId: SYSTEM_TENANT }), by }, engine.guard);
     },
     reportExposed: (key, by) => engine.exposed.report(key, by),
     bootstrap: async (store, { recover = false } = {}) => {
-      const root = { keys: tenant(SYSTEM_TENANT).keys, store, idTags, keyPrefix };
+      const root = { keys: new KeyManager(engine.managerDeps, SYSTEM_TENANT), store, idTags, keyPrefix };
       if (recover) return recoverRoot(root);
       // The log is asked and not the table: whoever could empty the table would get a root key for it.
       return (await engine.events.has(SYSTEM_TENANT, 'key.created')) ? null : makeRoot(root);

@@ -1,4 +1,5 @@
 /** An API key as its owner sees it: the record, with its usage joined. The shape is the brief's, and DESIGN §2's. */
+import type { AppTypes, CustomClaims, GrantablePattern, Metadata, PermissionPattern } from '../domain/app-types.ts';
 import { entityTag } from '../domain/entity-tag.ts';
 import {
   type Environment,
@@ -11,11 +12,10 @@ import {
 } from '../domain/key.ts';
 import { settingsToWire } from '../domain/key-wire.ts';
 import type { Instant } from '../foundation/clock.ts';
-import type { JsonObject } from '../foundation/encoding.ts';
 import type { KeyUsage, StoredUsage } from '../usage/usage-rows.ts';
 
 /** The record of an API key. Never holds a secret or a hash. */
-export interface APIKey {
+export interface APIKey<App extends AppTypes = AppTypes> {
   readonly id: string;
   /** Of the settings and the state, not of the usage: for `ifMatch`. */
   readonly etag: string;
@@ -26,8 +26,8 @@ export interface APIKey {
   readonly environment: Environment;
   /** Prefix, environment and id: enough to recognise the key, no part of the secret. */
   readonly hint: string;
-  readonly permissions: readonly string[];
-  readonly grantable: readonly string[];
+  readonly permissions: readonly PermissionPattern<App>[];
+  readonly grantable: readonly GrantablePattern<App>[];
   readonly createdAt: Date;
   readonly createdBy?: string;
   readonly notBefore?: Date;
@@ -49,10 +49,10 @@ export interface APIKey {
   readonly jwt?: {
     readonly algorithm: string;
     readonly audience: readonly string[];
-    readonly customClaims: JsonObject;
+    readonly customClaims: CustomClaims<App>;
     readonly ttl: string;
   };
-  readonly metadata?: JsonObject;
+  readonly metadata?: Metadata<App>;
 }
 
 /** One secret of an API key, as its owner sees it. */
@@ -67,14 +67,14 @@ export interface APIKeyVersion {
   readonly lastAddresses: readonly string[];
 }
 
-export function toApiKey(
+export function toApiKey<App extends AppTypes = AppTypes>(
   record: KeyRecord,
   usage: readonly KeyUsage[],
   view: { readonly keyPrefix: string; readonly now: Instant },
-): APIKey {
+): APIKey<App> {
   const wire = settingsToWire(record) as unknown as Pick<APIKey, 'rateLimits'>;
   const lastUsedAt = Math.max(...usage.map((part) => part.lastUsedAt));
-  return {
+  const apiKey: APIKey = {
     id: record.id,
     etag: entityTag('key', record.revision),
     tenantId: record.tenantId,
@@ -101,6 +101,8 @@ export function toApiKey(
     ...jwtOf(record),
     ...(record.metadata === null ? {} : { metadata: record.metadata }),
   };
+  // That the key holds what the application says its keys hold is its word: records have no such types.
+  return apiKey as APIKey<App>;
 }
 
 export function toApiKeyVersion(version: KeyVersion, usage: StoredUsage | undefined, now: Instant): APIKeyVersion {

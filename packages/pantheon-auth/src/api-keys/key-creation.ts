@@ -4,6 +4,7 @@
  */
 
 import type { MakeIdempotencyRecord } from '../commands/idempotency-service.ts';
+import type { AppTypes } from '../domain/app-types.ts';
 import { assertAudiences, assertMayHandOut } from '../domain/delegation.ts';
 import { createKey, type KeySettings } from '../domain/key.ts';
 import type { Caller } from '../domain/key-policy.ts';
@@ -17,9 +18,9 @@ import type { GeneratedKey } from './key-generator.ts';
 import { versionSecret } from './version-secret.ts';
 
 /** A new key. The string is shown once: it is not stored. */
-export interface CreatedKey {
+export interface CreatedKey<App extends AppTypes = AppTypes> {
   readonly key: string;
-  readonly apiKey: APIKey;
+  readonly apiKey: APIKey<App>;
 }
 
 /** What is to be made, and by whom. */
@@ -36,7 +37,7 @@ export interface CreateKeyCommand {
   readonly reason?: string;
 }
 
-export class KeyCreation {
+export class KeyCreation<App extends AppTypes = AppTypes> {
   readonly #changes: KeyChanges;
   readonly #tenants: TenantStorage;
   readonly #clock: Clock;
@@ -58,7 +59,7 @@ export class KeyCreation {
   }
 
   /** @throws PantheonError `not_grantable`, `not_found`, `not_allowed` (tenant), `conflict` when the id is taken or the companion is already there. */
-  async create(command: CreateKeyCommand): Promise<CreatedKey> {
+  async create(command: CreateKeyCommand): Promise<CreatedKey<App>> {
     const { tenantId, generated, by } = command;
     const { change } = await this.#changes.run({
       by,

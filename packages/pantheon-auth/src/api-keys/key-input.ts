@@ -5,6 +5,13 @@
 import { z } from 'zod';
 import { audience, invalid, line, NAME_LENGTH_MAX, nameOf, parse } from '../commands/input.ts';
 import { parseAddressRange } from '../domain/address.ts';
+import type {
+  AppTypes,
+  CustomClaimsInput,
+  GrantablePattern,
+  MetadataInput,
+  PermissionPattern,
+} from '../domain/app-types.ts';
 import {
   ACCESS_TOKEN_LIFETIME_DEFAULT_SECONDS,
   ACCESS_TOKEN_LIFETIME_MAX_SECONDS,
@@ -200,12 +207,12 @@ const createSchema = z.strictObject(
 export type DurationInput = string | number;
 
 /** What the owner of a key decides. What is left out, or null, has the default that is named here. */
-export interface KeySettingsInput {
+export interface KeySettingsInput<App extends AppTypes = AppTypes> {
   readonly description?: string | null | undefined;
   /** What the key may do. Default: nothing. */
-  readonly permissions?: readonly string[] | null | undefined;
+  readonly permissions?: readonly PermissionPattern<App>[] | null | undefined;
   /** Application permissions that it may put on other keys. Default: none. */
-  readonly grantable?: readonly string[] | null | undefined;
+  readonly grantable?: readonly GrantablePattern<App>[] | null | undefined;
   /** ISO 8601, or a `Date`. Refused before. */
   readonly notBefore?: string | Date | null | undefined;
   /** ISO 8601, or a `Date`. Refused from then on. Default: never. */
@@ -231,17 +238,17 @@ export interface KeySettingsInput {
     | {
         readonly algorithm?: SigningAlgorithm | null | undefined;
         readonly audience?: readonly string[] | null | undefined;
-        readonly customClaims?: Readonly<Record<string, unknown>> | null | undefined;
+        readonly customClaims?: CustomClaimsInput<App> | null | undefined;
         readonly ttl?: DurationInput | null | undefined;
       }
     | null
     | undefined;
   /** Plain JSON, sealed in the store. */
-  readonly metadata?: Readonly<Record<string, unknown>> | null | undefined;
+  readonly metadata?: MetadataInput<App> | null | undefined;
 }
 
 /** What `create` takes: the body of `POST /v1/keys`. */
-export interface CreateKeyInput extends KeySettingsInput {
+export interface CreateKeyInput<App extends AppTypes = AppTypes> extends KeySettingsInput<App> {
   readonly userId: string;
   readonly name: string;
   /** Default `live`. Never changes. */

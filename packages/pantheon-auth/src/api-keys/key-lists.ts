@@ -3,6 +3,7 @@
  * apart from the others, and ends when nobody waits for it any more.
  */
 import { type Page, pageSize } from '../commands/pages.ts';
+import type { AppTypes } from '../domain/app-types.ts';
 import { assertMay, type Caller } from '../domain/key-policy.ts';
 import type { Clock } from '../foundation/clock.ts';
 import { assertFilters } from '../foundation/filters.ts';
@@ -46,7 +47,7 @@ export interface KeyListsDeps {
   readonly keyPrefix: string;
 }
 
-export class KeyLists {
+export class KeyLists<App extends AppTypes = AppTypes> {
   readonly #deps: KeyListsDeps;
   readonly #tenantId: string;
 
@@ -56,7 +57,7 @@ export class KeyLists {
   }
 
   /** Newest first. A key whose row cannot be opened is named, and the others are shown. */
-  async list(filter: KeyFilter, { by, signal }: Reading): Promise<Page<APIKey | QuarantinedKey>> {
+  async list(filter: KeyFilter, { by, signal }: Reading): Promise<Page<APIKey<App> | QuarantinedKey>> {
     const { storage, usage, cursors, readTurns, keyPrefix, clock } = this.#deps;
     assertMay(by, 'keys.read', this.#tenantId);
     assertFilters(filter);
@@ -70,7 +71,7 @@ export class KeyLists {
       );
       const view = { keyPrefix, now: clock.now() };
       const items = await inTurns(found, { perTurn: SHOWN_PER_TURN, signal }, (key) =>
-        'record' in key ? toApiKey(key.record, uses.get(key.record.id) ?? [], view) : key,
+        'record' in key ? toApiKey<App>(key.record, uses.get(key.record.id) ?? [], view) : key,
       );
       const nextCursor = next === null ? null : await cursors.write('keys', this.#tenantId, { ...next });
       return { items, nextCursor };

@@ -14,6 +14,7 @@ import { assertFlag, parseReason } from '../commands/input.ts';
 import type { Page } from '../commands/pages.ts';
 import type { Propagation, Settled, SettleOptions } from '../commands/propagation.ts';
 import { losesAdminRights } from '../domain/administrator.ts';
+import type { AppTypes } from '../domain/app-types.ts';
 import { assertAudiences, assertMayChange, assertMayHandOut, type ConfirmedCaller } from '../domain/delegation.ts';
 import type { AuditContext } from '../domain/event.ts';
 import { type KeyChange, type KeyRecord, type KeySettings, resumeKey, suspendKey, updateKey } from '../domain/key.ts';
@@ -92,11 +93,11 @@ export interface KeyManagerDeps extends KeyListsDeps {
   readonly audiences: readonly string[];
 }
 
-export class KeyManager {
+export class KeyManager<App extends AppTypes = AppTypes> {
   readonly #deps: KeyManagerDeps;
-  readonly #creation: KeyCreation;
+  readonly #creation: KeyCreation<App>;
   readonly #revocation: KeyRevocation;
-  readonly #lists: KeyLists;
+  readonly #lists: KeyLists<App>;
   readonly #tenantId: string;
 
   constructor(deps: KeyManagerDeps, tenantId: string) {
@@ -112,7 +113,7 @@ export class KeyManager {
    *
    * @throws PantheonError `invalid_request` (names the field), `not_grantable`, `not_found` (tenant), `already_claimed`.
    */
-  async create(input: CreateKeyInput, options: CreateOptions = {}): Promise<CreatedKey> {
+  async create(input: CreateKeyInput<App>, options: CreateOptions = {}): Promise<CreatedKey<App>> {
     const { by = PROCESS_CALLER, idempotencyKey } = options;
     const now = this.#deps.clock.now();
     assertMay(by, 'keys.create', this.#tenantId);
@@ -120,7 +121,7 @@ export class KeyManager {
     const settings = parseCreateInput(input, now);
     assertMayGrant(by, settings);
     assertWithinCreator(by, settings);
-    const execute = (makeRecord: MakeIdempotencyRecord | null): Promise<CreatedKey> =>
+    const execute = (makeRecord: MakeIdempotencyRecord | null): Promise<CreatedKey<App>> =>
       this.#creation.create({ tenantId: this.#tenantId, ...this.#generate(settings), settings, by, makeRecord });
     if (idempotencyKey === undefined) return execute(null);
     const operation = { operation: 'keys.create', keyId: null };
@@ -128,7 +129,7 @@ export class KeyManager {
     return this.#deps.idempotency.run(request, {
       execute,
       again: async (answered) => {
-        const { key, apiKey } = await replaceLostSecret({ request, answered, by }, this.#deps);
+        const { key, apiKey } = await replaceLostSecret<App>({ request, answered, by }, this.#deps);
         return { key, apiKey };
       },
     });
@@ -140,7 +141,7 @@ export class KeyManager {
    *
    * @throws PantheonError `conflict`
    */
-  async createRoot({ generated, idTag }: TaggedKey, kind: 'first' | 'recovered'): Promise<APIKey> {
+  async createRoot({ generated, idTag }: TaggedKey, kind: 'first' | 'recovered'): Promise<APIKey<App>> {
     const input = { userId: 'root', name: 'root', permissions: ['pantheon:*'], grantable: ['*'] };
     const now = this.#deps.clock.now();
     const settings = parseCreateInput(input, now);
@@ -153,7 +154,7 @@ export class KeyManager {
   }
 
   /** @throws PantheonError `not_found`, `key_quarantined`. */
-  async get(id: string, options: ChangeOptions = {}): Promise<APIKey> {
+  async get(id: string, options: ChangeOptions = {}): Promise<APIKey<App>> {
     assertMay(options.by ?? PROCESS_CALLER, 'keys.read', this.#tenantId);
     return this.#show((await this.load(id)).record);
   }
@@ -164,7 +165,7 @@ export class KeyManager {
    *
    * @throws PantheonError `invalid_request`, `invalid_cursor`; `overloaded` when too many lists of this tenant wait.
    */
-  async list(filter: KeyFilter = {}, options: ReadOptions = {}): Promise<Page<APIKey | QuarantinedKey>> {
+  async list(filter: KeyFilter = {}, options: ReadOptions = {}): Promise<Page<APIKey<App> | QuarantinedKey>> {
     return this.#lists.list(filter, { by: options.by ?? PROCESS_CALLER, signal: options.signal });
   }
 
@@ -196,7 +197,7 @@ export class KeyManager {
   }
 
   /** Changes what is named and leaves the rest. @throws PantheonError `invalid_request`, `not_grantable`, `key_revoked`, `not_found`. */
-  async update(id: string, input: UpdateKeyInput, options: RevokeOptions = {}): Promise<APIKey & Settled> {
+  async update(id: string, input: UpdateKeyInput<App>, options: RevokeOptions = {}): Promise<APIKey<App> & Settled> {
     const { by = PROCESS_CALLER } = options;
     assertMay(by, 'keys.update', this.#tenantId);
     await this.#deps.exposed.refuseIn({ ...input }, by);
@@ -218,7 +219,7 @@ export class KeyManager {
   }
 
   /** Refuses the key until it is resumed. Twice is success. */
-  async suspend(id: string, options: RevokeOptions = {}): Promise<APIKey & Settled> {
+  async suspend(id: string, options: RevokeOptions = {}): Promise<APIKey<App> & Settled> {
     const { by = PROCESS_CALLER } = options;
     assertMay(by, 'keys.update', this.#tenantId);
     const auditContext = await this.#auditContext(by, options.reason);
@@ -230,7 +231,7 @@ export class KeyManager {
   }
 
   /** Takes a suspension back. A revoked key stays revoked. */
-  async resume(id: string, options: RevokeOptions = {}): Promise<APIKey & Settled> {
+  async resume(id: string, options: RevokeOptions = {}): Promise<APIKey<App> & Settled> {
     const { by = PROCESS_CALLER } = options;
     assertMay(by, 'keys.update', this.#tenantId);
     const auditContext = await this.#auditContext(by, options.reason);
@@ -246,7 +247,7 @@ export class KeyManager {
    *
    * @throws PantheonError `not_found`, `last_administrator`, `version_conflict` when an older version ends its own key.
    */
-  async revoke(id: string, options: RevokeOptions = {}): Promise<APIKey & Cascaded & Settled> {
+  async revoke(id: string, options: RevokeOptions = {}): Promise<APIKey<App> & Cascaded & Settled> {
     const { by = PROCESS_CALLER } = options;
     assertMay(by, 'keys.revoke', this.#tenantId);
     return this.#revoke(id, by, options, false);
@@ -258,7 +259,7 @@ export class KeyManager {
    *
    * @throws PantheonError `not_allowed` for a token, `version_conflict` for an older version, `last_administrator`.
    */
-  async revokeSelf(by: Caller, options: Pick<RevokeOptions, 'reason' | 'ifMatch'> = {}): Promise<APIKey> {
+  async revokeSelf(by: Caller, options: Pick<RevokeOptions, 'reason' | 'ifMatch'> = {}): Promise<APIKey<App>> {
     const id = selfId(by);
     // A key of another tenant is like one that was never made, also for code in process that made its caller up (I10).
     await this.#deps.changes.loadToRevoke(this.#tenantId, id);
@@ -268,7 +269,7 @@ export class KeyManager {
   }
 
   /** The holder looks at its own key. */
-  async getSelf(by: Caller): Promise<APIKey> {
+  async getSelf(by: Caller): Promise<APIKey<App>> {
     return this.#show((await this.load(selfId(by))).record);
   }
 
@@ -282,7 +283,12 @@ export class KeyManager {
     return { generated: generateKey({ keyPrefix: this.#deps.keyPrefix, environment, id }), idTag: number };
   }
 
-  async #revoke(id: string, by: Caller, options: RevokeOptions, isSelf: boolean): Promise<APIKey & Cascaded & Settled> {
+  async #revoke(
+    id: string,
+    by: Caller,
+    options: RevokeOptions,
+    isSelf: boolean,
+  ): Promise<APIKey<App> & Cascaded & Settled> {
     assertFlags(options);
     const { cascade = false, force = false, ifMatch } = options;
     const auditContext = await this.#auditContext(by, options.reason);
@@ -296,7 +302,7 @@ export class KeyManager {
   }
 
   /** `decide` gets the caller as their key is now. */
-  #change(id: string, options: RevokeOptions, decide: Decide): Promise<APIKey & Settled> {
+  #change(id: string, options: RevokeOptions, decide: Decide): Promise<APIKey<App> & Settled> {
     assertFlags(options);
     const { by = PROCESS_CALLER } = options;
     const tenantId = this.#tenantId;
@@ -317,9 +323,9 @@ export class KeyManager {
     });
   }
 
-  async #show(record: KeyRecord): Promise<APIKey> {
+  async #show(record: KeyRecord): Promise<APIKey<App>> {
     const usage = await this.#deps.usage.totalsOf(record.tenantId, [record.id]);
-    return toApiKey(record, usage.get(record.id) ?? [], {
+    return toApiKey<App>(record, usage.get(record.id) ?? [], {
       keyPrefix: this.#deps.keyPrefix,
       now: this.#deps.clock.now(),
     });

@@ -5,6 +5,7 @@
 
 import { z } from 'zod';
 import { audience, parse } from '../commands/input.ts';
+import type { AppTypes, CustomClaimsPatch, MetadataPatch } from '../domain/app-types.ts';
 import type { KeySettings } from '../domain/key.ts';
 import { settingsToWire } from '../domain/key-wire.ts';
 import type { Instant } from '../foundation/clock.ts';
@@ -69,8 +70,11 @@ type OrNull<T> = { readonly [Name in keyof T]: T[Name] | null };
 type Patch<T> = { readonly [Name in keyof T]?: T[Name] | null | undefined };
 type Whole<Name extends keyof KeySettingsInput> = NonNullable<KeySettingsInput[Name]>;
 
+/** Of the settings, those of which a change is said otherwise than the whole. */
+type Merged = 'quota' | 'rotation' | 'jwt' | 'metadata';
+
 /** What `update` takes: only what changes. Null takes away. */
-export interface UpdateKeyInput extends OrNull<Omit<KeySettingsInput, 'quota' | 'rotation' | 'jwt'>> {
+export interface UpdateKeyInput<App extends AppTypes = AppTypes> extends OrNull<Omit<KeySettingsInput<App>, Merged>> {
   readonly userId?: string | undefined;
   readonly name?: string | undefined;
   readonly expiresIn?: DurationInput | null | undefined;
@@ -79,7 +83,14 @@ export interface UpdateKeyInput extends OrNull<Omit<KeySettingsInput, 'quota' | 
   /** What is not named in it stays. */
   readonly rotation?: Patch<Whole<'rotation'>> | null | undefined;
   /** What is not named in it stays, in `customClaims` too. A list takes the place of the one that was there. */
-  readonly jwt?: Patch<Whole<'jwt'>> | null | undefined;
+  readonly jwt?:
+    | (Patch<Omit<Whole<'jwt'>, 'customClaims'>> & {
+        readonly customClaims?: CustomClaimsPatch<App> | null | undefined;
+      })
+    | null
+    | undefined;
+  /** What is not named in it stays. */
+  readonly metadata?: MetadataPatch<App> | null | undefined;
 }
 
 /** The schemas themselves, for the documents of the API. */

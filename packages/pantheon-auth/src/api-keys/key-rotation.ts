@@ -8,6 +8,7 @@ import { assertIsMeant, type ConditionalOptions } from '../commands/conditional-
 import { idempotentRequest, type MakeIdempotencyRecord } from '../commands/idempotency-service.ts';
 import { parseReason } from '../commands/input.ts';
 import type { Settled, SettleOptions } from '../commands/propagation.ts';
+import type { AppTypes } from '../domain/app-types.ts';
 import { assertMayHandOut } from '../domain/delegation.ts';
 import { type KeyRecord, retireVersion, rotateKey } from '../domain/key.ts';
 import {
@@ -29,10 +30,10 @@ import type { CreateOptions, KeyManager, KeyManagerDeps } from './key-manager.ts
 import { replaceLostSecret } from './lost-secret.ts';
 import { versionSecret } from './version-secret.ts';
 
-export interface Rotation {
+export interface Rotation<App extends AppTypes = AppTypes> {
   /** The new key string: shown once. */
   readonly key: string;
-  readonly apiKey: APIKey;
+  readonly apiKey: APIKey<App>;
   readonly previous: { readonly version: number; readonly acceptedUntil: Date };
 }
 
@@ -50,12 +51,12 @@ interface Retired {
   readonly record: KeyRecord;
 }
 
-export class KeyRotation {
+export class KeyRotation<App extends AppTypes = AppTypes> {
   readonly #deps: KeyManagerDeps;
-  readonly #keys: KeyManager;
+  readonly #keys: KeyManager<App>;
   readonly #tenantId: string;
 
-  constructor(deps: KeyManagerDeps, keys: KeyManager, tenantId: string) {
+  constructor(deps: KeyManagerDeps, keys: KeyManager<App>, tenantId: string) {
     this.#deps = deps;
     this.#keys = keys;
     this.#tenantId = tenantId;
@@ -71,7 +72,7 @@ export class KeyRotation {
     id: string,
     input: RotateKeyInput = {},
     options: CreateOptions & SettleOptions & ConditionalOptions = {},
-  ): Promise<Rotation & Settled> {
+  ): Promise<Rotation<App> & Settled> {
     const { by = PROCESS_CALLER } = options;
     assertMay(by, 'keys.rotate', this.#tenantId);
     const { record } = await this.#keys.load(id);
@@ -96,7 +97,7 @@ export class KeyRotation {
     by: Caller,
     input: RotateKeyInput = {},
     options: Pick<CreateOptions, 'idempotencyKey'> & ConditionalOptions = {},
-  ): Promise<Rotation> {
+  ): Promise<Rotation<App>> {
     const { authority } = by;
     if (authority.kind !== 'key') throw new PantheonError('not_allowed', { detail: 'Only a key has a self.' });
     const { selfRotations } = this.#deps;
@@ -152,7 +153,7 @@ export class KeyRotation {
     return { answer: toApiKeyVersion(found, used, now), record };
   }
 
-  async #once(command: RotateCommand, idempotencyKey: string | undefined): Promise<Rotation> {
+  async #once(command: RotateCommand, idempotencyKey: string | undefined): Promise<Rotation<App>> {
     const { id: keyId, by, input } = command;
     const { exposed, idempotency } = this.#deps;
     await exposed.refuseIn({ ...input, 'Idempotency-Key': idempotencyKey }, by);
@@ -162,7 +163,7 @@ export class KeyRotation {
     return idempotency.run(request, {
       execute: (makeRecord) => this.#rotate(command, makeRecord),
       again: async (answered) => {
-        const { key, apiKey, record } = await replaceLostSecret({ request, answered, by }, this.#deps);
+        const { key, apiKey, record } = await replaceLostSecret<App>({ request, answered, by }, this.#deps);
         const [, before] = record.versions;
         const acceptedUntil = new Date(before?.acceptedUntil ?? 0);
         return { key, apiKey, previous: { version: apiKey.version - 1, acceptedUntil } };
@@ -170,7 +171,7 @@ export class KeyRotation {
     });
   }
 
-  async #rotate(command: RotateCommand, makeRecord: MakeIdempotencyRecord | null): Promise<Rotation> {
+  async #rotate(command: RotateCommand, makeRecord: MakeIdempotencyRecord | null): Promise<Rotation<App>> {
     const { id, by, condition, isSelf } = command;
     const { keyPrefix, clock, changes, usage } = this.#deps;
     const input = parseRotateInput(command.input);

@@ -3,6 +3,7 @@
  * never writes: changes to a key are `key-manager.ts`. When a step has to be done again is `verification-attempt.ts`.
  */
 import { randomBytes, timingSafeEqual } from 'node:crypto';
+import type { AppTypes, GrantablePattern, PermissionPattern } from '../domain/app-types.ts';
 import { type Environment, VERSIONS_KEPT_MAX } from '../domain/key.ts';
 import type { LimitState } from '../domain/limits.ts';
 import type { Denial } from '../domain/verification.ts';
@@ -27,7 +28,7 @@ import {
 import { type KeyUse, toKeyUse, type VerifyRequest } from './verify-request.ts';
 
 /** What a verified key is and may do. */
-export interface VerifiedKey {
+export interface VerifiedKey<App extends AppTypes = AppTypes> {
   readonly keyId: string;
   readonly version: number;
   /** When the secret of this version was made. A secret that replaced it, before its first use, was made later. */
@@ -36,8 +37,8 @@ export interface VerifiedKey {
   readonly userId: string;
   readonly name: string;
   readonly environment: Environment;
-  readonly permissions: readonly string[];
-  readonly grantable: readonly string[];
+  readonly permissions: readonly PermissionPattern<App>[];
+  readonly grantable: readonly GrantablePattern<App>[];
   readonly ipAllowlist: readonly string[];
   readonly expiresAt: Instant | null;
 }
@@ -45,10 +46,10 @@ export interface VerifiedKey {
 /** A refused use. */
 export type RefusedUse = Extract<Verification, { valid: false }>;
 
-export type Verification =
+export type Verification<App extends AppTypes = AppTypes> =
   | {
       readonly valid: true;
-      readonly key: VerifiedKey;
+      readonly key: VerifiedKey<App>;
       readonly limits: readonly LimitState[];
       /**
        * Whether this node admitted only its share of each rate limit, of which `limits` says what remains: the server where

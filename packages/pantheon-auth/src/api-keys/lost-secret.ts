@@ -4,6 +4,7 @@
  */
 import type { AnsweredRequest } from '../commands/idempotency-rows.ts';
 import type { RequestIdentity } from '../commands/idempotency-service.ts';
+import type { AppTypes } from '../domain/app-types.ts';
 import { assertMayHandOut, type ConfirmedCaller } from '../domain/delegation.ts';
 import { type KeyRecord, replaceSecret } from '../domain/key.ts';
 import { assertMay, assertProvesCurrent, type Caller } from '../domain/key-policy.ts';
@@ -32,10 +33,10 @@ interface Repeated {
 }
 
 /** @throws PantheonError `already_claimed`, and what creating or rotating the key does. */
-export async function replaceLostSecret(
+export async function replaceLostSecret<App extends AppTypes = AppTypes>(
   { request, answered, by }: Repeated,
   { changes, usage, clock, keyPrefix }: LostSecretDeps,
-): Promise<{ readonly key: string; readonly apiKey: APIKey; readonly record: KeyRecord }> {
+): Promise<{ readonly key: string; readonly apiKey: APIKey<App>; readonly record: KeyRecord }> {
   const { keyId, version, tenantId } = answered;
   const { change } = await changes.run({
     by,

@@ -1,5 +1,6 @@
 /** What is asked when a key is presented, and whether that is well formed: a mistake in the request is no denial. */
 import { normalAddress } from '../domain/address.ts';
+import type { AppTypes, Permission } from '../domain/app-types.ts';
 import { ANY_ENVIRONMENT, type Environment } from '../domain/key.ts';
 import { isPermission } from '../domain/permissions.ts';
 import { ANY_TENANT, DEFAULT_TENANT } from '../domain/tenant.ts';
@@ -9,11 +10,11 @@ import { PantheonError } from '../foundation/errors.ts';
 import { COST_MAX } from '../rate-limit/rate-limiter.ts';
 import { type Sender, senderOf } from '../verification/sender.ts';
 
-export interface VerifyRequest {
+export interface VerifyRequest<App extends AppTypes = AppTypes> {
   /** What was presented. Anything is allowed: what is not a key is `malformed`, also what is not a string. */
   readonly key: string;
   /** All of these must be covered. */
-  readonly permissions?: readonly string[];
+  readonly permissions?: readonly Permission<App>[];
   /** Where the request comes from. Needed by keys that are bound to addresses. */
   readonly ip?: string | null;
   /** Default `live`; {@link ANY_ENVIRONMENT} accepts both. */

@@ -7,6 +7,7 @@ import { keyIdOfKid } from '../api-keys/key-derivation.ts';
 import type { KeyValidator, Verification } from '../api-keys/key-validator.ts';
 import { evaluate, type Holder } from '../api-keys/verification-attempt.ts';
 import { toKeyUse, type VerifyRequest } from '../api-keys/verify-request.ts';
+import type { AppTypes, CustomClaims, PermissionPattern } from '../domain/app-types.ts';
 import {
   ACCESS_TOKEN_LIFETIME_MAX_SECONDS,
   type Claims,
@@ -23,7 +24,6 @@ import { intersect } from '../domain/permissions.ts';
 import { type Denial, decidePermissions } from '../domain/verification.ts';
 import type { EventFeed } from '../events/event-feed.ts';
 import { type Clock, type Instant, momentOf, SECOND_MS } from '../foundation/clock.ts';
-import type { JsonObject } from '../foundation/encoding.ts';
 import { isPromise } from '../foundation/is-promise.ts';
 import { memoryOf } from '../foundation/memory-size.ts';
 import { TenantCache } from '../foundation/tenant-cache.ts';
@@ -42,13 +42,13 @@ export interface VerifyTokenRequest extends Omit<VerifyRequest, 'key'> {
 }
 
 /** What a verified token says, beside what its key is. */
-export interface VerifiedToken extends PresentedToken {
+export interface VerifiedToken<App extends AppTypes = AppTypes> extends PresentedToken {
   readonly subject: string;
   readonly audience: readonly string[];
   /** What both the token and its key allow. */
-  readonly permissions: readonly string[];
+  readonly permissions: readonly PermissionPattern<App>[];
   readonly expiresAt: Instant;
-  readonly customClaims: JsonObject;
+  readonly customClaims: CustomClaims<App>;
 }
 
 export type TokenVerification =

@@ -1,6 +1,6 @@
 /** Express 5: its request becomes ours, our refusal becomes its answer. */
 import type { Request, RequestHandler, Response } from 'express';
-import type { Principal, Refusal } from '../middleware.ts';
+import type { AppTypes, Permission, Principal, Refusal } from '../middleware.ts';
 import {
   CACHE_CONTROL,
   Guard,
@@ -12,7 +12,7 @@ import {
   withVary,
 } from './guard.ts';
 
-export type ExpressAuthOptions = GuardOptions<readonly [req: Request]>;
+export type ExpressAuthOptions<App extends AppTypes = AppTypes> = GuardOptions<readonly [req: Request], App>;
 
 /**
  * Lets a request pass when its credential may act; else answers it. Put CORS first: a preflight carries no credential.
@@ -33,7 +33,10 @@ export type ExpressAuthOptions = GuardOptions<readonly [req: Request]>;
  * app.post('/docs', requirePermission('docs:write'), (_req, res) => res.sendStatus(201));
  * ```
  */
-export function pantheonAuth(auth: RequestAuthenticator, options: ExpressAuthOptions = {}): RequestHandler {
+export function pantheonAuth<App extends AppTypes = AppTypes>(
+  auth: RequestAuthenticator<App>,
+  options: ExpressAuthOptions<App> = {},
+): RequestHandler {
   const guard = new Guard(auth, options);
   return async (req, res, next) => {
     const presented = {
@@ -57,7 +60,9 @@ export function pantheonAuth(auth: RequestAuthenticator, options: ExpressAuthOpt
  *
  * @throws PantheonError `invalid_setting` for what is no concrete permission.
  */
-export function requirePermission(permissions: string | readonly string[]): RequestHandler {
+export function requirePermission<App extends AppTypes = AppTypes>(
+  permissions: Permission<App> | readonly Permission<App>[],
+): RequestHandler {
   const question = permissionQuestion(permissions);
   return (req, res, next) => {
     const refusal = question(req);

@@ -1,6 +1,6 @@
 /** Fastify 5: its request becomes ours, our refusal becomes its answer. */
 import type { FastifyPluginCallback, FastifyReply, FastifyRequest, onRequestAsyncHookHandler } from 'fastify';
-import type { AuthenticateOptions, Principal, Refusal } from '../middleware.ts';
+import type { AppTypes, AuthenticateOptions, Permission, Principal, Refusal } from '../middleware.ts';
 import {
   CACHE_CONTROL,
   Guard,
@@ -12,7 +12,7 @@ import {
   withVary,
 } from './guard.ts';
 
-export type FastifyAuthOptions = GuardOptions<readonly [request: FastifyRequest]>;
+export type FastifyAuthOptions<App extends AppTypes = AppTypes> = GuardOptions<readonly [request: FastifyRequest], App>;
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -46,7 +46,10 @@ declare module 'fastify' {
  * app.get('/health', { config: { pantheonAuth: false } }, async () => ({ ok: true }));
  * ```
  */
-export function pantheonAuth(auth: RequestAuthenticator, options: FastifyAuthOptions = {}): FastifyPluginCallback {
+export function pantheonAuth<App extends AppTypes = AppTypes>(
+  auth: RequestAuthenticator<App>,
+  options: FastifyAuthOptions<App> = {},
+): FastifyPluginCallback {
   const guard = new Guard(auth, options);
   const demands = new WeakMap<AuthenticateOptions, AuthenticateOptions>();
   const demandOf = (route: AuthenticateOptions | undefined): AuthenticateOptions | undefined => {
@@ -85,7 +88,9 @@ export function pantheonAuth(auth: RequestAuthenticator, options: FastifyAuthOpt
  *
  * @throws PantheonError `invalid_setting` for what is no concrete permission.
  */
-export function requirePermission(permissions: string | readonly string[]): onRequestAsyncHookHandler {
+export function requirePermission<App extends AppTypes = AppTypes>(
+  permissions: Permission<App> | readonly Permission<App>[],
+): onRequestAsyncHookHandler {
   const question = permissionQuestion(permissions);
   return async (request, reply) => {
     const refusal = question(request);

@@ -1,5 +1,5 @@
 /** Anything that answers a `Request` with a `Response`: the request becomes ours, our refusal becomes a `Response`. */
-import type { Principal, Refusal } from '../middleware.ts';
+import type { AppTypes, Permission, Principal, Refusal } from '../middleware.ts';
 import {
   Guard,
   type GuardOptions,
@@ -10,22 +10,23 @@ import {
 } from './guard.ts';
 
 /** `Extra` is what the platform hands over besides the request: a server, an environment, a connection. */
-export type FetchAuthOptions<Extra extends readonly unknown[] = readonly []> = GuardOptions<
-  readonly [request: Request, ...extra: Extra]
->;
+export type FetchAuthOptions<
+  Extra extends readonly unknown[] = readonly [],
+  App extends AppTypes = AppTypes,
+> = GuardOptions<readonly [request: Request, ...extra: Extra], App>;
 
 /** A handler for requests that were let in. */
-export type AuthenticatedHandler<Extra extends readonly unknown[] = readonly []> = (
+export type AuthenticatedHandler<Extra extends readonly unknown[] = readonly [], App extends AppTypes = AppTypes> = (
   request: Request,
-  principal: Principal,
+  principal: Principal<App>,
   ...extra: Extra
 ) => Response | Promise<Response>;
 
 /** The answer to {@link authenticateFetch}. */
-export type FetchAuthentication =
+export type FetchAuthentication<App extends AppTypes = AppTypes> =
   | {
       readonly authenticated: true;
-      readonly principal: Principal;
+      readonly principal: Principal<App>;
       /** To set on the response: the state of the limits. */
       readonly headers: Readonly<Record<string, string>>;
     }
@@ -55,12 +56,12 @@ export type FetchAuthentication =
  * export default { fetch: (request: Request) => (request.method === 'POST' ? write(request) : read(request)) };
  * ```
  */
-export function withAuth<Extra extends readonly unknown[] = readonly []>(
-  auth: RequestAuthenticator,
-  options: FetchAuthOptions<Extra>,
-  handler: AuthenticatedHandler<Extra>,
+export function withAuth<Extra extends readonly unknown[] = readonly [], App extends AppTypes = AppTypes>(
+  auth: RequestAuthenticator<App>,
+  options: FetchAuthOptions<Extra, App>,
+  handler: AuthenticatedHandler<Extra, App>,
 ): (request: Request, ...extra: Extra) => Promise<Response> {
-  const guard = new Guard<readonly [Request, ...Extra]>(auth, options);
+  const guard = new Guard<readonly [Request, ...Extra], App>(auth, options);
   return async (request, ...extra) => {
     const authentication = await guard.admit(presentedRequest(request), [request, ...extra]);
     if (!authentication.authenticated) return withAnswerHeaders(toResponse(authentication.refusal), {});
@@ -69,11 +70,11 @@ export function withAuth<Extra extends readonly unknown[] = readonly []>(
 }
 
 /** The same question by itself, for a handler that goes on either way. @throws PantheonError `invalid_setting`. */
-export async function authenticateFetch(
-  auth: RequestAuthenticator,
+export async function authenticateFetch<App extends AppTypes = AppTypes>(
+  auth: RequestAuthenticator<App>,
   request: Request,
-  options: FetchAuthOptions = {},
-): Promise<FetchAuthentication> {
+  options: FetchAuthOptions<readonly [], App> = {},
+): Promise<FetchAuthentication<App>> {
   const authentication = await new Guard(auth, options).admit(presentedRequest(request), [request]);
   if (authentication.authenticated) return authentication;
   const { refusal } = authentication;
@@ -85,10 +86,10 @@ export async function authenticateFetch(
  *
  * @throws PantheonError `invalid_setting` for what is no concrete permission.
  */
-export function requirePermission<Extra extends readonly unknown[] = readonly []>(
-  permissions: string | readonly string[],
-  handler: AuthenticatedHandler<Extra>,
-): AuthenticatedHandler<Extra> {
+export function requirePermission<Extra extends readonly unknown[] = readonly [], App extends AppTypes = AppTypes>(
+  permissions: Permission<App> | readonly Permission<App>[],
+  handler: AuthenticatedHandler<Extra, App>,
+): AuthenticatedHandler<Extra, App> {
   const question = permissionQuestion(permissions);
   return (request, principal, ...extra) => {
     const refusal = question(request);

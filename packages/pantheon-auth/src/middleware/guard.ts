@@ -5,6 +5,7 @@
 import { TrustedProxies } from '../domain/client-address.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import {
+  type AppTypes,
   type AuthenticateOptions,
   type Authentication,
   type AuthRequest,
@@ -16,12 +17,13 @@ import {
 } from '../middleware.ts';
 
 /** What is needed of a `PantheonAuth`. */
-export interface RequestAuthenticator {
-  authenticate(request: AuthRequest, options?: AuthenticateOptions): Promise<Authentication>;
+export interface RequestAuthenticator<App extends AppTypes = AppTypes> {
+  authenticate(request: AuthRequest, options?: AuthenticateOptions<App>): Promise<Authentication<App>>;
 }
 
 /** Options of every adapter. `Incoming` is what its framework hands to a middleware. */
-export interface GuardOptions<Incoming extends readonly unknown[]> extends AuthenticateOptions {
+export interface GuardOptions<Incoming extends readonly unknown[], App extends AppTypes = AppTypes>
+  extends AuthenticateOptions<App> {
   /**
    * The other end of the connection. Default: what the framework knows of the socket. A port, brackets, a zone and the
    * mapped form of IPv4 are left out; what is then no address is not known.
@@ -65,14 +67,14 @@ interface Admission {
 const ADMISSIONS = new WeakMap<object, Admission>();
 
 /** Asks for every request whether it may pass. */
-export class Guard<Incoming extends readonly [object, ...unknown[]]> {
-  readonly #auth: RequestAuthenticator;
-  readonly #options: GuardOptions<Incoming>;
-  readonly #demand: AuthenticateOptions;
+export class Guard<Incoming extends readonly [object, ...unknown[]], App extends AppTypes = AppTypes> {
+  readonly #auth: RequestAuthenticator<App>;
+  readonly #options: GuardOptions<Incoming, App>;
+  readonly #demand: AuthenticateOptions<App>;
   readonly #proxies: TrustedProxies;
 
   /** @throws PantheonError `invalid_setting` when the options ask for what cannot be asked. */
-  constructor(auth: RequestAuthenticator, options: GuardOptions<Incoming>) {
+  constructor(auth: RequestAuthenticator<App>, options: GuardOptions<Incoming, App>) {
     const { address, trustedProxies = [], requestId, onRefused, ...demand } = options;
     assertAuthenticateOptions(demand);
     this.#proxies = proxiesOf(trustedProxies);
@@ -82,7 +84,7 @@ export class Guard<Incoming extends readonly [object, ...unknown[]]> {
   }
 
   /** The options with those of one route: it may ask for more permissions than all routes, never for fewer. */
-  demandOf(route: AuthenticateOptions): AuthenticateOptions {
+  demandOf(route: AuthenticateOptions<App>): AuthenticateOptions<App> {
     const permissions = [...(this.#demand.permissions ?? []), ...(route.permissions ?? [])];
     const demand = { ...this.#demand, ...route, permissions };
     assertAuthenticateOptions(demand);
@@ -93,8 +95,8 @@ export class Guard<Incoming extends readonly [object, ...unknown[]]> {
   async admit(
     presented: PresentedRequest,
     incoming: Incoming,
-    demand: AuthenticateOptions = this.#demand,
-  ): Promise<Authentication> {
+    demand: AuthenticateOptions<App> = this.#demand,
+  ): Promise<Authentication<App>> {
     const options = this.#options;
     const requestId = options.requestId?.(...incoming) ?? null;
     const peer = options.address === undefined ? presented.address : options.address(...incoming);

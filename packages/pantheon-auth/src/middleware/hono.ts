@@ -1,7 +1,7 @@
 /** Hono 4: its request becomes ours, our refusal becomes its answer. */
 import type { Context, MiddlewareHandler } from 'hono';
 import type { StatusCode } from 'hono/utils/http-status';
-import type { Principal, Refusal } from '../middleware.ts';
+import type { AppTypes, Permission, Principal, Refusal } from '../middleware.ts';
 import {
   Guard,
   type GuardOptions,
@@ -12,11 +12,11 @@ import {
 } from './guard.ts';
 
 /** What the middleware puts into the context, for `new Hono<AuthEnv>()`: handlers in a chain with it know by themselves. */
-export interface AuthEnv {
-  Variables: { principal: Principal };
+export interface AuthEnv<App extends AppTypes = AppTypes> {
+  Variables: { principal: Principal<App> };
 }
 
-export type HonoAuthOptions = GuardOptions<readonly [c: Context]>;
+export type HonoAuthOptions<App extends AppTypes = AppTypes> = GuardOptions<readonly [c: Context], App>;
 
 /**
  * Lets a request pass when its credential may act; else answers it. Put CORS first: a preflight carries no credential.
@@ -39,7 +39,10 @@ export type HonoAuthOptions = GuardOptions<readonly [c: Context]>;
  * app.post('/docs', requirePermission('docs:write'), (c) => c.body(null, 201));
  * ```
  */
-export function pantheonAuth(auth: RequestAuthenticator, options: HonoAuthOptions = {}): MiddlewareHandler<AuthEnv> {
+export function pantheonAuth<App extends AppTypes = AppTypes>(
+  auth: RequestAuthenticator<App>,
+  options: HonoAuthOptions<App> = {},
+): MiddlewareHandler<AuthEnv<App>> {
   const guard = new Guard(auth, options);
   return async (c, next) => {
     const authentication = await guard.admit(presentedRequest(c), [c]);
@@ -59,7 +62,9 @@ export function pantheonAuth(auth: RequestAuthenticator, options: HonoAuthOption
  *
  * @throws PantheonError `invalid_setting` for what is no concrete permission.
  */
-export function requirePermission(permissions: string | readonly string[]): MiddlewareHandler<AuthEnv> {
+export function requirePermission<App extends AppTypes = AppTypes>(
+  permissions: Permission<App> | readonly Permission<App>[],
+): MiddlewareHandler<AuthEnv<App>> {
   const question = permissionQuestion(permissions);
   return async (c, next) => {
     const refusal = question(c);

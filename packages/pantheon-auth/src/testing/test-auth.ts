@@ -2,6 +2,7 @@
 import { accessSync, constants, cpSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { AppTypes } from '../domain/app-types.ts';
 import type { EmbeddedOptions } from '../engine/options.ts';
 import { createPantheonAuth, type PantheonAuth } from '../pantheon-auth.ts';
 import { TestClock } from './test-clock.ts';
@@ -12,8 +13,8 @@ export type TestAuthOptions = Partial<Omit<EmbeddedOptions, 'dataDir' | 'databas
   readonly clock?: TestClock;
 };
 
-export interface TestAuth extends AsyncDisposable {
-  readonly auth: PantheonAuth;
+export interface TestAuth<App extends AppTypes = AppTypes> extends AsyncDisposable {
+  readonly auth: PantheonAuth<App>;
   /** Its time. Tokens, overlaps and limits pass when it is advanced. */
   readonly clock: TestClock;
   /** Ends it and removes all that it had stored. The same as `await using`. */
@@ -41,15 +42,15 @@ const IN_MEMORY = '/dev/shm';
  * console.log(verification.valid); // false: it has expired
  * ```
  */
-export async function testAuth(options: TestAuthOptions = {}): Promise<TestAuth> {
+export async function testAuth<App extends AppTypes = AppTypes>(options: TestAuthOptions = {}): Promise<TestAuth<App>> {
   const { clock = new TestClock(), ...rest } = options;
   const dataDir = newFolder();
-  let auth: PantheonAuth;
+  let auth: PantheonAuth<App>;
   try {
     // A master key of the test's own opens no store that was made with another one.
     const hasOwnKey = rest.masterKey !== undefined || rest.masterKeyFile !== undefined;
     if (!hasOwnKey && clock.now() >= MADE_AT) cpSync(await template(), dataDir, { recursive: true });
-    auth = await createPantheonAuth({ issuer: ISSUER, ...rest, dataDir, clock });
+    auth = await createPantheonAuth<App>({ issuer: ISSUER, ...rest, dataDir, clock });
   } catch (error) {
     remove(dataDir);
     throw error;
