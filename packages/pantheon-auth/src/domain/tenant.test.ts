@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { type EventAbout, eventAbout, PROCESS_ACTOR, type RecordedEvent } from './event.ts';
-import { DEFAULT_TENANT, evolveTenant, SYSTEM_TENANT, TENANT_ID_PATTERN, type TenantRecord } from './tenant.ts';
+import { DEFAULT_TENANT, evolveTenant, SYSTEM_TENANT, type TenantRecord } from './tenant.ts';
+import { TENANT_ID_PATTERN } from './tenant-id.ts';
 
 const event = (type: string, after: RecordedEvent['after'] = null): EventAbout<'tenant'> =>
   eventAbout('tenant', {

@@ -4,7 +4,10 @@ import type { Json } from '../foundation/encoding.ts';
 import { assertNever, invariant, PantheonError } from '../foundation/errors.ts';
 import type { EventAbout } from './event.ts';
 
-export { DEFAULT_TENANT, SYSTEM_TENANT, TENANT_ID_PATTERN } from './tenant-id.ts';
+/** Where root lives: its keys manage the service. */
+export const SYSTEM_TENANT = 'system';
+/** Where keys live when nobody says otherwise. */
+export const DEFAULT_TENANT = 'default';
 
 /**
  * In place of a tenant's id: keys of every tenant are accepted. A symbol, because a tenant may have any name, and nothing

@@ -1,7 +1,8 @@
 /** What callers may say about a tenant, parsed. A mistake is named by its field; what was sent is never repeated. */
 import { z } from 'zod';
 import { audience, parse, parseName } from '../commands/input.ts';
-import { TENANT_ID_PATTERN, type TenantRecord } from '../domain/tenant.ts';
+import type { TenantRecord } from '../domain/tenant.ts';
+import { TENANT_ID_PATTERN } from '../domain/tenant-id.ts';
 
 /** One for each API that is reached with tokens of one tenant; with the longest names, 32 kB in a row. */
 export const TENANT_AUDIENCES_MAX = 64;

@@ -15,7 +15,8 @@ import {
   newEvent,
 } from '../domain/event.ts';
 import { type Action, assertMay, type Caller } from '../domain/key-policy.ts';
-import { DEFAULT_TENANT, evolveTenant, SYSTEM_TENANT, TENANT_ID_PATTERN, type TenantRecord } from '../domain/tenant.ts';
+import { DEFAULT_TENANT, evolveTenant, SYSTEM_TENANT, type TenantRecord } from '../domain/tenant.ts';
+import { TENANT_ID_PATTERN } from '../domain/tenant-id.ts';
 import type { Clock } from '../foundation/clock.ts';
 import { invariant, PantheonError } from '../foundation/errors.ts';
 import { assertFilters } from '../foundation/filters.ts';

@@ -1,12 +1,12 @@
 /** The types of an application's own: what they keep from compiling, and that they change nothing of what happens. */
 import { afterAll, beforeAll, expect, expectTypeOf, test } from 'vitest';
-import { requirePermission as expressPermission, pantheonAuth as onExpress } from '../src/middleware/express.ts';
-import { requirePermission as fastifyPermission } from '../src/middleware/fastify.ts';
-import { authenticateFetch, requirePermission, withAuth } from '../src/middleware/fetch.ts';
-import { type AuthEnv, requirePermission as honoPermission } from '../src/middleware/hono.ts';
-import type { Principal } from '../src/middleware.ts';
-import type { PantheonAuth } from '../src/pantheon-auth.ts';
-import { type TestAuth, testAuth } from '../src/testing/test-auth.ts';
+import { requirePermission as expressPermission, pantheonAuth as onExpress } from './middleware/express.ts';
+import { requirePermission as fastifyPermission } from './middleware/fastify.ts';
+import { authenticateFetch, requirePermission, withAuth } from './middleware/fetch.ts';
+import { type AuthEnv, requirePermission as honoPermission } from './middleware/hono.ts';
+import type { Principal } from './middleware.ts';
+import type { PantheonAuth } from './pantheon-auth.ts';
+import { type TestAuth, testAuth } from './testing/test-auth.ts';
 
 type App = {
   permissions: 'docs:read' | 'docs:write' | 'docs:pages:list';
