@@ -86,6 +86,8 @@ export function pantheonAuth<App extends AppTypes = AppTypes>(
  * Asks for more, after the plugin: `{ onRequest: requirePermission('docs:write') }`. What the request took from the
  * limits of its key stays taken; `config.pantheonAuth` of the route asks for everything in one decision.
  *
+ * An application with types of its own names them: `requirePermission<App>('docs:write')`.
+ *
  * @throws PantheonError `invalid_setting` for what is no concrete permission.
  */
 export function requirePermission<App extends AppTypes = AppTypes>(

@@ -60,6 +60,8 @@ export function pantheonAuth<App extends AppTypes = AppTypes>(
  * Asks for more, after `pantheonAuth`, on one route. What the request took from the limits of its key stays taken; to
  * ask for everything in one decision, give the route a `pantheonAuth` of its own instead of that of the application.
  *
+ * An application with types of its own names them: `requirePermission<App>('docs:write')`.
+ *
  * @throws PantheonError `invalid_setting` for what is no concrete permission.
  */
 export function requirePermission<App extends AppTypes = AppTypes>(
