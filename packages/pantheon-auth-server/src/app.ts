@@ -21,7 +21,7 @@ import { selfOperations } from './api/self/self.ts';
 import { tenantOperations } from './api/tenants/tenants.ts';
 import { usageOperations } from './api/usage/usage.ts';
 import { parseQuery, readBodies } from './http/bodies.ts';
-import { answerExpectations, brokenRequestHandler } from './http/broken-request.ts';
+import { answerExpectations, brokenRequestHandler, noteEarlyAnswers } from './http/broken-request.ts';
 import { noteAddress, senderOf } from './http/caller.ts';
 import { holdsCredential, keysIn } from './http/exposed-credentials.ts';
 import type { Logger } from './http/logging.ts';
@@ -79,6 +79,7 @@ export async function createApp(parts: AppParts): Promise<FastifyInstance> {
   app.server.maxHeadersCount = 0;
   app.server.maxConnections = CONNECTIONS_MAX;
   answerExpectations(app.server, config);
+  noteEarlyAnswers(app);
   app.decorateRequest('acting', null);
   app.decorateRequest('outcome', null);
   app.decorateRequest('clientAddress', null);

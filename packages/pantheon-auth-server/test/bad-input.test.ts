@@ -3,7 +3,14 @@
 import type { AddressInfo } from 'node:net';
 import { connect } from 'node:net';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { BODY_BYTES_MAX, HEADER_BYTES_MAX } from '../src/settings/server-bounds.ts';
+import {
+  BODY_BYTES_MAX,
+  FORM_BYTES_MAX,
+  HANDLER_TIMEOUT_MS,
+  HEADER_BYTES_MAX,
+  REQUEST_TIMEOUT_MS,
+  TIMEOUTS_CHECK_MS,
+} from '../src/settings/server-bounds.ts';
 import { openScratchService, type ScratchService } from './scratch-service.ts';
 
 let service: ScratchService;
@@ -237,6 +244,32 @@ describe('requests', () => {
       expect(answer).toContain('\r\nconnection: close\r\n');
       expect(answer).toContain('"code":"request_timeout"');
     }
+  });
+
+  test('a request that is refused before its body has arrived is answered once', async () => {
+    const { server } = service.app;
+    const { requestTimeout } = server;
+    server.requestTimeout = 100;
+    const half = 'Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"name';
+    const answer = await raw(`POST /v1/keys HTTP/1.1\r\nHost: x\r\n${half}`);
+    server.requestTimeout = requestTimeout;
+    expect(answer).toMatch(/^HTTP\/1.1 401 Unauthorized\r\n/);
+    expect(answer.match(/HTTP\/1\.1 /g)).toHaveLength(1);
+  });
+
+  test('a late body is told as such, before the bound of the handler', () => {
+    expect(HANDLER_TIMEOUT_MS).toBeGreaterThan(REQUEST_TIMEOUT_MS + TIMEOUTS_CHECK_MS);
+  });
+
+  test('a form is read before anybody is authenticated, and is small', async () => {
+    const payload = `client_secret=${'a'.repeat(FORM_BYTES_MAX)}`;
+    const answer = await service.app.inject({
+      method: 'POST',
+      url: '/oauth2/token',
+      headers: { 'content-type': 'application/x-www-form-urlencoded' },
+      payload,
+    });
+    expect(answer.statusCode).toBe(413);
   });
 
   test('an expectation that nobody meets is a 417, and a problem; 100-continue is met', async () => {

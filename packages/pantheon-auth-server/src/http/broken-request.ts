@@ -21,11 +21,22 @@ const DETAILS: Partial<Record<ErrorCode, string>> = { invalid_request: 'What was
 type SiteConfig = Parameters<typeof securityHeaders>[0];
 type ClientError = Error & { readonly code?: string };
 
+/** Connections whose request was answered before all of it had arrived. */
+const answeredEarly = new WeakSet<Socket>();
+
+/** What still arrives of such a request, or does not, is answered no second time. */
+export function noteEarlyAnswers(app: FastifyInstance): void {
+  app.addHook('onRequest', async ({ raw }) => void answeredEarly.delete(raw.socket));
+  app.addHook('onResponse', async ({ raw }) => {
+    if (!raw.complete) answeredEarly.add(raw.socket);
+  });
+}
+
 /** For bytes that are no request. The connection cannot be used again. */
 export function brokenRequestHandler(config: SiteConfig) {
   return function answerBrokenRequest(this: FastifyInstance, error: ClientError, socket: Socket): void {
     this.log.debug({ code: error.code }, 'a request could not be read');
-    if (!socket.writable || error.code === 'ECONNRESET') {
+    if (!socket.writable || error.code === 'ECONNRESET' || answeredEarly.has(socket)) {
       socket.destroy();
       return;
     }

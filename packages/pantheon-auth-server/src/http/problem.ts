@@ -12,7 +12,6 @@ const FOREIGN: Readonly<Record<string, ErrorCode>> = {
   FST_ERR_CTP_BODY_TOO_LARGE: 'payload_too_large',
   FST_ERR_CTP_INVALID_MEDIA_TYPE: 'unsupported_media_type',
   FST_ERR_CTP_INVALID_CONTENT_LENGTH: 'invalid_request',
-  FST_ERR_HANDLER_TIMEOUT: 'store_unavailable',
 };
 
 /** Ends a request with an error of any origin. */
@@ -35,7 +34,7 @@ export function toPantheonError(error: FastifyError | PantheonError, request: Fa
     }
     return error;
   }
-  const code = FOREIGN[error.code];
+  const code = error.code === 'FST_ERR_HANDLER_TIMEOUT' ? timeoutCode(request) : FOREIGN[error.code];
   if (code !== undefined) return new PantheonError(code, { cause: error });
   // The client went away, in the middle of its body or before a list was read: nobody reads the answer, and nothing is
   // wrong with us.
@@ -43,6 +42,11 @@ export function toPantheonError(error: FastifyError | PantheonError, request: Fa
   if (isUnread) return new PantheonError('invalid_request', { cause: error });
   request.log.error({ err: error, requestId: request.id }, 'a request failed that should not');
   return new PantheonError('internal_error', { cause: error });
+}
+
+/** A change that took too long goes on, and may yet be made. */
+function timeoutCode({ method }: FastifyRequest): ErrorCode {
+  return method === 'GET' || method === 'HEAD' ? 'store_unavailable' : 'outcome_unknown';
 }
 
 /** One that is remembered (a key that does not open) is thrown again and again, by whoever presents the id. */

@@ -11,7 +11,7 @@ import {
   PantheonError,
 } from 'pantheon-auth';
 import { z } from 'zod';
-import { HANDLER_TIMEOUT_MS } from '../settings/server-bounds.ts';
+import { FORM_BYTES_MAX, HANDLER_TIMEOUT_MS } from '../settings/server-bounds.ts';
 import { authenticated, stillAuthenticated } from './caller.ts';
 import { toValidator } from './input.ts';
 import { answerOAuthError } from './oauth-error.ts';
@@ -30,6 +30,7 @@ export function registerOperation(app: FastifyInstance, auth: PantheonAuth, oper
     url,
     schema: schemaOf(operation),
     config: { bodyKind: operation.bodyKind ?? 'json' },
+    ...(operation.bodyKind === 'form' && { bodyLimit: FORM_BYTES_MAX }),
     validatorCompiler: validators(operation),
     ...(options !== null && { onRequest: authenticated(auth, options, clock) }),
     ...(options !== null && body !== undefined && { preHandler: stillAuthenticated(auth, actionOf(access), clock) }),

@@ -82,7 +82,7 @@ export function tokenOperations(auth: PantheonAuth): readonly Operation[] {
         if (!exchange.issued) throw refused(wanted, exchange.verification);
         const { token, verification } = exchange;
         request.outcome = { cause: null, keyId: token.keyId };
-        reply.headers({ ...rateLimitHeaders(verification.limits), pragma: 'no-cache' });
+        reply.headers({ ...rateLimitHeaders(verification.limits, verification.degraded), pragma: 'no-cache' });
         return {
           access_token: token.token,
           ...(wanted.issuedTokenType === null ? {} : { issued_token_type: wanted.issuedTokenType }),
@@ -109,10 +109,10 @@ function badSubject(wanted: TokenRequest, client: Verification): OAuthError {
  * `temporarily_unavailable`, and the status says the rest. All else looks the same whatever its cause.
  */
 function refused(wanted: TokenRequest, refusedUse: Extract<Verification, { valid: false }>): OAuthError {
-  const { denial, keyId, limits, retryAfterSeconds } = refusedUse;
+  const { denial, keyId, limits, degraded, retryAfterSeconds } = refusedUse;
   const cause = denial.code;
   if (cause === 'rate_limited' || cause === 'quota_exceeded') {
-    const headers = { ...rateLimitHeaders(limits), 'retry-after': String(retryAfterSeconds ?? 1) };
+    const headers = { ...rateLimitHeaders(limits, degraded), 'retry-after': String(retryAfterSeconds ?? 1) };
     return new OAuthError('temporarily_unavailable', 'Too many requests.', { cause, keyId, status: 429, headers });
   }
   return new OAuthError(wanted.refusal.code, wanted.refusal.description, { cause, keyId });

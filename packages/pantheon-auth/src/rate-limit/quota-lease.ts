@@ -30,12 +30,11 @@ export interface QuotaHold {
   readonly units: number;
 }
 
-/** All quotas of one process. They share the ledger, and the latest wall time seen: no period ever comes back. */
+/** All quotas of one process. They share the ledger and the clock of the engine, which goes back only when an operator says so. */
 export class QuotaLeases {
   readonly #ledger: QuotaLedger;
   readonly #clock: Clock;
   readonly #releases = new Set<Promise<void>>();
-  #latest: Instant = Number.NEGATIVE_INFINITY;
   #isClosed = false;
 
   constructor(ledger: QuotaLedger, clock: Clock) {
@@ -43,10 +42,8 @@ export class QuotaLeases {
     this.#clock = clock;
   }
 
-  /** Wall time that never goes backwards. */
   now(): Instant {
-    this.#latest = Math.max(this.#latest, this.#clock.now());
-    return this.#latest;
+    return this.#clock.now();
   }
 
   monotonicMs(): number {
