@@ -22,7 +22,12 @@ export interface EventFilter {
 }
 
 /** `seq` would tell how busy other tenants are, so only system keys see it. */
-type AsTenantSees<Event> = Omit<Event, 'seq' | 'at'> & { readonly at: Date; readonly seq?: number };
+type AsTenantSees<Event> = Omit<Event, 'seq' | 'at'> & {
+  readonly at: Date;
+  readonly seq?: number;
+  /** All that it is about. The first is the main one, which `subject` names; today no event has more. */
+  readonly subjects: readonly { readonly type: string; readonly id: string }[];
+};
 
 /**
  * An event as its tenant sees it. One whose row is not what was written is `damaged` and says nothing but where it
@@ -88,7 +93,7 @@ export class AuditLogReader implements AuditLog {
 }
 
 function toTenantEvent({ seq, at, ...event }: LoggedEvent | DamagedEvent, withSeq: boolean): TenantEvent {
-  return { ...event, at: new Date(at as Instant), ...(withSeq ? { seq } : {}) };
+  return { ...event, subjects: [event.subject], at: new Date(at as Instant), ...(withSeq ? { seq } : {}) };
 }
 
 function seesPlaces(by: Caller | undefined): boolean {

@@ -16,7 +16,8 @@ const eventSchema = z
       userAgent: z.string().nullable(),
       job: z.string().optional().describe('The job of the service that did it, where it was one.'),
     }),
-    subject: z.strictObject({ type: z.string(), id: z.string() }),
+    subject: z.strictObject({ type: z.string(), id: z.string() }).describe('What it is about, the first of subjects.'),
+    subjects: z.array(z.strictObject({ type: z.string(), id: z.string() })).describe('All that it is about.'),
     requestId: z.string().nullable(),
     reason: z.string().nullable(),
     before: json.nullable(),
@@ -29,7 +30,7 @@ const eventSchema = z
   .meta({ id: 'Event' });
 
 const damagedEventSchema = eventSchema
-  .pick({ id: true, seq: true, at: true, tenantId: true, type: true, subject: true })
+  .pick({ id: true, seq: true, at: true, tenantId: true, type: true, subject: true, subjects: true })
   .extend({ damaged: z.literal(true).describe('It is not what was written: nothing of what it says is shown.') })
   .meta({ id: 'DamagedEvent' });
 
