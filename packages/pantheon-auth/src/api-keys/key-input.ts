@@ -21,6 +21,7 @@ import {
   type SigningAlgorithm,
 } from '../domain/claims.ts';
 import type { KeySettings } from '../domain/key.ts';
+import { mapSettings, type NamedSettings, type SettingName, settingOrDefault } from '../domain/key-setting-table.ts';
 import { RATE_LIMIT_MAX, WINDOW_SECONDS_MAX } from '../domain/limits.ts';
 import { isPermissionPattern, isReserved, PERMISSIONS_MAX } from '../domain/permissions.ts';
 import type { Instant } from '../foundation/clock.ts';
@@ -153,7 +154,8 @@ const metadata = z
   )
   .transform(copyOf);
 
-type Settable = Exclude<keyof KeySettings, 'environment'>;
+/** What can be said more than once. */
+type Settable = Exclude<SettingName, 'environment'>;
 type SettingInput<Name extends Settable> = Pick<CreateKeyInput, Name>[Name];
 
 /** Each setting, as it is said whole. */
@@ -180,8 +182,10 @@ export const SETTINGS_SCHEMAS: { readonly [Name in Settable]: z.ZodType<KeySetti
   metadata: metadata.nullable(),
 };
 
-/** On create null means left out, as many clients write it. */
-function nullish<S extends z.ZodRawShape>(shape: S): { [Name in keyof S]: z.ZodOptional<z.ZodNullable<S[Name]>> } {
+/** Null means left out, as many clients write it, and on a change taken away. */
+export function nullish<S extends z.ZodRawShape>(
+  shape: S,
+): { [Name in keyof S]: z.ZodOptional<z.ZodNullable<S[Name]>> } {
   const entries = Object.entries(shape).map(([name, schema]) => [
     name,
     // Twice null would be told twice in the API file.
@@ -261,23 +265,10 @@ export const CREATE_SCHEMA: z.ZodType<unknown, CreateKeyInput> = createSchema;
 /** @throws PantheonError `invalid_request`, naming the field. */
 export function parseCreateInput(input: unknown, now: Instant): KeySettings {
   const { expiresIn, ...given } = parse(createSchema, input);
+  const expiresAt = expiryOf(given.expiresAt ?? undefined, expiresIn ?? undefined, now);
+  const named: NamedSettings = { ...given, expiresAt };
   return checkLife(
-    {
-      userId: given.userId,
-      name: given.name,
-      description: given.description ?? null,
-      environment: given.environment ?? 'live',
-      permissions: given.permissions ?? [],
-      grantable: given.grantable ?? [],
-      notBefore: given.notBefore ?? null,
-      expiresAt: expiryOf(given.expiresAt ?? undefined, expiresIn ?? undefined, now) ?? null,
-      rateLimits: given.rateLimits ?? [],
-      quota: given.quota ?? null,
-      ipAllowlist: given.ipAllowlist ?? [],
-      rotation: given.rotation ?? null,
-      jwt: given.jwt ?? null,
-      metadata: given.metadata ?? null,
-    },
+    mapSettings((name) => settingOrDefault(name, named)),
     now,
   );
 }

@@ -7,6 +7,7 @@ import { z } from 'zod';
 import { audience, parse } from '../commands/input.ts';
 import type { AppTypes, CustomClaimsPatch, MetadataPatch } from '../domain/app-types.ts';
 import type { KeySettings } from '../domain/key.ts';
+import { mapSettings, type NamedSettings, type SettingName, settingOrDefault } from '../domain/key-setting-table.ts';
 import { settingsToWire } from '../domain/key-wire.ts';
 import type { Instant } from '../foundation/clock.ts';
 import { described, describedMembers, INNER_DESCRIPTIONS } from './key-descriptions.ts';
@@ -18,8 +19,14 @@ import {
   duration,
   expiryOf,
   type KeySettingsInput,
+  nullish,
   SETTINGS_SCHEMAS,
 } from './key-input.ts';
+
+/** Of the settings, those that are objects: a change of one is said otherwise than the whole. */
+type MergedName = {
+  [Name in SettingName]: NonNullable<KeySettings[Name]> extends string | number | readonly unknown[] ? never : Name;
+}[SettingName];
 
 /** Members that are merged. Of what is in them, the form is checked here and the meaning when they are whole. */
 const MERGED = {
@@ -41,25 +48,18 @@ const MERGED = {
     ),
   ),
   metadata: z.record(z.string(), z.unknown()),
-};
-const MERGED_NAMES = ['quota', 'rotation', 'jwt', 'metadata'] as const;
+} satisfies { readonly [Name in MergedName]: z.ZodType };
+const MERGED_NAMES = Object.keys(MERGED) as readonly MergedName[];
 
-/** What a setting is when it is taken away, unless that is null. */
-const TAKEN_AWAY: Partial<KeySettings> = { permissions: [], grantable: [], rateLimits: [], ipAllowlist: [] };
-
-const { permissions, grantable, rateLimits, ipAllowlist } = SETTINGS_SCHEMAS;
+const { userId, name, ...others } = SETTINGS_SCHEMAS;
 const updateSchema = z.strictObject(
   describedMembers(
     {
-      ...z.object(SETTINGS_SCHEMAS).partial().shape,
-      permissions: permissions.nullish(),
-      grantable: grantable.nullish(),
-      rateLimits: rateLimits.nullish(),
-      ipAllowlist: ipAllowlist.nullish(),
-      quota: MERGED.quota.nullish(),
-      rotation: MERGED.rotation.nullish(),
-      jwt: MERGED.jwt.nullish(),
-      metadata: MERGED.metadata.nullish(),
+      // What a key must have cannot be taken away.
+      userId: userId.optional(),
+      name: name.optional(),
+      ...nullish(others),
+      ...nullish(MERGED),
       expiresIn: duration.nullish(),
     },
     'update',
@@ -70,11 +70,9 @@ type OrNull<T> = { readonly [Name in keyof T]: T[Name] | null };
 type Patch<T> = { readonly [Name in keyof T]?: T[Name] | null | undefined };
 type Whole<Name extends keyof KeySettingsInput> = NonNullable<KeySettingsInput[Name]>;
 
-/** Of the settings, those of which a change is said otherwise than the whole. */
-type Merged = 'quota' | 'rotation' | 'jwt' | 'metadata';
-
 /** What `update` takes: only what changes. Null takes away. */
-export interface UpdateKeyInput<App extends AppTypes = AppTypes> extends OrNull<Omit<KeySettingsInput<App>, Merged>> {
+export interface UpdateKeyInput<App extends AppTypes = AppTypes>
+  extends OrNull<Omit<KeySettingsInput<App>, MergedName>> {
   readonly userId?: string | undefined;
   readonly name?: string | undefined;
   readonly expiresIn?: DurationInput | null | undefined;
@@ -106,18 +104,15 @@ export const KEY_INPUT_SCHEMAS: {
 export function parseUpdateInput(input: unknown, current: KeySettings, now: Instant): KeySettings {
   const { expiresIn, ...given } = parse(updateSchema, input);
   const expiresAt = expiryOf(given.expiresAt, expiresIn ?? undefined, now);
-  const named = Object.entries({ ...given, expiresAt, ...mergedMembers(input, given, current) });
-  const changed = named
-    .filter(([, value]) => value !== undefined)
-    .map(([name, value]) => [name, value ?? TAKEN_AWAY[name as keyof KeySettings] ?? null]);
-  const next = { ...current, ...Object.fromEntries(changed) } as KeySettings;
+  const named = { ...given, expiresAt, ...mergedMembers(input, given, current) } as NamedSettings;
+  const next = mapSettings((name) => (named[name] === undefined ? current[name] : settingOrDefault(name, named)));
   const isLifeSame = next.expiresAt === current.expiresAt && next.notBefore === current.notBefore;
   return isLifeSame ? next : checkLife(next, now);
 }
 
 const mergedSchema = z
   .object(SETTINGS_SCHEMAS)
-  .pick({ quota: true, rotation: true, jwt: true, metadata: true })
+  .pick({ quota: true, rotation: true, jwt: true, metadata: true } satisfies { readonly [Name in MergedName]: true })
   .partial();
 
 /** Those that are named, merged with what is there and parsed whole. */

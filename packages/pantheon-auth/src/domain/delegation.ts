@@ -10,6 +10,7 @@ import { isWithin } from './address.ts';
 import { ACCESS_TOKEN_LIFETIME_DEFAULT_SECONDS } from './claims.ts';
 import type { KeyRecord, KeySettings } from './key.ts';
 import { ACTIONS, addsGrants, assertMayGrant, assertWithinCreator, type Caller, notGrantable } from './key-policy.ts';
+import { KEY_SETTING_NAMES, KEY_SETTINGS } from './key-setting-table.ts';
 import { isQuotaWithin, isRateLimitsWithin } from './limits.ts';
 import { grants } from './permissions.ts';
 import type { TenantRecord } from './tenant.ts';
@@ -34,9 +35,6 @@ export function assertMayHandOut(caller: ConfirmedCaller, settings: KeySettings)
   assertMayClaim(caller, claimsOf(settings), null);
 }
 
-/** What a key may change of itself: words that decide nothing. */
-const SELF_SETTINGS: ReadonlySet<string> = new Set(['name', 'description', 'metadata']);
-
 /**
  * Whether the caller may make this of a key that is there. What only takes away is bounded by nothing; who gives must be as
  * bounded as what they make by it.
@@ -47,9 +45,9 @@ export function assertMayChange(caller: ConfirmedCaller, record: KeyRecord, sett
   const { authority } = caller;
   if (authority.kind === 'process') return;
   assertMayGrant(caller, settings);
-  const names = Object.keys(settings) as (keyof KeySettings)[];
-  const changed = names.filter((name) => !isSame(settings[name] as Json, record[name] as Json));
-  const beyond = authority.keyId === record.id ? changed.find((name) => !SELF_SETTINGS.has(name)) : undefined;
+  const changed = KEY_SETTING_NAMES.filter((name) => !isSame(settings[name] as Json, record[name] as Json));
+  const beyond =
+    authority.keyId === record.id ? changed.find((name) => !KEY_SETTINGS[name].holderMayChange) : undefined;
   if (beyond !== undefined)
     throw new PantheonError('not_allowed', { field: beyond, detail: 'A key does not change its own policy.' });
   if (changed.some((name) => WIDENS[name](record, settings))) assertWithinBounds(caller, settings);

@@ -5,6 +5,7 @@
  */
 import type { Json, JsonObject } from '../foundation/encoding.ts';
 import type { AsymmetricAlgorithm } from './claims.ts';
+import { KEY_SETTING_NAMES, KEY_SETTINGS, type SettingName } from './key-setting-table.ts';
 import type { SettingsWire } from './key-wire.ts';
 
 export const SUBJECT_TYPES = ['key', 'tenant', 'signing_key', 'token', 'id_tag_secret', 'store'] as const;
@@ -88,22 +89,9 @@ interface EventTypeFacts<Type extends EventType> {
   readonly attributes: { readonly [Name in AttributeName<Type>]: Privacy };
 }
 
-const SETTINGS = {
-  userId: 'personal',
-  name: 'personal',
-  description: 'personal',
-  environment: 'open',
-  permissions: 'open',
-  grantable: 'open',
-  notBefore: 'open',
-  expiresAt: 'open',
-  rateLimits: 'open',
-  quota: 'open',
-  ipAllowlist: 'personal',
-  rotation: 'open',
-  jwt: 'personal',
-  metadata: 'personal',
-} as const satisfies { readonly [Name in keyof SettingsWire]: Privacy };
+const SETTINGS = Object.fromEntries(
+  KEY_SETTING_NAMES.map((name) => [name, KEY_SETTINGS[name].isPersonal ? 'personal' : 'open']),
+) as { readonly [Name in SettingName]: Privacy };
 const TENANT = { name: 'personal', audiences: 'open' } as const;
 const STATE = { state: 'open' } as const;
 const NOTHING = {} as const;

@@ -3,7 +3,8 @@ import { expect, test } from 'vitest';
 import { anyKeySettings } from '../testing/arbitraries.ts';
 import { PERSONAL_ATTRIBUTES } from './event-data.ts';
 import type { KeySettings } from './key.ts';
-import { instantToWire, settingsFromWire, settingsToWire } from './key-wire.ts';
+import { settingsFromWire, settingsToWire } from './key-wire.ts';
+import { instantToWire } from './setting-codecs.ts';
 
 const SETTINGS: KeySettings = {
   userId: 'u',
