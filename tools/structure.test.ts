@@ -92,6 +92,7 @@ describe('the checker', () => {
     ['foundation', `${LIB}foundation/clock.ts`, "import '../domain/limits.ts';", `${LIB}domain/limits.ts`],
     ['domain', `${LIB}domain/key.ts`, "import type {} from '../events/ledger.ts';", `${LIB}events/ledger.ts`],
     ['a feature', `${LIB}jwt/jws.ts`, "export * from '../storage/rows.ts';", `${LIB}storage/rows.ts`],
+    ['schema', `${LIB}schema/t.ts`, "import type {} from '../events/ledger.ts';", `${LIB}events/ledger.ts`],
     ['commands', `${LIB}commands/run-command.ts`, "import '../tenants/t.ts';", `${LIB}tenants/t.ts`],
     ['api-keys', `${LIB}api-keys/key-manager.ts`, "import '../jwt/t.ts';", `${LIB}jwt/t.ts`],
     ['storage', `${LIB}storage/database.ts`, "type T = import('../testing/t.ts').T;", `${LIB}testing/t.ts`],

@@ -1,5 +1,5 @@
 /** The port through which tag secrets are read. They are written by `Ledger.commit` alone. Implemented over SQL. */
-import type { Row } from '../events/ledger.ts';
+import type { IdTagSecretRow } from '../schema/id-tag-secret-row.ts';
 
 /** Which ids the keys of the store have. */
 export interface IdsInUse {
@@ -11,6 +11,6 @@ export interface IdsInUse {
 
 export interface IdTagRows {
   /** Tag secrets, the newest first, at most `limit`. */
-  newest(limit: number): Promise<readonly Row[]>;
+  newest(limit: number): Promise<readonly IdTagSecretRow[]>;
   idsInUse(): Promise<IdsInUse>;
 }

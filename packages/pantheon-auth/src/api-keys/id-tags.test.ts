@@ -4,9 +4,10 @@ import { describe, expect, test } from 'vitest';
 import { runAsProcess } from '../commands/run-command.ts';
 import { type AuditEvent, PROCESS_ACTOR } from '../domain/event.ts';
 import type { EventCodec } from '../events/event-codec.ts';
-import type { Commit, Ledger, Row } from '../events/ledger.ts';
+import type { Commit, Ledger } from '../events/ledger.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import type { Sealer } from '../kms/encryption-context.ts';
+import type { IdTagSecretRow } from '../schema/id-tag-secret-row.ts';
 import { TestClock } from '../testing/test-clock.ts';
 import type { IdsInUse } from './id-tag-rows.ts';
 import { type IdTagChange, IdTags } from './id-tags.ts';
@@ -25,7 +26,7 @@ const retire = (tags: IdTags, number: number): Promise<void> => change(tags, () 
 /** A store in memory. What is sealed is kept aside and replaced by a name, so that a secret that leaks is seen. */
 function world(inUse: Partial<IdsInUse> = {}) {
   const clock = new TestClock();
-  const rows: Row[] = [];
+  const rows: IdTagSecretRow[] = [];
   const plain = new Map<string, Buffer>();
   const events: AuditEvent[] = [];
   const commits: Commit[] = [];
@@ -47,12 +48,13 @@ function world(inUse: Partial<IdsInUse> = {}) {
   const ledger: Ledger = {
     commit: async (commit) => {
       for (const change of commit.changes) {
+        if (change.table !== 'id_tag_secrets') continue;
         if (change.kind === 'insert') {
-          if (rows.some((row) => row['number'] === change.row['number'])) throw new PantheonError('conflict');
+          if (rows.some((row) => row.number === change.row.number)) throw new PantheonError('conflict');
           rows.unshift(change.row);
         } else if (change.kind === 'update') {
-          const at = rows.findIndex((row) => row['number'] === change.where['number']);
-          rows[at] = { ...rows[at], ...change.set };
+          const at = rows.findIndex((row) => row.number === change.where.number);
+          rows.splice(at, 1, ...rows.slice(at, at + 1).map((row) => ({ ...row, ...change.set })));
         }
       }
       commits.push(commit);
@@ -268,7 +270,7 @@ test('a load that was overtaken by a younger one changes nothing', async () => {
   const tags = one.node();
   await tags.start(BY);
   const { id } = tags.newId();
-  const answers: ((rows: readonly Row[]) => void)[] = [];
+  const answers: ((rows: readonly IdTagSecretRow[]) => void)[] = [];
   const slow = new IdTags({
     rows: { newest: () => new Promise((resolve) => void answers.push(resolve)), idsInUse: async () => one.state.inUse },
     ledger: {} as Ledger,

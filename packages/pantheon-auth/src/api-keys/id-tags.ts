@@ -11,10 +11,11 @@ import { evolveIdTagSecret, type IdTagSecretRecord } from '../domain/id-tag-secr
 import { SYSTEM_TENANT } from '../domain/tenant.ts';
 import type { EventCodec } from '../events/event-codec.ts';
 import type { Follower } from '../events/event-feed.ts';
-import type { EventNotice, Ledger, Row, RowChange } from '../events/ledger.ts';
+import type { EventNotice, Ledger, RowChange } from '../events/ledger.ts';
 import { type Clock, MINUTE_MS } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import type { EncryptionContext, Sealer } from '../kms/encryption-context.ts';
+import type { IdTagSecretRow } from '../schema/id-tag-secret-row.ts';
 import type { IdTagCheck, TagVerdict } from '../verification/key-lookup.ts';
 import { isTaggedBy, TAG_SECRET_BYTES, taggedId } from './id-tag.ts';
 import type { IdTagRows } from './id-tag-rows.ts';
@@ -161,13 +162,13 @@ export class IdTags implements Follower, IdTagCheck {
     const successor = this.#activeCount() === 1 ? await this.#added(by) : null;
     const event = this.#event('id_tag_secret.retired', number, by);
     const record = evolveIdTagSecret(found.record, event);
-    const change = {
+    const change: RowChange = {
       kind: 'update',
       table: 'id_tag_secrets',
       where: { number },
       set: { retired_at: record.retiredAt, revision: record.revision },
       expectedRevision: found.record.revision,
-    } as const;
+    };
     return {
       changes: [...(successor?.changes ?? []), change],
       events: successor === null ? [event] : [...successor.events, event],
@@ -192,7 +193,7 @@ export class IdTags implements Follower, IdTagCheck {
     const event = this.#event('id_tag_secret.added', number, by);
     const record = evolveIdTagSecret(null, event);
     const sealed = await this.#sealer.seal(contextOf(number), randomBytes(TAG_SECRET_BYTES));
-    const change = { kind: 'insert', table: 'id_tag_secrets', row: { ...toRow(record), sealed } } as const;
+    const change: RowChange = { kind: 'insert', table: 'id_tag_secrets', row: { ...toRow(record), sealed } };
     return { changes: [change], events: [event], secret: toIdTagSecret(record, false) };
   }
 
@@ -243,9 +244,9 @@ export class IdTags implements Follower, IdTagCheck {
   }
 
   /** One damaged row must not stop the others, nor the feed that has this loaded. */
-  async #open(row: Row): Promise<LoadedSecret & { readonly error: PantheonError | null }> {
+  async #open(row: IdTagSecretRow): Promise<LoadedSecret & { readonly error: PantheonError | null }> {
     const record = fromRow(row);
-    const sealed = isUint8Array(row['sealed']) ? row['sealed'] : new Uint8Array();
+    const sealed = isUint8Array(row.sealed) ? row.sealed : new Uint8Array();
     const name = `${record.number} ${Buffer.from(sealed).toString('base64')}`;
     try {
       const secret = createSecretKey(await this.#sealer.open(contextOf(record.number), sealed));
@@ -271,7 +272,7 @@ function contextOf(number: number): EncryptionContext {
   return { table: 'id_tag_secrets', column: 'sealed', tenantId: SYSTEM_TENANT, rowId: String(number), version: 0 };
 }
 
-function toRow(record: IdTagSecretRecord): Row {
+function toRow(record: IdTagSecretRecord): Omit<IdTagSecretRow, 'sealed'> {
   return {
     number: record.number,
     tenant_id: SYSTEM_TENANT,
@@ -281,11 +282,6 @@ function toRow(record: IdTagSecretRecord): Row {
   };
 }
 
-function fromRow(row: Row): IdTagSecretRecord {
-  return {
-    number: Number(row['number']),
-    createdAt: Number(row['created_at']),
-    retiredAt: row['retired_at'] === null ? null : Number(row['retired_at']),
-    revision: Number(row['revision']),
-  };
+function fromRow(row: IdTagSecretRow): IdTagSecretRecord {
+  return { number: row.number, createdAt: row.created_at, retiredAt: row.retired_at, revision: row.revision };
 }

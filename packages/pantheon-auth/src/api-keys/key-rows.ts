@@ -1,13 +1,14 @@
 /** The port through which key rows are read. They are written by `Ledger.commit` alone. Implemented over SQL. */
-import type { Row } from '../events/ledger.ts';
 import type { ListPart } from '../foundation/list-part.ts';
+import type { ApiKeyRow, ApiKeyVersionRow } from '../schema/api-key-row.ts';
+import type { TenantRow } from '../schema/tenant-row.ts';
 
 /** Rows that belong to one key, as read in one query. Versions are newest first. */
 export interface KeyRowSet {
-  readonly key: Row;
-  readonly versions: readonly Row[];
+  readonly key: ApiKeyRow;
+  readonly versions: readonly ApiKeyVersionRow[];
   /** Null: its row is missing, which is damage. */
-  readonly tenant: Row | null;
+  readonly tenant: TenantRow | null;
 }
 
 /** A place in a list of keys. */

@@ -5,31 +5,34 @@
 
 import type { EventType, SubjectType } from '../domain/event.ts';
 import type { Instant } from '../foundation/clock.ts';
+import type { AccessTable, AccessTables, RowKeys } from '../schema/access-tables.ts';
+import type { IdempotencyRow } from '../schema/idempotency-row.ts';
 
-/** A value that every database of ours stores as it is. */
-export type Cell = string | number | Uint8Array | null;
-export type Row = Readonly<Record<string, Cell>>;
+interface RowInsert<Table extends AccessTable> {
+  readonly kind: 'insert';
+  readonly table: Table;
+  readonly row: Readonly<AccessTables[Table]>;
+}
 
-/** The tables that can change a verdict. Nothing else writes to them. */
-export type AccessTable =
-  | 'tenants'
-  | 'api_keys'
-  | 'api_key_versions'
-  | 'signing_keys'
-  | 'token_revocations'
-  | 'id_tag_secrets';
+interface RowUpdate<Table extends AccessTable> {
+  readonly kind: 'update';
+  readonly table: Table;
+  readonly where: Readonly<RowKeys[Table]>;
+  readonly set: Readonly<Partial<AccessTables[Table]>>;
+  /** Checked against what is stored, so that no change is lost. */
+  readonly expectedRevision: number;
+}
 
-/** One row to write. The revision in it is checked against what is stored, so that no change is lost. */
-export type RowChange =
-  | { readonly kind: 'insert'; readonly table: AccessTable; readonly row: Row }
-  | {
-      readonly kind: 'update';
-      readonly table: AccessTable;
-      readonly where: Row;
-      readonly set: Row;
-      readonly expectedRevision: number;
-    }
-  | { readonly kind: 'delete'; readonly table: AccessTable; readonly where: Row };
+interface RowDelete<Table extends AccessTable> {
+  readonly kind: 'delete';
+  readonly table: Table;
+  readonly where: Readonly<RowKeys[Table]>;
+}
+
+/** What is done to a table: only columns that it has can be named. */
+export type RowChange = {
+  [Table in AccessTable]: RowInsert<Table> | RowUpdate<Table> | RowDelete<Table>;
+}[AccessTable];
 
 /** An event ready for the log: what is hashed, what is sealed beside it, and what followers look at. */
 export interface EventRow {
@@ -54,20 +57,30 @@ export interface EventRow {
 /** A row of operational state that must stand or fall with the change. */
 export interface IdempotencyRecord {
   readonly table: 'idempotency';
-  readonly row: Row;
+  readonly row: Readonly<IdempotencyRow>;
 }
+
+interface RowAsRead<Table extends AccessTable> {
+  readonly kind: 'row';
+  readonly table: Table;
+  readonly where: Readonly<RowKeys[Table]>;
+  readonly revision: number;
+}
+
+interface RowAbsent<Table extends AccessTable> {
+  readonly kind: 'absent';
+  readonly table: Table;
+  readonly where: Readonly<RowKeys[Table]>;
+}
+
+/** The row is there, as it was read. */
+export type RowPrecondition = RowAsRead<'tenants'> | RowAsRead<'api_keys'> | RowAsRead<'signing_keys'>;
 
 /** What must still be so when the commit is made, though it does not change it. */
 export type Precondition =
-  /** The row is there, as it was read. */
-  | {
-      readonly kind: 'row';
-      readonly table: 'tenants' | 'api_keys' | 'signing_keys';
-      readonly where: Row;
-      readonly revision: number;
-    }
+  | RowPrecondition
   /** There is no such row. */
-  | { readonly kind: 'absent'; readonly table: 'token_revocations'; readonly where: Row }
+  | RowAbsent<'token_revocations'>
   | LeaseHeld;
 
 /** No other run of the job has begun since this one, on any node. */

@@ -1,7 +1,8 @@
 import { expect, test } from 'vitest';
 import type { EventCodec } from '../events/event-codec.ts';
-import type { Commit, Ledger, Row } from '../events/ledger.ts';
+import type { Commit, Ledger } from '../events/ledger.ts';
 import type { Clock } from '../foundation/clock.ts';
+import type { TokenRevocationRow } from '../schema/token-revocation-row.ts';
 import { deleteExpiredRevocations, REVOCATIONS_AT_ONCE_MAX } from './revocation-retention.ts';
 
 const NOW = Date.UTC(2030, 0, 1);
@@ -10,16 +11,16 @@ const CLOCK: Clock = { now: () => NOW, monotonicMs: () => 0 };
 const LEEWAY_MS = 120_000;
 const LEASE = { kind: 'lease', name: 'token-revocation-retention', nodeId: 'a', fence: 3 } as const;
 
-function world(stored: Row[]) {
+function world(stored: TokenRevocationRow[]) {
   const commits: Commit[] = [];
   const rows = { unexpired: async (_now: number, _after: unknown, limit: number) => stored.slice(0, limit) };
   const ledger = {
     commit: async (commit: Commit) => {
       commits.push(commit);
       for (const change of commit.changes)
-        if (change.kind === 'delete')
+        if (change.kind === 'delete' && change.table === 'token_revocations')
           stored.splice(
-            stored.findIndex((row) => row['jti'] === change.where['jti']),
+            stored.findIndex((row) => row.jti === change.where.jti),
             1,
           );
       return { seq: commits.length };
@@ -31,7 +32,13 @@ function world(stored: Row[]) {
   return { stored, commits, run };
 }
 
-const row = (n: number, expiresAt: number): Row => ({ jti: `key.${n}`, tenant_id: 'default', expires_at: expiresAt });
+const row = (n: number, expiresAt: number): TokenRevocationRow => ({
+  jti: `key.${n}`,
+  tenant_id: 'default',
+  key_id: 'key',
+  expires_at: expiresAt,
+  revision: 1,
+});
 
 test('what has expired by the clock of every node goes, a bounded number with each event, and nothing else does', async () => {
   const many = REVOCATIONS_AT_ONCE_MAX + 5;

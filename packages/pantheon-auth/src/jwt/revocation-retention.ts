@@ -39,21 +39,17 @@ export async function deleteExpiredRevocations(deps: RevocationRetentionDeps, ru
   for (let commits = 0; commits < COMMITS_MAX && mayDeleteByAge(clock) && !run.isEnding(); commits += 1) {
     const now = clock.now();
     const oldest = await rows.unexpired(0, null, REVOCATIONS_AT_ONCE_MAX);
-    const expired = oldest.filter((row) => Number(row['expires_at']) <= now - DELETED_AFTER_MS);
-    if (expired.length === 0) return;
-    const lastExpiresAt = new Date(Number(expired.at(-1)?.['expires_at'])).toISOString();
-    const after = { count: expired.length, lastExpiresAt };
+    const expired = oldest.filter((row) => row.expires_at <= now - DELETED_AFTER_MS);
+    const last = expired.at(-1);
+    if (last === undefined) return;
+    const after = { count: expired.length, lastExpiresAt: new Date(last.expires_at).toISOString() };
     const event = newEvent(
       'store.expired_revocations_deleted',
       { at: now, tenantId: SYSTEM_TENANT, subjectId: 'store', before: null, after },
       { actor: jobActor(run.lease.name), requestId: null, reason: null },
     );
     await ledger.commit({
-      changes: expired.map((row) => ({
-        kind: 'delete',
-        table: 'token_revocations',
-        where: { jti: String(row['jti']) },
-      })),
+      changes: expired.map(({ jti }) => ({ kind: 'delete', table: 'token_revocations', where: { jti } })),
       preconditions: [run.lease],
       events: await events.toRows([event]),
     });

@@ -2,8 +2,9 @@ import { expect, test } from 'vitest';
 import { refusalOf } from '../../test/fixture.ts';
 import { runAsProcess } from '../commands/run-command.ts';
 import type { EventCodec } from '../events/event-codec.ts';
-import type { Commit, Ledger, Row } from '../events/ledger.ts';
+import type { Commit, Ledger } from '../events/ledger.ts';
 import { PantheonError } from '../foundation/errors.ts';
+import type { TokenRevocationRow } from '../schema/token-revocation-row.ts';
 import { TestClock } from '../testing/test-clock.ts';
 import {
   assertRevocable,
@@ -28,7 +29,7 @@ async function revoke(revocations: TokenRevocations, token: RevokedToken): Promi
 
 function world() {
   const clock = new TestClock();
-  const stored: Row[] = [];
+  const stored: TokenRevocationRow[] = [];
   const gates: (() => void)[] = [];
   const state = { isHeld: false, fails: null as PantheonError | null, reads: 0, commits: [] as number[] };
   const rows: TokenRevocationRows = {
@@ -36,20 +37,21 @@ function world() {
       state.reads += 1;
       if (state.isHeld) await new Promise<void>((open) => void gates.push(open));
       return stored
-        .filter((row) => Number(row['expires_at']) > now)
+        .filter((row) => row.expires_at > now)
         .toSorted((one, other) => (place(one) < place(other) ? -1 : 1))
         .filter((row) => after === null || place(row) > `${after.expiresAt} ${after.jti}`)
         .slice(0, limit);
     },
-    find: async (jti) => stored.find((row) => row['jti'] === jti) ?? null,
+    find: async (jti) => stored.find((row) => row.jti === jti) ?? null,
   };
   const ledger = {
     commit: async ({ changes }: Commit) => {
       if (state.fails !== null) throw state.fails;
       for (const change of changes) {
+        if (change.table !== 'token_revocations') continue;
         if (change.kind === 'insert') stored.push(change.row);
         if (change.kind === 'delete') {
-          const at = stored.findIndex((row) => row['jti'] === change.where['jti']);
+          const at = stored.findIndex((row) => row.jti === change.where.jti);
           if (at >= 0) stored.splice(at, 1);
         }
       }
@@ -69,14 +71,14 @@ function world() {
   return { clock, stored, state, open, token, release: () => gates.splice(0).forEach((gate) => void gate()) };
 }
 
-const place = (row: Row): string => `${row['expires_at']} ${row['jti']}`;
+const place = (row: TokenRevocationRow): string => `${row.expires_at} ${row.jti}`;
 
 test('a revoked token is known here at once, and everywhere by its event or at the next start', async () => {
   const { open, token, stored } = world();
   const [here, there] = [open(), open()];
   expect(here.isRevoked('key-1', 'a')).toBe(false);
   await revoke(here, token('a'));
-  const subjectId = String(stored[0]?.['jti']);
+  const subjectId = String(stored[0]?.jti);
   expect(here.isRevoked('key-1', 'a')).toBe(true);
   expect(there.isRevoked('key-1', 'a')).toBe(false);
   const notice = {
@@ -197,7 +199,8 @@ test('one tenant that revokes as many as it can shuts no other out, and is told 
   const { open, token, stored, clock } = world();
   const expires_at = clock.now() + 300_000;
   const fill = (tenantId: string, many: number): void => {
-    for (let n = 0; n < many; n += 1) stored.push({ jti: `${tenantId}.${n}`, tenant_id: tenantId, expires_at });
+    const row = { tenant_id: tenantId, key_id: 'key-1', expires_at, revision: 1 };
+    for (let n = 0; n < many; n += 1) stored.push({ ...row, jti: `${tenantId}.${n}` });
   };
   fill('greedy', REVOKED_TOKENS_PER_TENANT_MAX);
   const rows: TokenRevocationRows = {

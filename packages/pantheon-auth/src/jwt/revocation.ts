@@ -11,9 +11,10 @@ import { ACCESS_TOKEN_LIFETIME_MAX_SECONDS, LEEWAY_SECONDS_MAX, TOKEN_ID_LENGTH_
 import { type AuditContext, type EventOf, newEvent } from '../domain/event.ts';
 import type { EventCodec } from '../events/event-codec.ts';
 import type { Follower } from '../events/event-feed.ts';
-import type { EventNotice, Ledger, Precondition, Row } from '../events/ledger.ts';
+import type { EventNotice, Ledger, Precondition } from '../events/ledger.ts';
 import { type Clock, type Instant, SECOND_MS } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
+import type { TokenRevocationRow } from '../schema/token-revocation-row.ts';
 import type { TokenRevocationRows } from './signing-key-rows.ts';
 
 /** About 120 MB. Who needs more revokes by key, which takes no entry at all. */
@@ -38,7 +39,7 @@ export interface RevokedToken {
 
 /** What is committed. */
 export interface TokenRevocation extends Conditional {
-  readonly row: Row;
+  readonly row: TokenRevocationRow;
   readonly event: EventOf<'token.revoked'>;
 }
 
@@ -77,16 +78,13 @@ export class TokenRevocations implements Follower {
     const now = this.#clock.now();
     let after: { expiresAt: number; jti: string } | null = null;
     do {
-      const rows: readonly Row[] = await this.#rows.unexpired(now, after, ROWS_PER_READ);
+      const rows: readonly TokenRevocationRow[] = await this.#rows.unexpired(now, after, ROWS_PER_READ);
       this.#forgetExpired(LOOKED_AT_PER_TURN);
       for (const row of rows) this.#remember(row);
       // A store may hold half a million, and on SQLite nothing else would run before the last of them.
       await nextTurn();
       const last = rows.at(-1);
-      after =
-        rows.length < ROWS_PER_READ || last === undefined
-          ? null
-          : { expiresAt: Number(last['expires_at']), jti: String(last['jti']) };
+      after = rows.length < ROWS_PER_READ || last === undefined ? null : { expiresAt: last.expires_at, jti: last.jti };
     } while (after !== null);
   }
 
@@ -169,11 +167,10 @@ export class TokenRevocations implements Follower {
     return this.start();
   }
 
-  #remember(row: Row): void {
-    const id = String(row['jti']);
+  #remember(row: TokenRevocationRow): void {
+    const { jti: id, tenant_id: tenantId, expires_at: forgetAt } = row;
     if (this.#entries.has(id)) return;
-    const tenantId = String(row['tenant_id']);
-    this.#entries.set(id, { tenantId, forgetAt: Number(row['expires_at']) });
+    this.#entries.set(id, { tenantId, forgetAt });
     this.#counts.set(tenantId, (this.#counts.get(tenantId) ?? 0) + 1);
   }
 

@@ -1,9 +1,10 @@
 /** The port through which signing keys and token revocations are read. They are written by `Ledger.commit` alone. */
-import type { Row } from '../events/ledger.ts';
+import type { SigningKeyRow } from '../schema/signing-key-row.ts';
+import type { TokenRevocationRow } from '../schema/token-revocation-row.ts';
 
 export interface SigningKeyRows {
   /** All that may still verify: few, by design. */
-  all(): Promise<readonly Row[]>;
+  all(): Promise<readonly SigningKeyRow[]>;
 }
 
 export interface TokenRevocationRows {
@@ -12,6 +13,6 @@ export interface TokenRevocationRows {
     now: number,
     after: { readonly expiresAt: number; readonly jti: string } | null,
     limit: number,
-  ): Promise<readonly Row[]>;
-  find(jti: string): Promise<Row | null>;
+  ): Promise<readonly TokenRevocationRow[]>;
+  find(jti: string): Promise<TokenRevocationRow | null>;
 }

@@ -5,9 +5,10 @@ import { callerWith, keyAndCaller, openWorld, refusalOf, type World } from '../.
 import type { ChangeOptions } from '../commands/caller.ts';
 import type { Caller } from '../domain/key-policy.ts';
 import type { EventCodec } from '../events/event-codec.ts';
-import type { Ledger, Row } from '../events/ledger.ts';
+import type { Ledger } from '../events/ledger.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import type { EncryptionContext, Sealer } from '../kms/encryption-context.ts';
+import type { SigningKeyRow } from '../schema/signing-key-row.ts';
 import { TestClock } from '../testing/test-clock.ts';
 import type { SigningKeyRows } from './signing-key-rows.ts';
 import { SIGNING_ALGORITHMS, SigningKeyring } from './signing-keyring.ts';
@@ -152,8 +153,8 @@ describe('a row that was changed outside of the service', () => {
 
 test('a load that was overtaken by a younger one changes nothing', async () => {
   await using world = await openWorld();
-  const stored = (await world.sql('select * from signing_keys')) as Row[];
-  const answers: ((rows: readonly Row[]) => void)[] = [];
+  const stored = (await world.sql('select * from signing_keys')) as unknown as SigningKeyRow[];
+  const answers: ((rows: readonly SigningKeyRow[]) => void)[] = [];
   const opened: string[] = [];
   const keyring = new SigningKeyring({
     rows: { all: () => new Promise((resolve) => void answers.push(resolve)) } as SigningKeyRows,
@@ -176,7 +177,7 @@ test('a load that was overtaken by a younger one changes nothing', async () => {
   await older;
   // The older one did find them, and did not bring them back.
   expect(opened).toHaveLength(3);
-  expect(keyring.verifier(String(stored[0]?.['kid']))).toBeNull();
+  expect(keyring.verifier(String(stored[0]?.kid))).toBeNull();
   expect((await refusalOf(() => keyring.signer('ES256'))).code).toBe('signing_secret_unavailable');
 });
 

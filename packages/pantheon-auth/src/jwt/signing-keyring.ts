@@ -11,11 +11,12 @@ import { evolveSigningKey, type SigningKeyRecord } from '../domain/signing-key.t
 import { SYSTEM_TENANT } from '../domain/tenant.ts';
 import type { EventCodec } from '../events/event-codec.ts';
 import type { Follower } from '../events/event-feed.ts';
-import type { EventNotice, Ledger, Row, RowChange } from '../events/ledger.ts';
+import type { EventNotice, Ledger, RowChange } from '../events/ledger.ts';
 import type { Clock, Instant } from '../foundation/clock.ts';
 import type { JsonObject } from '../foundation/encoding.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import type { EncryptionContext, Sealer } from '../kms/encryption-context.ts';
+import type { SigningKeyRow } from '../schema/signing-key-row.ts';
 import { jwkThumbprint, type VerificationKey } from './jws.ts';
 import type { SigningKeyRows } from './signing-key-rows.ts';
 import { algorithmOfKey } from './verification-key.ts';
@@ -139,7 +140,7 @@ export class SigningKeyring implements Follower {
     const event = newEvent('signing_key.created', { ...this.#where(kid), before: null, after }, by);
     const record = evolveSigningKey(null, event);
     const sealed = await this.#sealer.seal(contextOf(kid), privateKey.export({ format: 'der', type: 'pkcs8' }));
-    const change = { kind: 'insert', table: 'signing_keys', row: { ...toRow(record), sealed } } as const;
+    const change: RowChange = { kind: 'insert', table: 'signing_keys', row: { ...toRow(record), sealed } };
     return { changes: [change], events: [event], record };
   }
 
@@ -153,13 +154,13 @@ export class SigningKeyring implements Follower {
     const successor = [...this.#byKid.values()].some(isOther) ? null : await this.decideAdd(algorithm, by);
     const event = newEvent('signing_key.retired', { ...this.#where(kid), before: null, after: null }, by);
     const record = evolveSigningKey(current, event);
-    const change = {
+    const change: RowChange = {
       kind: 'update',
       table: 'signing_keys',
       where: { kid },
       set: { retired_at: record.retiredAt, revision: record.revision },
       expectedRevision: current.revision,
-    } as const;
+    };
     return {
       changes: [...(successor?.changes ?? []), change],
       events: successor === null ? [event] : [...successor.events, event],
@@ -216,27 +217,27 @@ export class SigningKeyring implements Follower {
   }
 
   /** One damaged row must not stop the others, nor the feed that has this loaded. */
-  async #openOrName(row: Row): Promise<SigningKey | { readonly kid: string; readonly error: PantheonError }> {
+  async #openOrName(row: SigningKeyRow): Promise<SigningKey | { readonly kid: string; readonly error: PantheonError }> {
     try {
       return await this.#open(row);
     } catch (error) {
       if (!(error instanceof PantheonError && error.code === 'key_quarantined')) throw error;
-      return { kid: String(row['kid']), error };
+      return { kid: row.kid, error };
     }
   }
 
   /** A pair that was opened before is kept: its private key never changes. */
-  async #open(row: Row): Promise<SigningKey> {
-    const kid = String(row['kid']);
+  async #open(row: SigningKeyRow): Promise<SigningKey> {
+    const { kid } = row;
     const known = this.#byKid.get(kid);
     if (known !== undefined) return { ...known, record: fromRow(row, known.record) };
-    const der = await this.#sealer.open(contextOf(kid), row['sealed'] as Uint8Array);
+    const der = await this.#sealer.open(contextOf(kid), row.sealed);
     const privateKey = createPrivateKey({ key: der, format: 'der', type: 'pkcs8' });
     // What is published and verified with comes from the sealed private half, so that a changed row brings in no key.
     const key = createPublicKey(privateKey);
     const publicJwk = key.export({ format: 'jwk' }) as JsonObject;
     const algorithm = algorithmOfKey(key);
-    const isSame = jwkThumbprint(publicJwk) === kid && algorithm === row['algorithm'];
+    const isSame = jwkThumbprint(publicJwk) === kid && algorithm === row.algorithm;
     if (!isSame || algorithm === null || algorithm === 'HS256')
       throw new PantheonError('key_quarantined', { detail: `Signing key ${kid} is not what it says.` });
     return { record: fromRow(row, { algorithm, publicJwk }), privateKey, verification: { algorithm, key } };
@@ -264,7 +265,7 @@ function contextOf(kid: string): EncryptionContext {
   return { table: 'signing_keys', column: 'sealed', tenantId: SYSTEM_TENANT, rowId: kid, version: 0 };
 }
 
-function toRow(record: SigningKeyRecord): Row {
+function toRow(record: SigningKeyRecord): Omit<SigningKeyRow, 'sealed'> {
   return {
     kid: record.kid,
     tenant_id: SYSTEM_TENANT,
@@ -276,13 +277,13 @@ function toRow(record: SigningKeyRecord): Row {
   };
 }
 
-function fromRow(row: Row, key: Pick<SigningKeyRecord, 'algorithm' | 'publicJwk'>): SigningKeyRecord {
+function fromRow(row: SigningKeyRow, key: Pick<SigningKeyRecord, 'algorithm' | 'publicJwk'>): SigningKeyRecord {
   return {
-    kid: String(row['kid']),
+    kid: row.kid,
     algorithm: key.algorithm,
     publicJwk: key.publicJwk,
-    createdAt: Number(row['created_at']),
-    retiredAt: row['retired_at'] === null ? null : Number(row['retired_at']),
-    revision: Number(row['revision']),
+    createdAt: row.created_at,
+    retiredAt: row.retired_at,
+    revision: row.revision,
   };
 }

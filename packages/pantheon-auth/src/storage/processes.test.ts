@@ -59,7 +59,7 @@ async function contentsOf(path: string) {
     notices.push(...more.map(({ seq, subjectId }) => ({ seq, subjectId })));
     if (more.length === 0) break;
   }
-  const tenants = (await db.tenants.list(null, 100_000)).map((tenant) => String(tenant['id']));
+  const tenants = (await db.tenants.list(null, 100_000)).map((tenant) => tenant.id);
   const head = (await db.log.head()).seq;
   await db.close();
   return { notices, tenants, head };

@@ -22,7 +22,7 @@ async function blocked(scratch: ScratchDatabase, count: number): Promise<void> {
 const renameKey: RowChange = {
   kind: 'update',
   table: 'api_keys',
-  where: { id: 'k'.repeat(16) },
+  where: { id: 'k'.repeat(16), tenant_id: 'default' },
   set: { name: 'new' },
   expectedRevision: 1,
 };
@@ -36,7 +36,7 @@ const KEY_ID = 'k'.repeat(16);
 const withKey = (): RowChange[] => [insertTenant(), ...insertKey(sampleKey({ id: KEY_ID }))];
 const relyingOn = (revision: number): Commit => ({
   changes: [],
-  preconditions: [{ kind: 'row', table: 'api_keys', where: { id: KEY_ID }, revision }],
+  preconditions: [{ kind: 'row', table: 'api_keys', where: { id: KEY_ID, tenant_id: 'default' }, revision }],
   events: [sampleEvent()],
 });
 
@@ -101,15 +101,15 @@ test('changes that meet crosswise do not wait for each other: one comes first, o
   const keys = names.map((name) => sampleKey({ id: name.repeat(16) }));
   const changes = [insertTenant(), ...keys.flatMap(insertKey)];
   await scratch.db.ledger.commit({ changes, events: [sampleEvent()] });
-  const id = (at: number): string => names[at]?.repeat(16) ?? '';
+  const key = (at: number) => ({ id: names[at]?.repeat(16) ?? '', tenant_id: 'default' });
   const deadlocks = async (): Promise<unknown> =>
     (await scratch.sql('select deadlocks from pg_stat_database where datname = current_database()'))[0]?.['deadlocks'];
   const before = await deadlocks();
   // Two that end each other, each by its own key.
   const end = (one: number, another: number, revision: number): Commit => ({
-    preconditions: [{ kind: 'row', table: 'api_keys', where: { id: id(one) }, revision }],
+    preconditions: [{ kind: 'row', table: 'api_keys', where: key(one), revision }],
     changes: [
-      { kind: 'update', table: 'api_keys', where: { id: id(another) }, set: { name: 'x' }, expectedRevision: revision },
+      { kind: 'update', table: 'api_keys', where: key(another), set: { name: 'x' }, expectedRevision: revision },
     ],
     events: [sampleEvent()],
   });

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { openScratchDatabase } from '../../test/store.ts';
-import type { Commit, Precondition, Row, RowChange } from '../events/ledger.ts';
+import type { Commit, Precondition, RowChange } from '../events/ledger.ts';
 import { insertKey, insertTenant, sampleEvent, sampleKey } from '../testing/scratch-database.ts';
 import { COMMIT_ROWS_MAX } from './sql-ledger.ts';
 
@@ -34,7 +34,7 @@ test('rows and their events are one transaction, and the answer is the last seq'
   expect(stored.items.map((event) => [event.seq, event.id])).toEqual(
     events.map((event, index) => [index + 1, event.id]),
   );
-  expect(await db.keys.find(String(key['id']))).toMatchObject({ key });
+  expect(await db.keys.find(key.id)).toMatchObject({ key });
 });
 
 test('the head never goes back in time, even when the clock does', async () => {
@@ -60,7 +60,7 @@ test('an update needs the expected revision and raises it', async () => {
   await expect(db.ledger.commit(lowered)).rejects.toThrow('raises the revision');
 });
 
-function updateOf(id: string, expectedRevision: number): Extract<RowChange, { kind: 'update' }> {
+function updateOf(id: string, expectedRevision: number): Extract<RowChange, { kind: 'update'; table: 'tenants' }> {
   return { kind: 'update', table: 'tenants', where: { id }, set: { name: 'new' }, expectedRevision };
 }
 
@@ -76,20 +76,22 @@ test('of many changes to one row at the same time exactly one wins', async () =>
   expect(await scratch.db.log.head()).toMatchObject({ seq: 2 });
 });
 
-test('a delete removes what it names, null being a value like any other', async () => {
+test('a delete removes what it names, and an update changes nothing else', async () => {
   await using scratch = await openScratchDatabase();
   const { db } = scratch;
-  const key = sampleKey();
-  await db.ledger.commit({ changes: [insertTenant(), ...insertKey(key)], events: [sampleEvent()] });
-  const where = { key_id: key['id'] ?? null, accepted_until: null };
+  const [key, other] = [sampleKey(), sampleKey()];
+  const changes = [insertTenant(), ...insertKey(key), ...insertKey(other)];
+  await db.ledger.commit({ changes, events: [sampleEvent()] });
+  const { id, tenant_id } = key;
   await db.ledger.commit({
     changes: [
-      { kind: 'delete', table: 'api_key_versions', where },
-      { kind: 'update', table: 'api_keys', where: { created_by: null }, set: { name: 'N' }, expectedRevision: 1 },
+      { kind: 'delete', table: 'api_key_versions', where: { key_id: id, tenant_id } },
+      { kind: 'update', table: 'api_keys', where: { id, tenant_id }, set: { name: 'N' }, expectedRevision: 1 },
     ],
     events: [sampleEvent()],
   });
-  expect(await db.keys.find(String(key['id']))).toMatchObject({ key: { name: 'N' }, versions: [] });
+  expect(await db.keys.find(id)).toMatchObject({ key: { ...key, name: 'N', revision: 2 }, versions: [] });
+  expect(await db.keys.find(other.id)).toMatchObject({ key: other, versions: [{ version: 1 }] });
 });
 
 test('a commit that fails anywhere leaves nothing of itself', async () => {
@@ -180,18 +182,25 @@ test('a companion stands or falls with the change, and a repeated request with i
 test('a name that is no column of ours never becomes SQL', async () => {
   await using scratch = await openScratchDatabase();
   const evil = `name" = 'x' --`;
-  const changes: readonly RowChange[] = [
+  const changes: readonly unknown[] = [
     { kind: 'insert', table: 'tenants', row: { [evil]: 1 } },
     { ...updateOf('default', 1), set: { [evil]: 1 } },
     { ...updateOf('default', 1), where: { [evil]: 1 } },
+    { ...updateOf('default', 1), where: { id: 'default', [evil]: 1 } },
     { kind: 'delete', table: 'tenants', where: { constructor: 1 } },
-    { kind: 'delete', table: 'tenants', where: { __proto__: null, toString: 1 } as never },
+    { kind: 'delete', table: 'tenants', where: { __proto__: null, toString: 1 } },
     { kind: 'delete', table: 'tenants', where: {} },
+    // Columns that are there, but do not say which row is meant.
+    { kind: 'delete', table: 'tenants', where: { name: 'x' } },
+    { kind: 'delete', table: 'api_keys', where: { tenant_id: 'default' } },
   ];
   scratch.statements.length = 0;
-  for (const change of changes) {
+  for (const change of changes as RowChange[]) {
     await expect(scratch.db.ledger.commit({ changes: [change], events: [sampleEvent()] })).rejects.toThrow('a change');
   }
+  const required = { kind: 'absent', table: 'token_revocations', where: { [evil]: 1 } } as unknown as Precondition;
+  const commit = scratch.db.ledger.commit({ changes: [], preconditions: [required], events: [sampleEvent()] });
+  await expect(commit).rejects.toThrow('a precondition says which row it means');
   expect(scratch.statements).toEqual([]);
 });
 
@@ -235,26 +244,39 @@ test('a commit stands only if every row that it requires is as it was read, and 
       () => 'done',
       (error) => error.code,
     );
-  const row = (table: 'tenants' | 'api_keys' | 'signing_keys', where: object, revision: number): Precondition => ({
+  const keyRow = (id: string, revision: number, tenant_id = 'default'): Precondition => ({
     kind: 'row',
-    table,
-    where: where as Row,
+    table: 'api_keys',
+    where: { id, tenant_id },
     revision,
   });
-  const good = [row('api_keys', { id: KEY_ID }, 1), row('signing_keys', { kid: 'a' }, 1), withoutRevocation('other')];
+  const tenantRow = (id: string, revision: number): Precondition => ({
+    kind: 'row',
+    table: 'tenants',
+    where: { id },
+    revision,
+  });
+  const signingKeyRow = (kid: string, revision: number): Precondition => ({
+    kind: 'row',
+    table: 'signing_keys',
+    where: { kid },
+    revision,
+  });
+  const good = [keyRow(KEY_ID, 1), signingKeyRow('a', 1), withoutRevocation('other')];
   for (const bad of [
-    row('api_keys', { id: KEY_ID }, 2),
-    row('api_keys', { id: 'x'.repeat(16) }, 1),
-    row('tenants', { id: 'default' }, 2),
-    row('tenants', { id: 'acme' }, 1),
-    row('signing_keys', { kid: 'a' }, 0),
-    row('signing_keys', { kid: 'b' }, 1),
+    keyRow(KEY_ID, 2),
+    keyRow('x'.repeat(16), 1),
+    keyRow(KEY_ID, 1, 'acme'),
+    tenantRow('default', 2),
+    tenantRow('acme', 1),
+    signingKeyRow('a', 0),
+    signingKeyRow('b', 1),
     withoutRevocation('revoked'),
   ])
     expect(await attempt(...good, bad), JSON.stringify(bad)).toBe('conflict');
   expect(await db.log.head()).toMatchObject({ seq: 1 });
   // What the commit writes itself is required as it was before it.
-  expect(await attempt(...good, row('tenants', { id: 'default' }, 1))).toBe('done');
+  expect(await attempt(...good, tenantRow('default', 1))).toBe('done');
 });
 
 test('a token may revoke itself: what the commit itself writes is not in its way', async () => {

@@ -6,22 +6,22 @@ import { type Kysely, sql, type Transaction } from 'kysely';
 import type {
   Commit,
   EventRow,
-  IdempotencyRecord,
   LeaseHeld,
   Ledger,
   Precondition,
-  Row,
   RowChange,
+  RowPrecondition,
 } from '../events/ledger.ts';
 import { queueKeyOf } from '../events/write-lanes.ts';
 import { invariant, PantheonError } from '../foundation/errors.ts';
+import type { AccessTable, Cell } from '../schema/access-tables.ts';
 import type { EventWithoutSeq, SqlDialect } from './dialect.ts';
-import { areColumns } from './rows/columns.ts';
+import { areColumns, isRowKey, rowKeyOf } from './rows/columns.ts';
 import { rememberAnswer } from './rows/sql-idempotency-rows.ts';
 import { assertLeaseHeld } from './rows/sql-job-lease-rows.ts';
 import { countKeys, KEYS_PER_TENANT_MAX } from './rows/sql-key-counts.ts';
 import { resetStoredTime } from './rows/sql-stored-time.ts';
-import type { IdempotencyRow, Tables } from './tables.ts';
+import type { Tables } from './tables.ts';
 import type { WriteQueue } from './write-queue.ts';
 
 /** Rows and events of one commit. It blocks the event loop while it runs: about 20 µs for each of them. */
@@ -47,8 +47,8 @@ export class SqlLedger implements Ledger {
     for (const change of commit.changes) assertColumns(change);
     for (const required of commit.preconditions ?? [])
       invariant(
-        required.kind === 'lease' || areColumns(required.table, Object.keys(required.where)),
-        'a requirement names columns that exist',
+        required.kind === 'lease' || isRowKey(required.table, Object.keys(required.where)),
+        'a precondition says which row it means',
       );
 
     const { leases, held, compared } = preconditionsOf(commit);
@@ -59,7 +59,7 @@ export class SqlLedger implements Ledger {
         if (step.kind === 'row') await this.#assertUnchanged(transaction, step, isChanged(step, commit.changes));
         else await apply(transaction, step);
       }
-      for (const record of idempotencyRecords) await insertIdempotencyRecord(transaction, record);
+      for (const { row } of idempotencyRecords) await rememberAnswer(transaction, row);
       for (const some of chunks(commit.events)) await writeDetails(transaction, some);
       await countKeys(transaction, commit.events, this.#keysPerTenantMax);
       // Last: from here to COMMIT nobody else can, so the numbers handed out are in the order of the commits.
@@ -84,7 +84,7 @@ export class SqlLedger implements Ledger {
 }
 
 /** What is referred to comes before what refers to it. */
-const TABLE_ORDER: Readonly<Record<RowChange['table'], number>> = {
+const TABLE_ORDER: Readonly<Record<AccessTable, number>> = {
   tenants: 0,
   api_keys: 1,
   api_key_versions: 2,
@@ -93,7 +93,6 @@ const TABLE_ORDER: Readonly<Record<RowChange['table'], number>> = {
   id_tag_secrets: 5,
 };
 
-type RowPrecondition = Extract<Precondition, { readonly kind: 'row' }>;
 /** What is said of a table that changes are made to. */
 type AccessPrecondition = Exclude<Precondition, LeaseHeld>;
 
@@ -141,7 +140,7 @@ async function assertHolds(
     const rows = rowsOf(transaction, required).limit(1);
     return (required.kind === 'row' ? rows.select('revision') : rows.select(sql.lit(1).as('there'))).as(`p${at}`);
   });
-  const found: Row = await transaction.selectNoFrom(() => answers).executeTakeFirstOrThrow();
+  const found: Cells = await transaction.selectNoFrom(() => answers).executeTakeFirstOrThrow();
   const holds = preconditions.every((required, at) => {
     const answer = found[`p${at}`];
     return required.kind === 'row' ? answer === required.revision : answer === null;
@@ -151,7 +150,7 @@ async function assertHolds(
 
 function rowsOf(transaction: Transaction<Tables>, { table, where }: AccessPrecondition) {
   let rows = (transaction as unknown as Kysely<CheckedTables>).selectFrom(table);
-  for (const [name, value] of Object.entries(where)) rows = rows.where(name, is(value), value);
+  for (const [name, value] of Object.entries(where)) rows = rows.where(name, '=', value);
   return rows;
 }
 
@@ -175,8 +174,9 @@ function isChanged(required: AccessPrecondition, changes: readonly RowChange[]):
 }
 
 function idOf(step: AccessPrecondition | RowChange): string {
-  const names = 'row' in step ? step.row : step.where;
-  return String(names['id'] ?? names['kid'] ?? names['jti'] ?? names['number'] ?? names['key_id']);
+  const cells: Cells = 'row' in step ? step.row : step.where;
+  const [first] = rowKeyOf(step.table);
+  return String(cells[first]);
 }
 
 /** Column names become SQL text, so they are compared with ours before anything runs. Values are always parameters. */
@@ -184,14 +184,15 @@ function assertColumns(change: RowChange): void {
   const names = [
     ...('row' in change ? Object.keys(change.row) : []),
     ...('set' in change ? Object.keys(change.set) : []),
-    ...('where' in change ? Object.keys(change.where) : []),
   ];
   invariant(areColumns(change.table, names), 'a change names columns that exist');
-  invariant(!('where' in change) || Object.keys(change.where).length > 0, 'a change says which row it means');
+  const isOneMeant = !('where' in change) || isRowKey(change.table, Object.keys(change.where));
+  invariant(isOneMeant, 'a change says which row it means');
 }
 
+type Cells = Readonly<Record<string, Cell>>;
 /** The tables of a change as they were checked: any column, any value. */
-type CheckedTables = Record<RowChange['table'], Row>;
+type CheckedTables = Record<AccessTable, Cells>;
 
 async function apply(transaction: Transaction<Tables>, change: RowChange): Promise<void> {
   const db = transaction as unknown as Kysely<CheckedTables>;
@@ -203,26 +204,17 @@ async function apply(transaction: Transaction<Tables>, change: RowChange): Promi
       const set = { revision: change.expectedRevision + 1, ...change.set };
       invariant(Number(set.revision) > change.expectedRevision, 'a change raises the revision');
       let update = db.updateTable(change.table).set(set).where('revision', '=', change.expectedRevision);
-      for (const [name, value] of Object.entries(change.where)) update = update.where(name, is(value), value);
+      for (const [name, value] of Object.entries(change.where)) update = update.where(name, '=', value);
       const { numUpdatedRows } = await update.executeTakeFirstOrThrow();
       if (numUpdatedRows !== 1n) throw new PantheonError('conflict');
       return;
     }
     case 'delete': {
       let removal = db.deleteFrom(change.table);
-      for (const [name, value] of Object.entries(change.where)) removal = removal.where(name, is(value), value);
+      for (const [name, value] of Object.entries(change.where)) removal = removal.where(name, '=', value);
       await removal.execute();
     }
   }
-}
-
-function is(value: Row[string]): '=' | 'is' {
-  return value === null ? 'is' : '=';
-}
-
-async function insertIdempotencyRecord(transaction: Transaction<Tables>, record: IdempotencyRecord): Promise<void> {
-  // The port speaks of any row; this is the only table it can be.
-  await rememberAnswer(transaction, record.row as unknown as IdempotencyRow);
 }
 
 async function writeDetails(transaction: Transaction<Tables>, events: readonly EventRow[]): Promise<void> {

@@ -29,11 +29,12 @@ async function askEverything(scratch: ScratchDatabase, text: string): Promise<vo
     events: [sampleEvent({ subjectId: text, tenantId: text, body: text })],
     idempotencyRecords: [{ table: 'idempotency', row: { ...row, version: 1, created_at: 1 } }],
   });
-  const update = { where: { id, user_id: 'user-1' }, set: { name: text, description: text }, expectedRevision: 1 };
+  const where = { id, tenant_id: unique };
+  const update = { where, set: { name: text, description: text }, expectedRevision: 1 };
   await db.ledger.commit({
     changes: [
       { kind: 'update', table: 'api_keys', ...update },
-      { kind: 'delete', table: 'api_key_versions', where: { key_id: text } },
+      { kind: 'delete', table: 'api_key_versions', where: { key_id: text, tenant_id: text } },
     ],
     events: [sampleEvent()],
   });

@@ -2,8 +2,8 @@
 import { expect, test } from 'vitest';
 import { openScratchDatabase, type ScratchDatabase } from '../../test/store.ts';
 import type { KeyListQuery } from '../api-keys/key-rows.ts';
-import type { Row } from '../events/ledger.ts';
 import { newId } from '../foundation/ids.ts';
+import type { ApiKeyRow } from '../schema/api-key-row.ts';
 import { insertKey, insertTenant, sampleEvent, sampleKey } from '../testing/scratch-database.ts';
 
 const TEXTS = [
@@ -38,7 +38,7 @@ const everything: KeyListQuery = {
   now: 10_000,
 };
 
-async function withKeys(keys: readonly Row[]): Promise<ScratchDatabase> {
+async function withKeys(keys: readonly ApiKeyRow[]): Promise<ScratchDatabase> {
   const scratch = await openScratchDatabase();
   await scratch.db.ledger.commit({ changes: [insertTenant(), ...keys.flatMap(insertKey)], events: [sampleEvent()] });
   return scratch;
@@ -65,9 +65,9 @@ test('every text, in every column of a key', async () => {
   );
   await using scratch = await withKeys(keys);
   for (const key of keys) {
-    expect((await scratch.db.keys.find(String(key['id'])))?.key).toEqual(key);
-    const mine = await scratch.db.keys.list({ ...everything, userId: String(key['user_id']) });
-    expect(mine.items.map((set) => set.key['id'])).toEqual([key['id']]);
+    expect((await scratch.db.keys.find(key.id))?.key).toEqual(key);
+    const mine = await scratch.db.keys.list({ ...everything, userId: key.user_id });
+    expect(mine.items.map((set) => set.key.id)).toEqual([key.id]);
   }
 });
 
@@ -89,9 +89,9 @@ test('every byte, none, and many', async () => {
   const keys = all.map((sealed) => sampleKey({ sealed }));
   await using scratch = await withKeys(keys);
   for (const key of keys) {
-    const sealed = (await scratch.db.keys.find(String(key['id'])))?.key['sealed'];
+    const sealed = (await scratch.db.keys.find(key.id))?.key.sealed;
     expect(sealed).toBeInstanceOf(Uint8Array);
-    expect(Buffer.compare(sealed as Uint8Array, key['sealed'] as Uint8Array)).toBe(0);
+    expect(Buffer.compare(sealed ?? new Uint8Array(), key.sealed)).toBe(0);
   }
   const [leaf, leafRandom, personal] = [every, every.toReversed(), new Uint8Array()];
   await scratch.db.ledger.commit({ changes: [], events: [sampleEvent({ leaf, leafRandom, personal, tenantId: 'x' })] });
@@ -108,7 +108,7 @@ test('whole numbers as far as a number can hold them, as numbers', async () => {
   const numbers = [0, 1, -1, 2 ** 31, -(2 ** 31) - 1, 2 ** 32, Number.MAX_SAFE_INTEGER, Number.MIN_SAFE_INTEGER];
   const keys = numbers.map((number) => sampleKey({ created_at: number, expires_at: number, version: number }));
   await using scratch = await withKeys(keys);
-  for (const key of keys) expect((await scratch.db.keys.find(String(key['id'])))?.key).toEqual(key);
+  for (const key of keys) expect((await scratch.db.keys.find(key.id))?.key).toEqual(key);
   const largest = Number.MAX_SAFE_INTEGER;
   await scratch.db.ledger.commit({ changes: [], events: [sampleEvent({ at: largest })] });
   expect(await scratch.db.log.head()).toMatchObject({ at: largest });
@@ -134,7 +134,7 @@ test('ids are ordered by their bytes, in lists and over pages', async () => {
   for (;;) {
     const page = await scratch.db.tenants.list(paged.at(-1) ?? null, 2);
     if (page.length === 0) break;
-    paged.push(...page.map((tenant) => String(tenant['id'])));
+    paged.push(...page.map((tenant) => tenant.id));
   }
   expect(paged).toEqual(byBytes);
 });
@@ -145,7 +145,7 @@ test('a search does not mind the case, in any language', async () => {
     names.map((name, at) => sampleKey({ id: `0${newId()}`, name, created_at: names.length - at })),
   );
   const found = async (text: string): Promise<unknown[]> =>
-    (await scratch.db.keys.list({ ...everything, text })).items.map(({ key }) => key['name']);
+    (await scratch.db.keys.list({ ...everything, text })).items.map(({ key }) => key.name);
   expect(await found('äRG')).toEqual(['Ärger']);
   expect(await found('strasse')).toEqual(['STRASSE']);
   expect(await found('STRAß')).toEqual(['straße']);

@@ -3,7 +3,7 @@
  * it, which matters where thousands run in one turn of the event loop, and on the one read of a cold key.
  */
 import { type Compilable, type CompiledQuery, type Expression, sql } from 'kysely';
-import type { Cell } from '../events/ledger.ts';
+import type { Cell } from '../schema/access-tables.ts';
 
 /** Stands for a value that comes later. */
 class Placeholder {

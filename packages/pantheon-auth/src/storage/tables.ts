@@ -1,17 +1,10 @@
 /**
- * Every table and who may write it. Access state can change a verdict and is written by `commit` alone; operational
- * state can never turn a no into a yes. Times are milliseconds since 1970, lists and objects are JSON text.
+ * Every table and who may write it. Access state can change a verdict and is written by `commit` alone, in
+ * `sql-ledger.ts`: its rows are `schema/access-tables.ts`. Operational state can never turn a no into a yes. Times are
+ * milliseconds since 1970, lists and objects are JSON text.
  */
-
-/** Access state: written by `sql-ledger.ts` only. Every row carries the tenant and a revision. */
-export interface AccessTables {
-  tenants: TenantRow;
-  api_keys: ApiKeyRow;
-  api_key_versions: ApiKeyVersionRow;
-  signing_keys: SigningKeyRow;
-  token_revocations: TokenRevocationRow;
-  id_tag_secrets: IdTagSecretRow;
-}
+import type { AccessTables } from '../schema/access-tables.ts';
+import type { IdempotencyRow } from '../schema/idempotency-row.ts';
 
 /** The log. `events` is append-only; `event_details` loses a row when a person's data is erased. */
 export interface LogTables {
@@ -39,87 +32,6 @@ export interface OperationalTables {
 }
 
 export interface Tables extends AccessTables, LogTables, OperationalTables {}
-
-export interface TenantRow {
-  id: string;
-  tenant_id: string;
-  name: string;
-  state: string;
-  /** A list, or null: only those of the service itself. */
-  audiences: string | null;
-  created_at: number;
-  revision: number;
-}
-
-export interface ApiKeyRow {
-  id: string;
-  tenant_id: string;
-  user_id: string;
-  name: string;
-  description: string | null;
-  environment: string;
-  permissions: string;
-  grantable: string;
-  state: string;
-  state_at: number | null;
-  state_reason: string | null;
-  created_at: number;
-  created_by: string | null;
-  not_before: number | null;
-  expires_at: number | null;
-  tokens_not_before: number | null;
-  rate_limits: string;
-  quota: string | null;
-  ip_allowlist: string;
-  rotation: string | null;
-  jwt_algorithm: string | null;
-  version: number;
-  revision: number;
-  /** Metadata, JWT settings and the hash over this row, sealed. */
-  sealed: Uint8Array;
-  /** The number of the secret that tagged its id; null: made before ids had tags. */
-  id_tag: number | null;
-}
-
-export interface ApiKeyVersionRow {
-  key_id: string;
-  tenant_id: string;
-  version: number;
-  created_at: number;
-  accepted_until: number | null;
-  revision: number;
-  /** The hash of the key string and, where the policy asks for HS256, the signing secret; sealed. */
-  sealed: Uint8Array;
-}
-
-export interface SigningKeyRow {
-  kid: string;
-  tenant_id: string;
-  algorithm: string;
-  public_jwk: string;
-  created_at: number;
-  retired_at: number | null;
-  revision: number;
-  sealed: Uint8Array;
-}
-
-export interface TokenRevocationRow {
-  jti: string;
-  tenant_id: string;
-  key_id: string;
-  expires_at: number;
-  revision: number;
-}
-
-export interface IdTagSecretRow {
-  /** 1, 2, 3… without a gap. Never given twice. */
-  number: number;
-  tenant_id: string;
-  created_at: number;
-  retired_at: number | null;
-  revision: number;
-  sealed: Uint8Array;
-}
 
 export interface EventTableRow {
   seq: number;
@@ -187,19 +99,6 @@ export interface VersionUsageRow {
   last_used_at: number;
   /** The latest few, JSON. */
   last_addresses: string;
-}
-
-export interface IdempotencyRow {
-  tenant_id: string;
-  /** The caller's key id, or `process`. */
-  caller: string;
-  /** SHA-256 of the Idempotency-Key. */
-  idempotency_key: string;
-  /** SHA-256 of the operation and its canonical body. */
-  request_hash: string;
-  key_id: string;
-  version: number;
-  created_at: number;
 }
 
 export interface JobLeaseRow {

@@ -2,9 +2,10 @@
 import { type AuditEventAbout, eventAbout, isReadable, PROCESS_ACTOR } from '../domain/event.ts';
 import { evolveTenant, TENANT_STATES, type TenantRecord } from '../domain/tenant.ts';
 import type { EventCodec } from '../events/event-codec.ts';
-import type { Ledger, Precondition, Row } from '../events/ledger.ts';
+import type { Ledger, Precondition, RowChange } from '../events/ledger.ts';
 import type { Instant } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
+import type { TenantRow } from '../schema/tenant-row.ts';
 import type { TenantRows } from './tenant-rows.ts';
 
 /** A tenant whose row cannot be read: it can be named, suspended and deleted. Its keys are answered with a 503. */
@@ -63,16 +64,16 @@ export class TenantStorage {
   ): Promise<void> {
     const row = tenantToRow(tenant);
     const events = await this.#events.toRows([event]);
-    const change =
+    const change: RowChange =
       tenant.revision === 1
-        ? ({ kind: 'insert', table: 'tenants', row } as const)
-        : ({
+        ? { kind: 'insert', table: 'tenants', row }
+        : {
             kind: 'update',
             table: 'tenants',
             where: { id: tenant.id },
             set: row,
             expectedRevision: tenant.revision - 1,
-          } as const);
+          };
     await this.#ledger.commit({ changes: [change], preconditions, events });
   }
 }
@@ -84,35 +85,34 @@ export function tenantAsRead({ id, revision }: TenantRecord): Precondition {
 
 const UNSAID = { actor: PROCESS_ACTOR, requestId: null, reason: null, before: null, after: null } as const;
 
-function readOrName(row: Row): TenantRecord | QuarantinedTenant {
+function readOrName(row: TenantRow): TenantRecord | QuarantinedTenant {
   try {
     return tenantFromRow(row);
   } catch (error) {
     if (!(error instanceof PantheonError && error.code === 'tenant_quarantined')) throw error;
-    return { id: String(row['id']), createdAt: Number(row['created_at']), quarantined: true };
+    return { id: row.id, createdAt: row.created_at, quarantined: true };
   }
 }
 
 /** @throws PantheonError `tenant_quarantined` for what this version cannot read: it could be something that refuses. */
-export function tenantFromRow(row: Row): TenantRecord {
-  const state = TENANT_STATES.find((known) => known === row['state']);
+export function tenantFromRow(row: TenantRow): TenantRecord {
+  const state = TENANT_STATES.find((known) => known === row.state);
   if (state === undefined) {
     throw quarantined(row, 'its state is one that this version does not know');
   }
   return {
-    id: String(row['id']),
-    name: String(row['name']),
+    id: row.id,
+    name: row.name,
     state,
     audiences: audiencesOf(row),
-    createdAt: Number(row['created_at']),
-    revision: Number(row['revision']),
+    createdAt: row.created_at,
+    revision: row.revision,
   };
 }
 
-function audiencesOf(row: Row): readonly string[] | null {
-  const { audiences } = row;
-  if (audiences === null || audiences === undefined) return null;
-  const read = jsonOf(String(audiences));
+function audiencesOf(row: TenantRow): readonly string[] | null {
+  if (row.audiences === null) return null;
+  const read = jsonOf(row.audiences);
   if (Array.isArray(read) && read.every((audience) => typeof audience === 'string')) return read;
   throw quarantined(row, 'its audiences are no list that this version knows');
 }
@@ -125,12 +125,11 @@ function jsonOf(text: string): unknown {
   }
 }
 
-function quarantined(row: Row, why: string): PantheonError {
-  return new PantheonError('tenant_quarantined', { detail: `Tenant ${row['id']}: ${why}.` });
+function quarantined({ id }: TenantRow, why: string): PantheonError {
+  return new PantheonError('tenant_quarantined', { detail: `Tenant ${id}: ${why}.` });
 }
 
-function tenantToRow(tenant: TenantRecord): Row {
-  // A tenant is its own tenant, so that every row of access state has the column.
+function tenantToRow(tenant: TenantRecord): TenantRow {
   return {
     id: tenant.id,
     tenant_id: tenant.id,

@@ -2,10 +2,12 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { EventRow, Row, RowChange } from '../events/ledger.ts';
+import type { EventRow, RowChange } from '../events/ledger.ts';
 import { leafHash } from '../events/merkle.ts';
 import { type Clock, systemClock } from '../foundation/clock.ts';
 import { newId } from '../foundation/ids.ts';
+import type { ApiKeyRow, ApiKeyVersionRow } from '../schema/api-key-row.ts';
+import type { TenantRow } from '../schema/tenant-row.ts';
 import type { Database } from '../storage/database.ts';
 import type { SqliteOptions } from '../storage/sqlite/sqlite.ts';
 
@@ -74,7 +76,7 @@ export function sampleEvent(over: Partial<EventRow> = {}): EventRow {
   };
 }
 
-export function sampleTenant(over: Row = {}): Row {
+export function sampleTenant(over: Partial<TenantRow> = {}): TenantRow {
   return {
     id: 'default',
     tenant_id: 'default',
@@ -87,7 +89,7 @@ export function sampleTenant(over: Row = {}): Row {
   };
 }
 
-export function sampleKey(over: Row = {}): Row {
+export function sampleKey(over: Partial<ApiKeyRow> = {}): ApiKeyRow {
   return {
     id: newId(),
     tenant_id: 'default',
@@ -118,19 +120,19 @@ export function sampleKey(over: Row = {}): Row {
   };
 }
 
-export function sampleVersion(over: Row = {}): Row {
+export function sampleVersion(over: Partial<ApiKeyVersionRow> & Pick<ApiKeyVersionRow, 'key_id'>): ApiKeyVersionRow {
   const sealed = new Uint8Array([9, 0, 9]);
   return { tenant_id: 'default', version: 1, created_at: 1_000, accepted_until: null, revision: 1, sealed, ...over };
 }
 
 /** The changes that make a tenant. */
-export function insertTenant(over: Row = {}): RowChange {
+export function insertTenant(over: Partial<TenantRow> = {}): RowChange {
   return { kind: 'insert', table: 'tenants', row: sampleTenant(over) };
 }
 
 /** The changes that make a key with its first version. */
-export function insertKey(key: Row): readonly RowChange[] {
-  const version = sampleVersion({ key_id: String(key['id']), tenant_id: String(key['tenant_id']) });
+export function insertKey(key: ApiKeyRow): readonly RowChange[] {
+  const version = sampleVersion({ key_id: key.id, tenant_id: key.tenant_id });
   return [
     { kind: 'insert', table: 'api_keys', row: key },
     { kind: 'insert', table: 'api_key_versions', row: version },

@@ -1,7 +1,7 @@
 /** Tag secrets, and which of them the ids of keys were made with, read. */
 import type { Kysely } from 'kysely';
 import type { IdsInUse, IdTagRows } from '../../api-keys/id-tag-rows.ts';
-import type { Row } from '../../events/ledger.ts';
+import type { IdTagSecretRow } from '../../schema/id-tag-secret-row.ts';
 import type { Tables } from '../tables.ts';
 
 export class SqlIdTagRows implements IdTagRows {
@@ -11,7 +11,7 @@ export class SqlIdTagRows implements IdTagRows {
     this.#db = db;
   }
 
-  async newest(limit: number): Promise<readonly Row[]> {
+  async newest(limit: number): Promise<readonly IdTagSecretRow[]> {
     const rows = await this.#db
       .selectFrom('id_tag_secrets')
       .selectAll()

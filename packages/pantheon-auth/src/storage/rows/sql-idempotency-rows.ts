@@ -4,7 +4,8 @@ import type { AnsweredRequest, IdempotencyRows } from '../../commands/idempotenc
 import { ANSWER_KEPT_MS } from '../../commands/idempotency-service.ts';
 import { operational } from '../../events/write-lanes.ts';
 import { PantheonError } from '../../foundation/errors.ts';
-import type { IdempotencyRow, Tables } from '../tables.ts';
+import type { IdempotencyRow } from '../../schema/idempotency-row.ts';
+import type { Tables } from '../tables.ts';
 import type { WriteQueue } from '../write-queue.ts';
 
 /**
@@ -13,7 +14,7 @@ import type { WriteQueue } from '../write-queue.ts';
  *
  * @throws PantheonError `conflict`
  */
-export async function rememberAnswer(transaction: Transaction<Tables>, row: IdempotencyRow): Promise<void> {
+export async function rememberAnswer(transaction: Transaction<Tables>, row: Readonly<IdempotencyRow>): Promise<void> {
   const { numInsertedOrUpdatedRows } = await transaction
     .insertInto('idempotency')
     .values(row)

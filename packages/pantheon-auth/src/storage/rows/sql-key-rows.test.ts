@@ -2,9 +2,10 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { openScratchDatabase, type ScratchDatabase } from '../../../test/store.ts';
 import type { KeyListQuery } from '../../api-keys/key-rows.ts';
-import type { Row, RowChange } from '../../events/ledger.ts';
+import type { RowChange } from '../../events/ledger.ts';
 import { DAY_MS } from '../../foundation/clock.ts';
 import { newId } from '../../foundation/ids.ts';
+import type { ApiKeyRow, ApiKeyVersionRow } from '../../schema/api-key-row.ts';
 import {
   insertKey,
   insertTenant,
@@ -27,9 +28,9 @@ const everything: KeyListQuery = {
   now: NOW,
 };
 
-async function withKeys(keys: readonly Row[]): Promise<ScratchDatabase> {
+async function withKeys(keys: readonly ApiKeyRow[]): Promise<ScratchDatabase> {
   const scratch = await openScratchDatabase();
-  const tenants = new Set(['default', ...keys.map((key) => String(key['tenant_id']))]);
+  const tenants = new Set(['default', ...keys.map((key) => key.tenant_id)]);
   const changes: RowChange[] = [...tenants].map((id) => insertTenant({ id, tenant_id: id }));
   for (const key of keys) changes.push(...insertKey(key));
   await scratch.db.ledger.commit({ changes, events: [sampleEvent()] });
@@ -38,7 +39,7 @@ async function withKeys(keys: readonly Row[]): Promise<ScratchDatabase> {
 
 async function idsOf(scratch: ScratchDatabase, query: Partial<KeyListQuery>): Promise<readonly string[]> {
   const { items } = await scratch.db.keys.list({ ...everything, ...query });
-  return items.map(({ key }) => String(key['id']));
+  return items.map(({ key }) => key.id);
 }
 
 test('a key is read with its versions, newest first, and its tenant, in one statement, byte for byte', async () => {
@@ -50,10 +51,10 @@ test('a key is read with its versions, newest first, and its tenant, in one stat
     expires_at: 8_640_000_000_000_000,
   });
   await using scratch = await withKeys([key]);
-  const id = String(key['id']);
+  const id = key.id;
   const second = sampleVersion({ key_id: id, version: 10, sealed: new Uint8Array(0) });
   const third = sampleVersion({ key_id: id, version: 9, accepted_until: 5 });
-  const insert = (row: Row): RowChange => ({ kind: 'insert', table: 'api_key_versions', row });
+  const insert = (row: ApiKeyVersionRow): RowChange => ({ kind: 'insert', table: 'api_key_versions', row });
   await scratch.db.ledger.commit({ changes: [insert(third), insert(second)], events: [sampleEvent()] });
   scratch.statements.length = 0;
   const first = sampleVersion({ key_id: id });
@@ -68,11 +69,11 @@ test('a key is read with its versions, newest first, and its tenant, in one stat
 test('at most eight versions are read: the newest', async () => {
   const key = sampleKey();
   await using scratch = await withKeys([key]);
-  const more = Array.from({ length: 9 }, (_, n) => sampleVersion({ key_id: key['id'] ?? null, version: n + 2 }));
+  const more = Array.from({ length: 9 }, (_, n) => sampleVersion({ key_id: key.id, version: n + 2 }));
   const changes = more.map((row): RowChange => ({ kind: 'insert', table: 'api_key_versions', row }));
   await scratch.db.ledger.commit({ changes, events: [sampleEvent()] });
-  const found = await scratch.db.keys.find(String(key['id']));
-  expect(found?.versions.map((version) => version['version'])).toEqual([10, 9, 8, 7, 6, 5, 4, 3]);
+  const found = await scratch.db.keys.find(key.id);
+  expect(found?.versions.map((version) => version.version)).toEqual([10, 9, 8, 7, 6, 5, 4, 3]);
 });
 
 test('what was never made is not found, whatever the id looks like', async () => {
@@ -99,7 +100,7 @@ test('a list is newest first, its pages join without gap or repetition, and ties
         let after: KeyListQuery['after'] = null;
         for (;;) {
           const { items, next } = await scratch.db.keys.list({ ...everything, ...filter, tenantId, after, limit });
-          paged.push(...items.map(({ key }) => String(key['id'])));
+          paged.push(...items.map(({ key }) => key.id));
           expect(items.length).toBe(next === null ? whole.length - paged.length + items.length : limit);
           if (next === null) break;
           after = next;
@@ -136,7 +137,7 @@ test('a search is literal, in any case and language, over part of the name or th
   const id = 'AbcAbcAbcAbcAbc1';
   await using scratch = await withKeys([sampleKey({ name: '100% ÉTÉ_x\\y' }), sampleKey({ name: 'other', id })]);
   const names = async (text: string) =>
-    (await scratch.db.keys.list({ ...everything, text })).items.map(({ key }) => key['name']);
+    (await scratch.db.keys.list({ ...everything, text })).items.map(({ key }) => key.name);
   for (const text of ['100%', 'été', 'É_X'.slice(0, 1), '_x', '\\Y', '100% été_x\\y']) {
     expect(await names(text)).toEqual(['100% ÉTÉ_x\\y']);
   }
@@ -176,7 +177,7 @@ test.each([
     // Each slice, and the end of each: no statement looks at more rows than one slice has.
     expect(scratch.statements).toHaveLength((2 * PAGE_ROWS_EXAMINED_MAX) / SLICE_ROWS);
     const second = await scratch.db.keys.list({ ...everything, ...filter, after: first.next });
-    expect(second.items.map(({ key }) => key['name'])).toEqual('text' in filter ? ['needle'] : []);
+    expect(second.items.map(({ key }) => key.name)).toEqual('text' in filter ? ['needle'] : []);
     expect(second.next).toBeNull();
   },
   60_000,
@@ -217,7 +218,7 @@ test('a page ends before it is large, after at least one key, and nothing is los
   let after: KeyListQuery['after'] = null;
   do {
     const { items, next } = await scratch.db.keys.list({ ...everything, after });
-    pages.push(items.map(({ key }) => sizes.indexOf(String(key['permissions']), 100 - Number(key['created_at']))));
+    pages.push(items.map(({ key }) => sizes.indexOf(key.permissions, 100 - key.created_at)));
     after = next;
   } while (after !== null);
   expect(pages).toEqual([[0, 1], [2, 3], [4], [5]]);
@@ -240,12 +241,12 @@ test('the children of a key are found in every tenant, newest first, page by pag
 test('a key without a version is read, so that whoever opens it sees the damage', async () => {
   const key = sampleKey();
   await using scratch = await withKeys([key]);
-  const where = { key_id: key['id'] ?? null };
+  const where = { key_id: key.id, tenant_id: key.tenant_id };
   await scratch.db.ledger.commit({
     changes: [{ kind: 'delete', table: 'api_key_versions', where }],
     events: [sampleEvent()],
   });
-  expect(await scratch.db.keys.find(String(key['id']))).toMatchObject({ key, versions: [] });
+  expect(await scratch.db.keys.find(key.id)).toMatchObject({ key, versions: [] });
 });
 
 test('administrators are keys of the system tenant that hold pantheon:* and can be used from anywhere, also tomorrow; the oldest first', async () => {
@@ -265,8 +266,8 @@ test('administrators are keys of the system tenant that hold pantheon:* and can 
   ];
   const good = sampleKey({ ...admin, expires_at: NOW + DAY_MS + 1, not_before: NOW, created_at: 2 });
   await using scratch = await withKeys([...others, good]);
-  expect(await scratch.db.keys.administrators(NOW)).toEqual([good['id']]);
+  expect(await scratch.db.keys.administrators(NOW)).toEqual([good.id]);
   const more = [3, 1].map((createdAt) => sampleKey({ ...admin, created_at: createdAt }));
   await scratch.db.ledger.commit({ changes: more.flatMap(insertKey), events: [sampleEvent()] });
-  expect(await scratch.db.keys.administrators(NOW)).toEqual([more[1]?.['id'], good['id'], more[0]?.['id']]);
+  expect(await scratch.db.keys.administrators(NOW)).toEqual([more[1]?.id, good.id, more[0]?.id]);
 });

@@ -5,11 +5,13 @@ import type { ChildKey, KeyListQuery, KeyPlace, KeyRowSet, KeyRows } from '../..
 import { ADMINISTRATOR_LASTS_MS } from '../../domain/administrator.ts';
 import { VERSIONS_KEPT_MAX } from '../../domain/key.ts';
 import { SYSTEM_TENANT } from '../../domain/tenant.ts';
-import type { Cell, Row } from '../../events/ledger.ts';
 import type { ListPart } from '../../foundation/list-part.ts';
+import type { AccessTables, Cell } from '../../schema/access-tables.ts';
+import type { ApiKeyRow, ApiKeyVersionRow } from '../../schema/api-key-row.ts';
+import type { TenantRow } from '../../schema/tenant-row.ts';
 import type { SqlDialect } from '../dialect.ts';
 import { statement } from '../statement.ts';
-import type { ApiKeyRow, Tables } from '../tables.ts';
+import type { Tables } from '../tables.ts';
 import { columnsOf } from './columns.ts';
 import { scan } from './scan.ts';
 
@@ -23,15 +25,16 @@ const BYTES = sql<number>`
 /** Looked at for "is it the last one?". Most pass at once; what their rows do not say so plainly, their record does. */
 const ADMINISTRATORS_MAX = 200;
 
-const KEY_COLUMNS = columnsOf('api_keys');
-const VERSION_COLUMNS = columnsOf('api_key_versions');
-const TENANT_COLUMNS = columnsOf('tenants');
-/** One flat row carries all three; these keep their columns apart. */
-const SELECTION = [
-  ...KEY_COLUMNS.map((name) => sql.ref<Cell>(`k.${name}`).as(`k_${name}`)),
-  ...VERSION_COLUMNS.map((name) => sql.ref<Cell>(`v.${name}`).as(`v_${name}`)),
-  ...TENANT_COLUMNS.map((name) => sql.ref<Cell>(`t.${name}`).as(`t_${name}`)),
-];
+/** One flat row carries rows of all three tables; the prefixes keep their columns apart. */
+type JoinedRow = Readonly<Record<string, Cell>>;
+const JOINED = {
+  api_keys: { prefix: 'k', columns: columnsOf('api_keys') },
+  api_key_versions: { prefix: 'v', columns: columnsOf('api_key_versions') },
+  tenants: { prefix: 't', columns: columnsOf('tenants') },
+} as const;
+const SELECTION = Object.values(JOINED).flatMap(({ prefix, columns }) =>
+  columns.map((name) => sql.ref<Cell>(`${prefix}.${name}`).as(`${prefix}_${name}`)),
+);
 
 type MeasuredKey = Pick<ApiKeyRow, 'created_at' | 'id'> & { readonly bytes: number };
 
@@ -45,13 +48,13 @@ export class SqlKeyRows implements KeyRows {
   readonly #read: Kysely<Tables>;
   readonly #scan: Kysely<Tables>;
   readonly #dialect: SqlDialect;
-  readonly #find: (values: { readonly id: string }) => CompiledQuery<Row>;
+  readonly #find: (values: { readonly id: string }) => CompiledQuery<JoinedRow>;
 
   constructor(db: { readonly read: Kysely<Tables>; readonly scan: Kysely<Tables> }, dialect: SqlDialect) {
     this.#read = db.read;
     this.#scan = db.scan;
     this.#dialect = dialect;
-    this.#find = statement<{ readonly id: string }, Row>((parameter) =>
+    this.#find = statement<{ readonly id: string }, JoinedRow>((parameter) =>
       // Not ordered here: a sort of rows this wide costs SQLite ten times the read itself.
       joined(db.read.selectFrom('api_keys as k')).where('k.id', '=', parameter('id')),
     );
@@ -208,25 +211,25 @@ function joined(keys: KeysQuery) {
 }
 
 /** Rows of one key follow each other, its versions in any order. */
-function fold(rows: readonly Row[]): readonly KeyRowSet[] {
-  const sets: { key: Row; versions: Row[]; tenant: Row | null }[] = [];
+function fold(rows: readonly JoinedRow[]): readonly KeyRowSet[] {
+  const sets: { key: ApiKeyRow; versions: ApiKeyVersionRow[]; tenant: TenantRow | null }[] = [];
   for (const row of rows) {
     let set = sets.at(-1);
-    if (set === undefined || set.key['id'] !== row['k_id']) {
-      const tenant = row['t_id'] === null ? null : part(row, 't', TENANT_COLUMNS);
-      set = { key: part(row, 'k', KEY_COLUMNS), versions: [], tenant };
+    if (set === undefined || set.key.id !== row['k_id']) {
+      const tenant = row['t_id'] === null ? null : part(row, 'tenants');
+      set = { key: part(row, 'api_keys'), versions: [], tenant };
       sets.push(set);
     }
-    if (row['v_key_id'] !== null) set.versions.push(part(row, 'v', VERSION_COLUMNS));
+    if (row['v_key_id'] !== null) set.versions.push(part(row, 'api_key_versions'));
   }
-  for (const { versions } of sets) {
-    versions.sort((a, b) => Number(b['version']) - Number(a['version'])).splice(VERSIONS_KEPT_MAX);
-  }
+  for (const { versions } of sets) versions.sort((a, b) => b.version - a.version).splice(VERSIONS_KEPT_MAX);
   return sets;
 }
 
-function part(row: Row, prefix: string, columns: readonly string[]): Row {
+/** The row of one table. All of its columns are selected. */
+function part<Table extends keyof typeof JOINED>(row: JoinedRow, table: Table): AccessTables[Table] {
+  const { prefix, columns } = JOINED[table];
   const cells: Record<string, Cell> = {};
   for (const name of columns) cells[name] = row[`${prefix}_${name}`] ?? null;
-  return cells;
+  return cells as unknown as AccessTables[Table];
 }

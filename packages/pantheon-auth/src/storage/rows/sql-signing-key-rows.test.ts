@@ -1,9 +1,11 @@
 import { expect, test } from 'vitest';
 import { openScratchDatabase } from '../../../test/store.ts';
-import type { Row, RowChange } from '../../events/ledger.ts';
+import type { RowChange } from '../../events/ledger.ts';
+import type { SigningKeyRow } from '../../schema/signing-key-row.ts';
+import type { TokenRevocationRow } from '../../schema/token-revocation-row.ts';
 import { sampleEvent } from '../../testing/scratch-database.ts';
 
-function signingKey(over: Row): Row {
+function signingKey(over: Partial<SigningKeyRow>): SigningKeyRow {
   return {
     kid: 'a',
     tenant_id: 'system',
@@ -32,7 +34,8 @@ test('the signing keys that may still verify are read, newest first, and no reti
 test('revocations of tokens that may still live are read in pages, in order of expiry', async () => {
   await using scratch = await openScratchDatabase();
   const { tokenRevocations } = scratch.db;
-  const row = (jti: string, expires_at: number): Row => ({ jti, tenant_id: 'a', key_id: 'k', expires_at, revision: 1 });
+  const common = { tenant_id: 'a', key_id: 'k', revision: 1 };
+  const row = (jti: string, expires_at: number): TokenRevocationRow => ({ ...common, jti, expires_at });
   const rows = [row('d', 30), row('b', 20), row('c', 20), row('a', 10)];
   const changes = rows.map((one): RowChange => ({ kind: 'insert', table: 'token_revocations', row: one }));
   await scratch.db.ledger.commit({ changes, events: [sampleEvent()] });

@@ -1,7 +1,8 @@
 /** Signing keys and revoked tokens, read. */
 import type { Kysely } from 'kysely';
-import type { Row } from '../../events/ledger.ts';
 import type { SigningKeyRows, TokenRevocationRows } from '../../jwt/signing-key-rows.ts';
+import type { SigningKeyRow } from '../../schema/signing-key-row.ts';
+import type { TokenRevocationRow } from '../../schema/token-revocation-row.ts';
 import type { Tables } from '../tables.ts';
 
 /** Keys that may still verify: one for each algorithm and its predecessor, and room for a mistake. Newest first. */
@@ -14,7 +15,7 @@ export class SqlSigningKeyRows implements SigningKeyRows {
     this.#db = db;
   }
 
-  async all(): Promise<readonly Row[]> {
+  async all(): Promise<readonly SigningKeyRow[]> {
     const rows = await this.#db
       .selectFrom('signing_keys')
       .selectAll()
@@ -40,7 +41,7 @@ export class SqlTokenRevocationRows implements TokenRevocationRows {
     now: number,
     after: { readonly expiresAt: number; readonly jti: string } | null,
     limit: number,
-  ): Promise<readonly Row[]> {
+  ): Promise<readonly TokenRevocationRow[]> {
     // There is mostly no more than the first page, and then nothing to start a thread for.
     const revocations = (after === null ? this.#read : this.#scan).selectFrom('token_revocations').selectAll();
     // One bound of the index and not both, of which SQLite may take the wider one for its search.
@@ -54,7 +55,7 @@ export class SqlTokenRevocationRows implements TokenRevocationRows {
     return rows.map((row) => ({ ...row }));
   }
 
-  async find(jti: string): Promise<Row | null> {
+  async find(jti: string): Promise<TokenRevocationRow | null> {
     const row = await this.#read.selectFrom('token_revocations').selectAll().where('jti', '=', jti).executeTakeFirst();
     return row === undefined ? null : { ...row };
   }

@@ -9,6 +9,6 @@ test('tenants are found by id and listed in its order', async () => {
   const changes = ['c', 'default', 'a', 'b'].map((id) => insertTenant({ id, tenant_id: id }));
   await ledger.commit({ changes, events: [sampleEvent()] });
   expect(await tenants.find('default')).toEqual(sampleTenant());
-  expect((await tenants.list(null, 2)).map((tenant) => tenant['id'])).toEqual(['a', 'b']);
-  expect((await tenants.list('b', 10)).map((tenant) => tenant['id'])).toEqual(['c', 'default']);
+  expect((await tenants.list(null, 2)).map((tenant) => tenant.id)).toEqual(['a', 'b']);
+  expect((await tenants.list('b', 10)).map((tenant) => tenant.id)).toEqual(['c', 'default']);
 });

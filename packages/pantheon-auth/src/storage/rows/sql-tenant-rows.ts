@@ -1,6 +1,6 @@
 /** Tenant rows, read. */
 import type { Kysely } from 'kysely';
-import type { Row } from '../../events/ledger.ts';
+import type { TenantRow } from '../../schema/tenant-row.ts';
 import type { TenantRows } from '../../tenants/tenant-rows.ts';
 import type { Tables } from '../tables.ts';
 
@@ -13,12 +13,12 @@ export class SqlTenantRows implements TenantRows {
     this.#scan = db.scan;
   }
 
-  async find(id: string): Promise<Row | null> {
+  async find(id: string): Promise<TenantRow | null> {
     const row = await this.#read.selectFrom('tenants').selectAll().where('id', '=', id).executeTakeFirst();
     return row === undefined ? null : { ...row };
   }
 
-  async list(after: string | null, limit: number): Promise<readonly Row[]> {
+  async list(after: string | null, limit: number): Promise<readonly TenantRow[]> {
     const rows = await this.#scan
       .selectFrom('tenants')
       .selectAll()

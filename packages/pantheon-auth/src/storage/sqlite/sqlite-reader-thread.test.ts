@@ -43,7 +43,7 @@ test('a list sees every change that was answered before it, again and again', as
     const key = sampleKey({ created_at: n });
     await db.ledger.commit({ changes: insertKey(key), events: [sampleEvent()] });
     const { items } = await db.keys.list({ ...EVERYTHING, limit: 1 });
-    expect(items[0]?.key['id']).toBe(key['id']);
+    expect(items[0]?.key.id).toBe(key.id);
     const { items: events } = await db.events.list({
       tenantId: 'default',
       type: null,
