@@ -13,16 +13,9 @@ export {
 } from './api-keys/key-generator.ts';
 export type { CreateKeyInput, RotateKeyInput } from './api-keys/key-input.ts';
 export type { KeyFilter } from './api-keys/key-lists.ts';
-export type {
-  Cascaded,
-  CreatedKey,
-  CreateOptions,
-  KeyManager,
-  ReadOptions,
-  RevokeOptions,
-} from './api-keys/key-manager.ts';
+export type { CreatedKey, CreateOptions, KeyManager, ReadOptions } from './api-keys/key-manager.ts';
 export { KEY_INPUT_SCHEMAS, type UpdateKeyInput } from './api-keys/key-patch.ts';
-export type { ActedOn, ActedOnKey, Cascade } from './api-keys/key-revocation.ts';
+export type { ActedOn, ActedOnKey, Cascade, Cascaded, RevokeOptions } from './api-keys/key-revocation.ts';
 export type { KeyRotation, Rotation } from './api-keys/key-rotation.ts';
 export type { QuarantinedKey } from './api-keys/key-storage.ts';
 export type { Verification, VerifiedKey } from './api-keys/key-validator.ts';

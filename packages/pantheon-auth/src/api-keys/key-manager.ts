@@ -4,7 +4,7 @@
  */
 
 import { type ChangeOptions, PROCESS_CALLER } from '../commands/caller.ts';
-import { assertIsMeant, type ConditionalOptions } from '../commands/conditional-change.ts';
+import { assertIsMeant } from '../commands/conditional-change.ts';
 import {
   type IdempotencyService,
   idempotentRequest,
@@ -12,7 +12,7 @@ import {
 } from '../commands/idempotency-service.ts';
 import { assertFlag, parseReason } from '../commands/input.ts';
 import type { Page } from '../commands/pages.ts';
-import type { Propagation, Settled, SettleOptions } from '../commands/propagation.ts';
+import type { Propagation, Settled } from '../commands/propagation.ts';
 import { losesAdminRights } from '../domain/administrator.ts';
 import type { AppTypes } from '../domain/app-types.ts';
 import { assertAudiences, assertMayChange, assertMayHandOut, type ConfirmedCaller } from '../domain/delegation.ts';
@@ -43,7 +43,7 @@ import { generateKey, type TaggedKey } from './key-generator.ts';
 import { type CreateKeyInput, parseCreateInput } from './key-input.ts';
 import { type KeyFilter, KeyLists, type KeyListsDeps } from './key-lists.ts';
 import { parseUpdateInput, type UpdateKeyInput } from './key-patch.ts';
-import { type ActedOn, type Cascade, KeyRevocation } from './key-revocation.ts';
+import { type Cascaded, KeyRevocation, type RevokeOptions } from './key-revocation.ts';
 import type { QuarantinedKey } from './key-storage.ts';
 import { replaceLostSecret } from './lost-secret.ts';
 import type { SelfRotations } from './self-rotations.ts';
@@ -60,23 +60,6 @@ export interface CreateOptions extends ChangeOptions {
 }
 
 export type { CreatedKey };
-
-export interface RevokeOptions extends ChangeOptions, SettleOptions, ConditionalOptions {
-  readonly reason?: string;
-  /**
-   * `true`: also every key that it created, and what those created. `'acted'`: also every key that it, or any of those,
-   * rotated, updated or resumed. See {@link ActedOn}.
-   */
-  readonly cascade?: Cascade;
-  /** Also when it is the last key that can administer. Needs the permission `pantheon:keys:force`. */
-  readonly force?: boolean;
-}
-
-/** What a revocation with `cascade` says besides. */
-export interface Cascaded {
-  /** Keys that the revoked ones acted on, other than by creating them: left as they are, or revoked too, as asked for. */
-  readonly actedOn?: ActedOn;
-}
 
 export interface KeyManagerDeps extends KeyListsDeps {
   readonly changes: KeyChanges;

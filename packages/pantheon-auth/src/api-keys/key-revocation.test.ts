@@ -12,7 +12,7 @@ import { ACTS_READ_MAX, KeyActs } from './key-acts.ts';
 import type { KeyChanges } from './key-changes.ts';
 import type { KeyDescendants } from './key-descendants.ts';
 import type { CreateKeyInput } from './key-input.ts';
-import type { RevokeOptions } from './key-manager.ts';
+import type { RevokeOptions } from './key-revocation.ts';
 import { ACTED_ON_NAMED_MAX, type ActedOn, KeyRevocation } from './key-revocation.ts';
 
 const ADMINISTRATOR = { userId: 'a', name: 'administrator', permissions: ['pantheon:*'], grantable: ['*'] };

@@ -3,7 +3,9 @@
  * resumed others: `cascade` takes the first along and names the others, or takes them too. Each is a commit of its own.
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { ChangeOptions } from '../commands/caller.ts';
 import { assertIsMeant, type ConditionalOptions } from '../commands/conditional-change.ts';
+import type { SettleOptions } from '../commands/propagation.ts';
 import type { AuditContext } from '../domain/event.ts';
 import { type KeyRecord, revokeKey } from '../domain/key.ts';
 import { assertMay, assertNotSuperseded, assertProvesCurrent, type Caller } from '../domain/key-policy.ts';
@@ -33,6 +35,23 @@ export interface ActedOn {
   readonly items: readonly ActedOnKey[];
   /** Whether that is all. If not: deal with these, then repeat the call; or look through the events of the key. */
   readonly complete: boolean;
+}
+
+export interface RevokeOptions extends ChangeOptions, SettleOptions, ConditionalOptions {
+  readonly reason?: string;
+  /**
+   * `true`: also every key that it created, and what those created. `'acted'`: also every key that it, or any of those,
+   * rotated, updated or resumed. See {@link ActedOn}.
+   */
+  readonly cascade?: Cascade;
+  /** Also when it is the last key that can administer. Needs the permission `pantheon:keys:force`. */
+  readonly force?: boolean;
+}
+
+/** What a revocation with `cascade` says besides. */
+export interface Cascaded {
+  /** Keys that the revoked ones acted on, other than by creating them: left as they are, or revoked too, as asked for. */
+  readonly actedOn?: ActedOn;
 }
 
 /** Named, and revoked, by one call: about 50 kB of JSON, and some seconds of commits. */

@@ -2,7 +2,7 @@
  * How the settings of a key are written outside: in events, in the API and, sealed, in rows. One mapping in each
  * direction, so that what the log says and what the API shows can never differ.
  */
-import type { Json, JsonObject } from '../foundation/encoding.ts';
+import { canonicalJson, type Json, type JsonObject } from '../foundation/encoding.ts';
 import { KEY_SETTING_NAMES, KEY_SETTINGS, mapSettings, type SettingName } from './key-setting-table.ts';
 import type { KeySettings } from './key-settings.ts';
 
@@ -17,6 +17,22 @@ export function settingsToWire(settings: KeySettings): SettingsWire {
 /** One of them in wire form. */
 export function settingToWire<Name extends SettingName>(name: Name, settings: Pick<KeySettings, Name>): Json {
   return KEY_SETTINGS[name].wire.toWire(settings[name]);
+}
+
+/** What differs between the two, in wire form as it was and as it is; null: nothing does. */
+export function changedSettings(
+  before: KeySettings,
+  after: KeySettings,
+): { readonly before: Partial<SettingsWire>; readonly after: Partial<SettingsWire> } | null {
+  const [was, is] = [settingsToWire(before), settingsToWire(after)];
+  const names = KEY_SETTING_NAMES.filter((name) => !isSame(was[name], is[name]));
+  const pick = (from: SettingsWire): JsonObject => Object.fromEntries(names.map((name) => [name, from[name]]));
+  return names.length === 0 ? null : { before: pick(was), after: pick(is) };
+}
+
+/** As JSON, where the order of members means nothing: who sends back what was read changes nothing. */
+function isSame(one: Json, other: Json): boolean {
+  return canonicalJson({ value: one }) === canonicalJson({ value: other });
 }
 
 /**

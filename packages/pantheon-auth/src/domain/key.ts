@@ -4,7 +4,6 @@
  * `verification.ts`. Secrets are not here: they belong to `api-keys/key-storage.ts`.
  */
 import { type Instant, SECOND_MS } from '../foundation/clock.ts';
-import { canonicalJson, type Json, type JsonObject } from '../foundation/encoding.ts';
 import { assertNever, invariant, PantheonError } from '../foundation/errors.ts';
 import {
   type AuditContext,
@@ -17,7 +16,7 @@ import {
   newEvent,
 } from './event.ts';
 import type { KeySettings } from './key-settings.ts';
-import { settingsFromWire, settingsToWire } from './key-wire.ts';
+import { changedSettings, settingsFromWire, settingsToWire } from './key-wire.ts';
 
 export type { Environment, JwtSettings, KeySettings, RotationSettings } from './key-settings.ts';
 export { ANY_ENVIRONMENT } from './key-settings.ts';
@@ -210,12 +209,8 @@ export function createKey(
 /** New settings; null when nothing would change. A revoked key does not change any more. */
 export function updateKey(record: KeyRecord, settings: KeySettings, by: AuditContext, at: Instant): KeyChange | null {
   assertNotRevoked(record);
-  const was: JsonObject = settingsToWire(record);
-  const will: JsonObject = settingsToWire(settings);
-  const names = Object.keys(will).filter((name) => !isSame(was[name], will[name]));
-  if (names.length === 0) return null;
-  const pick = (from: JsonObject): JsonObject => Object.fromEntries(names.map((name) => [name, from[name] ?? null]));
-  return change(record, keyEvent('key.updated', record, { before: pick(was), after: pick(will) }, by, at));
+  const changes = changedSettings(record, settings);
+  return changes === null ? null : change(record, keyEvent('key.updated', record, changes, by, at));
 }
 
 /** Null when it already is suspended: suspending twice is success. */
@@ -313,11 +308,6 @@ export function correctDates(record: KeyRecord, by: AuditContext, at: Instant): 
   const before = { createdAt: new Date(record.createdAt).toISOString() };
   const after = { createdAt: new Date(right.createdAt).toISOString() };
   return change(record, keyEvent('key.dates_corrected', record, { before, after }, by, at));
-}
-
-/** As JSON, where the order of members means nothing: who sends back what was read changes nothing. */
-function isSame(one: Json | undefined, other: Json | undefined): boolean {
-  return canonicalJson({ value: one }) === canonicalJson({ value: other });
 }
 
 function change(record: KeyRecord, event: KeyEvent): KeyChange {
