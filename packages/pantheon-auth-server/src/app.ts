@@ -1,6 +1,6 @@
 /**
- * Builds the HTTP application: bounds, bodies, routes, errors, log. It does not listen: `serve.ts` does, and tests and
- * the local command line put requests straight to it.
+ * Builds the HTTP application: limits, body parsers, routes, errors, log. It does not listen: `serve.ts` does. Tests
+ * and the local command line inject requests into it.
  */
 import { randomUUID } from 'node:crypto';
 import Fastify, {
@@ -50,13 +50,13 @@ export interface AppParts {
   readonly auth: PantheonAuth;
   readonly config: Config;
   readonly logger: Logger;
-  /** For metrics: told of every request that was answered. */
+  /** Called for every answered request, for metrics. */
   readonly onAnswered?: (answered: Answered) => void;
   /** For tests. */
   readonly clock?: Clock;
 }
 
-/** Every route that the service has, besides `/docs` and `/openapi.json`. */
+/** All routes of the service except `/docs` and `/openapi.json`. */
 export function allOperations(auth: PantheonAuth, config: Config, clock: Clock = systemClock): readonly Operation[] {
   return [
     ...publicOperations(auth, config),
@@ -75,7 +75,8 @@ export function allOperations(auth: PantheonAuth, config: Config, clock: Clock =
 export async function createApp(parts: AppParts): Promise<FastifyInstance> {
   const { auth, config, logger } = parts;
   const app: FastifyInstance = Fastify(serverOptions(config, logger));
-  // The bytes of all headers are bounded. Node would drop headers beyond a number, and with them a second credential.
+  // No limit on the number of headers, because Node silently drops those beyond it, and a second credential could be
+  // among them. Their total size is limited instead.
   app.server.maxHeadersCount = 0;
   app.server.maxConnections = CONNECTIONS_MAX;
   answerExpectations(app.server, config);
@@ -100,24 +101,24 @@ export async function createApp(parts: AppParts): Promise<FastifyInstance> {
 function serverOptions(config: Config, logger: Logger): FastifyHttpOptions<RawServerDefault> {
   return {
     loggerInstance: logger satisfies FastifyBaseLogger,
-    // Lines are written in `request-log.ts`, with the request id in them: no logger per request.
+    // `request-log.ts` writes the lines, with the request id, so Fastify creates no logger per request.
     logController: new LogController({ disableRequestLogging: true }),
     childLoggerFactory: (parent) => parent,
     genReqId: () => randomUUID(),
-    // What callers send as a request id would be theirs to choose, and is in our log.
+    // A request id sent by the caller is not used, because it would be written to the log.
     requestIdHeader: false,
-    // Its own reading of `X-Forwarded-For` compares hops with their ports; ours is in `caller.ts`.
+    // Fastify's reading of `X-Forwarded-For` compares addresses including their ports; `caller.ts` reads it instead.
     trustProxy: false,
     bodyLimit: BODY_BYTES_MAX,
     requestTimeout: REQUEST_TIMEOUT_MS,
     keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
-    // Ours is a problem document, sent by the first hook.
+    // The first hook answers with a problem document instead.
     return503OnClosing: false,
     http: {
       maxHeaderSize: HEADER_BYTES_MAX,
       headersTimeout: HEADERS_TIMEOUT_MS,
       connectionsCheckingInterval: TIMEOUTS_CHECK_MS,
-      // Node's own refusal has no body: ours is in `single-headers.ts`.
+      // Node would refuse without a body; `single-headers.ts` refuses with a problem document.
       requireHostHeader: false,
     },
     routerOptions: {
@@ -132,7 +133,7 @@ function serverOptions(config: Config, logger: Logger): FastifyHttpOptions<RawSe
   };
 }
 
-/** What is refused on every address, before anything is read. */
+/** Checks for every path, made before the body is read. */
 function refuseEarly(app: FastifyInstance, auth: PantheonAuth, config: Config): void {
   const headers = securityHeaders(config);
   const proxies = new TrustedProxies(config.trustedProxies);
@@ -140,7 +141,7 @@ function refuseEarly(app: FastifyInstance, auth: PantheonAuth, config: Config): 
   app.addHook('preClose', async () => {
     isClosing = true;
   });
-  // Told with the last answer, a client does not send its next request into a connection that is being closed.
+  // While stopping, each answer closes its connection, so that the client does not send another request on it.
   app.addHook('onSend', (_request, reply, payload, done) => {
     if (isClosing) reply.header('connection', 'close');
     done(null, payload);
@@ -150,15 +151,18 @@ function refuseEarly(app: FastifyInstance, auth: PantheonAuth, config: Config): 
     noteAddress(request, proxies);
     if (isClosing) throw new PantheonError('shutting_down', { retryAfterSeconds: 1 });
     assertSingleHeaders(request.raw);
-    // Addresses are written down everywhere. What was sent in one is no longer a secret.
+    // URLs are logged by many systems, so a credential in one is no longer secret.
     const url = request.raw.url ?? '';
     if (!holdsCredential(url)) return;
     const by = { actor: { ...NOBODY, ...senderOf(request) }, requestId: request.id, reason: null };
     try {
       for (const key of keysIn(url)) await auth.reportExposed(key, by);
     } catch (error) {
-      // The answer is the same, or the client would send the key in the URL again.
-      request.log.error({ err: error, reqId: request.id }, 'a key was sent in a URL, and the log could not be told');
+      // The answer is the same when the event cannot be written: the client must stop sending the key in the URL.
+      request.log.error(
+        { err: error, reqId: request.id },
+        'a key was sent in a URL, and the event for it could not be written',
+      );
     }
     throw new PantheonError('credential_in_url');
   });

@@ -1,4 +1,4 @@
-/** The public names of the service: for the command line, for tests, and for who embeds it. */
+/** The public names of the service, for the command line, for tests, and for programs that embed it. */
 export { type AppParts, createApp } from './app.ts';
 export { createLogger } from './http/logging.ts';
 export { type OpenService, openService } from './service/open.ts';

@@ -220,7 +220,7 @@ describe('requests', () => {
     ]) {
       const answer = await raw(text);
       expect(answer).toMatch(/^HTTP\/1.1 400 Bad Request\r\n/);
-      expect(answer).toContain('"detail":"What was sent is not an HTTP request."');
+      expect(answer).toContain('"detail":"The bytes received are not an HTTP request."');
       expect(answer).not.toContain('NONSENSE');
     }
   });

@@ -229,7 +229,7 @@ describeWithOwnServers('on PostgreSQL and Redis', () => {
     const [lost, found] = [join(folder, 'lost.key'), join(folder, 'found.key')];
     expect((await cli(['bootstrap', '--out', lost], settings)).code).toBe(EXIT.ok);
     const inTheWay = await cli(['bootstrap', '--recover', '--out', lost], settings);
-    expectOneLine(inTheWay, EXIT.usage, /^pantheon-auth: invalid_request: The file .* is there already/);
+    expectOneLine(inTheWay, EXIT.usage, /^pantheon-auth: invalid_request: The file .* exists already/);
     const recovered = await cli(['bootstrap', '--recover', '--out', found, '--json'], settings);
     expect(recovered.code, recovered.err).toBe(EXIT.ok);
     const { keyId } = JSON.parse(recovered.out) as { keyId: string };

@@ -1,4 +1,4 @@
-/** How the answers about keys are said: a record, a new key with its one and only string, a verdict. */
+/** Prints answers about keys: a record, a new key with its key string, the result of a verification. */
 import { CODES, type Code, PantheonError } from 'pantheon-auth';
 import { EXIT, type ExitCode } from './exit-codes.ts';
 import { keyFacts, objectOf, show } from './key-view.ts';
@@ -12,7 +12,7 @@ export function printKey({ output }: Session, body: JsonBody): ExitCode {
   return EXIT.ok;
 }
 
-/** The string goes to its file, or alone to standard output: it exists nowhere else. */
+/** Writes the key string to its file, or alone to standard output. It is stored nowhere else. */
 export async function sayNewKey(
   { output }: Session,
   out: string | undefined,
@@ -51,12 +51,12 @@ async function keep(file: SecretFile, key: string, id: string): Promise<void> {
   try {
     await file.write(key);
   } catch (cause) {
-    const detail = `The key ${id} was made, but its string could not be written to ${file.path}: rotate or revoke it`;
+    const detail = `The key ${id} was created, but its string could not be written to ${file.path}: rotate or revoke it`;
     throw new PantheonError('store_full', { detail, cause });
   }
 }
 
-/** A yes or a no with its reason. */
+/** Prints the result of a verification. */
 export function sayVerdict({ output }: Session, verdict: JsonBody): ExitCode {
   const isValid = verdict['valid'] === true;
   if (output.json) output.answer(verdict);

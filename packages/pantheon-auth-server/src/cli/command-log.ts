@@ -1,4 +1,4 @@
-/** The log of a command that opens the store itself: of it only what the operator should hear is said. */
+/** The log of a command that opens the database itself: only warnings and errors are printed. */
 import { createLogger, type Logger } from '../http/logging.ts';
 import { parseBody } from './remote-transport.ts';
 

@@ -1,18 +1,18 @@
-/** What the exit code of a command means, and which one each outcome gets. Scripts depend on these numbers. */
+/** The exit codes of commands. Scripts depend on these numbers. */
 import { CODES, type Code } from 'pantheon-auth';
 
 export const EXIT = {
-  /** Done, or the answer is yes. */
+  /** Success, or the verification accepted. */
   ok: 0,
-  /** The answer is no, or what was asked cannot be: not there, revoked, conflicting. */
+  /** Denied, or refused: not found, revoked, conflict. */
   refused: 1,
   /** The command or a value in it is not valid. */
   usage: 2,
-  /** No answer now: no connection, 429, 503, or a store that cannot be opened. Nothing is known; try again. */
+  /** No result now: no connection, 429, 503, or a database that cannot be opened. Try again. */
   unavailable: 3,
-  /** The caller's own credential is missing, dead, or lacks a permission. */
+  /** The caller's own credential is missing or not valid, or lacks a permission. */
   notAllowed: 4,
-  /** A fault of ours (EX_SOFTWARE of sysexits.h). */
+  /** An internal error (EX_SOFTWARE of sysexits.h). */
   internal: 70,
 } as const;
 
@@ -36,7 +36,10 @@ export function exitCodeOfStatus(status: number): ExitCode {
   return status >= 500 ? EXIT.internal : EXIT.usage;
 }
 
-/** The exit code of an error that was met here. Startup codes have no status: a setting is the user's, the rest is the store's. */
+/**
+ * The exit code of an error thrown in this process. Of the startup codes, which have no status, `invalid_setting` is a
+ * usage error and the others mean that the database is unavailable.
+ */
 export function exitCodeOf(code: Code): ExitCode {
   const { status } = CODES[code];
   if (status !== null) return exitCodeOfStatus(status);

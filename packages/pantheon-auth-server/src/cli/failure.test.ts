@@ -13,7 +13,7 @@ test('an error is one line: the code, what, the field, the advice', () => {
 test('a refusal of the service is told in the same form as an error of our own', () => {
   const mine = toFailure(new PantheonError('not_found'));
   const theirs = toFailure(new ApiRefusal(404, { ...toProblem('not_found') }));
-  expect(theirs.line).toBe('pantheon-auth: not_found: There is no such thing here — Check the id and the tenant.');
+  expect(theirs.line).toBe('pantheon-auth: not_found: The resource does not exist — Check the id and the tenant.');
   expect(mine.line).toBe(theirs.line);
   expect(theirs.exitCode).toBe(EXIT.refused);
 });

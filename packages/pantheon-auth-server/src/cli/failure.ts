@@ -1,12 +1,12 @@
 /**
- * What went wrong, told: one line for a person, a problem for a script, an exit code. Never holds what was sent, and of an
- * error that nobody expected only its kind, since its message may hold anything.
+ * Describes an error: one line for a person, a problem document for a script, an exit code. Never contains input. Of an
+ * unexpected error only its class is shown, because its message may contain secrets.
  */
 import { CODES, type Code, PantheonError, type Problem, toProblem } from 'pantheon-auth';
 import { EXIT, type ExitCode, exitCodeOf, exitCodeOfStatus } from './exit-codes.ts';
 import { printable } from './output.ts';
 
-/** A "no" of the service, with the body that it sent. */
+/** An error answer of the service, with its body. */
 export class ApiRefusal extends Error {
   override readonly name = 'ApiRefusal';
   readonly status: number;
@@ -22,7 +22,7 @@ export class ApiRefusal extends Error {
 export interface Failure {
   readonly exitCode: ExitCode;
   readonly line: string;
-  /** For `--json`: an RFC 9457 problem, or the OAuth error as it came. */
+  /** For `--json`: an RFC 9457 problem, or the OAuth error as received. */
   readonly problem: object;
 }
 
@@ -32,13 +32,13 @@ export function toFailure(error: unknown): Failure {
     const { code, detail, field } = error;
     return ofProblem(toProblem(code, { detail, field }), exitCodeOf(code));
   }
-  return ofProblem(toProblem('internal_error', { detail: `It is a ${kindOf(error)}.` }), EXIT.internal);
+  return ofProblem(toProblem('internal_error', { detail: `Unexpected error: ${kindOf(error)}.` }), EXIT.internal);
 }
 
 function ofRefusal({ status, body }: ApiRefusal): Failure {
   const exitCode = exitCodeOfStatus(status);
   if (typeof body['code'] === 'string') return ofProblem({ ...body, code: body['code'] }, exitCode);
-  // The OAuth endpoint has its own form of errors (RFC 6749 section 5.2).
+  // Errors of the OAuth endpoint have the form of RFC 6749 section 5.2.
   const { error, error_description: what } = body;
   const told = { code: text(error) ?? 'internal_error', detail: text(what) ?? `The service answered ${status}.` };
   return { ...ofProblem(told, exitCode), problem: body };
@@ -50,11 +50,11 @@ function ofProblem(problem: Told, exitCode: ExitCode): Failure {
   const entry = Object.hasOwn(CODES, problem.code) ? CODES[problem.code as Code] : null;
   const title = text(problem.title) ?? entry?.title ?? 'It was refused.';
   const detail = text(problem.detail);
-  // A problem without a detail of its own repeats the advice there.
+  // A problem without its own detail has the advice of its code as `detail`.
   const what = detail === null || detail === entry?.advice ? title : detail;
   const field = text(problem.field);
   const where = field === null ? '' : ` (${field})`;
-  // A mistake in the command line itself is no field, and brings its own advice, as does what says what to do.
+  // No advice is added to an error of the command line itself, or to a detail that already contains advice.
   const isAdvised = REMEDY.test(detail ?? '') || (problem.code === 'invalid_request' && field === null);
   const isOwn = entry === null || isAdvised;
   const advice = isOwn ? '' : ` — ${entry.advice}`;
@@ -62,16 +62,16 @@ function ofProblem(problem: Told, exitCode: ExitCode): Failure {
   return { exitCode, line: printable(line), problem };
 }
 
-/** A sentence or a command that says what to do, at the end of a detail. */
+/** Advice at the end of a detail: a sentence or a command. */
 const REMEDY = /[.:] (?:Check|Make|Run|Restore|pantheon-auth)\b/;
 
 function text(value: unknown): string | null {
   return typeof value === 'string' && value !== '' ? value : null;
 }
 
-/** Its class and, of an error of the system, its code. */
+/** The class of the error and, for a system error, its code. */
 function kindOf(error: unknown): string {
   const { message, code, constructor: kind } = Object(error) as Partial<Record<'message' | 'code', unknown>>;
-  if (typeof message !== 'string') return 'value that is no error';
+  if (typeof message !== 'string') return 'a value that is not an Error';
   return typeof code === 'string' && /^[A-Z0-9_]{1,40}$/.test(code) ? `${kind.name} ${code}` : kind.name;
 }

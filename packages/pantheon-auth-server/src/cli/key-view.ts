@@ -1,4 +1,4 @@
-/** How keys and their versions look to people. */
+/** Formats keys and their versions for display. */
 import type { JsonBody } from './transport.ts';
 
 type Facts = readonly (readonly [name: string, value: string])[];
@@ -16,13 +16,13 @@ export const KEY_HEAD: readonly string[] = [
 ];
 
 export function keyRow(key: JsonBody): readonly string[] {
-  // A record that does not open can only be named.
+  // Of a quarantined key only the id is known.
   if (key['quarantined'] === true) return [show(key['id']), '-', '-', '-', 'quarantined', '-', '-', '-', '-'];
   const members = ['id', 'name', 'userId', 'environment', 'state', 'version', 'expiresAt', 'lastUsedAt', 'usageCount'];
   return members.map((member) => (member === 'state' ? stateOf(key) : show(key[member])));
 }
 
-/** Everything that there is to say, in the order of the record; what is not set is left out. */
+/** All members that are set, in the order of the record. */
 export function keyFacts(key: JsonBody): Facts {
   const facts = Object.entries(key).filter(([name, value]) => name !== 'isActive' && !isNothing(value));
   return facts.map(([name, value]) => [name, name === 'state' ? stateOf(key) : show(value)]);
@@ -43,7 +43,7 @@ export function versionRow(version: JsonBody): readonly string[] {
   return members.map((member) => show(version[member]));
 }
 
-/** The list of such objects in a member of an answer. */
+/** The list of objects in a member of an answer. */
 export function listOf(body: JsonBody, member: string): readonly JsonBody[] {
   const list = body[member];
   return Array.isArray(list) ? list.filter((item): item is JsonBody => typeof item === 'object' && item !== null) : [];
@@ -55,7 +55,7 @@ export function objectOf(body: JsonBody, member: string): JsonBody {
   return typeof value === 'object' && value !== null ? (value as JsonBody) : {};
 }
 
-/** An active key that has expired or not begun is in the state active, and of no use. */
+/** A key in state `active` that has expired or is not active yet. */
 function stateOf(key: JsonBody): string {
   return key['state'] === 'active' && key['isActive'] === false ? 'not active' : show(key['state']);
 }
@@ -64,7 +64,7 @@ function isNothing(value: unknown): boolean {
   return value === null || value === undefined || (Array.isArray(value) && value.length === 0);
 }
 
-/** A value in one cell. */
+/** A value as text in one table cell. */
 export function show(value: unknown): string {
   if (isNothing(value)) return '-';
   if (typeof value !== 'object') return String(value);

@@ -1,7 +1,7 @@
 /**
- * The API on the store that the settings name (the data folder of this machine, or a PostgreSQL), beside servers that may
- * be running on it: the same routes, asked in this process. Whoever has the settings can open what is sealed, and is asked
- * for a key all the same: so a local command may do what its key may, is recorded under it, and behaves as over the network.
+ * The API on the database of the settings (SQLite in the data folder, or PostgreSQL), in this process, also while
+ * servers run on it. Whoever has the settings could decrypt everything, but a key is required anyway, so that a local
+ * command has the permissions of its key, is recorded under it, and behaves as over the network.
  */
 import { existsSync } from 'node:fs';
 import type { FastifyInstance, InjectOptions } from 'fastify';
@@ -16,7 +16,7 @@ import { type ApiRequest, type ApiResponse, type Credential, type Transport, toT
 export interface LocalTransportOptions {
   readonly config: Config;
   readonly callerKey: () => Promise<Credential>;
-  /** What the operator of the folder should hear. */
+  /** Called with warnings for the operator. */
   readonly onWarning: (warning: string) => void;
 }
 
@@ -38,7 +38,7 @@ export class LocalTransport implements Transport {
     this.#closeService = parts.closeService;
   }
 
-  /** @throws PantheonError startup codes. A folder without a database is a mistyped one: nothing is made in it. */
+  /** @throws PantheonError startup codes; also when the folder has no database, which is then not created. */
   static async open({ config, callerKey, onWarning }: LocalTransportOptions): Promise<LocalTransport> {
     const { database } = config;
     if (database.kind === 'sqlite' && !existsSync(database.file)) {

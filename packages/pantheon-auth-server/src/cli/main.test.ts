@@ -361,7 +361,7 @@ describe.each(['local', 'remote'] as const)('over the %s transport', (name) => {
   test('an id that is not there is refused, and so is a key that may not ask', async () => {
     const missing = await inside(['keys', 'get', '0000000000000000'], { env: env() });
     expect(missing).toMatchObject({ code: EXIT.refused, out: '' });
-    expect(missing.err).toBe('pantheon-auth: not_found: There is no such thing here — Check the id and the tenant.\n');
+    expect(missing.err).toBe('pantheon-auth: not_found: The resource does not exist — Check the id and the tenant.\n');
     const { key } = await create();
     const own = { ...env(), PANTHEON_AUTH_KEY_FILE: '', PANTHEON_AUTH_KEY: key };
     const refused = await inside(['keys', 'list', '--json'], { env: own });
@@ -413,7 +413,7 @@ test('all pages are read with --all, in the form of one', async () => {
   }
   const table = await inside(['keys', 'list', '--user', 'user-7', '--limit', '2']);
   expect(table.out.split('\n')[0]).toMatch(/^ID +NAME +USER/);
-  expect(table.err).toMatch(/^There are more: --all, or --cursor /);
+  expect(table.err).toMatch(/^There are more keys: --all, or --cursor /);
 }, 30_000);
 
 test('the versions of a key, a key and a change are shown to people too', async () => {
@@ -547,7 +547,7 @@ test('a store whose recorded time is wrong is refused, shown, and goes on by the
   expect(done, done.err).toMatchObject({ code: EXIT.ok, out: expect.stringMatching(/signing keys replaced\s+3/) });
   expect(await inside(['bootstrap', '--out', join(folder, 'ahead.key')], { env })).toMatchObject({ code: EXIT.ok });
   const again = await inside(['clock', 'accept', '--yes'], { env });
-  expect(again).toMatchObject({ code: EXIT.ok, err: expect.stringContaining('nothing to accept') });
+  expect(again).toMatchObject({ code: EXIT.ok, err: expect.stringContaining('Nothing to do') });
 }, 30_000);
 
 test('output that could not be written is no success', async () => {

@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-/** `pantheon-auth`: hands the process to the program and ends it with its exit code. */
+/** `pantheon-auth`: runs the command line and sets the exit code of the process. */
 import process from 'node:process';
 import { loadClientVariables } from '../settings/config.ts';
 import { EXIT } from './exit-codes.ts';
@@ -10,7 +10,7 @@ const { argv, stdin, stdout, stderr } = process;
 let isOutputLost = false;
 for (const stream of [stdout, stderr]) {
   stream.on('error', (error: NodeJS.ErrnoException) => {
-    // The reader of a pipe went away, as `head` does: there is nobody to tell, and a service goes on.
+    // The reader of a pipe closed it, as `head` does. Not an error; a running service continues.
     if (error.code === 'EPIPE') return;
     isOutputLost = true;
     process.exitCode = EXIT.internal;
@@ -18,5 +18,5 @@ for (const stream of [stdout, stderr]) {
 }
 
 const exitCode = await run(argv.slice(2), { stdin, stdout, stderr, variables: loadClientVariables() });
-// The code only: what is still to be written is written before the process ends.
+// Sets the exit code without calling `process.exit`, so that pending output is written first.
 process.exitCode = isOutputLost ? EXIT.internal : exitCode;

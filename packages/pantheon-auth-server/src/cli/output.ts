@@ -1,11 +1,12 @@
 /**
- * What the user sees. Results go to stdout, everything else to stderr, so that `$(…)` and `>` get the result alone. Text
- * that others wrote cannot move the cursor or turn the line around.
+ * Output of commands. Results go to stdout, everything else to stderr, so that `$(…)` and `>` get only the result.
+ * Control and direction characters in text from others are made visible, so that it cannot change what the terminal
+ * shows.
  */
 import { styleText } from 'node:util';
 import CliTable3 from 'cli-table3';
 
-/** The part of a terminal or a pipe that we need. */
+/** The part of a stream that is needed here. */
 export interface Sink extends NodeJS.WritableStream {
   readonly isTTY?: boolean;
 }
@@ -17,7 +18,7 @@ export interface Sinks {
 
 export class Output {
   readonly #sinks: Sinks;
-  /** Whether a script is reading. */
+  /** Whether `--json` was given. */
   readonly json: boolean;
 
   constructor(sinks: Sinks, json: boolean) {
@@ -25,7 +26,7 @@ export class Output {
     this.json = json;
   }
 
-  /** The answer of the service as it came, in a form that a person can read too. */
+  /** Prints the answer of the service as indented JSON. */
   answer(body: unknown): void {
     this.#sinks.stdout.write(`${safeJson(body)}\n`);
   }
@@ -34,23 +35,23 @@ export class Output {
     this.#sinks.stdout.write(`${printable(text)}\n`);
   }
 
-  /** A fact beside the result. */
+  /** Prints additional information to stderr. */
   note(text: string): void {
     this.#sinks.stderr.write(`${this.#styled('dim', printable(text), this.#sinks.stderr)}\n`);
   }
 
-  /** A fact that must not be missed. */
+  /** Prints a warning to stderr. */
   warn(text: string): void {
     this.#sinks.stderr.write(`${this.#styled('yellow', `Warning: ${printable(text)}`, this.#sinks.stderr)}\n`);
   }
 
-  /** One line for a person, a problem for a script. */
+  /** Prints an error: one line, or the problem document with `--json`. */
   fail({ line, problem }: { readonly line: string; readonly problem: object }): void {
     const text = this.json ? safeJson(problem) : this.#styled('red', line, this.#sinks.stderr);
     this.#sinks.stderr.write(`${text}\n`);
   }
 
-  /** A yes or a no, first thing. */
+  /** Prints the result of a verification. */
   verdict(isYes: boolean, text: string): void {
     const { stdout } = this.#sinks;
     this.#sinks.stdout.write(`${this.#styled(isYes ? 'green' : 'red', printable(text), stdout)}\n`);
@@ -61,7 +62,7 @@ export class Output {
     this.#sinks.stdout.write(`${tableOf([titles, ...rows.map((row) => row.map(printable))])}\n`);
   }
 
-  /** Facts about one thing, one per line. */
+  /** Prints name and value pairs, one per line. */
   facts(facts: readonly (readonly [name: string, value: string])[], to: keyof Sinks = 'stdout'): void {
     if (facts.length === 0) return;
     const sink = this.#sinks[to];
@@ -69,7 +70,7 @@ export class Output {
     sink.write(`${tableOf(rows)}\n`);
   }
 
-  /** `styleText` asks the stream, NO_COLOR and FORCE_COLOR whether there are colours. */
+  /** `styleText` checks the stream, NO_COLOR and FORCE_COLOR. */
   #styled(style: 'bold' | 'dim' | 'red' | 'green' | 'yellow', text: string, stream: Sink): string {
     return stream.isTTY === true ? styleText(style, text, { stream, validateStream: true }) : text;
   }
@@ -81,7 +82,7 @@ const NO_LINES = {
   ...{ left: '', 'left-mid': '', mid: '', 'mid-mid': '', right: '', 'right-mid': '', middle: '  ' },
 };
 
-/** Without lines: it stays readable in a pipe, and `awk` and `cut` can read it. */
+/** Without borders, so that `awk` and `cut` can read it. */
 function tableOf(rows: readonly (readonly string[])[]): string {
   const table = new CliTable3({
     chars: NO_LINES,
@@ -95,15 +96,18 @@ function tableOf(rows: readonly (readonly string[])[]): string {
     .join('\n');
 }
 
-/** Control characters, directions and separators of lines: with them a name can forge what a terminal shows. */
+/** Control characters, direction characters and line separators, with which a name could forge terminal output. */
 const UNSAFE = /[\p{Cc}\p{Bidi_Control}\p{Zl}\p{Zp}]/gu;
 
-/** The text with everything that would steer the terminal made visible. */
+/** The text with control and direction characters made visible. */
 export function printable(text: string): string {
   return text.replace(UNSAFE, escaped);
 }
 
-/** The same value for every parser, and harmless to look at. JSON escapes the lower control characters itself. */
+/**
+ * JSON with those characters escaped: the same value for every parser. `JSON.stringify` escapes the lower control
+ * characters itself.
+ */
 function safeJson(value: unknown): string {
   return JSON.stringify(value, null, 2).replace(/[\u007f-\u009f\p{Bidi_Control}\p{Zl}\p{Zp}]/gu, escaped);
 }

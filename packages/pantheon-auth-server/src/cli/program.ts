@@ -1,4 +1,4 @@
-/** The command line as a whole: its commands, its help, and how every run of it ends in an exit code. */
+/** The command line: its commands, its help, and the exit code of every run. */
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { PantheonError } from 'pantheon-auth';
@@ -22,9 +22,9 @@ export async function run(args: readonly string[], context: CliContext): Promise
     exitCode = code;
   };
   try {
-    // Before anything could repeat an argument in a message.
+    // First, so that no error message repeats the argument.
     refuseSecretArguments(args);
-    // Without a command there is nothing to do: what there is, is an answer and not an error.
+    // Without a command the help is printed, and the exit code is 0.
     const line = args.length === 0 ? ['--help'] : [...args];
     await createProgram(context, finish).parseAsync(line, { from: 'user' });
     return exitCode;
@@ -43,7 +43,7 @@ function createProgram(context: CliContext, finish: (code: ExitCode) => void): C
     .exitOverride()
     .configureOutput({
       writeOut: (text) => context.stdout.write(text),
-      // Errors of usage are told by us, without the arguments that they are about.
+      // Usage errors are printed by this program, without repeating arguments.
       writeErr: () => {},
     })
     .addHelpText(
@@ -77,7 +77,7 @@ Examples:
   return program;
 }
 
-/** What commander says names the argument at fault, which may be anything: only its own words are kept. */
+/** The message of commander repeats the argument, which may be a secret, so only the kind of error is used. */
 function toUsageError({ code, message }: CommanderError): PantheonError {
   const [, own] =
     /^error: ((?:missing required argument|required option|option) '[a-z0-9 <>.,-]{1,60}'[a-z ]{0,40})$/.exec(

@@ -1,20 +1,23 @@
-/** The API of a server over HTTP. A credential goes to the given origin and nowhere else, and over TLS unless it stays here. */
+/**
+ * The API of a server over HTTP. Credentials are sent to the given origin only, and over TLS unless it is a loopback
+ * address.
+ */
 import { PantheonError } from 'pantheon-auth';
 import { type ApiRequest, type ApiResponse, type Credential, type Transport, toTarget, toWire } from './transport.ts';
 
-/** Longer than any answer of a server that is well, and short enough for a person who waits. */
+/** Longer than a healthy server needs to answer, and short enough for a waiting person. */
 const TIMEOUT_MS = 15_000;
-/** Longer waits are the user's decision. */
+/** Beyond this the command fails, and the user decides when to repeat it. */
 const RETRY_AFTER_SECONDS_MAX = 10;
-/** A page of 200 keys with all their metadata stays below. */
+/** A page of 200 keys with all their metadata is smaller. */
 const BODY_BYTES_MAX = 8 * 1_048_576;
 const LOOPBACK = /^(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])$/;
 
 export interface RemoteTransportOptions {
   readonly url: string;
-  /** Asked only when a request needs it. */
+  /** Called only when a request needs it. */
   readonly callerKey: () => Promise<Credential>;
-  /** Lets a credential travel over plain HTTP beyond this machine. */
+  /** Allows sending a credential over plain HTTP to another machine. */
   readonly insecureHttp?: boolean;
   /** For tests. */
   readonly wait?: (seconds: number) => Promise<void>;
@@ -51,7 +54,7 @@ export class RemoteTransport implements Transport {
         method,
         headers,
         ...(payload !== undefined && { body: payload }),
-        // Whoever can answer with a redirect must not be sent the key.
+        // Redirects are not followed, so that the key is not sent to another server.
         redirect: 'manual',
         signal: AbortSignal.timeout(TIMEOUT_MS),
       });
@@ -63,7 +66,7 @@ export class RemoteTransport implements Transport {
     }
   }
 
-  /** Refused before it was sent: nothing happened. Otherwise a change may have been made. */
+  /** If the request was not sent, nothing happened. Otherwise the change may have been made. */
   #noAnswer(error: unknown, method: string): PantheonError {
     const reason = reasonOf(error);
     const isUnsent = NEVER_SENT.has(reason);
@@ -78,7 +81,7 @@ const NEVER_SENT: ReadonlySet<string> = new Set([
   'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
 ]);
 
-/** The name of what went wrong, never its message, which may repeat a header. */
+/** The code of the network error, never its message, which may repeat a header. */
 function reasonOf(error: unknown): string {
   const { cause = error } = Object(error) as { readonly cause?: unknown };
   const { code, name } = Object(cause) as { readonly code?: unknown; readonly name?: unknown };
@@ -87,8 +90,8 @@ function reasonOf(error: unknown): string {
 }
 
 /**
- * How long to wait before the one repetition; null: none. Only what our server said of itself counts, and never of a
- * change whose outcome it does not know.
+ * Seconds to wait before repeating the request once; null: do not repeat. A change is repeated only if the answer came
+ * from this service and not from a proxy, and never after `outcome_unknown`.
  */
 function retryAfter({ status, headers, body }: ApiResponse, method: string): number | null {
   if (status !== 429 && status !== 503) return null;
@@ -115,7 +118,7 @@ async function readBody(response: Response): Promise<string> {
   return Buffer.concat(chunks).toString('utf8');
 }
 
-/** Null for what is not JSON: a page of something in between. */
+/** Null when the body is not JSON, such as an error page of a proxy. */
 export function parseBody(text: string): unknown {
   try {
     return JSON.parse(text);
@@ -130,7 +133,7 @@ function parseServerUrl(text: string, insecureHttp: boolean): string {
   if (!isPlain || url.username !== '' || url.password !== '')
     throw invalid('Write http(s)://host[:port][/path], without a user, query or fragment');
   if (url.protocol === 'http:' && !LOOPBACK.test(url.hostname) && !insecureHttp)
-    throw invalid('Use https, or --insecure-http if nobody can listen: the key would travel in the clear');
+    throw invalid('Use https, or --insecure-http on a trusted network: the key would be sent unencrypted');
   return url.origin + url.pathname.replace(/\/+$/, '');
 }
 

@@ -1,6 +1,6 @@
 /**
- * How secrets come in: from a file, the environment or standard input, never as an argument, where every process of the
- * machine can read it and the shell keeps it. What looks like a secret among the arguments is refused, unseen.
+ * Reads secrets from a file, the environment or standard input, never from an argument, which every process of the
+ * machine can read and the shell history keeps. An argument that looks like a secret is refused and not repeated.
  */
 import { constants } from 'node:fs';
 import { open } from 'node:fs/promises';
@@ -8,12 +8,12 @@ import { createInterface } from 'node:readline';
 import { Writable } from 'node:stream';
 import { hasCode, PantheonError, Secret } from 'pantheon-auth';
 
-/** A key has 87 characters at most and a token 8192; the rest is white space. */
+/** A key has at most 87 characters and a token 8192. The rest allows for white space. */
 const SECRET_BYTES_MAX = 16_384;
-/** What may stand in an `Authorization` header. */
+/** Characters allowed in an `Authorization` header. */
 const SECRET_PATTERN = /^[\x21-\x7e]+$/;
 
-/** A key string, whole or nearly: its hint and its id are no secrets. */
+/** A key string or most of one. The hint and the id alone are not secret and do not match. */
 const LIKE_A_KEY = /[a-z][a-z0-9]{1,15}_(?:live|test)_[0-9A-Za-z]{17}/;
 /** A JWS: its header is JSON, so it begins with `{"`. */
 const LIKE_A_TOKEN = /eyJ[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]{6,}/;
@@ -31,7 +31,7 @@ export function refuseSecretArguments(args: readonly string[]): void {
 }
 
 export interface SecretSources {
-  /** What is asked for: `key` or `token`. */
+  /** Whether a key or a token is read. */
   readonly name: 'key' | 'token';
   /** `-` is standard input. */
   readonly file: string | undefined;
@@ -46,8 +46,8 @@ export type OnWarning = (warning: string) => void;
 const NOT_THE_OWNER = 0o077;
 
 /**
- * The secret that a command is about: from `--…-file`, else the variable, else standard input; at a terminal it is asked
- * for and not shown.
+ * The secret that a command is about: from `--…-file`, else the variable, else standard input. At a terminal it is
+ * prompted for and not echoed.
  *
  * @throws PantheonError `invalid_request`.
  */
@@ -68,7 +68,7 @@ export async function readSecretFile(path: string, field: string, onWarning: OnW
   return toSecret(await readTextFile(path, field, SECRET_BYTES_MAX, onMode), field, path);
 }
 
-/** A small text file. A pipe is welcome: that is how a shell passes `<(…)`. */
+/** Reads a small text file, or a pipe, which is what a shell passes for `<(…)`. */
 export async function readTextFile(
   path: string,
   field: string,
@@ -78,7 +78,7 @@ export async function readTextFile(
   try {
     const file = await open(path, constants.O_RDONLY);
     try {
-      // A pipe is gone when it was read. On Windows the mode says nothing of others.
+      // The mode of a pipe does not matter. On Windows the mode does not show who may read the file.
       const stat = await file.stat();
       if (stat.isFile() && process.platform !== 'win32') onMode(stat.mode);
       return await readAll(file.createReadStream({ autoClose: false }), field, bytesMax);
@@ -111,7 +111,7 @@ function toSecret(text: string, field: string, from: string): Secret {
   return Secret.of(trimmed);
 }
 
-/** Reads a line without showing it. Line editing writes what it shows to nowhere. */
+/** Reads a line without echoing it: the output of the line editor is discarded. */
 function prompt(question: string, stdin: NodeJS.ReadStream, stderr: NodeJS.WritableStream): Promise<string> {
   stderr.write(question);
   const nowhere = new Writable({ write: (_chunk, _encoding, done) => done() });

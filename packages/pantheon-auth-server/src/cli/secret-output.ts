@@ -1,4 +1,6 @@
-/** A file for a new secret: its owner's alone, never one that was there, and open before the secret exists. */
+/**
+ * A file for a new secret: readable by its owner only, never an existing file, and opened before the secret is created.
+ */
 import { type FileHandle, open, rm } from 'node:fs/promises';
 import { hasCode, PantheonError } from 'pantheon-auth';
 
@@ -13,25 +15,28 @@ export class SecretFile {
     this.#file = file;
   }
 
-  /** @throws PantheonError `invalid_request` when it exists or cannot be made: said before there is a secret to lose. */
+  /**
+   * @throws PantheonError `invalid_request` when it exists or cannot be created, before a secret is created that could
+   * be lost.
+   */
   static async claim(path: string): Promise<SecretFile> {
     try {
       return new SecretFile(path, await open(path, 'wx', OWNER_ONLY));
     } catch (cause) {
       const exists = hasCode(cause, 'EEXIST');
-      const why = exists ? 'is there already, and is not replaced' : 'cannot be made';
+      const why = exists ? 'exists already and is not replaced' : 'cannot be created';
       throw new PantheonError('invalid_request', { field: 'out', detail: `The file ${path} ${why}`, cause });
     }
   }
 
-  /** Durable when it answers. */
+  /** The secret is durable when this returns. */
   async write(secret: string): Promise<void> {
     await this.#file.writeFile(`${secret}\n`);
     await this.#file.sync();
     await this.#file.close();
   }
 
-  /** There is no secret: nothing stays behind. */
+  /** Removes the file when no secret was created. */
   async discard(): Promise<void> {
     await this.#file.close();
     await rm(this.path, { force: true });

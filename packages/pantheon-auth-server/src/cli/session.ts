@@ -1,6 +1,6 @@
 /**
- * One run of a command that talks to the API: which server or data folder it means, whose key it shows, and that what was
- * opened is closed.
+ * One run of a command that calls the API: resolves the server or data folder and the caller's key, and closes what it
+ * opened.
  */
 import { existsSync } from 'node:fs';
 import type { Command } from 'commander';
@@ -12,15 +12,15 @@ import { RemoteTransport } from './remote-transport.ts';
 import { type OnWarning, readSecret, readSecretFile } from './secret-input.ts';
 import type { Credential, Transport } from './transport.ts';
 
-/** The world of one run. */
+/** The environment of one run: streams, variables, clock. */
 export interface CliContext extends Sinks {
   readonly stdin: NodeJS.ReadStream;
   readonly variables: ClientVariables;
-  /** Where settings come from. Default: the environment of the process. */
+  /** Environment variables. Default: those of the process. */
   readonly environment?: Environment;
 }
 
-/** The options that all commands on the API have. */
+/** The options that all commands which call the API have. */
 export interface ConnectionOptions {
   readonly url?: string;
   readonly dataDir?: string;
@@ -32,18 +32,18 @@ export interface ConnectionOptions {
 
 export function withConnection(command: Command): Command {
   return command
-    .option('--url <url>', 'a server; else PANTHEON_AUTH_URL; else the store that the settings name')
-    .option('--data-dir <folder>', 'the data folder, also beside a running server; else PANTHEON_AUTH_DATA_DIR')
+    .option('--url <url>', 'URL of a server; default: PANTHEON_AUTH_URL, else the database of the settings')
+    .option('--data-dir <folder>', 'data folder, also of a running server; default: PANTHEON_AUTH_DATA_DIR')
     .option(
       '--caller-key-file <file>',
-      'your own key; else PANTHEON_AUTH_KEY_FILE, PANTHEON_AUTH_KEY, the root key file',
+      'file of your own key; default: PANTHEON_AUTH_KEY_FILE, PANTHEON_AUTH_KEY, the root key file',
     )
     .option('--insecure-http', 'send keys over plain HTTP to another machine')
     .option('--tenant <id>', 'act in this tenant, with a key of the system tenant')
-    .option('--json', 'print what the API answers');
+    .option('--json', 'print the answer of the API as JSON');
 }
 
-/** What a command does with its session; the positional arguments come as they were written. */
+/** The implementation of a command. `args` are the positional arguments, unparsed. */
 export type Handler<Options> = (session: Session, options: Options, args: readonly string[]) => Promise<ExitCode>;
 
 export class Session {
@@ -59,7 +59,7 @@ export class Session {
     this.output = new Output(context, options.json === true);
   }
 
-  /** The server that was named; null: the store that the settings name is meant. */
+  /** The URL of the server; null: the command works on the database of the settings. */
   get url(): string | null {
     const { url, dataDir } = this.#options;
     if (url !== undefined && dataDir !== undefined)
@@ -67,13 +67,13 @@ export class Session {
     return url ?? (dataDir === undefined ? this.#variable('URL', textFlaw) : undefined) ?? null;
   }
 
-  /** The way to the API. */
+  /** The transport for calls of the API. */
   async connect(): Promise<Transport> {
     this.#transport ??= await this.#open();
     return this.#transport;
   }
 
-  /** Headers of requests that act in a tenant. */
+  /** Headers of a request, with the tenant of `--tenant`. */
   headers(more: Readonly<Record<string, string | undefined>> = {}): Record<string, string> {
     const given = Object.entries({ 'pantheon-tenant': this.#options.tenant, ...more });
     for (const [name, value] of given) {
@@ -106,12 +106,15 @@ export class Session {
     const { config } = loadConfig(flags, this.#context.environment);
     const callerKey = async (): Promise<Credential> =>
       bearer((await this.#givenKey()) ?? (await readRootKey(config.rootKeyFile, this.#warn)));
-    // Loaded when it is needed: it brings the whole server, and most of the start of a command.
+    // Imported when needed: it loads the whole server, which is most of the start time of a command.
     const { LocalTransport } = await import('./local-transport.ts');
     return LocalTransport.open({ config, callerKey, onWarning: this.#warn });
   }
 
-  /** Looked at like a setting, where it is used. Secrets are looked at where they are read: a line end after one is no fault. */
+  /**
+   * Validated like a setting, where it is used. Secrets are validated where they are read, since a line end after one
+   * is accepted.
+   */
   #variable(name: 'URL' | 'KEY_FILE', flawOf: typeof textFlaw): string | undefined {
     const value = this.#context.variables[name];
     const flaw = value === undefined ? null : flawOf(value);
@@ -129,7 +132,7 @@ export class Session {
   }
 }
 
-/** Gives a command what it does. The code that it ends with goes to `finish`. */
+/** Sets the implementation of a command. Its exit code is passed to `finish`. */
 export function runCommand<Options extends ConnectionOptions>(
   command: Command,
   context: CliContext,
@@ -151,7 +154,7 @@ function bearer(secret: Secret): Credential {
   return { scheme: 'bearer', secret };
 }
 
-/** Moved away after the first start, as it should be where several people administer. */
+/** The root key file may be missing, because operators should move it away after the first start. */
 async function readRootKey(path: string, onWarning: OnWarning): Promise<Secret> {
   if (existsSync(path)) return readSecretFile(path, 'ROOT_KEY_FILE', onWarning);
   const detail = `There is no root key in ${path}: name the file of your own key with --caller-key-file`;
@@ -160,6 +163,6 @@ async function readRootKey(path: string, onWarning: OnWarning): Promise<Secret> 
 
 function missingKey(): never {
   throw new PantheonError('missing_credential', {
-    detail: 'A server asks for your key: name its file with --caller-key-file or PANTHEON_AUTH_KEY_FILE',
+    detail: 'A server requires your key: name its file with --caller-key-file or PANTHEON_AUTH_KEY_FILE',
   });
 }

@@ -1,4 +1,4 @@
-/** What a token says, for people and unverified: nothing here may be believed. */
+/** Decodes a token for display, without verifying it. The content must not be trusted. */
 import { parseStrictJson } from 'pantheon-auth';
 import { show } from './key-view.ts';
 import type { JsonBody } from './transport.ts';
@@ -10,7 +10,7 @@ export interface DecodedToken {
 
 const JSON_DEPTH_MAX = 16;
 
-/** Null: it is not a JWT. The signature is left out, so that what is printed cannot be used. */
+/** Null: it is not a JWT. The signature is not returned, so that the printed content cannot be used as a token. */
 export function decodeToken(token: string): DecodedToken | null {
   const parts = token.split('.');
   const [header, payload] = parts.slice(0, 2).map(decodePart);

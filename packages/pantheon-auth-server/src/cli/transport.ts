@@ -1,12 +1,12 @@
 /**
- * How a command reaches the API: one port, so that the same code and the same permissions hold over the network
- * (`remote-transport.ts`) and on the data folder of this machine (`local-transport.ts`).
+ * How a command calls the API: one port with two implementations, over the network (`remote-transport.ts`) and in
+ * process on the database of this machine (`local-transport.ts`), with the same permissions.
  */
 import { type PantheonAuth, PantheonError, type Secret } from 'pantheon-auth';
 import { ApiRefusal } from './failure.ts';
 
 export interface ApiRequest {
-  /** An object goes as JSON, a form as a form (RFC 6749). */
+  /** An object is sent as JSON, `URLSearchParams` as a form (RFC 6749). */
   readonly body?: object | URLSearchParams;
   readonly headers?: Readonly<Record<string, string>>;
   readonly query?: Readonly<Record<string, string | undefined>>;
@@ -14,7 +14,7 @@ export interface ApiRequest {
   readonly credential?: Credential;
 }
 
-/** What goes into `Authorization`. */
+/** The content of the `Authorization` header. */
 export type Credential =
   | { readonly scheme: 'bearer'; readonly secret: Secret }
   /** An OAuth client: the id of a key and the key. */
@@ -24,21 +24,21 @@ export interface ApiResponse {
   readonly status: number;
   /** By lower-case name. */
   readonly headers: Readonly<Record<string, string | undefined>>;
-  /** Parsed JSON; null when there was none. */
+  /** Parsed JSON; null when the answer has no JSON body. */
   readonly body: unknown;
 }
 
 export interface Transport {
-  /** The engine, where it runs in this process: for what has no route. Null: a server is asked. */
+  /** The engine when it runs in this process, for calls that have no route. Null with a remote server. */
   readonly engine: PantheonAuth | null;
-  /** @throws PantheonError when there is no answer. A refusal is an answer. */
+  /** @throws PantheonError when there is no answer. An error status is an answer and is returned. */
   request(method: string, path: string, request?: ApiRequest): Promise<ApiResponse>;
   close(): Promise<void>;
 }
 
 export type JsonBody = Readonly<Record<string, unknown>>;
 
-/** Asks and expects a yes. @throws ApiRefusal when the answer is a no. */
+/** Sends a request and returns the body of a success. @throws ApiRefusal for an error status. */
 export async function call(
   transport: Transport,
   method: string,
@@ -50,13 +50,17 @@ export async function call(
   if (status >= 200 && status < 300 && isObject) return body as JsonBody;
   if (isObject && (status < 200 || status >= 400)) throw new ApiRefusal(status, body as JsonBody);
   if (status >= 502 && status <= 504)
-    throw new PantheonError('store_unavailable', { detail: `Something in between answered with status ${status}` });
+    throw new PantheonError('store_unavailable', {
+      detail: `A proxy in front of the server answered with status ${status}`,
+    });
   const isRedirect = status >= 300 && status < 400;
-  const what = isRedirect ? 'redirects, and a key does not follow' : 'does not speak this API: is it the right URL?';
+  const what = isRedirect
+    ? 'redirects, and the key is not sent to another address'
+    : 'does not speak this API: is it the right URL?';
   throw new PantheonError('invalid_setting', { field: 'URL', detail: `The server ${what}` });
 }
 
-/** The parts of a request that go over any wire. The secret is revealed here and nowhere else. */
+/** The headers and body of a request. The only place of the command line that reveals a credential. */
 export function toWire(
   request: ApiRequest,
   credential: Credential,
@@ -67,7 +71,7 @@ export function toWire(
   return {
     headers: {
       accept: 'application/json',
-      // The audit trail tells by it how a change was made.
+      // Recorded in the audit trail, to show that the command line made the change.
       'user-agent': 'pantheon-auth-cli',
       ...(body !== undefined && { 'content-type': type }),
       ...headers,

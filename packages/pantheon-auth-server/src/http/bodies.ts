@@ -1,21 +1,23 @@
 /**
- * Reads bodies: JSON that means one thing, and forms without repeated parameters. Anything else is refused by its type,
- * before it is read. How large a body may be is `server-bounds.ts`.
+ * Parses bodies: unambiguous JSON (`strict-json.ts`), and forms without repeated parameters. Any other content type is
+ * refused before the body is read. Size limits are in `server-bounds.ts`.
  */
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { PantheonError, parseStrictJson } from 'pantheon-auth';
 import { FORM_PARAMETERS_MAX, JSON_DEPTH_MAX } from '../settings/server-bounds.ts';
 
-/** Exactly these spellings: a parser that is generous here lets through what others read differently. */
+/**
+ * Only these spellings: with a more tolerant check, a proxy or firewall might read the same content type differently.
+ */
 const JSON_TYPE = /^application\/json(?: ?; ?charset="?utf-8"?)?$/i;
-/** What a PATCH is (RFC 7396); `application/json` says it too. */
+/** The content type of a JSON merge patch (RFC 7396). A PATCH may also be sent as `application/json`. */
 const MERGE_PATCH_TYPE = /^application\/merge-patch\+json(?: ?; ?charset="?utf-8"?)?$/i;
 const FORM_TYPE = /^application\/x-www-form-urlencoded(?: ?; ?charset="?utf-8"?)?$/i;
 
-/** A form: every value of every parameter, in order. */
+/** A parsed form: all values of each parameter, in the order in which they were sent. */
 export type Form = ReadonlyMap<string, readonly string[]>;
 
-/** Of these the token endpoint takes several (RFC 8693 section 2.1). */
+/** Parameters of the token endpoint that may be repeated (RFC 8693 section 2.1). */
 const REPEATABLE: ReadonlySet<string> = new Set(['audience', 'resource']);
 
 export type BodyKind = 'json' | 'form';
@@ -27,7 +29,7 @@ declare module 'fastify' {
   }
 }
 
-/** The parsers of the whole service. */
+/** Registers the body parsers of the whole service. */
 export function readBodies(app: FastifyInstance): void {
   app.removeAllContentTypeParsers();
   app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (request, body, done) => {
@@ -86,7 +88,7 @@ function parseForm(request: FastifyRequest, body: Buffer): Form {
   if (parameters.size > FORM_PARAMETERS_MAX)
     throw new PantheonError('invalid_request', { detail: 'Too many parameters.' });
   for (const [name, value] of parameters) {
-    // Without a value means left out (RFC 6749 section 3.2).
+    // A parameter without a value counts as omitted (RFC 6749 section 3.2).
     if (value === '') continue;
     const known = form.get(name);
     if (known !== undefined && !REPEATABLE.has(name))
@@ -96,7 +98,7 @@ function parseForm(request: FastifyRequest, body: Buffer): Form {
   return form;
 }
 
-/** A parameter that occurs twice becomes a list, which no schema of ours takes. */
+/** A repeated parameter becomes a list, which every schema refuses. */
 export function parseQuery(text: string): Record<string, unknown> {
   const query = new Map<string, unknown>();
   for (const [name, value] of new URLSearchParams(text)) query.set(name, query.has(name) ? TWICE : value);
@@ -105,7 +107,7 @@ export function parseQuery(text: string): Record<string, unknown> {
 
 const TWICE: readonly string[] = [];
 
-/** Each route takes one kind of body: a form is no JSON, however few members that would have. */
+/** Each route accepts one kind of body, also when the body is empty. */
 function assertType(request: FastifyRequest, kind: BodyKind, expected: RegExp): void {
   const isPlain = (request.headers['content-encoding'] ?? 'identity') === 'identity';
   const isWanted = (request.routeOptions.config.bodyKind ?? 'json') === kind;

@@ -1,6 +1,6 @@
 /**
- * Answers what never reaches a route, because Node refuses it: bytes that are no request, headers or a body that do not
- * arrive in time, an expectation that nobody meets. The answer is a problem document like any other.
+ * Answers requests that Node refuses before they reach a route: invalid HTTP, headers or a body that do not arrive in
+ * time, an unknown `Expect`. The answer is a problem document as everywhere else.
  */
 import { type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
@@ -8,15 +8,15 @@ import type { FastifyInstance } from 'fastify';
 import { type ErrorCode, errorRefusal, PantheonError } from 'pantheon-auth';
 import { securityHeaders } from './security-headers.ts';
 
-/** What Node calls it, and what we call it. */
+/** Maps error codes of Node to codes of this service. */
 const CODES_OF_NODE: ReadonlyMap<string | undefined, ErrorCode> = new Map([
   ['ERR_HTTP_REQUEST_TIMEOUT', 'request_timeout'],
-  // The client ended its side before the request was whole.
+  // The client closed its side before the request was complete.
   ['HPE_INVALID_EOF_STATE', 'request_timeout'],
   ['HPE_HEADER_OVERFLOW', 'headers_too_large'],
 ]);
 
-const DETAILS: Partial<Record<ErrorCode, string>> = { invalid_request: 'What was sent is not an HTTP request.' };
+const DETAILS: Partial<Record<ErrorCode, string>> = { invalid_request: 'The bytes received are not an HTTP request.' };
 
 type SiteConfig = Parameters<typeof securityHeaders>[0];
 type ClientError = Error & { readonly code?: string };
@@ -32,7 +32,7 @@ export function noteEarlyAnswers(app: FastifyInstance): void {
   });
 }
 
-/** For bytes that are no request. The connection cannot be used again. */
+/** For bytes that are not an HTTP request. The connection is closed, because the parser cannot continue on it. */
 export function brokenRequestHandler(config: SiteConfig) {
   return function answerBrokenRequest(this: FastifyInstance, error: ClientError, socket: Socket): void {
     this.log.debug({ code: error.code }, 'a request could not be read');
@@ -62,7 +62,7 @@ function answerOf(code: ErrorCode, config: SiteConfig) {
     ...securityHeaders(config),
     ...refusal.headers,
     'content-length': String(Buffer.byteLength(body)),
-    // What follows on this connection is the rest of what was refused.
+    // What follows on this connection is the body of the refused request.
     connection: 'close',
   };
   return { status: refusal.status, headers, body };

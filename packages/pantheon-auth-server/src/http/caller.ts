@@ -1,6 +1,6 @@
 /**
- * Who is calling and where they act. A key of the system tenant acts in the tenant that its request names; any other
- * key acts in its own, and for it there are no others.
+ * Authenticates requests and finds the tenant that they act in. A key of the system tenant acts in the tenant that its
+ * request names; any other key acts in its own tenant, and other tenants do not exist for it.
  */
 import type { FastifyRequest, onRequestAsyncHookHandler, preHandlerHookHandler } from 'fastify';
 import {
@@ -21,7 +21,7 @@ import { CALLER_AGE_MAX_MS, USER_AGENT_LENGTH_MAX } from '../settings/server-bou
 import { withoutCredentials } from './exposed-credentials.ts';
 import { sendRefusal } from './problem.ts';
 
-/** A caller who proved a key. */
+/** An authenticated caller. */
 export interface RequestContext {
   readonly principal: Principal;
   /** For the permission checks and the audit trail. */
@@ -32,9 +32,9 @@ export interface RequestContext {
   readonly verifiedAtMs: number;
 }
 
-/** What the log says of a request besides how it ended. */
+/** What the log line about a request contains besides its status. */
 export interface Outcome {
-  /** Why it was refused, truly. Null: it was not. */
+  /** The actual cause of a refusal, also where the caller is told only `invalid_key`. Null: it was not refused. */
   readonly cause: string | null;
   readonly keyId: string | null;
 }
@@ -50,7 +50,7 @@ declare module 'fastify' {
 
 const TENANT_HEADER = 'pantheon-tenant';
 
-/** Lets a request pass when its credential may act; else answers it. */
+/** Lets a request continue when its credential may act; otherwise answers it. */
 export function authenticated(
   auth: PantheonAuth,
   options: AuthenticateOptions,
@@ -66,7 +66,7 @@ export function authenticated(
     const { principal, headers } = authentication;
     reply.headers(headers);
     const caller = callerOf(principal, { ...senderOf(request), requestId: request.id });
-    // Before the tenant is looked at, so that the log names the key of a request that is refused there.
+    // Set before the tenant is resolved, so that the log names the key also when that fails.
     request.acting = { principal, caller, tenantId: principal.tenantId, verifiedAtMs };
     request.acting = { ...request.acting, tenantId: await actingTenant(auth, principal, request) };
     return undefined;
@@ -74,25 +74,25 @@ export function authenticated(
 }
 
 /**
- * Looks at the caller again when the body took its time to arrive: what is answered then must not rest on who they were
- * when the headers came. Changes are looked at by the engine in any case, when they are committed.
+ * Authenticates the caller again when the body arrived late: the check made when the headers arrived is then too old.
+ * For changes the engine confirms the caller again at the commit in any case.
  */
 export function stillAuthenticated(auth: PantheonAuth, action: Action | null, clock: Clock): preHandlerHookHandler {
   return (request, _reply, done) => {
     const { caller, tenantId, verifiedAtMs } = requestContextOf(request);
-    // Most of the time without a promise: the hottest route has this hook.
+    // Without a promise in the usual case, because the most frequent route has this hook.
     if (clock.monotonicMs() - verifiedAtMs <= CALLER_AGE_MAX_MS) done();
     else auth.confirm(caller, action === null ? null : { action, tenantId }).then(() => done(), done);
   };
 }
 
-/** The caller of a route that only keys reach. */
+/** The caller of an authenticated route. */
 export function requestContextOf(request: FastifyRequest): RequestContext {
   if (request.acting === null) throw new Error('Invariant broken: this route is for keys.');
   return request.acting;
 }
 
-/** Every value of a header, for Node keeps only the first of two and so would hide the second. */
+/** All values of a header: Node's own parsing keeps only the first of two. */
 function headerValues(request: FastifyRequest, name: string): readonly string[] {
   const { rawHeaders } = request.raw;
   return rawHeaders.filter((_, at) => at % 2 === 1 && rawHeaders[at - 1]?.toLowerCase() === name);
@@ -107,25 +107,28 @@ export function toAuthRequest(request: FastifyRequest): AuthRequest {
   };
 }
 
-/** The one Authorization header; null: there is none. @throws PantheonError `ambiguous_credential`. */
+/** The value of the Authorization header; null when there is none. @throws PantheonError `ambiguous_credential`. */
 export function authorizationOf(request: FastifyRequest): string | null {
   const [value, second] = [...headerValues(request, 'authorization'), ...headerValues(request, 'x-api-key')];
   if (second !== undefined) throw new PantheonError('ambiguous_credential');
   return value ?? null;
 }
 
-/** Where the request comes from, for everything that asks; null: not known. Fastify's own `ip` decides on hops as they are written. */
+/**
+ * The client address of the request; null when it is not known. Not Fastify's `ip`, which compares proxy addresses
+ * without normalising them.
+ */
 export function addressOf(request: FastifyRequest): string | null {
   return request.clientAddress;
 }
 
-/** Finds out once per request where it comes from. */
+/** Determines the client address once per request. */
 export function noteAddress(request: FastifyRequest, proxies: TrustedProxies): void {
   const forwardedFor = (): readonly string[] => headerValues(request, 'x-forwarded-for');
   request.clientAddress = proxies.clientAddress(request.raw.socket.remoteAddress, forwardedFor);
 }
 
-/** Where a request comes from and what sends it, for the audit trail. */
+/** Address and user agent of the request, for the audit trail. */
 export function senderOf(request: FastifyRequest): {
   readonly address: string | null;
   readonly userAgent: string | null;
@@ -144,6 +147,6 @@ async function actingTenant(auth: PantheonAuth, principal: Principal, request: F
     return principal.tenantId;
   }
   if (named === undefined || named === DEFAULT_TENANT) return DEFAULT_TENANT;
-  // As the process: that the tenant exists is no secret from a key of the system.
+  // Read as the process: a key of the system tenant may know that the tenant exists.
   return (await auth.tenants.get(String(named))).id;
 }

@@ -1,17 +1,17 @@
 /**
- * Reads what a request brings in its query, path and body with a schema. A mistake is named by its field; what was sent
- * is never repeated, for it may be a secret in the wrong place.
+ * Parses query, path and body of a request with a schema. An error names the field and never repeats its value, which
+ * may be a secret in the wrong field.
  */
 import { type ErrorCode, PantheonError } from 'pantheon-auth';
 import type { z } from 'zod';
 
-/** A name that somebody made up is told if it is shorter than any secret. */
+/** Unknown member names are repeated in errors only if they are shorter than any secret. */
 const SAFE_NAME = /^[A-Za-z_][A-Za-z0-9_.-]{0,23}$/;
 
-/** @throws nothing: Fastify wants the error as a value. */
+/** Returns the error as a value, as Fastify expects of a validator. */
 export function toValidator(schema: z.ZodType, code: ErrorCode = 'invalid_request') {
   return (input: unknown): { readonly value: unknown } | { readonly error: PantheonError } => {
-    // Fastify's word for a body that was not sent.
+    // Fastify passes null when no body was sent.
     const result = schema.safeParse(input ?? undefined);
     return result.success ? { value: result.data } : { error: toError(result.error.issues[0], code) };
   };

@@ -1,15 +1,15 @@
 /**
- * Where the lines of the log go: a file descriptor, in batches, beside the work. When nothing more fits there, lines are
- * lost and the service goes on. Ours because pino's own destination waits for ever at the end of the process when the
- * disk under the log is full.
+ * Writes log lines to a file descriptor, asynchronously and in batches. When the descriptor accepts no more, lines are
+ * dropped and the service continues. Used instead of pino's own destination, which never lets the process end when the
+ * disk of the log is full.
  */
 import { write, writeSync } from 'node:fs';
 
-/** One write for a dozen lines when there are many… */
+/** At many lines: one write per so many characters. */
 const BATCH_CHARACTERS = 4_096;
-/** …and no line later than this when there are few. */
+/** At few lines: each is written within this time. */
 const BATCH_MS = 100;
-/** Lines that wait behind a reader that has stopped. What comes then is lost. */
+/** The most characters that wait when the reader is stuck. Further lines are dropped. */
 const WAITING_CHARACTERS_MAX = 1_048_576;
 
 export class LogDestination {
@@ -42,7 +42,7 @@ export class LogDestination {
 
   #writeFrom(batch: Buffer, start: number): void {
     write(this.#fd, batch, start, batch.length - start, null, (error, written) => {
-      // Whatever went wrong, there is nobody else to tell.
+      // An error of the log itself cannot be logged anywhere.
       if (error === null && start + written < batch.length) return this.#writeFrom(batch, start + written);
       this.#isWriting = false;
       this.#flush();
@@ -53,7 +53,7 @@ export class LogDestination {
     try {
       if (this.#waiting !== '') writeSync(this.#fd, this.#waiting);
     } catch {
-      // The process ends all the same.
+      // Ignored: the process ends anyway.
     }
   }
 }

@@ -1,6 +1,6 @@
 /**
- * The log: JSON lines for the operator. What a line says of a request is chosen in `request-log.ts`; here are the nets
- * below it, which take out of every line what should never have come into it.
+ * The log: JSON lines for the operator. `request-log.ts` chooses what a line about a request contains; this file
+ * removes secrets from every line, in case one got in.
  */
 import { type DestinationStream, type Logger, pino, stdSerializers, stdTimeFunctions } from 'pino';
 import type { LogLevel } from '../settings/config.ts';
@@ -9,7 +9,7 @@ import { LogDestination } from './log-destination.ts';
 
 export type { Logger } from 'pino';
 
-/** Members that hold a secret wherever they turn up, at the first two levels of a line. */
+/** Names of members that hold secrets. They are removed at the first two levels of a line. */
 const SECRET_MEMBERS = [
   'authorization',
   'cookie',
@@ -23,7 +23,7 @@ const SECRET_PATHS = [...SECRET_MEMBERS.flatMap((name) => [name, `*.${name}`]), 
 
 const STDERR = 2;
 
-/** Writes to the standard error unless told otherwise, so that the standard output is free for people. */
+/** Writes to standard error by default, so that standard output is left to text for people. */
 export function createLogger(level: LogLevel, destination: DestinationStream = new LogDestination(STDERR)): Logger {
   const options = {
     level,

@@ -1,4 +1,7 @@
-/** Errors of the token endpoint, in the form of RFC 6749 section 5.2. Every error of ours has one of its codes. */
+/**
+ * Errors of the token endpoint, in the form of RFC 6749 section 5.2. Every `PantheonError` is mapped to one of its
+ * codes.
+ */
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { errorRefusal, type PantheonError } from 'pantheon-auth';
 import { toPantheonError } from './problem.ts';
@@ -13,14 +16,14 @@ export type OAuthCode =
   | 'server_error';
 
 export interface OAuthDetails {
-  /** For the operator's log: the true cause. */
+  /** The actual cause, for the operator's log. */
   readonly cause?: string;
   readonly keyId?: string | null;
   readonly status?: number;
   readonly headers?: Readonly<Record<string, string>>;
 }
 
-/** A token request that is refused. The description is for developers and never holds what was sent. */
+/** A refused token request. The description is for developers and never repeats input. */
 export class OAuthError extends Error {
   readonly code: OAuthCode;
   readonly details: OAuthDetails;
@@ -46,7 +49,10 @@ export function answerOAuthError(error: Error, request: FastifyRequest, reply: F
     .send(JSON.stringify({ error: code, error_description: message }));
 }
 
-/** By the field at fault. A wish that goes beyond the key is the only error of the caller that the engine throws here. */
+/**
+ * Chosen by the field of the error. The only client error that the engine throws here is a request for more than the
+ * key has.
+ */
 function translate(error: PantheonError, request: FastifyRequest): OAuthError {
   const { status, headers, body } = errorRefusal(error, request.id);
   const cause = error.code;
@@ -61,5 +67,5 @@ function translate(error: PantheonError, request: FastifyRequest): OAuthError {
   return new OAuthError('invalid_request', body.detail, { cause, ...kept });
 }
 
-/** They say what the body cannot: too large, of another type. */
+/** These statuses are kept, because RFC 6749 has no codes for a body that is too large or of another type. */
 const KEPT_STATUSES: ReadonlySet<number> = new Set([413, 415]);

@@ -1,4 +1,4 @@
-/** What a call can be answered with, for the OpenAPI file: its success, and every refusal by status with its codes. */
+/** The responses of an operation in the OpenAPI file: the success, and every error status with its codes. */
 import { CODES, type Code } from 'pantheon-auth';
 import type { JsonSchema, SchemaCollector } from './openapi-schemas.ts';
 import { codesOf, type Operation, TRANSPORT_CODES } from './operation.ts';
@@ -20,15 +20,15 @@ export function refusalsOf(operation: Operation, schemas: SchemaCollector): Resp
 const RETRY_AFTER = { 'Retry-After': 'Seconds to wait before the next attempt.' } as const;
 const CHALLENGE = { 'WWW-Authenticate': 'How to authenticate (RFC 6750, RFC 7617).' } as const;
 const LIMIT_HEADERS = {
-  RateLimit: 'What is left of the limits of the calling key. Absent: it has none.',
-  'RateLimit-Policy': 'The limits of the calling key. Absent: it has none.',
+  RateLimit: 'What remains of the limits of the calling key. Absent when the key has no limits.',
+  'RateLimit-Policy': 'The limits of the calling key. Absent when the key has no limits.',
 } as const;
 
 const TAG_HEADER = {
-  ETag: 'Of the settings and the state of the record, for If-Match. Usage (usageCount, lastUsedAt) changes without it, so it is not for If-None-Match.',
+  ETag: 'Changes with the settings and the state of the record; for If-Match. It does not change with usage (usageCount, lastUsedAt), so do not use it for If-None-Match.',
 } as const;
 
-/** By status, and always there but for the limits. */
+/** By status. These headers are always sent, except those about limits. */
 const HEADERS: Readonly<Record<number, Readonly<Record<string, string>>>> = {
   401: CHALLENGE,
   429: { ...RETRY_AFTER, ...LIMIT_HEADERS },
@@ -53,10 +53,10 @@ function problems(codes: readonly Code[], schemas: SchemaCollector): Responses {
 
 const OAUTH_REFUSALS = [
   [400, '`invalid_request`, `invalid_target`, `invalid_scope` or `unsupported_grant_type`.'],
-  [401, '`invalid_client`: every cause looks the same.'],
+  [401, '`invalid_client`. The answer does not tell the cause.'],
   [413, '`invalid_request`: the body is too large.'],
   [415, '`invalid_request`: the body is not a form.'],
-  [429, '`temporarily_unavailable`: a limit of the key stands in the way. See Retry-After.'],
+  [429, '`temporarily_unavailable`: a limit of the key is exceeded. See Retry-After.'],
   [500, '`server_error`.'],
   [503, '`temporarily_unavailable`: keep the key and try again. See Retry-After.'],
 ] as const;
@@ -66,7 +66,7 @@ function oauthRefusals(schemas: SchemaCollector): Responses {
   const refusals = OAUTH_REFUSALS.map(
     ([status, description]) => [status, { description, ...headersOf(HEADERS[status]), content }] as const,
   );
-  // What never became a request of an endpoint has the form of all others.
+  // Requests that reach no endpoint are answered with a problem document, as everywhere else.
   return { ...Object.fromEntries(refusals), ...problems(TRANSPORT_CODES, schemas) };
 }
 

@@ -1,6 +1,6 @@
 /**
- * JSON Schemas for the OpenAPI file, made from the schemas that check requests and describe answers. A schema with an
- * `id` becomes a component and is referred to; only what is referred to is a component.
+ * JSON Schemas for the OpenAPI file, made from the zod schemas of requests and answers. A schema with an `id` becomes a
+ * component and is referenced.
  */
 import { isDeepStrictEqual } from 'node:util';
 import { z } from 'zod';
@@ -10,12 +10,15 @@ export type JsonSchema = Readonly<Record<string, unknown>>;
 export class SchemaCollector {
   readonly #components = new Map<string, JsonSchema>();
 
-  /** Of what a request may hold. A member that is not named is refused. */
+  /** The schema of a request. Unknown members are refused. */
   request(schema: z.ZodType): JsonSchema {
     return this.#convert(schema, 'input');
   }
 
-  /** Of what an answer holds. It is open: a client that refuses a new member would break with the next release. */
+  /**
+   * The schema of an answer. It allows unknown members: a generated client that refused them would break when a release
+   * adds one.
+   */
   answer(schema: z.ZodType): JsonSchema {
     return this.#convert(schema, 'output');
   }
@@ -42,11 +45,11 @@ export class SchemaCollector {
 const DEFINITION = '#/$defs/';
 const COMPONENT = '#/components/schemas/';
 
-/** Takes out what says nothing, and what a client generator would take for more than it is. */
+/** Removes keywords that add nothing, or that client generators misread. */
 function tidy(schema: unknown, io: 'input' | 'output'): JsonSchema {
   const told = Object.entries(schema as JsonSchema).filter(([name, value]) => !saysNothing(name, value, io));
   const named = Object.fromEntries(told.map(([name, value]) => [name, tidied(name, value, io)]));
-  // The pattern of a time repeats what its format says, in 300 characters.
+  // The pattern of a time repeats the format in 300 characters.
   if (named['format'] === 'date-time') delete named['pattern'];
   return withoutLoneChoice(named);
 }
@@ -55,7 +58,7 @@ function saysNothing(name: string, value: unknown, io: 'input' | 'output'): bool
   if (name === 'additionalProperties') return io === 'output' && value === false;
   if (name === 'minimum') return value === Number.MIN_SAFE_INTEGER;
   if (name === 'maximum') return value === Number.MAX_SAFE_INTEGER;
-  // In JSON every name is a string.
+  // `propertyNames` only says that names are strings, which is always true in JSON.
   return name === 'propertyNames' || name === 'id';
 }
 
@@ -67,13 +70,13 @@ function tidied(name: string, value: unknown, io: 'input' | 'output'): unknown {
     return (
       (value as readonly unknown[])
         .map((one) => tidy(one, io))
-        // A `Date`, which only callers in the process can give.
+        // An empty schema stands for a `Date`, which only in-process callers can pass.
         .filter((one) => !isEmpty(one))
         .flatMap((one) => (name === 'anyOf' && isAlternatives(one) ? one.anyOf : [one]))
         .filter((one, at, all) => all.findIndex((other) => isDeepStrictEqual(other, one)) === at)
     );
   if (name === 'items') return tidy(value, io);
-  // Generators read an empty schema here as "nothing".
+  // Client generators take an empty schema here for "no value".
   if (name === 'additionalProperties') return value === false ? false : isEmpty(value) || tidy(value, io);
   return value;
 }

@@ -1,6 +1,6 @@
 /**
- * The OpenAPI file, made from the route table: what is documented is what is registered. Written for the programs that
- * make clients from it, so each call has one body, one way to authenticate and every status that it can end with.
+ * The OpenAPI file, made from the route table, so that it documents exactly the registered routes. Client generators
+ * read it, so each operation has one body, one way to authenticate and every status that it can return.
  */
 import { ACTIONS } from 'pantheon-auth';
 import type { z } from 'zod';
@@ -10,39 +10,39 @@ import { type JsonSchema, SchemaCollector } from './openapi-schemas.ts';
 import type { Access, Operation } from './operation.ts';
 import { ifMatchHeader, tenantHeader } from './parameters.ts';
 
-/** The version of the wire, not of the package. */
+/** The version of the HTTP API, not of the package. */
 const API_VERSION = '1';
 
 const DESCRIPTION = [
-  'API keys and the tokens that come from them.',
-  'Answers may gain members: ignore the ones that you do not know. Requests may not have members that are not named here.',
+  'API keys and tokens made from them.',
+  'New members may be added to answers: ignore members that you do not know. A request with a member that is not documented here is refused.',
   'Every error is a problem document (RFC 9457) with a stable `code`; the token endpoint answers as RFC 6749 says.',
 ].join('\n\n');
 
 const TAGS = [
   ['Keys', 'Create, verify and manage API keys.'],
-  ['Versions', 'Rotation: one key, many secrets.'],
+  ['Versions', 'Rotation: a key has several versions, each with its own secret.'],
   ['Usage', 'How often keys were used.'],
-  ['Self', 'What a key may do about itself.'],
+  ['Self', 'Calls of a key about itself.'],
   ['Tokens', 'Short-lived tokens made from keys.'],
-  ['Tenants', 'The isolation boundary.'],
+  ['Tenants', 'Tenants. Each has its own keys and cannot see those of others.'],
   ['Events', 'The audit trail.'],
-  ['Discovery', 'What others need to work with this service.'],
+  ['Discovery', 'Metadata and public keys for clients and verifiers.'],
   ['Health', 'For load balancers and orchestrators.'],
 ] as const;
 
-/** One for each way to call, because a generated client sends all that an operation names. */
+/** Two schemes, of which an operation names one: a generated client sends every credential that an operation names. */
 const SECURITY_SCHEMES = {
   bearer: {
     type: 'http',
     scheme: 'bearer',
     description:
-      'An API key, or a token made from one. It may be sent in `X-API-Key` instead; the same one in both headers counts once.',
+      'An API key, or a token made from one. It may be sent in `X-API-Key` instead. The same credential in both headers is accepted.',
   },
   client: {
     type: 'http',
     scheme: 'basic',
-    description: 'The id of a key and its string. Both may be sent in the form instead.',
+    description: 'User name: the id of a key. Password: the key string. Both may be sent as form parameters instead.',
   },
 } as const;
 
@@ -85,7 +85,10 @@ function documented(operation: Operation, schemas: SchemaCollector): JsonSchema 
   };
 }
 
-/** A client of the token endpoint may be named in the form, which is no security scheme of OpenAPI. */
+/**
+ * A client of the token endpoint may also authenticate in the form, for which OpenAPI has no security scheme: hence the
+ * empty alternative.
+ */
 function securityOf({ kind }: Access): readonly Readonly<Record<string, readonly string[]>>[] {
   if (kind === 'public') return [];
   return kind === 'client' ? [{ client: [] }, {}] : [{ bearer: [] }];
@@ -127,7 +130,7 @@ function parametersIn(place: 'path' | 'query' | 'header', schema: JsonSchema): r
   });
 }
 
-/** As OpenAPI writes it: `/v1/keys/{id}`. Fastify writes a colon that begins no parameter twice. */
+/** Converts `/v1/keys/:id` of Fastify to `/v1/keys/{id}` of OpenAPI. In Fastify `::` is a literal colon. */
 export function toTemplate(url: string): string {
   return url.replace(/::|:([a-z]+)/gi, (_, name: string | undefined) => (name === undefined ? ':' : `{${name}}`));
 }

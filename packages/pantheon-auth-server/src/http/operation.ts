@@ -1,6 +1,6 @@
 /**
- * A route as a row of a table: its address, who may call it, what it takes, what it answers and which codes it can end
- * with. Registering, checking and documenting a route all read the same row, so that none of them can differ.
+ * A route as a row of a table: address, access, input, answer and error codes. Registration, validation and the OpenAPI
+ * file all use this row, so they cannot differ.
  */
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Action, Code } from 'pantheon-auth';
@@ -13,11 +13,11 @@ export type Method = 'GET' | 'POST' | 'PATCH' | 'DELETE';
 /** Who may call it. */
 export type Access =
   | { readonly kind: 'public' }
-  /** By an OAuth client, which the route itself authenticates. */
+  /** An OAuth client. The route authenticates it itself. */
   | { readonly kind: 'client' }
-  /** By a key, or a token of one, with the permission of this action. */
+  /** A key, or a token of one, that has the permission of this action. */
   | { readonly kind: 'key'; readonly action: Action }
-  /** By any key, about itself. `proof`: only the key string will do, not a token made from it. */
+  /** Any key, about itself. `proof`: the key string is required, a token is not enough. */
   | { readonly kind: 'self'; readonly proof: boolean };
 
 export interface Operation {
@@ -32,20 +32,22 @@ export interface Operation {
   readonly params?: z.ZodType;
   readonly query?: z.ZodType;
   readonly body?: z.ZodType;
-  /** It changes one record that has an entity tag, and so honours `If-Match`. */
+  /** It changes one record that has an ETag, so it accepts `If-Match`. */
   readonly conditional?: true;
-  /** Headers that mean something here. Only documented: the handler reads them. */
+  /** Request headers, for the OpenAPI file only: the handler reads them. */
   readonly headers?: z.ZodType;
-  /** The engine reads the body itself: here it is only documented. */
+  /** The engine parses the body; the schema here is for the OpenAPI file only. */
   readonly bodyIsReadByEngine?: boolean;
   /** Default: JSON. */
   readonly bodyKind?: BodyKind;
   readonly answer: Answer;
-  /** What it can end with, besides what every route can. */
+  /** Codes of its errors, besides those that every route can return. */
   readonly codes: readonly Code[];
-  /** The engine bounds every wait of it, and it is called too often to pay for a timer of its own. */
+  /**
+   * Without a request timeout: the engine bounds every wait, and a timer would cost too much on this frequent route.
+   */
   readonly isHot?: true;
-  /** OAuth wants its errors in the form of RFC 6749. */
+  /** Errors in the form of RFC 6749 instead of problem documents. */
   readonly errors?: 'oauth';
   readonly handle: (request: FastifyRequest, reply: FastifyReply) => unknown;
 }
@@ -55,13 +57,13 @@ export interface Answer {
   readonly description: string;
   readonly mediaType?: string;
   readonly schema: z.ZodType;
-  /** Headers besides those of every answer, with what each tells. Only documented: the handler sets them. */
+  /** Additional response headers with their descriptions, for the OpenAPI file only: the handler sets them. */
   readonly headers?: Readonly<Record<string, string>>;
-  /** The record whose entity tag the answer has as its `ETag`. */
+  /** Which record of the answer the `ETag` header is taken from. */
   readonly tagged?: 'itself' | 'apiKey';
 }
 
-/** What a handler is given: only what the schemas have let through. */
+/** The parsed and validated input of a handler. */
 export interface Call<Params, Query, Body> {
   readonly params: Params;
   readonly query: Query;
@@ -123,7 +125,7 @@ export const KEY_CODES: readonly Code[] = [
   'not_found',
 ];
 
-/** Codes of what never became a request: it could not be read, or did not come in time. */
+/** Codes of requests that could not be read or did not arrive in time. */
 export const TRANSPORT_CODES: readonly Code[] = ['request_timeout', 'expectation_failed', 'headers_too_large'];
 
 /** Codes that any request can end with. */

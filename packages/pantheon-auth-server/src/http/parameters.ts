@@ -1,4 +1,7 @@
-/** Parameters that several routes take. In a path and a query everything is text: it is read as what is documented. */
+/**
+ * Parameters that several routes take. Values in a path or query arrive as text and are converted to the documented
+ * type.
+ */
 import type { FastifyRequest } from 'fastify';
 import { PAGE_DEFAULT, PAGE_MAX } from 'pantheon-auth';
 import { z } from 'zod';
@@ -13,13 +16,13 @@ const BOOLEANS: ReadonlyMap<unknown, boolean> = new Map([
 /** Off unless told otherwise. */
 export const flag = z.preprocess((text) => BOOLEANS.get(text) ?? text, z.boolean('Write true or false.')).optional();
 
-/** For changes: how long it takes is the engine's. */
+/** For changes. The engine decides how long to wait. */
 export const settleFlag = flag.describe(
-  'Answer only when no node says yes on what was before any more: after about a second. Adds settledAt and offlineUntil.',
+  'Wait, about a second, until no node accepts what this change ends. Adds settledAt and offlineUntil to the answer.',
 );
 
 export const forceFlag = flag.describe(
-  'Also the last key that can administer. Needs the permission pantheon:keys:force.',
+  'Do it also when the key is the last administrator. Needs the permission pantheon:keys:force.',
 );
 
 const CASCADES: ReadonlyMap<unknown, boolean | 'acted'> = new Map<unknown, boolean | 'acted'>([
@@ -34,10 +37,10 @@ export const cascadeFlag = z
   )
   .optional()
   .describe(
-    'true: also every key that it created, and what those created. acted: also every key that it, or any of those, rotated, updated or resumed. Adds actedOn.',
+    'true: also revoke every key that this key created, and the keys that those created. acted: also revoke every key that any of them rotated, updated or resumed. Adds actedOn to the answer.',
   );
 
-/** A whole number in digits, spelt one way; nine of them are exact. */
+/** A whole number of at most nine digits, without leading zeros, so that it has one spelling and is exact. */
 export function wholeNumber<Schema extends z.ZodType<number>>(schema: Schema) {
   return z.preprocess(
     (text) => (typeof text === 'string' && /^(?:0|[1-9]\d{0,8})$/.test(text) ? Number(text) : text),
@@ -48,15 +51,17 @@ export function wholeNumber<Schema extends z.ZodType<number>>(schema: Schema) {
 const PAGE_ADVICE = `A whole number from 1 to ${PAGE_MAX}.`;
 
 export const pageQuery = {
-  cursor: z.string().optional().describe('Of the page before: its nextCursor. The filters stay the same.'),
+  cursor: z.string().optional().describe('The nextCursor of the previous page. Send the same filters with it.'),
   limit: wholeNumber(
     z.int(PAGE_ADVICE).min(1, PAGE_ADVICE).max(PAGE_MAX, PAGE_ADVICE).default(PAGE_DEFAULT),
   ).optional(),
 };
 
-/** For the audit trail. The engine looks at it more closely. */
+/** The reason for the audit trail. The engine checks its length and characters. */
 export const reasonBody = z
-  .strictObject({ reason: z.string().nullish().describe('Why, for the audit trail. 1 to 256 characters.') })
+  .strictObject({
+    reason: z.string().nullish().describe('The reason, recorded in the audit trail. 1 to 256 characters.'),
+  })
   .meta({ id: 'ReasonInput', examples: [{ reason: 'found in a log' }] })
   .optional();
 
@@ -64,14 +69,16 @@ export const tenantHeader = z.object({
   'Pantheon-Tenant': z
     .string()
     .optional()
-    .describe('For keys of the system tenant: the tenant to act in. Default: default.'),
+    .describe('Only for keys of the system tenant: the id of the tenant to act in. Default: default.'),
 });
 
 export const idempotencyHeader = z.object({
   'Idempotency-Key': z
     .string()
     .optional()
-    .describe('A repeated request with the same key and body replaces the secret, as long as nobody has used it.'),
+    .describe(
+      'If a request is repeated with the same Idempotency-Key and body, the secret of the first request is replaced, unless it has been used.',
+    ),
 });
 
 export function idempotencyKeyOf(request: FastifyRequest): { readonly idempotencyKey?: string } {
@@ -79,24 +86,27 @@ export function idempotencyKeyOf(request: FastifyRequest): { readonly idempotenc
   return value === undefined ? {} : { idempotencyKey: String(value) };
 }
 
-/** Of what is `conditional`. */
+/** For operations with `conditional`. */
 export const ifMatchHeader = z.object({
   'If-Match': z
     .string()
     .optional()
     .describe(
-      'The ETag of the record that the change was decided on; several with commas; or *. A change that was decided on an older one is refused with 412. Weak tags match nothing.',
+      'The ETag of the record as it was read; several separated by commas; or *. If the record has changed since, the request is refused with 412. Weak tags never match.',
     )
     .meta({ examples: ['"k7"'] }),
 });
 
-/** For what is `conditional`. */
+/** For operations with `conditional`. */
 export function ifMatchOf(request: FastifyRequest): { readonly ifMatch?: string } {
   const value = request.headers['if-match'];
   return value === undefined ? {} : { ifMatch: value };
 }
 
-/** Without what was left out, as null too: the engine's exact types tell it apart from `undefined`. */
+/**
+ * The input without members that are null or undefined: the engine's types (`exactOptionalPropertyTypes`) do not take
+ * them.
+ */
 export function omitUndefined<T extends object>(input: T | undefined): OmitUndefined<T> {
   const entries = Object.entries(input ?? {}).filter(([, value]) => value !== undefined && value !== null);
   return Object.fromEntries(entries) as OmitUndefined<T>;

@@ -1,4 +1,4 @@
-/** How errors look: problem documents, and those of the OAuth endpoints. */
+/** The schemas of errors: problem documents, and the errors of the OAuth endpoints. */
 import { z } from 'zod';
 
 export const problemSchema = z
@@ -6,9 +6,9 @@ export const problemSchema = z
     type: z.string(),
     title: z.string(),
     status: z.int(),
-    code: z.string().describe('Stable. Decide by this.'),
+    code: z.string().describe('A stable code. Programs decide by it.'),
     detail: z.string(),
-    instance: z.string().optional().describe('The request id: what to tell the operator.'),
+    instance: z.string().optional().describe('The request id. Give it to the operator when you report the problem.'),
     field: z.string().optional(),
     'violated-policies': z.array(z.string()).optional(),
   })

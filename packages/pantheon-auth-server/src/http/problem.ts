@@ -1,11 +1,11 @@
 /**
- * The one place that turns what went wrong into an answer: RFC 9457 problem details, or RFC 6749 errors where OAuth
- * wants them. What the caller did wrong is told in full, what is wrong with us only to the operator.
+ * Makes the answer to every error: RFC 9457 problem details, or RFC 6749 errors at the OAuth endpoint. Client errors
+ * are described in the answer; details of server errors go only to the operator's log.
  */
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
 import { type ErrorCode, errorRefusal, PantheonError, type Refusal } from 'pantheon-auth';
 
-/** What Fastify and Node call it, and what we call it. */
+/** Maps error codes of Fastify and Node to codes of this service. */
 const FOREIGN: Readonly<Record<string, ErrorCode>> = {
   FST_ERR_BAD_URL: 'invalid_request',
   FST_ERR_MAX_PARAM_LENGTH: 'not_found',
@@ -25,7 +25,7 @@ export function sendRefusal(request: FastifyRequest, reply: FastifyReply, refusa
   reply.code(refusal.status).headers(refusal.headers).send(JSON.stringify(refusal.body));
 }
 
-/** The error in our words. What is not known is a fault of ours and goes to the operator's log. */
+/** The error as a `PantheonError`. An unknown error becomes `internal_error` and is logged. */
 export function toPantheonError(error: FastifyError | PantheonError, request: FastifyRequest): PantheonError {
   if (error instanceof PantheonError) {
     if (SERVER_FAULTS.has(error.code) && !logged.has(error)) {
@@ -36,11 +36,11 @@ export function toPantheonError(error: FastifyError | PantheonError, request: Fa
   }
   const code = error.code === 'FST_ERR_HANDLER_TIMEOUT' ? timeoutCode(request) : FOREIGN[error.code];
   if (code !== undefined) return new PantheonError(code, { cause: error });
-  // The client went away, in the middle of its body or before a list was read: nobody reads the answer, and nothing is
-  // wrong with us.
+  // The client closed the connection while its body or a list was being read. Nobody reads the answer, and it is not a
+  // server error.
   const isUnread = request.raw.destroyed && (!request.raw.complete || request.signal.aborted);
   if (isUnread) return new PantheonError('invalid_request', { cause: error });
-  request.log.error({ err: error, requestId: request.id }, 'a request failed that should not');
+  request.log.error({ err: error, requestId: request.id }, 'a request failed with an internal error');
   return new PantheonError('internal_error', { cause: error });
 }
 
@@ -49,7 +49,7 @@ function timeoutCode({ method }: FastifyRequest): ErrorCode {
   return method === 'GET' || method === 'HEAD' ? 'store_unavailable' : 'outcome_unknown';
 }
 
-/** One that is remembered (a key that does not open) is thrown again and again, by whoever presents the id. */
+/** An error that is cached (of a quarantined key) is thrown once per request with that id, and logged once. */
 const logged = new WeakSet<PantheonError>();
 
 const SERVER_FAULTS: ReadonlySet<string> = new Set([

@@ -1,6 +1,4 @@
-/**
- * `/openapi.json`, and `/docs`: the same for people, shown by Scalar. All of it comes from here, nothing from elsewhere.
- */
+/** Serves `/openapi.json`, and `/docs`, which shows it with Scalar. The page loads nothing from other hosts. */
 import { randomBytes } from 'node:crypto';
 import Fastify, { type FastifyInstance } from 'fastify';
 import { type Config, pathOf } from '../settings/config.ts';
@@ -12,15 +10,15 @@ const OPENAPI_PATH = '/openapi.json';
 const PAGE_PATH = '/docs';
 const SCRIPT_PATH = '/docs/scalar.js';
 const NONCE_BYTES = 16;
-/** It changes with the version of the service only. */
+/** The script changes only with a new version of the service. */
 const SCRIPT_MAX_AGE_SECONDS = 3_600;
 
-/** What is tried out in the page goes to this service and nowhere else. */
+/** Allows requests to this service only, also those that a reader sends from the page. */
 function contentSecurityPolicy(nonce: string): string {
   return [
     "default-src 'none'",
     `script-src 'nonce-${nonce}'`,
-    // The page styles single elements as it is laid out. Styles cannot run anything.
+    // Scalar sets inline styles. Styles cannot run code.
     "style-src 'self' 'unsafe-inline'",
     "img-src 'self' data:",
     "font-src 'self' data:",
@@ -38,7 +36,7 @@ const SETTINGS = {
   agent: { disabled: true },
   mcp: { disabled: true },
   showDeveloperTools: 'never',
-  // A key that is typed in is forgotten with the page.
+  // The page does not store a key that a reader typed in.
   persistAuth: false,
 } as const;
 
@@ -47,7 +45,7 @@ type Site = Pick<Config, 'publicUrl'>;
 export function serveOpenApi(app: FastifyInstance, operations: readonly Operation[], config: Site): readonly Row[] {
   let document: string | null = null;
   app.get(OPENAPI_PATH, async (_request, reply) => {
-    // Made when it is first asked for: most nodes never are.
+    // Built on the first request: most nodes never get one.
     document ??= JSON.stringify(openApiDocument(operations, config));
     reply.headers({ 'access-control-allow-origin': '*', 'cache-control': 'public, max-age=300' });
     reply.type('application/json; charset=utf-8');
@@ -57,7 +55,7 @@ export function serveOpenApi(app: FastifyInstance, operations: readonly Operatio
 }
 
 export function serveReference(app: FastifyInstance, config: Site): readonly Row[] {
-  // As the browser asks for them: a proxy may serve us under a path.
+  // Paths as the browser sees them: a proxy may serve this service under a path.
   const base = pathOf(config);
   let script: Promise<string> | null = null;
   app.get(PAGE_PATH, async (_request, reply) => {
@@ -94,8 +92,8 @@ function page(nonce: string, base: string): string {
 }
 
 /**
- * The package gives its script only to a server that it answers for, so it gets one that never listens. Loaded when it is
- * first asked for: it is 5 MB, and most nodes never show a page.
+ * The package serves its script only as a plugin of a Fastify server, so it is registered on one that never listens.
+ * Loaded on first use: the script is 5 MB, and most nodes never serve the page.
  */
 async function readScript(): Promise<string> {
   const { default: scalar } = await import('@scalar/fastify-api-reference');

@@ -1,6 +1,6 @@
 /**
- * One line per answered request: what was asked of which route, how it ended, how long it took and, where it was refused,
- * the true cause. Never the address as it was sent, never a header, never a body.
+ * One log line per answered request: method, route, status, duration and, for an error, the actual cause. Never the URL
+ * as it was sent, a header or a body.
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Logger } from './logging.ts';
@@ -8,7 +8,7 @@ import type { Logger } from './logging.ts';
 /** A request that was answered. */
 export interface Answered {
   readonly method: string;
-  /** The pattern of the route, so that there are as many as routes. */
+  /** The pattern of the route and not the URL, so that the number of metric labels is bounded. */
   readonly route: string;
   readonly status: number;
   readonly durationMs: number;
@@ -39,7 +39,7 @@ export function logRequests(app: FastifyInstance, logger: Logger, onAnswered?: (
 
 function toAnswered(request: FastifyRequest, reply: FastifyReply): Answered {
   return {
-    // Node takes no method that it does not know, so this is one of few.
+    // Node refuses unknown methods, so the number of values is small.
     method: request.method,
     route: request.routeOptions.url ?? NO_ROUTE,
     status: reply.statusCode,

@@ -1,4 +1,4 @@
-/** Turns the rows of the route table into routes. */
+/** Registers the routes of the route table. */
 import type { FastifyInstance, FastifySchema, FastifySchemaCompiler, RouteOptions } from 'fastify';
 import {
   ACTIONS,
@@ -17,7 +17,7 @@ import { toValidator } from './input.ts';
 import { answerOAuthError } from './oauth-error.ts';
 import type { Access, Operation } from './operation.ts';
 
-/** A route for keys without a query of its own takes none: a misspelt parameter is told and not ignored. */
+/** For authenticated routes without query parameters: a misspelt parameter is an error and is not ignored. */
 const NO_QUERY = z.strictObject({});
 
 const NO_BODY = new PantheonError('invalid_request', { field: 'body', detail: 'Send a JSON object.' });
@@ -38,7 +38,7 @@ export function registerOperation(app: FastifyInstance, auth: PantheonAuth, oper
     ...(operation.isHot !== true && { handlerTimeout: HANDLER_TIMEOUT_MS }),
     handler: async (request, reply) => {
       if (answer.status !== 200) reply.code(answer.status);
-      // Verification, which is called most, has no tag and waits for nothing more.
+      // The verification route has no ETag, so it needs no further step.
       if (answer.tagged === undefined) return handle(request, reply);
       const body = await handle(request, reply);
       const etag = entityTagOf(body, answer.tagged);
@@ -49,15 +49,15 @@ export function registerOperation(app: FastifyInstance, auth: PantheonAuth, oper
   app.route(route);
 }
 
-/** A record tells its own tag. What has none is shown without. */
+/** The `etag` member of the record; null when there is none. */
 function entityTagOf(body: unknown, tagged: 'itself' | 'apiKey'): string | null {
   const { apiKey, etag } = body as { readonly apiKey?: { readonly etag: string }; readonly etag?: string };
   return (tagged === 'apiKey' ? apiKey?.etag : etag) ?? null;
 }
 
 /**
- * The edge asks for the permission, so that nobody who lacks it is listened to; the engine asks again. Of tokens only those
- * are taken that are meant for this API and for nothing else: whoever received one for another API must not manage with it.
+ * The permission is checked here, before the body is read, and again by the engine. A token is accepted only if this
+ * service is its only audience: another API that receives a token must not be able to manage keys with it.
  */
 function authenticateOptions(access: Access, issuer: string): AuthenticateOptions | null {
   const common = { tenant: ANY_TENANT, audience: [issuer], audienceOnly: true } as const;
@@ -66,7 +66,9 @@ function authenticateOptions(access: Access, issuer: string): AuthenticateOption
   return { ...common, environment: ANY_ENVIRONMENT, ...(access.proof && { accept: ['api_key'] }) };
 }
 
-/** What Fastify is to check. A public page ignores what it does not know: caches and monitors add parameters of their own. */
+/**
+ * The schemas for Fastify. Public routes ignore unknown query parameters, because caches and monitors add their own.
+ */
 function schemaOf({ access, params, query, body }: Operation): FastifySchema {
   return {
     ...(params !== undefined && { params }),
@@ -81,7 +83,7 @@ function actionOf(access: Access): Action | null {
 
 function validators(operation: Operation): FastifySchemaCompiler<unknown> {
   return ({ httpPart }) => {
-    // An id that cannot be one does not exist, like any other.
+    // A malformed id is answered like an unknown one.
     if (httpPart === 'params' && operation.params) return toValidator(operation.params, 'not_found');
     if (httpPart === 'querystring') return toValidator(operation.query ?? NO_QUERY);
     if (httpPart !== 'body' || operation.body === undefined) return (value) => ({ value });

@@ -1,18 +1,18 @@
-/** Headers on every answer, so that a browser that is led here can do nothing with it. */
+/** Headers on every answer, so that a browser does not run, frame or reinterpret an answer of the API. */
 import type { Config } from '../settings/config.ts';
 
-/** Nothing loads, nothing frames, nothing is sent on. */
+/** No resources, no framing, no form targets. */
 export const API_CSP = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-/** Two years, as browsers' preload lists want. */
+/** Two years, as browsers' preload lists require. */
 const HSTS_SECONDS = 63_072_000;
 
-/** Also on answers to what never became a request. */
+/** Also on answers to requests that could not be parsed. */
 export const CONNECTION_HEADERS = {
   'content-security-policy': API_CSP,
   'cross-origin-opener-policy': 'same-origin',
   'referrer-policy': 'no-referrer',
   'x-content-type-options': 'nosniff',
-  // What is public says so itself.
+  // Public answers override this.
   'cache-control': 'no-store',
   vary: 'Authorization, X-API-Key',
 } as const;

@@ -1,6 +1,6 @@
 /**
- * Headers that say one thing: sent twice they say two, and Node keeps the first of some and joins others. A proxy before
- * us may have decided on the second.
+ * Refuses repeated headers that may occur once. Node keeps the first value of some and joins others, while a proxy in
+ * front may have used the second.
  */
 import type { IncomingMessage } from 'node:http';
 import { PantheonError } from 'pantheon-auth';
@@ -21,12 +21,12 @@ export function assertSingleHeaders({ rawHeaders, httpVersion }: IncomingMessage
     seen.add(name);
     if (name === 'host') host = rawHeaders[at + 1] ?? '';
   }
-  // RFC 9112 section 3.2. HTTP/1.0 had no such header, and simple health checks still speak it.
+  // RFC 9112 section 3.2. HTTP/1.0, which simple health checks still use, does not require it.
   if (host === null && httpVersion !== '1.0') throw invalid('host', 'It is missing.');
   if (host !== null && !HOST.test(host)) throw invalid('host', 'Write a host, and a port if there is one.');
 }
 
-/** The header in its usual spelling. */
+/** Names the header in its usual capitalisation. */
 function invalid(name: string, detail: string): PantheonError {
   const field = name.replace(/(?:^|-)[a-z]/g, (start) => start.toUpperCase());
   return new PantheonError('invalid_request', { field, detail });

@@ -1,17 +1,20 @@
-/** Answers what no route takes: 204 with the methods of an address for OPTIONS, 405 for another method, 404 for all else. */
+/**
+ * Answers requests that match no route: OPTIONS with 204 and the methods of the path, another method with 405, an
+ * unknown path with 404.
+ */
 import type { FastifyInstance } from 'fastify';
 import { PantheonError } from 'pantheon-auth';
 
 /** An address and one of its methods. */
 export interface Row {
   readonly method: string;
-  /** As Fastify writes it. */
+  /** The path pattern in Fastify's syntax. */
   readonly url: string;
 }
 
 export function answerUnmatched(app: FastifyInstance, rows: readonly Row[]): void {
   const table = new MethodTable(rows);
-  // In a hook, so that a body nobody wants is not read first.
+  // In a hook, so that the body is not read.
   app.addHook('onRequest', async (request, reply) => {
     if (!request.is404) return;
     const methods = table.methodsOf(request.url.split('?', 1)[0] ?? '');
@@ -30,7 +33,7 @@ class MethodTable {
     this.#rows = rows.map(({ method, url }) => ({ method, pattern: patternOf(url) }));
   }
 
-  /** Empty: there is no such address. `*` is the service as a whole (RFC 9110 section 9.3.7). */
+  /** Empty when the path does not exist. `*` stands for the service as a whole (RFC 9110 section 9.3.7). */
   methodsOf(path: string): readonly string[] {
     const matching = this.#rows.filter(({ pattern }) => path === '*' || pattern.test(path));
     const methods = new Set(matching.flatMap(({ method }) => (method === 'GET' ? ['GET', 'HEAD'] : [method])));

@@ -1,4 +1,4 @@
-/** What the token endpoint answers, for the OpenAPI file and for the tests that hold the answers to it. */
+/** The schema of the answer of the token endpoint, for the OpenAPI file and for tests that compare answers with it. */
 import { z } from 'zod';
 
 export const tokenSchema = z

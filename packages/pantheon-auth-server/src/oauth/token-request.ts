@@ -1,6 +1,6 @@
 /**
- * Reads a token request (RFC 6749, RFC 8693): which grant, which key, what is wished. What is wrong with one is an OAuth
- * error. Whether the key may have a token is the engine's.
+ * Parses a token request (RFC 6749, RFC 8693): the grant, the key, and the requested audiences, permissions and
+ * lifetime. A malformed request is an OAuth error. The engine decides whether the key may have the token.
  */
 import { AUDIENCES_MAX, isPermission, isPermissionPattern, parseKey, type TokenOptions } from 'pantheon-auth';
 import type { Form } from '../http/bodies.ts';
@@ -8,26 +8,26 @@ import { type OAuthCode, OAuthError } from '../http/oauth-error.ts';
 
 export const TOKEN_EXCHANGE = 'urn:ietf:params:oauth:grant-type:token-exchange';
 export const GRANT_TYPES: readonly string[] = ['client_credentials', TOKEN_EXCHANGE];
-/** `none`: an exchange needs no client besides the key that is its subject. */
+/** `none`: a token exchange needs no client authentication, because the subject token is the key itself. */
 export const CLIENT_AUTH_METHODS: readonly string[] = ['client_secret_basic', 'client_secret_post', 'none'];
 
 export const API_KEY_TYPE = 'urn:pantheon-auth:params:oauth:token-type:api-key';
 const ACCESS_TOKEN_TYPE = 'urn:ietf:params:oauth:token-type:access_token';
 const JWT_TYPE = 'urn:ietf:params:oauth:token-type:jwt';
 
-/** Room for several resources; each token is for few. */
+/** As many as a key may have. */
 const SCOPES_MAX = 256;
 
-/** A request that can be put to the engine. */
+/** A parsed token request. */
 export interface TokenRequest {
-  /** The string of the key that wants a token, or only authenticates its client. */
+  /** The key string: of the key that the token is for, or, if `isForAnother`, of the client. */
   readonly key: string;
-  /** The subject is not the client's own key: nothing is issued, and a client that is proved is told so. */
+  /** The subject token is not the client's own key. No token is issued; an authenticated client is told why. */
   readonly isForAnother: boolean;
   readonly tokenOptions: TokenOptions;
-  /** Told in the answer to an exchange. */
+  /** `issued_token_type` of the answer to a token exchange. */
   readonly issuedTokenType: string | null;
-  /** Every cause of a refused key looks like this. */
+  /** The answer when the key is denied, whatever the cause. */
   readonly refusal: { readonly code: OAuthCode; readonly description: string };
 }
 
@@ -48,7 +48,7 @@ const BAD_CLIENT = { code: 'invalid_client', description: 'The client could not 
 export const BAD_SUBJECT = { code: 'invalid_request', description: 'The subject token is not valid.' } as const;
 
 function clientCredentials(form: Form, client: Client | null): TokenRequest {
-  // An empty string is a key that is not one: it goes the same way, and is counted against its sender.
+  // Without a client the key is an empty string, which is denied like any malformed key and counted for its sender.
   const key = client === null ? '' : keyOf(client);
   return { key, isForAnother: false, tokenOptions: wishOf(form), issuedTokenType: null, refusal: BAD_CLIENT };
 }
@@ -64,7 +64,7 @@ function tokenExchange(form: Form, client: Client | null): TokenRequest {
   if (issuedTokenType !== ACCESS_TOKEN_TYPE && issuedTokenType !== JWT_TYPE)
     throw new OAuthError('invalid_request', 'requested_token_type must be an access token or a JWT.');
   const tokenOptions = wishOf(form);
-  // The client is the key itself. Who proves one and sends another means something that is not offered.
+  // A client may exchange its own key only. A different subject token would be delegation, which is not offered.
   if (client !== null) {
     const key = keyOf(client);
     return { key, isForAnother: key !== subject, tokenOptions, issuedTokenType, refusal: BAD_CLIENT };
@@ -74,7 +74,7 @@ function tokenExchange(form: Form, client: Client | null): TokenRequest {
   return { key, isForAnother: false, tokenOptions, issuedTokenType, refusal: BAD_SUBJECT };
 }
 
-/** The client id is the id of the key, the client secret its string. */
+/** The client id is the id of the key, the client secret the key string. */
 function keyOf({ id, secret }: Client): string {
   return parseKey(secret)?.id === id ? secret : '';
 }
@@ -128,7 +128,7 @@ function wishOf(form: Form): TokenOptions {
   };
 }
 
-/** An hour has four digits; what is longer than the policy allows is refused by the engine. */
+/** One hour has four digits. The engine refuses a lifetime beyond the policy of the key. */
 const SECONDS = /^[1-9][0-9]{0,5}$/;
 
 /** RFC 8707 section 2. */

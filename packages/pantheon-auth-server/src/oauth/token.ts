@@ -1,4 +1,7 @@
-/** The token endpoint: a key becomes a short-lived token. The client id is the id of a key, the client secret its string. */
+/**
+ * The token endpoint: exchanges a key for a short-lived token. The client id is the id of a key, the client secret its
+ * key string.
+ */
 import { ANY_ENVIRONMENT, ANY_TENANT, type PantheonAuth, rateLimitHeaders, type Verification } from 'pantheon-auth';
 import { z } from 'zod';
 import { EXAMPLE_KEY } from '../http/answer-members.ts';
@@ -16,38 +19,45 @@ import {
   type TokenRequest,
 } from './token-request.ts';
 
-/** Only documented: a form is read parameter by parameter, and what is unknown is ignored (RFC 6749 section 3.2). */
+/**
+ * For the OpenAPI file only: the form is read parameter by parameter, and unknown parameters are ignored (RFC 6749
+ * section 3.2).
+ */
 const tokenBody = z
   .object({
-    grant_type: z.enum(GRANT_TYPES as [string, ...string[]]).describe('By which of the two the token is asked for.'),
+    grant_type: z
+      .enum(GRANT_TYPES as [string, ...string[]])
+      .describe('The grant: client credentials or token exchange.'),
     client_id: z.string().optional().describe('The id of the key.'),
     client_secret: z.string().optional().describe('The key string.'),
     subject_token: z.string().optional().describe('Token exchange: the key string.'),
     subject_token_type: z
       .literal(API_KEY_TYPE)
       .optional()
-      .describe('Token exchange: that the subject is a key string.'),
+      .describe('Token exchange: says that the subject token is a key string.'),
     requested_token_type: z
       .string()
       .optional()
-      .describe('Token exchange: the URN of an access token (the default) or of a JWT, which are the same here.'),
+      .describe('Token exchange: the URN of an access token (default) or of a JWT. Both give the same token.'),
     audience: z
       .array(z.string())
       .optional()
-      .describe(
-        'Whom the token is for, among those that the key allows. At most 16. Default: the first that it allows.',
-      ),
+      .describe('Audiences of the token, out of those that the key allows. At most 16. Default: the first one.'),
     resource: z
       .array(z.string())
       .optional()
-      .describe('The same as absolute URIs (RFC 8707), counted together with audience.'),
+      .describe('Audiences as absolute URIs (RFC 8707). The maximum of 16 is for audience and resource together.'),
     scope: z
       .string()
       .optional()
       .describe(
-        'Permissions, separated by spaces. Default: all of the key, but those under pantheon:, which are asked for by name.',
+        'Permissions, separated by spaces. Default: all permissions of the key except those under pantheon:, which a token has only if they are named here.',
       ),
-    ttl: z.int().min(1).optional().describe('An extension: seconds, at most what the policy of the key says.'),
+    ttl: z
+      .int()
+      .min(1)
+      .optional()
+      .describe('Lifetime in seconds, at most what the policy of the key allows. An extension of OAuth.'),
   })
   .meta({
     id: 'TokenRequest',
@@ -72,7 +82,7 @@ export function tokenOperations(auth: PantheonAuth): readonly Operation[] {
       codes: [],
       errors: 'oauth',
       handle: async (request, reply) => {
-        // Without a body there is no form.
+        // A request without a body is an empty form.
         const form = (request.body ?? new Map()) as Form;
         const wanted = readTokenRequest(form, authorizationOf(request));
         const { key, tokenOptions } = wanted;
@@ -95,7 +105,10 @@ export function tokenOperations(auth: PantheonAuth): readonly Operation[] {
   ];
 }
 
-/** A bad subject token of a client that is proved is its mistake, and not a doubt about it (RFC 8693 section 2.2.2). */
+/**
+ * An invalid subject token of an authenticated client is a bad request, not a failed authentication (RFC 8693 section
+ * 2.2.2).
+ */
 function badSubject(wanted: TokenRequest, client: Verification): OAuthError {
   if (!client.valid) return refused(wanted, client);
   return new OAuthError(BAD_SUBJECT.code, BAD_SUBJECT.description, {
@@ -105,8 +118,8 @@ function badSubject(wanted: TokenRequest, client: Verification): OAuthError {
 }
 
 /**
- * Limits are told as what they are, so that clients wait. RFC 6749 has no code for them at this endpoint: the closest is
- * `temporarily_unavailable`, and the status says the rest. All else looks the same whatever its cause.
+ * A denial by a limit is reported as one, so that clients wait. RFC 6749 has no code for it at this endpoint; the
+ * closest is `temporarily_unavailable`, with status 429. Every other denial gets the same answer, whatever its cause.
  */
 function refused(wanted: TokenRequest, refusedUse: Extract<Verification, { valid: false }>): OAuthError {
   const { denial, keyId, limits, degraded, retryAfterSeconds } = refusedUse;

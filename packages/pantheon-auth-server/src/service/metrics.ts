@@ -1,13 +1,13 @@
-/** Numbers for Prometheus on a listener of their own, so that they are never public by accident. */
+/** Metrics for Prometheus on a separate port, so that they are not public by accident. */
 import { createServer, type Server } from 'node:http';
 import type { JobStatus, PantheonAuth } from 'pantheon-auth';
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { Answered } from '../http/request-log.ts';
 
-/** From a warm verification to a request that ran into its timeout. Those of the OpenTelemetry conventions, and two below. */
+/** The buckets of the OpenTelemetry conventions, and two smaller ones for verifications of cached keys. */
 const BUCKETS_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10];
 const MILLISECONDS = 1_000;
-/** What scrapes is one, and its tests. */
+/** One scraper, and room for tests. */
 const CONNECTIONS_MAX = 16;
 
 type MeasuredEngine = Pick<PantheonAuth, 'outcomes' | 'droppedUses' | 'failingSenders' | 'limiterStatus' | 'jobs'>;
@@ -31,7 +31,7 @@ export class Metrics {
       help: 'Verifications of keys and tokens, by outcome.',
       labelNames: ['outcome'],
       registers,
-      // Read from the engine's own counts, so that the hot path pays nothing for it.
+      // Read from the engine's counters, so that verifications do no extra work for metrics.
       collect() {
         this.reset();
         for (const [outcome, count] of auth.outcomes()) this.inc({ outcome }, count);
@@ -48,7 +48,7 @@ export class Metrics {
     });
     new Gauge({
       name: 'pantheon_auth_failing_senders',
-      help: 'Senders (addresses; IPv6 by /64) that keep presenting credentials which prove nothing. None is refused for it.',
+      help: 'Senders (IPv4 addresses, IPv6 /64 networks) that repeatedly present invalid credentials. They are not blocked.',
       registers,
       collect() {
         this.set(auth.failingSenders());
@@ -56,7 +56,7 @@ export class Metrics {
     });
     new Gauge({
       name: 'pantheon_auth_limiter_degraded',
-      help: '1 while this node admits only its share of each rate limit, or nothing: Redis does not answer, or, without Redis, another node may run beside it. Else 0.',
+      help: '1 while this node admits only its share of each rate limit, or nothing, because Redis does not answer or, without Redis, another node may run beside it. Otherwise 0.',
       registers,
       collect() {
         this.set(auth.limiterStatus().isDegraded ? 1 : 0);
@@ -64,7 +64,7 @@ export class Metrics {
     });
     new Counter({
       name: 'pantheon_auth_limiter_degraded_decisions_total',
-      help: 'Decisions on limits that were made, or refused, in that state.',
+      help: 'Limit decisions made or refused while degraded.',
       registers,
       collect() {
         this.reset();
@@ -81,7 +81,7 @@ export class Metrics {
     );
   };
 
-  /** Not listening yet. */
+  /** The metrics server, not listening yet. */
   server(onError: (error: unknown) => void): Server {
     const registry = this.#registry;
     const server = createServer((request, response) => {
@@ -102,11 +102,11 @@ export class Metrics {
   }
 }
 
-/** Jobs in the background, each as this node knows it: over all nodes, sum the runs and take the latest success. */
+/** Background jobs as this node knows them. Over all nodes, sum the runs and take the latest success. */
 function measureJobs(auth: Pick<PantheonAuth, 'jobs'>, registers: Registry[]): void {
   new Counter({
     name: 'pantheon_auth_job_runs_total',
-    help: 'Runs of jobs in the background on this node, by how they ended.',
+    help: 'Runs of background jobs on this node, by outcome.',
     labelNames: ['job', 'outcome'],
     registers,
     collect() {
@@ -134,17 +134,17 @@ function measureJobs(auth: Pick<PantheonAuth, 'jobs'>, registers: Registry[]): v
   };
   gauge(
     'pantheon_auth_job_last_duration_seconds',
-    'How long the last run of a job on this node took, however it ended.',
+    'Duration of the last run of a job on this node, successful or not.',
     ({ lastDurationMs }) => (lastDurationMs === null ? null : lastDurationMs / MILLISECONDS),
   );
   gauge(
     'pantheon_auth_job_last_success_timestamp_seconds',
-    'When a run of a job last ended well on this node, in seconds since 1970.',
+    'Time of the last successful run of a job on this node, in seconds since 1970.',
     ({ lastSuccessAt }) => (lastSuccessAt === null ? null : lastSuccessAt.getTime() / MILLISECONDS),
   );
   gauge(
     'pantheon_auth_job_lease_held',
-    '1 while this node holds the lease of a job: no other node runs it. Else 0.',
+    '1 while this node holds the lease of a job, so that no other node runs it. Otherwise 0.',
     ({ holdsLease }) => (holdsLease ? 1 : 0),
   );
 }

@@ -104,8 +104,8 @@ test('a folder that is not there, or is no place for a file, is named', () => {
   const { dataDir } = scratch();
   const nowhere = rootKeyStore(join(dataDir, 'no/such/root.key'));
   expect(nowhere.read()).toBeNull();
-  expect(() => nowhere.write('x')).toThrow(/ROOT_KEY_FILE.*cannot be made/);
-  expect(() => rootKeyStore(dataDir).read()).toThrow(/something else/);
+  expect(() => nowhere.write('x')).toThrow(/ROOT_KEY_FILE.*cannot be created/);
+  expect(() => rootKeyStore(dataDir).read()).toThrow(/is not a root key file/);
   writeFileSync(join(dataDir, 'file'), '');
   expect(() => rootKeyStore(join(dataDir, 'file/root.key')).read()).toThrow(/cannot be read/);
 });

@@ -1,6 +1,6 @@
 /**
- * Opens the engine as the settings say and makes the first administrator: its key string goes into a file of its owner
- * alone, is durable before the key exists, and is never printed.
+ * Opens the engine with the settings and creates the first administrator's key. Its key string is written to a file
+ * that only its owner can read, durably before the key is created, and is never printed.
  */
 import {
   closeSync,
@@ -29,26 +29,26 @@ import {
 import type { Config } from '../settings/config.ts';
 import { ENGINE_OPTIONS, namingSettings, POSTGRES_OPTIONS, REDIS_OPTIONS } from '../settings/option-names.ts';
 
-/** `created`: by this start. `missing`: there is none, and this start does not make it. */
+/** `created`: this start created it. `missing`: there is none, and this start does not create one. */
 export type RootKeyState = 'created' | 'existing' | 'missing';
 
-/** The engine, running. */
+/** A running engine. */
 export interface OpenService {
   readonly auth: PantheonAuth;
   readonly rootKey: RootKeyState;
   close(): Promise<void>;
 }
 
-/** Who opens it: a node that answers requests, or one command, which must not stand in the way of the nodes. */
+/** What opens it: a node that answers requests, or a single command, which must not compete with the nodes. */
 type Opener = 'node' | 'command';
 
 /**
- * Opens the engine. On SQLite the first start makes the root key; on PostgreSQL `pantheon-auth bootstrap` does, so that
- * it lies where somebody chose to have it.
+ * Opens the engine. On SQLite the first start creates the root key. On PostgreSQL `pantheon-auth bootstrap` does, so
+ * that an operator chooses where its file is.
  *
- * @throws PantheonError startup codes: `invalid_setting`, `master_key_missing`, `master_key_mismatch`, `store_unusable`,
- * `clock_in_doubt`, `database_missing`, `schema_too_new`, `schema_too_old`, `redis_required`; `store_unavailable`,
- * `store_read_only`.
+ * @throws PantheonError startup codes: `invalid_setting`, `master_key_missing`, `master_key_mismatch`,
+ * `store_unusable`, `clock_in_doubt`, `database_missing`, `schema_too_new`, `schema_too_old`, `redis_required`;
+ * `store_unavailable`, `store_read_only`.
  */
 export async function openService(config: Config, logger: Logger, opener: Opener = 'node'): Promise<OpenService> {
   const auth = await openEngine(config, logger, opener);
@@ -60,14 +60,14 @@ export async function openService(config: Config, logger: Logger, opener: Opener
   }
 }
 
-/** The same without any administrator being made. */
+/** Opens the engine without creating an administrator. */
 export function openEngine(config: Config, logger: Logger, opener: Opener): Promise<PantheonAuth> {
   return withEngineOptions(config, logger, opener, createPantheonAuth);
 }
 
 /**
- * What the clocks say of a store that no node starts on (`clock_in_doubt`); with `apply` it goes on from the time that it
- * is now.
+ * Compares the recorded time of a database that no node starts on (`clock_in_doubt`) with the clock. With `apply`, the
+ * current time becomes the recorded time.
  */
 export function acceptStoreClock(
   config: Config,
@@ -107,7 +107,7 @@ async function withOptionsOf<T>(
       ...common,
       dataDir,
       databaseFile: database.file,
-      // A command is over before a large file is read; the service looks at all of it.
+      // A command would end before a large file is checked, so only the service checks the whole file.
       checkDatabase: opener === 'node',
       ...(masterKeyFile !== undefined && { masterKeyFile }),
       ...(limits !== null && { limits }),
@@ -129,20 +129,20 @@ async function withOptionsOf<T>(
 }
 
 /**
- * A root key without its database: before anything is made, the start stops and asks.
+ * Stops the start, before anything is created, when there is a root key file but no database.
  *
  * @throws PantheonError `database_missing`.
  */
 function assertNotLost(rootKeyFile: string, databaseFile: string): void {
-  // The key first: a first start beside this one makes the database before it.
+  // The key file is checked first: a first start of another process creates the database before the key file.
   if (!existsSync(rootKeyFile) || (statSync(databaseFile, { throwIfNoEntry: false })?.size ?? 0) > 0) return;
   const detail =
     `${rootKeyFile} is there, and its database ${databaseFile} is not. Is it the right DATA_DIR, and is its volume ` +
-    'mounted? If the database was lost, restore it from a backup. To begin a new store all the same, move the file away.';
+    'mounted? If the database was lost, restore it from a backup. To create a new database anyway, move the file away.';
   throw new PantheonError('database_missing', { field: 'ROOT_KEY_FILE', detail });
 }
 
-/** Brings the tables up to date and answers what was run; null: of SQLite that is not told, it happens at every start. */
+/** Runs the migrations and returns their names; null on SQLite, where they run at every start. */
 export async function migrateStore(config: Config, logger: Logger): Promise<readonly string[] | null> {
   if (config.database.kind === 'sqlite') {
     await (await openEngine(config, logger, 'command')).close();
@@ -156,7 +156,7 @@ export async function migrateStore(config: Config, logger: Logger): Promise<read
   }
 }
 
-/** Loaded when it is needed: the driver would cost every start on SQLite its time. */
+/** Imported when needed, because loading the driver would slow every start on SQLite. */
 async function postgresOf({ url, schema, poolMax }: Extract<Config['database'], { kind: 'postgres' }>) {
   const { postgres } = await import('pantheon-auth/postgres');
   return namingSettings(POSTGRES_OPTIONS, () =>
@@ -176,7 +176,7 @@ async function sharedLimits({ limits }: Config) {
   );
 }
 
-/** On a database that others share no master key is made: the next node would make another one. */
+/** On a shared database no master key is created, because each node would create a different one. */
 function existingMasterKeyFile({ masterKeyFile, dataDir }: Config): string {
   const path = masterKeyFile ?? join(dataDir, 'master.key');
   if (existsSync(path)) return path;
@@ -185,7 +185,7 @@ function existingMasterKeyFile({ masterKeyFile, dataDir }: Config): string {
   throw new PantheonError('master_key_missing', { field: 'MASTER_KEY_FILE', detail });
 }
 
-/** What is said of a database that was away for a moment does not help who starts on it. */
+/** At a start, adds advice for the operator to an error that the database cannot be reached. */
 function withRemedy(error: unknown): unknown {
   const isAway = error instanceof PantheonError && ['store_unavailable', 'store_read_only'].includes(error.code);
   if (!isAway || error.field !== null) return error;
@@ -205,11 +205,11 @@ async function rootKeyOf({ database, rootKeyFile }: Config, auth: PantheonAuth):
   return items.length > 0 ? 'existing' : 'missing';
 }
 
-/** Many times the length of a key: a larger file is some other file, and is not read. */
+/** Many times the length of a key. A larger file is not a key file and is not read. */
 const FILE_BYTES_MAX = 1_024;
 const OWNER_ONLY = 0o600;
 
-/** Keeps the key string in a file that appears whole or not at all, and never replaces another. */
+/** Keeps the key string in a file that is written atomically and never replaces an existing file. */
 export function rootKeyStore(path: string, field = 'ROOT_KEY_FILE'): RootKeyStore {
   const invalid = (detail: string, cause?: unknown): PantheonError =>
     new PantheonError(field === 'ROOT_KEY_FILE' ? 'invalid_setting' : 'invalid_request', { field, detail, cause });
@@ -217,7 +217,7 @@ export function rootKeyStore(path: string, field = 'ROOT_KEY_FILE'): RootKeyStor
     read: () => {
       try {
         const stat = statSync(path);
-        if (!stat.isFile() || stat.size > FILE_BYTES_MAX) throw invalid(`${path} is something else than a root key.`);
+        if (!stat.isFile() || stat.size > FILE_BYTES_MAX) throw invalid(`${path} is not a root key file.`);
         return readFileSync(path, 'latin1');
       } catch (error) {
         if (hasCode(error, 'ENOENT')) return null;
@@ -229,14 +229,14 @@ export function rootKeyStore(path: string, field = 'ROOT_KEY_FILE'): RootKeyStor
       try {
         try {
           writeDurably(draft, `${key}\n`);
-          // A link, not a rename: a rename would replace what is there.
+          // `link` and not `rename`, because a rename would replace an existing file.
           linkSync(draft, path);
         } finally {
           rmSync(draft, { force: true });
         }
         syncFolder(dirname(path));
       } catch (cause) {
-        const why = hasCode(cause, 'EEXIST') ? 'already holds something else; move it away' : 'cannot be made';
+        const why = hasCode(cause, 'EEXIST') ? 'already exists with other content; move it away' : 'cannot be created';
         throw invalid(`${path} ${why}.`, cause);
       }
     },
@@ -254,7 +254,10 @@ function writeDurably(path: string, text: string): void {
   }
 }
 
-/** A new name in a folder outlives a power cut only once the folder itself is synced. Windows cannot, and need not. */
+/**
+ * A new file name survives a power failure only after an fsync of the folder. Windows cannot sync a folder and does not
+ * need to.
+ */
 function syncFolder(path: string): void {
   if (process.platform === 'win32') return;
   const folder = openSync(path, 'r');

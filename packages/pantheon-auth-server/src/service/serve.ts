@@ -1,6 +1,6 @@
 /**
- * Runs the service: opens, listens, and stops without losing anything. What is under way is finished, what was counted
- * is stored; a second signal ends it at once.
+ * Runs the service: opens the engine, listens, and stops without losing data: requests in progress are finished and
+ * usage counts stored. A second signal ends the process at once.
  */
 
 import { once } from 'node:events';
@@ -17,22 +17,22 @@ import { Metrics } from './metrics.ts';
 import { openService } from './open.ts';
 import { holdsRootKey, printWelcome, type Welcomed } from './welcome.ts';
 
-/** The service, listening. */
+/** A running service. */
 export interface Running extends Welcomed {
   readonly app: FastifyInstance;
   /** Null: there are no metrics. */
   readonly metricsPort: number | null;
-  /** Finishes what is under way, stores what was counted, closes. Twice is once. */
+  /** Finishes requests in progress, stores usage counts, and closes. Idempotent. */
   close(): Promise<void>;
-  /** Settles when it is closed, by whoever. */
+  /** Settles when the service is closed, by a call or a signal. */
   readonly closed: Promise<void>;
 }
 
 export interface ServeOptions {
   readonly logger?: Logger;
-  /** Variables that mean nothing here: logged once. */
+  /** Unknown variables with the prefix of settings, to be logged once. */
   readonly unknown?: readonly string[];
-  /** Where the welcome goes. Default: the standard output. */
+  /** Where the welcome text is written. Default: standard output. */
   readonly write?: (text: string) => void;
   /** Whether signals stop it. Default true. */
   readonly handleSignals?: boolean;
@@ -42,7 +42,7 @@ export interface ServeOptions {
 const EXIT_SECOND_SIGNAL = 130;
 const STDERR = 2;
 const EXIT_FAULT = 1;
-/** How soon a connection is noticed to be idle while the service stops. */
+/** How often idle connections are closed while the service stops. */
 const SWEEP_MS = 50;
 
 /** @throws PantheonError startup codes, `port_in_use` among them. */
@@ -51,9 +51,9 @@ export async function serve(config: Config, options: ServeOptions = {}): Promise
   const { unknown = [], handleSignals = true } = options;
   if (config.isInsecure)
     logger.warn({ publicUrl: config.publicUrl }, 'ALLOW_INSECURE_HTTP: keys and tokens travel unencrypted');
-  if (unknown.length > 0) logger.warn({ names: unknown }, 'these settings mean nothing here');
+  if (unknown.length > 0) logger.warn({ names: unknown }, 'unknown settings are ignored');
 
-  // What was opened, to be closed in the reverse order.
+  // What has been opened; it is closed in reverse order.
   const opened: (() => Promise<unknown>)[] = [];
   const closeAll = async (): Promise<void> => {
     for (let close = opened.pop(); close !== undefined; close = opened.pop()) await close();
@@ -67,12 +67,12 @@ export async function serve(config: Config, options: ServeOptions = {}): Promise
     const app = await createApp({ auth: service.auth, config, logger, ...onAnswered });
     const sockets = socketsOf(app.server);
     opened.push(() => closeWithin(app, sockets));
-    const metricsServer = metrics?.server((error) => logger.error({ err: error }, 'metrics cannot be told')) ?? null;
+    const metricsServer = metrics?.server((error) => logger.error({ err: error }, 'metrics cannot be served')) ?? null;
     if (metricsServer !== null && metricsPort !== null) {
       await listening('METRICS_', metricsPort, metricsHost, () => listen(metricsServer, metricsPort, metricsHost));
       opened.push(async () => metricsServer.close().closeAllConnections());
     }
-    // Last, so that who can reach it can use it.
+    // Last, so that the service is ready when it accepts connections.
     await listening('', port, host, () => app.listen({ port, host }));
 
     const { closed, close } = closeOnce(closeAll);
@@ -103,7 +103,7 @@ async function listen(server: Server, port: number, host: string): Promise<void>
   await once(server, 'listening');
 }
 
-/** `prefix`: of the two settings that say where, so that the one at fault is named. */
+/** `prefix`: of the names of the two settings (`HOST`, `PORT`), so that an error names the right one. */
 async function listening(prefix: string, port: number, host: string, start: () => Promise<unknown>): Promise<void> {
   try {
     await start();
@@ -121,18 +121,18 @@ async function listening(prefix: string, port: number, host: string, start: () =
 const OF_THE_HOST = ['EADDRNOTAVAIL', 'EINVAL', 'ENOTFOUND', 'EAI_AGAIN', 'EAFNOSUPPORT'] as const;
 
 /**
- * In-flight requests are finished, within a bound. Their answers say that the connection ends with them (`app.ts`); one
- * whose answer had begun before that ends once it is idle.
+ * Finishes requests in progress within a time limit. Their answers close the connection (`app.ts`); a connection whose
+ * answer had already begun is closed once it is idle.
  */
 async function closeWithin(app: FastifyInstance, sockets: ReadonlySet<Socket>): Promise<void> {
   const closeIdle = app.server.closeIdleConnections.bind(app.server);
-  // For Node a connection is idle as soon as its answer was handed over, and what is not sent yet would be lost.
+  // Replaced, because Node takes a connection for idle before its answer has been sent, and would cut the answer off.
   app.server.closeIdleConnections = () => {
     if (![...sockets].some((socket) => socket.writableLength > 0)) closeIdle();
   };
   const sweep = setInterval(() => {
     app.server.closeIdleConnections();
-    // To Node a connection on which nothing ever came is busy.
+    // Node takes a connection on which nothing was ever received for busy.
     for (const socket of sockets) if (socket.bytesRead === 0) socket.destroy();
   }, SWEEP_MS);
   const cutOff = setTimeout(() => app.server.closeAllConnections(), SHUTDOWN_MS);
@@ -155,7 +155,7 @@ function socketsOf(server: Server): ReadonlySet<Socket> {
 
 function closeOnce(closeAll: () => Promise<void>): Pick<Running, 'close' | 'closed'> {
   const { promise: closed, resolve, reject } = Promise.withResolvers<void>();
-  // Who does not wait for the end is told by the log.
+  // The error is logged, so a rejection that nobody awaits must not end the process.
   closed.catch(() => {});
   let isClosing = false;
   return {
@@ -172,21 +172,21 @@ function stopOnSignals(close: () => Promise<void>, logger: Logger): void {
   let signals = 0;
   const stop = (signal: NodeJS.Signals): void => {
     signals += 1;
-    // Whoever asks twice does not want to wait.
+    // A second signal means: do not wait.
     if (signals > 1) process.exit(EXIT_SECOND_SIGNAL);
     logger.info({ signal }, 'stopping');
     close().then(
       () => logger.info({}, 'stopped'),
       (error: unknown) => {
-        logger.error({ err: error }, 'it did not stop cleanly');
+        logger.error({ err: error }, 'the service did not stop cleanly');
         process.exitCode = EXIT_FAULT;
       },
     );
   };
-  // The last resort: told without what the error may hold of a request, and by a process that is started anew.
+  // The process ends after an uncaught exception and relies on being restarted.
   process.on('uncaughtException', (error) => {
     try {
-      // Past the log, which may be what is broken, and without what the error may hold of a request.
+      // Written directly, because the log may be what failed, and without the message, which may contain request data.
       writeSync(STDERR, `the process cannot go on: ${error.name}\n`);
       logger.error({ err: error }, 'the process cannot go on');
     } finally {
@@ -201,7 +201,7 @@ function portOf(server: Server): number {
   return (server.address() as AddressInfo).port;
 }
 
-/** As people type it. */
+/** The host as in a URL. */
 function urlHost(host: string): string {
   if (host === '127.0.0.1' || host === '::1' || host === '0.0.0.0' || host === '::') return 'localhost';
   return host.includes(':') ? `[${host}]` : host;

@@ -1,22 +1,22 @@
-/** What a person reads after the start: where the root key lies, and commands that work as they are printed. No secret. */
+/** Text printed after the start: the path of the root key and example commands. It contains no secret. */
 import { relative } from 'node:path';
 import { ACTIONS, grants, type PantheonAuth, PantheonError, parseKey, SYSTEM_TENANT } from 'pantheon-auth';
 import { API_KEY_TYPE, TOKEN_EXCHANGE } from '../oauth/token-request.ts';
 import type { Config } from '../settings/config.ts';
 import { type RootKeyState, rootKeyStore } from './open.ts';
 
-/** A service that listens. */
+/** A running service. */
 export interface Welcomed {
-  /** Where it can be reached on this machine. */
+  /** The URL on this machine. */
   readonly localUrl: string;
   readonly rootKey: RootKeyState;
-  /** Whether the root key file holds the key of an administrator of this store. */
+  /** Whether the root key file contains a valid administrator key of this database. */
   readonly isRootKeyHere: boolean;
 }
 
 /**
- * Whether a file holds the root key of this store: one that another store left there, or that was revoked or rotated
- * since, is not. The key is looked up and not used, so that nobody takes the start of a node for a use of it.
+ * Whether a file contains a valid root key of this database, not one of another database and not one that has been
+ * revoked or rotated. The key is looked up without being used, so that starting a node does not count as a use.
  */
 export async function holdsRootKey(auth: PantheonAuth, path: string): Promise<boolean> {
   try {
@@ -25,13 +25,13 @@ export async function holdsRootKey(auth: PantheonAuth, path: string): Promise<bo
     const { isActive, version, permissions } = await auth.tenant(SYSTEM_TENANT).keys.get(id);
     return isActive && version === 1 && grants(permissions, ACTIONS['keys.create']);
   } catch (error) {
-    // What cannot be read, or is not in this store. A store that is away fails the start elsewhere.
+    // The file cannot be read, or the key is not in this database. An unreachable database fails the start elsewhere.
     if (error instanceof PantheonError) return false;
     throw error;
   }
 }
 
-/** For the standard output. */
+/** Writes to standard output by default. */
 export function printWelcome(
   config: Pick<Config, 'rootKeyFile' | 'docs'>,
   running: Welcomed,
@@ -42,17 +42,20 @@ export function printWelcome(
   if (running.rootKey === 'missing' || !running.isRootKeyHere) {
     const next =
       running.rootKey === 'missing'
-        ? 'There is no administrator yet. Make its key, with the same settings: pantheon-auth bootstrap --out FILE'
-        : `The root key of this store is not in ${config.rootKeyFile}: it is where it was moved to, or where bootstrap wrote it.`;
+        ? 'There is no administrator yet. Create its key with the same settings: pantheon-auth bootstrap --out FILE'
+        : `The root key of this store is not in ${config.rootKeyFile}: use the file that it was moved to, or that bootstrap wrote.`;
     write(`${first}\n${next}\n`);
     return;
   }
   const file = quoted(shorter(relative(process.cwd(), config.rootKeyFile), config.rootKeyFile));
-  const made = running.rootKey === 'created' ? 'The root key was made and is in' : 'The root key is in';
+  const made = running.rootKey === 'created' ? 'The root key was created and is in' : 'The root key is in';
   write(`${[first, `${made} ${config.rootKeyFile}`, '', ...commands(url, file), ''].join('\n')}\n`);
 }
 
-/** For a POSIX shell. Keys go through pipes: the arguments of a program can be read by every process of the machine. */
+/**
+ * Commands for a POSIX shell. Keys go through pipes, because every process of the machine can read the arguments of a
+ * program.
+ */
 function commands(url: string, rootKeyFile: string): readonly string[] {
   return [
     '# Call with the root key',
@@ -74,7 +77,7 @@ function shorter(one: string, other: string): string {
   return one.length < other.length ? one : other;
 }
 
-/** For a POSIX shell. */
+/** The path quoted for a POSIX shell. */
 function quoted(path: string): string {
   return /^[\w./-]+$/.test(path) ? path : `'${path.replaceAll("'", "'\\''")}'`;
 }

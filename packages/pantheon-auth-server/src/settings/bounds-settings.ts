@@ -1,19 +1,19 @@
-/** How much of a thing there may be, where an operator may want another number than ours. */
+/** Limits that an operator can change. */
 import { parseCount } from './settings.ts';
 
 /** The settings that are read here. */
 type BoundName = 'SELF_ROTATIONS_PER_HOUR' | 'KEYS_PER_TENANT_MAX' | 'CACHE_MB';
 
-/** What was given; the library knows the rest. */
+/** The limits that were set. For the others the library has defaults. */
 export interface BoundsSetting {
   readonly selfRotationsPerHour?: number;
   readonly keysPerTenantMax?: number;
   readonly cacheBytesMax?: number;
 }
 
-/** One a second: whoever wants more wants none. */
+/** One a second at most: beyond that there is no use in a limit. */
 const SELF_ROTATIONS_BOUNDS = { min: 1, max: 3_600 } as const;
-/** Ten times as many as one store was measured with. */
+/** Ten times as many keys as have been measured in one database. */
 const KEYS_BOUNDS = { min: 1, max: 100_000_000 } as const;
 
 /** Up to a terabyte. */

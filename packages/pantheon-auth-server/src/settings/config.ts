@@ -1,6 +1,6 @@
 /**
- * The settings of the service: where they come from, what they may be, and what is wrong when one is not valid. The only
- * file that reads the environment. Flags win over it.
+ * The settings of the service: reads them from flags and the environment, and validates them. Flags take precedence.
+ * The only file that reads the environment.
  */
 import { existsSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
@@ -51,37 +51,37 @@ export type SettingName = (typeof SETTING_NAMES)[number];
 export const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
 
-/** Settings that were checked. */
+/** The validated settings. */
 export interface Config {
-  /** 0: any free one. */
+  /** 0: any free port. */
   readonly port: number;
   readonly host: string;
   readonly dataDir: string;
   readonly database: DatabaseSetting;
   readonly limits: LimitsSetting;
   readonly bounds: BoundsSetting;
-  /** `iss` of tokens and the base of every link. Never taken from a request. */
+  /** `iss` of tokens and the base of every link. Never derived from a request. */
   readonly publicUrl: string;
-  /** Empty: the public URL. */
+  /** Empty: the public URL is the audience. */
   readonly audience: readonly string[];
   /** Secret. */
   readonly masterKey?: string;
-  /** As it was named. Else it is `master.key` in the data folder. */
+  /** The path if it was set; otherwise `master.key` in the data folder. */
   readonly masterKeyFile?: string;
   readonly rootKeyFile: string;
   /** Null: no metrics. */
   readonly metricsPort: number | null;
   readonly metricsHost: string;
-  /** Addresses and CIDR ranges whose `X-Forwarded-For` is believed. */
+  /** Addresses and CIDR ranges of proxies whose `X-Forwarded-For` is trusted. */
   readonly trustedProxies: readonly string[];
-  /** Keys and tokens travel unencrypted beyond this machine, as `ALLOW_INSECURE_HTTP` says they may. */
+  /** Keys and tokens are sent unencrypted beyond this machine, allowed by `ALLOW_INSECURE_HTTP`. */
   readonly isInsecure: boolean;
   readonly logLevel: LogLevel;
   /** Whether `/docs` and `/openapi.json` are served. */
   readonly docs: boolean;
 }
 
-/** What a proxy puts before our addresses: the path of the public URL, empty when it has none. */
+/** The path prefix under which a proxy serves this service: the path of the public URL, or empty. */
 export function pathOf({ publicUrl }: Pick<Config, 'publicUrl'>): string {
   const { pathname } = new URL(publicUrl);
   return pathname === '/' ? '' : pathname;
@@ -93,11 +93,12 @@ export type Environment = Readonly<Record<string, string | undefined>>;
 const PREFIX = 'PANTHEON_AUTH_';
 const PORT_DEFAULT = 8787;
 const HOST_DEFAULT = '127.0.0.1';
-/** Paths of files and folders, in which a shell would have filled in more than quotation marks. */
+/** Settings that are file paths: `~` and `$NAME` in them are errors too. */
 const PATHS: ReadonlySet<SettingName> = new Set(['DATA_DIR', 'MASTER_KEY_FILE', 'ROOT_KEY_FILE']);
 
 /**
- * Reads the settings. `unknown` names variables of ours that mean nothing here, to be logged once.
+ * Reads the settings. `unknown` lists variables with the prefix `PANTHEON_AUTH_` that are not settings, to be logged
+ * once.
  *
  * @throws PantheonError `invalid_setting`, naming the setting in `field`.
  */
@@ -112,18 +113,21 @@ export function loadConfig(
   return { config: toConfig((name) => given(name, flags, environment), cwd), unknown };
 }
 
-/** What only the command line reads, for talking to a server: `PANTHEON_AUTH_<name>`. */
+/** Variables `PANTHEON_AUTH_<name>` that only the command line reads, for calls to a server. */
 const CLIENT_VARIABLE_NAMES = ['URL', 'KEY', 'KEY_FILE', 'SUBJECT_KEY', 'SUBJECT_TOKEN'] as const;
 
 export type ClientVariables = Readonly<Partial<Record<(typeof CLIENT_VARIABLE_NAMES)[number], string>>>;
 
-/** The variables of the command line. An empty one counts as left out: it is how a shell clears one for a command. */
+/**
+ * The variables of the command line. An empty one counts as not set, because that is how a shell clears a variable for
+ * one command.
+ */
 export function loadClientVariables(environment: Environment = process.env): ClientVariables {
   const found = CLIENT_VARIABLE_NAMES.map((name) => [name, environment[PREFIX + name]] as const);
   return Object.fromEntries(found.filter(([, value]) => value !== undefined && value !== ''));
 }
 
-/** Variables, without those that are for the command line: they are neither settings nor slips. */
+/** All variables except those of the command line, which are neither settings nor mistyped. */
 function settingsIn(environment: Environment): readonly string[] {
   const others = new Set<string>(CLIENT_VARIABLE_NAMES.map((name) => PREFIX + name));
   return Object.keys(environment).filter((name) => !others.has(name));
@@ -142,7 +146,7 @@ function toConfig(read: Read, cwd: string): Config {
   const metricsPort = read('METRICS_PORT');
   const metricsHost = read('METRICS_HOST');
   if (metricsHost !== undefined && metricsPort === undefined)
-    throw invalid('METRICS_HOST', 'It says where metrics are served, and there is no METRICS_PORT.');
+    throw invalid('METRICS_HOST', 'It needs METRICS_PORT, which is not set.');
   const allowInsecure = parseSwitch('ALLOW_INSECURE_HTTP', read('ALLOW_INSECURE_HTTP') ?? 'off');
   const { publicUrl, isInsecure } = publicUrlOf(read('PUBLIC_URL'), { port, host, allowInsecure });
   return {
@@ -167,8 +171,8 @@ function toConfig(read: Read, cwd: string): Config {
 }
 
 /**
- * The value, if it is one that somebody meant. An empty one was meant to be filled in, perhaps with the master key; one
- * with quotation marks is another folder than the one that was meant, and a new store would be made there.
+ * The value, unless it is likely a mistake. An empty value may be a variable that was not filled in, such as the master
+ * key. A path with quotation marks is a different folder, in which a new, empty database would be created.
  */
 function given(name: SettingName, flags: Flags, environment: Environment): string | undefined {
   const value = flags[name] ?? environment[PREFIX + name];
@@ -178,7 +182,10 @@ function given(name: SettingName, flags: Flags, environment: Environment): strin
   return value;
 }
 
-/** Plain http is for one machine: both where the service listens and what clients call are loopback, or it was asked for. */
+/**
+ * Plain http is accepted only if both the listen address and the public URL are loopback, or if `ALLOW_INSECURE_HTTP`
+ * is on.
+ */
 function publicUrlOf(
   text: string | undefined,
   { port, host, allowInsecure }: { readonly port: number; readonly host: string; readonly allowInsecure: boolean },
@@ -197,9 +204,9 @@ function publicUrlOf(
 
 const NOT_SECURE =
   'It must be https where it, or HOST, is not the loopback address: keys travel over it. ' +
-  'If the network itself is encrypted, say ALLOW_INSECURE_HTTP=on.';
+  'If the network itself is encrypted, set ALLOW_INSECURE_HTTP=on.';
 
-/** So that `npm start` means the same data wherever in the repository it was typed. */
+/** So that `npm start` uses the same data folder from any folder of the repository. */
 function repositoryOf(start: string): string | null {
   for (let folder = resolve(start); ; folder = dirname(folder)) {
     if (existsSync(join(folder, 'packages/pantheon-auth-server/package.json'))) return folder;

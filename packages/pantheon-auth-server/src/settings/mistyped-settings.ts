@@ -1,8 +1,8 @@
-/** Tells a setting that was mistyped, which must stop the start, from a variable that somebody else put there. */
+/** Tells a mistyped setting, which must stop the start, from a variable of another program. */
 
-/** More changes than this are another word. */
+/** With more changes it is a different word. */
 const DISTANCE_MAX = 2;
-/** In a word this short, two changes already make another one. */
+/** In a word this short, two changes already make a different word. */
 const SHORT_WORD = 5;
 
 export interface Mistyped<Name extends string> {
@@ -10,7 +10,7 @@ export interface Mistyped<Name extends string> {
   readonly meant: Name;
 }
 
-/** Looks through the names of variables. Only the first that was mistyped is told. */
+/** Checks the names of variables and returns the first mistyped one. */
 export function findMistyped<Name extends string>(
   variables: readonly string[],
   prefix: string,
@@ -25,12 +25,12 @@ export function findMistyped<Name extends string>(
   return { mistyped: null, unknown: ours };
 }
 
-/** Without what a file of settings may put before a name: a byte order mark before the first one, `export`, blanks. */
+/** The name without what a settings file may put before it: a byte order mark, `export`, spaces. */
 function plain(written: string): string {
   return written.toUpperCase().replace(/^(?:EXPORT\s+|[^A-Z0-9_]+)+/, '');
 }
 
-/** A name that looks right with something invisible in it is shown with what is in it. */
+/** Makes invisible characters in a name visible. */
 function printable(written: string): string {
   return written.replace(/[^\x21-\x7e]/g, (sign) => `\\u${sign.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }
@@ -43,7 +43,7 @@ function closest<Name extends string>(word: string, known: readonly Name[]): Nam
   return best !== undefined && best.distance <= max ? best.name : null;
 }
 
-/** Insertions, deletions, replacements and swaps of neighbours that make one word of the other. */
+/** The number of insertions, deletions, replacements and swaps of neighbours between two words. */
 export function editDistance(one: string, other: string): number {
   const rows: number[][] = [Array.from({ length: other.length + 1 }, (_, column) => column)];
   const at = (row: number, column: number): number => rows[row]?.[column] ?? 0;

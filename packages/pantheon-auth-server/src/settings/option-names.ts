@@ -1,6 +1,6 @@
 /**
- * The engine names its own options in its errors, as programs that embed it know them. Whoever runs the service knows
- * settings: this says which setting each option comes from.
+ * Errors of the engine name its options, which programs that embed it know. Operators know settings instead, so this
+ * maps each option to its setting.
  */
 import { PantheonError } from 'pantheon-auth';
 import type { SettingName } from './config.ts';
@@ -15,7 +15,7 @@ export const ENGINE_OPTIONS: Names = {
   databaseFile: 'DATABASE_URL',
   database: 'DATABASE_URL',
   'database.url': 'DATABASE_URL',
-  // What a database looks at only when it is opened.
+  // Options that are checked only when the database is opened.
   url: 'DATABASE_URL',
   limits: 'LIMITS',
   'limits.url': 'REDIS_URL',
@@ -30,10 +30,10 @@ export const POSTGRES_OPTIONS: Names = { url: 'DATABASE_URL', schema: 'DATABASE_
 export const REDIS_OPTIONS: Names = { url: 'REDIS_URL', onLimiterOutage: 'ON_LIMITER_OUTAGE' };
 
 const REDIS_REQUIRED =
-  'Give REDIS_URL to every node, or LIMITS=local to let each count for itself. ' +
-  'Without either, two nodes may run while one replaces the other, and no node with REDIS_URL beside them.';
+  'Give REDIS_URL to every node, or set LIMITS=local to let each count alone. ' +
+  'Without either, two nodes may run only while one replaces the other, and none with REDIS_URL beside them.';
 
-/** Runs a call of the engine. What it throws names settings. */
+/** Runs a call of the engine. Its errors name settings instead of options. */
 export async function namingSettings<Result>(names: Names, call: () => Result | Promise<Result>): Promise<Result> {
   try {
     return await call();

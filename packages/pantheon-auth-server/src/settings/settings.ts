@@ -1,16 +1,19 @@
-/** How single settings are written, each read exactly. What a setting is for is `config.ts`. Values are never repeated. */
+/**
+ * Parsers of single setting values. They are strict, and errors never repeat the value. The list of settings is in
+ * `config.ts`.
+ */
 import { BlockList, isIP } from 'node:net';
 import { AUDIENCE_LENGTH_MAX, AUDIENCES_MAX, PantheonError, TrustedProxies, textFlaw } from 'pantheon-auth';
 
 const PORT_MAX = 65_535;
 /** Printable ASCII without the comma that separates them. */
 const AUDIENCE_PATTERN = /^[\x21-\x2b\x2d-\x7e]+$/;
-/** A handful of load balancers, or the ranges of a CDN. */
+/** Enough for several load balancers or the ranges of a CDN. */
 const PROXIES_MAX = 64;
 
 export function parsePort(field: string, text: string): number {
   if (text.startsWith('tcp://'))
-    throw invalid(field, 'It was set by Kubernetes for a service of this name: use enableServiceLinks: false.');
+    throw invalid(field, 'Kubernetes set it for a service of this name. Set enableServiceLinks: false in the pod.');
   const port = /^(?:0|[1-9]\d{0,4})$/.test(text) ? Number(text) : -1;
   if (port < 0 || port > PORT_MAX) throw invalid(field, `Write a whole number from 0 to ${PORT_MAX}.`);
   return port;
@@ -27,9 +30,9 @@ export function parseCount(
   return count;
 }
 
-/** Where to listen: an address, or a name that means one. */
+/** The address to listen on, or a host name. */
 export function parseHost(field: string, text: string): string {
-  // A name whose last part is a number would be read as an address of another form (`127.1`, `2130706433`).
+  // A name whose last part is a number would be taken for an IPv4 address in an old notation (`127.1`, `2130706433`).
   const isName =
     HOST_NAME.test(text) && text.length <= HOST_NAME_LENGTH_MAX && !/(?:^|\.)(?:\d+|0x[\da-f]*)\.?$/i.test(text);
   if (isIP(text) !== 0 || isName) return text;
@@ -39,7 +42,7 @@ export function parseHost(field: string, text: string): string {
 const HOST_NAME = /^[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?)*\.?$/i;
 const HOST_NAME_LENGTH_MAX = 253;
 
-/** Whether a host, as it is listened on or as it stands in a URL, is this machine and nobody else's. */
+/** Whether a host, as a listen address or in a URL, is a loopback address. */
 export function isLoopback(host: string): boolean {
   const address = host.replace(/^\[(.*)\]$/, '$1');
   const family = isIP(address);
@@ -74,18 +77,23 @@ export function parseAudience(field: string, text: string | undefined): readonly
   return audience;
 }
 
-/** In the form that clients compare byte by byte: no slash at the end, no query, no fragment, no user. */
+/**
+ * In normalised form, because clients compare `iss` byte by byte: no slash at the end, no query, no fragment, no user.
+ */
 export function parsePublicUrl(field: string, text: string): string {
   const url = URL.canParse(text) ? new URL(text) : null;
   const isPlain = url !== null && /^https?:$/.test(url.protocol) && url.username === '' && url.password === '';
   if (!isPlain || /[?#\s]/.test(text) || text.endsWith('/'))
     throw invalid(field, 'Write an absolute http(s) URL without query, fragment, user or a slash at its end.');
   if (url.origin + (url.pathname === '/' ? '' : url.pathname) !== text)
-    throw invalid(field, 'Write it in its usual form: lower case, no default port, nothing to be escaped.');
+    throw invalid(field, 'Write it in normalised form: lower case, without default port, percent-encoded.');
   return text;
 }
 
-/** Addresses and CIDR ranges, separated by commas. A range of everybody would let anyone claim any address. */
+/**
+ * Addresses and CIDR ranges, separated by commas. A range of all addresses is refused: every client could then choose
+ * its address.
+ */
 export function parseTrustedProxies(field: string, text: string | undefined): readonly string[] {
   const ranges = text === undefined ? [] : text.split(',').map((part) => part.trim());
   if (ranges.length > PROXIES_MAX || !isProxies(ranges))

@@ -1,6 +1,6 @@
 /**
- * Where keys are stored and where limits are counted, as the settings say it together. What contradicts itself stops the
- * start with the setting at fault. Addresses may hold a password, so they are kept as secrets and never repeated.
+ * The settings of the database and of the rate limiter, which depend on each other. A contradiction stops the start and
+ * names the setting. URLs may contain a password, so they are kept as `Secret` and never repeated.
  */
 import { isAbsolute, relative, resolve } from 'node:path';
 import { assertPostgresUrl, assertSchemaName, PantheonError, pathFlaw, Secret } from 'pantheon-auth';
@@ -12,9 +12,12 @@ export type DatabaseSetting =
 
 export type LimitsSetting =
   | { readonly kind: 'redis'; readonly url: Secret; readonly onOutage: LimiterOutagePolicy }
-  /** Each process for itself, in writing. */
+  /** Each process counts alone, because `LIMITS=local` says so. */
   | { readonly kind: 'local' }
-  /** Nothing was said. On PostgreSQL there may then be one node only. */
+  /**
+   * Neither `REDIS_URL` nor `LIMITS` is set. On PostgreSQL only one node may run then, or two while one replaces the
+   * other.
+   */
   | { readonly kind: 'alone' };
 
 const LIMITER_OUTAGE_POLICIES = ['local', 'deny'] as const;
@@ -30,9 +33,12 @@ type StoreSettingName =
   | 'ON_LIMITER_OUTAGE';
 type Read = (name: StoreSettingName) => string | undefined;
 
-/** One for each kind of work at least; more than this, on one node, is a slip: PostgreSQL itself starts with 100. */
+/**
+ * At least one connection for each kind of work. PostgreSQL itself allows 100 by default, so more than the maximum on
+ * one node is a mistake.
+ */
 const POOL_BOUNDS = { min: 4, max: 500 } as const;
-/** Addresses to begin with; a cluster tells the others. As in the library. */
+/** Seed nodes; the cluster names the others. The same bound as in the library. */
 const REDIS_SEEDS_MAX = 32;
 
 /** @throws PantheonError `invalid_setting`. */
@@ -48,8 +54,10 @@ export function databaseOf(read: Read, dataDir: string): DatabaseSetting {
   }
   if (!url.startsWith('sqlite:'))
     throw invalid('DATABASE_URL', 'Write sqlite:<file in the data folder> or postgres://user@host:port/database.');
-  if (poolMax !== undefined) throw invalid('POSTGRES_POOL_MAX', 'It is for PostgreSQL, and DATABASE_URL names SQLite.');
-  if (schema !== undefined) throw invalid('DATABASE_SCHEMA', 'It is for PostgreSQL, and DATABASE_URL names SQLite.');
+  if (poolMax !== undefined)
+    throw invalid('POSTGRES_POOL_MAX', 'It applies to PostgreSQL only, and DATABASE_URL names SQLite.');
+  if (schema !== undefined)
+    throw invalid('DATABASE_SCHEMA', 'It applies to PostgreSQL only, and DATABASE_URL names SQLite.');
   return { kind: 'sqlite', file: databaseFileOf(url, dataDir) };
 }
 
@@ -60,25 +68,25 @@ export function limitsOf(read: Read): LimitsSetting {
   const written = read('LIMITS');
   const kind = written === undefined ? null : parseChoice('LIMITS', written, ['redis', 'local'] as const);
   if (url === undefined) {
-    if (kind === 'redis') throw invalid('LIMITS', 'To count limits in Redis, give REDIS_URL too.');
+    if (kind === 'redis') throw invalid('LIMITS', 'It needs REDIS_URL, which is not set.');
     if (outage !== undefined)
-      throw invalid('ON_LIMITER_OUTAGE', 'It says what happens without Redis, and there is no REDIS_URL.');
+      throw invalid('ON_LIMITER_OUTAGE', 'It applies to Redis only, and there is no REDIS_URL.');
     return { kind: kind ?? 'alone' };
   }
-  if (kind === 'local') throw invalid('LIMITS', 'It says local, and REDIS_URL is given: leave one of them out.');
+  if (kind === 'local') throw invalid('LIMITS', 'It contradicts REDIS_URL, which is set. Remove one of them.');
   assertRedisUrl(url);
   const onOutage = parseChoice('ON_LIMITER_OUTAGE', outage ?? 'local', LIMITER_OUTAGE_POLICIES);
   return { kind: 'redis', url: Secret.of(url), onOutage };
 }
 
-/** Whether a text that is meant to be an address, or several, holds a password. */
+/** Whether one URL or several contain a password. */
 export function holdsPassword(text: string): boolean {
   if (/[?&](?:ssl)?password=/i.test(text)) return true;
-  // Also of what is no valid address, as with a password that was not percent-encoded.
+  // Also finds it in an invalid URL, such as one whose password is not percent-encoded.
   return text.split(',').some((part) => /:\/\/[^@]*:[^@]*@/.test(part));
 }
 
-/** A file of the data folder, so that whoever keeps that folder keeps everything. */
+/** The database file must be in the data folder, so that a copy of the folder contains everything. */
 function databaseFileOf(url: string, dataDir: string): string {
   const path = url.slice('sqlite:'.length).replace(/^\/\/(?=\/)/, '');
   const file = resolve(dataDir, path);
@@ -86,7 +94,7 @@ function databaseFileOf(url: string, dataDir: string): string {
   const flaw = pathFlaw(path);
   if (flaw !== null) throw invalid('DATABASE_URL', flaw);
   if (within === '' || within.startsWith('..') || isAbsolute(within) || path.includes('\0'))
-    throw invalid('DATABASE_URL', 'The file must lie in the data folder.');
+    throw invalid('DATABASE_URL', 'The file must be in the data folder.');
   return file;
 }
 

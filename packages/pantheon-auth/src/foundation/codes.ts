@@ -1,12 +1,19 @@
 /**
- * Every code that a caller can meet, with its meaning, its HTTP status and what to do about it. The docs, the OpenAPI
- * file and the clients take them from here. A code is never renamed. What a code is *decided by* lives elsewhere.
+ * Every code that a caller can receive, with its meaning, its HTTP status and the advice for the caller. The docs, the
+ * OpenAPI file and the clients are made from this table. A code is never renamed. The conditions that lead to a code
+ * are in the modules that use it.
  */
 
-/** A denial is an answer to "may this credential act now?"; an error is a request or a promise that could not be kept. */
+/**
+ * A denial is the result of a verification. An error says that a request cannot be executed, or not now. A startup code
+ * is a reason for which the process does not start.
+ */
 export interface CodeEntry {
   readonly kind: 'denial' | 'error' | 'startup';
-  /** The HTTP status when it concerns the caller's own credential or request. Startup codes have none. */
+  /**
+   * The HTTP status of an answer with this code, when the code is about the caller's own credential or request. Null
+   * for startup codes.
+   */
   readonly status: number | null;
   /** One sentence for the caller. */
   readonly title: string;
@@ -30,7 +37,7 @@ export type DenialCode =
   | 'rate_limited'
   | 'quota_exceeded';
 
-/** Code of a request that cannot be carried out, or of a promise that cannot be kept now. */
+/** Code of a request that cannot be executed, or not now. */
 export type RequestErrorCode =
   | 'invalid_key'
   | 'missing_credential'
@@ -86,9 +93,9 @@ export type StartupCode =
   | 'database_missing'
   | 'port_in_use';
 
-/** Expected refusals. They are values, never exceptions. */
+/** Denials of verifications. They are returned as values, never thrown. */
 export const DENIALS: Readonly<Record<DenialCode, CodeEntry>> = {
-  malformed: denial(401, 'The credential is not well formed.', 'Check that it was copied whole.'),
+  malformed: denial(401, 'The credential is not well formed.', 'Check that it was copied completely.'),
   unknown: denial(401, 'The credential is not known.', 'Use a credential that this service issued.'),
   revoked: denial(401, 'The credential was revoked.', 'Ask the owner for a new one.'),
   expired: denial(401, 'The credential has expired.', 'Ask the owner for a new one, or exchange the key again.'),
@@ -103,7 +110,7 @@ export const DENIALS: Readonly<Record<DenialCode, CodeEntry>> = {
   quota_exceeded: denial(429, 'The quota is used up.', 'Wait for the next period, or ask for a larger quota.'),
 };
 
-/** Requests that cannot be carried out, and promises that cannot be kept now. */
+/** Requests that cannot be executed, or not now. They are thrown as `PantheonError`. */
 export const ERRORS: Readonly<Record<RequestErrorCode, CodeEntry>> = {
   invalid_key: error(401, 'The credential is not valid.', 'Use a valid API key or token.'),
   missing_credential: error(401, 'A credential is required.', 'Send Authorization: Bearer <key or token>.'),
@@ -111,52 +118,72 @@ export const ERRORS: Readonly<Record<RequestErrorCode, CodeEntry>> = {
   credential_in_url: error(400, 'A credential was sent in the URL.', 'Send it in a header and replace that key.'),
   credential_in_text: error(
     400,
-    'A credential stands in a text.',
-    'Take it out of the named field and replace that key.',
+    'A text field contains a credential.',
+    'Remove it from the named field and replace that key.',
   ),
   invalid_request: error(400, 'The request is not valid.', 'Correct the named field.'),
   invalid_json: error(400, 'The body is not valid JSON.', 'Send one JSON object without duplicate members.'),
-  invalid_cursor: error(400, 'The cursor is not valid here.', 'Start again without a cursor.'),
-  not_grantable: error(403, 'That would grant more than the caller may hand out.', 'Ask for less.'),
+  invalid_cursor: error(400, 'The cursor is not valid for this list.', 'Start again without a cursor.'),
+  not_grantable: error(403, 'The request would grant more than the caller may grant.', 'Ask for less.'),
   not_allowed: error(403, 'The policy of this key does not allow that.', 'Ask an administrator.'),
-  not_found: error(404, 'There is no such thing here.', 'Check the id and the tenant.'),
-  method_not_allowed: error(405, 'That method does not exist here.', 'See the Allow header.'),
-  conflict: error(409, 'It was changed by someone else meanwhile.', 'Read it again, then repeat.'),
-  already_exists: error(409, 'It exists already.', 'Use what is there, or choose another.'),
-  key_revoked: error(409, 'A revoked key stays revoked.', 'Create a new key.'),
+  not_found: error(404, 'The resource does not exist.', 'Check the id and the tenant.'),
+  method_not_allowed: error(405, 'The resource does not support that method.', 'See the Allow header.'),
+  conflict: error(
+    409,
+    'Another request changed the record at the same time.',
+    'Read the record again, then repeat the request.',
+  ),
+  already_exists: error(409, 'The resource exists already.', 'Use the existing one, or choose another.'),
+  key_revoked: error(409, 'The key is revoked, which is final.', 'Create a new key.'),
   key_suspended: error(409, 'A suspended key gets no new secret.', 'Resume the key first.'),
-  key_expired: error(409, 'An expired key gets no new secret.', 'Move its expiry first, or create a new key.'),
-  rotation_in_progress: error(409, 'An older version is still accepted.', 'Wait, or name expectedVersion.'),
-  version_conflict: error(409, 'The current version is another one.', 'Read the key again.'),
-  last_administrator: error(409, 'It is the last key that can administer.', 'Repeat with force if you mean it.'),
-  already_claimed: error(409, 'The key made by this request is in use.', 'Rotate it instead.'),
-  request_timeout: error(408, 'The request did not arrive whole in time.', 'Send it again.'),
-  precondition_failed: error(412, 'It is not what If-Match names any more.', 'Read it again, then decide anew.'),
-  too_many_keys: error(409, 'The tenant has as many keys as it may have.', 'Revoke keys that nobody needs.'),
-  payload_too_large: error(413, 'The body is too large.', 'Send less at once.'),
+  key_expired: error(409, 'An expired key gets no new secret.', 'Set a later expiry first, or create a new key.'),
+  rotation_in_progress: error(
+    409,
+    'An older version is still accepted.',
+    'Wait until its overlap ends, or send expectedVersion.',
+  ),
+  version_conflict: error(409, 'The request does not use the current version of the key.', 'Read the key again.'),
+  last_administrator: error(409, 'The key is the last administrator.', 'Repeat with force to do it anyway.'),
+  already_claimed: error(409, 'The key that this request created is already in use.', 'Rotate it instead.'),
+  request_timeout: error(408, 'The request did not arrive completely in time.', 'Send it again.'),
+  precondition_failed: error(
+    412,
+    'The record has changed since the ETag in If-Match.',
+    'Read the record again, then decide again.',
+  ),
+  too_many_keys: error(
+    409,
+    'The tenant has reached its maximum number of keys.',
+    'Revoke keys that are no longer needed.',
+  ),
+  payload_too_large: error(413, 'The body is too large.', 'Send a smaller body.'),
   unsupported_media_type: error(415, 'That content type is not accepted.', 'Send application/json.'),
-  expectation_failed: error(417, 'That expectation cannot be met.', 'Leave out the Expect header.'),
-  idempotency_mismatch: error(422, 'This Idempotency-Key was used with another body.', 'Use a new one.'),
+  expectation_failed: error(417, 'The expectation in the Expect header cannot be met.', 'Leave out the Expect header.'),
+  idempotency_mismatch: error(422, 'This Idempotency-Key was used with another body.', 'Use a new Idempotency-Key.'),
   headers_too_large: error(431, 'The headers are too large.', 'Send shorter headers.'),
-  internal_error: error(500, 'Something failed that should not.', 'Tell the operator the request id.'),
-  store_unavailable: error(503, 'The store does not answer in time.', 'Keep the key and try again.'),
-  store_read_only: error(503, 'The store cannot be written.', 'Check its permissions and disk.'),
-  store_full: error(503, 'The store has no room left.', 'Free disk space, then try again.'),
+  internal_error: error(500, 'An internal error occurred.', 'Tell the operator the request id.'),
+  store_unavailable: error(503, 'The database does not answer in time.', 'Keep the key and try again.'),
+  store_read_only: error(503, 'The database cannot be written.', 'Check its permissions and disk.'),
+  store_full: error(503, 'The disk of the database is full.', 'Free disk space, then try again.'),
   store_unusable: error(
     503,
     'The database cannot be used.',
     'Trying again does not help: check its address, who may use it and its disk, or restore a backup.',
   ),
-  outcome_unknown: error(503, 'It is not known whether the change was made.', 'Read before you repeat.'),
+  outcome_unknown: error(
+    503,
+    'It is not known whether the change was made.',
+    'Read the record before you repeat the request.',
+  ),
   key_quarantined: error(503, 'The record of this key cannot be opened.', 'Tell the operator the key id.'),
   tenant_quarantined: error(503, 'The record of this tenant cannot be read.', 'Tell the operator the tenant.'),
-  limiter_unavailable: error(503, 'Limits cannot be decided now.', 'Keep the key and try again.'),
+  limiter_unavailable: error(503, 'Rate limits and quotas cannot be checked now.', 'Keep the key and try again.'),
   clock_in_doubt: error(
     503,
-    'It is not known what time it is.',
-    'Keep the key and try again; the operator sets the clock.',
+    'The clock of the server may be wrong.',
+    'Keep the key and try again. The operator has to correct the clock.',
   ),
-  overloaded: error(503, 'The server is at its limit.', 'Try again shortly.'),
+  overloaded: error(503, 'The server has too many requests to answer.', 'Try again shortly.'),
   shutting_down: error(503, 'The server is stopping.', 'Try another node.'),
   signing_secret_unavailable: error(
     409,
@@ -169,16 +196,19 @@ export const ERRORS: Readonly<Record<RequestErrorCode, CodeEntry>> = {
 export const STARTUP: Readonly<Record<StartupCode, CodeEntry>> = {
   invalid_setting: startup('A setting is not valid.', 'Correct the named setting.'),
   master_key_missing: startup('There is no master key.', 'Give the master key, or the file that holds it.'),
-  master_key_mismatch: startup('The master key does not open this database.', 'Give the one it was made with.'),
-  schema_too_new: startup('The database was written by a newer version.', 'Run that version.'),
-  schema_too_old: startup('The database has not the tables of this version.', 'Run pantheon-auth migrate.'),
+  master_key_mismatch: startup(
+    'The master key does not open this database.',
+    'Give the master key that the database was created with.',
+  ),
+  schema_too_new: startup('The database was written by a newer version.', 'Run the newer version.'),
+  schema_too_old: startup('The tables of the database are too old for this version.', 'Run pantheon-auth migrate.'),
   redis_required: startup(
-    'Several nodes on one database need Redis to count limits together. Without it two may run, while one replaces the other.',
-    'Give every node the same Redis, or let each count for itself, in writing. In an update, end the old node first.',
+    'Several nodes on one database need Redis to count limits together. Without Redis two nodes may run only while one replaces the other.',
+    'Give every node the same Redis, or configure each node to count alone. In an update, stop the old node first.',
   ),
   database_missing: startup(
-    'There are keys of a store here, and not its database.',
-    'Name the folder of the database, or restore it. For a new store, move the keys away.',
+    'A master key or root key file exists, but its database does not.',
+    'Name the folder of the database, or restore the database. For a new database, move the key files away.',
   ),
   port_in_use: startup('The port is in use.', 'Stop the other process or set another port.'),
 };

@@ -1,4 +1,4 @@
-/** The audit trail of a tenant. */
+/** The route that reads the audit trail of a tenant. */
 import { type PantheonAuth, SUBJECT_TYPES } from 'pantheon-auth';
 import { z } from 'zod';
 import { type Operation, operation } from '../../http/operation.ts';

@@ -1,11 +1,11 @@
-/** What is shown of the audit trail. */
+/** The schemas of answers about the audit trail. */
 import { z } from 'zod';
 import { json, pageOf, time } from '../../http/answer-members.ts';
 
 const eventSchema = z
   .strictObject({
     id: z.string(),
-    seq: z.int().optional().describe('Its place in the log; shown to system keys only.'),
+    seq: z.int().optional().describe('The sequence number in the log. Only for keys of the system tenant.'),
     at: time,
     tenantId: z.string(),
     type: z.string().meta({ examples: ['key.created'] }),
@@ -14,10 +14,9 @@ const eventSchema = z
       userId: z.string().nullable(),
       address: z.string().nullable(),
       userAgent: z.string().nullable(),
-      job: z.string().optional().describe('The job of the service that did it, where it was one.'),
+      job: z.string().optional().describe('The name of the background job that did it, if it was a job.'),
     }),
-    subject: z.strictObject({ type: z.string(), id: z.string() }).describe('What it is about, the first of subjects.'),
-    subjects: z.array(z.strictObject({ type: z.string(), id: z.string() })).describe('All that it is about.'),
+    subject: z.strictObject({ type: z.string(), id: z.string() }),
     requestId: z.string().nullable(),
     reason: z.string().nullable(),
     before: json.nullable(),
@@ -25,13 +24,15 @@ const eventSchema = z
     damaged: z
       .literal(true)
       .optional()
-      .describe('Its personal part cannot be read: those fields are null, or absent, for that.'),
+      .describe('The personal part of the event is damaged and cannot be read, so its fields are null or absent.'),
   })
   .meta({ id: 'Event' });
 
 const damagedEventSchema = eventSchema
-  .pick({ id: true, seq: true, at: true, tenantId: true, type: true, subject: true, subjects: true })
-  .extend({ damaged: z.literal(true).describe('It is not what was written: nothing of what it says is shown.') })
+  .pick({ id: true, seq: true, at: true, tenantId: true, type: true, subject: true })
+  .extend({
+    damaged: z.literal(true).describe('The stored event is not what was written, so its content is not shown.'),
+  })
   .meta({ id: 'DamagedEvent' });
 
 export const eventPageSchema = pageOf(z.union([eventSchema, damagedEventSchema])).meta({ id: 'EventPage' });

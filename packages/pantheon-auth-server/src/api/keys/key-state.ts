@@ -1,4 +1,4 @@
-/** The life of a key: suspended, resumed, revoked. Each is idempotent. */
+/** Routes that suspend, resume and revoke a key. Each is idempotent. */
 import type { PantheonAuth } from 'pantheon-auth';
 import { z } from 'zod';
 import { CHANGE_CODES, type Operation, operation } from '../../http/operation.ts';
@@ -20,7 +20,7 @@ export function keyStateOperations(auth: PantheonAuth): readonly Operation[] {
       url: '/v1/keys/:id/revoke',
       id: 'revokeKey',
       tag: 'Keys',
-      summary: 'End the key and every token made from it, for ever. Twice is success.',
+      summary: 'Revoke a key and every token made from it. Final. Idempotent.',
       access: { kind: 'key', action: 'keys.revoke' },
       params: idParams,
       conditional: true,
@@ -42,7 +42,7 @@ export function keyStateOperations(auth: PantheonAuth): readonly Operation[] {
       url: '/v1/keys/:id/suspend',
       id: 'suspendKey',
       tag: 'Keys',
-      summary: 'Refuse the key until it is resumed. Twice is success.',
+      summary: 'Suspend a key: it is denied until it is resumed. Idempotent.',
       access: { kind: 'key', action: 'keys.update' },
       params: idParams,
       conditional: true,
@@ -67,7 +67,7 @@ export function keyStateOperations(auth: PantheonAuth): readonly Operation[] {
       url: '/v1/keys/:id/resume',
       id: 'resumeKey',
       tag: 'Keys',
-      summary: 'Take a suspension back. A revoked key stays revoked.',
+      summary: 'Resume a suspended key. A revoked key cannot be resumed.',
       access: { kind: 'key', action: 'keys.update' },
       params: idParams,
       conditional: true,

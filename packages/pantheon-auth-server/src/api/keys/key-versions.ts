@@ -1,4 +1,4 @@
-/** Versions of a key: the next is made, older ones end. */
+/** Routes for the versions of a key: rotation, list, and retiring older ones. */
 import type { PantheonAuth, RotateKeyInput } from 'pantheon-auth';
 import { z } from 'zod';
 import { CHANGE_CODES, type Operation, operation } from '../../http/operation.ts';
@@ -14,20 +14,22 @@ import {
 } from '../../http/parameters.ts';
 import { changedVersionSchema, settledRotationSchema, versionsSchema } from './schemas.ts';
 
-/** Only documented here: the engine reads it. */
+/** For the OpenAPI file only: the engine parses the body. */
 export const rotateBody = z
   .strictObject({
     overlap: z
       .union([z.string(), z.int().min(0)])
       .nullish()
       .describe(
-        'How long the version before is still accepted: "15m", "12h", "30d", or whole seconds; at most 30 days. Default: as the key says.',
+        'How long the previous version is still accepted: "15m", "12h", "30d", or whole seconds; at most 30 days. Default: that of the rotation policy, or 1 day.',
       ),
     expectedVersion: z
       .int()
       .min(1)
       .nullish()
-      .describe('The current version: rotate although an older one is still accepted.'),
+      .describe(
+        'The number of the current version. With it the key is rotated although an older version is still accepted.',
+      ),
   })
   .meta({ id: 'RotateKeyInput', examples: [{ overlap: '1h' }] })
   .optional();
@@ -44,7 +46,7 @@ export function keyVersionOperations(auth: PantheonAuth): readonly Operation[] {
       url: '/v1/keys/:id/rotate',
       id: 'rotateKey',
       tag: 'Versions',
-      summary: 'Make the next version. The one before is accepted until its overlap ends.',
+      summary: 'Rotate a key: create its next version. The previous version is accepted until the overlap ends.',
       access: { kind: 'key', action: 'keys.rotate' },
       params: idParams,
       conditional: true,
@@ -64,10 +66,10 @@ export function keyVersionOperations(auth: PantheonAuth): readonly Operation[] {
       url: '/v1/keys/:id/versions',
       id: 'listKeyVersions',
       tag: 'Versions',
-      summary: 'List versions, newest first, each with its last use.',
+      summary: 'List the versions of a key, newest first, each with its usage.',
       access: { kind: 'key', action: 'keys.read' },
       params: idParams,
-      answer: { status: 200, description: 'All versions that are remembered.', schema: versionsSchema },
+      answer: { status: 200, description: 'All versions that are kept.', schema: versionsSchema },
       codes: ['key_quarantined'],
       handle: async ({ params, by }) => ({
         items: await auth.tenant(by.tenantId).keys.versions(params.id, { by: by.caller }),
@@ -78,7 +80,7 @@ export function keyVersionOperations(auth: PantheonAuth): readonly Operation[] {
       url: '/v1/keys/:id/versions/:version/retire',
       id: 'retireKeyVersion',
       tag: 'Versions',
-      summary: 'End an older version before its overlap does. Twice is success.',
+      summary: 'Retire an older version before its overlap ends. Idempotent.',
       access: { kind: 'key', action: 'keys.rotate' },
       params: versionParams,
       conditional: true,

@@ -1,4 +1,7 @@
-/** Keys: made, listed, looked at, changed. What is done to a key's life is `key-state.ts`, its versions `key-versions.ts`. */
+/**
+ * Routes that create, list, get and update keys. Suspending and revoking are in `key-state.ts`, versions in
+ * `key-versions.ts`.
+ */
 import { type CreateKeyInput, KEY_INPUT_SCHEMAS, type PantheonAuth, type UpdateKeyInput } from 'pantheon-auth';
 import { z } from 'zod';
 import { CHANGE_CODES, type Operation, operation } from '../../http/operation.ts';
@@ -22,7 +25,7 @@ export function keyOperations(auth: PantheonAuth, config: Pick<Config, 'publicUr
       url: '/v1/keys',
       id: 'createKey',
       tag: 'Keys',
-      summary: 'Create a key. The string in the answer is the only one there will ever be.',
+      summary: 'Create a key. The answer contains the key string, which is not stored and not shown again.',
       access: { kind: 'key', action: 'keys.create' },
       headers: idempotencyHeader,
       body: KEY_INPUT_SCHEMAS.create.meta({ id: 'CreateKeyInput', examples: [CREATE_EXAMPLE] }),
@@ -31,7 +34,7 @@ export function keyOperations(auth: PantheonAuth, config: Pick<Config, 'publicUr
         status: 201,
         description: 'The key string and its record.',
         schema: createdKeySchema,
-        headers: { Location: 'Where the record is.' },
+        headers: { Location: 'The address of the record.' },
         tagged: 'apiKey',
       },
       codes: [
@@ -61,7 +64,7 @@ export function keyOperations(auth: PantheonAuth, config: Pick<Config, 'publicUr
         userId: z.string().optional(),
         state: z.enum(['active', 'suspended', 'revoked', 'expired']).optional(),
         environment: z.enum(['live', 'test']).optional(),
-        q: z.string().optional().describe('Part of the name, or the start of an id.'),
+        q: z.string().optional().describe('Part of the name, or the beginning of an id.'),
         ...pageQuery,
       }),
       answer: { status: 200, description: 'A page of keys.', schema: keyPageSchema },
@@ -77,7 +80,7 @@ export function keyOperations(auth: PantheonAuth, config: Pick<Config, 'publicUr
       url: '/v1/keys/:id',
       id: 'getKey',
       tag: 'Keys',
-      summary: 'Look at a key.',
+      summary: 'Get a key.',
       access: { kind: 'key', action: 'keys.read' },
       params: idParams,
       answer: { status: 200, description: 'The record.', schema: apiKeySchema, tagged: 'itself' },
@@ -89,7 +92,8 @@ export function keyOperations(auth: PantheonAuth, config: Pick<Config, 'publicUr
       url: '/v1/keys/:id',
       id: 'updateKey',
       tag: 'Keys',
-      summary: 'Change what is named and leave the rest, also inside of an object (RFC 7396). Null takes away.',
+      summary:
+        'Update a key (JSON merge patch, RFC 7396). Members that are not sent stay as they are, also inside objects; null removes a member.',
       access: { kind: 'key', action: 'keys.update' },
       params: idParams,
       conditional: true,
@@ -125,7 +129,7 @@ const CREATE_EXAMPLE = {
 
 type Listed = Awaited<ReturnType<PantheonAuth['keys']['list']>>['items'][number];
 
-/** A record that cannot be opened is dated like the others. */
+/** Also for a quarantined key, which has `createdAt` only. */
 function toItem(item: Listed): unknown {
   return 'quarantined' in item ? { ...item, createdAt: new Date(item.createdAt) } : item;
 }

@@ -1,4 +1,4 @@
-/** What is shown of keys, for the OpenAPI file and for the tests that hold the answers to it. */
+/** The schemas of answers about keys, for the OpenAPI file and for tests that compare answers with them. */
 import { z } from 'zod';
 import { EXAMPLE_KEY, environment, etag, json, pageOf, settled, time } from '../../http/answer-members.ts';
 
@@ -11,7 +11,7 @@ export const apiKeySchema = z
     name: z.string(),
     description: z.string().optional(),
     environment,
-    hint: z.string().describe('Prefix, environment and id: no part of the secret.'),
+    hint: z.string().describe('Prefix, environment and id of the key string, without any part of the secret.'),
     permissions: z.array(z.string()),
     grantable: z.array(z.string()),
     createdAt: time,
@@ -39,7 +39,7 @@ export const apiKeySchema = z
       .optional(),
     metadata: json.optional(),
   })
-  .meta({ id: 'APIKey', description: 'The record of a key. It never holds a secret or a hash.' });
+  .meta({ id: 'APIKey', description: 'The record of a key. It never contains a secret or a hash.' });
 
 export const changedKeySchema = apiKeySchema
   .extend(settled)
@@ -50,32 +50,34 @@ const actedOnKeySchema = z
     keyId: z.string(),
     tenantId: z.string(),
     did: z.array(z.enum(['created', 'rotated', 'secret_replaced', 'updated', 'resumed'])),
-    revoked: z.boolean().describe('Whether this call revoked it. If not, it is as it was: look at it.'),
+    revoked: z.boolean().describe('Whether this call revoked it. If false, it is unchanged: check it.'),
   })
-  .meta({ id: 'ActedOnKey', description: 'A key that a revoked one acted on.' });
+  .meta({ id: 'ActedOnKey', description: 'A key that a revoked key acted on.' });
 
 export const revokedKeySchema = apiKeySchema
   .extend({
     actedOn: z
       .strictObject({
         items: z.array(actedOnKeySchema),
-        complete: z.boolean().describe('If false: deal with these, then repeat the call.'),
+        complete: z.boolean().describe('False when there are more: handle these, then repeat the call.'),
       })
       .optional()
-      .describe('With cascade: keys that were alive and that the revoked ones had acted on.'),
+      .describe('With cascade: keys that were not revoked yet and that the revoked keys had acted on.'),
     ...settled,
   })
   .meta({ id: 'RevokedAPIKey', description: 'The record of a key that was revoked.' });
 
-const quarantinedKeySchema = z
-  .strictObject({ id: z.string(), createdAt: time, quarantined: z.literal(true) })
-  .meta({ id: 'QuarantinedKey', description: 'A key whose record cannot be opened. It is refused until it can.' });
+const quarantinedKeySchema = z.strictObject({ id: z.string(), createdAt: time, quarantined: z.literal(true) }).meta({
+  id: 'QuarantinedKey',
+  description:
+    'A key whose record is damaged and cannot be read. It is answered with 503 until the record is repaired.',
+});
 
 export const keyPageSchema = pageOf(z.union([apiKeySchema, quarantinedKeySchema])).meta({ id: 'APIKeyPage' });
 
 const keyString = z
   .string()
-  .describe('Shown once: it is not stored.')
+  .describe('The key string. Shown once: it is not stored.')
   .meta({ examples: [EXAMPLE_KEY] });
 
 export const createdKeySchema = z.strictObject({ key: keyString, apiKey: apiKeySchema }).meta({ id: 'CreatedKey' });

@@ -1,4 +1,4 @@
-/** What a verification answers. */
+/** The schema of the answer to a verification. */
 import { z } from 'zod';
 import { environment, time } from '../../http/answer-members.ts';
 
@@ -17,7 +17,7 @@ const degraded = z
   .literal(true)
   .optional()
   .describe(
-    'This node admitted only its share of each rate limit, and that is what remains: the place where all nodes count does not answer, or this node and the one that replaces it run beside each other.',
+    'This node admitted only its share of each rate limit, and `limits` is about that share. Redis does not answer, or, without Redis, this node runs beside the one that replaces it.',
   );
 
 export const verificationSchema = z
@@ -37,7 +37,7 @@ export const verificationSchema = z
     }),
     z.strictObject({
       valid: z.literal(false),
-      code: z.string().describe('Why not: a denial code.'),
+      code: z.string().describe('The code of the denial.'),
       missing: z.string().optional(),
       retryAfterSeconds: z.int().optional(),
       limits: z.array(limitStateSchema).optional(),

@@ -1,4 +1,4 @@
-/** The question the whole service is for: may this key act now? An answered question is a 200, also when it is a no. */
+/** `POST /v1/keys/verify`: whether a key may act now. The status is 200 also for a denial: the client reads `valid`. */
 import { isIP } from 'node:net';
 import { ANY_ENVIRONMENT, COST_MAX, type PantheonAuth, type Verification } from 'pantheon-auth';
 import { z } from 'zod';
@@ -7,30 +7,30 @@ import { type Operation, operation } from '../../http/operation.ts';
 import { omitUndefined } from '../../http/parameters.ts';
 import { verificationSchema } from './verification-schema.ts';
 
-/** What one key may be asked for at once; a key holds no more. */
+/** The most permissions that one request may ask for. A key has no more than that. */
 const PERMISSIONS_MAX = 256;
 
 const verifyBody = z
   .strictObject({
-    key: z.string().describe('The string that was presented. Anything is allowed.'),
+    key: z.string().describe('The string that a client presented. Any text is allowed.'),
     permissions: z
       .array(z.string())
       .max(PERMISSIONS_MAX)
       .nullish()
-      .describe('All of these must be covered. At most 256.'),
+      .describe('The key must have all of these permissions. At most 256.'),
     ip: z
       .string()
       .refine((text) => isIP(text) !== 0, 'Write an IPv4 or IPv6 address.')
       .nullish()
-      .describe('Where the key was presented from. Needed by keys that are bound to addresses.'),
-    environment: z.enum(['live', 'test']).nullish().describe('The environment that is accepted. Default live.'),
-    anyEnvironment: z.literal(true).nullish().describe('Keys of both environments are accepted.'),
+      .describe('The IP address of the client. Without it a key with an IP allowlist is denied.'),
+    environment: z.enum(['live', 'test']).nullish().describe('The environment whose keys are accepted. Default: live.'),
+    anyEnvironment: z.literal(true).nullish().describe('Accept keys of both environments.'),
     cost: z
       .int()
       .min(0)
       .max(COST_MAX)
       .nullish()
-      .describe('Units to take from every limit; 0 asks without consuming. Default 1.'),
+      .describe('Units to take from every limit; 0 checks the limits without consuming. Default: 1.'),
   })
   .meta({ id: 'VerifyKeyInput', examples: [{ key: EXAMPLE_KEY, permissions: ['deploy:run'], ip: '203.0.113.7' }] });
 
@@ -41,16 +41,21 @@ export function verifyOperations(auth: PantheonAuth): readonly Operation[] {
       url: '/v1/keys/verify',
       id: 'verifyKey',
       tag: 'Keys',
-      summary: 'Ask whether a key may act now. The RateLimit headers speak of the caller, the body of the key.',
+      summary:
+        'Verify a key. The status is 200 also for a denial: read `valid`. RateLimit headers are about the caller, `limits` in the body about the key.',
       access: { kind: 'key', action: 'keys.verify' },
       body: verifyBody,
-      answer: { status: 200, description: 'Yes or no, with the reason.', schema: verificationSchema },
+      answer: {
+        status: 200,
+        description: 'The result: `valid`, and the code of the denial if it is false.',
+        schema: verificationSchema,
+      },
       codes: ['key_quarantined', 'limiter_unavailable'],
       isHot: true,
       handle: async ({ body, by }) => {
         const { anyEnvironment, ...asked } = omitUndefined(body);
         const both = anyEnvironment === true ? ({ environment: ANY_ENVIRONMENT } as const) : {};
-        // The address is the caller's word: what is counted for it is counted for the two together.
+        // The caller could send any address, so failures are counted for the pair of calling key and address.
         const askedBy = by.principal.keyId;
         return toAnswer(await auth.verify({ ...asked, ...both, tenant: by.tenantId, askedBy }));
       },

@@ -1,4 +1,4 @@
-/** What anybody may ask: what this is, whether it works, and what verifiers of its tokens need. */
+/** Routes without authentication: index page, health checks, public keys and OAuth metadata. */
 import { createHash } from 'node:crypto';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { PantheonAuth } from 'pantheon-auth';
@@ -7,7 +7,10 @@ import type { Operation } from '../../http/operation.ts';
 import { CLIENT_AUTH_METHODS, GRANT_TYPES } from '../../oauth/token-request.ts';
 import type { Config } from '../../settings/config.ts';
 
-/** A new signing key is published this long before it signs, so nobody who caches for as long misses it. */
+/**
+ * A new signing key is published this long before it signs, so a client that caches the JWKS for this time always has
+ * it.
+ */
 const PUBLIC_MAX_AGE_SECONDS = 300;
 
 const PUBLIC_HEADERS = {
@@ -40,7 +43,7 @@ export function publicOperations(auth: PantheonAuth, config: Config): readonly O
       codes: [],
       handle: async (request, reply) => {
         reply.headers(PUBLIC_HEADERS).type(JWKS_MEDIA_TYPE);
-        // An idle node has not heard yet of a key that another one made.
+        // An idle node may not have read a signing key that another node made.
         await auth.ping();
         return withETag(request, reply, JSON.stringify(auth.tokens.jwks()));
       },
@@ -50,7 +53,7 @@ export function publicOperations(auth: PantheonAuth, config: Config): readonly O
       url: '/.well-known/oauth-authorization-server',
       id: 'getAuthorizationServerMetadata',
       tag: 'Discovery',
-      summary: 'What the token endpoint offers (RFC 8414).',
+      summary: 'Metadata of the token endpoint (RFC 8414).',
       access: { kind: 'public' },
       answer: { status: 200, description: 'The metadata.', schema: json },
       codes: [],
@@ -62,9 +65,9 @@ export function publicOperations(auth: PantheonAuth, config: Config): readonly O
       url: '/healthz',
       id: 'getHealth',
       tag: 'Health',
-      summary: 'Whether the process lives. Never touches the store.',
+      summary: 'Liveness: the process answers. Does not use the database.',
       access: { kind: 'public' },
-      answer: { status: 200, description: 'It lives.', schema: z.strictObject({ status: z.literal('ok') }) },
+      answer: { status: 200, description: 'The process runs.', schema: z.strictObject({ status: z.literal('ok') }) },
       codes: [],
       handle: () => ({ status: 'ok' }),
     },
@@ -73,9 +76,13 @@ export function publicOperations(auth: PantheonAuth, config: Config): readonly O
       url: '/readyz',
       id: 'getReadiness',
       tag: 'Health',
-      summary: 'Whether requests can be answered: the store is asked.',
+      summary: 'Readiness: the database answers, so requests can be answered.',
       access: { kind: 'public' },
-      answer: { status: 200, description: 'It is ready.', schema: z.strictObject({ status: z.literal('ready') }) },
+      answer: {
+        status: 200,
+        description: 'The service is ready.',
+        schema: z.strictObject({ status: z.literal('ready') }),
+      },
       codes: ['store_unavailable'],
       handle: async () => {
         await auth.ping();
@@ -87,7 +94,7 @@ export function publicOperations(auth: PantheonAuth, config: Config): readonly O
       url: '/',
       id: 'getHome',
       tag: 'Discovery',
-      summary: 'What this is.',
+      summary: 'A short description of the service with links.',
       access: { kind: 'public' },
       answer: { status: 200, description: 'A few lines of text.', mediaType: 'text/plain', schema: z.string() },
       codes: [],
@@ -99,18 +106,18 @@ export function publicOperations(auth: PantheonAuth, config: Config): readonly O
   ];
 }
 
-/** Where clients look when the issuer has a path (RFC 8414 section 3.1): before it, and not under it. */
+/** Where clients look when the issuer has a path (RFC 8414 section 3.1): the well-known part comes before the path. */
 function metadataOfPath({ publicUrl }: Config, handle: Operation['handle']): readonly Operation[] {
   const { pathname } = new URL(publicUrl);
   if (pathname === '/') return [];
   return [
     {
       method: 'GET',
-      // A colon would begin a parameter.
+      // In Fastify a single colon begins a parameter.
       url: `/.well-known/oauth-authorization-server${pathname.replaceAll(':', '::')}`,
       id: 'getAuthorizationServerMetadataOfPath',
       tag: 'Discovery',
-      summary: 'The same, where clients look for it when the issuer has a path (RFC 8414).',
+      summary: 'The same metadata at the address that RFC 8414 defines for an issuer with a path.',
       access: { kind: 'public' },
       answer: { status: 200, description: 'The metadata.', schema: json },
       codes: [],
@@ -126,17 +133,17 @@ function withETag(request: FastifyRequest, reply: FastifyReply, body: string): B
   reply.header('etag', tag);
   const known = request.headers['if-none-match']?.split(',').map((one) => one.trim().replace(/^W\//, '')) ?? [];
   if (known.includes(tag) || known.includes('*')) return reply.code(304).send();
-  // Bytes, because Fastify adds a charset to text, and JSON has none.
+  // Sent as bytes, because Fastify adds a charset to text, and `application/json` has no such parameter.
   return Buffer.from(body);
 }
 
-/** From the settings alone: a Host header is what somebody else wants us to be called. */
+/** Built from the settings alone: a client chooses the Host header, so it is not used. */
 function authorizationServerMetadata({ publicUrl, docs }: Config): Readonly<Record<string, unknown>> {
   return {
     issuer: publicUrl,
     token_endpoint: `${publicUrl}/oauth2/token`,
     jwks_uri: `${publicUrl}/.well-known/jwks.json`,
-    // There is no authorization endpoint: nobody logs in here.
+    // There is no authorization endpoint: no user logs in here.
     response_types_supported: [],
     grant_types_supported: GRANT_TYPES,
     token_endpoint_auth_methods_supported: CLIENT_AUTH_METHODS,

@@ -1,13 +1,13 @@
-/** What a token is shown of itself. */
+/** What `GET /v1/self` answers to a token. */
 import { z } from 'zod';
 import { environment, time } from '../../http/answer-members.ts';
 
-/** What a token may know of its key: no more than it says itself. */
+/** Nothing about the key that the token does not contain itself. */
 export const tokenSelfSchema = z
   .strictObject({
-    id: z.string().describe('Of its key.'),
+    id: z.string().describe('The id of its key.'),
     environment,
-    permissions: z.array(z.string()).describe('What both the token and its key allow.'),
+    permissions: z.array(z.string()).describe('The permissions that both the token and its key have.'),
     expiresAt: time,
   })
-  .meta({ id: 'TokenSelf', description: 'What a token is shown of itself.' });
+  .meta({ id: 'TokenSelf', description: 'What a token can read about itself.' });

@@ -1,4 +1,6 @@
-/** What a key may do about itself, as its policy allows. It acts in its own tenant, and its environment does not matter. */
+/**
+ * Calls of a key about itself, as its policy allows. They are in its own tenant, and both environments are accepted.
+ */
 import type { PantheonAuth, Principal, RotateKeyInput, VerifiedToken } from 'pantheon-auth';
 import { z } from 'zod';
 import { CHANGE_CODES, type Operation, operation } from '../../http/operation.ts';
@@ -14,11 +16,11 @@ export function selfOperations(auth: PantheonAuth): readonly Operation[] {
       url: '/v1/self',
       id: 'getSelf',
       tag: 'Self',
-      summary: 'Look at the key that is calling. A token sees what it may do itself, and not the record of its key.',
+      summary: 'Get the calling key. A token gets its own permissions and expiry, not the record of its key.',
       access: { kind: 'self', proof: false },
       answer: {
         status: 200,
-        description: 'The record of a key; of a token what it may know.',
+        description: 'For a key: its record. For a token: a part of it.',
         schema: z.union([apiKeySchema, tokenSelfSchema]),
         tagged: 'itself',
       },
@@ -33,7 +35,7 @@ export function selfOperations(auth: PantheonAuth): readonly Operation[] {
       url: '/v1/self/rotate',
       id: 'rotateSelf',
       tag: 'Self',
-      summary: 'Claim the next secret by proving the current one. Only where the key has a rotation policy.',
+      summary: 'Rotate the calling key. Needs its current key string and a rotation policy on the key.',
       access: { kind: 'self', proof: true },
       conditional: true,
       headers: idempotencyHeader,
@@ -52,7 +54,7 @@ export function selfOperations(auth: PantheonAuth): readonly Operation[] {
       url: '/v1/self/revoke',
       id: 'revokeSelf',
       tag: 'Self',
-      summary: 'Give the calling key up, for ever. Only its current version may.',
+      summary: 'Revoke the calling key. Final. Needs its current version.',
       access: { kind: 'self', proof: true },
       conditional: true,
       body: reasonBody,
@@ -67,8 +69,8 @@ export function selfOperations(auth: PantheonAuth): readonly Operation[] {
 }
 
 /**
- * A token was narrowed by somebody for somebody: what else its key may do and hand out, how it is limited and what is noted
- * with it is not for whoever holds the token.
+ * A token may have been given to somebody with fewer permissions than the key has. So it does not see the other
+ * permissions, the `grantable`, the limits or the metadata of its key.
  */
 function tokenSelf({ keyId: id, environment, permissions, expiresAt }: Principal, token: VerifiedToken) {
   const ends = Math.min(token.expiresAt, expiresAt ?? token.expiresAt);

@@ -1,4 +1,4 @@
-/** What is shown of tenants. */
+/** The schemas of answers about tenants. */
 import { z } from 'zod';
 import { etag, pageOf, time } from '../../http/answer-members.ts';
 
@@ -11,14 +11,14 @@ export const tenantSchema = z
     audiences: z
       .array(z.string())
       .optional()
-      .describe('Audiences that its keys may be given, beside those of the service.'),
+      .describe('Audiences that its keys may have, in addition to those of the service.'),
     createdAt: time,
   })
   .meta({ id: 'Tenant' });
 
 const quarantinedTenantSchema = z.strictObject({ id: z.string(), createdAt: time, quarantined: z.literal(true) }).meta({
   id: 'QuarantinedTenant',
-  description: 'A tenant whose record cannot be read. Its keys are answered with a 503.',
+  description: 'A tenant whose record is damaged and cannot be read. Its keys are answered with 503.',
 });
 
 export const tenantPageSchema = pageOf(z.union([tenantSchema, quarantinedTenantSchema])).meta({ id: 'TenantPage' });

@@ -1,4 +1,4 @@
-/** Tenants, managed by keys of the system tenant. For any other key there are none. */
+/** Routes for tenants. Only keys of the system tenant may use them; any other key gets 404. */
 import type { CreateTenantInput, PantheonAuth, UpdateTenantInput } from 'pantheon-auth';
 import { z } from 'zod';
 import { CHANGE_CODES, type Operation, operation } from '../../http/operation.ts';
@@ -7,19 +7,17 @@ import { tenantPageSchema, tenantSchema } from './schemas.ts';
 
 const answer = { status: 200, description: 'The tenant.', schema: tenantSchema, tagged: 'itself' } as const;
 
-/** Only documented here: the engine reads them. */
+/** For the OpenAPI file only: the engine parses the body. */
 const settings = {
-  name: z.string().nullish().describe('For people. 1 to 128 characters. Default: the id.'),
+  name: z.string().nullish().describe('A display name. 1 to 128 characters. Default: the id.'),
   audiences: z
     .array(z.string())
     .nullish()
     .describe(
-      'Audiences that its keys may be given in jwt.audience, beside those of the service. At most 64, each of 1 to 512 characters. Keys keep those that they have.',
+      'Audiences that keys of the tenant may have in jwt.audience, in addition to those of the service. At most 64, each of 1 to 512 characters. Existing keys keep the audiences that they have.',
     ),
 };
-const id = z
-  .string()
-  .describe('Its name for programs, which never changes. 1 to 64 of a-z 0-9 _ -, a letter or digit at both ends.');
+const id = z.string().describe('The id, which never changes. 1 to 64 of a-z 0-9 _ -, a letter or digit at both ends.');
 const createBody = z.strictObject({ id, ...settings }).meta({
   id: 'CreateTenantInput',
   examples: [{ id: 'acme', name: 'Acme Corp', audiences: ['https://orders.acme.example'] }],
@@ -48,7 +46,7 @@ export function tenantOperations({ tenants }: PantheonAuth): readonly Operation[
       url: '/v1/tenants',
       id: 'listTenants',
       tag: 'Tenants',
-      summary: 'List tenants, in order of id.',
+      summary: 'List tenants, ordered by id.',
       access: { kind: 'key', action: 'tenants.read' },
       query: z.strictObject(pageQuery),
       answer: { status: 200, description: 'A page of tenants.', schema: tenantPageSchema },
@@ -63,7 +61,7 @@ export function tenantOperations({ tenants }: PantheonAuth): readonly Operation[
       url: '/v1/tenants/:id',
       id: 'getTenant',
       tag: 'Tenants',
-      summary: 'Look at a tenant.',
+      summary: 'Get a tenant.',
       access: { kind: 'key', action: 'tenants.read' },
       params: idParams,
       answer,
@@ -75,7 +73,7 @@ export function tenantOperations({ tenants }: PantheonAuth): readonly Operation[
       url: '/v1/tenants/:id',
       id: 'updateTenant',
       tag: 'Tenants',
-      summary: 'Change what is named and leave the rest. Null takes away.',
+      summary: 'Update a tenant. Members that are not sent stay as they are; null removes a member.',
       access: { kind: 'key', action: 'tenants.update' },
       params: idParams,
       conditional: true,
@@ -91,7 +89,7 @@ export function tenantOperations({ tenants }: PantheonAuth): readonly Operation[
       url: '/v1/tenants/:id/suspend',
       id: 'suspendTenant',
       tag: 'Tenants',
-      summary: 'Refuse all keys of the tenant until it is resumed. Twice is success.',
+      summary: 'Suspend a tenant: all its keys are denied until it is resumed. Idempotent.',
       access: { kind: 'key', action: 'tenants.suspend' },
       params: idParams,
       conditional: true,
@@ -106,7 +104,7 @@ export function tenantOperations({ tenants }: PantheonAuth): readonly Operation[
       url: '/v1/tenants/:id/resume',
       id: 'resumeTenant',
       tag: 'Tenants',
-      summary: 'Take a suspension back. Twice is success.',
+      summary: 'Resume a suspended tenant. Idempotent.',
       access: { kind: 'key', action: 'tenants.suspend' },
       params: idParams,
       conditional: true,
@@ -121,7 +119,7 @@ export function tenantOperations({ tenants }: PantheonAuth): readonly Operation[
       url: '/v1/tenants/:id',
       id: 'deleteTenant',
       tag: 'Tenants',
-      summary: 'Delete a tenant for ever. Its keys are unknown from then on, and its id is not used again.',
+      summary: 'Delete a tenant. Final: its keys are unknown from then on, and its id cannot be used again.',
       access: { kind: 'key', action: 'tenants.delete' },
       params: idParams,
       conditional: true,

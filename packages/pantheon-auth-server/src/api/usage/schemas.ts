@@ -1,4 +1,4 @@
-/** What is shown of usage. */
+/** The schemas of answers about usage. */
 import { z } from 'zod';
 import { time } from '../../http/answer-members.ts';
 

@@ -1,4 +1,4 @@
-/** How often keys were used, by outcome and time. */
+/** Usage of keys: counts by outcome and time. */
 import { type Clock, type PantheonAuth, PantheonError, type UsageGranularity, type UsageReport } from 'pantheon-auth';
 import { z } from 'zod';
 import { type Operation, operation } from '../../http/operation.ts';
@@ -22,11 +22,15 @@ export function usageOperations(auth: PantheonAuth, clock: Clock): readonly Oper
       url: '/v1/keys/:id/usage',
       id: 'getKeyUsage',
       tag: 'Usage',
-      summary: 'Count uses of a key by outcome.',
+      summary: 'Get the usage of a key, by outcome and time.',
       access: { kind: 'key', action: 'keys.read' },
       params: idParams,
       query: usageQuery,
-      answer: { status: 200, description: 'Steps in which something happened.', schema: usageSchema },
+      answer: {
+        status: 200,
+        description: 'Counts per time step. Steps without uses are left out.',
+        schema: usageSchema,
+      },
       codes: ['key_quarantined', 'overloaded'],
       handle: async ({ params, query, by, request }) => {
         const options = { by: by.caller, signal: request.signal };
@@ -38,10 +42,14 @@ export function usageOperations(auth: PantheonAuth, clock: Clock): readonly Oper
       url: '/v1/usage',
       id: 'getUsage',
       tag: 'Usage',
-      summary: 'Count uses of all keys of the tenant by outcome.',
+      summary: 'Get the usage of all keys of the tenant, by outcome and time.',
       access: { kind: 'key', action: 'keys.read' },
       query: usageQuery,
-      answer: { status: 200, description: 'Steps in which something happened.', schema: usageSchema },
+      answer: {
+        status: 200,
+        description: 'Counts per time step. Steps without uses are left out.',
+        schema: usageSchema,
+      },
       codes: ['overloaded'],
       handle: async ({ query, by, request }) => {
         const options = { by: by.caller, signal: request.signal };
@@ -54,7 +62,7 @@ export function usageOperations(auth: PantheonAuth, clock: Clock): readonly Oper
 function toRange(query: z.output<typeof usageQuery>, clock: Clock): Range {
   const to = query.to === undefined ? clock.now() : Date.parse(query.to);
   const from = query.from === undefined ? to - RANGE_DEFAULT_MS : Date.parse(query.from);
-  if (from >= to) throw new PantheonError('invalid_request', { field: 'to', detail: 'It must be later than from.' });
+  if (from >= to) throw new PantheonError('invalid_request', { field: 'to', detail: 'It must be later than `from`.' });
   return { from, to, granularity: query.granularity };
 }
 

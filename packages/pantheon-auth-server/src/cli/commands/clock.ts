@@ -1,4 +1,4 @@
-/** `pantheon-auth clock accept`: how a store goes on whose recorded time is wrong. */
+/** `pantheon-auth clock accept`: corrects the recorded time of a database. */
 import type { Command } from 'commander';
 import type { ClockAcceptance } from 'pantheon-auth';
 import type { Config } from '../../settings/config.ts';
@@ -13,12 +13,12 @@ interface AcceptOptions extends StoreOptions {
 }
 
 export function addClockCommands(program: Command, context: CliContext, finish: (code: ExitCode) => void): void {
-  const clock = program.command('clock').description('the time of the store');
+  const clock = program.command('clock').description('the recorded time of the database');
   const accept = clock
     .command('accept')
-    .description('go on with a store that no server starts on (clock_in_doubt) because the time it recorded is wrong')
-    .option('--yes', 'do it; without this, both times are shown and nothing is changed')
-    .option('--reason <text>', 'for the audit trail')
+    .description('correct the recorded time of a database on which no server starts (clock_in_doubt)')
+    .option('--yes', 'apply the change; without this both times are shown and nothing is changed')
+    .option('--reason <text>', 'reason, recorded in the audit trail')
     .addHelpText(
       'after',
       `
@@ -55,11 +55,13 @@ function tell(output: Output, { recorded, now, isNeeded, done }: ClockAcceptance
       ['keys corrected', String(done.keysCorrected)],
       ['signing keys replaced', String(done.signingKeysReplaced)],
     ]);
-    for (const { keyId } of done.keysLeft) output.warn(`Key ${keyId} cannot be opened and is as it was: revoke it.`);
-    output.note('The store goes on from now. Start the servers.');
+    for (const { keyId } of done.keysLeft) output.warn(`Key ${keyId} cannot be opened and was not changed: revoke it.`);
+    output.note('The current time was recorded. Start the servers.');
   } else {
     output.note(
-      isNeeded ? 'Nothing was changed. If `now` is right: --yes' : 'There is nothing to accept: servers start.',
+      isNeeded
+        ? 'Nothing was changed. If `now` is right: --yes'
+        : 'Nothing to do: the recorded time is not in the future, and servers start.',
     );
   }
 }

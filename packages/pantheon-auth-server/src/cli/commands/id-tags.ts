@@ -1,4 +1,6 @@
-/** `pantheon-auth id-tags`: the secrets that tag the ids of keys, for whoever holds the settings of the store. */
+/**
+ * `pantheon-auth id-tags`: manages the secrets that tag the ids of keys, in process on the database of the settings.
+ */
 import type { Command } from 'commander';
 import { type IdTagSecret, PantheonError } from 'pantheon-auth';
 import { EXIT, type ExitCode } from '../exit-codes.ts';
@@ -13,9 +15,7 @@ interface ChangeOptions extends StoreOptions {
 export function addIdTagCommands(program: Command, context: CliContext, finish: (code: ExitCode) => void): void {
   const group = program
     .command('id-tags')
-    .description(
-      'the secrets that tag the ids of keys, so that invented ids are refused without a look into the database',
-    )
+    .description('the secrets that tag the ids of keys, so that invented ids are refused without reading the database')
     .addHelpText(
       'after',
       `
@@ -28,7 +28,7 @@ Examples:
     );
 
   actOnEngine<StoreOptions>(
-    group.command('list').description('numbers and dates, never a secret'),
+    group.command('list').description('list numbers and dates, never a secret'),
     context,
     async (output, auth) => {
       show(output, auth.idTags.list());
@@ -36,8 +36,8 @@ Examples:
     },
   );
 
-  const add = group.command('add').description('make one; new ids take it when every node has read it');
-  add.option('--reason <text>', 'for the audit trail');
+  const add = group.command('add').description('create one; new ids use it when every node has read it');
+  add.option('--reason <text>', 'reason, recorded in the audit trail');
   actOnEngine<ChangeOptions>(add, context, async (output, auth, { reason }) => {
     show(output, [await auth.idTags.add(reason === undefined ? {} : { reason })]);
     finish(EXIT.ok);
@@ -45,9 +45,9 @@ Examples:
 
   const retire = group
     .command('retire')
-    .description('end one that somebody else may know; keys whose ids it tagged stay valid')
-    .argument('<number>', 'as `id-tags list` shows it')
-    .option('--reason <text>', 'for the audit trail');
+    .description('retire one that may have leaked; keys whose ids it tagged stay valid')
+    .argument('<number>', 'its number in `id-tags list`')
+    .option('--reason <text>', 'reason, recorded in the audit trail');
   actOnEngine<ChangeOptions>(retire, context, async (output, auth, { reason }) => {
     show(output, [await auth.idTags.retire(numberOf(retire.args[0]), reason === undefined ? {} : { reason })]);
     finish(EXIT.ok);
@@ -67,7 +67,7 @@ function show(output: Output, secrets: readonly IdTagSecret[]): void {
   const state = ({ retiredAt, quarantined }: IdTagSecret): string =>
     [
       retiredAt === null ? 'active' : `retired ${retiredAt.toISOString()}`,
-      ...(quarantined ? ['does not open'] : []),
+      ...(quarantined ? ['cannot be opened'] : []),
     ].join(', ');
   output.table(
     ['number', 'created', 'state'],

@@ -1,11 +1,11 @@
-/** What the command line says about a key, as the body of the API: `POST /v1/keys`, `PATCH /v1/keys/{id}`. What may be in it, the API decides. */
+/** Builds the body of `POST /v1/keys` and `PATCH /v1/keys/{id}` from options. The API validates it. */
 import type { Command } from 'commander';
 import { parseStrictJson } from 'pantheon-auth';
 import { readTextFile } from '../secret-input.ts';
 import type { ConnectionOptions } from '../session.ts';
 import { invalid } from './arguments.ts';
 
-/** What may be said of a new key and of one that is there. */
+/** Options of a new or existing key. */
 export interface KeyOptions extends ConnectionOptions {
   readonly user?: string;
   readonly name?: string;
@@ -27,28 +27,28 @@ export interface KeyOptions extends ConnectionOptions {
   readonly metadata?: string;
 }
 
-/** The options of {@link KeyOptions}, but for whose key it is and what it is called. */
+/** Adds the options of {@link KeyOptions}, except user and name. */
 export function withKeySettings(command: Command): Command {
   return command
-    .option('--description <text>', 'more about that')
-    .option('--permission <pattern...>', 'what it may do, as in orders:read or orders:*')
-    .option('--grantable <pattern...>', 'what it may hand out')
-    .option('--not-before <time>', 'when it begins, ISO 8601')
-    .option('--expires-in <duration>', 'when it ends, as in 90d')
-    .option('--expires-at <time>', 'when it ends, ISO 8601')
-    .option('--rate-limit <rule...>', 'name=limit/window, as in requests=100/1m')
-    .option('--quota <rule>', 'limit/day or limit/month, as in 1000/day')
-    .option('--ip <range...>', 'addresses it may be used from, as in 10.0.0.0/8')
-    .option('--rotate-every <duration>', 'when a new version is due, as in 30d')
-    .option('--overlap <duration>', 'how long the version before is accepted, as in 24h')
-    .option('--jwt-algorithm <name>', 'of its tokens: ES256 (default), Ed25519, RS256, HS256')
+    .option('--description <text>', 'longer description')
+    .option('--permission <pattern...>', 'permissions, such as orders:read or orders:*')
+    .option('--grantable <pattern...>', 'permissions that it may give to other keys')
+    .option('--not-before <time>', 'time before which it is denied, ISO 8601')
+    .option('--expires-in <duration>', 'lifetime, such as 90d')
+    .option('--expires-at <time>', 'expiry, ISO 8601')
+    .option('--rate-limit <rule...>', 'name=limit/window, such as requests=100/1m')
+    .option('--quota <rule>', 'limit/day or limit/month, such as 1000/day')
+    .option('--ip <range...>', 'addresses that it may be used from, such as 10.0.0.0/8')
+    .option('--rotate-every <duration>', 'age of a version at which a rotation is due, such as 30d')
+    .option('--overlap <duration>', 'how long the previous version is accepted after a rotation, such as 24h')
+    .option('--jwt-algorithm <name>', 'algorithm of its tokens: ES256 (default), Ed25519, RS256, HS256')
     .option('--audience <name...>', 'audiences of its tokens')
-    .option('--ttl <duration>', 'life of its tokens, as in 5m')
+    .option('--ttl <duration>', 'lifetime of its tokens, such as 5m')
     .option('--claims <json>', 'custom claims of its tokens: JSON or @file')
-    .option('--metadata <json>', 'kept with the key, sealed: JSON or @file');
+    .option('--metadata <json>', 'metadata, stored encrypted: JSON or @file');
 }
 
-/** Members that are undefined are left out of the JSON. @throws PantheonError `invalid_request`, naming the option. */
+/** Undefined members are omitted from the JSON. @throws PantheonError `invalid_request`, naming the option. */
 export async function toKeyBody(options: KeyOptions): Promise<Readonly<Record<string, unknown>>> {
   return {
     userId: options.user,
@@ -89,7 +89,7 @@ function toQuota(text: string): object {
   return { limit: Number(limit), period };
 }
 
-/** What the API takes, and some white space. */
+/** The largest body that the API accepts, and some white space. */
 const JSON_BYTES_MAX = 65_536;
 const JSON_DEPTH_MAX = 16;
 
@@ -97,7 +97,10 @@ async function toObject(text: string, field: string): Promise<unknown> {
   const json = text.startsWith('@') ? await readTextFile(text.slice(1), field, JSON_BYTES_MAX) : text;
   const parsed = parseStrictJson(json, { depthMax: JSON_DEPTH_MAX });
   if (!parsed.ok && parsed.reason === 'inexact_number')
-    throw invalid(field, 'A number in it is too large or too exact to be kept as it is written: write it as a string');
+    throw invalid(
+      field,
+      'A number in it is too large or has too many digits to be stored exactly: write it as a string',
+    );
   if (!parsed.ok) throw invalid(field, 'Write one JSON object without duplicate members, or @file');
   return parsed.value;
 }

@@ -11,14 +11,14 @@ export function addKeyChanges(keys: Command, context: CliContext, finish: (code:
   addUpdate(keys, context, finish);
   addRotate(keys, context, finish);
   for (const [verb, what] of [
-    ['suspend', 'refuse a key until it is resumed'],
-    ['resume', 'take a suspension back'],
+    ['suspend', 'deny a key until it is resumed'],
+    ['resume', 'end the suspension of a key'],
   ] as const) {
     const command = keys.command(verb).description(what).argument('<id>', 'its id');
-    command.option('--reason <text>', 'for the audit trail');
+    command.option('--reason <text>', 'reason, recorded in the audit trail');
     withCondition(command);
     if (verb === 'suspend')
-      command.option('--force', 'also the last key that can administer; needs pantheon:keys:force');
+      command.option('--force', 'also if it is the last administrator; needs pantheon:keys:force');
     runCommand<ChangeOptions>(withConnection(command), context, finish, (session, options, args) =>
       change(session, verb, options, args),
     );
@@ -35,16 +35,16 @@ interface UpdateOptions extends KeyOptions {
 function addUpdate(keys: Command, context: CliContext, finish: (code: ExitCode) => void): void {
   const update = keys
     .command('update')
-    .description('change what is named of a key and leave the rest')
+    .description('change the given settings of a key')
     .argument('<id>', 'its id')
-    .option('--user <id>', 'whose key it is')
-    .option('--name <text>', 'what it is for');
+    .option('--user <id>', 'id of the user that the key belongs to')
+    .option('--name <text>', 'display name');
   withKeySettings(update)
     .option(
       '--clear <member...>',
-      'what to take away, as the API calls it: description, expiresAt, quota, rateLimits...',
+      'settings to remove, by their names in the API: description, expiresAt, quota, rateLimits...',
     )
-    .option('--force', 'also the last key that can administer; needs pantheon:keys:force')
+    .option('--force', 'also if it is the last administrator; needs pantheon:keys:force')
     .addHelpText(
       'after',
       `
@@ -74,12 +74,12 @@ interface RotateOptions extends ConnectionOptions {
 function addRotate(keys: Command, context: CliContext, finish: (code: ExitCode) => void): void {
   const rotate = keys
     .command('rotate')
-    .description('make the next version of a key; its string is printed once, alone on standard output')
+    .description('create the next version of a key; the key string is printed once, alone on standard output')
     .argument('<id>', 'its id')
-    .option('--overlap <duration>', 'how long the version before is still accepted, as in 24h; 0s: not at all')
-    .option('--expected-version <number>', 'only when this is the current version')
-    .option('--idempotency-key <text>', 'makes it safe to repeat the command')
-    .option('--out <file>', 'write the key string to a new file of yours alone instead of printing it')
+    .option('--overlap <duration>', 'how long the previous version is still accepted, such as 24h; 0s: not at all')
+    .option('--expected-version <number>', 'rotate only if this is the current version')
+    .option('--idempotency-key <text>', 'a text that makes it safe to repeat the command')
+    .option('--out <file>', 'write the key string to a new file that only you can read, instead of printing it')
     .addHelpText('after', '\nExample:\n  $ pantheon-auth keys rotate 4fGh2kLmNp0QrStU --overlap 1h --out deploy.key.2');
   runCommand<RotateOptions>(withConnection(withCondition(rotate)), context, finish, async (session, options, args) => {
     const path = `${pathOf(args)}/rotate`;
@@ -105,12 +105,15 @@ interface ChangeOptions extends ConnectionOptions {
 function addRevoke(keys: Command, context: CliContext, finish: (code: ExitCode) => void): void {
   const revoke = keys
     .command('revoke')
-    .description('end a key and every token made from it, for ever')
+    .description('revoke a key and every token made from it; final')
     .argument('<id>', 'its id')
-    .option('--reason <text>', 'for the audit trail')
-    .option('--cascade', 'also the keys that it created, and theirs; names those that it rotated, updated or resumed')
-    .option('--cascade-acted', 'also those that it, or any of those, rotated, updated or resumed')
-    .option('--force', 'also the last key that can administer; needs pantheon:keys:force')
+    .option('--reason <text>', 'reason, recorded in the audit trail')
+    .option(
+      '--cascade',
+      'also revoke keys that it created, and theirs; lists those that it rotated, updated or resumed',
+    )
+    .option('--cascade-acted', 'also revoke keys that any of these rotated, updated or resumed')
+    .option('--force', 'also if it is the last administrator; needs pantheon:keys:force')
     .addHelpText('after', '\nExample:\n  $ pantheon-auth keys revoke 4fGh2kLmNp0QrStU --reason "left the company"');
   runCommand<ChangeOptions>(withConnection(withCondition(revoke)), context, finish, (session, options, args) =>
     change(session, 'revoke', options, args),

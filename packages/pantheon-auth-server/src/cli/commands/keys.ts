@@ -1,4 +1,7 @@
-/** `pantheon-auth keys …`: making, finding and verifying keys. Each command is one call of the API, and says its answer. */
+/**
+ * `pantheon-auth keys …`: creates, finds and verifies keys. Each command makes one call of the API and prints its
+ * answer.
+ */
 import type { Command } from 'commander';
 import { printKey, sayNewKey, sayVerdict } from '../answers.ts';
 import { EXIT, type ExitCode } from '../exit-codes.ts';
@@ -9,19 +12,19 @@ import { invalid, pathOf, toCount } from './arguments.ts';
 import { type KeyOptions, toKeyBody, withKeySettings } from './key-body.ts';
 import { addKeyChanges } from './key-changes.ts';
 
-/** What the API sends at once. */
+/** The largest page of the API. */
 const PAGE_MAX = '200';
-/** A table of more is not read by anyone: page with --cursor. */
+/** A longer table would not be read; use --cursor instead. */
 const LIST_ALL_MAX = 100_000;
 
 export function addKeysCommands(program: Command, context: CliContext, finish: (code: ExitCode) => void): void {
-  const keys = program.command('keys').description('API keys: create, look at, verify, rotate, suspend, revoke');
+  const keys = program.command('keys').description('API keys: create, show, verify, rotate, suspend, revoke');
   addCreate(keys, context, finish);
   addList(keys, context, finish);
   addVerify(keys, context, finish);
   addKeyChanges(keys, context, finish);
 
-  const get = keys.command('get').description('show one key').argument('<id>', 'its id: 16 letters and digits');
+  const get = keys.command('get').description('show one key').argument('<id>', 'id of the key: 16 letters and digits');
   runCommand<ConnectionOptions>(withConnection(get), context, finish, async (session, _options, args) => {
     const path = pathOf(args);
     return printKey(session, await call(await session.connect(), 'GET', path, { headers: session.headers() }));
@@ -46,13 +49,13 @@ interface CreateOptions extends KeyOptions {
 function addCreate(keys: Command, context: CliContext, finish: (code: ExitCode) => void): void {
   const create = keys
     .command('create')
-    .description('create a key; its string is printed once, alone on standard output')
-    .requiredOption('--user <id>', 'whose key it is')
-    .requiredOption('--name <text>', 'what it is for')
+    .description('create a key; the key string is printed once, alone on standard output')
+    .requiredOption('--user <id>', 'id of the user that the key belongs to')
+    .requiredOption('--name <text>', 'display name')
     .option('--environment <name>', 'live (default) or test');
   withKeySettings(create)
-    .option('--idempotency-key <text>', 'makes it safe to repeat the command')
-    .option('--out <file>', 'write the key string to a new file of yours alone instead of printing it')
+    .option('--idempotency-key <text>', 'a text that makes it safe to repeat the command')
+    .option('--out <file>', 'write the key string to a new file that only you can read, instead of printing it')
     .addHelpText(
       'after',
       `
@@ -88,7 +91,7 @@ function addList(keys: Command, context: CliContext, finish: (code: ExitCode) =>
     .option('--environment <name>', 'live or test')
     .option('--search <text>', 'part of the name, or the start of an id')
     .option('--limit <count>', 'keys on one page')
-    .option('--cursor <text>', 'the next page, as the one before named it')
+    .option('--cursor <text>', 'cursor of the next page, from the previous one')
     .option('--all', 'all pages')
     .addHelpText('after', '\nExample:\n  $ pantheon-auth keys list --user user-1 --state active --all --json');
   runCommand<ListOptions>(withConnection(list), context, finish, async (session, options) => {
@@ -98,13 +101,13 @@ function addList(keys: Command, context: CliContext, finish: (code: ExitCode) =>
     else {
       output.table(KEY_HEAD, listOf(page, 'items').map(keyRow));
       if (typeof page['nextCursor'] === 'string')
-        output.note(`There are more: --all, or --cursor ${page['nextCursor']}`);
+        output.note(`There are more keys: --all, or --cursor ${page['nextCursor']}`);
     }
     return EXIT.ok;
   });
 }
 
-/** One page as it came; with `--all` what all of them have, in the form of one. */
+/** One page; with `--all` the items of all pages as one. */
 async function listKeys(session: Session, options: ListOptions): Promise<JsonBody> {
   const { user: userId, state, environment, search: q, all } = options;
   const transport = await session.connect();
@@ -134,13 +137,13 @@ interface VerifyOptions extends ConnectionOptions {
 function addVerify(keys: Command, context: CliContext, finish: (code: ExitCode) => void): void {
   const verify = keys
     .command('verify')
-    .description('ask whether a key may act now: exit code 0 is yes, 1 is no')
+    .description('verify a key: exit code 0 if it is accepted, 1 if it is denied')
     .option('--key-file <file>', 'the key to verify; else PANTHEON_AUTH_SUBJECT_KEY; else standard input')
-    .option('--permission <name...>', 'what it has to be allowed')
-    .option('--ip <address>', 'where it is used from')
-    .option('--environment <name>', 'where it is used: live (default) or test')
+    .option('--permission <name...>', 'permissions that it must have')
+    .option('--ip <address>', 'address of the client')
+    .option('--environment <name>', 'environment that is accepted: live (default) or test')
     .option('--any-environment', 'keys of both environments are accepted')
-    .option('--cost <units>', 'what to take from its limits; 0 asks without consuming')
+    .option('--cost <units>', 'units to take from its limits; 0 checks without consuming')
     .addHelpText('after', '\nExample:\n  $ pantheon-auth keys verify --permission deploy:run --cost 0 < deploy.key');
   runCommand<VerifyOptions>(withConnection(verify), context, finish, async (session, options) => {
     const { permission: permissions, ip, environment, anyEnvironment } = options;

@@ -1,4 +1,4 @@
-/** `pantheon-auth migrate` and `bootstrap`: what is done once with a database, by whoever holds its settings. */
+/** `pantheon-auth migrate` and `bootstrap`: commands that are run once for a database, in process. */
 import { existsSync, rmSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
@@ -16,7 +16,7 @@ export interface StoreOptions {
 export function addStoreCommands(program: Command, context: CliContext, finish: (code: ExitCode) => void): void {
   const migrate = program
     .command('migrate')
-    .description('make the tables of the database, or bring them up to date; safe to repeat')
+    .description('create or update the tables of the database; safe to repeat')
     .addHelpText(
       'after',
       '\nExample:\n  $ PANTHEON_AUTH_DATABASE_URL=postgres://pantheon@db/pantheon pantheon-auth migrate',
@@ -31,9 +31,9 @@ export function addStoreCommands(program: Command, context: CliContext, finish: 
 
   const bootstrap = program
     .command('bootstrap')
-    .description('make the first administrator: its key string goes into a new file of yours alone')
-    .requiredOption('--out <file>', 'the file, which is never one that was there')
-    .option('--recover', 'make another administrator although there is one, and say so in the audit trail')
+    .description('create the first administrator; its key string is written to a new file that only you can read')
+    .requiredOption('--out <file>', 'the file, which must not exist')
+    .option('--recover', 'create another administrator, recorded in the audit trail')
     .addHelpText(
       'after',
       `
@@ -50,14 +50,14 @@ Examples:
 
 type StoreHandler<Options> = (output: Output, config: Config, options: Options) => Promise<void>;
 
-/** A command on the store that the settings name. */
+/** Runs a command on the database of the settings. */
 export function actOnStore<Options extends StoreOptions>(
   command: Command,
   context: CliContext,
   handler: StoreHandler<Options>,
 ): void {
   command
-    .option('--data-dir <folder>', 'the data folder; else PANTHEON_AUTH_DATA_DIR')
+    .option('--data-dir <folder>', 'data folder; default: PANTHEON_AUTH_DATA_DIR')
     .option('--json', 'print the answer as JSON')
     .action(async () => {
       const options = command.opts<Options>();
@@ -67,7 +67,7 @@ export function actOnStore<Options extends StoreOptions>(
     });
 }
 
-/** The same with the engine open: whoever holds the settings of a store may do everything with it. */
+/** The same with the engine opened. The command acts as the process, so it needs no key. */
 export function actOnEngine<Options extends StoreOptions>(
   command: Command,
   context: CliContext,
@@ -94,7 +94,7 @@ async function makeAdministrator(output: Output, config: Config, options: Bootst
   const { recover = false } = options;
   const path = resolve(options.out);
   if (recover) assertRecoverable(config, path);
-  // Loaded when it is needed: it brings the whole engine.
+  // Imported when needed: it loads the whole engine.
   const { openEngine } = await import('../../service/open.ts');
   const auth = await openEngine(config, await logTo(output), 'command');
   try {
@@ -108,7 +108,7 @@ async function makeAdministrator(output: Output, config: Config, options: Bootst
   }
 }
 
-/** @throws PantheonError `already_exists` when there is an administrator and nobody asked for another one. */
+/** @throws PantheonError `already_exists` when there is an administrator and `--recover` was not given. */
 async function writeAndMake(auth: PantheonAuth, path: string, recover: boolean): Promise<string> {
   const { rootKeyStore } = await import('../../service/open.ts');
   const file = rootKeyStore(path, 'out');
@@ -124,11 +124,11 @@ async function writeAndMake(auth: PantheonAuth, path: string, recover: boolean):
     const made = await auth.bootstrap(store, { recover });
     if (made !== null) return made.id;
   } catch (error) {
-    // A first administrator goes on with the same file; another one would find it in its way.
+    // Removed after a failed `--recover`, so that it can be repeated. A first start continues with the existing file.
     if (recover && isOurs && isCertain(error)) rmSync(path, { force: true });
     throw error;
   }
-  // Somebody else was faster: with the same file, whose string is then a key, or with another one.
+  // Another process created the administrator at the same time, with this file or with another.
   const isTheKey = await opens(auth, file.read());
   if (isOurs && !isTheKey) rmSync(path, { force: true });
   const where = isTheKey ? `, and its key is in ${path}. For another one` : '. If its key is lost';
@@ -142,27 +142,30 @@ async function opens(auth: PantheonAuth, key: string | null): Promise<boolean> {
   return verification.valid || !['unknown', 'malformed'].includes(verification.denial.code);
 }
 
-/** Whether nothing was made. What is not of ours may have happened at any moment. */
+/**
+ * Whether it is certain that no key was created. An error that is not a `PantheonError` may have occurred after the
+ * commit.
+ */
 function isCertain(error: unknown): boolean {
   return error instanceof PantheonError && error.code !== 'outcome_unknown';
 }
 
-/** Said before anything is opened. */
+/** Checked before anything is opened. */
 function assertRecoverable(config: Config, path: string): void {
   if (existsSync(path))
     throw new PantheonError('invalid_request', {
       field: 'out',
-      detail: `The file ${path} is there already, and is not replaced`,
+      detail: `The file ${path} exists already and is not replaced`,
     });
   assertThere(config);
 }
 
-/** A folder without a database is a mistyped one: nothing is made in it. */
+/** A folder without a database is taken for a mistyped one, and no database is created in it. */
 export function assertThere({ database }: Pick<Config, 'database'>): void {
   if (database.kind === 'sqlite' && !existsSync(database.file))
     throw new PantheonError('store_unusable', {
       field: 'DATA_DIR',
-      detail: `There is no database ${database.file}: name the folder of the one that is meant`,
+      detail: `There is no database ${database.file}: name the folder of the right one`,
     });
 }
 

@@ -1,4 +1,4 @@
-/** `pantheon-auth tenants get|update`: what keys of the system decide about a tenant. */
+/** `pantheon-auth tenants get|update`: shows and changes a tenant, with a key of the system tenant. */
 import type { Command } from 'commander';
 import { printKey } from '../answers.ts';
 import type { ExitCode } from '../exit-codes.ts';
@@ -14,7 +14,7 @@ interface UpdateOptions extends ConnectionOptions {
 }
 
 export function addTenantsCommands(program: Command, context: CliContext, finish: (code: ExitCode) => void): void {
-  const tenants = program.command('tenants').description('tenants: look at one, change what its keys may ask for');
+  const tenants = program.command('tenants').description('tenants: show one, change its name and audiences');
   const get = tenants.command('get').description('show one tenant').argument('<id>', 'its id');
   runCommand<ConnectionOptions>(withConnection(get), context, finish, async (session, _options, args) => {
     const path = pathOf(args);
@@ -23,11 +23,11 @@ export function addTenantsCommands(program: Command, context: CliContext, finish
 
   const update = tenants
     .command('update')
-    .description('change what is named of a tenant and leave the rest')
+    .description('change the given settings of a tenant')
     .argument('<id>', 'its id')
-    .option('--name <text>', 'what it is called')
-    .option('--audience <name...>', 'all audiences that its keys may be given, beside those of the service')
-    .option('--clear <member...>', 'what to take away: name, audiences')
+    .option('--name <text>', 'display name')
+    .option('--audience <name...>', 'all audiences that its keys may have, in addition to those of the service')
+    .option('--clear <member...>', 'settings to remove: name, audiences')
     .addHelpText('after', '\nExample:\n  $ pantheon-auth tenants update default --audience https://orders.example.com');
   runCommand<UpdateOptions>(withConnection(withCondition(update)), context, finish, async (session, options, args) => {
     const path = pathOf(args);
@@ -37,7 +37,7 @@ export function addTenantsCommands(program: Command, context: CliContext, finish
   });
 }
 
-/** @throws PantheonError `invalid_request`: an id of another form is a slip, and would change the path. */
+/** @throws PantheonError `invalid_request` for anything but an id, which would otherwise change the path. */
 function pathOf([id = '']: readonly string[]): string {
   if (!/^[a-z0-9_-]{1,64}$/.test(id)) throw invalid('id', 'An id is 1 to 64 of a-z 0-9 _ -');
   return `/v1/tenants/${id}`;

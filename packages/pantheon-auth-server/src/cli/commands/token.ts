@@ -1,4 +1,4 @@
-/** `pantheon-auth token …`: a key becomes a token, by the service or offline; a token is verified, or only looked at. */
+/** `pantheon-auth token …`: exchanges a key for a token, signs one offline, verifies or inspects a token. */
 import type { Command } from 'commander';
 import {
   ANY_ENVIRONMENT,
@@ -21,7 +21,7 @@ import { invalid } from './arguments.ts';
 type Add = (token: Command, context: CliContext, finish: (code: ExitCode) => void) => void;
 
 export const addTokenCommands: Add = (program, context, finish) => {
-  const token = program.command('token').description('tokens (JWT): exchange a key for one, sign, verify, look at');
+  const token = program.command('token').description('tokens (JWT): exchange a key for one, sign, verify, inspect');
   addExchange(token, context, finish);
   addSign(token, context, finish);
   addVerify(token, context, finish);
@@ -41,11 +41,14 @@ const TOKEN_FILE_HELP = 'the token; else PANTHEON_AUTH_SUBJECT_TOKEN; else stand
 const addExchange: Add = (token, context, finish) => {
   const exchange = token
     .command('exchange')
-    .description('exchange a key for a token of it, printed alone on standard output')
+    .description('exchange a key for a token, which is printed alone on standard output')
     .option('--key-file <file>', KEY_FILE_HELP)
-    .option('--audience <name...>', 'for whom the token is; the policy of the key must allow it')
-    .option('--permission <pattern...>', 'what the token may do; default: all that the key may but managing')
-    .option('--ttl <duration>', 'how long it lives, as in 5m; never beyond the key')
+    .option('--audience <name...>', 'audiences of the token; the policy of the key must allow them')
+    .option(
+      '--permission <pattern...>',
+      'permissions of the token; default: all of the key except those under pantheon:',
+    )
+    .option('--ttl <duration>', 'lifetime, such as 5m; never beyond the expiry of the key')
     .addHelpText(
       'after',
       '\nExample:\n  $ pantheon-auth token exchange --permission orders:read --ttl 5m < orders.key',
@@ -57,7 +60,7 @@ const addExchange: Add = (token, context, finish) => {
     for (const one of audience) form.append('audience', one);
     if (permission !== undefined) form.set('scope', permission.join(' '));
     if (ttl !== undefined) form.set('ttl', String(toSeconds(ttl)));
-    // The key shows itself: whoever runs this needs no other.
+    // The key authenticates itself as OAuth client, so no other key is needed.
     const credential = { scheme: 'basic', id: keyIdOf(secret), secret } as const;
     const answer = await call(await session.connect(), 'POST', '/oauth2/token', { body: form, credential });
     assertNotLonger(Number(answer['expires_in']), ttl);
@@ -78,13 +81,13 @@ interface SignOptions extends ExchangeOptions {
 const addSign: Add = (token, context, finish) => {
   const sign = token
     .command('sign')
-    .description('sign a token with the key itself, offline (HS256); the service has to verify it')
+    .description('sign a token with the key itself, offline (HS256); only the service can verify it')
     .option('--key-file <file>', KEY_FILE_HELP)
     .option('--issuer <url>', 'the public URL of the service; default: the --url or PANTHEON_AUTH_URL')
-    .option('--audience <name...>', 'for whom the token is; default: the issuer')
-    .option('--permission <pattern...>', "what it may do; '*' is all that the key may; default: nothing")
-    .option('--ttl <duration>', 'how long it lives, at most 300s (default)')
-    .option('--url <url>', 'the service, where that is its issuer too')
+    .option('--audience <name...>', 'audiences of the token; default: the issuer')
+    .option('--permission <pattern...>', "permissions of the token; '*' for all of the key; default: none")
+    .option('--ttl <duration>', 'lifetime, at most 300s (default)')
+    .option('--url <url>', 'URL of the service, if it is also the issuer')
     .option('--json', 'print { token, expiresInSeconds }')
     .addHelpText(
       'after',
@@ -119,10 +122,10 @@ interface VerifyOptions extends ConnectionOptions {
 const addVerify: Add = (token, context, finish) => {
   const verify = token
     .command('verify')
-    .description('ask whether a token may act now, with the state of its key: exit code 0 is yes, 1 is no')
+    .description('verify a token and its key: exit code 0 if it is accepted, 1 if it is denied')
     .option('--token-file <file>', TOKEN_FILE_HELP)
-    .option('--audience <name...>', "who is asked; default: the service's own audience (data folder only)")
-    .option('--permission <name...>', 'what it has to be allowed (data folder only)')
+    .option('--audience <name...>', 'audiences to accept; default: those of the service (data folder only)')
+    .option('--permission <name...>', 'permissions that it must have (data folder only)')
     .addHelpText(
       'after',
       `
@@ -138,17 +141,18 @@ Example:
     if (transport.engine !== null)
       return sayVerdict(session, await askEngine(transport.engine, secret.reveal(), options));
     for (const option of ['audience', 'permission'] as const)
-      if (options[option] !== undefined) throw invalid(option, 'Only on the data folder: a server is asked as it is');
+      if (options[option] !== undefined)
+        throw invalid(option, 'Only on the data folder: a server uses its own audience and no permissions');
     const verdict = await askServer(transport, secret);
     session.output.note(`The service at ${session.url} verified it, with the state of its key.`);
     return sayVerdict(session, verdict);
   });
 };
 
-/** What is asked is whether the token is alive, wherever it is used. */
+/** The token is accepted from every tenant and environment: the question is only whether it is still valid. */
 const ANYWHERE = { tenant: ANY_TENANT, environment: ANY_ENVIRONMENT } as const;
 
-/** The engine on the data folder says what the service would say, also for other audiences than its own. */
+/** Verifies with the engine on the data folder, also for other audiences than that of the service. */
 async function askEngine(engine: PantheonAuth, presented: string, options: VerifyOptions): Promise<JsonBody> {
   const { audience, permission: permissions } = options;
   const wanted = { ...(audience && { audience }), ...(permissions && { permissions }) };
@@ -162,7 +166,10 @@ async function askEngine(engine: PantheonAuth, presented: string, options: Verif
   return { valid: true, ...holderOf({ ...verification.key, id: verification.key.keyId }), token };
 }
 
-/** A server shows a token's holder itself. What it refuses is not valid; when it has no answer, nothing is known. */
+/**
+ * Verifies by calling `/v1/self` of a server with the token. An error status of the kind below means that it is not
+ * valid; any other means that the result is unknown.
+ */
 async function askServer(transport: Transport, secret: Secret): Promise<JsonBody> {
   try {
     const self = await call(transport, 'GET', '/v1/self', { credential: { scheme: 'bearer', secret } });
@@ -173,10 +180,10 @@ async function askServer(transport: Transport, secret: Secret): Promise<JsonBody
   }
 }
 
-/** Statuses that say something about the credential. */
+/** Statuses that are about the credential. */
 const VERDICTS: ReadonlySet<number> = new Set([401, 403, 429]);
 
-/** Whose token it is. */
+/** The key and user of the token. */
 function holderOf({ id: keyId, userId, tenantId, name, environment }: JsonBody): JsonBody {
   return { keyId, userId, tenantId, name, environment };
 }
@@ -184,7 +191,7 @@ function holderOf({ id: keyId, userId, tenantId, name, environment }: JsonBody):
 const addInspect: Add = (token, context, finish) => {
   const inspect = token
     .command('inspect')
-    .description('show what a token says WITHOUT verifying it: anyone can write such a token')
+    .description('show the content of a token WITHOUT verifying it')
     .option('--token-file <file>', TOKEN_FILE_HELP)
     .option('--json', 'print { verified: false, header, payload }')
     .addHelpText('after', '\nExample:\n  $ pantheon-auth token inspect < token.jwt');
@@ -193,29 +200,32 @@ const addInspect: Add = (token, context, finish) => {
     const decoded = decodeToken((await session.secret('token', options.tokenFile)).reveal());
     if (decoded === null)
       throw invalid('token', 'It is not a JWT: three parts of base64url, with JSON in the first two');
-    output.warn('NOT VERIFIED. Anyone can write this. Ask with: pantheon-auth token verify');
+    output.warn('NOT VERIFIED. Anyone can write such a token. To verify it: pantheon-auth token verify');
     if (output.json) output.answer({ verified: false, ...decoded });
     else output.facts(tokenFacts(decoded));
     return EXIT.ok;
   });
 };
 
-/** A server may ignore what it does not know (RFC 6749 section 3.2). A token that lives too long is not handed on. */
+/**
+ * A server may ignore the parameter `ttl` (RFC 6749 section 3.2). A token with a longer lifetime than requested is not
+ * printed.
+ */
 function assertNotLonger(expiresInSeconds: number, ttl: string | undefined): void {
   if (ttl === undefined || expiresInSeconds <= toSeconds(ttl)) return;
-  const detail = `The service would let the token live ${expiresInSeconds} seconds`;
+  const detail = `The service would issue a token with a lifetime of ${expiresInSeconds} seconds`;
   throw new PantheonError('not_allowed', { field: 'ttl', detail });
 }
 
-/** The id of the key that the string says it is: public, and the OAuth client id. */
+/** The id in the key string, which is public and is the OAuth client id. */
 function keyIdOf(secret: Secret): string {
   const key = secret.reveal();
   const parsed = parseKey(key, keyPrefixOf(key));
-  if (parsed === null) throw invalid('key', 'It is not a key string: check that it was copied whole');
+  if (parsed === null) throw invalid('key', 'It is not a key string: check that it was copied completely');
   return parsed.id;
 }
 
-/** What is before the first underscore. */
+/** The part before the first underscore. */
 function keyPrefixOf(key: string): string {
   return key.slice(0, Math.max(0, key.indexOf('_')));
 }
