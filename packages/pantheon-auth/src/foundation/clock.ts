@@ -1,6 +1,6 @@
 /**
- * The one home of the clocks: wall time for facts that outlive the process, monotonic time for durations. What to believe
- * of a wall clock that jumps, or that the store contradicts, is decided here and nowhere else.
+ * All clocks of the library: wall time for dates that are stored, monotonic time for durations. This file alone decides
+ * what to do when the wall clock jumps or differs from the clock of the database.
  */
 import { uptime } from 'node:os';
 import { PantheonError } from './errors.ts';
@@ -12,33 +12,37 @@ export type Instant = number;
 export interface Clock {
   /** Wall time. */
   now(): Instant;
-  /** Milliseconds from an arbitrary start that never go backwards. Only differences mean something. */
+  /** Milliseconds since an arbitrary start. They never decrease. Only differences are meaningful. */
   monotonicMs(): number;
-  /** Like `monotonicMs`, and it goes on while the machine sleeps. Where it is missing the machine does not sleep. */
+  /**
+   * Like `monotonicMs`, but it also counts while the machine sleeps. Without it the machine is assumed not to sleep.
+   */
   bootMs?(): number;
   /**
-   * What the wall clock says while that is in doubt and `now` does not follow it: then nothing may be issued that others
-   * judge by its date, and what this time would refuse may not be accepted. Null or missing: there is no doubt.
+   * The wall-clock time while it is in doubt, when `now` does not follow it. Meanwhile no tokens may be issued, because
+   * others check their dates, and nothing may be accepted that is expired or not yet valid by this time. Null or
+   * missing: the clock is not in doubt.
    */
   readonly doubted?: Instant | null;
   /**
-   * For how long nothing may be deleted because of its age: the clock was far ahead of what the store had seen at a start,
-   * which is either a long rest or a wrong clock. 0 or missing: no longer.
+   * For how long nothing may be deleted because of its age. Positive after a start at which the clock was far ahead of
+   * the last time recorded in the database: either the service was stopped for long, or the clock is wrong. 0 or
+   * missing: deleting is allowed.
    */
   readonly mayBeAheadForMs?: number;
-  /** Whether this machine and the store disagree on the time; missing: there is no store that has one. */
+  /** Whether the clocks of this machine and the database differ by more than {@link CLOCK_JUMP_MS}; missing: one clock. */
   readonly isSkewed?: boolean;
-  /** Timers that follow this clock. Missing: those of the system. */
+  /** Timers that use this clock. Default: those of the system. */
   readonly timers?: Timers;
 }
 
-/** A moment by both clocks. The monotonic one stands still while a machine sleeps; the wall clock can be set. */
+/** A moment by both clocks. The monotonic clock stops while a machine sleeps; the wall clock can be set. */
 export interface Moment {
   readonly monotonicMs: number;
   readonly wallMs: Instant;
 }
 
-/** This moment. */
+/** The current moment. */
 export function momentOf(clock: Clock): Moment {
   return { monotonicMs: clock.monotonicMs(), wallMs: clock.now() };
 }
@@ -54,76 +58,80 @@ export const systemClock: Clock = {
   bootMs: () => uptime() * SECOND_MS,
 };
 
-/** A jump larger than this is reported; a smaller one is how clocks are kept right. */
+/** A larger jump is reported. Smaller ones are normal corrections. */
 export const CLOCK_JUMP_MS: number = 5 * SECOND_MS;
-/** Clocks that are further apart than this do not drift: one of them is wrong, and nobody knows which. */
+/** A larger difference between two clocks is no drift: one of them is wrong, and it is not known which. */
 export const CLOCK_DOUBT_MS: number = 5 * MINUTE_MS;
-/** How often the wall clock is compared with the monotonic one even though it did not jump. */
+/** How often the wall clock is compared with the monotonic one when it did not jump. */
 const COMPARE_EVERY_MS: number = MINUTE_MS;
-/** Small corrections of the wall clock are believed. Added up over more time than this, they are not compared any more. */
+/** Small corrections of the wall clock are accepted. Their sum is compared over at most this time. */
 const CORRECTIONS_KEPT_MS: number = HOUR_MS;
-/** In doubt, how often the operating system is asked whether the machine has slept. */
+/** While in doubt, how often the operating system is asked whether the machine has slept. */
 const ASK_SLEEP_EVERY_MS: number = SECOND_MS;
-/** The operating system counts whole seconds: a sleep shorter than this is none. */
+/** The operating system counts sleep in whole seconds, so shorter sleeps are ignored. */
 const SLEEP_MIN_MS: number = 3 * SECOND_MS;
 
-/** Why the wall clock is in doubt: it jumped, or an event of the log lies far in its future. */
+/** Why the wall clock is in doubt: `wall`: it jumped. `log`: an event in the log is dated far in its future. */
 export type ClockDoubt = 'wall' | 'log';
 
-/** What is told when the clocks disagree. */
+/** Receives reports about clocks that differ. */
 export interface ClockWatcher {
   /** The clock of this machine was set back by more than {@link CLOCK_JUMP_MS}. */
   onSetBack(byMs: number): void;
-  /** The clock of the store is ahead of this machine's by this, more than {@link CLOCK_JUMP_MS}; 0: they agree again. */
+  /**
+   * The clock of the database is ahead of this machine's by `byMs`, more than {@link CLOCK_JUMP_MS}; 0: they agree
+   * again.
+   */
   onSkew(byMs: number): void;
-  /** The wall clock is in doubt, by more than {@link CLOCK_DOUBT_MS}; null: it is not any more. */
+  /** The wall clock is in doubt, by more than {@link CLOCK_DOUBT_MS}; null: no longer. */
   onDoubt(doubt: ClockDoubt | null, byMs: number): void;
 }
 
-/** @throws PantheonError `clock_in_doubt` when a date of now might be far from the real one. */
+/** @throws PantheonError `clock_in_doubt` when the current time may be wrong. */
 export function assertCertainTime(clock: Clock): void {
   clock.now();
   if (clock.doubted != null) throw clockInDoubt();
 }
 
 /**
- * Whether what is old by this clock may be deleted. A wrong clock can be put right, and what it had deleted would be gone:
- * counts, and also that a request was answered or a token revoked.
+ * Whether rows that are old by this clock may be deleted. A wrong clock can be corrected, but deleted rows (usage
+ * counts, idempotency records, token revocations) would be lost.
  */
 export function mayDeleteByAge(clock: Clock): boolean {
   clock.now();
   return clock.doubted == null && clock.isSkewed !== true && (clock.mayBeAheadForMs ?? 0) === 0;
 }
 
-/** For whoever asks for what only a clock that can be believed may answer. */
+/** The error for a request that cannot be answered while the clock is in doubt. */
 export function clockInDoubt(): PantheonError {
   return new PantheonError('clock_in_doubt', { retryAfterSeconds: CLOCK_JUMP_MS / SECOND_MS });
 }
 
 /**
- * Wall time that never goes back, so that a clock set back revives nothing that had expired (I14). After a large step
- * back it goes on at the monotonic rate until the wall clock has caught up; after a small one it waits. Where the store
- * is another machine its time is used: it is the same for every node.
+ * Wall time that never decreases, so that a clock that is set back makes nothing valid again that had expired (I14).
+ * After a large step back it continues at the monotonic rate until the wall clock has caught up; after a small one it
+ * stands still. If the database runs on another machine, its time is used, because it is the same for every node.
  *
- * A wall clock that leaves the monotonic one by more than {@link CLOCK_DOUBT_MS}, forwards or back, is in doubt: this
- * clock goes on at the monotonic rate from the last time that was believed, until the wall clock agrees with it again.
+ * When the wall clock differs from the monotonic one by more than {@link CLOCK_DOUBT_MS} in either direction, it is in
+ * doubt: this clock then continues at the monotonic rate from the last accepted time, until the wall clock agrees with
+ * it again.
  */
 export class NonDecreasingClock implements Clock {
   readonly #source: Clock;
   readonly #watcher: ClockWatcher;
   #last: Instant;
-  /** From here time goes on at the monotonic rate while the wall clock is behind. */
+  /** The time from which this clock continues at the monotonic rate while the wall clock is behind. */
   #anchorWall: Instant;
   #anchorMono: number;
   #behind = false;
-  /** The last time that was believed, by all clocks: what the wall clock is compared with. */
+  /** The last accepted reading of all clocks. The wall clock is compared with it. */
   #believed: { wall: Instant; mono: number; boot: number; sleptMs: number };
   #compareAt: Instant;
   #askedSleepMono = Number.NEGATIVE_INFINITY;
   #wallDoubt = false;
   #logDoubt = false;
   #mayBeAheadUntilMono = Number.NEGATIVE_INFINITY;
-  /** What the store's clock is ahead of this machine's. */
+  /** How far the clock of the database is ahead of this machine's. */
   #offsetMs = 0;
   #isHeeding = false;
 
@@ -154,27 +162,30 @@ export class NonDecreasingClock implements Clock {
     return this.#source.timers ?? systemTimers;
   }
 
-  /** What cannot be undone waits until they agree: {@link mayDeleteByAge}. */
+  /** While they differ, nothing is deleted because of its age: {@link mayDeleteByAge}. */
   get isSkewed(): boolean {
     return Math.abs(this.#offsetMs) > CLOCK_JUMP_MS;
   }
 
-  /** As of the last time that somebody asked for the time. */
+  /** As of the last call of `now`. */
   get doubted(): Instant | null {
     return this.#wallDoubt || this.#logDoubt ? this.#source.now() + this.#offsetMs : null;
   }
 
   get mayBeAheadForMs(): number {
-    // Whole, because it is stored as a time; the monotonic clock counts fractions.
+    // Rounded up to whole milliseconds, because the monotonic clock has fractions.
     return Math.max(0, Math.ceil(this.#mayBeAheadUntilMono - this.#source.monotonicMs()));
   }
 
-  /** For so long of the monotonic clock this one may be ahead. It is followed all the same. */
+  /** Notes that the clock may be ahead, for so long by the monotonic clock. `now` is not changed by it. */
   suspectAhead(forMs: number): void {
     this.#mayBeAheadUntilMono = this.#source.monotonicMs() + forMs;
   }
 
-  /** It is at least this late: the log says so. What lies far in the future is not believed, and puts the clock in doubt. */
+  /**
+   * Advances this clock to the date of an event in the log. A date far in the future is not accepted, and puts the
+   * clock in doubt.
+   */
   advanceTo(instant: Instant): void {
     const now = this.now();
     if (instant <= now && !this.#logDoubt) return;
@@ -186,9 +197,9 @@ export class NonDecreasingClock implements Clock {
   }
 
   /**
-   * Sets this clock by the store's, which said `storeNow` within the last `withinMs`: as little as it takes to agree, so
-   * that what one node dates is not in the future of another. The first time it may also go back: nothing was dated yet
-   * by the clock that was wrong.
+   * Adjusts this clock to the database's, which read `storeNow` within the last `withinMs`, by the smallest amount that
+   * makes them agree, so that dates written by one node are not in the future of another. On the first call it may also
+   * go back, because nothing has been dated by it yet.
    */
   syncTo(storeNow: Instant, withinMs: number): void {
     const wall = this.#source.now() + this.#offsetMs;
@@ -201,7 +212,7 @@ export class NonDecreasingClock implements Clock {
     }
   }
 
-  /** This is the time, whatever was believed before: it may go back. For a start, and for what an operator has decided. */
+  /** Sets the time, also back. For the start, and for a time that an operator has accepted. */
   accept(instant: Instant): void {
     this.#last = instant;
     this.#behind = false;
@@ -216,12 +227,12 @@ export class NonDecreasingClock implements Clock {
     return !this.#behind && !this.#wallDoubt;
   }
 
-  /** The way of a reading that is not simply the next one. */
+  /** Handles a reading that differs from what was expected. */
   #compared(wall: Instant): Instant {
     const expected = this.#expected(wall);
     const isFar = Math.abs(wall - expected) > CLOCK_DOUBT_MS;
     if (isFar) return this.#withoutTheWall(wall, expected);
-    if (this.#wallDoubt) this.#behind = true; // What was reached without the wall clock is kept.
+    if (this.#wallDoubt) this.#behind = true; // The time reached meanwhile is kept.
     this.#doubt('wall', false, 0);
     this.#compareAt = Math.max(wall, this.#last) + COMPARE_EVERY_MS;
     if (this.#believed.mono + CORRECTIONS_KEPT_MS < this.#source.monotonicMs()) this.#believe(wall);
@@ -242,7 +253,10 @@ export class NonDecreasingClock implements Clock {
     return this.#last;
   }
 
-  /** What the wall clock should say by the monotonic one. Only a large difference is worth asking whether we slept. */
+  /**
+   * What the wall clock should read, by the monotonic one. The operating system is asked about sleep only at a large
+   * difference.
+   */
   #expected(wall: Instant): Instant {
     const mono = this.#source.monotonicMs();
     const awake = this.#believed.wall + mono - this.#believed.mono;

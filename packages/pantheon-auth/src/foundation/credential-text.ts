@@ -1,30 +1,33 @@
 /**
- * Finds credentials in what people write about keys: names, descriptions, reasons, metadata. Such texts are shown, logged
- * and copied, so a key in one is no longer a secret. The prefix is not looked at: a key of another installation is one too.
+ * Finds credentials in text that users write about keys: names, descriptions, reasons, metadata. Such texts are
+ * displayed and logged, so a key in one is no longer secret. Any key prefix matches, so that keys of other
+ * installations are found too.
  */
 
-/** What is found in a value. */
+/** A credential found in a value. */
 export interface FoundCredential {
-  /** The member that holds it, as errors name fields. A name that holds it itself is `?`. */
+  /** The path of the member that contains it. A member name that is itself a credential is shown as `?`. */
   readonly field: string;
-  /** Whole key strings in it, to be looked up. */
+  /** Complete key strings in it, to be looked up. */
   readonly keys: readonly string[];
 }
 
-/** Prefix, environment and id are public, and names do mention them; with this much of the secret nothing else looks so. */
+/**
+ * Prefix, environment and id are public and occur in names. With 16 characters of the secret a match is no accident.
+ */
 const LIKE_A_KEY = /[a-z0-9]_(?:live|test)_[0-9A-Za-z]{32}/;
 /** 65 characters follow the environment (`docs/key-format.md`). */
 const KEY_STRING = /[a-z0-9]{2,16}_(?:live|test)_[0-9A-Za-z]{65}(?![0-9A-Za-z])/g;
-/** A signed JWT: header and payload are JSON objects, which begin with `{"`. */
+/** A signed JWT. Header and payload are JSON objects, so both begin with `{"` in base64url. */
 const LIKE_A_TOKEN = /(?<![\w-])eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{16,}/;
 
 const KEYS_FOUND_MAX = 2;
-/** Far more than the largest body has. What is larger is refused for its size, wherever it is read. */
+/** Far more values than the largest accepted body has. */
 const VALUES_MAX = 100_000;
-/** As errors name them: not a text that somebody may have pasted. */
+/** Member names that errors may show; others may be pasted secrets. */
 const SHOWABLE_NAME = /^[A-Za-z_][A-Za-z0-9_.-]{0,31}$/;
 
-/** The first text in a value, at any depth, that holds a credential; names of members are texts too. */
+/** The first text in a value, at any depth, that contains a credential. Member names are checked too. */
 export function findCredential(value: object): FoundCredential | null {
   const open: { readonly value: unknown; readonly field: string }[] = [{ value, field: '' }];
   for (let seen = 0; seen < VALUES_MAX; seen += 1) {
@@ -49,12 +52,12 @@ function credentialIn(text: string, field: string): FoundCredential | null {
   return { field, keys: [...new Set(plain.match(KEY_STRING))].slice(0, KEYS_FOUND_MAX) };
 }
 
-/** The text with everything that looks like a credential taken out. */
+/** The text without anything that looks like a credential. */
 export function withoutCredentials(text: string): string {
   return findCredential([text]) === null ? text : '[credential]';
 }
 
-/** As it stands in an address that was pasted. Escapes that are not valid stay: they hide nothing. */
+/** The percent-decoded text, for credentials in a pasted URL. Invalid escapes are left unchanged. */
 function decoded(text: string): string {
   if (!text.includes('%')) return text;
   return text.replace(/%[0-7][0-9a-f]/gi, (code) => String.fromCharCode(Number.parseInt(code.slice(1), 16)));

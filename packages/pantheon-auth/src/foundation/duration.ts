@@ -2,7 +2,7 @@
 
 const UNIT_SECONDS = { s: 1, m: 60, h: 3_600, d: 86_400 } as const;
 const DURATION = /^([1-9][0-9]{0,9}|0)([smhd])$/;
-/** Ten years: longer than any key, window or overlap should be, and safely inside every date type. */
+/** Ten years: longer than any sensible lifetime, window or overlap, and within the range of every date type. */
 export const DURATION_SECONDS_MAX: number = 10 * 365 * 86_400;
 
 /** Whole seconds, or null when it is not a duration of at most {@link DURATION_SECONDS_MAX}. */
@@ -16,7 +16,7 @@ function secondsOf(text: string): number {
   return match === null ? Number.NaN : Number(match[1]) * UNIT_SECONDS[match[2] as keyof typeof UNIT_SECONDS];
 }
 
-/** The shortest way to write it: the largest unit that divides it. */
+/** Writes it with the largest unit that divides it. */
 export function formatDuration(seconds: number): string {
   for (const unit of ['d', 'h', 'm'] as const) {
     if (seconds > 0 && seconds % UNIT_SECONDS[unit] === 0) return `${seconds / UNIT_SECONDS[unit]}${unit}`;

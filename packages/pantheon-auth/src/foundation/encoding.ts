@@ -1,6 +1,6 @@
 /**
- * How bytes become text here: base 62 for keys and ids, base64url for tokens, canonical JSON for what is hashed.
- * Every decoder is strict: what it accepts re-encodes to the same text.
+ * Encodings of bytes and values as text: base 62 for keys and ids, base64url for tokens, canonical JSON for hashing.
+ * Every decoder is strict: it accepts only the text that its encoder writes.
  */
 import canonicalizeJson from 'canonicalize';
 import { invariant } from './errors.ts';
@@ -10,7 +10,7 @@ export const BASE62_ALPHABET = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijkl
 const DIGIT_OF = new Int8Array(128).fill(-1);
 for (let digit = 0; digit < 62; digit += 1) DIGIT_OF[BASE62_ALPHABET.charCodeAt(digit)] = digit;
 
-/** As many digits as a plain number holds exactly: dividing a big one digit by digit costs five times as much. */
+/** As many digits as a `number` holds exactly. Dividing a `bigint` digit by digit takes five times as long. */
 const GROUP_DIGITS = 8;
 const GROUP = 62n ** BigInt(GROUP_DIGITS);
 
@@ -21,7 +21,7 @@ export function encodeBase62(bytes: Uint8Array, width: number): string {
   while (rest > 0n) {
     let group = Number(rest % GROUP);
     rest /= GROUP;
-    // The last digits of a number are wanted in full, its first ones without zeros before them.
+    // Groups are padded with zeros except the first, which has none in front.
     for (let digit = 0; digit < GROUP_DIGITS && (rest > 0n || group > 0); digit += 1) {
       text = BASE62_ALPHABET.charAt(group % 62) + text;
       group = Math.floor(group / 62);
@@ -49,13 +49,13 @@ export function decodeBase64url(text: string): Buffer | null {
   return bytes.toString('base64url') === text ? bytes : null;
 }
 
-/** A value that JSON can say. */
+/** A JSON value. */
 export type Json = null | boolean | number | string | readonly Json[] | JsonObject;
 export interface JsonObject {
   readonly [name: string]: Json;
 }
 
-/** RFC 8785 (JCS): one text for one value, so that a hash over it means something. Members that are undefined are left out. */
+/** RFC 8785 (JCS): the same text for equal values, as hashing requires. Undefined members are omitted. */
 export function canonicalJson(value: object): string {
   const text = canonicalizeJson(value);
   invariant(text !== undefined, 'an object always has a canonical form');

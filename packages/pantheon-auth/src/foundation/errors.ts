@@ -1,22 +1,23 @@
-/** How a promise that could not be kept is told: one error class with a code, and the two checks of our own beliefs. */
+/** The error class of the library, which has a code, and the two assertions `invariant` and `assertNever`. */
 import { CODES, type Code } from './codes.ts';
 
 export interface ErrorDetails {
-  /** For the operator; never holds what the caller sent, never a secret. */
+  /** A description for developers and operators. Never contains input or a secret. */
   readonly detail?: string;
-  /** The input field at fault, as a path: `rateLimits[0].window`. */
+  /** The path of the invalid input field: `rateLimits[0].window`. */
   readonly field?: string;
-  /** For 503 and 429: how long to wait. */
+  /** Seconds to wait before repeating the request, for 503 and 429. */
   readonly retryAfterSeconds?: number;
   readonly cause?: unknown;
 }
 
-/** Of the registry that all realms and copies share. */
+/** A symbol of the global registry, which all realms and all copies of this package share. */
 const MARK: unique symbol = Symbol.for('pantheon-auth.PantheonError') as never;
 
 /**
- * A request that cannot be carried out, or a promise that cannot be kept now. A verification answers denials as values; a
- * management call that its caller may not make is refused with the denial's code.
+ * Thrown when a request cannot be executed, or not now. `code` says why; the codes are in `ERRORS` and `STARTUP`. A
+ * verification returns a denial as a value instead. A management call by a caller that may not act throws this error
+ * with the code of the denial.
  *
  * @example
  * ```ts
@@ -25,7 +26,10 @@ const MARK: unique symbol = Symbol.for('pantheon-auth.PantheonError') as never;
  * ```
  */
 export class PantheonError extends Error {
-  /** By a mark and not by the prototype: so `instanceof` also knows one that another copy of this file has made. */
+  /**
+   * Checks a symbol and not the prototype, so that `instanceof` also matches errors made by another copy of this
+   * package.
+   */
   static override [Symbol.hasInstance](value: unknown): boolean {
     return typeof value === 'object' && value !== null && MARK in value && isErrorLike(value);
   }
@@ -50,8 +54,9 @@ export class PantheonError extends Error {
 }
 
 /**
- * The code of an error of Node, a driver or ours, such as `ENOENT`; null: it has none. By its shape and not its class: an
- * error that was made elsewhere (in another realm, as under Jest, or by another copy of a package) has another class.
+ * The code of an error of Node, a driver or this library, such as `ENOENT`; null: it has none. Reads the member and
+ * does not check the class, because an error from another realm (as under Jest) or another copy of a package has
+ * another class.
  */
 export function codeOf(error: unknown): string | null {
   const code = isErrorLike(error) && 'code' in error ? error.code : null;
@@ -59,7 +64,8 @@ export function codeOf(error: unknown): string | null {
 }
 
 /**
- * Whether it is an error with this code, ours or Node's, whatever realm or copy of a package made it.
+ * Whether a value is an error with this code, of this library or of Node. Also matches errors from another realm or
+ * another copy of a package.
  *
  * @example
  * ```ts
@@ -71,7 +77,7 @@ export function hasCode(error: unknown, code: string): boolean {
   return codeOf(error) === code;
 }
 
-/** What an error says; of what is no error, what it is written as. */
+/** The message of an error, or the value as text. */
 export function messageOf(error: unknown): string {
   return isErrorLike(error) ? error.message : String(error);
 }
@@ -81,7 +87,9 @@ export function isErrorLike(value: unknown): value is Error {
   return typeof value === 'object' && value !== null && 'message' in value && typeof value.message === 'string';
 }
 
-/** What we believe always holds. When it does not, the request fails and the operator is told. */
+/**
+ * Asserts a condition that must always hold. If it does not, the request fails with an internal error, which is logged.
+ */
 export function invariant(condition: unknown, belief: string): asserts condition {
   if (!condition) throw new Error(`Invariant broken: ${belief}`);
 }

@@ -1,28 +1,29 @@
 /**
- * Whether a number of a JSON text is read as the number that was sent. `JSON.parse` reads 9007199254740993 as ...992,
- * 1e-400 as 0 and the decimals of a money library as their nearest double: the sender and we would then speak of
- * different numbers, and whoever reads the original text, or the one we write, decides differently.
+ * Whether `JSON.parse` reads a number as the value that was sent. It reads 9007199254740993 as ...992, 1e-400 as 0, and
+ * long decimals as the nearest double. The sender and this service would then have different values, and another reader
+ * of the text could decide differently.
  */
 
-/** 15 digits survive a double whatever they are, and without an exponent neither end of its range is near. */
+/** A double holds any 15 digits exactly, and without an exponent the value is far from the ends of its range. */
 export const PLAIN_NUMBER_LENGTH_MAX = 15;
-/** Enough to tell every double from every other; a sender that writes more means something that is not one. */
+/** 17 digits distinguish all doubles. A number with more digits is meant to be more exact than a double. */
 const DIGITS_MAX = 17;
 
 const NUMBER = /^-?(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d+))?$/;
 
-/** Of a valid JSON number. */
+/** `token` is a valid JSON number. */
 export function isReadExactly(token: string): boolean {
   const value = Number(token);
   if (!Number.isFinite(value)) return false;
   const sent = decimalOf(token);
   if (sent === decimalOf(String(value))) return true;
-  // As other languages print a double: 0.1 with 17 digits. A whole number has no digits that may be rounded away.
+  // Other languages print doubles with 17 digits, such as 0.10000000000000001 for 0.1; that is accepted. For whole
+  // numbers no digit may be lost.
   const { length } = sent.slice(0, sent.indexOf('e'));
   return !Number.isInteger(value) && length <= DIGITS_MAX && sent === decimalOf(value.toPrecision(length));
 }
 
-/** One text for one decimal number, without its sign: `1.50e3`, `1500` and `15e2` are `15e2`. */
+/** The normalised decimal, without sign: `1.50e3`, `1500` and `15e2` all give `15e2`. */
 function decimalOf(text: string): string {
   const [, whole = '', fraction = '', exponent = '0'] = NUMBER.exec(text) ?? [];
   const digits = `${whole}${fraction}`.replace(/^0+/, '');
@@ -31,7 +32,7 @@ function decimalOf(text: string): string {
   return `${significant}e${Number(exponent) - fraction.length + (digits.length - significant.length)}`;
 }
 
-/** Not by an expression, which looks at every run of zeros inside a long number. */
+/** Without a regular expression, which would take quadratic time on runs of zeros. */
 function withoutTrailingZeros(digits: string): string {
   let end = digits.length;
   while (digits[end - 1] === '0') end -= 1;

@@ -1,17 +1,17 @@
 /**
- * A queue in which nobody waits behind somebody else's many: turns go round groups, and within each group round its members.
- * It has an end. When it is full, whoever waits with the most gives way first, so a flood crowds out itself.
+ * A bounded fair queue: it takes items round-robin by group, and within a group round-robin by member. When it is full,
+ * the item of the member with the most items is dropped, so a flood displaces its own items.
  */
 import { invariant } from './errors.ts';
 
-/** With whom something that waits shares its turns. */
+/** The group and member that an item belongs to. */
 export interface TurnKey {
-  /** Null is a group of its own. */
+  /** Null is one group. */
   readonly group: string | null;
   readonly member: string;
 }
 
-/** What waits of one group, by member. A map keeps the order in which they were put into it: that is the round. */
+/** The waiting items of one group, by member. The insertion order of the map is the round-robin order. */
 interface GroupQueue<T> {
   readonly members: Map<string, T[]>;
   size: number;
@@ -24,8 +24,8 @@ export class FairQueue<T> {
   #size = 0;
 
   /**
-   * @param max what waits in all.
-   * @param ofMemberMax how much of it one member may have.
+   * @param max the most items in the queue.
+   * @param ofMemberMax the most items of one member.
    */
   constructor(max: number, ofMemberMax: number = max) {
     this.#max = max;
@@ -37,9 +37,9 @@ export class FairQueue<T> {
   }
 
   /**
-   * Puts `item` last of its member. Returns what was turned away for it: nothing as long as there is room; else the newest
-   * item of the member with the most in the group with the most, or `item` itself when that is its own member, or when no
-   * group has more than its own would have.
+   * Adds `item` at the end of its member. Returns the item that was dropped for it: null while there is room; otherwise
+   * the newest item of the largest member of the largest group, or `item` itself when that is its own member, or when
+   * no group would have more than its own.
    */
   push(item: T, key: TurnKey): T | null {
     const own = this.#groups.get(key.group);
@@ -49,7 +49,7 @@ export class FairQueue<T> {
     if (this.#size >= this.#max) {
       const longest = this.#longest(key.group, own);
       if (longest.group === key.group && longest.items.length <= ofMember) return item;
-      // Else the one that came first would have less than the one that comes.
+      // Otherwise the existing group would have fewer items than the group of the new item.
       const left = (this.#groups.get(longest.group)?.size ?? 0) - 1;
       if (longest.group !== key.group && left < (own?.size ?? 0) + 1) return item;
       turnedAway = longest.items.at(-1) ?? null;
@@ -59,7 +59,7 @@ export class FairQueue<T> {
     return turnedAway;
   }
 
-  /** Takes the next one, if any waits. */
+  /** Takes the next item; null when the queue is empty. */
   shift(): T | null {
     const next = this.#groups.entries().next();
     if (next.done === true) return null;
@@ -67,13 +67,13 @@ export class FairQueue<T> {
     const [member, items] = firstOf(queue.members);
     const item = items[0] ?? null;
     this.#takeOut(0, { group, member, items });
-    // To the end of both rounds, if something is left.
+    // A member and a group with remaining items move to the end of their round.
     if (queue.members.delete(member) && items.length > 0) queue.members.set(member, items);
     if (this.#groups.delete(group) && queue.size > 0) this.#groups.set(group, queue);
     return item;
   }
 
-  /** Takes out one that no longer waits. */
+  /** Removes an item that no longer waits. */
   remove(item: T, { group, member }: TurnKey): void {
     const items = this.#groups.get(group)?.members.get(member) ?? [];
     const at = items.indexOf(item);
@@ -100,7 +100,7 @@ export class FairQueue<T> {
     if (queue.size === 0) this.#groups.delete(group);
   }
 
-  /** The member with the most in the group with the most. Where groups have as many, it is the group of who comes. */
+  /** The largest member of the largest group. Among equally large groups, the group of the new item. */
   #longest(own: string | null, ownQueue: GroupQueue<T> | undefined): TurnKey & { readonly items: T[] } {
     let [group, queue] = firstOf(this.#groups);
     for (const one of this.#groups) if (one[1].size > queue.size) [group, queue] = one;

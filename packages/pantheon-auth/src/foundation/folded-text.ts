@@ -1,19 +1,23 @@
-/** How texts of people are compared when they are searched: what looks the same is found, whatever it was typed on. */
+/** Folding of text for searches: texts that look the same match, whatever their case and Unicode composition. */
 
 /**
- * One spelling for all that differ in case or in how an accent is composed (`é` has two). Databases fold in the same
- * way: PostgreSQL by its own functions, SQLite by this one.
+ * The same result for texts that differ only in case or in the composition of accents (`é` has two forms). The
+ * databases fold in the same way: PostgreSQL with its own functions, SQLite with this one.
  */
 export function foldText(text: string): string {
-  // Composed first, because an accent can stand between a letter and its case; again after, because case can undo it.
+  // Composed before lower-casing, because a separate accent can affect it, and again after, because lower-casing can
+  // decompose.
   return text.normalize('NFC').toLowerCase().normalize('NFC').replaceAll('\u03c2', '\u03c3');
 }
 
-/** A letter, a digit or a sign: something that can be seen. Fillers and blank patterns count as such in Unicode. */
+/**
+ * A letter, digit, punctuation or symbol. Some invisible characters are in these Unicode categories and are excluded
+ * below.
+ */
 const VISIBLE = /[\p{L}\p{N}\p{P}\p{S}]/u;
 const BLANKS = /[\p{Default_Ignorable_Code_Point}\u2800]/gu;
 
-/** Whether anything of a text can be seen. A name that nobody sees cannot be told from the one beside it. */
+/** Whether a text has a visible character. Invisible names could not be distinguished in a list. */
 export function isVisible(text: string): boolean {
   return VISIBLE.test(text.replace(BLANKS, ''));
 }

@@ -4,17 +4,23 @@ import { BASE62_ALPHABET } from './encoding.ts';
 
 export const ID_LENGTH = 16;
 
-/** Random bytes asked for at once: asking costs as much for 2 kB as for 20 bytes. Ids are public, so keeping some is safe. */
+/**
+ * Random bytes are fetched in bulk, because a fetch costs as much for 2 kB as for 20 bytes. Keeping them in memory is
+ * safe, because ids are public.
+ */
 const POOL_BYTES = 2_048;
 let pool = Buffer.alloc(0);
 let poolAt = 0;
 
-/** 16 base62 characters from the CSPRNG: 95 bits, so two ids never meet. */
+/** 16 base62 characters from the CSPRNG: 95 bits, so collisions do not occur in practice. */
 export function newId(): string {
   return randomBase62(ID_LENGTH);
 }
 
-/** Base62 characters from the CSPRNG. Bytes of 248 and more are thrown away, so no digit is likelier. For what is public. */
+/**
+ * Base62 characters from the CSPRNG. Bytes of 248 and more are discarded, so that all digits are equally likely. For
+ * public values only.
+ */
 export function randomBase62(length: number): string {
   let text = '';
   while (text.length < length) {
@@ -34,5 +40,5 @@ function nextByte(): number {
   return byte;
 }
 
-/** What a public id of ours looks like. */
+/** The pattern of public ids. */
 export const ID_PATTERN: RegExp = /^[0-9A-Za-z]{16}$/;

@@ -1,6 +1,6 @@
 /**
- * Whether something has to be waited for. Told by its `then` and not by its class: under Jest the promises of Node itself
- * are of another class than ours.
+ * Whether a value is a promise. Checks for `then` and not for the class, because under Jest the promises of Node have
+ * another class.
  */
 export function isPromise<T>(value: T | Promise<T>): value is Promise<T> {
   return typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function';

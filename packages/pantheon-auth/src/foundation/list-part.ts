@@ -1,8 +1,8 @@
-/** Part of a long list, and where to go on. */
+/** Part of a list, with the position to continue from. */
 
 export interface ListPart<Item, Position> {
-  /** In the order of the list. May be fewer than asked for, or none, although there are more. */
+  /** In the order of the list. May be fewer than the limit, or none, although there are more. */
   readonly items: readonly Item[];
-  /** What follows comes strictly after it. Null at the end of the list. */
+  /** The next part begins strictly after this position. Null at the end of the list. */
   readonly next: Position | null;
 }

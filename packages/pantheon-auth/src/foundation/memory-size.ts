@@ -1,6 +1,6 @@
 /**
- * About how many bytes a value takes in memory, so that caches can be bounded by it. The numbers are those of V8 on 64 bits
- * with pointers of 8 bytes, rounded up: what is said here is seldom less than what is taken.
+ * Estimates the memory of a value, so that caches can be bounded in bytes. The numbers are those of V8 on 64-bit
+ * machines with 8-byte pointers, rounded up, so the estimate is rarely too low.
  */
 import { getHeapStatistics } from 'node:v8';
 
@@ -10,10 +10,13 @@ const STRING_BYTES = 24;
 const NUMBER_BYTES = 16;
 /** The object, its ArrayBuffer and the backing store of that. */
 const BUFFER_BYTES = 240;
-/** A level that nothing of ours reaches: what is deeper was built to be. */
+/** Deeper than any value of this library. */
 const DEPTH_MAX = 16;
 
-/** Of plain data: strings, numbers, lists, objects without methods, buffers. What is shared is counted each time. */
+/**
+ * The estimate for plain data: strings, numbers, lists, plain objects, buffers. Shared values are counted each time
+ * they occur.
+ */
 export function memoryOf(value: unknown, depth = 0): number {
   if (typeof value === 'string') return STRING_BYTES + (isLatin1(value) ? value.length : 2 * value.length);
   if (typeof value === 'number') return NUMBER_BYTES;
@@ -24,13 +27,14 @@ export function memoryOf(value: unknown, depth = 0): number {
     for (const item of value) bytes += SLOT_BYTES + memoryOf(item, depth + 1);
     return bytes;
   }
-  // The names of a shape are shared, those of a dictionary are not: counted as if none were.
+  // V8 shares the property names of objects with the same shape, but not of dictionaries. They are counted as not
+  // shared.
   for (const [name, item] of Object.entries(value))
     bytes += SLOT_BYTES + STRING_BYTES + name.length + memoryOf(item, depth + 1);
   return bytes;
 }
 
-/** V8 keeps two bytes for each unit of a string in which any is beyond Latin-1. */
+/** V8 uses two bytes per code unit if any of them is beyond Latin-1. */
 function isLatin1(text: string): boolean {
   return !/[\u0100-\uffff]/.test(text);
 }
@@ -42,14 +46,14 @@ export interface CacheBounds {
   readonly seenTokensBytesMax: number;
 }
 
-/** What all caches of a process take at most, on a heap of any size. */
+/** The most memory of all caches of a process together. */
 const CACHES_BYTES_MAX: number = 512 * 1_024 * 1_024;
-/** Of the heap: what is accounted is an estimate, and garbage and everything else need the rest. */
+/** The share of the heap for caches. The sizes are estimates, and garbage and everything else need the rest. */
 const CACHES_SHARE_OF_HEAP = 1 / 3;
-/** Of all caches. A little is left for what is small: unknown ids, senders that fail, data keys. */
+/** Shares of the memory for caches. The rest is for small ones: unknown ids, failing senders, data keys. */
 const SHARES = { knownKeys: 0.4, counters: 0.4, seenTokens: 0.15 } as const;
 
-/** The bounds inside `bytesMax`; when nobody says, inside a part of the heap that this process was given. */
+/** The bounds of each cache within `bytesMax`. Default: a share of the heap limit of this process. */
 export function cacheBounds(bytesMax: number = cachesBytesDefault()): CacheBounds {
   return {
     knownKeysBytesMax: Math.floor(bytesMax * SHARES.knownKeys),

@@ -1,19 +1,19 @@
-/** How an error or a denial is told over HTTP: RFC 9457 problem details, made from the table of codes. */
+/** RFC 9457 problem details for errors and denials, made from the table of codes. */
 import { CODES, type Code } from './codes.ts';
 import type { PantheonError } from './errors.ts';
 
-/** The body of a refusal, `application/problem+json`. Never holds what the caller sent. */
+/** The body of a refusal, `application/problem+json`. Never contains input of the caller. */
 export interface Problem {
   readonly type: string;
   readonly title: string;
   readonly status: number;
   readonly code: Code;
   readonly detail: string;
-  /** The request id: what to tell the operator. */
+  /** The request id. Give it to the operator when you report the problem. */
   readonly instance?: string;
-  /** The input at fault. */
+  /** The path of the invalid input field. */
   readonly field?: string;
-  /** RateLimit draft 11: the policies that stood in the way. */
+  /** RateLimit draft 11: the names of the exceeded limits. */
   readonly 'violated-policies'?: readonly string[];
 }
 
@@ -21,14 +21,14 @@ export const PROBLEM_MEDIA_TYPE = 'application/problem+json; charset=utf-8';
 /** The registered type for spent limits (draft-ietf-httpapi-ratelimit-headers-11 section 8). */
 const QUOTA_EXCEEDED_TYPE = 'https://iana.org/assignments/http-problem-types#quota-exceeded';
 
-/** Codes whose type everybody's clients know; the others are ours. */
+/** Rate limits and quotas have a registered problem type; other codes have a URN of this service. */
 function typeOf(code: Code): string {
   return code === 'rate_limited' || code === 'quota_exceeded'
     ? QUOTA_EXCEEDED_TYPE
     : `urn:pantheon-auth:problem:${code}`;
 }
 
-/** What a request id may hold to be told. A client may have chosen it, and `instance` is a URI. */
+/** Request ids that may be used as `instance`, which is a URI. A client may have chosen the id. */
 const REQUEST_ID = /^[\w.:~-]{1,128}$/;
 
 export interface ProblemDetails {
@@ -54,10 +54,7 @@ export function toProblem(code: Code, details: ProblemDetails = {}): Problem {
   };
 }
 
-/**
- * The problem of an error. What is wrong with the caller's request is told in full; what is wrong with us is told to the
- * operator only.
- */
+/** The problem of an error. Client errors include their detail; details of server errors are for the operator only. */
 export function errorProblem(error: PantheonError, requestId: string | null): Problem {
   const { code, detail, field } = error;
   const isCallers = (CODES[code].status ?? 500) < 500;

@@ -1,12 +1,12 @@
 /**
- * Lists, searches and reports of one tenant run a few at a time, so that a tenant that asks for many waits for itself and
- * not the others for it.
+ * Limits how many lists, searches and reports of one tenant run at once, so that a tenant with many requests waits for
+ * its own and does not slow down others.
  */
 import { PantheonError } from './errors.ts';
 
-/** A search may look at thousands of rows: two at once leave most of the store to everybody else. */
+/** A search may read thousands of rows. Two at once leave most of the database to others. */
 export const READS_AT_ONCE_MAX = 2;
-/** Of one tenant. Who has this many open requests for lists does not read the answers. */
+/** The most waiting reads of one tenant. A client with more open requests is unlikely to read the answers. */
 export const READS_WAITING_MAX = 100;
 const RETRY_AFTER_SECONDS = 1;
 
@@ -17,11 +17,11 @@ interface Line {
 }
 
 export class ReadTurns {
-  /** Tenants that read now. One that does not has no entry. */
+  /** Tenants with reads in progress; others have no entry. */
   readonly #lines = new Map<string, Line>();
 
   /**
-   * Runs `read` when it is its turn. `signal` takes it out of the line: what was given up is never begun.
+   * Runs `read` when it is its turn. Aborting `signal` removes it from the queue before it begins.
    *
    * @throws PantheonError `overloaded` when too many reads of this tenant wait; the reason of `signal`.
    */
@@ -38,7 +38,7 @@ export class ReadTurns {
     }
   }
 
-  /** The place goes to the one who has waited longest. */
+  /** Starts the read that has waited longest. */
   #passOn(tenantId: string, line: Line): void {
     const [next] = line.waiting;
     if (next !== undefined) {
@@ -53,7 +53,7 @@ export class ReadTurns {
 
 async function waitIn(line: Line, signal: AbortSignal | undefined): Promise<void> {
   if (line.waiting.size >= READS_WAITING_MAX) {
-    const detail = 'Too many lists, searches and reports of this tenant are being read. Wait for their answers.';
+    const detail = 'Too many lists, searches and reports of this tenant are in progress. Wait for their answers.';
     throw new PantheonError('overloaded', { detail, retryAfterSeconds: RETRY_AFTER_SECONDS });
   }
   await new Promise<void>((resolve, reject) => {

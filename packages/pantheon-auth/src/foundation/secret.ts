@@ -1,4 +1,4 @@
-/** A string that must not be seen: it prints as `[secret]` wherever something prints it. */
+/** A string that is not shown: logs, JSON, errors and the inspector print it as `[secret]`. */
 
 export class Secret {
   readonly #value: string;
@@ -11,7 +11,7 @@ export class Secret {
     return new Secret(value);
   }
 
-  /** The only way to the value. Each call is worth a look in a review. */
+  /** The only way to read the value. Reviews should check each call. */
   reveal(): string {
     return this.#value;
   }
@@ -25,7 +25,7 @@ export class Secret {
   }
 
   static {
-    // What Node's inspector asks an object for (`util.inspect.custom`).
+    // The method that Node's inspector calls (`util.inspect.custom`).
     const custom = Symbol.for('nodejs.util.inspect.custom');
     Object.defineProperty(Secret.prototype, custom, { value: () => '[secret]' });
   }

@@ -1,8 +1,9 @@
 /**
- * JSON that can mean only one thing. `JSON.parse` keeps the last of two members with one name, other parsers keep the
- * first, so two readers of one signed text may act on different values; here such a text is refused (RFC 8259 section 4,
- * RFC 7515 section 4). Refused as well: names that reach into prototypes, nesting beyond a bound, numbers that a double
- * does not hold, and texts that cannot be written again (lone surrogates). Every step is linear and none recurses.
+ * Parses JSON with exactly one interpretation. `JSON.parse` keeps the last of two members with one name, other parsers
+ * keep the first, so two readers of one signed text may use different values; such a text is refused (RFC 8259 section
+ * 4, RFC 7515 section 4). Refused as well: names that could change prototypes, nesting beyond a bound, numbers that a
+ * double does not hold exactly, and strings that cannot be encoded again (lone surrogates). Every step takes linear
+ * time and none recurses.
  */
 import type { Json, JsonObject } from './encoding.ts';
 import { isReadExactly, PLAIN_NUMBER_LENGTH_MAX } from './exact-number.ts';
@@ -16,15 +17,15 @@ export type StrictJsonResult =
       readonly at?: string;
     };
 
-/** Names that an assignment somewhere downstream could turn into a change of a prototype. */
+/** Names with which an assignment in later code could change a prototype. */
 export const FORBIDDEN_MEMBERS: ReadonlySet<string> = new Set(['__proto__', 'constructor', 'prototype']);
 
 /**
- * Parses a JSON text that has exactly one meaning. A scalar has depth 0, `[]` and `{}` have depth 1.
+ * Parses a JSON text and refuses ambiguous ones. A scalar has depth 0, `[]` and `{}` have depth 1.
  *
- * The duplicates are found by counting: in valid JSON every colon outside a string belongs to one member, and a member
- * whose name comes again is lost from the parsed value together with all it holds. So fewer members in the value than
- * colons in the text means a duplicate, and names are unescaped by the parser itself: the two cannot disagree.
+ * Duplicates are found by counting. In valid JSON every colon outside a string belongs to one member, and `JSON.parse`
+ * drops a member, with its content, when its name occurs again. So fewer members in the value than colons in the text
+ * mean a duplicate. `JSON.parse` unescapes the names, so this check cannot read them differently.
  */
 export function parseStrictJson(text: string, bounds: { readonly depthMax: number }): StrictJsonResult {
   const counted = countMembers(text, bounds.depthMax);
@@ -53,7 +54,7 @@ export function isJsonObject(value: Json | undefined): value is JsonObject {
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
 const COLON = 0x3a;
-/** `[` and `{` differ in this one bit, and so do `]` and `}`. */
+/** `[` and `{` differ only in this bit, and so do `]` and `}`. */
 const BRACE_BIT = 0x20;
 const OPENING = 0x7b;
 const CLOSING = 0x7d;
@@ -64,7 +65,7 @@ interface Counted {
   readonly hasInexactNumber: boolean;
 }
 
-/** Null when the text nests too deeply. Runs before the parser, which must not meet such a text. */
+/** Null when the text nests too deeply. Runs before the parser, which recurses. */
 function countMembers(text: string, depthMax: number): Counted | null {
   let depth = 0;
   let members = 0;
@@ -89,7 +90,7 @@ function countMembers(text: string, depthMax: number): Counted | null {
   return { members, hasInexactNumber };
 }
 
-/** Outside strings, nothing else of valid JSON begins so. */
+/** Outside strings, only a number begins with these characters. */
 function beginsNumber(unit: number): boolean {
   return unit === MINUS || (unit >= ZERO && unit <= NINE);
 }
@@ -111,7 +112,7 @@ const ZERO = 0x30;
 const NINE = 0x39;
 const NUMBER_PARTS: ReadonlySet<number> = new Set(Array.from('0123456789.eE+-', (sign) => sign.charCodeAt(0)));
 
-/** Where the string that opens at `start` closes, or the end of the text when it does not. */
+/** The index at which the string that opens at `start` closes, or the end of the text. */
 function endOfString(text: string, start: number): number {
   let at = start + 1;
   for (; at < text.length; at += 1) {
@@ -125,7 +126,7 @@ function endOfString(text: string, start: number): number {
 interface Survey {
   readonly memberCount: number;
   readonly forbidden: boolean;
-  /** Holds something that is written differently from how it was read, or not at all (RFC 7493 section 2). */
+  /** Whether it contains a string that cannot be encoded in UTF-8 (RFC 7493 section 2). */
   readonly unwritable: boolean;
 }
 
@@ -160,22 +161,19 @@ function isWritable(value: Json): boolean {
   return true;
 }
 
-/**
- * A name is repeated to the caller only if it looks like a field and is too short to be one of our secrets, which
- * people do paste into the wrong place.
- */
+/** A name is repeated in an error only if it looks like a field name and is too short to be a pasted secret. */
 const SHOWABLE_NAME = /^[A-Za-z0-9_-]{1,32}$/;
 
 interface OpenContainer {
   /** Names seen so far; null for an array. */
   readonly names: Set<string> | null;
-  /** The item that is being read, for an array. */
+  /** The index of the current item, for an array. */
   index: number;
-  /** The member that is being read, for an object. */
+  /** The name of the current member, for an object. */
   name: string;
 }
 
-/** Reads a valid text once more to say which member it was. Runs only for texts that are refused already. */
+/** Scans a refused text again to find the member at fault. */
 function refuse(reason: 'duplicate_member' | 'forbidden_member' | 'inexact_number', text: string): StrictJsonResult {
   const open: OpenContainer[] = [];
   for (let at = 0; at < text.length; at += 1) {
@@ -202,14 +200,14 @@ function refuse(reason: 'duplicate_member' | 'forbidden_member' | 'inexact_numbe
       top.index += 1;
     }
   }
-  // Each fault that is counted is found above; were it not, the text is refused all the same.
+  // Reached only if the scan above misses the fault. The text is refused anyway.
   return { ok: false, reason };
 }
 
 const COMMA = 0x2c;
 const WHITE_SPACE: ReadonlySet<number> = new Set([0x20, 0x09, 0x0a, 0x0d]);
 
-/** Whether the string that ended before `from` is the name of a member: only then a colon follows. */
+/** Whether the string that ended before `from` is a member name, which is when a colon follows. */
 function isName(text: string, from: number): boolean {
   let at = from;
   while (WHITE_SPACE.has(text.charCodeAt(at))) at += 1;

@@ -1,21 +1,23 @@
 /**
- * What is remembered of many tenants inside a fixed number of bytes: the least recently used goes first. A tenant that
- * takes more than half makes room among its own as soon as there is none left, so that it never empties the cache of
- * the others.
+ * A cache shared by all tenants, bounded in bytes, which evicts the least recently used entry first. When it is full, a
+ * tenant that takes more than half of it evicts its own entries, so that it does not displace those of other tenants.
  */
 import { LRUCache } from 'lru-cache';
 
-/** An entry in two maps and a list, and its key. */
+/** The overhead of an entry: two maps, a list, and its key. */
 export const CACHE_ENTRY_BYTES = 300;
-/** One entry takes at most this part of the cache: what is larger is read each time. */
+/** The largest share of one entry. A larger value is not cached and is read each time. */
 const ENTRY_SHARE_MAX = 1 / 16;
-/** How far the tail is searched for an entry of the same tenant before its oldest one goes. */
+/**
+ * How many of the least recently used entries are searched for one of the same tenant, before its oldest entry is
+ * evicted.
+ */
 const SEARCHED_MAX = 16;
 
 export interface TenantCacheOptions<V> {
   readonly bytesMax: number;
   readonly entriesMax: number;
-  /** The bytes of a value, without its place in the cache. */
+  /** The bytes of a value, without the overhead of the cache. */
   readonly sizeOf: (value: V) => number;
 }
 
@@ -25,7 +27,7 @@ interface Entry<V> {
   readonly bytes: number;
 }
 
-/** What one tenant has in the cache: keys in the order in which they came. */
+/** The entries of one tenant: their keys in insertion order. */
 interface Share {
   readonly keys: Set<string>;
   bytes: number;
@@ -50,7 +52,7 @@ export class TenantCache<V> {
     return this.#entries.size;
   }
 
-  /** What is accounted for all entries. */
+  /** The estimated bytes of all entries. */
   get bytes(): number {
     return this.#entries.calculatedSize;
   }
@@ -96,7 +98,7 @@ export class TenantCache<V> {
     return share.bytes + bytes > bytesMax / 2 || share.keys.size + 1 > entriesMax / 2;
   }
 
-  /** The one that this tenant has used least, or nearly so. */
+  /** Evicts an entry of this tenant that is among its least recently used. */
   #evictOwn(tenantId: string): void {
     let searched = 0;
     for (const key of this.#entries.rkeys()) {

@@ -1,14 +1,14 @@
-/** Timers as a port, beside the clock that they belong to, so that whoever moves the time of a test moves them too. */
+/** Timers as a port, so that a test clock also controls them. */
 
 export interface Timers {
   /**
-   * Calls back once, when so many milliseconds of the monotonic clock have passed. Does not keep the process running.
-   * Answers how to cancel it; cancelling twice, or after the call, does nothing.
+   * Calls `callback` once after so many milliseconds of the monotonic clock. Does not keep the process running. Returns
+   * a function that cancels it; calling that twice, or after the callback, does nothing.
    */
   after(ms: number, callback: () => void): () => void;
 }
 
-/** A longer `setTimeout` fires at once. */
+/** `setTimeout` with a longer delay fires at once. */
 const TIMER_MS_MAX = 2 ** 31 - 1;
 
 export const systemTimers: Timers = {

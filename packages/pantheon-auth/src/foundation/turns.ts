@@ -1,9 +1,11 @@
-/** Long work in parts, between which the event loop turns: nobody else's request waits for all of it. */
+/**
+ * Splits long work into parts and yields to the event loop between them, so that other requests do not wait for all of
+ * it.
+ */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 
 /**
- * Runs `work` on each item, one after the other, and lets the event loop turn after every `perTurn` of them. What waits
- * in between is not held up by the rest.
+ * Runs `work` on each item in order, and yields to the event loop after every `perTurn` items.
  *
  * @throws the reason of `signal` when it is aborted, before the next item is begun; and what `work` throws.
  */
