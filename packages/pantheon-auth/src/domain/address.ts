@@ -1,6 +1,6 @@
 /**
- * Network addresses: which texts are one, which ranges hold it, and what one sender is. Every address is folded to one
- * form first (IPv4-mapped IPv6 is IPv4), so that no second spelling slips past a list or into a bucket of its own.
+ * Network addresses and ranges. Every address is normalised first (IPv4-mapped IPv6 becomes IPv4), so that another
+ * notation of an address cannot bypass an allowlist or get its own counter.
  */
 import { BlockList, isIP } from 'node:net';
 import ipaddr from 'ipaddr.js';
@@ -14,7 +14,7 @@ interface Range {
   readonly prefix: number;
 }
 
-/** The longest IPv6 address with a zone fits; anything longer is not parsed. */
+/** Fits the longest IPv6 address with a zone. Longer text is not parsed. */
 const ADDRESS_CHARACTERS_MAX = 64;
 
 /** The same with brackets and a port. */
@@ -23,25 +23,25 @@ const WRITTEN_CHARACTERS_MAX = ADDRESS_CHARACTERS_MAX + '[]:65535'.length;
 /** `::ffff:0:0/96` is how IPv6 writes IPv4. */
 const MAPPED_PREFIX_BITS = 96;
 
-/** A site gets at least a /64, so within one the sender chooses freely: all of it is one sender. */
+/** A site gets at least a /64 and can use any address in it, so a /64 counts as one sender. */
 const SENDER_PREFIX_BITS = 64;
 
-/** The bucket of everything that is not an address. */
+/** The sender for everything that is not an address. */
 export const UNKNOWN_SCOPE = 'unknown';
 
 /**
- * Reads an address or a CIDR range and answers its canonical CIDR: host bits cleared, a single address as /32 or /128,
- * IPv4-mapped IPv6 as IPv4. The old forms of IPv4 (`127.1`, `0x7f.1`, `2130706433`, leading zeros) are refused, because
- * programs disagree about what they mean; so are zones, which mean something on one machine only.
+ * Parses an address or a CIDR range to its canonical CIDR: host bits cleared, a single address as /32 or /128,
+ * IPv4-mapped IPv6 as IPv4. Old IPv4 notations (`127.1`, `0x7f.1`, `2130706433`, leading zeros) are refused, because
+ * programs interpret them differently; so are zones, which are local to a machine.
  */
 export function parseAddressRange(text: string): ParsedAddressRange {
   const range = rangeOf(text);
   return range === null ? { ok: false } : { ok: true, cidr: cidrOf(range) };
 }
 
-/** A set of ranges, made once and asked often. */
+/** A set of ranges, built once for many lookups. */
 export class AddressRanges {
-  // Two lists, because in one list `::/0` would hold every IPv4 address too.
+  // Two lists, because in one list `::/0` would also contain every IPv4 address.
   readonly #ipv4 = new BlockList();
   readonly #ipv6 = new BlockList();
 
@@ -52,12 +52,12 @@ export class AddressRanges {
     }
   }
 
-  /** A text that is not a range throws: dropped in silence it would change what the list means. */
+  /** Throws for a text that is not a range: ignoring it would change the meaning of the list. */
   static of(cidrs: readonly string[]): AddressRanges {
     return new AddressRanges(rangesOf(cidrs));
   }
 
-  /** Whether a range holds the address. What is not an address is in none. */
+  /** Whether a range contains the address. False for what is not an address. */
   contains(address: string): boolean {
     const parsed = addressOf(address);
     if (parsed === null) return false;
@@ -68,8 +68,8 @@ export class AddressRanges {
 }
 
 /**
- * Whether a child may be used from nowhere that its parent may not: every child range lies inside some parent range. As
- * on a key, an empty list means "from anywhere", so emptying a child's list is not a way around its parent's.
+ * Whether every child range is inside some parent range. An empty list means "from anywhere", as on a key, so an empty
+ * child list is within an empty parent list only.
  */
 export function isWithin(child: readonly string[], parent: readonly string[]): boolean {
   if (parent.length === 0) return true;
@@ -79,11 +79,11 @@ export function isWithin(child: readonly string[], parent: readonly string[]): b
 }
 
 /**
- * The one spelling of an address, from any that servers and proxies write: without port, brackets and zone, IPv4-mapped
- * IPv6 as IPv4, IPv6 as in RFC 5952. Null for what is no address.
+ * Normalises an address as servers and proxies write it: without port, brackets and zone, IPv4-mapped IPv6 as IPv4,
+ * IPv6 as in RFC 5952. Null for what is no address.
  */
 export function normalAddress(text: string): string | null {
-  // What nearly every request brings.
+  // The usual case.
   if (isIP(text) === 4) return text;
   if (text.length > WRITTEN_CHARACTERS_MAX) return null;
   const [, inBrackets, beforePort] = WITH_PORT.exec(text) ?? [];
@@ -94,14 +94,14 @@ export function normalAddress(text: string): string | null {
 /** `[2001:db8::1]`, `[2001:db8::1]:443` and `192.0.2.1:443`. Without brackets, nothing tells the port of IPv6 from its last part. */
 const WITH_PORT = /^(?:\[([^[\]]*)\](?::\d{1,5})?|([\d.]+):\d{1,5})$/;
 
-/** The sender that failures are counted for: an IPv4 address, an IPv6 /64, or {@link UNKNOWN_SCOPE} for all the rest. */
+/** The sender that failures are counted for: an IPv4 address, an IPv6 /64, or {@link UNKNOWN_SCOPE}. */
 export function clientBucket(address: string): string {
   const parsed = addressOf(address);
   if (parsed === null) return UNKNOWN_SCOPE;
   return parsed.kind() === 'ipv4' ? parsed.toString() : cidrOf(rangeFrom(parsed, SENDER_PREFIX_BITS));
 }
 
-/** `isIP` decides what an address is; `ipaddr.js` alone also takes the old forms of IPv4. A zone is left out. */
+/** Checked with `isIP` first, because `ipaddr.js` also accepts old IPv4 notations. A zone is dropped. */
 function addressOf(text: string): Address | null {
   const family = text.length > ADDRESS_CHARACTERS_MAX ? 0 : isIP(text);
   if (family === 0) return null;
@@ -110,7 +110,10 @@ function addressOf(text: string): Address | null {
   return address.isIPv4MappedAddress() ? address.toIPv4Address() : address;
 }
 
-/** Spells an IPv4 tail in hexadecimal first: `ipaddr.js` takes `::10.0.0.1` for the mapped form, and it is another address. */
+/**
+ * Converts an IPv4 tail to hexadecimal first, because `ipaddr.js` takes `::10.0.0.1` for the mapped form, which is
+ * another address.
+ */
 function ipv6Of(text: string): ipaddr.IPv6 {
   const zoneAt = text.indexOf('%');
   const address = zoneAt === -1 ? text : text.slice(0, zoneAt);
@@ -137,7 +140,7 @@ function rangeOf(text: string): Range | null {
   const isMapped = address.kind() === 'ipv4' && written.includes(':');
   if (!isMapped) return rangeFrom(address, prefix);
   if (prefix >= MAPPED_PREFIX_BITS) return rangeFrom(address, prefix - MAPPED_PREFIX_BITS);
-  // Wider than the mapped block, it is a range of IPv6 that happens to be written with an IPv4 inside.
+  // A range wider than the mapped block is an IPv6 range, although written with an IPv4 part.
   return rangeFrom(ipv6Of(written), prefix);
 }
 

@@ -1,13 +1,13 @@
 /**
- * What an application may say of its own keys, so that the compiler holds its code to it: permissions, metadata and custom
- * claims. These are types alone and change nothing of what happens when the program runs.
+ * Types of an application for permissions, metadata and custom claims of its keys. They are checked by the compiler
+ * only and have no effect at run time.
  */
 import type { JsonObject } from '../foundation/encoding.ts';
 
 /**
- * The types of one application, for `createPantheonAuth<App>()`. What is left out stays as wide as it is without them. They
- * are the application's word and are not checked when the program runs: a key that was made elsewhere, over HTTP for
- * instance, may hold other permissions, metadata or claims. Write them with `type`: an `interface` is not accepted as JSON.
+ * The types of one application, for `createPantheonAuth<App>()`. Omitted members keep their general types. They are not
+ * checked at run time: a key created elsewhere, for example over HTTP, may have other permissions, metadata or claims.
+ * Use `type`: an `interface` is not accepted as JSON.
  *
  * @example
  * ```ts
@@ -30,10 +30,10 @@ import type { JsonObject } from '../foundation/encoding.ts';
  * ```
  */
 export interface AppTypes {
-  /** The concrete permissions that the application asks for. */
+  /** The permissions that the application asks for. */
   readonly permissions?: string;
   readonly metadata?: JsonObject;
-  /** The custom claims of tokens. Any of them may be missing: a key need not have claims. */
+  /** The custom claims of tokens. Any of them may be missing, because a key need not have claims. */
   readonly claims?: JsonObject;
 }
 
@@ -49,16 +49,16 @@ type WildcardOver<P extends string> = P extends `${infer Head}:${infer Rest}`
   ? `${Head}:*` | `${Head}:${WildcardOver<Rest>}`
   : never;
 
-/** What may be asked for: concrete permissions, never a pattern. */
+/** Permissions that a request may ask for: no patterns. */
 export type Permission<App extends AppTypes = AppTypes> = ApplicationPermission<App> | ManagementPermission;
 
-/** What a key may hand out: permissions of the application, and patterns that cover some of them. */
+/** Permissions that a key may grant: those of the application, and patterns that cover some of them. */
 export type GrantablePattern<App extends AppTypes = AppTypes> =
   | ApplicationPermission<App>
   | WildcardOver<ApplicationPermission<App>>
   | '*';
 
-/** What a key may hold. */
+/** Permissions that a key may have. */
 export type PermissionPattern<App extends AppTypes = AppTypes> = GrantablePattern<App> | ManagementPermission;
 
 /** The metadata of a key that has some. */
@@ -72,7 +72,7 @@ export type MetadataInput<App extends AppTypes = AppTypes> = App extends {
   ? M
   : Readonly<Record<string, unknown>>;
 
-/** A change of metadata that are there; of a key without metadata, name all that the application needs. */
+/** A change of existing metadata. For a key without metadata give all members that the application needs. */
 export type MetadataPatch<App extends AppTypes = AppTypes> = App extends {
   readonly metadata: infer M extends JsonObject;
 }
@@ -95,7 +95,7 @@ export type CustomClaimsPatch<App extends AppTypes = AppTypes> = App extends {
   ? MergePatch<Partial<C>>
   : Readonly<Record<string, unknown>>;
 
-/** RFC 7396: what is not named stays, and null takes away what may be missing. A list is replaced as a whole. */
+/** RFC 7396: members that are not given stay, null removes an optional member, and a list is replaced as a whole. */
 type MergePatch<T> = T extends readonly unknown[]
   ? T
   : T extends object

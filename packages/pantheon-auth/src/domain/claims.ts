@@ -1,6 +1,6 @@
 /**
- * What our tokens say: the two kinds, their claims, and the checks of both. Everything here is pure and takes the time
- * as an argument. How a token is signed and taken apart is `jwt/jws.ts`; whether its key may still act is `verification.ts`.
+ * The two kinds of tokens, their claims, and the checks of claims. Pure; the time is an argument. Signing and parsing
+ * are in `jwt/jws.ts`; whether the key may act is in `verification.ts`.
  */
 import { type Instant, SECOND_MS } from '../foundation/clock.ts';
 import { canonicalJson, type Json, type JsonObject } from '../foundation/encoding.ts';
@@ -9,44 +9,44 @@ import { FORBIDDEN_MEMBERS } from '../foundation/strict-json.ts';
 import { isPermissionPattern, PERMISSIONS_MAX } from './permissions.ts';
 import { TENANT_ID_PATTERN } from './tenant-id.ts';
 
-/** Signs with a key pair: anyone who has the public key can verify. */
+/** Algorithms with a key pair: anyone with the public key can verify. */
 export type AsymmetricAlgorithm = 'RS256' | 'ES256' | 'Ed25519';
-/** The only algorithms there are. Names are compared exactly; `none` is not among them. */
+/** All supported algorithms. Names are compared exactly; `none` is not supported. */
 export type SigningAlgorithm = 'HS256' | AsymmetricAlgorithm;
 
 const SIGNING_ALGORITHMS: ReadonlySet<unknown> = new Set<SigningAlgorithm>(['HS256', 'RS256', 'ES256', 'Ed25519']);
 
-/** Whether the value names an algorithm of ours, in exactly its case (RFC 7515 section 4.1.1). */
+/** Whether the value is a supported algorithm, with exact case (RFC 7515 section 4.1.1). */
 export function isSigningAlgorithm(value: unknown): value is SigningAlgorithm {
   return SIGNING_ALGORITHMS.has(value);
 }
 
 /**
- * `access`: a statement by the server about a key (RFC 9068). `key_signed`: a statement by the key itself, made by its
- * holder or by the server with the secret both can derive. The rules of the two exclude each other (RFC 8725 section 3.12).
+ * `access`: signed by the service (RFC 9068). `key_signed`: signed by the holder or the service with the secret that
+ * both can derive from the key. A token of one kind is never valid as the other (RFC 8725 section 3.12).
  */
 export type TokenKind = 'access' | 'key_signed';
 
-/** The `typ` that each kind is written with. */
+/** The `typ` of each kind. */
 export const TOKEN_TYPES: Readonly<Record<TokenKind, string>> = { access: 'at+jwt', key_signed: 'pantheon-key+jwt' };
 
-/** Which kind a header announces; null when its `typ` is none of ours or its algorithm cannot make that kind. */
+/** The kind of a header; null when the `typ` is unknown or does not fit the algorithm. */
 export function tokenKindOf(header: { readonly typ: string; readonly alg: SigningAlgorithm }): TokenKind | null {
-  // Whoever can verify HS256 can also sign, so it never states what the *server* says, and nothing else is a key's own word.
+  // Whoever can verify HS256 can also sign, so HS256 is for key-signed tokens only, and these use nothing else.
   if (header.typ === TOKEN_TYPES.key_signed) return header.alg === 'HS256' ? 'key_signed' : null;
   const isAccess = header.typ === TOKEN_TYPES.access || header.typ === `application/${TOKEN_TYPES.access}`;
   return isAccess && header.alg !== 'HS256' ? 'access' : null;
 }
 
-/** Clocks that follow NTP are closer than this; a larger one only lengthens the life of what is stolen. */
+/** Clocks with NTP differ by less. A larger leeway would only prolong stolen tokens. */
 export const LEEWAY_SECONDS_DEFAULT = 30;
-/** More is a broken clock, which must be repaired and not tolerated. */
+/** A larger difference is a broken clock. */
 export const LEEWAY_SECONDS_MAX = 120;
-/** How long a verifier that has only the JWKS accepts a token of a revoked key (I7). */
+/** The longest time for which, by default, a verifier that has only the JWKS accepts a token of a revoked key (I7). */
 export const ACCESS_TOKEN_LIFETIME_DEFAULT_SECONDS = 300;
-/** A longer need is met by asking again, which costs one exchange and notices a revocation. */
+/** Clients that need longer exchange the key again, which also notices a revocation. */
 export const ACCESS_TOKEN_LIFETIME_MAX_SECONDS = 3600;
-/** Its holder can make the next one offline at any time, so nothing is gained by a longer one (RFC 7523bis). */
+/** The holder can sign another one offline at any time, so a longer lifetime has no benefit (RFC 7523bis). */
 export const KEY_SIGNED_LIFETIME_MAX_SECONDS = 300;
 
 /** Audiences of one token, and those that the policy of a key may name: each is searched for a match. */
@@ -57,10 +57,10 @@ export const AUDIENCE_LENGTH_MAX = 512;
 export const SUBJECT_LENGTH_MAX = 256;
 /** Room for a UUID, a ULID or a digest in any notation. It becomes the key of a revocation. */
 export const TOKEN_ID_LENGTH_MAX = 128;
-/** Seconds up to the year 36812: far beyond any meaning, and exact in every arithmetic that follows. */
+/** Seconds up to the year 36812, exact in all later arithmetic. */
 const NUMERIC_DATE_END = 2 ** 40;
 
-/** What both kinds say. Times are in seconds. */
+/** The claims of both kinds. Times are in seconds. */
 interface RegisteredClaims {
   readonly iss: string;
   readonly sub: string;
@@ -81,18 +81,18 @@ export interface AccessTokenClaims extends RegisteredClaims {
   readonly tenant_id: string;
   readonly key_version: number;
   readonly environment: 'live' | 'test';
-  /** What the owner of the key had put in. Never holds a name of {@link RESERVED_CLAIMS}. */
+  /** The custom claims of the key. Never contains a name of {@link RESERVED_CLAIMS}. */
   readonly custom: JsonObject;
 }
 
-/** The claims of a `key_signed` token. It has no custom claims: those come from the record, not from the holder. */
+/** The claims of a `key_signed` token. Without custom claims, which come from the record and not from the holder. */
 export interface KeySignedClaims extends RegisteredClaims {
   readonly kind: 'key_signed';
 }
 
 export type Claims = AccessTokenClaims | KeySignedClaims;
 
-/** Reads the payload of a token of that kind; null when a claim is missing, has another type or passes its bound. */
+/** Reads the payload of a token of that kind; null when a claim is missing, has a wrong type or exceeds its bound. */
 export function parseClaims(kind: 'access', payload: JsonObject): AccessTokenClaims | null;
 export function parseClaims(kind: 'key_signed', payload: JsonObject): KeySignedClaims | null;
 export function parseClaims(kind: TokenKind, payload: JsonObject): Claims | null;
@@ -110,7 +110,7 @@ export function parseClaims(kind: TokenKind, payload: JsonObject): Claims | null
 function parseRegistered(payload: JsonObject): RegisteredClaims | null {
   const { iss, sub, client_id, exp, iat, nbf, jti, scope } = payload;
   const aud = parseAudience(payload['aud']);
-  // Bound to a proof of possession (RFC 7800), which nothing here checks: accepting it would make it a bearer token.
+  // A token bound to a proof of possession (RFC 7800) is refused, because the proof is not checked here.
   if (Object.hasOwn(payload, 'cnf')) return null;
   if (!isText(iss, AUDIENCE_LENGTH_MAX) || !isText(sub, SUBJECT_LENGTH_MAX)) return null;
   if (!isText(jti, TOKEN_ID_LENGTH_MAX)) return null;
@@ -141,7 +141,7 @@ function isNumericDate(value: Json | undefined): value is number {
 
 /**
  * The permissions in a `scope`; null when it is empty, too long a list, or one of them is not well formed. A token
- * without a scope grants nothing: so one that was narrowed to nothing can never be read as one for everything.
+ * without a scope has no permissions, so one restricted to nothing is never taken for an unrestricted one.
  */
 export function permissionsOfScope(scope: string | undefined): readonly string[] | null {
   if (scope === undefined) return [];
@@ -149,22 +149,22 @@ export function permissionsOfScope(scope: string | undefined): readonly string[]
   return permissions.length <= PERMISSIONS_MAX && permissions.every(isPermissionPattern) ? permissions : null;
 }
 
-/** What a verifier expects of a token. */
+/** The expectations of a verifier. */
 export interface ClaimExpectations {
   readonly issuer: string;
-  /** One of these must be among the token's; compared exactly. */
+  /** The token must have one of these audiences, compared exactly. */
   readonly audience: readonly string[];
-  /** No other one may be among the token's: whoever it is meant for as well could use it here. */
+  /** Whether the token must have no other audience, whose service could use the token here. */
   readonly audienceOnly: boolean;
   readonly now: Instant;
-  /** Counted as at most {@link LEEWAY_SECONDS_MAX}. */
+  /** Limited to {@link LEEWAY_SECONDS_MAX}. */
   readonly leewaySeconds: number;
   readonly lifetimeMaxSeconds: number;
 }
 
 /**
- * Whether the claims hold here and now; null when they do. Lasting facts come first. `unknown` is for what this issuer
- * would never have said: another issuer, a life that is too long or ends before it begins.
+ * Checks the claims; null when they are valid. Permanent reasons come first. `unknown`: this issuer cannot have issued
+ * the token (another issuer, a lifetime that is too long or negative).
  */
 export function checkClaims(
   claims: Claims,
@@ -174,7 +174,7 @@ export function checkClaims(
   const leewayMs = Math.min(leewaySeconds, LEEWAY_SECONDS_MAX) * SECOND_MS;
   const startSeconds = Math.max(claims.iat, claims.nbf ?? 0);
   if (claims.iss !== issuer) return 'unknown';
-  // Each comparison is written so that NaN refuses.
+  // Each comparison denies for NaN.
   if (!(now < claims.exp * SECOND_MS + leewayMs)) return 'expired';
   if (!(claims.exp >= startSeconds && claims.exp - claims.iat <= lifetimeMaxSeconds)) return 'unknown';
   if (!(startSeconds * SECOND_MS <= now + leewayMs)) return 'not_yet_active';
@@ -182,25 +182,25 @@ export function checkClaims(
   return (audienceOnly ? claims.aud.every(isMeant) : claims.aud.some(isMeant)) ? null : 'wrong_audience';
 }
 
-/** Names that only we may set: what they say decides what a token is, whose it is and what it may do. */
+/** Claims that only the service sets, because they decide the kind, the subject and the permissions of a token. */
 export const RESERVED_CLAIMS: ReadonlySet<string> = new Set([
   ...['iss', 'sub', 'aud', 'exp', 'nbf', 'iat', 'jti', 'client_id', 'scope', 'cnf', 'act', 'may_act', 'status'],
   ...['typ', 'kid', 'tenant_id', 'key_version', 'environment', 'permissions'],
   ...['__proto__', 'constructor', 'prototype'],
 ]);
 
-/** More belongs into a record that the claims point to. */
+/** Put more data into a record that a claim refers to. */
 export const CUSTOM_CLAIMS_MAX = 32;
 /** Leaves half of the 8 KiB of a token, in base64url, for everything else in it. */
 export const CUSTOM_CLAIMS_BYTES_MAX = 4096;
-/** Nobody reads deeper claims. It is also how deep the JSON of any token may be (`jwt/jws.ts`). */
+/** Also the maximum depth of the JSON of any token (`jwt/jws.ts`). */
 export const CUSTOM_CLAIMS_DEPTH_MAX = 8;
-/** Namespaced names are URLs. */
+/** Long enough for namespaced names, which are URLs. */
 export const CUSTOM_CLAIM_NAME_LENGTH_MAX = 256;
 
 /**
- * Whether these may be put into tokens: null when they may, else the name of the claim at fault, or `''` when it is the
- * whole: not a plain object, too many, too large. Takes any value, also one that no JSON text can make.
+ * Checks custom claims: null when valid, else the name of the invalid claim, or `''` when all together are invalid: not
+ * a plain object, too many, too large. Accepts any value as input.
  */
 export function checkCustomClaims(claims: unknown): string | null {
   if (!isPlainObject(claims)) return '';
@@ -217,8 +217,8 @@ export function checkCustomClaims(claims: unknown): string | null {
 }
 
 /**
- * Whether JSON can say the value as it is. Each value and each character is paid from the budget before it is looked
- * at, so a value that contains itself, or a huge one, ends the walk early; the depth bounds the recursion.
+ * Whether the value is plain JSON. Each value and character is subtracted from a budget before it is visited, so cyclic
+ * or huge values end early; the depth bounds the recursion.
  */
 function isClaimValue(value: unknown, depthLeft: number, budget: { left: number }): boolean {
   budget.left -= typeof value === 'string' ? value.length + 1 : 1;
@@ -230,7 +230,7 @@ function isClaimValue(value: unknown, depthLeft: number, budget: { left: number 
   if (Array.isArray(value)) {
     budget.left -= value.length;
     if (budget.left < 0) return false;
-    // A copy, because `every` passes over the holes of a sparse array.
+    // Copied, because `every` skips the holes of a sparse array.
     return Array.from<unknown>(value).every((item) => isClaimValue(item, depthLeft - 1, budget));
   }
   if (!isPlainObject(value)) return false;
@@ -248,7 +248,7 @@ function isPlainObject(value: unknown): value is Readonly<Record<string, unknown
   return prototype === null || prototype === Object.prototype;
 }
 
-/** What {@link buildKeySignedClaims} makes claims from. */
+/** The input of {@link buildKeySignedClaims}. */
 export interface KeySignedFacts {
   readonly issuer: string;
   readonly audience: readonly string[];
@@ -257,11 +257,11 @@ export interface KeySignedFacts {
   readonly permissions: readonly string[];
   readonly now: Instant;
   readonly lifetimeSeconds: number;
-  /** When the key expires: no token of it lives longer. Null: it does not. */
+  /** When the key expires; no token expires later. Null: never. */
   readonly keyExpiresAt: Instant | null;
 }
 
-/** What {@link buildAccessTokenClaims} makes claims from. */
+/** The input of {@link buildAccessTokenClaims}. */
 export interface AccessTokenFacts extends KeySignedFacts {
   readonly subject: string;
   readonly tenantId: string;
@@ -270,7 +270,10 @@ export interface AccessTokenFacts extends KeySignedFacts {
   readonly customClaims: JsonObject;
 }
 
-/** The payload of an `access` token. Ours come last and reserved names are dropped, so that a custom claim overrides nothing. */
+/**
+ * The payload of an `access` token. Reserved names are dropped and our claims come last, so that a custom claim
+ * overrides nothing.
+ */
 export function buildAccessTokenClaims(facts: AccessTokenFacts): JsonObject {
   return {
     ...withoutReserved(facts.customClaims),
@@ -289,7 +292,7 @@ export function buildKeySignedClaims(facts: KeySignedFacts): JsonObject {
   return {
     iss: facts.issuer,
     sub: facts.keyId,
-    // A single audience as a string, which every verifier reads; RFC 7519 section 4.1.3 allows both.
+    // A single audience as a string, which every verifier accepts; RFC 7519 section 4.1.3 allows both.
     aud: facts.audience.length === 1 ? (facts.audience[0] as string) : facts.audience,
     client_id: facts.keyId,
     exp: Math.min(iat + facts.lifetimeSeconds, keyExpiry),
@@ -299,7 +302,7 @@ export function buildKeySignedClaims(facts: KeySignedFacts): JsonObject {
   };
 }
 
-/** Copied by entries and not by assignment, which would run the setter of `__proto__`. */
+/** Copied by entries: an assignment would run the setter of `__proto__`. */
 function withoutReserved(claims: JsonObject): JsonObject {
   return Object.fromEntries(Object.entries(claims).filter(([name]) => !RESERVED_CLAIMS.has(name)));
 }

@@ -1,17 +1,17 @@
 /**
- * Where a request comes from when proxies stand before us: who is at the other end of the socket, or what proxies that
- * are trusted say of it in `X-Forwarded-For`. Every hop is brought to its one spelling before anything is decided on it.
+ * Determines the client address behind proxies: the peer of the socket, or what trusted proxies report in
+ * `X-Forwarded-For`. Every address is normalised before it is compared.
  */
 import { AddressRanges, normalAddress, parseAddressRange } from './address.ts';
 
-/** Proxies whose `X-Forwarded-For` is believed. */
+/** Proxies whose `X-Forwarded-For` is trusted. */
 export class TrustedProxies {
-  /** Null: there are none, and the header is not looked at. */
+  /** Null: none, and the header is ignored. */
   readonly #ranges: AddressRanges | null;
 
   /**
-   * Addresses and CIDR ranges. What is neither throws a `TypeError`, and so does a range of everybody: whoever is trusted
-   * may claim any address.
+   * Takes addresses and CIDR ranges. Throws a `TypeError` for anything else, and for a range of all addresses, since
+   * every client could then choose its address.
    */
   constructor(ranges: readonly string[]) {
     for (const text of ranges) {
@@ -22,13 +22,13 @@ export class TrustedProxies {
   }
 
   /**
-   * Walks from the socket back through what each proxy wrote, as long as the hop is a trusted one. The first that is not
-   * is the client; what lies before it was sent by the client, which can write there what it likes. A hop that is no
-   * address makes the client unknown: null, which no list of addresses holds. The proxy's own address in its place would
-   * let a stranger in wherever the proxy may be.
+   * Goes back from the socket through the addresses that the proxies wrote, as long as each is a trusted proxy. The
+   * first that is not is the client; earlier entries were sent by the client itself and are ignored. If an entry is no
+   * address, the client is not known: null, which no allowlist contains. Using the proxy's address instead would allow
+   * any client wherever the proxy is allowed.
    *
-   * @param peer the other end of the socket.
-   * @param forwardedFor answers every `X-Forwarded-For` header, in the order in which they came.
+   * @param peer the peer address of the socket.
+   * @param forwardedFor returns all `X-Forwarded-For` headers in order.
    */
   clientAddress(peer: string | null | undefined, forwardedFor: () => readonly string[]): string | null {
     let client = normalAddress(peer ?? '');

@@ -1,8 +1,8 @@
 /**
- * What a caller may hand out, beyond permissions: nothing that reaches further than its own key does. Time, place, limits
- * and environment bound what it makes by those of its own key; user ids, custom claims and audiences decide in whose name
- * and for whom tokens are made. Pure. Asked whenever a secret or a token may come into the hands of the caller, and when a
- * key is changed. Permissions are `key-policy.ts`.
+ * What a caller may grant besides permissions: no more than its own key has. The expiry, addresses, limits and
+ * environment of a key that it creates must be within those of its own key; user ids, custom claims and audiences are
+ * restricted too. Pure. Checked whenever the caller could obtain a secret or a token, and when a key is changed.
+ * Permissions are in `key-policy.ts`.
  */
 import { canonicalJson, type Json, type JsonObject } from '../foundation/encoding.ts';
 import { PantheonError } from '../foundation/errors.ts';
@@ -15,17 +15,17 @@ import { isQuotaWithin, isRateLimitsWithin } from './limits.ts';
 import { grants } from './permissions.ts';
 import type { TenantRecord } from './tenant.ts';
 
-/** A caller with their key as it is now: `CallerGuard` makes it. */
+/** A caller with its key as it is now, as confirmed by `CallerGuard`. */
 export interface ConfirmedCaller extends Caller {
-  /** Null: no key stands behind the caller. That is the process, or what code in process made up. */
+  /** The settings of the caller's key. Null: a caller without a key, such as the process. */
   readonly own: Omit<KeySettings, 'description' | 'metadata'> | null;
 }
 
 /**
- * Whether all of this key may come into the hands of the caller: when it is created, rotated, resumed, or a token is
+ * Whether the caller may obtain a secret or token of this key: when it is created, rotated, resumed, or a token is
  * issued for it.
  *
- * @throws PantheonError `not_grantable`, naming the first setting that goes beyond the caller.
+ * @throws PantheonError `not_grantable`, naming the first setting that exceeds the bounds of the caller.
  */
 export function assertMayHandOut(caller: ConfirmedCaller, settings: KeySettings): void {
   if (caller.authority.kind === 'process') return;
@@ -36,8 +36,8 @@ export function assertMayHandOut(caller: ConfirmedCaller, settings: KeySettings)
 }
 
 /**
- * Whether the caller may make this of a key that is there. What only takes away is bounded by nothing; who gives must be as
- * bounded as what they make by it.
+ * Whether the caller may change a key to these settings. Restricting is always allowed; after widening, the key must be
+ * within the bounds of the caller.
  *
  * @throws PantheonError `not_grantable`, `not_allowed` when a key would change its own policy.
  */
@@ -61,7 +61,7 @@ const isWiderHolding: Change = (before, after) => addsGrants(before, after);
 const decidesNothing: Change = () => false;
 const always: Change = () => true;
 
-/** Of each setting that has changed: whether the key may now do what it could not before. Taking a restriction away is that. */
+/** For each changed setting, whether it widens the key. Removing a restriction does. */
 const WIDENS: { readonly [Name in keyof KeySettings]: Change } = {
   name: decidesNothing,
   description: decidesNothing,
@@ -76,7 +76,7 @@ const WIDENS: { readonly [Name in keyof KeySettings]: Change } = {
   rateLimits: (before, after) => !isRateLimitsWithin(after.rateLimits, before.rateLimits),
   quota: (before, after) => !isQuotaWithin(after.quota, before.quota),
   jwt: (before, after) => lifetimeOf(after) > lifetimeOf(before) || !isSame(forWhom(before), forWhom(after)),
-  // The holder renews itself under it, and how old a secret may become is in it.
+  // The rotation policy allows self-rotation and defines the age of secrets, so any change counts as widening.
   rotation: always,
   userId: always,
   environment: always,
@@ -90,12 +90,12 @@ function lifetimeOf({ jwt }: KeySettings): number {
   return jwt?.ttlSeconds ?? ACCESS_TOKEN_LIFETIME_DEFAULT_SECONDS;
 }
 
-/** All that is in the settings of tokens but their lifetime. */
+/** The token settings without the lifetime. */
 function forWhom({ jwt }: KeySettings): Json {
   return jwt === null ? null : { ...jwt, ttlSeconds: 0 };
 }
 
-/** Whatever bounds the key of the caller bounds what it makes at least as much. */
+/** Checks that a key is bounded at least as strictly as the caller's key. */
 function assertWithinBounds(caller: ConfirmedCaller, settings: KeySettings): void {
   assertWithinCreator(caller, settings);
   const { own } = caller;
@@ -106,14 +106,14 @@ function assertWithinBounds(caller: ConfirmedCaller, settings: KeySettings): voi
     throw notGrantable('quota', 'It needs one that is at least as strict as that of the calling key.');
   if (own.environment === 'test' && settings.environment !== 'test')
     throw notGrantable('environment', 'A key of the test environment makes keys of that environment.');
-  // A claim may be one that holds back who has it (`read_only: true`), so leaving it out is like leaving out a limit.
+  // A claim may be a restriction (`read_only: true`), so omitting it is like omitting a limit.
   if (!mayNameOthers(caller) && !hasAllOf(claimsOf(settings), claimsOf(own)))
     throw notGrantable('jwt.customClaims', `It needs each custom claim of the calling key, with its value. ${REMEDY}`);
 }
 
 const REMEDY = `Use your own, or call with a key that holds ${ACTIONS['tokens.issue']}.`;
 
-/** Tokens are made in the name of this user: `sub`. */
+/** Checks the user id, which is the `sub` of tokens. */
 function assertMayName(caller: ConfirmedCaller, userId: string): void {
   const own = caller.own?.userId ?? caller.auditContext.actor.userId;
   if (userId !== own && !mayNameOthers(caller))
@@ -121,8 +121,8 @@ function assertMayName(caller: ConfirmedCaller, userId: string): void {
 }
 
 /**
- * What others read in a token. Each claim is as it was (`before`), or one that the tokens of the caller have too; none that
- * was there goes. That none of the caller's own is missing is one of the bounds.
+ * Checks custom claims, which verifiers trust. Each claim must be as before (`before`), or a claim of the caller's key,
+ * and none may be removed. Claims of the caller's own key that are missing are checked with the bounds.
  */
 function assertMayClaim(caller: ConfirmedCaller, claims: JsonObject, before: JsonObject | null): void {
   if (mayNameOthers(caller)) return;
@@ -144,16 +144,16 @@ function hasSame(one: JsonObject, other: JsonObject, name: string): boolean {
   return Object.hasOwn(one, name) && isSame(one[name], other[name]);
 }
 
-/** The right to make tokens of keys that are not one's own is the right to say whose and what they are. */
+/** Whether the caller may set other user ids and claims: it needs the permission to issue tokens of other keys. */
 function mayNameOthers({ authority }: Caller): boolean {
   return authority.kind === 'process' || grants(authority.permissions, ACTIONS['tokens.issue']);
 }
 
 /**
- * Whether keys of the tenant may be given these audiences. `own` are those of the service, which any key may ask for.
- * Those that the key has already stay.
+ * Checks that keys of the tenant may have these audiences. `own`: those of the service, allowed for every key.
+ * Audiences that the key already has are allowed too.
  *
- * @throws PantheonError `not_grantable`, naming the first that may not be.
+ * @throws PantheonError `not_grantable`, naming the first audience that is not allowed.
  */
 export function assertAudiences(
   caller: Caller,

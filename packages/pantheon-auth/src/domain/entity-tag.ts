@@ -1,27 +1,27 @@
 /**
- * Entity tags (RFC 9110 section 8.8.3) of what its owners change, and the condition that a caller puts on a change:
- * `If-Match` (section 13.1.1). A tag names a revision of the settings and the state, never of the usage that is shown
- * beside them. So it is made for `If-Match` alone: an answer is never left out because a tag is the same.
+ * ETags (RFC 9110 section 8.8.3) of records, and the condition `If-Match` (section 13.1.1) of changes. An ETag names a
+ * revision of settings and state, not of the usage that is shown with them. So it is for `If-Match` only and not for
+ * caching of answers.
  */
 import { PantheonError } from '../foundation/errors.ts';
 
-/** Revisions are counted per record, so a tag says nothing about any other one. */
+/** The ETag of a revision. Revisions are counted per record. */
 export function entityTag(kind: 'key' | 'tenant', revision: number): string {
   return `"${kind === 'key' ? 'k' : 't'}${revision}"`;
 }
 
-/** Which revisions a change is meant for. `*`: whichever there is. */
+/** The revisions that a change is meant for. `*`: any. */
 export type IfMatch = '*' | readonly string[];
 
-/** One entity tag and what separates it from the next. The characters are those of RFC 9110, obs-text included. */
+/** One ETag of a list. The characters are those of RFC 9110, including obs-text. */
 const LISTED_TAG = /[ \t,]*((?:W\/)?"[\x21\x23-\x7e\x80-\xff]*")[ \t]*(?:,|$)/y;
 const NOTHING_MORE = /^[ \t,]*$/;
 
 /**
- * Reads the value of an `If-Match` header. Null: there was none, so there is no condition.
+ * Parses the value of an `If-Match` header. Null: no condition.
  *
- * @throws PantheonError `invalid_request` for what is not a list of entity tags: a condition that cannot be read is never
- * taken for one that holds.
+ * @throws PantheonError `invalid_request` for what is not a list of ETags, so that a malformed condition is never
+ * ignored.
  */
 export function parseIfMatch(value: string | undefined): IfMatch | null {
   if (value === undefined) return null;
@@ -42,9 +42,9 @@ export function parseIfMatch(value: string | undefined): IfMatch | null {
 }
 
 /**
- * Compared strongly: a weak tag matches nothing.
+ * Strong comparison: a weak ETag never matches.
  *
- * @throws PantheonError `precondition_failed` when the record is another revision than the caller has seen.
+ * @throws PantheonError `precondition_failed` when the record has another revision than the caller has read.
  */
 export function assertMatches(condition: IfMatch | null, tag: string): void {
   if (condition === null || condition === '*' || condition.includes(tag)) return;

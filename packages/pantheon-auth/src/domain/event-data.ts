@@ -1,7 +1,6 @@
 /**
- * What each type of event says: what it is about, and its attributes before and after, in wire form. A type is added here
- * first; the compiler then asks for everything else that has to be known of it. How an event is made and split for storage
- * is `event.ts`.
+ * The data of each event type: its subject, and its attributes before and after, in wire form. Add a new type here
+ * first; the compiler then requires everything else about it. Building and splitting events is in `event.ts`.
  */
 import type { Json, JsonObject } from '../foundation/encoding.ts';
 import type { AsymmetricAlgorithm } from './claims.ts';
@@ -24,7 +23,7 @@ type TenantStateWire = { readonly state: 'active' | 'suspended' | 'deleted' };
 type TenantWire = { readonly name: string; readonly audiences: readonly string[] | null };
 type DateWire<Name extends string> = { readonly [N in Name]: string };
 
-/** Every type of event that exists, and what it says. Names are never reused. */
+/** Every event type and its data. Names are never reused. */
 export interface EventData {
   /** `idTag` is missing in events from before ids had tags. */
   'key.created': Data<'key', null, SettingsWire & { readonly createdBy: string | null; readonly idTag: number }>;
@@ -64,7 +63,7 @@ export interface EventData {
 
 export type EventType = keyof EventData;
 
-/** The types of events that are about such a subject. */
+/** The event types of a subject type. */
 export type EventTypeOf<Subject extends SubjectType> = {
   [Type in EventType]: EventData[Type]['subject'] extends Subject ? Type : never;
 }[EventType];
@@ -75,15 +74,15 @@ type AttributeName<Type extends EventType> = NamesIn<EventData[Type]['before'] |
 /** Attributes as they are read back: each may be missing (erased, or of an earlier version), and is any JSON until looked at. */
 export type ReadAttributes<Attributes> = { readonly [Name in NamesIn<Attributes>]?: Json } | null;
 
-/** `personal`: it may say something about a person, or an owner gave it in confidence. */
+/** `personal`: about a person, or confidential data of an owner. */
 type Privacy = 'open' | 'personal';
 
-/** What else is known of a type of event. */
+/** Further properties of an event type. */
 interface EventTypeFacts<Type extends EventType> {
   readonly subject: EventData[Type]['subject'];
   /**
-   * Whether it raises the revision of its subject's row by one. It is what tells whether a row is as old as the log says. A
-   * type that takes the row away has to be looked at where this is used.
+   * Whether it raises the revision of its subject's row by one, which is used to detect outdated rows. A type that
+   * deletes the row would need changes where this is used.
    */
   readonly revisesRow: boolean;
   readonly attributes: { readonly [Name in AttributeName<Type>]: Privacy };
@@ -131,12 +130,12 @@ export const EVENT_TYPES: { readonly [Type in EventType]: EventTypeFacts<Type> }
   },
 };
 
-/** Whether this version knows such a type: the log of a later version may hold others. */
+/** Whether this version knows the type. A log written by a later version may contain others. */
 export function isEventType(type: string): type is EventType {
   return Object.hasOwn(EVENT_TYPES, type);
 }
 
-/** Whether it is a type of event about such a subject. */
+/** Whether it is an event type of this subject type. */
 export function isEventTypeOf<Subject extends SubjectType>(
   subject: Subject,
   type: string,
@@ -144,15 +143,15 @@ export function isEventTypeOf<Subject extends SubjectType>(
   return isEventType(type) && EVENT_TYPES[type].subject === subject;
 }
 
-/** What each type of event is about. */
+/** The subject type of each event type. */
 export const EVENT_SUBJECTS: Readonly<Record<EventType, SubjectType>> = Object.fromEntries(
   Object.entries(EVENT_TYPES).map(([type, { subject }]) => [type, subject]),
 ) as Record<EventType, SubjectType>;
 
 /**
- * The attributes that are personal, of any type. They are sealed beside the event, which holds only a salted hash of them:
- * so they can be erased and the tree stays valid. By name alone, so that also of an event whose attributes are not those of
- * its type nothing personal stands open.
+ * Names of personal attributes, of all types. They are sealed beside the event, which contains only a salted hash of
+ * them, so they can be erased while the hash tree stays valid. By name and not by type, so that personal data are
+ * sealed also in an event with unexpected attributes.
  */
 export const PERSONAL_ATTRIBUTES: ReadonlySet<string> = new Set(
   Object.values(EVENT_TYPES).flatMap(({ attributes }) =>

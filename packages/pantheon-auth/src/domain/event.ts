@@ -19,13 +19,13 @@ import {
 
 export { EVENT_SUBJECTS, type EventType, type EventTypeOf, SUBJECT_TYPES, type SubjectType } from './event-data.ts';
 
-/** Who did it. All null: the process itself (its first start, a call of the library), or the job that is named. */
+/** Who caused an event. All null: the process itself (its first start, a call of the library), or the named job. */
 export interface Actor {
   readonly keyId: string | null;
   readonly userId: string | null;
   readonly address: string | null;
   readonly userAgent: string | null;
-  /** A job in the background, by its name. Missing: it was none. */
+  /** The name of the background job; absent: no job. */
   readonly job?: string;
 }
 
@@ -35,7 +35,7 @@ export function jobActor(job: string): Actor {
   return { ...PROCESS_ACTOR, job };
 }
 
-/** Who changes something, from where and why: given by the edge, stored with every event it causes. */
+/** Who makes a change, from where and why. Stored with every event of the change. */
 export interface AuditContext {
   readonly actor: Actor;
   readonly requestId: string | null;
@@ -134,14 +134,14 @@ export function eventAbout<Subject extends SubjectType>(subject: Subject, event:
   return event as unknown as EventAbout<Subject>;
 }
 
-/** A fact with its place in the log. `seq` starts at 1, has no gaps and is in commit order (I3). */
+/** An event in the log. `seq` starts at 1, has no gaps and follows the order of commits (I3). */
 export interface LoggedEvent extends RecordedEvent {
   readonly seq: number;
-  /** Its personal part does not open, or is not the one that belongs to it: those fields are null, or absent, for that. */
+  /** The personal part is damaged, so its fields are null or absent. */
   readonly damaged?: true;
 }
 
-/** An event that is not what was written: only where it stands is told, and nothing of what it says. */
+/** An event that is not what was written: only its position and type are known. */
 export interface DamagedEvent extends Pick<LoggedEvent, 'id' | 'seq' | 'at' | 'tenantId' | 'type' | 'subject'> {
   readonly damaged: true;
   readonly actor?: never;
@@ -151,12 +151,12 @@ export interface DamagedEvent extends Pick<LoggedEvent, 'id' | 'seq' | 'at' | 't
   readonly after?: never;
 }
 
-/** Whether it says anything. */
+/** Whether the content of the event is known. */
 export function isReadable(event: LoggedEvent | DamagedEvent): event is LoggedEvent {
   return event.actor !== undefined;
 }
 
-/** What of an event is sealed beside it. */
+/** The personal part of an event, which is sealed. */
 export interface PersonalPart {
   readonly actor: {
     readonly userId: string | null;
@@ -168,7 +168,7 @@ export interface PersonalPart {
   readonly after: JsonObject | null;
 }
 
-/** Splits an event into what everyone may check and what is sealed beside it. {@link joinEvent} is its inverse. */
+/** Splits an event into the open part and the personal part. {@link joinEvent} is its inverse. */
 export function splitEvent(event: RecordedEvent): { readonly open: JsonObject; readonly personal: PersonalPart } {
   const before = splitAttributes(event.before);
   const after = splitAttributes(event.after);
@@ -200,7 +200,7 @@ const ERASED: PersonalPart = {
   after: null,
 };
 
-/** Puts an event together again. Without its personal part (erased) those fields are null or absent. */
+/** Joins both parts again. Without the personal part (erased) its fields are null or absent. */
 export function joinEvent(open: OpenEvent, personal: PersonalPart | null, seq: number): LoggedEvent {
   const { actor, reason, before, after } = personal ?? ERASED;
   return {
@@ -218,15 +218,15 @@ export function joinEvent(open: OpenEvent, personal: PersonalPart | null, seq: n
   };
 }
 
-/** What of an actor says nothing about a person. */
+/** The part of an actor that is not personal. */
 type OpenActor = Pick<Actor, 'keyId' | 'job'>;
 
-/** Without a member for what is not there: events from before there were jobs are written, and hashed, without it. */
+/** Without a member for an absent job, because older events are written and hashed without it. */
 function openActorOf({ keyId, job }: OpenActor): OpenActor & JsonObject {
   return job === undefined ? { keyId } : { keyId, job };
 }
 
-/** The open part as it is stored: JSON that we wrote ourselves and whose hash the log holds. */
+/** The open part as it is stored. */
 export interface OpenEvent {
   readonly personalHash: string;
   readonly id: string;

@@ -1,4 +1,4 @@
-/** The secrets that tag the ids of keys: what one is, and how its events change it. */
+/** The record of a secret that tags ids, and how events change it. */
 import type { Instant } from '../foundation/clock.ts';
 import { assertNever, invariant } from '../foundation/errors.ts';
 import type { EventAbout } from './event.ts';
@@ -7,12 +7,12 @@ export interface IdTagSecretRecord {
   /** 1, 2, 3… in the order in which they were added. */
   readonly number: number;
   readonly createdAt: Instant;
-  /** From then on an id that it tagged is as doubtful as one without a tag. */
+  /** From then on ids that it tagged are doubtful, like ids without a tag. */
   readonly retiredAt: Instant | null;
   readonly revision: number;
 }
 
-/** The only way a tag secret changes. */
+/** Applies an event to a tag secret. */
 export function evolveIdTagSecret(
   record: IdTagSecretRecord | null,
   event: EventAbout<'id_tag_secret'>,

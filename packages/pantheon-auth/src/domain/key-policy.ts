@@ -1,7 +1,7 @@
 /**
- * What a caller may do to keys: which permission each action needs, what may be put on a key, and how long and from where
- * a child may act beyond its creator (not at all). Pure. The service, the command line and the library ask the same
- * questions here. The rest of what a caller may hand out is `delegation.ts`.
+ * What a caller may do: the permission of each action, which permissions it may grant, and that a key it creates stays
+ * within its expiry and addresses. Pure. Used by the service, the command line and the library. Further bounds are in
+ * `delegation.ts`.
  */
 import type { Instant } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
@@ -35,7 +35,7 @@ export type Action =
   | 'signing_keys.add'
   | 'signing_keys.retire';
 
-/** The permission that each action needs. The API's documents are made from this table. */
+/** The permission of each action. The documents are made from this table. */
 export const ACTIONS: Readonly<Record<Action, string>> = {
   'keys.create': 'pantheon:keys:create',
   'keys.read': 'pantheon:keys:read',
@@ -59,13 +59,13 @@ export const ACTIONS: Readonly<Record<Action, string>> = {
   'signing_keys.retire': 'pantheon:signing-keys:retire',
 };
 
-/** What the caller of a change may do. The process itself (library code, a job) may do everything. */
+/** The rights of a caller. The process itself (library code, a job) may do everything. */
 export type Authority =
   | { readonly kind: 'process' }
   | (PresentedCredential & {
       readonly kind: 'key';
       readonly keyId: string;
-      /** The version that was proved. */
+      /** The version whose secret matched. */
       readonly version: number;
       readonly tenantId: string;
       readonly permissions: readonly string[];
@@ -74,15 +74,13 @@ export type Authority =
       readonly ipAllowlist: readonly string[];
     });
 
-/** Who changes something, and what they may. */
+/** The caller of a change: its rights, and data for the audit trail. */
 export interface Caller {
   readonly authority: Authority;
   readonly auditContext: AuditContext;
 }
 
-/**
- * @throws PantheonError `not_found` when the tenant is not the caller's business (I10), `insufficient_permissions`.
- */
+/** @throws PantheonError `not_found` when the caller may not see the tenant (I10), `insufficient_permissions`. */
 export function assertMay(caller: Caller, action: Action, tenantId: string): void {
   const { authority } = caller;
   if (authority.kind === 'process') return;
@@ -92,14 +90,14 @@ export function assertMay(caller: Caller, action: Action, tenantId: string): voi
   }
 }
 
-/** What a key holds that somebody has to be entitled to hand out. */
+/** The permissions of a key that a caller must be allowed to grant. */
 export type Grants = Pick<KeySettings, 'permissions' | 'grantable'>;
 
 /**
- * Whether the caller may hand out all of this. Also asked before acting on a key that exists: who may not grant what it
- * holds must not rotate it into their own hands.
+ * Checks that the caller may grant all of this. Also checked before actions on an existing key, because a caller could
+ * obtain its permissions by rotating it.
  *
- * @throws PantheonError `not_grantable`, naming the first that may not be handed out.
+ * @throws PantheonError `not_grantable`, naming the first permission that the caller may not grant.
  */
 export function assertMayGrant(caller: Caller, holdings: Grants): void {
   const { authority } = caller;
@@ -116,7 +114,7 @@ export function assertMayGrant(caller: Caller, holdings: Grants): void {
 }
 
 /**
- * A child outlives and outreaches nothing that limits its creator.
+ * Checks that a created key is within the expiry and addresses of its creator.
  *
  * @throws PantheonError `not_grantable`, naming the setting.
  */
@@ -130,10 +128,7 @@ export function assertWithinCreator(caller: Caller, settings: Pick<KeySettings, 
   if (ipAllowlist.length > 0 && !bounded) throw notGrantable('ipAllowlist');
 }
 
-/**
- * Whether a change gives a key something that it did not have. Who gives must be as limited in time and place as what
- * they make by it.
- */
+/** Whether a change gives a key permissions that it did not have. */
 export function addsGrants(before: Grants, after: Grants): boolean {
   const goesBeyond = (now: readonly string[], had: readonly string[]): boolean => {
     const set = new PermissionSet(had);
@@ -142,14 +137,14 @@ export function addsGrants(before: Grants, after: Grants): boolean {
   return goesBeyond(after.permissions, before.permissions) || goesBeyond(after.grantable, before.grantable);
 }
 
-/** Whether keys with these permissions can administer: give and take every right of managing. */
+/** Whether these permissions include all management permissions. */
 export function administers(permissions: readonly string[]): boolean {
   return grants(permissions, 'pantheon:*');
 }
 
 /**
- * A key acts on itself only by its current version, and by its string: who holds an older one, or a token, must not
- * take the key over from its owner.
+ * Checks that a key acts on itself with the key string of its current version: whoever has an older one, or a token,
+ * must not be able to take over the key.
  *
  * @throws PantheonError `not_allowed`, `version_conflict`.
  */
@@ -162,8 +157,8 @@ export function assertProvesCurrent(caller: Caller, record: { readonly id: strin
 }
 
 /**
- * The same where a token of the current version will do, because the caller needs a permission for it: a version that was
- * replaced by a newer one, and the tokens made from it, change nothing of their own key.
+ * The same for actions that need a permission, where a token of the current version is sufficient: a superseded
+ * version, and its tokens, cannot change their own key.
  *
  * @throws PantheonError `version_conflict`.
  */

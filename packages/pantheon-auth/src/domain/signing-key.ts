@@ -1,4 +1,4 @@
-/** The key pairs that sign our tokens: what one is, and how its events change it. */
+/** The record of a signing key, and how events change it. */
 import type { Instant } from '../foundation/clock.ts';
 import type { JsonObject } from '../foundation/encoding.ts';
 import { assertNever, invariant } from '../foundation/errors.ts';
@@ -6,7 +6,7 @@ import type { AsymmetricAlgorithm } from './claims.ts';
 import type { EventAbout } from './event.ts';
 
 export interface SigningKeyRecord {
-  /** RFC 7638 thumbprint of the public key: unique across all time. */
+  /** RFC 7638 thumbprint of the public key, which is unique. */
   readonly kid: string;
   readonly algorithm: AsymmetricAlgorithm;
   readonly publicJwk: JsonObject;
@@ -16,7 +16,7 @@ export interface SigningKeyRecord {
   readonly revision: number;
 }
 
-/** The only way a signing key changes. */
+/** Applies an event to a signing key. */
 export function evolveSigningKey(record: SigningKeyRecord | null, event: EventAbout<'signing_key'>): SigningKeyRecord {
   switch (event.type) {
     case 'signing_key.created':

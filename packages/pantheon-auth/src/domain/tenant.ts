@@ -1,17 +1,17 @@
-/** The isolation boundary: what a tenant is, and how its events change it. */
+/** The record of a tenant, and how events change it. */
 import type { Instant } from '../foundation/clock.ts';
 import type { Json } from '../foundation/encoding.ts';
 import { assertNever, invariant, PantheonError } from '../foundation/errors.ts';
 import type { EventAbout } from './event.ts';
 
-/** Where root lives: its keys manage the service. */
+/** The tenant of the root key, whose keys manage the service. */
 export const SYSTEM_TENANT = 'system';
-/** Where keys live when nobody says otherwise. */
+/** The default tenant of keys. */
 export const DEFAULT_TENANT = 'default';
 
 /**
- * In place of a tenant's id: keys of every tenant are accepted. A symbol, because a tenant may have any name, and nothing
- * that a request or a row holds can be a symbol.
+ * Instead of a tenant id: accept keys of every tenant. A symbol, because any text may be the id of a tenant, and no
+ * request or row can contain a symbol.
  */
 export const ANY_TENANT: unique symbol = Symbol.for('pantheon-auth.any-tenant');
 
@@ -22,13 +22,13 @@ export interface TenantRecord {
   readonly id: string;
   readonly name: string;
   readonly state: TenantState;
-  /** Audiences that its keys may be given beside those of the service itself; null: none. */
+  /** Audiences that its keys may have in addition to those of the service; null: none. */
   readonly audiences: readonly string[] | null;
   readonly createdAt: Instant;
   readonly revision: number;
 }
 
-/** The only way a tenant changes. Replaying a tenant's events gives its record. */
+/** Applies an event to a tenant. Replaying all events of a tenant gives its record. */
 export function evolveTenant(tenant: TenantRecord | null, event: EventAbout<'tenant'>): TenantRecord {
   if (event.type === 'tenant.created') {
     invariant(tenant === null, 'a tenant is created once');
@@ -43,7 +43,7 @@ export function evolveTenant(tenant: TenantRecord | null, event: EventAbout<'ten
   }
   invariant(tenant !== null, 'a tenant is created before it changes');
   const revision = tenant.revision + 1;
-  // Its keys died with it; a late message must not bring them back (I6).
+  // Deletion is final: a later event must not make its keys valid again (I6).
   if (tenant.state === 'deleted') return { ...tenant, revision };
   switch (event.type) {
     case 'tenant.updated':
@@ -67,7 +67,7 @@ export function evolveTenant(tenant: TenantRecord | null, event: EventAbout<'ten
 }
 
 /**
- * No secret is made in a tenant whose keys are refused: it would work as soon as the tenant is resumed.
+ * No secret is created in a suspended tenant, because it would be valid as soon as the tenant is resumed.
  *
  * @throws PantheonError `not_found` when there is none or it was deleted, `not_allowed`.
  */
@@ -77,12 +77,12 @@ export function assertTenantActive(tenant: TenantRecord | null): asserts tenant 
     throw new PantheonError('not_allowed', { field: 'tenant', detail: 'The tenant is suspended.' });
 }
 
-/** Null takes them away; an event that does not name them leaves them. */
+/** Null removes them; an event without them leaves them unchanged. */
 function audiencesOr(audiences: Json | undefined, otherwise: readonly string[] | null): readonly string[] | null {
   return audiences === undefined ? otherwise : (audiences as readonly string[] | null);
 }
 
-/** The name is personal and may have been erased from the log; the id stands in for it then. */
+/** The name is personal and may have been erased from the log. Then the id is used. */
 function nameOr(name: unknown, otherwise: string): string {
   return typeof name === 'string' ? name : otherwise;
 }

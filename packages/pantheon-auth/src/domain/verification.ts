@@ -1,6 +1,6 @@
 /**
- * Whether a matched credential may act now. Pure: no clock, no I/O, no `await`. Cached and fresh keys, API keys and
- * tokens all go through `decide`, so they cannot disagree.
+ * Decides whether a matched credential may act now. Pure: no clock, no I/O, no `await`. Used for API keys and tokens,
+ * cached or not, so the results are the same.
  */
 
 import type { Instant } from '../foundation/clock.ts';
@@ -10,22 +10,22 @@ import type { Environment, KeyRecord, KeyVersion } from './key.ts';
 import { grants, PermissionSet } from './permissions.ts';
 import type { TenantRecord } from './tenant.ts';
 
-/** Of a record, what a verdict, an answer or a token rests on: nothing that is only shown to whoever manages the key. */
+/** The record without members that are only displayed. */
 export type DecisiveRecord = Omit<KeyRecord, 'description' | 'metadata'>;
 
-/** Everything that a verdict rests on. This is what the cache holds: the input of the decision, never its result (I5). */
+/** The facts that a decision needs. The cache holds these, never a result (I5). */
 export interface KeyFacts {
   readonly record: DecisiveRecord;
   readonly tenant: TenantRecord;
-  /** Null: from anywhere. */
+  /** Null: any address. */
   readonly addresses: AddressRanges | null;
 }
 
-/** What the credential is presented for, and from where. */
+/** The request: required permissions, tenant, environment and address. */
 export interface AccessRequest {
-  /** The tenant whose keys are accepted; null: of any tenant. */
+  /** The tenant whose keys are accepted; null: any. */
   readonly tenantId: string | null;
-  /** The environment whose keys are accepted; null: of any. */
+  /** The environment whose keys are accepted; null: any. */
   readonly environment: Environment | null;
   readonly address: string | null;
   readonly permissions: readonly string[];
@@ -42,9 +42,9 @@ export type Denial =
 type LimitDenialCode = 'rate_limited' | 'quota_exceeded';
 
 /**
- * The order is part of the contract: what belongs to somebody else does not exist; lasting facts come before passing
- * ones, so a revoked key never learns which permissions it used to have. `tokenDenial` is what a token says against itself:
- * it is told only to whom the key exists, and after what ended the key. Null: it may.
+ * Returns the denial, or null if the credential may act. The order is part of the contract: first, a key of another
+ * tenant does not exist; then permanent reasons before temporary ones, so that a revoked key does not reveal its
+ * permissions. `tokenDenial`: the denial by the token's own claims, returned after the reasons that end the key.
  */
 export function decide(
   facts: KeyFacts,
@@ -67,10 +67,10 @@ export function decide(
   return decidePermissions(record.permissions, access.permissions);
 }
 
-/** From here on a set is faster to make than the list is to go through for each. */
+/** With this many permissions building a set is faster than searching the list for each. */
 const MANY_PERMISSIONS = 16;
 
-/** Whether `held` covers all of `wanted`; the denial names the first that is missing. */
+/** Whether `held` covers all of `wanted`. The denial names the first missing permission. */
 export function decidePermissions(held: readonly string[], wanted: readonly string[]): Denial | null {
   const set = wanted.length < MANY_PERMISSIONS ? null : new PermissionSet(held);
   for (const permission of wanted) {
@@ -80,7 +80,7 @@ export function decidePermissions(held: readonly string[], wanted: readonly stri
   return null;
 }
 
-/** A key that is bound to addresses is refused when nobody can say where the request comes from. */
+/** A key with an allowlist is denied if the client address is not known. */
 function addressAllowed(ranges: AddressRanges, address: string | null): boolean {
   return address !== null && ranges.contains(address);
 }

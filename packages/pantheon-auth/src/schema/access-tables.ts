@@ -1,8 +1,7 @@
 /**
- * The tables of access state: those that can change a verdict. `Ledger.commit` alone writes them. Their row types lie
- * below the features, which make and read rows, and below `storage/`, which makes SQL of them: a column that one of the
- * two misspells does not compile. Times are milliseconds since 1970, lists and objects are JSON text. Every row carries
- * the tenant and a revision.
+ * The tables of access state. Only `Ledger.commit` writes them. Their row types are used by the features, which build
+ * and read rows, and by `storage/`, which builds SQL, so that a misspelt column does not compile. Times are
+ * milliseconds since 1970, lists and objects are JSON text. Every row carries the tenant and a revision.
  */
 import type { ApiKeyRow, ApiKeyVersionRow } from './api-key-row.ts';
 import type { IdTagSecretRow } from './id-tag-secret-row.ts';
@@ -21,7 +20,7 @@ export interface AccessTables {
 
 export type AccessTable = keyof AccessTables;
 
-/** The columns that say which row is meant. Of versions: all of one key, which are written anew together. */
+/** The key columns of a row. Of versions: those of the key, because all versions of a key are written together. */
 export interface RowKeys {
   tenants: Pick<TenantRow, 'id'>;
   api_keys: Pick<ApiKeyRow, 'id' | 'tenant_id'>;
@@ -31,5 +30,5 @@ export interface RowKeys {
   id_tag_secrets: Pick<IdTagSecretRow, 'number'>;
 }
 
-/** A value that every database of ours stores as it is. */
+/** A value that every supported database stores unchanged. */
 export type Cell = string | number | Uint8Array | null;

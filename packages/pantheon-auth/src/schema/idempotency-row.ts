@@ -1,4 +1,4 @@
-/** A row of `idempotency`. Operational state, and yet written by `Ledger.commit`: it stands or falls with the change. */
+/** A row of `idempotency`. Operational state, but written by `Ledger.commit` in the transaction of the change. */
 export interface IdempotencyRow {
   tenant_id: string;
   /** The caller's key id, or `process`. */
