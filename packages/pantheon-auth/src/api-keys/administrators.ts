@@ -1,4 +1,7 @@
-/** Finds the administrator that remains when another one goes. Which keys count is `domain/administrator.ts`. */
+/**
+ * Finds another administrator before one is revoked or loses its rights. Which keys count as administrators is in
+ * `domain/administrator.ts`.
+ */
 import { isUsableAdministrator, mayBeLastAdministrator } from '../domain/administrator.ts';
 import type { KeyRecord } from '../domain/key.ts';
 import type { Precondition } from '../events/ledger.ts';
@@ -16,10 +19,11 @@ export class Administrators {
   }
 
   /**
-   * Finds another administrator, who must still be as found when this one goes: so two who go at once do not both go.
-   * `force`: none is needed. Whether the caller may force is asked by the callers.
+   * Finds another administrator and returns its row as a precondition, so that two administrators that revoke each
+   * other at once do not both succeed. With `force` none is required; the callers check whether the caller may use
+   * `force`.
    *
-   * @throws PantheonError `last_administrator` when there is none and it is not forced.
+   * @throws PantheonError `last_administrator` when there is no other one and `force` is not set.
    */
   async requireAnotherAdmin(record: KeyRecord, force = false): Promise<readonly Precondition[]> {
     const now = this.#clock.now();
@@ -31,7 +35,7 @@ export class Administrators {
     throw new PantheonError('last_administrator');
   }
 
-  /** Null for one that does not count any more, and for one whose row does not open: it could not administer. */
+  /** Null for a key that no longer counts, and for a damaged one, which cannot administer. */
   async #usable(id: string): Promise<KeyRecord | null> {
     try {
       const record = (await this.#storage.find(id))?.record ?? null;

@@ -1,4 +1,4 @@
-/** An API key as its owner sees it: the record, with its usage joined. The shape is the brief's, and DESIGN §2's. */
+/** An API key as its owner sees it: the record with its usage. */
 import type { AppTypes, CustomClaims, GrantablePattern, Metadata, PermissionPattern } from '../domain/app-types.ts';
 import { entityTag } from '../domain/entity-tag.ts';
 import {
@@ -14,17 +14,17 @@ import { settingsToWire } from '../domain/key-wire.ts';
 import type { Instant } from '../foundation/clock.ts';
 import type { KeyUsage, StoredUsage } from '../usage/usage-rows.ts';
 
-/** The record of an API key. Never holds a secret or a hash. */
+/** The record of an API key. Never contains a secret or a hash. */
 export interface APIKey<App extends AppTypes = AppTypes> {
   readonly id: string;
-  /** Of the settings and the state, not of the usage: for `ifMatch`. */
+  /** Changes with the settings and the state, not with usage. For `ifMatch`. */
   readonly etag: string;
   readonly tenantId: string;
   readonly userId: string;
   readonly name: string;
   readonly description?: string;
   readonly environment: Environment;
-  /** Prefix, environment and id: enough to recognise the key, no part of the secret. */
+  /** Prefix, environment and id of the key string, without any part of the secret. */
   readonly hint: string;
   readonly permissions: readonly PermissionPattern<App>[];
   readonly grantable: readonly GrantablePattern<App>[];
@@ -33,14 +33,14 @@ export interface APIKey<App extends AppTypes = AppTypes> {
   readonly notBefore?: Date;
   readonly expiresAt?: Date;
   readonly lastUsedAt?: Date;
-  /** Verifications that were answered with yes, over all versions. May lag by a second. */
+  /** The number of accepted verifications, over all versions. May lag by a second. */
   readonly usageCount: number;
-  /** Active, begun and not expired. */
+  /** Whether the key is active, has begun and has not expired. */
   readonly isActive: boolean;
   readonly state: KeyState['kind'];
   readonly stateReason?: string;
   readonly stateChangedAt?: Date;
-  /** The current version. */
+  /** The number of the current version. */
   readonly version: number;
   readonly rateLimits: readonly { readonly name: string; readonly limit: number; readonly window: string }[];
   readonly quota?: { readonly limit: number; readonly period: 'day' | 'month' };
@@ -63,7 +63,7 @@ export interface APIKeyVersion {
   readonly acceptedUntil?: Date;
   readonly lastUsedAt?: Date;
   readonly usageCount: number;
-  /** The latest few addresses it was used from, latest first. */
+  /** The latest addresses it was used from, newest first. */
   readonly lastAddresses: readonly string[];
 }
 
@@ -117,7 +117,7 @@ export function toApiKeyVersion(version: KeyVersion, usage: StoredUsage | undefi
   };
 }
 
-/** What a list may show of a key: which one it is, and no part of the secret. */
+/** The hint of a key: prefix, environment and id, without any part of the secret. */
 export function keyHint(keyPrefix: string, environment: Environment, id: string): string {
   return `${keyPrefix}_${environment}_${id}…`;
 }
@@ -128,7 +128,7 @@ function stateOf(state: KeyState): Pick<APIKey, 'state' | 'stateReason' | 'state
   return { state: state.kind, stateChangedAt: new Date(state.at), ...reason };
 }
 
-/** A rotation is due when the current version has become as old as `every` says. */
+/** A rotation is due when the current version is as old as `every`. */
 function rotationOf(record: KeyRecord): Pick<APIKey, 'rotation'> {
   if (record.rotation === null) return {};
   const { every, overlap } = settingsToWire(record)['rotation'] as { every: string | null; overlap: string };

@@ -1,8 +1,8 @@
 /**
- * A caller is who they were when their request arrived; a change is made when it is committed. In between a key can be
- * revoked, narrowed or rotated out, its secret replaced, its tenant suspended; a token can be revoked, or its signing key
- * retired; and a request can be made to last. So whoever changes something is looked at again, and the commit stands only
- * if all of that is still as it was then.
+ * Confirms the caller of a change. Between the arrival of a request and its commit, the caller's key can be revoked,
+ * restricted or rotated, its secret replaced, its tenant suspended, its token revoked or the signing key retired. A
+ * caller could also delay its request on purpose. So the caller is read again before the change, and what was read
+ * becomes a precondition of the commit.
  */
 import type { CallerGuard, ConfirmedCall } from '../commands/caller.ts';
 import type { PresentedToken } from '../domain/credential.ts';
@@ -20,11 +20,11 @@ import type { CachedKey } from '../verification/verification-cache.ts';
 import { keyAsRead } from './key-storage.ts';
 import { type Evaluation, VerificationAttempt } from './verification-attempt.ts';
 
-/** What is known of tokens that were accepted earlier. */
+/** Checks of tokens that were accepted earlier. */
 interface AcceptedTokens {
-  /** What ends this token although its key goes on. */
+  /** Why this token is no longer valid although its key is; null: it is valid. */
   endOfAccepted(token: PresentedToken, facts: CachedKey, version: KeyVersion): Denial | null;
-  /** What must hold of it besides the row of its key. */
+  /** Preconditions for the token besides the row of its key. */
   preconditionsOf(token: PresentedToken, keyId: string): readonly Precondition[];
 }
 
@@ -45,7 +45,7 @@ export class KeyCallerGuard implements CallerGuard {
     const holder = await this.#lookAgain(by, authority);
     const { record, tenant } = holder;
     const isToken = authority.via === 'token';
-    // What a version makes that was superseded ends with it: a child that outlives it could act on its key for it.
+    // Keys that a superseded version creates expire with it: otherwise such a key could act on its creator later.
     const accepted = record.versions.find((one) => one.version === authority.version)?.acceptedUntil ?? null;
     const caller: ConfirmedCaller = {
       ...by,
@@ -63,25 +63,27 @@ export class KeyCallerGuard implements CallerGuard {
     return { caller, preconditions: [keyAsRead(record), tenantAsRead(tenant), ...tokenPreconditions] };
   }
 
-  /** The key of the caller as it is now. */
+  /** Reads the caller's key as it is now. */
   async #lookAgain({ auditContext }: Caller, authority: KeyAuthority): Promise<CachedKey> {
     const { address } = auditContext.actor;
     const arrived = momentOf(this.#clock);
-    // What is in memory may be a second old, and a commit that requires a row of then would fail again and again.
+    // Facts in memory may be a second old, and a commit with the revision of an outdated row would fail repeatedly.
     await this.#lookup.confirmSince(arrived.monotonicMs);
     const sender = { address, askedBy: null };
     const deps = { lookup: this.#lookup, clock: this.#clock };
     const attempt = new VerificationAttempt(deps, authority.keyId, { arrived, sender });
     for (;;) {
       const { facts } = await attempt.find();
-      // The secret was matched when the request arrived.
+      // True, because the secret was matched when the request arrived.
       attempt.assertReadable(true);
       const evaluation = this.#evaluate(authority, facts, address, attempt.now);
       if (!attempt.settles(evaluation)) continue;
       if (evaluation.denial === null) return evaluation.holder;
       const { code } = evaluation.denial;
-      // Where no secret matches any more it is told as at the edge.
-      throw new PantheonError(code === 'unknown' ? 'invalid_key' : code, { detail: 'The caller may no longer act.' });
+      // When no secret matches any more, the caller gets `invalid_key`, as at authentication.
+      throw new PantheonError(code === 'unknown' ? 'invalid_key' : code, {
+        detail: 'The key or token of the caller is no longer valid.',
+      });
     }
   }
 
@@ -91,7 +93,7 @@ export class KeyCallerGuard implements CallerGuard {
     address: string | null,
     now: Instant,
   ): Evaluation<CachedKey> {
-    // A key that is not there, as after a failover that lost its creation, bounds nothing and may do nothing.
+    // The key may be missing, as after a failover that lost its creation. Then the caller may do nothing.
     if (facts === null) return { denial: { code: 'unknown' }, holder: null };
     const version = facts.record.versions.find((one) => one.version === authority.version);
     if (version === undefined) return { denial: { code: 'version_retired' }, holder: facts };
@@ -100,11 +102,11 @@ export class KeyCallerGuard implements CallerGuard {
     return { denial, holder: facts };
   }
 
-  /** What ends the credential that was presented, although its key goes on. */
+  /** Why the presented credential is no longer valid although its key is. */
   #endOf(authority: KeyAuthority, facts: CachedKey, version: KeyVersion, now: Instant): Denial | null {
     if (authority.expiresAt !== null && now >= authority.expiresAt) return { code: 'expired' };
     if (authority.via === 'token') return this.#tokens.endOfAccepted(authority.token, facts, version);
-    // Replaced: the string that was presented is of no key any more.
+    // The secret was replaced, so the presented string belongs to no key any more.
     return authority.secretMadeAt === version.createdAt ? null : { code: 'unknown' };
   }
 }

@@ -1,6 +1,6 @@
 /**
- * What is done when an operator says that the time a store has recorded is wrong: what was dated in the wrong time is
- * ended or brought back, and the last step, one event, sets the store's time. Interrupted, it is simply done again.
+ * Corrects a database whose recorded time an operator has declared wrong: records dated in the wrong time are ended or
+ * re-dated, and finally one event sets the recorded time. It can be repeated after an interruption.
  */
 
 import type { ChangeOptions } from '../commands/caller.ts';
@@ -15,10 +15,10 @@ import type { Clock, Instant } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import type { KeyChanges } from './key-changes.ts';
 
-/** The pairs that sign for the service. */
+/** The signing keys of the service. */
 interface ReplaceableSigningKeys {
   active(): readonly { readonly kid: string }[];
-  /** The last one of its algorithm gets a successor. */
+  /** Retiring the last one of its algorithm creates a successor. */
   retire(kid: string, options: ChangeOptions): Promise<void>;
 }
 
@@ -31,28 +31,28 @@ export interface ClockRepairDeps {
   readonly clock: Clock;
 }
 
-/** What was put right. */
+/** What was corrected. */
 export interface RepairedDates {
-  /** Keys that were changed in the wrong time: their dates were brought back, and older secrets of them ended. */
+  /** Number of keys that were changed in the wrong time. Their dates were corrected and their older versions ended. */
   readonly keysCorrected: number;
-  /** Signing keys that were replaced, and with them every token that they had signed ended. */
+  /** Number of signing keys that were replaced. Every token that they had signed is invalid. */
   readonly signingKeysReplaced: number;
-  /** Keys whose row does not open: they are as they were. */
+  /** Damaged keys, which were not changed. */
   readonly keysLeft: readonly DatedKey[];
 }
 
-/** @throws PantheonError what the store says. Then it is done again. */
+/** @throws PantheonError errors of the database. Repeat the call then. */
 export async function repairClock(
   { now, latest }: ClockReading,
   by: AuditContext,
   deps: ClockRepairDeps,
 ): Promise<RepairedDates> {
-  // 1. Tokens that were signed in the wrong time would come to life when that time comes.
+  // 1. Tokens signed in the wrong time would become valid when that time comes, so all signing keys are replaced.
   const caller: Caller = { authority: { kind: 'process' }, auditContext: by };
   const signingKeys = deps.signingKeys.active();
   for (const { kid } of signingKeys) await deps.signingKeys.retire(kid, { by: caller });
 
-  // 2. Keys that were changed in it.
+  // 2. Keys that were changed in the wrong time.
   const keysLeft: DatedKey[] = [];
   let keysCorrected = 0;
   const seen = new Set<string>();
@@ -66,10 +66,10 @@ export async function repairClock(
     }
   }
 
-  // 3. What is shown of their last use.
+  // 3. Their times of last use.
   await deps.time.bringBackUses(deps.clock.now());
 
-  // 4. The store's own time, last: before it, the next start is refused as this one was.
+  // 4. The recorded time, last: until then every start is refused, so an interruption is noticed.
   const at = deps.clock.now();
   await deps.ledger.commit({
     changes: [],
@@ -79,7 +79,7 @@ export async function repairClock(
   return { keysCorrected, signingKeysReplaced: signingKeys.length, keysLeft };
 }
 
-/** Null: its row does not open. */
+/** Null: the key is damaged. */
 async function correct(
   { tenantId, keyId }: DatedKey,
   by: Caller,

@@ -1,7 +1,6 @@
 /**
- * Key strings that turned up where they are written down: in a URL, and so in logs, histories and referrers, or in a text
- * about something else. A fact for the log of the key's tenant. What follows from it (an alert, a revocation) is
- * somebody's decision.
+ * Records key strings that were sent in a URL, which many systems log, or in a text field. The event is written to the
+ * log of the key's tenant. Nothing else happens to the key.
  */
 import { LRUCache } from 'lru-cache';
 import { type AuditContext, type EventType, newEvent } from '../domain/event.ts';
@@ -13,9 +12,9 @@ import { findCredential } from '../foundation/credential-text.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import type { KeyValidator } from './key-validator.ts';
 
-/** A client that sends its key in the URL does so each time: the log needs to hear it once in a while. */
+/** A client that sends its key in the URL does so with every request, so the event is repeated only after this time. */
 export const REPORT_AGAIN_AFTER_MS: number = HOUR_MS;
-/** Keys that were reported lately. Forgetting one only means another event. */
+/** The most recently reported keys that are remembered. An evicted key is only reported once more. */
 const REPORTED_KEYS_MAX = 10_000;
 
 type ExposedEvent = Extract<EventType, `key.exposed_${string}`>;
@@ -26,7 +25,7 @@ export class ExposedKeys {
   readonly #events: EventCodec;
   readonly #clock: Clock;
   readonly #onError: (error: unknown) => void;
-  /** By type of event and key id, to the monotonic time from which it is reported again. */
+  /** From event type and key id to the monotonic time from which it is reported again. */
   readonly #reported = new LRUCache<string, number>({ max: REPORTED_KEYS_MAX });
 
   constructor(deps: {
@@ -34,7 +33,7 @@ export class ExposedKeys {
     readonly ledger: Ledger;
     readonly events: EventCodec;
     readonly clock: Clock;
-    /** Told when a key stood in a text and the log could not be told: the text was refused all the same. */
+    /** Called when the event for a key in a text could not be written. The text is refused anyway. */
     readonly onError: (error: unknown) => void;
   }) {
     this.#validator = deps.validator;
@@ -45,9 +44,9 @@ export class ExposedKeys {
   }
 
   /**
-   * Refuses what is about to be written down when a credential stands in it, and logs `key.exposed_in_text` for each key.
+   * Refuses texts that contain a credential, and writes `key.exposed_in_text` for each key found.
    *
-   * @throws PantheonError `credential_in_text`, naming the field and nothing of what stands in it.
+   * @throws PantheonError `credential_in_text`, naming the field without repeating its content.
    */
   async refuseIn(texts: object, by: Caller): Promise<void> {
     const found = findCredential(texts);
@@ -60,7 +59,7 @@ export class ExposedKeys {
     throw new PantheonError('credential_in_text', { field: found.field });
   }
 
-  /** Logs `key.exposed_in_url` if it is the string of a key, at most once an hour for each. */
+  /** Writes `key.exposed_in_url` if the text is a key string of this database, at most once an hour per key. */
   report(key: string, by: AuditContext): Promise<void> {
     return this.#log('key.exposed_in_url', key, { authority: { kind: 'process' }, auditContext: by });
   }
@@ -71,16 +70,16 @@ export class ExposedKeys {
     const nowMs = this.#clock.monotonicMs();
     const mark = `${type} ${exposed.keyId}`;
     if (nowMs < (this.#reported.get(mark) ?? Number.NEGATIVE_INFINITY)) return;
-    // Marked first, so that many at once are one event; taken back when it could not be written.
+    // Marked before writing, so that simultaneous requests write one event. Unmarked when writing fails.
     this.#reported.set(mark, nowMs + REPORT_AGAIN_AFTER_MS);
-    // Who wrote it is told in its own tenant only: for another one there is no such key.
+    // The actor is recorded only if it belongs to the same tenant: for other tenants the key does not exist.
     const isOfTenant = authority.kind === 'process' || authority.tenantId === exposed.tenantId;
     const actor = isOfTenant ? auditContext.actor : { ...auditContext.actor, keyId: null, userId: null };
     const { tenantId, keyId: subjectId } = exposed;
     const event = newEvent(
       type,
       { at: this.#clock.now(), tenantId, subjectId, before: null, after: null },
-      // A reason may be the very text in which it stood.
+      // Without the reason of the request, which may be the text that contains the key.
       { actor, requestId: auditContext.requestId, reason: null },
     );
     try {

@@ -1,4 +1,7 @@
-/** Who may change the list of tag secrets: keys of the system tenant with the permission. What a change does is `id-tags.ts`. */
+/**
+ * Adds and retires tag secrets, for callers with the permission on a key of the system tenant. The changes themselves
+ * are in `id-tags.ts`.
+ */
 
 import { authorize, type CallerGuard, type ChangeOptions, PROCESS_CALLER } from '../commands/caller.ts';
 import { parseReason } from '../commands/input.ts';
@@ -15,8 +18,8 @@ export interface IdTagChangeOptions extends ChangeOptions {
 }
 
 /**
- * The secrets that tag the ids of new keys, so that an id which this store never issued is refused without asking the
- * database. Change them when one may have become known outside: add a new one, then retire the old one.
+ * Manages the secrets that tag the ids of new keys. With the tag an id that was never issued is refused without reading
+ * the database. If a secret may have leaked, add a new one, then retire the old one.
  *
  * @example
  * ```ts
@@ -40,16 +43,16 @@ export class IdTagManager {
     this.#guard = deps.guard;
   }
 
-  /** The newest first, retired ones included. Never the secrets themselves. */
+  /** Lists them, newest first, including retired ones, without the secrets themselves. */
   list(options: ChangeOptions = {}): readonly IdTagSecret[] {
     assertMay(options.by ?? PROCESS_CALLER, 'id_tags.read', SYSTEM_TENANT);
     return this.#tags.list();
   }
 
   /**
-   * Makes a secret. New ids take it about a second later, when every node has read it.
+   * Creates a secret. New ids use it about a second later, when every node has read it.
    *
-   * @throws PantheonError `not_allowed` when there are four that are not retired.
+   * @throws PantheonError `not_allowed` when four are active.
    */
   async add(options: IdTagChangeOptions = {}): Promise<IdTagSecret> {
     const made = await this.#run('id_tags.add', options, (by) => this.#tags.decideAdd(by));
@@ -58,8 +61,8 @@ export class IdTagManager {
   }
 
   /**
-   * Ends a secret that somebody may know. Keys whose ids it tagged stay valid; their ids are looked up like those of keys
-   * that are older than tags. Twice is success, and the last one gets a successor.
+   * Retires a secret. Keys whose ids it tagged stay valid; their ids are looked up in the database, in the lane for
+   * doubtful ids. Idempotent. Retiring the last active one creates a successor.
    *
    * @throws PantheonError `not_found`.
    */

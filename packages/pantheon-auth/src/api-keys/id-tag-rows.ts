@@ -1,16 +1,16 @@
-/** The port through which tag secrets are read. They are written by `Ledger.commit` alone. Implemented over SQL. */
+/** The port for reading tag secrets. Only `Ledger.commit` writes them. Implemented in `storage/rows/`. */
 import type { IdTagSecretRow } from '../schema/id-tag-secret-row.ts';
 
-/** Which ids the keys of the store have. */
+/** Which tags the ids of existing keys have. */
 export interface IdsInUse {
-  /** Whether any key was made before ids had tags. */
+  /** Whether any key was created before ids had tags. */
   readonly hasUntagged: boolean;
-  /** The highest number of a tag secret that any key names; null: none. */
+  /** The highest number of a tag secret that any key was tagged with; null: none. */
   readonly newestNumber: number | null;
 }
 
 export interface IdTagRows {
-  /** Tag secrets, the newest first, at most `limit`. */
+  /** The newest `limit` tag secrets, newest first. */
   newest(limit: number): Promise<readonly IdTagSecretRow[]>;
   idsInUse(): Promise<IdsInUse>;
 }

@@ -1,7 +1,7 @@
 /**
- * The secrets that tag the ids of keys: made, sealed, loaded, and which of them a new id takes. They are few and in
- * memory, and are loaded anew when the log says that one was added or retired. What a tag is, is `id-tag.ts`; who may
- * change the list is `id-tag-manager.ts`.
+ * The secrets that tag the ids of keys: creates, seals and loads them, and chooses the one for new ids. They are few
+ * and kept in memory, and are reloaded after an event that adds or retires one. The format of a tag is in `id-tag.ts`,
+ * the permission checks in `id-tag-manager.ts`.
  */
 import { createSecretKey, type KeyObject, randomBytes } from 'node:crypto';
 import { isUint8Array } from 'node:util/types';
@@ -20,25 +20,31 @@ import type { IdTagCheck, TagVerdict } from '../verification/key-lookup.ts';
 import { isTaggedBy, TAG_SECRET_BYTES, taggedId } from './id-tag.ts';
 import type { IdTagRows } from './id-tag-rows.ts';
 
-/** One in use, its successor, and room for two mistakes. */
+/** One in use, its successor, and two more. */
 export const TAG_SECRETS_ACTIVE_MAX = 4;
-/** In memory, retired ones included: each costs a MAC for an id that none of them tagged. With more, none is `forged`. */
+/**
+ * The most secrets in memory, including retired ones. An id with no valid tag costs one MAC for each. If there are more
+ * secrets, no id is taken for `forged`.
+ */
 const TAG_SECRETS_LOADED_MAX = 16;
-/** What a node may be late beyond the age that its answers may have. */
+/** Added to `stalenessMax`, for the time a node needs to read a new secret. */
 const MARGIN_MS = 50;
-/** No commit takes so long: whatever is dated before it was committed by now. For a node that has just started. */
+/**
+ * Longer than any commit takes. A node that has just started uses it to know that a record dated earlier has been
+ * committed.
+ */
 const COMMIT_MS_MAX: number = MINUTE_MS;
 
-/** A tag secret as its administrators see it. */
+/** A tag secret as shown to administrators. */
 export interface IdTagSecret {
   readonly number: number;
   readonly createdAt: Date;
   readonly retiredAt: Date | null;
-  /** Whether its row does not open: then ids are looked up that could be its own. */
+  /** Whether its row is damaged. Ids that it may have tagged are then looked up in the database. */
   readonly quarantined: boolean;
 }
 
-/** What is committed, and the secret that it is about as it is then. */
+/** A change to commit, and the secret as it is after it. */
 export interface IdTagChange extends Conditional {
   readonly changes: readonly RowChange[];
   readonly events: readonly [AuditEvent, ...AuditEvent[]];
@@ -47,9 +53,12 @@ export interface IdTagChange extends Conditional {
 
 interface LoadedSecret {
   readonly record: IdTagSecretRecord;
-  /** Null: its row does not open. */
+  /** Null: its row is damaged. */
   readonly secret: KeyObject | null;
-  /** Names exactly this secret. After a failover that lost one, another can have the same number. */
+  /**
+   * The sealed value, which identifies this secret. After a failover that lost a secret, another can have the same
+   * number.
+   */
   readonly sealed: string;
 }
 
@@ -63,13 +72,16 @@ export class IdTags implements Follower, IdTagCheck {
   readonly #onQuarantine: (error: PantheonError) => void;
   /** The newest first. */
   #secrets: readonly LoadedSecret[] = [];
-  /** The highest number that was ever given, as far as the list or any key tells. */
+  /** The highest number known from the list and from any key. */
   #newestNumber = 0;
-  /** Whether an id that no secret tagged cannot be one of ours. */
+  /** Whether an id without a valid tag is certainly not of this database. */
   #isConclusive = false;
-  /** By what is sealed, since when (monotonic) it is known here, and so committed. */
+  /** From the sealed value to the monotonic time since which this node knows it, and so since which it is committed. */
   #knownSinceMs = new Map<string, number>();
-  /** Loads that were begun, and the latest begun of those that ended: one that was overtaken must not undo the other. */
+  /**
+   * The numbers of the last load begun and of the latest load applied, so that a slower, older load does not replace a
+   * newer one.
+   */
   #loadsBegun = 0;
   #loadsEnded = 0;
 
@@ -80,7 +92,7 @@ export class IdTags implements Follower, IdTagCheck {
     readonly sealer: Sealer;
     readonly clock: Clock;
     readonly stalenessMaxMs: number;
-    /** Told once of each secret whose row does not open. */
+    /** Called once for each secret whose row is damaged. */
     readonly onQuarantine?: (error: PantheonError) => void;
   }) {
     this.#rows = deps.rows;
@@ -92,17 +104,17 @@ export class IdTags implements Follower, IdTagCheck {
     this.#onQuarantine = deps.onQuarantine ?? (() => {});
   }
 
-  /** Loads what is stored, and makes one where there is none that new ids could take. */
+  /** Loads the stored secrets, and creates one if there is none that new ids can use. */
   async start(by: AuditContext): Promise<void> {
     try {
       await runAsProcess(by, {
         load: () => this.load(),
-        // Another node that starts at the same moment may be faster: then its secret is loaded, and none is missing.
+        // Another node that starts at the same time may have created one. It is then loaded, and none is needed.
         decide: () => (this.#needsOne() ? this.#added(by) : null),
         commit: (change) => this.commit(change),
       });
     } catch (error) {
-      // A data key that does not open makes no new keys possible; those that exist are verified all the same.
+      // With a damaged data key no new keys can be created, but existing keys are verified.
       if (!(error instanceof PantheonError && error.code === 'key_quarantined')) throw error;
       this.#onQuarantine(error);
     }
@@ -115,21 +127,21 @@ export class IdTags implements Follower, IdTagCheck {
   }
 
   /**
-   * A new id, and the number of the secret that tagged it: the newest one that every node has read by now, so that none
-   * takes the id for a forged one.
+   * A new id, and the number of the secret that tagged it: the newest one that every node has read by now, so that no
+   * node takes the id for forged.
    *
-   * @throws PantheonError `store_unavailable` for the second in which there is none.
+   * @throws PantheonError `store_unavailable` while no secret has been read by every node, which lasts about a second.
    */
   newId(): { readonly id: string; readonly number: number } {
     const usable = this.#secrets.filter((one) => one.secret !== null && this.#isReadEverywhere(one));
-    // A retired one does while its successor is too young: ids that it tags are looked up, so none is refused.
+    // A retired secret is used while its successor is too new: ids that it tags are looked up, so they are not refused.
     const chosen = usable.find(({ record }) => record.retiredAt === null) ?? usable[0];
     if (chosen?.secret != null) return { id: taggedId(chosen.secret), number: chosen.record.number };
-    const detail = 'There is no secret for new ids that every node has read. See: pantheon-auth id-tags list';
+    const detail = 'Every node must first read the secret for new ids. See: pantheon-auth id-tags list';
     throw new PantheonError('store_unavailable', { detail, retryAfterSeconds: 1 });
   }
 
-  /** The number of the secret that tagged this id; null: none of ours. */
+  /** The number of the secret that tagged this id; null: none. */
   numberOf(id: string): number | null {
     const found = this.#secrets.find(({ secret }) => secret !== null && isTaggedBy(id, secret));
     return found?.record.number ?? null;
@@ -140,7 +152,10 @@ export class IdTags implements Follower, IdTagCheck {
     return this.#secrets.map(({ record, secret }) => toIdTagSecret(record, secret === null));
   }
 
-  /** What makes a secret. New ids take it as soon as every node has read it. @throws PantheonError `not_allowed`. */
+  /**
+   * The change that adds a secret. New ids use it as soon as every node has read it. @throws PantheonError
+   * `not_allowed`.
+   */
   async decideAdd(by: AuditContext): Promise<IdTagChange> {
     if (this.#activeCount() >= TAG_SECRETS_ACTIVE_MAX) {
       const detail = `There are ${TAG_SECRETS_ACTIVE_MAX} that are not retired. Retire one first.`;
@@ -150,8 +165,8 @@ export class IdTags implements Follower, IdTagCheck {
   }
 
   /**
-   * What ends a secret that somebody may know: ids that it tagged are looked up from then on, in the lane of doubtful ids.
-   * The last one gets a successor, in the same commit. Null: it has ended.
+   * The change that retires a secret. Ids that it tagged are looked up from then on, in the lane for doubtful ids.
+   * Retiring the last active one adds a successor in the same commit. Null: it is retired already.
    *
    * @throws PantheonError `not_found`.
    */
@@ -181,7 +196,8 @@ export class IdTags implements Follower, IdTagCheck {
     try {
       await this.#ledger.commit({ changes, preconditions, events: await this.#events.toRows(events) });
     } catch (error) {
-      // Somebody else was faster, or the outcome is unknown. What the store says when it is asked now does not matter more.
+      // After a conflict or an unknown outcome the list is reloaded. An error of that reload is ignored in favour of
+      // the first.
       await this.load().catch(() => {});
       throw error;
     }
@@ -214,7 +230,7 @@ export class IdTags implements Follower, IdTagCheck {
     return this.#secrets.filter(({ record }) => record.retiredAt === null).length;
   }
 
-  /** The first one of a store is: where there is no other, no id is taken for a forged one. */
+  /** Also true for the first secret of a database: while there is no other, no id is taken for forged. */
   #isReadEverywhere({ record, sealed }: LoadedSecret): boolean {
     if (record.number === 1) return true;
     const knownForMs = this.#clock.monotonicMs() - (this.#knownSinceMs.get(sealed) ?? Number.POSITIVE_INFINITY);
@@ -222,7 +238,7 @@ export class IdTags implements Follower, IdTagCheck {
     return knownForMs >= this.#settledAfterMs || ageMs >= COMMIT_MS_MAX + this.#settledAfterMs;
   }
 
-  /** Reads the list anew. */
+  /** Reloads the list. */
   async load(): Promise<void> {
     this.#loadsBegun += 1;
     const begun = this.#loadsBegun;
@@ -237,13 +253,13 @@ export class IdTags implements Follower, IdTagCheck {
     this.#secrets = loaded;
     const newest = loaded[0]?.record.number ?? 0;
     this.#newestNumber = Math.max(newest, newestNumber ?? 0);
-    // Numbers have no gap, so as many rows as the highest number says are all there ever were.
+    // Numbers have no gaps, so the list is complete if it has as many rows as the highest number.
     const areAllRead = newest > 0 && loaded.length === newest && loaded.every(({ secret }) => secret !== null);
     this.#isConclusive = areAllRead && !hasUntagged && this.#newestNumber === newest;
     for (const { error, sealed } of loaded) if (error !== null && !unread.has(sealed)) this.#onQuarantine(error);
   }
 
-  /** One damaged row must not stop the others, nor the feed that has this loaded. */
+  /** A damaged row must not prevent loading the others, nor stop the event feed, which calls this. */
   async #open(row: IdTagSecretRow): Promise<LoadedSecret & { readonly error: PantheonError | null }> {
     const record = fromRow(row);
     const sealed = isUint8Array(row.sealed) ? row.sealed : new Uint8Array();

@@ -1,13 +1,12 @@
 /**
- * What a key did to other keys, as the log tells it: which ones it rotated, updated or resumed besides those it created.
- * Whoever had such a key in hand may have their secrets, or have widened what they may. What becomes of them is
- * `key-revocation.ts`.
+ * Finds in the log which keys a key created, rotated, updated or resumed. Whoever stole that key may have the secrets
+ * of these keys or may have widened their permissions. `key-revocation.ts` decides what to do with them.
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { type EventType, type EventTypeOf, isEventType } from '../domain/event-data.ts';
 import type { EventCodec } from '../events/event-codec.ts';
 
-/** What one key did to another, in the words of the API. What only takes away is no danger, and is not among them. */
+/** What one key did to another, as named in the API. Actions that only restrict a key are not included. */
 export type ActOnKey = 'created' | 'rotated' | 'secret_replaced' | 'updated' | 'resumed';
 
 const ACT_OF: Readonly<Record<EventTypeOf<'key'>, ActOnKey | null>> = {
@@ -28,9 +27,9 @@ const ACTS: ReadonlyMap<EventType, ActOnKey> = new Map(
   Object.entries(ACT_OF).flatMap(([type, act]) => (isEventType(type) && act !== null ? [[type, act] as const] : [])),
 );
 
-/** Read by one statement: about a millisecond, after which the event loop has a turn. */
+/** Events per read: about a millisecond, after which the event loop continues. */
 const EVENTS_PER_READ = 500;
-/** All that is read for one question, so that a key that acted for years does not fill the memory of the process. */
+/** The most events read per call, which bounds memory for a key that acted for years. */
 export const ACTS_READ_MAX = 50_000;
 
 /** A key that was acted on. */
@@ -43,14 +42,14 @@ export interface TouchedKey {
 export interface Touched {
   /** In the order in which they were first acted on. */
   readonly keys: readonly TouchedKey[];
-  /** Whether this is all. */
+  /** Whether the list is complete. */
   readonly isComplete: boolean;
 }
 
 interface Trail {
   readonly tenantId: string;
   readonly did: Set<ActOnKey>;
-  /** From this place in the log on, what the key itself did counts as well. Infinity: never. */
+  /** The `seq` after which the actions of this key count as well. Infinity: never. */
   followedFrom: number;
 }
 
@@ -62,8 +61,9 @@ export class KeyActs {
   }
 
   /**
-   * The keys that this one acted on, and those that they acted on in turn: `all` of them, or only through keys that were
-   * `created`. Of a key that was acted on, only what it did afterwards counts: before, it was in other hands.
+   * The keys that this key acted on, and those that they acted on in turn: through `all` of them, or only through keys
+   * that were `created`. Of a key that was acted on, only its later actions count, because before that its holder was
+   * trusted.
    */
   async of(keyId: string, follow: 'all' | 'created'): Promise<Touched> {
     const trails = new Map<string, Trail>();

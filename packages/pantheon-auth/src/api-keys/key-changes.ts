@@ -1,6 +1,6 @@
 /**
- * Commands on one key: how it is loaded and committed, and that this node forgets it before the answer (I4). What is
- * decided is the callers' business; the path of a change is `commands/run-command.ts`.
+ * Runs commands on one key: loads it, commits the change, and invalidates this node's cache before the answer (I4). The
+ * callers supply the decision; the steps are in `commands/run-command.ts`.
  */
 import { randomBytes } from 'node:crypto';
 import { type CallerGuard, guardUntilEnded } from '../commands/caller.ts';
@@ -18,17 +18,17 @@ import type { KeyStorage, SealedChange } from './key-storage.ts';
 
 const EVENTS_PER_READ = 200;
 
-/** What a change starts from. The tenant is null where the key does not open: such a one can only be revoked. */
+/** The key that a change starts from. `tenant` is null for a damaged key, which can only be revoked. */
 export interface ChangeableKey extends Pick<StoredKey, 'record' | 'secrets'> {
   readonly tenant: TenantRecord | null;
 }
 
-/** What becomes of a key, and what is written with it. */
+/** The decided change of a key, and what is committed with it. */
 export interface KeyDecision extends SealedChange {
   readonly idempotencyRecords?: readonly IdempotencyRecord[];
 }
 
-/** A command whose change is one of a key. */
+/** A command that changes a key. */
 export interface KeyCommand<Loaded, Change extends KeyDecision = KeyDecision>
   extends Omit<Command<Loaded, Change>, 'commit' | 'invalidate'> {
   readonly keyId: string;
@@ -52,7 +52,7 @@ export class KeyChanges {
     this.#guard = deps.guard;
   }
 
-  /** Runs a command. `guard`: who looks at the caller again, where it is not the usual one. */
+  /** Runs a command. `guard`: confirms the caller, if not the usual one. */
   run<Loaded, Change extends KeyDecision>(
     command: KeyCommand<Loaded, Change>,
     guard: CallerGuard = this.#guard,
@@ -62,13 +62,16 @@ export class KeyChanges {
     return runCommand({ ...command, commit, invalidate: () => this.#cache.invalidate(command.keyId) }, guard);
   }
 
-  /** Changes a key as decided, and answers the record after it. */
+  /** Changes a key and returns the new record. */
   async change(command: Omit<KeyCommand<StoredKey>, 'load'>): Promise<KeyRecord> {
     const { loaded, change } = await this.run({ ...command, load: () => this.load(command.tenantId, command.keyId) });
     return change?.change.record ?? loaded.record;
   }
 
-  /** The same for a revocation: also of a damaged key. `ended`: the keys that the same call has ended before. */
+  /**
+   * The same for a revocation, which is possible for a damaged key too. `ended`: the keys that the same call has
+   * already revoked.
+   */
   async revoke(
     command: Omit<KeyCommand<ChangeableKey>, 'load'>,
     ended: ReadonlySet<string> = new Set(),
@@ -86,7 +89,9 @@ export class KeyChanges {
     return stored;
   }
 
-  /** A key whose rows do not open is taken as the log tells it, with secrets that nobody has: enough to revoke it. */
+  /**
+   * Loads a key to revoke it. A damaged key is rebuilt from the log, with random secrets, which is enough to revoke it.
+   */
   async loadToRevoke(tenantId: string, id: string): Promise<ChangeableKey> {
     try {
       return await this.load(tenantId, id);
@@ -106,7 +111,7 @@ export class KeyChanges {
       for (const event of items) {
         if (isReadable(event)) record = evolve(record, eventAbout('key', event));
         else if (record === null)
-          return null; // How it was made is lost.
+          return null; // The event of its creation is lost.
         else record = passOver(record, event);
       }
       if (next === null) return record;
@@ -115,7 +120,7 @@ export class KeyChanges {
   }
 }
 
-/** What a damaged event changed is not known. That it did, and how far the numbers went, is. */
+/** Applies a damaged event: its content is unknown, but its type and the new revision are known. */
 function passOver(record: KeyRecord, { type, at }: DamagedEvent): KeyRecord {
   if (!isEventType(type) || !EVENT_TYPES[type].revisesRow) return record;
   const next = { ...record, revision: record.revision + 1 };

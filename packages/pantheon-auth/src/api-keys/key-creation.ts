@@ -1,6 +1,6 @@
 /**
- * A key is made: its row, its first version and its event, in one commit that stands only if the caller still does. What
- * is asked for is read by `key-manager.ts`; requests that are repeated are `idempotency-service.ts`.
+ * Creates a key: its row, first version and event, in one commit that fails if the caller's key has changed.
+ * `key-manager.ts` parses the input; `idempotency-service.ts` handles repeated requests.
  */
 
 import type { MakeIdempotencyRecord } from '../commands/idempotency-service.ts';
@@ -23,7 +23,7 @@ export interface CreatedKey<App extends AppTypes = AppTypes> {
   readonly apiKey: APIKey<App>;
 }
 
-/** What is to be made, and by whom. */
+/** The key to create, and the caller. */
 export interface CreateKeyCommand {
   readonly tenantId: string;
   readonly generated: GeneratedKey;
@@ -31,9 +31,9 @@ export interface CreateKeyCommand {
   readonly idTag: number;
   readonly settings: KeySettings;
   readonly by: Caller;
-  /** What is written with the key. Null: nothing. */
+  /** Makes the idempotency record that is committed with the key. Null: none. */
   readonly makeRecord: MakeIdempotencyRecord | null;
-  /** Why, for the log. Default: none. */
+  /** The reason, for the audit trail. Default: none. */
   readonly reason?: string;
 }
 
@@ -75,7 +75,7 @@ export class KeyCreation<App extends AppTypes = AppTypes> {
       },
     });
     invariant(change !== null, 'a new key is always a change');
-    // Nothing is read after the commit: a failure there would lose the only copy of the string.
+    // Nothing is read after the commit, because a failure then would lose the only copy of the key string.
     const view = { keyPrefix: this.#keyPrefix, now: this.#clock.now() };
     return { key: generated.key, apiKey: toApiKey(change.change.record, [], view) };
   }
@@ -92,7 +92,10 @@ export class KeyCreation<App extends AppTypes = AppTypes> {
   }
 }
 
-/** A row that there can be once: of two nodes that make the first administrator at the same moment, one fails with it. */
+/**
+ * An idempotency record with a fixed key, so that of two nodes that create the first administrator at the same time one
+ * fails.
+ */
 export function firstAdministrator(tenantId: string, now: Instant): MakeIdempotencyRecord {
   const once = 'first-administrator';
   const request = { tenant_id: tenantId, caller: 'process', idempotency_key: once, request_hash: once };

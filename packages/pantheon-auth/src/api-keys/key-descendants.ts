@@ -1,4 +1,4 @@
-/** The keys that a key created, and those that they created: what a revocation with `cascade` takes along. */
+/** Revokes the keys that a key created, and those that they created, for `cascade`. */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { SYSTEM_TENANT } from '../domain/tenant.ts';
 import type { ChildKey, KeyPlace, KeyRows } from './key-rows.ts';
@@ -14,8 +14,9 @@ export class KeyDescendants {
   }
 
   /**
-   * Parents first: a key that is revoked makes no more children while we look for them. Each is a commit of its own, after
-   * which the event loop turns, so that a cascade over thousands of keys holds nobody up.
+   * Parents first, so that a revoked key creates no more keys while its children are searched. Each revocation is its
+   * own commit, after which the event loop continues, so that a cascade over thousands of keys does not block other
+   * requests.
    */
   async revoke(
     tenantId: string,
@@ -25,17 +26,20 @@ export class KeyDescendants {
     const parents = [id];
     for (let parent = parents.shift(); parent !== undefined; parent = parents.shift()) {
       for await (const child of this.#childrenOf(parent)) {
-        // Only keys of the system make keys in other tenants.
+        // Only keys of the system tenant create keys in other tenants.
         if (child.tenantId !== tenantId && tenantId !== SYSTEM_TENANT) continue;
         await revoke(child.tenantId, child.id);
         parents.push(child.id);
-        // One that had been revoked before makes no commit, and nothing else that waits.
+        // A key that was already revoked causes no commit and so no pause: yield explicitly.
         await nextTurn();
       }
     }
   }
 
-  /** In any tenant: keys of the system make keys in others. Also those that do not open: they can be revoked. */
+  /**
+   * Children in any tenant, because keys of the system tenant create keys in others. Includes damaged keys, which can
+   * be revoked.
+   */
   async *#childrenOf(parent: string): AsyncGenerator<ChildKey> {
     let after: KeyPlace | null = null;
     do {

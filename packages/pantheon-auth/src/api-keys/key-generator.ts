@@ -1,6 +1,6 @@
 /**
- * The key string: made, written, read, hashed. What is generated here is shown once and never stored.
- * Grammar and vectors: `docs/key-format.md`.
+ * Generates, formats, parses and hashes key strings. A generated string is shown once and never stored. The grammar and
+ * test vectors are in `docs/key-format.md`.
  */
 import { hash, randomBytes } from 'node:crypto';
 import { crc32 } from 'node:zlib';
@@ -19,12 +19,12 @@ const TAIL_LENGTH = ID_LENGTH + SECRET_LENGTH + CHECKSUM_LENGTH;
 const KEY_PREFIX_PATTERN = /^[a-z][a-z0-9]{1,15}$/;
 const TAIL_PATTERN = /^[0-9A-Za-z]{65}$/;
 const SECRET_PATTERN = /^[0-9A-Za-z]{43}$/;
-/** 2^256 - 1. Base 62 digits sort as their characters do, so texts of one width compare as the numbers they are. */
+/** 2^256 - 1. Base 62 digits sort like their characters, so texts of the same width compare like their numbers. */
 const SECRET_MAX = encodeBase62(new Uint8Array(SECRET_BYTES).fill(0xff), SECRET_LENGTH);
-/** Longer input is no key of ours, whatever it says. The longest prefix gives 87 characters. */
+/** Longer input cannot be a key: with the longest prefix a key has 87 characters. */
 export const KEY_LENGTH_MAX = 96;
 
-/** What a key string says about itself. Only the secret is secret. */
+/** The parts of a key string. Only `secret` is secret. */
 export interface ParsedKey {
   readonly keyPrefix: string;
   readonly environment: Environment;
@@ -33,9 +33,12 @@ export interface ParsedKey {
   readonly secret: string;
 }
 
-/** Reads a key string: shape and checksum, no I/O. Null: not one. {@link formatKey} is its exact inverse. */
+/**
+ * Parses a key string: checks form and checksum, without I/O. Null: not a key string. {@link formatKey} is its exact
+ * inverse.
+ */
 export function parseKey(text: string, keyPrefix: string = DEFAULT_KEY_PREFIX): ParsedKey | null {
-  // Whatever a request held where its key should be: plain JavaScript passes it on.
+  // Callers in plain JavaScript may pass any value.
   if (typeof text !== 'string') return null;
   // Both environments are four letters, so all keys with one prefix have the same length.
   const start = keyPrefix.length + 6;
@@ -52,7 +55,7 @@ export function parseKey(text: string, keyPrefix: string = DEFAULT_KEY_PREFIX): 
   return { keyPrefix, environment, id: tail.slice(0, ID_LENGTH), secret };
 }
 
-/** Writes a key string. */
+/** Formats a key string. */
 export function formatKey(key: ParsedKey): string {
   invariant(KEY_PREFIX_PATTERN.test(key.keyPrefix) && ID_PATTERN.test(key.id), 'prefix and id have their form');
   invariant(key.environment === 'live' || key.environment === 'test', 'the environment is one of two');
@@ -61,16 +64,16 @@ export function formatKey(key: ParsedKey): string {
   return body + checksum(body);
 }
 
-/** The 32 bytes of a parsed secret. */
+/** The 32 bytes of the secret. */
 export function secretBytes(key: ParsedKey): Buffer {
   const bytes = decodeBase62(key.secret, SECRET_BYTES);
   invariant(bytes !== null, 'a parsed secret is 32 bytes');
   return bytes;
 }
 
-/** SHA-256 of the key string. 256 random bits need no slow hash (NIST SP 800-63B-4 section 3.1.2.2). */
+/** SHA-256 of the key string. A secret of 256 random bits needs no slow hash (NIST SP 800-63B-4 section 3.1.2.2). */
 export function hashKey(key: string): Buffer {
-  // Two steps, because the one-shot hash takes three times as long to answer with a Buffer as with a string.
+  // Two steps, because the one-shot hash is three times slower when it returns a Buffer.
   return Buffer.from(hash('sha256', key, 'latin1'), 'latin1');
 }
 
@@ -85,10 +88,10 @@ function checksum(body: string): string {
   return text;
 }
 
-/** A new key with all that belongs to it. */
+/** A generated key string with its parts. */
 export interface GeneratedKey {
   readonly id: string;
-  /** The string for the holder: shown once. */
+  /** The key string for the holder, shown once. */
   readonly key: string;
   readonly keyHash: Buffer;
   readonly secret: Buffer;
@@ -101,8 +104,8 @@ export interface TaggedKey {
 }
 
 /**
- * Makes the string of a new version. The id stays the same over all versions of an API key; that of a new one comes from
- * `IdTags.newId`. Without an id it gets one that no store tagged, and so none accepts.
+ * Generates the key string of a new version. All versions of an API key have the same id; the id of a new key comes
+ * from `IdTags.newId`. Without an id it gets one without a valid tag, which no database accepts.
  */
 export function generateKey(options: {
   readonly keyPrefix: string;
@@ -115,13 +118,13 @@ export function generateKey(options: {
   return { id, key, keyHash: hashKey(key), secret };
 }
 
-/** The same for a string that was generated before; null when it is none. */
+/** The same for an existing key string; null when it is none. */
 export function generatedFrom(text: string, keyPrefix: string): GeneratedKey | null {
   const parsed = parseKey(text, keyPrefix);
   return parsed === null ? null : { id: parsed.id, key: text, keyHash: hashKey(text), secret: secretBytes(parsed) };
 }
 
-/** How a token is to be made from a key. */
+/** Metadata of a token to be made from a key. */
 export interface APIKeyMetadata {
   readonly keyId: string;
   readonly algorithm: SigningAlgorithm;
@@ -130,15 +133,15 @@ export interface APIKeyMetadata {
   readonly customClaims: Record<string, unknown>;
 }
 
-/** What makes tokens: the JWT handler of a running instance, or the key itself for HS256. */
+/** Signs tokens: the JWT handler of a running instance, or the key itself for HS256. */
 export interface KeyTokenSigner {
   signForKey(apiKey: APIKey, metadata: APIKeyMetadata, key: string | null): string;
 }
 
 /**
- * Generates keys, and tokens from them; synchronous. A string that is made here is in no store. Made by a generator of
- * your own (`new APIKeyGenerator()`), its id lacks the tag that a store puts into the ids of its keys, so no store can
- * ever accept it: for keys that work use `auth.keys.create`.
+ * Generates key strings, and tokens from keys, synchronously. A generated string is not stored. If you create the
+ * generator yourself (`new APIKeyGenerator()`), the id has no valid tag, so no database ever accepts the key. For
+ * usable keys call `auth.keys.create`.
  *
  * @example
  * ```ts
@@ -157,7 +160,7 @@ export class APIKeyGenerator {
       readonly keyPrefix?: string;
       readonly environment?: Environment;
       readonly signer?: KeyTokenSigner;
-      /** Where ids come from: `auth.generator` takes those of its store. Default: random, without a tag. */
+      /** Returns ids. `auth.generator` uses tagged ids of its database. Default: random ids without a valid tag. */
       readonly newId?: () => string;
     } = {},
   ) {
@@ -178,8 +181,9 @@ export class APIKeyGenerator {
   }
 
   /**
-   * A token made from an API key. RS256, ES256 and Ed25519 are signed by the service and need the generator of a running
-   * instance (`auth.generator`). HS256 signs with the secret derived from `key`, never from `keyHash`.
+   * Makes a token from an API key. RS256, ES256 and Ed25519 tokens are signed by the service and need the generator of
+   * a running instance (`auth.generator`). HS256 tokens are signed with the secret derived from `key`, never from
+   * `keyHash`.
    *
    * @throws PantheonError `signing_secret_unavailable` for HS256 without `key`, or without a running instance.
    */

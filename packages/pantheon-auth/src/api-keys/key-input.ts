@@ -1,6 +1,6 @@
 /**
- * What callers may say about a key, parsed: `unknown` in, settings out. A mistake is named by its field with the remedy;
- * what was sent is never repeated. The bounds are here, each with its reason.
+ * Parses the settings of a key from input: `unknown` in, settings out. An error names the field and what is allowed,
+ * and never repeats input. The bounds are here, each with its reason.
  */
 import { z } from 'zod';
 import { audience, invalid, line, NAME_LENGTH_MAX, nameOf, parse } from '../commands/input.ts';
@@ -30,20 +30,20 @@ import { described, describedMembers, INNER_DESCRIPTIONS } from './key-descripti
 import { copyOf, isSmallJson } from './plain-json.ts';
 
 export const DESCRIPTION_LENGTH_MAX = 1_024;
-/** Subjects of other systems are URLs at worst. */
+/** Long enough for a URL, which some systems use as user id. */
 export const USER_ID_LENGTH_MAX = 256;
-/** A label for a machine, not a document store. */
+/** Metadata are labels for programs, not documents. */
 export const METADATA_BYTES_MAX = 4_096;
 const METADATA_DEPTH_MAX = 8;
 const METADATA_BOUNDS = { bytesMax: METADATA_BYTES_MAX, depthMax: METADATA_DEPTH_MAX } as const;
-/** Each is counted on every request. */
+/** Each limit is counted on every request. */
 export const RATE_LIMITS_MAX = 8;
-/** Answers and headers name all limits of a key side by side, and the quota goes by this name. */
+/** The name of the quota in answers and headers, so no rate limit may have it. */
 const RESERVED_LIMIT_NAME = 'quota';
-/** Each is compared on every request of such a key. */
+/** Each range is compared on every request. */
 export const IP_RANGES_MAX = 64;
 export const OVERLAP_SECONDS_DEFAULT: number = 86_400;
-/** Overlap is for moving, not for living: a leaked version must not be accepted for longer. */
+/** An overlap is for replacing the old key string everywhere. A leaked old version must not be accepted for longer. */
 export const OVERLAP_SECONDS_MAX: number = 30 * 86_400;
 const ROTATION_EVERY_SECONDS_MIN = 3_600;
 
@@ -65,7 +65,7 @@ const permissionList = z
       .refine(isPermissionPattern, 'Write segment(:segment)* of a-z 0-9 . _ - with * only as the last segment.'),
   )
   .max(PERMISSIONS_MAX)
-  .refine((list) => new Set(list).size === list.length, 'Name each once.');
+  .refine((list) => new Set(list).size === list.length, 'Do not repeat an item.');
 
 const rateLimit = z.strictObject(
   described(
@@ -73,7 +73,7 @@ const rateLimit = z.strictObject(
       name: z
         .string()
         .regex(/^[a-z][a-z0-9_-]{0,31}$/, 'A name is 1 to 32 of a-z 0-9 _ -, a letter first.')
-        .refine((name) => name !== RESERVED_LIMIT_NAME, 'That name belongs to the quota.'),
+        .refine((name) => name !== RESERVED_LIMIT_NAME, 'That name is reserved for the quota.'),
       limit: z.int().min(1).max(RATE_LIMIT_MAX),
       window: duration.refine((seconds) => seconds >= 1 && seconds <= WINDOW_SECONDS_MAX, 'A window is 1s to 31d.'),
     },
@@ -158,7 +158,7 @@ const metadata = z
 type Settable = Exclude<SettingName, 'environment'>;
 type SettingInput<Name extends Settable> = Pick<CreateKeyInput, Name>[Name];
 
-/** Each setting, as it is said whole. */
+/** The schema of each setting when it is given completely. */
 export const SETTINGS_SCHEMAS: { readonly [Name in Settable]: z.ZodType<KeySettings[Name], SettingInput<Name>> } = {
   userId: line(USER_ID_LENGTH_MAX),
   name: line(NAME_LENGTH_MAX),
@@ -166,14 +166,14 @@ export const SETTINGS_SCHEMAS: { readonly [Name in Settable]: z.ZodType<KeySetti
   permissions: permissionList,
   grantable: permissionList.refine(
     (list) => !list.some(isReserved),
-    'Application permissions only: pantheon: is handed out by who holds it.',
+    'Application permissions only: permissions under pantheon: may be given by a key that has them.',
   ),
   notBefore: instant.nullable(),
   expiresAt: instant.nullable(),
   rateLimits: z
     .array(rateLimit)
     .max(RATE_LIMITS_MAX)
-    .refine((rules) => new Set(rules.map((rule) => rule.name)).size === rules.length, 'Each name once.')
+    .refine((rules) => new Set(rules.map((rule) => rule.name)).size === rules.length, 'Names must be different.')
     .transform((rules) => rules.map(({ name, limit, window }) => ({ name, limit, windowSeconds: window }))),
   quota: quota.nullable(),
   ipAllowlist: z.array(ipRange).max(IP_RANGES_MAX),
@@ -188,7 +188,7 @@ export function nullish<S extends z.ZodRawShape>(
 ): { [Name in keyof S]: z.ZodOptional<z.ZodNullable<S[Name]>> } {
   const entries = Object.entries(shape).map(([name, schema]) => [
     name,
-    // Twice null would be told twice in the API file.
+    // A second nullable would appear twice in the OpenAPI file.
     schema instanceof z.ZodNullable ? z.optional(schema) : z.nullish(schema),
   ]);
   return Object.fromEntries(entries) as { [Name in keyof S]: z.ZodOptional<z.ZodNullable<S[Name]>> };
@@ -210,34 +210,37 @@ const createSchema = z.strictObject(
 /** A duration: `"15m"`, `"12h"`, `"90d"`, or whole seconds. */
 export type DurationInput = string | number;
 
-/** What the owner of a key decides. What is left out, or null, has the default that is named here. */
+/** The settings of a key. An omitted or null member has the default named here. */
 export interface KeySettingsInput<App extends AppTypes = AppTypes> {
   readonly description?: string | null | undefined;
   /** What the key may do. Default: nothing. */
   readonly permissions?: readonly PermissionPattern<App>[] | null | undefined;
-  /** Application permissions that it may put on other keys. Default: none. */
+  /** Application permissions that the key may give to other keys. Default: none. */
   readonly grantable?: readonly GrantablePattern<App>[] | null | undefined;
-  /** ISO 8601, or a `Date`. Refused before. */
+  /** ISO 8601 or `Date`. The key is denied before this time. */
   readonly notBefore?: string | Date | null | undefined;
-  /** ISO 8601, or a `Date`. Refused from then on. Default: never. */
+  /** ISO 8601 or `Date`. The key is denied from this time on. Default: never. */
   readonly expiresAt?: string | Date | null | undefined;
-  /** Instead of `expiresAt`. */
+  /** Lifetime from now, instead of `expiresAt`. */
   readonly expiresIn?: DurationInput | null | undefined;
-  /** Each holds in any window; decided together. Default: none. */
+  /** Rate limits. Each holds in every sliding window; all are checked together. Default: none. */
   readonly rateLimits?:
     | readonly { readonly name: string; readonly limit: number; readonly window: DurationInput }[]
     | null
     | undefined;
-  /** Per calendar day or month, UTC. Default: none. */
+  /** Quota per calendar day or month, UTC. Default: none. */
   readonly quota?: { readonly limit: number; readonly period: 'day' | 'month' } | null | undefined;
-  /** Addresses and CIDR ranges. Default: from anywhere. */
+  /** Addresses and CIDR ranges that the key may be used from. Default: anywhere. */
   readonly ipAllowlist?: readonly string[] | null | undefined;
-  /** `every`: how old a version may become. `overlap`: how long the one before it is accepted; default a day. */
+  /**
+   * `every`: the age of a version at which a rotation is due. `overlap`: how long the previous version is accepted;
+   * default a day.
+   */
   readonly rotation?:
     | { readonly every?: DurationInput | null | undefined; readonly overlap?: DurationInput | null | undefined }
     | null
     | undefined;
-  /** How tokens are made. Default: ES256, the service's audience, five minutes. */
+  /** Settings of tokens. Default: ES256, the service's audience, five minutes. */
   readonly jwt?:
     | {
         readonly algorithm?: SigningAlgorithm | null | undefined;
@@ -247,19 +250,19 @@ export interface KeySettingsInput<App extends AppTypes = AppTypes> {
       }
     | null
     | undefined;
-  /** Plain JSON, sealed in the store. */
+  /** Any JSON object. Stored encrypted. */
   readonly metadata?: MetadataInput<App> | null | undefined;
 }
 
-/** What `create` takes: the body of `POST /v1/keys`. */
+/** The input of `create`, and the body of `POST /v1/keys`. */
 export interface CreateKeyInput<App extends AppTypes = AppTypes> extends KeySettingsInput<App> {
   readonly userId: string;
   readonly name: string;
-  /** Default `live`. Never changes. */
+  /** Default: `live`. It never changes. */
   readonly environment?: 'live' | 'test' | null | undefined;
 }
 
-/** For the documents of the API. */
+/** For the OpenAPI file. */
 export const CREATE_SCHEMA: z.ZodType<unknown, CreateKeyInput> = createSchema;
 
 /** @throws PantheonError `invalid_request`, naming the field. */
@@ -279,9 +282,9 @@ const rotateSchema = z.strictObject({
 });
 
 export interface RotateKeyInput {
-  /** How long the version before the new one is accepted. Default: the key's policy, else a day. */
+  /** How long the previous version is still accepted. Default: the overlap of the key's policy, or a day. */
   readonly overlap?: DurationInput | null | undefined;
-  /** The current version: shows that the caller knows what a second rotation during an overlap cuts off. */
+  /** The number of the current version. Required to rotate during an overlap, which ends the older version at once. */
   readonly expectedVersion?: number | null | undefined;
 }
 
@@ -306,7 +309,7 @@ export function expiryOf(
 
 export function checkLife(settings: KeySettings, now: Instant): KeySettings {
   const { expiresAt, notBefore } = settings;
-  if (expiresAt !== null && expiresAt <= now) throw invalid('expiresAt', 'It lies in the past.');
+  if (expiresAt !== null && expiresAt <= now) throw invalid('expiresAt', 'It is in the past.');
   if (expiresAt !== null && notBefore !== null && notBefore >= expiresAt)
     throw invalid('notBefore', 'It must come before expiresAt.');
   return settings;

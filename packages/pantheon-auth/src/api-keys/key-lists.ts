@@ -1,7 +1,4 @@
-/**
- * Lists of keys and reports of their usage, for whoever may read them. What may take long waits for its turn, one tenant
- * apart from the others, and ends when nobody waits for it any more.
- */
+/** Lists of keys and usage reports. Long reads wait in a queue per tenant, and end when the caller aborts. */
 import { type Page, pageSize } from '../commands/pages.ts';
 import type { AppTypes } from '../domain/app-types.ts';
 import { assertMay, type Caller } from '../domain/key-policy.ts';
@@ -21,17 +18,17 @@ export interface KeyFilter {
   readonly userId?: string;
   readonly state?: 'active' | 'suspended' | 'revoked' | 'expired';
   readonly environment?: 'live' | 'test';
-  /** Part of the name, or the start of an id. */
+  /** Part of the name, or the beginning of an id. */
   readonly q?: string;
   readonly cursor?: string;
   /** Default 50, at most {@link PAGE_MAX}. */
   readonly limit?: number;
 }
 
-/** A millisecond or two, also of large keys. */
+/** One or two milliseconds, also for large keys. */
 const SHOWN_PER_TURN = 20;
 
-/** Who reads, and for how long. */
+/** The caller of a read, and its abort signal. */
 export interface Reading {
   readonly by: Caller;
   readonly signal: AbortSignal | undefined;
@@ -56,7 +53,7 @@ export class KeyLists<App extends AppTypes = AppTypes> {
     this.#tenantId = tenantId;
   }
 
-  /** Newest first. A key whose row cannot be opened is named, and the others are shown. */
+  /** Newest first. A damaged key is listed as quarantined. */
   async list(filter: KeyFilter, { by, signal }: Reading): Promise<Page<APIKey<App> | QuarantinedKey>> {
     const { storage, usage, cursors, readTurns, keyPrefix, clock } = this.#deps;
     assertMay(by, 'keys.read', this.#tenantId);
@@ -78,7 +75,7 @@ export class KeyLists<App extends AppTypes = AppTypes> {
     });
   }
 
-  /** Of one key, which is there, or of all of the tenant. */
+  /** The usage of one existing key, or of all keys of the tenant. */
   report(request: Omit<UsageRequest, 'tenantId'>, { by, signal }: Reading): Promise<UsageReport> {
     const asked = { ...request, tenantId: this.#tenantId };
     return this.#deps.readTurns.run(readerOf(by, this.#tenantId), signal, () =>
@@ -89,13 +86,16 @@ export class KeyLists<App extends AppTypes = AppTypes> {
   async #toQuery(filter: KeyFilter): Promise<KeyListQuery> {
     const { userId = null, state = null, environment = null, q: text = null, cursor } = filter;
     const position = cursor === undefined ? null : await this.#deps.cursors.read('keys', this.#tenantId, cursor);
-    const after = position as unknown as KeyPlace | null; // Written here, and sealed.
+    const after = position as unknown as KeyPlace | null; // The cursor was written by this function and is sealed.
     const limit = pageSize(filter.limit);
     return { tenantId: this.#tenantId, userId, state, environment, text, after, limit, now: this.#deps.clock.now() };
   }
 }
 
-/** Whose turn it takes: a system key that reads another tenant's keys does not keep that tenant waiting. */
+/**
+ * The tenant in whose queue the read waits: a system key that reads another tenant's keys waits in the queue of the
+ * system tenant.
+ */
 export function readerOf(by: Caller, tenantId: string): string {
   return by.authority.kind === 'key' ? by.authority.tenantId : tenantId;
 }

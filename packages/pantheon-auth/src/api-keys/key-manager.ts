@@ -1,6 +1,6 @@
 /**
- * Every change to a key, and reading keys back: load → domain function → event → commit, in one transaction. What may
- * be done is `domain/key-policy.ts`; rotation is `key-rotation.ts`; verification is `key-validator.ts` and never writes.
+ * Creates, changes and reads keys of one tenant. Permission rules are in `domain/key-policy.ts`, rotation in
+ * `key-rotation.ts`, verification in `key-validator.ts`.
  */
 
 import { type ChangeOptions, PROCESS_CALLER } from '../commands/caller.ts';
@@ -48,14 +48,17 @@ import type { QuarantinedKey } from './key-storage.ts';
 import { replaceLostSecret } from './lost-secret.ts';
 import type { SelfRotations } from './self-rotations.ts';
 
-/** For lists, searches and reports. */
+/** Options of lists, searches and reports. */
 export interface ReadOptions extends ChangeOptions {
-  /** Ends the work when nobody waits for the answer any more; the call then throws the reason of the signal. */
+  /** Aborts the call, which then throws the reason of the signal. */
   readonly signal?: AbortSignal;
 }
 
 export interface CreateOptions extends ChangeOptions {
-  /** Repeating a request with the same key and input replaces the secret as long as nobody has used it. */
+  /**
+   * If the call is repeated with the same `idempotencyKey` and input, the secret of the first call is replaced, unless
+   * it has been used.
+   */
   readonly idempotencyKey?: string;
 }
 
@@ -72,7 +75,7 @@ export interface KeyManagerDeps extends KeyListsDeps {
   readonly idTags: IdTags;
   readonly selfRotations: SelfRotations;
   readonly propagation: Propagation;
-  /** Of the service itself: any key may be given them. */
+  /** The audiences of the service itself, which any key may have. */
   readonly audiences: readonly string[];
 }
 
@@ -92,9 +95,10 @@ export class KeyManager<App extends AppTypes = AppTypes> {
   }
 
   /**
-   * Creates an API key. The string in the answer is the only one there will ever be.
+   * Creates an API key. The result contains the key string, which is not stored and not shown again.
    *
-   * @throws PantheonError `invalid_request` (names the field), `not_grantable`, `not_found` (tenant), `already_claimed`.
+   * @throws PantheonError `invalid_request` (names the field), `not_grantable`, `not_found` (tenant),
+   * `already_claimed`.
    */
   async create(input: CreateKeyInput<App>, options: CreateOptions = {}): Promise<CreatedKey<App>> {
     const { by = PROCESS_CALLER, idempotencyKey } = options;
@@ -119,8 +123,8 @@ export class KeyManager<App extends AppTypes = AppTypes> {
   }
 
   /**
-   * An administrator, with a string that its keeper has already written down. In process only. `first`: of several that
-   * are made at the same moment, on any nodes, there will be one.
+   * Creates an administrator with a key string that has already been stored by the caller. `first`: when several nodes
+   * do this at the same time, one succeeds.
    *
    * @throws PantheonError `conflict`
    */
@@ -143,8 +147,8 @@ export class KeyManager<App extends AppTypes = AppTypes> {
   }
 
   /**
-   * Newest first. A key whose row cannot be opened is named, and the others are shown. A page may have fewer keys than
-   * asked for, or none, although there are more: see {@link Page}.
+   * Lists keys, newest first. A damaged key is listed as {@link QuarantinedKey}. A page may have fewer keys than
+   * `limit`, or none, although there are more: see {@link Page}.
    *
    * @throws PantheonError `invalid_request`, `invalid_cursor`; `overloaded` when too many lists of this tenant wait.
    */
@@ -152,7 +156,7 @@ export class KeyManager<App extends AppTypes = AppTypes> {
     return this.#lists.list(filter, { by: options.by ?? PROCESS_CALLER, signal: options.signal });
   }
 
-  /** Its versions, newest first, each with its last use. */
+  /** Lists the versions of a key, newest first, with their usage. */
   async versions(id: string, options: ChangeOptions = {}): Promise<readonly APIKeyVersion[]> {
     assertMay(options.by ?? PROCESS_CALLER, 'keys.read', this.#tenantId);
     const { record } = await this.load(id);
@@ -167,7 +171,7 @@ export class KeyManager<App extends AppTypes = AppTypes> {
     );
   }
 
-  /** Uses of one key by outcome and time; of all keys of the tenant when `id` is null. */
+  /** The usage of one key by outcome and time, or of all keys of the tenant when `id` is null. */
   async usage(
     id: string | null,
     range: Omit<UsageRequest, 'tenantId' | 'keyId'>,
@@ -179,7 +183,10 @@ export class KeyManager<App extends AppTypes = AppTypes> {
     return this.#lists.report({ ...range, keyId: id }, { by, signal });
   }
 
-  /** Changes what is named and leaves the rest. @throws PantheonError `invalid_request`, `not_grantable`, `key_revoked`, `not_found`. */
+  /**
+   * Updates a key. Members that are not given stay as they are; null removes a member. @throws PantheonError
+   * `invalid_request`, `not_grantable`, `key_revoked`, `not_found`.
+   */
   async update(id: string, input: UpdateKeyInput<App>, options: RevokeOptions = {}): Promise<APIKey<App> & Settled> {
     const { by = PROCESS_CALLER } = options;
     assertMay(by, 'keys.update', this.#tenantId);
@@ -195,13 +202,13 @@ export class KeyManager<App extends AppTypes = AppTypes> {
         : [];
       const auditContext = { ...by.auditContext, reason: null };
       const change = updateKey(record, settings, auditContext, this.#deps.clock.now());
-      // The audiences of the tenant are part of the decision.
+      // The decision used the audiences of the tenant, so its row is a precondition.
       const preconditions = settings.jwt === record.jwt ? others : [...others, tenantAsRead(tenant)];
       return { change, preconditions };
     });
   }
 
-  /** Refuses the key until it is resumed. Twice is success. */
+  /** Suspends a key: it is denied until it is resumed. Idempotent. */
   async suspend(id: string, options: RevokeOptions = {}): Promise<APIKey<App> & Settled> {
     const { by = PROCESS_CALLER } = options;
     assertMay(by, 'keys.update', this.#tenantId);
@@ -213,7 +220,7 @@ export class KeyManager<App extends AppTypes = AppTypes> {
     });
   }
 
-  /** Takes a suspension back. A revoked key stays revoked. */
+  /** Resumes a suspended key. A revoked key cannot be resumed. */
   async resume(id: string, options: RevokeOptions = {}): Promise<APIKey<App> & Settled> {
     const { by = PROCESS_CALLER } = options;
     assertMay(by, 'keys.update', this.#tenantId);
@@ -226,9 +233,10 @@ export class KeyManager<App extends AppTypes = AppTypes> {
   }
 
   /**
-   * Ends the key and everything made from it, for ever. Twice is success.
+   * Revokes a key and every token made from it. Final. Idempotent.
    *
-   * @throws PantheonError `not_found`, `last_administrator`, `version_conflict` when an older version ends its own key.
+   * @throws PantheonError `not_found`, `last_administrator`, `version_conflict` when the caller is an older version of
+   * this key.
    */
   async revoke(id: string, options: RevokeOptions = {}): Promise<APIKey<App> & Cascaded & Settled> {
     const { by = PROCESS_CALLER } = options;
@@ -237,26 +245,26 @@ export class KeyManager<App extends AppTypes = AppTypes> {
   }
 
   /**
-   * The holder ends its own key, by the string of its current version. Needs no permission: whoever holds a key may give
-   * it up.
+   * Revokes the caller's own key. The caller must be authenticated by the key string of its current version. Needs no
+   * permission.
    *
    * @throws PantheonError `not_allowed` for a token, `version_conflict` for an older version, `last_administrator`.
    */
   async revokeSelf(by: Caller, options: Pick<RevokeOptions, 'reason' | 'ifMatch'> = {}): Promise<APIKey<App>> {
     const id = selfId(by);
-    // A key of another tenant is like one that was never made, also for code in process that made its caller up (I10).
+    // A key of another tenant counts as not existing (I10), also for in-process code that constructs its own caller.
     await this.#deps.changes.loadToRevoke(this.#tenantId, id);
     const { reason, ifMatch } = options;
     const own = { ...(reason !== undefined && { reason }), ...(ifMatch !== undefined && { ifMatch }) };
     return this.#revoke(id, by, own, true);
   }
 
-  /** The holder looks at its own key. */
+  /** The caller's own key. */
   async getSelf(by: Caller): Promise<APIKey<App>> {
     return this.#show((await this.load(selfId(by))).record);
   }
 
-  /** The key with its secrets, for what builds on this. @throws PantheonError `not_found`. */
+  /** The key with its secrets, for other parts of the library. @throws PantheonError `not_found`. */
   load(id: string): Promise<StoredKey> {
     return this.#deps.changes.load(this.#tenantId, id);
   }
@@ -284,7 +292,7 @@ export class KeyManager<App extends AppTypes = AppTypes> {
     });
   }
 
-  /** `decide` gets the caller as their key is now. */
+  /** `decide` is passed the caller with their key as it is now. */
   #change(id: string, options: RevokeOptions, decide: Decide): Promise<APIKey<App> & Settled> {
     assertFlags(options);
     const { by = PROCESS_CALLER } = options;
@@ -328,10 +336,11 @@ function assertFlags({ force, settle, cascade }: RevokeOptions): void {
 }
 
 function selfId(by: Caller): string {
-  if (by.authority.kind !== 'key') throw new PantheonError('not_allowed', { detail: 'Only a key has a self.' });
+  if (by.authority.kind !== 'key')
+    throw new PantheonError('not_allowed', { detail: 'Only an API key can make this call.' });
   return by.authority.keyId;
 }
 
-/** A change, and what else must still be as it was read. */
+/** A change and its preconditions. */
 type Decided = { readonly change: KeyChange | null; readonly preconditions: readonly Precondition[] };
 type Decide = (record: KeyRecord, caller: ConfirmedCaller, tenant: TenantRecord) => Decided | Promise<Decided>;

@@ -1,6 +1,6 @@
 /**
- * A change of a key, as callers say it: what is named changes, what is not stays, null takes away; and the same inside of
- * `quota`, `rotation`, `jwt` and `metadata` (RFC 7396). What was merged is parsed like what is said whole.
+ * Parses an update of a key as a JSON merge patch (RFC 7396): members that are not given stay, null removes, and the
+ * same applies inside `quota`, `rotation`, `jwt` and `metadata`. The merged settings are parsed like complete ones.
  */
 
 import { z } from 'zod';
@@ -28,7 +28,7 @@ type MergedName = {
   [Name in SettingName]: NonNullable<KeySettings[Name]> extends string | number | readonly unknown[] ? never : Name;
 }[SettingName];
 
-/** Members that are merged. Of what is in them, the form is checked here and the meaning when they are whole. */
+/** Settings that are merged. Their members are checked for their type here and completely after merging. */
 const MERGED = {
   quota: z.strictObject(
     described({ limit: z.number().nullish(), period: z.enum(['day', 'month']).nullish() }, INNER_DESCRIPTIONS.quota),
@@ -70,28 +70,28 @@ type OrNull<T> = { readonly [Name in keyof T]: T[Name] | null };
 type Patch<T> = { readonly [Name in keyof T]?: T[Name] | null | undefined };
 type Whole<Name extends keyof KeySettingsInput> = NonNullable<KeySettingsInput[Name]>;
 
-/** What `update` takes: only what changes. Null takes away. */
+/** The input of `update`: only the settings to change. Null removes a setting. */
 export interface UpdateKeyInput<App extends AppTypes = AppTypes>
   extends OrNull<Omit<KeySettingsInput<App>, MergedName>> {
   readonly userId?: string | undefined;
   readonly name?: string | undefined;
   readonly expiresIn?: DurationInput | null | undefined;
-  /** What is not named in it stays. */
+  /** Merged: members that are not given stay. */
   readonly quota?: Patch<Whole<'quota'>> | null | undefined;
-  /** What is not named in it stays. */
+  /** Merged: members that are not given stay. */
   readonly rotation?: Patch<Whole<'rotation'>> | null | undefined;
-  /** What is not named in it stays, in `customClaims` too. A list takes the place of the one that was there. */
+  /** Merged: members that are not given stay, also inside `customClaims`. A list replaces the existing list. */
   readonly jwt?:
     | (Patch<Omit<Whole<'jwt'>, 'customClaims'>> & {
         readonly customClaims?: CustomClaimsPatch<App> | null | undefined;
       })
     | null
     | undefined;
-  /** What is not named in it stays. */
+  /** Merged: members that are not given stay. */
   readonly metadata?: MetadataPatch<App> | null | undefined;
 }
 
-/** The schemas themselves, for the documents of the API. */
+/** The schemas, for the OpenAPI file. */
 export const KEY_INPUT_SCHEMAS: {
   readonly create: z.ZodType<unknown, CreateKeyInput>;
   readonly update: z.ZodType<unknown, UpdateKeyInput>;
@@ -115,7 +115,7 @@ const mergedSchema = z
   .pick({ quota: true, rotation: true, jwt: true, metadata: true } satisfies { readonly [Name in MergedName]: true })
   .partial();
 
-/** Those that are named, merged with what is there and parsed whole. */
+/** The merged settings that the patch names, merged with the current ones and parsed. */
 function mergedMembers(
   input: unknown,
   given: Readonly<Record<string, unknown>>,
@@ -127,13 +127,13 @@ function mergedMembers(
   return parse(mergedSchema, Object.fromEntries(names.map((name) => [name, mergePatch(wire[name], patches[name])])));
 }
 
-/** Deeper than what any setting may be, so that what is not merged any more is refused for its depth. */
+/** Deeper than any setting may be. Deeper levels are not merged and are then refused. */
 const PATCH_DEPTH_MAX = 16;
 
-/** RFC 7396. What is undefined is left out, and what is no plain object or a list is taken as it is. */
+/** Merges as RFC 7396 says. Undefined members are ignored; lists and other values replace the target. */
 export function mergePatch(target: unknown, patch: unknown, depthLeft: number = PATCH_DEPTH_MAX): unknown {
   if (!isPlainObject(patch) || depthLeft === 0) return patch;
-  // By entries and not by assignment, which would run the setter of `__proto__`.
+  // Copied by entries: an assignment would run the setter of `__proto__`.
   const merged = new Map<string, unknown>(isPlainObject(target) ? Object.entries(target) : []);
   for (const [name, value] of Object.entries(patch)) {
     if (value === null) merged.delete(name);

@@ -1,6 +1,6 @@
 /**
- * The end of a key, and of what it made. A key that was stolen may have created keys, and may have rotated, updated or
- * resumed others: `cascade` takes the first along and names the others, or takes them too. Each is a commit of its own.
+ * Revokes a key. A stolen key may have created keys, and may have rotated, updated or resumed others: `cascade` revokes
+ * the created keys and reports the others, or revokes them too. Each revocation is its own commit.
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { ChangeOptions } from '../commands/caller.ts';
@@ -17,44 +17,53 @@ import type { ActOnKey, KeyActs, TouchedKey } from './key-acts.ts';
 import type { ChangeableKey, KeyChanges } from './key-changes.ts';
 import type { KeyDescendants } from './key-descendants.ts';
 
-/** `true`: every key that it created, and what those created. `'acted'`: also every key that any of them acted on. */
+/**
+ * `true`: also revoke every key that the key created, and the keys that those created. `'acted'`: also every key that
+ * any of them acted on.
+ */
 export type Cascade = boolean | 'acted';
 
-/** A key that a revoked one acted on. */
+/** A key that a revoked key acted on. */
 export interface ActedOnKey {
   readonly keyId: string;
   readonly tenantId: string;
   readonly did: readonly ActOnKey[];
-  /** Whether this call revoked it. If not, it is as it was: its secret may be in wrong hands, or its rights be too wide. */
+  /**
+   * Whether this call revoked it. If false, it is unchanged: its secret may have leaked, or its permissions may be too
+   * wide.
+   */
   readonly revoked: boolean;
 }
 
-/** What a revocation with `cascade` says of keys that the revoked ones acted on. */
+/** The keys that the revoked keys acted on, returned by a revocation with `cascade`. */
 export interface ActedOn {
-  /** Those that were alive when they were looked at, at most {@link ACTED_ON_NAMED_MAX}. */
+  /** Those that were not revoked, at most {@link ACTED_ON_NAMED_MAX}. */
   readonly items: readonly ActedOnKey[];
-  /** Whether that is all. If not: deal with these, then repeat the call; or look through the events of the key. */
+  /** Whether the list is complete. If not, handle these keys, then repeat the call, or read the events of the key. */
   readonly complete: boolean;
 }
 
 export interface RevokeOptions extends ChangeOptions, SettleOptions, ConditionalOptions {
   readonly reason?: string;
   /**
-   * `true`: also every key that it created, and what those created. `'acted'`: also every key that it, or any of those,
-   * rotated, updated or resumed. See {@link ActedOn}.
+   * `true`: also revoke every key that this key created, and the keys that those created. `'acted'`: also revoke every
+   * key that any of them rotated, updated or resumed. See {@link ActedOn}.
    */
   readonly cascade?: Cascade;
-  /** Also when it is the last key that can administer. Needs the permission `pantheon:keys:force`. */
+  /** Do it also when the key is the last administrator. Needs the permission `pantheon:keys:force`. */
   readonly force?: boolean;
 }
 
-/** What a revocation with `cascade` says besides. */
+/** What a revocation with `cascade` returns in addition. */
 export interface Cascaded {
-  /** Keys that the revoked ones acted on, other than by creating them: left as they are, or revoked too, as asked for. */
+  /**
+   * Keys that the revoked keys acted on other than by creating them. They are revoked too with `cascade: 'acted'`,
+   * otherwise unchanged.
+   */
   readonly actedOn?: ActedOn;
 }
 
-/** Named, and revoked, by one call: about 50 kB of JSON, and some seconds of commits. */
+/** The most keys reported, and revoked, by one call: about 50 kB of JSON, and some seconds of commits. */
 export const ACTED_ON_NAMED_MAX = 500;
 
 export interface Ending {
@@ -62,17 +71,17 @@ export interface Ending {
   readonly keyId: string;
   readonly by: Caller;
   readonly auditContext: AuditContext;
-  /** The holder of the key ends it, by its string. */
+  /** The key revokes itself, authenticated by its key string. */
   readonly isSelf: boolean;
   readonly cascade: Cascade;
   readonly force: boolean;
-  /** On the key that is named, not on those that go with it. */
+  /** The `ifMatch` condition on this key, not on keys of the cascade. */
   readonly condition?: ConditionalOptions;
 }
 
 export interface Ended {
   readonly record: KeyRecord;
-  /** Null: nobody asked. */
+  /** Null: without `cascade`. */
   readonly actedOn: ActedOn | null;
 }
 
@@ -98,15 +107,15 @@ export class KeyRevocation {
   }
 
   /**
-   * @throws PantheonError the code of the denial when the caller may no longer act, also in the middle of a cascade; what
-   * was revoked until then stays revoked. `last_administrator`, `version_conflict`.
+   * @throws PantheonError the code of the denial when the caller may no longer act, also during a cascade; keys revoked
+   * until then stay revoked. `last_administrator`, `version_conflict`.
    */
   async end(ending: Ending): Promise<Ended> {
     const { tenantId, keyId, cascade } = ending;
     const gone = new Set<string>();
     const record = await this.#revoke(ending, tenantId, keyId, gone);
     if (cascade === false) return { record, actedOn: null };
-    // Parents first: a key that is revoked makes no more children, and acts on no more keys, while we look for them.
+    // Parents first, so that a revoked key creates and acts on no more keys while those are searched.
     await this.#descendants.revoke(tenantId, keyId, (ofTenant, child) => this.#revoke(ending, ofTenant, child, gone));
     return { record, actedOn: await this.#actedOn(ending, gone) };
   }
@@ -127,8 +136,8 @@ export class KeyRevocation {
   }
 
   /**
-   * Never the key of the caller, who is still needed to deal with the rest, nor the last administrator: those are named as
-   * they are.
+   * Never revokes the caller's key, which is needed to continue, nor the last administrator. Those are reported as not
+   * revoked.
    */
   async #take(ending: Ending, { keyId, tenantId }: TouchedKey, gone: Set<string>): Promise<boolean> {
     const { authority } = ending.by;
@@ -147,7 +156,7 @@ export class KeyRevocation {
       return (await this.#changes.load(tenantId, keyId)).record.state.kind !== 'revoked';
     } catch (error) {
       if (!(error instanceof PantheonError)) throw error;
-      // One that does not open may be as alive as any other.
+      // A damaged key counts as not revoked.
       if (error.code === 'key_quarantined' || error.code === 'tenant_quarantined') return true;
       if (error.code === 'not_found') return false;
       throw error;
@@ -158,7 +167,7 @@ export class KeyRevocation {
     const record = await this.#changes.revoke(
       {
         by: ending.by,
-        // Whoever holds a key may give it up.
+        // A key may revoke itself without a permission.
         action: ending.isSelf ? null : 'keys.revoke',
         tenantId,
         keyId,
@@ -187,7 +196,7 @@ function assertMayEnd(ending: Ending, caller: Caller, { record }: ChangeableKey)
   assertNotSuperseded(caller, record);
 }
 
-/** Only keys of the system act on keys of other tenants. */
+/** Only keys of the system tenant act on keys of other tenants. */
 function isWithin(tenantId: string, key: TouchedKey): boolean {
   return tenantId === SYSTEM_TENANT || tenantId === key.tenantId;
 }

@@ -1,6 +1,6 @@
 /**
- * New versions of a key, and the end of old ones. A rotation keeps the key's id, policy, limits, usage and history; the
- * version before it is accepted until its overlap ends.
+ * Creates versions of a key and retires older ones. A rotation keeps the key's id, policy, limits, usage and history;
+ * the previous version is accepted until the overlap ends.
  */
 
 import { type ChangeOptions, PROCESS_CALLER } from '../commands/caller.ts';
@@ -42,7 +42,7 @@ interface RotateCommand {
   readonly input: RotateKeyInput;
   readonly by: Caller;
   readonly condition: ConditionalOptions;
-  /** The holder of the key rotates it, by its string. */
+  /** The key rotates itself, authenticated by its key string. */
   readonly isSelf: boolean;
 }
 
@@ -63,10 +63,11 @@ export class KeyRotation<App extends AppTypes = AppTypes> {
   }
 
   /**
-   * Makes the next version. Overlap: what is asked for, else the key's policy, else a day; never beyond its expiry.
+   * Creates the next version. The overlap is the requested one, else that of the key's policy, else a day; never beyond
+   * the expiry of the key.
    *
-   * @throws PantheonError `not_grantable`, `rotation_in_progress`, `version_conflict`, `conflict` when two rotate at once,
-   * `key_revoked`, `key_suspended`, `key_expired`, `not_allowed` when the tenant is suspended.
+   * @throws PantheonError `not_grantable`, `rotation_in_progress`, `version_conflict`, `conflict` when two rotate at
+   * once, `key_revoked`, `key_suspended`, `key_expired`, `not_allowed` when the tenant is suspended.
    */
   async rotate(
     id: string,
@@ -84,14 +85,16 @@ export class KeyRotation<App extends AppTypes = AppTypes> {
   }
 
   /**
-   * The holder makes its own next version, proving the current one. Only where the key's policy has a rotation, and
-   * with no longer an overlap than that, one at a time, and so often within an hour.
+   * Rotates the caller's own key. The caller must be authenticated by the key string of its current version. Requires a
+   * rotation policy on the key; the overlap may not be longer than the policy's. One rotation at a time, and a limited
+   * number per hour.
    *
-   * With an `idempotencyKey`, a holder whose answer was lost repeats the request with the string it still has, the version
-   * before the new one: it gets another secret for the new version, and the lost one is dead. As long as the version
-   * before is accepted, and until the new one is used.
+   * With an `idempotencyKey`, a caller that lost the answer can repeat the request with its old key string. It gets
+   * another secret for the new version, and the lost secret becomes invalid. This works while the previous version is
+   * accepted and until the new one is used.
    *
-   * @throws PantheonError `rate_limited` with the seconds to wait, `not_allowed`, and what {@link KeyRotation.rotate} does.
+   * @throws PantheonError `rate_limited` with the seconds to wait, `not_allowed`, and what {@link KeyRotation.rotate}
+   * does.
    */
   async rotateSelf(
     by: Caller,
@@ -99,10 +102,12 @@ export class KeyRotation<App extends AppTypes = AppTypes> {
     options: Pick<CreateOptions, 'idempotencyKey'> & ConditionalOptions = {},
   ): Promise<Rotation<App>> {
     const { authority } = by;
-    if (authority.kind !== 'key') throw new PantheonError('not_allowed', { detail: 'Only a key has a self.' });
+    if (authority.kind !== 'key')
+      throw new PantheonError('not_allowed', { detail: 'Only an API key can make this call.' });
     const { selfRotations } = this.#deps;
     const { record: before } = await this.#keys.load(authority.keyId);
-    // Whoever holds an older version has a budget and a turn of its own: it must not use up those of the holder.
+    // An older version has its own budget and its own queue position, so that whoever holds it cannot use up those of
+    // the current version.
     const account = authority.version === before.version ? before.id : `${before.id}:superseded`;
     return selfRotations.oneAtATime(account, async () => {
       const { record } = await this.#keys.load(authority.keyId);
@@ -112,7 +117,7 @@ export class KeyRotation<App extends AppTypes = AppTypes> {
     });
   }
 
-  /** Ends an older version before its overlap does. Twice is success. */
+  /** Retires an older version before its overlap ends. Idempotent. */
   async retire(
     id: string,
     version: number,
@@ -138,7 +143,7 @@ export class KeyRotation<App extends AppTypes = AppTypes> {
       tenantId: this.#tenantId,
       keyId: id,
       decide: (key, caller) => {
-        // A version that was superseded may end itself, and no other.
+        // A superseded version may retire itself and no other.
         const isOwnVersion = by.authority.kind === 'key' && by.authority.version === version;
         if (!isOwnVersion) assertNotSuperseded(caller, key.record);
         assertIsMeant(options, 'key', key.record);
@@ -177,7 +182,7 @@ export class KeyRotation<App extends AppTypes = AppTypes> {
     const input = parseRotateInput(command.input);
     const rotated = await changes.run({
       by,
-      // Within the bounds of its policy the holder needs no permission.
+      // A key that rotates itself within its policy needs no permission.
       action: isSelf ? null : 'keys.rotate',
       tenantId: this.#tenantId,
       keyId: id,
@@ -185,7 +190,7 @@ export class KeyRotation<App extends AppTypes = AppTypes> {
       decide: async (key, caller) => {
         const { record, secrets, tenant } = key;
         assertMayRotate(caller, record);
-        // The policy may have been taken away since it was first read.
+        // The policy may have been removed since it was first read.
         if (isSelf && record.rotation === null) throw noRotationPolicy();
         if (!isItself(caller, record)) assertMayHandOut(caller, record);
         assertIsMeant(condition, 'key', record);
@@ -197,7 +202,7 @@ export class KeyRotation<App extends AppTypes = AppTypes> {
         };
         const change = rotateKey(record, plan, { ...by.auditContext, reason: null }, now);
         const generated = generateKey({ keyPrefix, environment: record.environment, id });
-        // Read before the commit: a failure after it would lose the only copy of the string.
+        // Read before the commit, because a failure afterwards would lose the only copy of the key string.
         const used = (await usage.totalsOf(this.#tenantId, [id])).get(id) ?? [];
         const previous = { version: record.version, acceptedUntil: new Date(plan.acceptedUntil) };
         return {
@@ -208,9 +213,9 @@ export class KeyRotation<App extends AppTypes = AppTypes> {
           answer: { key: generated.key, apiKey: toApiKey(change.record, used, { keyPrefix, now }), previous },
         };
       },
-      // Decided anew it would end the version that the faster one has just made.
+      // Without retries: after a conflict a new attempt would end the version that the other request has just created.
       attemptsMax: 1,
-      // Somebody else was faster: then it is not what the condition names any more.
+      // After a conflict the record no longer matches `ifMatch`, which is the more precise error.
       explainConflict: async () => assertIsMeant(condition, 'key', (await this.#keys.load(id)).record),
     });
     invariant(rotated.change !== null, 'a rotation is always a change');
@@ -218,7 +223,7 @@ export class KeyRotation<App extends AppTypes = AppTypes> {
   }
 }
 
-/** What is asked for, else what the key's policy says, else a day; the holder itself gets no more than the policy. */
+/** The requested overlap, else the policy's, else a day. A key that rotates itself gets at most the policy's. */
 function endOfOverlap(
   { overlapSeconds }: { readonly overlapSeconds: number | null },
   record: KeyRecord,
@@ -231,7 +236,9 @@ function endOfOverlap(
   return earlier(now + seconds * SECOND_MS, record.expiresAt);
 }
 
-/** A new secret is as good as a new key: it is not the way out of what limits the caller. A key may renew itself. */
+/**
+ * A new secret is as good as a new key, so the key must be within the bounds of the caller. A key may rotate itself.
+ */
 function assertMayRotate(by: Caller, record: KeyRecord): void {
   if (isItself(by, record)) {
     assertProvesCurrent(by, record);

@@ -1,23 +1,23 @@
-/** The port through which key rows are read. They are written by `Ledger.commit` alone. Implemented over SQL. */
+/** The port for reading key rows. Only `Ledger.commit` writes them. Implemented in `storage/rows/`. */
 import type { ListPart } from '../foundation/list-part.ts';
 import type { ApiKeyRow, ApiKeyVersionRow } from '../schema/api-key-row.ts';
 import type { TenantRow } from '../schema/tenant-row.ts';
 
-/** Rows that belong to one key, as read in one query. Versions are newest first. */
+/** The rows of one key, read in one query. Versions are newest first. */
 export interface KeyRowSet {
   readonly key: ApiKeyRow;
   readonly versions: readonly ApiKeyVersionRow[];
-  /** Null: its row is missing, which is damage. */
+  /** Null: the row of the tenant is missing, so the key is damaged. */
   readonly tenant: TenantRow | null;
 }
 
-/** A place in a list of keys. */
+/** A position in a list of keys. */
 export interface KeyPlace {
   readonly createdAt: number;
   readonly id: string;
 }
 
-/** A key that another one created. */
+/** A key that another key created. */
 export interface ChildKey extends KeyPlace {
   readonly tenantId: string;
 }
@@ -27,21 +27,21 @@ export interface KeyListQuery {
   readonly userId: string | null;
   readonly state: 'active' | 'suspended' | 'revoked' | 'expired' | null;
   readonly environment: string | null;
-  /** Part of the name, any case, or the start of an id. Taken literally: `%` and `_` are characters. */
+  /** Part of the name, in any case, or the beginning of an id. `%` and `_` have no special meaning. */
   readonly text: string | null;
-  /** Strictly after this place in (created_at descending, id descending). */
+  /** Strictly after this position in (created_at descending, id descending). */
   readonly after: KeyPlace | null;
   readonly limit: number;
   readonly now: number;
 }
 
 export interface KeyRows {
-  /** One read, of any tenant: the caller decides what may be seen. */
+  /** Reads a key of any tenant. The caller decides who may see it. */
   find(id: string): Promise<KeyRowSet | null>;
-  /** At most `limit`, and fewer where they are large or where few of many match. @throws the reason of `signal`. */
+  /** At most `limit` keys; fewer if they are large, or if few of many keys match. @throws the reason of `signal`. */
   list(query: KeyListQuery, signal?: AbortSignal): Promise<ListPart<KeyRowSet, KeyPlace>>;
   /** Keys of any tenant that this key created, newest first, at most `limit`. */
   childrenOf(id: string, after: KeyPlace | null, limit: number): Promise<readonly ChildKey[]>;
-  /** Keys of the system tenant that can administer as far as their rows tell, the oldest first. */
+  /** Ids of keys of the system tenant that are administrators according to their rows, oldest first. */
   administrators(now: number): Promise<readonly string[]>;
 }

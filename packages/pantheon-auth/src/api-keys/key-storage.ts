@@ -29,7 +29,7 @@ import type { KeyListQuery, KeyPlace, KeyRowSet, KeyRows } from './key-rows.ts';
 /** Of the largest keys, a few milliseconds. */
 const OPENED_PER_TURN = 1;
 
-/** A key whose row does not open: it can be named and revoked, not used. */
+/** A damaged key: it can be listed and revoked, not used. */
 export interface QuarantinedKey {
   readonly id: string;
   readonly createdAt: Instant;
@@ -44,7 +44,7 @@ export interface SealedChange {
   readonly preconditions?: readonly Precondition[];
 }
 
-/** That the key is as it was read, as a precondition of a commit. */
+/** The precondition that the key has not changed since it was read. */
 export function keyAsRead({ id, tenantId, revision }: Pick<KeyRecord, 'id' | 'tenantId' | 'revision'>): Precondition {
   return { kind: 'row', table: 'api_keys', where: { id, tenant_id: tenantId }, revision };
 }
@@ -109,7 +109,7 @@ export class KeyStorage implements KeySource {
     }
   }
 
-  /** Opening is most of a cold read: without this, time would tell which ids exist (I12). */
+  /** Decryption is most of the time of a cold read. Without this, the time would reveal which ids exist (I12). */
   async #openDecoy(): Promise<void> {
     if (this.#openedLast === null) return;
     try {
@@ -119,13 +119,13 @@ export class KeyStorage implements KeySource {
     }
   }
 
-  /** The same within one tenant: what another one owns does not exist, also when it does not open (I10). */
+  /** The same within one tenant: a key of another tenant counts as not existing, also when it is damaged (I10). */
   async findIn(tenantId: string, id: string): Promise<StoredKey | null> {
     const rows = await this.#rows.find(id);
     return rows === null || rows.key.tenant_id !== tenantId ? null : this.#open(rows);
   }
 
-  /** A page of keys, newest first; one that does not open is named, and the others are shown. */
+  /** A page of keys, newest first. A damaged key is listed as quarantined. */
   async list(query: KeyListQuery, signal?: AbortSignal): Promise<ListPart<StoredKey | QuarantinedKey, KeyPlace>> {
     const { items, next } = await this.#rows.list(query, signal);
     return {
@@ -273,7 +273,7 @@ function versionContext({ key_id: rowId, tenant_id: tenantId, version }: OpenVer
   return { table: 'api_key_versions', column: 'sealed', tenantId, rowId, version };
 }
 
-/** What is null is left out, so that a column that comes later leaves the rows of today as they were. */
+/** Null columns are omitted, so that the hash of existing rows stays valid when a column is added. */
 function rowHash(plain: OpenKeyRow | OpenVersionRow): string {
   const said = Object.fromEntries(Object.entries(plain).filter(([, cell]) => cell !== null));
   return createHash('sha256').update(canonicalJson(said)).digest('base64');

@@ -1,6 +1,6 @@
 /**
- * The one place that turns a presented key into a verdict. `verify` reads top to bottom in the order the steps run. It
- * never writes: changes to a key are `key-manager.ts`. When a step has to be done again is `verification-attempt.ts`.
+ * Verifies a presented key. `verify` runs six steps from top to bottom. It never writes to the database.
+ * `verification-attempt.ts` decides when steps have to be repeated.
  */
 import { randomBytes, timingSafeEqual } from 'node:crypto';
 import type { AppTypes, GrantablePattern, PermissionPattern } from '../domain/app-types.ts';
@@ -27,11 +27,13 @@ import {
 } from './verification-attempt.ts';
 import { type KeyUse, toKeyUse, type VerifyRequest } from './verify-request.ts';
 
-/** What a verified key is and may do. */
+/** The identity, permissions and other settings of a verified key. */
 export interface VerifiedKey<App extends AppTypes = AppTypes> {
   readonly keyId: string;
   readonly version: number;
-  /** When the secret of this version was made. A secret that replaced it, before its first use, was made later. */
+  /**
+   * When the secret of this version was created. If a repeated request replaces a secret, the new one has a later time.
+   */
   readonly secretMadeAt: Instant;
   readonly tenantId: string;
   readonly userId: string;
@@ -43,7 +45,7 @@ export interface VerifiedKey<App extends AppTypes = AppTypes> {
   readonly expiresAt: Instant | null;
 }
 
-/** A refused use. */
+/** A denied verification. */
 export type RefusedUse = Extract<Verification, { valid: false }>;
 
 export type Verification<App extends AppTypes = AppTypes> =
@@ -52,27 +54,30 @@ export type Verification<App extends AppTypes = AppTypes> =
       readonly key: VerifiedKey<App>;
       readonly limits: readonly LimitState[];
       /**
-       * Whether this node admitted only its share of each rate limit, of which `limits` says what remains: the server where
-       * all nodes count does not answer, or this node and the one that replaces it run beside each other.
+       * Whether this node admitted only its share of each rate limit; `limits` is then about that share. Redis does not
+       * answer, or, without Redis, this node runs beside the one that replaces it.
        */
       readonly degraded: boolean;
     }
   | {
       readonly valid: false;
       readonly denial: Denial;
-      /** Whether a secret of the key was presented: only then may the caller be told the reason. */
+      /**
+       * Whether the presented credential contained a valid secret of the key. Only then may the caller be told the
+       * reason.
+       */
       readonly secretVerified: boolean;
       readonly keyId: string | null;
       readonly retryAfterSeconds: number | null;
       readonly limits: readonly LimitState[];
-      /** As above. */
+      /** As for a valid key. */
       readonly degraded: boolean;
     };
 
 export interface KeyValidatorDeps {
   readonly lookup: KeyLookup;
   readonly limiter: RateLimiter;
-  /** Counts who presents what matches no secret. Nobody is refused for it. */
+  /** Counts credentials per sender that match no secret. No sender is blocked for it. */
   readonly failures: SenderBuckets;
   readonly usage: UsageRecorder;
   readonly clock: Clock;
@@ -89,30 +94,30 @@ export class KeyValidator {
   }
 
   /**
-   * Whether this key may act now. A "no" is a value. Nothing is awaited where nothing has to be waited for.
+   * Whether this key may act now. A denial is returned as a value. Where nothing has to be read, nothing is awaited.
    *
-   * @throws PantheonError `invalid_request` when the question is not well formed; 503 codes when it cannot be answered:
-   * never a verdict, keep the key and try again.
+   * @throws PantheonError `invalid_request` when the request is malformed; codes with status 503 when the key cannot be
+   * verified now: keep the key and try again.
    */
   async verify(request: VerifyRequest): Promise<Verification> {
     const use = toKeyUse(request, momentOf(this.#deps.clock));
 
-    // 1. Parse: shape and checksum. Junk is turned away before any I/O.
+    // 1. Parse: form and checksum. Malformed input is denied before any I/O.
     const parsed = parseKey(request.key, this.#deps.keyPrefix);
     if (parsed === null) return this.rejectUnauthenticated('malformed', use.sender);
     const digest = hashKey(request.key);
 
     for (const attempt = this.attempt(parsed.id, use); ; ) {
-      // 2. Find: from memory, else one read of the store.
+      // 2. Find: from memory, else one read of the database.
       const finding = attempt.find();
       const found = isPromise(finding) ? await finding : finding;
 
-      // 3. Match: in constant time. An unknown id is compared with decoys.
+      // 3. Match: in constant time. An unknown id is compared with decoy hashes.
       const matched = matchSecret(found.secrets, digest);
       attempt.assertReadable(matched !== -1);
       const version = found.facts?.record.versions[matched] ?? null;
 
-      // 4. Decide: pure, on facts that are young enough for a yes and confirmed since arrival for a no.
+      // 4. Decide: pure. The facts must be fresh for an acceptance, and confirmed since arrival for a denial.
       const evaluation = evaluate(found.facts, version, use.access, attempt.now);
       if (!attempt.settles(evaluation)) continue;
       if (evaluation.denial !== null) return this.deny(evaluation, use);
@@ -122,12 +127,15 @@ export class KeyValidator {
       const limits = isPromise(limiting) ? await limiting : limiting;
       if (!attempt.settlesLimits(evaluation.holder.facts, limits)) continue;
 
-      // 6. Record: counters in memory, never waited for.
+      // 6. Record: counters in memory, not awaited.
       return this.record(evaluation.holder, limits, use);
     }
   }
 
-  /** Whose key string this is, whatever its state, without using it: for a string that turned up where it should not. */
+  /**
+   * The key that a key string belongs to, whatever its state, without counting a use. For key strings found in URLs or
+   * texts.
+   */
   async identify(
     key: string,
     address: string | null,
@@ -151,19 +159,22 @@ export class KeyValidator {
     }
   }
 
-  /** Whether facts of that age are young enough for a yes. */
+  /** Whether facts of that age are fresh enough for an acceptance. */
   isFresh(asOf: Moment): boolean {
     return this.#deps.lookup.isFresh(asOf);
   }
 
-  /** Begins to look a key up. This and what follows are the steps that tokens share (`jwt/token-verifier.ts`). */
+  /**
+   * Begins the lookup of a key. This and the following methods are the steps that token verification shares
+   * (`jwt/token-verifier.ts`).
+   */
   attempt(keyId: string, use: Pick<KeyUse, 'arrived' | 'sender'>): VerificationAttempt {
     return new VerificationAttempt(this.#deps, keyId, use);
   }
 
   /**
-   * The one answer where no secret was matched: the same for every cause, so that a caller cannot probe which keys exist.
-   * The true cause is for the operator.
+   * The answer when no secret matched: the same for every cause, so that a caller cannot probe which keys exist. `code`
+   * is for the operator.
    */
   rejectUnauthenticated(code: 'malformed' | 'unknown', sender: Sender): RefusedUse {
     this.#countFailure(sender);
@@ -171,7 +182,7 @@ export class KeyValidator {
     return { ...NOTHING_TAKEN, denial: { code }, secretVerified: false, keyId: null };
   }
 
-  /** Asks the limits of the key, unless they have answered this attempt before. */
+  /** Checks the limits of the key, unless they were already checked in this attempt. */
   limit(attempt: VerificationAttempt, facts: CachedKey, cost: number): LimitDecision | Promise<LimitDecision> {
     const before = attempt.limitsBefore(facts);
     if (before !== null) return before;
@@ -180,14 +191,14 @@ export class KeyValidator {
     return this.#deps.limiter.decide({ tenantId, keyId, createdAt, rules, quota, cost });
   }
 
-  /** The answer to a denial, counted with the key whose secret was presented. */
+  /** The result of a denial, counted in the usage of the key if its secret matched. */
   deny({ denial, holder }: Extract<Evaluation, { denial: Denial }>, { access, sender }: KeyUse): RefusedUse {
     if (holder === null) return this.rejectUnauthenticated('unknown', sender);
     this.#count(holder, denial.code, access.address);
     return { ...NOTHING_TAKEN, denial, secretVerified: true, keyId: holder.facts.record.id };
   }
 
-  /** The answer that the limits give, counted. */
+  /** The result after the limits were checked, counted in the usage of the key. */
   record(holder: Holder, decision: LimitDecision, { access }: KeyUse): Verification {
     this.#count(holder, decision.admitted ? 'valid' : decision.code, access.address);
     const { limits, degraded } = decision;
@@ -216,15 +227,16 @@ export class KeyValidator {
   }
 }
 
-/** A no that no limit had a part in. */
+/** A denial in which no limit was involved. */
 const NOTHING_TAKEN = { valid: false, retryAfterSeconds: null, limits: [], degraded: false } as const;
 
-/** Compared when there is nothing to compare with, so that "no such key" and "wrong secret" do the same work (I12). */
+/** Compared for an unknown id, so that "no such key" and "wrong secret" take the same work (I12). */
 const DECOY: VersionSecret = { version: 0, keyHash: randomBytes(32), signing: null };
 
 /**
- * Where the secret with this hash is; -1: nowhere. The current one is tried first; who does not hold it is compared with as
- * many hashes as a key can have, decoys where there are fewer, so that time tells nothing about the key.
+ * The index of the secret with this hash; -1: none. The current version is compared first. If it does not match, the
+ * maximum number of versions is compared, with decoys where there are fewer, so that the time reveals nothing about the
+ * key.
  */
 function matchSecret(secrets: readonly VersionSecret[], digest: Buffer): number {
   let matched = -1;

@@ -1,6 +1,6 @@
 /**
- * A create or a rotation that is repeated under its `Idempotency-Key`. The secret of the first answer is gone (I1), so the
- * repeated request *replaces* it, as long as nobody has used it; after that it is refused.
+ * Repeats a creation or rotation under its `Idempotency-Key`. The secret of the first answer is not stored (I1), so the
+ * repeated request replaces it, unless it has been used; then the request is refused.
  */
 import type { AnsweredRequest } from '../commands/idempotency-rows.ts';
 import type { RequestIdentity } from '../commands/idempotency-service.ts';
@@ -25,7 +25,7 @@ interface LostSecretDeps {
   readonly keyPrefix: string;
 }
 
-/** A request, and what the first one like it made. */
+/** A repeated request, and what the first one created. */
 interface Repeated {
   readonly request: RequestIdentity;
   readonly answered: AnsweredRequest;
@@ -40,7 +40,7 @@ export async function replaceLostSecret<App extends AppTypes = AppTypes>(
   const { keyId, version, tenantId } = answered;
   const { change } = await changes.run({
     by,
-    // What it takes depends on whether the key is the caller's own.
+    // The required permission depends on whether the key is the caller's own.
     action: null,
     tenantId,
     keyId,
@@ -75,8 +75,8 @@ async function assertUnclaimed(
 }
 
 /**
- * The row that remembers an answer is no authority: the key must be one that this request can have made or changed, and
- * the caller must be entitled to hand out what it holds *now*. Nobody but the key itself is above that.
+ * The idempotency record is not sufficient by itself. The key must be one that this request can have created or
+ * changed, and the caller must be allowed to grant what the key has now, unless it is the caller's own key.
  */
 function assertSameRequest(
   { keyId }: RequestIdentity,
@@ -89,8 +89,8 @@ function assertSameRequest(
   const isIts = keyId === null ? record.createdBy === callerId : record.id === keyId;
   if (!isIts) throw new PantheonError('already_claimed');
   if (record.id === callerId) {
-    // Whoever rotated itself proved the version before the one that this made. Its answer was lost, so that is what it
-    // has: neither the string of an even older version will do, nor a token.
+    // A key that rotated itself and lost the answer still has the previous version. The string of an even older
+    // version, or a token, is not accepted.
     assertProvesCurrent(by, { id: record.id, version: answered.version - 1 });
     return;
   }

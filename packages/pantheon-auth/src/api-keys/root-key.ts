@@ -1,19 +1,22 @@
-/** How the first administrator comes to be, and how one is made when every string of an administrator is lost. */
+/** Creates the first administrator, or another one when every administrator key is lost. */
 import { PantheonError } from '../foundation/errors.ts';
 import type { APIKey } from './api-key.ts';
 import type { IdTags } from './id-tags.ts';
 import { generatedFrom, generateKey, type TaggedKey } from './key-generator.ts';
 import type { KeyManager } from './key-manager.ts';
 
-/** Where the first administrator's key string is kept: the caller's business. */
+/** Where the key string of the first administrator is stored. Supplied by the caller. */
 export interface RootKeyStore {
-  /** What was written before, by a start that did not finish or by another process; null: nothing. */
+  /** A key string written before, by an interrupted start or by another process; null: none. */
   read(): string | null;
-  /** Must be durable when it returns. Throws rather than replace what is there: it may be the only copy. */
+  /**
+   * Must be durable when it returns. Must throw instead of replacing an existing key string, which may be the only
+   * copy.
+   */
   write(key: string): void;
 }
 
-/** What a root key is made with. */
+/** Dependencies for creating a root key. */
 interface RootKeyDeps {
   readonly keys: KeyManager;
   readonly store: RootKeyStore;
@@ -22,20 +25,20 @@ interface RootKeyDeps {
 }
 
 /**
- * The string is written before the key exists. A start that is cut off in between finds it there and goes on with it, so
- * there is never an administrator whose key nobody has.
+ * The key string is written before the key is created. The start after an interruption continues with the written
+ * string, so there is never an administrator whose key string is lost.
  */
 export async function makeRoot(deps: RootKeyDeps): Promise<APIKey | null> {
   try {
     return await deps.keys.createRoot(rootKey(deps), 'first');
   } catch (error) {
-    // Another process starts at the same moment and was first, with the same string or with one of its own.
+    // Another process created it at the same time, with this string or its own.
     if (error instanceof PantheonError && error.code === 'conflict') return null;
     throw error;
   }
 }
 
-/** What is written in the store is not taken: it is the key that was lost, or somebody else's. */
+/** A string already in the store is not used: it may be the lost key or another one. */
 export async function recoverRoot(deps: RootKeyDeps): Promise<APIKey> {
   const made = newRootKey(deps);
   deps.store.write(made.generated.key);
@@ -61,7 +64,7 @@ function newRootKey({ idTags, keyPrefix }: RootKeyDeps): TaggedKey {
   return { generated: generateKey({ keyPrefix, environment: 'live', id }), idTag: number };
 }
 
-/** Null also for a key of another store: the tag of its id is not one of ours, so it could never be found here. */
+/** Null also for a key of another database: its id has no valid tag here, so it could never be found. */
 function writtenKey({ store, idTags, keyPrefix }: RootKeyDeps): TaggedKey | null {
   const written = store.read();
   const generated = written === null ? null : generatedFrom(written.trim(), keyPrefix);

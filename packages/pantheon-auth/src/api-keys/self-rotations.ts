@@ -1,19 +1,19 @@
 /**
- * How often a key may rotate itself. Each rotation is a durable write, and its holder needs nobody's leave for it: without
- * a bound a holder could keep the store busy for everybody else.
+ * Limits how often a key may rotate itself. Each rotation is a durable write that needs no permission, so without a
+ * limit one holder could keep the database busy.
  */
 import type { KeyRecord } from '../domain/key.ts';
 import { HOUR_MS, SECOND_MS } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import type { RateLimiter } from '../rate-limit/rate-limiter.ts';
 
-/** One in 12 seconds: far more than any holder means to, also one that tries again and again. */
+/** One in 12 seconds: more than a holder needs, also with retries. */
 export const SELF_ROTATIONS_PER_HOUR_DEFAULT = 300;
 
 export class SelfRotations {
   readonly #limiter: RateLimiter;
   readonly #rules: Parameters<RateLimiter['decide']>[0]['rules'];
-  /** Keys that rotate themselves at this moment: never more than there are requests. */
+  /** Keys with a rotation in progress. Bounded by the number of requests. */
   readonly #underWay = new Set<string>();
 
   constructor(deps: { readonly limiter: RateLimiter; readonly perHourMax: number }) {
@@ -21,11 +21,11 @@ export class SelfRotations {
     this.#rules = [{ name: 'self-rotation', limit: deps.perHourMax, windowSeconds: HOUR_MS / SECOND_MS }];
   }
 
-  /** One at a time for each key. @throws PantheonError `rate_limited`. */
+  /** Runs one rotation at a time per key. @throws PantheonError `rate_limited`. */
   async oneAtATime<T>(account: string, rotate: () => Promise<T>): Promise<T> {
     if (this.#underWay.has(account))
       throw new PantheonError('rate_limited', {
-        detail: 'The key is rotating itself already. Wait for that answer.',
+        detail: 'The key is already rotating itself. Wait for that answer.',
         retryAfterSeconds: 1,
       });
     this.#underWay.add(account);
@@ -36,9 +36,12 @@ export class SelfRotations {
     }
   }
 
-  /** Takes one from the budget of this account of the key, on all nodes that count together. @throws PantheonError `rate_limited`. */
+  /**
+   * Takes one unit from the hourly budget of this account. The budget is shared by all nodes that share limits. @throws
+   * PantheonError `rate_limited`.
+   */
   async spend({ id, tenantId, createdAt }: KeyRecord, account: string = id): Promise<void> {
-    // Counted beside the key's own limits, under a name that no key has.
+    // Counted like a limit of the key, under an id that no key has.
     const counter = {
       tenantId,
       keyId: `self-rotation:${account}`,

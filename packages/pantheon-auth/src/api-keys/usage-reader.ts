@@ -1,4 +1,4 @@
-/** Usage of keys as it is now: what is stored, and what this node has counted and not stored yet. */
+/** Reads the usage of keys: stored counts plus counts of this node that are not stored yet. */
 
 import { ADDRESSES_PER_VERSION_MAX } from '../usage/usage-buffer.ts';
 import type { UsageRecorder } from '../usage/usage-recorder.ts';
@@ -13,9 +13,9 @@ export class UsageReader {
     this.#recorder = recorder;
   }
 
-  /** Uses of each key over all its versions, in parts that add up. */
+  /** Usage of each key over all versions, as parts to be added up. */
   async totalsOf(tenantId: string, keyIds: readonly string[]): Promise<ReadonlyMap<string, readonly KeyUsage[]>> {
-    // Asked before the store: what is stored in between shows twice for a moment, and nothing is ever missing.
+    // Read before the database: counts stored in between are counted twice for a moment, but none is ever missing.
     const pending = new Map(keyIds.map((id) => [id, this.#recorder.pendingOf(id)]));
     const stored = keyIds.length === 0 ? NOTHING_STORED : await this.#rows.totalsOf(tenantId, keyIds);
     return new Map(
@@ -27,7 +27,7 @@ export class UsageReader {
     );
   }
 
-  /** Uses of the newest versions of one key: all that are kept. */
+  /** Usage of the versions of one key that are kept. */
   async ofKey(tenantId: string, keyId: string): Promise<readonly StoredUsage[]> {
     const pending = this.#recorder.pendingOf(keyId);
     return merge(await this.#rows.ofKey(tenantId, keyId), pending);

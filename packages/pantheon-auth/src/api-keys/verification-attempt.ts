@@ -1,7 +1,7 @@
 /**
- * One presented credential, until it can be answered: when what was found has to be looked up and decided on again. *A yes
- * has an age* (I4): every fact behind it was true at most `stalenessMax` ago. *Only a fact confirmed after the request
- * arrived may say no* (I5). The rules are here once, for API keys, tokens, and callers that are looked at again.
+ * The verification of one presented credential, repeated until its result may be returned. Two rules decide that. An
+ * acceptance rests on facts that were true at most `stalenessMax` ago (I4). A denial rests on facts confirmed after the
+ * request arrived (I5). API keys, tokens and the confirmation of callers all use this class.
  */
 import type { KeyVersion } from '../domain/key.ts';
 import { type AccessRequest, type Denial, decide } from '../domain/verification.ts';
@@ -12,24 +12,27 @@ import type { KeyLookup, LookupResult } from '../verification/key-lookup.ts';
 import type { Sender } from '../verification/sender.ts';
 import type { CachedKey } from '../verification/verification-cache.ts';
 
-/** A fact that changes this often while one request is decided is no ground for an answer. */
+/** If the facts change this often during one request, it ends with a 503. */
 const ROUNDS_MAX = 4;
 
-/** What was decided on what was found. `holder`: whose secret was presented; null in a no: nobody's. */
+/** The decision on the facts found. `holder`: the key and version whose secret matched; null in a denial: none. */
 export type Evaluation<T = Holder> =
   | { readonly denial: null; readonly holder: T }
   | { readonly denial: Denial; readonly holder: T | null };
 
-/** Whose key it is, and the version whose secret was presented. */
+/** The key, and the version whose secret matched. */
 export interface Holder {
   readonly facts: CachedKey;
   readonly version: KeyVersion;
 }
 
-/** No secret of the key was presented, or there is no such key. */
+/** No secret of the key matched, or there is no such key. */
 export const UNAUTHENTICATED: Evaluation<never> = { denial: { code: 'unknown' }, holder: null };
 
-/** Pure. `version` is the one that was matched, null: none. `tokenDenial` is what a token says against its own use. */
+/**
+ * Pure. `version`: the matched version; null: none. `tokenDenial`: the denial by the token's own claims; null for a
+ * key.
+ */
 export function evaluate(
   facts: CachedKey | null,
   version: KeyVersion | null,
@@ -39,14 +42,14 @@ export function evaluate(
 ): Evaluation {
   if (facts === null || version === null) return UNAUTHENTICATED;
   const denial = decide(facts, version, access, now, tokenDenial);
-  // What belongs to another tenant does not exist (I10), even where a secret of it was presented.
+  // A key of another tenant counts as not existing (I10), even if its secret matched.
   if (denial?.code === 'unknown') return { denial, holder: null };
   return { denial, holder: { facts, version } };
 }
 
 /**
- * Each round: `find`, decide as of `now`, `settles`; and where limits are asked, `limitsBefore`, `settlesLimits`. Where
- * `settles` or `settlesLimits` returns false, `find` is called again.
+ * In each round call `find`, decide with `now`, then `settles`; if there are limits, also `limitsBefore` and
+ * `settlesLimits`. If `settles` or `settlesLimits` returns false, begin the next round.
  *
  * @example
  * for (;;) {
@@ -60,18 +63,18 @@ export class VerificationAttempt {
   readonly #clock: Clock;
   readonly #keyId: string;
   readonly #sender: Sender;
-  /** A no must have been confirmed at or after this. */
+  /** The facts behind a denial must have been confirmed at or after this moment. */
   #arrived: Moment;
-  /** Ends when what this node knows was confirmed; null: nothing has to be waited for. */
+  /** Settles when the facts of this node are confirmed; null: nothing has to be awaited. */
   #confirming: Promise<void> | null;
   #rounds = 0;
   #found: LookupResult | null = null;
   #foundAt: Moment;
-  /** The other time by which a yes must hold, while that is decided; null: the clock is not in doubt. */
+  /** While the clock is in doubt and the wall-clock time is checked: that time. Otherwise null. */
   #doubted: Instant | null = null;
-  /** What the limits took. */
+  /** The decision of the limits that admitted the request. */
   #admitted: LimitDecision | null = null;
-  /** The first refusal by limits that had not been confirmed. */
+  /** The first denial by limits, on facts that were not confirmed yet. */
   #refused: { readonly facts: CachedKey; readonly decision: LimitDecision } | null = null;
 
   constructor(
@@ -88,13 +91,13 @@ export class VerificationAttempt {
     this.#confirming = deps.lookup.refresh(arrived);
   }
 
-  /** The time to decide by. */
+  /** The time to decide with. */
   get now(): Instant {
     return this.#doubted ?? this.#foundAt.wallMs;
   }
 
   /**
-   * The facts to decide on. Not a promise where they are in memory and nothing has to be confirmed first.
+   * The facts to decide on. A plain value, not a promise, if they are in memory and need no confirmation first.
    *
    * @throws PantheonError `store_unavailable` when nothing can be confirmed in time, `overloaded`.
    */
@@ -118,14 +121,14 @@ export class VerificationAttempt {
       return found;
     }
     throw new PantheonError('store_unavailable', {
-      detail: 'The facts changed faster than they could be confirmed.',
+      detail: 'The key changed faster than it could be confirmed.',
       retryAfterSeconds: 1,
     });
   }
 
   /**
-   * A key whose rows do not open gives no verdict to its holder, nor, where its secrets do not open either, to anybody: it
-   * could be a false no.
+   * Throws for a damaged key if a secret of it matched, or if its secrets cannot be read either: a denial could then be
+   * wrong.
    *
    * @throws PantheonError `key_quarantined`.
    */
@@ -137,9 +140,10 @@ export class VerificationAttempt {
   }
 
   /**
-   * Whether the decision may be answered. False: call `find` and decide again.
+   * Whether the decision may be returned. False: call `find` and decide again.
    *
-   * @throws PantheonError `clock_in_doubt`; `store_unavailable` when the limits have admitted it and it is a no by now.
+   * @throws PantheonError `clock_in_doubt`; `store_unavailable` when the limits admitted the request and it is denied
+   * now.
    */
   settles({ denial, holder }: Evaluation<unknown>): boolean {
     if (denial === null && this.#mustHoldInDoubt()) return false;
@@ -147,43 +151,48 @@ export class VerificationAttempt {
     this.#doubted = null;
     if (denial !== null && holder === null && this.#result.wasRead) this.#lookup.charge(this.#sender);
     if (!this.#mayAnswer(denial)) {
-      // A yes must be young now; for a no it is enough that it was confirmed after the request arrived.
+      // For an acceptance the facts must be confirmed from now on; for a denial, since the request arrived.
       const since = denial === null ? this.#clock.monotonicMs() : this.#arrived.monotonicMs;
       this.#confirming = this.#lookup.confirmSince(since);
       return false;
     }
     if (denial === null || this.#admitted === null) return true;
-    // What the limits took is not given back: a 503 is not a verdict, so no denial has consumed anything (I8).
-    throw new PantheonError('store_unavailable', { detail: 'The key changed meanwhile.', retryAfterSeconds: 1 });
+    // The consumed units are not returned, so the answer is a 503 and not a denial: a denial consumes nothing (I8).
+    throw new PantheonError('store_unavailable', {
+      detail: 'The key changed during the request.',
+      retryAfterSeconds: 1,
+    });
   }
 
   #mayAnswer(denial: Denial | null): boolean {
     const { asOf, isForged } = this.#result;
-    // An id with a wrong tag stays one: that needs no confirmation.
+    // A wrong tag never becomes valid, so it needs no confirmation.
     if (isForged) return true;
     if (denial === null) return this.#lookup.isFresh(asOf, this.#foundAt);
-    // Revoked never changes again.
+    // Revocation is final, so it needs no confirmation.
     return denial.code === 'revoked' || this.#isConfirmed(asOf);
   }
 
-  /** What the limits have said before about these facts; null: they have to be asked. */
+  /** The earlier decision of the limits for these facts; null: they have to be checked. */
   limitsBefore(facts: CachedKey): LimitDecision | null {
     if (this.#admitted !== null) return this.#admitted;
     return this.#refused?.facts === facts ? this.#refused.decision : null;
   }
 
-  /** Whether what the limits said may be answered. False: call `find` and decide again. */
+  /** Whether the decision of the limits may be returned. False: call `find` and decide again. */
   settlesLimits(facts: CachedKey, decision: LimitDecision): boolean {
     const { asOf } = this.#result;
     if (decision.admitted) {
-      // The last look before a yes: the limiter may have waited. The answer then speaks of the key as it is by now.
+      // The facts are checked again before an acceptance, because the limiter may have waited. If they are too old, the
+      // key is looked up and decided on again.
       if (decision === this.#admitted || this.#lookup.isFresh(asOf)) return true;
       this.#admitted = decision;
       this.#arrived = momentOf(this.#clock);
       this.#startAgain(this.#lookup.refresh(this.#arrived));
       return false;
     }
-    // Limits in memory may have been raised elsewhere since: they say no only when confirmed. Asked again once at most.
+    // Another node may have raised the limits, so a denial by limits needs confirmed facts too. They are checked again
+    // at most once.
     if (this.#refused !== null || this.#isConfirmed(asOf)) return true;
     this.#refused = { facts, decision };
     this.#startAgain(this.#lookup.confirmSince(this.#arrived.monotonicMs));
@@ -196,8 +205,9 @@ export class VerificationAttempt {
   }
 
   /**
-   * The wall clock may have jumped, or it may be right and this process have stood still: what has ended by the wall clock
-   * gets no yes, and no verdict either, since nobody knows. So a yes is decided by both times. True: by the other one now.
+   * While the clock is in doubt, either the wall clock jumped, or it is right and this process stood still. A key that
+   * has expired by the wall clock must then be neither accepted nor denied. So an acceptance is decided with both
+   * times. True: decide again with the wall-clock time.
    */
   #mustHoldInDoubt(): boolean {
     if (this.#doubted !== null) return false;

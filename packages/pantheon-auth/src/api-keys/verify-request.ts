@@ -1,4 +1,4 @@
-/** What is asked when a key is presented, and whether that is well formed: a mistake in the request is no denial. */
+/** The request to verify a key, and its validation. A malformed request is an error, not a denial. */
 import { normalAddress } from '../domain/address.ts';
 import type { AppTypes, Permission } from '../domain/app-types.ts';
 import { ANY_ENVIRONMENT, type Environment } from '../domain/key.ts';
@@ -11,26 +11,27 @@ import { COST_MAX } from '../rate-limit/rate-limiter.ts';
 import { type Sender, senderOf } from '../verification/sender.ts';
 
 export interface VerifyRequest<App extends AppTypes = AppTypes> {
-  /** What was presented. Anything is allowed: what is not a key is `malformed`, also what is not a string. */
+  /** The presented key string. Any value is allowed; one that is not a key string is denied as `malformed`. */
   readonly key: string;
-  /** All of these must be covered. */
+  /** The key must have all of these permissions. */
   readonly permissions?: readonly Permission<App>[];
-  /** Where the request comes from. Needed by keys that are bound to addresses. */
+  /** The IP address of the client. Without it a key with an IP allowlist is denied. */
   readonly ip?: string | null;
   /** Default `live`; {@link ANY_ENVIRONMENT} accepts both. */
   readonly environment?: Environment | typeof ANY_ENVIRONMENT;
   /** Default `default`; {@link ANY_TENANT} accepts keys of every tenant. */
   readonly tenant?: string | typeof ANY_TENANT;
-  /** Units to take from every limit; 0 asks without consuming. Default 1. */
+  /** Units to take from every limit; 0 checks the limits without consuming. Default: 1. */
   readonly cost?: number;
   /**
-   * Who asks, where that is somebody else than `ip`: the id of the key that calls your API, say. `ip` is then only their
-   * word, and what is counted per address is counted for the two together. Default: nobody stands between.
+   * An id of the party that reports `ip`, if the request does not come from `ip` directly: for example the id of the
+   * key that calls your API. Failures are then counted for the pair of this id and `ip`, because that party could
+   * report any address. Default: none.
    */
   readonly askedBy?: string;
 }
 
-/** What is asked about a credential, whatever kind it is of. */
+/** A parsed request to verify a key or token. */
 export interface KeyUse {
   readonly arrived: Moment;
   readonly access: AccessRequest;
@@ -40,7 +41,7 @@ export interface KeyUse {
 }
 
 /**
- * Checks what is asked: a permission that is not well formed is a mistake of the caller, not a denial.
+ * Validates the request. A malformed permission is an error, not a denial.
  *
  * @throws PantheonError `invalid_request`.
  */
@@ -52,27 +53,27 @@ export function toKeyUse(request: Omit<VerifyRequest, 'key'>, arrived: Moment): 
 
 function toAccessRequest(request: Omit<VerifyRequest, 'key' | 'cost'>): AccessRequest {
   const { permissions = [], ip = null, environment = 'live', tenant = DEFAULT_TENANT } = request;
-  if (!Array.isArray(permissions)) throw invalid('permissions', 'A list, such as ["docs:read"].');
+  if (!Array.isArray(permissions)) throw invalid('permissions', 'Must be a list, such as ["docs:read"].');
   for (const [at, permission] of permissions.entries()) {
     if (!isPermission(permission))
-      throw invalid(`permissions[${at}]`, 'Ask for concrete permissions such as docs:read.');
+      throw invalid(`permissions[${at}]`, 'Name permissions such as docs:read, not patterns.');
   }
   const address = typeof ip === 'string' ? normalAddress(ip) : null;
   return { tenantId: toTenantId(tenant), environment: toEnvironment(environment), address, permissions };
 }
 
-/** Null: of any tenant. Only the symbol means that, never a text: a tenant may have any name. */
+/** Null: any tenant. Only the symbol means that, because any text may be the id of a tenant. */
 function toTenantId(tenant: unknown): string | null {
   if (tenant === ANY_TENANT) return null;
   if (typeof tenant === 'string') return tenant;
-  throw invalid('tenant', 'The id of a tenant, or ANY_TENANT.');
+  throw invalid('tenant', 'Must be the id of a tenant, or ANY_TENANT.');
 }
 
-/** Null: of any environment. */
+/** Null: any environment. */
 function toEnvironment(environment: unknown): Environment | null {
   if (environment === ANY_ENVIRONMENT) return null;
   if (environment === 'live' || environment === 'test') return environment;
-  throw invalid('environment', 'live, test, or ANY_ENVIRONMENT.');
+  throw invalid('environment', 'Must be live, test, or ANY_ENVIRONMENT.');
 }
 
 function invalid(field: string, detail: string): PantheonError {

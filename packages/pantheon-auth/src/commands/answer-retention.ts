@@ -1,16 +1,16 @@
-/** Deletes answers to requests with an `Idempotency-Key` that are remembered no longer. */
+/** Deletes expired idempotency records. */
 import { type Clock, mayDeleteByAge } from '../foundation/clock.ts';
 import type { IdempotencyRows } from './idempotency-rows.ts';
 import { ANSWER_KEPT_MS } from './idempotency-service.ts';
 
-/** Rows of one transaction: a few milliseconds of SQLite's event loop. */
+/** Rows per transaction: SQLite blocks the event loop for a few milliseconds. */
 export const ANSWERS_AT_ONCE_MAX = 100;
-/** Transactions of one run. */
+/** Transactions per run. */
 const SLICES_MAX = 1_000;
 
 /**
- * The oldest first, up to a bounded number. While the clock is in doubt, or may be ahead, it deletes nothing: what a wrong
- * clock took for old would be carried out again once the clock is right.
+ * Deletes the oldest first, up to a bounded number. Deletes nothing while the clock is in doubt or may be ahead: a
+ * record deleted too early would let a repeated request be executed again.
  */
 export async function pruneAnswers(
   rows: Pick<IdempotencyRows, 'prune'>,

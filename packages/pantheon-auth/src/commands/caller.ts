@@ -1,25 +1,25 @@
 /**
- * Who makes a change. A caller is who they were when their request arrived; a change is made when it is committed. So the
- * caller is looked at again, and what was found becomes a precondition of the commit. How a caller is looked at again is
- * the business of the `CallerGuard`.
+ * The caller of a change: authorization, and confirmation before the commit. Between the arrival of a request and its
+ * commit the caller may lose its rights, so it is confirmed again, and what was read becomes a precondition of the
+ * commit. The `CallerGuard` does the reading.
  */
 import type { ConfirmedCaller } from '../domain/delegation.ts';
 import { PROCESS_ACTOR } from '../domain/event.ts';
 import { type Action, assertMay, type Caller } from '../domain/key-policy.ts';
 import type { Precondition } from '../events/ledger.ts';
 
-/** Library code that says nothing acts as the process itself. */
+/** The caller when library code names none: the process itself. */
 export const PROCESS_CALLER: Caller = {
   authority: { kind: 'process' },
   auditContext: { actor: PROCESS_ACTOR, requestId: null, reason: null },
 };
 
-/** Who does it. */
+/** The caller of a change. */
 export interface ChangeOptions {
   readonly by?: Caller;
 }
 
-/** A caller as their key is now, and what must still hold when the change is committed. */
+/** The caller with their key as it is now, and the preconditions of the commit. */
 export interface ConfirmedCall {
   readonly caller: ConfirmedCaller;
   readonly preconditions: readonly Precondition[];
@@ -27,34 +27,34 @@ export interface ConfirmedCall {
 
 export interface CallerGuard {
   /**
-   * Looks at the caller again.
+   * Reads the caller's key, tenant and credential again.
    *
    * @throws PantheonError with the code of the denial when their credential may no longer act.
    */
   confirm(by: Caller): Promise<ConfirmedCall>;
 }
 
-/** What a caller asks to do, and where. */
+/** The requested action and its tenant. */
 export interface Intent {
   readonly by: Caller;
-  /** What the caller needs the permission for. Null: it takes none, or what it takes depends on what is found. */
+  /** The action whose permission is needed. Null: none, or it depends on the loaded record and is checked later. */
   readonly action: Action | null;
   readonly tenantId: string;
 }
 
-/** @throws PantheonError `not_found` when the tenant is not the caller's business, `insufficient_permissions`. */
+/** @throws PantheonError `not_found` when the caller may not see the tenant, `insufficient_permissions`. */
 export function authorize({ action, tenantId }: Pick<Intent, 'action' | 'tenantId'>, caller: Caller): void {
   if (action !== null) assertMay(caller, action, tenantId);
 }
 
-/** The caller as they are now, who may still do it. @throws PantheonError as `confirm` and `authorize`. */
+/** Confirms the caller and checks the permission again. @throws PantheonError as `confirm` and `authorize`. */
 export async function confirmCaller(intent: Intent, guard: CallerGuard): Promise<ConfirmedCall> {
   const call = await guard.confirm(intent.by);
   authorize(intent, call.caller);
   return call;
 }
 
-/** For a change of many keys, which may end the caller's own: from then on the caller is as they arrived. */
+/** For a change of many keys, which may revoke the caller's own key: after that the caller is not confirmed again. */
 export function guardUntilEnded(guard: CallerGuard, ended: ReadonlySet<string>): CallerGuard {
   return {
     confirm: async (by) => {

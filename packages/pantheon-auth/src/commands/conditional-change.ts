@@ -1,18 +1,18 @@
-/** A change that a caller decided on a record as it was shown, and wants only if it is still that. */
+/** The `If-Match` condition of a change: it is made only if the record has not changed since the caller read it. */
 import { assertMatches, entityTag, parseIfMatch } from '../domain/entity-tag.ts';
 
-/** For a change of what is there. */
+/** Options of a change of an existing record. */
 export interface ConditionalOptions {
   /**
-   * The `etag` of the record that the change was decided on: it is refused with `precondition_failed` if the record has
-   * changed since. Several with commas; `*` for whatever there is. Default: no condition.
+   * The `etag` of the record as it was read. If the record has changed since, the change is refused with
+   * `precondition_failed`. Several separated by commas; `*` for any. Default: no condition.
    */
   readonly ifMatch?: string;
 }
 
 /**
- * The record is looked at as it was loaded, and the commit requires that revision: of two who decided on the same one, one
- * is refused.
+ * Checks the loaded record. The commit requires the same revision, so of two changes based on the same record one is
+ * refused.
  *
  * @throws PantheonError `precondition_failed`, `invalid_request`.
  */

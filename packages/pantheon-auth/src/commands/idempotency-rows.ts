@@ -1,4 +1,4 @@
-/** The port through which answered requests are remembered, so that a repeated one is not carried out twice. */
+/** The port for idempotency records, so that a repeated request is not executed twice. */
 
 export interface AnsweredRequest {
   readonly tenantId: string;
@@ -14,11 +14,11 @@ export interface AnsweredRequest {
 }
 
 export interface IdempotencyRows {
-  /** Null when unknown or older than `since`. */
+  /** Null when there is none, or when it is older than `since`. */
   find(
     request: Pick<AnsweredRequest, 'tenantId' | 'caller' | 'idempotencyKey'>,
     since: number,
   ): Promise<AnsweredRequest | null>;
-  /** Forgets what is older than `before`, at most `limit` rows. */
+  /** Deletes records older than `before`, at most `limit`. */
   prune(before: number, limit: number): Promise<number>;
 }

@@ -1,7 +1,4 @@
-/**
- * Requests that were answered, so that a repeated one is not carried out twice. What a repeated one is answered is the
- * callers' business.
- */
+/** Executes each request with an `Idempotency-Key` once. The callers decide what a repeated request is answered. */
 import { createHash } from 'node:crypto';
 import type { Caller } from '../domain/key-policy.ts';
 import type { IdempotencyRecord } from '../events/ledger.ts';
@@ -11,16 +8,16 @@ import { canonicalJson } from '../foundation/encoding.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import type { AnsweredRequest, IdempotencyRows } from './idempotency-rows.ts';
 
-/** How long an answer is remembered: longer than any client retries. */
+/** How long a record is kept: longer than clients retry. */
 export const ANSWER_KEPT_MS: number = DAY_MS;
 const IDEMPOTENCY_KEY_PATTERN = /^[\x21-\x7e]{1,255}$/;
 
 export interface RequestIdentity
   extends Pick<AnsweredRequest, 'tenantId' | 'caller' | 'idempotencyKey' | 'requestHash'> {
-  /** The key that it changes; null: it creates one. */
+  /** The id of the key that it changes; null: it creates one. */
   readonly keyId: string | null;
 }
-/** The row that remembers the answer; stands or falls with the change. */
+/** Makes the idempotency record, which is committed in the same transaction as the change. */
 export type MakeIdempotencyRecord = (keyId: string, version: number) => IdempotencyRecord;
 
 /** @throws PantheonError `invalid_request` for a key that is not 1 to 255 printable characters. */
@@ -36,14 +33,15 @@ export function idempotentRequest(request: {
   if (!IDEMPOTENCY_KEY_PATTERN.test(idempotencyKey)) {
     throw new PantheonError('invalid_request', {
       field: 'Idempotency-Key',
-      detail: '1 to 255 printable ASCII characters.',
+      detail: 'Must be 1 to 255 printable ASCII characters.',
     });
   }
   return {
     tenantId,
     caller: by.authority.kind === 'key' ? by.authority.keyId : 'process',
     idempotencyKey: sha256(idempotencyKey),
-    // The Idempotency-Key is in it and not in the row, so a copy of the database confirms no guess about the input.
+    // The hash includes the Idempotency-Key, which is not stored, so that a copy of the database confirms no guess
+    // about the input.
     requestHash: sha256(canonicalJson({ idempotencyKey, operation, keyId, input: input ?? null })),
     keyId,
   };
@@ -58,7 +56,7 @@ export class IdempotencyService {
     this.#clock = deps.clock;
   }
 
-  /** Carries it out the first time, with the row that remembers it; `again` answers the same request anew. */
+  /** Executes the first request together with its record; calls `again` for a repeated one. */
   async run<T>(
     request: RequestIdentity,
     {
@@ -75,9 +73,8 @@ export class IdempotencyService {
     try {
       return await execute((keyId, version) => recordOf(request, keyId, version, now));
     } catch (error) {
-      // The same request at the same moment, on this node or another: the other one has carried it out, and so this one
-      // met a conflict of any kind (a rotation, for one, is then told that a rotation is in progress, or that the key is
-      // not what If-Match names any more).
+      // The same request may have been executed at the same time, on this node or another. This one then fails with
+      // some conflict: a rotation, for example, with `rotation_in_progress` or `precondition_failed`.
       const isConflict = error instanceof PantheonError && [409, 412].includes(CODES[error.code].status ?? 0);
       const meanwhile = isConflict ? await this.#find(request) : null;
       if (meanwhile === null) throw error;

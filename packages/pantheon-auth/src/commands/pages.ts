@@ -1,17 +1,17 @@
-/** Pages of a list: what one looks like, and how large it may be. */
+/** Pages of a list, and their maximum size. */
 import { PantheonError } from '../foundation/errors.ts';
 
 export interface Page<T> {
   /**
-   * At most `limit`. May be fewer, or none, although there are more: a page ends when many records were looked at that do
-   * not match the filter, or when the records on it are large. Only `nextCursor` tells whether it is the last.
+   * At most `limit`. May be fewer, or none, although there are more: a page ends when many records that do not match
+   * the filter were read, or when its records are large. Only `nextCursor` shows whether it is the last page.
    */
   readonly items: readonly T[];
   /** Null on the last page. */
   readonly nextCursor: string | null;
 }
 
-/** One page: about 200 kB of JSON. Large keys end it sooner. */
+/** The largest page: about 200 kB of JSON. With large keys a page is shorter. */
 export const PAGE_MAX = 200;
 export const PAGE_DEFAULT = 50;
 /** @throws PantheonError `invalid_request`. */

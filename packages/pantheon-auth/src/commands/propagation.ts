@@ -1,61 +1,67 @@
 /**
- * When a change holds everywhere. With `settle: true` the answer to a change waits until no node can say yes on what was
- * before it (I4), and says until when a verifier that does not follow the log may accept a token made on that.
+ * Waits until a change is known to all nodes. With `settle: true` the answer to a change waits until no node accepts
+ * what the change ended (I4), and says until when a verifier that does not follow the log may accept a token issued
+ * before.
  */
 import type { KeyRecord } from '../domain/key.ts';
 import type { Clock, Instant } from '../foundation/clock.ts';
 import { isFairShare } from '../foundation/fair-share.ts';
 
-/** Two clocks that count the same second do not end it at the same moment. */
+/** A margin for the clocks of two nodes, which do not run at exactly the same rate. */
 export const PROPAGATION_MARGIN_MS = 50;
-/** Answers that wait at once, of all tenants. Each keeps a caller and its connection waiting for a second. */
+/** The most answers that wait at once, of all tenants. Each keeps a connection open for a second. */
 export const PROPAGATIONS_WAITING_MAX = 1_000;
-/** The clock decides and not the timer, which may ring early: it is looked at this often, once for all who wait. */
+/**
+ * How often the clock is checked, once for all waiting answers. The clock decides and not a timer, which may fire
+ * early.
+ */
 const LOOK_AGAIN_MS = 25;
 
 export interface SettleOptions {
   /**
-   * Answer only when the change holds on every node: after `stalenessMax` and 50 ms, about a second. See {@link Settled}.
+   * Wait until the change is effective on every node: `stalenessMax` plus 50 ms, about a second. See {@link Settled}.
    */
   readonly settle?: boolean;
 }
 
-/** What an answer says beside the record when it was asked to settle. Without `settle` both are absent. */
+/** Members of the result of a change with `settle`. Without `settle` both are absent. */
 export interface Settled {
   /**
-   * From this moment on no node says yes on what was before the change, and none issues a token on it. Absent although
-   * it was asked for: this node is stopping and did not wait; the change is made all the same.
+   * From this time on no node accepts what the change ended, and none issues a token based on it. Absent, although
+   * `settle` was set, when this node is stopping and did not wait. The change has been made anyway.
    */
   readonly settledAt?: Date;
   /**
-   * The latest `exp` of any token of the key that was issued before `settledAt`: until then a verifier that has only the
-   * public keys may accept one. Its own leeway comes on top. Of a rotated key, and of a retired version, it speaks of
-   * the tokens of the versions before the current one, those made during an overlap included. With `cascade` it holds
-   * for all keys that were revoked. Null: only Pantheon verifies the tokens of this key (HS256), and refuses them now.
-   * Tokens that a program makes itself with `generator` live up to five minutes after it makes them.
+   * The latest `exp` of any token of the key that was issued before `settledAt`. Until then, plus its own leeway, a
+   * verifier that has only the public keys may accept such a token. After a rotation or the retirement of a version it
+   * is about tokens of the versions before the current one, including those issued during an overlap. With `cascade` it
+   * is about all revoked keys. Null: only this service verifies the tokens of this key (HS256), and it refuses them
+   * now. Not included are tokens that a program makes itself with `generator`, which last up to five minutes.
    */
   readonly offlineUntil?: Date | null;
 }
 
-/** Which tokens are meant. */
+/** The tokens in question. */
 export interface OfflineQuestion {
-  /** Those that were issued until then. */
+  /** Tokens issued until this time. */
   readonly issuedUntil: Instant;
-  /** And those of versions that go on until then; null: of none. */
+  /** Also tokens of versions that are accepted until this time; null: none. */
   readonly acceptedUntil: Instant | null;
 }
 
-/** Knows until when a verifier that does not follow the log may accept tokens of a key. Null: no such verifier can. */
+/**
+ * Computes until when a verifier that does not follow the log may accept tokens of a key. Null: no such verifier can.
+ */
 export interface OfflineTokenExpiry {
   endOf(record: KeyRecord | null, question: OfflineQuestion): Promise<Instant | null>;
 }
 
-/** A change that was made. */
+/** A committed change. */
 export interface Changed<T> {
   readonly answer: T;
-  /** Whose tokens are meant; null: of any key. */
+  /** The key whose tokens are in question; null: any key. */
   readonly record: KeyRecord | null;
-  /** Until when a version that is no longer current still makes tokens. */
+  /** Until when a version that is no longer current can still get tokens. */
   readonly acceptedUntil?: Instant;
 }
 
@@ -68,7 +74,7 @@ export class Propagation {
   readonly #waitMs: number;
   readonly #clock: Clock;
   readonly #tokens: OfflineTokenExpiry;
-  /** In the order in which they are due, which is the order in which they came. */
+  /** In the order in which they are due, which is the order of arrival. */
   readonly #waiting: Waiter[] = [];
   #taken = 0;
   readonly #takenByTenant = new Map<string, number>();
@@ -81,7 +87,7 @@ export class Propagation {
     this.#tokens = deps.tokens;
   }
 
-  /** Makes the change, and waits as the caller asked for. */
+  /** Makes the change, and waits if `settle` is set. */
   async settled<T extends object>(
     tenantId: string,
     { settle }: SettleOptions,
@@ -91,12 +97,12 @@ export class Propagation {
   }
 
   /**
-   * Makes the change and answers when it holds everywhere; also when nothing had to be changed, for another node may
-   * have made the same change a moment ago. What the change throws is thrown at once, and nothing that comes after it
-   * makes an error of it.
+   * Makes the change and returns when it is effective on every node. Waits also when nothing had to be changed, because
+   * another node may just have made the same change. Errors of the change are thrown at once; after the change nothing
+   * throws.
    *
-   * When too many wait, of all tenants or of this one, the change is made and answered at once, without `settledAt`: nobody
-   * may keep others from ending what should end by waiting in their place.
+   * When too many answers wait, of all tenants or of this one, the change is made and the result returned at once,
+   * without `settledAt`, so that waiting callers cannot prevent others from revoking.
    */
   async waitFor<T extends object>(tenantId: string, change: () => Promise<Changed<T>>): Promise<T & Settled> {
     const own = this.#takenByTenant.get(tenantId) ?? 0;
@@ -120,7 +126,7 @@ export class Propagation {
     else this.#takenByTenant.set(tenantId, own);
   }
 
-  /** Lets everybody go who is waiting, unsettled. */
+  /** Ends all waits, without `settledAt`. */
   close(): void {
     this.#isClosed = true;
     if (this.#timer !== null) clearTimeout(this.#timer);
@@ -128,7 +134,7 @@ export class Propagation {
     for (const { wake } of this.#waiting.splice(0)) wake(false);
   }
 
-  /** Whether the time has passed. */
+  /** Whether the waiting time passed. */
   #wait(): Promise<boolean> {
     if (this.#isClosed) return Promise.resolve(false);
     const dueAtMs = this.#clock.monotonicMs() + this.#waitMs;

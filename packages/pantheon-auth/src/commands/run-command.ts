@@ -1,9 +1,8 @@
 /**
- * The path of every change of access state, from top to bottom: may the caller, are they still who they were, what is
- * stored, what shall it become, commit, and again when somebody else was faster. There is no other one.
+ * The only path of changes of access state: authorize, confirm the caller, load, decide, commit, retry on conflict.
  *
- * Around it, where it is asked for: `idempotency-service.ts` carries a repeated request out once, `propagation.ts` waits
- * until the change holds on every node.
+ * Optional steps around it: `idempotency-service.ts` executes a repeated request once; `propagation.ts` waits until the
+ * change is effective on every node.
  */
 import type { ConfirmedCaller } from '../domain/delegation.ts';
 import type { AuditContext } from '../domain/event.ts';
@@ -13,40 +12,40 @@ import type { Precondition } from '../events/ledger.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { authorize, type CallerGuard, confirmCaller, type Intent } from './caller.ts';
 
-/** What somebody else changed in between is read again, this often. More often is a row that a machine changes. */
+/** The most attempts after conflicts. More would mean that a program changes the row continuously. */
 export const ATTEMPTS_MAX = 5;
 
-/** What is to be committed. */
+/** A change with preconditions. */
 export interface Conditional {
-  /** What else must still be as it was read. */
+  /** What else must not have changed since it was read. */
   readonly preconditions?: readonly Precondition[];
 }
 
 export interface Command<Loaded, Change extends Conditional> extends Intent {
-  /** Reads what the change starts from: anew before each attempt. */
+  /** Reads the record to change. Called again for each attempt. */
   readonly load: () => Promise<Loaded>;
-  /** Decides on what was read, for the caller as they are now. Writes nothing. Null: it already is so. */
+  /** Computes the change from the loaded record, for the confirmed caller. Writes nothing. Null: nothing to change. */
   readonly decide: (loaded: Loaded, caller: ConfirmedCaller) => Change | null | Promise<Change | null>;
-  /** In one transaction. The preconditions are those of the change, and that the caller still is who was confirmed. */
+  /** Commits in one transaction. The preconditions are those of the change and those of the confirmed caller. */
   readonly commit: (change: Change & Required<Conditional>) => Promise<void>;
-  /** Drops what this node remembers of it, before the answer (I4). */
+  /** Invalidates the record in this node's caches, before the answer (I4). */
   readonly invalidate?: (loaded: Loaded) => void;
-  /** For what must not be decided a second time. Default: {@link ATTEMPTS_MAX}. */
+  /** The number of attempts; 1 for a decision that must not be repeated. Default: {@link ATTEMPTS_MAX}. */
   readonly attemptsMax?: number;
-  /** Throws what tells the caller more than `conflict`, when it is not tried again. */
+  /** May throw a more precise error than `conflict`, when there is no further attempt. */
   readonly explainConflict?: () => Promise<void>;
 }
 
 export interface Outcome<Loaded, Change> {
-  /** What the change started from. */
+  /** The record that the change started from. */
   readonly loaded: Loaded;
   /** Null: nothing had to be changed. */
   readonly change: Change | null;
 }
 
 /**
- * @throws PantheonError `insufficient_permissions`, `not_found`; the code of the denial when the caller may no longer act;
- * `conflict` when others keep being faster; what `load`, `decide` and `commit` throw.
+ * @throws PantheonError `insufficient_permissions`, `not_found`; the code of the denial when the caller may no longer
+ * act; `conflict` after too many conflicts; errors of `load`, `decide` and `commit`.
  */
 export async function runCommand<Loaded, Change extends Conditional>(
   command: Command<Loaded, Change>,
@@ -59,7 +58,7 @@ export async function runCommand<Loaded, Change extends Conditional>(
     const loaded = await command.load();
     const change = await command.decide(loaded, caller);
     if (change === null) {
-      // It already is so, by somebody else perhaps, of whom this node has not heard: what it remembers may be older.
+      // Nothing to change. Another node may have made the change just now, so this node's cache may be outdated.
       command.invalidate?.(loaded);
       return { loaded, change };
     }
@@ -72,13 +71,13 @@ export async function runCommand<Loaded, Change extends Conditional>(
       await command.explainConflict?.();
       throw error;
     } finally {
-      // Also when the outcome is unknown: what is remembered may be wrong now.
+      // Also when the outcome is unknown, because the cache may be outdated then.
       command.invalidate?.(loaded);
     }
   }
 }
 
-/** What the service does for itself, when it starts. `auditContext`: what the log says of it. */
+/** Runs a command of the service itself, at its start. `auditContext` is recorded in the log. */
 export function runAsProcess<Loaded, Change extends Conditional>(
   auditContext: AuditContext,
   command: Omit<Command<Loaded, Change>, keyof Intent>,

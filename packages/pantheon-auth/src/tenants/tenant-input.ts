@@ -1,29 +1,29 @@
-/** What callers may say about a tenant, parsed. A mistake is named by its field; what was sent is never repeated. */
+/** Parses input about tenants. An error names the field and never repeats input. */
 import { z } from 'zod';
 import { audience, parse, parseName } from '../commands/input.ts';
 import type { TenantRecord } from '../domain/tenant.ts';
 import { TENANT_ID_PATTERN } from '../domain/tenant-id.ts';
 
-/** One for each API that is reached with tokens of one tenant; with the longest names, 32 kB in a row. */
+/** One for each API that accepts tokens of the tenant. With the longest names they take 32 kB in a row. */
 export const TENANT_AUDIENCES_MAX = 64;
 
-/** What the operator decides about a tenant. */
+/** The settings of a tenant. */
 export interface TenantSettingsInput {
   /** Default: the id. */
   readonly name?: string | null | undefined;
   /**
-   * Audiences that its keys may be given (`jwt.audience`), beside those of the service itself. Keys keep the ones that they
-   * have. Default: none.
+   * Audiences that its keys may have in `jwt.audience`, in addition to those of the service. Existing keys keep theirs.
+   * Default: none.
    */
   readonly audiences?: readonly string[] | null | undefined;
 }
 
-/** What `create` takes: the body of `POST /v1/tenants`. */
+/** The input of `create`, and the body of `POST /v1/tenants`. */
 export interface CreateTenantInput extends TenantSettingsInput {
   readonly id: string;
 }
 
-/** What `update` takes: only what changes. Null takes away. */
+/** The input of `update`: only the settings to change. Null removes a setting. */
 export type UpdateTenantInput = TenantSettingsInput;
 
 export type TenantSettings = Pick<TenantRecord, 'name' | 'audiences'>;
@@ -31,7 +31,7 @@ export type TenantSettings = Pick<TenantRecord, 'name' | 'audiences'>;
 const audiences = z
   .array(audience)
   .max(TENANT_AUDIENCES_MAX)
-  .refine((list) => new Set(list).size === list.length, 'Name each once.')
+  .refine((list) => new Set(list).size === list.length, 'Do not repeat an item.')
   .nullish();
 const settings = { name: z.unknown().optional(), audiences };
 const createSchema = z.strictObject({

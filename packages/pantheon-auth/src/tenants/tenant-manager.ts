@@ -1,4 +1,4 @@
-/** Tenants: created, renamed, suspended, resumed, deleted; each change is one event that every node follows. */
+/** Creates, updates, suspends, resumes and deletes tenants. Each change is one event that every node applies. */
 
 import { type CallerGuard, type ChangeOptions, PROCESS_CALLER } from '../commands/caller.ts';
 import { assertIsMeant, type ConditionalOptions } from '../commands/conditional-change.ts';
@@ -30,23 +30,23 @@ import {
 } from './tenant-input.ts';
 import type { QuarantinedTenant, TenantStorage } from './tenant-storage.ts';
 
-/** A tenant as its administrators see it. */
+/** A tenant as shown to administrators. */
 export interface Tenant {
   readonly id: string;
   /** For `ifMatch`. */
   readonly etag: string;
   readonly name: string;
   readonly state: TenantRecord['state'];
-  /** Audiences that its keys may be given, beside those of the service itself. */
+  /** Audiences that its keys may have, in addition to those of the service. */
   readonly audiences?: readonly string[];
   readonly createdAt: Date;
 }
 
 interface TenantManagerDeps {
-  /** Refuses text in which a credential stands. */
+  /** Refuses text that contains a credential. */
   readonly exposed: { refuseIn(texts: object, by: Caller): Promise<void> };
   readonly storage: TenantStorage;
-  /** What this node remembers of the keys of a tenant. */
+  /** The cache of keys of this node. */
   readonly cache: { invalidateTenant(id: string): void };
   readonly guard: CallerGuard;
   readonly cursors: SealedCursors;
@@ -64,17 +64,17 @@ interface TenantChange extends Conditional {
   readonly next: TenantRecord;
 }
 
-/** Tenants are managed by keys of the system tenant alone; for anyone else there are none (I10). */
+/** A command on a tenant. Only keys of the system tenant may run it; for other callers tenants do not exist (I10). */
 interface TenantCommand<Loaded extends TenantRecord | null> {
   readonly id: string;
   readonly by: Caller;
   readonly action: Action;
   readonly load: () => Promise<Loaded>;
-  /** Null: it already is so. */
+  /** Null: nothing to change. */
   readonly decide: (tenant: Loaded) => TenantEvent | null;
 }
 
-/** Without them nothing works: root lives in one, and the other is where calls go that name none. */
+/** Tenants that cannot be removed: the root key is in one, and the other is the default of calls. */
 const PERMANENT: ReadonlySet<string> = new Set([SYSTEM_TENANT, DEFAULT_TENANT]);
 
 export class TenantManager {
@@ -84,7 +84,7 @@ export class TenantManager {
     this.#deps = deps;
   }
 
-  /** Makes the permanent tenants on the first start; afterwards it changes nothing. */
+  /** Creates the permanent tenants if they are missing. */
   async start(by: AuditContext): Promise<void> {
     for (const id of PERMANENT) {
       await this.#run({
@@ -92,7 +92,7 @@ export class TenantManager {
         by: { authority: PROCESS_CALLER.authority, auditContext: by },
         action: 'tenants.create',
         load: () => this.#deps.storage.find(id),
-        // Another process that starts at the same moment may have been faster.
+        // Another process that starts at the same time may have created it.
         decide: (tenant) =>
           tenant === null ? this.#event('tenant.created', id, { before: null, after: { name: id } }, by) : null,
       });
@@ -126,7 +126,7 @@ export class TenantManager {
     return toTenant(await this.#load(id));
   }
 
-  /** In order of id. */
+  /** Lists tenants, ordered by id. */
   async list(
     page: { readonly cursor?: string; readonly limit?: number } = {},
     options: ChangeOptions = {},
@@ -144,7 +144,7 @@ export class TenantManager {
   }
 
   /**
-   * Changes what is named and leaves the rest; null takes away.
+   * Updates a tenant. Members that are not given stay as they are; null removes a member.
    *
    * @throws PantheonError `invalid_request`, `not_found`, `precondition_failed`.
    */
@@ -170,7 +170,10 @@ export class TenantManager {
     return toTenant(await this.#run({ id, by, action: 'tenants.update', load: () => this.#load(id), decide }));
   }
 
-  /** One event that refuses all its keys. Twice is success. The system tenant stays: nobody could resume it. */
+  /**
+   * Suspends a tenant: all its keys are denied. Idempotent. The system tenant cannot be suspended, because nobody could
+   * resume it.
+   */
   suspend(id: string, options: TenantChangeOptions = {}): Promise<Tenant> {
     return this.#setState(id, 'suspended', 'tenants.suspend', options);
   }
@@ -179,7 +182,7 @@ export class TenantManager {
     return this.#setState(id, 'active', 'tenants.suspend', options);
   }
 
-  /** For ever: its keys are unknown from then on, and its id is not used again. */
+  /** Deletes a tenant. Final: its keys are unknown from then on, and its id cannot be used again. */
   delete(id: string, options: TenantChangeOptions = {}): Promise<Tenant> {
     return this.#setState(id, 'deleted', 'tenants.delete', options);
   }
@@ -194,7 +197,7 @@ export class TenantManager {
     assertMay(by, action, SYSTEM_TENANT);
     await this.#deps.exposed.refuseIn({ reason: options.reason }, by);
     const reason = parseReason(options.reason);
-    // One whose row cannot be read can be closed all the same; the row is then written anew.
+    // A damaged tenant can still be suspended or deleted; its row is then written again.
     const load = (): Promise<TenantRecord> => (state === 'active' ? this.#load(id) : this.#loadToClose(id));
     const decide = (tenant: TenantRecord): TenantEvent | null => {
       assertIsMeant(options, 'tenant', tenant);
@@ -209,7 +212,7 @@ export class TenantManager {
     return toTenant(await this.#run({ id, by, action, load, decide }));
   }
 
-  /** Runs a command on one tenant, and answers the record after it. */
+  /** Runs a command on one tenant and returns the new record. */
   async #run<Loaded extends TenantRecord | null>(command: TenantCommand<Loaded>): Promise<Loaded | TenantRecord> {
     const { id, by, action, load } = command;
     const { loaded, change } = await runCommand(

@@ -1,4 +1,4 @@
-/** Tenants at rest: records to rows and back. Nothing of a tenant is secret, so nothing is sealed. */
+/** Maps tenant records to rows and back. Nothing about a tenant is secret, so nothing is sealed. */
 import { type AuditEventAbout, eventAbout, isReadable, PROCESS_ACTOR } from '../domain/event.ts';
 import { evolveTenant, TENANT_STATES, type TenantRecord } from '../domain/tenant.ts';
 import type { EventCodec } from '../events/event-codec.ts';
@@ -8,7 +8,7 @@ import { PantheonError } from '../foundation/errors.ts';
 import type { TenantRow } from '../schema/tenant-row.ts';
 import type { TenantRows } from './tenant-rows.ts';
 
-/** A tenant whose row cannot be read: it can be named, suspended and deleted. Its keys are answered with a 503. */
+/** A tenant whose row is damaged. It can be listed, suspended and deleted. Its keys are answered with 503. */
 export interface QuarantinedTenant {
   readonly id: string;
   readonly createdAt: Instant;
@@ -33,12 +33,12 @@ export class TenantStorage {
     return row === null ? null : tenantFromRow(row);
   }
 
-  /** In order of id. One whose row cannot be read is named, and the others are shown. */
+  /** Ordered by id. A damaged tenant is listed as quarantined. */
   async list(after: string | null, limit: number): Promise<readonly (TenantRecord | QuarantinedTenant)[]> {
     return (await this.#rows.list(after, limit)).map(readOrName);
   }
 
-  /** The tenant as its events tell it: what a row that cannot be read is closed by. Null: there are none. */
+  /** Rebuilds a tenant from its events, to suspend or delete a damaged one. Null: it has no events. */
   async replay(id: string): Promise<TenantRecord | null> {
     const query = { tenantId: id, type: null, subjectType: 'tenant', subjectId: id, order: 'oldest_first' } as const;
     let record: TenantRecord | null = null;
@@ -47,8 +47,8 @@ export class TenantStorage {
       for (const event of items) {
         if (isReadable(event)) record = evolveTenant(record, eventAbout('tenant', event));
         else if (record === null)
-          return null; // How it was made is lost.
-        // A damaged one: what happened is told by its type, and only a new name by what it says.
+          return null; // The event of its creation is lost.
+        // A damaged event: its type is enough, because only a new name depends on its content.
         else record = evolveTenant(record, eventAbout('tenant', { ...event, ...UNSAID }));
       }
       if (next === null) return record;
@@ -56,7 +56,7 @@ export class TenantStorage {
     }
   }
 
-  /** Stands only if its preconditions hold. @throws PantheonError `conflict`. */
+  /** Commits only if the preconditions hold. @throws PantheonError `conflict`. */
   async commit(
     tenant: TenantRecord,
     event: AuditEventAbout<'tenant'>,
@@ -78,7 +78,7 @@ export class TenantStorage {
   }
 }
 
-/** That the tenant is as it was read, as a precondition of a commit. */
+/** The precondition that the tenant has not changed since it was read. */
 export function tenantAsRead({ id, revision }: TenantRecord): Precondition {
   return { kind: 'row', table: 'tenants', where: { id }, revision };
 }
@@ -94,11 +94,14 @@ function readOrName(row: TenantRow): TenantRecord | QuarantinedTenant {
   }
 }
 
-/** @throws PantheonError `tenant_quarantined` for what this version cannot read: it could be something that refuses. */
+/**
+ * @throws PantheonError `tenant_quarantined` for a value that this version does not know, because it could mean that
+ * keys must be denied.
+ */
 export function tenantFromRow(row: TenantRow): TenantRecord {
   const state = TENANT_STATES.find((known) => known === row.state);
   if (state === undefined) {
-    throw quarantined(row, 'its state is one that this version does not know');
+    throw quarantined(row, 'this version does not know its state');
   }
   return {
     id: row.id,
@@ -114,7 +117,7 @@ function audiencesOf(row: TenantRow): readonly string[] | null {
   if (row.audiences === null) return null;
   const read = jsonOf(row.audiences);
   if (Array.isArray(read) && read.every((audience) => typeof audience === 'string')) return read;
-  throw quarantined(row, 'its audiences are no list that this version knows');
+  throw quarantined(row, 'this version cannot read its audiences');
 }
 
 function jsonOf(text: string): unknown {

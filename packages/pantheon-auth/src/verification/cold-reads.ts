@@ -1,35 +1,38 @@
 /**
- * Reads of keys that are not in memory. Two lanes, each with its own connections of the pool and its own queue, so that
- * ids which may be invented, and senders whose reads matched no secret, wait behind each other and behind nobody else (I9).
- * Many who ask for one key are one read, in whichever line its turn comes first.
+ * Reads keys that are not in memory. There are two lanes, each with its own share of connections and its own queue, so
+ * that reads of ids that may be invented, and reads for senders whose earlier reads matched no secret, do not delay
+ * others (I9). Concurrent requests for one key share one read.
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { PantheonError } from '../foundation/errors.ts';
 import { FairQueue, type TurnKey } from '../foundation/fair-queue.ts';
 
-/** `main`: ids that this store issued. `doubtful`: ids that it may not have issued, and senders that owe for reads. */
+/**
+ * `main`: ids that this database issued. `doubtful`: ids that it may not have issued, and senders whose earlier reads
+ * matched no secret.
+ */
 export type Lane = 'main' | 'doubtful';
 
-/** Requests that may wait in one lane. Beyond it, waiting would be longer than clients do. */
+/** The most requests that wait in one lane. With more, the wait would exceed the timeouts of clients. */
 export const COLD_READS_WAITING_MAX = 1_000;
-/** Of the reads under way at once, those in the lane `doubtful`. */
+/** The share of concurrent reads for the lane `doubtful`. */
 const DOUBTFUL_SHARE = 0.25;
 
-/** Where in the queue of reads something waits. Turns go round the owners, and within each owner round its accounts. */
+/** The queue position of a read. The queue is round-robin by owner, and within an owner by account. */
 export interface ReadQueueKey {
   readonly lane: Lane;
   readonly owner: string;
   readonly account: string;
 }
 
-/** A read that is wanted, or under way. */
+/** A read that is queued or in progress. */
 interface ColdRead<T> {
   readonly id: string;
-  /** Those who wait for it to begin, by the name of their line. */
+  /** Requests that wait for it to begin, by queue. */
   readonly tickets: Map<string, Ticket<T>>;
-  /** Null: it has not begun. */
+  /** Null: the read has not begun. */
   outcome: Promise<T> | null;
-  /** An event named this key while it was read: the result goes to those who wait for it, and is not cached. */
+  /** Invalidated while it was being read: return the result to the waiting requests, do not cache it. */
   invalidatedDuringLoad: boolean;
 }
 
@@ -50,7 +53,7 @@ export class ColdReads<T> {
   readonly #lanes: Readonly<Record<Lane, LaneState<T>>>;
   readonly #reads = new Map<string, ColdRead<T>>();
 
-  /** @param readsMax reads under way at once, in both lanes together (one in each at least). */
+  /** @param readsMax concurrent reads in both lanes together, at least one in each. */
   constructor(deps: {
     readonly load: (id: string, isInvalidated: () => boolean) => Promise<T>;
     readonly readsMax: number;
@@ -64,9 +67,9 @@ export class ColdReads<T> {
   }
 
   /**
-   * Reads it, together with everyone who asks for the same key before an event invalidates the read.
+   * Reads a key. Requests for the same key share one read until an event invalidates it.
    *
-   * @throws PantheonError `overloaded` when too many wait in this lane, and of them most in this line.
+   * @throws PantheonError `overloaded` when too many requests wait in this lane and this sender has the most of them.
    */
   read(id: string, queueKey: ReadQueueKey): Promise<T> {
     const read = this.#reads.get(id) ?? this.#newRead(id);
@@ -84,10 +87,10 @@ export class ColdReads<T> {
     return ticket.answer.promise;
   }
 
-  /** The result of a read of this key that is under way is not cached, and nobody who comes later joins that read. */
+  /** Marks a read of this key that is in progress: its result is not cached, and later requests do not join it. */
   invalidate(id: string): void {
     const read = this.#reads.get(id);
-    // One that has not begun reads what the event made true.
+    // A read that has not begun will read the new state.
     if (read === undefined || read.outcome === null) return;
     read.invalidatedDuringLoad = true;
     this.#reads.delete(id);
@@ -113,7 +116,7 @@ export class ColdReads<T> {
     return outcome;
   }
 
-  /** Whoever waits for this read, in any line, need not wait for a turn any more. */
+  /** Answers all requests that wait for this read, in any queue. */
   #answerWaiting(read: ColdRead<T>, outcome: Promise<T>): void {
     for (const ticket of read.tickets.values()) {
       this.#lanes[ticket.queueKey.lane].queue.remove(ticket, turnKeyOf(ticket.queueKey));
@@ -122,17 +125,17 @@ export class ColdReads<T> {
     read.tickets.clear();
   }
 
-  /** The next in line begins, after a turn of the event loop for others: SQLite reads block it. */
+  /** Begins the next read after yielding to the event loop, because SQLite reads block it. */
   async #end(read: ColdRead<T>, lane: LaneState<T>): Promise<void> {
     if (this.#reads.get(read.id) === read) this.#reads.delete(read.id);
     await nextTurn();
     lane.readsUnderWay -= 1;
     const next = lane.queue.shift();
-    // Its error is told to those who wait for it.
+    // Its error goes to the requests that wait for it.
     if (next !== null) void this.#begin(next.read, lane).catch(() => {});
   }
 
-  /** Its read goes on without it if others wait for it elsewhere. */
+  /** Rejects a waiting request. Its read continues if other requests wait for it. */
   #turnAway({ read, queueKey, answer }: Ticket<T>): void {
     read.tickets.delete(nameOf(queueKey));
     if (read.tickets.size === 0) this.#reads.delete(read.id);

@@ -1,6 +1,6 @@
 /**
- * What this node knows of a key, and when that was true: from memory, else from the tag of the id, else from the store. It
- * answers with facts and their age. Whether they are young enough for an answer is decided in `verification-attempt.ts`.
+ * Looks up a key: in memory, then by the tag of its id, then in the database. Returns facts with their age.
+ * `verification-attempt.ts` decides whether they are fresh enough.
  */
 import type { EventFeed } from '../events/event-feed.ts';
 import { type Clock, type Moment, momentOf } from '../foundation/clock.ts';
@@ -10,37 +10,40 @@ import { type Sender, shareOf } from './sender.ts';
 import type { DamagedKey, VersionSecret } from './stored-key.ts';
 import type { CachedKey, VerificationCache } from './verification-cache.ts';
 
-/** Revocation reaches every node within this, even when the feed has stalled. One value in the database. */
+/**
+ * How old the facts behind an acceptance may be: a revocation is effective on every node within this time, even if the
+ * feed has stalled. The database holds one value for all nodes.
+ */
 export const STALENESS_MAX_MS_DEFAULT = 1_000;
-/** Less than a head read takes on a busy network would refuse everything; more would not be called a bound. */
+/** A value below the time of a head read on a busy network would turn every verification into a 503. */
 const STALENESS_MS_LEAST = 100;
 const STALENESS_MS_MOST = 60_000;
 
 export interface LookupResult {
-  /** Null: no key has this id, or its rows do not open. */
+  /** Null: no key has this id, or the key is damaged. */
   readonly facts: CachedKey | null;
-  /** The key whose rows do not open; null: there is none, or they do. */
+  /** The damaged key; null: the key is not damaged, or there is none. */
   readonly damaged: DamagedKey | null;
-  /** The secrets of the key, also of a damaged one as far as they can be read. */
+  /** The secrets of the key; for a damaged key those that can be read. */
   readonly secrets: readonly VersionSecret[];
-  /** When all of this was true. */
+  /** The moment at which all of this was true. */
   readonly asOf: Moment;
-  /** Whether the store was read for it. */
+  /** Whether the database was read. */
   readonly wasRead: boolean;
-  /** The tag of the id is wrong: no key of this store can have it. */
+  /** The tag of the id is wrong, so no key of this database can have it. */
   readonly isForged: boolean;
 }
 
 /**
- * What the tag of an id says. `issued`: one of ours in use. `forged`: this store cannot have issued it. `uncertain`: only
- * the database can tell: the id may be older than tags, its secret has been retired (so somebody else may know it), or a
- * secret cannot be opened.
+ * The result of checking the tag of an id. `issued`: valid under an active secret. `forged`: this database cannot have
+ * issued it. `uncertain`: only a read of the database can tell, because the id may be older than tags, its secret has
+ * been retired (and may be known to others), or a secret cannot be opened.
  */
 export type TagVerdict = 'issued' | 'forged' | 'uncertain';
 
-/** Reads the tags of ids. */
+/** Checks the tags of ids. */
 export interface IdTagCheck {
-  /** As true as the position of the event feed: ask when that is young enough. */
+  /** The result is as old as the last confirmation of the event feed, which the caller must check. */
   verdict(id: string): TagVerdict;
 }
 
@@ -67,20 +70,22 @@ export class KeyLookup {
     this.#stalenessMaxMs = deps.stalenessMaxMs;
   }
 
-  /** Asks for the head of the log where that costs no waiting. A promise: there are events to apply first. */
+  /**
+   * Reads the head of the log if that needs no waiting (SQLite). Returns a promise if there are events to apply first.
+   */
   refresh(at: Moment): Promise<void> | null {
     return this.#feed.refresh(at);
   }
 
-  /** What is in memory; null: nothing, or that the key is damaged. */
+  /** The facts in memory; null: none, or the key is damaged. */
   peek(keyId: string): LookupResult | null {
     const facts = this.#cache.peek(keyId);
     return facts === undefined ? null : this.#fromMemory(facts);
   }
 
   /**
-   * From memory, else from the tag of the id, else from the store: in the lane that the tag and the sender's debts give.
-   * Null: what this node knows was too old and had to be confirmed first, so it has to be looked up again.
+   * Looks the key up in memory, then by the tag of its id, then in the database, in the lane chosen by the tag and the
+   * sender's earlier failures. Null: the facts were too old and have been confirmed, so call it again.
    *
    * @throws PantheonError `overloaded`, `store_unavailable`.
    */
@@ -90,7 +95,8 @@ export class KeyLookup {
     const damaged = this.#cache.peekDamaged(keyId);
     const verdict = this.#tags.verdict(keyId);
     if (damaged !== null || verdict === 'forged') {
-      // The list of tag secrets, and what is known of a damaged key, must be as young as the facts behind a yes.
+      // The list of tag secrets and the information that a key is damaged must be as fresh as facts behind an
+      // acceptance.
       if (this.isFresh(this.#feed.confirmedAt)) return this.#fromMemory(null, damaged, damaged === null);
       await this.#feed.confirm(this.#clock.monotonicMs());
       return null;
@@ -98,9 +104,10 @@ export class KeyLookup {
     const { owner, account } = shareOf(sender);
     const owes = account !== null && this.#debts.isFull(account);
     const lane = verdict === 'issued' && !owes ? 'main' : 'doubtful';
-    // Apart by verdict: who floods with invented ids has no influence on the keys of neighbours behind the same address.
+    // Separate accounts by tag result, so that a flood of invented ids does not delay valid keys behind the same
+    // address.
     const read = await this.#cache.read(keyId, { lane, owner, account: `${account} ${verdict}` });
-    // Revocations of tokens and signing keys are no younger than the feed, however fresh the key was read.
+    // Facts about revoked tokens and signing keys are as old as the feed, even if the key was just read.
     const asOf = older(read.readAt, this.#feed.confirmedAt);
     const { facts } = read;
     return {
@@ -113,14 +120,14 @@ export class KeyLookup {
     };
   }
 
-  /** Charges the sender for a read of the store that ended without a matching secret. */
+  /** Counts for the sender a read of the database that matched no secret. */
   charge(sender: Sender): void {
     const { account } = shareOf(sender);
     if (account !== null) this.#debts.charge(account);
   }
 
   /**
-   * Makes sure that what is found next was confirmed at or after that moment. Callers share one look at the head.
+   * Confirms the facts at or after that moment. Concurrent callers share one read of the head.
    *
    * @throws PantheonError `store_unavailable`.
    */
@@ -128,13 +135,16 @@ export class KeyLookup {
     return this.#feed.confirm(monotonicMs);
   }
 
-  /** Whether a yes may rest on facts of that age. Both clocks must agree: one stands still in sleep, the other can be set. */
+  /**
+   * Whether an acceptance may rest on facts of that age. Checked with both clocks, because the monotonic one stops
+   * during sleep and the wall clock can be set.
+   */
   isFresh(asOf: Moment, now: Moment = momentOf(this.#clock)): boolean {
     const age = Math.max(now.monotonicMs - asOf.monotonicMs, now.wallMs - asOf.wallMs);
     return age <= this.#stalenessMaxMs;
   }
 
-  /** What is in memory is as old as the last confirmation of the head. */
+  /** Facts in memory are as old as the last confirmation of the head. */
   #fromMemory(facts: CachedKey | null, damaged: DamagedKey | null = null, isForged = false): LookupResult {
     const asOf = this.#feed.confirmedAt;
     return { facts, damaged, secrets: secretsOf(facts, damaged), asOf, wasRead: false, isForged };
@@ -151,7 +161,10 @@ function older(one: Moment, other: Moment): Moment {
   return one.monotonicMs < other.monotonicMs ? one : other;
 }
 
-/** One value for all nodes. Without an upper bound a yes would have no age; `Infinity` and `1e9` are not taken for one. */
+/**
+ * Parses the value in the database. It has an upper bound, since otherwise an acceptance could rest on arbitrarily old
+ * facts; `Infinity` and `1e9` are refused.
+ */
 export function parseStaleness(text: string): number {
   const ms = /^[1-9]\d{0,5}$/.test(text) ? Number(text) : Number.NaN;
   if (ms >= STALENESS_MS_LEAST && ms <= STALENESS_MS_MOST) return ms;

@@ -1,21 +1,27 @@
 /**
- * Who presented a credential, as far as it is known: to whom failures are charged, and with whom a sender shares its turns
- * in a queue. An address that a caller of the management API names is its caller's word, and stays within its account.
+ * The sender of a presented credential, for counting failures and for fair queues. An address reported by a caller of
+ * the management API is not trusted, so it counts only together with that caller.
  */
 import { clientBucket } from '../domain/address.ts';
 
 export interface Sender {
-  /** Where it came from; null: a call in this process that did not say. */
+  /** The client address; null: an in-process call without one. */
   readonly address: string | null;
-  /** Who asked about a credential that somebody else presented: the id of the calling key. Null: nobody stands between. */
+  /**
+   * The id of the calling key, if it asks about a credential that somebody else presented. Null: the sender itself
+   * presented it.
+   */
   readonly askedBy: string | null;
 }
 
-/** How a sender is told from others. */
+/** The identity of a sender in queues and counters. */
 export interface SenderShare {
-  /** All that share one fair share: an address (IPv6 by /64), or all addresses that one caller names. */
+  /**
+   * Senders with the same owner share one fair share of a queue: an address (IPv6 by /64), or all addresses that one
+   * caller reports.
+   */
   readonly owner: string;
-  /** Whom to charge. Null: nobody, for a call in this process without an address. */
+  /** The account for which failures are counted. Null: none, for an in-process call without address. */
   readonly account: string | null;
 }
 
@@ -25,7 +31,7 @@ export function shareOf({ address, askedBy }: Sender): SenderShare {
   return { owner: bucket ?? 'process', account: bucket };
 }
 
-/** Who presented what a request asks about. `address` in its one spelling; what is none is a sender too, one for all. */
+/** The sender of a request. The address is normalised; all invalid addresses are one sender. */
 export function senderOf(
   request: { readonly ip?: string | null; readonly askedBy?: string },
   address: string | null,

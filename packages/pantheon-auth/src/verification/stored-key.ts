@@ -1,14 +1,16 @@
-/** What the store knows of a key, as verification needs it. How it lies there is `api-keys/key-storage.ts`. */
+/**
+ * A key as read from the database, as far as verification needs it. The storage format is in `api-keys/key-storage.ts`.
+ */
 import type { KeyRecord } from '../domain/key.ts';
 import type { TenantRecord } from '../domain/tenant.ts';
 import type { PantheonError } from '../foundation/errors.ts';
 
-/** What proves one version. Lives only in memory that verifies; sealed in the store; in no wire schema. */
+/** The hash and HS256 secret of one version. Only in memory and sealed in the database; in no answer. */
 export interface VersionSecret {
   readonly version: number;
   /** SHA-256 of the key string. */
   readonly keyHash: Buffer;
-  /** Only where the key's policy asks for HS256. */
+  /** Set only if the key's policy uses HS256. */
   readonly signing: { readonly kid: string; readonly secret: Buffer } | null;
 }
 
@@ -18,15 +20,15 @@ export interface StoredKey {
   readonly secrets: readonly VersionSecret[];
 }
 
-/** A key whose rows do not open, as verification sees it. */
+/** A damaged key: one whose rows cannot be opened or do not match. */
 export interface DamagedKey {
   readonly error: PantheonError;
-  /** The secrets of all its versions, where those open: then it can be told who holds one. Null: nobody can be told apart. */
+  /** The secrets of all its versions, if they can be opened, to tell holders from other callers. Null: they cannot. */
   readonly secrets: readonly VersionSecret[] | null;
 }
 
-/** Where keys are read from that are not in memory. */
+/** The source of keys that are not in memory. */
 export interface KeySource {
-  /** One read, of any tenant. Null: no key has this id. @throws PantheonError `store_unavailable`. */
+  /** Reads a key of any tenant. Null: no key has this id. @throws PantheonError `store_unavailable`. */
   findToVerify(id: string): Promise<StoredKey | DamagedKey | null>;
 }

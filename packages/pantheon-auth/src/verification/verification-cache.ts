@@ -1,7 +1,6 @@
 /**
- * The keys that a node has in memory: the facts of those that exist and the ids of those that do not. It holds the input of
- * decisions, never a result (I5), and the events of the log invalidate it. In what order keys are read that are not in it
- * is `cold-reads.ts`.
+ * The cache of keys of a node: facts about existing keys, and ids that do not exist. It holds the input of decisions,
+ * never a result (I5), and is invalidated by events of the log. Reads of other keys are queued in `cold-reads.ts`.
  */
 import { LRUCache } from 'lru-cache';
 import { AddressRanges } from '../domain/address.ts';
@@ -15,31 +14,31 @@ import { TenantCache } from '../foundation/tenant-cache.ts';
 import { ColdReads, type ReadQueueKey } from './cold-reads.ts';
 import type { DamagedKey, KeySource, StoredKey, VersionSecret } from './stored-key.ts';
 
-/** Facts, and the secrets that are matched against what is presented. One object per key; replaced as a whole, never changed. */
+/** Facts about a key, and its secrets. One immutable object per key, replaced as a whole. */
 export interface CachedKey extends KeyFacts {
   readonly secrets: readonly VersionSecret[];
 }
 
-/** What a read of the store brought. `facts` is null for an id that does not exist, and for a damaged key. */
+/** The result of a read. `facts` is null for an id that does not exist and for a damaged key. */
 export interface LoadedKey {
   readonly facts: CachedKey | null;
   readonly damaged: DamagedKey | null;
-  /** The moment before the store was asked. */
+  /** The moment before the read was sent. */
   readonly readAt: Moment;
 }
 
-/** A key takes about 2 kB, one with all that input allows 80 kB: it is the bytes that bound the memory. */
+/** A key takes about 2 kB, the largest 80 kB, so the bound in bytes below usually applies first. */
 export const KNOWN_KEYS_MAX = 100_000;
-/** Where nobody says otherwise: 50 000 keys of the usual size. */
+/** The default: 50 000 keys of the usual size. */
 export const KNOWN_KEYS_BYTES_MAX: number = 100 * 1_024 * 1_024;
-/** Unknown ids cost a few bytes; a flood of invented ones pushes out only its own kind. */
+/** Unknown ids take a few bytes. They have their own cache, so a flood of invented ids does not evict keys. */
 export const UNKNOWN_IDS_MAX = 50_000;
-/** Damaged keys are few. When there are more, some are read again. */
+/** Damaged keys are few. With more than this, some are read again. */
 const DAMAGED_KEYS_MAX = 1_000;
-/** A damaged key is read again after this: who puts its row right behind our back makes no event. */
+/** A damaged key is read again after this time, because a repair of its row in the database makes no event. */
 export const DAMAGED_CACHED_MS: number = 10 * SECOND_MS;
 
-/** A damaged key, and until when (monotonic) it is cached. */
+/** A damaged key, and the monotonic time until which it is cached. */
 interface CachedDamage {
   readonly damaged: DamagedKey;
   readonly untilMs: number;
@@ -59,9 +58,9 @@ export class VerificationCache implements Follower {
     readonly clock: Clock;
     readonly knownKeysMax?: number | undefined;
     readonly knownKeysBytesMax?: number;
-    /** Reads under way at once: a flood of unknown ids must leave the store to others (I9). */
+    /** Concurrent reads, so that a flood of unknown ids leaves capacity of the database to others (I9). */
     readonly coldReadsMax: number;
-    /** Told of a damaged key when it is first read, and again after an event named it. */
+    /** Called when a damaged key is first read, and again after an event about it. */
     readonly onDamaged?: (error: PantheonError) => void;
   }) {
     this.#source = deps.source;
@@ -78,24 +77,24 @@ export class VerificationCache implements Follower {
     });
   }
 
-  /** What is accounted for the keys in memory. */
+  /** The estimated bytes of the cached keys. */
   get knownKeysBytes(): number {
     return this.#known.bytes;
   }
 
-  /** What is in memory for this id. Null: that no key has it. Undefined: nothing, or that the key is damaged. */
+  /** The cached facts. Null: no key has this id. Undefined: nothing is cached, or the key is damaged. */
   peek(id: string): CachedKey | null | undefined {
     return this.#known.get(id) ?? (this.#unknown.has(id) ? null : undefined);
   }
 
-  /** The damaged key in memory; null: it is not known to be damaged. */
+  /** The cached damaged key; null: not known to be damaged. */
   peekDamaged(id: string): DamagedKey | null {
     const cached = this.#damaged.get(id);
     return cached !== undefined && this.#clock.monotonicMs() < cached.untilMs ? cached.damaged : null;
   }
 
   /**
-   * Reads it from the store, together with everyone who asks for the same key before an event invalidates the read.
+   * Reads a key from the database. Requests for the same key share one read until an event invalidates it.
    *
    * @throws PantheonError `overloaded`, `store_unavailable`.
    */
@@ -103,7 +102,9 @@ export class VerificationCache implements Follower {
     return this.#reads.read(id, queueKey);
   }
 
-  /** Removes one key. The result of a read under way is not cached, and nobody who comes later joins that read. */
+  /**
+   * Removes a key from the cache. The result of a read in progress is not cached, and later requests do not join it.
+   */
   invalidate(id: string): void {
     this.#known.delete(id);
     this.#unknown.delete(id);
@@ -145,7 +146,9 @@ export class VerificationCache implements Follower {
     return { facts, damaged: null, readAt };
   }
 
-  /** Answers it with the error that was told before, so that it is told once however often it is read. */
+  /**
+   * Caches a damaged key with its first error object, so that the error is logged once however often the key is read.
+   */
   #cacheDamaged(id: string, { error, secrets }: DamagedKey, isInvalidated: boolean): DamagedKey {
     const told = this.#damaged.get(id)?.damaged.error;
     if (told === undefined) this.#onDamaged(error);
@@ -155,13 +158,16 @@ export class VerificationCache implements Follower {
   }
 }
 
-/** What is shown to whoever manages the key is left out. */
+/** Without description and metadata, which verification does not need. */
 function toCached({ record, tenant, secrets }: StoredKey): CachedKey {
   const { description: _description, metadata: _metadata, ...decisive } = record;
   return { record: decisive, tenant, secrets: compact(secrets), addresses: addressesOf(record.ipAllowlist) };
 }
 
-/** Small buffers of Node are parts of a larger one, which each of them keeps in memory: these are parts of one of their own. */
+/**
+ * Copies the secrets into one own buffer. Small Node buffers are slices of a shared pool, and each would keep the whole
+ * pool in memory.
+ */
 function compact(secrets: readonly VersionSecret[]): readonly VersionSecret[] {
   const parts = secrets.flatMap(({ keyHash, signing }) => (signing === null ? [keyHash] : [keyHash, signing.secret]));
   const all = Buffer.allocUnsafeSlow(parts.reduce((bytes, { length }) => bytes + length, 0));
@@ -178,7 +184,7 @@ function compact(secrets: readonly VersionSecret[]): readonly VersionSecret[] {
   }));
 }
 
-/** The two lists of an allowlist, and each range in them: they are outside of the heap. */
+/** The memory of an allowlist outside of the heap, and of each range in it. */
 const ADDRESSES_BYTES = 1_024;
 const RANGE_BYTES = 256;
 
