@@ -1,6 +1,6 @@
 /**
- * Tokens, whole: a key is exchanged for one, one is issued, verified, revoked, and the public keys are published. How is
- * in `jwt/`; this file is what the rest of the world talks to.
+ * The calls about tokens: exchange a key for a token, issue, verify and revoke tokens, and publish the public keys. The
+ * parts are in `jwt/`.
  */
 import { timingSafeEqual } from 'node:crypto';
 import type { APIKey } from './api-keys/api-key.ts';
@@ -37,7 +37,7 @@ import type { TokenVerification, TokenVerifier, VerifyTokenRequest } from './jwt
 import type { StoredKey } from './verification/stored-key.ts';
 import type { VerificationCache } from './verification/verification-cache.ts';
 
-/** A key, and the token wanted for it. */
+/** A key, and the options of the requested token. */
 export interface ExchangeRequest extends TokenOptions, Omit<VerifyRequest, 'permissions'> {}
 
 export type Exchange =
@@ -71,9 +71,11 @@ export class JwtHandler implements KeyTokenSigner {
   }
 
   /**
-   * Exchanges a key for a token of it. The key is verified and counted as in every use; a "no" is a value.
+   * Exchanges a key for a token. The key is verified and the use counted as in `verify`; a denial is returned as a
+   * value.
    *
-   * @throws PantheonError `invalid_request` when the wish goes beyond the key, `signing_secret_unavailable`, 503 codes.
+   * @throws PantheonError `invalid_request` when the request exceeds what the key allows, `signing_secret_unavailable`,
+   * 503 codes.
    */
   async exchange(request: ExchangeRequest): Promise<Exchange> {
     const { audience, permissions, ttlSeconds, ...verify } = request;
@@ -93,7 +95,7 @@ export class JwtHandler implements KeyTokenSigner {
   }
 
   /**
-   * Issues a token for a key without the key itself. Who asks must be entitled to hand out all that the key holds.
+   * Issues a token for a key without its key string. The caller must be allowed to grant all permissions of the key.
    *
    * @throws PantheonError `not_found`, `not_grantable`, `not_allowed` when the key may not act, as for `exchange`.
    */
@@ -106,15 +108,15 @@ export class JwtHandler implements KeyTokenSigner {
     const intent = { by, action: 'tokens.issue', tenantId: target.tenantId } as const;
     authorize(intent, by);
     const asOf = momentOf(this.#deps.clock);
-    // Nothing was verified here that would have brought this node up to date: the signing key may have been retired.
+    // No verification has confirmed the caches before this, so the signing key may have been retired: confirm them.
     await this.#deps.feed.confirm(asOf.monotonicMs);
     const { caller } = await confirmCaller(intent, this.#deps.guard);
     const { authority } = caller;
     if (authority.kind === 'key' && authority.via === 'token')
-      throw new PantheonError('not_allowed', { detail: 'A token does not make tokens.' });
+      throw new PantheonError('not_allowed', { detail: 'A token cannot be used to issue tokens.' });
     const { record, secrets, tenant } = await this.#current(target.keyId, target.tenantId, asOf);
     assertNotSuperseded(caller, record);
-    // A token is a short-lived key: it lies within what bounds the caller, and ends with it.
+    // A token acts like a short-lived key, so it must be within the bounds of the caller, and expires with it.
     assertMayHandOut(caller, record);
     const isAlive = isActive(record, this.#deps.clock.now()) && tenant.state === 'active';
     if (!isAlive) throw new PantheonError('not_allowed', { field: 'keyId', detail: 'The key is not active.' });
@@ -122,16 +124,16 @@ export class JwtHandler implements KeyTokenSigner {
     return this.#deps.issuer.issue(record, record.version, signer, tokenOptions);
   }
 
-  /** Whether a token may act now, with all that its key says. */
+  /** Verifies a token together with its key. */
   verify(request: VerifyTokenRequest): Promise<TokenVerification> {
     return this.#deps.verifier.verify(request);
   }
 
   /**
-   * Revokes one token, by its `jti`. It is refused from now on wherever the log is followed. Twice is success.
+   * Revokes one token by its `jti`. Every verifier that follows the log denies it from now on. Idempotent.
    *
-   * @throws PantheonError `invalid_request`; `overloaded` when there are too many, of this tenant or of all: revoke the
-   * key's tokens together then; `conflict` when other changes keep coming in the way.
+   * @throws PantheonError `invalid_request`; `overloaded` when there are too many revoked tokens, of this tenant or in
+   * total: use `revokeAllOf` then; `conflict` after too many conflicts.
    */
   async revoke(token: RevokedToken, options: ChangeOptions = {}): Promise<void> {
     const { by = PROCESS_CALLER } = options;
@@ -156,7 +158,7 @@ export class JwtHandler implements KeyTokenSigner {
     );
   }
 
-  /** Revokes all tokens that were issued for a key so far. The key goes on. */
+  /** Revokes all tokens issued for a key so far. The key itself stays valid. */
   async revokeAllOf(
     target: { readonly tenantId: string; readonly keyId: string },
     options: ChangeOptions = {},
@@ -174,30 +176,33 @@ export class JwtHandler implements KeyTokenSigner {
     });
   }
 
-  /** The public keys (RFC 7517) as this node knows them. A node that verifies nothing catches up by `auth.ping()`. */
+  /**
+   * The public keys (RFC 7517) that this node has in memory. A node that verifies nothing can be updated with
+   * `auth.ping()`.
+   */
   jwks(): { readonly keys: readonly JsonObject[] } {
     return this.#deps.keyring.jwks();
   }
 
   /**
-   * Makes a new signing key of this algorithm; it signs from now on. Keys of the system tenant that hold
-   * `pantheon:signing-keys:add` may.
+   * Creates a signing key of this algorithm, which signs from now on. Requires `pantheon:signing-keys:add` on a key of
+   * the system tenant.
    */
   addSigningKey(algorithm: AsymmetricAlgorithm, options: ChangeOptions = {}): Promise<{ readonly kid: string }> {
     return this.#deps.signingKeys.add(algorithm, options);
   }
 
   /**
-   * Ends a signing key: every token that it signed is dead at once. The last one of its algorithm gets a successor. Keys of
-   * the system tenant that hold `pantheon:signing-keys:retire` may.
+   * Retires a signing key: every token that it signed is invalid at once. Retiring the last one of its algorithm
+   * creates a successor. Requires `pantheon:signing-keys:retire` on a key of the system tenant.
    *
-   * @throws PantheonError `not_found` also for one that has ended.
+   * @throws PantheonError `not_found`, also for one that is already retired.
    */
   retireSigningKey(kid: string, options: ChangeOptions = {}): Promise<void> {
     return this.#deps.signingKeys.retire(kid, options);
   }
 
-  /** The brief's `generateJWTFromKey`, synchronous. */
+  /** The implementation of `APIKeyGenerator.generateJWTFromKey`. */
   signForKey(apiKey: APIKey, metadata: APIKeyMetadata, key: string | null): string {
     assertCertainTime(this.#deps.clock);
     if (metadata.keyId !== apiKey.id)
@@ -228,7 +233,7 @@ export class JwtHandler implements KeyTokenSigner {
     });
   }
 
-  /** From the key itself, else from what verification has loaded; never from the hash. */
+  /** From the key string, else from a derived secret that verification has loaded; never from the hash. */
   #signerOf(keyId: string, version: number, key: string | null): KeySigner | null {
     if (key !== null) {
       const parsed = parseKey(key, this.#deps.keyPrefix);
@@ -240,23 +245,26 @@ export class JwtHandler implements KeyTokenSigner {
   }
 
   /**
-   * The key was read again after it was verified, and may have changed meanwhile. The verification took from its limits,
-   * and what is answered with a denial took nothing (I8): so this is no verdict, and who asks again is told.
+   * The key was read again after it was verified, and may have changed since. The verification consumed units, and a
+   * denial must not, so this throws a 503 instead.
    */
   #assertStillMay({ record, tenant, secrets }: StoredKey, proved: number, key: string): void {
     const version = record.versions.find((one) => one.version === proved);
     const secret = secrets.find((one) => one.version === proved);
     const access = { tenantId: null, environment: null, address: null, permissions: [] };
     const facts = { record, tenant, addresses: null };
-    // The version may have got another secret: what was presented is then no key any more.
+    // The secret of the version may have been replaced, so the presented string may be invalid now.
     const isItsSecret = secret !== undefined && timingSafeEqual(secret.keyHash, hashKey(key));
     if (isItsSecret && version !== undefined && decide(facts, version, access, this.#deps.clock.now()) === null) return;
-    throw new PantheonError('store_unavailable', { detail: 'The key changed meanwhile.', retryAfterSeconds: 1 });
+    throw new PantheonError('store_unavailable', {
+      detail: 'The key changed during the request.',
+      retryAfterSeconds: 1,
+    });
   }
 
   /**
-   * The key to make a token of. What was read longer ago than a yes may be old makes none: whoever waited for a change to
-   * settle was told that none is made on what was before.
+   * Reads the key that a token is made from. Facts too old for an acceptance are not used: a caller that waited for
+   * `settledAt` relies on no token being issued based on older facts.
    */
   async #current(keyId: string, tenantId: string, asOf: Moment): Promise<StoredKey> {
     const stored = await this.#stored(keyId, tenantId);

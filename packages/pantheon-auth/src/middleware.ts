@@ -1,7 +1,6 @@
 /**
- * `authenticate(request)`: finds the credential in a request, key or JWT, and verifies it; `middleware/refusal.ts` shapes the no. The
- * adapters in `middleware/` turn their framework's request into ours and our refusal into theirs; nothing is decided
- * there.
+ * `authenticate(request)`: finds the credential in a request, key or JWT, and verifies it. `middleware/refusal.ts`
+ * makes the answer of a denial. The adapters in `middleware/` only translate requests and answers of their framework.
  */
 import { timingSafeEqual } from 'node:crypto';
 import type { KeyValidator, Verification, VerifiedKey } from './api-keys/key-validator.ts';
@@ -23,46 +22,46 @@ import { COST_MAX } from './rate-limit/rate-limiter.ts';
 export type { AppTypes, Permission };
 export { errorRefusal, type Refusal, rateLimitHeaders };
 
-/** A request as far as authentication looks at it. */
+/** The parts of a request that authentication needs. */
 export interface AuthRequest {
-  /** Path and query: only looked at to refuse a credential in it. */
+  /** Path and query. Used only to refuse a credential in them. */
   readonly url: string;
   /**
-   * Every value of a header, by lower-case name, as it was sent: so that a second one cannot hide. The same credential in
-   * both headers counts once; two different ones are refused.
+   * All values of a header, by lower-case name, as they were sent, so that a repeated header is noticed. The same
+   * credential in both headers is accepted; two different ones are refused.
    */
   readonly header: (name: 'authorization' | 'x-api-key' | 'x-forwarded-for') => readonly string[];
-  /** Where it comes from, as far as that is to be trusted; null: not known. */
+  /** The trusted client address; null: not known. */
   readonly address: string | null;
-  /** Told in refusals, for the operator. */
+  /** The request id, which refusals contain as `instance`. */
   readonly requestId?: string;
 }
 
 export interface AuthenticateOptions<App extends AppTypes = AppTypes> {
-  /** All of these must be covered. */
+  /** The credential must have all of these permissions. */
   readonly permissions?: readonly Permission<App>[];
   /** Default `default`. {@link ANY_TENANT} accepts keys of every tenant. */
   readonly tenant?: string | typeof ANY_TENANT;
   /** Default `live`. {@link ANY_ENVIRONMENT} accepts both. */
   readonly environment?: Environment | typeof ANY_ENVIRONMENT;
-  /** What is accepted. Default: both. */
+  /** The accepted kinds of credential. Default: both. */
   readonly accept?: readonly ('api_key' | 'token')[];
-  /** Audiences of tokens. Default: the service's own. */
+  /** Accepted audiences of tokens. Default: those of the service. */
   readonly audience?: readonly string[];
-  /** Whether a token that is meant for any other audience as well is refused. Default: it is not. */
+  /** Whether to deny a token that also has other audiences. Default: false. */
   readonly audienceOnly?: boolean;
-  /** Units to take from every limit. Default 1. */
+  /** Units to take from every limit. Default: 1. */
   readonly cost?: number;
 }
 
-/** Who is calling, proved. */
+/** The authenticated caller. */
 export interface Principal<App extends AppTypes = AppTypes> extends VerifiedKey<App> {
   readonly kind: 'api_key' | 'token';
-  /** What may be done: of a token, what both it and its key allow. */
+  /** The permissions; for a token those that both the token and its key have. */
   readonly permissions: readonly PermissionPattern<App>[];
   /** Null for an API key. */
   readonly token: VerifiedToken<App> | null;
-  /** Whether a concrete permission is covered. */
+  /** Whether the caller has this permission. */
   can(permission: Permission<App>): boolean;
 }
 
@@ -70,19 +69,19 @@ export type Authentication<App extends AppTypes = AppTypes> =
   | {
       readonly authenticated: true;
       readonly principal: Principal<App>;
-      /** To set on the response: the state of the limits. */
+      /** Headers to set on the response: the state of the limits. */
       readonly headers: Readonly<Record<string, string>>;
     }
   | { readonly authenticated: false; readonly refusal: Refusal };
 
-/** Longer is no credential of ours: a token has 8 KiB at most. */
+/** The longest credential: a token has at most 8 KiB. */
 const CREDENTIAL_LENGTH_MAX = 8_192;
 /** `token68` of RFC 9110 section 11.2, after exactly one space. */
 const BEARER = /^bearer ([A-Za-z0-9\-._~+/]+=*)$/i;
 
-/** Starts like a token. A token begins where nothing of it stands before, so that the search stays linear. */
+/** Text that looks like a token. The lookbehind keeps the search linear. */
 const TOKEN_IN_URL = /(?<![\w-])(eyJ[\w-]+)\.[\w-]+\.[\w-]+/g;
-/** Tokens of other kinds have their own rules, and some belong into addresses (links in mails, hints of a login). */
+/** Other kinds of tokens are not refused in URLs, because some are meant for URLs (links in mails, login hints). */
 const ACCESS_TOKEN_TYPE = /"typ":"(?:application\/)?(?:at|pantheon-key)\+jwt"/;
 
 type Found = { readonly credential: string } | { readonly refused: Code };
@@ -95,11 +94,11 @@ export class Authenticator {
   constructor(deps: { readonly validator: KeyValidator; readonly tokens: TokenVerifier; readonly keyPrefix: string }) {
     this.#validator = deps.validator;
     this.#tokens = deps.tokens;
-    // One character more than the id: the public part alone, as a record's hint shows it, is no credential.
+    // One character more than the id, because the hint of a key, which is public, must not match.
     this.#keyInUrl = new RegExp(`${deps.keyPrefix}_(?:live|test)_[0-9A-Za-z]{17}`);
   }
 
-  /** Never throws: what cannot be answered is a refusal with a 503. */
+  /** Never throws: if the credential cannot be verified now, the refusal has a status of 503. */
   async authenticate(request: AuthRequest, options: AuthenticateOptions = {}): Promise<Authentication> {
     const requestId = request.requestId ?? null;
     try {
@@ -114,22 +113,25 @@ export class Authenticator {
   }
 
   #find(request: AuthRequest): Found {
-    // Addresses are written down everywhere: logs, histories, referrers. What was sent in one is no longer a secret.
+    // URLs are stored in logs, histories and referrers, so a credential in one is no longer secret.
     if (this.#isExposed(request.url)) return { refused: 'credential_in_url' };
     const authorization = request.header('authorization');
     const apiKey = request.header('x-api-key');
     const values = [...authorization, ...apiKey];
     if (values.length === 0) return { refused: 'missing_credential' };
-    // Never the first, never the last: a request with two credentials means two things (RFC 6750 section 2).
+    // A request with two credentials is ambiguous and is refused (RFC 6750 section 2).
     if (authorization.length > 1 || apiKey.length > 1 || values.some((value) => value.includes(',')))
       return { refused: 'ambiguous_credential' };
     const found = [...authorization.map(fromAuthorization), ...apiKey.map(fromApiKey)];
     const [credential = '', same = credential] = found;
-    // Generated clients send one credential in every header that they know of.
+    // Generated clients may send the same credential in both headers.
     return isSame(credential, same) ? { credential } : { refused: 'ambiguous_credential' };
   }
 
-  /** Written plainly or with the escapes that clients put there: what has to be escaped on purpose was not sent by mistake. */
+  /**
+   * Finds it plain or with the escapes that clients add. Other escapes are not decoded, because nobody adds them by
+   * mistake.
+   */
   #isExposed(url: string): boolean {
     const plain = url.includes('%') ? url.replace(/%5f/gi, '_').replace(/%2e/gi, '.').replace(/%2d/gi, '-') : url;
     if (this.#keyInUrl.test(plain)) return true;
@@ -169,13 +171,14 @@ function isSame(one: string, other: string): boolean {
   return first.length === second.length && timingSafeEqual(first, second);
 }
 
-/** The caller of a change, as the audit trail and the permission checks know it. */
+/** Makes the caller of a change from an authenticated principal. */
 export function callerOf(
   principal: Principal,
   request: { readonly address: string | null; readonly userAgent: string | null; readonly requestId: string | null },
 ): Caller {
   const { keyId, userId, tenantId, permissions, ipAllowlist, token } = principal;
-  // Nothing that a token makes outlives it: else whoever steals one for five minutes leaves with a key for ever.
+  // A key created with a token expires with the token. Otherwise a stolen five-minute token could create a permanent
+  // key.
   const ends = [principal.expiresAt, token?.expiresAt].filter((end) => typeof end === 'number');
   const expiresAt = ends.length === 0 ? null : Math.min(...ends);
   const address = request.address === null ? null : normalAddress(request.address);
@@ -188,7 +191,7 @@ export function callerOf(
       version: principal.version,
       tenantId,
       permissions,
-      // A token was narrowed by someone: what it may hand out was not said, so it is nothing.
+      // A token grants no application permissions, because its scope does not say what it may grant.
       grantable: token === null ? principal.grantable : [],
       expiresAt,
       ipAllowlist,
@@ -208,8 +211,8 @@ function presentedBy({ token, secretMadeAt }: Principal): PresentedCredential {
 }
 
 /**
- * Whether who was let in may also do this; null: yes. The same answer as if it had been asked at once. Only narrows: what
- * the request took from its limits stays taken.
+ * Checks a further permission of an authenticated caller; null: granted. The refusal is the same as from
+ * `authenticate`. Units that the request consumed are not returned.
  */
 export function permissionRefusal(
   principal: Principal,
@@ -224,24 +227,23 @@ export function permissionRefusal(
 }
 
 /**
- * Holds what was written in a program against what can be asked for, so that a mistake stops the start and is not every
- * caller's problem.
+ * Validates options when the middleware is created, so that a mistake fails the start and not each request.
  *
  * @throws PantheonError `invalid_setting`, naming the option.
  */
 export function assertAuthenticateOptions(options: AuthenticateOptions): void {
   for (const name of Object.keys(options)) {
-    // A misspelt `permissions` would let everybody in.
+    // With a misspelt `permissions` every valid credential would be accepted.
     if (!Object.hasOwn(OPTION_CHECKS, name)) throw invalidOption(name, 'There is no such option.');
   }
   for (const [name, check] of Object.entries(OPTION_CHECKS)) check(options[name as keyof AuthenticateOptions], name);
 }
 
 /**
- * Holds the permissions that a guard asks for against what can be asked for.
+ * Validates the permissions that a route requires.
  *
- * @throws PantheonError `invalid_setting`, naming the one that is none; also for an empty list: a guard that asks for
- * nothing would let everybody in who has any key.
+ * @throws PantheonError `invalid_setting`, naming the malformed permission; also for an empty list, with which every
+ * valid key would be accepted.
  */
 export function assertPermissionsToAsk(permissions: readonly string[]): void {
   OPTION_CHECKS.permissions(permissions, 'permissions');
@@ -249,31 +251,37 @@ export function assertPermissionsToAsk(permissions: readonly string[]): void {
     throw invalidOption('permissions', 'Name at least one permission.');
 }
 
-/** One check for each option; `undefined` is the default. */
+/** The check of each option. `undefined` means the default. */
 const OPTION_CHECKS: Readonly<Record<keyof AuthenticateOptions, (value: unknown, name: string) => void>> = {
   permissions: (value) => {
-    assertList(value, 'permissions', 'Ask for concrete permissions such as docs:read.', (one) =>
+    assertList(value, 'permissions', 'Name permissions such as docs:read, not patterns.', (one) =>
       isPermission(one as string),
     );
   },
   tenant: (value) => {
     if (value !== undefined && value !== ANY_TENANT && typeof value !== 'string')
-      throw invalidOption('tenant', 'The id of a tenant, or ANY_TENANT.');
+      throw invalidOption('tenant', 'Must be the id of a tenant, or ANY_TENANT.');
   },
   environment: (value) => {
     if (![undefined, 'live', 'test', ANY_ENVIRONMENT].includes(value as undefined))
-      throw invalidOption('environment', 'live, test, or ANY_ENVIRONMENT.');
+      throw invalidOption('environment', 'Must be live, test, or ANY_ENVIRONMENT.');
   },
   accept: (value) => {
-    assertList(value, 'accept', 'api_key or token.', (one) => one === 'api_key' || one === 'token');
+    assertList(value, 'accept', 'Must be api_key or token.', (one) => one === 'api_key' || one === 'token');
     if (Array.isArray(value) && value.length === 0) throw invalidOption('accept', 'Name api_key, token, or both.');
   },
   audience: (value) => {
-    assertList(value, 'audience', 'The audience of a token is a text.', (one) => typeof one === 'string' && one !== '');
+    assertList(
+      value,
+      'audience',
+      'An audience must be a non-empty text.',
+      (one) => typeof one === 'string' && one !== '',
+    );
     if (Array.isArray(value) && value.length === 0) throw invalidOption('audience', 'Name at least one audience.');
   },
   audienceOnly: (value) => {
-    if (value !== undefined && typeof value !== 'boolean') throw invalidOption('audienceOnly', 'true or false.');
+    if (value !== undefined && typeof value !== 'boolean')
+      throw invalidOption('audienceOnly', 'Must be true or false.');
   },
   cost: (value = 1) => {
     if (!Number.isInteger(value) || Number(value) < 0 || Number(value) > COST_MAX)
@@ -283,7 +291,7 @@ const OPTION_CHECKS: Readonly<Record<keyof AuthenticateOptions, (value: unknown,
 
 function assertList(value: unknown, name: string, advice: string, isOne: (one: unknown) => boolean): void {
   if (value === undefined) return;
-  if (!Array.isArray(value)) throw invalidOption(name, `A list. ${advice}`);
+  if (!Array.isArray(value)) throw invalidOption(name, `Must be a list. ${advice}`);
   const wrongAt = value.findIndex((one) => !isOne(one));
   if (wrongAt !== -1) throw invalidOption(`${name}[${wrongAt}]`, advice);
 }
@@ -307,7 +315,9 @@ function accept(
   return { authenticated: true, principal, headers: rateLimitHeaders(verification.limits, verification.degraded) };
 }
 
-/** The request was read by then. What is called the caller's fault further down is a mistake in our own options. */
+/**
+ * At this point an `invalid_request` is a mistake in the options, not of the caller, so it becomes an internal error.
+ */
 function faultOf(error: unknown): PantheonError {
   const isOurs = error instanceof PantheonError && (CODES[error.code].status ?? 500) >= 500;
   return isOurs ? error : new PantheonError('internal_error', { cause: error });

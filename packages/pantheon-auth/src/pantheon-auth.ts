@@ -1,4 +1,4 @@
-/** The public face of an engine: `createPantheonAuth` and what it answers. What it is built from is `engine/`. */
+/** `createPantheonAuth` and the object that it returns. The parts are built in `engine/`. */
 import type { APIKey } from './api-keys/api-key.ts';
 import { IdTagManager } from './api-keys/id-tag-manager.ts';
 import { APIKeyGenerator } from './api-keys/key-generator.ts';
@@ -21,7 +21,7 @@ import type { AuthenticateOptions, Authentication, AuthRequest } from './middlew
 import type { LimiterStatus } from './rate-limit/rate-limiter.ts';
 import type { TenantManager } from './tenants/tenant-manager.ts';
 
-/** What can be done within one tenant. */
+/** Calls within one tenant. */
 export interface TenantScope<App extends AppTypes = AppTypes> {
   readonly keys: KeyManager<App>;
   readonly rotation: KeyRotation<App>;
@@ -34,29 +34,33 @@ export interface PantheonAuth<App extends AppTypes = AppTypes> {
   readonly tokens: JwtHandler;
   readonly tenants: TenantManager;
   readonly events: AuditLog;
-  /** The secrets that tag the ids of new keys. */
+  /** Manages the secrets that tag the ids of new keys. */
   readonly idTags: IdTagManager;
-  /** The brief's generator, able to sign. */
+  /** Generates key strings and signs tokens synchronously. */
   readonly generator: APIKeyGenerator;
   readonly issuer: string;
   readonly audience: readonly string[];
   tenant(id: string): TenantScope<App>;
   /** Whether a key may act now. */
   verify(request: VerifyRequest<App>): Promise<Verification<App>>;
-  /** Finds the credential of a request, verifies it and shapes the refusal. */
+  /** Finds and verifies the credential of a request, and makes the answer if it is refused. */
   authenticate(request: AuthRequest, options?: AuthenticateOptions<App>): Promise<Authentication<App>>;
   /**
-   * Looks again at a caller whose credential was verified a while ago, and asks for the permission of an action. Changes do
-   * so by themselves: this is for what was answered on the strength of `authenticate` and took its time.
+   * Checks again a caller that was authenticated earlier, and a permission. Changes do this by themselves; use it for
+   * other requests that take long after `authenticate`.
    *
-   * @throws PantheonError the code of the denial when the caller may no longer act, `insufficient_permissions`, 503 codes.
+   * @throws PantheonError the code of the denial when the caller may no longer act, `insufficient_permissions`, 503
+   * codes.
    */
   confirm(caller: Caller, demand: { readonly action: Action; readonly tenantId: string } | null): Promise<void>;
-  /** Logs `key.exposed_in_url` if the text is the string of a key: it was sent where it is written down. */
+  /**
+   * Records the event `key.exposed_in_url` if the text is a key string of this database. Call it for key strings found
+   * in URLs.
+   */
   reportExposed(key: string, by: AuditContext): Promise<void>;
   /**
-   * Makes the first administrator's key if there never was one; of several at once, on any nodes, one makes it. Null:
-   * there was one. With `recover` it makes another one all the same, and the log says so.
+   * Creates the first administrator's key if there never was one; when several nodes call it at the same time, one
+   * creates it. Null: there was one. With `recover` it creates another one, which the audit trail records.
    */
   bootstrap(store: RootKeyStore, options?: { readonly recover?: boolean }): Promise<APIKey | null>;
   /** Counts of outcomes since the start, for metrics. */
@@ -64,22 +68,22 @@ export interface PantheonAuth<App extends AppTypes = AppTypes> {
   /** For metrics and alarms: uses since the start that no stored count holds, because the database was away for too long. */
   droppedUses(): number;
   /**
-   * For metrics and alarms: how many senders (addresses, IPv6 by /64) keep presenting what proves nothing. It is counted
-   * only: none of them is refused for it.
+   * For metrics and alarms: the number of senders (IPv4 addresses, IPv6 /64 networks) that repeatedly present invalid
+   * credentials. They are not blocked.
    */
   failingSenders(): number;
-  /** For metrics and alarms: whether limits are counted as they should be. */
+  /** For metrics and alarms: whether the limiter is degraded. */
   limiterStatus(): LimiterStatus;
-  /** For metrics and alarms: what each job in the background did on this node, and whether it runs here. */
+  /** For metrics and alarms: the status of each background job on this node. */
   jobs(): readonly JobStatus[];
-  /** Asks the store for the head of its log, and catches up with it. @throws PantheonError `store_unavailable`. */
+  /** Reads the head of the log and applies new events. @throws PantheonError `store_unavailable`. */
   ping(): Promise<void>;
-  /** Stores what was counted, gives back what was reserved, closes the database. */
+  /** Stores usage counts, returns reserved quota, and closes the database. */
   close(): Promise<void>;
 }
 
 /**
- * Opens the database, or makes it in `dataDir`, and starts everything on it.
+ * Opens the database, or creates it in `dataDir`, and starts an instance on it.
  *
  * @throws PantheonError `master_key_missing`, `master_key_mismatch`, `store_unusable`, `store_unavailable`,
  * `clock_in_doubt`, `database_missing`, `schema_too_new`, `schema_too_old`, `redis_required`, `invalid_setting`.
@@ -103,7 +107,7 @@ export async function createPantheonAuth<App extends AppTypes = AppTypes>(
   return pantheonAuthOf(await openEngine(options));
 }
 
-/** The public face of an engine. */
+/** Makes the public object of an engine. */
 export function pantheonAuthOf<App extends AppTypes = AppTypes>(engine: Engine): PantheonAuth<App> {
   const { tokens, idTags, keyPrefix, issuer, audience, clock } = engine;
   const tenant = (id: string): TenantScope<App> => {
@@ -131,7 +135,7 @@ export function pantheonAuthOf<App extends AppTypes = AppTypes>(engine: Engine):
     bootstrap: async (store, { recover = false } = {}) => {
       const root = { keys: new KeyManager(engine.managerDeps, SYSTEM_TENANT), store, idTags, keyPrefix };
       if (recover) return recoverRoot(root);
-      // The log is asked and not the table: whoever could empty the table would get a root key for it.
+      // Checks the log and not the table of keys: otherwise somebody who empties that table would get a new root key.
       return (await engine.events.has(SYSTEM_TENANT, 'key.created')) ? null : makeRoot(root);
     },
     outcomes: () => engine.recorder.totals(),

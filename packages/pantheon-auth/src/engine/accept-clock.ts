@@ -1,6 +1,6 @@
 /**
- * How a store goes on whose recorded time is wrong: by an operator's word, with an event. It is the only way in which time
- * goes back.
+ * Corrects the recorded time of a database after an operator has confirmed it, with an event. Only this can set the
+ * recorded time back.
  */
 import { repairClock } from '../api-keys/clock-repair.ts';
 import { PROCESS_ACTOR } from '../domain/event.ts';
@@ -9,41 +9,41 @@ import { isBehind } from '../events/stored-time.ts';
 import { openEngine } from './open-engine.ts';
 import type { PantheonAuthOptions } from './options.ts';
 
-/** What the clocks say, and what was done about it. */
+/** The readings of the clocks, and what was changed. */
 export interface ClockAcceptance {
-  /** The latest time that the database has seen, by its own records. */
+  /** The latest time recorded in the database. */
   readonly recorded: Date;
-  /** The time now, by this machine or by the server of the database. */
+  /** The current time, of this machine or of the database server. */
   readonly now: Date;
-  /** Whether the record is so far ahead of now that no node starts. Otherwise there is nothing to accept. */
+  /** Whether the recorded time is so far ahead that no node starts. Otherwise there is nothing to do. */
   readonly isNeeded: boolean;
   /** Null: nothing was changed. */
   readonly done: AcceptedDates | null;
 }
 
-/** What accepting the time put right. */
+/** What was changed. */
 export interface AcceptedDates {
-  /** Keys that were changed in the wrong time. */
+  /** Number of keys that were changed in the wrong time and have been corrected. */
   readonly keysCorrected: number;
-  /** Signing keys that were replaced: every token that they had signed is dead. */
+  /** Number of signing keys that were replaced. Every token that they had signed is invalid. */
   readonly signingKeysReplaced: number;
-  /** Keys whose record is damaged, and which are as they were. Revoke them. */
+  /** Damaged keys, which were not changed. Revoke them. */
   readonly keysLeft: readonly DatedKey[];
 }
 
 /**
- * For a database that no node starts on any more, because its records say that it is later than it is (`clock_in_doubt`):
- * a node ran on it with a clock that was ahead. Stop every node, put the clocks right, look at what this answers, then
- * call it again with `apply`.
+ * Corrects a database on which no node starts (`clock_in_doubt`) because its recorded time is in the future: a node ran
+ * on it with a clock that was ahead. Stop every node, correct the clocks, check the result of this call, then call it
+ * again with `apply`.
  *
- * Applied, the time is what it is now, and `store.clock_accepted` in the audit trail says so. All signing keys are
- * replaced, so that no token comes to life when the wrong time comes. In keys that were changed in the wrong time, dates
- * that lie ahead are brought back to now, and older secrets end. What was revoked, suspended or retired stays so. A key
- * whose `expiresAt` had passed only by the wrong clock lives until that date. An expiry that was set in the wrong time on
- * a key that is older stays as it was written.
+ * With `apply` the current time is recorded, with the event `store.clock_accepted`. All signing keys are replaced, so
+ * that tokens dated in the wrong time do not become valid when that time comes. In keys that were changed in the wrong
+ * time, future dates are set to now and older versions end. What was revoked, suspended or retired stays so. A key
+ * whose `expiresAt` had passed only by the wrong clock is accepted again until that date. An `expiresAt` that was set
+ * in the wrong time on an older key is not changed.
  *
- * @throws PantheonError as `createPantheonAuth`; `clock_in_doubt` only while this machine and the server of the database
- * do not agree.
+ * @throws PantheonError as `createPantheonAuth`; `clock_in_doubt` only while the clocks of this machine and the
+ * database server differ.
  *
  * @example
  * ```ts
@@ -71,7 +71,7 @@ export async function acceptClock(
   }
 }
 
-/** Nothing is verified here, and the place of a node that counts is not taken. */
+/** Without a limiter: nothing is verified here, and this process does not register as a node. */
 function withoutLimits(options: PantheonAuthOptions): PantheonAuthOptions {
   if (options.database !== undefined) return { ...options, limits: 'local' };
   const { limits: _unused, ...rest } = options;

@@ -1,4 +1,7 @@
-/** What a node knows of keys, signing keys, revoked tokens and id tags, and the feed that keeps it true. */
+/**
+ * Builds the parts that hold access state in memory (keys, signing keys, revoked tokens, tag secrets) and the event
+ * feed that updates them.
+ */
 import { IdTags } from '../api-keys/id-tags.ts';
 import { KeyStorage } from '../api-keys/key-storage.ts';
 import { EventCodec } from '../events/event-codec.ts';
@@ -24,11 +27,11 @@ export interface AccessState {
   readonly keyring: SigningKeyring;
   readonly revocations: TokenRevocations;
   readonly idTags: IdTags;
-  /** One value in the database, so that every node keeps the same bound. */
+  /** Read from the database, so that every node uses the same value. */
   readonly stalenessMaxMs: number;
 }
 
-/** Nothing is loaded or followed before `open-engine.ts` starts it. */
+/** Nothing is loaded before `open-engine.ts` starts it. */
 export async function makeAccessState(base: Foundations): Promise<AccessState> {
   const { database, clock, logger, options } = base;
   const { ledger, meta } = database;
@@ -41,7 +44,7 @@ export async function makeAccessState(base: Foundations): Promise<AccessState> {
     source: keyStorage,
     clock,
     coldReadsMax: database.coldReadsMax,
-    onDamaged: (error) => logger.error({ err: error }, 'a key cannot be opened; all others go on'),
+    onDamaged: (error) => logger.error({ err: error }, 'a key is damaged and cannot be opened; all others work'),
     knownKeysMax: options.knownKeysMax,
     knownKeysBytesMax: cacheBounds(options.cacheBytesMax).knownKeysBytesMax,
   });
@@ -51,7 +54,8 @@ export async function makeAccessState(base: Foundations): Promise<AccessState> {
     events,
     sealer,
     clock,
-    onQuarantine: (error) => logger.error({ err: error }, 'a signing key cannot be opened; the others go on'),
+    onQuarantine: (error) =>
+      logger.error({ err: error }, 'a signing key is damaged and cannot be opened; the others work'),
   });
   const revocations = new TokenRevocations({ rows: database.tokenRevocations, ledger, events, clock });
   const idTags = new IdTags({
@@ -62,12 +66,15 @@ export async function makeAccessState(base: Foundations): Promise<AccessState> {
     clock,
     stalenessMaxMs,
     onQuarantine: (error) =>
-      logger.warn({ err: error }, 'a secret that tags ids cannot be opened; ids that it may have tagged are looked up'),
+      logger.warn(
+        { err: error },
+        'a secret that tags ids cannot be opened; ids that it may have tagged are looked up in the database',
+      ),
   });
 
   const feed = new EventFeed({ log: database.log, clock, watcher: feedLog(logger) });
   const acceptedTime = new AcceptedTimeFollower({ time: database.time, clock });
-  // The time first: what the others then load is judged by it.
+  // The accepted time first, because the others use the clock when they load.
   for (const follower of [acceptedTime, cache, keyring, revocations, idTags]) feed.follow(follower);
   const lookup = new KeyLookup({ cache, tags: idTags, feed, clock, stalenessMaxMs });
   return {
@@ -88,7 +95,7 @@ export async function makeAccessState(base: Foundations): Promise<AccessState> {
 function feedLog(logger: Logger) {
   return {
     onStalled: (error: unknown): void =>
-      logger.error({ err: error }, 'the log cannot be followed; what is known is good for a second'),
+      logger.error({ err: error }, 'the log cannot be followed; cached keys are accepted for one more second'),
     onFollowing: (): void => logger.warn({}, 'the log is followed again'),
   };
 }

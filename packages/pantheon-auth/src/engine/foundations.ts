@@ -1,6 +1,6 @@
 /**
- * What an instance stands on, opened in the order in which things depend on each other: the clock, the database and its
- * time, the master key, the limiter.
+ * Opens the basic parts of an engine in the order of their dependencies: the clock, the database and its recorded time,
+ * the master key, the limiter.
  */
 import { DEFAULT_KEY_PREFIX, parseKeyPrefix } from '../api-keys/key-generator.ts';
 import { type ClockReading, startClock } from '../events/stored-time.ts';
@@ -21,7 +21,7 @@ export interface Foundations {
   readonly kms: KeyEncryption;
   readonly limiter: RateLimiter;
   readonly clock: NonDecreasingClock;
-  /** What the clocks said at the start. */
+  /** The readings of the clocks at the start. */
   readonly reading: ClockReading;
   readonly keyPrefix: string;
   readonly issuer: string;
@@ -30,7 +30,7 @@ export interface Foundations {
   readonly options: PantheonAuthOptions;
 }
 
-/** `mayBeBehind`: also with a clock that is behind the store's records, since it is about to be accepted. */
+/** `mayBeBehind`: opens also with a clock behind the recorded time, which is about to be corrected. */
 export async function openFoundations(
   options: PantheonAuthOptions,
   opened: OpenedParts,

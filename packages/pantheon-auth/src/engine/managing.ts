@@ -1,4 +1,4 @@
-/** What changes keys and tenants, and reads what is known of them. */
+/** Builds the parts that change and read keys and tenants. */
 import { Administrators } from '../api-keys/administrators.ts';
 import { ExposedKeys } from '../api-keys/exposed-keys.ts';
 import { KeyActs } from '../api-keys/key-acts.ts';
@@ -25,7 +25,7 @@ export interface Managing {
   readonly auditLog: AuditLog;
   readonly exposed: ExposedKeys;
   readonly propagation: Propagation;
-  /** For the managers of one tenant each. */
+  /** Dependencies of the key managers, of which there is one per tenant. */
   readonly managerDeps: KeyManagerDeps;
 }
 
@@ -42,7 +42,8 @@ export function makeManaging(base: Foundations, state: AccessState, verifying: V
     ledger,
     events,
     clock,
-    onError: (error) => logger.error({ err: error }, 'a key stood in a text, and the log could not be told'),
+    onError: (error) =>
+      logger.error({ err: error }, 'a text contained a key, and the event for it could not be written'),
   });
   const tenantStorage = new TenantStorage({ rows: database.tenants, ledger, events });
   const tenants = new TenantManager({ exposed, storage: tenantStorage, cache, guard, cursors, clock });

@@ -1,6 +1,6 @@
 /**
- * Opens the database that the options name. SQLite is loaded only when it is used: a program on PostgreSQL, or one that
- * only signs, does without it, and a Node that has none says so.
+ * Opens the database of the options. SQLite is imported only when used, so that programs on PostgreSQL also run on a
+ * Node without it.
  */
 import { join } from 'node:path';
 import type { Clock } from '../foundation/clock.ts';
@@ -44,7 +44,7 @@ async function loadSqlite(): Promise<typeof import('../storage/sqlite/sqlite.ts'
   }
 }
 
-/** Node 22 warns once that SQLite is experimental there. We know; every other warning goes its way. */
+/** Suppresses the warning of Node 22 that SQLite is experimental. Other warnings are emitted. */
 async function withoutSqliteWarning<T>(load: () => Promise<T>): Promise<T> {
   const { emitWarning } = process;
   const quiet = (...args: Parameters<typeof emitWarning>): void => {
@@ -54,7 +54,7 @@ async function withoutSqliteWarning<T>(load: () => Promise<T>): Promise<T> {
   try {
     return await load();
   } finally {
-    // Unless somebody else has replaced it meanwhile.
+    // Unless other code has replaced it meanwhile.
     if (process.emitWarning === quiet) process.emitWarning = emitWarning;
   }
 }

@@ -1,6 +1,6 @@
 /**
- * Opens an engine: builds its parts from the bottom to the top, then starts them. What was opened is closed in reverse, also
- * when a start fails. The files of this folder are the only ones that pick implementations.
+ * Opens an engine: builds its parts in the order of their dependencies, then starts them, and closes them in reverse,
+ * also when a start fails. Only the files of this folder choose implementations of ports.
  */
 import { PROCESS_CALLER } from '../commands/caller.ts';
 import { isBehind } from '../events/stored-time.ts';
@@ -17,13 +17,13 @@ import { makeVerifying, type Verifying } from './verifying.ts';
 
 export interface Engine extends Foundations, AccessState, Verifying, Managing {
   readonly jobs: JobRunner;
-  /** For parts of this product. Others read the audit log. */
+  /** For other parts of this product. Applications read the audit log instead. */
   readonly consumers: LogConsumers;
-  /** Stores what was counted, gives back what was reserved, closes the database. */
+  /** Stores usage counts, returns reserved quota, and closes the database. */
   close(): Promise<void>;
 }
 
-/** `mayBeBehind`: also with a clock that is behind the store's records, since it is about to be accepted. */
+/** `mayBeBehind`: opens also with a clock behind the recorded time, which is about to be corrected. */
 export async function openEngine(options: PantheonAuthOptions, mayBeBehind = false): Promise<Engine> {
   const opened = new OpenedParts();
   try {
@@ -41,18 +41,18 @@ export async function openEngine(options: PantheonAuthOptions, mayBeBehind = fal
     opened.add(() => database.time.record(clock.now()).catch(warnOfTime(logger)));
     opened.add(() => Promise.all([verifying.recorder.close(), jobs.close()]).then(() => {}));
     opened.add(() => managing.propagation.close());
-    // Else this node is here to accept a time, and does nothing of its own before that.
+    // Otherwise this process only corrects the recorded time, and runs no jobs.
     if (!isBehind(base.reading)) jobs.start();
     return { ...base, ...state, ...verifying, ...managing, jobs, consumers, close: () => opened.close() };
   } catch (error) {
-    // It is the first error that says what is wrong.
+    // The first error is thrown; errors of closing are ignored.
     await opened.close().catch(() => {});
     throw error;
   }
 }
 
 async function start({ database, clock, logger }: Foundations, state: AccessState, managing: Managing): Promise<void> {
-  // The feed first, so that what the others load is followed from then on.
+  // The feed first, so that no event after the load of the others is missed.
   await state.feed.start();
   await state.acceptedTime.start();
   await managing.tenants.start(PROCESS_CALLER.auditContext);
@@ -62,12 +62,12 @@ async function start({ database, clock, logger }: Foundations, state: AccessStat
   const now = clock.now();
   const aheadForMs = clock.mayBeAheadForMs;
   await database.time.record(now, aheadForMs > 0 ? now + aheadForMs : null).catch((error: unknown) => {
-    // A node has to start on a full disk: what must be revoked is revoked there.
+    // A node must also start on a full disk, so that keys can be revoked.
     if (!(error instanceof PantheonError && error.code === 'store_full')) throw error;
     warnOfTime(logger)(error);
   });
 }
 
 function warnOfTime(logger: Logger): (error: unknown) => void {
-  return (error) => logger.warn({ err: error }, 'the time is not recorded');
+  return (error) => logger.warn({ err: error }, 'the current time could not be recorded');
 }

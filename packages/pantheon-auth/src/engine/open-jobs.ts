@@ -1,4 +1,4 @@
-/** The jobs of a node, on its database. Not started yet. */
+/** Builds the jobs of a node, not started yet. */
 import type { EventCodec } from '../events/event-codec.ts';
 import type { NonDecreasingClock } from '../foundation/clock.ts';
 import { newId } from '../foundation/ids.ts';

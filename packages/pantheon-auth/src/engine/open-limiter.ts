@@ -1,4 +1,4 @@
-/** Where the limits of this node are counted: here or in Redis, alone or with others, as the options say. */
+/** Opens the limiter that the options name: in memory or in Redis, for one node or several. */
 import type { Clock } from '../foundation/clock.ts';
 import { newId } from '../foundation/ids.ts';
 import { HandoverLimiter } from '../rate-limit/memory/handover-limiter.ts';
@@ -25,7 +25,7 @@ export async function openLimiter(
       ? memory
       : new HandoverLimiter({ memory, nodeCount: () => nodes.count() });
   }
-  // One for all attempts: a claim whose answer was lost is still ours.
+  // The same id for all attempts, so that a claim whose answer was lost is recognised as ours.
   const mine = newId();
   const claimFirstUse = async (): Promise<boolean> => (await meta.insertOnce(FIRST_COUNTED_BY, mine)) === mine;
   return limits.open({ ...context, quotaLedger, nodeCount: () => nodes?.count() ?? 1, claimFirstUse });

@@ -1,4 +1,4 @@
-/** What has been opened so far, to be closed in reverse: at the end, and also when a start fails in the middle. */
+/** The parts opened so far, which are closed in reverse order, also when a start fails. */
 type Close = () => void | Promise<void>;
 
 export class OpenedParts {
@@ -8,7 +8,7 @@ export class OpenedParts {
     this.#closes.push(close);
   }
 
-  /** Goes on with the next when one fails, and throws the first error at the end. Closing twice does nothing. */
+  /** Closes all parts also when one fails, then throws the first error. A second call does nothing. */
   async close(): Promise<void> {
     const failures: unknown[] = [];
     for (const close of this.#closes.splice(0).reverse()) {

@@ -1,4 +1,4 @@
-/** What verifies keys and tokens, issues tokens and counts the uses. */
+/** Builds the parts that verify keys and tokens, issue tokens and count usage. */
 import { KeyCallerGuard } from '../api-keys/caller-guard.ts';
 import { KeyChanges } from '../api-keys/key-changes.ts';
 import { KeyValidator } from '../api-keys/key-validator.ts';
@@ -22,7 +22,7 @@ export interface Verifying {
   readonly guard: KeyCallerGuard;
   readonly changes: KeyChanges;
   readonly recorder: UsageRecorder;
-  /** Senders that present what proves nothing. They are counted, and none is refused for it. */
+  /** Counts senders of invalid credentials. No sender is blocked for it. */
   readonly failures: SenderBuckets;
 }
 
@@ -38,7 +38,7 @@ export function makeVerifying(base: Foundations, state: AccessState): Verifying 
   const recorder = new UsageRecorder({
     rows: database.usage,
     clock,
-    onError: (error) => logger.error({ err: error }, 'usage was not stored as it should be; trying again'),
+    onError: (error) => logger.error({ err: error }, 'usage could not be stored; trying again'),
   });
   const failures = new SenderBuckets({ clock });
   const validator = new KeyValidator({ lookup, limiter, failures, usage: recorder, clock, keyPrefix });

@@ -1,4 +1,4 @@
-/** The audit trail as callers may read it: their own tenant's, page by page. */
+/** Reads the audit trail of one tenant in pages, for callers with the permission. */
 import type { DamagedEvent, EventType, LoggedEvent, SubjectType } from '../domain/event.ts';
 import { isEventType } from '../domain/event-data.ts';
 import { assertMay, type Caller } from '../domain/key-policy.ts';
@@ -17,31 +17,26 @@ export interface EventFilter {
   /** Default: newest first. */
   readonly order?: 'newest_first' | 'oldest_first';
   readonly cursor?: string;
-  /** Default 50, at most {@link EVENTS_PAGE_MAX}. A page may have fewer events than that, or none, although there are more. */
+  /** Default: 50, at most {@link EVENTS_PAGE_MAX}. A page may have fewer events, or none, although there are more. */
   readonly limit?: number;
 }
 
-/** `seq` would tell how busy other tenants are, so only system keys see it. */
-type AsTenantSees<Event> = Omit<Event, 'seq' | 'at'> & {
-  readonly at: Date;
-  readonly seq?: number;
-  /** All that it is about. The first is the main one, which `subject` names; today no event has more. */
-  readonly subjects: readonly { readonly type: string; readonly id: string }[];
-};
+/** `seq` would reveal how active other tenants are, so only keys of the system tenant see it. */
+type AsTenantSees<Event> = Omit<Event, 'seq' | 'at'> & { readonly at: Date; readonly seq?: number };
 
 /**
- * An event as its tenant sees it. One whose row is not what was written is `damaged` and says nothing but where it
- * stands; where only its personal part is, the rest of it is shown.
+ * An event as shown to its tenant. If its row is damaged, only its position and type are shown, with `damaged`. If only
+ * its personal part is damaged, the rest is shown.
  */
 export type TenantEvent = AsTenantSees<LoggedEvent> | AsTenantSees<DamagedEvent>;
 
 export interface AuditLog {
   /**
-   * A page ends sooner than at `limit` when many events were looked at that do not match the filter, or when those on it
-   * are large: only `nextCursor` tells whether it is the last.
+   * Lists events. A page is shorter than `limit` when many events that do not match the filter were read, or when its
+   * events are large. Only `nextCursor` shows whether it is the last page.
    *
    * @throws PantheonError `not_found` (tenant), `insufficient_permissions`, `invalid_request`, `invalid_cursor`;
-   * `overloaded` when too many lists of this tenant wait; the reason of `signal` when it ends the work.
+   * `overloaded` when too many lists of this tenant wait; the reason of `signal` when aborted.
    */
   list(
     tenantId: string,
@@ -84,7 +79,7 @@ export class AuditLogReader implements AuditLog {
     const type = filter.type === undefined ? null : parseType(filter.type);
     const query = { tenantId, type, subjectType, subjectId, after, order, limit };
     const { signal } = options;
-    // A system key that reads another tenant's trail does not keep that tenant waiting.
+    // A system key that reads another tenant's events waits in the queue of the system tenant.
     const reader = options.by?.authority.kind === 'key' ? options.by.authority.tenantId : tenantId;
     const { items, next } = await this.#readTurns.run(reader, signal, () => this.#log.list(query, signal));
     const nextCursor = next === null ? null : await this.#cursors.write(`events ${order}`, tenantId, next);
@@ -93,7 +88,7 @@ export class AuditLogReader implements AuditLog {
 }
 
 function toTenantEvent({ seq, at, ...event }: LoggedEvent | DamagedEvent, withSeq: boolean): TenantEvent {
-  return { ...event, subjects: [event.subject], at: new Date(at as Instant), ...(withSeq ? { seq } : {}) };
+  return { ...event, at: new Date(at as Instant), ...(withSeq ? { seq } : {}) };
 }
 
 function seesPlaces(by: Caller | undefined): boolean {
@@ -102,5 +97,5 @@ function seesPlaces(by: Caller | undefined): boolean {
 
 function parseType(text: string): EventType {
   if (isEventType(text)) return text;
-  throw new PantheonError('invalid_request', { field: 'type', detail: 'There is no such type of event.' });
+  throw new PantheonError('invalid_request', { field: 'type', detail: 'There is no such event type.' });
 }

@@ -1,6 +1,6 @@
 /**
- * The audit trail as its readers and writers see it: events in, events out. It seals the personal part beside the open
- * one and makes the leaf. The order comes from the ledger; who may read is decided by the callers.
+ * Converts events to rows and back: seals the personal part and computes the leaf hash. The ledger assigns the order;
+ * the callers check permissions.
  */
 import { createHash, randomBytes } from 'node:crypto';
 import {
@@ -23,9 +23,9 @@ import type { EventRow } from './ledger.ts';
 import { LEAF_RANDOM_BYTES, leafHash } from './merkle.ts';
 
 const SALT_BYTES = 16;
-/** One page of the trail: about 100 kB of JSON. */
+/** The largest page of events: about 100 kB of JSON. */
 export const EVENTS_PAGE_MAX = 200;
-/** A millisecond of opening and parsing. */
+/** Decrypting and parsing so many takes about a millisecond. */
 const OPENED_PER_TURN = 10;
 
 export class EventCodec {
@@ -37,15 +37,15 @@ export class EventCodec {
     this.#sealer = sealer;
   }
 
-  /** Events as the ledger takes them. */
+  /** Converts events to rows for the ledger. */
   async toRows(events: readonly [AuditEvent, ...AuditEvent[]]): Promise<[EventRow, ...EventRow[]]> {
     const [first, ...rest] = events;
     return [await this.#toRow(first), ...(await Promise.all(rest.map((event) => this.#toRow(event))))];
   }
 
   /**
-   * At most `limit`, and fewer where they are large or where few of many match. One that is damaged is told as such, and
-   * the others are shown.
+   * At most `limit` events; fewer if they are large, or if few of many events match. A damaged event is returned as
+   * such.
    *
    * @throws the reason of `signal`.
    */
@@ -55,12 +55,12 @@ export class EventCodec {
     return { items: await inTurns(items, { perTurn: OPENED_PER_TURN, signal }, (row) => this.#fromRow(row)), next };
   }
 
-  /** Whether there ever was an event of that type. */
+  /** Whether the tenant has an event of that type. */
   has(tenantId: string, type: EventType): Promise<boolean> {
     return this.#rows.has(tenantId, type);
   }
 
-  /** What a key did to keys: only that, so nothing is opened. */
+  /** The events in which a key acted on keys, without their content, so nothing is decrypted. */
   actsOnKeys(query: ActQuery): Promise<readonly ActOnKey[]> {
     return this.#rows.actsOnKeys(query);
   }
@@ -93,7 +93,7 @@ export class EventCodec {
     return personal === 'damaged' ? { ...event, damaged: true } : event;
   }
 
-  /** Null when it was erased. One that does not open, or is not the one that belongs here, must not hide the rest. */
+  /** The personal part; null when it was erased. If it is damaged the rest of the event must still be readable. */
   async #personalOf(row: StoredEvent, hash: string): Promise<PersonalPart | null | 'damaged'> {
     if (row.personal === null) return null;
     try {
@@ -108,8 +108,8 @@ export class EventCodec {
 }
 
 /**
- * What the body says, if it is the one that was hashed and stands where it was put: the columns beside it decide who may
- * read it and which filter finds it. Null: it is damaged.
+ * Parses the body after checking it against the leaf hash and against the columns of the row, which decide who may read
+ * the event and which filter finds it. Null: it is damaged.
  */
 function openPartOf(row: StoredEvent): OpenEvent | null {
   if (!leafHash(row.leafRandom, row.body).equals(row.leaf)) return null;
@@ -120,7 +120,7 @@ function openPartOf(row: StoredEvent): OpenEvent | null {
     const stands = [row.id, row.at, row.tenantId, row.type, row.subjectType, row.subjectId];
     return said.every((one, n) => one === stands[n]) ? open : null;
   } catch {
-    return null; // Hashed as it is, and yet no event: written by nobody of ours.
+    return null; // The hash matches, but it is no event: not written by this library.
   }
 }
 

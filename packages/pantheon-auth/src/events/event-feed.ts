@@ -1,7 +1,7 @@
 /**
- * How this node follows the log, and how old what it knows may be (I4). The position moves only by applying every event
- * up to it, or by dropping everything that was remembered and adopting the head. What an event means for what is
- * remembered is each follower's own business.
+ * Follows the log on this node, and knows when its caches were last confirmed (I4). The position advances only by
+ * applying every event up to it, or by resetting all followers and continuing from the head. Each follower decides what
+ * an event means for its cache.
  */
 import { randomInt } from 'node:crypto';
 import { setImmediate as nextTurn } from 'node:timers/promises';
@@ -10,30 +10,32 @@ import { type Moment, momentOf, type NonDecreasingClock } from '../foundation/cl
 import { isPromise } from '../foundation/is-promise.ts';
 import type { EventNotice, Head, LogReader } from './ledger.ts';
 
-/** Something that remembers access state. */
+/** A cache of access state. */
 export interface Follower {
-  /** Forgets or reloads what the event makes stale. The position moves on when it is done. */
+  /** Drops or reloads what the event changes. The position advances when this is done. */
   apply(notice: EventNotice): void | Promise<void>;
-  /** Forgets everything: too much has happened to follow it one by one. */
+  /** Drops everything, because the events in between are not applied. */
   reset(): void | Promise<void>;
 }
 
-/** Events applied one by one at most; beyond it, forgetting everything is cheaper than following. */
+/** The most events that are applied one by one. With more, resetting the followers is cheaper. */
 export const CATCH_UP_MAX = 10_000;
-/** A few milliseconds of reading and applying, after which the event loop turns: SQLite reads without waiting. */
+/**
+ * Reading and applying so many takes a few milliseconds, after which the event loop continues: SQLite reads block it.
+ */
 const NOTICES_PER_READ = 200;
-/** On a store that can be asked without waiting, the head is asked once per turn of the event loop, and in a long turn this often. */
+/** On SQLite the head is read once per turn of the event loop, and in a long turn this often. */
 const TURN_MS_MAX = 1;
 /**
- * Elsewhere the head is asked for about ten times a second, so that a node whose every notification is lost still knows
- * of a change in a tenth of the time it has. Drawn from a range, so that nodes do not ask in step.
+ * On PostgreSQL the head is read about ten times a second, so that a node learns of a change in a tenth of
+ * `stalenessMax` even if all notifications are lost. Random within a range, so that nodes do not read at the same time.
  */
 const HEAD_POLL_MS_MIN = 75;
 const HEAD_POLL_MS_MAX = 125;
 
-/** How this node follows the log changes: it cannot, or it can again. */
+/** Receives reports when the log cannot be followed, and when it can again. */
 export interface FeedWatcher {
-  /** Told once when the log cannot be followed; verifications go on for as long as what is known is young enough. */
+  /** Called once when the log cannot be read. Verifications continue while cached facts are fresh enough. */
   onStalled(error: unknown): void;
   onFollowing(): void;
 }
@@ -44,9 +46,9 @@ export class EventFeed {
   readonly #watcher: FeedWatcher;
   readonly #followers: Follower[] = [];
   #position = 0;
-  /** The event at the position; null: not known yet. */
+  /** The id of the event at the position; null: not known yet. */
   #eventId: string | null = null;
-  /** Who answered last. */
+  /** The database server that answered last. */
   #server: string | null = null;
   #confirmedAt: Moment = { monotonicMs: Number.NEGATIVE_INFINITY, wallMs: Number.NEGATIVE_INFINITY };
   #catchingUp: Promise<void> | null = null;
@@ -70,7 +72,7 @@ export class EventFeed {
     this.#followers.push(follower);
   }
 
-  /** Adopts the head, and follows it from here on. Followers load what they need after this. */
+  /** Takes the head as position and follows the log from there. Followers load their data after this. */
   async start(): Promise<void> {
     const at = momentOf(this.#clock);
     const head = await this.#log.head();
@@ -83,7 +85,7 @@ export class EventFeed {
     this.#schedule();
   }
 
-  /** Stops following. What is known ages from here on. */
+  /** Stops following. Cached facts are no longer confirmed. */
   close(): void {
     this.#isClosed = true;
     if (this.#poll !== null) clearTimeout(this.#poll);
@@ -95,14 +97,14 @@ export class EventFeed {
     return this.#position;
   }
 
-  /** When it was last known that nothing beyond the position had happened. */
+  /** The last moment at which the log had no event beyond the position. */
   get confirmedAt(): Moment {
     return this.#confirmedAt;
   }
 
   /**
-   * Asks for the head where that costs no waiting, at most once per turn of the event loop, so that several processes
-   * on one file agree at once. Answers a promise only when there is something to catch up with.
+   * On SQLite, reads the head, at most once per turn of the event loop, so that several processes on one file see
+   * changes at once. Returns a promise only if there are events to apply.
    */
   refresh(at: Moment): Promise<void> | null {
     const { headSync } = this.#log;
@@ -115,12 +117,12 @@ export class EventFeed {
     return this.#adopt(headSync(), at);
   }
 
-  /** Makes sure that what this node knows was confirmed at or after `sinceMonotonicMs`. Callers share one read. */
+  /** Confirms the caches of this node at or after `sinceMonotonicMs`. Concurrent callers share one read. */
   async confirm(sinceMonotonicMs: number): Promise<void> {
     while (this.#confirmedAt.monotonicMs < sinceMonotonicMs) await this.#confirmTogether();
   }
 
-  /** Begins a confirmation, or joins the one that is under way. */
+  /** Begins a confirmation, or joins the one in progress. */
   #confirmTogether(): Promise<void> {
     this.#catchingUp ??= this.#confirmNow().finally(() => {
       this.#catchingUp = null;
@@ -141,7 +143,7 @@ export class EventFeed {
     }
   }
 
-  /** Nothing new: a plain assignment. Otherwise one catch-up that everybody waits for. */
+  /** Without new events it only notes the time. Otherwise all callers wait for one shared catch-up. */
   #adopt(head: Head, at: Moment): Promise<void> | null {
     if (head.seq === this.#position) {
       if (at.monotonicMs >= this.#confirmedAt.monotonicMs) this.#confirmedAt = at;
@@ -150,9 +152,9 @@ export class EventFeed {
     return this.#catchUpWith(head);
   }
 
-  /** By the head and not by the clock, which may not have moved since the last confirmation. */
+  /** Compares the head and not the time, which may be the same as at the last confirmation. */
   async #catchUpWith(head: Head): Promise<void> {
-    // One that is under way may have asked for the head before this one was read; whatever begins after it, after.
+    // A confirmation in progress may have read an older head; one that begins after it cannot.
     if (this.#catchingUp !== null) await this.#catchingUp;
     if (this.#position !== head.seq) await this.#confirmTogether();
   }
@@ -160,7 +162,7 @@ export class EventFeed {
   async #advance(head: Head, at: Moment): Promise<void> {
     this.#syncTo(head, at);
     const behind = head.seq - this.#position;
-    // What was read from a server that has since been replaced may never have reached the new one, whatever its length.
+    // After a failover the new server may lack events that were read from the old one, even if its log is longer.
     const isSameLog =
       head.server === this.#server && (behind > 0 || (behind === 0 && this.#isAtPosition(head.eventId)));
     const followed = isSameLog && behind <= CATCH_UP_MAX && (await this.#applyUpTo(head.seq));
@@ -172,11 +174,12 @@ export class EventFeed {
     if (at.monotonicMs >= this.#confirmedAt.monotonicMs) this.#confirmedAt = at;
   }
 
-  /** False when the log does not continue where this node stands, as after a restore: then nothing remembered is safe. */
+  /** False when the log does not continue at the position, as after a restore. The caches must then be reset. */
   async #applyUpTo(seq: number): Promise<boolean> {
     for (let reads = 0; this.#position < seq; reads += 1) {
       if (reads > 0) await nextTurn();
-      // With the event at the position, where it is known: a log that lost it may have grown past it since.
+      // Begins with the event at the position, if known, because a log that lost that event may have become longer
+      // since.
       const from = this.#eventId === null ? this.#position + 1 : this.#position;
       const notices = await this.#log.noticesFrom(from, NOTICES_PER_READ);
       const here = from === this.#position ? notices[0] : null;
@@ -190,7 +193,7 @@ export class EventFeed {
           if (isPromise(applied)) await applied;
         }
         this.#stand(notice.seq, notice.id);
-        // It makes followers look at everything they know: the longest there is to do for one event.
+        // An event about a tenant makes followers check all their entries, so the event loop continues after it.
         if (notice.subjectType === 'tenant') await nextTurn();
       }
     }
@@ -202,18 +205,21 @@ export class EventFeed {
     this.#eventId = eventId;
   }
 
-  /** Unless it is known to be another event. */
+  /** True unless it is known to be a different event. */
   #isAtPosition(eventId: string | null): boolean {
     return eventId === null || this.#eventId === null || eventId === this.#eventId;
   }
 
-  /** The clocks of the store and of the log. */
+  /** Adjusts the clock by the database and by the date of the last event. */
   #syncTo(head: Head, asked: Moment): void {
     if (head.storeNow !== null) this.#clock.syncTo(head.storeNow, this.#clock.monotonicMs() - asked.monotonicMs);
     this.#clock.advanceTo(head.at);
   }
 
-  /** A commit was told of: asked for at once, and again when the question under way may have come before it. */
+  /**
+   * After a notification of a commit the head is read at once, and again if a read in progress may have been sent
+   * before it.
+   */
   #notified(): void {
     this.#isNotified = true;
     if (!this.#isPolling) void this.#pollNow();
@@ -230,14 +236,14 @@ export class EventFeed {
     if (this.#isPolling || this.#isClosed) return;
     this.#isPolling = true;
     try {
-      // A question of somebody else that is under way may have come before what was told of.
+      // A read in progress may have been sent before the notified commit.
       if (this.#catchingUp !== null) await this.#catchingUp;
       do {
         this.#isNotified = false;
         await this.#confirmTogether();
       } while (this.#isNotified && !this.#isClosed);
     } catch {
-      // Told where it happened. The next poll is the next attempt.
+      // The error has been reported. The next poll tries again.
     }
     this.#isPolling = false;
     this.#schedule();
@@ -251,7 +257,10 @@ export class EventFeed {
   }
 }
 
-/** What an event of a later version is about cannot be told: then nothing that is remembered is safe. */
+/**
+ * An event type of a later version is unknown. The caches must then be reset, because the event could concern any
+ * entry.
+ */
 function isKnown({ type, subjectType }: EventNotice): boolean {
   return isEventType(type) && EVENT_TYPES[type].subject === subjectType;
 }

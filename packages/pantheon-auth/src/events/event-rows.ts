@@ -1,4 +1,4 @@
-/** The port through which the log is read back whole. Implemented over SQL. */
+/** The port for reading complete events. Implemented in `storage/rows/`. */
 import type { EventType, SubjectType } from '../domain/event.ts';
 import type { Instant } from '../foundation/clock.ts';
 import type { ListPart } from '../foundation/list-part.ts';
@@ -15,23 +15,23 @@ export interface StoredEvent {
   readonly body: string;
   readonly leafRandom: Uint8Array;
   readonly leaf: Uint8Array;
-  /** Null when it was erased. */
+  /** Null when the personal part was erased. */
   readonly personal: Uint8Array | null;
 }
 
 export interface EventQuery {
-  /** Null: of every tenant. */
+  /** Null: every tenant. */
   readonly tenantId: string | null;
   readonly type: EventType | null;
   readonly subjectType: SubjectType | null;
   readonly subjectId: string | null;
-  /** Strictly beyond this `seq` in the order asked for. */
+  /** Strictly after this `seq` in the requested order. */
   readonly after: number | null;
   readonly order: 'oldest_first' | 'newest_first';
   readonly limit: number;
 }
 
-/** What a key did to a key, without what it said. */
+/** An event in which a key acted on a key, without its content. */
 export interface ActOnKey {
   readonly seq: number;
   readonly type: EventType;
@@ -40,7 +40,7 @@ export interface ActOnKey {
 }
 
 export interface ActQuery {
-  /** The key that acted, by its string or by a token. */
+  /** The key that acted, authenticated by its key string or a token. */
   readonly actorKeyId: string;
   readonly types: readonly EventType[];
   /** Strictly after this `seq`. */
@@ -49,10 +49,12 @@ export interface ActQuery {
 }
 
 export interface EventRows {
-  /** In order. The events are not opened. */
+  /** In order of `seq`. The events are not decrypted. */
   actsOnKeys(query: ActQuery): Promise<readonly ActOnKey[]>;
-  /** Whether there is any of that type. */
+  /** Whether there is an event of that type. */
   has(tenantId: string, type: EventType): Promise<boolean>;
-  /** At most `limit`, and fewer where they are large or where few of many match. @throws the reason of `signal`. */
+  /**
+   * At most `limit` events; fewer if they are large, or if few of many events match. @throws the reason of `signal`.
+   */
   list(query: EventQuery, signal?: AbortSignal): Promise<ListPart<StoredEvent, number>>;
 }

@@ -34,7 +34,7 @@ export type RowChange = {
   [Table in AccessTable]: RowInsert<Table> | RowUpdate<Table> | RowDelete<Table>;
 }[AccessTable];
 
-/** An event ready for the log: what is hashed, what is sealed beside it, and what followers look at. */
+/** An event as a row of the log: the hashed body, the sealed personal part, and columns that followers read. */
 export interface EventRow {
   readonly id: string;
   readonly at: Instant;
@@ -42,19 +42,19 @@ export interface EventRow {
   readonly type: EventType;
   readonly subjectType: SubjectType;
   readonly subjectId: string;
-  /** The key that did it, as the body says; null: the process. To be found by, and to wait its turn by. */
+  /** The id of the acting key, as in the body; null: the process. Used by filters and by the write queue. */
   readonly actorKeyId: string | null;
   /** Canonical JSON (RFC 8785) of the open part, with the salted hash of the personal part. */
   readonly body: string;
-  /** 32 random bytes that keep a public proof from confirming guesses about its neighbours. */
+  /** 32 random bytes, so that a leaf hash in a public proof confirms no guess about the event. */
   readonly leafRandom: Uint8Array;
-  /** SHA-256(0x00 ‖ leafRandom ‖ body). */
+  /** SHA-256(0x00 ‖ leafRandom ‖ body), see `merkle.ts`. */
   readonly leaf: Uint8Array;
   /** The personal part, sealed. */
   readonly personal: Uint8Array;
 }
 
-/** A row of operational state that must stand or fall with the change. */
+/** A row of operational state that is committed in the same transaction as the change. */
 export interface IdempotencyRecord {
   readonly table: 'idempotency';
   readonly row: Readonly<IdempotencyRow>;
@@ -73,22 +73,22 @@ interface RowAbsent<Table extends AccessTable> {
   readonly where: Readonly<RowKeys[Table]>;
 }
 
-/** The row is there, as it was read. */
+/** The row exists with the revision that was read. */
 export type RowPrecondition = RowAsRead<'tenants'> | RowAsRead<'api_keys'> | RowAsRead<'signing_keys'>;
 
-/** What must still be so when the commit is made, though it does not change it. */
+/** A condition that is checked in the transaction of the commit. */
 export type Precondition =
   | RowPrecondition
-  /** There is no such row. */
+  /** No such row exists. */
   | RowAbsent<'token_revocations'>
   | LeaseHeld;
 
 /** No other run of the job has begun since this one, on any node. */
 export interface LeaseHeld {
   readonly kind: 'lease';
-  /** Of the job. */
+  /** The name of the job. */
   readonly name: string;
-  /** Of the run. A failover that loses the last commits can give its number again, to a run of another node. */
+  /** The node of the run. After a failover that loses commits, a run of another node can get the same number. */
   readonly nodeId: string;
   /** The number of the run. */
   readonly fence: number;
@@ -99,22 +99,23 @@ export interface Commit {
   readonly preconditions?: readonly Precondition[];
   readonly events: readonly [EventRow, ...EventRow[]];
   readonly idempotencyRecords?: readonly IdempotencyRecord[];
-  /** An operator's word: what this store had recorded of the time until now is wrong, and the time is this. */
+  /** Sets the recorded time, after an operator has accepted it. */
   readonly acceptedTime?: Instant;
 }
 
 export interface Ledger {
   /**
-   * All of it or nothing, durable when it answers (I13). Events get their places last, under the head row (I3). Where it
-   * waits for its turn is told by its events (`write-lanes.ts`).
+   * Commits everything in one transaction, durable when it returns (I13). Events get their `seq` last, while the head
+   * row is locked (I3). Its queue position follows from its events (`write-lanes.ts`).
    *
-   * @throws PantheonError `conflict` when a revision is not the expected one, a precondition does not hold or an id is taken, `store_unavailable`,
-   * `too_many_keys`, `overloaded`, `store_read_only`, `store_full`, or `outcome_unknown` when it cannot be known whether it happened.
+   * @throws PantheonError `conflict` when a revision is not the expected one, a precondition does not hold or an id is
+   * taken, `store_unavailable`, `too_many_keys`, `overloaded`, `store_read_only`, `store_full`, or `outcome_unknown`
+   * when it cannot be known whether it happened.
    */
   commit(commit: Commit): Promise<{ readonly seq: number }>;
 }
 
-/** What a follower needs to know of an event. */
+/** The part of an event that followers need. */
 export interface EventNotice {
   readonly seq: number;
   readonly id: string;
@@ -124,23 +125,29 @@ export interface EventNotice {
   readonly subjectId: string;
 }
 
-/** Where the log stands: its last `seq`, and when its last event was. */
+/** The head of the log: its last `seq`, and the date of its last event. */
 export interface Head {
   readonly seq: number;
   readonly at: Instant;
-  /** The last event: tells this log from another of the same length, as after a failover that lost some. Null: not asked. */
+  /**
+   * The id of the last event, to tell this log from another of the same length, as after a failover that lost events.
+   * Null: not read.
+   */
   readonly eventId: string | null;
-  /** Which server answered. Another one may have lost what it never received. Null: there is only one. */
+  /** The server that answered. Another one may lack events that it never received. Null: there is only one. */
   readonly server: string | null;
-  /** The time of the store when it answered. Null: it is on this machine. */
+  /** The time of the database server when it answered. Null: it is on this machine. */
   readonly storeNow: Instant | null;
 }
 
-/** How a node follows the log. */
+/** The port for following the log. */
 export interface LogReader {
-  /** The head at this moment without waiting, where the store can (SQLite); null where it must be asked (PostgreSQL). */
+  /** Reads the head synchronously (SQLite); null if that is not possible (PostgreSQL). */
   readonly headSync: (() => Head) | null;
-  /** Calls back when the head may have moved, where the store tells; null where it does not. Some may be lost. */
+  /**
+   * Registers a listener that is called when the head may have moved; null if the database has no notifications.
+   * Notifications may be lost.
+   */
   readonly onNotify: ((listener: () => void) => void) | null;
   head(): Promise<Head>;
   /** Events from `seq` on, in order, at most `limit`. */

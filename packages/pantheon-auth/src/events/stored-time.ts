@@ -1,18 +1,22 @@
 /**
- * Whether the clock that a node starts with can be the right one. A clock that is behind what the database has seen would
- * bring back to life what had ended by then, so it is refused; one that is ahead cannot be told from a long rest.
+ * Checks the clock of a starting node against the time recorded in the database. A clock behind that time would make
+ * expired keys and tokens valid again, so the start is refused. A clock ahead of it cannot be told from a long pause of
+ * the service.
  */
 import { CLOCK_DOUBT_MS, DAY_MS, type Instant, momentOf, type NonDecreasingClock } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import type { Follower } from './event-feed.ts';
 import type { EventNotice, Head } from './ledger.ts';
 
-/** A rest that is longer than this is worth a word: it may be the clock. */
+/** A longer pause is logged, because the clock may be wrong. */
 export const REST_MS: number = DAY_MS;
-/** After a start so far ahead nothing is deleted for its age within this: time for an operator to look at the clock. */
+/**
+ * After a start with a clock so far ahead nothing is deleted because of its age for this time, so that an operator can
+ * check the clock.
+ */
 export const DELETES_NOTHING_MS: number = DAY_MS;
 
-/** An operator said that this is the time, in this event. */
+/** A time that an operator accepted, with its event. */
 export interface AcceptedTime {
   readonly at: Instant;
   readonly eventId: string;
@@ -23,50 +27,53 @@ export interface DatedKey {
   readonly keyId: string;
 }
 
-/** What the store has recorded of the time. */
+/** The recorded time of the database. */
 export interface StoredTime {
-  /** The latest time that it has seen: of an event, of usage that was stored, of a node that started or stopped. */
+  /** The latest recorded time: of an event, of stored usage, of a start or stop of a node. */
   latest(): Promise<Instant>;
   /**
-   * It was this late. An earlier time changes nothing. `aheadUntil`: until then this may have been by a clock that is
-   * ahead; null changes nothing.
+   * Records a time; an earlier one changes nothing. `aheadUntil`: until then nothing may be deleted because of its age,
+   * since the clock may be ahead; null changes nothing.
    */
   record(at: Instant, aheadUntil?: Instant | null): Promise<void>;
-  /** Until when, by the clock that may be ahead, a start that was told of it forbids to delete for age; 0: there was none. */
+  /**
+   * Until when nothing may be deleted because of its age, after a start with a clock that may be ahead; 0: no such
+   * start.
+   */
   aheadUntil(): Promise<Instant>;
-  /** The last time that an operator accepted. */
+  /** The last accepted time; null: none. */
   accepted(): Promise<AcceptedTime | null>;
   /**
-   * Keys with events dated after `at`, as the log was when it was begun, in parts. A key may be in several of them. All
-   * events are looked at, a bounded number at a time: in a log that a node with a wrong clock and one with a right clock
-   * have written to, the order of the events is not that of their dates.
+   * Keys with events dated after `at`, in parts; a key may be in several. Reads all events that exist at the beginning,
+   * a bounded number at a time, because events are not in the order of their dates if nodes with different clocks wrote
+   * them.
    */
   keysChangedAfter(at: Instant): AsyncIterable<readonly DatedKey[]>;
-  /** Last uses of keys that are dated after `at` were then. A bounded number at a time. */
+  /** Sets times of last use after `at` to `at`, a bounded number of rows at a time. */
   bringBackUses(at: Instant): Promise<void>;
 }
 
 export interface StartOptions {
   readonly clock: NonDecreasingClock;
   readonly time: StoredTime;
-  /** Asks for the head of the log, and with it for the time of the store where that is another machine. */
+  /** Reads the head of the log, and with it the time of the database server if that is another machine. */
   readonly head: () => Promise<Head>;
-  /** Told of a clock that may run ahead. */
+  /** Called when the clock may be ahead. */
   readonly onAhead: (latest: Instant, aheadMs: number) => void;
 }
 
-/** What the clocks say at a start. */
+/** The readings of the clocks at a start. */
 export interface ClockReading {
-  /** The time, by this machine or, where there is one, by the server of the database. */
+  /** The current time, of the database server if there is one, otherwise of this machine. */
   readonly now: Instant;
-  /** The latest time that the database has seen. */
+  /** The latest time recorded in the database. */
   readonly latest: Instant;
 }
 
 /**
- * Reads the clocks, and sets this node's by the store's.
+ * Reads the clocks, and adjusts this node's clock to the database's.
  *
- * @throws PantheonError `clock_in_doubt` when this machine and the server of the database are too far apart.
+ * @throws PantheonError `clock_in_doubt` when the clocks of this machine and the database server differ too much.
  */
 async function readClocks({ clock, time, head }: Omit<StartOptions, 'onAhead'>): Promise<ClockReading> {
   const latest = await time.latest();
@@ -78,7 +85,7 @@ async function readClocks({ clock, time, head }: Omit<StartOptions, 'onAhead'>):
     if (apartMs > CLOCK_DOUBT_MS + withinMs || apartMs < -CLOCK_DOUBT_MS)
       throw inDoubt(
         `This machine says ${dateOf(asked.wallMs)} and the server of the database says ${dateOf(storeNow)}. ` +
-          'Put the clock that is wrong right (NTP), then start again.',
+          'Correct the wrong clock (NTP), then start again.',
       );
     clock.syncTo(storeNow, withinMs);
   }
@@ -86,8 +93,8 @@ async function readClocks({ clock, time, head }: Omit<StartOptions, 'onAhead'>):
 }
 
 /**
- * Begins with the latest time that the store has seen, or refuses. `mayBeBehind`: a clock that is behind those records is
- * answered and not refused, and nothing is set by them: they are about to be corrected.
+ * Starts the clock at the latest recorded time, or throws. `mayBeBehind`: returns the readings for a clock behind the
+ * recorded time instead of throwing, and does not use the recorded time, which is about to be corrected.
  *
  * @throws PantheonError `clock_in_doubt`.
  */
@@ -97,20 +104,20 @@ export async function startClock(options: StartOptions, mayBeBehind = false): Pr
   if (isBehind({ now, latest })) {
     if (mayBeBehind) return { now, latest };
     throw inDoubt(
-      `The clock says ${dateOf(now)}, and this database was in use at ${dateOf(latest)} by its own records. ` +
-        'Put the clock right (NTP), then start again. If the clock is right and the records are wrong: pantheon-auth clock accept',
+      `The clock says ${dateOf(now)}, but this database has recorded the time ${dateOf(latest)}. ` +
+        'Correct the clock (NTP), then start again. If the clock is right and the recorded time is wrong: pantheon-auth clock accept',
     );
   }
   const isAhead = latest > 0 && now - latest > REST_MS;
   if (isAhead) onAhead(latest, now - latest);
   clock.advanceTo(latest);
-  // The next start, and one of another node, finds the time of this one recorded: it is not ahead of that.
+  // The end of this period is recorded, because the next start finds the recorded time no longer behind the clock.
   const leftMs = isAhead ? DELETES_NOTHING_MS : (await time.aheadUntil()) - now;
   if (leftMs > 0) clock.suspectAhead(Math.min(leftMs, DELETES_NOTHING_MS));
   return { now, latest };
 }
 
-/** Whether the clock is further behind than clocks drift. */
+/** Whether the clock is further behind than normal drift. */
 export function isBehind({ now, latest }: ClockReading): boolean {
   return latest - now > CLOCK_DOUBT_MS;
 }
@@ -126,7 +133,7 @@ export class AcceptedTimeFollower implements Follower {
     this.#clock = deps.clock;
   }
 
-  /** What was accepted before this start is no news. */
+  /** A time accepted before this start is already in effect. */
   async start(): Promise<void> {
     this.#known = (await this.#time.accepted())?.eventId ?? null;
   }
@@ -143,7 +150,7 @@ export class AcceptedTimeFollower implements Follower {
   }
 }
 
-/** For people. */
+/** The time as readable text. */
 export function dateOf(instant: Instant): string {
   return new Date(instant).toISOString();
 }

@@ -1,26 +1,26 @@
 /**
- * Where a commit waits to be written: in which lane, and with whom it shares its turns. Both are read off its events, so
- * no caller can forget to say it, or say it wrongly. The queue itself is `storage/write-queue.ts`.
+ * The lane and queue position of a commit. Both are derived from its events, so that no caller can set them wrongly.
+ * The queue itself is `storage/write-queue.ts`.
  */
 import type { EventType } from '../domain/event.ts';
 import type { EventRow } from './ledger.ts';
 
 /**
- * `protective`: what ends access that somebody should no longer have. It never waits behind what is `ordinary`, and it
- * alone may use the room on disk that is kept in reserve.
+ * `protective`: changes that end access. They never wait behind `ordinary` ones, and only they may use the reserved
+ * disk space.
  */
 export type Lane = 'protective' | 'ordinary';
 
-/** Where in the queue of writes something waits. Turns go round the tenants, and within each tenant round its callers. */
+/** The queue position of a write. The queue is round-robin by tenant, and within a tenant by caller. */
 export interface QueueKey {
   readonly lane: Lane;
   /** Null: the service itself. */
   readonly tenantId: string | null;
-  /** The key that asks for it, or what the service does. */
+  /** The calling key, or a name for a task of the service. */
   readonly callerId: string;
 }
 
-/** A new type of event has to say it here, or this does not compile. */
+/** The lane of each event type. A new type without a lane does not compile. */
 const LANES: Readonly<Record<EventType, Lane>> = {
   'key.created': 'ordinary',
   'key.updated': 'ordinary',
@@ -39,7 +39,7 @@ const LANES: Readonly<Record<EventType, Lane>> = {
   'tenant.suspended': 'protective',
   'tenant.resumed': 'ordinary',
   'tenant.deleted': 'protective',
-  // The last one of each is retired only once it has a successor. Only the operator makes one.
+  // Retiring the last signing key of an algorithm requires a successor. Only operators create signing keys.
   'signing_key.created': 'protective',
   'signing_key.retired': 'protective',
   'id_tag_secret.added': 'protective',
@@ -49,12 +49,12 @@ const LANES: Readonly<Record<EventType, Lane>> = {
   'store.expired_revocations_deleted': 'ordinary',
 };
 
-/** Stands for all keys of a tenant that rotate themselves: together they are one caller beside its administrators. */
+/** One queue position for all keys of a tenant that rotate themselves, so that together they count as one caller. */
 const SELF_ROTATION = 'self-rotation';
-/** Library code that acts without a key. */
+/** Library code without a calling key. */
 const PROCESS = 'process';
 
-/** Where a commit waits. One that also does something ordinary is ordinary. */
+/** The queue position of a commit. It is protective only if all its events are. */
 export function queueKeyOf(events: readonly [EventRow, ...EventRow[]]): QueueKey {
   const lane = events.every(({ type }) => LANES[type] === 'protective') ? 'protective' : 'ordinary';
   const [{ tenantId, type, subjectId, actorKeyId }] = events;
@@ -62,14 +62,16 @@ export function queueKeyOf(events: readonly [EventRow, ...EventRow[]]): QueueKey
   return { lane, tenantId, callerId: isSelfRotation ? SELF_ROTATION : (actorKeyId ?? PROCESS) };
 }
 
-/** Where what the service writes for itself waits: usage, leases, answers. Each `callerId` has its own turns. */
+/**
+ * The queue position of writes of the service itself: usage, leases, idempotency records. Each `callerId` has its own.
+ */
 export function operational(callerId: string): QueueKey {
   return { lane: 'ordinary', tenantId: null, callerId };
 }
 
 /**
- * Where a data key waits: an event is sealed before it is written, so whatever keeps a data key waiting would keep a
- * revocation waiting. It is written once in thousands of seals.
+ * The queue position of data keys. Events are sealed before they are written, so a waiting data key would delay a
+ * revocation. One is written once in thousands of seals.
  */
 export function sealing(tenantId: string | null): QueueKey {
   return { lane: 'protective', tenantId, callerId: 'sealing' };

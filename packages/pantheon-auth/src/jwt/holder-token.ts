@@ -1,7 +1,7 @@
 /**
- * A token made by the holder of a key, offline: the key signs for itself and never travels. What is needed is the key
- * string alone; neither the store nor the service is asked. Whether the service accepts it is decided when it is
- * verified (`token-verifier.ts`): the policy of the key must ask for HS256, and the token grants no more than the key.
+ * Makes a token from a key string alone, offline, so that the key itself is not sent. The service decides at
+ * verification (`token-verifier.ts`) whether to accept it: the policy of the key must use HS256, and the token grants
+ * no more than the key.
  */
 
 import { deriveKid, deriveSigningSecret } from '../api-keys/key-derivation.ts';
@@ -18,19 +18,24 @@ import { PantheonError } from '../foundation/errors.ts';
 import { newId } from '../foundation/ids.ts';
 import { type KeySigner, signWithKey } from './token-issuer.ts';
 
-/** What {@link mintKeyToken} makes a token from. */
+/** The options of {@link mintKeyToken}. */
 export interface MintTokenOptions {
   /** The key string itself. */
   readonly key: string;
   /** `iss`: the public URL of the service that will verify the token. */
   readonly issuer: string;
-  /** For whom it is. The policy of the key must allow each; without a policy, the service's own audience. */
+  /**
+   * The audiences. The policy of the key must allow each of them; without a policy those of the service are allowed.
+   */
   readonly audience: readonly string[];
-  /** What the token may do: narrowed to what the key may. Without any it grants nothing; `*` is all of the application's. */
+  /**
+   * The permissions of the token, limited to those of the key at verification. Default: none. `*`: all application
+   * permissions of the key.
+   */
   readonly permissions?: readonly string[];
-  /** Default and at most 300: a longer need is met by minting the next one. */
+  /** Lifetime in seconds. Default and maximum: 300. */
   readonly ttlSeconds?: number;
-  /** First part of the key string. Default `pan`. */
+  /** First part of the key string. Default: `pan`. */
   readonly keyPrefix?: string;
   /** For tests. */
   readonly clock?: Clock;
@@ -39,7 +44,7 @@ export interface MintTokenOptions {
 /**
  * Mints an HS256 token with the secret that holder and service both derive from the key.
  *
- * @throws PantheonError `invalid_request`, naming the field; what was given is never repeated.
+ * @throws PantheonError `invalid_request`, naming the field without repeating its value.
  *
  * @example
  * ```ts
@@ -53,7 +58,7 @@ export interface MintTokenOptions {
 export function mintKeyToken(options: MintTokenOptions): string {
   const { key, issuer, audience, permissions = [], ttlSeconds = KEY_SIGNED_LIFETIME_MAX_SECONDS } = options;
   const parsed = parseKey(key, options.keyPrefix);
-  if (parsed === null) throw invalid('key', 'It is not a key string: check that it was copied whole.');
+  if (parsed === null) throw invalid('key', 'It is not a key string: check that it was copied completely.');
   if (!isName(issuer)) throw invalid('issuer', NAME_ADVICE);
   if (audience.length === 0 || audience.length > AUDIENCES_MAX)
     throw invalid('audience', `Name 1 to ${AUDIENCES_MAX} audiences.`);
@@ -73,13 +78,13 @@ export function mintKeyToken(options: MintTokenOptions): string {
     permissions: [...new Set(permissions)],
     now: (options.clock ?? systemClock).now(),
     lifetimeSeconds: ttlSeconds,
-    // The holder does not know the record. Verification asks it: the token dies with its key.
+    // The holder does not know the expiry of the key. Verification checks it.
     keyExpiresAt: null,
   });
   return signWithKey(payload, signerOf(parsed));
 }
 
-/** The secret with which a key signs for itself: what holder and service both derive from the key string. */
+/** The HS256 secret and `kid` that holder and service both derive from the key string. */
 export function signerOf(parsed: ParsedKey): KeySigner {
   const secret = secretBytes(parsed);
   return { kid: deriveKid(secret, parsed.id), secret: deriveSigningSecret(secret, parsed.id) };

@@ -1,8 +1,8 @@
 /**
- * The compact JWS (RFC 7515), strictly: a token has one spelling and one meaning or it is refused, but for the second
- * signature that anybody can write in place of an ES256 one (see {@link toLowerHalf}). Signs, takes apart
- * and checks signatures with node:crypto, synchronously. What a token *says* is `domain/claims.ts`; which key a `kid`
- * names is the caller's to know, since nothing in a token chooses its own key or algorithm (RFC 8725 sections 3.1, 3.10).
+ * Signs, parses and verifies the compact JWS (RFC 7515) with node:crypto, synchronously. Parsing is strict: a token has
+ * exactly one valid encoding, except for the second form of an ES256 signature (see {@link toLowerHalf}). Claims are in
+ * `domain/claims.ts`. The caller resolves the `kid`, so that a token never chooses its own key or algorithm (RFC 8725
+ * sections 3.1, 3.10).
  */
 import { isUtf8 } from 'node:buffer';
 import { createHmac, type KeyObject, sign as signBytes, timingSafeEqual, verify as verifyBytes } from 'node:crypto';
@@ -25,13 +25,16 @@ import {
 
 export { jwkThumbprint, type VerificationKey } from './verification-key.ts';
 
-/** Node refuses 16 KiB of headers altogether; half of that leaves room for the others. */
+/** Node accepts 16 KiB of headers in total; half of that leaves room for other headers. */
 export const JWS_LENGTH_MAX = 8192;
-/** No path, no SQL and no name with a meaning to a parser fits; a thumbprint and a key's `kid` do. */
+/** Matches a thumbprint and the `kid` of a key, and nothing with a special meaning in a path, in SQL or to a parser. */
 export const KID_PATTERN: RegExp = /^[A-Za-z0-9_-]{1,64}$/;
-/** All headers of one signing key are the same text, and a service has few keys; holders bring one each. */
+/**
+ * All tokens of one signing key have the same header text, and there are few signing keys; each key that signs its own
+ * tokens adds one.
+ */
 const HEADER_CACHE_ENTRIES_MAX = 256;
-/** Ours have about 130 characters. Bounds what the cache holds to 128 KiB. */
+/** Headers of this service have about 130 characters. Bounds the cache to 128 KiB. */
 const CACHED_HEADER_LENGTH_MAX = 512;
 
 export interface JwsHeader {
@@ -40,7 +43,7 @@ export interface JwsHeader {
   readonly typ: string;
 }
 
-/** A token that is well formed. Nothing in it is true before {@link verifyJws} says so. */
+/** A well-formed token. Its content must not be trusted before {@link verifyJws} has succeeded. */
 export interface ParsedJws {
   readonly header: JwsHeader;
   readonly payload: JsonObject;
@@ -86,10 +89,10 @@ function signatureOf(alg: SigningAlgorithm, signingInput: Buffer, key: KeyObject
 }
 
 /**
- * Of the two ES256 signatures (r, s) and (r, n-s), which mean the same, the one with the smaller s. So the other one was
- * not written by us. It is accepted all the same: versions before this one signed with either, and so do the published
- * vectors. It wins nothing: a token is revoked by its `jti`, key and version, limits count by the key, and a second
- * spelling is verified like any string that was not seen before.
+ * Of the two equivalent ES256 signatures (r, s) and (r, n-s), returns the one with the smaller s. Verification accepts
+ * both, because earlier versions and the published test vectors use either. Nothing is gained by converting one into
+ * the other: tokens are revoked by `jti`, key and version, limits are counted by key, and the other form is verified
+ * like a new token.
  */
 function toLowerHalf(signature: Buffer): Buffer {
   const s = BigInt(`0x${signature.toString('hex', 32)}`);
@@ -102,7 +105,7 @@ const ZERO = Buffer.alloc(32);
 const P256_ORDER = Buffer.from('ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551', 'hex');
 const P256_ORDER_NUMBER = BigInt(`0x${P256_ORDER.toString('hex')}`);
 
-/** Ed25519 hashes by itself. */
+/** Null for Ed25519, which includes its own hash. */
 const DIGESTS: Readonly<Record<AsymmetricAlgorithm, string | null>> = {
   RS256: 'sha256',
   ES256: 'sha256',
@@ -110,14 +113,14 @@ const DIGESTS: Readonly<Record<AsymmetricAlgorithm, string | null>> = {
 };
 
 /**
- * Takes a token apart; null unless it is exactly what RFC 7515 section 7.1 describes and what we issue. Costs no key
- * operation, and fails before it decodes more than it needs.
+ * Parses a token. Null unless it is exactly as RFC 7515 section 7.1 says and as this service issues. Uses no key, and
+ * fails before decoding more than necessary.
  */
 export function parseJws(token: string): ParsedJws | null {
   if (token.length > JWS_LENGTH_MAX) return null;
   const headerEnd = token.indexOf('.');
   const payloadEnd = token.indexOf('.', headerEnd + 1);
-  // A third dot is no base64url, so a JWE and an appended part fail where the signature is decoded.
+  // A third dot is not base64url, so a JWE or an appended part fails when the signature is decoded.
   if (headerEnd <= 0 || payloadEnd < 0) return null;
 
   const header = parseHeader(token.slice(0, headerEnd));
@@ -126,14 +129,14 @@ export function parseJws(token: string): ParsedJws | null {
   if (signature === null || !hasPossibleLength(header.alg, signature)) return null;
   const payload = parsePart(token.slice(headerEnd + 1, payloadEnd));
   if (payload === null) return null;
-  // Every character has been checked by now, so each is one byte.
+  // All characters have been checked to be ASCII, so each is one byte.
   return { header, payload, signature, signingInput: Buffer.from(token.slice(0, payloadEnd), 'latin1') };
 }
 
-/** Headers that name their own key or need what we do not do. `x5t` and `x5t#S256` are found by their beginning. */
+/** Header members that name a key or need unsupported features. `x5t` and `x5t#S256` are matched by their prefix. */
 const REFUSED_HEADERS: ReadonlySet<string> = new Set(['crit', 'b64', 'zip', 'cty', 'enc', 'jwk', 'jku', 'x5u', 'x5c']);
 
-/** What {@link parseHeader} found, by the encoded text. Only a function of that text, so it can never be stale. */
+/** Results of {@link parseHeader} by encoded text. They depend on that text only, so they never become outdated. */
 const headerCache = new Map<string, JwsHeader>();
 
 function parseHeader(encoded: string): JwsHeader | null {
@@ -150,7 +153,7 @@ function parseHeader(encoded: string): JwsHeader | null {
 
   if (encoded.length <= CACHED_HEADER_LENGTH_MAX) {
     if (headerCache.size >= HEADER_CACHE_ENTRIES_MAX) headerCache.clear();
-    // A copy: a slice would keep the whole token in memory.
+    // Copied, because a slice would keep the whole token in memory.
     headerCache.set(Buffer.from(encoded, 'latin1').toString('latin1'), header);
   }
   return header;
@@ -159,19 +162,22 @@ function parseHeader(encoded: string): JwsHeader | null {
 /** A JSON object in canonical base64url and valid UTF-8, with unique names. */
 function parsePart(encoded: string): JsonObject | null {
   const bytes = decodeBase64url(encoded);
-  // Decoding replaces what is no UTF-8, and two different tokens would say the same.
+  // Invalid UTF-8 is refused: decoding would replace it, and two different tokens would have the same content.
   if (bytes === null || !isUtf8(bytes)) return null;
   const parsed = parseStrictJson(bytes.toString('utf8'), { depthMax: CUSTOM_CLAIMS_DEPTH_MAX });
   return parsed.ok && isJsonObject(parsed.value) ? parsed.value : null;
 }
 
-/** Fixed by the algorithm; for RS256 by the key, whose size OpenSSL compares. */
+/** The length is fixed by the algorithm; for RS256 by the key, which OpenSSL checks. */
 function hasPossibleLength(alg: SigningAlgorithm, { length }: Buffer): boolean {
   if (alg === 'RS256') return length >= RSA_BITS_MIN / 8 && length <= RSA_BITS_MAX / 8;
   return length === (alg === 'HS256' ? 32 : 64);
 }
 
-/** Whether the key made the signature. False as well when the header names another algorithm than the key has. */
+/**
+ * Whether the signature was made with this key. Also false when the header names another algorithm than that of the
+ * key.
+ */
 export function verifyJws(parsed: ParsedJws, { algorithm, key }: VerificationKey): boolean {
   const { header, signingInput, signature } = parsed;
   if (header.alg !== algorithm || algorithmOfKey(key) !== algorithm || key.type === 'private') return false;

@@ -1,6 +1,6 @@
 /**
- * Until when a verifier that has only the public keys may accept a token of an API key, whatever has become of the key.
- * Such a token was made by what the key's policy said at the time, so the log is asked what it has said lately.
+ * Computes until when a verifier that has only the public keys may accept tokens of an API key. A token was issued by
+ * the policy of its time, so recent policies are read from the log.
  */
 import type { OfflineQuestion, OfflineTokenExpiry } from '../commands/propagation.ts';
 import { ACCESS_TOKEN_LIFETIME_MAX_SECONDS } from '../domain/claims.ts';
@@ -12,14 +12,17 @@ import type { EventCodec } from '../events/event-codec.ts';
 import { CLOCK_JUMP_MS, type Instant, MINUTE_MS, SECOND_MS } from '../foundation/clock.ts';
 import { offlineLifetimeMaxSeconds } from './token-issuer.ts';
 
-/** Changes of one key that are looked at. Who changes a key more often within an hour is told the longest there can be. */
+/**
+ * The most changes of a key that are read. For a key with more changes within an hour the longest possible time is
+ * returned.
+ */
 export const UPDATES_READ_MAX = 100;
 /**
- * How far beyond the moment of issue, by our clock, a token may be dated: one second by the issuer itself, to look
- * younger than a revocation; and two nodes may each be this far from the store's clock before it is reported (I14).
+ * How far in the future a token may be dated: one second by the issuer itself, to be newer than a revocation, and the
+ * difference of the clocks of two nodes that is not reported yet (I14).
  */
 export const ISSUED_AHEAD_MAX_MS: number = SECOND_MS + 2 * CLOCK_JUMP_MS;
-/** No token lives longer than an hour. An event is dated before its commit, which may have had to wait. */
+/** The longest lifetime of a token is an hour. An event is dated before its commit, which may have waited. */
 const LOOKED_BACK_MS: number = ACCESS_TOKEN_LIFETIME_MAX_SECONDS * SECOND_MS + ISSUED_AHEAD_MAX_MS + MINUTE_MS;
 
 type Policy = Pick<KeySettings, 'jwt' | 'expiresAt'>;
@@ -32,8 +35,9 @@ export class OfflineTokens implements OfflineTokenExpiry {
   }
 
   /**
-   * The latest `exp` of these tokens, never too early and perhaps seconds too late. Null: nobody can verify them offline.
-   * Without a record: of any key. Never throws: what cannot be looked up is taken for the longest there can be.
+   * The latest `exp` of these tokens, never too early and possibly seconds too late. Null: nobody can verify them
+   * offline. Without a record: for any key. Never throws: if the log cannot be read, the longest possible time is
+   * returned.
    */
   async endOf(record: KeyRecord | null, question: OfflineQuestion): Promise<Instant | null> {
     const { issuedUntil, acceptedUntil } = question;
@@ -47,7 +51,7 @@ export class OfflineTokens implements OfflineTokenExpiry {
     return Math.min(Math.max(issued, acceptedUntil ?? 0), expiresAt);
   }
 
-  /** What the key has said since then, in any order; null when that cannot be known. */
+  /** The policies of the key since then, in any order; null when they cannot be read completely. */
   async #policiesOf(record: KeyRecord, since: Instant): Promise<readonly Policy[] | null> {
     const updates = {
       tenantId: record.tenantId,
@@ -63,7 +67,7 @@ export class OfflineTokens implements OfflineTokenExpiry {
         limit: UPDATES_READ_MAX,
       });
       const lately = found.filter(({ at }) => at >= since);
-      // Not all of them were looked at.
+      // Not all changes were read.
       if (next !== null && lately.length === found.length) return null;
       if (!lately.every(isReadable)) return null;
       const now = settingsToWire(record);

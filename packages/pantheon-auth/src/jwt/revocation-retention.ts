@@ -1,6 +1,6 @@
 /**
- * Deletes revocations of tokens that have expired: their tokens are dead by `exp`, so taking the rows away revives none,
- * and a replay of the log, in which each has its end, comes to the same.
+ * Deletes revocations of expired tokens. The tokens are denied because of `exp`, so none becomes valid again. Replaying
+ * the log gives the same state, because each event contains the expiry.
  */
 import { LEEWAY_SECONDS_MAX } from '../domain/claims.ts';
 import { jobActor, newEvent } from '../domain/event.ts';
@@ -10,11 +10,11 @@ import type { LeaseHeld, Ledger } from '../events/ledger.ts';
 import { type Clock, mayDeleteByAge, SECOND_MS } from '../foundation/clock.ts';
 import type { TokenRevocationRows } from './signing-key-rows.ts';
 
-/** Rows of one commit, which keeps SQLite's event loop: of these it takes some 5 ms. */
+/** Rows per commit. SQLite blocks the event loop for about 5 ms with these. */
 export const REVOCATIONS_AT_ONCE_MAX = 200;
-/** Commits of one run. */
+/** Commits per run. */
 const COMMITS_MAX = 500;
-/** Longer than the clocks of two nodes are apart: what one of them takes for expired is so for all. */
+/** Longer than the clocks of two nodes may differ, so that a token is expired on every node. */
 const DELETED_AFTER_MS: number = LEEWAY_SECONDS_MAX * SECOND_MS;
 
 export interface RevocationRetentionDeps {
@@ -24,15 +24,15 @@ export interface RevocationRetentionDeps {
   readonly clock: Clock;
 }
 
-/** A run of the job that does this. */
+/** The run of the job. */
 interface Run {
   isEnding(): boolean;
   readonly lease: LeaseHeld;
 }
 
 /**
- * Of any tenant, the oldest first, up to a bounded number. While the clock is in doubt, or may be ahead, it deletes
- * nothing: by such a clock they would look dead, and live again when it is put right.
+ * Deletes revocations of any tenant, oldest first, up to a bounded number. Deletes nothing while the clock is in doubt
+ * or may be ahead: the tokens may not have expired by the right time.
  */
 export async function deleteExpiredRevocations(deps: RevocationRetentionDeps, run: Run): Promise<void> {
   const { rows, ledger, events, clock } = deps;

@@ -1,7 +1,7 @@
 /**
- * Tokens that were revoked one by one, by `jti` (never by the token string: what is malleable must not be the key of a
- * revocation). All that have not expired are in memory, so checking one costs no I/O. Tokens that die with their key,
- * version or "issued before" need no entry here.
+ * Individually revoked tokens, by `jti` (not by the token string, which has two valid forms with ES256). All that have
+ * not expired are in memory, so checking one costs no I/O. Tokens that are invalid because of their key, version or
+ * time of issue need no entry.
  */
 
 import { hash } from 'node:crypto';
@@ -17,27 +17,27 @@ import { PantheonError } from '../foundation/errors.ts';
 import type { TokenRevocationRow } from '../schema/token-revocation-row.ts';
 import type { TokenRevocationRows } from './signing-key-rows.ts';
 
-/** About 120 MB. Who needs more revokes by key, which takes no entry at all. */
+/** About 120 MB. Beyond that, revoke all tokens of a key together, which needs no entry. */
 export const REVOKED_TOKENS_MAX = 500_000;
-/** No tenant alone keeps the others from revoking: there is always room for as much again. */
+/** Half of the total, so that no tenant alone can prevent others from revoking. */
 export const REVOKED_TOKENS_PER_TENANT_MAX: number = REVOKED_TOKENS_MAX / 2;
-/** A few milliseconds of work for this thread. */
+/** Reading so many takes a few milliseconds. */
 const ROWS_PER_READ = 4_000;
-/** Entries looked at for expiry with each that comes in: a few microseconds. */
+/** Entries checked for expiry with each new one: a few microseconds. */
 const LOOKED_AT_ONCE_MAX = 64;
-/** When there is no room, all are looked at, in parts of a millisecond or two, and not again within this. */
+/** When there is no room, all entries are checked in parts of so many, one or two milliseconds each. */
 const LOOKED_AT_PER_TURN = 10_000;
 const LOOKED_AT_ALL_EVERY_MS = 10_000;
 
 export interface RevokedToken {
   readonly tokenId: string;
   readonly tenantId: string;
-  /** The key it was made from. A `jti` means something only together with it. */
+  /** The key that it was made from. A `jti` is unique only per key. */
   readonly keyId: string;
   readonly expiresAt: Instant;
 }
 
-/** What is committed. */
+/** A change to commit. */
 export interface TokenRevocation extends Conditional {
   readonly row: TokenRevocationRow;
   readonly event: EventOf<'token.revoked'>;
@@ -53,12 +53,12 @@ export class TokenRevocations implements Follower {
   readonly #ledger: Ledger;
   readonly #events: EventCodec;
   readonly #clock: Clock;
-  /** By id of the revocation. In order of arrival. */
+  /** By id of the revocation, in insertion order. */
   readonly #entries = new Map<string, Entry>();
-  /** Where the look for those that have expired has got to. */
+  /** The position of the search for expired entries. */
   #round: MapIterator<[string, Entry]> = this.#entries.entries();
   #lookedAtAllMs: number = Number.NEGATIVE_INFINITY;
-  /** How many of them each tenant has. */
+  /** The number of entries per tenant. */
   readonly #counts = new Map<string, number>();
 
   constructor(deps: {
@@ -73,7 +73,10 @@ export class TokenRevocations implements Follower {
     this.#clock = deps.clock;
   }
 
-  /** Loads what may still be presented. What is known stays meanwhile: a revocation must not lapse while it is read. */
+  /**
+   * Loads revocations that have not expired. Existing entries are kept meanwhile, so that no revocation is missing
+   * during the load.
+   */
   async start(): Promise<void> {
     const now = this.#clock.now();
     let after: { expiresAt: number; jti: string } | null = null;
@@ -81,7 +84,7 @@ export class TokenRevocations implements Follower {
       const rows: readonly TokenRevocationRow[] = await this.#rows.unexpired(now, after, ROWS_PER_READ);
       this.#forgetExpired(LOOKED_AT_PER_TURN);
       for (const row of rows) this.#remember(row);
-      // A store may hold half a million, and on SQLite nothing else would run before the last of them.
+      // There may be half a million rows, and SQLite reads would block the event loop until the last.
       await nextTurn();
       const last = rows.at(-1);
       after = rows.length < ROWS_PER_READ || last === undefined ? null : { expiresAt: last.expires_at, jti: last.jti };
@@ -92,12 +95,12 @@ export class TokenRevocations implements Follower {
     return this.#entries.size > 0 && this.#entries.has(revocationId(keyId, tokenId));
   }
 
-  /** That this token was not revoked alone, as a precondition of a commit. */
+  /** The precondition that this token is not individually revoked. */
   absenceOf(keyId: string, tokenId: string): Precondition {
     return { kind: 'absent', table: 'token_revocations', where: { jti: revocationId(keyId, tokenId) } };
   }
 
-  /** Whether it was revoked, here or on another node that this one has not heard of. */
+  /** Whether it is revoked; also reads the database, because another node may have revoked it just now. */
   async find({ keyId, tokenId }: Pick<RevokedToken, 'keyId' | 'tokenId'>): Promise<boolean> {
     const id = revocationId(keyId, tokenId);
     if (this.#entries.has(id)) return true;
@@ -107,14 +110,15 @@ export class TokenRevocations implements Follower {
   }
 
   /**
-   * What revokes one token.
+   * The change that revokes one token.
    *
-   * @throws PantheonError `overloaded` when there are too many, of this tenant or of all: revoke the key's tokens together
-   * then.
+   * @throws PantheonError `overloaded` when there are too many, of this tenant or in total: revoke all tokens of the
+   * key together then.
    */
   async decide(token: RevokedToken, by: AuditContext): Promise<TokenRevocation> {
     const id = revocationId(token.keyId, token.tokenId);
-    // Kept for as long as any token may live, whatever was said of this one: a mistake there must not leave it alive.
+    // Kept for at least the longest lifetime of a token, so that a wrong `expiresAt` from the caller does not let it
+    // become valid again.
     const lifeSeconds = ACCESS_TOKEN_LIFETIME_MAX_SECONDS + LEEWAY_SECONDS_MAX;
     const expiresAt = this.#clock.now() + lifeSeconds * SECOND_MS;
     this.#forgetExpired();
@@ -149,12 +153,13 @@ export class TokenRevocations implements Follower {
       }
       if (hasRoom()) return;
     }
-    const detail = `${isTenantFull() ? 'The tenant has' : 'There are'} too many. Revoke the tokens of the key together.`;
+    const detail = `${isTenantFull() ? 'The tenant has' : 'There are'} too many revoked tokens. Revoke all tokens of the key together.`;
     throw new PantheonError('overloaded', { detail });
   }
 
   async apply(notice: EventNotice): Promise<void> {
-    // Time goes back: what had expired by the wrong clock, and was forgotten here, is stored still.
+    // The recorded time went back: entries that had expired by the wrong clock were dropped here and must be loaded
+    // again.
     if (notice.type === 'store.clock_accepted') return this.start();
     if (notice.type !== 'token.revoked' || this.#entries.has(notice.subjectId)) return;
     const row = await this.#rows.find(notice.subjectId);
@@ -175,8 +180,8 @@ export class TokenRevocations implements Follower {
   }
 
   /**
-   * Looks at the next few, round after round: with each that comes in more are looked at than come, so those that say
-   * nothing any more are few, and no call waits for a look at all of them.
+   * Checks the next entries in turn. More are checked than added, so that few expired entries remain and no call has to
+   * check all of them.
    */
   #forgetExpired(atMost: number = LOOKED_AT_ONCE_MAX): void {
     const now = this.#clock.now();
@@ -196,19 +201,19 @@ export class TokenRevocations implements Follower {
   }
 }
 
-/** Bounds what an entry takes, and keeps out what no token can say. @throws PantheonError `invalid_request`. */
+/** Checks the size and form of an entry. @throws PantheonError `invalid_request`. */
 export function assertRevocable({ tokenId, expiresAt }: RevokedToken): void {
   if (tokenId.length === 0 || tokenId.length > TOKEN_ID_LENGTH_MAX) {
     const detail = `1 to ${TOKEN_ID_LENGTH_MAX} characters.`;
     throw new PantheonError('invalid_request', { field: 'tokenId', detail });
   }
   if (!Number.isFinite(expiresAt))
-    throw new PantheonError('invalid_request', { field: 'expiresAt', detail: 'A time in milliseconds.' });
+    throw new PantheonError('invalid_request', { field: 'expiresAt', detail: 'Must be a time in milliseconds.' });
 }
 
 /**
- * A holder chooses the `jti` of its own tokens: one key must not be able to name the token of another, and what is
- * written into it does not belong into the log.
+ * The holder chooses the `jti` of key-signed tokens, so it is combined with the key id and hashed: one key must not be
+ * able to name a token of another, and its text must not get into the log.
  */
 function revocationId(keyId: string, tokenId: string): string {
   return `${keyId}.${hash('sha256', tokenId, 'base64url')}`;

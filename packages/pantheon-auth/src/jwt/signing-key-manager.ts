@@ -1,4 +1,7 @@
-/** Who may change the signing keys: keys of the system tenant with the permission. What a change does is `signing-keyring.ts`. */
+/**
+ * Adds and retires signing keys, for callers with the permission on a key of the system tenant. The changes themselves
+ * are in `signing-keyring.ts`.
+ */
 import { type CallerGuard, type ChangeOptions, PROCESS_CALLER } from '../commands/caller.ts';
 import { runAsProcess, runCommand } from '../commands/run-command.ts';
 import type { AsymmetricAlgorithm } from '../domain/claims.ts';
@@ -37,7 +40,7 @@ export class SigningKeyManager {
     return { kid: change.record.kid };
   }
 
-  /** @throws PantheonError `not_found` also for one that has ended: those are not kept in memory. */
+  /** @throws PantheonError `not_found`, also for one that is already retired, because those are not in memory. */
   async retire(kid: string, { by = PROCESS_CALLER }: ChangeOptions = {}): Promise<void> {
     let wasFound = false;
     const { change } = await runCommand(
@@ -48,7 +51,7 @@ export class SigningKeyManager {
         load: () => this.#keyring.load(),
         decide: () => {
           const current = this.#keyring.recordOf(kid);
-          // Another node ended it at the same moment.
+          // Another node retired it at the same time.
           if (current === null && wasFound) return null;
           if (current === null) throw new PantheonError('not_found', { field: 'kid' });
           wasFound = true;
@@ -61,7 +64,10 @@ export class SigningKeyManager {
     if (change !== null) await this.#keepSigner(change.record.algorithm, by.auditContext);
   }
 
-  /** Each of two nodes that end the last two at once takes the other's for the one that stays. */
+  /**
+   * Two nodes may retire the last two signing keys at the same time, each counting on the other one. A new one is then
+   * created.
+   */
   async #keepSigner(algorithm: AsymmetricAlgorithm, by: AuditContext): Promise<void> {
     await runAsProcess(by, {
       load: () => this.#keyring.load(),

@@ -1,14 +1,17 @@
-/** The port through which signing keys and token revocations are read. They are written by `Ledger.commit` alone. */
+/** The ports for reading signing keys and token revocations. Only `Ledger.commit` writes them. */
 import type { SigningKeyRow } from '../schema/signing-key-row.ts';
 import type { TokenRevocationRow } from '../schema/token-revocation-row.ts';
 
 export interface SigningKeyRows {
-  /** All that may still verify: few, by design. */
+  /** All signing keys that are not retired. They are few. */
   all(): Promise<readonly SigningKeyRow[]>;
 }
 
 export interface TokenRevocationRows {
-  /** Revocations of tokens that have not expired at `now`, at most `limit`, in order of (expires_at, jti), after a place. */
+  /**
+   * Revocations of tokens that have not expired at `now`, at most `limit`, ordered by (expires_at, jti), strictly after
+   * a position.
+   */
   unexpired(
     now: number,
     after: { readonly expiresAt: number; readonly jti: string } | null,

@@ -136,7 +136,7 @@ describe('a row that was changed outside of the service', () => {
     const { token, kid } = await tokenOf(world);
     await world.sql(sql, kid);
     const fresh = await world.openAgain();
-    expect(world.logged.join()).toContain('a signing key cannot be opened');
+    expect(world.logged.join()).toContain('a signing key is damaged');
     expect((await refusalOf(fresh.tokens.verify({ token }))).code).toBe('key_quarantined');
     const made = await fresh.keys.create({ userId: 'u', name: 'n' });
     const exchange = await fresh.tokens.exchange({ key: made.key });

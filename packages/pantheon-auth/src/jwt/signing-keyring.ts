@@ -1,6 +1,6 @@
 /**
- * The key pairs that sign for the service: made, sealed, loaded, published. All of them are in memory, since they are
- * few; they are loaded anew when the log says that one was added or retired.
+ * The signing keys of the service: creates, seals, loads and publishes them. All are in memory, because they are few,
+ * and are reloaded after an event that adds or retires one.
  */
 import { createPrivateKey, createPublicKey, generateKeyPair, type KeyObject } from 'node:crypto';
 import { promisify } from 'node:util';
@@ -29,19 +29,19 @@ export interface SigningKey {
 
 type SigningKeyEvent = AuditEventAbout<'signing_key'>;
 
-/** What is committed, and the record that it is about as it is then. */
+/** A change to commit, and the signing key as it is after it. */
 export interface SigningKeyChange extends Conditional {
   readonly changes: readonly RowChange[];
   readonly events: readonly [SigningKeyEvent, ...SigningKeyEvent[]];
   readonly record: SigningKeyRecord;
 }
 
-/** Made on the first start. The first is the default: small, fast to sign, and every verifier has it. */
+/** Created on the first start. The first is the default: small, fast to sign, and supported by every verifier. */
 export const SIGNING_ALGORITHMS: readonly AsymmetricAlgorithm[] = ['ES256', 'Ed25519', 'RS256'];
 /** RFC 7518 section 3.3 asks for 2048 at least; 3072 matches the strength of the other two (NIST SP 800-57). */
 const RSA_MODULUS_BITS = 3_072;
 
-/** All that verify are in memory, and all are read at once: of those that a caller can add, none pushes another out. */
+/** The most active signing keys per algorithm, because all are in memory and are read at once. */
 export const SIGNING_KEYS_OF_ONE_ALGORITHM_MAX = 32;
 
 export class SigningKeyring implements Follower {
@@ -52,9 +52,12 @@ export class SigningKeyring implements Follower {
   readonly #clock: Clock;
   readonly #onQuarantine: (error: PantheonError) => void;
   #byKid: ReadonlyMap<string, SigningKey> = new Map();
-  /** Rows that do not open: nothing can be said of what they signed. */
+  /** Signing keys whose rows are damaged. Tokens that they signed can be neither accepted nor denied. */
   #quarantined: ReadonlyMap<string, PantheonError> = new Map();
-  /** Loads that were begun, and the latest begun of those that ended: one that was overtaken must not undo the other. */
+  /**
+   * The numbers of the last load begun and of the latest load applied, so that a slower, older load does not replace a
+   * newer one.
+   */
   #loadsBegun = 0;
   #loadsEnded = 0;
 
@@ -64,7 +67,7 @@ export class SigningKeyring implements Follower {
     readonly events: EventCodec;
     readonly sealer: Sealer;
     readonly clock: Clock;
-    /** Told once of each signing key whose row does not open. */
+    /** Called once for each signing key whose row is damaged. */
     readonly onQuarantine?: (error: PantheonError) => void;
   }) {
     this.#rows = deps.rows;
@@ -75,14 +78,14 @@ export class SigningKeyring implements Follower {
     this.#onQuarantine = deps.onQuarantine ?? (() => {});
   }
 
-  /** Loads what is stored, and makes what is missing. */
+  /** Loads the stored signing keys and creates missing ones. */
   async start(by: AuditContext): Promise<void> {
     await this.load();
     const missing = SIGNING_ALGORITHMS.filter((algorithm) => this.#newest(algorithm) === null);
     await Promise.all(missing.map(async (algorithm) => this.commit(await this.decideAdd(algorithm, by))));
   }
 
-  /** The key that signs with this algorithm now. */
+  /** The signing key that currently signs with this algorithm. */
   signer(algorithm: AsymmetricAlgorithm): SigningKey {
     const newest = this.#newest(algorithm);
     if (newest === null)
@@ -91,9 +94,10 @@ export class SigningKeyring implements Follower {
   }
 
   /**
-   * The key with this `kid`, unless it was retired: then nothing it signed is accepted (I7).
+   * The verification key with this `kid`; null: unknown or retired, so that nothing it signed is accepted (I7).
    *
-   * @throws PantheonError `key_quarantined` when its row does not open: that is no verdict on what it signed.
+   * @throws PantheonError `key_quarantined` when its row is damaged, so that its tokens can be neither accepted nor
+   * denied.
    */
   verifier(kid: string): VerificationKey | null {
     const found = this.#byKid.get(kid);
@@ -103,7 +107,7 @@ export class SigningKeyring implements Follower {
     return null;
   }
 
-  /** The record of the key with this `kid`; null: there is none, or it does not open. */
+  /** The record of the signing key with this `kid`; null: there is none, or it is damaged. */
   recordOf(kid: string): SigningKeyRecord | null {
     return this.#byKid.get(kid)?.record ?? null;
   }
@@ -120,17 +124,17 @@ export class SigningKeyring implements Follower {
     };
   }
 
-  /** Those that verify, newest first. */
+  /** The active signing keys, newest first. */
   active(): readonly SigningKeyRecord[] {
     const records = [...this.#byKid.values()].map(({ record }) => record);
     return records.filter(({ retiredAt }) => retiredAt === null).sort((one, other) => other.createdAt - one.createdAt);
   }
 
-  /** What makes a key pair. It signs once that is committed; older ones still verify until they are retired. */
+  /** The change that adds a signing key. It signs once committed; older ones verify until they are retired. */
   async decideAdd(algorithm: AsymmetricAlgorithm, by: AuditContext): Promise<SigningKeyChange> {
     const ofAlgorithm = this.active().filter((record) => record.algorithm === algorithm);
     if (ofAlgorithm.length >= SIGNING_KEYS_OF_ONE_ALGORITHM_MAX) {
-      const detail = `There are ${ofAlgorithm.length} signing keys of this algorithm: retire one that signs nothing any more.`;
+      const detail = `There are ${ofAlgorithm.length} signing keys of this algorithm: retire one that is no longer needed.`;
       throw new PantheonError('not_allowed', { field: 'algorithm', detail });
     }
     const { publicKey, privateKey } = await generatePair(algorithm);
@@ -145,8 +149,8 @@ export class SigningKeyring implements Follower {
   }
 
   /**
-   * What ends a key pair: every token that it signed is dead at once. The last one of its algorithm gets a successor in the
-   * same commit, so that there is always one that signs.
+   * The change that retires a signing key: every token that it signed is invalid at once. Retiring the last one of its
+   * algorithm adds a successor in the same commit, so that one always signs.
    */
   async decideRetire(current: SigningKeyRecord, by: AuditContext): Promise<SigningKeyChange> {
     const { kid, algorithm } = current;
@@ -173,14 +177,15 @@ export class SigningKeyring implements Follower {
     try {
       await this.#ledger.commit({ changes, preconditions, events: await this.#events.toRows(events) });
     } catch (error) {
-      // Somebody else was faster, or the outcome is unknown. What the store says when it is asked now does not matter more.
+      // After a conflict or an unknown outcome the signing keys are reloaded. An error of that reload is ignored in
+      // favour of the first.
       await this.load().catch(() => {});
       throw error;
     }
     await this.load();
   }
 
-  /** Whether there is one that signs with this algorithm. */
+  /** Whether a signing key of this algorithm is active. */
   hasSigner(algorithm: AsymmetricAlgorithm): boolean {
     return this.#newest(algorithm) !== null;
   }
@@ -202,7 +207,7 @@ export class SigningKeyring implements Follower {
     return newest;
   }
 
-  /** Reads them anew. */
+  /** Reloads the signing keys. */
   async load(): Promise<void> {
     this.#loadsBegun += 1;
     const begun = this.#loadsBegun;
@@ -216,7 +221,7 @@ export class SigningKeyring implements Follower {
     for (const [kid, error] of this.#quarantined) if (!before.has(kid)) this.#onQuarantine(error);
   }
 
-  /** One damaged row must not stop the others, nor the feed that has this loaded. */
+  /** A damaged row must not prevent loading the others, nor stop the event feed, which calls this. */
   async #openOrName(row: SigningKeyRow): Promise<SigningKey | { readonly kid: string; readonly error: PantheonError }> {
     try {
       return await this.#open(row);
@@ -226,20 +231,20 @@ export class SigningKeyring implements Follower {
     }
   }
 
-  /** A pair that was opened before is kept: its private key never changes. */
+  /** A signing key that was already opened is reused, because its private key never changes. */
   async #open(row: SigningKeyRow): Promise<SigningKey> {
     const { kid } = row;
     const known = this.#byKid.get(kid);
     if (known !== undefined) return { ...known, record: fromRow(row, known.record) };
     const der = await this.#sealer.open(contextOf(kid), row.sealed);
     const privateKey = createPrivateKey({ key: der, format: 'der', type: 'pkcs8' });
-    // What is published and verified with comes from the sealed private half, so that a changed row brings in no key.
+    // The public key is derived from the sealed private key, so that a changed row cannot introduce another key.
     const key = createPublicKey(privateKey);
     const publicJwk = key.export({ format: 'jwk' }) as JsonObject;
     const algorithm = algorithmOfKey(key);
     const isSame = jwkThumbprint(publicJwk) === kid && algorithm === row.algorithm;
     if (!isSame || algorithm === null || algorithm === 'HS256')
-      throw new PantheonError('key_quarantined', { detail: `Signing key ${kid} is not what it says.` });
+      throw new PantheonError('key_quarantined', { detail: `The kid of signing key ${kid} does not match its key.` });
     return { record: fromRow(row, { algorithm, publicJwk }), privateKey, verification: { algorithm, key } };
   }
 

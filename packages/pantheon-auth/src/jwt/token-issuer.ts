@@ -1,4 +1,4 @@
-/** Makes tokens: which claims go into one, and who signs it. Whether its key may have one is decided by the callers. */
+/** Issues tokens: chooses the claims and the signing key. The callers decide whether a key may have a token. */
 import {
   ACCESS_TOKEN_LIFETIME_DEFAULT_SECONDS,
   ACCESS_TOKEN_LIFETIME_MAX_SECONDS,
@@ -21,16 +21,16 @@ import { newId } from '../foundation/ids.ts';
 import { signJws } from './jws.ts';
 import type { SigningKeyring } from './signing-keyring.ts';
 
-/** What a token is asked to be. What is left out comes from the key's policy. */
+/** Options of a token. Omitted ones come from the key's policy. */
 export interface TokenOptions {
-  /** Each must be one that the key's policy allows. */
+  /** The audiences. The key's policy must allow each of them. */
   readonly audience?: readonly string[];
-  /** Default: all of the key's, but those under `pantheon:`. Each must be covered by them. */
+  /** The permissions, which the key must have. Default: all permissions of the key except those under `pantheon:`. */
   readonly permissions?: readonly string[];
   readonly ttlSeconds?: number;
 }
 
-/** A token with what its holder should know of it. */
+/** An issued token. */
 export interface IssuedToken {
   readonly token: string;
   readonly tokenId: string;
@@ -42,7 +42,7 @@ export interface IssuedToken {
   readonly expiresAt: Instant;
 }
 
-/** The secret with which a key signs for itself. */
+/** The HS256 secret of a key, and its `kid`. */
 export interface KeySigner {
   readonly kid: string;
   readonly secret: Buffer;
@@ -50,13 +50,13 @@ export interface KeySigner {
 
 export interface TokenIssuerSettings {
   readonly issuer: string;
-  /** Used where a key's policy names no audience. */
+  /** Audiences for keys whose policy names none. */
   readonly audience: readonly string[];
 }
 
 /**
- * The audiences of the service itself, which every key may ask for whose policy names none: first the default, last the
- * service as the issuer, which is the audience of the management API.
+ * The audiences of the service itself, allowed for every key whose policy names none. The first is the default; the
+ * last is the issuer, which is the audience of the management API.
  */
 export function ownAudiences({ issuer, audience }: TokenIssuerSettings): readonly string[] {
   return audience.includes(issuer) ? audience : [...audience, issuer];
@@ -78,7 +78,8 @@ export class TokenIssuer {
   }
 
   /**
-   * A token of this key and version, as its policy says. `signer` is the version's own secret, where there is one.
+   * Issues a token for this key and version by the key's policy. `signer`: the HS256 secret of the version, if there is
+   * one.
    *
    * @throws PantheonError `invalid_request` (field `audience`, `permissions` or `ttl`), `signing_secret_unavailable`,
    * `clock_in_doubt`.
@@ -107,7 +108,7 @@ export class TokenIssuer {
     return { token, tokenId: common.tokenId, keyId: record.id, algorithm, audience, permissions, issuedAt, expiresAt };
   }
 
-  /** An access token with these facts, signed by the service. */
+  /** Signs an access token with these facts. */
   sign(algorithm: AsymmetricAlgorithm, facts: AccessTokenFacts): string {
     const { record, privateKey } = this.#keyring.signer(algorithm);
     const header = { alg: algorithm, kid: record.kid, typ: TOKEN_TYPES.access };
@@ -130,13 +131,13 @@ export class TokenIssuer {
     if (!Number.isInteger(lifetimeSeconds) || lifetimeSeconds < 1 || lifetimeSeconds > maxSeconds) {
       throw new PantheonError('invalid_request', { field: 'ttl', detail: `Whole seconds from 1 to ${maxSeconds}.` });
     }
-    // One made in the second of a revocation, or of a replaced secret, must look younger than it.
+    // A token issued in the same second as a revocation, or as the replacement of a secret, must have a later `iat`.
     const from = issuedFrom(record, record.versions.find((one) => one.version === version) ?? null);
     return { now: Math.max(this.#clock.now(), from), lifetimeSeconds, keyExpiresAt: ends };
   }
 }
 
-/** What a policy allows at most, and what is given when nothing is asked for. */
+/** The lifetime of the policy: the maximum and the default. */
 function lifetimeMaxSeconds(jwt: JwtSettings | null): number {
   const isKeySigned = algorithmOf(jwt) === 'HS256';
   const max = isKeySigned ? KEY_SIGNED_LIFETIME_MAX_SECONDS : ACCESS_TOKEN_LIFETIME_MAX_SECONDS;
@@ -144,14 +145,14 @@ function lifetimeMaxSeconds(jwt: JwtSettings | null): number {
 }
 
 /**
- * How long a token of a key with this policy lives at most, where anybody who has the public keys can verify it. Null:
- * the key signs its tokens itself, and only Pantheon verifies those.
+ * The longest lifetime of tokens that anybody with the public keys can verify. Null: the policy uses HS256, and only
+ * this service verifies such tokens.
  */
 export function offlineLifetimeMaxSeconds(jwt: JwtSettings | null): number | null {
   return algorithmOf(jwt) === 'HS256' ? null : lifetimeMaxSeconds(jwt);
 }
 
-/** A token outlives neither its key nor the version that it was made from. */
+/** When the key expires or the version ends, whichever is first; null: neither. No token lasts longer. */
 function endOf(record: KeyRecord, version: number): Instant | null {
   const acceptedUntil = record.versions.find((one) => one.version === version)?.acceptedUntil ?? null;
   const { expiresAt } = record;
@@ -173,7 +174,7 @@ function ofRecord(record: KeyRecord, version: number): FactsOfRecord {
   return { subject: userId, tenantId, keyVersion: version, environment, customClaims: jwt?.customClaims ?? {} };
 }
 
-/** HS256 with the secret of the key itself: a statement by the key, whoever mints it. */
+/** Signs with the HS256 secret of the key. */
 export function signWithKey(payload: JsonObject, signer: KeySigner | null): string {
   if (signer === null) throw new PantheonError('signing_secret_unavailable');
   return signJws({
@@ -183,15 +184,18 @@ export function signWithKey(payload: JsonObject, signer: KeySigner | null): stri
   });
 }
 
-/** @throws PantheonError `invalid_request` unless every wanted permission is well formed and covered. */
+/**
+ * @throws PantheonError `invalid_request` unless every requested permission is well formed and covered by those of the
+ * key.
+ */
 function narrowed(held: readonly string[], wanted: readonly string[] | undefined): readonly string[] {
-  // Managing is asked for by name: a token that was made for an API of the application never manages.
+  // Management permissions must be requested by name, so that a token for an application API cannot manage keys.
   if (wanted === undefined) return held.filter((permission) => !isReserved(permission));
   if (wanted.length > PERMISSIONS_MAX)
     throw new PantheonError('invalid_request', { field: 'permissions', detail: `At most ${PERMISSIONS_MAX}.` });
   const set = new PermissionSet(held);
   for (const [at, permission] of wanted.entries()) {
-    // Its form comes first: a space in it would put a second permission into the scope, which nobody had checked.
+    // The form is checked first: a space would put a second, unchecked permission into the scope.
     const detail = !isPermissionPattern(permission)
       ? 'Write segment(:segment)* of a-z 0-9 . _ - with * only as the last segment.'
       : set.grants(permission)
@@ -202,10 +206,13 @@ function narrowed(held: readonly string[], wanted: readonly string[] | undefined
   return [...new Set(wanted)];
 }
 
-/** Custom claims of the brief's `APIKeyMetadata`. @throws PantheonError `invalid_request`. */
+/** Parses the custom claims of `APIKeyMetadata`. @throws PantheonError `invalid_request`. */
 export function parseCustomClaims(claims: unknown): JsonObject {
   if (checkCustomClaims(claims) !== null) {
-    throw new PantheonError('invalid_request', { field: 'customClaims', detail: 'A reserved name, or too large.' });
+    throw new PantheonError('invalid_request', {
+      field: 'customClaims',
+      detail: 'A claim has a reserved name, or the claims are too large.',
+    });
   }
   return claims as JsonObject;
 }

@@ -1,6 +1,6 @@
 /**
- * Whether a token that was accepted is still good, and what has to hold for that when a change made with it is committed.
- * How a presented token is taken apart and its signature checked is `token-verifier.ts`.
+ * Whether an accepted token is still valid, and the preconditions for a change made with it. Parsing and signatures are
+ * in `token-verifier.ts`.
  */
 
 import type { PresentedToken } from '../domain/credential.ts';
@@ -20,7 +20,7 @@ export class TokenValidity {
   constructor(deps: {
     readonly keyring: SigningKeyring;
     readonly revocations: TokenRevocations;
-    /** Used where a key's policy names no audience. */
+    /** Audiences for keys whose policy names none. */
     readonly audience: readonly string[];
   }) {
     this.#keyring = deps.keyring;
@@ -28,12 +28,12 @@ export class TokenValidity {
     this.#audience = deps.audience;
   }
 
-  /** The audiences that a token of this key may have now. */
+  /** The audiences that tokens of this key may have. */
   audiencesOf({ jwt }: Pick<DecisiveRecord, 'jwt'>): readonly string[] {
     return audiencesOf(jwt, this.#audience);
   }
 
-  /** What ends this token although its key goes on; null: nothing. Its expiry is compared by the callers. */
+  /** Why this token is invalid although its key is valid; null: it is valid. The callers check the expiry. */
   endOf(
     token: Pick<PresentedToken, 'tokenId' | 'kind' | 'algorithm' | 'issuedAt'>,
     record: DecisiveRecord,
@@ -43,7 +43,7 @@ export class TokenValidity {
     return endOfToken(token, record, version);
   }
 
-  /** The same for a token that was accepted earlier, with what its acceptance rested on besides. */
+  /** The same for a token that was accepted earlier; also checks its signing key and audiences again. */
   endOfAccepted(token: PresentedToken, facts: CachedKey, version: KeyVersion): Denial | null {
     const { record, secrets } = facts;
     const isSignerGood =
@@ -56,12 +56,12 @@ export class TokenValidity {
     return this.endOf(token, record, version);
   }
 
-  /** What must hold besides the key's own row, in which its versions and the secrets of its own tokens are. */
+  /** The preconditions besides the row of the key, which covers its versions and HS256 secrets. */
   preconditionsOf(token: PresentedToken, keyId: string): readonly Precondition[] {
     const unrevoked = this.#revocations.absenceOf(keyId, token.tokenId);
     if (token.kind === 'key_signed') return [unrevoked];
     const signer = this.#keyring.recordOf(token.kid);
-    // Retired since it was looked at: nothing can stand on it. The ledger finds no such revision.
+    // The signing key was retired since the token was accepted. Revision 0 never exists, so the commit fails.
     const revision = signer === null || signer.retiredAt !== null ? 0 : signer.revision;
     return [unrevoked, { kind: 'row', table: 'signing_keys', where: { kid: token.kid }, revision }];
   }

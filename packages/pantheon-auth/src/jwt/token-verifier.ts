@@ -1,6 +1,6 @@
 /**
- * Turns a presented token into a verdict, by the same six steps as the key itself: taken apart, its signature checked (once
- * per token), its claims, and its key. So a token dies with its key, its version or its signing key (I7).
+ * Verifies a presented token in the same six steps as a key. Its signature is checked once per token, its claims and
+ * its key each time, so a token is denied once its key, version or signing key has ended (I7).
  */
 import { createSecretKey, hash } from 'node:crypto';
 import { keyIdOfKid } from '../api-keys/key-derivation.ts';
@@ -35,17 +35,17 @@ import type { TokenValidity } from './token-validity.ts';
 
 export interface VerifyTokenRequest extends Omit<VerifyRequest, 'key'> {
   readonly token: string;
-  /** One of these must be among the token's. Default: the service's own. */
+  /** The token must have one of these audiences. Default: those of the service. */
   readonly audience?: readonly string[];
-  /** Whether a token that is meant for any other audience as well is refused. Default: it is not. */
+  /** Whether to deny a token that also has other audiences. Default: false. */
   readonly audienceOnly?: boolean;
 }
 
-/** What a verified token says, beside what its key is. */
+/** The claims of a verified token. */
 export interface VerifiedToken<App extends AppTypes = AppTypes> extends PresentedToken {
   readonly subject: string;
   readonly audience: readonly string[];
-  /** What both the token and its key allow. */
+  /** The permissions that both the token and its key have. */
   readonly permissions: readonly PermissionPattern<App>[];
   readonly expiresAt: Instant;
   readonly customClaims: CustomClaims<App>;
@@ -55,26 +55,27 @@ export type TokenVerification =
   | (Extract<Verification, { valid: true }> & { readonly token: VerifiedToken })
   | Extract<Verification, { valid: false }>;
 
-/** A token that is seen again costs a hash and not a signature. */
+/** Tokens whose signature was verified. Seeing one again costs a hash instead of a signature check. */
 export const SEEN_TOKENS_MAX = 20_000;
-/** A usual token takes 3 kB taken apart, and the longest 30 kB. */
+/** A usual parsed token takes 3 kB, the longest 30 kB. */
 export const SEEN_TOKENS_BYTES_MAX: number = 40 * 1_024 * 1_024;
 
-/** A token taken apart. */
+/** A parsed token. */
 interface ReadToken {
   readonly claims: Claims;
   readonly kid: string;
   readonly algorithm: PresentedToken['algorithm'];
-  /** The permissions that it names. */
+  /** The permissions in its scope. */
   readonly scope: readonly string[];
   /**
-   * What is left of the scope in the permissions of the key that it was last seen with. Neither those permissions nor a
-   * string of them is kept in memory by it: they are not accounted here, and a key can be changed often.
+   * The part of the scope that the key had when the token was last verified. It keeps neither the permissions of the
+   * key nor their strings in memory, because they are not counted in the size of this entry, and a key can change
+   * often.
    */
   effective: { readonly held: WeakRef<readonly string[]>; readonly permissions: readonly string[] } | null;
 }
 
-/** What a token is checked against. */
+/** The parameters of the checks of a token. */
 interface TokenCheck {
   readonly permissions: readonly string[];
   readonly audience: readonly string[];
@@ -98,7 +99,7 @@ export class TokenVerifier {
   readonly #validity: TokenValidity;
   readonly #clock: Clock;
   readonly #settings: TokenVerifierDeps['settings'];
-  /** By the SHA-256 of the whole token: no part of it, however long, stands for another (CVE-2026-35030). */
+  /** By the SHA-256 of the whole token, not of a part of it (CVE-2026-35030). */
   readonly #seen: TenantCache<ReadToken>;
 
   constructor(deps: TokenVerifierDeps) {
@@ -112,13 +113,13 @@ export class TokenVerifier {
     this.#seen = new TenantCache({ bytesMax, entriesMax: SEEN_TOKENS_MAX, sizeOf: bytesOf });
   }
 
-  /** What is accounted for the tokens that were seen. */
+  /** The estimated bytes of the cached tokens. */
   get seenTokensBytes(): number {
     return this.#seen.bytes;
   }
 
   /**
-   * Whether this token may act now. A "no" is a value. Nothing is awaited where nothing has to be waited for.
+   * Whether this token may act now. A denial is returned as a value. Where nothing has to be read, nothing is awaited.
    *
    * @throws PantheonError `invalid_request`, 503 codes.
    */
@@ -127,8 +128,8 @@ export class TokenVerifier {
     const { audience = this.#settings.audience, audienceOnly = false } = request;
     const check: TokenCheck = { permissions: use.access.permissions, audience, audienceOnly };
 
-    // 1. Parse: form, kind and claims, and the signature where the service made it. A token that was seen before is known by
-    // its digest.
+    // 1. Parse: form, kind and claims, and the signature if the service made it. A token seen before is found by its
+    // digest.
     if (typeof request.token !== 'string' || request.token.length > JWS_LENGTH_MAX)
       return this.#validator.rejectUnauthenticated('malformed', use.sender);
     const digest = hash('sha256', request.token, 'latin1');
@@ -137,34 +138,35 @@ export class TokenVerifier {
     const token = seen ?? readToken(unverified);
     if (token === null) return this.#validator.rejectUnauthenticated('malformed', use.sender);
     const isKeySigned = token.claims.kind === 'key_signed';
-    // A signing key that is not known here may be the youngest one: only the log as it is now may say no (I5).
+    // An unknown signing key may have been created just now, so the token is denied only after confirmation with the
+    // log (I5).
     const isSignerUnknown = !isKeySigned && this.#keyring.verifier(token.kid) === null;
     if (isSignerUnknown) await this.#feed.confirm(use.arrived.monotonicMs);
     if (!isKeySigned && !this.#isSignedByService(token, unverified))
       return this.#validator.rejectUnauthenticated('unknown', use.sender);
 
     for (const attempt = this.#validator.attempt(token.claims.client_id, use); ; ) {
-      // 2. Find its key: from memory, else one read of the store.
+      // 2. Find its key: from memory, else one read of the database.
       const finding = attempt.find();
       const found = isPromise(finding) ? await finding : finding;
 
-      // 3. Match: the version that the service named, or whose secret the holder signed with.
+      // 3. Match: the version named by the service, or the one whose secret signed the token.
       const secretVerified = !isKeySigned || isSignedByKey(found.secrets, token, unverified);
       attempt.assertReadable(secretVerified);
       const version = secretVerified ? this.#versionOf(token, found.facts) : null;
 
-      // 4. Decide: what the token says against itself, and then the key as if it had been presented itself.
+      // 4. Decide: the claims of the token, then the key as if it had been presented itself.
       const denial = this.#tokenDenial(token, check, found.facts, version, attempt.now);
       const evaluation = evaluate(found.facts, version, use.access, attempt.now, denial);
       if (!attempt.settles(evaluation)) continue;
       if (evaluation.denial !== null) return this.#validator.deny(evaluation, use);
 
-      // 5. Limit: those of the key.
+      // 5. Limit: the limits of the key.
       const limiting = this.#validator.limit(attempt, evaluation.holder.facts, use.cost);
       const limits = isPromise(limiting) ? await limiting : limiting;
       if (!attempt.settlesLimits(evaluation.holder.facts, limits)) continue;
 
-      // 6. Record: as a use of the key.
+      // 6. Record: a use of the key.
       const verification = this.#validator.record(evaluation.holder, limits, use);
       if (!verification.valid) return verification;
       if (seen === undefined) this.#seen.set(digest, verification.key.tenantId, token);
@@ -177,12 +179,12 @@ export class TokenVerifier {
     return key !== null && (unverified === null || verifyJws(unverified, key));
   }
 
-  /** The version of the key that the token, whose signature is good, stands for; null: none that the key has. */
+  /** The version of the key that a correctly signed token was made from; null: the key has no such version. */
   #versionOf({ claims, kid }: ReadToken, facts: CachedKey | null): KeyVersion | null {
     if (facts === null) return null;
     const { record, secrets } = facts;
     if (claims.kind === 'access') {
-      // Asked again each time: the signing key may have been retired since.
+      // Checked each time, because the signing key may have been retired.
       if (this.#keyring.verifier(kid) === null || record.tenantId !== claims.tenant_id) return null;
       return record.versions.find((one) => one.version === claims.key_version) ?? null;
     }
@@ -191,7 +193,7 @@ export class TokenVerifier {
     return record.versions.find((one) => one.version === secret?.version) ?? null;
   }
 
-  /** What the token itself says against its use, and what its key now says against the token. Null: nothing. */
+  /** The denial by the claims of the token, or by the current policy of its key. Null: none. */
   #tokenDenial(
     { claims, scope, algorithm }: ReadToken,
     { permissions, audience, audienceOnly }: TokenCheck,
@@ -203,12 +205,12 @@ export class TokenVerifier {
     const { record } = facts;
     const { issuer } = this.#settings;
     const allowed = this.#validity.audiencesOf(record);
-    // The holder wrote the audience of a token that the key signed, so all of it is compared with what the policy allows.
+    // The holder chooses the audiences of a key-signed token, so the policy must allow all of them.
     if (claims.kind === 'key_signed' && !claims.aud.every((one) => allowed.includes(one)))
       return { code: 'wrong_audience' };
     const code = checkClaims(claims, {
       issuer,
-      // What was taken off the policy since is no audience of its tokens any more. One that was added harms nothing.
+      // Audiences removed from the policy since no longer count. Added ones do no harm.
       audience: audience === allowed ? audience : audience.filter((one) => allowed.includes(one)),
       audienceOnly,
       now,
@@ -231,18 +233,21 @@ function signingSecretOf(secrets: readonly VersionSecret[], kid: string): Versio
   return secrets.find(({ signing }) => signing?.kid === kid);
 }
 
-/** Whether a key with these secrets signed it. Not null: its signature has not been checked before. */
+/**
+ * Whether it was signed with one of these secrets. `unverified`: the parsed token whose signature must be checked;
+ * null: it was checked before.
+ */
 function isSignedByKey(secrets: readonly VersionSecret[], { kid }: ReadToken, unverified: ParsedJws | null): boolean {
   const signing = signingSecretOf(secrets, kid)?.signing ?? null;
   if (signing === null || unverified === null) return signing !== null;
   return verifyJws(unverified, { algorithm: 'HS256', key: createSecretKey(signing.secret) });
 }
 
-/** A permission in the scope: a part of the text that the claims hold, and its place in a list. */
+/** The memory of a permission in the scope: a slice of the text in the claims, and its list entry. */
 const SCOPE_PART_BYTES = 48;
 const DIGEST_BYTES = 88;
 
-/** With what is left of its scope, which is worked out later, and the digest that it is found by. */
+/** Includes the later computed permissions, and the digest that is the cache key. */
 function bytesOf({ claims, kid, scope }: ReadToken): number {
   return memoryOf(claims) + memoryOf(kid) + 2 * scope.length * SCOPE_PART_BYTES + DIGEST_BYTES;
 }
@@ -270,12 +275,12 @@ function verifiedToken(token: ReadToken, audience: readonly string[], { facts }:
     permissions: effectivePermissions(token, held),
     issuedAt: claims.iat * SECOND_MS,
     expiresAt: claims.exp * SECOND_MS,
-    // Those of a token that the key signed are taken from the record, not from its holder.
+    // Custom claims of a key-signed token come from the record, not from its holder.
     customClaims: claims.kind === 'access' ? claims.custom : (jwt?.customClaims ?? {}),
   };
 }
 
-/** What both the token and its key allow. Worked out again each time where the key narrows what the token names. */
+/** The permissions that both the token and its key have. */
 function effectivePermissions(token: ReadToken, held: readonly string[]): readonly string[] {
   if (token.effective?.held.deref() === held) return token.effective.permissions;
   const both = new Set(intersect(held, token.scope));

@@ -22,10 +22,10 @@ export interface VerificationKey {
   readonly key: KeyObject;
 }
 
-/** The details of a key take 1 % of a verification to read, and never change. */
+/** Cached, because reading the details of a key takes 1 % of a verification and they never change. */
 const algorithms = new WeakMap<KeyObject, AsymmetricAlgorithm>();
 
-/** The one algorithm that a key, public or private, is good for; null when it is too weak or of another kind. */
+/** The one algorithm that a public or private key may be used with; null when it is too weak or of another kind. */
 export function algorithmOfKey(key: KeyObject): SigningAlgorithm | null {
   if (key.type === 'secret') return (key.symmetricKeySize ?? 0) >= SECRET_BYTES_MIN ? 'HS256' : null;
   const known = algorithms.get(key);

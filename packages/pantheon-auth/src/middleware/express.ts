@@ -1,4 +1,4 @@
-/** Express 5: its request becomes ours, our refusal becomes its answer. */
+/** Middleware for Express 5. */
 import type { Request, RequestHandler, Response } from 'express';
 import type { AppTypes, Permission, Principal, Refusal } from '../middleware.ts';
 import {
@@ -15,10 +15,11 @@ import {
 export type ExpressAuthOptions<App extends AppTypes = AppTypes> = GuardOptions<readonly [req: Request], App>;
 
 /**
- * Lets a request pass when its credential may act; else answers it. Put CORS first: a preflight carries no credential.
- * Behind proxies, name them in `trustedProxies`: `req.ip` decides on hops as they are written, with their ports.
+ * Creates a middleware that lets a request continue if its credential is accepted, and answers it otherwise. Put CORS
+ * before it, because a preflight has no credential. Behind proxies set `trustedProxies`; `req.ip` is not used, because
+ * it compares addresses including their ports.
  *
- * @throws PantheonError `invalid_setting` when the options ask for what cannot be asked.
+ * @throws PantheonError `invalid_setting` when an option is invalid.
  *
  * @example
  * ```ts
@@ -40,7 +41,7 @@ export function pantheonAuth<App extends AppTypes = AppTypes>(
   const guard = new Guard(auth, options);
   return async (req, res, next) => {
     const presented = {
-      // A router that is mounted somewhere cuts `url`; what was sent is in `originalUrl`.
+      // A mounted router shortens `url`; `originalUrl` has what was sent.
       url: req.originalUrl,
       header: (name: string) => headerValues(req.rawHeaders, name),
       address: req.socket.remoteAddress ?? null,
@@ -55,12 +56,12 @@ export function pantheonAuth<App extends AppTypes = AppTypes>(
 }
 
 /**
- * Asks for more, after `pantheonAuth`, on one route. What the request took from the limits of its key stays taken; to
- * ask for everything in one decision, give the route a `pantheonAuth` of its own instead of that of the application.
+ * Requires further permissions on one route, after `pantheonAuth`. Units that the request consumed are not returned if
+ * it is refused here. To check everything at once, give the route its own `pantheonAuth` instead.
  *
  * An application with types of its own names them: `requirePermission<App>('docs:write')`.
  *
- * @throws PantheonError `invalid_setting` for what is no concrete permission.
+ * @throws PantheonError `invalid_setting` for a malformed permission or a pattern.
  */
 export function requirePermission<App extends AppTypes = AppTypes>(
   permissions: Permission<App> | readonly Permission<App>[],
@@ -73,12 +74,14 @@ export function requirePermission<App extends AppTypes = AppTypes>(
   };
 }
 
-/** Who sent this request. @throws PantheonError `internal_error` when `pantheonAuth` does not guard the route. */
+/**
+ * The authenticated caller of a request. @throws PantheonError `internal_error` when the route has no `pantheonAuth`.
+ */
 export function principalOf(req: Request): Principal {
   return principalOfRequest(req);
 }
 
-/** Past Express's own `json`, whose settings would change the body. */
+/** Without `res.json`, because application settings could change the body. */
 function answer(res: Response, refusal: Refusal): void {
   res.statusCode = refusal.status;
   for (const [name, value] of Object.entries(refusal.headers)) res.setHeader(name, value);

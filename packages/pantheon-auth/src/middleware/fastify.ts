@@ -1,4 +1,4 @@
-/** Fastify 5: its request becomes ours, our refusal becomes its answer. */
+/** Plugin for Fastify 5. */
 import type { FastifyPluginCallback, FastifyReply, FastifyRequest, onRequestAsyncHookHandler } from 'fastify';
 import type { AppTypes, AuthenticateOptions, Permission, Principal, Refusal } from '../middleware.ts';
 import {
@@ -16,21 +16,22 @@ export type FastifyAuthOptions<App extends AppTypes = AppTypes> = GuardOptions<r
 
 declare module 'fastify' {
   interface FastifyRequest {
-    /** Who sent this request. Reading it throws where `pantheonAuth` does not guard the route. */
+    /** The authenticated caller. Reading it throws when the route has no `pantheonAuth`. */
     readonly principal: Principal;
   }
   interface FastifyContextConfig {
-    /** What this route asks for beyond the plugin's options, in one decision; `false`: the route is public. */
+    /** Options of this route in addition to those of the plugin, checked together; `false`: the route is public. */
     pantheonAuth?: AuthenticateOptions | false;
   }
 }
 
 /**
- * A plugin that lets a request pass when its credential may act; else answers it. It guards the scope that registers it
- * and all below, routes that do not exist among them. Register CORS first: a preflight carries no credential.
- * Behind proxies, name them in `trustedProxies`: `request.ip` decides on hops as they are written, with their ports.
+ * Creates a plugin that lets a request continue if its credential is accepted, and answers it otherwise. It applies to
+ * the scope that registers it and to nested scopes, including unknown routes. Register CORS before it, because a
+ * preflight has no credential. Behind proxies set `trustedProxies`; `request.ip` is not used, because it compares
+ * addresses including their ports.
  *
- * @throws PantheonError `invalid_setting` when the options ask for what cannot be asked.
+ * @throws PantheonError `invalid_setting` when an option is invalid.
  *
  * @example
  * ```ts
@@ -83,12 +84,12 @@ export function pantheonAuth<App extends AppTypes = AppTypes>(
 }
 
 /**
- * Asks for more, after the plugin: `{ onRequest: requirePermission('docs:write') }`. What the request took from the
- * limits of its key stays taken; `config.pantheonAuth` of the route asks for everything in one decision.
+ * Requires further permissions on one route: `{ onRequest: requirePermission('docs:write') }`. Units that the request
+ * consumed are not returned if it is refused here. `config.pantheonAuth` of the route checks everything at once.
  *
  * An application with types of its own names them: `requirePermission<App>('docs:write')`.
  *
- * @throws PantheonError `invalid_setting` for what is no concrete permission.
+ * @throws PantheonError `invalid_setting` for a malformed permission or a pattern.
  */
 export function requirePermission<App extends AppTypes = AppTypes>(
   permissions: Permission<App> | readonly Permission<App>[],
@@ -100,7 +101,7 @@ export function requirePermission<App extends AppTypes = AppTypes>(
   };
 }
 
-/** How `fastify-plugin` marks one: not a scope of its own, made for this version, with a name for messages. */
+/** The properties that `fastify-plugin` sets: no own scope, the supported version, and a name. */
 const PLUGIN = {
   [Symbol.for('skip-override')]: true,
   [Symbol.for('fastify.display-name')]: 'pantheon-auth',
@@ -109,14 +110,14 @@ const PLUGIN = {
 
 function presentedRequest(request: FastifyRequest): Parameters<Guard<readonly [FastifyRequest]>['admit']>[0] {
   return {
-    // `rewriteUrl` changes `url`; what was sent is in `originalUrl`.
+    // `rewriteUrl` changes `url`; `originalUrl` has what was sent.
     url: request.originalUrl,
     header: (name) => headerValues(request.raw.rawHeaders, name),
     address: request.socket.remoteAddress ?? null,
   };
 }
 
-/** As text, so that no serializer or response schema of the route changes the body. */
+/** Sent as text, so that no serializer or response schema of the route changes the body. */
 function answer(reply: FastifyReply, refusal: Refusal): FastifyReply {
   return reply.code(refusal.status).headers(refusal.headers).send(JSON.stringify(refusal.body));
 }

@@ -1,4 +1,4 @@
-/** Anything that answers a `Request` with a `Response`: the request becomes ours, our refusal becomes a `Response`. */
+/** Wrappers for handlers that answer a `Request` with a `Response`. */
 import type { AppTypes, Permission, Principal, Refusal } from '../middleware.ts';
 import {
   Guard,
@@ -9,41 +9,43 @@ import {
   withAnswerHeaders,
 } from './guard.ts';
 
-/** `Extra` is what the platform hands over besides the request: a server, an environment, a connection. */
+/**
+ * `Extra`: further arguments that the platform passes to handlers, such as a server, an environment or a connection.
+ */
 export type FetchAuthOptions<
   Extra extends readonly unknown[] = readonly [],
   App extends AppTypes = AppTypes,
 > = GuardOptions<readonly [request: Request, ...extra: Extra], App>;
 
-/** A handler for requests that were let in. */
+/** A handler for authenticated requests. */
 export type AuthenticatedHandler<Extra extends readonly unknown[] = readonly [], App extends AppTypes = AppTypes> = (
   request: Request,
   principal: Principal<App>,
   ...extra: Extra
 ) => Response | Promise<Response>;
 
-/** The answer to {@link authenticateFetch}. */
+/** The result of {@link authenticateFetch}. */
 export type FetchAuthentication<App extends AppTypes = AppTypes> =
   | {
       readonly authenticated: true;
       readonly principal: Principal<App>;
-      /** To set on the response: the state of the limits. */
+      /** Headers to set on the response: the state of the limits. */
       readonly headers: Readonly<Record<string, string>>;
     }
   | {
       readonly authenticated: false;
       readonly refusal: Refusal;
-      /** What to answer. */
+      /** The response to the refused request. */
       readonly response: Response;
     };
 
 /**
- * Lets a request pass to `handler` when its credential may act; else answers it. Put CORS around it: a preflight carries
- * no credential. A `Request` does not say where it comes from: without `address`, keys that are bound to addresses are
- * refused, and nobody is slowed down for guessing. Behind proxies, name them in `trustedProxies`. Headers are set on the response of the handler itself: give each
- * request a response of its own.
+ * Passes a request to `handler` if its credential is accepted, and answers it otherwise. Put CORS around it, because a
+ * preflight has no credential. A `Request` has no client address: without the option `address`, keys with an IP
+ * allowlist are denied, and failures are not counted per sender. Behind proxies set `trustedProxies`. Headers are set
+ * on the response object that the handler returns, so return a new one for each request.
  *
- * @throws PantheonError `invalid_setting` when the options ask for what cannot be asked.
+ * @throws PantheonError `invalid_setting` when an option is invalid.
  *
  * @example
  * ```ts
@@ -69,7 +71,9 @@ export function withAuth<Extra extends readonly unknown[] = readonly [], App ext
   };
 }
 
-/** The same question by itself, for a handler that goes on either way. @throws PantheonError `invalid_setting`. */
+/**
+ * Authenticates a request, for handlers that decide themselves what to answer. @throws PantheonError `invalid_setting`.
+ */
 export async function authenticateFetch<App extends AppTypes = AppTypes>(
   auth: RequestAuthenticator<App>,
   request: Request,
@@ -82,9 +86,10 @@ export async function authenticateFetch<App extends AppTypes = AppTypes>(
 }
 
 /**
- * Asks for more, inside of {@link withAuth}. What the request took from the limits of its key stays taken.
+ * Requires further permissions, inside {@link withAuth}. Units that the request consumed are not returned if it is
+ * refused here.
  *
- * @throws PantheonError `invalid_setting` for what is no concrete permission.
+ * @throws PantheonError `invalid_setting` for a malformed permission or a pattern.
  */
 export function requirePermission<Extra extends readonly unknown[] = readonly [], App extends AppTypes = AppTypes>(
   permissions: Permission<App> | readonly Permission<App>[],
@@ -97,7 +102,7 @@ export function requirePermission<Extra extends readonly unknown[] = readonly []
   };
 }
 
-/** `Headers` joins what was sent twice with a comma, which no credential holds: there it is refused. */
+/** `Headers` joins repeated headers with a comma, which no credential contains, so the result is refused. */
 function presentedRequest({ url, headers }: Request): PresentedRequest {
   return {
     url,

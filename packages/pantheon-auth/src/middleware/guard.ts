@@ -1,6 +1,6 @@
 /**
- * What the adapters share: their options, the question they ask, who was let in, and what every answer says. Knows no
- * framework and decides nothing.
+ * The common code of the adapters: options, authentication, the principal of a request, and response headers.
+ * Independent of frameworks.
  */
 import { TrustedProxies } from '../domain/client-address.ts';
 import { PantheonError } from '../foundation/errors.ts';
@@ -16,44 +16,49 @@ import {
   type Refusal,
 } from '../middleware.ts';
 
-/** What is needed of a `PantheonAuth`. */
+/** The part of `PantheonAuth` that adapters need. */
 export interface RequestAuthenticator<App extends AppTypes = AppTypes> {
   authenticate(request: AuthRequest, options?: AuthenticateOptions<App>): Promise<Authentication<App>>;
 }
 
-/** Options of every adapter. `Incoming` is what its framework hands to a middleware. */
+/** Options of every adapter. `Incoming`: the arguments that the framework passes to a middleware. */
 export interface GuardOptions<Incoming extends readonly unknown[], App extends AppTypes = AppTypes>
   extends AuthenticateOptions<App> {
   /**
-   * The other end of the connection. Default: what the framework knows of the socket. A port, brackets, a zone and the
-   * mapped form of IPv4 are left out; what is then no address is not known.
+   * Returns the address of the peer. Default: that of the socket. It is normalised (no port, brackets or zone;
+   * IPv4-mapped IPv6 as IPv4). A result that is no address counts as not known.
    */
   readonly address?: (...incoming: Incoming) => string | null | undefined;
   /**
-   * Addresses and CIDR ranges of your own proxies, whose `X-Forwarded-For` is believed. Default: none, and the header is
-   * not looked at, for any client can send one. Prefer it to what a framework makes of that header (`req.ip`): they
-   * compare hops as they are written, and one proxy writes `10.0.0.5`, another `10.0.0.5:443`.
+   * Addresses and CIDR ranges of your proxies, whose `X-Forwarded-For` is trusted. Default: none; the header is then
+   * ignored, because any client can send it. Use this instead of the client address of your framework (`req.ip`), which
+   * compares addresses as they are written: some proxies write `10.0.0.5`, others `10.0.0.5:443`.
    */
   readonly trustedProxies?: readonly string[];
-  /** Told in refusals as `instance`. Left out there when it is not 1 to 128 of letters, digits and `_.:~-`. */
+  /**
+   * Returns the request id, which refusals contain as `instance`. Omitted if it is not 1 to 128 letters, digits and
+   * `_.:~-`.
+   */
   readonly requestId?: (...incoming: Incoming) => string | null | undefined;
-  /** Called with every refusal before it is sent, for the log: `cause` and `error` say what the caller is not told. */
+  /**
+   * Called with every refusal before it is sent, for logging. `cause` and `error` contain what the caller is not told.
+   */
   readonly onRefused?: (refusal: Refusal, ...incoming: Incoming) => void;
 }
 
-/** A request as an adapter reads it. */
+/** The parts of a request that an adapter reads. */
 export type PresentedRequest = Omit<AuthRequest, 'requestId'>;
 
-/** An answer depends on these, so no cache may give it to a request where they differ. */
+/** Answers depend on these headers, so a cache must not reuse an answer when they differ. */
 const VARY = 'Authorization, X-API-Key';
 
 /**
- * Set unless the application says otherwise: a stored answer would outlive the key that opened it, and shared caches
- * leave out by themselves only what was asked for with `Authorization` (RFC 9111 section 3.5), not with `X-API-Key`.
+ * Set unless the application sets it: a cached answer would stay available after the key is revoked. Shared caches
+ * exclude only requests with `Authorization` by themselves (RFC 9111 section 3.5), not those with `X-API-Key`.
  */
 export const CACHE_CONTROL = 'no-store';
 
-/** Who was let in, with what a later refusal needs. */
+/** The authenticated caller of a request, with data for a later refusal. */
 interface Admission {
   readonly principal: Principal;
   readonly requestId: string | null;
@@ -61,19 +66,19 @@ interface Admission {
 }
 
 /**
- * By the framework's own request, and not as a property of it: nothing that copies input onto a request can forge an
- * entry, and reading one that is not there is an error and never `undefined`.
+ * Keyed by the request object of the framework, and not stored as a property of it: code that copies input onto a
+ * request cannot forge an entry, and a missing one is an error and not `undefined`.
  */
 const ADMISSIONS = new WeakMap<object, Admission>();
 
-/** Asks for every request whether it may pass. */
+/** Authenticates the requests of one adapter. */
 export class Guard<Incoming extends readonly [object, ...unknown[]], App extends AppTypes = AppTypes> {
   readonly #auth: RequestAuthenticator<App>;
   readonly #options: GuardOptions<Incoming, App>;
   readonly #demand: AuthenticateOptions<App>;
   readonly #proxies: TrustedProxies;
 
-  /** @throws PantheonError `invalid_setting` when the options ask for what cannot be asked. */
+  /** @throws PantheonError `invalid_setting` when an option is invalid. */
   constructor(auth: RequestAuthenticator<App>, options: GuardOptions<Incoming, App>) {
     const { address, trustedProxies = [], requestId, onRefused, ...demand } = options;
     assertAuthenticateOptions(demand);
@@ -83,7 +88,7 @@ export class Guard<Incoming extends readonly [object, ...unknown[]], App extends
     this.#demand = demand;
   }
 
-  /** The options with those of one route: it may ask for more permissions than all routes, never for fewer. */
+  /** The options with those of one route, which can add permissions but not remove any. */
   demandOf(route: AuthenticateOptions<App>): AuthenticateOptions<App> {
     const permissions = [...(this.#demand.permissions ?? []), ...(route.permissions ?? [])];
     const demand = { ...this.#demand, ...route, permissions };
@@ -91,7 +96,10 @@ export class Guard<Incoming extends readonly [object, ...unknown[]], App extends
     return demand;
   }
 
-  /** Remembers who is let in by the first of `incoming`, the framework's request. */
+  /**
+   * Authenticates a request. The first of `incoming` is the framework's request object, under which the caller is
+   * stored.
+   */
   async admit(
     presented: PresentedRequest,
     incoming: Incoming,
@@ -122,16 +130,18 @@ function proxiesOf(ranges: readonly string[]): TrustedProxies {
   }
 }
 
-/** Who sent this request. @throws PantheonError `internal_error` when nobody asked: the route is not guarded. */
+/**
+ * The authenticated caller of a request. @throws PantheonError `internal_error` when the request was not authenticated.
+ */
 export function principalOf(request: object): Principal {
   return admissionOf(request).principal;
 }
 
 /**
- * Asks for permissions beyond those that let a request in; null: they are there.
+ * Returns a function that checks further permissions of a request; it returns null if they are granted.
  *
- * @throws PantheonError `invalid_setting` for what is no concrete permission and for none at all, at once; `internal_error`
- * from the question when the route is not guarded.
+ * @throws PantheonError `invalid_setting` for a malformed permission, a pattern, or an empty list; the returned
+ * function throws `internal_error` when the request was not authenticated.
  */
 export function permissionQuestion(wanted: string | readonly string[]): (request: object) => Refusal | null {
   const permissions = typeof wanted === 'string' ? [wanted] : wanted;
@@ -145,8 +155,8 @@ export function permissionQuestion(wanted: string | readonly string[]): (request
 }
 
 /**
- * Every value of a header, in the order of arrival. Node's `headers` keeps the first of two and so would hide the second;
- * `headersDistinct` sorts all headers to answer for two, and HTTP/2 requests do not have it.
+ * All values of a header, in order. Node's `headers` keeps only the first of two; `headersDistinct` processes all
+ * headers, and HTTP/2 requests do not have it.
  */
 export function headerValues(rawHeaders: readonly string[], name: string): readonly string[] {
   const values: string[] = [];
@@ -157,7 +167,7 @@ export function headerValues(rawHeaders: readonly string[], name: string): reado
   return values;
 }
 
-/** `Vary` with our fields, once: what CORS or another middleware put there stays. */
+/** Adds our fields to `Vary` once, and keeps those that are there. */
 export function withVary(present: number | string | readonly string[] | null | undefined): string {
   if (present === undefined || present === null) return VARY;
   const fields = typeof present === 'object' ? present.join(', ') : String(present);
@@ -165,17 +175,17 @@ export function withVary(present: number | string | readonly string[] | null | u
 }
 
 /**
- * What every answer to a guarded request says, for the adapters whose answers are `Response`s. In place, because a copy
- * of a response costs more than all of authentication; what refuses to be changed is copied.
+ * Sets the headers of every answer, for adapters with `Response` objects. Changes the response in place, because
+ * copying costs more than the whole authentication. A response with immutable headers is copied.
  */
 export function withAnswerHeaders(response: Response, limits: Readonly<Record<string, string>>): Response {
-  // 0 is a network error and 101 a change of protocol: neither can be made again, and no cache keeps them.
+  // Status 0 is a network error and 101 a protocol switch: neither can be copied, and caches do not store them.
   if (response.status < 200) return response;
   try {
     setAnswerHeaders(response.headers, limits);
     return response;
   } catch {
-    // Redirects, and responses that came from elsewhere, have immutable headers.
+    // Redirects and fetched responses have immutable headers.
     const copy = new Response(response.body, response);
     setAnswerHeaders(copy.headers, limits);
     return copy;
@@ -191,5 +201,5 @@ function setAnswerHeaders(headers: Headers, limits: Readonly<Record<string, stri
 function admissionOf(request: object): Admission {
   const admission = ADMISSIONS.get(request);
   if (admission !== undefined) return admission;
-  throw new PantheonError('internal_error', { detail: 'No principal: pantheonAuth does not guard this route.' });
+  throw new PantheonError('internal_error', { detail: 'No principal: this route has no pantheonAuth.' });
 }

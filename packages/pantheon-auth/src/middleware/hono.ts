@@ -1,4 +1,4 @@
-/** Hono 4: its request becomes ours, our refusal becomes its answer. */
+/** Middleware for Hono 4. */
 import type { Context, MiddlewareHandler } from 'hono';
 import type { StatusCode } from 'hono/utils/http-status';
 import type { AppTypes, Permission, Principal, Refusal } from '../middleware.ts';
@@ -11,7 +11,10 @@ import {
   withAnswerHeaders,
 } from './guard.ts';
 
-/** What the middleware puts into the context, for `new Hono<AuthEnv>()`: handlers in a chain with it know by themselves. */
+/**
+ * The context variables set by the middleware, for `new Hono<AuthEnv>()`. Handlers chained with the middleware get the
+ * type automatically.
+ */
 export interface AuthEnv<App extends AppTypes = AppTypes> {
   Variables: { principal: Principal<App> };
 }
@@ -19,12 +22,12 @@ export interface AuthEnv<App extends AppTypes = AppTypes> {
 export type HonoAuthOptions<App extends AppTypes = AppTypes> = GuardOptions<readonly [c: Context], App>;
 
 /**
- * Lets a request pass when its credential may act; else answers it. Put CORS first: a preflight carries no credential.
- * The address of the socket is known on Node (`@hono/node-server`); elsewhere give
- * `address: (c) => getConnInfo(c).remote.address` of the runtime, else keys that are bound to addresses are refused, and
- * nobody is slowed down for guessing. Behind proxies, name them in `trustedProxies`.
+ * Creates a middleware that lets a request continue if its credential is accepted, and answers it otherwise. Put CORS
+ * before it, because a preflight has no credential. The peer address is known on Node (`@hono/node-server`); on other
+ * runtimes set `address: (c) => getConnInfo(c).remote.address`, otherwise keys with an IP allowlist are denied, and
+ * failures are not counted per sender. Behind proxies set `trustedProxies`.
  *
- * @throws PantheonError `invalid_setting` when the options ask for what cannot be asked.
+ * @throws PantheonError `invalid_setting` when an option is invalid.
  *
  * @example
  * ```ts
@@ -49,7 +52,7 @@ export function pantheonAuth<App extends AppTypes = AppTypes>(
     if (!authentication.authenticated) return withAnswerHeaders(answer(c, authentication.refusal), {});
     c.set('principal', authentication.principal);
     await next();
-    // After the handler, because a `Response` of its own making would lose what was set before.
+    // After the handler, because a `Response` created by it would not have headers set before.
     const response = withAnswerHeaders(c.res, authentication.headers);
     if (response !== c.res) c.res = response;
     return undefined;
@@ -57,12 +60,12 @@ export function pantheonAuth<App extends AppTypes = AppTypes>(
 }
 
 /**
- * Asks for more, after `pantheonAuth`, on one route. What the request took from the limits of its key stays taken; to
- * ask for everything in one decision, give the route a `pantheonAuth` of its own instead of that of the application.
+ * Requires further permissions on one route, after `pantheonAuth`. Units that the request consumed are not returned if
+ * it is refused here. To check everything at once, give the route its own `pantheonAuth` instead.
  *
  * An application with types of its own names them: `requirePermission<App>('docs:write')`.
  *
- * @throws PantheonError `invalid_setting` for what is no concrete permission.
+ * @throws PantheonError `invalid_setting` for a malformed permission or a pattern.
  */
 export function requirePermission<App extends AppTypes = AppTypes>(
   permissions: Permission<App> | readonly Permission<App>[],
@@ -74,7 +77,7 @@ export function requirePermission<App extends AppTypes = AppTypes>(
   };
 }
 
-/** `Headers` joins what was sent twice with a comma, which no credential holds: there it is refused. */
+/** `Headers` joins repeated headers with a comma, which no credential contains, so the result is refused. */
 function presentedRequest(c: Context): PresentedRequest {
   return {
     url: c.req.url,
@@ -86,7 +89,10 @@ function presentedRequest(c: Context): PresentedRequest {
   };
 }
 
-/** What `@hono/node-server` puts into the environment, without importing it: on other runtimes there is none. */
+/**
+ * The peer address that `@hono/node-server` puts into the environment. Not imported, because other runtimes do not have
+ * it.
+ */
 function socketAddress(env: unknown): string | null {
   const { incoming } = (env ?? {}) as { incoming?: { socket?: { remoteAddress?: unknown } } };
   const address = incoming?.socket?.remoteAddress;

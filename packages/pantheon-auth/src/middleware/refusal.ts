@@ -1,6 +1,6 @@
 /**
- * How a "no" looks to the caller: status, headers, problem document. One answer for every cause where no secret was
- * proved; what is wrong with us is told to the operator only. Who is refused is `middleware.ts`.
+ * Makes the HTTP answer of a refusal: status, headers, problem document. A caller that presented no valid secret gets
+ * the same answer for every cause; details of server errors are for the operator only.
  */
 import type { RefusedUse } from '../api-keys/key-validator.ts';
 import type { LimitState } from '../domain/limits.ts';
@@ -15,28 +15,28 @@ import {
   toProblem,
 } from '../foundation/problem.ts';
 
-/** A "no" as it goes to the caller. */
+/** The answer to a refused request. */
 export interface Refusal {
   readonly status: number;
   readonly code: Code;
-  /** `content-type` among them. */
+  /** Headers of the answer, including `content-type`. */
   readonly headers: Readonly<Record<string, string>>;
   readonly body: Problem;
-  /** The true cause, for the operator's log. Not for the caller (I12). */
+  /** The actual cause, for the operator's log. It must not be sent to the caller. */
   readonly cause: Code;
-  /** The key it was about, where that was proved. */
+  /** The id of the key, if the caller presented a valid secret of it; otherwise null. */
   readonly keyId: string | null;
-  /** What went wrong with us, for the operator's log; null: nothing did. Not for the caller. */
+  /** The server error, for the operator's log; null: none. It must not be sent to the caller. */
   readonly error: PantheonError | null;
 }
 
 /** Shown in challenges (RFC 9110 section 11.5). */
 const REALM = 'pantheon-auth';
 
-/** The refusal that tells of an error. */
+/** The refusal for an error. */
 export function errorRefusal(error: PantheonError, requestId: string | null): Refusal {
   const body = errorProblem(error, requestId);
-  // Not on a store that somebody has to repair.
+  // No `Retry-After` for a database that an operator has to repair.
   const mayRetry = (body.status === 429 || body.status === 503) && error.code !== 'store_unusable';
   const headers = {
     ...BASE_HEADERS,
@@ -47,8 +47,8 @@ export function errorRefusal(error: PantheonError, requestId: string | null): Re
 }
 
 /**
- * `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-11). Names are of our own grammar: no escaping.
- * `Pantheon-Limits: degraded` beside them when this node counts alone, so that what they say holds for it alone.
+ * `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-11). Names of limits need no escaping. With
+ * `degraded` it adds `Pantheon-Limits: degraded`: the values are then about this node alone.
  */
 export function rateLimitHeaders(limits: readonly LimitState[], degraded = false): Record<string, string> {
   if (limits.length === 0) return {};
@@ -65,10 +65,10 @@ export function rateLimitHeaders(limits: readonly LimitState[], degraded = false
 
 const BASE_HEADERS = { 'content-type': PROBLEM_MEDIA_TYPE, 'cache-control': 'no-store' } as const;
 
-/** The refusal that tells of a use. */
+/** The refusal for a denied verification. */
 export function useRefusal(use: RefusedUse, requestId: string | null): Refusal {
   const { denial, secretVerified, keyId, retryAfterSeconds } = use;
-  // Who proved no secret gets one answer, whatever the cause (I12).
+  // Without a valid secret every cause gets the same answer (I12), so that a caller cannot probe which keys exist.
   const told: Code = secretVerified ? denial.code : 'invalid_key';
   const body = toProblem(told, { requestId, ...detailsOf(denial) });
   const headers = {
@@ -85,14 +85,17 @@ function detailsOf(denial: Denial): ProblemDetails {
   return 'violated' in denial ? { violated: denial.violated } : {};
 }
 
-/** The refusal of a request that holds no credential that could be looked at. */
+/** The refusal for a request without a credential that could be verified. */
 export function codeRefusal(code: Code, requestId: string | null): Refusal {
   const body = toProblem(code, { requestId });
   const headers = { ...BASE_HEADERS, ...challenge(code, body.status, null) };
   return { status: body.status, code, headers, body, cause: code, keyId: null, error: null };
 }
 
-/** RFC 6750 section 3: no error where no credential was sent; the scope where one is lacking. */
+/**
+ * The `WWW-Authenticate` header (RFC 6750 section 3): without `error` when no credential was sent, with `scope` when a
+ * permission is missing.
+ */
 function challenge(code: Code, status: number, missing: string | null): Record<string, string> {
   if (code === 'missing_credential') return { 'www-authenticate': `Bearer realm="${REALM}"` };
   const error = status === 401 ? 'invalid_token' : CHALLENGE_ERRORS.get(code);
@@ -101,7 +104,7 @@ function challenge(code: Code, status: number, missing: string | null): Record<s
   return { 'www-authenticate': `Bearer realm="${REALM}", error="${error}"${scope}` };
 }
 
-/** RFC 6750 section 3.1, for what is not a 401. */
+/** The error codes of RFC 6750 section 3.1 for statuses other than 401. */
 const CHALLENGE_ERRORS: ReadonlyMap<Code, string> = new Map<Code, string>([
   ['ambiguous_credential', 'invalid_request'],
   ['credential_in_url', 'invalid_request'],
