@@ -54,7 +54,7 @@ test('a clock one year ahead at one start and one hour back at the next: nothing
   // One start a year ahead: it cannot be told from a long rest, and it is said.
   clock.advance(YEAR_MS);
   const ahead = await world.openAgain();
-  expect(world.logged.join('\n')).toContain('far ahead of the time at which this database was last in use');
+  expect(world.logged.join('\n')).toContain('far ahead of the last recorded time of this database');
   const made = await ahead.keys.create({ ...INPUT, expiresIn: '1h' });
   const replaced = await ahead.rotation.rotate(alive.apiKey.id, { overlap: '1d' });
   const poisoned = await tokenOf(ahead, replaced.key);

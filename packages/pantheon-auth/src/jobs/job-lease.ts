@@ -1,34 +1,31 @@
-/**
- * Who may run a job: one node at a time, and not before it is due. What is stored of it is one row; whether that row lets
- * a node begin is decided here, without I/O.
- */
+/** Decides which node may run a job: one at a time, and not before it is due. The stored state is one row. Pure. */
 import type { LeaseHeld } from '../events/ledger.ts';
 import type { Instant } from '../foundation/clock.ts';
 
-/** What is stored of a job. */
+/** The stored state of a job. */
 export interface JobLease {
-  /** Who runs it, or ran it last. */
+  /** The node that runs it, or ran it last. */
   readonly nodeId: string;
   /** The number of the run. */
   readonly fence: number;
-  /** No other node begins before this, by the time of the store. */
+  /** No other node begins before this time, by the clock of the database. */
   readonly expiresAt: Instant;
-  /** Nobody begins before this, by the clocks of the nodes. */
+  /** No node begins before this time, by its own clock. */
   readonly dueAt: Instant;
-  /** Runs that failed since the last that did not. */
+  /** Failed runs since the last success. */
   readonly failures: number;
 }
 
 export interface StoredLease extends JobLease {
-  /** When it was read, by the time of the store. */
+  /** When it was read, by the clock of the database. */
   readonly storeNow: Instant;
 }
 
 export interface LeaseHold {
   readonly nodeId: string;
-  /** For so long from now no other node begins. */
+  /** How long from now no other node begins. */
   readonly holdMs: number;
-  /** By the clock of the node: the time of the store, where that is on the same machine. */
+  /** The clock of the node, which is also that of the database on the same machine. */
   readonly now: Instant;
 }
 
@@ -37,38 +34,37 @@ export interface LeaseEnd extends Omit<LeaseHold, 'nodeId'> {
   readonly failures: number;
 }
 
-/** The port. Implemented over SQL. Each call is one transaction. */
+/** The port for leases. Implemented in `storage/rows/`. Each call is one transaction. */
 export interface JobLeaseRows {
   /** Null: it has never run. */
   find(name: string, now: Instant): Promise<StoredLease | null>;
-  /** Begins the next run, unless the lease is another one than was seen. Answers the number of the run; null: it is. */
+  /** Begins the next run, unless the lease has changed. Returns the number of the run; null: it has changed. */
   take(name: string, seen: JobLease | null, hold: LeaseHold): Promise<number | null>;
   /** False: another run has begun. */
   renew(lease: LeaseHeld, hold: Omit<LeaseHold, 'nodeId'>): Promise<boolean>;
-  /** The run is over. False: another one has begun. */
+  /** Ends the run. False: another run has begun. */
   end(lease: LeaseHeld, end: LeaseEnd): Promise<boolean>;
 }
 
-/** How long leases are held, and how late a job may be for it. */
+/** How long leases are held, and how late a job may run because of it. */
 export interface LeaseTimes {
-  /** A node that runs a job renews its lease in time; one that is dead or stands still loses it after this. */
+  /** A node renews the lease of a running job within this time; a dead or hanging node loses it. */
   readonly runHoldMs: number;
-  /** The node that ran a job last has this long, once the job is due, to run it again before others may. */
+  /** How long the last node has priority once the job is due. */
   readonly graceMs: number;
 }
 
-/** 30 s: longer than a failover of PostgreSQL takes, or a pause of a machine that is moved. */
+/** 30 s is longer than a failover of PostgreSQL, or the pause of a migrated virtual machine. */
 export const LEASE_TIMES: LeaseTimes = { runHoldMs: 30_000, graceMs: 15_000 };
 
-/** What a node does about a job now. */
+/** What a node has to do about a job. */
 export type LeaseStep =
   | { readonly kind: 'begin'; readonly failures: number }
-  /** Look again after this. */
+  /** Check again after this time. */
   | { readonly kind: 'wait'; readonly forMs: number };
 
 /**
- * `waitMsMax`: the longest that a job ever waits for its next run. A date that lies further ahead was written by a clock
- * that was wrong, and must not keep the job from running until then.
+ * `waitMsMax`: the longest wait for the next run. A date further ahead was written with a wrong clock and is ignored.
  */
 export function leaseStep(
   stored: StoredLease | null,
@@ -83,7 +79,7 @@ export function leaseStep(
   return forMs === 0 ? { kind: 'begin', failures: stored.failures } : { kind: 'wait', forMs };
 }
 
-/** 0 for what is over, and for what cannot be. */
+/** 0 for the past, and for a value beyond the maximum. */
 function within(ms: number, max: number): number {
   return ms <= 0 || ms > max ? 0 : ms;
 }

@@ -1,6 +1,6 @@
 /**
- * The jobs of a node. Any number of nodes on one store run the same jobs: a lease in the store sees to it that each runs
- * on one of them at a time (`job-lease.ts`), and moves it to another when its node is gone.
+ * Runs the jobs of a node. All nodes on a database have the same jobs; a lease in the database (`job-lease.ts`) ensures
+ * that each job runs on one node at a time, and moves it when that node dies.
  */
 import { invariant } from '../foundation/errors.ts';
 import type { Job, JobStatus } from './job.ts';
@@ -8,7 +8,7 @@ import { LEASE_TIMES, type LeaseTimes } from './job-lease.ts';
 import { ScheduledJob, type ScheduledJobDeps } from './scheduled-job.ts';
 
 export interface JobRunnerDeps extends Omit<ScheduledJobDeps, 'times'> {
-  /** {@link LEASE_TIMES} unless a test waits for them. */
+  /** Default: {@link LEASE_TIMES}. For tests. */
   readonly times?: LeaseTimes;
 }
 
@@ -21,7 +21,7 @@ export class JobRunner {
     this.#deps = { times: LEASE_TIMES, ...deps };
   }
 
-  /** Runs it from the start on, or from now on. */
+  /** Adds a job, before or after the start. */
   add(job: Job): void {
     invariant(NAME_PATTERN.test(job.name) && !this.#jobs.has(job.name), 'a job has a name of its own');
     const scheduled = new ScheduledJob(job, this.#deps);
@@ -40,8 +40,8 @@ export class JobRunner {
   }
 
   /**
-   * Runs under way end after the slice that they are in, and leave their jobs to the other nodes. One that does not end
-   * is not waited for without end: the database takes nothing of it once it is closed.
+   * Ends running jobs after their current slice and releases their leases. Waits for them with a time limit; the
+   * database refuses their commits once it is closed.
    */
   async close(): Promise<void> {
     const all = Promise.all([...this.#jobs.values()].map((job) => job.close()));
@@ -54,6 +54,6 @@ export class JobRunner {
   }
 }
 
-/** A slice takes milliseconds; the rest is for a store that is slow. */
+/** A slice takes milliseconds; the rest is for a slow database. */
 const CLOSE_WAIT_MS_MAX = 5_000;
 const NAME_PATTERN = /^[a-z]+(-[a-z]+)*$/;

@@ -1,17 +1,17 @@
-/** What a job in the background is: work that one node at a time does for all of them, again and again. */
+/** The definition of a background job: periodic work that one node at a time does for all. */
 import type { LeaseHeld } from '../events/ledger.ts';
 import type { Instant } from '../foundation/clock.ts';
 
 export interface Job {
-  /** Lower-case letters and dashes. It names the lease, the metrics and the actor of what the job changes: never reused. */
+  /** Lower-case letters and dashes. The name of the lease, in metrics, and of the actor in events. Never reused. */
   readonly name: string;
   /** From the end of a run to the next one. */
   readonly everyMs: number;
-  /** A run that takes longer is told to end, and counts as failed. */
+  /** A longer run is aborted and counts as failed. */
   readonly runMsMax: number;
-  /** Asked before a lease is taken: a job that mostly finds nothing to do then writes nothing. Missing: always. */
+  /** Called before a lease is taken, so that a job without work writes nothing. Default: always needed. */
   readonly isNeeded?: () => Promise<boolean>;
-  /** In slices of a few milliseconds, between which the event loop turns. Repeating one must be safe. */
+  /** Runs in slices of a few milliseconds, between which it yields to the event loop. Must be safe to repeat. */
   run(run: JobRun): Promise<void>;
 }
 
@@ -19,24 +19,24 @@ export interface Job {
 export interface JobRun {
   /** Aborted when the process stops, another node has taken over, or the run has taken too long. */
   readonly signal: AbortSignal;
-  /** The same, to be asked between two slices. */
+  /** Whether `signal` is aborted, to be checked between two slices. */
   isEnding(): boolean;
   now(): Instant;
-  /** As a precondition of a commit: a run that lost its lease without knowing it then changes nothing. */
+  /** A precondition for commits, so that a run that has lost its lease changes nothing. */
   readonly lease: LeaseHeld;
 }
 
-/** What a job did on this node since the start of the process. */
+/** The status of a job on this node since the start of the process. */
 export interface JobStatus {
   readonly name: string;
-  /** Runs that ended without an error. */
+  /** Successful runs. */
   readonly successes: number;
-  /** Runs that threw, took too long or lost their lease; and attempts for which the store was away. */
+  /** Runs that threw, took too long or lost their lease, and attempts when the database did not answer. */
   readonly failures: number;
-  /** Of the last run, however it ended. Null: there was none. */
+  /** Duration of the last run, successful or not. Null: there was none. */
   readonly lastDurationMs: number | null;
   readonly lastSuccessAt: Date | null;
   readonly isRunning: boolean;
-  /** No other node runs it at this moment. */
+  /** Whether this node holds the lease now. */
   readonly holdsLease: boolean;
 }

@@ -1,4 +1,4 @@
-/** Keeps the lease of a run for as long as the run lasts, and says when it is lost. */
+/** Renews the lease of a run while the run lasts, and reports its loss. */
 import type { LeaseHeld } from '../events/ledger.ts';
 import type { NonDecreasingClock } from '../foundation/clock.ts';
 import type { JobLeaseRows } from './job-lease.ts';
@@ -9,20 +9,20 @@ export interface RenewedLeaseDeps {
   readonly rows: JobLeaseRows;
   readonly clock: Pick<NonDecreasingClock, 'now' | 'monotonicMs' | 'timers'>;
   readonly holdMs: number;
-  /** Called once: another node has the lease, or may have it, since it could not be renewed in time. */
+  /** Called once when another node has the lease, or may have it because it could not be renewed in time. */
   readonly onLost: () => void;
 }
 
 export class RenewedLease {
   readonly #lease: LeaseHeld;
   readonly #deps: RenewedLeaseDeps;
-  /** By the monotonic clock, counted from before the store was asked: on the safe side of what the store counts. */
+  /** By the monotonic clock, from before the request was sent, so not later than the expiry in the database. */
   #heldUntilMs: number;
   #isOver = false;
   #cancelRenewal = (): void => {};
   #cancelEnd = (): void => {};
 
-  /** `takenMs`: when the store was asked for the lease. */
+  /** `takenMs`: when the lease was requested. */
   constructor(lease: LeaseHeld, takenMs: number, deps: RenewedLeaseDeps) {
     this.#lease = lease;
     this.#deps = deps;
@@ -34,7 +34,7 @@ export class RenewedLease {
     return this.#heldUntilMs;
   }
 
-  /** Renews it no more. It is held until it is given back, or runs out. */
+  /** Stops renewing. The lease is held until it is released or expires. */
   stop(): void {
     this.#isOver = true;
     this.#cancelRenewal();
@@ -57,7 +57,7 @@ export class RenewedLease {
       if (!isHeld) return this.#lose();
       this.#heldUntilMs = askedMs + holdMs;
     } catch {
-      // The store is away: asked again, until the lease is over.
+      // The database does not answer: try again until the lease expires.
       if (this.#isOver) return;
     }
     this.#arm();

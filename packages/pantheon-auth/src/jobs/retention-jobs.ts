@@ -1,4 +1,4 @@
-/** The jobs that delete what is old. What each deletes, and by which clock it may, is told where it is done. */
+/** The jobs that delete expired rows. Each is implemented beside what it deletes. */
 import { pruneAnswers } from '../commands/answer-retention.ts';
 import type { IdempotencyRows } from '../commands/idempotency-rows.ts';
 import { type Clock, MINUTE_MS } from '../foundation/clock.ts';
@@ -7,7 +7,7 @@ import { pruneUsage } from '../usage/usage-retention.ts';
 import type { UsageRows } from '../usage/usage-rows.ts';
 import type { Job } from './job.ts';
 
-/** Far more than the slices of a run take, on a disk that is not broken. */
+/** Much longer than a run takes on a working disk. */
 const RUN_MS_MAX: number = 10 * MINUTE_MS;
 
 export interface RetentionDeps extends Omit<RevocationRetentionDeps, 'rows'> {

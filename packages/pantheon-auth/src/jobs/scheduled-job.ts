@@ -1,6 +1,6 @@
 /**
- * One job on one node: when it is looked at, the lease around each run, and what is made of a run that fails. Never two
- * runs at once in a process, whatever becomes of the lease.
+ * One job on one node: when it is checked, the lease around each run, and retries after failures. Never two runs at
+ * once in a process, whatever happens to the lease.
  */
 import { randomInt } from 'node:crypto';
 import type { LeaseHeld } from '../events/ledger.ts';
@@ -10,15 +10,15 @@ import type { Job, JobStatus } from './job.ts';
 import { type JobLease, type JobLeaseRows, type LeaseTimes, leaseStep } from './job-lease.ts';
 import { RenewedLease } from './renewed-lease.ts';
 
-/** The first look after a start comes no later: short-lived processes (the command line) mostly end before it. */
+/** The latest first check after a start. Short-lived processes (commands) usually end earlier. */
 const FIRST_LOOK_MS_MAX = 10_000;
-/** After the first failure; doubled with each further one. */
+/** The wait after the first failure; doubled with each further one. */
 const BACKOFF_MS_MIN: number = SECOND_MS;
-/** Or the interval of the job, where that is longer. */
+/** The longest wait after failures, or the interval of the job if that is longer. */
 const BACKOFF_MS_MAX = 300_000;
-/** Times are drawn from a range of this width below them, so that nodes do not ask in step. */
+/** Waits are shortened randomly by up to this share, so that nodes do not check at the same time. */
 const JITTER = 0.1;
-/** Nodes that wait for the same moment look at most this much later, each at a time of its own. */
+/** Nodes that wait for the same time check at random up to this much later. */
 const LATER_MS_MAX: number = SECOND_MS;
 
 export interface ScheduledJobDeps {
@@ -26,18 +26,18 @@ export interface ScheduledJobDeps {
   readonly clock: Pick<NonDecreasingClock, 'now' | 'monotonicMs' | 'timers'>;
   readonly nodeId: string;
   readonly times: LeaseTimes;
-  /** Told of each failure. Must not throw. */
+  /** Called for each failure. Must not throw. */
   readonly onFailure: (job: string, error: unknown) => void;
 }
 
-/** A run that has its lease. */
+/** A run with its lease. */
 interface BegunRun {
   readonly lease: LeaseHeld;
-  /** When the store was asked for it. */
+  /** When the lease was requested. */
   readonly takenMs: number;
-  /** Runs that failed before it, on any node. */
+  /** Failed runs before it, on any node. */
   readonly failures: number;
-  /** Until the next run, if this one goes well. */
+  /** The wait until the next run after a success. */
   readonly everyMs: number;
 }
 
@@ -51,9 +51,9 @@ export class ScheduledJob {
   #successes = 0;
   #failures = 0;
   #failuresInARow = 0;
-  /** What is held between two runs. */
+  /** The lease held between two runs. */
   #idle: { readonly lease: LeaseHeld; readonly dueAt: Instant } | null = null;
-  /** The last failure that was told of while its run went on. */
+  /** The last failure that was reported while its run continued. */
   #toldOf: unknown = null;
   #lastDurationMs: number | null = null;
   #lastSuccessAt: Date | null = null;
@@ -80,7 +80,7 @@ export class ScheduledJob {
     };
   }
 
-  /** Tells a run under way to end, and waits for it. Gives back a lease that is held between two runs. */
+  /** Aborts a running job and waits for it. Releases a lease that is held between two runs. */
   async close(): Promise<void> {
     this.#closing.abort(new PantheonError('shutting_down'));
     this.#cancelTimer();
@@ -89,7 +89,7 @@ export class ScheduledJob {
     this.#idle = null;
     if (idle === null) return;
     const end = { now: this.#deps.clock.now(), dueAt: idle.dueAt, holdMs: 0, failures: 0 };
-    // It runs out by itself where the store is away.
+    // If the database does not answer, the lease expires.
     await this.#deps.rows.end(idle.lease, end).catch(() => false);
   }
 
@@ -100,7 +100,7 @@ export class ScheduledJob {
     });
   }
 
-  /** Runs the job if it is this node's turn, and sets the time of the next look. */
+  /** Runs the job if this node may, and schedules the next check. */
   async #look(): Promise<void> {
     const job = this.#job;
     const waitMsMax = this.#waitMsMax;
@@ -115,7 +115,7 @@ export class ScheduledJob {
         else waitMs = await this.#begin(stored, step.failures, waitMs);
       }
     } catch (error) {
-      // The store is away: the job was not run.
+      // The database does not answer, so the job was not run.
       waitMs = this.#failed(error, this.#failuresInARow);
     }
     this.#schedule(waitMs);
@@ -128,18 +128,18 @@ export class ScheduledJob {
     this.#idle = null;
     const hold = { nodeId, holdMs: times.runHoldMs, now: clock.now() };
     const fence = await rows.take(this.#job.name, stored, hold);
-    // Another node was faster.
+    // Another node took the lease.
     if (fence === null) return Math.min(this.#job.everyMs, times.graceMs);
     const lease = { kind: 'lease', name: this.#job.name, nodeId, fence } as const;
     if (this.#closing.signal.aborted) {
-      // The process began to stop while the lease was taken.
+      // The process began to stop while taking the lease.
       await this.#end(lease, { waitMs: 0, holdMs: 0, failures });
       return 0;
     }
     return this.#run({ lease, takenMs, failures, everyMs });
   }
 
-  /** One run, and the end of its lease. Answers when the next look is due. */
+  /** One run, and the end of its lease. Returns the wait until the next check. */
   async #run(run: BegunRun): Promise<number> {
     const { clock, times } = this.#deps;
     const { lease, failures, everyMs } = run;
@@ -150,7 +150,7 @@ export class ScheduledJob {
     }
     if (error !== null) {
       const waitMs = this.#failed(error, failures);
-      // Not held any longer, and the others come first: what fails here may go well on another node.
+      // The lease is released, because the run may succeed on another node.
       await this.#end(lease, { waitMs, holdMs: 0, failures: failures + 1 });
       return waitMs + LATER_MS_MAX;
     }
@@ -162,7 +162,7 @@ export class ScheduledJob {
     return everyMs;
   }
 
-  /** Runs the job while its lease is renewed. Answers why it failed; null: it did not. */
+  /** Runs the job while its lease is renewed. Returns the error; null: success. */
   async #runHeld({ lease, takenMs }: BegunRun): Promise<unknown> {
     const { rows, clock, times } = this.#deps;
     const { name, runMsMax } = this.#job;
@@ -174,7 +174,7 @@ export class ScheduledJob {
     const onLate = (): void => {
       const error = new PantheonError('internal_error', { detail: `The job ${name} took more than ${runMsMax} ms.` });
       ending.abort(error);
-      // One that does not end when it is told keeps the job from no other node, and is no secret.
+      // If the run does not end when aborted, the lease is no longer renewed, and the failure is reported.
       this.#running?.stop();
       this.#toldOf = error;
       this.#tell(error);
@@ -195,11 +195,11 @@ export class ScheduledJob {
     cancelBound();
     this.#closing.signal.removeEventListener('abort', onClosing);
     this.#lastDurationMs = clock.monotonicMs() - startedMs;
-    // Cut off: what cut it off is the cause, and not what the job made of it.
+    // If the run was aborted, the reason of the abort is the error.
     return ending.signal.aborted ? ending.signal.reason : thrown;
   }
 
-  /** The run is over either way; a lease that cannot be given back runs out by itself. */
+  /** Releases the lease. If that fails it expires by itself. */
   async #end(
     lease: LeaseHeld,
     { waitMs, holdMs, failures }: { readonly waitMs: number; readonly holdMs: number; readonly failures: number },
@@ -214,7 +214,7 @@ export class ScheduledJob {
     }
   }
 
-  /** Answers how long to wait. `before`: failures in a row until now, on all nodes as far as that is known. */
+  /** Returns how long to wait. `before`: failures in a row so far, on all nodes as far as known. */
   #failed(error: unknown, before: number): number {
     if (error !== this.#toldOf) this.#tell(error);
     this.#failuresInARow = before + 1;
@@ -231,7 +231,7 @@ export class ScheduledJob {
   }
 }
 
-/** At most `ms`, and at least what is left of it without `share`. */
+/** A random time between `ms` less `share` and `ms`. */
 function jittered(ms: number, share: number = JITTER): number {
   const width = Math.floor(ms * share);
   return ms - (width === 0 ? 0 : randomInt(0, width + 1));

@@ -1,6 +1,6 @@
 /**
- * The data keys of the tenants: made on first use, opened once and kept, replaced before they wear out. What is sealed
- * under them, and in which form, is `envelope.ts`.
+ * The data keys of tenants: creates them on first use, unwraps each once and caches it, and replaces them in time. The
+ * format of sealed values is in `envelope.ts`.
  */
 import { createSecretKey, type KeyObject, randomBytes } from 'node:crypto';
 import { LRUCache } from 'lru-cache';
@@ -11,20 +11,23 @@ import { GCM_KEY_BYTES } from './aes-gcm.ts';
 import type { DataKeyRows, KeyEncryption, StoredDataKey } from './key-encryption.ts';
 
 /**
- * Seals under one data key. SP 800-38D allows 2³² with random IVs; at 2²⁸ the chance that two of them were ever equal is
- * 2⁻⁴¹, and one repeated IV would give the key stream away.
+ * The most seals under one data key. SP 800-38D allows 2³² with random IVs; at 2²⁸ the probability of a repeated IV,
+ * which would reveal the key stream, is 2⁻⁴¹.
  */
 export const DATA_KEY_SEALS_MAX: number = 2 ** 28;
-/** Keeps what one leaked data key opens to a quarter, far inside the two years of SP 800-57. */
+/** Limits what a leaked data key opens to three months of data; SP 800-57 allows two years. */
 export const DATA_KEY_AGE_MAX_MS: number = 90 * DAY_MS;
 /**
- * Seals are taken from the store in blocks, before they are used: a crash wastes at most this many and never hands one
- * out twice, and the store is written once per block. It divides {@link DATA_KEY_SEALS_MAX}.
+ * Seals are counted in the database in blocks before they are used, so the database is written once per block, and a
+ * crash wastes at most one block and never counts too few. It divides {@link DATA_KEY_SEALS_MAX}.
  */
 export const SEALS_PER_BLOCK = 4_096;
-/** Opened data keys, and tenants that seal, kept in memory. About 1 kB each; one that is dropped is one read and one unwrap away. */
+/**
+ * The most cached data keys, and tenants with a block of seals. About 1 kB each; an evicted one costs one read and one
+ * unwrap.
+ */
 export const DATA_KEYS_CACHED_MAX = 10_000;
-/** A new data key is good for years of seals, so a second replacement in one refill already means that a row or a clock lies. */
+/** A new data key lasts long, so several replacements in one refill mean that a row or a clock is wrong. */
 const REPLACEMENTS_MAX = 3;
 
 export interface DataKeysDeps {
@@ -33,14 +36,14 @@ export interface DataKeysDeps {
   readonly clock: Clock;
 }
 
-/** An opened data key. */
+/** An unwrapped data key. */
 export interface DataKey {
   readonly id: string;
   readonly tenantId: string;
   readonly key: KeyObject;
 }
 
-/** A data key with the seals that this process has taken and not used. */
+/** A data key with the remaining seals of a block. */
 interface SealingBlock {
   readonly dataKey: DataKey;
   readonly replaceAt: Instant;
@@ -51,7 +54,7 @@ export class DataKeys {
   readonly #deps: DataKeysDeps;
   readonly #opened = new LRUCache<string, DataKey>({ max: DATA_KEYS_CACHED_MAX });
   readonly #blocks = new LRUCache<string, SealingBlock>({ max: DATA_KEYS_CACHED_MAX });
-  // One entry per data key or tenant that callers wait for: never more than there are callers.
+  // One entry per data key or tenant that callers wait for, so bounded by the number of callers.
   readonly #opening = new Map<string, Promise<DataKey | null>>();
   readonly #refilling = new Map<string, Promise<SealingBlock>>();
 
@@ -75,9 +78,10 @@ export class DataKeys {
   }
 
   /**
-   * The data key that seals for this tenant, for one seal.
+   * The active data key of this tenant, counting one seal.
    *
-   * @throws PantheonError `master_key_mismatch` when it does not unwrap; whatever the store or the KMS throws otherwise.
+   * @throws PantheonError `master_key_mismatch` when it does not unwrap; whatever the store or the KMS throws
+   * otherwise.
    */
   async forOneSeal(tenantId: string): Promise<DataKey> {
     let block = this.#blocks.get(tenantId);
@@ -88,13 +92,13 @@ export class DataKeys {
     return block.dataKey;
   }
 
-  /** Takes a block of seals from the tenant's active data key, which it makes or replaces when that is due. */
+  /** Takes a block of seals from the tenant's active data key, and creates or replaces the data key if needed. */
   async #refill(tenantId: string): Promise<SealingBlock> {
     const { rows } = this.#deps;
     let stored = await rows.active(tenantId);
     for (let replacements = 0; replacements <= REPLACEMENTS_MAX; replacements += 1) {
       if (stored === null || this.#isDue(stored)) stored = await this.#make(tenantId, stored?.id ?? null);
-      // Unwrapped as this tenant's: a row moved here from another tenant does not open.
+      // Unwrapped with this tenant's id, so a row moved here from another tenant cannot be unwrapped.
       const dataKey: DataKey = this.#opened.get(stored.id) ?? (await this.#open({ ...stored, tenantId }));
       if (dataKey.tenantId !== tenantId) throw mismatch(stored.id, 'is of another tenant');
       const handedOut = await rows.takeSeals(stored.id, SEALS_PER_BLOCK);

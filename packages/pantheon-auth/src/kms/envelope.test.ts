@@ -170,7 +170,7 @@ describe('a sealed value', () => {
     const open = (): Promise<Buffer> => node().open({ ...PLACE, tenantId: 'other' }, sealed);
     await expect(open()).rejects.toThrow('its data key is of another tenant');
     rows.change(dataKeyIdOf(sealed), { tenantId: 'other' });
-    await expect(open()).rejects.toThrow('its data key does not open');
+    await expect(open()).rejects.toThrow('its data key cannot be opened');
   });
 
   test('costs no I/O when it cannot be ours', async () => {

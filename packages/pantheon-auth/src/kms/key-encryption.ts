@@ -1,6 +1,9 @@
-/** The port to whatever holds the master key: a file, or a key management service. It only ever sees data keys. */
+/**
+ * The port to the holder of the master key: this process, or a key management service. It wraps and unwraps data keys
+ * only.
+ */
 
-/** What a wrapped data key is bound to. */
+/** The context that a wrapped data key is bound to. */
 export interface WrapContext {
   readonly dataKeyId: string;
   readonly tenantId: string;
@@ -12,14 +15,14 @@ export interface KeyEncryption {
   unwrap(wrapped: Uint8Array, context: WrapContext): Promise<Buffer>;
 }
 
-/** Where wrapped data keys lie. Implemented over SQL. */
+/** The port for stored data keys. Implemented in `storage/rows/`. */
 export interface DataKeyRows {
-  /** The one that seals for this tenant now, or null. */
+  /** The active data key of this tenant, or null. */
   active(tenantId: string): Promise<StoredDataKey | null>;
   byId(id: string): Promise<StoredDataKey | null>;
-  /** Adds it and retires the tenant's other ones; when another node was first, that one stays and is returned. */
+  /** Adds a data key and retires the tenant's others. If another node was first, returns its data key instead. */
   add(key: StoredDataKey, replaces: string | null): Promise<StoredDataKey>;
-  /** Hands out `count` seals; answers how many were handed out in all. */
+  /** Counts `count` seals; returns the total count. */
   takeSeals(id: string, count: number): Promise<number>;
 }
 

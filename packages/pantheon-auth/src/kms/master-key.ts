@@ -1,6 +1,6 @@
 /**
- * Where the master key comes from, and how we know at start that it is the right one. It never prints and is never
- * echoed, not even in the error that refuses it.
+ * Reads or creates the master key, and checks at the start that it is the right one. The key is never printed, also not
+ * in errors.
  */
 import { randomBytes, timingSafeEqual } from 'node:crypto';
 import { constants, type FileHandle, link, open, rm } from 'node:fs/promises';
@@ -11,9 +11,12 @@ import { textFlaw } from '../foundation/written-text.ts';
 import { GCM_KEY_BYTES } from './aes-gcm.ts';
 import type { KeyEncryption, WrapContext } from './key-encryption.ts';
 
-/** Sixteen times the longest text of a key: a larger file is some other file, and is not read. */
+/** Sixteen times the longest text of a key. A larger file is not a key file and is not read. */
 const FILE_BYTES_MAX = 1_024;
-/** Of 32 random bytes, fewer than 8 different ones come up once in 2¹²⁰: less is a placeholder such as zeros or `deadbeef…`. */
+/**
+ * 32 random bytes have fewer than 8 different values with probability 2⁻¹²⁰, so such a key is a placeholder like zeros
+ * or `deadbeef…`.
+ */
 const DIFFERENT_BYTES_MIN = 8;
 const OWNER_ONLY = 0o600;
 const READABLE_BY_OTHERS = 0o044;
@@ -24,7 +27,7 @@ export type MasterKeyOption = 'masterKey' | 'masterKeyFile';
 /**
  * Reads 32 bytes from 64 hex digits, base64 or base64url; white space around them is allowed.
  *
- * @throws PantheonError `invalid_setting` that names the setting and shows nothing of its value.
+ * @throws PantheonError `invalid_setting` that names the setting without its value.
  */
 export function parseMasterKey(text: string, setting: MasterKeyOption = 'masterKey'): Buffer {
   const key = decode(text.trim());
@@ -37,7 +40,7 @@ export function parseMasterKey(text: string, setting: MasterKeyOption = 'masterK
   return key;
 }
 
-/** Exact: the text must be one that 32 bytes encode to. */
+/** Strict: the text must be exactly the encoding of 32 bytes. */
 function decode(text: string): Buffer | null {
   if (/^[0-9a-fA-F]{64}$/.test(text)) return Buffer.from(text, 'hex');
   const unpadded = text.endsWith('=') ? text.slice(0, -1) : text;
@@ -47,14 +50,14 @@ function decode(text: string): Buffer | null {
 }
 
 /**
- * Reads the master key from a file. A symbolic link is followed: that is how Kubernetes mounts secrets.
+ * Reads the master key from a file. A symbolic link is followed, because Kubernetes mounts secrets with them.
  *
  * @throws PantheonError `master_key_missing` when there is no such file, `invalid_setting` when it holds no key.
  */
 export async function loadMasterKeyFile(path: string, onWarning: (warning: string) => void): Promise<Buffer> {
   let file: FileHandle;
   try {
-    // Without O_NONBLOCK the open itself would wait forever for the other end of a named pipe.
+    // Without O_NONBLOCK opening a named pipe would wait for its other end.
     file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (cause) {
     if (hasCode(cause, 'ENOENT')) {
@@ -64,9 +67,9 @@ export async function loadMasterKeyFile(path: string, onWarning: (warning: strin
   }
   try {
     const { mode, size } = await regularFile(file, path);
-    // Windows has no such bits and reports them all as set.
+    // Windows has no such mode bits and reports all of them as set.
     if (process.platform !== 'win32' && (mode & READABLE_BY_OTHERS) !== 0) {
-      onWarning(`The master key file ${path} can be read by others than its owner. Run: chmod 600 ${path}`);
+      onWarning(`The master key file ${path} can be read by other users. Run: chmod 600 ${path}`);
     }
     const bytes = Buffer.alloc(size);
     const { bytesRead } = await file.read(bytes, 0, size, 0);
@@ -84,10 +87,11 @@ async function regularFile(file: FileHandle, path: string): Promise<{ mode: numb
 }
 
 /**
- * Makes a new master key in a file of its owner alone, durable when it answers. The file appears whole or not at all, so
- * neither a crash nor a second process ever meets half a key; an existing file is never replaced.
+ * Creates a new master key in a file that only its owner can read, durable when this returns. The file is created
+ * atomically, so no process reads half a key after a crash. An existing file is never replaced.
  *
- * @throws PantheonError `already_exists` when the file is there: load it. `invalid_setting` when it cannot be made.
+ * @throws PantheonError `already_exists` when the file exists: load it instead. `invalid_setting` when it cannot be
+ * created.
  */
 export async function createMasterKeyFile(path: string): Promise<Buffer> {
   const key = randomBytes(GCM_KEY_BYTES);
@@ -95,7 +99,7 @@ export async function createMasterKeyFile(path: string): Promise<Buffer> {
   try {
     try {
       await writeDurably(draft, `${key.toString('base64url')}\n`);
-      // A link, not a rename: a rename would replace the key that another process has just made and used.
+      // `link` and not `rename`, because a rename would replace a key that another process has just created and used.
       await link(draft, path);
     } finally {
       await rm(draft, { force: true });
@@ -106,7 +110,7 @@ export async function createMasterKeyFile(path: string): Promise<Buffer> {
     if (hasCode(cause, 'EEXIST')) {
       throw new PantheonError('already_exists', { detail: `there already is a master key file ${path}`, cause });
     }
-    throw invalidSetting('masterKeyFile', `${path} cannot be made`, cause);
+    throw invalidSetting('masterKeyFile', `${path} cannot be created`, cause);
   }
 }
 
@@ -120,7 +124,10 @@ async function writeDurably(path: string, text: string): Promise<void> {
   }
 }
 
-/** A new name in a folder outlives a power cut only once the folder itself is synced. Windows cannot, and need not. */
+/**
+ * A new file name survives a power failure only after an fsync of the folder. Windows cannot sync a folder and does not
+ * need to.
+ */
 async function syncFolder(path: string): Promise<void> {
   if (process.platform === 'win32') return;
   const folder = await open(path, 'r');
@@ -131,25 +138,26 @@ async function syncFolder(path: string): Promise<void> {
   }
 }
 
-/** As long as a data key, because a KMS may wrap nothing else. */
+/** As long as a data key, because a KMS may accept only that length. */
 const CANARY: Buffer = Buffer.from('pantheon/master-key-canary/v1...', 'latin1');
-/** No data key has this id: theirs have 16 characters. */
+/** No data key has this id, because data key ids have 16 characters. */
 const CANARY_CONTEXT: WrapContext = { dataKeyId: 'canary', tenantId: 'system' };
 
-/** A known value under this master key, to be stored beside the data. */
+/** Seals a known value under this master key, to be stored in the database. */
 export function sealCanary(kms: KeyEncryption): Promise<Uint8Array> {
   return kms.wrap(CANARY, CANARY_CONTEXT);
 }
 
 /**
- * Proves at start that this master key is the one the data was sealed with, before anything is answered or written.
+ * Checks at the start, before anything else is read or written, that this master key is the one that the database was
+ * created with.
  *
- * @throws PantheonError `master_key_mismatch` when it is not. What the KMS throws when out of reach passes through.
+ * @throws PantheonError `master_key_mismatch` when it is not. Errors of an unreachable KMS are passed on.
  */
 export async function checkCanary(kms: KeyEncryption, canary: Uint8Array): Promise<void> {
   const opened = await kms.unwrap(canary, CANARY_CONTEXT);
   if (opened.length !== CANARY.length || !timingSafeEqual(opened, CANARY)) {
-    throw new PantheonError('master_key_mismatch', { detail: 'the canary opens to something else' });
+    throw new PantheonError('master_key_mismatch', { detail: 'the known value in the database does not match' });
   }
 }
 

@@ -1,10 +1,13 @@
-/** Opaque cursors: sealed for their tenant and list, so that one cannot be made up, altered or carried elsewhere. */
+/**
+ * Opaque cursors of lists, sealed for their tenant and list, so that they cannot be forged, altered or used for another
+ * list.
+ */
 import type { Json } from '../foundation/encoding.ts';
 import { decodeBase64url } from '../foundation/encoding.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import type { EncryptionContext, Sealer } from './encryption-context.ts';
 
-/** A sealed place in a list is about 100 characters. */
+/** A sealed position is about 100 characters long. */
 const CURSOR_LENGTH_MAX = 512;
 
 export class SealedCursors {
@@ -19,7 +22,7 @@ export class SealedCursors {
     return Buffer.from(sealed).toString('base64url');
   }
 
-  /** @throws PantheonError `invalid_cursor` unless it was written for this list of this tenant. */
+  /** @throws PantheonError `invalid_cursor` unless it was created for this list of this tenant. */
   async read(list: string, tenantId: string, cursor: string): Promise<Json> {
     const sealed = cursor.length > CURSOR_LENGTH_MAX ? null : decodeBase64url(cursor);
     if (sealed === null) throw new PantheonError('invalid_cursor', { field: 'cursor' });

@@ -1,6 +1,6 @@
 /**
- * Brings each consumer the events of the log: at least once, in order, a bounded number at a time. A consumer is a job
- * (`jobs/`): one node at a time runs it, and a run that fails is tried again later and later, from the cursor on.
+ * Passes the events of the log to each consumer: at least once, in order, a bounded number at a time. A consumer is a
+ * job (`jobs/`): one node at a time runs it, and a failed run is repeated with increasing waits, from the cursor on.
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { EVENTS_PAGE_MAX, type EventCodec } from '../events/event-codec.ts';
@@ -11,11 +11,13 @@ import type { JobRun } from '../jobs/job.ts';
 import type { JobRunner } from '../jobs/job-runner.ts';
 import type { ConsumedEvent, LogConsumer, LogCursor, LogCursorRows } from './log-consumer.ts';
 
-/** How old an event may be when it is looked for. */
+/** How often new events are checked for. */
 const EVERY_MS: number = SECOND_MS;
-/** After this no further batch is begun, so that a run that is far behind ends well and shows how it goes. */
+/**
+ * After this time no further batch begins, so that a run with many events ends successfully and updates its metrics.
+ */
 const BEGIN_BATCHES_MS = 20_000;
-/** What is left of it is for one batch. */
+/** Leaves several minutes for the last batch. */
 const RUN_MS_MAX: number = 5 * MINUTE_MS;
 
 export interface LogConsumersDeps {
@@ -33,7 +35,7 @@ export class LogConsumers {
     this.#deps = deps;
   }
 
-  /** From now on it is brought every event, by whichever node has it. Every node registers the same consumers. */
+  /** Registers a consumer. Every node must register the same consumers. */
   register(consumer: LogConsumer): void {
     this.#deps.jobs.add({
       name: consumer.name,
@@ -44,7 +46,7 @@ export class LogConsumers {
     });
   }
 
-  /** Also when the log is shorter than it was, or another one: the run then says so. */
+  /** Also true when the log is shorter than the cursor, or a different one; the run then reports it. */
   async #isBehind(name: string): Promise<boolean> {
     const { cursors, log } = this.#deps;
     const [cursor, head] = await Promise.all([cursors.find(name), log.head()]);
@@ -68,7 +70,7 @@ export class LogConsumers {
     }
   }
 
-  /** The first run of all. */
+  /** Creates the cursor on the first run. */
   async #begin({ name, startsAt }: LogConsumer, { lease }: JobRun): Promise<LogCursor> {
     const { cursors, log } = this.#deps;
     const { seq, eventId } = startsAt === 'head' ? await log.head() : START;
@@ -76,7 +78,7 @@ export class LogConsumers {
     return { seq, eventId };
   }
 
-  /** That the event at the cursor is the one that was consumed. The ids are random: no other event has it. */
+  /** Checks that the event at the cursor has the id of the consumed one. Ids are random, so no other event has it. */
   async #assertSameLog(name: string, { seq, eventId }: LogCursor): Promise<void> {
     if (seq === START.seq) return;
     const [at] = await this.#deps.log.noticesFrom(seq, 1);
@@ -101,13 +103,13 @@ export class LogConsumers {
   }
 }
 
-/** Before the first event. */
+/** The cursor before the first event. */
 const START: LogCursor = { seq: 0, eventId: null };
 
-/** Which events were missed cannot be told, so nothing is skipped and nothing is repeated until somebody has decided. */
+/** It is unknown which events were missed, so the consumer stops until an operator decides. */
 function anotherLog(name: string, seq: number): PantheonError {
   const detail =
-    `The log does not go on after event ${seq}, the last that ${name} has consumed: events were removed or replaced. ` +
-    `Restore the whole database, or delete the row of ${name} in log_consumers, so that it begins anew.`;
+    `The log does not continue after event ${seq}, the last that ${name} has consumed: events were removed or replaced. ` +
+    `Restore the whole database, or delete the row of ${name} in log_consumers, so that it begins again.`;
   return new PantheonError('store_unusable', { detail });
 }

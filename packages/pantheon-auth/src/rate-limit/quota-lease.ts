@@ -1,19 +1,19 @@
 /**
- * The quota of a key as one process spends it: a small block is reserved durably in the ledger, then spent in memory. A
- * crash loses what was reserved and not spent, so the quota may grant less than its limit, and never more.
+ * The quota of a key in one process: a small block is reserved durably in the database, then spent in memory. A crash
+ * loses the unspent rest of a block, so a quota may admit less than its limit, but never more.
  */
 import type { LimitState, QuotaRule } from '../domain/limits.ts';
 import { type Clock, type Instant, SECOND_MS } from '../foundation/clock.ts';
 import { invariant, PantheonError } from '../foundation/errors.ts';
 import { type Period, periodAt, type QuotaLease, type QuotaLedger, quotaState, secondsUntil } from './rate-limiter.ts';
 
-/** A block is this part of the quota: a crash costs the holder at most 1 %, and a quota up to 100 loses nothing. */
+/** A block is 1/100 of the quota, so a crash loses at most 1 %, and nothing for quotas up to 100. */
 const BLOCKS_PER_QUOTA = 100;
 
-/** No block is larger: one durable write per 1 000 requests is already too few to notice. */
+/** The largest block: one durable write per 1 000 requests is rare enough. */
 const BLOCK_UNITS_MAX = 1_000;
 
-/** A quota found used up is asked for again after this: another process may have given units back. */
+/** After this time a used-up quota is checked again, because another process may have returned units. */
 export const ASK_AGAIN_MS: number = SECOND_MS;
 
 /** How many units are reserved at once, unless one request needs more. */
@@ -21,10 +21,10 @@ export function blockUnits(limit: number): number {
   return Math.max(1, Math.min(Math.ceil(limit / BLOCKS_PER_QUOTA), BLOCK_UNITS_MAX));
 }
 
-/** `renew`: unknown until the ledger was asked. */
+/** `renew`: units must be reserved in the database first. */
 export type QuotaStatus = 'enough' | 'used_up' | 'renew';
 
-/** Units taken from a lease while it is not yet known whether they are needed. */
+/** Units taken provisionally from a lease. */
 export interface QuotaHold {
   readonly lease: QuotaLease;
   readonly units: number;
@@ -62,7 +62,7 @@ export class QuotaLeases {
     }
   }
 
-  /** Gives units back in the background. When that fails they are lost to this period: less is granted, never more. */
+  /** Returns units in the background. If that fails they are lost for this period, so less is admitted, never more. */
   release(lease: QuotaLease, units: number): Promise<void> {
     if (units === 0) return Promise.resolve();
     const released = this.#ledger
@@ -73,12 +73,12 @@ export class QuotaLeases {
     return released;
   }
 
-  /** From here on nothing is reserved. */
+  /** Stops reserving. */
   stop(): void {
     this.#isClosed = true;
   }
 
-  /** Resolves when all that was given back has arrived. */
+  /** Resolves when all returned units are stored. */
   async settled(): Promise<void> {
     await Promise.all(this.#releases);
   }
@@ -91,11 +91,11 @@ export class LeasedQuota {
   #rule: QuotaRule;
   #period: Period;
   #lease: QuotaLease;
-  /** Reserved and not spent. */
+  /** Units reserved and not spent. */
   #units = 0;
-  /** What the ledger had left when it was last asked; `null` when it was not asked about this lease. */
+  /** Unreserved units at the last reservation; null before the first. */
   #left: number | null = null;
-  /** Until this moment of the monotonic clock the ledger is not asked again. */
+  /** The monotonic time until which nothing is reserved again. */
   #askAgainAtMs = Number.NEGATIVE_INFINITY;
   #renewal: Promise<void> | null = null;
   #returning: Promise<void> = Promise.resolve();
@@ -108,15 +108,15 @@ export class LeasedQuota {
     this.#lease = this.#leaseNow();
   }
 
-  /** No renewal is under way, so the quota may be dropped. */
+  /** Whether no reservation is in progress, so that the quota may be dropped. */
   get isSettled(): boolean {
     return this.#renewal === null;
   }
 
-  /** How the quota stands for this cost. Begins a new lease when the period or the rule has turned. */
+  /** Whether the quota has enough units for this cost. Begins a new lease when the period or the rule has changed. */
   status(rule: QuotaRule, cost: number): QuotaStatus {
     if (this.#hasTurned(rule)) {
-      // A renewal under way is waited for, so that every block that was asked for finds the lease it belongs to.
+      // A reservation in progress is awaited, so that its block is added to the right lease.
       if (this.#renewal !== null) return 'renew';
       this.#rule = rule;
       this.#period = periodAt(rule.period, this.#leases.now());
@@ -128,37 +128,37 @@ export class LeasedQuota {
     return 'renew';
   }
 
-  /** Spends units of a quota that stands at `enough`. */
+  /** Spends units after status `enough`. */
   spend(cost: number): void {
     invariant(cost <= this.#units, 'only reserved units are spent');
     this.#units -= cost;
   }
 
-  /** Spends units of a quota that stands at `enough`, and remembers which lease they belong to. */
+  /** Spends units after status `enough`, and records their lease. */
   hold(cost: number): QuotaHold {
     this.spend(cost);
     return { lease: this.#lease, units: cost };
   }
 
-  /** They were not needed. When the lease they came from is over, they go back to where it was reserved. */
+  /** Returns provisional units that were not needed. If their lease has ended, they are returned to the database. */
   giveBack({ lease, units }: QuotaHold): void {
     if (lease === this.#lease) this.#units += units;
     else void this.#leases.release(lease, units);
   }
 
-  /** What is known of the quota; `null` when the ledger was not asked yet. */
+  /** The state of the quota; null before the first reservation. */
   state(): LimitState | null {
     if (this.#left === null) return null;
     const { limit } = this.#rule;
     return quotaState(limit, Math.min(limit, this.#units + this.#left), this.#period, this.#leases.now());
   }
 
-  /** Until then a used-up quota grants nothing. */
+  /** Seconds until a used-up quota may admit again. */
   secondsUntilTurn(): number {
     return secondsUntil(this.#period.endsAt, this.#leases.now());
   }
 
-  /** Reserves another block, once for all who wait. */
+  /** Reserves another block, shared by all waiting requests. */
   renew(cost: number): Promise<void> {
     this.#renewal ??= this.#reserve(cost).finally(() => {
       this.#renewal = null;
@@ -166,7 +166,7 @@ export class LeasedQuota {
     return this.#renewal;
   }
 
-  /** Gives back what was not spent. The quota may be used again afterwards. */
+  /** Returns unspent units. The quota can be used again afterwards. */
   async release(): Promise<void> {
     while (this.#renewal !== null) await this.#renewal.catch(() => undefined);
     this.#begin();
@@ -174,10 +174,10 @@ export class LeasedQuota {
   }
 
   async #reserve(cost: number): Promise<void> {
-    // What went back must have arrived, or the ledger would find the quota fuller than it is.
+    // Returned units must be stored first, so that the reservation finds them.
     await this.#returning;
     const { limit } = this.#lease;
-    // A cost that can never fit reserves nothing: it only asks how the quota stands, as cost 0 does.
+    // A cost above the limit reserves nothing and only reads the state, as cost 0 does.
     const canFit = cost > 0 && cost <= limit;
     const units = canFit ? Math.min(limit, Math.max(blockUnits(limit), cost - this.#units)) : 0;
     const { granted, left } = await this.#leases.reserve(this.#lease, units);
@@ -191,7 +191,7 @@ export class LeasedQuota {
     return isOtherRule || this.#leases.now() >= this.#period.endsAt;
   }
 
-  /** Begins an empty lease. Units reserved under another limit go back: under a smaller one they would be too many. */
+  /** Begins an empty lease. Units reserved under another limit are returned, because they may exceed a smaller one. */
   #begin(): void {
     this.#returning = this.#leases.release(this.#lease, this.#units);
     this.#lease = this.#leaseNow();

@@ -1,6 +1,6 @@
 /**
- * The port of the limits: all rate limits and the quota of one key, decided together. A denied request consumes nothing
- * (I8). The arithmetic of windows and periods that every implementation shares is here too.
+ * The port of limiters: all rate limits and the quota of one key, checked together. A denied request consumes nothing
+ * (I8). Also the arithmetic of windows and periods that all implementations share.
  */
 import type { LimitState, QuotaPeriod, QuotaRule, RateLimitRule } from '../domain/limits.ts';
 import { type Clock, DAY_MS, type Instant, SECOND_MS } from '../foundation/clock.ts';
@@ -9,11 +9,11 @@ import { PantheonError } from '../foundation/errors.ts';
 export interface LimitRequest {
   readonly tenantId: string;
   readonly keyId: string;
-  /** When the key was made: before that it can have used nothing. */
+  /** When the key was created; it cannot have been used before. */
   readonly createdAt: Instant;
   readonly rules: readonly RateLimitRule[];
   readonly quota: QuotaRule | null;
-  /** Units to consume, a whole number from 0 (ask without consuming) to {@link COST_MAX}. */
+  /** Units to consume, a whole number from 0 (check without consuming) to {@link COST_MAX}. */
   readonly cost: number;
 }
 
@@ -22,7 +22,7 @@ export type LimitDecision =
   | {
       readonly admitted: false;
       readonly code: 'rate_limited' | 'quota_exceeded';
-      /** Names of the limits that stood in the way. */
+      /** Names of the exceeded limits. */
       readonly violated: readonly string[];
       readonly retryAfterSeconds: number;
       readonly limits: readonly LimitState[];
@@ -31,40 +31,43 @@ export type LimitDecision =
 
 export interface RateLimiter {
   /**
-   * Decides and, when it admits, consumes: one step, all or nothing. Answers at once where it can, so that the warm
-   * path does not wait.
+   * Checks all limits and, if all admit the request, consumes from each, in one step. Returns a plain value if it need
+   * not wait.
    */
   decide(request: LimitRequest): LimitDecision | Promise<LimitDecision>;
-  /** For the operator: whether limits are counted as they should be. */
+  /** The status for metrics. */
   status(): LimiterStatus;
-  /** Returns what was reserved and not spent. */
+  /** Returns reserved units that were not spent. */
   close(): Promise<void>;
 }
 
 export interface LimiterStatus {
   /**
-   * Whether this node admits no more than its share of each rate limit, or nothing: the place where all nodes count
-   * together does not answer, or another node that counts for itself may run beside it.
+   * Whether this node admits only its share of each rate limit, or nothing: Redis does not answer, or another node
+   * without Redis may run beside it.
    */
   readonly isDegraded: boolean;
-  /** Decisions made, or refused with a 503, in that state since the start. */
+  /** The number of decisions made while degraded, or refused with 503, since the start. */
   readonly degradedDecisions: number;
 }
 
-/** Limits that all nodes count together, in a place that is not open yet: `pantheon-auth/redis` makes one. */
+/** Limits that all nodes count together, not opened yet. Made by `pantheon-auth/redis`. */
 export interface SharedLimits {
-  /** @throws PantheonError `invalid_setting` when that place can never serve. One that is away for now is an outage. */
+  /**
+   * @throws PantheonError `invalid_setting` when the server cannot be used. A server that does not answer is an outage,
+   * not an error.
+   */
   open(context: SharedLimitsContext): Promise<RateLimiter>;
 }
 
 export interface SharedLimitsContext {
   readonly clock: Clock;
   readonly quotaLedger: QuotaLedger;
-  /** Memory that counting on this node may take. */
+  /** Memory for counters on this node, in bytes. */
   readonly countersBytesMax?: number | undefined;
-  /** How many nodes share the limits now, at least 1: what one may admit alone is the limit divided by it. */
+  /** The number of nodes that share the limits, at least 1. The share of a node is the limit divided by it. */
   readonly nodeCount: () => number;
-  /** True once in the life of a database: only then do limits start empty. Whatever is missing later was lost. */
+  /** True once per database: only then do limits start empty. Counters missing later have been lost. */
   readonly claimFirstUse: () => Promise<boolean>;
   readonly logger: {
     warn(fields: object, message: string): void;
@@ -72,14 +75,14 @@ export interface SharedLimitsContext {
   };
 }
 
-/** Where a quota is counted durably. Implemented over SQL. */
+/** The port for durable quota counts. Implemented in `storage/rows/`. */
 export interface QuotaLedger {
   /**
    * Reserves up to `units` of the quota of this key in this period, in one durable statement that never passes `limit`.
-   * Answers how many it got (0 when used up) and how many are left unreserved after it. 0 units only asks.
+   * Returns the number of reserved units (0 when used up) and of units left unreserved. With 0 units it only reads.
    */
   reserve(lease: QuotaLease, units: number): Promise<{ readonly granted: number; readonly left: number }>;
-  /** Gives unspent units back. */
+  /** Returns unspent units. */
   release(lease: QuotaLease, units: number): Promise<void>;
 }
 
@@ -91,7 +94,7 @@ export interface QuotaLease {
   readonly limit: number;
 }
 
-/** One request may weigh this much at most; a larger cost is a mistake of the caller. */
+/** The largest cost of one request. */
 export const COST_MAX = 1_000_000;
 
 /** Up to this limit each use is remembered to the millisecond, so that whoever keeps exactly to it is never refused. */
@@ -103,7 +106,7 @@ export const PARTS_PER_WINDOW = 200;
 /** What a window remembers at most: all of its parts, with the one that is filling. */
 export const ENTRIES_PER_WINDOW_MAX: number = PARTS_PER_WINDOW + 1;
 
-/** The name under which a quota is reported. No rate rule may bear it. */
+/** The name under which a quota is reported. No rate limit may have it. */
 export const QUOTA_NAME = 'quota';
 
 /** Refuses a cost that is not a whole number from 0 to {@link COST_MAX}; `NaN` would pass every comparison. */
@@ -167,14 +170,14 @@ export function rateState(rule: RateLimitRule, remaining: number, resetSeconds: 
   return { kind: 'rate', name, limit, remaining, resetSeconds: Math.min(resetSeconds, windowSeconds), windowSeconds };
 }
 
-/** A quota as it is reported: more becomes available when the period ends. */
+/** The reported state of a quota. More units become available when the period ends. */
 export function quotaState(limit: number, remaining: number, period: Period, now: Instant): LimitState {
   const windowSeconds = (period.endsAt - period.startsAt) / SECOND_MS;
   const resetSeconds = Math.min(windowSeconds, secondsUntil(period.endsAt, now));
   return { kind: 'quota', name: QUOTA_NAME, limit, remaining, resetSeconds, windowSeconds };
 }
 
-/** Whole seconds to wait until an instant has come. */
+/** Whole seconds until an instant. */
 export function secondsUntil(at: Instant, now: Instant): number {
   return Math.max(0, Math.ceil((at - now) / SECOND_MS));
 }

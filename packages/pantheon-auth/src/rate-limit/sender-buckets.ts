@@ -1,16 +1,16 @@
 /**
- * A bucket per sender that fills by what it is charged and empties with time: who failed a lot lately, who owes for reads
- * that proved nothing. It only counts; what follows for a sender whose bucket is full is the caller's business.
+ * A leaky bucket per sender, which is charged for failures or for reads that matched no secret, and empties with time.
+ * It only counts; its users decide what a full bucket means.
  */
 import { LRUCache } from 'lru-cache';
 import { type Clock, SECOND_MS } from '../foundation/clock.ts';
 import { invariant } from '../foundation/errors.ts';
 
-/** Charges until a bucket is full: many people behind one address may each mistype, or deploy an old key. */
+/** Charges until a bucket is full. Large enough for many users behind one address. */
 export const CHARGES_MAX = 20;
-/** What leaves a bucket per second: guessing at this rate finds nothing, and one cold read per second costs nothing. */
+/** Charges that leave a bucket per second: a rate at which guessing is hopeless and reads are cheap. */
 export const PAID_BACK_PER_SECOND = 1;
-/** Senders remembered: about 10 MB. Who has more addresses than this makes us forget, which only forgives. */
+/** The most senders: about 10 MB. With more, old buckets are dropped. */
 export const SENDERS_MAX = 50_000;
 
 export interface SenderBucketsOptions {
@@ -23,9 +23,9 @@ export interface SenderBucketsOptions {
 export class SenderBuckets {
   readonly #clock: Clock;
   readonly #intervalMs: number;
-  /** How far ahead a bucket may be and still not be full. */
+  /** A bucket is full when its time is further ahead than this. */
   readonly #toleranceMs: number;
-  /** Per sender, the monotonic time at which its bucket is empty: one number is the whole bucket. */
+  /** Per sender, the monotonic time at which its bucket is empty, which describes the whole bucket. */
   readonly #emptyAtMs: LRUCache<string, number>;
 
   constructor(options: SenderBucketsOptions) {
@@ -38,7 +38,7 @@ export class SenderBuckets {
     this.#emptyAtMs = new LRUCache({ max: options.sendersMax ?? SENDERS_MAX });
   }
 
-  /** A full bucket gets no fuller, so that it is full for no longer than one charge takes to be paid back. */
+  /** A full bucket is not charged further, so that it is no longer full after the time of one charge. */
   charge(sender: string): void {
     const now = this.#clock.monotonicMs();
     const emptyAtMs = Math.max(now, this.#emptyAtMs.get(sender) ?? now);
@@ -50,7 +50,7 @@ export class SenderBuckets {
     return emptyAtMs !== undefined && emptyAtMs - this.#clock.monotonicMs() > this.#toleranceMs;
   }
 
-  /** How many senders have a full bucket. For metrics: it looks at all that are remembered, about a millisecond. */
+  /** The number of full buckets, for metrics. Checks all of them, in about a millisecond. */
   fullCount(): number {
     const fullFromMs = this.#clock.monotonicMs() + this.#toleranceMs;
     let count = 0;

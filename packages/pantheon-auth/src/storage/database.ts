@@ -1,4 +1,4 @@
-/** Everything that is stored, each thing behind the port of those who use it, whichever database it lies in. */
+/** The opened database: an implementation of each storage port, for SQLite or PostgreSQL. */
 import type { Kysely } from 'kysely';
 import type { IdTagRows } from '../api-keys/id-tag-rows.ts';
 import type { KeyRows } from '../api-keys/key-rows.ts';
@@ -49,51 +49,52 @@ export interface Database {
   readonly logCursors: LogCursorRows;
   readonly meta: SqlMeta;
   readonly time: StoredTime;
-  /** How many keys that are not remembered may be read at once: a flood of them must leave the store to others (I9). */
+  /** The most concurrent reads of keys that are not cached, so that a flood of them leaves capacity to others. */
   readonly coldReadsMax: number;
-  /** The nodes on this database; null where all processes are on one machine. */
+  /** The registry of nodes on this database; null when all processes are on one machine. */
   readonly nodes: NodeRegistry | null;
-  /** Waits for the writes that were begun, takes no more, and leaves the database whole. A second call waits too. */
+  /** Stops accepting writes, waits for those in progress, and closes the database. A second call waits too. */
   close(): Promise<void>;
 }
 
-/** Which nodes run on a database, as far as their limits depend on each other. */
+/** The registry of the nodes on a database, for dividing rate limits. */
 export interface NodeRegistry {
   /**
-   * Takes a place for as long as this node runs. `together`: it counts limits where the others do. `alone`: by itself;
-   * one other such node may run beside it, which it replaces. It is back when that other node is sure to admit its share
-   * only: after about three seconds.
+   * Registers this node until it stops. `together`: it counts limits in Redis. `alone`: it counts in memory; one other
+   * such node may run, which it replaces. Returns when the other node is sure to admit only its share: after about
+   * three seconds.
    *
-   * @throws PantheonError `redis_required` when there are two such nodes already, or nodes that count otherwise.
+   * @throws PantheonError `redis_required` when there are already two nodes that count alone, or nodes that count in
+   * the other way.
    */
   join(counting: 'together' | 'alone'): Promise<void>;
   /**
-   * How many nodes a limit is divided by when this one counts by itself, this one included. At least 1. Of nodes that
-   * count together as of a few seconds ago; of those that count alone never too few: where it is not certain that there
-   * is no other, the answer is 2.
+   * The number of nodes, including this one, that a limit is divided by while this node counts alone. At least 1. For
+   * nodes that count in Redis it may be a few seconds old. For nodes that count alone it is never too small: 2 unless
+   * it is certain that there is no other node.
    */
   count(): number;
 }
 
 export interface DatabaseContext {
   readonly clock: Clock;
-  /** Told what was not as it should be. */
+  /** Called with warnings for the operator. */
   readonly onWarning: (warning: string) => void;
-  /** How many keys a tenant may have that are not revoked. Default 1 000 000. */
+  /** The most keys of a tenant that are not revoked. Default: 1 000 000. */
   readonly keysPerTenantMax?: number | undefined;
 }
 
-/** A database that is not open yet: `pantheon-auth/postgres` makes one. */
+/** A database that is not opened yet. Made by `pantheon-auth/postgres`. */
 export interface DatabaseSource {
   /** @throws PantheonError `schema_too_old`, `schema_too_new`, `store_unusable`, `store_unavailable`, `store_read_only`. */
   open(context: DatabaseContext): Promise<Database>;
 }
 
-/** What differs from one database to the next, opened. */
+/** The parts of an opened database that differ between SQLite and PostgreSQL. */
 export interface DatabaseParts {
-  /** For short reads by an index: what a request or a verification waits for. */
+  /** For short reads by an index, which requests and verifications wait for. */
   readonly read: Kysely<Tables>;
-  /** For lists, searches and reports: what runs here never keeps the event loop from turning. Sees every commit before it. */
+  /** For lists, searches and reports, which never block the event loop. Each read sees all earlier commits. */
   readonly scan: Kysely<Tables>;
   readonly writer: WriteQueue;
   readonly dialect: SqlDialect;

@@ -1,6 +1,6 @@
 /**
- * Every difference between the databases that our SQL can meet, each named with its reason. All other SQL in this
- * folder is written so that both SQLite and PostgreSQL run it.
+ * The differences in SQL between SQLite and PostgreSQL, each with its reason. All other SQL in this folder runs on
+ * both.
  */
 import {
   type AliasableExpression,
@@ -18,57 +18,63 @@ import type { EventTableRow, Tables } from './tables.ts';
 
 type ColumnType = ColumnDataType | RawBuilder<unknown>;
 
-/** An event before it has its place. */
+/** An event row before it gets its `seq`. */
 export type EventWithoutSeq = Omit<EventTableRow, 'seq'>;
 
 export interface SqlDialect {
-  /** The names of our three column types. SQLite's strict tables know few names, PostgreSQL has none for `blob`. */
+  /** The names of the three column types. SQLite's strict tables allow few names, and PostgreSQL has no `blob`. */
   readonly columnTypes: {
     readonly text: ColumnType;
     readonly integer: ColumnType;
     readonly bytes: ColumnType;
   };
-  /** Where the migrator keeps the names of what it ran. A PostgreSQL database may hold tables of other programs. */
+  /**
+   * The table with the names of executed migrations. On PostgreSQL its name must not clash with tables of other
+   * programs.
+   */
   readonly migrationTable: string;
-  /** Whether every table in the database is ours: a file is ours alone, a PostgreSQL database may be shared. */
+  /** Whether every table in the database belongs to this library. A PostgreSQL database may be shared. */
   readonly isOurDatabaseAlone: boolean;
-  /** The schema that our tables are in, where there are several in one database. */
+  /** The schema of the tables, if the database has schemas. */
   schemaName(db: Kysely<Tables>): Promise<string | null>;
-  /** Makes the schema when it is missing, and our tables are made in it. */
+  /** Creates the schema if it is missing, and creates tables in it from then on. */
   makeSchema(transaction: Kysely<Tables>, name: string): Promise<void>;
-  /** The tables that are there, ours and others. */
+  /** The names of all existing tables. */
   tableNames(db: Kysely<Tables>): Promise<readonly string[]>;
-  /** One node migrates at a time. `begin immediate` has the only lock there is in SQLite. */
+  /** Lets one node migrate at a time. On SQLite `begin immediate` already holds the only lock. */
   lockSchema(transaction: Kysely<Tables>): Promise<void>;
-  /** SQLite stores any type in any column unless the table is strict; elsewhere every table is. */
+  /** Makes a table strict. SQLite stores any type in any column otherwise; PostgreSQL never does. */
   strict<T extends string, C extends string>(table: CreateTableBuilder<T, C>): CreateTableBuilder<T, C>;
-  /** Triggers are written differently everywhere. After these, the log takes the event with the next `seq` and nothing else. */
+  /** Creates triggers with which the log accepts only an event with the next `seq`, and no change. */
   makeLogAppendOnly(db: Kysely<unknown>): Promise<void>;
-  /** For migrations: runs `fill`, which writes a column that the events did not have, and makes the log append-only again. */
+  /** For migrations: runs `fill`, which fills a new column of the events, with the append-only triggers disabled. */
   fillLogColumn(db: Kysely<unknown>, fill: () => Promise<void>): Promise<void>;
-  /** The same for keys: after it no key is made whose id has no tag, by a process of an older version that still runs. */
+  /** Creates a trigger that refuses new keys without a tagged id, from processes of an older version that still run. */
   refuseUntaggedKeys(db: Kysely<unknown>): Promise<void>;
   /**
-   * Advances the head and places the events under it (I3); answers the new head. From here to COMMIT no other commit
-   * can, so PostgreSQL does it all in one statement, which also tells the other nodes; SQLite has no such statement, and
-   * nothing comes between two of its statements.
+   * Advances the head and inserts the events (I3); returns the new head. From here to COMMIT it blocks other commits,
+   * so PostgreSQL does all of it in one statement, which also notifies other nodes. SQLite needs several statements,
+   * but no other process can write between them.
    */
   appendToLog(transaction: Transaction<Tables>, events: readonly EventWithoutSeq[]): Promise<number>;
-  /** The time of the store, where it is another machine than ours (I14); null where it is the same. */
+  /** The time of the database server, if it can be another machine (I14); null on SQLite. */
   readonly storeNow: AliasableExpression<number | null>;
-  /** Which server answers, and since when it runs; null where there is only one. */
+  /** The server that answers, identified by its start time; null on SQLite. */
   readonly serverNow: AliasableExpression<string | null>;
-  /** The greater of two: `max` with two arguments in SQLite, `greatest` elsewhere. */
+  /** The greater of two values: `max` in SQLite, `greatest` in PostgreSQL. */
   greater(a: Expression<number>, b: Expression<number>): Expression<number>;
-  /** Whether `text` lies in `column`, folded as in `foundation/folded-text.ts`. Not `like`: there is then no character that needs an escape. */
+  /**
+   * Whether `column` contains `text`, folded as in `foundation/folded-text.ts`. Without `like`, so that no character
+   * needs an escape.
+   */
   containsText(column: Expression<string>, text: string): Expression<SqlBool>;
-  /** Membership in a list of any length under one SQL text: an array parameter elsewhere, JSON in SQLite. */
+  /** Membership in a list of any length with one SQL text: an array parameter in PostgreSQL, JSON in SQLite. */
   isAmong(column: Expression<string>, values: readonly string[]): Expression<SqlBool>;
   /** The same for whole numbers. */
   isOneOfNumbers(column: Expression<number>, values: readonly number[]): Expression<SqlBool>;
-  /** Locks the rows that a transaction read to write. `begin immediate` has done that in SQLite. */
+  /** Locks rows that a transaction reads in order to change them. On SQLite `begin immediate` has done that. */
   lockRows<Q extends Lockable>(query: Q): Q;
-  /** Keeps others from changing the rows that a transaction relies on until it ends. Who waits is served in turn. */
+  /** Locks rows that a transaction depends on until it ends. Waiting transactions are served in order. */
   holdRows<Q extends Lockable>(query: Q): Q;
 }
 
@@ -77,9 +83,9 @@ interface Lockable {
   forNoKeyUpdate(): unknown;
 }
 
-/** The log has one head; its row is made with the table. */
+/** The id of the only row of the head, which is created with the table. */
 export const LOG_HEAD_ID = 1;
-/** Events written by one statement of SQLite; it bounds the length of the SQL text and the number of its parameters. */
+/** Events per statement on SQLite, which bounds the length of the SQL and the number of parameters. */
 const EVENTS_PER_STATEMENT = 50;
 
 const REFUSE = sql`begin select raise(abort, 'the log is append-only'); end`;
@@ -99,7 +105,7 @@ export const sqlite: SqlDialect = {
   async makeLogAppendOnly(db) {
     await sql`create trigger events_no_update before update on events ${REFUSE}`.execute(db);
     await sql`create trigger events_no_delete before delete on events ${REFUSE}`.execute(db);
-    // Also what keeps `insert or replace` out, which deletes without asking the trigger above.
+    // Also prevents `insert or replace`, which deletes without firing the trigger above.
     const next = sql`(select coalesce(max(seq), 0) + 1 from events)`;
     await sql`create trigger events_no_gap before insert on events when new.seq <> ${next} ${REFUSE}`.execute(db);
   },
@@ -136,7 +142,7 @@ export const sqlite: SqlDialect = {
   storeNow: sql<number | null>`null`,
   serverNow: sql<string | null>`null`,
   greater: (a, b) => sql<number>`max(${a}, ${b})`,
-  // `lower` of the reader is ours (sqlite-functions.ts): SQLite's own knows ASCII only.
+  // `lower` is replaced in `sqlite-functions.ts`: SQLite's own handles ASCII only.
   containsText: (column, text) => sql<SqlBool>`instr(lower(${column}), lower(${text})) > 0`,
   isAmong: (column, values) => sql<SqlBool>`${column} in (select value from json_each(${JSON.stringify(values)}))`,
   isOneOfNumbers: (column, values) =>
@@ -146,17 +152,17 @@ export const sqlite: SqlDialect = {
 };
 
 /**
- * SQL for a number that tells our tables in one schema from those in another of the same database. Locks and notifications
- * belong to the whole database, and two products in it must not meet.
+ * SQL for a number that identifies the schema. Advisory locks and notifications are shared by the whole database, and
+ * two installations in it must not affect each other.
  */
 export const SCHEMA_NUMBER = `hashtext('pantheon_auth.' || coalesce(current_schema(), ''))`;
-/** SQL. Every commit tells those who listen, so that they ask for the head at once instead of a moment later. */
+/** SQL for the notification channel. Every commit notifies, so that other nodes read the head at once. */
 export const LOG_CHANNEL: string = `'pantheon_auth_log_' || to_hex(${SCHEMA_NUMBER})`;
-/** Of an advisory lock, in the second of its two numbers. The first is {@link SCHEMA_NUMBER}. */
+/** The second numbers of advisory locks. The first is {@link SCHEMA_NUMBER}. */
 export const ADVISORY_LOCKS = { schema: 1, limits: 2, limitsSuccessor: 3 } as const;
 
 export const postgresql: SqlDialect = {
-  // Ids and cursors are ordered by their bytes everywhere; a language's order would also be slower.
+  // Ordered by bytes, as on SQLite; the order of a language would also be slower.
   columnTypes: { text: sql`text collate "C"`, integer: 'bigint', bytes: 'bytea' },
   migrationTable: 'pantheon_auth_migration',
   isOurDatabaseAlone: false,
@@ -165,7 +171,7 @@ export const postgresql: SqlDialect = {
     return rows[0]?.name ?? null;
   },
   async makeSchema(transaction, name) {
-    // Asked first: whoever may not make schemas may still use one.
+    // Checked first, because a role that may not create schemas may still use one.
     const { rows } = await sql`select from pg_catalog.pg_namespace where nspname = ${name}`.execute(transaction);
     if (rows.length === 0) await sql`create schema ${sql.id(name)}`.execute(transaction);
   },
@@ -241,12 +247,12 @@ export const postgresql: SqlDialect = {
   storeNow: sql<number | null>`floor(extract(epoch from clock_timestamp()) * 1000)::bigint`,
   serverNow: sql<string | null>`extract(epoch from pg_postmaster_start_time())::text`,
   greater: (a, b) => sql<number>`greatest(${a}, ${b})`,
-  // The columns' own order is by bytes, in which only ASCII has case.
+  // The collation of the columns is by bytes, in which `lower` handles ASCII only.
   containsText: (column, text) => sql<SqlBool>`strpos(${folded(column)}, ${folded(sql`${text}::text`)}) > 0`,
   isAmong: (column, values) => sql<SqlBool>`${column} = any(${values}::text[])`,
   isOneOfNumbers: (column, values) => sql<SqlBool>`${column} = any(${values}::bigint[])`,
   lockRows: (query) => query.forUpdate() as typeof query,
-  // Exclusive, though sharing would do: those who share could keep whoever changes the row waiting for ever.
+  // Exclusive and not shared: a sequence of shared locks could delay a change of the row forever.
   holdRows: (query) => query.forNoKeyUpdate() as typeof query,
 };
 

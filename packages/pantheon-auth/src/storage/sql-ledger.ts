@@ -1,6 +1,6 @@
 /**
- * The one writer of access state (I2): rows, their companions and their events in one transaction. The order inside it
- * is what keeps `seq` gap-free and in commit order (I3): rows first, the head and the events under it last.
+ * The only writer of access state (I2): rows, idempotency records and events in one transaction. Rows are written
+ * first, the head and the events last, so that `seq` has no gaps and follows the order of commits (I3).
  */
 import { type Kysely, sql, type Transaction } from 'kysely';
 import type {

@@ -1,11 +1,11 @@
 /**
- * A query that is compiled once and run with other values. Building one takes Kysely longer than SQLite needs to run
- * it, which matters where thousands run in one turn of the event loop, and on the one read of a cold key.
+ * Queries that are compiled once and run with different values. Building a query in Kysely takes longer than running it
+ * in SQLite, which matters for thousands of statements in one turn of the event loop, and for the read of a key.
  */
 import { type Compilable, type CompiledQuery, type Expression, sql } from 'kysely';
 import type { Cell } from '../schema/access-tables.ts';
 
-/** Stands for a value that comes later. */
+/** A placeholder for a value. */
 class Placeholder {
   readonly name: string;
 
@@ -14,7 +14,7 @@ class Placeholder {
   }
 }
 
-/** Compiles what `build` makes; the result binds values to it. */
+/** Compiles the query of `build`; the result binds values to it. */
 export function statement<Values extends Readonly<Record<string, Cell>>, R>(
   build: (parameter: <Name extends keyof Values & string>(name: Name) => Expression<Values[Name]>) => Compilable<R>,
 ): (values: Values) => CompiledQuery<R> {
@@ -25,10 +25,10 @@ export function statement<Values extends Readonly<Record<string, Cell>>, R>(
   });
 }
 
-/** Rows of one statement; the largest that fits comes first: few round trips, and few texts to keep. */
+/** Rows per statement. The largest that fits is used first, so that there are few round trips and few SQL texts. */
 const ROWS_PER_STATEMENT = [64, 8, 1] as const;
 
-/** Stands for a cell of a row that comes later. */
+/** A placeholder for a cell of a row. */
 class RowPlaceholder {
   readonly row: number;
   readonly name: string;
@@ -39,7 +39,7 @@ class RowPlaceholder {
   }
 }
 
-/** The same for any number of rows: the result binds them in as few statements as it takes, in their order. */
+/** The same for any number of rows: the result binds them, in order, with as few statements as possible. */
 export function prepareBatch<Row extends Readonly<Record<string, Cell>>>(
   columns: readonly (keyof Row & string)[],
   build: (rows: readonly { readonly [Name in keyof Row]: Expression<Row[Name]> }[]) => Compilable<unknown>,

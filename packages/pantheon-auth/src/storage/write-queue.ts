@@ -1,6 +1,6 @@
 /**
- * The queue of writes: a bounded number of transactions at once, and two lanes before them. What ends somebody's access
- * (`protective`) goes first and has its own room; in each lane turns go round the tenants and their callers.
+ * The queue of writes: a bounded number of concurrent transactions, with two lanes. Writes that end access
+ * (`protective`) go first and have their own queue space. Each lane is round-robin by tenant and caller.
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Kysely, Transaction } from 'kysely';
@@ -10,27 +10,30 @@ import { PantheonError } from '../foundation/errors.ts';
 import { FairQueue } from '../foundation/fair-queue.ts';
 import type { Tables } from './tables.ts';
 
-/** More than this waiting means that writes arrive faster than the disk takes them: turning away beats growing. */
+/** With more waiting writes the disk is too slow, so further ones are refused. */
 export const WRITES_WAITING_MAX: Readonly<Record<Lane, number>> = { ordinary: 1_000, protective: 500 };
-/** A write that has waited this long behind others is not begun: its caller has given up, or should. */
+/** A write that has waited this long is not begun, because its caller is likely to have given up. */
 export const WRITE_WAIT_MAX_MS = 5_000;
-/** After this many protective writes in a row an ordinary one has its turn: revoking without end must not stop the rest. */
+/**
+ * After this many protective writes in a row an ordinary one runs, so that continuous revoking does not block other
+ * writes.
+ */
 export const PROTECTIVE_IN_A_ROW_MAX = 16;
 
-/** Connections that write, and how many transactions run on them at once. */
+/** Connections for writing, and the number of concurrent transactions. */
 export interface WriteConnections {
   readonly db: Kysely<Tables>;
   readonly atOnceMax: number;
 }
 
-/** The connections of each lane: the same for both where there is one connection that writes. */
+/** The connections of each lane; the same for both when there is one writing connection. */
 export type WriteLanes = Readonly<Record<Lane, WriteConnections>>;
 
-/** Room that is kept for protective writes, where the store is a disk of this machine. */
+/** Reserved disk space for protective writes, when the database is on this machine. */
 export interface WriteReserve {
-  /** Whether it was given: then nothing else is written. Asked before each write. */
+  /** Whether it has been released: then only protective writes are allowed. Checked before each write. */
   isSpent(): boolean;
-  /** Makes room. False: none could be made. */
+  /** Releases the reserved space. False: there is none. */
   release(): boolean;
 }
 
@@ -39,7 +42,7 @@ interface Waiting {
   readonly turnAway: (error: PantheonError) => void;
 }
 
-/** Connections, and what waits for them. */
+/** Connections and the queue of waiting writes. */
 interface Desk {
   readonly atOnceMax: number;
   readonly lanes: readonly Lane[];
@@ -70,11 +73,12 @@ export class WriteQueue {
   }
 
   /**
-   * Runs `work` in a transaction of its own: all of it or nothing, durable when it answers. `work` only awaits the
-   * transaction it is given, so on SQLite it ends within this turn of the event loop.
+   * Runs `work` in its own transaction, durable when this returns. `work` must await only the given transaction, so
+   * that on SQLite it ends within one turn of the event loop.
    *
-   * @throws PantheonError `overloaded` when too many wait, `store_unavailable` when its turn came too late,
-   * `store_full` for an ordinary one while the room that is left is kept for others, `shutting_down` after {@link WriteQueue.close}, and what the database says.
+   * @throws PantheonError `overloaded` when too many wait, `store_unavailable` when it waited too long, `store_full`
+   * for an ordinary write while the remaining disk space is reserved, `shutting_down` after {@link WriteQueue.close},
+   * and errors of the database.
    */
   async run<T>(key: QueueKey, work: (transaction: Transaction<Tables>) => Promise<T>): Promise<T> {
     if (this.#closing) throw new PantheonError('shutting_down', { detail: 'The database is closed.' });
@@ -92,7 +96,7 @@ export class WriteQueue {
     }
   }
 
-  /** Takes no more, and waits for those that were taken. */
+  /** Accepts no more writes, and waits for the accepted ones. */
   async close(): Promise<void> {
     this.#closing = true;
     if (this.#taken > 0) await new Promise<void>((resolve) => (this.#onIdle = resolve));
@@ -109,7 +113,7 @@ export class WriteQueue {
     });
   }
 
-  /** The turn that is left passes to the next in line, after a turn of the event loop for others: an fsync blocks it. */
+  /** Starts the next write after yielding to the event loop, because an fsync blocks it. */
   async #next(desk: Desk): Promise<void> {
     await nextTurn();
     const next = this.#nextOf(desk);
@@ -138,14 +142,14 @@ export class WriteQueue {
       throw new PantheonError('store_unavailable', { detail, retryAfterSeconds: 1 });
     }
     const attempt = (): Promise<T> => this.#lanes[lane].db.transaction().execute(work);
-    // Asked in both lanes: what is written while there is little room is written with care for it.
+    // Checked in both lanes, because while the disk is nearly full writes also checkpoint more often.
     const isSpent = this.#reserve?.isSpent() === true;
     if (lane === 'protective') return this.#withReserve(attempt);
     if (isSpent) throw new PantheonError('store_full', { detail: 'What is left of the disk is kept for revocations.' });
     return attempt();
   }
 
-  /** On a full disk once more, with the room that is kept for it. What failed was rolled back whole. */
+  /** On a full disk, repeats the write with the reserved space. The failed attempt was rolled back. */
   async #withReserve<T>(attempt: () => Promise<T>): Promise<T> {
     try {
       return await attempt();
@@ -161,7 +165,7 @@ function deskOf({ atOnceMax }: WriteConnections, lanes: readonly Lane[]): Desk {
   return { atOnceMax, lanes, underWay: 0, protectiveInARow: 0 };
 }
 
-/** One caller may have half of the room, so that none can fill it. */
+/** One caller may have at most half of the queue, so that none can fill it. */
 function queueOf(max: number): FairQueue<Waiting> {
   return new FairQueue(max, Math.ceil(max / 2));
 }

@@ -1,4 +1,4 @@
-/** Arbitrary values of the domain for property tests. All are well formed: what the parsers at the door let through. */
+/** Arbitrary values of the domain for property tests. All are valid, as after parsing. */
 import fc, { type Arbitrary } from 'fast-check';
 import {
   type Actor,
@@ -35,7 +35,7 @@ export const anyId: Arbitrary<string> = fc.string({
 
 export const anyEnvironment: Arbitrary<Environment> = fc.constantFrom('live', 'test');
 
-/** Few and short, so that patterns and permissions meet often; now and then one of any characters. */
+/** A few short segments, so that patterns often match permissions, and sometimes any characters. */
 const segment: Arbitrary<string> = fc.oneof(
   { weight: 9, arbitrary: fc.constantFrom('pantheon', 'keys', 'app', 'read', 'a', 'b') },
   { weight: 1, arbitrary: fc.string({ unit: fc.constantFrom(...'abz019._-'), minLength: 1, maxLength: 6 }) },
@@ -50,7 +50,7 @@ const segments = (max: number): Arbitrary<string[]> =>
 /** One concrete permission. */
 export const anyPermission: Arbitrary<string> = segments(PERMISSION_SEGMENTS_MAX).map((parts) => parts.join(':'));
 
-/** What a key may hold: a permission, or everything below a prefix. */
+/** A permission or a pattern. */
 export const anyPermissionPattern: Arbitrary<string> = fc.oneof(
   anyPermission,
   segments(PERMISSION_SEGMENTS_MAX - 1).map((parts) => `${parts.join(':')}:*`),
@@ -65,7 +65,7 @@ const text = (maxLength: number): Arbitrary<string> =>
 
 const PROTOTYPE_MEMBER = /"(__proto__|constructor|prototype)":/g;
 
-/** Plain JSON, as it comes out of a parser: no -0, no member that names a prototype. */
+/** Plain JSON as a parser returns it: no -0, no member named like a prototype. */
 export const anyJsonObject: Arbitrary<JsonObject> = fc
   .dictionary(fc.string({ unit: 'grapheme', maxLength: 8 }), fc.jsonValue({ maxDepth: 3 }), {
     maxKeys: 5,
@@ -102,7 +102,7 @@ const ipAllowlist: Arbitrary<string[]> = list(
   fc.constantFrom('10.0.0.0/8', '10.1.0.0/16', '192.0.2.7/32', '2001:db8::/32'),
 );
 
-/** What an owner may have decided about a key. */
+/** The settings of a key. */
 export const anyKeySettings: Arbitrary<KeySettings> = fc.record({
   userId: text(20),
   name: text(20),
@@ -136,7 +136,7 @@ const versions: Arbitrary<[KeyVersion, ...KeyVersion[]]> = fc
     ...older.map(([at, until], index) => ({ version: older.length - index, createdAt: at, acceptedUntil: until })),
   ]);
 
-/** A key somewhere in its life. */
+/** The record of a key in any state. */
 export const anyKeyRecord: Arbitrary<KeyRecord> = fc
   .tuple(
     anyKeySettings,
@@ -163,7 +163,7 @@ export const anyTenant: Arbitrary<TenantRecord> = fc.record({
   revision: fc.integer({ min: 1, max: 1_000 }),
 });
 
-/** Who changes something, from where and why. */
+/** The audit context of a change. */
 export const anyCircumstances: Arbitrary<AuditContext> = fc.record({
   actor: fc.oneof<Arbitrary<Actor>[]>(
     fc.record({
@@ -182,7 +182,7 @@ const attributes: Arbitrary<JsonObject> = fc
   .tuple(anyJsonObject, fc.record({ name: text(20), userId: text(20), state: text(8) }, { requiredKeys: [] }))
   .map(([given, known]) => ({ ...given, ...known }));
 
-/** Any event, of any type, with any attributes: for what must hold whatever the log says. */
+/** Any event of any type with any attributes, for properties that must hold for every log. */
 export const anyEvent: Arbitrary<RecordedEvent & { readonly type: EventType }> = fc
   .tuple(
     fc.constantFrom(...(Object.keys(EVENT_SUBJECTS) as EventType[])),

@@ -1,4 +1,4 @@
-/** A database of its own for a test, in a folder that goes away with it, and rows to put into it. */
+/** A temporary database for a test, and sample rows for it. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -17,19 +17,19 @@ export interface ScratchDatabase extends AsyncDisposable {
   readonly folder: string;
   /** The SQL text of every statement since the database was opened. */
   readonly statements: string[];
-  /** Another connection pair to the same file, as another process would have. Closed with the first. */
+  /** Opens the same file again, as another process would. Closed with the first. */
   openAgain(options?: Partial<SqliteOptions>): Promise<Database>;
 }
 
 /** Opens a new database in a temporary folder. Use it with `await using`. */
 export async function openScratchDatabase(options: { readonly clock?: Clock } = {}): Promise<ScratchDatabase> {
-  // Loaded when it is used: who only wants a clock needs no SQLite.
+  // Imported when used, so that tests that only need a clock do not need SQLite.
   const { openSqlite } = await import('../storage/sqlite/sqlite.ts');
   const folder = scratchFolder();
   const path = join(folder.path, 'test.db');
   const clock = options.clock ?? systemClock;
   const statements: string[] = [];
-  // Without the room on disk that is kept for revocations: it is megabytes for each test.
+  // Without the reserved disk space, which would be megabytes per test.
   const common = { path, clock, reserve: { bytes: 0 } };
   const db = await openSqlite({ ...common, onStatement: (sql) => statements.push(sql) });
   const opened = [db];
@@ -56,7 +56,7 @@ export function scratchFolder(): Disposable & { readonly path: string } {
   return { path, [Symbol.dispose]: () => rmSync(path, { recursive: true, force: true }) };
 }
 
-/** An event ready for the log. What it says and what is sealed in it is filler; its leaf is the one of its body. */
+/** A sample event row. Its content is filler; its leaf hash matches its body. */
 export function sampleEvent(over: Partial<EventRow> = {}): EventRow {
   const body = over.body ?? '{"sample":true}';
   const leafRandom = over.leafRandom ?? new Uint8Array(32).fill(1);
@@ -125,12 +125,12 @@ export function sampleVersion(over: Partial<ApiKeyVersionRow> & Pick<ApiKeyVersi
   return { tenant_id: 'default', version: 1, created_at: 1_000, accepted_until: null, revision: 1, sealed, ...over };
 }
 
-/** The changes that make a tenant. */
+/** The changes that insert a tenant. */
 export function insertTenant(over: Partial<TenantRow> = {}): RowChange {
   return { kind: 'insert', table: 'tenants', row: sampleTenant(over) };
 }
 
-/** The changes that make a key with its first version. */
+/** The changes that insert a key with its first version. */
 export function insertKey(key: ApiKeyRow): readonly RowChange[] {
   const version = sampleVersion({ key_id: key.id, tenant_id: key.tenant_id });
   return [

@@ -1,4 +1,4 @@
-/** A whole instance for one test, with time that is moved by hand, and nothing of it left afterwards. */
+/** A temporary instance for a test, with a clock that the test controls. */
 import { accessSync, constants, cpSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -7,29 +7,32 @@ import type { EmbeddedOptions } from '../engine/options.ts';
 import { createPantheonAuth, type PantheonAuth } from '../pantheon-auth.ts';
 import { TestClock } from './test-clock.ts';
 
-/** As of an embedded instance. The clock is the one in the answer, the place of the data its own. */
+/** The options of an embedded instance, except the paths of its data and the clock. */
 export type TestAuthOptions = Partial<Omit<EmbeddedOptions, 'dataDir' | 'databaseFile' | 'database' | 'clock'>> & {
-  /** Default: one that stands at 2030-01-01T00:00:00Z until it is moved. */
+  /** Default: a clock that stands at 2030-01-01T00:00:00Z until it is advanced. */
   readonly clock?: TestClock;
 };
 
 export interface TestAuth<App extends AppTypes = AppTypes> extends AsyncDisposable {
   readonly auth: PantheonAuth<App>;
-  /** Its time. Tokens, overlaps and limits pass when it is advanced. */
+  /** The clock of the instance. Tokens, overlaps and limits expire when it is advanced. */
   readonly clock: TestClock;
-  /** Ends it and removes all that it had stored. The same as `await using`. */
+  /** Closes the instance and deletes its data. `await using` does the same. */
   close(): Promise<void>;
 }
 
-/** Of the folders below, before every clock that a test would choose: no store is opened with a clock behind its own. */
+/**
+ * The date of the template databases: earlier than any clock of a test, because a database does not open with a clock
+ * behind its recorded time.
+ */
 const MADE_AT = Date.UTC(2001, 0, 1);
-/** Where Linux keeps files in memory. */
+/** The in-memory file system of Linux. */
 const IN_MEMORY = '/dev/shm';
 
 /**
- * An instance of its own for a test: whole, with its store in memory where the system has a place for files there
- * (`/dev/shm`), else in a temporary folder. The first one of a process makes signing keys, which takes some hundred
- * milliseconds; those after it start from a copy of that store, in a few tens, and so have the same signing keys.
+ * Creates a complete instance for a test. Its database is in memory if the system has `/dev/shm`, otherwise in a
+ * temporary folder. The first instance of a process creates signing keys, which takes some hundred milliseconds. Later
+ * ones start from a copy of its database in some tens of milliseconds, and so have the same signing keys.
  *
  * @example
  * ```ts
@@ -47,7 +50,7 @@ export async function testAuth<App extends AppTypes = AppTypes>(options: TestAut
   const dataDir = newFolder();
   let auth: PantheonAuth<App>;
   try {
-    // A master key of the test's own opens no store that was made with another one.
+    // With its own master key the instance cannot use the template, which was created with another one.
     const hasOwnKey = rest.masterKey !== undefined || rest.masterKeyFile !== undefined;
     if (!hasOwnKey && clock.now() >= MADE_AT) cpSync(await template(), dataDir, { recursive: true });
     auth = await createPantheonAuth<App>({ issuer: ISSUER, ...rest, dataDir, clock });
@@ -66,7 +69,7 @@ const ISSUER = 'https://auth.example.com';
 
 let made: Promise<string> | null = null;
 
-/** A store that was started once. It goes with the process. */
+/** A database that was started once, as template. Deleted at the end of the process. */
 function template(): Promise<string> {
   made ??= (async () => {
     const dataDir = newFolder();

@@ -1,4 +1,4 @@
-/** Time for tests: it stands still until it is moved. */
+/** A clock for tests, which stands still until the test advances it. */
 import type { Clock, Instant } from '../foundation/clock.ts';
 import type { Timers } from '../foundation/timers.ts';
 
@@ -10,8 +10,8 @@ interface Timer {
 }
 
 /**
- * A clock that is moved by hand, with the timers that belong to it. The two clocks of the machine are apart here as they
- * are there: `advance` moves both, and calls back what is due on the way; `setWall` moves only what the wall says.
+ * A clock that the test controls, with its timers. Like a machine it has a monotonic and a wall clock: `advance` moves
+ * both and runs the timers that become due; `setWall` sets only the wall clock.
  *
  * @example
  * ```ts
@@ -26,7 +26,7 @@ export class TestClock implements Clock {
   #wall: Instant;
   #monotonicMs = 0;
 
-  /** Starts at 2030-01-01T00:00:00Z unless told otherwise. */
+  /** Starts at 2030-01-01T00:00:00Z by default. */
   constructor(start: Instant = START) {
     this.#wall = start;
     this.timers = {
@@ -47,8 +47,8 @@ export class TestClock implements Clock {
   }
 
   /**
-   * Time passes. Timers are called back in the order in which they are due, each at its own time, also those that are set
-   * by one that is called. What a call leaves to happen later (a promise, for one) happens after all of it.
+   * Advances both clocks. Timers run in the order in which they are due, each at its own time, also those set by a
+   * timer that runs. Asynchronous work started by timers continues after this call.
    */
   advance(ms: number): void {
     if (ms < 0) throw new RangeError('Time does not run backwards: use setWall.');
@@ -61,7 +61,7 @@ export class TestClock implements Clock {
     this.#pass(end - this.#monotonicMs);
   }
 
-  /** Somebody sets the wall clock, forwards or back. No time passes. */
+  /** Sets the wall clock forwards or back. The monotonic clock does not change. */
   setWall(instant: Instant): void {
     this.#wall = instant;
   }

@@ -1,6 +1,6 @@
 /**
- * Usage in memory, added up by key version, minute and outcome, inside a fixed amount of memory (I11). When it is filled
- * to be stored, and what happens to a batch that fails, is `usage-recorder.ts`.
+ * Usage in memory, summed by key version, minute and outcome, in bounded memory (I11). Storing it and retrying batches
+ * is in `usage-recorder.ts`.
  */
 import { type Instant, MINUTE_MS } from '../foundation/clock.ts';
 import type { PendingUsage, UsageBatch, UsageCount, UsageOutcome } from './usage-rows.ts';
@@ -36,11 +36,11 @@ interface Cell {
 export interface UsageBufferDeps {
   readonly entriesMax: number;
   totalOf(outcome: UsageOutcome): OutcomeTotal;
-  /** Called when the last entry is taken. From then on the buffer gives up detail, unless it is replaced. */
+  /** Called when the last entry is used. The buffer then drops detail, unless it is replaced. */
   onFull(): void;
 }
 
-/** How much detail is still kept. Each step is taken only when the one before it made no more room. */
+/** The level of detail that is kept. It is reduced step by step when there is no room. */
 type Detail = 'everything' | 'no_addresses' | 'no_minutes';
 
 export class UsageBuffer {
@@ -61,7 +61,7 @@ export class UsageBuffer {
     return this.#detail !== 'no_minutes';
   }
 
-  /** Where uses of this key version are added up, or null when there is no room for another. */
+  /** The tally of this key version, or null when there is no room for another. */
   tallyOf(tenantId: string, keyId: string, version: number): UsageTally | null {
     const tallies = this.#byKey.get(keyId);
     if (tallies !== undefined) {
@@ -75,7 +75,7 @@ export class UsageBuffer {
     return tally;
   }
 
-  /** Whether one more entry fits, after giving up as much detail as that takes. */
+  /** Whether one more entry fits, after dropping as much detail as needed. */
   makeRoom(): boolean {
     while (this.#entries >= this.#deps.entriesMax) {
       if (this.#detail === 'no_minutes') return false;
@@ -145,7 +145,7 @@ export class UsageTally {
   #cell: Cell | null = null;
   #uses = 0;
   #lastUsedAt: Instant = 0;
-  /** Latest first. */
+  /** Newest first. */
   #addresses: string[] = [];
 
   constructor(buffer: UsageBuffer, tenantId: string, keyId: string, version: number) {

@@ -1,4 +1,4 @@
-/** Reads usage: counts by outcome per minute, hour or day of UTC. The sums are made when usage is stored. */
+/** Reads usage: counts by outcome per minute, hour or day (UTC). Sums are computed when usage is stored. */
 import { type Clock, DAY_MS, type Instant } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import type { UsageRows, UsageStep, UsageSum } from './usage-rows.ts';
@@ -6,18 +6,18 @@ import { STEP_MS, stepOf, USAGE_KEPT_MS, USAGE_RANGE_MAX_MS } from './usage-step
 
 export type UsageGranularity = UsageStep;
 
-/** Steps read at a time: a few thousand small rows, however many outcomes there are. */
+/** Steps per read: at most a few thousand small rows. */
 const STEPS_PER_READ = 240;
-/** The last moment a date of JavaScript can name. */
+/** The last time that a JavaScript `Date` can represent. */
 const INSTANT_MAX = 8_640_000_000_000_000;
 
 export interface UsageRequest {
   readonly tenantId: string;
-  /** Null for all keys of the tenant. */
+  /** Null: all keys of the tenant. */
   readonly keyId: string | null;
-  /** Inclusive; taken back to the start of its step. */
+  /** Inclusive; rounded down to the start of its step. */
   readonly from: Instant;
-  /** Exclusive; taken on to the end of its step. */
+  /** Exclusive; rounded up to the end of its step. */
   readonly to: Instant;
   readonly granularity: UsageGranularity;
 }
@@ -27,7 +27,7 @@ export interface UsageItem {
   readonly outcomes: Readonly<Record<string, number>>;
 }
 
-/** In order of time. A step in which nothing happened has no item. */
+/** Ordered by time. Steps without uses have no item. */
 export interface UsageReport {
   readonly items: readonly UsageItem[];
 }
@@ -43,8 +43,8 @@ export class UsageQueryService {
   }
 
   /**
-   * @throws PantheonError `invalid_request` that names the field and what to ask instead: when the range is empty, longer
-   * than its granularity allows, or begins before counts of that granularity are kept. The reason of `signal`.
+   * @throws PantheonError `invalid_request` with advice, when the range is empty, longer than its granularity allows,
+   * or begins before the counts of that granularity are kept. The reason of `signal`.
    */
   async report(request: UsageRequest, signal?: AbortSignal): Promise<UsageReport> {
     const { tenantId, keyId, granularity: step } = request;
@@ -61,7 +61,7 @@ export class UsageQueryService {
   }
 }
 
-/** Sums of one step follow each other. */
+/** Groups sums by step; they are ordered by step. */
 function itemsOf(sums: readonly UsageSum[]): readonly UsageItem[] {
   const steps = new Map<Instant, [outcome: string, count: number][]>();
   for (const { from, outcome, count } of sums) {
@@ -79,13 +79,13 @@ function checkRange({ from, to, granularity }: UsageRequest, now: Instant): void
   ] as const) {
     if (!Number.isSafeInteger(at) || at < 0 || at > INSTANT_MAX) throw invalid(field, 'It is not a moment.');
   }
-  if (to <= from) throw invalid('to', 'It must be later than from.');
+  if (to <= from) throw invalid('to', 'It must be later than `from`.');
   const coarser = COARSER[granularity];
   const remedy = coarser === null ? 'Ask for a part of it' : `Ask for granularity ${coarser}, or for a part of it`;
   const rangeMaxDays = USAGE_RANGE_MAX_MS[granularity] / DAY_MS;
   if (to - from > USAGE_RANGE_MAX_MS[granularity])
     throw invalid('granularity', `By ${granularity}, at most ${rangeMaxDays} days are answered at once. ${remedy}.`);
-  // What is older than the days that are kept is gone for every granularity: there is nothing better to ask for.
+  // Counts older than those by day are deleted for every granularity, so there is no better one to suggest.
   if (coarser === null || from >= stepOf(now - USAGE_KEPT_MS[granularity], granularity)) return;
   const keptDays = USAGE_KEPT_MS[granularity] / DAY_MS;
   const detail = `Counts by ${granularity} are kept for ${keptDays} days. Ask for granularity ${coarser}, or a later from.`;

@@ -1,6 +1,6 @@
 /**
- * Counts uses on the hot path and brings them to the store behind it: never waited for, never thrown from. What is kept
- * in memory, and what is given up when that is full, is `usage-buffer.ts`.
+ * Counts uses in memory and stores them in the background, without delaying or failing verifications. The buffer, and
+ * what it drops when full, is in `usage-buffer.ts`.
  */
 import { type Clock, type Instant, SECOND_MS } from '../foundation/clock.ts';
 import { newId } from '../foundation/ids.ts';
@@ -19,13 +19,13 @@ import {
   type UsageRows,
 } from './usage-rows.ts';
 
-/** A use is on its way to the store within this, and a failed batch is tried again after it: what a crash may lose (I13). */
+/** The interval of storing counts and of retries. A crash loses at most the counts of this time (I13). */
 export const FLUSH_AFTER_MS: number = SECOND_MS;
 
 export interface UsageRecorderDeps {
   readonly rows: UsageRows;
   readonly clock: Clock;
-  /** Told of each failed attempt to store; the batch is kept and tried again. Must not throw. */
+  /** Called for each failed attempt; the batch is kept and retried. Must not throw. */
   readonly onError: (error: unknown) => void;
   /** Entries in one buffer, {@link USAGE_ENTRIES_MAX} unless a test fills it. */
   readonly entriesMax?: number;
@@ -41,7 +41,7 @@ export interface UsageSample {
   readonly at: Instant;
 }
 
-/** A buffer that is being stored, with the batch under way. */
+/** A buffer that is being stored, with its current batch. */
 interface Draining {
   readonly buffer: UsageBuffer;
   batch: UsageBatch | null;
@@ -51,7 +51,7 @@ export class UsageRecorder {
   readonly #deps: UsageRecorderDeps;
   readonly #totals = new Map<UsageOutcome, OutcomeTotal>();
   #buffer: UsageBuffer;
-  /** A failed batch stays here, id and all, until it is stored: so a retry counts once. */
+  /** A failed batch stays here with its id until it is stored, so that a retry is counted once. */
   #draining: Draining | null = null;
   /** Something was recorded that the run under way may not have taken along. */
   #isFlushWanted = false;
@@ -70,7 +70,7 @@ export class UsageRecorder {
     return this.#droppedCount;
   }
 
-  /** Counts one use. Never waits, never throws. */
+  /** Counts one use. Does not wait and does not throw. */
   record(use: UsageSample): void {
     const { outcome } = use;
     const tally = this.#tallyOf(use.tenantId, use.keyId, use.version);
@@ -82,7 +82,7 @@ export class UsageRecorder {
     this.#totalOf(outcome).total += 1;
   }
 
-  /** Outcomes since the start of the process, of keys and of none. */
+  /** Outcomes since the start of the process, including those without a key. */
   totals(): ReadonlyMap<UsageOutcome, number> {
     return new Map([...this.#totals].map(([outcome, { total }]) => [outcome, total]));
   }

@@ -1,16 +1,16 @@
-/** Counts that are older than they are kept for are deleted, a few at a time. */
+/** Deletes expired usage counts, a few at a time. */
 import { type Clock, DAY_MS, mayDeleteByAge } from '../foundation/clock.ts';
 import { ROWS_AT_ONCE_MAX, type UsageRows, type UsageStep } from './usage-rows.ts';
 import { USAGE_KEPT_MS } from './usage-steps.ts';
 
 /** Transactions of one run: in a minute more rows than ten nodes count, so a backlog shrinks. Other writes come in between. */
 export const SLICES_MAX = 10_000;
-/** They go a day later than they may be asked for, so that an answer is never missing what was just deleted. */
+/** Deleted a day after they can no longer be requested, so that a report never lacks rows that were just deleted. */
 const DELETED_AFTER_MS = DAY_MS;
 
 /**
- * Deletes what is no longer kept, up to a bounded number; answers how many rows it deleted. Repeating it is safe. While the
- * clock is in doubt, or may be ahead, it deletes nothing: what was deleted by a wrong one would be gone for good.
+ * Deletes expired counts, up to a bounded number; returns the number of rows. Safe to repeat. Deletes nothing while the
+ * clock is in doubt or may be ahead.
  */
 export async function pruneUsage(
   rows: Pick<UsageRows, 'prune'>,

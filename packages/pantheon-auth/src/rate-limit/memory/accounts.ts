@@ -1,6 +1,6 @@
 /**
- * What a process counts for each key, and the memory that it takes: bounded in bytes, and so that no tenant is refused
- * because of another. What a request may use is decided in `memory-limiter.ts`.
+ * The rate-limit counters of each key in a process, bounded in bytes so that no tenant is refused because of another.
+ * `memory-limiter.ts` decides about requests.
  */
 import type { RateLimitRule } from '../../domain/limits.ts';
 import { SECOND_MS } from '../../foundation/clock.ts';
@@ -12,43 +12,46 @@ import type { LimitRequest } from '../rate-limiter.ts';
 import { isOf, windowsOf } from './rule-windows.ts';
 import { ENTRIES_AT_FIRST, type SlidingWindow } from './sliding-window.ts';
 
-/** What all accounts take together. A key with one rule takes about 1.4 kB, and one with all that input allows 75 kB. */
+/** The memory of all accounts. A key with one rule takes about 1.4 kB, the largest 75 kB. */
 export const COUNTERS_BYTES_MAX: number = 250 * 1_024 * 1_024;
-/** An account in its maps, and a quota with its lease. */
+/** The memory of an account in its maps, and of a quota with its lease. */
 const ACCOUNT_BYTES = 700;
-/** An account whose counts were given up. */
+/** The memory of an account whose counts were dropped. */
 const GIVEN_UP_BYTES = 250;
 const WINDOW_BYTES = 300;
 /** Two numbers, in arrays that are half used at worst. */
 const ENTRY_BYTES = 40;
 
-/** Accounts looked at when one is added: more than one, so that idle ones leave faster than new ones come. */
+/** Accounts checked when one is added: more than one, so that idle ones are removed faster than new ones are added. */
 const SWEEP_ACCOUNTS = 4;
-/** Accounts looked at when there is no room: about a millisecond, and so never all of them in one turn of the event loop. */
+/** Accounts checked when there is no room: about a millisecond. */
 const SWEEP_ACCOUNTS_WHEN_FULL = 2_000;
-/** How often that is done at most for tenants that have their share. All accounts have been looked at within seconds. */
+/** The minimum interval of that for tenants that have their share. All accounts are checked within seconds. */
 const SWEEP_WHEN_FULL_EVERY_MS = 20;
-/** When a refused key may be tried again. */
+/** `Retry-After` of a refused key. */
 const FULL_RETRY_SECONDS = 1;
 
-/** A key without a request for this long gives the rest of its block back, so that other processes can spend it. */
+/** A key without requests for this long returns the rest of its quota block, so that other processes can use it. */
 export const LEASE_IDLE_MS: number = 60 * SECOND_MS;
 
-/** What is counted for one key. */
+/** The counters of one key. */
 export interface Account {
-  /** The rules as the last request brought them: while it is the same array, nothing is compared. */
+  /** The rules of the last request. While it is the same array, nothing is compared. */
   rules: readonly RateLimitRule[];
   windows: readonly SlidingWindow[];
-  /** Of rules that the key had before. */
+  /** Windows of rules that the key had before. */
   former: readonly SlidingWindow[];
   quota: LeasedQuota | null;
-  /** Units admitted here that the place where all nodes count together does not know yet. */
+  /** Units admitted here that have not been reported to Redis yet. */
   pendingUnits: number;
   usedAtMs: number;
-  /** Its counts were given up for other tenants: until all of them would have left, nothing is admitted. */
+  /**
+   * Set when its counts were dropped to make room for other tenants: nothing is admitted until they would all have
+   * expired.
+   */
   givenUpUntilMs: number;
   readonly tenantId: string;
-  /** What it was accounted with. */
+  /** Its estimated bytes. */
   bytes: number;
 }
 
@@ -66,7 +69,7 @@ export class Accounts {
     this.#bytesMax = bytesMax ?? COUNTERS_BYTES_MAX;
   }
 
-  /** What is accounted for all of them. */
+  /** The estimated bytes of all accounts. */
   get bytes(): number {
     return this.#bytes;
   }
@@ -80,7 +83,7 @@ export class Accounts {
   }
 
   /**
-   * The account of the key of a request, with the rules and the quota that the request brings.
+   * The account of the key, updated with the rules and the quota of the request.
    *
    * @throws PantheonError `limiter_unavailable` when its tenant has no room to count another key.
    */
@@ -100,7 +103,7 @@ export class Accounts {
     return account;
   }
 
-  /** For what is counted beside the decision, which is made elsewhere: the lack of room refuses nothing. */
+  /** For counting decisions made by Redis: without room it returns null and nothing is refused. */
   openIfRoom(request: LimitRequest, nowMs: number): Account | null {
     const known = this.#accounts.get(request.keyId);
     if (known !== undefined && known.givenUpUntilMs > nowMs) return null;
@@ -109,13 +112,13 @@ export class Accounts {
   }
 
   /**
-   * A key that is new here, or that was given other rules. Both need room: a key in use that was let grow without asking
-   * would take that of other tenants.
+   * Creates an account, or changes its rules. Both need room, because a growing account could otherwise take the room
+   * of other tenants.
    */
   #withRules(request: LimitRequest, nowMs: number): Account {
     const { keyId, tenantId, rules } = request;
     if (!this.#hasRoom(request, growthOf(request, this.#accounts.get(keyId)), nowMs)) throw this.#full();
-    // An idle one may have been forgotten while room was made.
+    // An idle account may have been removed while making room.
     let account = this.#accounts.get(keyId);
     if (account === undefined) {
       const nothing = { windows: [], former: [], quota: null, pendingUnits: 0, givenUpUntilMs: 0, bytes: 0 };
@@ -129,7 +132,7 @@ export class Accounts {
     return account;
   }
 
-  /** Without room the window goes on with the entries that it has, and is less exact: it admits later, and never more. */
+  /** Without room the window keeps its number of entries and is less exact: it may admit later, but never more. */
   #grow(account: Account, window: SlidingWindow, request: LimitRequest, nowMs: number): void {
     if (!this.#hasRoom(request, window.entriesMax * ENTRY_BYTES, nowMs)) return;
     window.grow(window.entriesMax * 2);
@@ -137,8 +140,8 @@ export class Accounts {
   }
 
   /**
-   * A counter in use is never forgotten to make room: that would open its limit. A tenant that has its share is refused.
-   * One that has less than its share gets the room of those that have more.
+   * A counter in use is never removed to make room, because that would reset its limit. A tenant that has its share is
+   * refused. A tenant with less than its share gets room from those with more.
    */
   #hasRoom({ tenantId }: LimitRequest, bytes: number, nowMs: number): boolean {
     if (bytes <= 0) return true;
@@ -159,13 +162,13 @@ export class Accounts {
     return this.#bytesOfTenants.get(tenantId) ?? 0;
   }
 
-  /** What each tenant would have if all that are counted had the same; alone it is the half that another would get. */
+  /** The even share of each tenant; for a single tenant, half. */
   #evenShare(tenantId: string): number {
     const tenants = this.#bytesOfTenants.size + (this.#bytesOfTenants.has(tenantId) ? 0 : 1);
     return this.#bytesMax / Math.max(2, tenants);
   }
 
-  /** Gives up counts of tenants that have more than an even share, and lets idle accounts go, until so much is free. */
+  /** Drops counts of tenants with more than an even share, and removes idle accounts, until so much is free. */
   #takeFromOthers(tenantId: string, bytes: number, nowMs: number): boolean {
     const even = this.#evenShare(tenantId);
     for (let looked = 0; looked < SWEEP_ACCOUNTS_WHEN_FULL; looked += 1) {
@@ -176,7 +179,7 @@ export class Accounts {
     return this.#bytes + bytes <= this.#bytesMax;
   }
 
-  /** What was counted must not be counted anew from nothing: until it would have left, the key is refused. */
+  /** Dropped counts must not restart at zero, so the key is refused until they would have expired. */
   #giveUp(account: Account, nowMs: number): void {
     if (account.bytes <= GIVEN_UP_BYTES) return;
     const endsMs = [...account.windows, ...account.former].map((window) => window.emptyAtMs(nowMs));
@@ -189,7 +192,7 @@ export class Accounts {
     this.#charge(account, GIVEN_UP_BYTES);
   }
 
-  /** From now on the account takes this. 0: it is gone. */
+  /** Sets the bytes of the account. 0: removed. */
   #charge(account: Account, bytes: number): void {
     const { tenantId } = account;
     const change = bytes - account.bytes;
@@ -205,12 +208,12 @@ export class Accounts {
     return new PantheonError('limiter_unavailable', { detail, retryAfterSeconds: FULL_RETRY_SECONDS });
   }
 
-  /** Looks at the next accounts in turn and forgets the idle ones. */
+  /** Checks the next accounts in turn and removes idle ones. */
   #sweep(accounts: number, nowMs: number): void {
     for (let looked = 0; looked < accounts; looked += 1) this.#lookAtNext(nowMs);
   }
 
-  /** The next account in turn; null: it was idle and is forgotten, or the turn begins anew. */
+  /** The next account in turn; null: it was idle and was removed, or the turn starts over. */
   #lookAtNext(nowMs: number): Account | null {
     const next = this.#sweeper.next();
     if (next.done === true) {
@@ -226,10 +229,10 @@ export class Accounts {
   }
 }
 
-/** Of no request: whatever comes next is compared. */
+/** Not the rules of any request, so the next ones are compared. */
 const NO_RULES: readonly RateLimitRule[] = [];
 
-/** What an account takes. */
+/** The estimated bytes of an account. */
 function bytesOf({ rules, windows, former }: Account): number {
   const ofWindows = [...windows, ...former].reduce(
     (sum, { entriesMax }) => sum + WINDOW_BYTES + entriesMax * ENTRY_BYTES,
@@ -247,7 +250,7 @@ function growthOf({ rules }: LimitRequest, known: Account | undefined): number {
   return after - (known?.bytes ?? 0);
 }
 
-/** @throws PantheonError `limiter_unavailable` while what the key used is not known. */
+/** @throws PantheonError `limiter_unavailable` while the counts of the key are not known. */
 export function assertCounted({ givenUpUntilMs }: Account, nowMs: number): void {
   if (givenUpUntilMs <= nowMs) return;
   const detail = 'What this key used was not kept: its tenant took more than its share of the room to count in.';
@@ -255,7 +258,7 @@ export function assertCounted({ givenUpUntilMs }: Account, nowMs: number): void 
   throw new PantheonError('limiter_unavailable', { detail, retryAfterSeconds });
 }
 
-/** Nothing would be different if the key had never been seen. */
+/** Whether removing the account would change nothing. */
 function isIdle({ windows, former, quota, usedAtMs, givenUpUntilMs }: Account, nowMs: number): boolean {
   if (givenUpUntilMs > nowMs) return false;
   if (quota !== null && !(quota.isSettled && nowMs - usedAtMs > LEASE_IDLE_MS)) return false;

@@ -1,6 +1,6 @@
 /**
  * The limiter of a node on PostgreSQL without Redis. While it is the only node it admits the whole of every rate limit.
- * In an update a second node runs beside it for a while: then each admits its share. Quotas are counted in SQL, so they
+ * While a second node runs beside it, during an update, each admits its share. Quotas are counted in the database and
  * are not divided.
  */
 import type { RateLimitRule } from '../../domain/limits.ts';
@@ -11,7 +11,7 @@ import { answeredByShare, RuleShares } from './rule-shares.ts';
 
 export interface HandoverLimiterOptions {
   readonly memory: MemoryLimiter;
-  /** Nodes that count for themselves now, this one included. */
+  /** The number of nodes that count alone now, including this one. */
   readonly nodeCount: () => number;
 }
 

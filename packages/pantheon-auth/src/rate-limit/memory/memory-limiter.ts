@@ -1,6 +1,6 @@
 /**
- * The limiter of one process: every rate limit of a key and its quota, decided in one synchronous step. Nothing else can
- * run between the check and the count, which is why a denied request consumes nothing and no limit is passed (I8).
+ * The limiter of one process: all rate limits and the quota of a key, checked and counted in one synchronous step.
+ * Nothing can run in between, so a denied request consumes nothing and no limit is exceeded (I8).
  */
 import type { LimitState } from '../../domain/limits.ts';
 import type { Clock } from '../../foundation/clock.ts';
@@ -18,8 +18,8 @@ import {
 import { type Account, Accounts, assertCounted } from './accounts.ts';
 
 /**
- * Renewals one request waits for. A block is 1 % of the quota or 1 000 units, so whoever needs more turns is behind
- * 200 000 others.
+ * The most reservations that one request waits for. A block is 1 % of the quota, at most 1 000 units, so a request that
+ * waits longer has up to 200 000 others before it.
  */
 const RENEWALS_MAX = 200;
 
@@ -29,26 +29,26 @@ export interface MemoryLimiterOptions {
   readonly bytesMax?: number | undefined;
 }
 
-/** There is no other place that could be away. */
+/** A limiter in memory is never degraded. */
 const ALWAYS_WHOLE: LimiterStatus = { isDegraded: false, degradedDecisions: 0 };
 
-/** The quota of a key, and what was taken of it; `hold` is `null` when it is used up. */
+/** The quota of a key, with provisionally taken units; `hold` is null when it is used up. */
 export interface HeldQuota {
   readonly quota: LeasedQuota;
   readonly hold: QuotaHold | null;
 }
 
-/** What a key owes: in all, and of that what each rule still counts. */
+/** Units of a key to report to Redis: in total, and per rule as far as they still count. */
 export interface PendingUnits {
   readonly units: number;
   readonly perRule: readonly number[];
 }
 
 /**
- * Counts in memory. Windows follow the monotonic clock, so a wall clock set back neither opens nor prolongs them.
+ * Counts in memory. Windows use the monotonic clock, so setting the wall clock has no effect on them.
  *
- * `decide` throws `limiter_unavailable` when there is no room to count another key, and rejects with what the quota
- * ledger threw; nothing is consumed then.
+ * `decide` throws `limiter_unavailable` when there is no room to count another key, and rejects with errors of the
+ * quota ledger; nothing is consumed then.
  */
 export class MemoryLimiter implements RateLimiter {
   readonly #clock: Clock;
@@ -64,7 +64,7 @@ export class MemoryLimiter implements RateLimiter {
     this.#originMs = Math.floor(clock.monotonicMs());
   }
 
-  /** What is accounted for the keys that are counted now. */
+  /** The estimated bytes of the counters. */
   get bytesTracked(): number {
     return this.#accounts.bytes;
   }
@@ -78,7 +78,7 @@ export class MemoryLimiter implements RateLimiter {
     return ALWAYS_WHOLE;
   }
 
-  /** Takes the cost from the quota alone, before the windows are asked elsewhere. */
+  /** Takes the cost from the quota alone, before Redis is asked about the rate limits. */
   async holdQuota(request: LimitRequest): Promise<HeldQuota | null> {
     assertCost(request.cost);
     const { quota: rule, cost } = request;
@@ -94,7 +94,7 @@ export class MemoryLimiter implements RateLimiter {
     throw tooManyRenewals();
   }
 
-  /** Counts in the windows what was admitted elsewhere. Where there is no room for another key, nothing is counted. */
+  /** Counts in memory what Redis admitted. Without room for another key nothing is counted. */
   mirror(request: LimitRequest): void {
     const nowMs = this.#nowMs();
     for (const window of this.#accounts.openIfRoom(request, nowMs)?.windows ?? []) {
@@ -103,19 +103,19 @@ export class MemoryLimiter implements RateLimiter {
     }
   }
 
-  /** Remembers what was admitted here and has to be told to where all nodes count together. */
+  /** Records units admitted here that must be reported to Redis. */
   addDebt(keyId: string, units: number): void {
     const account = this.#accounts.peek(keyId);
     if (account !== undefined) account.pendingUnits += units;
   }
 
-  /** Takes what the key owes; `null` when it owes nothing. A debt is forgotten when it has left every window. */
+  /** Takes the units of a key to report; null: none. Units outside of every window are dropped. */
   takePending(request: LimitRequest): PendingUnits | null {
     const units = this.#accounts.peek(request.keyId)?.pendingUnits ?? 0;
     if (units === 0) return null;
     const nowMs = this.#nowMs();
     const account = this.#accounts.openIfRoom(request, nowMs);
-    // It is owed on, until there is room for the rules by which it would be told.
+    // Kept until there is room for the rules that it is reported with.
     if (account === null) return null;
     account.pendingUnits = 0;
     const perRule = account.windows.map((window) => {
@@ -131,7 +131,7 @@ export class MemoryLimiter implements RateLimiter {
     await this.#leases.settled();
   }
 
-  /** The one step. `null`: the quota must be asked for first, and nothing was consumed. */
+  /** The synchronous step. Null: units of the quota must be reserved first; nothing was consumed. */
   #decideNow(request: LimitRequest): LimitDecision | null {
     const { cost } = request;
     const nowMs = this.#nowMs();
@@ -139,7 +139,7 @@ export class MemoryLimiter implements RateLimiter {
     assertCounted(account, nowMs);
     const { windows, quota } = account;
 
-    // 1. Ask every limit.
+    // 1. Check every limit.
     let fits = true;
     for (const window of windows) {
       window.advance(nowMs);
@@ -147,13 +147,13 @@ export class MemoryLimiter implements RateLimiter {
     }
     if (quota !== null && request.quota !== null) {
       const status = quota.status(request.quota, cost);
-      // What the rates refuse costs no question to the ledger.
+      // A request denied by a rate limit reserves no quota.
       if (status === 'renew' && fits) return null;
       if (status === 'used_up' || !fits) return this.#denied(account, cost, nowMs, status === 'used_up');
     }
     if (!fits) return this.#denied(account, cost, nowMs, false);
 
-    // 2. All agree: count it everywhere.
+    // 2. All admit: count in each.
     for (const window of windows) window.take(cost, nowMs);
     quota?.spend(cost);
     return { admitted: true, limits: statesOf(account, nowMs), degraded: false };
@@ -162,7 +162,7 @@ export class MemoryLimiter implements RateLimiter {
   async #decideRenewed(request: LimitRequest): Promise<LimitDecision> {
     for (let renewals = 0; renewals < RENEWALS_MAX; renewals += 1) {
       await this.#accounts.open(request, this.#nowMs()).quota?.renew(request.cost);
-      // Others waited for the same block, so everything is asked again.
+      // Other requests waited for the same block, so everything is checked again.
       const decision = this.#decideNow(request);
       if (decision !== null) return decision;
     }
@@ -181,13 +181,13 @@ export class MemoryLimiter implements RateLimiter {
       violated.push(QUOTA_NAME);
       retryAfterSeconds = Math.max(retryAfterSeconds, account.quota.secondsUntilTurn());
     }
-    // The quota is named when both refuse: it is what lasts.
+    // If both are exceeded the quota is reported, because it lasts longer.
     const code = isQuotaUsedUp ? 'quota_exceeded' : 'rate_limited';
     const limits = statesOf(account, nowMs);
     return { admitted: false, code, violated, retryAfterSeconds, limits, degraded: false };
   }
 
-  /** Whole milliseconds since we began, never fewer than before: slots are then exact, small and not negative. */
+  /** Whole milliseconds since the start, never decreasing, so that times are exact, small and not negative. */
   #nowMs(): number {
     this.#latestMs = Math.max(this.#latestMs, Math.floor(this.#clock.monotonicMs()) - this.#originMs);
     return this.#latestMs;

@@ -1,17 +1,17 @@
 /**
- * What one of several nodes may admit of each rate limit while it counts for itself: because the place where all nodes
- * count together is away, or because another node that counts for itself runs beside it.
+ * The share of each rate limit that one of several nodes may admit while it counts alone: because Redis does not
+ * answer, or because another node without Redis runs beside it.
  */
 import type { RateLimitRule } from '../../domain/limits.ts';
 import type { LimitDecision } from '../rate-limiter.ts';
 import { assertRule } from './sliding-window.ts';
 
 export class RuleShares {
-  /** The same list of rules gives the same list of shares, so that the limiter in memory has nothing to compare. */
+  /** Cached by list of rules, so that the limiter in memory gets the same array each time and need not compare. */
   #shares = new WeakMap<readonly RateLimitRule[], readonly RateLimitRule[]>();
   #sharedBy = 0;
 
-  /** The rules divided by the number of nodes. At least 1, or a small limit among many nodes would refuse everybody. */
+  /** The rules divided by the number of nodes, at least 1, because otherwise a small limit would deny everybody. */
   of(rules: readonly RateLimitRule[], nodeCount: number): readonly RateLimitRule[] {
     const nodes = Math.max(1, Math.floor(nodeCount));
     if (nodes !== this.#sharedBy) {
@@ -27,7 +27,7 @@ export class RuleShares {
   }
 }
 
-/** A decision about shares as it is answered: the policy is shown as it is, what remains is what remains of the share. */
+/** A decision about shares as it is returned: with the full limits, and what remains of the share. */
 export function answeredByShare(decision: LimitDecision, rules: readonly RateLimitRule[]): LimitDecision {
   const limits = decision.limits.map((state, nth) => ({ ...state, limit: rules[nth]?.limit ?? state.limit }));
   return { ...decision, limits, degraded: true };

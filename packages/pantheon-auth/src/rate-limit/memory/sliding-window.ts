@@ -11,7 +11,7 @@ import { ENTRIES_PER_WINDOW_MAX, entryEndMs, rateState, secondsUntilEntryLeft } 
 export const ENTRIES_AT_FIRST = 8;
 
 /**
- * All times are whole milliseconds of one monotonic clock that began at 0.
+ * All times are whole milliseconds of a monotonic clock that starts at 0.
  *
  * An entry is units and the latest moment at which one of them may have been used. It is counted until that moment is a
  * whole window old.
@@ -59,12 +59,12 @@ export class SlidingWindow {
     return this.#rule;
   }
 
-  /** Units that fit now. Never below zero, also when the limit was lowered under what is counted. */
+  /** Units that are available now. Not below zero, also after the limit was lowered. */
   get remaining(): number {
     return Math.max(0, this.#rule.limit - this.#total);
   }
 
-  /** Units in the window now, whatever the limit is. */
+  /** Units counted in the window. */
   get counted(): number {
     return this.#total;
   }
@@ -83,7 +83,7 @@ export class SlidingWindow {
     this.#entriesMax = Math.min(entriesMax, ENTRIES_PER_WINDOW_MAX);
   }
 
-  /** Goes on with the same counts under a rule of the same window. */
+  /** Keeps the counts under a new rule with the same window length. */
   underRule(rule: RateLimitRule): this {
     assertRule(rule);
     this.#rule = rule;
@@ -110,7 +110,9 @@ export class SlidingWindow {
     return rateState(this.#rule, this.remaining, this.#secondsUntilLeft(this.#first, nowMs));
   }
 
-  /** Whole seconds until this cost fits, if nothing else is taken. What can never fit is told to wait for a window. */
+  /**
+   * Whole seconds until this cost fits, if nothing else is taken. For a cost above the limit, the length of the window.
+   */
   secondsUntilFits(cost: number, nowMs: number): number {
     const { limit, windowSeconds } = this.#rule;
     if (cost > limit) return windowSeconds;
@@ -122,7 +124,7 @@ export class SlidingWindow {
     return windowSeconds;
   }
 
-  /** Whether all that was counted has left. */
+  /** Whether the window is empty. */
   isEmpty(nowMs: number): boolean {
     this.advance(nowMs);
     return this.#total === 0;
@@ -187,7 +189,7 @@ export class SlidingWindow {
   }
 }
 
-/** A limit that is not a number would let everything through, so nothing but a sound rule is counted. */
+/** Asserts a valid rule: with a limit that is not a number everything would be admitted. */
 export function assertRule({ limit, windowSeconds }: RateLimitRule): void {
   invariant(Number.isInteger(limit) && limit >= 0 && limit <= RATE_LIMIT_MAX, 'a rate limit is a whole number');
   const isWindow = Number.isInteger(windowSeconds) && windowSeconds >= 1 && windowSeconds <= WINDOW_SECONDS_MAX;

@@ -1,16 +1,16 @@
-/** How long an answer of Redis is waited for, and how many questions may wait. Knows nothing of what was asked. */
+/** The time limit of Redis commands, and the maximum number of commands in progress. */
 import type { Clock } from '../../foundation/clock.ts';
 
-/** A healthy Redis answers in about a millisecond; a verification that waits longer than this helps nobody. */
+/** A healthy Redis answers in about a millisecond. A verification should not wait longer than this. */
 export const COMMAND_TIMEOUT_MS = 250;
 
-/** A timer this late tells of our own event loop, not of Redis. */
+/** If a timer is this late, the event loop of this process was blocked. */
 const STALL_MS = 50;
 
-/** So often a question gets its time again. A loop that is always late would else never stop waiting. */
+/** How often a command gets its time again, so that a constantly blocked event loop does not wait forever. */
 const STALLS_MAX = 2;
 
-/** Questions that wait for an answer. More than this cannot be answered in time, and would only hold memory. */
+/** The most commands in progress. More could not be answered in time. */
 export const IN_FLIGHT_MAX = 2_000;
 
 /** Redis did not answer in time. */
@@ -29,8 +29,9 @@ export class CommandDeadline {
   }
 
   /**
-   * Waits for an answer, but not for long. A timer that fires late tells that our event loop was stalled: then the question
-   * may not even have been sent, and gets its time again. One that fires in time leaves one turn to read what has arrived.
+   * Waits for an answer with a time limit. If the timer fires late, the event loop was blocked and the command may not
+   * have been sent, so it gets its time again. If it fires in time, one turn of the event loop remains to read an
+   * answer that has arrived.
    */
   within<T>(work: Promise<T>): Promise<T> {
     const { promise, resolve, reject } = Promise.withResolvers<T>();

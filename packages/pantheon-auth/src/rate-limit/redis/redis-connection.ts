@@ -1,7 +1,6 @@
 /**
- * Keeps asking Redis cheap when it is well and harmless when it is not: a bound on every wait and on how many wait, and
- * no wait at all for a primary that failed, until a probe of its own has found it well again. What an outage means for
- * limits is decided by `redis-limiter.ts`.
+ * Sends commands to Redis with time limits and a bounded number in progress. A primary that failed gets no commands
+ * until a separate probe succeeds. `redis-limiter.ts` decides what an outage means for limits.
  */
 import { type Clock, SECOND_MS } from '../../foundation/clock.ts';
 import { codeOf, isErrorLike, messageOf, PantheonError } from '../../foundation/errors.ts';
@@ -14,21 +13,21 @@ import { protocolMistake } from './redis-protocol-mistake.ts';
 import { unfitness } from './redis-server-facts.ts';
 import { BUCKETS, isAnswerTo, probeCall, type ScriptCall } from './redis-windows.ts';
 
-/** A primary that failed is left alone this long, then asked by one probe at a time. */
+/** The interval between probes of a failed primary. */
 export const PROBE_INTERVAL_MS: number = SECOND_MS;
 
-/** So often a primary that is well is asked what it is: it may begin to evict without a word. */
+/** How often the settings of a healthy primary are checked, because it could begin to evict keys. */
 const FACTS_INTERVAL_MS: number = 5 * SECOND_MS;
 
-/** A connection that was closed is often just an idle one: it is dialed again almost at once. */
+/** A closed connection was often just idle, so it is opened again soon. */
 const REDIAL_SOON_MS = 50;
 
-/** After so many failed probes the connection itself is suspected, and another one opened beside it. */
+/** After so many failed probes a new connection is opened. */
 const PROBES_UNTIL_REDIAL = 3;
 
-/** Answers of a Redis that will not let us in, whatever we wait. */
+/** Errors of authentication and authorization, which do not pass by waiting. */
 const NEVER = new Set(['WRONGPASS', 'NOAUTH', 'NOPERM']);
-/** What Node's TLS says of a certificate that does not convince it, and of a side that does not speak TLS. */
+/** Error codes of Node's TLS for an invalid certificate or a peer without TLS. */
 const TLS_CODE = /CERT|ISSUER|SELF_SIGNED|LEAF_SIGNATURE|HOSTNAME_MISMATCH|^(?:EPROTO|ERR_SSL|ERR_OSSL|ERR_TLS)/;
 
 export interface RedisConnectionOptions {
@@ -38,17 +37,17 @@ export interface RedisConnectionOptions {
   readonly claimFirstUse: () => Promise<boolean>;
 }
 
-/** Why there is no answer. `unknown`: it may have been counted all the same. */
+/** Why there is no answer. `unknown`: the request may have been counted. */
 export type Unanswered = 'not_counted' | 'unknown';
 
-/** One primary as this node sees it. */
+/** The state of one primary. */
 interface Primary {
   isHealthy: boolean;
-  /** Probes in a row that failed. */
+  /** Failed probes in a row. */
   failures: number;
 }
 
-/** What was found there can never count limits. */
+/** The server cannot be used for limits. */
 class Unsupported extends Error {}
 
 export class RedisConnection {
@@ -72,14 +71,17 @@ export class RedisConnection {
     this.#deadline = new CommandDeadline(options.clock);
   }
 
-  /** Whether some keys are not counted in Redis now. */
+  /** Whether some keys cannot be counted in Redis now. */
   get isDegraded(): boolean {
     if (this.#endpoint === null) return true;
     for (const { isHealthy } of this.#primaries.values()) if (!isHealthy) return true;
     return false;
   }
 
-  /** @throws PantheonError `invalid_setting` when what is there can never count limits. Away is no reason to throw. */
+  /**
+   * @throws PantheonError `invalid_setting` when the server cannot be used for limits. Does not throw if it does not
+   * answer.
+   */
   async open(): Promise<void> {
     const failures = await this.#recoverOnce();
     const detail = (await this.#protocolMistake(failures)) ?? failures.map(remedyOf).find((remedy) => remedy !== null);
@@ -88,7 +90,7 @@ export class RedisConnection {
     throw new PantheonError('invalid_setting', { field: 'limits.url', detail });
   }
 
-  /** Of a server that could not be connected to, for no reason that it gave. */
+  /** After a connection failure without a reason, checks whether TLS is set wrongly. */
   async #protocolMistake(failures: readonly unknown[]): Promise<string | null> {
     const isUnexplained = failures.some((error) => isOfTls(error) || remedyOf(error) === null);
     if (this.#endpoint !== null || !isUnexplained) return null;
@@ -96,18 +98,18 @@ export class RedisConnection {
     return mistakes.find((mistake) => mistake !== null) ?? null;
   }
 
-  /** Whether as many questions wait as may. It says nothing about Redis. */
+  /** Whether the maximum number of commands is in progress. It does not mean that Redis failed. */
   get isBusy(): boolean {
     return this.#deadline.isExhausted;
   }
 
-  /** Whether there is somebody to ask. */
+  /** Whether the primary of this bucket is healthy. */
   canAsk(bucket: number): boolean {
     if (this.#endpoint === null || this.#isClosed) return false;
     return this.#primaryOf(this.#endpoint.primaryOf(bucket)).isHealthy;
   }
 
-  /** Asks once, never twice. */
+  /** Sends the command once, without retries. */
   async decide(call: ScriptCall): Promise<readonly number[] | Unanswered> {
     const endpoint = this.#endpoint;
     if (endpoint === null || !this.canAsk(call.bucket)) return 'not_counted';
@@ -118,20 +120,20 @@ export class RedisConnection {
       if (answer[1] === 1) this.#log.lost();
       return answer;
     } catch (error) {
-      // An old question to an endpoint that was replaced says nothing about the new one.
+      // A command on a replaced connection says nothing about the new one.
       if (endpoint === this.#endpoint && !isOfOneKey(error)) this.#fail(name, primary, error);
       return wasNotCounted(error) ? 'not_counted' : 'unknown';
     }
   }
 
-  /** What is under way is not waited for: it ends by itself, and leaves nothing open. */
+  /** Does not wait for commands in progress; they end by themselves. */
   close(): void {
     this.#isClosed = true;
     if (this.#timer !== null) clearTimeout(this.#timer);
     this.#endpoint?.destroy();
   }
 
-  /** A primary that took over, or was never asked: nothing is counted there before it was looked at. */
+  /** A new primary counts nothing before it has been probed. */
   #primaryOf(name: string): Primary {
     const known = this.#primaries.get(name);
     if (known !== undefined) return known;
@@ -145,7 +147,7 @@ export class RedisConnection {
     if (!primary.isHealthy || this.#isClosed) return;
     primary.isHealthy = false;
     this.#log.degraded(reasonOf(error), name);
-    // At once only the first time: a Redis that comes and goes is left alone.
+    // Immediately only the first time, so that an unstable Redis is not probed constantly.
     const { clock } = this.#options;
     const isSteady = clock.monotonicMs() - this.#wholeAtMs > PROBE_INTERVAL_MS;
     this.#recoverAfter(isSteady && this.#endpoint?.isUsable === false ? REDIAL_SOON_MS : PROBE_INTERVAL_MS);
@@ -164,7 +166,7 @@ export class RedisConnection {
     }, ms).unref();
   }
 
-  /** One attempt to make everything whole. Never rejects; answers what stood in the way. */
+  /** One attempt to recover all primaries. Never rejects; returns the errors. */
   async #recoverOnce(): Promise<readonly unknown[]> {
     const failures: unknown[] = [];
     this.#recovery ??= this.#recover(failures).finally(() => {
@@ -200,13 +202,13 @@ export class RedisConnection {
             primary.failures = 0;
             this.#wholeAtMs = this.#options.clock.monotonicMs();
           } catch (error) {
-            // Whether one that is well answers is told by what it is asked all the time.
+            // A healthy primary shows by its normal commands whether it answers.
             if (primary.isHealthy && !(error instanceof Unsupported)) return;
             primary.isHealthy = false;
             failures.push(error);
             failedName = name;
             primary.failures += 1;
-            // Whoever took the place of the only primary, or serves slots that nobody served, is found by dialing.
+            // A new connection finds a replacement of the only primary, or the primary of unserved slots.
             if (!endpoint.isCluster || name === '' || primary.failures >= PROBES_UNTIL_REDIAL) this.#isRedialDue = true;
           }
         }),
@@ -221,7 +223,7 @@ export class RedisConnection {
     this.#primaries.set(name, { isHealthy: false, failures: 0 });
   }
 
-  /** The old connection serves until the new one answers, and its last questions get their time. */
+  /** The old connection is used until the new one answers; its last commands may finish. */
   async #dial(): Promise<void> {
     const endpoint = await dialRedis(this.#options.seeds);
     const old = this.#endpoint;
@@ -246,7 +248,7 @@ export class RedisConnection {
     if (facts?.isSnapshotOnly === true) this.#log.snapshotOnly();
   }
 
-  /** Looks at what is there, then counts one unit: only that proves that counting works. */
+  /** Checks the settings, then counts one unit, to be sure that counting works. */
   async #probe(endpoint: RedisEndpoint, name: string): Promise<void> {
     await this.#checkServer(endpoint, name);
     const buckets = Array.from({ length: BUCKETS }, (_, bucket) => bucket).filter(
@@ -271,11 +273,11 @@ export class RedisConnection {
   }
 }
 
-/** What to do about what does not pass by itself; null: it may pass. */
+/** The advice for an error that does not pass by waiting; null: it may pass. */
 function remedyOf(error: unknown): string | null {
   if (error instanceof Unsupported) return error.message;
   const reason = reasonOf(error);
-  if (NEVER.has(reason)) return `Redis does not let us in (${reason}). Check the user and the password.`;
+  if (NEVER.has(reason)) return `Redis refused the login (${reason}). Check the user and the password.`;
   if (/DB index|SELECT is not allowed/i.test(messageOf(error)))
     return 'Redis has no database of that number. Check the number at the end of the address; a cluster has 0 only.';
   const code = codeOf(error) ?? '';
@@ -289,7 +291,7 @@ function isOfTls(error: unknown): boolean {
   return TLS_CODE.test(codeOf(error) ?? '');
 }
 
-/** A word for the log. Never the message itself, which may repeat what was sent. */
+/** The first word of an error for the log. Not the whole message, which may repeat input. */
 function reasonOf(error: unknown): string {
   if (error instanceof CommandTimeout) return 'timeout';
   if (error instanceof Unsupported) return 'unfit';

@@ -1,6 +1,6 @@
 /**
- * One open client of Redis, standalone or a cluster, behind the few calls that limits need. The only file that knows the
- * driver. It does not repeat, wait, or judge: that is `redis-connection.ts`.
+ * One open client of Redis, standalone or cluster, with the few calls that limits need. The only file that uses the
+ * driver. Retries and health checks are in `redis-connection.ts`.
  */
 import { ClientClosedError, ClientOfflineError, createClient, createCluster, defineScript, ErrorReply } from 'redis';
 import { SECOND_MS } from '../../foundation/clock.ts';
@@ -10,30 +10,30 @@ import { parseInfo, type ServerFacts } from './redis-server-facts.ts';
 import { BUCKETS, clusterSlotOf, markerKey, type ScriptCall } from './redis-windows.ts';
 import { beginScript, decideScript } from './redis-windows-script.ts';
 
-/** One server answers within this when we connect, or the next one is tried. */
+/** The time limit for connecting to one server before the next one is tried. */
 const DIAL_MS: number = SECOND_MS;
 
-/** A primary of a cluster that is gone is tried again this often, and as often the cluster is asked who took its place. */
+/** How often a failed primary of a cluster is tried again, and the cluster is asked for its replacement. */
 const CLUSTER_RETRY_MS: number = SECOND_MS;
 
-/** Commands of one client that wait for their answers, as a last line: `redis-connection.ts` stops earlier. */
+/** The driver's limit of waiting commands, as a fallback: `redis-connection.ts` stops earlier. */
 const QUEUE_MAX = 20_000;
 
-/** The one primary of a Redis that is no cluster. */
+/** The name of the only primary of a standalone Redis. */
 const ONLY_PRIMARY = 'redis';
 
 export interface RedisEndpoint {
   readonly isCluster: boolean;
-  /** False when it will never answer again. A cluster finds its primaries again by itself. */
+  /** False when it will never answer again. A cluster client reconnects by itself. */
   readonly isUsable: boolean;
-  /** The primaries that hold buckets now. */
+  /** The primaries that currently have buckets. */
   primaries(): readonly string[];
   primaryOf(bucket: number): string;
-  /** What a primary says of itself; `null` when we may not ask. */
+  /** The `INFO` of a primary; null when the command is not allowed. */
   facts(primary: string): Promise<ServerFacts | null>;
-  /** What came back, unread. */
+  /** The unparsed answer. */
   decide(call: ScriptCall): Promise<unknown>;
-  /** Notes that nothing was ever counted in this bucket. */
+  /** Records that nothing was ever counted in this bucket. */
   begin(bucket: number): Promise<unknown>;
   destroy(): void;
 }
@@ -64,7 +64,9 @@ const SCRIPTS = {
   }),
 };
 
-/** For every client: nothing waits in the driver, and nothing is asked at the start that a restricted user may not do. */
+/**
+ * Options of every client: no waiting in the driver, and no commands at the start that a restricted user may not run.
+ */
 const CLIENT_OPTIONS = {
   disableOfflineQueue: true,
   commandsQueueMaxLength: QUEUE_MAX,
@@ -72,12 +74,12 @@ const CLIENT_OPTIONS = {
   maintNotifications: 'disabled',
 } as const;
 
-/** The driver's own time limit costs more than a timer, and does not know of a stalled event loop. */
+/** The driver's own time limit is slower than a timer, and does not detect a blocked event loop. */
 const NO_DRIVER_TIMEOUT = { timeout: 0 };
 
 /**
  * Connects to the first server that answers and is not a replica, and to its whole cluster when it is part of one.
- * Rejects with what the driver said, which may hold an address and never a password.
+ * Rejects with the error of the driver, which may contain an address but no password.
  */
 export async function dialRedis(seeds: readonly Secret[]): Promise<RedisEndpoint> {
   let failure: unknown = new Error('no server');
@@ -86,12 +88,12 @@ export async function dialRedis(seeds: readonly Secret[]): Promise<RedisEndpoint
     try {
       await within(DIAL_MS, client.connect());
       const facts = await within(DIAL_MS, askFacts(client.sendCommand(['INFO'])));
-      // Who may not ask names several servers only for a cluster.
+      // If `INFO` is not allowed, several addresses mean a cluster.
       if (facts?.isCluster ?? seeds.length > 1) {
         destroy(client);
         return await dialCluster(seeds);
       }
-      // A replica is taken only when there is no other: then it is the one that will be promoted, or a mistake to report.
+      // A replica is used only if there is no other server: it may be promoted, otherwise the mistake is reported.
       if (facts?.isReplica !== true || nth === seeds.length - 1) return standaloneEndpoint(client);
       destroy(client);
     } catch (error) {
@@ -102,12 +104,12 @@ export async function dialRedis(seeds: readonly Secret[]): Promise<RedisEndpoint
   throw failure;
 }
 
-/** Whether a question that failed was surely not counted: it was not sent, or Redis answered that it did nothing. */
+/** Whether a failed command was certainly not counted: it was not sent, or Redis answered with an error. */
 export function wasNotCounted(error: unknown): boolean {
   return error instanceof ErrorReply || error instanceof ClientClosedError || error instanceof ClientOfflineError;
 }
 
-/** Error replies about the key that was asked for: they say nothing about the other keys of the same primary. */
+/** Error replies about one key, which say nothing about other keys of the same primary. */
 const OF_ONE_KEY = new Set(['TRYAGAIN', 'WRONGTYPE', 'ERR']);
 
 export function isOfOneKey(error: unknown): boolean {
@@ -121,7 +123,7 @@ function standaloneClient(seed: Secret) {
     RESP: 2,
     scripts: SCRIPTS,
     commandOptions: NO_DRIVER_TIMEOUT,
-    // A lost connection is not mended here: a new one is dialed, which looks at what it finds.
+    // No automatic reconnect: a new connection is opened and checked instead.
     socket: { connectTimeout: DIAL_MS, reconnectStrategy: false },
   }).on('error', ignore);
 }
@@ -149,7 +151,7 @@ async function dialCluster(seeds: readonly Secret[]): Promise<RedisEndpoint> {
     scripts: SCRIPTS,
     rootNodes: seeds.map((seed) => ({ url: seed.reveal() })),
     commandOptions: NO_DRIVER_TIMEOUT,
-    // Else one primary that is away would keep all others from being found.
+    // Otherwise one failed primary would prevent finding the others.
     minimizeConnections: true,
     topologyRefreshOnReconnectionAttemptStrategy: CLUSTER_RETRY_MS,
     defaults: {
@@ -189,10 +191,10 @@ async function dialCluster(seeds: readonly Secret[]): Promise<RedisEndpoint> {
   };
 }
 
-/** Per bucket the slot of a cluster that holds it. */
+/** The cluster slot of each bucket. */
 const SLOTS: readonly number[] = Array.from({ length: BUCKETS }, (_, bucket) => clusterSlotOf(bucket));
 
-/** `null`: this user may not ask. */
+/** Null: the user may not run `INFO`. */
 async function askFacts(info: Promise<unknown>): Promise<ServerFacts | null> {
   try {
     return parseInfo(String(await info));
@@ -212,14 +214,14 @@ async function within<T>(ms: number, work: Promise<T>): Promise<T> {
   }
 }
 
-/** The driver throws when there is nothing left to close. */
+/** Closes a client. The driver throws if it is already closed. */
 function destroy(client: { destroy(): unknown }): void {
   try {
     client.destroy();
   } catch {
-    // It is closed, which is what was wanted.
+    // It is already closed.
   }
 }
 
-/** The driver tells of a lost connection here too; whoever asks is told by the answer. */
+/** A lost connection is also reported by the failing command. */
 function ignore(): void {}

@@ -1,10 +1,10 @@
 /**
- * The limiter of a node that is one of many: windows are counted in Redis, together; the quota is leased in SQL, as
- * everywhere. When Redis is away, the node decides for itself with its share, or refuses, as the policy says.
+ * The limiter of one of several nodes: rate limits are counted in Redis, quotas in the database. When Redis does not
+ * answer, the node decides alone with its share, or answers 503, as the policy says.
  *
- * No unit is spent twice over an outage. While all is well, what Redis admits is noted in memory too, so that the share
- * begins with what this node has admitted already. What is admitted alone is owed, and told to Redis with the next
- * question about that key.
+ * No unit is spent twice because of an outage. What Redis admits is also counted in memory, so that the share begins
+ * with what this node has already admitted. Units admitted during an outage are reported to Redis with the next request
+ * for that key.
  */
 import type { LimitState } from '../../domain/limits.ts';
 import type { Clock } from '../../foundation/clock.ts';
@@ -23,10 +23,10 @@ import {
 import type { RedisConnection, Unanswered } from './redis-connection.ts';
 import { bucketOf, decideCall, readAnswer, type WindowsAnswer } from './redis-windows.ts';
 
-/** What happens to limits while Redis is away: `local` admits this node's share, `deny` answers 503. */
+/** What happens while Redis does not answer: `local` admits this node's share, `deny` answers 503. */
 export type LimiterOutagePolicy = 'local' | 'deny';
 
-/** When to ask again: Redis is probed about this often. */
+/** `Retry-After` during an outage: Redis is probed about this often. */
 const OUTAGE_RETRY_SECONDS = 1;
 
 const OWES_NOTHING: readonly number[] = [];
@@ -53,7 +53,7 @@ export class RedisLimiter implements RateLimiter {
   decide(request: LimitRequest): LimitDecision | Promise<LimitDecision> {
     assertCost(request.cost);
     if (this.#isClosed) throw new PantheonError('shutting_down');
-    // A quota is counted in SQL: without rules there is nothing to ask Redis.
+    // Quotas are counted in the database, so without rate limits Redis is not needed.
     if (request.rules.length === 0) return this.#options.memory.decide(request);
     for (const rule of request.rules) assertRule(rule);
     const decision = this.#decideTogether(request);
@@ -77,10 +77,10 @@ export class RedisLimiter implements RateLimiter {
   async #decideTogether(request: LimitRequest): Promise<LimitDecision> {
     const { memory } = this.#options;
 
-    // 1. The quota first, in memory: it can be given back, what Redis has counted cannot.
+    // 1. The quota first, in memory, because it can be returned; counts in Redis cannot.
     const held = request.quota === null ? null : await memory.holdQuota(request);
 
-    // 2. The windows, in one round trip. With a quota used up they are only asked, for the answer.
+    // 2. The rate limits, in one round trip. With a used-up quota they are only read, for the answer.
     let answer: WindowsAnswer | Unanswered = 'not_counted';
     try {
       answer = await this.#askRedis(request, held === null || held.hold !== null);
@@ -99,13 +99,13 @@ export class RedisLimiter implements RateLimiter {
   async #askRedis(request: LimitRequest, isTaking: boolean): Promise<WindowsAnswer | Unanswered> {
     const { connection, memory, clock } = this.#options;
     if (!connection.canAsk(bucketOf(request.keyId))) return 'not_counted';
-    // Redis is well and has counted others: a share beside it would be more than the limit.
+    // Redis works and counts other requests, so admitting a share in addition would exceed the limit.
     if (connection.isBusy) throw overloaded();
     const pending = memory.takePending(request);
     const call = decideCall(request, { now: clock.now(), isTaking, pending: pending?.perRule ?? OWES_NOTHING });
     const answer = await connection.decide(call);
     if (typeof answer !== 'string') return readAnswer(answer, request);
-    // It may have arrived all the same. Then it is counted twice, which admits less and never more.
+    // The report may have arrived. It is then counted twice, which admits less, never more.
     if (pending !== null) memory.addDebt(request.keyId, pending.units);
     return answer;
   }
@@ -115,7 +115,7 @@ export class RedisLimiter implements RateLimiter {
     this.#degradedDecisions += 1;
     if (onLimiterOutage === 'deny') throw unavailable();
     const decision = await memory.decide({ ...request, rules: this.#shares.of(request.rules, nodeCount()) });
-    // Redis may have counted it: then a denial would have consumed something (I8), and a 503 may.
+    // Redis may have counted the request. A denial must not consume anything (I8), so the answer is a 503.
     if (!decision.admitted && answer === 'unknown') throw unavailable();
     if (decision.admitted) memory.addDebt(request.keyId, request.cost);
     return answeredByShare(decision, request.rules);
@@ -123,12 +123,12 @@ export class RedisLimiter implements RateLimiter {
 }
 
 function unavailable(): PantheonError {
-  const detail = 'Redis, where limits are counted, does not answer.';
+  const detail = 'Redis, which counts limits, does not answer.';
   return new PantheonError('limiter_unavailable', { detail, retryAfterSeconds: OUTAGE_RETRY_SECONDS });
 }
 
 function overloaded(): PantheonError {
-  const detail = 'Too many questions wait for Redis.';
+  const detail = 'Too many requests wait for Redis.';
   return new PantheonError('limiter_unavailable', { detail, retryAfterSeconds: OUTAGE_RETRY_SECONDS });
 }
 
@@ -146,7 +146,7 @@ function denied(request: LimitRequest, answer: WindowsAnswer, held: HeldQuota | 
     violated.push(QUOTA_NAME);
     retryAfterSeconds = Math.max(retryAfterSeconds, held.quota.secondsUntilTurn());
   }
-  // The quota is named when both refuse: it is what lasts.
+  // If both are exceeded the quota is reported, because it lasts longer.
   const code = isQuotaUsedUp ? 'quota_exceeded' : 'rate_limited';
   return { admitted: false, code, violated, retryAfterSeconds, limits: statesOf(answer, held), degraded: false };
 }

@@ -254,7 +254,7 @@ describeWithOwnRedis('limits in Redis', () => {
       expect(await decide({ rules })).toMatchObject({ admitted: false, degraded: false });
       expect(await decide({ keyId: 'newcomer', rules, createdAt: NEWER })).toMatchObject({ admitted: true });
       await expect.poll(async () => (await decide({ rules })).admitted, { timeout: 3_000 }).toBe(true);
-      expect(lines).toEqual(['Redis has lost what it counted: limits start full, for one window. {}']);
+      expect(lines).toEqual(['Redis has lost its counters: limits start as used up, for one window. {}']);
     });
   });
 
@@ -380,7 +380,7 @@ describeWithOwnRedis('limits in Redis', () => {
       );
       const { decide, lines } = await setUp({ url: `redis://limits:pw@${strict.host}:${strict.port}` });
       expect(await decide({ rules: [rule('burst', 5, 60)], createdAt: NEWER })).toMatchObject({ admitted: true });
-      expect(lines[0]).toContain('INFO is forbidden');
+      expect(lines[0]).toContain('INFO is not allowed');
     });
   });
 

@@ -1,4 +1,4 @@
-/** Limits that all nodes count together in Redis or Valkey: the public subpath `pantheon-auth/redis`. */
+/** The public subpath `pantheon-auth/redis`: limits that all nodes count together in Redis or Valkey. */
 import { PantheonError } from '../../foundation/errors.ts';
 import { Secret } from '../../foundation/secret.ts';
 import { MemoryLimiter } from '../memory/memory-limiter.ts';
@@ -9,28 +9,28 @@ import { type LimiterOutagePolicy, RedisLimiter } from './redis-limiter.ts';
 export type { SharedLimits } from '../rate-limiter.ts';
 export type { LimiterOutagePolicy } from './redis-limiter.ts';
 
-/** Addresses to start from. A cluster tells the others itself. */
+/** The most seed addresses. A cluster names its other nodes. */
 const SEEDS_MAX = 32;
 
 export interface RedisLimitsOptions {
   /**
-   * `redis://` or `rediss://` (TLS), with user, password and database where needed. Several addresses, separated by
+   * `redis://` or `rediss://` (TLS), with user, password and database if needed. Several addresses, separated by
    * commas, for a cluster or for a primary and its replicas: the first that answers and is not a replica is used.
    */
   readonly url: string;
   /**
-   * What happens while Redis does not answer. `local` (the default): each node admits its share of every limit, the limit
-   * divided by the number of nodes and at least 1, and says `degraded` in the answer. `deny`: keys with rate limits get a
-   * 503 `limiter_unavailable`.
+   * What happens while Redis does not answer. `local` (the default): each node admits its share of every limit, the
+   * limit divided by the number of nodes and at least 1, and answers have `degraded: true`. `deny`: keys with rate
+   * limits get a 503 `limiter_unavailable`.
    */
   readonly onLimiterOutage?: LimiterOutagePolicy;
 }
 
 /**
- * Rate limits that hold over all nodes: one script, one round trip, by Redis's clock. Needs Redis 6.2 or Valkey,
- * standalone or a cluster, with `maxmemory-policy noeviction` when it has a `maxmemory`. A Redis that lost its data starts
- * limits full; one that comes back from an old snapshot does not know that it lost any, so have none, or an append-only
- * file. Quotas are not kept there.
+ * Rate limits shared by all nodes: one script and one round trip, using the clock of Redis. Needs Redis 6.2 or Valkey,
+ * standalone or cluster, with `maxmemory-policy noeviction` if `maxmemory` is set. After a loss of data in Redis limits
+ * start as used up. Disable snapshots, or use an append-only file: a restored old snapshot would not be detected.
+ * Quotas are counted in the database.
  *
  * @example
  * ```ts
@@ -58,7 +58,7 @@ async function openRedisLimits(
   return new RedisLimiter({ clock, connection, memory, nodeCount, onLimiterOutage });
 }
 
-/** What is wrong with an address is not shown: it may hold a password. */
+/** Errors do not repeat an address, which may contain a password. */
 function parseSeeds(url: string): readonly Secret[] {
   const seeds = String(url)
     .split(',')

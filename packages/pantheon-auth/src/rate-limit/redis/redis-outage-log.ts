@@ -1,8 +1,8 @@
-/** What the operator is told about Redis: each change once, in words that hold nothing of what was sent. */
+/** Log lines about Redis: each change of state once, without input. */
 import { type Clock, MINUTE_MS } from '../../foundation/clock.ts';
 import type { SharedLimitsContext } from '../rate-limiter.ts';
 
-/** All buckets of a Redis that lost its data are found one by one, and one line is enough. */
+/** Lost data is found bucket by bucket; one line per minute is enough. */
 const LOSS_LOGGED_MS: number = MINUTE_MS;
 
 export class RedisOutageLog {
@@ -18,11 +18,11 @@ export class RedisOutageLog {
     this.#clock = clock;
   }
 
-  /** `reason` is a word. `primary`: which one of a cluster. */
+  /** `reason`: one word. `primary`: the name of the primary in a cluster. */
   degraded(reason: string, primary: string): void {
     if (this.#isToldDegraded) return;
     this.#isToldDegraded = true;
-    const message = 'Redis does not count limits now: this node decides for itself until it does.';
+    const message = 'Redis does not count limits now: this node decides alone until it does.';
     this.#logger.warn({ reason, primary }, message);
   }
 
@@ -35,14 +35,13 @@ export class RedisOutageLog {
   uninformed(): void {
     if (this.#isToldUninformed) return;
     this.#isToldUninformed = true;
-    this.#logger.warn({}, 'INFO is forbidden: check yourself that maxmemory-policy of Redis is noeviction.');
+    this.#logger.warn({}, 'INFO is not allowed: check that maxmemory-policy of Redis is noeviction.');
   }
 
   snapshotOnly(): void {
     if (this.#isToldSnapshotOnly) return;
     this.#isToldSnapshotOnly = true;
-    const message =
-      'Redis keeps snapshots only: a restart sets limits back to the last one. Use appendonly, or save "".';
+    const message = 'Redis uses snapshots only: a restart resets limits to the last one. Use appendonly, or save "".';
     this.#logger.warn({}, message);
   }
 
@@ -50,6 +49,6 @@ export class RedisOutageLog {
     const nowMs = this.#clock.monotonicMs();
     if (nowMs - this.#lossToldAtMs < LOSS_LOGGED_MS) return;
     this.#lossToldAtMs = nowMs;
-    this.#logger.warn({}, 'Redis has lost what it counted: limits start full, for one window.');
+    this.#logger.warn({}, 'Redis has lost its counters: limits start as used up, for one window.');
   }
 }

@@ -1,20 +1,20 @@
 /**
- * Whether the address of a Redis says TLS where the server does not speak it, or the other way round. Neither server says
- * so: one waits for more, the other hangs up, as a server does that is away. Looked at once, when the first connection
- * failed, without user and password.
+ * Detects that the address uses TLS and the server does not, or the other way round. Neither gives an error: one waits
+ * for more data, the other closes the connection. Checked once, when the first connection failed, without user and
+ * password.
  */
 import { connect as connectPlain, isIP, type Socket } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 import { SECOND_MS } from '../../foundation/clock.ts';
 import type { Secret } from '../../foundation/secret.ts';
 
-/** As long as a connection waits for its server. */
+/** As long as connecting may take. */
 const LOOK_MS: number = SECOND_MS;
 const PORT_DEFAULT = 6379;
-/** How every reply of Redis begins that `PING` may get: `+PONG`, `-NOAUTH …`, `-DENIED …`, `-LOADING …`. */
+/** The beginning of replies to `PING`: `+PONG`, `-NOAUTH …`, `-DENIED …`, `-LOADING …`. */
 const REPLY = /^(?:\+PONG|-[A-Z]{3,} )/;
 
-/** What to do about it; null: the protocol is right, or nothing can be said. */
+/** The advice; null: the protocol is right, or unknown. */
 export async function protocolMistake(seed: Secret): Promise<string | null> {
   const { protocol, hostname, port } = new URL(seed.reveal());
   const place = { host: hostname.replace(/^\[|\]$/g, ''), port: port === '' ? PORT_DEFAULT : Number(port) };
@@ -39,7 +39,7 @@ function speaksPlain(place: Place): Promise<boolean> {
 }
 
 function speaksTls(place: Place): Promise<boolean> {
-  // Nothing is sent or believed, so who answers does not matter.
+  // The certificate is not checked, because nothing is sent and nothing received is used.
   const socket = connectTls({
     ...place,
     rejectUnauthorized: false,

@@ -1,17 +1,17 @@
-/** What a Redis or Valkey says of itself (`INFO`), and whether limits can be counted there. Pure. */
+/** Parses `INFO` of Redis or Valkey, and checks whether limits can be counted there. Pure. */
 
-/** The first with all that the script needs, and the oldest that is tested. */
+/** The first version that the script can run on, and the oldest that is tested. */
 const VERSION_MIN: readonly [number, number] = [6, 2];
 
 export interface ServerFacts {
-  /** `7.0.15`; empty when it was not told. */
+  /** For example `7.0.15`; empty when not reported. */
   readonly version: string;
   readonly isCluster: boolean;
   readonly isReplica: boolean;
-  /** 0: no bound. */
+  /** 0: unlimited. */
   readonly maxmemoryBytes: number;
   readonly maxmemoryPolicy: string;
-  /** Snapshots are made or were loaded, and there is no append-only file: a restart goes back to the last one. */
+  /** Whether it uses snapshots without an append-only file, so that a restart restores old counters. */
   readonly isSnapshotOnly: boolean;
 }
 
@@ -38,6 +38,6 @@ export function unfitness({ version, maxmemoryBytes, maxmemoryPolicy }: ServerFa
   if (version !== '' && (major < VERSION_MIN[0] || (major === VERSION_MIN[0] && minor < VERSION_MIN[1])))
     return `Redis ${VERSION_MIN.join('.')} or later is required, or Valkey.`;
   if (maxmemoryBytes > 0 && maxmemoryPolicy !== '' && maxmemoryPolicy !== 'noeviction')
-    return `maxmemory-policy must be noeviction: a counter that is evicted is a limit that starts anew.`;
+    return `maxmemory-policy must be noeviction, because an evicted counter resets its limit.`;
   return null;
 }

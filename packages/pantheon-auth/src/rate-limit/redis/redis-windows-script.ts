@@ -2,27 +2,26 @@
  * The Lua that decides all rate limits of one key inside Redis: one step, all or nothing, by Redis's own clock. The
  * arithmetic is that of `memory/sliding-window.ts`. What goes in and comes out is packed by `redis-windows.ts`.
  *
- * The state of a key is one hash: per rule a field `<name>:<windowSeconds>` with MessagePack of
- * `[first end, units, distance to the next end, units, …]`: entries as in memory, each with the latest moment of its uses,
- * oldest first.
+ * The state of a key is one hash: per rule a field `<name>:<windowSeconds>` with MessagePack of `[first end, units,
+ * distance to the next end, units, …]`: entries as in memory, each with the latest moment of its uses, oldest first.
  *
- * The marker of a bucket tells since when its counts are whole, in milliseconds; `0`: from the beginning. Where it is
- * missing, what was counted is lost, and then a key may have used all of every limit up to that moment.
+ * The marker of a bucket says since when its counts are complete, in milliseconds; `0`: from the beginning. If it is
+ * missing, counts were lost, and a key is assumed to have used all of every limit until then.
  */
 import { CLOCK_JUMP_MS, MINUTE_MS } from '../../foundation/clock.ts';
 import { FORMER_WINDOWS_MAX } from '../memory/rule-windows.ts';
 import { EXACT_LIMIT_MAX, PARTS_PER_WINDOW } from '../rate-limiter.ts';
 
-/** A marker younger than this was made by another node of the same first start, which was faster. */
+/** A marker younger than this was created by another node during the same first start. */
 const FIRST_START_MS: number = MINUTE_MS;
 
-/** Sets `nowMs`. It stands apart so that a test can move the time. */
+/** Sets `nowMs`. Separate, so that tests can replace the time. */
 const REDIS_CLOCK = `
 local time = redis.call('TIME')
 local nowMs = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 `;
 
-/** Every number is a whole one below 2^53, so that Lua's doubles are exact. Redis answers them as integers. */
+/** All numbers are whole and below 2^53, so that Lua's doubles are exact. */
 const DECIDE = `
 local EXACT_LIMIT_MAX, PARTS_PER_WINDOW = ${EXACT_LIMIT_MAX}, ${PARTS_PER_WINDOW}
 local FORMER_WINDOWS_MAX, CLOCKS_APART_MS = ${FORMER_WINDOWS_MAX}, ${CLOCK_JUMP_MS}
@@ -224,12 +223,15 @@ if since == nil or since > nowMs or nowMs - since < ${FIRST_START_MS} then redis
 return 1
 `;
 
-/** Decides. Keys: the state, the marker. Arguments: cost, 1 to take or 0 to ask, age, then name, limit, window, owed. */
+/**
+ * The script that checks limits. Keys: the state, the marker. Arguments: cost, 1 to take or 0 to ask, age, then name,
+ * limit, window, owed.
+ */
 export function decideScript(clock: string = REDIS_CLOCK): string {
   return clock + DECIDE;
 }
 
-/** Notes in a marker that nothing was lost, because nothing was ever counted. */
+/** The script that sets a marker before anything was counted. */
 export function beginScript(clock: string = REDIS_CLOCK): string {
   return clock + BEGIN;
 }

@@ -1,31 +1,28 @@
-/**
- * How a question to the script of `redis-windows-script.ts` is packed, where it is asked, and how its answer is read.
- * No I/O.
- */
+/** Encodes calls of the script in `redis-windows-script.ts`, chooses their bucket, and parses the answers. No I/O. */
 import type { LimitState } from '../../domain/limits.ts';
 import type { Instant } from '../../foundation/clock.ts';
 import { invariant } from '../../foundation/errors.ts';
 import { type LimitRequest, rateState } from '../rate-limiter.ts';
 
 /**
- * Keys are spread over this many hash tags. More than there are primaries in any cluster, so that they spread evenly;
- * few enough that all markers can be made at the first start.
+ * The number of hash tags over which keys are spread: more than any cluster has primaries, and few enough to create all
+ * markers at the first start.
  */
 export const BUCKETS = 256;
 
 /** With the number of the form in which windows are stored: what was counted in another one is not read. */
 const PREFIX = 'pantheon-auth:limits:2:';
 
-/** No id of a key is this short. */
+/** Key ids are longer, so this is none. */
 const PROBE_ID = 'probe';
 
-/** It must be written to be proved, and never be refused. */
+/** Writes a counter with a limit that is never reached. */
 const PROBE_ARGUMENTS: readonly string[] = ['1', '1', '0', 'probe', '1000000000', '1', '0'];
 
-/** One question to the script. */
+/** One call of the script. */
 export interface ScriptCall {
   readonly bucket: number;
-  /** The state and the marker: one slot of a cluster. */
+  /** The keys of the state and the marker, in one cluster slot. */
   readonly keys: readonly [string, string];
   readonly args: readonly string[];
 }
@@ -34,11 +31,11 @@ export interface WindowsAnswer {
   readonly isAdmitted: boolean;
   /** In the order of the rules. */
   readonly limits: readonly LimitState[];
-  /** Per rule the seconds until the cost fits; 0 when it fits now. */
+  /** Seconds until the cost fits, per rule; 0 when it fits now. */
   readonly waitSeconds: readonly number[];
 }
 
-/** The bucket of a key, the same on every node for ever (FNV-1a). */
+/** The bucket of a key (FNV-1a). It must never change and is the same on every node. */
 export function bucketOf(keyId: string): number {
   let hash = 0x811c9dc5;
   for (let at = 0; at < keyId.length; at += 1) hash = Math.imul(hash ^ keyId.charCodeAt(at), 0x01000193);
@@ -73,13 +70,13 @@ export function decideCall(
   return { bucket, keys: [`${marker}:${keyId}`, marker], args };
 }
 
-/** Asks for no key, and is admitted wherever counting works. */
+/** A call that is admitted if counting works, for no real key. */
 export function probeCall(bucket: number): ScriptCall {
   const marker = markerKey(bucket);
   return { bucket, keys: [`${marker}:${PROBE_ID}`, marker], args: PROBE_ARGUMENTS };
 }
 
-/** Whether what came back has the form of an answer to this question: a proxy, or another script, may say anything. */
+/** Whether an answer has the expected form. A proxy or another script may return anything. */
 export function isAnswerTo(call: ScriptCall, answer: unknown): answer is readonly number[] {
   const rules = (call.args.length - 3) / 4;
   return Array.isArray(answer) && answer.length === 2 + rules * 3 && answer.every(Number.isSafeInteger);

@@ -1,6 +1,6 @@
 /**
- * One connection to PostgreSQL: how long an answer may take, that what is acknowledged is durable, and which server it
- * leads to. A connection that kept us waiting is never used again: its answer may still come, to another question.
+ * One connection to PostgreSQL, with timeouts, durability settings and the identity of its server. A connection whose
+ * answer timed out is never used again, because the late answer could be taken for that of the next statement.
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { CompiledQuery, DatabaseConnection, QueryResult } from 'kysely';
@@ -9,25 +9,25 @@ import { PantheonError } from '../../foundation/errors.ts';
 import { LOG_CHANNEL } from '../dialect.ts';
 import { breaksConnection, toCommitError, toOpenError, toPantheonError, unavailable } from './postgres-errors.ts';
 
-/** A read that takes longer is of no use to a verification, whose caller has given up. */
+/** A verification cannot use a read that takes longer. */
 export const READ_TIMEOUT_MS = 1_000;
-/** A statement of a transaction may wait for the lock of another, which itself is bounded. */
+/** A statement of a transaction may wait for a lock of another transaction, whose time is bounded too. */
 export const WRITE_TIMEOUT_MS = 5_000;
-/** Older versions are no longer supported by their makers. */
+/** Older versions are no longer supported by PostgreSQL. */
 const SERVER_VERSION_MIN = 140_000;
-/** Statements prepared on each connection, so that the server plans them once. Our texts are far fewer. */
+/** The most prepared statements per connection. There are fewer SQL texts. */
 const STATEMENTS_PREPARED_MAX = 256;
 
 const INT8_OID = 20;
 
-/** 64-bit integers as numbers. One that a number cannot hold was never written by us. */
+/** Parses 64-bit integers as numbers. The library never writes larger values. */
 function parseInteger(text: string): number {
   const value = Number(text);
   if (Number.isSafeInteger(value)) return value;
   throw new PantheonError('key_quarantined', { detail: 'A number in the database is out of range.' });
 }
 
-/** How the driver reads values of ours. */
+/** Type parsers of the driver. */
 export const TYPES: NonNullable<QueryConfig['types']> = {
   getTypeParser: (oid, format) => {
     if (oid === INT8_OID) return parseInteger;
@@ -35,7 +35,7 @@ export const TYPES: NonNullable<QueryConfig['types']> = {
   },
 };
 
-/** Names for texts, shared by all connections; each prepares a name when it first meets it. */
+/** Statement names by SQL text, shared by all connections. Each connection prepares a statement on first use. */
 const preparedNames = new Map<string, string>();
 
 function preparedName(text: string): string | undefined {
@@ -46,7 +46,7 @@ function preparedName(text: string): string | undefined {
   return name;
 }
 
-/** Any text of a user id, a name or metadata can be stored in this encoding only, and be compared as it is elsewhere. */
+/** Only this encoding can store any text. */
 const ENCODING = 'UTF8';
 
 interface Greeting {
@@ -60,24 +60,23 @@ interface Greeting {
   readonly server: string;
 }
 
-/** Settings of a session, by their names in PostgreSQL. */
+/** Session settings by their PostgreSQL names. */
 export type SessionSettings = Readonly<Record<string, string>>;
 
 /**
- * The first question of every connection. Settings are part of it and not of the connection's start: a pooler such as
- * PgBouncer refuses parameters there that it does not know.
+ * The first statements of every connection. Settings are set here and not as startup parameters, because poolers such
+ * as PgBouncer refuse unknown startup parameters.
  */
 function greetingOf(settings: SessionSettings): string {
   const text = (value: string): string => `'${value.replaceAll("'", "''")}'`;
   const set = Object.entries(settings).map(([name, value]) => `set_config(${text(name)}, ${text(value)}, false)`);
-  // Two statements: what the second one says is after the settings of the first.
+  // Two statements, so that the second one reads the settings made by the first.
   return set.length === 0 ? HANDSHAKE_SQL : `select ${set.join(', ')};${HANDSHAKE_SQL}`;
 }
 
 /**
- * Asked once of every connection. A commit that a crash of the server may lose must not be acknowledged (I13), whatever
- * the role's settings say; the start time of the server tells one server from another, and one before a restart from
- * the one after it.
+ * Run once on every connection. Turns on `synchronous_commit`, whatever the role's settings are, so that acknowledged
+ * commits are durable (I13). Reads the start time of the server, which identifies it and changes with a restart.
  */
 const HANDSHAKE_SQL = `
   select
@@ -101,7 +100,7 @@ export interface ConnectionOptions {
   readonly readTimeoutMs: number;
   readonly writeTimeoutMs: number;
   readonly settings: SessionSettings;
-  /** Throws when the answers of this server no longer count. */
+  /** Throws when this server has been replaced. */
   readonly assertServer: (server: string) => void;
 }
 
@@ -119,26 +118,26 @@ export class PostgresConnection implements DatabaseConnection {
     this.#options = options;
   }
 
-  /** Which server answers, and since when it runs. */
+  /** The identity of the server, with its start time. */
   get server(): string {
     return this.#server;
   }
 
-  /** Whether what the server acknowledges outlives its machine. */
+  /** Whether acknowledged commits survive a crash of the server's machine. */
   get isFsynced(): boolean {
     return this.#isFsynced;
   }
 
-  /** Not to be used again. */
+  /** Whether the connection must not be used again. */
   get isBroken(): boolean {
     return this.#isBroken;
   }
 
-  /** @throws PantheonError `store_unusable` for a server that cannot keep our promises, `store_read_only` for a standby. */
+  /** @throws PantheonError `store_unusable` for an unsuitable server, `store_read_only` for a standby. */
   async handshake(): Promise<void> {
     try {
       const text = greetingOf(this.#options.settings);
-      // Of several statements the driver gives an answer each.
+      // For several statements the driver returns an array of results.
       const answers = [await this.#bounded({ text }, this.#options.readTimeoutMs)].flat();
       const greeting = answers.at(-1)?.rows[0] as Greeting;
       if (greeting.server_version < SERVER_VERSION_MIN)
@@ -164,7 +163,8 @@ export class PostgresConnection implements DatabaseConnection {
     this.#options.assertServer(this.#server);
     this.#inTransaction = false;
     let command: string;
-    // A standby that should have it and was not waited for: "committed locally, but might not have been replicated".
+    // Collects the warning of a commit that was not replicated: "committed locally, but might not have been
+    // replicated".
     const warnings: string[] = [];
     const onNotice = (notice: {
       readonly severity: string | undefined;
@@ -175,7 +175,7 @@ export class PostgresConnection implements DatabaseConnection {
     this.#client.on('notice', onNotice);
     try {
       ({ command } = await this.#bounded({ text: 'commit' }, this.#options.writeTimeoutMs));
-      // A server that was replaced meanwhile may have committed what the new one will never have.
+      // If the server was replaced meanwhile, the new one may not have this commit.
       this.#options.assertServer(this.#server);
       if (warnings[0] !== undefined) throw new Error(warnings[0]);
     } catch (error) {
@@ -184,28 +184,28 @@ export class PostgresConnection implements DatabaseConnection {
     } finally {
       this.#client.off('notice', onNotice);
     }
-    // What the server answers to the commit of a transaction that had failed.
+    // The server answers ROLLBACK to the COMMIT of a failed transaction.
     if (command !== 'COMMIT') throw unavailable('The transaction was rolled back.');
   }
 
-  /** Hears of every commit from here on. */
+  /** Receives notifications of commits from here on. */
   async listen(): Promise<void> {
     await this.#execute({ text: `listen ${this.#channel}` }, this.#options.readTimeoutMs);
   }
 
-  /** The process of the server that answers. Behind a pooler that shares sessions it is now this one, now another. */
+  /** The server process of this session. Behind a pooler that shares sessions it changes. */
   async backend(): Promise<number> {
     const { rows } = await this.#execute({ text: 'select pg_backend_pid() as pid' }, this.#options.readTimeoutMs);
     return (rows[0] as { readonly pid: number }).pid;
   }
 
-  /** Ends it without telling the server: one that does not answer would never take the message. */
+  /** Closes the connection without notifying the server, which may not answer. */
   destroy(): void {
     this.#isBroken = true;
     destroyClient(this.#client);
   }
 
-  /** Never throws: whoever rolls back has an error to tell already, and a broken connection rolls back by ending. */
+  /** Never throws, because the caller already has an error, and closing a broken connection rolls back. */
   async rollback(): Promise<void> {
     this.#inTransaction = false;
     if (this.#isBroken) return;
@@ -221,7 +221,7 @@ export class PostgresConnection implements DatabaseConnection {
     const config: QueryConfig = { text: query.sql, values: [...query.parameters], ...(name !== undefined && { name }) };
     const timeoutMs = this.#inTransaction ? this.#options.writeTimeoutMs : this.#options.readTimeoutMs;
     const { rows, rowCount, command } = await this.#execute(config, timeoutMs);
-    // An answer that was under way while the server was replaced is the answer of the one before.
+    // The answer may be from a server that was replaced meanwhile.
     if (!this.#inTransaction) this.#options.assertServer(this.#server);
     const affected = command === 'SELECT' ? {} : { numAffectedRows: BigInt(rowCount ?? 0) };
     return { rows: rows as R[], ...affected };
@@ -246,7 +246,7 @@ export class PostgresConnection implements DatabaseConnection {
     let isLate = false;
     const late = new Promise<never>((_, reject) => {
       timer = setTimeout(async () => {
-        // When the event loop stood still the answer may lie in the socket: it is read before this goes on.
+        // If the event loop was blocked, the answer may be in the socket and is read first.
         await nextTurn();
         await nextTurn();
         isLate = true;
@@ -264,14 +264,14 @@ export class PostgresConnection implements DatabaseConnection {
   }
 }
 
-/** The encoding of a database is decided when it is made. */
+/** The encoding of a database cannot be changed after its creation. */
 function wrongEncoding({ server_encoding, database }: Greeting): PantheonError {
   const what = `The database "${database}" is encoded in ${server_encoding}, and ${ENCODING} is needed.`;
   const remedy = `Make another one (create database … encoding '${ENCODING}' template template0) and name that one.`;
   return new PantheonError('store_unusable', { field: 'database.url', detail: `${what} ${remedy}` });
 }
 
-/** Ends a connection at once, whatever its server does. Its own `end` waits for an answer. */
+/** Closes a connection at once. The driver's `end` waits for an answer. */
 export function destroyClient(client: ClientBase): void {
   const { stream } = (client as unknown as { readonly connection: { readonly stream: { destroy(): void } } })
     .connection;

@@ -1,4 +1,4 @@
-/** Kysely over connections of ours. Where they come from is the pool's or the session's business. */
+/** The Kysely dialect over `PostgresConnection`, for the pool and the session. */
 import {
   type DatabaseIntrospector,
   type Dialect,
@@ -38,7 +38,7 @@ export class PostgresDialect implements Dialect {
       commitTransaction: (connection) => (connection as PostgresConnection).commit(),
       rollbackTransaction: (connection) => (connection as PostgresConnection).rollback(),
       releaseConnection: async (connection) => source.release(connection as PostgresConnection),
-      // Opening and closing belongs to `postgres.ts`.
+      // Connections are opened and closed by `postgres.ts`.
       destroy: async () => {},
     };
   }

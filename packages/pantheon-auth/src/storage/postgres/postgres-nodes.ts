@@ -1,13 +1,13 @@
 /**
- * Which nodes run on this database, as far as their limits depend on each other. A node holds its place by advisory locks
- * of its session: they are gone with the node, however that ends, and nothing has to be cleaned up.
+ * The registry of nodes on this database, for dividing rate limits. A node registers with advisory locks of its
+ * session, which are released when the node ends in any way.
  *
- * There are two locks. A node that counts alone holds one of them for itself, so there are two such nodes at most: one,
- * and in an update the node that replaces it. Nodes that count together share both locks, so none of the first kind can
- * run beside them.
+ * There are two locks. A node that counts alone holds one of them exclusively, so there are at most two such nodes:
+ * one, and during an update its replacement. Nodes that count in Redis hold both locks shared, so no node that counts
+ * alone can run beside them.
  *
- * Two that count alone never admit the whole of a limit each. Finding no other node is believed for `BELIEVED_MS`; a node
- * that finds another waits that long before it starts.
+ * Two nodes that count alone never both admit the whole of a limit. A count without another node is valid for
+ * `BELIEVED_MS`; a node that finds another waits that long before it starts.
  */
 import { setTimeout as pause } from 'node:timers/promises';
 import { Kysely, sql } from 'kysely';
@@ -21,26 +21,26 @@ import { PostgresDialect } from './postgres-dialect.ts';
 
 type Counting = 'together' | 'alone';
 
-/** How long after a count the next one begins. Of nodes that count together only an outage of Redis asks. */
+/** The wait between two counts. Nodes that count in Redis need the count only during an outage. */
 const COUNT_AFTER_MS: Readonly<Record<Counting, number>> = { together: 5_000, alone: 1_000 };
-/** Long enough for two counts that are late, short enough to wait for at a start. */
+/** Long enough for two late counts, short enough to wait for at a start. */
 const BELIEVED_MS = 3_000;
-/** Replacing a node takes less. Two that run beside each other for longer are not an update; each is told so this often. */
+/** Longer than replacing a node takes. After this time, and again after each such time, both nodes log a warning. */
 export const HANDOVER_MAX_MS: number = 15 * MINUTE_MS;
-/** A session that is ended lets go of its locks in milliseconds. */
+/** The wait for an ended session to release its locks. */
 const END_SESSION_MS = 200;
 
 const lockNumbers = (lock: number) => sql`${sql.raw(SCHEMA_NUMBER)}, ${sql.lit(lock)}`;
 const FIRST = lockNumbers(ADVISORY_LOCKS.limits);
 const SECOND = lockNumbers(ADVISORY_LOCKS.limitsSuccessor);
 
-/** Rows of `pg_locks`, as `l`, that are places of nodes here. */
+/** SQL condition for rows of `pg_locks`, as `l`, that are registrations of nodes here. */
 const PLACES = sql`l.locktype = 'advisory' and l.granted and l.objsubid = 2
   and l.database = (select oid from pg_database where datname = current_database())
   and l.classid = ${sql.raw(SCHEMA_NUMBER)}::oid
   and l.objid in (${sql.lit(ADVISORY_LOCKS.limits)}, ${sql.lit(ADVISORY_LOCKS.limitsSuccessor)})`;
 
-/** Which session of the server it is. A process id alone is used again. */
+/** Identifies a session of the server. Process ids alone are reused. */
 interface SessionId {
   readonly pid: number;
   readonly began: string;
@@ -52,12 +52,12 @@ export class PostgresNodes implements NodeRegistry {
   readonly #onWarning: (warning: string) => void;
   #counting: Counting | null = null;
   #hasPlace = false;
-  /** On which our place was taken last. */
+  /** The session of the last registration. */
   #session: SessionId | null = null;
   #count = 1;
-  /** When the question was sent that `#count` answers. */
+  /** When the query for `#count` was sent. */
   #countedAtMs = 0;
-  /** When to warn that two nodes run beside each other. */
+  /** When to warn next that two nodes run beside each other. */
   #warnAtMs: number | null = null;
   #timer: NodeJS.Timeout | null = null;
   #isClosed = false;
@@ -72,7 +72,7 @@ export class PostgresNodes implements NodeRegistry {
   async join(counting: Counting): Promise<void> {
     await this.#db.connection().execute(async (db) => {
       if (!(await this.#take(db, counting))) throw new PantheonError('redis_required');
-      // From here on a new session takes the place again.
+      // From here on a new session registers again.
       this.#counting = counting;
       await this.#countOn(db);
     });
@@ -85,14 +85,14 @@ export class PostgresNodes implements NodeRegistry {
     return this.#counting !== 'alone' || isBelieved ? this.#count : Math.max(2, this.#count);
   }
 
-  /** The session is a new one: the place of the old one is lost with it. Nobody uses the connection before this is over. */
+  /** Registers again on a new session, before the connection is used for anything else. */
   async rejoin(connection: PostgresConnection): Promise<void> {
     if (this.#counting === null) return;
     const dialect = new PostgresDialect({ acquire: async () => connection, release: () => {} });
     const db = new Kysely<Tables>({ dialect });
     const hadPlace = this.#hasPlace;
     await endSession(db, this.#session);
-    // Whoever took it meanwhile runs already. To stop here would help nobody.
+    // Other nodes have registered meanwhile. Stopping this node would not help.
     if (!(await this.#take(db, this.#counting)) && hadPlace)
       this.#onWarning('this node lost its place to nodes that count limits apart from it, while PostgreSQL was away');
     await this.#countOn(db);
@@ -111,13 +111,13 @@ export class PostgresNodes implements NodeRegistry {
 
   async #recount(counting: Counting): Promise<void> {
     try {
-      // On one connection: a new session in between would have taken the place by itself.
+      // On one connection, because a new session would register by itself.
       await this.#db.connection().execute(async (db) => {
         if (!this.#hasPlace) await this.#take(db, counting);
         await this.#countOn(db);
       });
     } catch {
-      // The last count stands for as long as it is believed: an outage of the database says nothing about other nodes.
+      // After an error the last count stays valid for its time.
     }
     this.#countLater(counting);
   }
@@ -152,8 +152,8 @@ export class PostgresNodes implements NodeRegistry {
 }
 
 /**
- * Says on which session, too. A session that has a place keeps it: with a second one it would keep another node out. Each
- * `case` is there because it asks in this order and stops; `or` and `and` need not.
+ * Registers, and returns the session. A session that is already registered takes no second lock, which would block
+ * another node. `case` is used because it evaluates in order and stops; `or` and `and` need not.
  */
 async function acquireNodeLock(
   db: Kysely<Tables>,
@@ -181,8 +181,8 @@ async function countOthers(db: Kysely<Tables>): Promise<number> {
 }
 
 /**
- * Ends a former session of this node that the server has not missed yet: it holds our own place. Only while it holds one:
- * behind a pooler it may be another's by now.
+ * Ends a former session of this node that the server has not noticed as closed and that still holds our lock. Only
+ * while it holds one, because behind a pooler the session may belong to somebody else by now.
  */
 async function endSession(db: Kysely<Tables>, session: SessionId | null): Promise<void> {
   if (session === null) return;
@@ -192,6 +192,6 @@ async function endSession(db: Kysely<Tables>, session: SessionId | null): Promis
       where a.pid = ${session.pid} and a.pid <> pg_backend_pid() and extract(epoch from a.backend_start)::text = ${session.began}
         and exists (select from pg_locks l where l.pid = a.pid and ${PLACES})`.execute(db);
   } catch {
-    // A role that may not: the server misses the session by itself. If the connection is what failed, the next step says so.
+    // Without the privilege, the server notices by itself. If the connection failed, the next step reports it.
   }
 }

@@ -1,27 +1,27 @@
 /**
- * The connections that statements share. All of them lead to one server, the one that this node follows the log of:
- * after a failover none that leads to the old server is used again, so that nothing stale is read from it (I4).
+ * The connection pool. All connections must lead to the server whose log this node follows: after a failover no
+ * connection to the old server is used again, so that no stale data are read (I4).
  */
 import { type ClientBase, type ClientConfig, Pool, type PoolClient } from 'pg';
 import { PantheonError } from '../../foundation/errors.ts';
 import { type ConnectionOptions, PostgresConnection } from './postgres-connection.ts';
 import { toOpenError, toOutage, unavailable } from './postgres-errors.ts';
 
-/** Statements that may wait for a connection. Beyond it, waiting would be longer than callers do. */
+/** The most statements that wait for a connection. */
 export const WAITING_MAX = 1_000;
-/** How long a statement waits for a connection, and a connection for its server. */
+/** How long a statement waits for a connection, and a connection for the server. */
 export const CONNECT_TIMEOUT_MS = 1_000;
-/** An idle connection is closed after this, so that a quiet night leaves few open. */
+/** An idle connection is closed after this time. */
 const IDLE_TIMEOUT_MS = 60_000;
 
 export interface PostgresPoolOptions {
   readonly client: ClientConfig;
-  /** Connections at most. */
+  /** The most connections. */
   readonly max: number;
   readonly connection: Omit<ConnectionOptions, 'assertServer'>;
-  /** Told when a new connection leads to another server than the log is followed on. */
+  /** Called when a new connection leads to a different server than the session that follows the log. */
   readonly onOtherServer: () => void;
-  /** Told what the operator should know of the server. */
+  /** Called with warnings for the operator. */
   readonly onWarning: (warning: string) => void;
 }
 
@@ -30,7 +30,7 @@ export class PostgresPool {
   readonly #options: PostgresPoolOptions;
   readonly #connections = new WeakMap<object, PostgresConnection>();
   readonly #clients = new WeakMap<PostgresConnection, PoolClient>();
-  /** Null: any. */
+  /** The server to use; null: any. */
   #server: string | null = null;
   #isClosed = false;
   #isStarting = true;
@@ -44,16 +44,16 @@ export class PostgresPool {
       idleTimeoutMillis: IDLE_TIMEOUT_MS,
       onConnect: (client) => this.#handshake(client),
     });
-    // An idle connection that ends is no error of anybody: the pool drops it, and the next statement opens another.
+    // The end of an idle connection is no error: the pool drops it, and the next statement opens another.
     this.#pool.on('error', () => {});
   }
 
-  /** From here on what would have stopped the start is an outage: it may pass. */
+  /** After the start, errors that would have stopped it are treated as outages. */
   started(): void {
     this.#isStarting = false;
   }
 
-  /** From here on only connections to this server are used. */
+  /** Uses only connections to this server from here on. */
   followServer(server: string): void {
     this.#server = server;
   }
@@ -97,8 +97,8 @@ export class PostgresPool {
   }
 
   async #handshake(client: ClientBase): Promise<void> {
-    // While a statement has it the pool does not listen, and an error that nobody hears ends the process. The statement
-    // under way is told of it, or the next one.
+    // A checked-out connection needs an error listener, or an error would end the process. The statement in progress or
+    // the next one also gets the error.
     client.on('error', () => {});
     const connection = new PostgresConnection(client, {
       ...this.#options.connection,
@@ -110,14 +110,14 @@ export class PostgresPool {
     try {
       await connection.handshake();
     } catch (error) {
-      // The pool would wait until the server has been told of the end.
+      // Otherwise the pool would wait for the server.
       connection.destroy();
       throw error;
     }
     if (!connection.isFsynced)
       this.#options.onWarning('fsync is off in PostgreSQL: a crash of its machine loses what was acknowledged');
     if (!this.#isCurrent(connection)) {
-      // Whichever of the two is the newer one: the log must be followed where statements go.
+      // Whichever server is newer, the log must be followed on the one that statements use.
       this.#options.onOtherServer();
       connection.destroy();
       throw unavailable('The database moved to another server.');

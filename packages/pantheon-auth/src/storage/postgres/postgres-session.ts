@@ -1,6 +1,6 @@
 /**
- * The one connection on which this node follows the log: it asks for the head there, listens there, and holds its place
- * among the nodes there. It is apart from the pool, so that no load delays it, and it is opened again whenever it ends.
+ * The connection on which this node follows the log: it reads the head, listens for notifications, and holds the
+ * registration of the node. Separate from the pool, so that load does not delay it. Reopened whenever it ends.
  */
 import { Client, type ClientConfig } from 'pg';
 import { PantheonError } from '../../foundation/errors.ts';
@@ -13,14 +13,14 @@ import {
 import { toOpenError, toOutage, unavailable } from './postgres-errors.ts';
 import { CONNECT_TIMEOUT_MS } from './postgres-pool.ts';
 
-/** The head is asked for ten times a second and answered in a millisecond; after this another connection is tried. */
+/** The time limit for reading the head, which takes about a millisecond; after it a new connection is opened. */
 const HEAD_TIMEOUT_MS = 500;
 
 export interface PostgresSessionOptions {
   readonly client: ClientConfig;
   readonly onStatement: ConnectionOptions['onStatement'];
   readonly settings: SessionSettings;
-  /** Told of each new connection, before anyone uses it. */
+  /** Called with each new connection before it is used. */
   readonly onConnected: (connection: PostgresConnection) => Promise<void> | void;
 }
 
@@ -31,10 +31,10 @@ interface Session {
 
 export class PostgresSession {
   readonly #options: PostgresSessionOptions;
-  /** The one that counts, open or being opened. What was given up before it is nobody's. */
+  /** The current session, open or being opened. */
   #session: Promise<Session> | null = null;
   readonly #openings = new WeakMap<PostgresConnection, Promise<Session>>();
-  /** The connection has one user at a time; whoever comes meanwhile waits for the end of this. */
+  /** The connection has one user at a time; the next one awaits this. */
   #turn: Promise<void> = Promise.resolve();
   #endTurn: () => void = () => {};
   #onNotify: () => void = () => {};
@@ -45,12 +45,12 @@ export class PostgresSession {
     this.#options = options;
   }
 
-  /** From here on what would have stopped the start is an outage: it may pass. */
+  /** After the start, errors that would have stopped it are treated as outages. */
   started(): void {
     this.#isStarting = false;
   }
 
-  /** Calls back when something may have been committed. */
+  /** Registers a listener for commits. */
   onNotify(listener: () => void): void {
     this.#onNotify = listener;
   }
@@ -74,13 +74,13 @@ export class PostgresSession {
   release(connection: PostgresConnection): void {
     if (connection.isBroken) {
       connection.destroy();
-      // Not when its end is heard of: whoever is next must not get it.
+      // Cleared at once and not when the end is reported, so that the next user does not get it.
       if (this.#openings.get(connection) === this.#session) this.#session = null;
     }
     this.#endTurn();
   }
 
-  /** Ends this connection and opens another: statements wait for it to say which server counts. */
+  /** Closes this connection and opens another, which determines the server that statements use. */
   reopen(): void {
     const session = this.#session;
     this.#session = null;
@@ -89,7 +89,7 @@ export class PostgresSession {
       () => {},
     );
     this.#opened().catch(() => {
-      // Whoever asks for the head meets the same error, and tries again.
+      // The next read of the head gets the same error and tries again.
     });
   }
 
@@ -101,7 +101,7 @@ export class PostgresSession {
       const { client } = (await session) ?? {};
       if (client !== undefined) await endGracefully(client);
     } catch {
-      // It never opened, or ended by itself.
+      // It was never open, or has ended.
     }
   }
 
@@ -115,7 +115,7 @@ export class PostgresSession {
     const forget = (): void => {
       if (this.#session === opening) this.#session = null;
     };
-    // The error that matters is the one of the statement under way; this one says the same.
+    // The statement in progress gets the same error.
     client.on('error', forget);
     client.once('end', forget);
     client.on('notification', () => {
@@ -137,7 +137,7 @@ export class PostgresSession {
       });
       await connection.handshake();
       await connection.listen();
-      // One that was given up meanwhile must not say which server counts.
+      // A connection that was given up must not determine the server.
       if (!isWanted()) throw unavailable('The connection was given up while it was opened.');
       await this.#options.onConnected(connection);
       return { client, connection };
@@ -148,7 +148,9 @@ export class PostgresSession {
   }
 }
 
-/** The server lets go of our place among the nodes at once. One that does not answer is not waited for. */
+/**
+ * Closes the session so that the server releases the registration at once. Does not wait if the server does not answer.
+ */
 async function endGracefully(client: Client): Promise<void> {
   const cutOff = setTimeout(() => destroyClient(client), HEAD_TIMEOUT_MS);
   try {

@@ -1,11 +1,14 @@
 /**
- * Whether each connection has a session of its own. A pooler that lends sessions by transaction or by statement starts
- * well and breaks later: settings, locks and notifications of one node are then another's, or nobody's.
+ * Checks that each connection has its own session. With a pooler that shares sessions by transaction or statement,
+ * settings, locks and notifications would get lost or affect other nodes.
  */
 import { PantheonError } from '../../foundation/errors.ts';
 import type { ConnectionSource } from './postgres-dialect.ts';
 
-/** By turns: of a pooler that shares, two connections that ask one after the other get the same session, or ever others. */
+/**
+ * Alternating queries on two connections: with a pooler that shares sessions, both get the same session, or changing
+ * ones.
+ */
 const ROUNDS = 4;
 
 /** @throws PantheonError `store_unusable`. */
@@ -19,7 +22,7 @@ export async function assertOwnSessions(one: ConnectionSource, other: Connection
         ofFirst.add(await first.backend());
         ofSecond.add(await second.backend());
       }
-      // Each has one of its own, and no other.
+      // Each connection must always have its own session.
       if (ofFirst.size !== 1 || ofSecond.size !== 1 || new Set([...ofFirst, ...ofSecond]).size !== 2)
         throw sharedSessions();
     } finally {

@@ -1,10 +1,10 @@
 /**
- * What an address of PostgreSQL may say. The driver ignores what it does not know, so that a parameter that another
- * program understands would silently mean nothing here: such a one is refused by its name, with what to do instead.
+ * Validates PostgreSQL URLs. The driver ignores unknown parameters, so a parameter of another program would silently
+ * have no effect. Such parameters are refused with advice.
  */
 import { PantheonError } from '../../foundation/errors.ts';
 
-/** What the parts are called where the address was given: as options of the library, or as settings of the service. */
+/** The names of the parts for error messages: options of the library, or settings of the service. */
 export interface PostgresNames {
   readonly url: string;
   readonly schema: string;
@@ -13,7 +13,7 @@ export interface PostgresNames {
 
 const OPTION_NAMES: PostgresNames = { url: 'url', schema: 'schema', poolMax: 'poolMax' };
 
-/** Passed to the driver as they are. */
+/** Parameters that are passed to the driver. */
 const PASSED: ReadonlySet<string> = new Set([
   ...['host', 'port', 'user', 'password', 'application_name'],
   ...['sslrootcert', 'sslcert', 'sslkey', 'sslmode', 'sslnegotiation', 'uselibpqcompat', 'ssl'],
@@ -24,7 +24,9 @@ const VALUES: Readonly<Record<string, readonly string[]>> = {
   uselibpqcompat: ['true', 'false'],
   ssl: ['true', 'false', '1', '0'],
 };
-/** A name that is not among these may be what somebody else's password was cut into, and is not repeated. */
+/**
+ * Parameters of other programs, which errors may name. Any other name could be part of a password and is not repeated.
+ */
 const KNOWN_ELSEWHERE: ReadonlySet<string> = new Set([
   ...['schema', 'currentSchema', 'search_path', 'options', 'connection_limit', 'max', 'pool_timeout', 'pgbouncer'],
   ...['connect_timeout', 'statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'socket_timeout'],
@@ -44,8 +46,7 @@ const KNOWN_ELSEWHERE: ReadonlySet<string> = new Set([
 const FORM = 'Write postgres://user@host:port/database, user and password percent-encoded.';
 
 /**
- * Refuses an address of PostgreSQL that cannot be meant, before anything is opened. Nothing of it is repeated but the
- * names of parameters that exist somewhere.
+ * Validates a PostgreSQL URL before connecting. Errors do not repeat it, except for names of known parameters.
  *
  * @throws PantheonError `invalid_setting`.
  *
@@ -60,7 +61,7 @@ export function assertPostgresUrl(text: string, names: PostgresNames = OPTION_NA
   const url = parse(text);
   if (url === 'several hosts')
     throw invalid('It names several hosts. Name one that always leads to the primary: a DNS name or a proxy.');
-  // A password that is not percent-encoded may end up in what is taken for the name of the database, and be told.
+  // A password that is not percent-encoded could be parsed as the database name and be logged.
   if (url === null || url.hash !== '' || /@/.test(url.pathname + url.search) || /\s/.test(text) || !isDecodable(text))
     throw invalid(FORM);
   const parameters = [...url.searchParams];
@@ -76,21 +77,23 @@ export function assertPostgresUrl(text: string, names: PostgresNames = OPTION_NA
     throw invalid('The name of the database is not valid. Percent-encode it.');
 }
 
-/** For people, without user and password. Of an address that was asserted. */
+/** The URL for messages, without user and password. The URL must be valid. */
 export function nameOfPostgresUrl(text: string): string {
   const url = parse(text);
   if (url === null || url === 'several hosts') return 'postgres://';
   return `postgres://${url.host || (url.searchParams.get('host') ?? '')}${url.pathname}`;
 }
 
-/** The name is quoted in SQL; this keeps it one that people can also type without quotes. */
+/** Validates a schema name: one that needs no quotes in SQL. */
 export function assertSchemaName(name: string, field: string = OPTION_NAMES.schema): void {
   if (/^[a-z_][a-z0-9_]{0,62}$/.test(name) && !/^pg_|^information_schema$/.test(name)) return;
   const detail = 'Write 1 to 63 of a-z, 0-9 and _, beginning with a letter, and not pg_ or information_schema.';
   throw new PantheonError('invalid_setting', { field, detail });
 }
 
-/** `URL` refuses a user without a host, as in `postgres://user@/database?host=/run/postgresql`: then the host is empty. */
+/**
+ * `URL` refuses a user without a host, as in `postgres://user@/database?host=/run/postgresql`, which is handled here.
+ */
 function parse(text: string): URL | 'several hosts' | null {
   const [, authority = ''] = /^postgres(?:ql)?:\/\/([^/?#]*)/.exec(text) ?? [];
   if (!/^postgres(?:ql)?:\/\//.test(text)) return null;

@@ -1,6 +1,6 @@
 /**
- * The scaled-out database: any number of nodes on one PostgreSQL. Statements share a pool; the log is followed on a
- * session apart from it, so that no load delays a revocation.
+ * PostgreSQL as database for any number of nodes. Statements use a pool; the log is followed on a separate session, so
+ * that load does not delay revocations.
  */
 import type { ConnectionOptions as TlsOptions } from 'node:tls';
 import { Kysely } from 'kysely';
@@ -22,50 +22,53 @@ import { assertOwnSessions } from './postgres-sharing.ts';
 import { assertPostgresUrl, assertSchemaName, nameOfPostgresUrl } from './postgres-url.ts';
 
 export interface PostgresOptions {
-  /** `postgres://user:password@host:port/database?sslmode=verify-full`. What it says of TLS is passed to the driver. */
+  /** `postgres://user:password@host:port/database?sslmode=verify-full`. TLS parameters are passed to the driver. */
   readonly url: string;
   /**
-   * The schema that the tables lie in; `migrate` makes it when it is missing. Default: the first of the role's search
-   * path, `public` as a rule. Products in different schemas of one database do not see each other.
+   * The schema of the tables; `migrate` creates it if it is missing. Default: the first of the role's search path,
+   * usually `public`. Installations in different schemas of one database are independent.
    */
   readonly schema?: string;
-  /** Connections of this node at most, besides the one on which it follows the log. Default {@link POOL_MAX}. */
+  /**
+   * The most connections of this node, in addition to the one on which it follows the log. Default: {@link POOL_MAX}.
+   */
   readonly poolMax?: number;
-  /** TLS where the URL cannot say it: certificates in memory, say. */
+  /** TLS options that the URL cannot express, such as certificates in memory. */
   readonly ssl?: TlsOptions | boolean;
-  /** Sees the text of every statement before it runs, never a value. For tests. */
+  /** Called with the SQL of every statement, without values. For tests. */
   readonly onStatement?: (sql: string) => void;
 }
 
 /** PostgreSQL, not connected yet. */
 export interface PostgresDatabase extends DatabaseSource {
   /**
-   * Makes the tables, or brings them up to date, under a lock: several may try at once. Answers what was run.
+   * Creates or updates the tables, under a lock, so that several nodes may call it at once. Returns the names of the
+   * executed migrations.
    *
    * @throws PantheonError `schema_too_new`, `store_unusable`, `store_unavailable`, `store_read_only`.
    */
   migrate(): Promise<readonly string[]>;
 }
 
-/** Two for each core of a small server; a hundred nodes fit under the limits of a large one. */
+/** Two for each core of a small server; a large server has room for a hundred nodes. */
 export const POOL_MAX = 16;
-/** One for each kind of work: cold reads, writes, writes that end access, everything else. */
+/** One for each kind of work: cold reads, writes, writes that end access, other statements. */
 const POOL_MIN = 4;
-/** Of the connections, at least one: only writes that revoke, suspend or retire use it, so nothing else keeps them waiting. */
+/** The share of connections, at least one, that only revoking, suspending and retiring may use. */
 const PROTECTIVE_SHARE = 0.125;
-/** Of the pool, so that a flood of unknown keys leaves the rest to others (I9). */
+/** The share of the pool for cold reads, so that a flood of unknown keys leaves the rest to others. */
 const COLD_READS_SHARE = 0.25;
-/** Of the pool, so that writes that wait for each other leave the rest to reads. */
+/** The share of the pool for writes, so that writes waiting for locks leave the rest to reads. */
 const WRITES_SHARE = 0.5;
-/** Longer than this side waits: what the server breaks off it might tell as done. */
+/** Longer than the timeout of this side, so that this side gives up first. */
 const STATEMENT_TIMEOUT_MS: number = WRITE_TIMEOUT_MS + 1_000;
-/** A transaction of a node that hangs keeps its locks no longer than this: less than others wait for one. */
+/** A hanging node keeps the locks of a transaction no longer than this, which is less than others wait for them. */
 const IDLE_IN_TRANSACTION_MS = 2_000;
-/** A migration of large tables takes what it takes; this only ends one that hangs. */
+/** Migrations of large tables may take long; this only ends a hanging one. */
 const MIGRATION_TIMEOUTS = { readTimeoutMs: 10_000, writeTimeoutMs: 3_600_000 } as const;
 /**
- * On the session that holds a node's place: the server misses a node whose machine vanished within half a minute. Its own
- * default is two hours, in which a successor would admit half of every limit.
+ * Keepalive settings of the session that holds the registration: the server notices within half a minute that a machine
+ * has disappeared. The default is two hours, during which a replacement would admit only half of every limit.
  */
 const VANISHED_PEER: SessionSettings = {
   tcp_keepalives_idle: '10',
@@ -73,15 +76,16 @@ const VANISHED_PEER: SessionSettings = {
   tcp_keepalives_count: '3',
   tcp_user_timeout: '25000',
 };
-/** The log's head is held for milliseconds; who waits longer for a lock gives up. */
+/** The head row is locked for milliseconds, so a longer wait for a lock is given up. */
 const LOCK_TIMEOUT_MS = 3_000;
 
 /**
  * PostgreSQL 14 or newer, for `createPantheonAuth({ database: postgres({ url }) })`. Needs the package `pg`. Several
- * nodes also need `pantheon-auth/redis`, but for the time in which one replaces another. The tables are made by `migrate`, not by opening it.
+ * nodes also need `pantheon-auth/redis`, except while one replaces another. Call `migrate` to create the tables;
+ * opening the database does not.
  *
- * Connections must lead to the primary, and each keeps its session: a pooler that shares sessions by transaction or
- * statement is refused (`store_unusable`), PgBouncer with `pool_mode = session` works.
+ * Connections must lead to the primary and keep their session: a pooler that shares sessions by transaction or
+ * statement is refused (`store_unusable`); PgBouncer with `pool_mode = session` works.
  *
  * @example
  * ```ts
@@ -111,7 +115,7 @@ export function postgres(options: PostgresOptions): PostgresDatabase {
   };
 }
 
-/** Of every session that runs statements of callers. */
+/** Settings of every session of the pool. */
 const STATEMENT_BOUNDS: SessionSettings = {
   statement_timeout: String(STATEMENT_TIMEOUT_MS),
   lock_timeout: String(LOCK_TIMEOUT_MS),
@@ -214,7 +218,7 @@ function clientConfig({ url, ssl }: PostgresOptions): ClientConfig {
     ...(ssl !== undefined && { ssl }),
   };
   try {
-    // The driver reads the files of `sslrootcert` and its like when it is made.
+    // The driver reads the files of `sslrootcert` and similar parameters in its constructor.
     new Client(config);
   } catch (cause) {
     throw new PantheonError('invalid_setting', { field: 'url', detail: 'A file that it names cannot be read.', cause });
@@ -227,7 +231,7 @@ function schemaSettings({ schema }: PostgresOptions): SessionSettings {
   return schema === undefined ? {} : { search_path: `"${schema}"` };
 }
 
-/** For people, without user and password. */
+/** The name of the database for messages, without user and password. */
 function nameOf({ url, schema }: PostgresOptions): string {
   return schema === undefined ? nameOfPostgresUrl(url) : `${nameOfPostgresUrl(url)} (schema ${schema})`;
 }

@@ -1,4 +1,4 @@
-/** Quotas, counted durably: what is reserved here may be spent in memory, so it never passes the limit (I8). */
+/** Durable quota counts. Units are reserved here and spent in memory, so the limit is never exceeded (I8). */
 import { operational, type QueueKey } from '../../events/write-lanes.ts';
 import { invariant } from '../../foundation/errors.ts';
 import type { QuotaLease, QuotaLedger } from '../../rate-limit/rate-limiter.ts';

@@ -1,7 +1,7 @@
 /**
- * Room on the disk that is kept for revocations: a file beside the database that holds nothing. When a protective write
- * finds the disk full, the file is emptied and the write repeated. From then on nothing else is written, so that the room
- * is not used up by what is less urgent, until there is room for the file again.
+ * Disk space reserved for revocations: a filler file beside the database. When a protective write finds the disk full,
+ * the file is emptied and the write repeated. From then on only protective writes are allowed, until there is space for
+ * the file again.
  */
 import { randomFill } from 'node:crypto';
 import { statSync, truncateSync } from 'node:fs';
@@ -15,7 +15,7 @@ import { codeOf } from '../../foundation/errors.ts';
  * makes the database some kB larger: this is hundreds of them.
  */
 export const RESERVE_BYTES: number = 4 * 1_024 * 1_024;
-/** Written at once. It is random: a file system that compresses would keep no room for zeros. */
+/** Bytes per write. The content is random, because a compressing file system would reserve no space for zeros. */
 const CHUNK_BYTES: number = 256 * 1_024;
 /** How often it is tried to fill it again, and how long what another process did to it goes unnoticed. */
 const REFILL_EVERY_MS = 1_000;
@@ -35,7 +35,7 @@ export interface DiskReserveOptions {
   readonly bytes?: number;
 }
 
-/** `none`: it cannot be kept here, and nothing is kept back. `spent`: it was given, or there is no room for it. */
+/** `none`: no reserve is possible here. `spent`: it was released, or there is no space for it. */
 type State = 'whole' | 'filling' | 'spent' | 'none';
 
 export class DiskReserve {
@@ -45,7 +45,7 @@ export class DiskReserve {
   #filling: Promise<void> | null = null;
   #retry: NodeJS.Timeout | null = null;
   #lookedAtMs = Number.NEGATIVE_INFINITY;
-  /** How often it was given: what was begun before that is not gone on with. */
+  /** The number of releases; filling that began before a release is stopped. */
   #given = 0;
   #isClosed = false;
 
@@ -68,13 +68,13 @@ export class DiskReserve {
     const nowMs = this.#options.clock.monotonicMs();
     if (this.#state === 'whole' && nowMs - this.#lookedAtMs >= LOOK_EVERY_MS) {
       this.#lookedAtMs = nowMs;
-      // Another process on this file has given it.
+      // Another process on this file has released it.
       if (this.#size() !== this.#bytes) this.#spend();
     }
     return this.#state === 'spent';
   }
 
-  /** Gives the room to a protective write. False: there is none to give. */
+  /** Releases the space for a protective write. False: there is none. */
   release(): boolean {
     if (this.#state === 'none') return false;
     const had = this.#size();

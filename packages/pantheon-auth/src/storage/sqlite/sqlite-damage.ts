@@ -1,7 +1,6 @@
 /**
- * Whether an SQLite file can still be believed. Once it was found damaged, nothing is read from it and nothing written to
- * it: what it says may be wrong in any direction, and every write could make it worse. Only a restored backup, and so a
- * new start, ends that.
+ * Whether an SQLite file was found damaged. A damaged file is no longer read or written: its data may be wrong, and
+ * writes could make it worse. Only restoring a backup and a new start end that.
  */
 import { PantheonError } from '../../foundation/errors.ts';
 import { damageOf, isDamage, toPantheonError } from './sqlite-errors.ts';
@@ -25,14 +24,14 @@ export class SqliteDamage {
     if (this.#found !== null) throw this.#found;
   }
 
-  /** What an error of the driver means; damage is remembered. */
+  /** Maps an error of the driver, and records damage. */
   toPantheonError(error: unknown): unknown {
     if (error === this.#found) return error;
     if (!isDamage(error)) return toPantheonError(error);
     return this.found(damageOf(error), error);
   }
 
-  /** Told the operator once. */
+  /** Reports the damage once. */
   found(what: string, cause?: unknown): PantheonError {
     if (this.#found === null) {
       this.#found = damaged(this.#path, what, cause);

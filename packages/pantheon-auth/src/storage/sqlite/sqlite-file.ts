@@ -77,7 +77,7 @@ export function makeDataFolder(path: string): void {
   try {
     mkdirSync(path, { recursive: true, mode: 0o700 });
   } catch (cause) {
-    const detail = `The folder ${path} cannot be made.`;
+    const detail = `The folder ${path} cannot be created.`;
     throw new PantheonError('store_unusable', { field: 'dataDir', detail, cause });
   }
 }

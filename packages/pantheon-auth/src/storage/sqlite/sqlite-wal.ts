@@ -1,8 +1,7 @@
 /**
- * Keeps the write-ahead log (WAL) of an SQLite file small, and no commit busy with it. By default SQLite copies a WAL of
- * 1 000 pages into the database within the commit that finds it so large; what a long read has kept it from copying, it
- * copies within the first commit after that: a second and more, on the main thread. Here commits only append. A thread
- * copies, by the size of the WAL, also of what other processes and programs wrote.
+ * Keeps the write-ahead log (WAL) of an SQLite file small without delaying commits. By default SQLite checkpoints a WAL
+ * of 1 000 pages within a commit; after a long read this can take more than a second on the main thread. Here commits
+ * only append, and a thread checkpoints, depending on the size of the WAL, also for writes of other processes.
  */
 import { stat } from 'node:fs/promises';
 import type { DatabaseSync } from 'node:sqlite';
@@ -18,7 +17,10 @@ const MIB: number = 1_024 * 1_024;
 export const WAL_BYTES_LEFT_ALONE_MAX: number = 4 * MIB;
 /** A file that is larger is made empty. What is written until that is done comes on top. */
 export const WAL_BYTES_KEPT_MAX: number = 16 * MIB;
-/** Beyond this, who reads is waited for, and commits wait too: else overlapping short reads let it grow without end. */
+/**
+ * Beyond this size the checkpoint waits for readers, and commits wait too, because overlapping short reads would
+ * otherwise let it grow without end.
+ */
 export const WAL_BYTES_INSISTED: number = 64 * MIB;
 /** How often (1 s). */
 const INSIST_LOOKS = 10;
@@ -112,7 +114,7 @@ export class WalKeeper {
     return this.#looking;
   }
 
-  /** With one more checkpoint of a WAL that is not small, so that closing the database does not take long either. */
+  /** Runs a last checkpoint if the WAL is not small, so that closing the database is fast. */
   async close(): Promise<void> {
     clearInterval(this.#timer);
     await this.#looking;

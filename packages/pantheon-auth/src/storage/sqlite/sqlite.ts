@@ -1,6 +1,6 @@
 /**
- * The embedded database: connections to one file, a writer behind a queue, a reader that never waits for it (WAL), and two
- * threads: one reads what takes long, one brings the WAL into the database. What a statement says is in the files beside this one.
+ * The SQLite database: a writer behind a queue, a reader that never waits for it (WAL), and two threads, for long reads
+ * and for checkpoints.
  */
 import { resolve } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
@@ -31,7 +31,7 @@ export interface SqliteOptions {
   /** The database file. Its folder exists; the file is made when it does not. */
   readonly path: string;
   readonly clock: Clock;
-  /** Told what was not as it should be and was put right. */
+  /** Called with warnings for the operator. */
   readonly onWarning?: (warning: string) => void;
   /** How many keys a tenant may have that are not revoked. Default 1 000 000. */
   readonly keysPerTenantMax?: number | undefined;
@@ -51,9 +51,12 @@ export interface SqliteOptions {
 const WRITES_AT_ONCE = 1;
 /** Cold reads under way at once. They are synchronous here, so this only bounds what waits behind them. */
 const COLD_READS_MAX = 16;
-/** The writer asks again by itself with the event loop free, so the driver may block it for next to nothing. */
+/** Short, because the writer retries asynchronously instead of blocking the event loop. */
 const WRITER_BUSY_TIMEOUT_MS = 2;
-/** A reader meets a lock only while someone recovers the WAL after a crash. Its synchronous head read cannot pause. */
+/**
+ * A reader finds a lock only during the recovery of the WAL after a crash, and its synchronous head read cannot wait
+ * asynchronously.
+ */
 const READER_BUSY_TIMEOUT_MS = 20;
 
 /**
@@ -229,7 +232,10 @@ function closeBoth(reader: DatabaseSync, writer: DatabaseSync, damage: SqliteDam
   writer.close();
 }
 
-/** A prepared statement on the reader: about a microsecond and no disk, so that a yes can afford it (I4). */
+/**
+ * A prepared statement on the reader: about a microsecond without disk access, so that it can run before each
+ * acceptance (I4).
+ */
 function headReader(reader: DatabaseSync, damage: SqliteDamage): () => Head {
   const statement = reader.prepare(
     `select seq, at, null as eventId, null as server, null as storeNow from log_head where id = ${LOG_HEAD_ID}`,
@@ -245,7 +251,7 @@ function headReader(reader: DatabaseSync, damage: SqliteDamage): () => Head {
   };
 }
 
-/** At the start every failure of the store has the same meaning: this file cannot be used, and why. */
+/** At the start every error becomes `store_unusable` with its cause. */
 function toOpenError(error: unknown, path: string): unknown {
   const known = toPantheonError(error);
   if (!(known instanceof PantheonError)) return known;
