@@ -16,6 +16,8 @@ test('a tenant reads its own events, in the order asked for, filtered, page by p
   const typesOf = async (filter: object) => (await auth.events.list('default', filter)).items.map(({ type }) => type);
   expect(await typesOf({ ...subject, order: 'oldest_first' })).toEqual(['key.created', 'key.suspended', 'key.resumed']);
   expect(await typesOf(subject)).toEqual(['key.resumed', 'key.suspended', 'key.created']);
+  const { items } = await auth.events.list('default', { ...subject, limit: 1 });
+  expect(items).toMatchObject([{ subjects: [{ type: 'key', id: apiKey.id }] }]);
   expect(await typesOf({ type: 'key.created' })).toEqual(['key.created', 'key.created']);
   const pages: unknown[] = [];
   let cursor: string | null = '';

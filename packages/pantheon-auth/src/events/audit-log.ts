@@ -22,7 +22,12 @@ export interface EventFilter {
 }
 
 /** `seq` would reveal how active other tenants are, so only keys of the system tenant see it. */
-type AsTenantSees<Event> = Omit<Event, 'seq' | 'at'> & { readonly at: Date; readonly seq?: number };
+type AsTenantSees<Event> = Omit<Event, 'seq' | 'at'> & {
+  readonly at: Date;
+  readonly seq?: number;
+  /** All that the event is about. The first is the main one, which `subject` names; today no event has more. */
+  readonly subjects: readonly { readonly type: string; readonly id: string }[];
+};
 
 /**
  * An event as shown to its tenant. If its row is damaged, only its position and type are shown, with `damaged`. If only
@@ -88,7 +93,7 @@ export class AuditLogReader implements AuditLog {
 }
 
 function toTenantEvent({ seq, at, ...event }: LoggedEvent | DamagedEvent, withSeq: boolean): TenantEvent {
-  return { ...event, at: new Date(at as Instant), ...(withSeq ? { seq } : {}) };
+  return { ...event, subjects: [event.subject], at: new Date(at as Instant), ...(withSeq ? { seq } : {}) };
 }
 
 function seesPlaces(by: Caller | undefined): boolean {

@@ -16,7 +16,8 @@ const eventSchema = z
       userAgent: z.string().nullable(),
       job: z.string().optional().describe('The name of the background job that did it, if it was a job.'),
     }),
-    subject: z.strictObject({ type: z.string(), id: z.string() }),
+    subject: z.strictObject({ type: z.string(), id: z.string() }).describe('What it is about, the first of subjects.'),
+    subjects: z.array(z.strictObject({ type: z.string(), id: z.string() })).describe('All that it is about.'),
     requestId: z.string().nullable(),
     reason: z.string().nullable(),
     before: json.nullable(),
@@ -29,7 +30,7 @@ const eventSchema = z
   .meta({ id: 'Event' });
 
 const damagedEventSchema = eventSchema
-  .pick({ id: true, seq: true, at: true, tenantId: true, type: true, subject: true })
+  .pick({ id: true, seq: true, at: true, tenantId: true, type: true, subject: true, subjects: true })
   .extend({
     damaged: z.literal(true).describe('The stored event is not what was written, so its content is not shown.'),
   })
