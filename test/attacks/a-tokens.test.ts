@@ -570,7 +570,7 @@ test('the published keys are public, stable and read-only', async () => {
   const url = '/.well-known/jwks.json';
   const read = await service.call({ method: 'GET', url });
   const { keys } = read.json() as { keys: Record<string, unknown>[] };
-  expect(keys.map(({ alg }) => alg).sort()).toEqual(['ES256', 'Ed25519', 'RS256']);
+  expect(new Set(keys.map(({ alg }) => alg))).toEqual(new Set(['ES256', 'Ed25519', 'RS256']));
   for (const jwk of keys) {
     const names = Object.keys(jwk);
     expect(['d', 'p', 'q', 'dp', 'dq', 'qi', 'oth', 'k'].filter((name) => names.includes(name))).toEqual([]);
@@ -584,7 +584,9 @@ test('the published keys are public, stable and read-only', async () => {
 });
 
 test('reading the keys while they are replaced always gives a whole set in which live tokens verify', async () => {
-  const rotations = Promise.all(['ES256', 'Ed25519', 'ES256'].map((alg) => auth.tokens.addSigningKey(alg as 'ES256')));
+  const rotations = Promise.all(
+    ['ES256', 'Ed25519', 'ES256'].map((alg) => auth.tokens.rotateSigningKey(alg as 'ES256')),
+  );
   const reads = Array.from({ length: 300 }, () => service.call({ method: 'GET', url: '/.well-known/jwks.json' }));
   const { kid } = takeApart(access).header;
   for (const answer of await Promise.all(reads)) {

@@ -27,7 +27,7 @@ async function everyChange(engine: Engine, keys: readonly CreatedKey[]): Promise
     () => manager.resume(ids.c),
     () => tokens.revokeAllOf({ tenantId: 'default', keyId: ids.b }),
     () => tokens.revoke({ tenantId: 'default', keyId: ids.b, tokenId: 'x', expiresAt: engine.clock.now() + 60_000 }),
-    () => tokens.addSigningKey('ES256'),
+    () => tokens.rotateSigningKey('ES256'),
     () => tenants.create({ id: 'never' }),
     () => tenants.suspend('default'),
   ];

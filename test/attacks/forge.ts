@@ -64,7 +64,7 @@ export async function withStolenData<T>(
   }
 }
 
-/** The private signing keys by algorithm, so that claims can be attacked behind a signature that holds. */
+/** The private keys of the signing ones by algorithm, so that claims can be attacked behind a signature that holds. */
 export function privateKeysOf(engine: {
   readonly databaseFile: string;
   readonly dataDir: string;
@@ -73,6 +73,7 @@ export function privateKeysOf(engine: {
   return withStolenData({ databaseFile: engine.databaseFile, masterKey }, async (db, envelope) => {
     const keys: Record<string, { readonly kid: string; readonly key: KeyObject }> = {};
     for (const row of await db.signingKeys.all()) {
+      if (row['signs_from'] === null) continue;
       const kid = String(row['kid']);
       const place = { table: 'signing_keys', column: 'sealed', tenantId: 'system', rowId: kid, version: 0 };
       const der = await envelope.open(place, row['sealed'] as Uint8Array);

@@ -18,6 +18,7 @@ import { keyOperations } from './api/keys/keys.ts';
 import { verifyOperations } from './api/keys/verify.ts';
 import { publicOperations } from './api/public/public.ts';
 import { selfOperations } from './api/self/self.ts';
+import { signingKeyOperations } from './api/signing-keys/signing-keys.ts';
 import { tenantOperations } from './api/tenants/tenants.ts';
 import { usageOperations } from './api/usage/usage.ts';
 import { parseQuery, readBodies } from './http/bodies.ts';
@@ -68,6 +69,7 @@ export function allOperations(auth: PantheonAuth, config: Config, clock: Clock =
     ...usageOperations(auth, clock),
     ...selfOperations(auth),
     ...tenantOperations(auth),
+    ...signingKeyOperations(auth),
     ...eventOperations(auth),
   ];
 }

@@ -480,7 +480,7 @@ describe('revoking', () => {
 test('what publishes the keys names no private part, and knows the new ones after a ping', async () => {
   await using world = await openWorld();
   const other = await world.openAgain();
-  const { kid } = await other.tokens.addSigningKey('Ed25519');
+  const { kid } = await other.tokens.rotateSigningKey('Ed25519');
   world.clock.advance(1);
   await world.auth.ping();
   const { keys } = world.auth.tokens.jwks();

@@ -23,7 +23,7 @@ import { PantheonError } from './foundation/errors.ts';
 import { newId } from './foundation/ids.ts';
 import { signerOf } from './jwt/holder-token.ts';
 import { assertRevocable, type RevokedToken, type TokenRevocations } from './jwt/revocation.ts';
-import type { SigningKeyManager } from './jwt/signing-key-manager.ts';
+import type { RetireSigningKeyOptions, SigningKeyInfo, SigningKeyManager } from './jwt/signing-key-manager.ts';
 import type { SigningKeyring } from './jwt/signing-keyring.ts';
 import {
   type IssuedToken,
@@ -184,21 +184,32 @@ export class JwtHandler implements KeyTokenSigner {
     return this.#deps.keyring.jwks();
   }
 
-  /**
-   * Creates a signing key of this algorithm, which signs from now on. Requires `pantheon:signing-keys:add` on a key of
-   * the system tenant.
-   */
-  addSigningKey(algorithm: AsymmetricAlgorithm, options: ChangeOptions = {}): Promise<{ readonly kid: string }> {
-    return this.#deps.signingKeys.add(algorithm, options);
+  /** The active signing keys, newest first. Requires `pantheon:signing-keys:read` on a key of the system tenant. */
+  signingKeys(options: ChangeOptions = {}): readonly SigningKeyInfo[] {
+    return this.#deps.signingKeys.list(options);
   }
 
   /**
-   * Retires a signing key: every token that it signed is invalid at once. Retiring the last one of its algorithm
-   * creates a successor. Requires `pantheon:signing-keys:retire` on a key of the system tenant.
+   * Rotates the signing key of this algorithm: the standby key starts to sign, and a new standby key is published. A standby
+   * key that has been published for less than six minutes starts to sign when it has (`signsFrom`), so that verifiers with a
+   * cached JWKS know it. Tokens of the previous signing key stay valid. While a rotation is pending, calling this again
+   * changes nothing. Requires `pantheon:signing-keys:add` on a key of the system tenant.
+   *
+   * @throws PantheonError `invalid_request`; `not_allowed` when there are 32 of this algorithm.
+   */
+  rotateSigningKey(algorithm: AsymmetricAlgorithm, options: ChangeOptions = {}): Promise<SigningKeyInfo> {
+    return this.#deps.signingKeys.rotate(algorithm, options);
+  }
+
+  /**
+   * Retires a signing key: every token that it signed is invalid at once. If it was the signing one, the standby key starts to
+   * sign at once. With `compromised`, all signing keys of its algorithm are retired, and no tokens of this algorithm are issued
+   * (503) until a new key has been published for six minutes. Requires `pantheon:signing-keys:retire` on a key of the system
+   * tenant.
    *
    * @throws PantheonError `not_found`, also for one that is already retired.
    */
-  retireSigningKey(kid: string, options: ChangeOptions = {}): Promise<void> {
+  retireSigningKey(kid: string, options: RetireSigningKeyOptions = {}): Promise<void> {
     return this.#deps.signingKeys.retire(kid, options);
   }
 

@@ -168,7 +168,7 @@ async function changesIn({ auth }: World, tenantId: string, name: string) {
   const rotated = (await keys.create(INPUT)).apiKey.id;
   await rotation.rotate(rotated);
   const target = { tenantId, keyId: id };
-  const signingKey = await auth.tokens.addSigningKey('Ed25519');
+  const signingKey = await auth.tokens.rotateSigningKey('Ed25519');
   const ofKeys: Readonly<Record<string, (by: Caller) => Promise<unknown>>> = {
     create: (by) => keys.create(INPUT, { by }),
     'create once': (by) => keys.create(INPUT, { by, idempotencyKey: 'another' }),
@@ -188,7 +188,7 @@ async function changesIn({ auth }: World, tenantId: string, name: string) {
     'tenants.suspend': (by) => auth.tenants.suspend('default', { by }),
     'idTags.add': (by) => auth.idTags.add({ by }),
     'idTags.retire': (by) => auth.idTags.retire(1, { by }),
-    'tokens.addSigningKey': (by) => auth.tokens.addSigningKey('Ed25519', { by }),
+    'tokens.rotateSigningKey': (by) => auth.tokens.rotateSigningKey('RS256', { by }),
     'tokens.retireSigningKey': (by) => auth.tokens.retireSigningKey(signingKey.kid, { by }),
   };
   return Object.entries(tenantId === 'system' ? { ...ofKeys, ...ofTenants } : ofKeys);

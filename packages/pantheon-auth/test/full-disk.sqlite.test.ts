@@ -76,7 +76,7 @@ test.skipIf(isSkipped)(`on a full disk a leaked key can be revoked, and nothing 
     const ofTenant = await auth.tenant('acme').keys.create(INPUT);
     await auth.rotation.rotate(rotated.apiKey.id, { overlap: '1h' });
     const [signingKey] = auth.tokens.jwks().keys;
-    const { kid } = await auth.tokens.addSigningKey('ES256');
+    const { kid } = await auth.tokens.rotateSigningKey('ES256');
     await whole(disk.path);
     fillUp(disk.path);
 

@@ -11,6 +11,8 @@ export function jobOf(auth: PantheonAuth, name: string): Status {
   return status;
 }
 
+const ANSWERS_PER_STEP = 3;
+
 /** Until the job has run well so often more, on whichever of the nodes. */
 export async function untilRuns(
   clock: TestClock,
@@ -21,9 +23,11 @@ export async function untilRuns(
   const runs = (): number => nodes.reduce((sum, one) => sum + jobOf(one, name).successes, 0);
   const wanted = runs() + more;
   await vi.waitFor(
-    () => {
-      // In steps that are shorter than what a write may wait, and with time between them for the store to answer.
+    async () => {
+      // In steps that are shorter than what a write may wait, and as many answers of the store between them as a run needs,
+      // however long they take: else a lease runs out before it can be renewed.
       if (runs() < wanted) clock.advance(4_000);
+      for (let answers = 0; answers < ANSWERS_PER_STEP; answers += 1) await Promise.all(nodes.map((one) => one.ping()));
       expect(runs()).toBeGreaterThanOrEqual(wanted);
     },
     { timeout: 100_000, interval: 10 },

@@ -28,6 +28,7 @@ test('three instances on one store share the work of the background', async () =
     'usage-retention',
     'answer-retention',
     'token-revocation-retention',
+    'signing-key-rotation',
   ]);
 });
 

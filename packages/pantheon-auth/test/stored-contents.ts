@@ -60,7 +60,7 @@ export async function fillStore(auth: PantheonAuth, clock: TestClock): Promise<O
   // First of all: every token that the key has signed dies with it.
   const signedBefore = await tokenOf(plain.key);
   const [first] = auth.tokens.jwks().keys.filter((jwk) => jwk['alg'] === 'ES256');
-  await auth.tokens.addSigningKey('ES256');
+  await auth.tokens.rotateSigningKey('ES256');
   await auth.tokens.retireSigningKey(String(first?.['kid']));
   expectToken('of a retired signing key', signedBefore.token, 'unknown');
   expectKey('of another tenant', (await make('acme', {}, 'acme')).key, { tenant: 'acme' });

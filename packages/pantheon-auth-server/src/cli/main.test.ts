@@ -544,7 +544,7 @@ test('a store whose recorded time is wrong is refused, shown, and goes on by the
   expect(await inside(['keys', 'list'], { env })).toMatchObject({ code: EXIT.unavailable });
 
   const done = await inside(['clock', 'accept', '--yes', '--reason', 'a test'], { env });
-  expect(done, done.err).toMatchObject({ code: EXIT.ok, out: expect.stringMatching(/signing keys replaced\s+3/) });
+  expect(done, done.err).toMatchObject({ code: EXIT.ok, out: expect.stringMatching(/signing keys replaced\s+6/) });
   expect(await inside(['bootstrap', '--out', join(folder, 'ahead.key')], { env })).toMatchObject({ code: EXIT.ok });
   const again = await inside(['clock', 'accept', '--yes'], { env });
   expect(again).toMatchObject({ code: EXIT.ok, err: expect.stringContaining('Nothing to do') });

@@ -6,6 +6,7 @@ import { addClockCommands } from './commands/clock.ts';
 import { addIdTagCommands } from './commands/id-tags.ts';
 import { addKeysCommands } from './commands/keys.ts';
 import { addServeCommand } from './commands/serve.ts';
+import { addSigningKeysCommands } from './commands/signing-keys.ts';
 import { addStoreCommands } from './commands/store.ts';
 import { addTenantsCommands } from './commands/tenants.ts';
 import { addTokenCommands } from './commands/token.ts';
@@ -74,6 +75,7 @@ Examples:
   addKeysCommands(program, context, finish);
   addTenantsCommands(program, context, finish);
   addTokenCommands(program, context, finish);
+  addSigningKeysCommands(program, context, finish);
   return program;
 }
 

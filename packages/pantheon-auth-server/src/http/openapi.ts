@@ -26,6 +26,7 @@ const TAGS = [
   ['Self', 'Calls of a key about itself.'],
   ['Tokens', 'Short-lived tokens made from keys.'],
   ['Tenants', 'Tenants. Each has its own keys and cannot see those of others.'],
+  ['Signing keys', 'The keys that sign tokens.'],
   ['Events', 'The audit trail.'],
   ['Discovery', 'Metadata and public keys for clients and verifiers.'],
   ['Health', 'For load balancers and orchestrators.'],

@@ -1,12 +1,14 @@
-/** Limits that an operator can change. */
+/** Limits and intervals that an operator can change. */
+import { PantheonError, parseDuration } from 'pantheon-auth';
 import { parseCount } from './settings.ts';
 
 /** The settings that are read here. */
-type BoundName = 'SELF_ROTATIONS_PER_HOUR' | 'KEYS_PER_TENANT_MAX' | 'CACHE_MB';
+type BoundName = 'SELF_ROTATIONS_PER_HOUR' | 'SIGNING_KEY_ROTATION' | 'KEYS_PER_TENANT_MAX' | 'CACHE_MB';
 
 /** The limits that were set. For the others the library has defaults. */
 export interface BoundsSetting {
   readonly selfRotationsPerHour?: number;
+  readonly signingKeyRotation?: string;
   readonly keysPerTenantMax?: number;
   readonly cacheBytesMax?: number;
 }
@@ -15,6 +17,9 @@ export interface BoundsSetting {
 const SELF_ROTATIONS_BOUNDS = { min: 1, max: 3_600 } as const;
 /** Ten times as many keys as have been measured in one database. */
 const KEYS_BOUNDS = { min: 1, max: 100_000_000 } as const;
+
+/** A day: more often would leave no time for what a key has signed to expire. */
+const ROTATION_SECONDS_LEAST = 86_400;
 
 /** Up to a terabyte. */
 const CACHE_MB_BOUNDS = { min: 4, max: 1_048_576 } as const;
@@ -25,11 +30,22 @@ export function boundsOf(read: (name: BoundName) => string | undefined): BoundsS
   const rotations = read('SELF_ROTATIONS_PER_HOUR');
   const keys = read('KEYS_PER_TENANT_MAX');
   const cacheMb = read('CACHE_MB');
+  const signingKeyRotation = read('SIGNING_KEY_ROTATION');
   return {
     ...(rotations !== undefined && {
       selfRotationsPerHour: parseCount('SELF_ROTATIONS_PER_HOUR', rotations, SELF_ROTATIONS_BOUNDS),
     }),
+    ...(signingKeyRotation !== undefined && { signingKeyRotation: parseRotation(signingKeyRotation) }),
     ...(keys !== undefined && { keysPerTenantMax: parseCount('KEYS_PER_TENANT_MAX', keys, KEYS_BOUNDS) }),
     ...(cacheMb !== undefined && { cacheBytesMax: parseCount('CACHE_MB', cacheMb, CACHE_MB_BOUNDS) * BYTES_PER_MB }),
   };
+}
+
+/** @throws PantheonError `invalid_setting`. */
+function parseRotation(text: string): string {
+  if (text === 'off' || (parseDuration(text) ?? 0) >= ROTATION_SECONDS_LEAST) return text;
+  throw new PantheonError('invalid_setting', {
+    field: 'SIGNING_KEY_ROTATION',
+    detail: 'Write a duration from 1d on, such as 90d, or off.',
+  });
 }

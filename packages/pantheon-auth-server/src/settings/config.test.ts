@@ -170,6 +170,8 @@ describe('settings', () => {
     ['POSTGRES_POOL_MAX', '20'],
     ['SELF_ROTATIONS_PER_HOUR', '0'],
     ['KEYS_PER_TENANT_MAX', '0'],
+    ['SIGNING_KEY_ROTATION', '1h'],
+    ['SIGNING_KEY_ROTATION', 'never'],
     ['CACHE_MB', '3'],
     ['CACHE_MB', 'all'],
     ['SELF_ROTATIONS_PER_HOUR', '3601'],

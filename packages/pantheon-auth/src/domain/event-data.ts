@@ -49,11 +49,13 @@ export interface EventData {
   'tenant.suspended': Data<'tenant', TenantStateWire, TenantStateWire>;
   'tenant.resumed': Data<'tenant', TenantStateWire, TenantStateWire>;
   'tenant.deleted': Data<'tenant', TenantStateWire, TenantStateWire>;
+  /** `signsFrom` null: it waits. Missing in events of earlier versions: it signed at once. */
   'signing_key.created': Data<
     'signing_key',
     null,
-    { readonly algorithm: AsymmetricAlgorithm; readonly publicJwk: JsonObject }
+    { readonly algorithm: AsymmetricAlgorithm; readonly publicJwk: JsonObject; readonly signsFrom: string | null }
   >;
+  'signing_key.activated': Data<'signing_key', null, DateWire<'signsFrom'>>;
   'signing_key.retired': Data<'signing_key', null, null>;
   'id_tag_secret.added': Data<'id_tag_secret', null, null>;
   'id_tag_secret.retired': Data<'id_tag_secret', null, null>;
@@ -117,8 +119,9 @@ export const EVENT_TYPES: { readonly [Type in EventType]: EventTypeFacts<Type> }
   'signing_key.created': {
     subject: 'signing_key',
     revisesRow: true,
-    attributes: { algorithm: 'open', publicJwk: 'open' },
+    attributes: { algorithm: 'open', publicJwk: 'open', signsFrom: 'open' },
   },
+  'signing_key.activated': { subject: 'signing_key', revisesRow: true, attributes: { signsFrom: 'open' } },
   'signing_key.retired': { subject: 'signing_key', revisesRow: true, attributes: NOTHING },
   'id_tag_secret.added': { subject: 'id_tag_secret', revisesRow: true, attributes: NOTHING },
   'id_tag_secret.retired': { subject: 'id_tag_secret', revisesRow: true, attributes: NOTHING },

@@ -143,6 +143,7 @@ describe('the compiler', () => {
     const whole = (event: EventAbout<'signing_key'>): string => {
       switch (event.type) {
         case 'signing_key.created':
+        case 'signing_key.activated':
         case 'signing_key.retired':
           return event.type;
         case 'unknown':

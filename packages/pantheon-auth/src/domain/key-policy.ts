@@ -32,6 +32,7 @@ export type Action =
   | 'id_tags.read'
   | 'id_tags.add'
   | 'id_tags.retire'
+  | 'signing_keys.read'
   | 'signing_keys.add'
   | 'signing_keys.retire';
 
@@ -55,6 +56,7 @@ export const ACTIONS: Readonly<Record<Action, string>> = {
   'id_tags.read': 'pantheon:id-tags:read',
   'id_tags.add': 'pantheon:id-tags:add',
   'id_tags.retire': 'pantheon:id-tags:retire',
+  'signing_keys.read': 'pantheon:signing-keys:read',
   'signing_keys.add': 'pantheon:signing-keys:add',
   'signing_keys.retire': 'pantheon:signing-keys:retire',
 };

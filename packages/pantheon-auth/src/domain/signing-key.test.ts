@@ -14,9 +14,18 @@ const created = event('signing_key.created', 1_000, AFTER);
 
 describe('replaying the events of a signing key gives its record', () => {
   test('created, then retired', () => {
-    const record = { kid: 'kid-1', ...AFTER, createdAt: 1_000, retiredAt: null, revision: 1 };
+    const record = { kid: 'kid-1', ...AFTER, createdAt: 1_000, signsFrom: 1_000, retiredAt: null, revision: 1 };
     expect(replay(created)).toEqual(record);
     expect(replay(created, event('signing_key.retired', 2_000))).toEqual({ ...record, retiredAt: 2_000, revision: 2 });
+  });
+
+  test('created to wait, then made to sign', () => {
+    const waiting = event('signing_key.created', 1_000, { ...AFTER, signsFrom: null });
+    expect(replay(waiting)).toMatchObject({ signsFrom: null });
+    const activated = event('signing_key.activated', 2_000, { signsFrom: new Date(5_000).toISOString() });
+    expect(replay(waiting, activated)).toMatchObject({ signsFrom: 5_000, revision: 2 });
+    const later = event('signing_key.created', 1_000, { ...AFTER, signsFrom: new Date(9_000).toISOString() });
+    expect(replay(later)).toMatchObject({ signsFrom: 9_000 });
   });
 
   test('retired again, it stays retired from the first time on', () => {

@@ -1,6 +1,6 @@
 /** The record of a signing key, and how events change it. */
 import type { Instant } from '../foundation/clock.ts';
-import type { JsonObject } from '../foundation/encoding.ts';
+import type { Json, JsonObject } from '../foundation/encoding.ts';
 import { assertNever, invariant } from '../foundation/errors.ts';
 import type { AsymmetricAlgorithm } from './claims.ts';
 import type { EventAbout } from './event.ts';
@@ -11,6 +11,8 @@ export interface SigningKeyRecord {
   readonly algorithm: AsymmetricAlgorithm;
   readonly publicJwk: JsonObject;
   readonly createdAt: Instant;
+  /** From when on it signs, unless a later one does. Null: it is published and waits. */
+  readonly signsFrom: Instant | null;
   /** From then on nothing it signed is accepted (I7). */
   readonly retiredAt: Instant | null;
   readonly revision: number;
@@ -26,9 +28,13 @@ export function evolveSigningKey(record: SigningKeyRecord | null, event: EventAb
         algorithm: event.after.algorithm as AsymmetricAlgorithm,
         publicJwk: event.after.publicJwk as JsonObject,
         createdAt: event.at,
+        signsFrom: event.after.signsFrom === undefined ? event.at : instantOf(event.after.signsFrom),
         retiredAt: null,
         revision: 1,
       };
+    case 'signing_key.activated':
+      invariant(record !== null && event.after !== null, 'a signing key is created, then activated');
+      return { ...record, signsFrom: instantOf(event.after.signsFrom), revision: record.revision + 1 };
     case 'signing_key.retired':
       invariant(record !== null, 'a signing key is created, then retired');
       return { ...record, retiredAt: record.retiredAt ?? event.at, revision: record.revision + 1 };
@@ -37,4 +43,8 @@ export function evolveSigningKey(record: SigningKeyRecord | null, event: EventAb
     default:
       return assertNever(event);
   }
+}
+
+function instantOf(time: Json | undefined): Instant | null {
+  return typeof time === 'string' ? Date.parse(time) : null;
 }

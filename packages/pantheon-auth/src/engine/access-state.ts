@@ -9,6 +9,7 @@ import { EventFeed } from '../events/event-feed.ts';
 import { AcceptedTimeFollower } from '../events/stored-time.ts';
 import { cacheBounds } from '../foundation/memory-size.ts';
 import { TokenRevocations } from '../jwt/revocation.ts';
+import { SigningKeyChanges } from '../jwt/signing-key-changes.ts';
 import { SigningKeyring } from '../jwt/signing-keyring.ts';
 import { Envelope } from '../kms/envelope.ts';
 import { KeyLookup, parseStaleness, STALENESS_MAX_MS_DEFAULT } from '../verification/key-lookup.ts';
@@ -25,6 +26,7 @@ export interface AccessState {
   readonly cache: VerificationCache;
   readonly lookup: KeyLookup;
   readonly keyring: SigningKeyring;
+  readonly signingKeyChanges: SigningKeyChanges;
   readonly revocations: TokenRevocations;
   readonly idTags: IdTags;
   /** Read from the database, so that every node uses the same value. */
@@ -57,6 +59,7 @@ export async function makeAccessState(base: Foundations): Promise<AccessState> {
     onQuarantine: (error) =>
       logger.error({ err: error }, 'a signing key is damaged and cannot be opened; the others work'),
   });
+  const signingKeyChanges = new SigningKeyChanges({ keyring, sealer, clock });
   const revocations = new TokenRevocations({ rows: database.tokenRevocations, ledger, events, clock });
   const idTags = new IdTags({
     rows: database.idTags,
@@ -86,6 +89,7 @@ export async function makeAccessState(base: Foundations): Promise<AccessState> {
     cache,
     lookup,
     keyring,
+    signingKeyChanges,
     revocations,
     idTags,
     stalenessMaxMs,

@@ -33,7 +33,7 @@ export async function openEngine(options: PantheonAuthOptions, mayBeBehind = fal
     const managing = makeManaging(base, state, verifying);
     const { database, clock, logger } = base;
     const { events } = state;
-    const jobs = openJobs(database, { events, clock, logger });
+    const jobs = openJobs(base, state);
     const consumers = new LogConsumers({ jobs, cursors: database.logCursors, log: database.log, events, clock });
 
     opened.add(() => state.feed.close());
@@ -56,7 +56,7 @@ async function start({ database, clock, logger }: Foundations, state: AccessStat
   await state.feed.start();
   await state.acceptedTime.start();
   await managing.tenants.start(PROCESS_CALLER.auditContext);
-  await state.keyring.start(PROCESS_CALLER.auditContext);
+  await state.signingKeyChanges.start(PROCESS_CALLER.auditContext);
   await state.revocations.start();
   await state.idTags.start(PROCESS_CALLER.auditContext);
   const now = clock.now();

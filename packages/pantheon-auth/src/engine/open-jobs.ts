@@ -1,17 +1,18 @@
-/** Builds the jobs of a node, not started yet. */
-import type { EventCodec } from '../events/event-codec.ts';
-import type { NonDecreasingClock } from '../foundation/clock.ts';
+/** The jobs of a node, on its database. Not started yet. */
+import { MINUTE_MS, SECOND_MS } from '../foundation/clock.ts';
+import { parseDuration } from '../foundation/duration.ts';
 import { newId } from '../foundation/ids.ts';
 import { JobRunner } from '../jobs/job-runner.ts';
 import { retentionJobs } from '../jobs/retention-jobs.ts';
-import type { Database } from '../storage/database.ts';
-import type { Logger } from './options.ts';
+import { keepSigningKeys } from '../jwt/signing-key-upkeep.ts';
+import type { AccessState } from './access-state.ts';
+import type { Foundations } from './foundations.ts';
 
-export function openJobs(
-  database: Database,
-  deps: { readonly events: EventCodec; readonly clock: NonDecreasingClock; readonly logger: Logger },
-): JobRunner {
-  const { events, clock, logger } = deps;
+/** How long a signing key signs before the next one takes over. */
+const SIGNING_KEY_ROTATION_DEFAULT = '90d';
+
+export function openJobs({ database, clock, logger, options }: Foundations, state: AccessState): JobRunner {
+  const { events, keyring, signingKeyChanges: changes } = state;
   const jobs = new JobRunner({
     rows: database.jobLeases,
     clock,
@@ -19,5 +20,13 @@ export function openJobs(
     onFailure: (job, error) => logger.error({ err: error, job }, 'a job failed; it is tried again'),
   });
   for (const job of retentionJobs({ ...database, events, clock })) jobs.add(job);
+  const rotation = options.signingKeyRotation ?? SIGNING_KEY_ROTATION_DEFAULT;
+  const everyMs = rotation === 'off' ? null : (parseDuration(rotation) ?? 0) * SECOND_MS;
+  jobs.add({
+    name: 'signing-key-rotation',
+    everyMs: 10 * MINUTE_MS,
+    runMsMax: MINUTE_MS,
+    run: (run) => keepSigningKeys({ keyring, changes, clock, everyMs }, run),
+  });
   return jobs;
 }

@@ -1,6 +1,7 @@
 /** The options of `createPantheonAuth`: embedded in one folder, or any number of nodes on one database. */
 import { RATE_LIMIT_MAX } from '../domain/limits.ts';
 import type { Clock } from '../foundation/clock.ts';
+import { parseDuration } from '../foundation/duration.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { pathFlaw, textFlaw } from '../foundation/written-text.ts';
 import type { SharedLimits } from '../rate-limit/rate-limiter.ts';
@@ -36,6 +37,11 @@ interface CommonOptions {
   readonly keysPerTenantMax?: number;
   /** How often one key may rotate itself within an hour. Default: 300. */
   readonly selfRotationsPerHour?: number;
+  /**
+   * How long a signing key signs before the next one takes over, which has been published all the while: `"90d"`, at least
+   * a day, or `off`. Default 90 days.
+   */
+  readonly signingKeyRotation?: string;
   readonly logger?: Logger;
   /** For tests. */
   readonly clock?: Clock;
@@ -100,6 +106,7 @@ const OPTION_CHECKS: Readonly<Record<keyof EmbeddedOptions | keyof ScaledOutOpti
     advice: `a whole number of bytes from ${CACHE_BYTES_LEAST}`,
   },
   keysPerTenantMax: { is: isCount, advice: 'a whole number above 0' },
+  signingKeyRotation: { is: isRotation, advice: 'a duration from 1d on, such as 90d, or off' },
   selfRotationsPerHour: { is: isCount, advice: 'a whole number from 1 to the largest rate limit' },
   checkDatabase: { is: (value) => typeof value === 'boolean', advice: 'true or false' },
   logger: {
@@ -149,6 +156,14 @@ function text(advice: string, flawOf?: OptionCheck['flawOf']): OptionCheck {
 
 function isCount(value: unknown): boolean {
   return Number.isSafeInteger(value) && Number(value) >= 1 && Number(value) <= RATE_LIMIT_MAX;
+}
+
+/** More often would leave no time for what a key has signed to expire. */
+const SIGNING_KEY_ROTATION_SECONDS_LEAST = 86_400;
+
+function isRotation(value: unknown): boolean {
+  if (typeof value !== 'string') return false;
+  return value === 'off' || (parseDuration(value) ?? 0) >= SIGNING_KEY_ROTATION_SECONDS_LEAST;
 }
 
 function isListOfTexts(value: unknown): boolean {

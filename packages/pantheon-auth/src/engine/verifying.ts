@@ -43,7 +43,7 @@ export function makeVerifying(base: Foundations, state: AccessState): Verifying 
   const failures = new SenderBuckets({ clock });
   const validator = new KeyValidator({ lookup, limiter, failures, usage: recorder, clock, keyPrefix });
   const verifier = new TokenVerifier({ validator, feed, keyring, validity, clock, settings, seenTokensBytesMax });
-  const signingKeys = new SigningKeyManager({ keyring, guard });
+  const signingKeys = new SigningKeyManager({ keyring, changes: state.signingKeyChanges, guard, clock });
   const tokens = new JwtHandler({
     validator,
     issuer: new TokenIssuer({ keyring, clock, settings }),

@@ -41,6 +41,7 @@ const LANES: Readonly<Record<EventType, Lane>> = {
   'tenant.deleted': 'protective',
   // Retiring the last signing key of an algorithm requires a successor. Only operators create signing keys.
   'signing_key.created': 'protective',
+  'signing_key.activated': 'ordinary',
   'signing_key.retired': 'protective',
   'id_tag_secret.added': 'protective',
   'id_tag_secret.retired': 'protective',

@@ -1,15 +1,19 @@
-import { decodeProtectedHeader } from 'jose';
+import { createLocalJWKSet, decodeProtectedHeader, type JSONWebKeySet, jwtVerify } from 'jose';
 import { describe, expect, test, vi } from 'vitest';
 import { callerFor } from '../../test/caller-for.ts';
 import { callerWith, keyAndCaller, openWorld, refusalOf, type World } from '../../test/fixture.ts';
+import { untilRuns } from '../../test/job-runs.ts';
 import type { ChangeOptions } from '../commands/caller.ts';
 import type { Caller } from '../domain/key-policy.ts';
+import { JWKS_MAX_AGE_SECONDS, KEPT_AFTER_USE_MS, PUBLISHED_BEFORE_USE_MS } from '../domain/signing-key-schedule.ts';
 import type { EventCodec } from '../events/event-codec.ts';
 import type { Ledger } from '../events/ledger.ts';
+import { DAY_MS } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import type { EncryptionContext, Sealer } from '../kms/encryption-context.ts';
 import type { SigningKeyRow } from '../schema/signing-key-row.ts';
 import { TestClock } from '../testing/test-clock.ts';
+import { SigningKeyChanges } from './signing-key-changes.ts';
 import type { SigningKeyRows } from './signing-key-rows.ts';
 import { SIGNING_ALGORITHMS, SigningKeyring } from './signing-keyring.ts';
 
@@ -23,46 +27,152 @@ async function tokenOf(world: World, algorithm: 'ES256' | 'Ed25519' | 'RS256' = 
 const kids = (world: World): unknown[] => world.auth.tokens.jwks().keys.map((key) => key['kid']);
 const keyIdOf = ({ authority }: Caller): string | null => (authority.kind === 'key' ? authority.keyId : null);
 
-test('the first start makes one for each algorithm, and the next finds them', async () => {
+/** Until the one that takes over may sign. */
+async function rotated(world: World, algorithm: 'ES256' | 'Ed25519' | 'RS256' = 'ES256'): Promise<string> {
+  const { kid, signsFrom } = await world.auth.tokens.rotateSigningKey(algorithm);
+  world.clock.advance(Math.max(0, (signsFrom?.getTime() ?? 0) - world.clock.now()));
+  return kid;
+}
+const stateOf = (world: World, kid: string) => world.auth.tokens.signingKeys().find((one) => one.kid === kid)?.state;
+
+test('the first start makes one that signs and one that waits for each algorithm, and the next finds them', async () => {
   await using world = await openWorld();
-  const algorithms = world.auth.tokens.jwks().keys.map((key) => key['alg']);
-  expect(algorithms.toSorted()).toEqual([...SIGNING_ALGORITHMS].toSorted());
+  const made = world.auth.tokens.signingKeys().map(({ algorithm, state }) => `${algorithm} ${state}`);
+  const expected = SIGNING_ALGORITHMS.flatMap((algorithm) => [`${algorithm} signing`, `${algorithm} standby`]);
+  expect(made.toSorted()).toEqual(expected.toSorted());
   const again = await world.openAgain();
   expect(again.tokens.jwks()).toEqual(world.auth.tokens.jwks());
 });
 
-test('a new one signs from then on, and the older one verifies until it is retired', async () => {
+test('the next one was published before it signs, and the one before verifies until it is retired', async () => {
   await using world = await openWorld();
+  await rotated(world);
   const before = await tokenOf(world);
-  world.clock.advance(1);
-  const { kid } = await world.auth.tokens.addSigningKey('ES256');
-  expect(kids(world)[0]).toBe(kid);
+  const published = kids(world);
+  const { kid, state, signsFrom } = await world.auth.tokens.rotateSigningKey('ES256');
+  expect(published).toContain(kid);
+  expect(state).toBe('next');
+  expect((await tokenOf(world)).kid).toBe(before.kid);
+  // While it waits, another rotation is the same one.
+  expect(await world.auth.tokens.rotateSigningKey('ES256')).toEqual({
+    kid,
+    algorithm: 'ES256',
+    state,
+    signsFrom,
+    createdAt: expect.any(Date),
+  });
+  world.clock.advance(PUBLISHED_BEFORE_USE_MS);
   expect((await tokenOf(world)).kid).toBe(kid);
-  expect(await world.auth.tokens.verify({ token: before.token })).toMatchObject({ valid: true });
+  expect([stateOf(world, kid), stateOf(world, before.kid)]).toEqual(['signing', 'previous']);
+  const again = await tokenOf(world);
   await world.auth.tokens.retireSigningKey(before.kid);
   expect(kids(world)).not.toContain(before.kid);
-  expect(await world.auth.tokens.verify({ token: before.token })).toMatchObject({ denial: { code: 'unknown' } });
+  expect(await world.auth.tokens.verify({ token: before.token })).toMatchObject({ valid: false });
+  expect(await world.auth.tokens.verify({ token: again.token })).toMatchObject({ valid: true });
   expect((await refusalOf(world.auth.tokens.retireSigningKey(before.kid))).code).toBe('not_found');
   expect((await refusalOf(world.auth.tokens.retireSigningKey('nothing'))).field).toBe('kid');
 });
 
-test('the last one of its algorithm gets a successor: there is always one that signs', async () => {
+test('one that has been published for long enough signs at once', async () => {
+  await using world = await openWorld();
+  world.clock.advance(PUBLISHED_BEFORE_USE_MS);
+  const standby = world.auth.tokens.signingKeys().find((one) => one.state === 'standby' && one.algorithm === 'ES256');
+  expect(await world.auth.tokens.rotateSigningKey('ES256')).toMatchObject({ kid: standby?.kid, state: 'signing' });
+  expect((await tokenOf(world)).kid).toBe(standby?.kid);
+});
+
+test('a verifier that has cached the public keys for as long as it may verifies every token through rotations', async () => {
+  await using world = await openWorld();
+  const { tokens } = world.auth;
+  let cached = { at: world.clock.now(), keys: createLocalJWKSet(tokens.jwks() as JSONWebKeySet) };
+  let signers = new Set<string>();
+  for (let minute = 0; minute < 120; minute += 1) {
+    if (minute % 20 === 5) await tokens.rotateSigningKey('ES256');
+    const { token, kid } = await tokenOf(world);
+    signers = signers.add(kid);
+    if (world.clock.now() - cached.at >= JWKS_MAX_AGE_SECONDS * 1_000)
+      cached = { at: world.clock.now(), keys: createLocalJWKSet(tokens.jwks() as JSONWebKeySet) };
+    await expect(jwtVerify(token, cached.keys, { currentDate: new Date(world.clock.now()) })).resolves.toBeDefined();
+    world.clock.advance(60_000);
+  }
+  expect(signers.size).toBe(7);
+});
+
+test('where the one that signs is dropped, the waiting one takes over at once', async () => {
   await using world = await openWorld();
   const before = await tokenOf(world, 'Ed25519');
+  const standby = world.auth.tokens.signingKeys().find((one) => one.state === 'standby' && one.algorithm === 'Ed25519');
   await world.auth.tokens.retireSigningKey(before.kid);
   const after = await tokenOf(world, 'Ed25519');
-  expect(after.kid).not.toBe(before.kid);
+  expect(after.kid).toBe(standby?.kid);
   expect(await world.auth.tokens.verify({ token: after.token })).toMatchObject({ valid: true });
   const { items } = await world.auth.events.list('system', { subjectType: 'signing_key', limit: 2 });
-  expect(items.map(({ type }) => type)).toEqual(['signing_key.retired', 'signing_key.created']);
+  expect(items.map(({ type }) => type)).toEqual(['signing_key.activated', 'signing_key.retired']);
+  // And without one, a new one.
+  await world.auth.tokens.retireSigningKey(after.kid);
+  expect((await tokenOf(world, 'Ed25519')).kid).not.toBe(after.kid);
+});
+
+test('one that somebody may know ends with all that lay beside it, and no token is made until a new one was published', async () => {
+  await using world = await openWorld();
+  const old = await tokenOf(world);
+  const kid = await rotated(world);
+  const before = new Set(kids(world));
+  await world.auth.tokens.retireSigningKey(kid, { compromised: true });
+  const left = world.auth.tokens.signingKeys().filter((one) => one.algorithm === 'ES256');
+  expect(left.map(({ state }) => state).toSorted()).toEqual(['next', 'standby']);
+  expect(left.some((one) => before.has(one.kid))).toBe(false);
+  expect(await world.auth.tokens.verify({ token: old.token })).toMatchObject({ valid: false });
+  const { key } = await world.auth.keys.create({ userId: 'u', name: 'n' });
+  expect(await refusalOf(world.auth.tokens.exchange({ key }))).toMatchObject({ code: 'signing_secret_unavailable' });
+  world.clock.advance(PUBLISHED_BEFORE_USE_MS);
+  expect((await tokenOf(world)).kid).toBe(left.find(({ state }) => state === 'next')?.kid);
+  // Tokens of other algorithms were made all the while.
+  expect((await tokenOf(world, 'Ed25519')).token).not.toBe('');
+});
+
+test('the job rotates when the time has come, and ends what has signed when its last token has expired', async () => {
+  await using world = await openWorld();
+  const { auth, clock } = world;
+  const first = await tokenOf(world);
+  const standby = auth.tokens.signingKeys().find((one) => one.state === 'standby' && one.algorithm === 'ES256');
+  await untilRuns(clock, [auth], 'signing-key-rotation', 2);
+  expect(stateOf(world, first.kid)).toBe('signing');
+  clock.advance(90 * DAY_MS);
+  await untilRuns(clock, [auth], 'signing-key-rotation', 2);
+  expect((await tokenOf(world)).kid).toBe(standby?.kid);
+  expect(stateOf(world, first.kid)).toBe('previous');
+  clock.advance(KEPT_AFTER_USE_MS);
+  await untilRuns(clock, [auth], 'signing-key-rotation', 2);
+  expect(kids(world)).not.toContain(first.kid);
+  const { items } = await auth.events.list('system', { subjectType: 'signing_key', type: 'signing_key.retired' });
+  expect(items).toMatchObject(SIGNING_ALGORITHMS.map(() => ({ actor: { job: 'signing-key-rotation' } })));
+});
+
+test('a rotation every so often can be turned off, and an algorithm that there is none of is refused', async () => {
+  await using world = await openWorld({ signingKeyRotation: 'off' });
+  const { auth, clock } = world;
+  const { kid } = await tokenOf(world);
+  clock.advance(400 * DAY_MS);
+  await untilRuns(clock, [auth], 'signing-key-rotation', 2);
+  expect(stateOf(world, kid)).toBe('signing');
+  for (const algorithm of ['HS256', 'none', 'es256', undefined])
+    expect(await refusalOf(() => auth.tokens.rotateSigningKey(algorithm as 'ES256'))).toMatchObject({
+      code: 'invalid_request',
+      field: 'algorithm',
+    });
+  expect(
+    await refusalOf(() => auth.tokens.retireSigningKey(kid, { compromised: 'no' as unknown as boolean })),
+  ).toMatchObject({
+    field: 'compromised',
+  });
 });
 
 test('retired by two processes at once, it is retired, once', async () => {
   await using world = await openWorld();
   const other = await world.openAgain();
   const { kid } = await tokenOf(world);
-  world.clock.advance(1);
-  await world.auth.tokens.addSigningKey('ES256');
+  await rotated(world);
   await Promise.all([world.auth.tokens.retireSigningKey(kid), other.tokens.retireSigningKey(kid)]);
   const { items } = await world.auth.events.list('system', { type: 'signing_key.retired' });
   expect(items).toHaveLength(1);
@@ -76,9 +186,9 @@ describe('a caller that changes signing keys', () => {
     const { by } = await keyAndCaller(world, 'system', { permissions: allowed });
     const reader = callerWith({ tenantId: 'system', permissions: ['pantheon:keys:*', 'pantheon:id-tags:*'] });
     const outside = callerWith({ tenantId: 'default', permissions: allowed });
-    const { kid } = await tokens.addSigningKey('ES256', { by });
+    const { kid } = await tokens.rotateSigningKey('ES256', { by });
     const changes = [
-      (options: ChangeOptions) => tokens.addSigningKey('ES256', options),
+      (options: ChangeOptions) => tokens.rotateSigningKey('Ed25519', options),
       (options: ChangeOptions) => tokens.retireSigningKey(kid, options),
     ];
     for (const change of changes) {
@@ -87,9 +197,16 @@ describe('a caller that changes signing keys', () => {
     }
     expect(kids(world)).toContain(kid);
     await tokens.retireSigningKey(kid, { by });
-    const { items } = await events.list('system', { subjectType: 'signing_key', limit: 2 });
-    expect(items.map(({ type }) => type)).toEqual(['signing_key.retired', 'signing_key.created']);
-    expect(items.map(({ actor }) => actor?.keyId)).toEqual([keyIdOf(by), keyIdOf(by)]);
+    const { items } = await events.list('system', { subjectType: 'signing_key', limit: 4 });
+    expect(items.map(({ type }) => type)).toEqual([
+      'signing_key.activated',
+      'signing_key.retired',
+      'signing_key.created',
+      'signing_key.activated',
+    ]);
+    for (const { actor } of items) expect(actor?.keyId).toBe(keyIdOf(by));
+    expect((await refusalOf(() => tokens.signingKeys({ by: reader }))).code).toBe('insufficient_permissions');
+    expect((await refusalOf(() => tokens.signingKeys({ by: outside }))).code).toBe('not_found');
   });
 
   test('and ends while the last one of an algorithm is being retired, leaves it as it is, without a successor', async () => {
@@ -105,9 +222,9 @@ describe('a caller that changes signing keys', () => {
     const by = await callerFor(auth, key);
     const other = await world.openAgain();
     // The moment cannot be hit from outside.
-    const decideRetire = SigningKeyring.prototype.decideRetire;
-    const spy = vi.spyOn(SigningKeyring.prototype, 'decideRetire').mockImplementation(async function (
-      this: SigningKeyring,
+    const decideRetire = SigningKeyChanges.prototype.decideRetire;
+    const spy = vi.spyOn(SigningKeyChanges.prototype, 'decideRetire').mockImplementation(async function (
+      this: SigningKeyChanges,
       ...of
     ) {
       await other.tenant('system').keys.revoke(apiKey.id);
@@ -145,7 +262,7 @@ describe('a row that was changed outside of the service', () => {
     });
     // The feed goes on past the next event about signing keys, too.
     world.clock.advance(1);
-    await world.auth.tokens.addSigningKey('Ed25519');
+    await world.auth.tokens.rotateSigningKey('Ed25519');
     world.clock.advance(1);
     expect(await fresh.verify({ key: made.key })).toMatchObject({ valid: true });
   });
@@ -176,7 +293,7 @@ test('a load that was overtaken by a younger one changes nothing', async () => {
   answers[0]?.(stored);
   await older;
   // The older one did find them, and did not bring them back.
-  expect(opened).toHaveLength(3);
+  expect(opened).toHaveLength(6);
   expect(keyring.verifier(String(stored[0]?.kid))).toBeNull();
   expect((await refusalOf(() => keyring.signer('ES256'))).code).toBe('signing_secret_unavailable');
 });
@@ -184,13 +301,13 @@ test('a load that was overtaken by a younger one changes nothing', async () => {
 test('one algorithm has so many signing keys at most, so that none is pushed out of memory by a newer one', async () => {
   await using world = await openWorld();
   const { tokens } = world.auth;
-  const { kid } = await tokens.addSigningKey('ES256');
-  const add = () => tokens.addSigningKey('ES256');
+  const { kid } = await tokenOf(world);
+  const add = () => rotated(world);
   while (kids(world).length < 100) if ((await add().catch(() => null)) === null) break;
   expect(await refusalOf(add())).toMatchObject({ code: 'not_allowed', field: 'algorithm' });
   expect(kids(world)).toContain(kid);
   // Another algorithm has its own room, and who retires one makes room.
-  await tokens.addSigningKey('Ed25519');
+  await tokens.rotateSigningKey('Ed25519');
   await tokens.retireSigningKey(kid);
   await add();
 });

@@ -2,17 +2,17 @@
  * The signing keys of the service: creates, seals, loads and publishes them. All are in memory, because they are few,
  * and are reloaded after an event that adds or retires one.
  */
-import { createPrivateKey, createPublicKey, generateKeyPair, type KeyObject } from 'node:crypto';
-import { promisify } from 'node:util';
+import { createPrivateKey, createPublicKey, type KeyObject } from 'node:crypto';
 import type { Conditional } from '../commands/run-command.ts';
 import type { AsymmetricAlgorithm } from '../domain/claims.ts';
-import { type AuditContext, type AuditEventAbout, newEvent } from '../domain/event.ts';
-import { evolveSigningKey, type SigningKeyRecord } from '../domain/signing-key.ts';
+import type { AuditEventAbout } from '../domain/event.ts';
+import type { SigningKeyRecord } from '../domain/signing-key.ts';
+import { signerAt } from '../domain/signing-key-schedule.ts';
 import { SYSTEM_TENANT } from '../domain/tenant.ts';
 import type { EventCodec } from '../events/event-codec.ts';
 import type { Follower } from '../events/event-feed.ts';
 import type { EventNotice, Ledger, RowChange } from '../events/ledger.ts';
-import type { Clock, Instant } from '../foundation/clock.ts';
+import type { Clock } from '../foundation/clock.ts';
 import type { JsonObject } from '../foundation/encoding.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import type { EncryptionContext, Sealer } from '../kms/encryption-context.ts';
@@ -29,20 +29,18 @@ export interface SigningKey {
 
 type SigningKeyEvent = AuditEventAbout<'signing_key'>;
 
-/** A change to commit, and the signing key as it is after it. */
+/** When to ask again while none may sign: a new one waits for some minutes. */
+const SECONDS_PER_MINUTE = 60;
+
+/** Made on the first start. The first is the default: small, fast to sign, and every verifier has it. */
+export const SIGNING_ALGORITHMS: readonly AsymmetricAlgorithm[] = ['ES256', 'Ed25519', 'RS256'];
+
+/** What is committed, and the record that it is about as it is then. */
 export interface SigningKeyChange extends Conditional {
   readonly changes: readonly RowChange[];
   readonly events: readonly [SigningKeyEvent, ...SigningKeyEvent[]];
   readonly record: SigningKeyRecord;
 }
-
-/** Created on the first start. The first is the default: small, fast to sign, and supported by every verifier. */
-export const SIGNING_ALGORITHMS: readonly AsymmetricAlgorithm[] = ['ES256', 'Ed25519', 'RS256'];
-/** RFC 7518 section 3.3 asks for 2048 at least; 3072 matches the strength of the other two (NIST SP 800-57). */
-const RSA_MODULUS_BITS = 3_072;
-
-/** The most active signing keys per algorithm, because all are in memory and are read at once. */
-export const SIGNING_KEYS_OF_ONE_ALGORITHM_MAX = 32;
 
 export class SigningKeyring implements Follower {
   readonly #rows: SigningKeyRows;
@@ -52,7 +50,9 @@ export class SigningKeyring implements Follower {
   readonly #clock: Clock;
   readonly #onQuarantine: (error: PantheonError) => void;
   #byKid: ReadonlyMap<string, SigningKey> = new Map();
-  /** Signing keys whose rows are damaged. Tokens that they signed can be neither accepted nor denied. */
+  /** Those of them that verify, newest first. */
+  #records: readonly SigningKeyRecord[] = [];
+  /** Rows that do not open: nothing can be said of what they signed. */
   #quarantined: ReadonlyMap<string, PantheonError> = new Map();
   /**
    * The numbers of the last load begun and of the latest load applied, so that a slower, older load does not replace a
@@ -78,19 +78,13 @@ export class SigningKeyring implements Follower {
     this.#onQuarantine = deps.onQuarantine ?? (() => {});
   }
 
-  /** Loads the stored signing keys and creates missing ones. */
-  async start(by: AuditContext): Promise<void> {
-    await this.load();
-    const missing = SIGNING_ALGORITHMS.filter((algorithm) => this.#newest(algorithm) === null);
-    await Promise.all(missing.map(async (algorithm) => this.commit(await this.decideAdd(algorithm, by))));
-  }
-
-  /** The signing key that currently signs with this algorithm. */
+  /** @throws PantheonError `signing_secret_unavailable` while none may sign with this algorithm. */
   signer(algorithm: AsymmetricAlgorithm): SigningKey {
-    const newest = this.#newest(algorithm);
-    if (newest === null)
-      throw new PantheonError('signing_secret_unavailable', { detail: `There is no ${algorithm} signing key.` });
-    return newest;
+    const signer = signerAt(this.#records, algorithm, this.#clock.now());
+    const found = signer === null ? undefined : this.#byKid.get(signer.kid);
+    if (found !== undefined) return found;
+    const detail = `No ${algorithm} signing key may sign now.`;
+    throw new PantheonError('signing_secret_unavailable', { detail, retryAfterSeconds: SECONDS_PER_MINUTE });
   }
 
   /**
@@ -126,50 +120,7 @@ export class SigningKeyring implements Follower {
 
   /** The active signing keys, newest first. */
   active(): readonly SigningKeyRecord[] {
-    const records = [...this.#byKid.values()].map(({ record }) => record);
-    return records.filter(({ retiredAt }) => retiredAt === null).sort((one, other) => other.createdAt - one.createdAt);
-  }
-
-  /** The change that adds a signing key. It signs once committed; older ones verify until they are retired. */
-  async decideAdd(algorithm: AsymmetricAlgorithm, by: AuditContext): Promise<SigningKeyChange> {
-    const ofAlgorithm = this.active().filter((record) => record.algorithm === algorithm);
-    if (ofAlgorithm.length >= SIGNING_KEYS_OF_ONE_ALGORITHM_MAX) {
-      const detail = `There are ${ofAlgorithm.length} signing keys of this algorithm: retire one that is no longer needed.`;
-      throw new PantheonError('not_allowed', { field: 'algorithm', detail });
-    }
-    const { publicKey, privateKey } = await generatePair(algorithm);
-    const publicJwk = publicKey.export({ format: 'jwk' }) as JsonObject;
-    const kid = jwkThumbprint(publicJwk);
-    const after = { algorithm, publicJwk };
-    const event = newEvent('signing_key.created', { ...this.#where(kid), before: null, after }, by);
-    const record = evolveSigningKey(null, event);
-    const sealed = await this.#sealer.seal(contextOf(kid), privateKey.export({ format: 'der', type: 'pkcs8' }));
-    const change: RowChange = { kind: 'insert', table: 'signing_keys', row: { ...toRow(record), sealed } };
-    return { changes: [change], events: [event], record };
-  }
-
-  /**
-   * The change that retires a signing key: every token that it signed is invalid at once. Retiring the last one of its
-   * algorithm adds a successor in the same commit, so that one always signs.
-   */
-  async decideRetire(current: SigningKeyRecord, by: AuditContext): Promise<SigningKeyChange> {
-    const { kid, algorithm } = current;
-    const isOther = ({ record }: SigningKey): boolean => record.kid !== kid && record.algorithm === algorithm;
-    const successor = [...this.#byKid.values()].some(isOther) ? null : await this.decideAdd(algorithm, by);
-    const event = newEvent('signing_key.retired', { ...this.#where(kid), before: null, after: null }, by);
-    const record = evolveSigningKey(current, event);
-    const change: RowChange = {
-      kind: 'update',
-      table: 'signing_keys',
-      where: { kid },
-      set: { retired_at: record.retiredAt, revision: record.revision },
-      expectedRevision: current.revision,
-    };
-    return {
-      changes: [...(successor?.changes ?? []), change],
-      events: successor === null ? [event] : [...successor.events, event],
-      record,
-    };
+    return this.#records;
   }
 
   /** @throws PantheonError `conflict`. */
@@ -185,11 +136,6 @@ export class SigningKeyring implements Follower {
     await this.load();
   }
 
-  /** Whether a signing key of this algorithm is active. */
-  hasSigner(algorithm: AsymmetricAlgorithm): boolean {
-    return this.#newest(algorithm) !== null;
-  }
-
   apply(notice: EventNotice): void | Promise<void> {
     if (notice.subjectType === 'signing_key') return this.load();
   }
@@ -198,16 +144,7 @@ export class SigningKeyring implements Follower {
     return this.load();
   }
 
-  #newest(algorithm: AsymmetricAlgorithm): SigningKey | null {
-    let newest: SigningKey | null = null;
-    for (const key of this.#byKid.values()) {
-      const usable = key.record.algorithm === algorithm && key.record.retiredAt === null;
-      if (usable && (newest === null || key.record.createdAt >= newest.record.createdAt)) newest = key;
-    }
-    return newest;
-  }
-
-  /** Reloads the signing keys. */
+  /** Reads them anew. */
   async load(): Promise<void> {
     this.#loadsBegun += 1;
     const begun = this.#loadsBegun;
@@ -217,6 +154,10 @@ export class SigningKeyring implements Follower {
     this.#loadsEnded = begun;
     const before = this.#quarantined;
     this.#byKid = new Map(opened.flatMap((one) => ('error' in one ? [] : [[one.record.kid, one]])));
+    this.#records = [...this.#byKid.values()]
+      .map(({ record }) => record)
+      .filter(({ retiredAt }) => retiredAt === null)
+      .sort((one, other) => other.createdAt - one.createdAt);
     this.#quarantined = new Map(opened.flatMap((one) => ('error' in one ? [[one.kid, one.error]] : [])));
     for (const [kid, error] of this.#quarantined) if (!before.has(kid)) this.#onQuarantine(error);
   }
@@ -247,39 +188,10 @@ export class SigningKeyring implements Follower {
       throw new PantheonError('key_quarantined', { detail: `The kid of signing key ${kid} does not match its key.` });
     return { record: fromRow(row, { algorithm, publicJwk }), privateKey, verification: { algorithm, key } };
   }
-
-  #where(kid: string): { readonly at: Instant; readonly tenantId: string; readonly subjectId: string } {
-    return { at: this.#clock.now(), tenantId: SYSTEM_TENANT, subjectId: kid };
-  }
 }
 
-const generateKeyPairAsync = promisify(generateKeyPair);
-
-function generatePair(algorithm: AsymmetricAlgorithm): Promise<{ publicKey: KeyObject; privateKey: KeyObject }> {
-  switch (algorithm) {
-    case 'ES256':
-      return generateKeyPairAsync('ec', { namedCurve: 'P-256' });
-    case 'Ed25519':
-      return generateKeyPairAsync('ed25519');
-    case 'RS256':
-      return generateKeyPairAsync('rsa', { modulusLength: RSA_MODULUS_BITS });
-  }
-}
-
-function contextOf(kid: string): EncryptionContext {
+export function contextOf(kid: string): EncryptionContext {
   return { table: 'signing_keys', column: 'sealed', tenantId: SYSTEM_TENANT, rowId: kid, version: 0 };
-}
-
-function toRow(record: SigningKeyRecord): Omit<SigningKeyRow, 'sealed'> {
-  return {
-    kid: record.kid,
-    tenant_id: SYSTEM_TENANT,
-    algorithm: record.algorithm,
-    public_jwk: JSON.stringify(record.publicJwk),
-    created_at: record.createdAt,
-    retired_at: record.retiredAt,
-    revision: record.revision,
-  };
 }
 
 function fromRow(row: SigningKeyRow, key: Pick<SigningKeyRecord, 'algorithm' | 'publicJwk'>): SigningKeyRecord {
@@ -288,6 +200,7 @@ function fromRow(row: SigningKeyRow, key: Pick<SigningKeyRecord, 'algorithm' | '
     algorithm: key.algorithm,
     publicJwk: key.publicJwk,
     createdAt: row.created_at,
+    signsFrom: row.signs_from,
     retiredAt: row.retired_at,
     revision: row.revision,
   };

@@ -19,7 +19,8 @@ describe('who signs is asked of the log as it is now (I5)', () => {
     for (const algorithm of ['ES256', 'Ed25519'] as const) {
       await turn();
       world.clock.advance(10);
-      const { kid } = await world.auth.tokens.addSigningKey(algorithm);
+      const { kid, signsFrom } = await world.auth.tokens.rotateSigningKey(algorithm);
+      world.clock.advance((signsFrom?.getTime() ?? 0) - world.clock.now());
       const made = await world.auth.keys.create({ ...INPUT, jwt: { algorithm } });
       const exchange = await world.auth.tokens.exchange({ key: made.key });
       const text = exchange.issued ? exchange.token.token : '';

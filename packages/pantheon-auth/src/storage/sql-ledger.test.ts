@@ -225,7 +225,14 @@ const withoutRevocation = (jti: string): Precondition => ({
 test('a commit stands only if every row that it requires is as it was read, and no row is there that must not be', async () => {
   await using scratch = await openScratchDatabase();
   const { db } = scratch;
-  const signingKey = { kid: 'a', tenant_id: 'system', algorithm: 'ES256', public_jwk: '{}', created_at: 1 };
+  const signingKey = {
+    kid: 'a',
+    tenant_id: 'system',
+    algorithm: 'ES256',
+    public_jwk: '{}',
+    created_at: 1,
+    signs_from: 1,
+  };
   await db.ledger.commit({
     changes: [
       insertTenant(),

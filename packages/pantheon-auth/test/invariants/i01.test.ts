@@ -113,7 +113,7 @@ test('I1: no raw secret in the store, the log, errors or events, after any step 
   await look();
   await auth.keys.update(apiKey.id, { jwt: { algorithm: 'ES256' } });
   await auth.keys.suspend(apiKey.id, { reason: 'looking' });
-  await auth.tokens.addSigningKey('ES256');
+  await auth.tokens.rotateSigningKey('ES256');
   await look();
   await auth.keys.revoke(apiKey.id);
   clock.advance(2_000);

@@ -29,7 +29,7 @@ test('I2: every change has exactly its events, and what makes no event changes n
   const { key, apiKey } = await auth.keys.create({ ...INPUT, rotation: { overlap: '1h' } });
   const { id } = apiKey;
   const token = { tenantId: 'default', keyId: id, tokenId: 't', expiresAt: clock.now() + 1_000 };
-  const kids = () => String(auth.tokens.jwks().keys[0]?.['kid']);
+  const previous = () => String(auth.tokens.signingKeys().find(({ state }) => state === 'previous')?.kid);
   const steps: [string, string[], () => Promise<unknown>][] = [
     ['create', ['key.created'], () => auth.keys.create(INPUT)],
     ['create, to be repeated', ['key.created'], () => auth.keys.create(INPUT, { idempotencyKey: 'a' })],
@@ -52,8 +52,8 @@ test('I2: every change has exactly its events, and what makes no event changes n
     ['revoke tokens', ['key.tokens_revoked'], () => auth.tokens.revokeAllOf({ tenantId: 'default', keyId: id })],
     ['revoke a token', ['token.revoked'], () => auth.tokens.revoke(token)],
     ['revoke it again', [], () => auth.tokens.revoke(token)],
-    ['a signing key', ['signing_key.created'], () => auth.tokens.addSigningKey('ES256')],
-    ['its end', ['signing_key.retired'], () => auth.tokens.retireSigningKey(kids())],
+    ['a signing key', ['signing_key.activated', 'signing_key.created'], () => auth.tokens.rotateSigningKey('ES256')],
+    ['its end', ['signing_key.retired'], () => auth.tokens.retireSigningKey(previous())],
     ['a tenant', ['tenant.created'], () => auth.tenants.create({ id: 'acme' })],
     ['its name', ['tenant.updated'], () => auth.tenants.update('acme', { name: 'x' })],
     ['its suspension', ['tenant.suspended'], () => auth.tenants.suspend('acme')],

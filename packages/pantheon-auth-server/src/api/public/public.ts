@@ -1,20 +1,15 @@
 /** Routes without authentication: index page, health checks, public keys and OAuth metadata. */
 import { createHash } from 'node:crypto';
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import type { PantheonAuth } from 'pantheon-auth';
+import { JWKS_MAX_AGE_SECONDS, type PantheonAuth } from 'pantheon-auth';
 import { z } from 'zod';
 import type { Operation } from '../../http/operation.ts';
 import { CLIENT_AUTH_METHODS, GRANT_TYPES } from '../../oauth/token-request.ts';
 import type { Config } from '../../settings/config.ts';
 
-/**
- * A new signing key is published this long before it signs, so a client that caches the JWKS for this time always has
- * it.
- */
-const PUBLIC_MAX_AGE_SECONDS = 300;
-
+/** A new signing key is published for longer than this before it signs, so that nobody who caches them misses it. */
 const PUBLIC_HEADERS = {
-  'cache-control': `public, max-age=${PUBLIC_MAX_AGE_SECONDS}`,
+  'cache-control': `public, max-age=${JWKS_MAX_AGE_SECONDS}`,
   'access-control-allow-origin': '*',
 } as const;
 

@@ -284,19 +284,19 @@ describeWithOwnPostgres('on PostgreSQL, when things go wrong', () => {
     await Promise.all([here.close(), issuing.close()]);
   }, 60_000);
 
-  test('two nodes that retire the last two signing keys at once leave one that signs', async () => {
+  test('two nodes that retire the last signing keys at once leave one that signs', async () => {
     const url = await migrated();
     const one = await node(url);
     const two = await node(url);
     const { key } = await one.keys.create({ userId: 'user-1', name: 'k' });
-    await one.tokens.addSigningKey('ES256');
+    await one.tokens.rotateSigningKey('ES256');
     await Promise.all([one.ping(), two.ping()]);
     const kids = one.tokens
       .jwks()
       .keys.filter((jwk) => jwk['alg'] === 'ES256')
       .map((jwk) => String(jwk['kid']));
-    expect(kids).toHaveLength(2);
-    await Promise.all([one.tokens.retireSigningKey(String(kids[0])), two.tokens.retireSigningKey(String(kids[1]))]);
+    expect(kids.length).toBeGreaterThan(1);
+    await Promise.all(kids.map((kid, nth) => (nth % 2 === 0 ? one : two).tokens.retireSigningKey(kid)));
     await Promise.all([one.ping(), two.ping()]);
     expect(await codeOf(one.tokens.exchange({ key }))).toBe('done');
     await Promise.all([one.close(), two.close()]);

@@ -36,6 +36,7 @@ const COLUMNS: { readonly [T in AccessTable]: { readonly [C in keyof AccessTable
     algorithm: true,
     public_jwk: true,
     created_at: true,
+    signs_from: true,
     retired_at: true,
     revision: true,
     sealed: true,

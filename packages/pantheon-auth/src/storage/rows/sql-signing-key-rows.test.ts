@@ -12,6 +12,7 @@ function signingKey(over: Partial<SigningKeyRow>): SigningKeyRow {
     algorithm: 'ES256',
     public_jwk: '{}',
     created_at: 1,
+    signs_from: 1,
     retired_at: null,
     revision: 1,
     sealed: new Uint8Array([1, 0]),

@@ -1,0 +1,50 @@
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { openScratchService, type ScratchService } from '../../../test/scratch-service.ts';
+import { signingKeySchema, signingKeysSchema } from './schemas.ts';
+
+let service: ScratchService;
+beforeAll(async () => {
+  service = await openScratchService();
+});
+afterAll(() => service.close());
+
+const call = async (method: 'GET' | 'POST', url: string, payload?: object, key = service.rootKey) => {
+  const headers = { authorization: `Bearer ${key}` };
+  const answer = await service.app.inject({ method, url, headers, ...(payload && { payload }) });
+  return { status: answer.statusCode, body: answer.json() };
+};
+
+test('the next one takes over, and one is ended', async () => {
+  const before = await call('GET', '/v1/signing-keys');
+  expect(before.status).toBe(200);
+  const { items } = signingKeysSchema.parse(before.body);
+  expect(items).toHaveLength(6);
+  const rotated = await call('POST', '/v1/signing-keys', { algorithm: 'Ed25519' });
+  expect(rotated.status).toBe(201);
+  const next = signingKeySchema.parse(rotated.body);
+  expect(items.find(({ kid }) => kid === next.kid)).toMatchObject({ state: 'standby', algorithm: 'Ed25519' });
+  expect(next).toMatchObject({ state: 'next', signsFrom: expect.any(String) });
+
+  const signing = items.find(({ algorithm, state }) => algorithm === 'RS256' && state === 'signing');
+  const retired = await call('POST', `/v1/signing-keys/${signing?.kid}/retire`, { compromised: true });
+  expect(retired.status).toBe(200);
+  const left = signingKeysSchema.parse(retired.body).items.filter(({ algorithm }) => algorithm === 'RS256');
+  expect(left.map(({ state }) => state).toSorted()).toEqual(['next', 'standby']);
+  expect(await call('POST', `/v1/signing-keys/${signing?.kid}/retire`)).toMatchObject({ status: 404 });
+});
+
+test('what is no algorithm is named, and who is no key of the system is told that there are none', async () => {
+  expect(await call('POST', '/v1/signing-keys', { algorithm: 'HS256' })).toMatchObject({
+    status: 400,
+    body: { field: 'algorithm' },
+  });
+  const { keys } = service.auth.tenant('default');
+  const permissions = ['pantheon:signing-keys:*'];
+  const { key } = await keys.create({ userId: 'u', name: 'n', permissions });
+  for (const [method, url, body] of [
+    ['GET', '/v1/signing-keys', undefined],
+    ['POST', '/v1/signing-keys', { algorithm: 'ES256' }],
+    ['POST', '/v1/signing-keys/any/retire', {}],
+  ] as const)
+    expect(await call(method, url, body, key)).toMatchObject({ status: 404 });
+});

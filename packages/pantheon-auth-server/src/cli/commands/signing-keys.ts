@@ -1,0 +1,75 @@
+/** `pantheon-auth signing-keys list|rotate|retire`: the keys that sign tokens, for keys of the system. */
+import type { Command } from 'commander';
+import type { ExitCode } from '../exit-codes.ts';
+import { EXIT } from '../exit-codes.ts';
+import { type CliContext, type ConnectionOptions, runCommand, type Session, withConnection } from '../session.ts';
+import { call } from '../transport.ts';
+import { invalid } from './arguments.ts';
+
+interface RetireOptions extends ConnectionOptions {
+  readonly compromised?: boolean;
+}
+
+/** As the API answers it. */
+interface SigningKey {
+  readonly kid: string;
+  readonly algorithm: string;
+  readonly state: string;
+  readonly createdAt: string;
+  readonly signsFrom?: string;
+  readonly unusedFrom?: string;
+}
+
+const PATH = '/v1/signing-keys';
+
+export function addSigningKeysCommands(program: Command, context: CliContext, finish: (code: ExitCode) => void): void {
+  const group = program
+    .command('signing-keys')
+    .description('the keys that sign tokens: look at them, let the next one take over, end one')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  $ pantheon-auth signing-keys list
+  $ pantheon-auth signing-keys rotate ES256
+  $ pantheon-auth signing-keys retire NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs --compromised`,
+    );
+
+  const list = group.command('list').description('those that verify, newest first');
+  runCommand<ConnectionOptions>(withConnection(list), context, finish, async (session) => {
+    return show(session, await call(await session.connect(), 'GET', PATH, { headers: session.headers() }));
+  });
+
+  const rotate = group
+    .command('rotate')
+    .description('let the next one of an algorithm take over; what the one before has signed stays good')
+    .argument('<algorithm>', 'ES256, Ed25519 or RS256');
+  runCommand<ConnectionOptions>(withConnection(rotate), context, finish, async (session, _options, [algorithm]) => {
+    const request = { body: { algorithm }, headers: session.headers() };
+    const next = await call(await session.connect(), 'POST', PATH, request);
+    return show(session, { items: [next] }, next);
+  });
+
+  const retire = group
+    .command('retire')
+    .description('end one now: every token that it signed is dead; the waiting one takes over')
+    .argument('<kid>', 'as `signing-keys list` shows it')
+    .option('--compromised', 'somebody may know it: end all of its algorithm; no tokens until a new one was published');
+  runCommand<RetireOptions>(withConnection(retire), context, finish, async (session, { compromised }, [kid = '']) => {
+    if (!/^[A-Za-z0-9_-]{1,128}$/.test(kid)) throw invalid('kid', 'As signing-keys list shows it');
+    const request = { body: compromised === true ? { compromised } : {}, headers: session.headers() };
+    return show(session, await call(await session.connect(), 'POST', `${PATH}/${kid}/retire`, request));
+  });
+}
+
+/** `answer`: what a program is told, where that is not the list. */
+function show({ output }: Session, list: unknown, answer: unknown = list): ExitCode {
+  const { items } = list as { readonly items: readonly SigningKey[] };
+  if (output.json) output.answer(answer as object);
+  else
+    output.table(
+      ['kid', 'algorithm', 'state', 'signs from', 'ends'],
+      items.map((one) => [one.kid, one.algorithm, one.state, one.signsFrom ?? '', one.unusedFrom ?? '']),
+    );
+  return EXIT.ok;
+}
