@@ -1,8 +1,9 @@
 /**
- * Which of the key pairs signs, and when. A pair is published before it signs, so that nobody who has cached the public keys
- * meets a token that they cannot verify, and is kept after it has signed until its last token has expired.
+ * Which signing key signs, and when. A key pair is published before it signs, so that a verifier with cached public
+ * keys can verify every token, and is kept after it has signed until its last token has expired.
  *
- * Of each algorithm there is one that signs, one that is published and waits (the standby), and those that signed before.
+ * Each algorithm has one that signs, one that is published and does not sign yet (the standby key), and those that
+ * signed before.
  */
 import { type Instant, MINUTE_MS, SECOND_MS } from '../foundation/clock.ts';
 import { ACCESS_TOKEN_LIFETIME_MAX_SECONDS, type AsymmetricAlgorithm } from './claims.ts';
@@ -11,19 +12,22 @@ import type { SigningKeyRecord } from './signing-key.ts';
 /** How long the public keys may be cached (`max-age` of the JWKS). */
 export const JWKS_MAX_AGE_SECONDS = 300;
 
-/** From publication to the first use. The minute is for nodes that read of it a second later, and for clocks apart. */
+/**
+ * From publication to the first use. The minute is for nodes that read the new key a second later and for differing
+ * clocks.
+ */
 export const PUBLISHED_BEFORE_USE_MS: number = JWKS_MAX_AGE_SECONDS * SECOND_MS + MINUTE_MS;
 
-/** From the last use on, for as long as a token lives. The minute is for clocks apart, and for tokens dated a second ahead. */
+/** The longest lifetime of a token, and a minute for differing clocks and for tokens dated a second ahead. */
 export const KEPT_AFTER_USE_MS: number = ACCESS_TOKEN_LIFETIME_MAX_SECONDS * SECOND_MS + MINUTE_MS;
 
 /**
- * `standby`: published, and signs when it is needed. `next`: signs from a moment that is set. `signing`: signs now.
- * `previous`: signed before, and verifies until its last token has expired. `retired`: verifies nothing any more.
+ * `standby`: published, and does not sign yet. `next`: signs from `signsFrom` on. `signing`: signs now. `previous`:
+ * does not sign any more, and its tokens are accepted until the last has expired. `retired`: its tokens are refused.
  */
 export type SigningKeyState = 'standby' | 'next' | 'signing' | 'previous' | 'retired';
 
-/** The pair that signs at this moment: of those that may, the one that may since the latest. Null: none may. */
+/** The key pair that signs now: of those whose `signsFrom` has passed, the one with the latest. Null: there is none. */
 export function signerAt(
   records: readonly SigningKeyRecord[],
   algorithm: AsymmetricAlgorithm,
@@ -38,7 +42,7 @@ export function signerAt(
   return signer;
 }
 
-/** The newest pair that is published and waits. */
+/** The newest standby key. */
 export function standbyOf(
   records: readonly SigningKeyRecord[],
   algorithm: AsymmetricAlgorithm,
@@ -49,7 +53,7 @@ export function standbyOf(
   return waiting.sort((one, other) => other.createdAt - one.createdAt)[0] ?? null;
 }
 
-/** The earliest moment from which a pair may sign that was published then. */
+/** The earliest time from which a key pair may sign, so that verifiers with cached public keys have it. */
 export function maySignFrom({ createdAt }: Pick<SigningKeyRecord, 'createdAt'>, now: Instant): Instant {
   return Math.max(now, createdAt + PUBLISHED_BEFORE_USE_MS);
 }
@@ -61,7 +65,7 @@ export function stateOf(record: SigningKeyRecord, records: readonly SigningKeyRe
   return signerAt(records, record.algorithm, now)?.kid === record.kid ? 'signing' : 'previous';
 }
 
-/** From when on nothing that it signed can still be good; null: it signs, or will. */
+/** When every token that it signed has expired; null: it signs, or will sign. */
 export function unusedFrom(
   record: SigningKeyRecord,
   records: readonly SigningKeyRecord[],
@@ -72,7 +76,7 @@ export function unusedFrom(
   return signer.signsFrom + KEPT_AFTER_USE_MS;
 }
 
-/** Whether it took over later. Two that did at the same moment are told apart by when they were made, then by their names. */
+/** Whether it started to sign later. For equal times `createdAt` decides, then the `kid`, so that all nodes agree. */
 function isLater(one: SigningKeyRecord, other: SigningKeyRecord): boolean {
   const [a, b] = [one.signsFrom ?? 0, other.signsFrom ?? 0];
   if (a !== b) return a > b;

@@ -11,7 +11,7 @@ export interface SigningKeyRecord {
   readonly algorithm: AsymmetricAlgorithm;
   readonly publicJwk: JsonObject;
   readonly createdAt: Instant;
-  /** From when on it signs, unless a later one does. Null: it is published and waits. */
+  /** From when on it signs, until one with a later `signsFrom` replaces it. Null: a standby key. */
   readonly signsFrom: Instant | null;
   /** From then on nothing it signed is accepted (I7). */
   readonly retiredAt: Instant | null;

@@ -8,7 +8,7 @@ import { keepSigningKeys } from '../jwt/signing-key-upkeep.ts';
 import type { AccessState } from './access-state.ts';
 import type { Foundations } from './foundations.ts';
 
-/** How long a signing key signs before the next one takes over. */
+/** How long a signing key signs before the standby key replaces it. */
 const SIGNING_KEY_ROTATION_DEFAULT = '90d';
 
 export function openJobs({ database, clock, logger, options }: Foundations, state: AccessState): JobRunner {

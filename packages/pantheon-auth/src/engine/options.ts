@@ -38,8 +38,8 @@ interface CommonOptions {
   /** How often one key may rotate itself within an hour. Default: 300. */
   readonly selfRotationsPerHour?: number;
   /**
-   * How long a signing key signs before the next one takes over, which has been published all the while: `"90d"`, at least
-   * a day, or `off`. Default 90 days.
+   * How long a signing key signs before its standby key replaces it: `"90d"`, at least one day, or `off`. Default:
+   * `"90d"`.
    */
   readonly signingKeyRotation?: string;
   readonly logger?: Logger;

@@ -1,6 +1,6 @@
 /**
- * What becomes of the key pairs that sign for the service: how one is made, when the next one takes over, and how one ends.
- * Which of them signs at a moment is `domain/signing-key-schedule.ts`; each change is committed by `signing-keyring.ts`.
+ * Decides the changes of signing keys: creating, rotating and retiring them. Which of them signs at a given time is
+ * decided in `domain/signing-key-schedule.ts`; `signing-keyring.ts` commits each change.
  */
 import { generateKeyPair, type KeyObject } from 'node:crypto';
 import { promisify } from 'node:util';
@@ -28,7 +28,9 @@ import { contextOf, SIGNING_ALGORITHMS, type SigningKeyChange, type SigningKeyri
 /** RFC 7518 section 3.3 asks for 2048 at least; 3072 matches the strength of the other two (NIST SP 800-57). */
 const RSA_MODULUS_BITS = 3_072;
 
-/** All that verify are in memory, and all are read at once: of those that a caller can add, none pushes another out. */
+/**
+ * All signing keys that are not retired are in memory, so their number has a bound. Beyond it a rotation is refused.
+ */
 export const SIGNING_KEYS_OF_ONE_ALGORITHM_MAX = 32;
 
 export class SigningKeyChanges {
@@ -43,8 +45,8 @@ export class SigningKeyChanges {
   }
 
   /**
-   * Loads what is stored, and makes what is missing: of each algorithm one that signs, at once because nobody has cached any
-   * yet, and one that waits.
+   * Loads the stored signing keys and creates the missing ones: for each algorithm one that signs, at once because no
+   * verifier can have cached public keys of it yet, and a standby key.
    */
   async start(by: AuditContext): Promise<void> {
     await this.#keyring.load();
@@ -60,8 +62,8 @@ export class SigningKeyChanges {
   }
 
   /**
-   * What makes the pair that waits sign: at once when it has been published for long enough, else as soon as it has. Another
-   * one takes its place. Null: a rotation is under way.
+   * The change by which the standby key starts to sign: at once if it has been published for long enough, otherwise
+   * when it has. A new standby key is created. Null: an earlier rotation is still pending.
    */
   async decideRotate(algorithm: AsymmetricAlgorithm, by: AuditContext): Promise<SigningKeyChange | null> {
     const records = this.#keyring.active();
@@ -77,9 +79,10 @@ export class SigningKeyChanges {
   }
 
   /**
-   * What ends a key pair: every token that it signed is dead at once. Where it was the one that signs, the one that waits
-   * takes over, or a new one where none waits. `isCompromised`: somebody may know the private key, so whatever lay beside it
-   * ends too, and a new pair signs when it has been published for long enough.
+   * The change that retires a key pair, so that every token that it signed is refused at once. If it was signing, the
+   * standby key replaces it, or a new key pair if there is no standby key. `isCompromised`: the private key may be
+   * known to others, and then those stored beside it may be too, so all of the algorithm are retired, and a new key
+   * pair signs when it has been published for long enough.
    */
   async decideRetire(current: SigningKeyRecord, isCompromised: boolean, by: AuditContext): Promise<SigningKeyChange> {
     const { algorithm, kid } = current;
@@ -104,8 +107,8 @@ export class SigningKeyChanges {
   }
 
   /**
-   * What time makes necessary: pairs whose last token has expired end, there is always one that waits, and after `everyMs`
-   * the next one takes over; null: never by itself. Answers null when there is nothing to do.
+   * The change that is due: retires key pairs whose last token has expired, creates a missing standby key, and rotates
+   * after `everyMs` (null: never). Returns null if nothing is due.
    */
   async decideUpkeep(
     algorithm: AsymmetricAlgorithm,
@@ -128,12 +131,12 @@ export class SigningKeyChanges {
     return first === undefined ? null : together([first, ...rest]);
   }
 
-  /** Whether there is one that signs with this algorithm, now or from a moment that is set. */
+  /** Whether one of this algorithm signs, or will sign from a set time on. */
   hasSigner(algorithm: AsymmetricAlgorithm): boolean {
     return this.#willSign(algorithm);
   }
 
-  /** What makes a pair that signs at once. */
+  /** The change that creates a key pair which signs at once. */
   decideAdd(algorithm: AsymmetricAlgorithm, by: AuditContext): Promise<SigningKeyChange> {
     return this.#pairOf(algorithm, this.#clock.now(), by);
   }
@@ -145,11 +148,11 @@ export class SigningKeyChanges {
   #assertRoom(algorithm: AsymmetricAlgorithm): void {
     const ofAlgorithm = this.#keyring.active().filter((record) => record.algorithm === algorithm);
     if (ofAlgorithm.length < SIGNING_KEYS_OF_ONE_ALGORITHM_MAX) return;
-    const detail = `There are ${ofAlgorithm.length} signing keys of this algorithm: retire one that signs nothing any more.`;
+    const detail = `There are ${ofAlgorithm.length} signing keys of this algorithm: retire one whose state is previous.`;
     throw new PantheonError('not_allowed', { field: 'algorithm', detail });
   }
 
-  /** A new pair. `signsFrom` null: it waits. */
+  /** The change that creates a key pair. `signsFrom` null: a standby key. */
   async #pairOf(
     algorithm: AsymmetricAlgorithm,
     signsFrom: Instant | null,
@@ -194,7 +197,7 @@ function updateOf(
   return { kind: 'update', table: 'signing_keys', where: { kid }, set, expectedRevision: revision };
 }
 
-/** One commit of several changes. It is about the first. */
+/** Several changes as one commit. `record` is that of the first. */
 function together(changes: readonly SigningKeyChange[]): SigningKeyChange {
   const [first, ...rest] = changes;
   invariant(first !== undefined, 'there is something to commit');

@@ -1,6 +1,6 @@
 /**
- * The signing keys as callers see and change them: keys of the system tenant with the permission. What a change does is
- * `signing-key-changes.ts`.
+ * Lists, rotates and retires signing keys for callers: keys of the system tenant that have the permission, and the
+ * process. What a change does is in `signing-key-changes.ts`.
  */
 import { type CallerGuard, type ChangeOptions, PROCESS_CALLER } from '../commands/caller.ts';
 import { runAsProcess, runCommand } from '../commands/run-command.ts';
@@ -15,20 +15,20 @@ import { PantheonError } from '../foundation/errors.ts';
 import type { SigningKeyChanges } from './signing-key-changes.ts';
 import { SIGNING_ALGORITHMS, type SigningKeyring } from './signing-keyring.ts';
 
-/** A signing key as it is shown: never its private half. */
+/** A signing key, without its private key. */
 export interface SigningKeyInfo {
   readonly kid: string;
   readonly algorithm: AsymmetricAlgorithm;
   readonly state: SigningKeyState;
   readonly createdAt: Date;
-  /** From when on it signs, or did. Absent: it waits. */
+  /** When it starts to sign, or started. Absent: it is a standby key. */
   readonly signsFrom?: Date;
-  /** From when on no token that it signed is good any more, and it is retired. Absent: it signs, or will. */
+  /** When every token that it signed has expired, and it is retired. Absent: it signs, or will sign. */
   readonly unusedFrom?: Date;
 }
 
 export interface RetireSigningKeyOptions extends ChangeOptions {
-  /** Somebody may know the private key: all signing keys of its algorithm end, the waiting one among them. */
+  /** The private key may be known to others: all signing keys of its algorithm are retired, also the standby key. */
   readonly compromised?: boolean;
 }
 
@@ -50,7 +50,7 @@ export class SigningKeyManager {
     this.#clock = deps.clock;
   }
 
-  /** Those that verify, newest first. */
+  /** The signing keys that are not retired, newest first. */
   active(): readonly SigningKeyRecord[] {
     return this.#keyring.active();
   }
@@ -60,7 +60,7 @@ export class SigningKeyManager {
     return this.#keyring.active().map((record) => this.#info(record));
   }
 
-  /** Answers the one that signs next: at once, or from `signsFrom` on. */
+  /** Returns the one that replaces the current one, at once or from `signsFrom` on. */
   async rotate(algorithm: AsymmetricAlgorithm, { by = PROCESS_CALLER }: ChangeOptions = {}): Promise<SigningKeyInfo> {
     assertAlgorithm(algorithm);
     const { change } = await runCommand(
@@ -79,7 +79,7 @@ export class SigningKeyManager {
     return this.#info(next);
   }
 
-  /** @throws PantheonError `not_found` also for one that has ended: those are not kept in memory. */
+  /** @throws PantheonError `not_found`, also for one that is already retired: those are not kept in memory. */
   async retire(kid: string, { by = PROCESS_CALLER, compromised = false }: RetireSigningKeyOptions = {}): Promise<void> {
     assertCompromised(compromised);
     let wasFound = false;
@@ -91,7 +91,7 @@ export class SigningKeyManager {
         load: () => this.#keyring.load(),
         decide: () => {
           const current = this.#keyring.recordOf(kid);
-          // Another node ended it at the same moment.
+          // Another node retired it after the first attempt of this call.
           if (current === null && wasFound) return null;
           if (current === null) throw new PantheonError('not_found', { field: 'kid' });
           wasFound = true;
@@ -104,7 +104,10 @@ export class SigningKeyManager {
     if (change !== null) await this.#keepSigner(change.record.algorithm, by.auditContext);
   }
 
-  /** Each of two nodes that end the last two at once takes the other's for the one that stays. */
+  /**
+   * Creates a signing key if none is left: two nodes that retire the last two at the same time each expect the other
+   * one to stay.
+   */
   async #keepSigner(algorithm: AsymmetricAlgorithm, by: AuditContext): Promise<void> {
     await runAsProcess(by, {
       load: () => this.#keyring.load(),

@@ -1,6 +1,6 @@
 /**
- * What time makes of the signing keys, as a run of a job: the next one takes over when its turn has come, and those whose
- * last token has expired end.
+ * One run of the job that keeps the signing keys: a standby key replaces one that has signed for long enough, and those
+ * whose last token has expired are retired.
  */
 import { jobActor } from '../domain/event.ts';
 import type { LeaseHeld } from '../events/ledger.ts';
@@ -13,7 +13,7 @@ export interface SigningKeyUpkeepDeps {
   readonly keyring: SigningKeyring;
   readonly changes: SigningKeyChanges;
   readonly clock: Clock;
-  /** How long a key signs before the next one takes over; null: until somebody says so. */
+  /** How long a key signs before the standby key replaces it; null: until a caller rotates it. */
   readonly everyMs: number | null;
 }
 
@@ -22,7 +22,7 @@ interface Run {
   readonly lease: LeaseHeld;
 }
 
-/** While the clock is in doubt, or apart from the store's, nothing is done: neither can be undone. */
+/** Does nothing while the clock is in doubt or differs from that of the database, because retiring is final. */
 export async function keepSigningKeys(
   { keyring, changes, clock, everyMs }: SigningKeyUpkeepDeps,
   run: Run,
@@ -36,7 +36,7 @@ export async function keepSigningKeys(
     try {
       await keyring.commit({ ...change, preconditions: [run.lease] });
     } catch (error) {
-      // Somebody changed them meanwhile: the next run looks again.
+      // Another change came first; the next run decides again.
       if (!hasCode(error, 'conflict')) throw error;
     }
   }

@@ -7,7 +7,10 @@ import type { Operation } from '../../http/operation.ts';
 import { CLIENT_AUTH_METHODS, GRANT_TYPES } from '../../oauth/token-request.ts';
 import type { Config } from '../../settings/config.ts';
 
-/** A new signing key is published for longer than this before it signs, so that nobody who caches them misses it. */
+/**
+ * A new signing key is published for longer than this `max-age` before it signs, so a verifier with a cached copy has
+ * it.
+ */
 const PUBLIC_HEADERS = {
   'cache-control': `public, max-age=${JWKS_MAX_AGE_SECONDS}`,
   'access-control-allow-origin': '*',
@@ -38,7 +41,7 @@ export function publicOperations(auth: PantheonAuth, config: Config): readonly O
       codes: [],
       handle: async (request, reply) => {
         reply.headers(PUBLIC_HEADERS).type(JWKS_MEDIA_TYPE);
-        // An idle node may not have read a signing key that another node made.
+        // Reads the log, because an idle node may not yet have read a signing key that another node created.
         await auth.ping();
         return withETag(request, reply, JSON.stringify(auth.tokens.jwks()));
       },

@@ -1,4 +1,4 @@
-/** What is shown of signing keys. */
+/** The schemas of answers about signing keys. */
 import { z } from 'zod';
 import { time } from '../../http/answer-members.ts';
 
@@ -9,11 +9,13 @@ export const signingKeySchema = z
     state: z
       .enum(['standby', 'next', 'signing', 'previous', 'retired'])
       .describe(
-        'standby: published and waits. next: signs from signsFrom on. previous: signed before, and still verifies.',
+        'standby: published, and does not sign yet. next: signs from signsFrom on. signing: signs now. previous: does not sign any more, and its tokens are still accepted. retired: its tokens are refused.',
       ),
     createdAt: time,
-    signsFrom: time.optional().describe('From when on it signs, or did. Absent: it waits.'),
-    unusedFrom: time.optional().describe('From when on no token that it signed is good any more. It is retired then.'),
+    signsFrom: time.optional().describe('When it starts to sign, or started. Absent for a standby key.'),
+    unusedFrom: time
+      .optional()
+      .describe('Only for a previous key: when every token that it signed has expired. It is retired then.'),
   })
   .meta({ id: 'SigningKey' });
 

@@ -1,4 +1,4 @@
-/** The keys that sign tokens, managed by keys of the system tenant. For any other key there are none. */
+/** Routes for signing keys. Only keys of the system tenant may use them; any other key gets 404. */
 import { type AsymmetricAlgorithm, type PantheonAuth, SIGNING_ALGORITHMS } from 'pantheon-auth';
 import { z } from 'zod';
 import { CHANGE_CODES, type Operation, operation } from '../../http/operation.ts';
@@ -19,7 +19,7 @@ const retireBody = z
       .boolean()
       .optional()
       .describe(
-        'Somebody may know the private key: all signing keys of its algorithm end, and no token of it is made until a new one has been published for some minutes.',
+        'Set this to true if the private key may be known to others: all signing keys of its algorithm are retired, and no tokens of this algorithm are issued (503) until a new signing key has been published for six minutes.',
       ),
   })
   .optional()
@@ -32,11 +32,11 @@ export function signingKeyOperations({ tokens }: PantheonAuth): readonly Operati
       url: '/v1/signing-keys',
       id: 'listSigningKeys',
       tag: 'Signing keys',
-      summary: 'List the signing keys that verify, newest first.',
+      summary: 'List the signing keys that are not retired, newest first.',
       access: { kind: 'key', action: 'signing_keys.read' },
       answer: {
         status: 200,
-        description: 'The signing keys. Their private halves are never shown.',
+        description: 'The signing keys, without their private keys.',
         schema: signingKeysSchema,
       },
       codes: [],
@@ -47,13 +47,13 @@ export function signingKeyOperations({ tokens }: PantheonAuth): readonly Operati
       url: '/v1/signing-keys',
       id: 'rotateSigningKey',
       tag: 'Signing keys',
-      summary: 'Let the next signing key of an algorithm take over.',
+      summary: 'Rotate the signing key of an algorithm: its standby key starts to sign.',
       access: { kind: 'key', action: 'signing_keys.add' },
       body: rotateBody,
       answer: {
         status: 201,
         description:
-          'The signing key that takes over. It has been published since the last rotation, so it signs at once; one that is younger than verifiers may cache the public keys signs from signsFrom on. While a rotation waits for that, repeating it answers the same.',
+          'The signing key that replaces the previous one. It signs at once if it has been published for six minutes, so that verifiers with cached public keys have it; otherwise it signs from signsFrom on. Repeating the request before then changes nothing and returns the same signing key.',
         schema: signingKeySchema,
       },
       codes: ['not_allowed', ...CHANGE_CODES],
@@ -64,19 +64,20 @@ export function signingKeyOperations({ tokens }: PantheonAuth): readonly Operati
       url: '/v1/signing-keys/:kid/retire',
       id: 'retireSigningKey',
       tag: 'Signing keys',
-      summary: 'End a signing key now: every token that it signed is dead.',
+      summary: 'Retire a signing key now: every token that it signed is refused.',
       access: { kind: 'key', action: 'signing_keys.retire' },
       params: kidParams,
       body: retireBody,
       answer: {
         status: 200,
-        description: 'The signing keys that are left. Where it was the one that signs, the waiting one has taken over.',
+        description:
+          'The signing keys that are not retired. If the retired one was signing, they include the one that replaces it.',
         schema: signingKeysSchema,
       },
       codes: ['not_found', ...CHANGE_CODES],
       handle: async ({ params, body, by }) => {
         await tokens.retireSigningKey(params.kid, { ...omitUndefined(body ?? {}), by: by.caller });
-        // Who may end one is shown what is left of them.
+        // Not checked for `pantheon:signing-keys:read`: a caller that may retire signing keys may see the others.
         return { items: tokens.signingKeys() };
       },
     }),

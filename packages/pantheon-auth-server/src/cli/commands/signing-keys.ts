@@ -1,4 +1,4 @@
-/** `pantheon-auth signing-keys list|rotate|retire`: the keys that sign tokens, for keys of the system. */
+/** `pantheon-auth signing-keys list|rotate|retire`: the keys that sign tokens. Needs a key of the system tenant. */
 import type { Command } from 'commander';
 import type { ExitCode } from '../exit-codes.ts';
 import { EXIT } from '../exit-codes.ts';
@@ -25,7 +25,7 @@ const PATH = '/v1/signing-keys';
 export function addSigningKeysCommands(program: Command, context: CliContext, finish: (code: ExitCode) => void): void {
   const group = program
     .command('signing-keys')
-    .description('the keys that sign tokens: look at them, let the next one take over, end one')
+    .description('the keys that sign tokens: list, rotate, retire')
     .addHelpText(
       'after',
       `
@@ -35,14 +35,14 @@ Examples:
   $ pantheon-auth signing-keys retire NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs --compromised`,
     );
 
-  const list = group.command('list').description('those that verify, newest first');
+  const list = group.command('list').description('list the signing keys that are not retired, newest first');
   runCommand<ConnectionOptions>(withConnection(list), context, finish, async (session) => {
     return show(session, await call(await session.connect(), 'GET', PATH, { headers: session.headers() }));
   });
 
   const rotate = group
     .command('rotate')
-    .description('let the next one of an algorithm take over; what the one before has signed stays good')
+    .description('replace the signing key of an algorithm by its standby key; tokens that it signed stay valid')
     .argument('<algorithm>', 'ES256, Ed25519 or RS256');
   runCommand<ConnectionOptions>(withConnection(rotate), context, finish, async (session, _options, [algorithm]) => {
     const request = { body: { algorithm }, headers: session.headers() };
@@ -52,17 +52,20 @@ Examples:
 
   const retire = group
     .command('retire')
-    .description('end one now: every token that it signed is dead; the waiting one takes over')
+    .description('retire a signing key now: every token that it signed is refused; the standby key replaces it')
     .argument('<kid>', 'as `signing-keys list` shows it')
-    .option('--compromised', 'somebody may know it: end all of its algorithm; no tokens until a new one was published');
+    .option(
+      '--compromised',
+      'its private key may be known to others: retire all of its algorithm; no tokens of it for six minutes',
+    );
   runCommand<RetireOptions>(withConnection(retire), context, finish, async (session, { compromised }, [kid = '']) => {
-    if (!/^[A-Za-z0-9_-]{1,128}$/.test(kid)) throw invalid('kid', 'As signing-keys list shows it');
+    if (!/^[A-Za-z0-9_-]{1,128}$/.test(kid)) throw invalid('kid', 'Write a kid that signing-keys list shows');
     const request = { body: compromised === true ? { compromised } : {}, headers: session.headers() };
     return show(session, await call(await session.connect(), 'POST', `${PATH}/${kid}/retire`, request));
   });
 }
 
-/** `answer`: what a program is told, where that is not the list. */
+/** `answer`: what is printed with `--json`, if it is not the list. */
 function show({ output }: Session, list: unknown, answer: unknown = list): ExitCode {
   const { items } = list as { readonly items: readonly SigningKey[] };
   if (output.json) output.answer(answer as object);
