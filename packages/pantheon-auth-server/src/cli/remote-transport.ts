@@ -9,7 +9,7 @@ import { type ApiRequest, type ApiResponse, type Credential, type Transport, toT
 const TIMEOUT_MS = 15_000;
 /** Beyond this the command fails, and the user decides when to repeat it. */
 const RETRY_AFTER_SECONDS_MAX = 10;
-/** A page of 200 keys with all their metadata is smaller. */
+/** A longer body is not read. The largest answer, a page of 200 keys with all their metadata, is shorter. */
 const BODY_BYTES_MAX = 8 * 1_048_576;
 const LOOPBACK = /^(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])$/;
 

@@ -18,7 +18,7 @@ export const settled = {
   settledAt: time
     .optional()
     .describe(
-      'With settle=true: from this time on no node accepts what this change ended. Absent when this node is stopping and did not wait.',
+      'With settle=true: from this time on no node accepts what this change ended. Absent if this node did not wait, because it is stopping or too many requests wait already.',
     ),
   offlineUntil: time
     .nullable()

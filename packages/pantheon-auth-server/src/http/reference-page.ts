@@ -10,7 +10,7 @@ const OPENAPI_PATH = '/openapi.json';
 const PAGE_PATH = '/docs';
 const SCRIPT_PATH = '/docs/scalar.js';
 const NONCE_BYTES = 16;
-/** The script changes only with a new version of the service. */
+/** How long browsers may cache the script, which changes only with a new version of the service. */
 const SCRIPT_MAX_AGE_SECONDS = 3_600;
 
 /** Allows requests to this service only, also those that a reader sends from the page. */

@@ -17,7 +17,7 @@ interface Range {
 /** Fits the longest IPv6 address with a zone. Longer text is not parsed. */
 const ADDRESS_CHARACTERS_MAX = 64;
 
-/** The same with brackets and a port. */
+/** Fits such an address in brackets and with a port. */
 const WRITTEN_CHARACTERS_MAX = ADDRESS_CHARACTERS_MAX + '[]:65535'.length;
 
 /** `::ffff:0:0/96` is how IPv6 writes IPv4. */
@@ -91,7 +91,10 @@ export function normalAddress(text: string): string | null {
   return addressOf(inBrackets ?? beforePort ?? text)?.toString() ?? null;
 }
 
-/** `[2001:db8::1]`, `[2001:db8::1]:443` and `192.0.2.1:443`. Without brackets, nothing tells the port of IPv6 from its last part. */
+/**
+ * `[2001:db8::1]`, `[2001:db8::1]:443` and `192.0.2.1:443`. Without brackets, nothing tells the port of IPv6 from its
+ * last part.
+ */
 const WITH_PORT = /^(?:\[([^[\]]*)\](?::\d{1,5})?|([\d.]+):\d{1,5})$/;
 
 /** The sender that failures are counted for: an IPv4 address, an IPv6 /64, or {@link UNKNOWN_SCOPE}. */
@@ -147,7 +150,7 @@ function rangeOf(text: string): Range | null {
 function rangesOf(cidrs: readonly string[]): Range[] {
   return cidrs.map((cidr) => {
     const range = rangeOf(cidr);
-    if (range === null) throw new TypeError('An address range was not parsed at the door.');
+    if (range === null) throw new TypeError('An address range has to be parsed before it is used.');
     return range;
   });
 }
@@ -165,7 +168,7 @@ function covers(outer: Range, inner: Range): boolean {
   return rangeFrom(inner.network, outer.prefix).network.toString() === outer.network.toString();
 }
 
-/** The text of RFC 5952, so that one range has one spelling. */
+/** IPv6 is written as in RFC 5952, so that each range has one spelling. */
 function cidrOf({ network, prefix }: Range): string {
   return `${network.toString()}/${prefix}`;
 }

@@ -22,8 +22,8 @@ export function isSigningAlgorithm(value: unknown): value is SigningAlgorithm {
 }
 
 /**
- * `access`: signed by the service (RFC 9068). `key_signed`: signed by the holder or the service with the secret that
- * both can derive from the key. A token of one kind is never valid as the other (RFC 8725 section 3.12).
+ * `access`: signed by the service (RFC 9068). `key_signed`: signed with a secret derived from the key (HS256), by the
+ * holder or by the service. A token of one kind is never valid as the other (RFC 8725 section 3.12).
  */
 export type TokenKind = 'access' | 'key_signed';
 
@@ -32,7 +32,7 @@ export const TOKEN_TYPES: Readonly<Record<TokenKind, string>> = { access: 'at+jw
 
 /** The kind of a header; null when the `typ` is unknown or does not fit the algorithm. */
 export function tokenKindOf(header: { readonly typ: string; readonly alg: SigningAlgorithm }): TokenKind | null {
-  // Whoever can verify HS256 can also sign, so HS256 is for key-signed tokens only, and these use nothing else.
+  // Whoever can verify HS256 can also sign, so access tokens never use it; key-signed tokens use nothing else.
   if (header.typ === TOKEN_TYPES.key_signed) return header.alg === 'HS256' ? 'key_signed' : null;
   const isAccess = header.typ === TOKEN_TYPES.access || header.typ === `application/${TOKEN_TYPES.access}`;
   return isAccess && header.alg !== 'HS256' ? 'access' : null;
@@ -49,15 +49,15 @@ export const ACCESS_TOKEN_LIFETIME_MAX_SECONDS = 3600;
 /** The holder can sign another one offline at any time, so a longer lifetime has no benefit (RFC 7523bis). */
 export const KEY_SIGNED_LIFETIME_MAX_SECONDS = 300;
 
-/** Audiences of one token, and those that the policy of a key may name: each is searched for a match. */
+/** The most audiences of a token, and of the policy of a key. Each is compared with the accepted ones. */
 export const AUDIENCES_MAX = 16;
-/** Characters of one audience: a URL that people still read. Two of them and the claims around fit a header. */
+/** Characters of one audience: enough for URLs in use. Two of this length and the other claims fit into a header. */
 export const AUDIENCE_LENGTH_MAX = 512;
 /** Ids of users come from other systems; no common one is longer than an e-mail address (254). */
 export const SUBJECT_LENGTH_MAX = 256;
-/** Room for a UUID, a ULID or a digest in any notation. It becomes the key of a revocation. */
+/** Characters of a `jti`: enough for a UUID, a ULID or a digest in any notation. A revocation is stored under it. */
 export const TOKEN_ID_LENGTH_MAX = 128;
-/** Seconds up to the year 36812, exact in all later arithmetic. */
+/** Times are accepted up to the year 36812: in milliseconds too they are exact integers. */
 const NUMERIC_DATE_END = 2 ** 40;
 
 /** The claims of both kinds. Times are in seconds. */
@@ -154,7 +154,7 @@ export interface ClaimExpectations {
   readonly issuer: string;
   /** The token must have one of these audiences, compared exactly. */
   readonly audience: readonly string[];
-  /** Whether the token must have no other audience, whose service could use the token here. */
+  /** Whether to refuse a token with a further audience: that service receives the token too and could use it here. */
   readonly audienceOnly: boolean;
   readonly now: Instant;
   /** Limited to {@link LEEWAY_SECONDS_MAX}. */
@@ -189,9 +189,11 @@ export const RESERVED_CLAIMS: ReadonlySet<string> = new Set([
   ...['__proto__', 'constructor', 'prototype'],
 ]);
 
-/** Put more data into a record that a claim refers to. */
+/** For more data, use one claim with the id of a record that the verifier can read. */
 export const CUSTOM_CLAIMS_MAX = 32;
-/** Leaves half of the 8 KiB of a token, in base64url, for everything else in it. */
+/**
+ * In base64url these are 5 462 of the 8 192 characters of a token. The rest is for its other claims and the signature.
+ */
 export const CUSTOM_CLAIMS_BYTES_MAX = 4096;
 /** Also the maximum depth of the JSON of any token (`jwt/jws.ts`). */
 export const CUSTOM_CLAIMS_DEPTH_MAX = 8;

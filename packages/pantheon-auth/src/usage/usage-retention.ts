@@ -3,7 +3,10 @@ import { type Clock, DAY_MS, mayDeleteByAge } from '../foundation/clock.ts';
 import { ROWS_AT_ONCE_MAX, type UsageRows, type UsageStep } from './usage-rows.ts';
 import { USAGE_KEPT_MS } from './usage-steps.ts';
 
-/** Transactions of one run: in a minute more rows than ten nodes count, so a backlog shrinks. Other writes come in between. */
+/**
+ * The most transactions of one run; other writes are executed between them. With a run every minute, this deletes more
+ * rows than ten nodes add, so a backlog shrinks.
+ */
 export const SLICES_MAX = 10_000;
 /** Deleted a day after they can no longer be requested, so that a report never lacks rows that were just deleted. */
 const DELETED_AFTER_MS = DAY_MS;

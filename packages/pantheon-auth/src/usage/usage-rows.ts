@@ -3,7 +3,9 @@
 import type { Instant } from '../foundation/clock.ts';
 import type { DenialCode } from '../foundation/codes.ts';
 
-/** Rows of one transaction, which keeps SQLite's event loop: of 500 it took 44 ms, of these it takes less than 10. */
+/**
+ * The most rows in one transaction, which blocks the event loop with SQLite: 500 took 44 ms, 100 take less than 10 ms.
+ */
 export const ROWS_AT_ONCE_MAX = 100;
 
 export type UsageOutcome = 'valid' | DenialCode;
@@ -69,7 +71,10 @@ export interface UsageSum {
 }
 
 export interface UsageRows {
-  /** One transaction, with the sums by hour and day, and of the tenant. A batch whose id is known already changes nothing. */
+  /**
+   * Stores a batch in one transaction, also in the sums by hour, by day and of the tenant. A batch whose id is already
+   * stored changes nothing.
+   */
   store(batch: UsageBatch): Promise<void>;
   /** Of each key that was used, over all its versions. */
   totalsOf(tenantId: string, keyIds: readonly string[]): Promise<ReadonlyMap<string, KeyUsage>>;
@@ -80,8 +85,8 @@ export interface UsageRows {
   /** Deletes at most `limit` counts of that step from before `before`, the oldest first; answers how many. */
   prune(step: UsageStep, before: Instant, limit: number): Promise<number>;
   /**
-   * Adds up the uses of versions of one key that are not told one by one any more, at most `limit` of them; answers whether
-   * there are more keys to look at. Those are keys that this node stored the first use of a version of.
+   * For one key, adds the uses of versions that are no longer reported separately to one row, at most `limit` versions.
+   * Returns whether more keys remain: those for which this node has stored the first use of a new version.
    */
   foldVersions(limit: number): Promise<boolean>;
 }

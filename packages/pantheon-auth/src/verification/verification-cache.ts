@@ -112,7 +112,7 @@ export class VerificationCache implements Follower {
     this.#reads.invalidate(id);
   }
 
-  /** Removes all keys of a tenant. */
+  /** Removes all keys of a tenant. Damaged keys are cached without their tenant, so all of them are removed. */
   invalidateTenant(tenantId: string): void {
     this.#known.deleteTenant(tenantId);
     this.#damaged.clear();

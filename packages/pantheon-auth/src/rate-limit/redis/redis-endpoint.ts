@@ -31,9 +31,9 @@ export interface RedisEndpoint {
   primaryOf(bucket: number): string;
   /** The `INFO` of a primary; null when the command is not allowed. */
   facts(primary: string): Promise<ServerFacts | null>;
-  /** The unparsed answer. */
+  /** Runs the script that checks the limits of one call. Returns its answer unparsed. */
   decide(call: ScriptCall): Promise<unknown>;
-  /** Records that nothing was ever counted in this bucket. */
+  /** Sets the marker of a bucket in which nothing was counted before: its counts are complete from the beginning. */
   begin(bucket: number): Promise<unknown>;
   destroy(): void;
 }

@@ -1,4 +1,6 @@
-/** The secrets that tag the ids of keys, and which of them tagged each key. Keys that exist get none: null. */
+/**
+ * Adds the secrets that tag ids, and to each key the number of the secret that tagged its id: null for existing keys.
+ */
 import type { Kysely } from 'kysely';
 import type { SqlDialect } from '../dialect.ts';
 
@@ -14,7 +16,7 @@ export async function idTags(db: Kysely<unknown>, dialect: SqlDialect): Promise<
     .addColumn('sealed', bytes, (c) => c.notNull());
   await dialect.strict(secrets).execute();
   await db.schema.alterTable('api_keys').addColumn('id_tag', integer).execute();
-  // Whether a key without a tag exists, and the last secret that was used, are each the end of this index.
+  // Two queries use it: whether a key without a tag exists, and the highest number of a secret in use.
   await db.schema.createIndex('api_keys_by_id_tag').on('api_keys').column('id_tag').execute();
   await dialect.refuseUntaggedKeys(db);
 }

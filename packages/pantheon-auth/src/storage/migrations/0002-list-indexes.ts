@@ -1,12 +1,12 @@
-/** Indexes for what is asked of lists: events of one subject within a tenant, and the keys that a key created. */
+/** Indexes for two queries: the events of one subject within a tenant, and the keys that a key created. */
 import { type Kysely, sql } from 'kysely';
 
 export async function listIndexes(db: Kysely<unknown>): Promise<void> {
   await db.schema.createIndex('events_of_subject').on('events').columns(['tenant_id', 'subject_id', 'seq']).execute();
-  // Without the tenant it led through the events of others.
+  // The former index had no tenant, so a query read events of other tenants too.
   await db.schema.dropIndex('events_by_subject').execute();
 
-  // Across tenants: keys of the system tenant create keys in the others.
+  // Without the tenant, because keys of the system tenant create keys in other tenants.
   await db.schema
     .createIndex('api_keys_by_parent')
     .on('api_keys')

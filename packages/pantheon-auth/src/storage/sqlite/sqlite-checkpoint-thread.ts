@@ -1,8 +1,9 @@
 /**
- * Brings the write-ahead log (WAL) of an SQLite file into the database, in a thread of its own: on the main thread copying
- * a large one would stop everything for a second and more, and behind the reader's lists it would wait. The thread starts
- * with the first order, keeps no program alive, and another one takes its place when it ends. When a checkpoint is due is
- * `sqlite-wal.ts`; what runs in the thread is `sqlite-checkpoint-worker.ts`.
+ * Copies the write-ahead log (WAL) of an SQLite file into the database (a checkpoint), in a thread of its own. On the
+ * main thread, copying a large WAL would block the event loop for more than a second; in the reader thread it would
+ * wait for long lists. The thread starts with the first checkpoint, does not keep the process alive while it is idle,
+ * and is started again if it ended. `sqlite-wal.ts` decides when a checkpoint is due; `sqlite-checkpoint-worker.ts`
+ * runs in the thread.
  */
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -14,7 +15,9 @@ import type {
   CheckpointThreadData,
 } from './sqlite-checkpoint-worker.ts';
 
-/** Beside this file, as source and as built. A bundle that does not bring it along has none. */
+/**
+ * The file of the thread, beside this one: `.ts` in the source, `.js` in a build. A bundle usually does not contain it.
+ */
 const WORKER = new URL(`./sqlite-checkpoint-worker.${import.meta.url.endsWith('.ts') ? 'ts' : 'js'}`, import.meta.url);
 
 /** `isLost`: the thread ended, or could not be started. */
@@ -38,13 +41,13 @@ export class SqliteCheckpointThread {
     return this.#worker !== null;
   }
 
-  /** One at a time. Never throws. */
+  /** Runs one checkpoint. The caller waits for the result before the next one. Never throws. */
   checkpoint(order: CheckpointOrder): Promise<CheckpointResult> {
     return new Promise((resolve) => {
       this.#waiting = resolve;
       try {
         this.#worker ??= this.#start();
-        // The program goes on for as long as an answer is awaited, and no longer for the thread's sake.
+        // While an answer is awaited, the thread keeps the process alive; an idle thread does not.
         this.#worker.ref();
         this.#worker.postMessage({ kind: 'checkpoint', ...order } satisfies CheckpointRequest);
       } catch {
@@ -53,7 +56,7 @@ export class SqliteCheckpointThread {
     });
   }
 
-  /** Waits for what was ordered, and ends the thread. */
+  /** Waits for the checkpoint in progress and ends the thread. */
   async close(): Promise<void> {
     const worker = this.#worker;
     if (worker === null) return;
@@ -64,7 +67,7 @@ export class SqliteCheckpointThread {
   }
 
   #start(): Worker {
-    // It gets no environment, in which there may be secrets, and none of the flags that the program was started with.
+    // Without the environment, which may contain secrets, and without the Node flags of the process.
     const worker = new Worker(WORKER, {
       workerData: this.#data,
       name: 'pantheon-auth checkpoint',

@@ -160,12 +160,12 @@ async function openFile(options: SqliteOptions, damage: SqliteDamage, reserve: D
   }
 }
 
-/** True: a write that found the disk full may try again. */
+/** Frees disk space for a write that found the disk full. Returns whether the write may be tried again. */
 function makeRoom(reserve: DiskReserve, checkpoints: CommitCheckpoints, writer: DatabaseSync): boolean {
   const isGiven = reserve.release();
   checkpoints.setFull(true);
   try {
-    // What is in the database by then leaves its place in the WAL to what is written next.
+    // Copies the WAL into the database, so that the next write can overwrite the WAL instead of making it larger.
     writer.exec('pragma wal_checkpoint(passive)');
   } catch {
     return isGiven;
@@ -177,7 +177,7 @@ function connect(opened: DatabaseSync[], path: string, readOnly: boolean, busyTi
   const connection = new DatabaseSync(path, { readOnly });
   opened.push(connection);
   connection.exec(`pragma busy_timeout = ${busyTimeoutMs}`);
-  // A view or trigger that someone put into the file runs nothing that is not built in.
+  // Views and triggers that somebody added to the file may call only built-in functions without side effects.
   connection.exec('pragma trusted_schema = off');
   return connection;
 }
@@ -189,7 +189,9 @@ function configure(writer: DatabaseSync, path: string): void {
   writer.exec('pragma foreign_keys = on');
 }
 
-/** Null where the file of the thread is missing, as in a bundle: commits do it then. Of a database that is open. */
+/**
+ * Null if the file of the thread is missing, as in a bundle: then commits run checkpoints. The database must be open.
+ */
 function walKeeper(
   { path, onWarning = () => {} }: SqliteOptions,
   damage: SqliteDamage,
