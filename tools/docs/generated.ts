@@ -85,7 +85,7 @@ function actionTable(calls: readonly Call[]): string {
       ...own.map(({ method, url }) => `\`${method} ${wirePath(url)}\``),
       ...forced.map(({ method, url }) => `\`${method} ${wirePath(url)}?force=true\``),
     ].join('<br>');
-    return [`\`${permission}\``, list === '' ? 'no call of the service' : list];
+    return [`\`${permission}\``, list === '' ? 'no HTTP call by itself' : list];
   });
   return table(['permission', 'calls that need it'], rows);
 }

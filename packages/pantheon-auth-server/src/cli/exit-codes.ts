@@ -21,12 +21,12 @@ export type ExitCode = (typeof EXIT)[keyof typeof EXIT];
 /** For the help of every command. */
 export const EXIT_CODES_HELP = `
 Exit codes:
-  0   done, or the answer is yes
-  1   refused: the answer is no, or there is no such thing, or it conflicts
-  2   the command or a value in it is not valid
-  3   no answer now (no connection, 429, 503, the store cannot be opened): try again
+  0   success, or the credential was accepted
+  1   denied or refused: for example not found, or a conflict
+  2   the command or an option is not valid
+  3   no result now (no connection, 429, 503, the database cannot be opened): try again
   4   not authenticated, or not allowed
-  70  internal error`;
+  70  an internal error`;
 
 /** The exit code of an HTTP status that is not a success. */
 export function exitCodeOfStatus(status: number): ExitCode {

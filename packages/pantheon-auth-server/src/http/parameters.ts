@@ -13,10 +13,10 @@ const BOOLEANS: ReadonlyMap<unknown, boolean> = new Map([
   ['false', false],
 ]);
 
-/** Off unless told otherwise. */
+/** A boolean of the query; absent means false. */
 export const flag = z.preprocess((text) => BOOLEANS.get(text) ?? text, z.boolean('Write true or false.')).optional();
 
-/** For changes. The engine decides how long to wait. */
+/** For changes. The engine determines the waiting time. */
 export const settleFlag = flag.describe(
   'Wait, about a second, until no node accepts what this change ends. Adds settledAt and offlineUntil to the answer.',
 );
@@ -77,7 +77,7 @@ export const idempotencyHeader = z.object({
     .string()
     .optional()
     .describe(
-      'If a request is repeated with the same Idempotency-Key and body, the secret of the first request is replaced, unless it has been used.',
+      'A request that is repeated with the same Idempotency-Key and body does not create or rotate a key again. Its answer has a new key string, which replaces that of the first answer; if that one has been used, the answer is 409 already_claimed.',
     ),
 });
 
@@ -92,7 +92,7 @@ export const ifMatchHeader = z.object({
     .string()
     .optional()
     .describe(
-      'The ETag of the record as it was read; several separated by commas; or *. If the record has changed since, the request is refused with 412. Weak tags never match.',
+      'The ETag of the record that you read, or several separated by commas, or *. If the record has changed since, the request is refused with 412. Weak tags never match.',
     )
     .meta({ examples: ['"k7"'] }),
 });

@@ -54,7 +54,7 @@ export const INNER_DESCRIPTIONS: {
   readonly jwt: Readonly<Record<'algorithm' | 'audience' | 'customClaims' | 'ttl', string>>;
 } = {
   rateLimit: {
-    name: 'The name of the limit in answers and headers. 1 to 32 of a-z 0-9 _ -, a letter first; not quota.',
+    name: 'The name of the limit in answers and headers. 1 to 32 characters of a-z, 0-9, _ and -, the first a letter; not quota.',
     limit: 'Uses in a window, 1 to 1000000000.',
     window: `The length of the window: ${DURATION}; 1 second to 31 days.`,
   },

@@ -72,7 +72,7 @@ const rateLimit = z.strictObject(
     {
       name: z
         .string()
-        .regex(/^[a-z][a-z0-9_-]{0,31}$/, 'A name is 1 to 32 of a-z 0-9 _ -, a letter first.')
+        .regex(/^[a-z][a-z0-9_-]{0,31}$/, 'A name is 1 to 32 characters of a-z, 0-9, _ and -, the first a letter.')
         .refine((name) => name !== RESERVED_LIMIT_NAME, 'That name is reserved for the quota.'),
       limit: z.int().min(1).max(RATE_LIMIT_MAX),
       window: duration.refine((seconds) => seconds >= 1 && seconds <= WINDOW_SECONDS_MAX, 'A window is 1s to 31d.'),

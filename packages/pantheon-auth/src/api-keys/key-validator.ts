@@ -54,8 +54,8 @@ export type Verification<App extends AppTypes = AppTypes> =
       readonly key: VerifiedKey<App>;
       readonly limits: readonly LimitState[];
       /**
-       * Whether this node admitted only its share of each rate limit; `limits` is then about that share. Redis does not
-       * answer, or, without Redis, this node runs beside the one that replaces it.
+       * Whether this node admits only its share of each rate limit; `limits` is then about that share. Either Redis
+       * does not answer, or there is no Redis and one node is being replaced by another.
        */
       readonly degraded: boolean;
     }

@@ -92,8 +92,8 @@ export function normalAddress(text: string): string | null {
 }
 
 /**
- * `[2001:db8::1]`, `[2001:db8::1]:443` and `192.0.2.1:443`. Without brackets, nothing tells the port of IPv6 from its
- * last part.
+ * `[2001:db8::1]`, `[2001:db8::1]:443` and `192.0.2.1:443`. Without brackets, a port cannot be distinguished
+ * from the last part of an IPv6 address.
  */
 const WITH_PORT = /^(?:\[([^[\]]*)\](?::\d{1,5})?|([\d.]+):\d{1,5})$/;
 

@@ -100,7 +100,11 @@ export const DENIALS: Readonly<Record<DenialCode, CodeEntry>> = {
   revoked: denial(401, 'The credential was revoked.', 'Ask the owner for a new one.'),
   expired: denial(401, 'The credential has expired.', 'Ask the owner for a new one, or exchange the key again.'),
   version_retired: denial(401, 'This version of the key is no longer accepted.', 'Use the current version.'),
-  wrong_audience: denial(401, 'The token is meant for another audience.', 'Ask for a token with this audience.'),
+  wrong_audience: denial(
+    401,
+    'The token is meant for another audience.',
+    'Ask for a token with the audience of this service.',
+  ),
   suspended: denial(403, 'The key is suspended.', 'Ask the owner to resume it.'),
   not_yet_active: denial(403, 'The credential is not active yet.', 'Wait until it becomes active.'),
   environment_mismatch: denial(403, 'The key belongs to another environment.', 'Use a key of this environment.'),
@@ -175,7 +179,7 @@ export const ERRORS: Readonly<Record<RequestErrorCode, CodeEntry>> = {
     'It is not known whether the change was made.',
     'Read the record before you repeat the request.',
   ),
-  key_quarantined: error(503, 'The record of this key cannot be opened.', 'Tell the operator the key id.'),
+  key_quarantined: error(503, 'The record of this key cannot be read.', 'Tell the operator the key id.'),
   tenant_quarantined: error(503, 'The record of this tenant cannot be read.', 'Tell the operator the tenant.'),
   limiter_unavailable: error(503, 'Rate limits and quotas cannot be checked now.', 'Keep the key and try again.'),
   clock_in_doubt: error(

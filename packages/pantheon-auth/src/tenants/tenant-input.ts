@@ -35,7 +35,12 @@ const audiences = z
   .nullish();
 const settings = { name: z.unknown().optional(), audiences };
 const createSchema = z.strictObject({
-  id: z.string().regex(TENANT_ID_PATTERN, '1 to 64 of a-z 0-9 _ -, a letter or digit at both ends.'),
+  id: z
+    .string()
+    .regex(
+      TENANT_ID_PATTERN,
+      '1 to 64 characters of a-z, 0-9, _ and -; the first and the last are a letter or a digit.',
+    ),
   ...settings,
 });
 const updateSchema = z.strictObject(settings);

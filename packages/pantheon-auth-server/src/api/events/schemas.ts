@@ -14,10 +14,14 @@ const eventSchema = z
       userId: z.string().nullable(),
       address: z.string().nullable(),
       userAgent: z.string().nullable(),
-      job: z.string().optional().describe('The name of the background job that did it, if it was a job.'),
+      job: z.string().optional().describe('The name of the background job that made the change, if it was a job.'),
     }),
-    subject: z.strictObject({ type: z.string(), id: z.string() }).describe('What it is about, the first of subjects.'),
-    subjects: z.array(z.strictObject({ type: z.string(), id: z.string() })).describe('All that it is about.'),
+    subject: z
+      .strictObject({ type: z.string(), id: z.string() })
+      .describe('What the event is mainly about: the first of `subjects`.'),
+    subjects: z
+      .array(z.strictObject({ type: z.string(), id: z.string() }))
+      .describe('Everything that the event is about.'),
     requestId: z.string().nullable(),
     reason: z.string().nullable(),
     before: json.nullable(),

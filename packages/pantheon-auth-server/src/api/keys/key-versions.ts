@@ -28,7 +28,7 @@ export const rotateBody = z
       .min(1)
       .nullish()
       .describe(
-        'The number of the current version. With it the key is rotated although an older version is still accepted.',
+        'The number of the current version. With it the key is rotated even if an older version is still accepted.',
       ),
   })
   .meta({ id: 'RotateKeyInput', examples: [{ overlap: '1h' }] })

@@ -70,7 +70,7 @@ export const revokedKeySchema = apiKeySchema
 const quarantinedKeySchema = z.strictObject({ id: z.string(), createdAt: time, quarantined: z.literal(true) }).meta({
   id: 'QuarantinedKey',
   description:
-    'A key whose record is damaged and cannot be read. It is answered with 503 until the record is repaired.',
+    'A key whose record is damaged and cannot be read. Requests with it are answered with 503 until the record is repaired.',
 });
 
 export const keyPageSchema = pageOf(z.union([apiKeySchema, quarantinedKeySchema])).meta({ id: 'APIKeyPage' });

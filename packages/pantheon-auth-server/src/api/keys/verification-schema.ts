@@ -17,7 +17,7 @@ const degraded = z
   .literal(true)
   .optional()
   .describe(
-    'This node admitted only its share of each rate limit, and `limits` is about that share. Redis does not answer, or, without Redis, this node runs beside the one that replaces it.',
+    'This node admits only its share of each rate limit, and `limits` is about that share. Either Redis does not answer, or there is no Redis and one node is being replaced by another.',
   );
 
 export const verificationSchema = z

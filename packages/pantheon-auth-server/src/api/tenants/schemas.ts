@@ -18,7 +18,8 @@ export const tenantSchema = z
 
 const quarantinedTenantSchema = z.strictObject({ id: z.string(), createdAt: time, quarantined: z.literal(true) }).meta({
   id: 'QuarantinedTenant',
-  description: 'A tenant whose record is damaged and cannot be read. Its keys are answered with 503.',
+  description:
+    'A tenant whose record is damaged and cannot be read. Requests with its keys are answered with 503 until the record is repaired.',
 });
 
 export const tenantPageSchema = pageOf(z.union([tenantSchema, quarantinedTenantSchema])).meta({ id: 'TenantPage' });

@@ -17,7 +17,11 @@ const settings = {
       'Audiences that keys of the tenant may have in jwt.audience, in addition to those of the service. At most 64, each of 1 to 512 characters. Existing keys keep the audiences that they have.',
     ),
 };
-const id = z.string().describe('The id, which never changes. 1 to 64 of a-z 0-9 _ -, a letter or digit at both ends.');
+const id = z
+  .string()
+  .describe(
+    'The id, which never changes. 1 to 64 characters of a-z, 0-9, _ and -; the first and the last are a letter or a digit.',
+  );
 const createBody = z.strictObject({ id, ...settings }).meta({
   id: 'CreateTenantInput',
   examples: [{ id: 'acme', name: 'Acme Corp', audiences: ['https://orders.acme.example'] }],

@@ -39,6 +39,6 @@ export function addTenantsCommands(program: Command, context: CliContext, finish
 
 /** @throws PantheonError `invalid_request` for anything but an id, which would otherwise change the path. */
 function pathOf([id = '']: readonly string[]): string {
-  if (!/^[a-z0-9_-]{1,64}$/.test(id)) throw invalid('id', 'An id is 1 to 64 of a-z 0-9 _ -');
+  if (!/^[a-z0-9_-]{1,64}$/.test(id)) throw invalid('id', 'An id is 1 to 64 characters of a-z, 0-9, _ and -');
   return `/v1/tenants/${id}`;
 }
