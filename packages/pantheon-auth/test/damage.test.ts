@@ -49,7 +49,7 @@ describe('a key whose row does not open', () => {
         expect((await refusalOf(fresh.verify({ key: held }))).code).toBe('key_quarantined');
       expect(count.reads).toBe(0);
     }
-    expect(world.logged.filter((line) => line.includes('a key cannot be opened'))).toHaveLength(1);
+    expect(world.logged.filter((line) => line.includes('a key is damaged and cannot be opened'))).toHaveLength(1);
     // What it says of the key is for the operator, and has no secret.
     expect(world.logged.join()).toContain(apiKey.id);
     expect(world.logged.join()).not.toContain(parseKey(key)?.secret);
@@ -69,7 +69,7 @@ describe('a key whose row does not open', () => {
     using count = new StatementCount();
     for (let n = 0; n < 50; n += 1) expect(await ask(wrongSecretOf(key))).toBe('key_quarantined');
     expect(count.reads).toBe(0);
-    expect(world.logged.filter((line) => line.includes('a key cannot be opened'))).toHaveLength(1);
+    expect(world.logged.filter((line) => line.includes('a key is damaged and cannot be opened'))).toHaveLength(1);
   });
 
   test('and that lacks a version is 503 to whoever may hold it', async () => {
