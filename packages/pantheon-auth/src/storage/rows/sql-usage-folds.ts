@@ -1,6 +1,6 @@
 /**
- * The use of versions that are not told one by one any more, added up in one row of their key. A key that rotates itself
- * every hour would have nine thousand rows a year otherwise.
+ * Adds up the uses of versions that are no longer reported separately in one row of their key. Otherwise a key that
+ * rotates itself every hour would have nine thousand rows a year.
  */
 import type { Transaction } from 'kysely';
 import { VERSIONS_KEPT_MAX } from '../../domain/key.ts';
@@ -11,9 +11,9 @@ import type { Tables } from '../tables.ts';
 export const FOLDED_VERSION = 0;
 
 /**
- * Adds the uses of the oldest versions to one row and deletes their own, at most `limit` of them; answers how many. The
- * newest that were used stay, as many as are kept of a key. The sum over all rows stays what it was: a use of a version
- * that was folded makes a row for it again, and that one is folded too.
+ * Adds the uses of the oldest versions to one row and deletes their own rows, at most `limit` of them; returns how
+ * many. The rows of the newest used versions stay, as many as a key keeps versions. The sum over all rows does not
+ * change. A later use of a folded version creates a row for it again, which is folded too.
  */
 export async function foldOldVersions(
   transaction: Transaction<Tables>,
@@ -30,7 +30,7 @@ export async function foldOldVersions(
     .limit(1)
     .executeTakeFirst();
   if (oldestKept === undefined) return 0;
-  // Locked, so that no use is added to a row between its reading and its end. In the order in which batches lock them.
+  // Locked, so that no use is added to a row between reading and deleting it; in the same order as batches lock rows.
   const old = await dialect
     .lockRows(
       ofKey

@@ -33,11 +33,11 @@ import {
 
 /** A batch is retried for minutes at most, so its id is of no use after this. */
 export const BATCH_IDS_KEPT_MS: number = DAY_MS;
-/** Ids forgotten with each batch: more than one, so that their number falls back after a burst. */
+/** Old ids deleted with each batch: more than one, so that their number decreases after a burst. */
 const BATCH_IDS_PRUNED_MAX = 100;
-/** Versions of which the use is told: as many as are kept of a key. */
+/** The versions whose usage is reported: as many as a key keeps. */
 const VERSIONS_READ_MAX: number = VERSIONS_KEPT_MAX;
-/** About 1 MB. Of what finds no room the old versions are folded when the key has been rotated once more. */
+/** About 1 MB. The old versions of a key that does not fit are folded after its next rotation. */
 const KEYS_TO_FOLD_MAX = 10_000;
 
 export class SqlUsageRows implements UsageRows {
@@ -50,8 +50,9 @@ export class SqlUsageRows implements UsageRows {
   readonly #addToTenants: AddRows<TenantUsageRow>;
   readonly #addUses: AddRows<VersionUsageRow>;
   /**
-   * Keys of which a version was used for the first time, so that they may have rows of more versions than are told. In
-   * memory only: what a stop loses comes again with the next version, and then all that are too old are folded.
+   * Keys of which a version was used for the first time, so that they may have rows of more versions than are reported.
+   * In memory only: after a restart a key is added again with its next version, and then all its old versions are
+   * folded.
    */
   readonly #toFold = new Set<string>();
 
@@ -139,7 +140,10 @@ export class SqlUsageRows implements UsageRows {
     }));
   }
 
-  /** Of the versions in use of these keys, by `<key id> <version>`; held until the batch is stored, or two would overwrite each other. */
+  /**
+   * Of the versions in use of these keys, by `<key id> <version>`; held until the batch is stored, or two would
+   * overwrite each other.
+   */
   async #lastAddresses(
     transaction: Transaction<Tables>,
     uses: readonly PendingUsage[],
@@ -173,7 +177,7 @@ export class SqlUsageRows implements UsageRows {
   async foldVersions(limit: number): Promise<boolean> {
     const [keyId] = this.#toFold;
     if (keyId === undefined) return false;
-    // Before it is done: a version that is used meanwhile notes the key again.
+    // Removed before folding, so that a version that is first used meanwhile adds the key again.
     this.#toFold.delete(keyId);
     try {
       const folded = await this.#writer.run(operational('usage'), (transaction) =>
@@ -187,7 +191,7 @@ export class SqlUsageRows implements UsageRows {
     return this.#toFold.size > 0;
   }
 
-  /** Also when the batch is rolled back after this: there is then nothing to fold, and nothing is. */
+  /** May be called for a batch that is rolled back later: folding then finds nothing to do. */
   #noteNewVersions(uses: readonly PendingUsage[], known: ReadonlyMap<string, string>): void {
     for (const { keyId, version } of uses) {
       if (version <= VERSIONS_READ_MAX || known.has(`${keyId} ${version}`)) continue;

@@ -11,14 +11,15 @@ import type { Clock } from '../../foundation/clock.ts';
 import { codeOf } from '../../foundation/errors.ts';
 
 /**
- * A revocation writes about 60 kB to the write-ahead log, which begins anew whenever all of it is in the database, and
- * makes the database some kB larger: this is hundreds of them.
+ * Enough for hundreds of revocations. Each writes about 60 kB to the write-ahead log, whose space is reused once all of
+ * it is in the database, and makes the database some kB larger.
  */
 export const RESERVE_BYTES: number = 4 * 1_024 * 1_024;
 /** Bytes per write. The content is random, because a compressing file system would reserve no space for zeros. */
 const CHUNK_BYTES: number = 256 * 1_024;
-/** How often it is tried to fill it again, and how long what another process did to it goes unnoticed. */
+/** How often it is tried to fill the file again. */
 const REFILL_EVERY_MS = 1_000;
+/** How often the size of the file is read, because another process may have emptied it. */
 const LOOK_EVERY_MS = 100;
 const OWNER_ONLY = 0o600;
 /** The file system has no room, or the user's share of it is used up. */
@@ -27,15 +28,17 @@ const NO_ROOM: ReadonlySet<unknown> = new Set(['ENOSPC', 'EDQUOT']);
 const randomFillAsync = promisify<Buffer, Buffer>(randomFill);
 
 export interface DiskReserveOptions {
-  /** Of the reserve itself. */
+  /** The path of the reserve file. */
   readonly path: string;
   readonly clock: Clock;
   readonly onWarning: (warning: string) => void;
-  /** Another size, for tests. 0: none. */
+  /** Another size, for tests. 0: no reserve. */
   readonly bytes?: number;
 }
 
-/** `none`: no reserve is possible here. `spent`: it was released, or there is no space for it. */
+/**
+ * `none`: the file cannot be written, or no reserve is wanted. `spent`: it was released, or there is no space for it.
+ */
 type State = 'whole' | 'filling' | 'spent' | 'none';
 
 export class DiskReserve {
@@ -55,9 +58,9 @@ export class DiskReserve {
     if (this.#bytes === 0) this.#state = 'none';
   }
 
-  /** Fills it in the background, if it is not whole already. */
+  /** Fills the file in the background, unless it has its full size already. */
   start(): void {
-    // Given already, for this start; or there is to be none.
+    // Already released during this start, or there is no reserve.
     if (this.#state !== 'filling') return;
     if (this.#size() === this.#bytes) this.#state = 'whole';
     else this.#fill();
@@ -82,7 +85,7 @@ export class DiskReserve {
     this.#spend();
     if (had === 0) return false;
     try {
-      // Emptied and not removed: the room is free at once, also while another process writes into the file.
+      // Truncated, not removed: then the space is free at once, also if another process has the file open.
       truncateSync(this.#options.path, 0);
       return true;
     } catch {
@@ -141,14 +144,14 @@ export class DiskReserve {
     }
   }
 
-  /** Adds what is missing. False: a protective write took the room meanwhile, or this process ends. */
+  /** Writes until the file has its full size. False: the space was released meanwhile, or this process is stopping. */
   async #write(file: FileHandle): Promise<boolean> {
     const given = this.#given;
     const chunk = await randomFillAsync(Buffer.allocUnsafe(CHUNK_BYTES));
     for (;;) {
       const { size } = await file.stat();
       if (this.#isClosed || this.#given !== given) return false;
-      // Two processes may both have added to it.
+      // Two processes may have written at the same time.
       if (size > this.#bytes) await file.truncate(this.#bytes);
       if (size >= this.#bytes) return true;
       await file.write(chunk, 0, Math.min(CHUNK_BYTES, this.#bytes - size));
@@ -159,7 +162,7 @@ export class DiskReserve {
     try {
       truncateSync(this.#options.path, 0);
     } catch {
-      // It is not there, or cannot be changed: then it keeps its room.
+      // The file does not exist, or cannot be truncated and keeps its space.
     }
   }
 }

@@ -1,6 +1,7 @@
 /**
- * The thread that brings the write-ahead log (WAL) of an SQLite file into the database, so that no commit of the main
- * thread has to. It opens the file with the first order and holds it. The other side is `sqlite-checkpoint-thread.ts`.
+ * The thread that copies the write-ahead log (WAL) of an SQLite file into the database, so that no commit of the main
+ * thread has to. It opens the file for the first checkpoint and keeps it open. `sqlite-checkpoint-thread.ts` starts it
+ * and sends it the requests.
  */
 import { DatabaseSync } from 'node:sqlite';
 import { parentPort, workerData } from 'node:worker_threads';
@@ -12,14 +13,14 @@ export interface CheckpointThreadData {
   readonly path: string;
   /** The files that the writer of the main thread has open. */
   readonly identity: FileIdentity;
-  /** A WAL that holds more than this is made to begin anew. */
+  /** After a checkpoint of a WAL larger than this, the next writes overwrite its file from the beginning. */
   readonly bytesBeforeRestartMax: number;
 }
 
 export interface CheckpointOrder {
-  /** Whether the file of the WAL is made empty too, as far as nobody is in the way. */
+  /** Whether the file of the WAL is truncated too, unless another connection prevents it. */
   readonly cut: boolean;
-  /** Whether to wait for who is in the way, for {@link INSISTING_TIMEOUT_MS} at most: commits wait as long. */
+  /** Whether to wait for readers, for {@link INSISTING_TIMEOUT_MS} at most, during which commits wait too. */
   readonly insists: boolean;
 }
 
@@ -28,18 +29,18 @@ export type CheckpointRequest = ({ readonly kind: 'checkpoint' } & CheckpointOrd
 /** `failed`: the message of the driver, with its extended result code. */
 export type CheckpointAnswer = { readonly failed: null } | { readonly failed: string; readonly errcode: number };
 
-/** The writers of this and other processes wait meanwhile, so this is short. The next attempt comes soon. */
+/** Short, because the writers of this and other processes wait during this time. The next attempt follows soon. */
 const BUSY_TIMEOUT_MS = 20;
-/** For a WAL that short reads, each beginning before the last has ended, would let grow without end. */
+/** For a WAL that would grow without end, because short reads overlap and one is always in progress. */
 const INSISTING_TIMEOUT_MS = 200;
 
-/** Counted in pages. */
+/** The result of `pragma wal_checkpoint`, in pages. */
 interface Checkpointed {
-  /** 1: another connection was in the way, and nothing was done. */
+  /** 1: another connection prevented the checkpoint. */
   readonly busy: number;
-  /** What was in the WAL when it began. */
+  /** The pages in the WAL. */
   readonly log: number;
-  /** What of it is in the database. */
+  /** Those of them that are in the database now. */
   readonly checkpointed: number;
 }
 
@@ -67,13 +68,15 @@ function answer(order: CheckpointOrder): CheckpointAnswer {
 }
 
 /**
- * First the part that disturbs nobody: copying what was there. Then, of a WAL that is not small, what was committed
- * meanwhile, for which commits wait (they ask again, nothing is blocked), and the WAL begins anew. Without that it would
- * grow without end where commits are as fast as copying.
+ * First copies what is in the WAL, which no other connection has to wait for. Then, unless the WAL is small, copies
+ * what was committed meanwhile and lets the next writes start at its beginning. Commits wait for this second step: they
+ * try again later, and the event loop is not blocked. Without it the WAL would grow without end if commits are as fast
+ * as copying.
  */
 function checkpoint(database: DatabaseSync, { cut, insists }: CheckpointOrder): void {
   const { busy, log, checkpointed } = copy(database, 'passive');
-  // Another process copies, or somebody still reads an older state: the WAL cannot begin anew, and no commit waits for it.
+  // Another process runs a checkpoint, or a reader uses an older snapshot: the second step could not finish, and commits
+  // would wait for nothing.
   if (busy !== 0 || (checkpointed < log && !insists)) return;
   if (!cut && log * pageBytes <= bytesBeforeRestartMax) return;
   database.exec(`pragma busy_timeout = ${insists ? INSISTING_TIMEOUT_MS : BUSY_TIMEOUT_MS}`);
@@ -105,7 +108,7 @@ function opened(): DatabaseSync {
   return database;
 }
 
-/** @throws what SQLite itself says of a file that is another one by now. */
+/** @throws the error that SQLite itself reports if the file was replaced by another one. */
 function assertSame(): void {
   if (isSame(identity, identityOf(path))) return;
   throw Object.assign(new Error('attempt to write a readonly database'), { errcode: READONLY_MOVED });

@@ -11,34 +11,37 @@ import { isBusy } from './sqlite-errors.ts';
 
 const MIB: number = 1_024 * 1_024;
 /**
- * A smaller WAL is left alone: what SQLite lets one grow to. One that holds more is copied and begins anew in the same file,
- * which is overwritten: that is faster than making it larger.
+ * A WAL up to this size, which is also SQLite's own default, is not checkpointed. A larger one is copied into the
+ * database, and the next writes overwrite its file from the beginning, which is faster than making the file larger.
  */
 export const WAL_BYTES_LEFT_ALONE_MAX: number = 4 * MIB;
-/** A file that is larger is made empty. What is written until that is done comes on top. */
+/** A WAL file larger than this is truncated. Until that is done, writes may make it larger still. */
 export const WAL_BYTES_KEPT_MAX: number = 16 * MIB;
 /**
  * Beyond this size the checkpoint waits for readers, and commits wait too, because overlapping short reads would
  * otherwise let it grow without end.
  */
 export const WAL_BYTES_INSISTED: number = 64 * MIB;
-/** How often (1 s). */
+/** Number of looks between two such checkpoints (1 s). */
 const INSIST_LOOKS = 10;
-/** The look itself costs some ten microseconds, outside of the main thread. */
+/** How often the size of the WAL is read. A read takes some ten microseconds, outside of the main thread. */
 const LOOK_EVERY_MS = 100;
-/** A file that is overwritten does not grow: after so many looks (0.5 s) it is copied nevertheless. */
+/**
+ * A file that is overwritten does not grow, so after this many looks (0.5 s) it is checkpointed without having grown.
+ */
 const COPY_LOOKS = 5;
-/** After so many without a commit (2 s) nobody is held up by making the file empty. */
+/** After this many looks without a commit (2 s) truncating the file delays no commit. */
 const QUIET_LOOKS = 20;
 
-/** In pages of 4 KiB. What SQLite does by default. */
+/** In pages of 4 KiB: the default of SQLite. */
 const PAGES_WITHOUT_THREAD = 1_000;
-/** The room that is kept for revocations is 4 MiB, and a WAL that grows must not use it up. */
+/** The disk space reserved for revocations is 4 MiB, which a growing WAL must not use up. */
 const PAGES_WHILE_FULL = 100;
 
 /**
- * What a commit of the writer copies by itself: nothing, as a rule. Two states are worth a stop of the main thread: there
- * is no thread, and so nobody else would copy; and a full disk, where the WAL has to begin anew after every few commits.
+ * Sets after how many pages a commit of the writer runs a checkpoint itself, which blocks the main thread. Usually
+ * never; only if there is no checkpoint thread, or if the disk is full, when the WAL has to be reused after every few
+ * commits.
  */
 export class CommitCheckpoints {
   readonly #writer: DatabaseSync;
@@ -49,7 +52,7 @@ export class CommitCheckpoints {
   constructor(writer: DatabaseSync, hasThread: boolean) {
     this.#writer = writer;
     this.#hasThread = hasThread;
-    // Only where commits begin the WAL anew after a long read; else the thread makes the file smaller.
+    // Truncates the file after a checkpoint by a commit. With a thread, the thread truncates it.
     if (!hasThread) writer.exec(`pragma journal_size_limit = ${WAL_BYTES_KEPT_MAX}`);
     this.#apply();
   }
@@ -77,9 +80,9 @@ export interface WalKeeperOptions {
   readonly path: string;
   readonly thread: SqliteCheckpointThread;
   readonly damage: SqliteDamage;
-  /** Told with each checkpoint whether the thread can do it. If not, commits have to. */
+  /** Called after each checkpoint with whether the thread can run checkpoints. If it cannot, commits have to. */
   readonly onThread: (hasThread: boolean) => void;
-  /** Told once of a thread that cannot, and again after it could. */
+  /** Called once when the thread cannot run checkpoints, and again only after one has succeeded in between. */
   readonly onWarning: (warning: string) => void;
 }
 
@@ -88,11 +91,11 @@ export class WalKeeper {
   readonly #timer: NodeJS.Timeout;
   #looking: Promise<void> | null = null;
   #isClosed = false;
-  /** Of the file when a checkpoint was last ordered; 0 once it was small again. */
+  /** The size of the file when a checkpoint was last ordered; 0 after the file was small again. */
   #orderedBytes = 0;
-  /** When the file was last written to: with the last commit. */
+  /** The modification time of the file, which is the time of the last commit. */
   #committedMs = 0;
-  /** The same, when a checkpoint was last ordered. */
+  /** That time when a checkpoint was last ordered. */
   #orderedMs = 0;
   #looksSinceOrder = 0;
   #looksSinceCommit = 0;
@@ -106,7 +109,7 @@ export class WalKeeper {
     this.#timer.unref();
   }
 
-  /** Orders a checkpoint when one is due, and waits for it. Who is in the way is not waited for. Never throws. */
+  /** Runs a checkpoint if one is due, and waits for it, but not for readers that prevent it. Never throws. */
   look(): Promise<void> {
     this.#looking ??= this.#look().finally(() => {
       this.#looking = null;
@@ -144,11 +147,12 @@ export class WalKeeper {
       return;
     }
     this.#failed(error.message);
-    // Damage is remembered, and ends this. Else a full disk, say: what is in the WAL is as durable as in the database.
+    // If the error means damage, no further checkpoint runs. Other errors, such as a full disk, lose nothing: data in
+    // the WAL are as durable as in the database.
     damage.toPantheonError(error);
   }
 
-  /** Commits copy by themselves, and what fails is not tried ten times a second. */
+  /** Lets commits run checkpoints, and waits two seconds before the thread tries again. */
   #failed(why: string): void {
     this.#options.onThread(false);
     this.#looksToSkip = QUIET_LOOKS;
@@ -157,7 +161,7 @@ export class WalKeeper {
     this.#isFailing = true;
   }
 
-  /** Null: no checkpoint is due. Else whether the file is to be made empty. */
+  /** Null: no checkpoint is due. Otherwise whether the file is to be truncated. */
   #due(bytes: number, committedMs: number): boolean | null {
     this.#looksSinceOrder += 1;
     this.#looksSinceInsisting += 1;
