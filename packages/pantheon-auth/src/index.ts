@@ -21,7 +21,6 @@ export type { QuarantinedKey } from './api-keys/key-storage.ts';
 export type { Verification, VerifiedKey } from './api-keys/key-validator.ts';
 export type { RootKeyStore } from './api-keys/root-key.ts';
 export type { VerifyRequest } from './api-keys/verify-request.ts';
-export type { ChangeOptions } from './commands/caller.ts';
 export type { ConditionalOptions } from './commands/conditional-change.ts';
 export { PAGE_DEFAULT, PAGE_MAX, type Page } from './commands/pages.ts';
 export type { Settled, SettleOptions } from './commands/propagation.ts';
@@ -32,6 +31,7 @@ export type {
   Permission,
   PermissionPattern,
 } from './domain/app-types.ts';
+export type { ChangeOptions } from './domain/caller.ts';
 export {
   type AsymmetricAlgorithm,
   AUDIENCE_LENGTH_MAX,

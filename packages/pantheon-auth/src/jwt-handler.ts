@@ -8,8 +8,9 @@ import type { KeyChanges } from './api-keys/key-changes.ts';
 import { type APIKeyMetadata, hashKey, type KeyTokenSigner, parseKey } from './api-keys/key-generator.ts';
 import type { KeyValidator, Verification } from './api-keys/key-validator.ts';
 import type { VerifyRequest } from './api-keys/verify-request.ts';
-import { authorize, type CallerGuard, type ChangeOptions, confirmCaller, PROCESS_CALLER } from './commands/caller.ts';
+import { authorize, type CallerGuard, confirmCaller } from './commands/caller.ts';
 import { runCommand } from './commands/run-command.ts';
+import { type ChangeOptions, callerIn } from './domain/caller.ts';
 import { type AsymmetricAlgorithm, buildKeySignedClaims, KEY_SIGNED_LIFETIME_MAX_SECONDS } from './domain/claims.ts';
 import { assertMayHandOut } from './domain/delegation.ts';
 import { isActive, revokeTokens } from './domain/key.ts';
@@ -26,6 +27,8 @@ import { assertRevocable, type RevokedToken, type TokenRevocations } from './jwt
 import type { RetireSigningKeyOptions, SigningKeyInfo, SigningKeyManager } from './jwt/signing-key-manager.ts';
 import type { SigningKeyring } from './jwt/signing-keyring.ts';
 import {
+  assertTokenOptions,
+  EXCHANGE_REQUEST,
   type IssuedToken,
   type KeySigner,
   parseCustomClaims,
@@ -78,6 +81,7 @@ export class JwtHandler implements KeyTokenSigner {
    * 503 codes.
    */
   async exchange(request: ExchangeRequest): Promise<Exchange> {
+    assertTokenOptions(request, EXCHANGE_REQUEST);
     const { audience, permissions, ttlSeconds, ...verify } = request;
     const verification = await this.#deps.validator.verify(verify);
     if (!verification.valid) return { issued: false, verification };
@@ -87,8 +91,8 @@ export class JwtHandler implements KeyTokenSigner {
     const { record, secrets } = stored;
     const signer = secrets.find((one) => one.version === version)?.signing ?? null;
     const tokenOptions = {
-      ...(audience && { audience }),
-      ...(permissions && { permissions }),
+      ...(audience !== undefined && { audience }),
+      ...(permissions !== undefined && { permissions }),
       ...(ttlSeconds !== undefined && { ttlSeconds }),
     };
     return { issued: true, token: this.#deps.issuer.issue(record, version, signer, tokenOptions), verification };
@@ -104,7 +108,9 @@ export class JwtHandler implements KeyTokenSigner {
     tokenOptions: TokenOptions = {},
     options: ChangeOptions = {},
   ): Promise<IssuedToken> {
-    const { by = PROCESS_CALLER } = options;
+    const by = callerIn(options);
+    assertTarget(target);
+    assertTokenOptions(tokenOptions);
     const intent = { by, action: 'tokens.issue', tenantId: target.tenantId } as const;
     authorize(intent, by);
     const asOf = momentOf(this.#deps.clock);
@@ -136,7 +142,8 @@ export class JwtHandler implements KeyTokenSigner {
    * total: use `revokeAllOf` then; `conflict` after too many conflicts.
    */
   async revoke(token: RevokedToken, options: ChangeOptions = {}): Promise<void> {
-    const { by = PROCESS_CALLER } = options;
+    const by = callerIn(options);
+    assertTarget(token);
     const { revocations, guard } = this.#deps;
     const intent = { by, action: 'tokens.revoke', tenantId: token.tenantId } as const;
     authorize(intent, by);
@@ -163,7 +170,8 @@ export class JwtHandler implements KeyTokenSigner {
     target: { readonly tenantId: string; readonly keyId: string },
     options: ChangeOptions = {},
   ): Promise<void> {
-    const { by = PROCESS_CALLER } = options;
+    const by = callerIn(options);
+    assertTarget(target);
     await this.#deps.changes.change({
       by,
       action: 'tokens.revoke',
@@ -285,5 +293,12 @@ export class JwtHandler implements KeyTokenSigner {
 
   #stored(keyId: string, tenantId: string): Promise<StoredKey> {
     return this.#deps.changes.load(tenantId, keyId);
+  }
+}
+
+/** @throws PantheonError `invalid_request` for what names no key of a tenant. */
+function assertTarget(target: { readonly tenantId: string; readonly keyId: string }): void {
+  for (const field of ['tenantId', 'keyId'] as const) {
+    if (typeof target?.[field] !== 'string') throw new PantheonError('invalid_request', { field, detail: 'A text.' });
   }
 }

@@ -15,6 +15,7 @@ import { decidePermissions } from './domain/verification.ts';
 import { CODES, type Code } from './foundation/codes.ts';
 import { withoutCredentials } from './foundation/credential-text.ts';
 import { PantheonError } from './foundation/errors.ts';
+import { assertMembers, type Members } from './foundation/members.ts';
 import type { TokenVerification, TokenVerifier, VerifiedToken } from './jwt/token-verifier.ts';
 import { codeRefusal, errorRefusal, type Refusal, rateLimitHeaders, useRefusal } from './middleware/refusal.ts';
 import { COST_MAX } from './rate-limit/rate-limiter.ts';
@@ -73,6 +74,17 @@ export type Authentication<App extends AppTypes = AppTypes> =
       readonly headers: Readonly<Record<string, string>>;
     }
   | { readonly authenticated: false; readonly refusal: Refusal };
+
+/** The options of a guard. Those that narrow must not be `undefined`: the guard would accept more than was meant. */
+const DEMANDED: Members<keyof AuthenticateOptions> = {
+  permissions: 'has_a_value',
+  tenant: 'has_a_value',
+  environment: 'has_a_value',
+  accept: 'has_a_value',
+  audience: 'has_a_value',
+  audienceOnly: 'has_a_value',
+  cost: 'may_be_undefined',
+};
 
 /** The longest credential: a token has at most 8 KiB. */
 const CREDENTIAL_LENGTH_MAX = 8_192;
@@ -146,7 +158,8 @@ export class Authenticator {
     request: AuthRequest,
     options: AuthenticateOptions,
   ): Promise<Verification | TokenVerification> {
-    const { accept: kinds = ['api_key', 'token'], audience, ...demand } = options;
+    assertMembers(options, DEMANDED, 'options');
+    const { accept: kinds = ['api_key', 'token'], audience, audienceOnly, ...demand } = options;
     const isToken = credential.includes('.');
     const common = { ...demand, ip: request.address };
     if (!kinds.includes(isToken ? 'token' : 'api_key'))
@@ -154,7 +167,12 @@ export class Authenticator {
         this.#validator.rejectUnauthenticated('unknown', { address: request.address, askedBy: null }),
       );
     if (!isToken) return this.#validator.verify({ ...common, key: credential });
-    return this.#tokens.verify({ ...common, token: credential, ...(audience === undefined ? {} : { audience }) });
+    return this.#tokens.verify({
+      ...common,
+      token: credential,
+      ...(audience !== undefined && { audience }),
+      ...(audienceOnly !== undefined && { audienceOnly }),
+    });
   }
 }
 
@@ -232,11 +250,14 @@ export function permissionRefusal(
  * @throws PantheonError `invalid_setting`, naming the option.
  */
 export function assertAuthenticateOptions(options: AuthenticateOptions): void {
-  for (const name of Object.keys(options)) {
-    // With a misspelt `permissions` every valid credential would be accepted.
+  for (const [name, value] of Object.entries(options)) {
+    // With a misspelt or undefined `permissions` every valid credential would be accepted.
     if (!Object.hasOwn(OPTION_CHECKS, name)) throw invalidOption(name, 'There is no such option.');
+    const isLeftOut = value === undefined && DEMANDED[name as keyof AuthenticateOptions] === 'has_a_value';
+    if (isLeftOut) throw invalidOption(name, 'It is undefined. Leave it out where it is not meant.');
   }
   for (const [name, check] of Object.entries(OPTION_CHECKS)) check(options[name as keyof AuthenticateOptions], name);
+  if (options.permissions?.length === 0) throw invalidOption('permissions', 'Name at least one, or leave it out.');
 }
 
 /**

@@ -7,10 +7,11 @@ import { KeyRotation } from './api-keys/key-rotation.ts';
 import type { Verification } from './api-keys/key-validator.ts';
 import { makeRoot, type RootKeyStore, recoverRoot } from './api-keys/root-key.ts';
 import type { VerifyRequest } from './api-keys/verify-request.ts';
-import { confirmCaller } from './commands/caller.ts';
+import { confirmCaller, type Demand, intentOf } from './commands/caller.ts';
+import { invalid } from './commands/input.ts';
 import type { AppTypes } from './domain/app-types.ts';
 import type { AuditContext } from './domain/event.ts';
-import type { Action, Caller } from './domain/key-policy.ts';
+import type { Caller } from './domain/key-policy.ts';
 import { DEFAULT_TENANT, SYSTEM_TENANT } from './domain/tenant.ts';
 import { type Engine, openEngine } from './engine/open-engine.ts';
 import type { PantheonAuthOptions } from './engine/options.ts';
@@ -49,10 +50,12 @@ export interface PantheonAuth<App extends AppTypes = AppTypes> {
    * Checks again a caller that was authenticated earlier, and a permission. Changes do this by themselves; use it for
    * other requests that take long after `authenticate`.
    *
-   * @throws PantheonError the code of the denial when the caller may no longer act, `insufficient_permissions`, 503
-   * codes.
+   * `null` requires no permission.
+   *
+   * @throws PantheonError the code of the denial when the caller may no longer act, `insufficient_permissions`,
+   * `invalid_request`, 503 codes.
    */
-  confirm(caller: Caller, demand: { readonly action: Action; readonly tenantId: string } | null): Promise<void>;
+  confirm(caller: Caller, demand: Demand): Promise<void>;
   /**
    * Records the event `key.exposed_in_url` if the text is a key string of this database. Call it for key strings found
    * in URLs.
@@ -111,6 +114,7 @@ export async function createPantheonAuth<App extends AppTypes = AppTypes>(
 export function pantheonAuthOf<App extends AppTypes = AppTypes>(engine: Engine): PantheonAuth<App> {
   const { tokens, idTags, keyPrefix, issuer, audience, clock } = engine;
   const tenant = (id: string): TenantScope<App> => {
+    if (typeof id !== 'string') throw invalid('tenantId', 'The id of a tenant.');
     const keys = new KeyManager<App>(engine.managerDeps, id);
     return { keys, rotation: new KeyRotation(engine.managerDeps, keys, id) };
   };
@@ -129,7 +133,7 @@ export function pantheonAuthOf<App extends AppTypes = AppTypes>(engine: Engine):
     authenticate: (request, options) =>
       engine.authenticator.authenticate(request, options) as Promise<Authentication<App>>,
     confirm: async (by, demand) => {
-      await confirmCaller({ ...(demand ?? { action: null, tenantId: SYSTEM_TENANT }), by }, engine.guard);
+      await confirmCaller(intentOf(by, demand), engine.guard);
     },
     reportExposed: (key, by) => engine.exposed.report(key, by),
     bootstrap: async (store, { recover = false } = {}) => {

@@ -1,7 +1,7 @@
 /** Callers as the edge makes them: from a credential that was presented and accepted. */
 import type { Caller } from '../src/domain/key-policy.ts';
 import { ANY_TENANT } from '../src/domain/tenant.ts';
-import { callerOf } from '../src/middleware.ts';
+import { type AuthRequest, callerOf } from '../src/middleware.ts';
 import type { PantheonAuth } from '../src/pantheon-auth.ts';
 
 /** Where all of them call from. */
@@ -18,14 +18,21 @@ export async function callerFor(
 
 /** The caller that this credential makes. */
 export async function callerBy(auth: PantheonAuth, credential: string, audience?: readonly string[]): Promise<Caller> {
-  const request = {
-    url: '/v1/keys',
-    header: (name: string) => (name === 'authorization' ? [`Bearer ${credential}`] : []),
-    address: ADDRESS,
-  };
-  const authentication = await auth.authenticate(request, { tenant: ANY_TENANT, ...(audience && { audience }) });
+  const authentication = await auth.authenticate(authRequest(credential), {
+    tenant: ANY_TENANT,
+    ...(audience && { audience }),
+  });
   if (!authentication.authenticated) throw new Error(`Not valid: ${authentication.refusal.cause}`);
   return callerOf(authentication.principal, { address: ADDRESS, userAgent: 'test', requestId: null });
+}
+
+/** A request that presents this credential. */
+export function authRequest(credential: string): AuthRequest {
+  return {
+    url: '/v1/keys',
+    header: (name) => (name === 'authorization' ? [`Bearer ${credential}`] : []),
+    address: ADDRESS,
+  };
 }
 
 /** A token that may do all that the key may: managing is in one only when it is named. */

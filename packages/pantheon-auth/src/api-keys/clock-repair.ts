@@ -3,7 +3,7 @@
  * re-dated, and finally one event sets the recorded time. It can be repeated after an interruption.
  */
 
-import type { ChangeOptions } from '../commands/caller.ts';
+import type { ChangeOptions } from '../domain/caller.ts';
 import { type AuditContext, type EventOf, newEvent } from '../domain/event.ts';
 import { correctDates } from '../domain/key.ts';
 import type { Caller } from '../domain/key-policy.ts';

@@ -3,9 +3,10 @@
  * are in `id-tags.ts`.
  */
 
-import { authorize, type CallerGuard, type ChangeOptions, PROCESS_CALLER } from '../commands/caller.ts';
+import { authorize, type CallerGuard } from '../commands/caller.ts';
 import { parseReason } from '../commands/input.ts';
 import { runCommand } from '../commands/run-command.ts';
+import { type ChangeOptions, callerIn } from '../domain/caller.ts';
 import type { AuditContext } from '../domain/event.ts';
 import { type Action, assertMay } from '../domain/key-policy.ts';
 import { SYSTEM_TENANT } from '../domain/tenant.ts';
@@ -45,7 +46,7 @@ export class IdTagManager {
 
   /** Lists them, newest first, including retired ones, without the secrets themselves. */
   list(options: ChangeOptions = {}): readonly IdTagSecret[] {
-    assertMay(options.by ?? PROCESS_CALLER, 'id_tags.read', SYSTEM_TENANT);
+    assertMay(callerIn(options), 'id_tags.read', SYSTEM_TENANT);
     return this.#tags.list();
   }
 
@@ -75,9 +76,11 @@ export class IdTagManager {
 
   async #run(
     action: Action,
-    { by = PROCESS_CALLER, reason }: IdTagChangeOptions,
+    options: IdTagChangeOptions,
     decide: (by: AuditContext) => Promise<IdTagChange | null>,
   ): Promise<IdTagSecret | null> {
+    const by = callerIn(options);
+    const { reason } = options;
     const intent = { by, action, tenantId: SYSTEM_TENANT };
     authorize(intent, by);
     await this.#exposed.refuseIn({ reason }, by);

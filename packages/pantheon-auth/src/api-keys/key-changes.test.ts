@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import { openWorld, refusalOf } from '../../test/fixture.ts';
-import { type CallerGuard, PROCESS_CALLER } from '../commands/caller.ts';
+import type { CallerGuard } from '../commands/caller.ts';
+import { PROCESS_CALLER } from '../domain/caller.ts';
 import { type KeyChange, suspendKey } from '../domain/key.ts';
 import type { EventCodec } from '../events/event-codec.ts';
 import { PantheonError } from '../foundation/errors.ts';

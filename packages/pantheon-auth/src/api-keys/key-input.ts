@@ -3,7 +3,7 @@
  * and never repeats input. The bounds are here, each with its reason.
  */
 import { z } from 'zod';
-import { audience, invalid, line, NAME_LENGTH_MAX, nameOf, parse } from '../commands/input.ts';
+import { audience, invalid, line, NAME_LENGTH_MAX, parse } from '../commands/input.ts';
 import { parseAddressRange } from '../domain/address.ts';
 import type {
   AppTypes,
@@ -26,6 +26,7 @@ import { RATE_LIMIT_MAX, WINDOW_SECONDS_MAX } from '../domain/limits.ts';
 import { isPermissionPattern, isReserved, PERMISSIONS_MAX } from '../domain/permissions.ts';
 import type { Instant } from '../foundation/clock.ts';
 import { parseDuration } from '../foundation/duration.ts';
+import { nameOf } from '../foundation/members.ts';
 import { described, describedMembers, INNER_DESCRIPTIONS } from './key-descriptions.ts';
 import { copyOf, isSmallJson } from './plain-json.ts';
 

@@ -25,6 +25,10 @@ export interface KeyFilter {
   readonly limit?: number;
 }
 
+const FILTERS: ReadonlySet<keyof KeyFilter> = new Set([
+  ...(['userId', 'state', 'environment', 'q', 'cursor', 'limit'] as const),
+]);
+
 /** One or two milliseconds, also for large keys. */
 const SHOWN_PER_TURN = 20;
 
@@ -57,7 +61,7 @@ export class KeyLists<App extends AppTypes = AppTypes> {
   async list(filter: KeyFilter, { by, signal }: Reading): Promise<Page<APIKey<App> | QuarantinedKey>> {
     const { storage, usage, cursors, readTurns, keyPrefix, clock } = this.#deps;
     assertMay(by, 'keys.read', this.#tenantId);
-    assertFilters(filter);
+    assertFilters(filter, FILTERS);
     const query = await this.#toQuery(filter);
     return readTurns.run(readerOf(by, this.#tenantId), signal, async () => {
       const { items: found, next } = await storage.list(query, signal);

@@ -3,7 +3,6 @@
  * `key-rotation.ts`, verification in `key-validator.ts`.
  */
 
-import { type ChangeOptions, PROCESS_CALLER } from '../commands/caller.ts';
 import { assertIsMeant } from '../commands/conditional-change.ts';
 import {
   type IdempotencyService,
@@ -15,6 +14,7 @@ import type { Page } from '../commands/pages.ts';
 import type { Propagation, Settled } from '../commands/propagation.ts';
 import { losesAdminRights } from '../domain/administrator.ts';
 import type { AppTypes } from '../domain/app-types.ts';
+import { assertCaller, assertOptions, type ChangeOptions, callerIn, PROCESS_CALLER } from '../domain/caller.ts';
 import { assertAudiences, assertMayChange, assertMayHandOut, type ConfirmedCaller } from '../domain/delegation.ts';
 import type { AuditContext } from '../domain/event.ts';
 import { type KeyChange, type KeyRecord, type KeySettings, resumeKey, suspendKey, updateKey } from '../domain/key.ts';
@@ -101,7 +101,8 @@ export class KeyManager<App extends AppTypes = AppTypes> {
    * `already_claimed`.
    */
   async create(input: CreateKeyInput<App>, options: CreateOptions = {}): Promise<CreatedKey<App>> {
-    const { by = PROCESS_CALLER, idempotencyKey } = options;
+    const by = callerIn(options);
+    const { idempotencyKey } = options;
     const now = this.#deps.clock.now();
     assertMay(by, 'keys.create', this.#tenantId);
     await this.#deps.exposed.refuseIn({ ...input, 'Idempotency-Key': idempotencyKey }, by);
@@ -142,7 +143,7 @@ export class KeyManager<App extends AppTypes = AppTypes> {
 
   /** @throws PantheonError `not_found`, `key_quarantined`. */
   async get(id: string, options: ChangeOptions = {}): Promise<APIKey<App>> {
-    assertMay(options.by ?? PROCESS_CALLER, 'keys.read', this.#tenantId);
+    assertMay(callerIn(options), 'keys.read', this.#tenantId);
     return this.#show((await this.load(id)).record);
   }
 
@@ -153,12 +154,12 @@ export class KeyManager<App extends AppTypes = AppTypes> {
    * @throws PantheonError `invalid_request`, `invalid_cursor`; `overloaded` when too many lists of this tenant wait.
    */
   async list(filter: KeyFilter = {}, options: ReadOptions = {}): Promise<Page<APIKey<App> | QuarantinedKey>> {
-    return this.#lists.list(filter, { by: options.by ?? PROCESS_CALLER, signal: options.signal });
+    return this.#lists.list(filter, { by: callerIn(options), signal: options.signal });
   }
 
   /** Lists the versions of a key, newest first, with their usage. */
   async versions(id: string, options: ChangeOptions = {}): Promise<readonly APIKeyVersion[]> {
-    assertMay(options.by ?? PROCESS_CALLER, 'keys.read', this.#tenantId);
+    assertMay(callerIn(options), 'keys.read', this.#tenantId);
     const { record } = await this.load(id);
     const usage = await this.#deps.usage.ofKey(this.#tenantId, id);
     const now = this.#deps.clock.now();
@@ -177,7 +178,8 @@ export class KeyManager<App extends AppTypes = AppTypes> {
     range: Omit<UsageRequest, 'tenantId' | 'keyId'>,
     options: ReadOptions = {},
   ): Promise<UsageReport> {
-    const { by = PROCESS_CALLER, signal } = options;
+    const by = callerIn(options);
+    const { signal } = options;
     assertMay(by, 'keys.read', this.#tenantId);
     if (id !== null) await this.load(id);
     return this.#lists.report({ ...range, keyId: id }, { by, signal });
@@ -188,7 +190,7 @@ export class KeyManager<App extends AppTypes = AppTypes> {
    * `invalid_request`, `not_grantable`, `key_revoked`, `not_found`.
    */
   async update(id: string, input: UpdateKeyInput<App>, options: RevokeOptions = {}): Promise<APIKey<App> & Settled> {
-    const { by = PROCESS_CALLER } = options;
+    const by = callerIn(options);
     assertMay(by, 'keys.update', this.#tenantId);
     await this.#deps.exposed.refuseIn({ ...input }, by);
     return this.#change(id, options, async (record, caller, tenant) => {
@@ -210,7 +212,7 @@ export class KeyManager<App extends AppTypes = AppTypes> {
 
   /** Suspends a key: it is denied until it is resumed. Idempotent. */
   async suspend(id: string, options: RevokeOptions = {}): Promise<APIKey<App> & Settled> {
-    const { by = PROCESS_CALLER } = options;
+    const by = callerIn(options);
     assertMay(by, 'keys.update', this.#tenantId);
     const auditContext = await this.#auditContext(by, options.reason);
     return this.#change(id, options, async (record) => {
@@ -222,7 +224,7 @@ export class KeyManager<App extends AppTypes = AppTypes> {
 
   /** Resumes a suspended key. A revoked key cannot be resumed. */
   async resume(id: string, options: RevokeOptions = {}): Promise<APIKey<App> & Settled> {
-    const { by = PROCESS_CALLER } = options;
+    const by = callerIn(options);
     assertMay(by, 'keys.update', this.#tenantId);
     const auditContext = await this.#auditContext(by, options.reason);
     return this.#change(id, options, (record, caller) => {
@@ -239,7 +241,7 @@ export class KeyManager<App extends AppTypes = AppTypes> {
    * this key.
    */
   async revoke(id: string, options: RevokeOptions = {}): Promise<APIKey<App> & Cascaded & Settled> {
-    const { by = PROCESS_CALLER } = options;
+    const by = callerIn(options);
     assertMay(by, 'keys.revoke', this.#tenantId);
     return this.#revoke(id, by, options, false);
   }
@@ -251,6 +253,7 @@ export class KeyManager<App extends AppTypes = AppTypes> {
    * @throws PantheonError `not_allowed` for a token, `version_conflict` for an older version, `last_administrator`.
    */
   async revokeSelf(by: Caller, options: Pick<RevokeOptions, 'reason' | 'ifMatch'> = {}): Promise<APIKey<App>> {
+    assertOptions(options);
     const id = selfId(by);
     // A key of another tenant counts as not existing (I10), also for in-process code that constructs its own caller.
     await this.#deps.changes.loadToRevoke(this.#tenantId, id);
@@ -295,7 +298,7 @@ export class KeyManager<App extends AppTypes = AppTypes> {
   /** `decide` is passed the caller with their key as it is now. */
   #change(id: string, options: RevokeOptions, decide: Decide): Promise<APIKey<App> & Settled> {
     assertFlags(options);
-    const { by = PROCESS_CALLER } = options;
+    const by = callerIn(options);
     const tenantId = this.#tenantId;
     return this.#deps.propagation.settled(this.#tenantId, options, async () => {
       const record = await this.#deps.changes.change({
@@ -336,6 +339,7 @@ function assertFlags({ force, settle, cascade }: RevokeOptions): void {
 }
 
 function selfId(by: Caller): string {
+  assertCaller(by);
   if (by.authority.kind !== 'key')
     throw new PantheonError('not_allowed', { detail: 'Only an API key can make this call.' });
   return by.authority.keyId;

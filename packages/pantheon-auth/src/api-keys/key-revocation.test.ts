@@ -1,7 +1,7 @@
 import { describe, expect, test, vi } from 'vitest';
 import { callerFor } from '../../test/caller-for.ts';
 import { openWorld, refusalOf, type World } from '../../test/fixture.ts';
-import { PROCESS_CALLER } from '../commands/caller.ts';
+import { PROCESS_CALLER } from '../domain/caller.ts';
 import type { KeyRecord } from '../domain/key.ts';
 import type { Caller } from '../domain/key-policy.ts';
 import { EventCodec } from '../events/event-codec.ts';

@@ -3,9 +3,9 @@
  * the created keys and reports the others, or revokes them too. Each revocation is its own commit.
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import type { ChangeOptions } from '../commands/caller.ts';
 import { assertIsMeant, type ConditionalOptions } from '../commands/conditional-change.ts';
 import type { SettleOptions } from '../commands/propagation.ts';
+import type { ChangeOptions } from '../domain/caller.ts';
 import type { AuditContext } from '../domain/event.ts';
 import { type KeyRecord, revokeKey } from '../domain/key.ts';
 import { assertMay, assertNotSuperseded, assertProvesCurrent, type Caller } from '../domain/key-policy.ts';

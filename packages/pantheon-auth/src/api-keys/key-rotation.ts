@@ -3,12 +3,12 @@
  * the previous version is accepted until the overlap ends.
  */
 
-import { type ChangeOptions, PROCESS_CALLER } from '../commands/caller.ts';
 import { assertIsMeant, type ConditionalOptions } from '../commands/conditional-change.ts';
 import { idempotentRequest, type MakeIdempotencyRecord } from '../commands/idempotency-service.ts';
 import { parseReason } from '../commands/input.ts';
 import type { Settled, SettleOptions } from '../commands/propagation.ts';
 import type { AppTypes } from '../domain/app-types.ts';
+import { assertCaller, assertOptions, type ChangeOptions, callerIn } from '../domain/caller.ts';
 import { assertMayHandOut } from '../domain/delegation.ts';
 import { type KeyRecord, retireVersion, rotateKey } from '../domain/key.ts';
 import {
@@ -74,7 +74,7 @@ export class KeyRotation<App extends AppTypes = AppTypes> {
     input: RotateKeyInput = {},
     options: CreateOptions & SettleOptions & ConditionalOptions = {},
   ): Promise<Rotation<App> & Settled> {
-    const { by = PROCESS_CALLER } = options;
+    const by = callerIn(options);
     assertMay(by, 'keys.rotate', this.#tenantId);
     const { record } = await this.#keys.load(id);
     const command = { id, input, by, condition: options, isSelf: false };
@@ -101,6 +101,8 @@ export class KeyRotation<App extends AppTypes = AppTypes> {
     input: RotateKeyInput = {},
     options: Pick<CreateOptions, 'idempotencyKey'> & ConditionalOptions = {},
   ): Promise<Rotation<App>> {
+    assertCaller(by);
+    assertOptions(options);
     const { authority } = by;
     if (authority.kind !== 'key')
       throw new PantheonError('not_allowed', { detail: 'Only an API key can make this call.' });
@@ -123,7 +125,7 @@ export class KeyRotation<App extends AppTypes = AppTypes> {
     version: number,
     options: ChangeOptions & SettleOptions & ConditionalOptions & { readonly reason?: string } = {},
   ): Promise<APIKeyVersion & Settled> {
-    const { by = PROCESS_CALLER } = options;
+    const by = callerIn(options);
     assertMay(by, 'keys.rotate', this.#tenantId);
     return this.#deps.propagation.settled(this.#tenantId, options, () => this.#retire(id, version, by, options));
   }

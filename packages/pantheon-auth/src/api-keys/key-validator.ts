@@ -25,7 +25,7 @@ import {
   UNAUTHENTICATED,
   VerificationAttempt,
 } from './verification-attempt.ts';
-import { type KeyUse, toKeyUse, type VerifyRequest } from './verify-request.ts';
+import { KEY_REQUEST, type KeyUse, toKeyUse, type VerifyRequest } from './verify-request.ts';
 
 /** The identity, permissions and other settings of a verified key. */
 export interface VerifiedKey<App extends AppTypes = AppTypes> {
@@ -100,7 +100,7 @@ export class KeyValidator {
    * verified now: keep the key and try again.
    */
   async verify(request: VerifyRequest): Promise<Verification> {
-    const use = toKeyUse(request, momentOf(this.#deps.clock));
+    const use = toKeyUse(request, KEY_REQUEST, momentOf(this.#deps.clock));
 
     // 1. Parse: form and checksum. Malformed input is denied before any I/O.
     const parsed = parseKey(request.key, this.#deps.keyPrefix);

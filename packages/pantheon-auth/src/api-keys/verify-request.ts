@@ -7,6 +7,7 @@ import { ANY_TENANT, DEFAULT_TENANT } from '../domain/tenant.ts';
 import type { AccessRequest } from '../domain/verification.ts';
 import type { Moment } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
+import { assertMembers, type Members } from '../foundation/members.ts';
 import { COST_MAX } from '../rate-limit/rate-limiter.ts';
 import { type Sender, senderOf } from '../verification/sender.ts';
 
@@ -31,6 +32,26 @@ export interface VerifyRequest<App extends AppTypes = AppTypes> {
   readonly askedBy?: string;
 }
 
+/** Members that a request about a key and one about a token share. Those that narrow must not be `undefined`. */
+const ASKED: Members<Exclude<keyof VerifyRequest, 'key'>> = {
+  permissions: 'has_a_value',
+  tenant: 'has_a_value',
+  environment: 'has_a_value',
+  ip: 'may_be_undefined',
+  cost: 'may_be_undefined',
+  askedBy: 'may_be_undefined',
+};
+
+/** Members of a request to verify a key. */
+export const KEY_REQUEST: Members<keyof VerifyRequest> = { key: 'may_be_undefined', ...ASKED };
+/** Members of a request to verify a token. */
+export const TOKEN_REQUEST: Members<keyof typeof ASKED | 'token' | 'audience' | 'audienceOnly'> = {
+  token: 'may_be_undefined',
+  ...ASKED,
+  audience: 'has_a_value',
+  audienceOnly: 'has_a_value',
+};
+
 /** A parsed request to verify a key or token. */
 export interface KeyUse {
   readonly arrived: Moment;
@@ -41,11 +62,13 @@ export interface KeyUse {
 }
 
 /**
- * Validates the request. A malformed permission is an error, not a denial.
+ * Validates the request. A malformed permission is an error, not a denial, and so is a member that is not one of
+ * `members`: with a misspelt `permissions` no permission would be required.
  *
  * @throws PantheonError `invalid_request`.
  */
-export function toKeyUse(request: Omit<VerifyRequest, 'key'>, arrived: Moment): KeyUse {
+export function toKeyUse(request: Omit<VerifyRequest, 'key'>, members: Members<string>, arrived: Moment): KeyUse {
+  assertMembers(request, members, 'request');
   const access = toAccessRequest(request);
   const cost = toCost(request.cost);
   return { arrived, access, cost, sender: senderOf(request, access.address) };

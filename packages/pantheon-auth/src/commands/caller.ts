@@ -3,21 +3,12 @@
  * commit the caller may lose its rights, so it is confirmed again, and what was read becomes a precondition of the
  * commit. The `CallerGuard` does the reading.
  */
+import { assertCaller } from '../domain/caller.ts';
 import type { ConfirmedCaller } from '../domain/delegation.ts';
-import { PROCESS_ACTOR } from '../domain/event.ts';
-import { type Action, assertMay, type Caller } from '../domain/key-policy.ts';
+import { ACTIONS, type Action, assertMay, type Caller } from '../domain/key-policy.ts';
+import { SYSTEM_TENANT } from '../domain/tenant.ts';
 import type { Precondition } from '../events/ledger.ts';
-
-/** The caller when library code names none: the process itself. */
-export const PROCESS_CALLER: Caller = {
-  authority: { kind: 'process' },
-  auditContext: { actor: PROCESS_ACTOR, requestId: null, reason: null },
-};
-
-/** The caller of a change. */
-export interface ChangeOptions {
-  readonly by?: Caller;
-}
+import { invalid } from './input.ts';
 
 /** The caller with their key as it is now, and the preconditions of the commit. */
 export interface ConfirmedCall {
@@ -40,6 +31,20 @@ export interface Intent {
   /** The action whose permission is needed. Null: none, or it depends on the loaded record and is checked later. */
   readonly action: Action | null;
   readonly tenantId: string;
+}
+
+/** What a caller must be allowed to do when it is confirmed: an action in a tenant. Null: nothing. */
+export type Demand = { readonly action: Action; readonly tenantId: string } | null;
+
+/** @throws PantheonError `invalid_request`: only `null` requires no permission. */
+export function intentOf(by: Caller, demand: Demand): Intent {
+  assertCaller(by);
+  if (demand === null) return { by, action: null, tenantId: SYSTEM_TENANT };
+  const { action, tenantId }: Partial<NonNullable<Demand>> = demand ?? {};
+  if (typeof action !== 'string' || !Object.hasOwn(ACTIONS, action))
+    throw invalid('action', 'It is not an action. Only null requires no permission.');
+  if (typeof tenantId !== 'string') throw invalid('tenantId', 'The id of a tenant.');
+  return { by, action, tenantId };
 }
 
 /** @throws PantheonError `not_found` when the caller may not see the tenant, `insufficient_permissions`. */

@@ -6,6 +6,7 @@ import { z } from 'zod';
 import { AUDIENCE_LENGTH_MAX } from '../domain/claims.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { isVisible } from '../foundation/folded-text.ts';
+import { nameOf } from '../foundation/members.ts';
 
 /** Long enough for names of people and jobs, short enough for a table. */
 export const NAME_LENGTH_MAX = 128;
@@ -67,13 +68,6 @@ function fieldOf(issue: z.core.$ZodIssue | undefined): string {
       '',
     ) || 'body'
   );
-}
-
-/**
- * An unknown member name, if it may be repeated in an error: it must look like a name and be shorter than any secret.
- */
-export function nameOf(text: string): string | null {
-  return /^[A-Za-z_][A-Za-z0-9_.-]{0,23}$/.test(text) ? text : null;
 }
 
 export function invalid(field: string, detail: string): PantheonError {

@@ -2,7 +2,7 @@
  * Opens an engine: builds its parts in the order of their dependencies, then starts them, and closes them in reverse,
  * also when a start fails. Only the files of this folder choose implementations of ports.
  */
-import { PROCESS_CALLER } from '../commands/caller.ts';
+import { PROCESS_CALLER } from '../domain/caller.ts';
 import { isBehind } from '../events/stored-time.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import type { JobRunner } from '../jobs/job-runner.ts';

@@ -1,4 +1,5 @@
 /** Reads the audit trail of one tenant in pages, for callers with the permission. */
+import { type ChangeOptions, callerIn } from '../domain/caller.ts';
 import type { DamagedEvent, EventType, LoggedEvent, SubjectType } from '../domain/event.ts';
 import { isEventType } from '../domain/event-data.ts';
 import { assertMay, type Caller } from '../domain/key-policy.ts';
@@ -46,7 +47,7 @@ export interface AuditLog {
   list(
     tenantId: string,
     filter?: EventFilter,
-    options?: { readonly by?: Caller; readonly signal?: AbortSignal },
+    options?: ChangeOptions & { readonly signal?: AbortSignal },
   ): Promise<{
     readonly items: readonly TenantEvent[];
     readonly nextCursor: string | null;
@@ -54,6 +55,9 @@ export interface AuditLog {
 }
 
 const PAGE_DEFAULT = 50;
+const FILTERS: ReadonlySet<keyof EventFilter> = new Set([
+  ...(['type', 'subjectType', 'subjectId', 'order', 'cursor', 'limit'] as const),
+]);
 
 export class AuditLogReader implements AuditLog {
   readonly #log: EventCodec;
@@ -69,10 +73,14 @@ export class AuditLogReader implements AuditLog {
   async list(
     tenantId: string,
     filter: EventFilter = {},
-    options: { readonly by?: Caller; readonly signal?: AbortSignal } = {},
+    options: ChangeOptions & { readonly signal?: AbortSignal } = {},
   ): ReturnType<AuditLog['list']> {
-    if (options.by !== undefined) assertMay(options.by, 'events.read', tenantId);
-    assertFilters(filter);
+    const by = callerIn(options);
+    // The database query takes null for all tenants.
+    if (typeof tenantId !== 'string')
+      throw new PantheonError('invalid_request', { field: 'tenantId', detail: 'The id of a tenant.' });
+    assertMay(by, 'events.read', tenantId);
+    assertFilters(filter, FILTERS);
     const { limit = PAGE_DEFAULT, order = 'newest_first', subjectType = null, subjectId = null, cursor } = filter;
     if (!Number.isInteger(limit) || limit < 1 || limit > EVENTS_PAGE_MAX) {
       throw new PantheonError('invalid_request', {
@@ -85,10 +93,10 @@ export class AuditLogReader implements AuditLog {
     const query = { tenantId, type, subjectType, subjectId, after, order, limit };
     const { signal } = options;
     // A system key that reads another tenant's events waits in the queue of the system tenant.
-    const reader = options.by?.authority.kind === 'key' ? options.by.authority.tenantId : tenantId;
+    const reader = by.authority.kind === 'key' ? by.authority.tenantId : tenantId;
     const { items, next } = await this.#readTurns.run(reader, signal, () => this.#log.list(query, signal));
     const nextCursor = next === null ? null : await this.#cursors.write(`events ${order}`, tenantId, next);
-    return { items: items.map((event) => toTenantEvent(event, seesPlaces(options.by))), nextCursor };
+    return { items: items.map((event) => toTenantEvent(event, seesPlaces(by))), nextCursor };
   }
 }
 
@@ -96,8 +104,8 @@ function toTenantEvent({ seq, at, ...event }: LoggedEvent | DamagedEvent, withSe
   return { ...event, subjects: [event.subject], at: new Date(at as Instant), ...(withSeq ? { seq } : {}) };
 }
 
-function seesPlaces(by: Caller | undefined): boolean {
-  return by === undefined || by.authority.kind === 'process' || by.authority.tenantId === SYSTEM_TENANT;
+function seesPlaces(by: Caller): boolean {
+  return by.authority.kind === 'process' || by.authority.tenantId === SYSTEM_TENANT;
 }
 
 function parseType(text: string): EventType {

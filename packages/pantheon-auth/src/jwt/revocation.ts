@@ -203,7 +203,7 @@ export class TokenRevocations implements Follower {
 
 /** Checks the size and form of an entry. @throws PantheonError `invalid_request`. */
 export function assertRevocable({ tokenId, expiresAt }: RevokedToken): void {
-  if (tokenId.length === 0 || tokenId.length > TOKEN_ID_LENGTH_MAX) {
+  if (typeof tokenId !== 'string' || tokenId.length === 0 || tokenId.length > TOKEN_ID_LENGTH_MAX) {
     const detail = `1 to ${TOKEN_ID_LENGTH_MAX} characters.`;
     throw new PantheonError('invalid_request', { field: 'tokenId', detail });
   }

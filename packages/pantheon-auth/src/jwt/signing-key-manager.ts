@@ -2,8 +2,9 @@
  * Lists, rotates and retires signing keys for callers: keys of the system tenant that have the permission, and the
  * process. What a change does is in `signing-key-changes.ts`.
  */
-import { type CallerGuard, type ChangeOptions, PROCESS_CALLER } from '../commands/caller.ts';
+import type { CallerGuard } from '../commands/caller.ts';
 import { runAsProcess, runCommand } from '../commands/run-command.ts';
+import { type ChangeOptions, callerIn } from '../domain/caller.ts';
 import type { AsymmetricAlgorithm } from '../domain/claims.ts';
 import type { AuditContext } from '../domain/event.ts';
 import { assertMay } from '../domain/key-policy.ts';
@@ -55,13 +56,14 @@ export class SigningKeyManager {
     return this.#keyring.active();
   }
 
-  list({ by = PROCESS_CALLER }: ChangeOptions = {}): readonly SigningKeyInfo[] {
-    assertMay(by, 'signing_keys.read', SYSTEM_TENANT);
+  list(options: ChangeOptions = {}): readonly SigningKeyInfo[] {
+    assertMay(callerIn(options), 'signing_keys.read', SYSTEM_TENANT);
     return this.#keyring.active().map((record) => this.#info(record));
   }
 
   /** Returns the one that replaces the current one, at once or from `signsFrom` on. */
-  async rotate(algorithm: AsymmetricAlgorithm, { by = PROCESS_CALLER }: ChangeOptions = {}): Promise<SigningKeyInfo> {
+  async rotate(algorithm: AsymmetricAlgorithm, options: ChangeOptions = {}): Promise<SigningKeyInfo> {
+    const by = callerIn(options);
     assertAlgorithm(algorithm);
     const { change } = await runCommand(
       {
@@ -80,7 +82,9 @@ export class SigningKeyManager {
   }
 
   /** @throws PantheonError `not_found`, also for one that is already retired: those are not kept in memory. */
-  async retire(kid: string, { by = PROCESS_CALLER, compromised = false }: RetireSigningKeyOptions = {}): Promise<void> {
+  async retire(kid: string, options: RetireSigningKeyOptions = {}): Promise<void> {
+    const by = callerIn(options);
+    const { compromised = false } = options;
     assertCompromised(compromised);
     let wasFound = false;
     const { change } = await runCommand(

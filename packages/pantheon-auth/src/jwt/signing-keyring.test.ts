@@ -3,7 +3,7 @@ import { describe, expect, test, vi } from 'vitest';
 import { callerFor } from '../../test/caller-for.ts';
 import { callerWith, keyAndCaller, openWorld, refusalOf, type World } from '../../test/fixture.ts';
 import { untilRuns } from '../../test/job-runs.ts';
-import type { ChangeOptions } from '../commands/caller.ts';
+import type { ChangeOptions } from '../domain/caller.ts';
 import type { Caller } from '../domain/key-policy.ts';
 import { JWKS_MAX_AGE_SECONDS, KEPT_AFTER_USE_MS, PUBLISHED_BEFORE_USE_MS } from '../domain/signing-key-schedule.ts';
 import type { EventCodec } from '../events/event-codec.ts';

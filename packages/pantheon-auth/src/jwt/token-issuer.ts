@@ -1,4 +1,6 @@
 /** Issues tokens: chooses the claims and the signing key. The callers decide whether a key may have a token. */
+import { KEY_REQUEST, type VerifyRequest } from '../api-keys/verify-request.ts';
+import { invalid } from '../commands/input.ts';
 import {
   ACCESS_TOKEN_LIFETIME_DEFAULT_SECONDS,
   ACCESS_TOKEN_LIFETIME_MAX_SECONDS,
@@ -18,6 +20,7 @@ import { assertCertainTime, type Clock, type Instant, SECOND_MS } from '../found
 import type { JsonObject } from '../foundation/encoding.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { newId } from '../foundation/ids.ts';
+import { assertMembers, type Members } from '../foundation/members.ts';
 import { signJws } from './jws.ts';
 import type { SigningKeyring } from './signing-keyring.ts';
 
@@ -28,6 +31,39 @@ export interface TokenOptions {
   /** The permissions, which the key must have. Default: all permissions of the key except those under `pantheon:`. */
   readonly permissions?: readonly string[];
   readonly ttlSeconds?: number;
+}
+
+const TOKEN_OPTIONS: Members<keyof TokenOptions> = {
+  audience: 'has_a_value',
+  permissions: 'has_a_value',
+  ttlSeconds: 'has_a_value',
+};
+/** Members of a request to exchange a key for a token. */
+export const EXCHANGE_REQUEST: Members<keyof VerifyRequest | keyof TokenOptions> = { ...KEY_REQUEST, ...TOKEN_OPTIONS };
+
+/**
+ * Validates the form of the options. Permissions that are not a list must not count as omitted, because the token would
+ * then get all permissions of the key.
+ *
+ * @throws PantheonError `invalid_request`, naming the option.
+ */
+export function assertTokenOptions(options: TokenOptions, members: Members<string> = TOKEN_OPTIONS): void {
+  assertMembers(options, members, 'options');
+  const { audience, permissions, ttlSeconds } = options;
+  if (audience !== undefined) assertAudience(audience);
+  if (permissions !== undefined) assertTexts('permissions', permissions);
+  if (ttlSeconds !== undefined && typeof ttlSeconds !== 'number') throw invalid('ttl', 'A number of seconds.');
+}
+
+/** @throws PantheonError `invalid_request` if it is not a list of strings. */
+export function assertAudience(audience: readonly string[]): void {
+  assertTexts('audience', audience);
+}
+
+function assertTexts(field: string, texts: readonly unknown[]): void {
+  if (!Array.isArray(texts)) throw invalid(field, 'A list of texts.');
+  const wrongAt = texts.findIndex((one) => typeof one !== 'string');
+  if (wrongAt !== -1) throw invalid(`${field}[${wrongAt}]`, 'A text.');
 }
 
 /** An issued token. */

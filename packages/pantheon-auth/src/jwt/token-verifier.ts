@@ -6,7 +6,8 @@ import { createSecretKey, hash } from 'node:crypto';
 import { keyIdOfKid } from '../api-keys/key-derivation.ts';
 import type { KeyValidator, Verification } from '../api-keys/key-validator.ts';
 import { evaluate, type Holder } from '../api-keys/verification-attempt.ts';
-import { toKeyUse, type VerifyRequest } from '../api-keys/verify-request.ts';
+import { TOKEN_REQUEST, toKeyUse, type VerifyRequest } from '../api-keys/verify-request.ts';
+import { assertFlag } from '../commands/input.ts';
 import type { AppTypes, CustomClaims, PermissionPattern } from '../domain/app-types.ts';
 import {
   ACCESS_TOKEN_LIFETIME_MAX_SECONDS,
@@ -31,6 +32,7 @@ import type { VersionSecret } from '../verification/stored-key.ts';
 import type { CachedKey } from '../verification/verification-cache.ts';
 import { JWS_LENGTH_MAX, type ParsedJws, parseJws, verifyJws } from './jws.ts';
 import type { SigningKeyring } from './signing-keyring.ts';
+import { assertAudience } from './token-issuer.ts';
 import type { TokenValidity } from './token-validity.ts';
 
 export interface VerifyTokenRequest extends Omit<VerifyRequest, 'key'> {
@@ -124,8 +126,10 @@ export class TokenVerifier {
    * @throws PantheonError `invalid_request`, 503 codes.
    */
   async verify(request: VerifyTokenRequest): Promise<TokenVerification> {
-    const use = toKeyUse(request, momentOf(this.#clock));
+    const use = toKeyUse(request, TOKEN_REQUEST, momentOf(this.#clock));
     const { audience = this.#settings.audience, audienceOnly = false } = request;
+    assertAudience(audience);
+    assertFlag('audienceOnly', audienceOnly);
     const check: TokenCheck = { permissions: use.access.permissions, audience, audienceOnly };
 
     // 1. Parse: form, kind and claims, and the signature if the service made it. A token seen before is found by its

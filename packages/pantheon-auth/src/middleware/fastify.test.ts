@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type FastifyRequest, fastify } from 'fastify';
 import { afterAll, beforeAll, expect, expectTypeOf, test } from 'vitest';
-import { createPantheonAuth, type PantheonAuth, type Principal } from '../index.ts';
+import { type AuthenticateOptions, createPantheonAuth, type PantheonAuth, type Principal } from '../index.ts';
 import { pantheonAuth, requirePermission } from './fastify.ts';
 
 let folder = '';
@@ -64,20 +64,28 @@ test('a route asks for more than the plugin, never for less', async () => {
   await using app = fastify();
   await app.register(pantheonAuth(auth, { permissions: ['docs:read'] }));
   app.get('/', { config: { pantheonAuth: { permissions: ['docs:write'] } } }, name);
-  app.get('/empty', { config: { pantheonAuth: { permissions: [] } } }, name);
+  app.get('/other', { config: { pantheonAuth: { environment: 'live' } } }, name);
   const missing = async (url: string, key: string): Promise<unknown> =>
     (await app.inject({ url, headers: as(key) })).json().detail;
   expect(await missing('/', reader)).toBe('The permission docs:write is missing.');
   expect(await missing('/', reader)).toBe('The permission docs:write is missing.');
   expect(await missing('/', writer)).toBe('The permission docs:read is missing.');
-  expect(await missing('/empty', writer)).toBe('The permission docs:read is missing.');
+  expect(await missing('/other', writer)).toBe('The permission docs:read is missing.');
 });
 
 test('what a route cannot ask for is our fault, and closes the route', async () => {
   await using app = fastify();
   await app.register(pantheonAuth(auth));
-  app.get('/', { config: { pantheonAuth: { permissions: ['docs:*'] } } }, name);
-  expect((await app.inject({ url: '/', headers: as(reader) })).statusCode).toBe(500);
+  const wrong = [
+    { permissions: ['docs:*'] },
+    { permissions: [] },
+    { permission: ['docs:read'] },
+    { tenant: undefined },
+  ];
+  for (const [n, demand] of wrong.entries())
+    app.get(`/${n}`, { config: { pantheonAuth: demand as AuthenticateOptions } }, name);
+  for (const n of wrong.keys())
+    expect((await app.inject({ url: `/${n}`, headers: as(reader) })).statusCode, `${n}`).toBe(500);
   expect(() => pantheonAuth(auth, { permissions: ['docs:*'] })).toThrow('permissions[0]');
   expect(() => requirePermission('*')).toThrow('permissions[0]');
 });

@@ -82,6 +82,7 @@ export class Guard<Incoming extends readonly [object, ...unknown[]], App extends
   constructor(auth: RequestAuthenticator<App>, options: GuardOptions<Incoming, App>) {
     const { address, trustedProxies = [], requestId, onRefused, ...demand } = options;
     assertAuthenticateOptions(demand);
+    assertCallbacks({ address, requestId, onRefused });
     this.#proxies = proxiesOf(trustedProxies);
     this.#auth = auth;
     this.#options = options;
@@ -90,10 +91,9 @@ export class Guard<Incoming extends readonly [object, ...unknown[]], App extends
 
   /** The options with those of one route, which can add permissions but not remove any. */
   demandOf(route: AuthenticateOptions<App>): AuthenticateOptions<App> {
+    assertAuthenticateOptions(route);
     const permissions = [...(this.#demand.permissions ?? []), ...(route.permissions ?? [])];
-    const demand = { ...this.#demand, ...route, permissions };
-    assertAuthenticateOptions(demand);
-    return demand;
+    return { ...this.#demand, ...route, permissions };
   }
 
   /**
@@ -118,6 +118,13 @@ export class Guard<Incoming extends readonly [object, ...unknown[]], App extends
       onRefused(authentication.refusal);
     }
     return authentication;
+  }
+}
+
+function assertCallbacks(callbacks: Readonly<Record<string, unknown>>): void {
+  for (const [field, callback] of Object.entries(callbacks)) {
+    if (callback !== undefined && typeof callback !== 'function')
+      throw new PantheonError('invalid_setting', { field, detail: 'A function.' });
   }
 }
 

@@ -1,10 +1,11 @@
 /** Creates, updates, suspends, resumes and deletes tenants. Each change is one event that every node applies. */
 
-import { type CallerGuard, type ChangeOptions, PROCESS_CALLER } from '../commands/caller.ts';
+import type { CallerGuard } from '../commands/caller.ts';
 import { assertIsMeant, type ConditionalOptions } from '../commands/conditional-change.ts';
 import { parseReason } from '../commands/input.ts';
 import { type Page, pageSize } from '../commands/pages.ts';
 import { type Conditional, runCommand } from '../commands/run-command.ts';
+import { type ChangeOptions, callerIn, PROCESS_CALLER } from '../domain/caller.ts';
 import { entityTag } from '../domain/entity-tag.ts';
 import {
   type AuditContext,
@@ -74,6 +75,7 @@ interface TenantCommand<Loaded extends TenantRecord | null> {
   readonly decide: (tenant: Loaded) => TenantEvent | null;
 }
 
+const PAGE: ReadonlySet<string> = new Set(['cursor', 'limit']);
 /** Tenants that cannot be removed: the root key is in one, and the other is the default of calls. */
 const PERMANENT: ReadonlySet<string> = new Set([SYSTEM_TENANT, DEFAULT_TENANT]);
 
@@ -101,7 +103,7 @@ export class TenantManager {
 
   /** @throws PantheonError `invalid_request`, `already_exists`. */
   async create(input: CreateTenantInput, options: ChangeOptions = {}): Promise<Tenant> {
-    const { by = PROCESS_CALLER } = options;
+    const by = callerIn(options);
     assertMay(by, 'tenants.create', SYSTEM_TENANT);
     await this.#deps.exposed.refuseIn({ ...input }, by);
     const { id, name, audiences } = parseCreateTenant(input);
@@ -122,7 +124,7 @@ export class TenantManager {
 
   /** @throws PantheonError `not_found`. */
   async get(id: string, options: ChangeOptions = {}): Promise<Tenant> {
-    assertMay(options.by ?? PROCESS_CALLER, 'tenants.read', SYSTEM_TENANT);
+    assertMay(callerIn(options), 'tenants.read', SYSTEM_TENANT);
     return toTenant(await this.#load(id));
   }
 
@@ -131,8 +133,8 @@ export class TenantManager {
     page: { readonly cursor?: string; readonly limit?: number } = {},
     options: ChangeOptions = {},
   ): Promise<Page<Tenant | QuarantinedTenant>> {
-    assertMay(options.by ?? PROCESS_CALLER, 'tenants.read', SYSTEM_TENANT);
-    assertFilters(page);
+    assertMay(callerIn(options), 'tenants.read', SYSTEM_TENANT);
+    assertFilters(page, PAGE);
     const limit = pageSize(page.limit);
     const { cursors, storage } = this.#deps;
     const after = page.cursor === undefined ? null : String(await cursors.read('tenants', SYSTEM_TENANT, page.cursor));
@@ -153,7 +155,7 @@ export class TenantManager {
     input: UpdateTenantInput,
     options: ChangeOptions & ConditionalOptions = {},
   ): Promise<Tenant> {
-    const { by = PROCESS_CALLER } = options;
+    const by = callerIn(options);
     assertMay(by, 'tenants.update', SYSTEM_TENANT);
     await this.#deps.exposed.refuseIn({ ...input }, by);
     const decide = (tenant: TenantRecord): TenantEvent | null => {
@@ -193,7 +195,7 @@ export class TenantManager {
     action: Action,
     options: TenantChangeOptions,
   ): Promise<Tenant> {
-    const { by = PROCESS_CALLER } = options;
+    const by = callerIn(options);
     assertMay(by, action, SYSTEM_TENANT);
     await this.#deps.exposed.refuseIn({ reason: options.reason }, by);
     const reason = parseReason(options.reason);
