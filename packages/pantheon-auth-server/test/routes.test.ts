@@ -144,9 +144,9 @@ describe('keys', () => {
       service.call('POST', `/v1/keys/${stolen.apiKey.id}/revoke?cascade=${cascade}`, { headers });
     const named = revokedKeySchema.parse((await revoke('true')).body);
     const acted = { keyId: apiKey.id, tenantId: 'default', did: ['rotated'] };
-    expect(named.actedOn).toEqual({ items: [{ ...acted, revoked: false }], complete: true });
+    expect(named.actedOn).toEqual({ items: [{ ...acted, revoked: false, tokensRevoked: false }], complete: true });
     const taken = revokedKeySchema.parse((await revoke('acted')).body);
-    expect(taken.actedOn).toEqual({ items: [{ ...acted, revoked: true }], complete: true });
+    expect(taken.actedOn).toEqual({ items: [{ ...acted, revoked: true, tokensRevoked: true }], complete: true });
     expect((await service.call('POST', '/v1/keys/verify', { body: { key: rotated.body['key'] } })).body).toMatchObject({
       code: 'revoked',
     });

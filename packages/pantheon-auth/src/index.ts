@@ -1,5 +1,6 @@
 /** The public names of the library. Adapters for frameworks are in their own subpaths. */
 
+export type { ActedOn, ActedOnKey } from './api-keys/acted-on-keys.ts';
 export { type APIKey, type APIKeyVersion, keyHint } from './api-keys/api-key.ts';
 export type { IdTagChangeOptions, IdTagManager } from './api-keys/id-tag-manager.ts';
 export type { IdTagSecret } from './api-keys/id-tags.ts';
@@ -15,7 +16,7 @@ export type { CreateKeyInput, RotateKeyInput } from './api-keys/key-input.ts';
 export type { KeyFilter } from './api-keys/key-lists.ts';
 export type { CreatedKey, CreateOptions, KeyManager, ReadOptions } from './api-keys/key-manager.ts';
 export { KEY_INPUT_SCHEMAS, type UpdateKeyInput } from './api-keys/key-patch.ts';
-export type { ActedOn, ActedOnKey, Cascade, Cascaded, RevokeOptions } from './api-keys/key-revocation.ts';
+export type { Cascade, Cascaded, RevokeOptions } from './api-keys/key-revocation.ts';
 export type { KeyRotation, Rotation } from './api-keys/key-rotation.ts';
 export type { QuarantinedKey } from './api-keys/key-storage.ts';
 export type { Verification, VerifiedKey } from './api-keys/key-validator.ts';

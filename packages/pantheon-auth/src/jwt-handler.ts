@@ -6,13 +6,14 @@ import { timingSafeEqual } from 'node:crypto';
 import type { APIKey } from './api-keys/api-key.ts';
 import type { KeyChanges } from './api-keys/key-changes.ts';
 import { type APIKeyMetadata, hashKey, type KeyTokenSigner, parseKey } from './api-keys/key-generator.ts';
+import { keyAsRead } from './api-keys/key-storage.ts';
 import type { KeyValidator, Verification } from './api-keys/key-validator.ts';
 import type { VerifyRequest } from './api-keys/verify-request.ts';
-import { authorize, type CallerGuard, confirmCaller } from './commands/caller.ts';
+import { authorize, type CallerGuard } from './commands/caller.ts';
 import { runCommand } from './commands/run-command.ts';
 import { type ChangeOptions, callerIn } from './domain/caller.ts';
 import { type AsymmetricAlgorithm, buildKeySignedClaims, KEY_SIGNED_LIFETIME_MAX_SECONDS } from './domain/claims.ts';
-import { assertMayHandOut } from './domain/delegation.ts';
+import { assertMayHandOut, type ConfirmedCaller } from './domain/delegation.ts';
 import { isActive, revokeTokens } from './domain/key.ts';
 import { assertNotSuperseded } from './domain/key-policy.ts';
 import { isReserved } from './domain/permissions.ts';
@@ -20,7 +21,7 @@ import { decide } from './domain/verification.ts';
 import type { EventFeed } from './events/event-feed.ts';
 import { assertCertainTime, type Clock, type Moment, momentOf } from './foundation/clock.ts';
 import type { JsonObject } from './foundation/encoding.ts';
-import { PantheonError } from './foundation/errors.ts';
+import { invariant, PantheonError } from './foundation/errors.ts';
 import { newId } from './foundation/ids.ts';
 import { signerOf } from './jwt/holder-token.ts';
 import { assertRevocable, type RevokedToken, type TokenRevocations } from './jwt/revocation.ts';
@@ -36,7 +37,9 @@ import {
   type TokenIssuer,
   type TokenOptions,
 } from './jwt/token-issuer.ts';
+import type { TokenIssue, TokenIssues } from './jwt/token-issues.ts';
 import type { TokenVerification, TokenVerifier, VerifyTokenRequest } from './jwt/token-verifier.ts';
+import { tenantAsRead } from './tenants/tenant-storage.ts';
 import type { StoredKey } from './verification/stored-key.ts';
 import type { VerificationCache } from './verification/verification-cache.ts';
 
@@ -61,6 +64,7 @@ export interface JwtHandlerDeps {
   readonly feed: EventFeed;
   readonly guard: CallerGuard;
   readonly changes: KeyChanges;
+  readonly issues: TokenIssues;
   readonly cache: VerificationCache;
   readonly clock: Clock;
   readonly keyPrefix: string;
@@ -99,9 +103,11 @@ export class JwtHandler implements KeyTokenSigner {
   }
 
   /**
-   * Issues a token for a key without its key string. The caller must be allowed to grant all permissions of the key.
+   * Issues a token for a key without its key string. The caller must be allowed to grant all permissions of the key. If
+   * the caller is a key, the audit trail records it as `key.token_issued`.
    *
-   * @throws PantheonError `not_found`, `not_grantable`, `not_allowed` when the key may not act, as for `exchange`.
+   * @throws PantheonError `not_found`, `not_grantable`, `not_allowed` when the key may not act, `conflict` when concurrent
+   * changes prevent it, as for `exchange`.
    */
   async issue(
     target: { readonly tenantId: string; readonly keyId: string },
@@ -113,21 +119,38 @@ export class JwtHandler implements KeyTokenSigner {
     assertTokenOptions(tokenOptions);
     const intent = { by, action: 'tokens.issue', tenantId: target.tenantId } as const;
     authorize(intent, by);
-    const asOf = momentOf(this.#deps.clock);
-    // No verification has confirmed the caches before this, so the signing key may have been retired: confirm them.
-    await this.#deps.feed.confirm(asOf.monotonicMs);
-    const { caller } = await confirmCaller(intent, this.#deps.guard);
+    const { change } = await runCommand(
+      {
+        ...intent,
+        load: async () => {
+          const asOf = momentOf(this.#deps.clock);
+          // No verification has confirmed the caches before this, so the signing key may have been retired: confirm them.
+          await this.#deps.feed.confirm(asOf.monotonicMs);
+          return { asOf, stored: await this.#current(target.keyId, target.tenantId, asOf) };
+        },
+        decide: ({ asOf, stored }, caller) => ({ asOf, ...this.#decideIssue(stored, caller, tokenOptions) }),
+        commit: (issue) => this.#deps.issues.commit(issue, by),
+      },
+      this.#deps.guard,
+    );
+    invariant(change !== null, 'a new token is always issued');
+    this.#assertFresh(change.asOf);
+    return change.token;
+  }
+
+  #decideIssue(stored: StoredKey, caller: ConfirmedCaller, tokenOptions: TokenOptions): TokenIssue {
+    const { record, secrets, tenant } = stored;
     const { authority } = caller;
     if (authority.kind === 'key' && authority.via === 'token')
       throw new PantheonError('not_allowed', { detail: 'A token cannot be used to issue tokens.' });
-    const { record, secrets, tenant } = await this.#current(target.keyId, target.tenantId, asOf);
     assertNotSuperseded(caller, record);
     // A token acts like a short-lived key, so it must be within the bounds of the caller, and expires with it.
     assertMayHandOut(caller, record);
     const isAlive = isActive(record, this.#deps.clock.now()) && tenant.state === 'active';
     if (!isAlive) throw new PantheonError('not_allowed', { field: 'keyId', detail: 'The key is not active.' });
     const signer = secrets.find((one) => one.version === record.version)?.signing ?? null;
-    return this.#deps.issuer.issue(record, record.version, signer, tokenOptions);
+    const token = this.#deps.issuer.issue(record, record.version, signer, tokenOptions);
+    return { token, record, preconditions: [keyAsRead(record), tenantAsRead(tenant)] };
   }
 
   /** Verifies a token together with its key. */
@@ -287,7 +310,12 @@ export class JwtHandler implements KeyTokenSigner {
    */
   async #current(keyId: string, tenantId: string, asOf: Moment): Promise<StoredKey> {
     const stored = await this.#stored(keyId, tenantId);
-    if (this.#deps.validator.isFresh(asOf)) return stored;
+    this.#assertFresh(asOf);
+    return stored;
+  }
+
+  #assertFresh(asOf: Moment): void {
+    if (this.#deps.validator.isFresh(asOf)) return;
     throw new PantheonError('store_unavailable', { detail: 'Reading the key took too long.', retryAfterSeconds: 1 });
   }
 

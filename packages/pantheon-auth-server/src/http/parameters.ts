@@ -37,7 +37,7 @@ export const cascadeFlag = z
   )
   .optional()
   .describe(
-    'true: also revoke every key that this key created, and the keys that those created. acted: also revoke every key that any of them rotated, updated or resumed. Adds actedOn to the answer.',
+    'true: also revoke every key that this key created, and the keys that those created. acted: also revoke every key that any of them rotated, updated or resumed, and the tokens of keys for which any of them had tokens issued. Adds actedOn to the answer.',
   );
 
 /** A whole number of at most nine digits, without leading zeros, so that it has one spelling and is exact. */

@@ -1,13 +1,15 @@
 /**
- * Finds in the log which keys a key created, rotated, updated or resumed. Whoever stole that key may have the secrets
- * of these keys or may have widened their permissions. `key-revocation.ts` decides what to do with them.
+ * Finds in the log which keys a key created, rotated, updated or resumed, and for which it had tokens issued. Whoever
+ * stole that key may have the secrets or tokens of these keys or may have widened their permissions. `acted-on-keys.ts`
+ * decides what to do with them.
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { type EventType, type EventTypeOf, isEventType } from '../domain/event-data.ts';
 import type { EventCodec } from '../events/event-codec.ts';
+import type { ActOnKey as LoggedAct } from '../events/event-rows.ts';
 
 /** What one key did to another, as named in the API. Actions that only restrict a key are not included. */
-export type ActOnKey = 'created' | 'rotated' | 'secret_replaced' | 'updated' | 'resumed';
+export type ActOnKey = 'created' | 'rotated' | 'secret_replaced' | 'updated' | 'resumed' | 'token_issued';
 
 const ACT_OF: Readonly<Record<EventTypeOf<'key'>, ActOnKey | null>> = {
   'key.created': 'created',
@@ -22,6 +24,7 @@ const ACT_OF: Readonly<Record<EventTypeOf<'key'>, ActOnKey | null>> = {
   'key.exposed_in_url': null,
   'key.exposed_in_text': null,
   'key.dates_corrected': null,
+  'key.token_issued': 'token_issued',
 };
 const ACTS: ReadonlyMap<EventType, ActOnKey> = new Map(
   Object.entries(ACT_OF).flatMap(([type, act]) => (isEventType(type) && act !== null ? [[type, act] as const] : [])),
@@ -37,7 +40,11 @@ export interface TouchedKey {
   readonly keyId: string;
   readonly tenantId: string;
   readonly did: ReadonlySet<ActOnKey>;
+  /** The `seq` and time of the latest token issued for it. Null: none was. */
+  readonly tokenIssued: TokenIssued | null;
 }
+
+export type TokenIssued = Pick<LoggedAct, 'seq' | 'at'>;
 
 export interface Touched {
   /** In the order in which they were first acted on. */
@@ -49,6 +56,7 @@ export interface Touched {
 interface Trail {
   readonly tenantId: string;
   readonly did: Set<ActOnKey>;
+  tokenIssued: TokenIssued | null;
   /** The `seq` after which the actions of this key count as well. Infinity: never. */
   followedFrom: number;
 }
@@ -81,6 +89,7 @@ export class KeyActs {
           if (did === undefined || act.keyId === keyId) continue;
           const trail = trailOf(trails, act.keyId, act.tenantId);
           trail.did.add(did);
+          if (did === 'token_issued') trail.tokenIssued = laterOf(trail.tokenIssued, act);
           const isFollowed = (follow === 'all' || did === 'created') && act.seq < trail.followedFrom;
           if (!isFollowed) continue;
           trail.followedFrom = act.seq;
@@ -97,11 +106,17 @@ export class KeyActs {
 function trailOf(trails: Map<string, Trail>, keyId: string, tenantId: string): Trail {
   const known = trails.get(keyId);
   if (known !== undefined) return known;
-  const trail = { tenantId, did: new Set<ActOnKey>(), followedFrom: Number.POSITIVE_INFINITY };
+  const followedFrom = Number.POSITIVE_INFINITY;
+  const trail: Trail = { tenantId, did: new Set<ActOnKey>(), tokenIssued: null, followedFrom };
   trails.set(keyId, trail);
   return trail;
 }
 
+/** Actors are read one after the other, so an earlier event of another actor may be read later. */
+function laterOf(known: TokenIssued | null, { seq, at }: TokenIssued): TokenIssued {
+  return known !== null && known.seq > seq ? known : { seq, at };
+}
+
 function named(trails: ReadonlyMap<string, Trail>): readonly TouchedKey[] {
-  return Array.from(trails, ([keyId, { tenantId, did }]) => ({ keyId, tenantId, did }));
+  return Array.from(trails, ([keyId, { tenantId, did, tokenIssued }]) => ({ keyId, tenantId, did, tokenIssued }));
 }

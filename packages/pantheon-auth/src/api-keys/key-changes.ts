@@ -62,16 +62,18 @@ export class KeyChanges {
     return runCommand({ ...command, commit, invalidate: () => this.#cache.invalidate(command.keyId) }, guard);
   }
 
-  /** Changes a key and returns the new record. */
-  async change(command: Omit<KeyCommand<StoredKey>, 'load'>): Promise<KeyRecord> {
-    const { loaded, change } = await this.run({ ...command, load: () => this.load(command.tenantId, command.keyId) });
+  /** Changes a key and returns the new record. `ended`: the keys that the same call has already revoked. */
+  async change(
+    command: Omit<KeyCommand<StoredKey>, 'load'>,
+    ended: ReadonlySet<string> = new Set(),
+  ): Promise<KeyRecord> {
+    const guard = guardUntilEnded(this.#guard, ended);
+    const load = (): Promise<StoredKey> => this.load(command.tenantId, command.keyId);
+    const { loaded, change } = await this.run({ ...command, load }, guard);
     return change?.change.record ?? loaded.record;
   }
 
-  /**
-   * The same for a revocation, which is possible for a damaged key too. `ended`: the keys that the same call has
-   * already revoked.
-   */
+  /** The same for a revocation, which is possible for a damaged key too. */
   async revoke(
     command: Omit<KeyCommand<ChangeableKey>, 'load'>,
     ended: ReadonlySet<string> = new Set(),
@@ -101,6 +103,16 @@ export class KeyChanges {
       const record = await this.#replay(tenantId, id);
       if (record === null) throw error;
       return { record, tenant: null, secrets: record.versions.map(({ version }) => secretOfNobody(version)) };
+    }
+  }
+
+  /** The `seq` of the latest revocation of all tokens of a key. 0: there was none. */
+  async tokensRevokedAt(tenantId: string, id: string): Promise<number> {
+    const about = { tenantId, type: 'key.tokens_revoked', subjectType: 'key', subjectId: id } as const;
+    for (let after: number | null = null; ; ) {
+      const { items, next } = await this.#events.list({ ...about, order: 'newest_first', after, limit: 1 });
+      if (items[0] !== undefined || next === null) return items[0]?.seq ?? 0;
+      after = next;
     }
   }
 
@@ -146,6 +158,7 @@ function passOver(record: KeyRecord, { type, at }: DamagedEvent): KeyRecord {
     case 'key.dates_corrected':
     case 'key.exposed_in_url':
     case 'key.exposed_in_text':
+    case 'key.token_issued':
       return next;
     default:
       return assertNever(type);

@@ -17,23 +17,28 @@ export class KeyDescendants {
    * Parents first, so that a revoked key creates no more keys while its children are searched. Each revocation is its
    * own commit, after which the event loop continues, so that a cascade over thousands of keys does not block other
    * requests.
+   *
+   * @returns Whether all were revoked. It stops when `isOver` returns true.
    */
   async revoke(
     tenantId: string,
     id: string,
     revoke: (tenantId: string, keyId: string) => Promise<unknown>,
-  ): Promise<void> {
+    isOver: () => boolean,
+  ): Promise<boolean> {
     const parents = [id];
     for (let parent = parents.shift(); parent !== undefined; parent = parents.shift()) {
       for await (const child of this.#childrenOf(parent)) {
         // Only keys of the system tenant create keys in other tenants.
         if (child.tenantId !== tenantId && tenantId !== SYSTEM_TENANT) continue;
+        if (isOver()) return false;
         await revoke(child.tenantId, child.id);
         parents.push(child.id);
         // A key that was already revoked causes no commit and so no pause: yield explicitly.
         await nextTurn();
       }
     }
+    return true;
   }
 
   /**

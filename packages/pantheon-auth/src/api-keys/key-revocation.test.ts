@@ -1,19 +1,22 @@
+import { decodeJwt } from 'jose';
 import { describe, expect, test, vi } from 'vitest';
-import { callerFor } from '../../test/caller-for.ts';
-import { openWorld, refusalOf, type World } from '../../test/fixture.ts';
+import { callerBy, callerFor } from '../../test/caller-for.ts';
+import { ISSUER, openWorld, refusalOf, type World } from '../../test/fixture.ts';
 import { PROCESS_CALLER } from '../domain/caller.ts';
 import type { KeyRecord } from '../domain/key.ts';
 import type { Caller } from '../domain/key-policy.ts';
 import { EventCodec } from '../events/event-codec.ts';
+import { HOUR_MS, SECOND_MS } from '../foundation/clock.ts';
+import { TokenIssues } from '../jwt/token-issues.ts';
 import type { PantheonAuth } from '../pantheon-auth.ts';
 import { TestClock } from '../testing/test-clock.ts';
+import { ACTED_ON_NAMED_MAX, type ActedOn, LOOKS_MAX } from './acted-on-keys.ts';
 import type { Administrators } from './administrators.ts';
 import { ACTS_READ_MAX, KeyActs } from './key-acts.ts';
-import type { KeyChanges } from './key-changes.ts';
+import { KeyChanges } from './key-changes.ts';
 import type { KeyDescendants } from './key-descendants.ts';
 import type { CreateKeyInput } from './key-input.ts';
-import type { RevokeOptions } from './key-revocation.ts';
-import { ACTED_ON_NAMED_MAX, type ActedOn, KeyRevocation } from './key-revocation.ts';
+import { CASCADE_MAX_MS, KeyRevocation, type RevokeOptions } from './key-revocation.ts';
 
 const ADMINISTRATOR = { userId: 'a', name: 'administrator', permissions: ['pantheon:*'], grantable: ['*'] };
 const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
@@ -25,6 +28,9 @@ async function administrator({ auth }: World, over: Partial<CreateKeyInput> = {}
   const { key, apiKey } = await system(auth).create({ ...ADMINISTRATOR, ...over }, by === undefined ? {} : { by });
   return { id: apiKey.id, key };
 }
+
+const didOf = (actedOn: ActedOn | undefined) =>
+  Object.fromEntries((actedOn?.items ?? []).map(({ keyId, did, revoked }) => [keyId, [...did, revoked]]));
 
 const stateOf = async (auth: PantheonAuth, tenantId: string, id: string): Promise<string> =>
   (await auth.tenant(tenantId).keys.get(id)).state;
@@ -61,9 +67,6 @@ describe('what a stolen administrator acted on', () => {
     const grandchild = (await auth.keys.create(INPUT, { by: await callerFor(auth, taken) })).apiKey.id;
     return { stolen, child, rotated, updated, resumed, repeated, byChild, grandchild, untouched };
   }
-
-  const didOf = (actedOn: ActedOn | undefined) =>
-    Object.fromEntries((actedOn?.items ?? []).map(({ keyId, did, revoked }) => [keyId, [...did, revoked]]));
 
   test('is named with what was done to it when the cascade takes only what it created', async () => {
     await using world = await openWorld();
@@ -144,8 +147,8 @@ describe('what a stolen administrator acted on', () => {
     // An entry of the log that names it as the actor elsewhere, as none of ours does.
     const elsewhere = (await auth.keys.create(INPUT)).apiKey.id;
     const acts = vi.spyOn(EventCodec.prototype, 'actsOnKeys').mockImplementationOnce(async () => [
-      { seq: 1, type: 'key.updated', tenantId: 'acme', keyId: id },
-      { seq: 2, type: 'key.updated', tenantId: 'default', keyId: elsewhere },
+      { seq: 1, at: 0, type: 'key.updated', tenantId: 'acme', keyId: id },
+      { seq: 2, at: 0, type: 'key.updated', tenantId: 'default', keyId: elsewhere },
     ]);
     try {
       const { actedOn } = await auth.tenant('acme').keys.revoke(apiKey.id, { cascade: 'acted' });
@@ -196,7 +199,8 @@ describe('what a stolen administrator acted on', () => {
   test('one call names, and takes, a bounded number, says so, and goes on where it is repeated', async () => {
     const count = ACTED_ON_NAMED_MAX + 3;
     const alive = new Set(Array.from({ length: count }, (_, at) => `key-${at}`));
-    const keys = [...alive].map((keyId) => ({ keyId, tenantId: 'default', did: new Set(['updated'] as const) }));
+    const did = new Set(['updated'] as const);
+    const keys = [...alive].map((keyId) => ({ keyId, tenantId: 'default', did, tokenIssued: null }));
     const recordOf = (id: string) => ({ state: { kind: alive.has(id) ? 'active' : 'revoked' } }) as KeyRecord;
     const changes = {
       load: async (_tenantId: string, id: string) => ({ record: recordOf(id) }),
@@ -208,7 +212,7 @@ describe('what a stolen administrator acted on', () => {
     const revocation = new KeyRevocation({
       changes,
       administrators: {} as Administrators,
-      descendants: { revoke: async () => {} } as unknown as KeyDescendants,
+      descendants: { revoke: async () => true } as unknown as KeyDescendants,
       acts: { of: async () => ({ keys, isComplete: true }) } as unknown as KeyActs,
       clock: new TestClock(),
     });
@@ -225,6 +229,244 @@ describe('what a stolen administrator acted on', () => {
     expect([first?.items.length, first?.complete, alive.size]).toEqual([ACTED_ON_NAMED_MAX, false, 3]);
     const second = (await revocation.end({ ...ending, cascade: 'acted' })).actedOn;
     expect([second?.items.length, second?.complete, alive.size]).toEqual([3, true, 0]);
+  });
+});
+
+/** Does what a thief does as soon as the log has been read: once, the next time. */
+function afterNextLook(act: () => Promise<unknown>): Disposable {
+  const of = KeyActs.prototype.of;
+  const spy = vi.spyOn(KeyActs.prototype, 'of').mockImplementationOnce(async function (this: KeyActs, ...asked) {
+    const touched = await of.apply(this, asked);
+    await act();
+    return touched;
+  });
+  return { [Symbol.dispose]: () => spy.mockRestore() };
+}
+
+describe('a thief that goes on while the cascade does', () => {
+  const MAKER = { ...INPUT, permissions: ['pantheon:keys:*', 'docs:read'], grantable: ['docs:*'] };
+
+  test('is found: what a key makes before it is taken is taken too, and what that makes', async () => {
+    await using world = await openWorld();
+    const { auth } = world;
+    await administrator(world);
+    const stolen = await administrator(world, { name: 'stolen' });
+    const { id } = (await auth.keys.create(MAKER)).apiKey;
+    const { key } = await auth.rotation.rotate(id, {}, { by: await callerFor(auth, stolen.key) });
+    const made: string[] = [];
+    const make = async (): Promise<void> => {
+      const child = await auth.keys.create(INPUT, { by: await callerFor(auth, key) });
+      made.push(child.apiKey.id);
+    };
+    using _thief = afterNextLook(make);
+    const { actedOn } = await system(auth).revoke(stolen.id, { cascade: 'acted' });
+    expect(actedOn).toMatchObject({ complete: true });
+    expect(actedOn?.items.map(({ keyId, revoked }) => [keyId, revoked])).toEqual([
+      [id, true],
+      [made[0], true],
+    ]);
+    expect(await stateOf(auth, 'default', made[0] ?? '')).toBe('revoked');
+  });
+
+  test('and is faster each time: the answer says that it is not all, and how to go on', async () => {
+    await using world = await openWorld();
+    const { auth } = world;
+    await administrator(world);
+    const stolen = await administrator(world, { name: 'stolen' });
+    const by = await callerFor(auth, stolen.key);
+    const keys = await Promise.all(Array.from({ length: LOOKS_MAX + 1 }, () => auth.keys.create(INPUT)));
+    for (const { apiKey } of keys) await auth.keys.update(apiKey.id, { name: 'touched' }, { by });
+    const of = KeyActs.prototype.of;
+    let looks = 0;
+    const spy = vi.spyOn(KeyActs.prototype, 'of').mockImplementation(async function (this: KeyActs, ...asked) {
+      looks += 1;
+      const touched = await of.apply(this, asked);
+      return { ...touched, keys: touched.keys.slice(0, looks) };
+    });
+    try {
+      const { actedOn } = await system(auth).revoke(stolen.id, { cascade: 'acted' });
+      expect([looks, actedOn?.items.length, actedOn?.complete]).toEqual([LOOKS_MAX, LOOKS_MAX, false]);
+    } finally {
+      spy.mockRestore();
+    }
+    const { actedOn } = await system(auth).revoke(stolen.id, { cascade: 'acted' });
+    expect([actedOn?.items.length, actedOn?.complete]).toEqual([1, true]);
+  });
+});
+
+describe('a cascade ends in time to say how far it has come', () => {
+  /** As long as each commit takes, by the clock of the cascade. */
+  function slowCommits(world: World, eachMs: number): Disposable {
+    const revoke = KeyChanges.prototype.revoke;
+    const spy = vi.spyOn(KeyChanges.prototype, 'revoke').mockImplementation(async function (
+      this: KeyChanges,
+      ...asked
+    ) {
+      world.clock.advance(eachMs);
+      return revoke.apply(this, asked);
+    });
+    return { [Symbol.dispose]: () => spy.mockRestore() };
+  }
+
+  test.each([
+    ['of what it created', true],
+    ['of what it acted on', 'acted'],
+  ] as const)('%s: complete is false, the rest lives, and a repeated call takes it', async (_what, cascade) => {
+    await using world = await openWorld();
+    const { auth } = world;
+    await administrator(world);
+    const stolen = await administrator(world, { name: 'stolen' });
+    const by = await callerFor(auth, stolen.key);
+    const ids: string[] = [];
+    for (let n = 0; n < 4; n += 1) {
+      const { id } = (await auth.keys.create(INPUT, cascade === true ? { by } : {})).apiKey;
+      if (cascade === 'acted') await auth.keys.update(id, { name: 'touched' }, { by });
+      ids.push(id);
+    }
+    const living = async (): Promise<number> =>
+      (await Promise.all(ids.map((id) => stateOf(auth, 'default', id)))).filter((one) => one === 'active').length;
+    {
+      using _slow = slowCommits(world, (2 * CASCADE_MAX_MS) / 5);
+      const { actedOn, state } = await system(auth).revoke(stolen.id, { cascade });
+      expect([state, actedOn?.complete, await living()]).toEqual(['revoked', false, 2]);
+    }
+    const { actedOn } = await system(auth).revoke(stolen.id, { cascade });
+    expect([actedOn?.complete, await living()]).toEqual([true, 0]);
+  });
+});
+
+describe('tokens that a stolen administrator had made for other keys', () => {
+  async function scene(world: World) {
+    const { auth } = world;
+    await administrator(world);
+    const stolen = await administrator(world, { name: 'stolen' });
+    const by = await callerFor(auth, stolen.key);
+    const { apiKey, key } = await auth.keys.create({ ...INPUT, permissions: ['docs:read', 'pantheon:keys:create'] });
+    const target = { tenantId: 'default', keyId: apiKey.id };
+    const issue = async () => {
+      const { token } = await auth.tokens.issue(target, { permissions: [...apiKey.permissions] }, { by });
+      return token;
+    };
+    return { stolen, by, id: apiKey.id, key, target, issue };
+  }
+  const isGood = async ({ auth }: World, token: string) => (await auth.tokens.verify({ token })).valid;
+
+  test('are in the log, by their id alone, under the key that they are for', async () => {
+    await using world = await openWorld();
+    const { auth } = world;
+    const { stolen, id, target, issue } = await scene(world);
+    const token = await issue();
+    await auth.tokens.issue(target);
+    const { items } = await auth.events.list('default', { type: 'key.token_issued' });
+    expect(items).toMatchObject([
+      {
+        subject: { type: 'key', id },
+        actor: { keyId: stolen.id },
+        before: null,
+        after: { tokenId: decodeJwt(token).jti, version: 1, expiresAt: expect.stringMatching(/Z$/) },
+      },
+    ]);
+    expect(await world.stored()).not.toContain(token.slice(-40));
+  });
+
+  test('are named by the cascade, and end with cascade=acted; their key and what it does itself go on', async () => {
+    await using world = await openWorld();
+    const { auth } = world;
+    const { stolen, id, key, issue } = await scene(world);
+    const token = await issue();
+    const item = { keyId: id, tenantId: 'default', did: ['token_issued'], revoked: false };
+    const named = await system(auth).revoke(stolen.id, { cascade: true });
+    expect(named.actedOn).toEqual({ items: [{ ...item, tokensRevoked: false }], complete: true });
+    expect(await isGood(world, token)).toBe(true);
+    const taken = await system(auth).revoke(stolen.id, { cascade: 'acted' });
+    expect(taken.actedOn).toEqual({ items: [{ ...item, tokensRevoked: true }], complete: true });
+    expect([await isGood(world, token), (await auth.verify({ key })).valid]).toEqual([false, true]);
+    // Again, when there is nothing left, also while tokens of that second could still be accepted.
+    expect((await system(auth).revoke(stolen.id, { cascade: 'acted' })).actedOn).toEqual({ items: [], complete: true });
+    const exchange = await auth.tokens.exchange({ key });
+    expect(exchange.issued && (await isGood(world, exchange.token.token))).toBe(true);
+  });
+
+  test('have no part in it once none of them can be accepted any more', async () => {
+    await using world = await openWorld();
+    const { stolen, issue } = await scene(world);
+    await issue();
+    world.clock.advance(25 * HOUR_MS);
+    const { actedOn } = await system(world.auth).revoke(stolen.id, { cascade: 'acted' });
+    expect(actedOn).toEqual({ items: [], complete: true });
+  });
+
+  test('are followed: what was made with one is taken, and of a key that was changed too the key itself', async () => {
+    await using world = await openWorld();
+    const { auth } = world;
+    const { stolen, by, id, issue } = await scene(world);
+    const asToken = await callerBy(auth, await issue(), [ISSUER]);
+    const made = await auth.keys.create({ ...INPUT, permissions: [], expiresIn: '1m' }, { by: asToken });
+    const { apiKey: other } = await auth.keys.create(INPUT);
+    await auth.tokens.issue({ tenantId: 'default', keyId: other.id }, {}, { by });
+    await auth.keys.update(other.id, { name: 'touched' }, { by });
+    const { actedOn } = await system(auth).revoke(stolen.id, { cascade: 'acted' });
+    expect(didOf(actedOn)).toEqual({
+      [id]: ['token_issued', false],
+      [made.apiKey.id]: ['created', true],
+      [other.id]: ['token_issued', 'updated', true],
+    });
+  });
+
+  test('and made while the cascade goes on, within the second of a revocation: they are said to live', async () => {
+    await using world = await openWorld();
+    const { auth } = world;
+    const { stolen, by, id, target, issue } = await scene(world);
+    const { key } = await auth.tenant('system').rotation.rotate((await administrator(world)).id, {}, { by });
+    await issue();
+    const thief = await callerFor(auth, key);
+    const of = KeyActs.prototype.of;
+    let token = '';
+    // The tokens of the first look are ended before the rotated key is, which makes another one between the two.
+    const spy = vi.spyOn(KeyActs.prototype, 'of').mockImplementationOnce(async function (this: KeyActs, ...asked) {
+      const { keys, isComplete } = await of.apply(this, asked);
+      return { keys: keys.toSorted((one) => (one.keyId === id ? -1 : 1)), isComplete };
+    });
+    const change = KeyChanges.prototype.change;
+    const after = vi.spyOn(KeyChanges.prototype, 'change').mockImplementationOnce(async function (
+      this: KeyChanges,
+      ...asked
+    ) {
+      const record = await change.apply(this, asked);
+      token = (await auth.tokens.issue(target, {}, { by: thief })).token;
+      return record;
+    });
+    const { actedOn } = await system(auth).revoke(stolen.id, { cascade: 'acted' });
+    for (const one of [spy, after]) one.mockRestore();
+    expect(actedOn?.items.find(({ keyId }) => keyId === id)).toMatchObject({ tokensRevoked: false });
+    world.clock.advance(2 * SECOND_MS);
+    expect(await isGood(world, token)).toBe(true);
+    const again = await system(auth).revoke(stolen.id, { cascade: 'acted' });
+    expect(again.actedOn?.items).toMatchObject([{ keyId: id, tokensRevoked: true }]);
+    expect(await isGood(world, token)).toBe(false);
+  });
+
+  test('are not made of a key, or by one, that has ended meanwhile', async () => {
+    await using world = await openWorld();
+    const { auth } = world;
+    const { by, target, id, stolen } = await scene(world);
+    const commit = TokenIssues.prototype.commit;
+    for (const [end, code] of [
+      [() => auth.keys.suspend(id), 'not_allowed'],
+      [() => system(auth).revoke(stolen.id), 'revoked'],
+    ] as const) {
+      await auth.keys.resume(id);
+      const spy = vi.spyOn(TokenIssues.prototype, 'commit').mockImplementationOnce(async function (
+        this: TokenIssues,
+        ...asked
+      ) {
+        await end();
+        return commit.apply(this, asked);
+      });
+      expect(await codeOf(auth.tokens.issue(target, {}, { by }))).toBe(code);
+      spy.mockRestore();
+    }
+    expect((await auth.events.list('default', { type: 'key.token_issued' })).items).toEqual([]);
   });
 });
 

@@ -1,53 +1,43 @@
 /**
- * Revokes a key. A stolen key may have created keys, and may have rotated, updated or resumed others: `cascade` revokes
- * the created keys and reports the others, or revokes them too. Each revocation is its own commit.
+ * Revokes a key. A stolen key may have created keys, and may have acted on others: `cascade` revokes the created keys and
+ * reports the others, or revokes them too. Each revocation is its own commit. Which of the others are revoked is decided
+ * in `acted-on-keys.ts`.
  */
-import { setImmediate as nextTurn } from 'node:timers/promises';
 import { assertIsMeant, type ConditionalOptions } from '../commands/conditional-change.ts';
 import type { SettleOptions } from '../commands/propagation.ts';
 import type { ChangeOptions } from '../domain/caller.ts';
 import type { AuditContext } from '../domain/event.ts';
-import { type KeyRecord, revokeKey } from '../domain/key.ts';
+import { type KeyRecord, revokeKey, revokeTokens } from '../domain/key.ts';
 import { assertMay, assertNotSuperseded, assertProvesCurrent, type Caller } from '../domain/key-policy.ts';
 import { SYSTEM_TENANT } from '../domain/tenant.ts';
-import type { Clock } from '../foundation/clock.ts';
+import { issuedFrom } from '../domain/token-life.ts';
+import { type Clock, SECOND_MS } from '../foundation/clock.ts';
+import type { Code } from '../foundation/codes.ts';
 import { PantheonError } from '../foundation/errors.ts';
+import { type ActedOn, ActedOnKeys, type Cascading } from './acted-on-keys.ts';
 import type { Administrators } from './administrators.ts';
-import type { ActOnKey, KeyActs, TouchedKey } from './key-acts.ts';
+import type { KeyActs, TouchedKey } from './key-acts.ts';
 import type { ChangeableKey, KeyChanges } from './key-changes.ts';
 import type { KeyDescendants } from './key-descendants.ts';
 
 /**
  * `true`: also revoke every key that the key created, and the keys that those created. `'acted'`: also every key that
- * any of them acted on.
+ * any of them acted on, and the tokens that any of them had issued for a key.
  */
 export type Cascade = boolean | 'acted';
 
-/** A key that a revoked key acted on. */
-export interface ActedOnKey {
-  readonly keyId: string;
-  readonly tenantId: string;
-  readonly did: readonly ActOnKey[];
-  /**
-   * Whether this call revoked it. If false, it is unchanged: its secret may have leaked, or its permissions may be too
-   * wide.
-   */
-  readonly revoked: boolean;
-}
-
-/** The keys that the revoked keys acted on, returned by a revocation with `cascade`. */
-export interface ActedOn {
-  /** Those that were not revoked, at most {@link ACTED_ON_NAMED_MAX}. */
-  readonly items: readonly ActedOnKey[];
-  /** Whether the list is complete. If not, handle these keys, then repeat the call, or read the events of the key. */
-  readonly complete: boolean;
-}
+/**
+ * The most time that one call takes. An HTTP request is answered with an error after about a minute, and the caller would
+ * then not learn how far the cascade has come.
+ */
+export const CASCADE_MAX_MS: number = 20 * SECOND_MS;
 
 export interface RevokeOptions extends ChangeOptions, SettleOptions, ConditionalOptions {
   readonly reason?: string;
   /**
    * `true`: also revoke every key that this key created, and the keys that those created. `'acted'`: also revoke every
-   * key that any of them rotated, updated or resumed. See {@link ActedOn}.
+   * key that any of them rotated, updated or resumed, and all tokens of keys for which any of them had tokens issued.
+   * After 20 seconds the cascade stops with `complete: false`: repeat the call. See {@link ActedOn}.
    */
   readonly cascade?: Cascade;
   /** Do it also when the key is the last administrator. Needs the permission `pantheon:keys:force`. */
@@ -62,9 +52,6 @@ export interface Cascaded {
    */
   readonly actedOn?: ActedOn;
 }
-
-/** The most keys reported, and revoked, by one call: about 50 kB of JSON, and some seconds of commits. */
-export const ACTED_ON_NAMED_MAX = 500;
 
 export interface Ending {
   readonly tenantId: string;
@@ -89,7 +76,7 @@ export class KeyRevocation {
   readonly #changes: KeyChanges;
   readonly #administrators: Administrators;
   readonly #descendants: KeyDescendants;
-  readonly #acts: KeyActs;
+  readonly #actedOn: ActedOnKeys;
   readonly #clock: Clock;
 
   constructor(deps: {
@@ -102,7 +89,7 @@ export class KeyRevocation {
     this.#changes = deps.changes;
     this.#administrators = deps.administrators;
     this.#descendants = deps.descendants;
-    this.#acts = deps.acts;
+    this.#actedOn = new ActedOnKeys(deps);
     this.#clock = deps.clock;
   }
 
@@ -113,54 +100,57 @@ export class KeyRevocation {
   async end(ending: Ending): Promise<Ended> {
     const { tenantId, keyId, cascade } = ending;
     const gone = new Set<string>();
+    const endsAtMs = this.#clock.monotonicMs() + CASCADE_MAX_MS;
+    const isOver = (): boolean => this.#clock.monotonicMs() >= endsAtMs;
     const record = await this.#revoke(ending, tenantId, keyId, gone);
     if (cascade === false) return { record, actedOn: null };
     // Parents first, so that a revoked key creates and acts on no more keys while those are searched.
-    await this.#descendants.revoke(tenantId, keyId, (ofTenant, child) => this.#revoke(ending, ofTenant, child, gone));
-    return { record, actedOn: await this.#actedOn(ending, gone) };
+    const revokeChild = (ofTenant: string, child: string): Promise<KeyRecord> =>
+      this.#revoke(ending, ofTenant, child, gone);
+    const isWhole = await this.#descendants.revoke(tenantId, keyId, revokeChild, isOver);
+    if (!isWhole) return { record, actedOn: { items: [], complete: false } };
+    return { record, actedOn: await this.#actedOn.of(this.#cascading(ending, gone, isOver)) };
   }
 
-  async #actedOn(ending: Ending, gone: Set<string>): Promise<ActedOn> {
-    const isTaken = ending.cascade === 'acted';
-    const touched = await this.#acts.of(ending.keyId, isTaken ? 'all' : 'created');
-    const items: ActedOnKey[] = [];
-    for (const key of touched.keys) {
-      await nextTurn();
-      if (gone.has(key.keyId) || !isWithin(ending.tenantId, key) || !(await this.#isAlive(key))) continue;
-      if (items.length === ACTED_ON_NAMED_MAX) return { items, complete: false };
-      const { keyId, tenantId, did } = key;
-      const revoked = isTaken && (await this.#take(ending, key, gone));
-      items.push({ keyId, tenantId, did: [...did], revoked });
-    }
-    return { items, complete: touched.isComplete };
+  #cascading(ending: Ending, gone: Set<string>, isOver: () => boolean): Cascading {
+    return {
+      keyId: ending.keyId,
+      isTaking: ending.cascade === 'acted',
+      gone,
+      isOver,
+      isWithin: (key) => isWithin(ending.tenantId, key),
+      // Not the key of the caller, which is needed to continue.
+      revoke: async (key) =>
+        !isCallers(ending, key) &&
+        wasDone(async () => (await this.#revoke(ending, key.tenantId, key.keyId, gone)).state.kind === 'revoked'),
+      // Not the token that the caller uses.
+      revokeTokens: async (key) =>
+        !(isCallers(ending, key) && isByToken(ending)) && wasDone(() => this.#revokeTokens(ending, key, gone)),
+    };
   }
 
-  /**
-   * Never revokes the caller's key, which is needed to continue, nor the last administrator. Those are reported as not
-   * revoked.
-   */
-  async #take(ending: Ending, { keyId, tenantId }: TouchedKey, gone: Set<string>): Promise<boolean> {
-    const { authority } = ending.by;
-    if (authority.kind === 'key' && authority.keyId === keyId) return false;
-    try {
-      await this.#revoke(ending, tenantId, keyId, gone);
-      return true;
-    } catch (error) {
-      if (error instanceof PantheonError && error.code === 'last_administrator') return false;
-      throw error;
-    }
-  }
-
-  async #isAlive({ tenantId, keyId }: TouchedKey): Promise<boolean> {
-    try {
-      return (await this.#changes.load(tenantId, keyId)).record.state.kind !== 'revoked';
-    } catch (error) {
-      if (!(error instanceof PantheonError)) throw error;
-      // A damaged key counts as not revoked.
-      if (error.code === 'key_quarantined' || error.code === 'tenant_quarantined') return true;
-      if (error.code === 'not_found') return false;
-      throw error;
-    }
+  /** Whoever may revoke a key may revoke its tokens. Returns false when they were revoked within the same second. */
+  async #revokeTokens(
+    { by, auditContext }: Ending,
+    { tenantId, keyId }: TouchedKey,
+    gone: ReadonlySet<string>,
+  ): Promise<boolean> {
+    let isDone = true;
+    await this.#changes.change(
+      {
+        ...{ by, action: 'keys.revoke', tenantId, keyId },
+        decide: ({ record, secrets }, caller) => {
+          assertNotSuperseded(caller, record);
+          const now = this.#clock.now();
+          // Tokens issued after that revocation have an `iat` later than now, so this revocation would not cover them.
+          isDone = issuedFrom(record, null) <= now;
+          if (record.state.kind === 'revoked' || !isDone) return null;
+          return { change: revokeTokens(record, auditContext, now), secrets };
+        },
+      },
+      gone,
+    );
+    return isDone;
   }
 
   async #revoke(ending: Ending, tenantId: string, keyId: string, gone: Set<string>): Promise<KeyRecord> {
@@ -199,4 +189,24 @@ function assertMayEnd(ending: Ending, caller: Caller, { record }: ChangeableKey)
 /** Only keys of the system tenant act on keys of other tenants. */
 function isWithin(tenantId: string, key: TouchedKey): boolean {
   return tenantId === SYSTEM_TENANT || tenantId === key.tenantId;
+}
+
+function isCallers({ by: { authority } }: Ending, { keyId }: TouchedKey): boolean {
+  return authority.kind === 'key' && authority.keyId === keyId;
+}
+
+function isByToken({ by: { authority } }: Ending): boolean {
+  return authority.kind === 'key' && authority.via === 'token';
+}
+
+/** Keys that stay unchanged and are reported so: the last administrator, and damaged keys. */
+const LEFT: ReadonlySet<Code> = new Set(['last_administrator', 'key_quarantined', 'tenant_quarantined']);
+
+async function wasDone(work: () => Promise<boolean>): Promise<boolean> {
+  try {
+    return await work();
+  } catch (error) {
+    if (error instanceof PantheonError && LEFT.has(error.code)) return false;
+    throw error;
+  }
 }

@@ -43,6 +43,12 @@ export interface EventData {
   'key.exposed_in_url': Data<'key', null, null>;
   'key.dates_corrected': Data<'key', DateWire<'createdAt'>, DateWire<'createdAt'>>;
   'key.exposed_in_text': Data<'key', null, null>;
+  /** A token that another key had issued for this key. `tokenId` is its `jti`. */
+  'key.token_issued': Data<
+    'key',
+    null,
+    { readonly tokenId: string; readonly version: number; readonly expiresAt: string }
+  >;
   'token.revoked': Data<'token', null, { readonly keyId: string; readonly expiresAt: string }>;
   'tenant.created': Data<'tenant', null, Pick<TenantWire, 'name'> & Partial<TenantWire>>;
   'tenant.updated': Data<'tenant', Partial<TenantWire>, Partial<TenantWire>>;
@@ -110,6 +116,11 @@ export const EVENT_TYPES: { readonly [Type in EventType]: EventTypeFacts<Type> }
   'key.exposed_in_url': { subject: 'key', revisesRow: false, attributes: NOTHING },
   'key.dates_corrected': { subject: 'key', revisesRow: true, attributes: { createdAt: 'open' } },
   'key.exposed_in_text': { subject: 'key', revisesRow: false, attributes: NOTHING },
+  'key.token_issued': {
+    subject: 'key',
+    revisesRow: false,
+    attributes: { tokenId: 'open', version: 'open', expiresAt: 'open' },
+  },
   'token.revoked': { subject: 'token', revisesRow: false, attributes: { keyId: 'open', expiresAt: 'open' } },
   'tenant.created': { subject: 'tenant', revisesRow: true, attributes: TENANT },
   'tenant.updated': { subject: 'tenant', revisesRow: true, attributes: TENANT },

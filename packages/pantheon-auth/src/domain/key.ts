@@ -90,17 +90,22 @@ export function evolve(record: KeyRecord | null, event: EventAbout<'key'>): KeyR
   }
   invariant(record !== null, 'a key is created before it changes');
   // Facts about the key that change nothing of it.
-  if (event.type === 'key.exposed_in_url' || event.type === 'key.exposed_in_text') return record;
+  if (isAside(event)) return record;
   const next = { ...record, ...changed(record, event), revision: record.revision + 1 };
   // Whatever a late or forged event says: nothing brings a revoked key back (I6).
   return record.state.kind === 'revoked' ? { ...next, state: record.state } : next;
 }
 
+type AsideEvent = KnownEvent<'key.exposed_in_url'> | KnownEvent<'key.exposed_in_text'> | KnownEvent<'key.token_issued'>;
+
+function isAside(event: EventAbout<'key'>): event is AsideEvent {
+  return (
+    event.type === 'key.exposed_in_url' || event.type === 'key.exposed_in_text' || event.type === 'key.token_issued'
+  );
+}
+
 /** What is left when the events that make a key, and those that change nothing of it, are dealt with. */
-type ChangingEvent = Exclude<
-  EventAbout<'key'>,
-  KnownEvent<'key.created'> | KnownEvent<'key.exposed_in_url'> | KnownEvent<'key.exposed_in_text'>
->;
+type ChangingEvent = Exclude<EventAbout<'key'>, KnownEvent<'key.created'> | AsideEvent>;
 
 function changed(record: KeyRecord, event: ChangingEvent): Partial<KeyRecord> {
   switch (event.type) {

@@ -5,6 +5,7 @@ import { KeyValidator } from '../api-keys/key-validator.ts';
 import { cacheBounds } from '../foundation/memory-size.ts';
 import { SigningKeyManager } from '../jwt/signing-key-manager.ts';
 import { ownAudiences, TokenIssuer } from '../jwt/token-issuer.ts';
+import { TokenIssues } from '../jwt/token-issues.ts';
 import { TokenValidity } from '../jwt/token-validity.ts';
 import { TokenVerifier } from '../jwt/token-verifier.ts';
 import { JwtHandler } from '../jwt-handler.ts';
@@ -54,6 +55,7 @@ export function makeVerifying(base: Foundations, state: AccessState): Verifying 
     feed,
     guard,
     changes,
+    issues: new TokenIssues({ ledger: database.ledger, events, clock }),
     cache,
     clock,
     keyPrefix,

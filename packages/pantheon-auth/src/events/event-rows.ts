@@ -34,6 +34,7 @@ export interface EventQuery {
 /** An event in which a key acted on a key, without its content. */
 export interface ActOnKey {
   readonly seq: number;
+  readonly at: Instant;
   readonly type: EventType;
   readonly tenantId: string;
   readonly keyId: string;

@@ -33,6 +33,7 @@ const LANES: Readonly<Record<EventType, Lane>> = {
   'key.tokens_revoked': 'protective',
   'key.exposed_in_url': 'ordinary',
   'key.exposed_in_text': 'ordinary',
+  'key.token_issued': 'ordinary',
   'token.revoked': 'protective',
   'tenant.created': 'ordinary',
   'tenant.updated': 'ordinary',

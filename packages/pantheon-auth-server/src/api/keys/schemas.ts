@@ -49,8 +49,11 @@ const actedOnKeySchema = z
   .strictObject({
     keyId: z.string(),
     tenantId: z.string(),
-    did: z.array(z.enum(['created', 'rotated', 'secret_replaced', 'updated', 'resumed'])),
-    revoked: z.boolean().describe('Whether this call revoked it. If false, it is unchanged: check it.'),
+    did: z.array(z.enum(['created', 'rotated', 'secret_replaced', 'updated', 'resumed', 'token_issued'])),
+    revoked: z.boolean().describe('Whether this call revoked it. If false, check it.'),
+    tokensRevoked: z
+      .boolean()
+      .describe('Whether this call revoked the tokens issued for it so far: together with the key, or alone.'),
   })
   .meta({ id: 'ActedOnKey', description: 'A key that a revoked key acted on.' });
 
@@ -59,7 +62,9 @@ export const revokedKeySchema = apiKeySchema
     actedOn: z
       .strictObject({
         items: z.array(actedOnKeySchema),
-        complete: z.boolean().describe('False when there are more: handle these, then repeat the call.'),
+        complete: z
+          .boolean()
+          .describe('False when there are more, or the time of one call is over: handle these, then repeat the call.'),
       })
       .optional()
       .describe('With cascade: keys that were not revoked yet and that the revoked keys had acted on.'),

@@ -112,7 +112,10 @@ function addRevoke(keys: Command, context: CliContext, finish: (code: ExitCode) 
       '--cascade',
       'also revoke keys that it created, and theirs; lists those that it rotated, updated or resumed',
     )
-    .option('--cascade-acted', 'also revoke keys that any of these rotated, updated or resumed')
+    .option(
+      '--cascade-acted',
+      'also revoke keys that any of these rotated, updated or resumed, and tokens that they had issued',
+    )
     .option('--force', 'also if it is the last administrator; needs pantheon:keys:force')
     .addHelpText('after', '\nExample:\n  $ pantheon-auth keys revoke 4fGh2kLmNp0QrStU --reason "left the company"');
   runCommand<ChangeOptions>(withConnection(withCondition(revoke)), context, finish, (session, options, args) =>

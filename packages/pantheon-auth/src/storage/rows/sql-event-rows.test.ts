@@ -68,8 +68,8 @@ test('what a key did to keys is found by it, in order and in pages, with or with
     });
   const first = await acts(0, 2);
   expect(first).toEqual([
-    { seq: 1, type: 'key.created', tenantId: 'default', keyId: 'k1' },
-    { seq: 3, type: 'key.rotated', tenantId: 'default', keyId: 'k2' },
+    { seq: 1, at: 1_000, type: 'key.created', tenantId: 'default', keyId: 'k1' },
+    { seq: 3, at: 1_000, type: 'key.rotated', tenantId: 'default', keyId: 'k2' },
   ]);
-  expect(await acts(3, 2)).toEqual([{ seq: 7, type: 'key.updated', tenantId: 'default', keyId: 'k4' }]);
+  expect(await acts(3, 2)).toEqual([{ seq: 7, at: 1_000, type: 'key.updated', tenantId: 'default', keyId: 'k4' }]);
 });

@@ -51,7 +51,7 @@ export class SqlEventRows implements EventRows {
   async actsOnKeys({ actorKeyId, types, after, limit }: ActQuery): Promise<readonly ActOnKey[]> {
     const rows = await this.#scan
       .selectFrom('events')
-      .select(['seq', 'type', 'tenant_id', 'subject_id'])
+      .select(['seq', 'at', 'type', 'tenant_id', 'subject_id'])
       .where('actor_key_id', '=', actorKeyId)
       .where('seq', '>', after)
       .where('subject_type', '=', 'key')
@@ -62,6 +62,7 @@ export class SqlEventRows implements EventRows {
     // Written by us, from the list of all types.
     return rows.map((row) => ({
       seq: row.seq,
+      at: row.at,
       type: row.type as EventType,
       tenantId: row.tenant_id,
       keyId: row.subject_id,
