@@ -1,5 +1,6 @@
 import fc from 'fast-check';
-import { describe, expect, test } from 'vitest';
+import ipaddr from 'ipaddr.js';
+import { describe, expect, test, vi } from 'vitest';
 import { AddressRanges, clientBucket, isWithin, parseAddressRange, UNKNOWN_SCOPE } from './address.ts';
 
 const ipv4 = fc.ipV4();
@@ -172,6 +173,17 @@ describe('a child within its parent', () => {
     [[], [], true],
   ])('%j within %j: %j', (child, parent, within) => {
     expect(isWithin(child, parent)).toBe(within);
+  });
+
+  test('is compared in bytes: many ranges with many others take no text each', () => {
+    const parent = Array.from({ length: 64 }, (_, n) => `2001:db8:${n.toString(16)}::/48`);
+    const child = Array.from({ length: 64 }, (_, n) => `2001:db8:3f:${n.toString(16)}::/64`);
+    const written = [vi.spyOn(ipaddr.IPv6.prototype, 'toString'), vi.spyOn(ipaddr.IPv6.prototype, 'toByteArray')];
+    const answers = [isWithin(child, parent), isWithin([...child, '2001:db8:40::/64'], parent)];
+    const calls = written.map((one) => one.mock.calls.length);
+    for (const one of written) one.mockRestore();
+    expect(answers).toEqual([true, false]);
+    expect(Math.max(...calls)).toBeLessThan(4 * 2 * (64 + 65));
   });
 
   test('where the child may be used, the parent may be used too', () => {
