@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { findCredential, withoutCredentials } from './credential-text.ts';
 
 const KEY = `pan_live_${'0'.repeat(16)}${'aB3'.repeat(14)}x${'C'.repeat(6)}`;
@@ -28,6 +28,24 @@ test.each([
   { a: '_live_'.repeat(1_000) },
 ])('nothing in %j', (value) => {
   expect(findCredential(value)).toBeNull();
+});
+
+test('the shortest texts that are like a credential are found, as values and as names', () => {
+  for (const text of [`a_live_${'0'.repeat(32)}`, `eyJ${'a'.repeat(8)}.eyJ${'b'.repeat(8)}.${'s'.repeat(16)}`]) {
+    expect(findCredential({ a: text })).toEqual({ field: 'a', keys: [] });
+    expect(findCredential({ [text]: 1 })).toEqual({ field: '?', keys: [] });
+    expect(findCredential({ a: text.slice(1) })).toBeNull();
+  }
+});
+
+test('thousands of members that are too short to be one are not searched', () => {
+  const search = vi.spyOn(RegExp.prototype, 'test');
+  const members = Object.fromEntries(Array.from({ length: 8_000 }, (_, n) => [`member-${n}`, `value ${n}`]));
+  const found = findCredential({ ...members, last: [KEY] });
+  const searches = search.mock.calls.length;
+  search.mockRestore();
+  expect(found).toEqual({ field: 'last[0]', keys: [KEY] });
+  expect(searches).toBeLessThan(10);
 });
 
 test('a value without end, and a text that is made to be slow, are looked at for a moment', () => {

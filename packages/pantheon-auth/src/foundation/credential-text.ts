@@ -21,35 +21,56 @@ const KEY_STRING = /[a-z0-9]{2,16}_(?:live|test)_[0-9A-Za-z]{65}(?![0-9A-Za-z])/
 /** A signed JWT. Header and payload are JSON objects, so both begin with `{"` in base64url. */
 const LIKE_A_TOKEN = /(?<![\w-])eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{16,}/;
 
+/** A shorter text matches neither of the two. */
+const CREDENTIAL_LENGTH_MIN = 39;
+
 const KEYS_FOUND_MAX = 2;
 /** Far more values than the largest accepted body has. */
 const VALUES_MAX = 100_000;
 /** Member names that errors may show; others may be pasted secrets. */
 const SHOWABLE_NAME = /^[A-Za-z_][A-Za-z0-9_.-]{0,31}$/;
 
+/** A value within another one. */
+interface Place {
+  readonly value: unknown;
+  readonly name: string;
+  readonly isItem: boolean;
+  /** Null: this is the outermost value. */
+  readonly within: Place | null;
+}
+
 /** The first text in a value, at any depth, that contains a credential. Member names are checked too. */
 export function findCredential(value: object): FoundCredential | null {
-  const open: { readonly value: unknown; readonly field: string }[] = [{ value, field: '' }];
+  const open: Place[] = [{ value, name: '', isItem: false, within: null }];
   for (let seen = 0; seen < VALUES_MAX; seen += 1) {
-    const next = open.pop();
-    if (next === undefined) return null;
-    const found = typeof next.value === 'string' ? credentialIn(next.value, next.field) : null;
-    if (found !== null) return found;
-    if (typeof next.value !== 'object' || next.value === null) continue;
-    for (const [name, member] of Object.entries(next.value).reverse()) {
-      const isItem = Array.isArray(next.value);
-      const named = isItem ? null : credentialIn(name, fieldOf(next.field, '?', false));
-      if (named !== null) return named;
-      open.push({ value: member, field: fieldOf(next.field, name, isItem) });
+    const place = open.pop();
+    if (place === undefined) return null;
+    const inName = place.isItem ? null : credentialIn(place.name);
+    if (inName !== null) return { field: fieldOf({ ...place, name: '?' }), keys: inName };
+    const inText = typeof place.value === 'string' ? credentialIn(place.value) : null;
+    if (inText !== null) return { field: fieldOf(place), keys: inText };
+    if (typeof place.value !== 'object' || place.value === null) continue;
+    const isItem = Array.isArray(place.value);
+    const names = Object.keys(place.value);
+    for (let at = names.length - 1; at >= 0; at -= 1) {
+      const name = names[at] ?? '';
+      const member = place.value[name as keyof object] as unknown;
+      if (mayHold(name) || mayHold(member)) open.push({ value: member, name, isItem, within: place });
     }
   }
   return null;
 }
 
-function credentialIn(text: string, field: string): FoundCredential | null {
+/** Whether a value is long enough for a credential, or contains other values. Most members of a body are neither. */
+function mayHold(value: unknown): boolean {
+  return typeof value === 'string' ? value.length >= CREDENTIAL_LENGTH_MIN : typeof value === 'object';
+}
+
+/** The complete key strings in a text that contains a credential. Null: it contains none. */
+function credentialIn(text: string): readonly string[] | null {
   const plain = decoded(text);
   if (!LIKE_A_KEY.test(plain) && !LIKE_A_TOKEN.test(plain)) return null;
-  return { field, keys: [...new Set(plain.match(KEY_STRING))].slice(0, KEYS_FOUND_MAX) };
+  return [...new Set(plain.match(KEY_STRING))].slice(0, KEYS_FOUND_MAX);
 }
 
 /** The text without anything that looks like a credential. */
@@ -63,7 +84,9 @@ function decoded(text: string): string {
   return text.replace(/%[0-7][0-9a-f]/gi, (code) => String.fromCharCode(Number.parseInt(code.slice(1), 16)));
 }
 
-function fieldOf(path: string, name: string, isItem: boolean): string {
+function fieldOf({ name, isItem, within }: Place): string {
+  if (within === null) return '';
+  const path = fieldOf(within);
   if (isItem) return `${path}[${name}]`;
   const shown = SHOWABLE_NAME.test(name) ? name : '?';
   return path === '' ? shown : `${path}.${shown}`;
