@@ -387,6 +387,18 @@ describe('the last key that can administer', () => {
     expect(await keys.revoke(id, { force: true })).toMatchObject({ state: 'revoked' });
   });
 
+  test('is suspended twice as every other key is: the second time takes nothing, and needs no force', async () => {
+    await using world = await openWorld();
+    const { keys } = world.auth.tenant('system');
+    const { id } = await keyAndCaller(world, 'system', ADMIN);
+    const suspended = await keys.suspend(id, { force: true });
+    expect(await keys.suspend(id)).toEqual(suspended);
+    const stale = await refusalOf(keys.suspend(id, { ifMatch: '"k1"' }));
+    expect(stale.code).toBe('precondition_failed');
+    await keys.resume(id);
+    expect((await refusalOf(keys.suspend(id))).code).toBe('last_administrator');
+  });
+
   test('is no longer the last once there is another one that works', async () => {
     await using world = await openWorld();
     const { keys } = world.auth.tenant('system');

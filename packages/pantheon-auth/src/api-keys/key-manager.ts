@@ -217,8 +217,10 @@ export class KeyManager<App extends AppTypes = AppTypes> {
     const auditContext = await this.#auditContext(by, options.reason);
     return this.#change(id, options, async (record) => {
       assertIsMeant(options, 'key', record);
-      const preconditions = await this.#deps.administrators.requireAnotherAdmin(record, options.force);
-      return { change: suspendKey(record, auditContext, this.#deps.clock.now()), preconditions };
+      const change = suspendKey(record, auditContext, this.#deps.clock.now());
+      // Of one that is suspended already nothing is taken.
+      if (change === null) return { change, preconditions: [] };
+      return { change, preconditions: await this.#deps.administrators.requireAnotherAdmin(record, options.force) };
     });
   }
 
