@@ -1,6 +1,6 @@
 import { createLocalJWKSet, decodeProtectedHeader, type JSONWebKeySet, jwtVerify } from 'jose';
 import { describe, expect, test, vi } from 'vitest';
-import { callerFor } from '../../test/caller-for.ts';
+import { authRequest, callerFor } from '../../test/caller-for.ts';
 import { callerWith, keyAndCaller, openWorld, refusalOf, type World } from '../../test/fixture.ts';
 import { untilRuns } from '../../test/job-runs.ts';
 import type { ChangeOptions } from '../domain/caller.ts';
@@ -244,6 +244,37 @@ describe('a row that was changed outside of the service', () => {
     await world.sql(`update signing_keys set public_jwk = '{"kty":"EC","crv":"P-256","x":"AA","y":"AA"}'`);
     expect((await world.openAgain()).tokens.jwks()).toEqual(published);
   });
+
+  test.each(SIGNING_ALGORITHMS)(
+    'and does not open, %s: what it has not signed is a no all the same, and counted',
+    async (algorithm) => {
+      await using world = await openWorld();
+      const { token, kid } = await tokenOf(world, algorithm);
+      await world.sql('update signing_keys set sealed = substr(sealed, 1, 50) where kid = ?', kid);
+      const fresh = await world.openAgain();
+      const [header = '', payload = '', signature = ''] = token.split('.');
+      const other = Buffer.from(payload, 'base64url').toString().replace('"sub":"u"', '"sub":"v"');
+      const forged = [
+        `${header}.${payload}.${'A'.repeat(signature.length)}`,
+        `${header}.${Buffer.from(other).toString('base64url')}.${signature}`,
+      ];
+      for (const one of forged) {
+        expect(await fresh.tokens.verify({ token: one })).toMatchObject({
+          valid: false,
+          secretVerified: false,
+          denial: { code: 'unknown' },
+        });
+        expect((await fresh.authenticate(authRequest(one))) as unknown).toMatchObject({ refusal: { status: 401 } });
+      }
+      expect(fresh.outcomes().get('unknown')).toBe(2 * forged.length);
+      expect((await refusalOf(fresh.tokens.verify({ token }))).code).toBe('key_quarantined');
+      // With its public half changed too there is nothing to tell them apart by: nobody is told that a token is dead.
+      await world.sql(`update signing_keys set public_jwk = '{"kty":"EC","crv":"P-256","x":"AA","y":"AA"}'`);
+      const blind = await world.openAgain();
+      for (const one of [token, ...forged])
+        expect((await refusalOf(blind.tokens.verify({ token: one }))).code).toBe('key_quarantined');
+    },
+  );
 
   test.each([
     ['its sealed part', 'update signing_keys set sealed = substr(sealed, 1, 50) where kid = ?'],

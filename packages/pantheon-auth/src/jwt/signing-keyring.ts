@@ -27,6 +27,13 @@ export interface SigningKey {
   readonly verification: VerificationKey;
 }
 
+/** A signing key whose row is damaged. */
+interface QuarantinedSigner {
+  readonly kid: string;
+  readonly error: PantheonError;
+  readonly publicKey: VerificationKey | null;
+}
+
 type SigningKeyEvent = AuditEventAbout<'signing_key'>;
 
 /** When to ask again while none may sign: a new one waits for some minutes. */
@@ -53,7 +60,7 @@ export class SigningKeyring implements Follower {
   /** Those of them that verify, newest first. */
   #records: readonly SigningKeyRecord[] = [];
   /** Rows that do not open: nothing can be said of what they signed. */
-  #quarantined: ReadonlyMap<string, PantheonError> = new Map();
+  #quarantined: ReadonlyMap<string, QuarantinedSigner> = new Map();
   /**
    * The numbers of the last load begun and of the latest load applied, so that a slower, older load does not replace a
    * newer one.
@@ -96,9 +103,17 @@ export class SigningKeyring implements Follower {
   verifier(kid: string): VerificationKey | null {
     const found = this.#byKid.get(kid);
     if (found !== undefined) return found.record.retiredAt !== null ? null : found.verification;
-    const error = this.#quarantined.get(kid);
-    if (error !== undefined) throw error;
+    const damaged = this.#quarantined.get(kid);
+    if (damaged !== undefined) throw damaged.error;
     return null;
+  }
+
+  /**
+   * The public key of a damaged signing key, to deny tokens that it did not sign: otherwise anyone who knows the `kid` gets
+   * a 503 for an unsigned token. Null: the signing key is not damaged, or its public key is damaged too.
+   */
+  publicKeyOfDamaged(kid: string): VerificationKey | null {
+    return this.#quarantined.get(kid)?.publicKey ?? null;
   }
 
   /** The record of the signing key with this `kid`; null: there is none, or it is damaged. */
@@ -158,17 +173,17 @@ export class SigningKeyring implements Follower {
       .map(({ record }) => record)
       .filter(({ retiredAt }) => retiredAt === null)
       .sort((one, other) => other.createdAt - one.createdAt);
-    this.#quarantined = new Map(opened.flatMap((one) => ('error' in one ? [[one.kid, one.error]] : [])));
-    for (const [kid, error] of this.#quarantined) if (!before.has(kid)) this.#onQuarantine(error);
+    this.#quarantined = new Map(opened.flatMap((one) => ('error' in one ? [[one.kid, one]] : [])));
+    for (const [kid, { error }] of this.#quarantined) if (!before.has(kid)) this.#onQuarantine(error);
   }
 
   /** A damaged row must not prevent loading the others, nor stop the event feed, which calls this. */
-  async #openOrName(row: SigningKeyRow): Promise<SigningKey | { readonly kid: string; readonly error: PantheonError }> {
+  async #openOrName(row: SigningKeyRow): Promise<SigningKey | QuarantinedSigner> {
     try {
       return await this.#open(row);
     } catch (error) {
       if (!(error instanceof PantheonError && error.code === 'key_quarantined')) throw error;
-      return { kid: row.kid, error };
+      return { kid: row.kid, error, publicKey: publicKeyNamed(row.kid, row.public_jwk) };
     }
   }
 
@@ -187,6 +202,19 @@ export class SigningKeyring implements Follower {
     if (!isSame || algorithm === null || algorithm === 'HS256')
       throw new PantheonError('key_quarantined', { detail: `The kid of signing key ${kid} does not match its key.` });
     return { record: fromRow(row, { algorithm, publicJwk }), privateKey, verification: { algorithm, key } };
+  }
+}
+
+/** The key of this JWK, if the `kid` is its thumbprint. */
+function publicKeyNamed(kid: string, jwk: unknown): VerificationKey | null {
+  try {
+    const publicJwk = JSON.parse(String(jwk)) as JsonObject;
+    if (jwkThumbprint(publicJwk) !== kid) return null;
+    const key = createPublicKey({ key: publicJwk, format: 'jwk' });
+    const algorithm = algorithmOfKey(key);
+    return algorithm === null ? null : { algorithm, key };
+  } catch {
+    return null;
   }
 }
 

@@ -142,6 +142,8 @@ export class TokenVerifier {
     const token = seen ?? readToken(unverified);
     if (token === null) return this.#validator.rejectUnauthenticated('malformed', use.sender);
     const isKeySigned = token.claims.kind === 'key_signed';
+    if (!isKeySigned && this.#isForged(token, unverified))
+      return this.#validator.rejectUnauthenticated('unknown', use.sender);
     // An unknown signing key may have been created just now, so the token is denied only after confirmation with the
     // log (I5).
     const isSignerUnknown = !isKeySigned && this.#keyring.verifier(token.kid) === null;
@@ -176,6 +178,12 @@ export class TokenVerifier {
       if (seen === undefined) this.#seen.set(digest, verification.key.tenantId, token);
       return { ...verification, token: verifiedToken(token, check.audience, evaluation.holder) };
     }
+  }
+
+  /** Whether the token names a damaged signing key that did not sign it. */
+  #isForged({ kid }: ReadToken, unverified: ParsedJws | null): boolean {
+    const key = this.#keyring.publicKeyOfDamaged(kid);
+    return key !== null && unverified !== null && !verifyJws(unverified, key);
   }
 
   #isSignedByService({ kid }: ReadToken, unverified: ParsedJws | null): boolean {
