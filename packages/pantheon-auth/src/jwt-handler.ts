@@ -324,7 +324,7 @@ export class JwtHandler implements KeyTokenSigner {
   }
 }
 
-/** @throws PantheonError `invalid_request` for what names no key of a tenant. */
+/** @throws PantheonError `invalid_request` if tenant or key is not a string. */
 function assertTarget(target: { readonly tenantId: string; readonly keyId: string }): void {
   for (const field of ['tenantId', 'keyId'] as const) {
     if (typeof target?.[field] !== 'string') throw new PantheonError('invalid_request', { field, detail: 'A text.' });

@@ -254,10 +254,10 @@ export function assertAuthenticateOptions(options: AuthenticateOptions): void {
     // With a misspelt or undefined `permissions` every valid credential would be accepted.
     if (!Object.hasOwn(OPTION_CHECKS, name)) throw invalidOption(name, 'There is no such option.');
     const isLeftOut = value === undefined && DEMANDED[name as keyof AuthenticateOptions] === 'has_a_value';
-    if (isLeftOut) throw invalidOption(name, 'It is undefined. Leave it out where it is not meant.');
+    if (isLeftOut) throw invalidOption(name, 'It is undefined. Omit it or give a value.');
   }
   for (const [name, check] of Object.entries(OPTION_CHECKS)) check(options[name as keyof AuthenticateOptions], name);
-  if (options.permissions?.length === 0) throw invalidOption('permissions', 'Name at least one, or leave it out.');
+  if (options.permissions?.length === 0) throw invalidOption('permissions', 'Name at least one, or omit it.');
 }
 
 /**

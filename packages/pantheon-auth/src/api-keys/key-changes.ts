@@ -86,7 +86,7 @@ export class KeyChanges {
 
   /** @throws PantheonError `not_found` when the tenant has no such key, `key_quarantined`. */
   async load(tenantId: string, id: string): Promise<StoredKey> {
-    // What is no text names no key; the drivers differ in what they make of it.
+    // The database drivers handle other types differently.
     const stored = typeof id === 'string' ? await this.#storage.findIn(tenantId, id) : null;
     if (stored === null) throw new PantheonError('not_found');
     return stored;

@@ -218,7 +218,7 @@ export class KeyManager<App extends AppTypes = AppTypes> {
     return this.#change(id, options, async (record) => {
       assertIsMeant(options, 'key', record);
       const change = suspendKey(record, auditContext, this.#deps.clock.now());
-      // Of one that is suspended already nothing is taken.
+      // Suspending a suspended key changes nothing, so it needs no other administrator.
       if (change === null) return { change, preconditions: [] };
       return { change, preconditions: await this.#deps.administrators.requireAnotherAdmin(record, options.force) };
     });

@@ -1,28 +1,28 @@
 /**
- * Who makes a call, as its options say: a caller, or nobody, which is the process itself. What a caller may do is
- * `key-policy.ts`.
+ * Reads the caller of a call from its options. Without a caller it is the process itself, which may do everything. What
+ * other callers may do is in `key-policy.ts`.
  */
 import { PantheonError } from '../foundation/errors.ts';
 import { assertMembers, type Members } from '../foundation/members.ts';
 import { PROCESS_ACTOR } from './event.ts';
 import type { Caller } from './key-policy.ts';
 
-/** Library code that says nothing acts as the process itself. */
+/** The caller when library code names none: the process itself. */
 export const PROCESS_CALLER: Caller = {
   authority: { kind: 'process' },
   auditContext: { actor: PROCESS_ACTOR, requestId: null, reason: null },
 };
 
-/** Who does it. */
+/** The caller of a call. */
 export interface ChangeOptions {
   /**
-   * Left out: the process itself, which may do everything. A `by` that is there and is no caller is refused: `undefined`
-   * stands for a caller that was not found, never for the process.
+   * Default: the process itself, which may do everything. A `by` that is present but is not a caller, such as `undefined`
+   * or null, is refused: it is likely a caller that was not found.
    */
   readonly by?: Caller;
 }
 
-/** Every option that a call may have. */
+/** All options of all calls. */
 const OPTIONS: Members<
   'by' | 'signal' | 'reason' | 'cascade' | 'force' | 'settle' | 'compromised' | 'idempotencyKey' | 'ifMatch'
 > = {
@@ -36,13 +36,13 @@ const OPTIONS: Members<
   idempotencyKey: 'has_a_value',
   ifMatch: 'has_a_value',
 };
-/** Those that must be texts, with the names that errors use. */
+/** Options that must be strings, with their names in errors. */
 const TEXTS = { idempotencyKey: 'Idempotency-Key', ifMatch: 'If-Match' } as const;
 
 /**
- * The caller that the options name, and the process itself only where they name none.
+ * The caller that the options name, or the process itself if they have no `by`.
  *
- * @throws PantheonError `invalid_request` for a `by` that is no caller, and as {@link assertOptions}.
+ * @throws PantheonError `invalid_request` for a `by` that is not a caller, and as {@link assertOptions}.
  */
 export function callerIn(options: ChangeOptions): Caller {
   assertOptions(options);
@@ -52,7 +52,8 @@ export function callerIn(options: ChangeOptions): Caller {
 }
 
 /**
- * A misspelt `by` would act as the process, and an `ifMatch` that holds nothing would be no condition.
+ * Refuses unknown options: with a misspelt `by` the call would run as the process, and with an undefined `ifMatch` without
+ * a condition.
  *
  * @throws PantheonError `invalid_request`, naming the option.
  */
@@ -64,10 +65,10 @@ export function assertOptions(options: object): void {
   }
 }
 
-/** @throws PantheonError `invalid_request` for what is not of the form that `callerOf` gives it. */
+/** @throws PantheonError `invalid_request` if it does not have the form of the result of `callerOf`. */
 export function assertCaller(by: Caller | undefined): asserts by is Caller {
   if (isCaller(by)) return;
-  const detail = 'It is no caller. Leave it out to act as the process itself.';
+  const detail = 'It is not a caller. Omit it to act as the process itself.';
   throw new PantheonError('invalid_request', { field: 'by', detail });
 }
 

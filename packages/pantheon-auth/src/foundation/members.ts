@@ -1,16 +1,16 @@
 /**
- * The members of what a program passes, by name. TypeScript holds its callers to them; a program in JavaScript that
- * misspells one would be answered as if it had not said it.
+ * Checks the member names of an object that a program passes. TypeScript checks them at compile time; a JavaScript program
+ * that misspells an option would otherwise be served as if it had omitted the option.
  */
 import { PantheonError } from './errors.ts';
 
-/** Those that may be there, by whether they may hold `undefined`. */
+/** The allowed members, and whether each may be present with the value `undefined`. */
 export type Members<Name extends string> = Readonly<Record<Name, 'may_be_undefined' | 'has_a_value'>>;
 
 /**
- * Refuses a member that is unknown, and one that holds `undefined` where leaving it out would ask for less than was meant.
+ * Refuses unknown members, and `undefined` where omitting the member would allow more than was meant.
  *
- * @param whole How the value itself is called.
+ * @param whole The name of the object in errors.
  * @throws PantheonError `invalid_request`, naming the member.
  */
 export function assertMembers<Name extends string>(value: unknown, members: Members<Name>, whole: string): void {
@@ -18,11 +18,11 @@ export function assertMembers<Name extends string>(value: unknown, members: Memb
   for (const name in value) {
     if (!Object.hasOwn(members, name)) throw invalid(nameOf(name) ?? whole, 'There is no such member.');
     if (members[name as Name] === 'has_a_value' && value[name as keyof typeof value] === undefined)
-      throw invalid(name, 'It is undefined. Leave it out where it is not meant.');
+      throw invalid(name, 'It is undefined. Omit it or give a value.');
   }
 }
 
-/** A name that the caller made up, if it looks like one: shorter than any secret, so that none is repeated by mistake. */
+/** An unknown member name, if it may be repeated in an error: it must look like a name and be shorter than any secret. */
 export function nameOf(text: string): string | null {
   return /^[A-Za-z_][A-Za-z0-9_.-]{0,23}$/.test(text) ? text : null;
 }
