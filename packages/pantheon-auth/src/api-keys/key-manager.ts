@@ -9,7 +9,7 @@ import {
   idempotentRequest,
   type MakeIdempotencyRecord,
 } from '../commands/idempotency-service.ts';
-import { assertFlag, parseReason } from '../commands/input.ts';
+import { parseReason } from '../commands/input.ts';
 import type { Page } from '../commands/pages.ts';
 import type { Propagation, Settled } from '../commands/propagation.ts';
 import { losesAdminRights } from '../domain/administrator.ts';
@@ -43,7 +43,7 @@ import { generateKey, type TaggedKey } from './key-generator.ts';
 import { type CreateKeyInput, parseCreateInput } from './key-input.ts';
 import { type KeyFilter, KeyLists, type KeyListsDeps } from './key-lists.ts';
 import { parseUpdateInput, type UpdateKeyInput } from './key-patch.ts';
-import { type Cascaded, KeyRevocation, type RevokeOptions } from './key-revocation.ts';
+import { assertFlags, type Cascaded, KeyRevocation, type RevokeOptions } from './key-revocation.ts';
 import type { QuarantinedKey } from './key-storage.ts';
 import { replaceLostSecret } from './lost-secret.ts';
 import type { SelfRotations } from './self-rotations.ts';
@@ -331,13 +331,6 @@ export class KeyManager<App extends AppTypes = AppTypes> {
     await this.#deps.exposed.refuseIn({ reason }, by);
     return { ...by.auditContext, reason: parseReason(reason) };
   }
-}
-
-/** @throws PantheonError `invalid_request`. */
-function assertFlags({ force, settle, cascade }: RevokeOptions): void {
-  assertFlag('force', force);
-  assertFlag('settle', settle);
-  if (cascade !== 'acted') assertFlag('cascade', cascade);
 }
 
 function selfId(by: Caller): string {

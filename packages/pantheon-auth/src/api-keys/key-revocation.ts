@@ -4,6 +4,7 @@
  * in `acted-on-keys.ts`.
  */
 import { assertIsMeant, type ConditionalOptions } from '../commands/conditional-change.ts';
+import { assertFlag } from '../commands/input.ts';
 import type { SettleOptions } from '../commands/propagation.ts';
 import type { ChangeOptions } from '../domain/caller.ts';
 import type { AuditContext } from '../domain/event.ts';
@@ -42,6 +43,13 @@ export interface RevokeOptions extends ChangeOptions, SettleOptions, Conditional
   readonly cascade?: Cascade;
   /** Do it also when the key is the last administrator. Needs the permission `pantheon:keys:force`. */
   readonly force?: boolean;
+}
+
+/** @throws PantheonError `invalid_request` for a value that is not one of those named above. */
+export function assertFlags({ force, settle, cascade }: RevokeOptions): void {
+  assertFlag('force', force);
+  assertFlag('settle', settle);
+  if (cascade !== 'acted') assertFlag('cascade', cascade);
 }
 
 /** What a revocation with `cascade` returns in addition. */
