@@ -14,9 +14,9 @@ const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'], ipAllowlist:
 const DISK_BYTES = 24 * 1_024 * 1_024;
 
 /** A file system of its own, or null where this user may not make one. */
-function mountDisk(): (Disposable & { readonly path: string }) | null {
+function mountDisk(bytes = DISK_BYTES): (Disposable & { readonly path: string }) | null {
   const path = mkdtempSync(join(tmpdir(), 'pantheon-auth-disk-'));
-  const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', `size=${DISK_BYTES}`, 'tmpfs', path]);
+  const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', `size=${bytes}`, 'tmpfs', path]);
   if (mounted.status !== 0) {
     rmSync(path, { recursive: true, force: true });
     return null;
@@ -181,3 +181,42 @@ test.skipIf(isSkipped)(`room that another process gave is given for this one too
     await other.close();
   }
 });
+
+test.skipIf(isSkipped)(
+  `one tenant does not use up the room that is kept for the revocations of all${REASON}`,
+  async () => {
+    using disk = mountDisk(2 * DISK_BYTES) as Disposable & { readonly path: string };
+    const auth = await open(disk.path);
+    try {
+      await auth.tenants.create({ id: 'acme' });
+      const leaked = await auth.tenant('acme').keys.create(INPUT);
+      const made: CreatedKey[] = [];
+      while (made.length < 1_200)
+        made.push(...(await Promise.all(Array.from({ length: 100 }, () => auth.keys.create(INPUT)))));
+      await whole(disk.path);
+      fillUp(disk.path);
+      const reason = 'x'.repeat(256);
+      const until = async (change: (id: string) => Promise<unknown>): Promise<number> => {
+        for (const [at, { apiKey }] of made.entries()) {
+          if ((await change(apiKey.id).catch((error: unknown) => error)) instanceof Error) return at;
+        }
+        return made.length;
+      };
+      const suspended = await until((id) => auth.keys.suspend(id, { reason }));
+      expect(suspended).toBeGreaterThan(100);
+      expect(suspended).toBeLessThan(made.length);
+      const refused = await refusalOf(auth.keys.suspend(String(made.at(-1)?.apiKey.id)));
+      expect(refused).toMatchObject({ code: 'store_full', detail: expect.stringContaining('other tenants') });
+      // Ending keys goes on, in its bounds; and the other tenant, and the operator, find room after all of it.
+      const revoked = await until((id) => auth.keys.revoke(id, { reason }));
+      expect(revoked).toBeGreaterThan(100);
+      expect(revoked).toBeLessThan(made.length);
+      await auth.tenant('acme').keys.revoke(leaked.apiKey.id);
+      expect(await auth.verify({ key: leaked.key, tenant: 'acme' })).toMatchObject({ denial: { code: 'revoked' } });
+      await auth.tenants.suspend('default');
+      expect(await auth.verify({ key: String(made.at(-1)?.key), ip: '192.0.2.1' })).toMatchObject({ valid: false });
+    } finally {
+      await auth.close();
+    }
+  },
+);

@@ -3,6 +3,7 @@
  * The queue itself is `storage/write-queue.ts`.
  */
 import type { EventType } from '../domain/event.ts';
+import { SYSTEM_TENANT } from '../domain/tenant.ts';
 import type { EventRow } from './ledger.ts';
 
 /**
@@ -11,6 +12,12 @@ import type { EventRow } from './ledger.ts';
  */
 export type Lane = 'protective' | 'ordinary';
 
+/**
+ * What a commit does. All but `ordinary` are protective. Of the disk reserve, commits that restrict a key or token may use
+ * a part, commits that end a key or version a larger part, and commits of the operator all.
+ */
+export type Purpose = 'ordinary' | 'restricts' | 'ends' | 'operates';
+
 /** The queue position of a write. The queue is round-robin by tenant, and within a tenant by caller. */
 export interface QueueKey {
   readonly lane: Lane;
@@ -18,34 +25,36 @@ export interface QueueKey {
   readonly tenantId: string | null;
   /** The calling key, or a name for a task of the service. */
   readonly callerId: string;
+  /** Of a protective one. Default: `restricts`. */
+  readonly purpose?: Purpose;
 }
 
-/** The lane of each event type. A new type without a lane does not compile. */
-const LANES: Readonly<Record<EventType, Lane>> = {
+/** The purpose of each event type. A new type without one does not compile. */
+const PURPOSES: Readonly<Record<EventType, Purpose>> = {
   'key.created': 'ordinary',
   'key.updated': 'ordinary',
-  'key.suspended': 'protective',
+  'key.suspended': 'restricts',
   'key.resumed': 'ordinary',
-  'key.revoked': 'protective',
+  'key.revoked': 'ends',
   'key.rotated': 'ordinary',
-  'key.version_retired': 'protective',
+  'key.version_retired': 'ends',
   'key.secret_replaced': 'ordinary',
-  'key.tokens_revoked': 'protective',
+  'key.tokens_revoked': 'restricts',
   'key.exposed_in_url': 'ordinary',
   'key.exposed_in_text': 'ordinary',
   'key.token_issued': 'ordinary',
-  'token.revoked': 'protective',
+  'token.revoked': 'restricts',
   'tenant.created': 'ordinary',
   'tenant.updated': 'ordinary',
-  'tenant.suspended': 'protective',
+  'tenant.suspended': 'operates',
   'tenant.resumed': 'ordinary',
-  'tenant.deleted': 'protective',
+  'tenant.deleted': 'operates',
   // Retiring the last signing key of an algorithm requires a successor. Only operators create signing keys.
-  'signing_key.created': 'protective',
+  'signing_key.created': 'operates',
   'signing_key.activated': 'ordinary',
-  'signing_key.retired': 'protective',
-  'id_tag_secret.added': 'protective',
-  'id_tag_secret.retired': 'protective',
+  'signing_key.retired': 'operates',
+  'id_tag_secret.added': 'operates',
+  'id_tag_secret.retired': 'operates',
   'key.dates_corrected': 'ordinary',
   'store.clock_accepted': 'ordinary',
   'store.expired_revocations_deleted': 'ordinary',
@@ -58,10 +67,22 @@ const PROCESS = 'process';
 
 /** The queue position of a commit. It is protective only if all its events are. */
 export function queueKeyOf(events: readonly [EventRow, ...EventRow[]]): QueueKey {
-  const lane = events.every(({ type }) => LANES[type] === 'protective') ? 'protective' : 'ordinary';
+  const purpose = purposeOf(events);
+  const lane = purpose === 'ordinary' ? 'ordinary' : 'protective';
   const [{ tenantId, type, subjectId, actorKeyId }] = events;
   const isSelfRotation = type === 'key.rotated' && actorKeyId === subjectId;
-  return { lane, tenantId, callerId: isSelfRotation ? SELF_ROTATION : (actorKeyId ?? PROCESS) };
+  return { lane, tenantId, callerId: isSelfRotation ? SELF_ROTATION : (actorKeyId ?? PROCESS), purpose };
+}
+
+/** The least urgent of what its events are for. What ends access in the system tenant is the operator's. */
+function purposeOf(events: readonly EventRow[]): Purpose {
+  const all = new Set(
+    events.map(({ type, tenantId }) => {
+      const purpose = PURPOSES[type];
+      return purpose !== 'ordinary' && tenantId === SYSTEM_TENANT ? 'operates' : purpose;
+    }),
+  );
+  return (['ordinary', 'restricts', 'ends'] as const).find((purpose) => all.has(purpose)) ?? 'operates';
 }
 
 /**
@@ -76,5 +97,5 @@ export function operational(callerId: string): QueueKey {
  * revocation. One is written once in thousands of seals.
  */
 export function sealing(tenantId: string | null): QueueKey {
-  return { lane: 'protective', tenantId, callerId: 'sealing' };
+  return { lane: 'protective', tenantId, callerId: 'sealing', purpose: 'operates' };
 }

@@ -9,6 +9,13 @@ function filled(max: number, ...shares: readonly (readonly [string, string, numb
   return queue;
 }
 
+interface Sized {
+  readonly key: TurnKey;
+  readonly places: number;
+}
+
+const placesOf = (items: Iterable<Sized>): number => [...items].reduce((sum, { places }) => sum + places, 0);
+
 function drain(queue: FairQueue<string>, count = Number.POSITIVE_INFINITY): string[] {
   const taken: string[] = [];
   for (let next = queue.shift(); next !== null; next = taken.length < count ? queue.shift() : null) taken.push(next);
@@ -29,29 +36,30 @@ test('turns go round the groups first: many members of one do not delay the only
 
 test('one member has no more of the room than it may', () => {
   const queue = filled(10, ['t', 'a', 5]);
-  expect(queue.push('one more', { group: 't', member: 'a' })).toBe('one more');
-  expect(queue.push('of another', { group: 't', member: 'b' })).toBeNull();
+  expect(queue.push('one more', { group: 't', member: 'a' })).toEqual(['one more']);
+  expect(queue.push('of another', { group: 't', member: 'b' })).toEqual([]);
 });
 
 test('a full queue has room for whoever waits with less: the newest of who waits with the most gives way', () => {
   const queue = filled(10, ['large', 'a', 5], ['large', 'b', 3], ['small', 'c', 2]);
-  expect(queue.push('new', { group: 'new', member: 'd' })).toBe('large a 5');
-  expect(queue.push('own', { group: 'large', member: 'b' })).toBe('large a 4');
-  expect(queue.push('equal', { group: 'large', member: 'b' })).toBe('equal');
+  expect(queue.push('new', { group: 'new', member: 'd' })).toEqual(['large a 5']);
+  expect(queue.push('own', { group: 'large', member: 'b' })).toEqual(['large a 4']);
+  expect(queue.push('equal', { group: 'large', member: 'b' })).toEqual(['equal']);
   expect(queue.size).toBe(10);
 });
 
 test('a full queue turns the newcomer away where nobody has more than its own member', () => {
   const queue = filled(4, ['b', 'x', 2], ['a', 'x', 1], ['a', 'y', 1]);
-  expect(queue.push('more', { group: 'a', member: 'y' })).toBe('more');
-  expect(queue.push('new', { group: 'b', member: 'y' })).toBe('b x 2');
-  expect(queue.push('first', { group: 'c', member: 'x' })).toBe('b x 1');
+  expect(queue.push('more', { group: 'a', member: 'y' })).toEqual(['more']);
+  expect(queue.push('new', { group: 'b', member: 'y' })).toEqual(['b x 2']);
+  expect(queue.push('first', { group: 'c', member: 'x' })).toEqual(['b x 1']);
 });
 
 test('nothing is lost, doubled or beyond the bounds, whatever comes and goes', () => {
   const key = fc.record({
     group: fc.constantFrom(null, 'a', 'b', 'c'),
     member: fc.constantFrom('x', 'y', 'z'),
+    places: fc.integer({ min: 1, max: 5 }),
   });
   const step = fc.oneof(
     { arbitrary: key, weight: 3 },
@@ -63,8 +71,9 @@ test('nothing is lost, doubled or beyond the bounds, whatever comes and goes', (
       fc.integer({ min: 1, max: 12 }),
       fc.boolean(),
       (steps, max, halved) => {
-        const queue = new FairQueue<{ readonly key: TurnKey }>(max, halved ? Math.ceil(max / 2) : max);
-        const inside = new Set<{ readonly key: TurnKey }>();
+        const ofMemberMax = halved ? Math.ceil(max / 2) : max;
+        const queue = new FairQueue<Sized>(max, ofMemberMax);
+        const inside = new Set<Sized>();
         for (const one of steps) {
           if (one === 'shift') {
             const taken = queue.shift();
@@ -79,12 +88,12 @@ test('nothing is lost, doubled or beyond the bounds, whatever comes and goes', (
             expect(queue.size).toBe(inside.size);
             continue;
           }
-          const item = { key: one };
+          const item = { key: one, places: Math.min(one.places, ofMemberMax) };
           inside.add(item);
-          const turnedAway = queue.push(item, one);
-          if (turnedAway !== null) expect(inside.delete(turnedAway)).toBe(true);
+          const turnedAway = queue.push(item, one, one.places);
+          for (const away of turnedAway) expect(inside.delete(away)).toBe(true);
           expect(queue.size).toBe(inside.size);
-          expect(inside.size).toBeLessThanOrEqual(max);
+          expect(placesOf(inside)).toBeLessThanOrEqual(max);
         }
         for (let next = queue.shift(); next !== null; next = queue.shift()) expect(inside.delete(next)).toBe(true);
         expect(inside.size).toBe(0);
@@ -120,10 +129,10 @@ describe('whose turn it is', () => {
 describe('a queue that is full', () => {
   test('turns away the last of the longest line, and takes who has a shorter one', () => {
     const queue = new FairQueue<string>(4);
-    for (const item of ['a1', 'a2', 'a3', 'a4']) expect(queue.push(item, { group: 'a', member: 'x' })).toBeNull();
-    expect(queue.push('a5', { group: 'a', member: 'x' })).toBe('a5');
-    expect(queue.push('b1', { group: 'b', member: 'x' })).toBe('a4');
-    expect(queue.push('b2', { group: 'b', member: 'x' })).toBe('a3');
+    for (const item of ['a1', 'a2', 'a3', 'a4']) expect(queue.push(item, { group: 'a', member: 'x' })).toEqual([]);
+    expect(queue.push('a5', { group: 'a', member: 'x' })).toEqual(['a5']);
+    expect(queue.push('b1', { group: 'b', member: 'x' })).toEqual(['a4']);
+    expect(queue.push('b2', { group: 'b', member: 'x' })).toEqual(['a3']);
     expect(drain(queue)).toEqual(['a1', 'b1', 'a2', 'b2']);
   });
 
@@ -131,7 +140,7 @@ describe('a queue that is full', () => {
     const queue = new FairQueue<string>(4);
     for (const item of ['p1', 'p2', 'q1']) queue.push(item, { group: 'many', member: item.charAt(0) });
     queue.push('o1', { group: 'one', member: 'x' });
-    expect(queue.push('o2', { group: 'one', member: 'x' })).toBe('p2');
+    expect(queue.push('o2', { group: 'one', member: 'x' })).toEqual(['p2']);
     expect(drain(queue).toSorted()).toEqual(['o1', 'o2', 'p1', 'q1']);
   });
 });
@@ -148,7 +157,46 @@ test('what was taken out is gone, and nothing else is', () => {
 
 test('full, and nobody has more than who comes would have: it is turned away, and those who came first keep their turns', () => {
   const queue = new FairQueue<string>(100);
-  for (let n = 0; n < 100; n += 1) expect(queue.push(`item ${n}`, { group: `group ${n}`, member: 'one' })).toBeNull();
-  for (let n = 0; n < 50; n += 1) expect(queue.push('late', { group: `late ${n}`, member: 'one' })).toBe('late');
+  for (let n = 0; n < 100; n += 1) expect(queue.push(`item ${n}`, { group: `group ${n}`, member: 'one' })).toEqual([]);
+  for (let n = 0; n < 50; n += 1) expect(queue.push('late', { group: `late ${n}`, member: 'one' })).toEqual(['late']);
   expect(queue.shift()).toBe('item 0');
+});
+
+describe('what takes several places', () => {
+  test('a large one makes as many give way as it needs, of the group with the most, and of each member in turn', () => {
+    const queue = filled(10, ['large', 'a', 3], ['large', 'b', 3], ['large', 'c', 2], ['small', 'd', 2]);
+    expect(queue.push('new', { group: 'new', member: 'e' }, 3)).toEqual(['large a 3', 'large a 2', 'large b 3']);
+    expect(drain(queue)).toEqual([
+      'large a 1',
+      'small d 1',
+      'new',
+      'large b 1',
+      'small d 2',
+      'large c 1',
+      'large b 2',
+      'large c 2',
+    ]);
+  });
+
+  test('where that would leave the others less than it has then, it is turned away and nobody else is', () => {
+    const queue = filled(10, ['a', 'x', 5], ['b', 'x', 5]);
+    expect(queue.push('new', { group: 'new', member: 'x' }, 4)).toEqual(['new']);
+    expect(queue.size).toBe(10);
+    expect(queue.push('smaller', { group: 'new', member: 'x' }, 2)).toEqual(['a x 5', 'a x 4']);
+  });
+
+  test('one that is larger than a member may have finds room when its member has nothing else', () => {
+    const queue = filled(10);
+    expect(queue.push('huge', { group: 'a', member: 'x' }, 1_000)).toEqual([]);
+    expect(queue.push('more', { group: 'a', member: 'x' })).toEqual(['more']);
+    expect(queue.push('other', { group: 'b', member: 'x' }, 5)).toEqual([]);
+    expect(drain(queue)).toEqual(['huge', 'other']);
+  });
+});
+
+test('groups that may not have a turn are passed over and keep their places in the round', () => {
+  const queue = filled(10, ['a', 'x', 2], ['b', 'x', 2]);
+  expect(queue.shift((group) => group !== 'a')).toBe('b x 1');
+  expect(queue.shift(() => false)).toBeNull();
+  expect(drain(queue)).toEqual(['a x 1', 'b x 2', 'a x 2']);
 });

@@ -1,5 +1,5 @@
 /**
- * Estimates the memory of a value, so that caches can be bounded in bytes. The numbers are those of V8 on 64-bit
+ * Estimates the memory of a value, so that caches and queues can be bounded in bytes. The numbers are those of V8 on 64-bit
  * machines with 8-byte pointers, rounded up, so the estimate is rarely too low.
  */
 import { getHeapStatistics } from 'node:v8';
@@ -63,5 +63,18 @@ export function cacheBounds(bytesMax: number = cachesBytesDefault()): CacheBound
 }
 
 function cachesBytesDefault(): number {
-  return Math.min(CACHES_BYTES_MAX, Math.floor(getHeapStatistics().heap_size_limit * CACHES_SHARE_OF_HEAP));
+  return partOfHeap(CACHES_SHARE_OF_HEAP, CACHES_BYTES_MAX);
+}
+
+/** The most memory of waiting writes, with what their requests hold, for any heap size. */
+const WAITING_WRITES_BYTES_MAX: number = 256 * 1_024 * 1_024;
+const WAITING_WRITES_SHARE_OF_HEAP = 1 / 8;
+
+/** The most memory that waiting writes may take. */
+export function waitingWritesBytesMax(): number {
+  return partOfHeap(WAITING_WRITES_SHARE_OF_HEAP, WAITING_WRITES_BYTES_MAX);
+}
+
+function partOfHeap(share: number, bytesMax: number): number {
+  return Math.min(bytesMax, Math.floor(getHeapStatistics().heap_size_limit * share));
 }

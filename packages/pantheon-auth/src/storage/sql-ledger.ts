@@ -14,6 +14,7 @@ import type {
 } from '../events/ledger.ts';
 import { queueKeyOf } from '../events/write-lanes.ts';
 import { invariant, PantheonError } from '../foundation/errors.ts';
+import { memoryOf } from '../foundation/memory-size.ts';
 import type { AccessTable, Cell } from '../schema/access-tables.ts';
 import type { EventWithoutSeq, SqlDialect } from './dialect.ts';
 import { areColumns, isRowKey, rowKeyOf } from './rows/columns.ts';
@@ -52,7 +53,7 @@ export class SqlLedger implements Ledger {
       );
 
     const { leases, held, compared } = preconditionsOf(commit);
-    return this.#writer.run(queueKeyOf(commit.events), async (transaction) => {
+    const write = async (transaction: Transaction<Tables>): Promise<{ readonly seq: number }> => {
       // First, and held: another run of the job then waits for the end of this commit before it begins.
       for (const lease of leases) await assertLeaseHeld(transaction, this.#dialect, lease);
       for (const step of inLockOrder(held, commit.changes)) {
@@ -68,7 +69,8 @@ export class SqlLedger implements Ledger {
       if (commit.acceptedTime !== undefined)
         await resetStoredTime(transaction, { at: commit.acceptedTime, eventId: commit.events[0].id });
       return { seq };
-    });
+    };
+    return this.#writer.run(queueKeyOf(commit.events), write, () => bytesHeldFor(commit));
   }
 
   /**
@@ -81,6 +83,13 @@ export class SqlLedger implements Ledger {
     const row = await held.executeTakeFirst();
     if (row?.['revision'] !== required.revision) throw new PantheonError('conflict');
   }
+}
+
+/** A waiting request also holds the input, the record and the event that the rows were made from. */
+const HELD_FOR_ROWS = 3;
+
+function bytesHeldFor({ changes, events }: Commit): number {
+  return HELD_FOR_ROWS * (memoryOf(changes) + memoryOf(events));
 }
 
 /** What is referred to comes before what refers to it. */

@@ -8,7 +8,7 @@ import { NodeSqliteDialect } from './sqlite/sqlite-dialect.ts';
 import type { Tables } from './tables.ts';
 import { PROTECTIVE_IN_A_ROW_MAX, WRITE_WAIT_MAX_MS, WRITES_WAITING_MAX, WriteQueue } from './write-queue.ts';
 
-function writerOnMemory(): { readonly writer: WriteQueue; readonly clock: { ms: number } } {
+function writerOnMemory(bytesMax?: number): { readonly writer: WriteQueue; readonly clock: { ms: number } } {
   const state = { ms: 0 };
   const clock: Clock = { now: () => 0, monotonicMs: () => state.ms };
   const dialect = new NodeSqliteDialect({
@@ -18,7 +18,8 @@ function writerOnMemory(): { readonly writer: WriteQueue; readonly clock: { ms: 
     onStatement: null,
   });
   const connection = { db: new Kysely<Tables>({ dialect }), atOnceMax: 1 };
-  return { writer: new WriteQueue({ ordinary: connection, protective: connection }, clock), clock: state };
+  const lanes = { ordinary: connection, protective: connection };
+  return { writer: new WriteQueue(lanes, clock, null, bytesMax), clock: state };
 }
 
 const ordinary = (callerId: string, tenantId = 'default'): QueueKey => ({ lane: 'ordinary', tenantId, callerId });
@@ -206,6 +207,8 @@ test('on a full disk a protective write is repeated once with the room that is k
       room -= 1;
       return given === 1;
     },
+    admits: () => true,
+    wrote: () => {},
   };
   const clock: Clock = { now: () => 0, monotonicMs: () => 0 };
   const writer = new WriteQueue({ ordinary: connection, protective: connection }, clock, reserve);
@@ -222,4 +225,48 @@ test('on a full disk a protective write is repeated once with the room that is k
   };
   await expect(writer.run(protective('administrator'), conflict)).rejects.toMatchObject({ code: 'conflict' });
   expect(given).toBe(2);
+});
+
+test('what waits takes places by its size: a few large writes are the end of the room, and small ones of others find some', async () => {
+  const { writer } = writerOnMemory(1_500_000);
+  const work = async (): Promise<void> => {};
+  // A hundred places each; one caller may have five hundred. The first is under way at once, and does not wait.
+  const large = Array.from({ length: 8 }, () => writer.run(ordinary('eager'), work, () => 100_000));
+  const more = Array.from({ length: 7 }, () => writer.run(ordinary('other', 'another'), work, () => 100_000));
+  const small = writer.run(ordinary('small', 'third'), work, () => 10);
+  const outcomes = await Promise.allSettled([...large, ...more]);
+  const done = outcomes.map(({ status }) => status === 'fulfilled');
+  // One of five large ones gave way to the small one: of two with as many, that of the tenant that came first.
+  expect([done.slice(0, 8), done.slice(8)].map((some) => some.filter(Boolean).length)).toEqual([5, 5]);
+  for (const one of outcomes) if (one.status === 'rejected') expect(one.reason).toMatchObject({ code: 'overloaded' });
+  await small;
+});
+
+test('nobody weighs what does not have to wait', async () => {
+  const { writer } = writerOnMemory();
+  let weighed = 0;
+  const weigh = (): number => {
+    weighed += 1;
+    return 1;
+  };
+  await writer.run(mine, async () => {}, weigh);
+  expect(weighed).toBe(0);
+});
+
+test('a protective write that has no share of the room is refused before it is begun, and what is written is told', async () => {
+  const wrote: string[] = [];
+  const reserve = {
+    isSpent: () => true,
+    release: () => false,
+    admits: ({ tenantId }: QueueKey) => tenantId !== 'greedy',
+    wrote: ({ tenantId }: QueueKey) => void wrote.push(String(tenantId)),
+  };
+  const db = { transaction: () => ({ execute: (run: () => Promise<unknown>) => run() }) };
+  const connection = { db: db as unknown as Kysely<Tables>, atOnceMax: 1 };
+  const clock: Clock = { now: () => 0, monotonicMs: () => 0 };
+  const writer = new WriteQueue({ ordinary: connection, protective: connection }, clock, reserve);
+  const greedy = writer.run({ ...protective('one'), tenantId: 'greedy' }, async () => 'done');
+  await expect(greedy).rejects.toMatchObject({ code: 'store_full', detail: expect.stringContaining('other tenants') });
+  expect(await writer.run(protective('one'), async () => 'done')).toBe('done');
+  expect(wrote).toEqual(['default']);
 });

@@ -1,6 +1,7 @@
 /**
  * The queue of writes: a bounded number of concurrent transactions, with two lanes. Writes that end access
- * (`protective`) go first and have their own queue space. Each lane is round-robin by tenant and caller.
+ * (`protective`) go first and have their own queue space. Each lane is round-robin by tenant and caller. Queue space is
+ * counted in places: a small write takes one, a large one takes several, by its size in memory.
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Kysely, Transaction } from 'kysely';
@@ -8,9 +9,10 @@ import type { Lane, QueueKey } from '../events/write-lanes.ts';
 import type { Clock } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { FairQueue } from '../foundation/fair-queue.ts';
+import { waitingWritesBytesMax } from '../foundation/memory-size.ts';
 import type { Tables } from './tables.ts';
 
-/** With more waiting writes the disk is too slow, so further ones are refused. */
+/** In places. With more waiting writes the disk is too slow, so further ones are refused. */
 export const WRITES_WAITING_MAX: Readonly<Record<Lane, number>> = { ordinary: 1_000, protective: 500 };
 /** A write that has waited this long is not begun, because its caller is likely to have given up. */
 export const WRITE_WAIT_MAX_MS = 5_000;
@@ -35,6 +37,10 @@ export interface WriteReserve {
   isSpent(): boolean;
   /** Releases the reserved space. False: there is none. */
   release(): boolean;
+  /** Whether this protective write may use it. No tenant may use all of it. Called immediately before the write. */
+  admits(key: QueueKey): boolean;
+  /** Called after the write, also after a rollback. */
+  wrote(key: QueueKey): void;
 }
 
 interface Waiting {
@@ -55,6 +61,7 @@ export class WriteQueue {
   readonly #desks: Readonly<Record<Lane, Desk>>;
   readonly #clock: Clock;
   readonly #reserve: WriteReserve | null;
+  readonly #placeBytes: number;
   readonly #waiting: Readonly<Record<Lane, FairQueue<Waiting>>> = {
     protective: queueOf(WRITES_WAITING_MAX.protective),
     ordinary: queueOf(WRITES_WAITING_MAX.ordinary),
@@ -63,10 +70,17 @@ export class WriteQueue {
   #closing = false;
   #onIdle: (() => void) | null = null;
 
-  constructor(lanes: WriteLanes, clock: Clock, reserve: WriteReserve | null = null) {
+  /** @param bytesMax the most memory that waiting writes may take, in both lanes. */
+  constructor(
+    lanes: WriteLanes,
+    clock: Clock,
+    reserve: WriteReserve | null = null,
+    bytesMax: number = waitingWritesBytesMax(),
+  ) {
     this.#lanes = lanes;
     this.#clock = clock;
     this.#reserve = reserve;
+    this.#placeBytes = bytesMax / (WRITES_WAITING_MAX.ordinary + WRITES_WAITING_MAX.protective);
     const isShared = lanes.protective === lanes.ordinary;
     const ordinary = deskOf(lanes.ordinary, isShared ? ['protective', 'ordinary'] : ['ordinary']);
     this.#desks = { ordinary, protective: isShared ? ordinary : deskOf(lanes.protective, ['protective']) };
@@ -74,22 +88,26 @@ export class WriteQueue {
 
   /**
    * Runs `work` in its own transaction, durable when this returns. `work` must await only the given transaction, so
-   * that on SQLite it ends within one turn of the event loop.
+   * that on SQLite it ends within one turn of the event loop. `weigh` returns the bytes held while it waits; it is called only if it waits.
    *
    * @throws PantheonError `overloaded` when too many wait, `store_unavailable` when it waited too long, `store_full`
-   * for an ordinary write while the remaining disk space is reserved, `shutting_down` after {@link WriteQueue.close},
+   * while the remaining disk space is reserved for other writes, `shutting_down` after {@link WriteQueue.close},
    * and errors of the database.
    */
-  async run<T>(key: QueueKey, work: (transaction: Transaction<Tables>) => Promise<T>): Promise<T> {
+  async run<T>(
+    key: QueueKey,
+    work: (transaction: Transaction<Tables>) => Promise<T>,
+    weigh: () => number = () => 0,
+  ): Promise<T> {
     if (this.#closing) throw new PantheonError('shutting_down', { detail: 'The database is closed.' });
     const arrivedMs = this.#clock.monotonicMs();
     const desk = this.#desks[key.lane];
     this.#taken += 1;
     let hasTurn = false;
     try {
-      await this.#turn(desk, key);
+      await this.#turn(desk, key, weigh);
       hasTurn = true;
-      return await this.#begin(key.lane, work, arrivedMs);
+      return await this.#begin(key, work, arrivedMs);
     } finally {
       this.#taken -= 1;
       if (hasTurn) void this.#next(desk);
@@ -102,14 +120,16 @@ export class WriteQueue {
     if (this.#taken > 0) await new Promise<void>((resolve) => (this.#onIdle = resolve));
   }
 
-  #turn(desk: Desk, key: QueueKey): Promise<void> | void {
+  #turn(desk: Desk, key: QueueKey, weigh: () => number): Promise<void> | void {
     if (desk.underWay < desk.atOnceMax) {
       desk.underWay += 1;
       return;
     }
+    const places = Math.max(1, Math.ceil(weigh() / this.#placeBytes));
     return new Promise((go, turnAway) => {
-      const refused = this.#waiting[key.lane].push({ go, turnAway }, { group: key.tenantId, member: key.callerId });
-      refused?.turnAway(new PantheonError('overloaded', { retryAfterSeconds: 1 }));
+      const turnKey = { group: key.tenantId, member: key.callerId };
+      for (const refused of this.#waiting[key.lane].push({ go, turnAway }, turnKey, places))
+        refused.turnAway(new PantheonError('overloaded', { retryAfterSeconds: 1 }));
     });
   }
 
@@ -136,27 +156,35 @@ export class WriteQueue {
     return null;
   }
 
-  async #begin<T>(lane: Lane, work: (transaction: Transaction<Tables>) => Promise<T>, arrivedMs: number): Promise<T> {
+  async #begin<T>(
+    key: QueueKey,
+    work: (transaction: Transaction<Tables>) => Promise<T>,
+    arrivedMs: number,
+  ): Promise<T> {
     if (this.#clock.monotonicMs() - arrivedMs > WRITE_WAIT_MAX_MS) {
       const detail = 'Writes before this one took too long.';
       throw new PantheonError('store_unavailable', { detail, retryAfterSeconds: 1 });
     }
-    const attempt = (): Promise<T> => this.#lanes[lane].db.transaction().execute(work);
+    const attempt = (): Promise<T> => this.#lanes[key.lane].db.transaction().execute(work);
     // Checked in both lanes, because while the disk is nearly full writes also checkpoint more often.
     const isSpent = this.#reserve?.isSpent() === true;
-    if (lane === 'protective') return this.#withReserve(attempt);
+    if (key.lane === 'protective') return this.#withReserve(key, attempt);
     if (isSpent) throw new PantheonError('store_full', { detail: 'What is left of the disk is kept for revocations.' });
     return attempt();
   }
 
   /** On a full disk, repeats the write with the reserved space. The failed attempt was rolled back. */
-  async #withReserve<T>(attempt: () => Promise<T>): Promise<T> {
+  async #withReserve<T>(key: QueueKey, attempt: () => Promise<T>): Promise<T> {
+    if (this.#reserve?.admits(key) === false)
+      throw new PantheonError('store_full', { detail: 'The remaining disk space is reserved for other tenants.' });
     try {
       return await attempt();
     } catch (error) {
       const isFull = error instanceof PantheonError && error.code === 'store_full';
       if (!isFull || this.#reserve?.release() !== true) throw error;
-      return attempt();
+      return await attempt();
+    } finally {
+      this.#reserve?.wrote(key);
     }
   }
 }

@@ -82,8 +82,7 @@ export class ColdReads<T> {
     if (lane.readsUnderWay < lane.readsMax) return this.#begin(read, lane);
     const ticket = { read, queueKey, answer: Promise.withResolvers<T>() };
     read.tickets.set(name, ticket);
-    const dropped = lane.queue.push(ticket, turnKeyOf(queueKey));
-    if (dropped !== null) this.#turnAway(dropped);
+    for (const dropped of lane.queue.push(ticket, turnKeyOf(queueKey))) this.#turnAway(dropped);
     return ticket.answer.promise;
   }
 

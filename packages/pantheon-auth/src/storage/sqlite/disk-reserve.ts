@@ -43,7 +43,8 @@ type State = 'whole' | 'filling' | 'spent' | 'none';
 
 export class DiskReserve {
   readonly #options: DiskReserveOptions;
-  readonly #bytes: number;
+  /** The full size. */
+  readonly bytes: number;
   #state: State = 'filling';
   #filling: Promise<void> | null = null;
   #retry: NodeJS.Timeout | null = null;
@@ -54,15 +55,15 @@ export class DiskReserve {
 
   constructor(options: DiskReserveOptions) {
     this.#options = options;
-    this.#bytes = options.bytes ?? RESERVE_BYTES;
-    if (this.#bytes === 0) this.#state = 'none';
+    this.bytes = options.bytes ?? RESERVE_BYTES;
+    if (this.bytes === 0) this.#state = 'none';
   }
 
   /** Fills the file in the background, unless it has its full size already. */
   start(): void {
     // Already released during this start, or there is no reserve.
     if (this.#state !== 'filling') return;
-    if (this.#size() === this.#bytes) this.#state = 'whole';
+    if (this.#size() === this.bytes) this.#state = 'whole';
     else this.#fill();
   }
 
@@ -72,7 +73,7 @@ export class DiskReserve {
     if (this.#state === 'whole' && nowMs - this.#lookedAtMs >= LOOK_EVERY_MS) {
       this.#lookedAtMs = nowMs;
       // Another process on this file has released it.
-      if (this.#size() !== this.#bytes) this.#spend();
+      if (this.#size() !== this.bytes) this.#spend();
     }
     return this.#state === 'spent';
   }
@@ -152,9 +153,9 @@ export class DiskReserve {
       const { size } = await file.stat();
       if (this.#isClosed || this.#given !== given) return false;
       // Two processes may have written at the same time.
-      if (size > this.#bytes) await file.truncate(this.#bytes);
-      if (size >= this.#bytes) return true;
-      await file.write(chunk, 0, Math.min(CHUNK_BYTES, this.#bytes - size));
+      if (size > this.bytes) await file.truncate(this.bytes);
+      if (size >= this.bytes) return true;
+      await file.write(chunk, 0, Math.min(CHUNK_BYTES, this.bytes - size));
     }
   }
 

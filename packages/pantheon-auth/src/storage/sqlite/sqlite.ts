@@ -13,9 +13,10 @@ import { LOG_HEAD_ID, sqlite } from '../dialect.ts';
 import { migrate } from '../migrations/schema.ts';
 import { SqlLogReader } from '../rows/sql-log-reader.ts';
 import type { Tables } from '../tables.ts';
-import { WriteQueue } from '../write-queue.ts';
+import { WriteQueue, type WriteReserve } from '../write-queue.ts';
 import { withBusyRetries } from './busy-retry.ts';
 import { DiskReserve, type DiskReserveOptions } from './disk-reserve.ts';
+import { ReserveShares } from './reserve-shares.ts';
 import { SqliteCheckpointThread } from './sqlite-checkpoint-thread.ts';
 import { SqliteDamage } from './sqlite-damage.ts';
 import { NodeSqliteDialect } from './sqlite-dialect.ts';
@@ -124,14 +125,8 @@ async function openFile(options: SqliteOptions, damage: SqliteDamage, reserve: D
     });
     const connection = { db: write, atOnceMax: WRITES_AT_ONCE };
     reserve.start();
-    const queue = new WriteQueue({ ordinary: connection, protective: connection }, clock, {
-      isSpent: () => {
-        const isSpent = reserve.isSpent();
-        checkpoints.setFull(isSpent);
-        return isSpent;
-      },
-      release: () => makeRoom(reserve, checkpoints, writer),
-    });
+    const lanes = { ordinary: connection, protective: connection };
+    const queue = new WriteQueue(lanes, clock, writeReserve(reserve, checkpoints, writer));
     const thread = new SqliteReaderThread({ path, onStatement, damage });
     const log = new SqlLogReader(read, sqlite, { headSync: headReader(reader, damage) });
     const wal = walKeeper(options, damage, checkpoints);
@@ -158,6 +153,28 @@ async function openFile(options: SqliteOptions, damage: SqliteDamage, reserve: D
     for (const connection of opened) connection.close();
     throw error;
   }
+}
+
+/** The disk reserve as the write queue uses it, with checkpoints and shares of tenants. */
+function writeReserve(reserve: DiskReserve, checkpoints: CommitCheckpoints, writer: DatabaseSync): WriteReserve {
+  const pageSize = Number(writer.prepare('pragma page_size').get()?.['page_size']);
+  const pages = writer.prepare('pragma page_count');
+  const shares = new ReserveShares(reserve.bytes, () => Number(pages.get()?.['page_count']) * pageSize);
+  return {
+    isSpent: () => {
+      const isSpent = reserve.isSpent();
+      checkpoints.setFull(isSpent);
+      shares.setSpent(isSpent);
+      return isSpent;
+    },
+    release: () => {
+      const hasRoom = makeRoom(reserve, checkpoints, writer);
+      shares.setSpent(reserve.isSpent());
+      return hasRoom;
+    },
+    admits: (key) => shares.admits(key),
+    wrote: (key) => shares.wrote(key),
+  };
 }
 
 /** Frees disk space for a write that found the disk full. Returns whether the write may be tried again. */
