@@ -17,11 +17,13 @@ import { assertMayHandOut, type ConfirmedCaller } from './domain/delegation.ts';
 import { isActive, revokeTokens } from './domain/key.ts';
 import { assertNotSuperseded } from './domain/key-policy.ts';
 import { isReserved } from './domain/permissions.ts';
+import { readerOf } from './domain/reader.ts';
 import { decide } from './domain/verification.ts';
 import type { EventFeed } from './events/event-feed.ts';
 import { assertCertainTime, type Clock, type Moment, momentOf } from './foundation/clock.ts';
 import type { JsonObject } from './foundation/encoding.ts';
 import { invariant, PantheonError } from './foundation/errors.ts';
+import type { TurnKey } from './foundation/fair-queue.ts';
 import { newId } from './foundation/ids.ts';
 import { signerOf } from './jwt/holder-token.ts';
 import { assertRevocable, type RevokedToken, type TokenRevocations } from './jwt/revocation.ts';
@@ -45,6 +47,12 @@ import type { VerificationCache } from './verification/verification-cache.ts';
 
 /** A key, and the options of the requested token. */
 export interface ExchangeRequest extends TokenOptions, Omit<VerifyRequest, 'permissions'> {}
+
+/** The key that tokens are of. */
+export interface TokenTarget {
+  readonly tenantId: string;
+  readonly keyId: string;
+}
 
 export type Exchange =
   | {
@@ -90,7 +98,9 @@ export class JwtHandler implements KeyTokenSigner {
     const verification = await this.#deps.validator.verify(verify);
     if (!verification.valid) return { issued: false, verification };
     const { keyId, version } = verification.key;
-    const stored = await this.#current(keyId, verification.key.tenantId, momentOf(this.#deps.clock));
+    const { tenantId } = verification.key;
+    const holder = { group: tenantId, member: keyId };
+    const stored = await this.#current({ tenantId, keyId }, holder, momentOf(this.#deps.clock));
     this.#assertStillMay(stored, version, request.key);
     const { record, secrets } = stored;
     const signer = secrets.find((one) => one.version === version)?.signing ?? null;
@@ -109,11 +119,7 @@ export class JwtHandler implements KeyTokenSigner {
    * @throws PantheonError `not_found`, `not_grantable`, `not_allowed` when the key may not act, `conflict` when concurrent
    * changes prevent it, as for `exchange`.
    */
-  async issue(
-    target: { readonly tenantId: string; readonly keyId: string },
-    tokenOptions: TokenOptions = {},
-    options: ChangeOptions = {},
-  ): Promise<IssuedToken> {
+  async issue(target: TokenTarget, tokenOptions: TokenOptions = {}, options: ChangeOptions = {}): Promise<IssuedToken> {
     const by = callerIn(options);
     assertTarget(target);
     assertTokenOptions(tokenOptions);
@@ -126,7 +132,7 @@ export class JwtHandler implements KeyTokenSigner {
           const asOf = momentOf(this.#deps.clock);
           // No verification has confirmed the caches before this, so the signing key may have been retired: confirm them.
           await this.#deps.feed.confirm(asOf.monotonicMs);
-          return { asOf, stored: await this.#current(target.keyId, target.tenantId, asOf) };
+          return { asOf, stored: await this.#current(target, readerOf(by, target.tenantId), asOf) };
         },
         decide: ({ asOf, stored }, caller) => ({ asOf, ...this.#decideIssue(stored, caller, tokenOptions) }),
         commit: (issue) => this.#deps.issues.commit(issue, by),
@@ -167,7 +173,7 @@ export class JwtHandler implements KeyTokenSigner {
   async revoke(token: RevokedToken, options: ChangeOptions = {}): Promise<void> {
     const by = callerIn(options);
     assertTarget(token);
-    const { revocations, guard } = this.#deps;
+    const { revocations, guard, changes } = this.#deps;
     const intent = { by, action: 'tokens.revoke', tenantId: token.tenantId } as const;
     authorize(intent, by);
     assertRevocable(token);
@@ -175,7 +181,8 @@ export class JwtHandler implements KeyTokenSigner {
       {
         ...intent,
         load: async () => {
-          const { record } = await this.#stored(token.keyId, token.tenantId);
+          const reader = readerOf(by, token.tenantId);
+          const { record } = await changes.load(token.tenantId, token.keyId, reader, 'protective');
           return { record, isRevoked: await revocations.find(token) };
         },
         decide: ({ record, isRevoked }, caller) => {
@@ -189,22 +196,20 @@ export class JwtHandler implements KeyTokenSigner {
   }
 
   /** Revokes all tokens issued for a key so far. The key itself stays valid. */
-  async revokeAllOf(
-    target: { readonly tenantId: string; readonly keyId: string },
-    options: ChangeOptions = {},
-  ): Promise<void> {
+  async revokeAllOf(target: TokenTarget, options: ChangeOptions = {}): Promise<void> {
     const by = callerIn(options);
     assertTarget(target);
-    await this.#deps.changes.change({
+    const command = {
       by,
       action: 'tokens.revoke',
       tenantId: target.tenantId,
       keyId: target.keyId,
-      decide: ({ record, secrets }, caller) => {
+      decide: ({ record, secrets }: StoredKey, caller: ConfirmedCaller) => {
         assertNotSuperseded(caller, record);
         return { change: revokeTokens(record, by.auditContext, this.#deps.clock.now()), secrets };
       },
-    });
+    } as const;
+    await this.#deps.changes.change(command, 'protective');
   }
 
   /**
@@ -308,8 +313,8 @@ export class JwtHandler implements KeyTokenSigner {
    * Reads the key that a token is made from. Facts too old for an acceptance are not used: a caller that waited for
    * `settledAt` relies on no token being issued based on older facts.
    */
-  async #current(keyId: string, tenantId: string, asOf: Moment): Promise<StoredKey> {
-    const stored = await this.#stored(keyId, tenantId);
+  async #current({ tenantId, keyId }: TokenTarget, reader: TurnKey, asOf: Moment): Promise<StoredKey> {
+    const stored = await this.#deps.changes.load(tenantId, keyId, reader);
     this.#assertFresh(asOf);
     return stored;
   }
@@ -317,10 +322,6 @@ export class JwtHandler implements KeyTokenSigner {
   #assertFresh(asOf: Moment): void {
     if (this.#deps.validator.isFresh(asOf)) return;
     throw new PantheonError('store_unavailable', { detail: 'Reading the key took too long.', retryAfterSeconds: 1 });
-  }
-
-  #stored(keyId: string, tenantId: string): Promise<StoredKey> {
-    return this.#deps.changes.load(tenantId, keyId);
   }
 }
 

@@ -68,7 +68,7 @@ export function authenticated(
     const caller = callerOf(principal, { ...senderOf(request), requestId: request.id });
     // Set before the tenant is resolved, so that the log names the key also when that fails.
     request.acting = { principal, caller, tenantId: principal.tenantId, verifiedAtMs };
-    request.acting = { ...request.acting, tenantId: await actingTenant(auth, principal, request) };
+    request.acting = { ...request.acting, tenantId: await actingTenant(auth, { principal, caller }, request) };
     return undefined;
   };
 }
@@ -140,13 +140,17 @@ export function senderOf(request: FastifyRequest): {
   };
 }
 
-async function actingTenant(auth: PantheonAuth, principal: Principal, request: FastifyRequest): Promise<string> {
+async function actingTenant(
+  auth: PantheonAuth,
+  { principal, caller }: Pick<RequestContext, 'principal' | 'caller'>,
+  request: FastifyRequest,
+): Promise<string> {
   const named = request.headers[TENANT_HEADER];
   if (principal.tenantId !== SYSTEM_TENANT) {
     if (named !== undefined) throw new PantheonError('not_found');
     return principal.tenantId;
   }
   if (named === undefined || named === DEFAULT_TENANT) return DEFAULT_TENANT;
-  // Read as the process: a key of the system tenant may know that the tenant exists.
-  return (await auth.tenants.get(String(named))).id;
+  await auth.tenants.assertThere(String(named), caller);
+  return String(named);
 }

@@ -6,6 +6,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { ACCESS_TOKEN_LIFETIME_MAX_SECONDS, LEEWAY_SECONDS_MAX } from '../domain/claims.ts';
 import { type Clock, MINUTE_MS, SECOND_MS } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
+import type { TurnKey } from '../foundation/fair-queue.ts';
 import type { ActOnKey, KeyActs, TokenIssued, TouchedKey } from './key-acts.ts';
 import type { KeyChanges } from './key-changes.ts';
 
@@ -44,6 +45,8 @@ const AS_IT_IS: Taken = { revoked: false, tokensRevoked: false };
 /** One revocation with `cascade`. */
 export interface Cascading {
   readonly keyId: string;
+  /** The queue position of its reads. */
+  readonly reader: TurnKey;
   /** Whether the keys are revoked, or only reported. */
   readonly isTaking: boolean;
   /** The keys that this call has revoked. */
@@ -76,13 +79,13 @@ export class ActedOnKeys {
     const items = new Map<string, ActedOnKey>();
     const answer = (complete: boolean): ActedOn => ({ items: [...items.values()], complete });
     for (let look = 1; look <= LOOKS_MAX; look += 1) {
-      const touched = await this.#acts.of(call.keyId, call.isTaking ? 'all' : 'created');
+      const touched = await this.#acts.of(call.keyId, call.isTaking ? 'all' : 'created', call.reader);
       let isAnyTaken = false;
       for (const key of touched.keys) {
         await nextTurn();
         if (call.isOver()) return answer(false);
         const known = items.get(key.keyId);
-        if (!call.isWithin(key) || isDealtWith(key, known, call) || !(await this.#isAlive(key))) continue;
+        if (!call.isWithin(key) || isDealtWith(key, known, call) || !(await this.#isAlive(key, call.reader))) continue;
         if (known === undefined && items.size === ACTED_ON_NAMED_MAX) return answer(false);
         const taken = call.isTaking ? await this.#take(key, call) : AS_IT_IS;
         items.set(key.keyId, { keyId: key.keyId, tenantId: key.tenantId, did: [...key.did], ...taken });
@@ -102,9 +105,9 @@ export class ActedOnKeys {
   }
 
   /** Whether the key, or a token that was issued for it, may still be accepted. */
-  async #isAlive(key: TouchedKey): Promise<boolean> {
+  async #isAlive(key: TouchedKey, reader: TurnKey): Promise<boolean> {
     const { tenantId, keyId, tokenIssued } = key;
-    if (!(await this.#isKeyAlive(key))) return false;
+    if (!(await this.#isKeyAlive(key, reader))) return false;
     return !isOfTokensOnly(key) || tokenIssued === null || this.#isTokenAlive(tenantId, keyId, tokenIssued);
   }
 
@@ -113,9 +116,9 @@ export class ActedOnKeys {
     return (await this.#changes.tokensRevokedAt(tenantId, keyId)) < seq;
   }
 
-  async #isKeyAlive({ tenantId, keyId }: TouchedKey): Promise<boolean> {
+  async #isKeyAlive({ tenantId, keyId }: TouchedKey, reader: TurnKey): Promise<boolean> {
     try {
-      return (await this.#changes.load(tenantId, keyId)).record.state.kind !== 'revoked';
+      return (await this.#changes.load(tenantId, keyId, reader, 'protective')).record.state.kind !== 'revoked';
     } catch (error) {
       if (!(error instanceof PantheonError)) throw error;
       // A damaged key counts as not revoked.

@@ -13,7 +13,8 @@ import type { Ledger } from '../events/ledger.ts';
 import { type ClockReading, type DatedKey, dateOf, type StoredTime } from '../events/stored-time.ts';
 import type { Clock, Instant } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
-import type { KeyChanges } from './key-changes.ts';
+import type { StoredKey } from '../verification/stored-key.ts';
+import type { KeyChanges, KeyDecision } from './key-changes.ts';
 
 /** The signing keys of the service. */
 interface ReplaceableSigningKeys {
@@ -87,17 +88,12 @@ async function correct(
 ): Promise<boolean | null> {
   let isChanged = false;
   try {
-    await changes.change({
-      by,
-      action: null,
-      tenantId,
-      keyId,
-      decide: ({ record, secrets }) => {
-        const change = correctDates(record, by.auditContext, clock.now());
-        isChanged = change !== null;
-        return change && { change, secrets };
-      },
-    });
+    const decide = ({ record, secrets }: StoredKey): KeyDecision | null => {
+      const change = correctDates(record, by.auditContext, clock.now());
+      isChanged = change !== null;
+      return change && { change, secrets };
+    };
+    await changes.change({ by, action: null, tenantId, keyId, decide }, 'ordinary');
     return isChanged;
   } catch (error) {
     if (error instanceof PantheonError && ['key_quarantined', 'not_found'].includes(error.code)) return null;

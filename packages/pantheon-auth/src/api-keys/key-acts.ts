@@ -6,7 +6,9 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { type EventType, type EventTypeOf, isEventType } from '../domain/event-data.ts';
 import type { EventCodec } from '../events/event-codec.ts';
-import type { ActOnKey as LoggedAct } from '../events/event-rows.ts';
+import type { ActQuery, ActOnKey as LoggedAct } from '../events/event-rows.ts';
+import type { TurnKey } from '../foundation/fair-queue.ts';
+import type { ReadTurns } from '../foundation/read-turns.ts';
 
 /** What one key did to another, as named in the API. Actions that only restrict a key are not included. */
 export type ActOnKey = 'created' | 'rotated' | 'secret_replaced' | 'updated' | 'resumed' | 'token_issued';
@@ -63,9 +65,11 @@ interface Trail {
 
 export class KeyActs {
   readonly #events: EventCodec;
+  readonly #readTurns: ReadTurns;
 
-  constructor(deps: { readonly events: EventCodec }) {
+  constructor(deps: { readonly events: EventCodec; readonly readTurns: ReadTurns }) {
     this.#events = deps.events;
+    this.#readTurns = deps.readTurns;
   }
 
   /**
@@ -73,7 +77,7 @@ export class KeyActs {
    * that were `created`. Of a key that was acted on, only its later actions count, because before that its holder was
    * trusted.
    */
-  async of(keyId: string, follow: 'all' | 'created'): Promise<Touched> {
+  async of(keyId: string, follow: 'all' | 'created', reader: TurnKey): Promise<Touched> {
     const trails = new Map<string, Trail>();
     const waiting: { readonly actorKeyId: string; readonly from: number }[] = [{ actorKeyId: keyId, from: 0 }];
     let left = ACTS_READ_MAX;
@@ -81,8 +85,10 @@ export class KeyActs {
       const { actorKeyId, from } = next;
       for (let after: number | null = from; after !== null; ) {
         if (left <= 0) return { keys: named(trails), isComplete: false };
-        const query = { actorKeyId, types: [...ACTS.keys()], after, limit: EVENTS_PER_READ };
-        const acts = await this.#events.actsOnKeys(query);
+        const query: ActQuery = { actorKeyId, types: [...ACTS.keys()], after, limit: EVENTS_PER_READ };
+        const acts: readonly LoggedAct[] = await this.#readTurns.run(reader, undefined, () =>
+          this.#events.actsOnKeys(query),
+        );
         left -= EVENTS_PER_READ;
         for (const act of acts) {
           const did = ACTS.get(act.type);

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import { openWorld, refusalOf } from '../../test/fixture.ts';
 import type { CallerGuard } from '../commands/caller.ts';
+import { CommandReads } from '../commands/command-reads.ts';
 import { PROCESS_CALLER } from '../domain/caller.ts';
 import { type KeyChange, suspendKey } from '../domain/key.ts';
 import type { EventCodec } from '../events/event-codec.ts';
@@ -39,15 +40,24 @@ function world(outcomes: (PantheonError | null)[]) {
   } as unknown as KeyStorage;
   const cache = { invalidate: (id: string) => void forgotten.push(id) } as unknown as VerificationCache;
   const guard: CallerGuard = { confirm: async (by) => ({ caller: { ...by, own: null }, preconditions: [] }) };
-  const changes = new KeyChanges({ storage, cache, events: {} as EventCodec, guard });
+  const changes = new KeyChanges({
+    storage,
+    cache,
+    events: {} as EventCodec,
+    guard,
+    reads: new CommandReads({ ordinary: 1, protective: 1 }),
+  });
   const suspend = () =>
-    changes.change({
-      ...COMMAND,
-      decide: ({ record, secrets }) => {
-        const change = suspendKey(record, BY, 1);
-        return change && { change, secrets };
+    changes.change(
+      {
+        ...COMMAND,
+        decide: ({ record, secrets }) => {
+          const change = suspendKey(record, BY, 1);
+          return change && { change, secrets };
+        },
       },
-    });
+      'protective',
+    );
   return { suspend, changes, forgotten, committed, attempts: () => attempts };
 }
 
@@ -75,7 +85,7 @@ test('an unknown outcome is told and not repeated, and what is remembered is for
 
 test('nothing to change writes nothing', async () => {
   const { changes, attempts } = world([null]);
-  expect(await changes.change({ ...COMMAND, decide: () => null })).toMatchObject({ id: 'a' });
+  expect(await changes.change({ ...COMMAND, decide: () => null }, 'ordinary')).toMatchObject({ id: 'a' });
   expect(attempts()).toBe(0);
 });
 

@@ -4,14 +4,18 @@
  */
 import { randomBytes } from 'node:crypto';
 import { type CallerGuard, guardUntilEnded } from '../commands/caller.ts';
+import type { CommandReads } from '../commands/command-reads.ts';
 import { type Command, type Outcome, runCommand } from '../commands/run-command.ts';
 import { type DamagedEvent, eventAbout, isReadable } from '../domain/event.ts';
 import { EVENT_TYPES, isEventType, isEventTypeOf } from '../domain/event-data.ts';
 import { evolve, type KeyRecord, VERSIONS_KEPT_MAX } from '../domain/key.ts';
+import { readerOf } from '../domain/reader.ts';
 import type { TenantRecord } from '../domain/tenant.ts';
 import type { EventCodec } from '../events/event-codec.ts';
 import type { IdempotencyRecord } from '../events/ledger.ts';
+import type { Lane } from '../events/write-lanes.ts';
 import { assertNever, PantheonError } from '../foundation/errors.ts';
+import type { TurnKey } from '../foundation/fair-queue.ts';
 import type { StoredKey, VersionSecret } from '../verification/stored-key.ts';
 import type { VerificationCache } from '../verification/verification-cache.ts';
 import type { KeyStorage, SealedChange } from './key-storage.ts';
@@ -39,17 +43,20 @@ export class KeyChanges {
   readonly #cache: VerificationCache;
   readonly #events: EventCodec;
   readonly #guard: CallerGuard;
+  readonly #reads: CommandReads;
 
   constructor(deps: {
     readonly storage: KeyStorage;
     readonly cache: VerificationCache;
     readonly events: EventCodec;
     readonly guard: CallerGuard;
+    readonly reads: CommandReads;
   }) {
     this.#storage = deps.storage;
     this.#cache = deps.cache;
     this.#events = deps.events;
     this.#guard = deps.guard;
+    this.#reads = deps.reads;
   }
 
   /** Runs a command. `guard`: confirms the caller, if not the usual one. */
@@ -62,13 +69,18 @@ export class KeyChanges {
     return runCommand({ ...command, commit, invalidate: () => this.#cache.invalidate(command.keyId) }, guard);
   }
 
-  /** Changes a key and returns the new record. `ended`: the keys that the same call has already revoked. */
+  /**
+   * Changes a key and returns the new record. `lane` is the lane of its event. `ended`: the keys that the same call has
+   * already revoked.
+   */
   async change(
     command: Omit<KeyCommand<StoredKey>, 'load'>,
+    lane: Lane,
     ended: ReadonlySet<string> = new Set(),
   ): Promise<KeyRecord> {
     const guard = guardUntilEnded(this.#guard, ended);
-    const load = (): Promise<StoredKey> => this.load(command.tenantId, command.keyId);
+    const { by, tenantId, keyId } = command;
+    const load = (): Promise<StoredKey> => this.load(tenantId, keyId, readerOf(by, tenantId), lane);
     const { loaded, change } = await this.run({ ...command, load }, guard);
     return change?.change.record ?? loaded.record;
   }
@@ -79,15 +91,21 @@ export class KeyChanges {
     ended: ReadonlySet<string> = new Set(),
   ): Promise<KeyRecord> {
     const guard = guardUntilEnded(this.#guard, ended);
-    const load = (): Promise<ChangeableKey> => this.loadToRevoke(command.tenantId, command.keyId);
+    const { by, tenantId, keyId } = command;
+    const load = (): Promise<ChangeableKey> => this.loadToRevoke(tenantId, keyId, readerOf(by, tenantId));
     const { loaded, change } = await this.run({ ...command, load }, guard);
     return change?.change.record ?? loaded.record;
   }
 
-  /** @throws PantheonError `not_found` when the tenant has no such key, `key_quarantined`. */
-  async load(tenantId: string, id: string): Promise<StoredKey> {
+  /** Reads a key for a command, in turn. @throws PantheonError `overloaded`, and as {@link KeyChanges.find}. */
+  load(tenantId: string, id: string, reader: TurnKey, lane: Lane = 'ordinary'): Promise<StoredKey> {
+    return this.#reads.run(lane, reader, () => this.find(tenantId, id, lane));
+  }
+
+  /** Reads a key without waiting in turn. @throws PantheonError `not_found` when the tenant has no such key, `key_quarantined`. */
+  async find(tenantId: string, id: string, lane?: Lane): Promise<StoredKey> {
     // The database drivers handle other types differently.
-    const stored = typeof id === 'string' ? await this.#storage.findIn(tenantId, id) : null;
+    const stored = typeof id === 'string' ? await this.#storage.findIn(tenantId, id, lane) : null;
     if (stored === null) throw new PantheonError('not_found');
     return stored;
   }
@@ -95,9 +113,9 @@ export class KeyChanges {
   /**
    * Loads a key to revoke it. A damaged key is rebuilt from the log, with random secrets, which is enough to revoke it.
    */
-  async loadToRevoke(tenantId: string, id: string): Promise<ChangeableKey> {
+  async loadToRevoke(tenantId: string, id: string, reader: TurnKey): Promise<ChangeableKey> {
     try {
-      return await this.load(tenantId, id);
+      return await this.load(tenantId, id, reader, 'protective');
     } catch (error) {
       if (!(error instanceof PantheonError && error.code === 'key_quarantined')) throw error;
       const record = await this.#replay(tenantId, id);

@@ -3,11 +3,13 @@
  * `key-manager.ts` parses the input; `idempotency-service.ts` handles repeated requests.
  */
 
+import type { CommandReads } from '../commands/command-reads.ts';
 import type { MakeIdempotencyRecord } from '../commands/idempotency-service.ts';
 import type { AppTypes } from '../domain/app-types.ts';
 import { assertAudiences, assertMayHandOut } from '../domain/delegation.ts';
 import { createKey, type KeySettings } from '../domain/key.ts';
 import type { Caller } from '../domain/key-policy.ts';
+import { readerOf } from '../domain/reader.ts';
 import { assertTenantActive } from '../domain/tenant.ts';
 import type { Clock, Instant } from '../foundation/clock.ts';
 import { invariant } from '../foundation/errors.ts';
@@ -39,6 +41,7 @@ export interface CreateKeyCommand {
 
 export class KeyCreation<App extends AppTypes = AppTypes> {
   readonly #changes: KeyChanges;
+  readonly #reads: CommandReads;
   readonly #tenants: TenantStorage;
   readonly #clock: Clock;
   readonly #keyPrefix: string;
@@ -46,12 +49,14 @@ export class KeyCreation<App extends AppTypes = AppTypes> {
 
   constructor(deps: {
     readonly changes: KeyChanges;
+    readonly commandReads: CommandReads;
     readonly tenants: TenantStorage;
     readonly clock: Clock;
     readonly keyPrefix: string;
     readonly audiences: readonly string[];
   }) {
     this.#changes = deps.changes;
+    this.#reads = deps.commandReads;
     this.#tenants = deps.tenants;
     this.#clock = deps.clock;
     this.#keyPrefix = deps.keyPrefix;
@@ -66,7 +71,7 @@ export class KeyCreation<App extends AppTypes = AppTypes> {
       action: 'keys.create',
       tenantId,
       keyId: generated.id,
-      load: () => this.#tenants.find(tenantId),
+      load: () => this.#reads.run('ordinary', readerOf(by, tenantId), () => this.#tenants.find(tenantId)),
       decide: (tenant, caller) => {
         assertMayHandOut(caller, command.settings);
         assertTenantActive(tenant);

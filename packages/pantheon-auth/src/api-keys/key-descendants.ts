@@ -1,6 +1,8 @@
 /** Revokes the keys that a key created, and those that they created, for `cascade`. */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { SYSTEM_TENANT } from '../domain/tenant.ts';
+import type { TurnKey } from '../foundation/fair-queue.ts';
+import type { ReadTurns } from '../foundation/read-turns.ts';
 import type { ChildKey, KeyPlace, KeyRows } from './key-rows.ts';
 
 /** Keys read at once. */
@@ -8,9 +10,11 @@ const READ_AT_ONCE = 1_000;
 
 export class KeyDescendants {
   readonly #rows: Pick<KeyRows, 'childrenOf'>;
+  readonly #readTurns: ReadTurns;
 
-  constructor(deps: { readonly rows: Pick<KeyRows, 'childrenOf'> }) {
+  constructor(deps: { readonly rows: Pick<KeyRows, 'childrenOf'>; readonly readTurns: ReadTurns }) {
     this.#rows = deps.rows;
+    this.#readTurns = deps.readTurns;
   }
 
   /**
@@ -21,14 +25,13 @@ export class KeyDescendants {
    * @returns Whether all were revoked. It stops when `isOver` returns true.
    */
   async revoke(
-    tenantId: string,
-    id: string,
+    { tenantId, keyId, reader }: { readonly tenantId: string; readonly keyId: string; readonly reader: TurnKey },
     revoke: (tenantId: string, keyId: string) => Promise<unknown>,
     isOver: () => boolean,
   ): Promise<boolean> {
-    const parents = [id];
+    const parents = [keyId];
     for (let parent = parents.shift(); parent !== undefined; parent = parents.shift()) {
-      for await (const child of this.#childrenOf(parent)) {
+      for await (const child of this.#childrenOf(parent, reader)) {
         // Only keys of the system tenant create keys in other tenants.
         if (child.tenantId !== tenantId && tenantId !== SYSTEM_TENANT) continue;
         if (isOver()) return false;
@@ -45,10 +48,13 @@ export class KeyDescendants {
    * Children in any tenant, because keys of the system tenant create keys in others. Includes damaged keys, which can
    * be revoked.
    */
-  async *#childrenOf(parent: string): AsyncGenerator<ChildKey> {
+  async *#childrenOf(parent: string, reader: TurnKey): AsyncGenerator<ChildKey> {
     let after: KeyPlace | null = null;
     do {
-      const children: readonly ChildKey[] = await this.#rows.childrenOf(parent, after, READ_AT_ONCE);
+      const place: KeyPlace | null = after;
+      const children: readonly ChildKey[] = await this.#readTurns.run(reader, undefined, () =>
+        this.#rows.childrenOf(parent, place, READ_AT_ONCE),
+      );
       yield* children;
       after = children.length < READ_AT_ONCE ? null : (children.at(-1) ?? null);
     } while (after !== null);

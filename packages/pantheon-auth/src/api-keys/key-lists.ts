@@ -1,7 +1,11 @@
-/** Lists of keys and usage reports. Long reads wait in a queue per tenant, and end when the caller aborts. */
+/**
+ * Reads keys, lists of keys and usage reports. Every read waits in turn by tenant and caller; long reads end when the
+ * caller aborts.
+ */
 import { type Page, pageSize } from '../commands/pages.ts';
 import type { AppTypes } from '../domain/app-types.ts';
 import { assertMay, type Caller } from '../domain/key-policy.ts';
+import { readerOf } from '../domain/reader.ts';
 import type { Clock } from '../foundation/clock.ts';
 import { assertFilters } from '../foundation/filters.ts';
 import type { ReadTurns } from '../foundation/read-turns.ts';
@@ -9,7 +13,8 @@ import { inTurns } from '../foundation/turns.ts';
 import type { SealedCursors } from '../kms/sealed-cursor.ts';
 import type { UsageQueryService, UsageReport, UsageRequest } from '../usage/usage-query.ts';
 import type { StoredKey } from '../verification/stored-key.ts';
-import { type APIKey, toApiKey } from './api-key.ts';
+import { type APIKey, type APIKeyVersion, toApiKey, toApiKeyVersion } from './api-key.ts';
+import type { KeyChanges } from './key-changes.ts';
 import type { KeyListQuery, KeyPlace } from './key-rows.ts';
 import type { KeyStorage, QuarantinedKey } from './key-storage.ts';
 import type { UsageReader } from './usage-reader.ts';
@@ -39,6 +44,7 @@ export interface Reading {
 }
 
 export interface KeyListsDeps {
+  readonly changes: KeyChanges;
   readonly storage: KeyStorage;
   readonly usage: UsageReader;
   readonly usageReports: UsageQueryService;
@@ -59,11 +65,11 @@ export class KeyLists<App extends AppTypes = AppTypes> {
 
   /** Newest first. A damaged key is listed as quarantined. */
   async list(filter: KeyFilter, { by, signal }: Reading): Promise<Page<APIKey<App> | QuarantinedKey>> {
-    const { storage, usage, cursors, readTurns, keyPrefix, clock } = this.#deps;
+    const { storage, usage, cursors, keyPrefix, clock } = this.#deps;
     assertMay(by, 'keys.read', this.#tenantId);
     assertFilters(filter, FILTERS);
     const query = await this.#toQuery(filter);
-    return readTurns.run(readerOf(by, this.#tenantId), signal, async () => {
+    return this.#inTurn({ by, signal }, async () => {
       const { items: found, next } = await storage.list(query, signal);
       const opened = found.filter((key): key is StoredKey => 'record' in key);
       const uses = await usage.totalsOf(
@@ -79,12 +85,40 @@ export class KeyLists<App extends AppTypes = AppTypes> {
     });
   }
 
-  /** The usage of one existing key, or of all keys of the tenant. */
-  report(request: Omit<UsageRequest, 'tenantId'>, { by, signal }: Reading): Promise<UsageReport> {
+  async get(id: string, by: Caller): Promise<APIKey<App>> {
+    const { changes, usage, keyPrefix, clock } = this.#deps;
+    return this.#inTurn({ by, signal: undefined }, async () => {
+      const { record } = await changes.find(this.#tenantId, id);
+      const used = await usage.totalOf(this.#tenantId, id);
+      return toApiKey<App>(record, used, { keyPrefix, now: clock.now() });
+    });
+  }
+
+  /** The versions of a key, newest first, each with its last use. */
+  async versions(id: string, by: Caller): Promise<readonly APIKeyVersion[]> {
+    const { changes, usage, clock } = this.#deps;
+    return this.#inTurn({ by, signal: undefined }, async () => {
+      const { record } = await changes.find(this.#tenantId, id);
+      const used = await usage.ofKey(this.#tenantId, id);
+      const now = clock.now();
+      return record.versions.map((version) => {
+        const ofVersion = used.find((one) => one.version === version.version);
+        return toApiKeyVersion(version, ofVersion, now);
+      });
+    });
+  }
+
+  /** The usage of one key, or of all keys of the tenant. */
+  report(request: Omit<UsageRequest, 'tenantId'>, reading: Reading): Promise<UsageReport> {
     const asked = { ...request, tenantId: this.#tenantId };
-    return this.#deps.readTurns.run(readerOf(by, this.#tenantId), signal, () =>
-      this.#deps.usageReports.report(asked, signal),
-    );
+    return this.#inTurn(reading, async () => {
+      if (request.keyId !== null) await this.#deps.changes.find(this.#tenantId, request.keyId);
+      return this.#deps.usageReports.report(asked, reading.signal);
+    });
+  }
+
+  #inTurn<T>({ by, signal }: Reading, read: () => Promise<T>): Promise<T> {
+    return this.#deps.readTurns.run(readerOf(by, this.#tenantId), signal, read);
   }
 
   async #toQuery(filter: KeyFilter): Promise<KeyListQuery> {
@@ -94,12 +128,4 @@ export class KeyLists<App extends AppTypes = AppTypes> {
     const limit = pageSize(filter.limit);
     return { tenantId: this.#tenantId, userId, state, environment, text, after, limit, now: this.#deps.clock.now() };
   }
-}
-
-/**
- * The tenant in whose queue the read waits: a system key that reads another tenant's keys waits in the queue of the
- * system tenant.
- */
-export function readerOf(by: Caller, tenantId: string): string {
-  return by.authority.kind === 'key' ? by.authority.tenantId : tenantId;
 }

@@ -3,6 +3,7 @@
  * `key-rotation.ts`, verification in `key-validator.ts`.
  */
 
+import type { CommandReads } from '../commands/command-reads.ts';
 import { assertIsMeant } from '../commands/conditional-change.ts';
 import {
   type IdempotencyService,
@@ -25,18 +26,20 @@ import {
   assertWithinCreator,
   type Caller,
 } from '../domain/key-policy.ts';
+import { readerOf } from '../domain/reader.ts';
 import type { TenantRecord } from '../domain/tenant.ts';
 import type { Precondition } from '../events/ledger.ts';
+import type { Lane } from '../events/write-lanes.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { type TenantStorage, tenantAsRead } from '../tenants/tenant-storage.ts';
 import type { UsageReport, UsageRequest } from '../usage/usage-query.ts';
+import type { KeyUsage } from '../usage/usage-rows.ts';
 import type { StoredKey } from '../verification/stored-key.ts';
 import type { Administrators } from './administrators.ts';
-import { type APIKey, type APIKeyVersion, toApiKey, toApiKeyVersion } from './api-key.ts';
+import { type APIKey, type APIKeyVersion, toApiKey } from './api-key.ts';
 import type { ExposedKeys } from './exposed-keys.ts';
 import type { IdTags } from './id-tags.ts';
 import type { KeyActs } from './key-acts.ts';
-import type { KeyChanges } from './key-changes.ts';
 import { type CreatedKey, firstAdministrator, KeyCreation } from './key-creation.ts';
 import type { KeyDescendants } from './key-descendants.ts';
 import { generateKey, type TaggedKey } from './key-generator.ts';
@@ -65,12 +68,12 @@ export interface CreateOptions extends ChangeOptions {
 export type { CreatedKey };
 
 export interface KeyManagerDeps extends KeyListsDeps {
-  readonly changes: KeyChanges;
   readonly exposed: ExposedKeys;
   readonly administrators: Administrators;
   readonly descendants: KeyDescendants;
   readonly acts: KeyActs;
   readonly tenants: TenantStorage;
+  readonly commandReads: CommandReads;
   readonly idempotency: IdempotencyService;
   readonly idTags: IdTags;
   readonly selfRotations: SelfRotations;
@@ -143,8 +146,9 @@ export class KeyManager<App extends AppTypes = AppTypes> {
 
   /** @throws PantheonError `not_found`, `key_quarantined`. */
   async get(id: string, options: ChangeOptions = {}): Promise<APIKey<App>> {
-    assertMay(callerIn(options), 'keys.read', this.#tenantId);
-    return this.#show((await this.load(id)).record);
+    const by = callerIn(options);
+    assertMay(by, 'keys.read', this.#tenantId);
+    return this.#lists.get(id, by);
   }
 
   /**
@@ -159,17 +163,9 @@ export class KeyManager<App extends AppTypes = AppTypes> {
 
   /** Lists the versions of a key, newest first, with their usage. */
   async versions(id: string, options: ChangeOptions = {}): Promise<readonly APIKeyVersion[]> {
-    assertMay(callerIn(options), 'keys.read', this.#tenantId);
-    const { record } = await this.load(id);
-    const usage = await this.#deps.usage.ofKey(this.#tenantId, id);
-    const now = this.#deps.clock.now();
-    return record.versions.map((version) =>
-      toApiKeyVersion(
-        version,
-        usage.find((one) => one.version === version.version),
-        now,
-      ),
-    );
+    const by = callerIn(options);
+    assertMay(by, 'keys.read', this.#tenantId);
+    return this.#lists.versions(id, by);
   }
 
   /** The usage of one key by outcome and time, or of all keys of the tenant when `id` is null. */
@@ -181,7 +177,6 @@ export class KeyManager<App extends AppTypes = AppTypes> {
     const by = callerIn(options);
     const { signal } = options;
     assertMay(by, 'keys.read', this.#tenantId);
-    if (id !== null) await this.load(id);
     return this.#lists.report({ ...range, keyId: id }, { by, signal });
   }
 
@@ -193,7 +188,7 @@ export class KeyManager<App extends AppTypes = AppTypes> {
     const by = callerIn(options);
     assertMay(by, 'keys.update', this.#tenantId);
     await this.#deps.exposed.refuseIn({ ...input }, by);
-    return this.#change(id, options, async (record, caller, tenant) => {
+    return this.#change(id, 'ordinary', options, async (record, caller, tenant) => {
       assertMayGrant(caller, record);
       assertIsMeant(options, 'key', record);
       const settings = parseUpdateInput(input, record, this.#deps.clock.now());
@@ -215,7 +210,7 @@ export class KeyManager<App extends AppTypes = AppTypes> {
     const by = callerIn(options);
     assertMay(by, 'keys.update', this.#tenantId);
     const auditContext = await this.#auditContext(by, options.reason);
-    return this.#change(id, options, async (record) => {
+    return this.#change(id, 'protective', options, async (record) => {
       assertIsMeant(options, 'key', record);
       const change = suspendKey(record, auditContext, this.#deps.clock.now());
       // Suspending a suspended key changes nothing, so it needs no other administrator.
@@ -229,7 +224,7 @@ export class KeyManager<App extends AppTypes = AppTypes> {
     const by = callerIn(options);
     assertMay(by, 'keys.update', this.#tenantId);
     const auditContext = await this.#auditContext(by, options.reason);
-    return this.#change(id, options, (record, caller) => {
+    return this.#change(id, 'ordinary', options, (record, caller) => {
       assertMayHandOut(caller, record);
       assertIsMeant(options, 'key', record);
       return { change: resumeKey(record, auditContext, this.#deps.clock.now()), preconditions: [] };
@@ -258,7 +253,7 @@ export class KeyManager<App extends AppTypes = AppTypes> {
     assertOptions(options);
     const id = selfId(by);
     // A key of another tenant counts as not existing (I10), also for in-process code that constructs its own caller.
-    await this.#deps.changes.loadToRevoke(this.#tenantId, id);
+    await this.#deps.changes.loadToRevoke(this.#tenantId, id, readerOf(by, this.#tenantId));
     const { reason, ifMatch } = options;
     const own = { ...(reason !== undefined && { reason }), ...(ifMatch !== undefined && { ifMatch }) };
     return this.#revoke(id, by, own, true);
@@ -266,12 +261,12 @@ export class KeyManager<App extends AppTypes = AppTypes> {
 
   /** The caller's own key. */
   async getSelf(by: Caller): Promise<APIKey<App>> {
-    return this.#show((await this.load(selfId(by))).record);
+    return this.#lists.get(selfId(by), by);
   }
 
   /** The key with its secrets, for other parts of the library. @throws PantheonError `not_found`. */
-  load(id: string): Promise<StoredKey> {
-    return this.#deps.changes.load(this.#tenantId, id);
+  load(id: string, by: Caller = PROCESS_CALLER): Promise<StoredKey> {
+    return this.#deps.changes.load(this.#tenantId, id, readerOf(by, this.#tenantId));
   }
 
   #generate({ environment }: KeySettings): TaggedKey {
@@ -291,40 +286,45 @@ export class KeyManager<App extends AppTypes = AppTypes> {
     const condition = ifMatch === undefined ? {} : { ifMatch };
     const ending = { tenantId: this.#tenantId, keyId: id, by, auditContext, isSelf, cascade, force, condition };
     return this.#deps.propagation.settled(this.#tenantId, options, async () => {
+      const used = await this.#usedBefore(id, by, 'protective');
       const { record, actedOn } = await this.#revocation.end(ending);
-      const answer = { ...(await this.#show(record)), ...(actedOn !== null && { actedOn }) };
+      const answer = { ...this.#show(record, used), ...(actedOn !== null && { actedOn }) };
       return { answer, record: cascade === false ? record : null };
     });
   }
 
   /** `decide` is passed the caller with their key as it is now. */
-  #change(id: string, options: RevokeOptions, decide: Decide): Promise<APIKey<App> & Settled> {
+  #change(id: string, lane: Lane, options: RevokeOptions, decide: Decide): Promise<APIKey<App> & Settled> {
     assertFlags(options);
     const by = callerIn(options);
     const tenantId = this.#tenantId;
     return this.#deps.propagation.settled(this.#tenantId, options, async () => {
-      const record = await this.#deps.changes.change({
+      const used = await this.#usedBefore(id, by, lane);
+      const command = {
         by,
         action: 'keys.update',
         tenantId,
         keyId: id,
-        decide: async ({ record, secrets, tenant }, caller) => {
+        decide: async ({ record, secrets, tenant }: StoredKey, caller: ConfirmedCaller) => {
           if (options.force === true) assertMay(caller, 'keys.force', tenantId);
           assertNotSuperseded(caller, record);
           const { change, preconditions } = await decide(record, caller, tenant);
           return change && { change, secrets, preconditions };
         },
-      });
-      return { answer: await this.#show(record), record };
+      } as const;
+      const record = await this.#deps.changes.change(command, lane);
+      return { answer: this.#show(record, used), record };
     });
   }
 
-  async #show(record: KeyRecord): Promise<APIKey<App>> {
-    const usage = await this.#deps.usage.totalsOf(record.tenantId, [record.id]);
-    return toApiKey<App>(record, usage.get(record.id) ?? [], {
-      keyPrefix: this.#deps.keyPrefix,
-      now: this.#deps.clock.now(),
-    });
+  #usedBefore(keyId: string, by: Caller, lane: Lane): Promise<readonly KeyUsage[]> {
+    const tenantId = this.#tenantId;
+    return this.#deps.usage.totalBefore({ tenantId, keyId, reader: readerOf(by, tenantId), lane });
+  }
+
+  /** Reads nothing, because a failing read would turn a committed change into an error. */
+  #show(record: KeyRecord, used: readonly KeyUsage[]): APIKey<App> {
+    return toApiKey<App>(record, used, { keyPrefix: this.#deps.keyPrefix, now: this.#deps.clock.now() });
   }
 
   async #auditContext(by: Caller, reason: string | undefined): Promise<AuditContext> {

@@ -7,6 +7,7 @@ import type { KeyRecord } from '../domain/key.ts';
 import type { Caller } from '../domain/key-policy.ts';
 import { EventCodec } from '../events/event-codec.ts';
 import { HOUR_MS, SECOND_MS } from '../foundation/clock.ts';
+import { ReadTurns } from '../foundation/read-turns.ts';
 import { TokenIssues } from '../jwt/token-issues.ts';
 import type { PantheonAuth } from '../pantheon-auth.ts';
 import { TestClock } from '../testing/test-clock.ts';
@@ -188,7 +189,10 @@ describe('what a stolen administrator acted on', () => {
       },
     } as unknown as EventCodec;
     const watching = turning();
-    const touched = await new KeyActs({ events }).of('stolen', 'created');
+    const touched = await new KeyActs({ events, readTurns: new ReadTurns({ atOnceMax: 1 }) }).of('stolen', 'created', {
+      group: 'default',
+      member: 'administrator',
+    });
     isOver = true;
     await watching;
     expect(touched.isComplete).toBe(false);

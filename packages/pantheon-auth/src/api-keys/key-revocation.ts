@@ -10,6 +10,7 @@ import type { ChangeOptions } from '../domain/caller.ts';
 import type { AuditContext } from '../domain/event.ts';
 import { type KeyRecord, revokeKey, revokeTokens } from '../domain/key.ts';
 import { assertMay, assertNotSuperseded, assertProvesCurrent, type Caller } from '../domain/key-policy.ts';
+import { readerOf } from '../domain/reader.ts';
 import { SYSTEM_TENANT } from '../domain/tenant.ts';
 import { issuedFrom } from '../domain/token-life.ts';
 import { type Clock, SECOND_MS } from '../foundation/clock.ts';
@@ -115,7 +116,11 @@ export class KeyRevocation {
     // Parents first, so that a revoked key creates and acts on no more keys while those are searched.
     const revokeChild = (ofTenant: string, child: string): Promise<KeyRecord> =>
       this.#revoke(ending, ofTenant, child, gone);
-    const isWhole = await this.#descendants.revoke(tenantId, keyId, revokeChild, isOver);
+    const isWhole = await this.#descendants.revoke(
+      { tenantId, keyId, reader: readerOf(ending.by, tenantId) },
+      revokeChild,
+      isOver,
+    );
     if (!isWhole) return { record, actedOn: { items: [], complete: false } };
     return { record, actedOn: await this.#actedOn.of(this.#cascading(ending, gone, isOver)) };
   }
@@ -123,6 +128,7 @@ export class KeyRevocation {
   #cascading(ending: Ending, gone: Set<string>, isOver: () => boolean): Cascading {
     return {
       keyId: ending.keyId,
+      reader: readerOf(ending.by, ending.tenantId),
       isTaking: ending.cascade === 'acted',
       gone,
       isOver,
@@ -156,6 +162,7 @@ export class KeyRevocation {
           return { change: revokeTokens(record, auditContext, now), secrets };
         },
       },
+      'protective',
       gone,
     );
     return isDone;

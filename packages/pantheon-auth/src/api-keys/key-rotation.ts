@@ -9,7 +9,7 @@ import { parseReason } from '../commands/input.ts';
 import type { Settled, SettleOptions } from '../commands/propagation.ts';
 import type { AppTypes } from '../domain/app-types.ts';
 import { assertCaller, assertOptions, type ChangeOptions, callerIn } from '../domain/caller.ts';
-import { assertMayHandOut } from '../domain/delegation.ts';
+import { assertMayHandOut, type ConfirmedCaller } from '../domain/delegation.ts';
 import { type KeyRecord, retireVersion, rotateKey } from '../domain/key.ts';
 import {
   assertMay,
@@ -19,15 +19,19 @@ import {
   assertWithinCreator,
   type Caller,
 } from '../domain/key-policy.ts';
+import { readerOf } from '../domain/reader.ts';
 import { assertTenantActive } from '../domain/tenant.ts';
+import type { Lane } from '../events/write-lanes.ts';
 import { type Instant, SECOND_MS } from '../foundation/clock.ts';
 import { invariant, PantheonError } from '../foundation/errors.ts';
 import { tenantAsRead } from '../tenants/tenant-storage.ts';
+import type { StoredKey } from '../verification/stored-key.ts';
 import { type APIKey, type APIKeyVersion, toApiKey, toApiKeyVersion } from './api-key.ts';
 import { generateKey } from './key-generator.ts';
 import { OVERLAP_SECONDS_DEFAULT, parseRotateInput, type RotateKeyInput } from './key-input.ts';
 import type { CreateOptions, KeyManager, KeyManagerDeps } from './key-manager.ts';
 import { replaceLostSecret } from './lost-secret.ts';
+import type { AboutToChange } from './usage-reader.ts';
 import { versionSecret } from './version-secret.ts';
 
 export interface Rotation<App extends AppTypes = AppTypes> {
@@ -76,7 +80,7 @@ export class KeyRotation<App extends AppTypes = AppTypes> {
   ): Promise<Rotation<App> & Settled> {
     const by = callerIn(options);
     assertMay(by, 'keys.rotate', this.#tenantId);
-    const { record } = await this.#keys.load(id);
+    const { record } = await this.#keys.load(id, by);
     const command = { id, input, by, condition: options, isSelf: false };
     return this.#deps.propagation.settled(this.#tenantId, options, async () => {
       const answer = await this.#once(command, options.idempotencyKey);
@@ -107,12 +111,12 @@ export class KeyRotation<App extends AppTypes = AppTypes> {
     if (authority.kind !== 'key')
       throw new PantheonError('not_allowed', { detail: 'Only an API key can make this call.' });
     const { selfRotations } = this.#deps;
-    const { record: before } = await this.#keys.load(authority.keyId);
+    const { record: before } = await this.#keys.load(authority.keyId, by);
     // An older version has its own budget and its own queue position, so that whoever holds it cannot use up those of
     // the current version.
     const account = authority.version === before.version ? before.id : `${before.id}:superseded`;
     return selfRotations.oneAtATime(account, async () => {
-      const { record } = await this.#keys.load(authority.keyId);
+      const { record } = await this.#keys.load(authority.keyId, by);
       await selfRotations.spend(record, account);
       if (record.rotation === null) throw noRotationPolicy();
       return this.#once({ id: record.id, input, by, condition: options, isSelf: true }, options.idempotencyKey);
@@ -139,12 +143,13 @@ export class KeyRotation<App extends AppTypes = AppTypes> {
     await this.#deps.exposed.refuseIn({ reason: options.reason }, by);
     const auditContext = { ...by.auditContext, reason: parseReason(options.reason) };
     const now = this.#deps.clock.now();
-    const record = await this.#deps.changes.change({
+    const usage = await this.#deps.usage.versionsBefore(this.#aboutToChange(id, by, 'protective'));
+    const command = {
       by,
       action: 'keys.rotate',
       tenantId: this.#tenantId,
       keyId: id,
-      decide: (key, caller) => {
+      decide: (key: StoredKey, caller: ConfirmedCaller) => {
         // A superseded version may retire itself and no other.
         const isOwnVersion = by.authority.kind === 'key' && by.authority.version === version;
         if (!isOwnVersion) assertNotSuperseded(caller, key.record);
@@ -152,10 +157,10 @@ export class KeyRotation<App extends AppTypes = AppTypes> {
         const change = retireVersion(key.record, version, auditContext, now);
         return change && { change, secrets: key.secrets };
       },
-    });
+    } as const;
+    const record = await this.#deps.changes.change(command, 'protective');
     const found = record.versions.find((one) => one.version === version);
     if (found === undefined) throw new PantheonError('not_found', { field: 'version' });
-    const usage = await this.#deps.usage.ofKey(this.#tenantId, id);
     const used = usage.find((one) => one.version === version);
     return { answer: toApiKeyVersion(found, used, now), record };
   }
@@ -182,14 +187,15 @@ export class KeyRotation<App extends AppTypes = AppTypes> {
     const { id, by, condition, isSelf } = command;
     const { keyPrefix, clock, changes, usage } = this.#deps;
     const input = parseRotateInput(command.input);
+    const used = await usage.totalBefore(this.#aboutToChange(id, by, 'ordinary'));
     const rotated = await changes.run({
       by,
       // A key that rotates itself within its policy needs no permission.
       action: isSelf ? null : 'keys.rotate',
       tenantId: this.#tenantId,
       keyId: id,
-      load: () => this.#keys.load(id),
-      decide: async (key, caller) => {
+      load: () => this.#keys.load(id, by),
+      decide: (key, caller) => {
         const { record, secrets, tenant } = key;
         assertMayRotate(caller, record);
         // The policy may have been removed since it was first read.
@@ -204,8 +210,6 @@ export class KeyRotation<App extends AppTypes = AppTypes> {
         };
         const change = rotateKey(record, plan, { ...by.auditContext, reason: null }, now);
         const generated = generateKey({ keyPrefix, environment: record.environment, id });
-        // Read before the commit, because a failure afterwards would lose the only copy of the key string.
-        const used = (await usage.totalsOf(this.#tenantId, [id])).get(id) ?? [];
         const previous = { version: record.version, acceptedUntil: new Date(plan.acceptedUntil) };
         return {
           change,
@@ -218,10 +222,14 @@ export class KeyRotation<App extends AppTypes = AppTypes> {
       // Without retries: after a conflict a new attempt would end the version that the other request has just created.
       attemptsMax: 1,
       // After a conflict the record no longer matches `ifMatch`, which is the more precise error.
-      explainConflict: async () => assertIsMeant(condition, 'key', (await this.#keys.load(id)).record),
+      explainConflict: async () => assertIsMeant(condition, 'key', (await this.#keys.load(id, by)).record),
     });
     invariant(rotated.change !== null, 'a rotation is always a change');
     return rotated.change.answer;
+  }
+
+  #aboutToChange(keyId: string, by: Caller, lane: Lane): AboutToChange {
+    return { tenantId: this.#tenantId, keyId, reader: readerOf(by, this.#tenantId), lane };
   }
 }
 

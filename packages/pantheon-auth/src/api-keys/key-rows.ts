@@ -1,4 +1,5 @@
 /** The port for reading key rows. Only `Ledger.commit` writes them. Implemented in `storage/rows/`. */
+import type { Lane } from '../events/write-lanes.ts';
 import type { ListPart } from '../foundation/list-part.ts';
 import type { ApiKeyRow, ApiKeyVersionRow } from '../schema/api-key-row.ts';
 import type { TenantRow } from '../schema/tenant-row.ts';
@@ -36,8 +37,8 @@ export interface KeyListQuery {
 }
 
 export interface KeyRows {
-  /** Reads a key of any tenant. The caller decides who may see it. */
-  find(id: string): Promise<KeyRowSet | null>;
+  /** Reads a key of any tenant. The caller decides who may see it. `lane` is the lane of the command that reads it. */
+  find(id: string, lane?: Lane): Promise<KeyRowSet | null>;
   /** At most `limit` keys; fewer if they are large, or if few of many keys match. @throws the reason of `signal`. */
   list(query: KeyListQuery, signal?: AbortSignal): Promise<ListPart<KeyRowSet, KeyPlace>>;
   /** Keys of any tenant that this key created, newest first, at most `limit`. */

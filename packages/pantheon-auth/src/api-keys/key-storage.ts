@@ -7,6 +7,7 @@ import { isUint8Array } from 'node:util/types';
 import { type KeyChange, type KeyRecord, type KeyVersion, VERSIONS_KEPT_MAX } from '../domain/key.ts';
 import type { EventCodec } from '../events/event-codec.ts';
 import type { IdempotencyRecord, Ledger, Precondition, RowChange } from '../events/ledger.ts';
+import type { Lane } from '../events/write-lanes.ts';
 import type { Instant } from '../foundation/clock.ts';
 import { canonicalJson, type JsonObject } from '../foundation/encoding.ts';
 import { isErrorLike, PantheonError } from '../foundation/errors.ts';
@@ -120,8 +121,8 @@ export class KeyStorage implements KeySource {
   }
 
   /** The same within one tenant: a key of another tenant counts as not existing, also when it is damaged (I10). */
-  async findIn(tenantId: string, id: string): Promise<StoredKey | null> {
-    const rows = await this.#rows.find(id);
+  async findIn(tenantId: string, id: string, lane?: Lane): Promise<StoredKey | null> {
+    const rows = await this.#rows.find(id, lane);
     return rows === null || rows.key.tenant_id !== tenantId ? null : this.#open(rows);
   }
 

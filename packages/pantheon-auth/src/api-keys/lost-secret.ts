@@ -2,16 +2,19 @@
  * Repeats a creation or rotation under its `Idempotency-Key`. The secret of the first answer is not stored (I1), so the
  * repeated request replaces it, unless it has been used; then the request is refused.
  */
+import type { CommandReads } from '../commands/command-reads.ts';
 import type { AnsweredRequest } from '../commands/idempotency-rows.ts';
 import type { RequestIdentity } from '../commands/idempotency-service.ts';
 import type { AppTypes } from '../domain/app-types.ts';
 import { assertMayHandOut, type ConfirmedCaller } from '../domain/delegation.ts';
 import { type KeyRecord, replaceSecret } from '../domain/key.ts';
 import { assertMay, assertProvesCurrent, type Caller } from '../domain/key-policy.ts';
+import { readerOf } from '../domain/reader.ts';
 import { assertTenantActive } from '../domain/tenant.ts';
 import type { Clock } from '../foundation/clock.ts';
 import { invariant, PantheonError } from '../foundation/errors.ts';
 import { tenantAsRead } from '../tenants/tenant-storage.ts';
+import type { StoredUsage } from '../usage/usage-rows.ts';
 import { type APIKey, toApiKey } from './api-key.ts';
 import type { KeyChanges } from './key-changes.ts';
 import { generateKey } from './key-generator.ts';
@@ -20,6 +23,7 @@ import { versionSecret } from './version-secret.ts';
 
 interface LostSecretDeps {
   readonly changes: KeyChanges;
+  readonly commandReads: CommandReads;
   readonly usage: UsageReader;
   readonly clock: Clock;
   readonly keyPrefix: string;
@@ -35,7 +39,7 @@ interface Repeated {
 /** @throws PantheonError `already_claimed`, and what creating or rotating the key does. */
 export async function replaceLostSecret<App extends AppTypes = AppTypes>(
   { request, answered, by }: Repeated,
-  { changes, usage, clock, keyPrefix }: LostSecretDeps,
+  { changes, commandReads, usage, clock, keyPrefix }: LostSecretDeps,
 ): Promise<{ readonly key: string; readonly apiKey: APIKey<App>; readonly record: KeyRecord }> {
   const { keyId, version, tenantId } = answered;
   const { change } = await changes.run({
@@ -44,10 +48,14 @@ export async function replaceLostSecret<App extends AppTypes = AppTypes>(
     action: null,
     tenantId,
     keyId,
-    load: () => changes.load(tenantId, keyId),
-    decide: async ({ record, secrets, tenant }, caller) => {
+    load: () =>
+      commandReads.run('ordinary', readerOf(by, tenantId), async () => {
+        const stored = await changes.find(tenantId, keyId);
+        return { ...stored, used: await usage.ofKey(tenantId, keyId) };
+      }),
+    decide: ({ record, secrets, tenant, used }, caller) => {
       assertSameRequest(request, answered, caller, record);
-      await assertUnclaimed(answered, record, usage);
+      assertUnclaimed(answered, record, used);
       assertTenantActive(tenant);
       const generated = generateKey({ keyPrefix, environment: record.environment, id: keyId });
       const others = secrets.filter((secret) => secret.version !== version);
@@ -64,13 +72,8 @@ export async function replaceLostSecret<App extends AppTypes = AppTypes>(
   return { key: change.key, apiKey: toApiKey(record, [], { keyPrefix, now: clock.now() }), record };
 }
 
-async function assertUnclaimed(
-  { keyId, version, tenantId }: AnsweredRequest,
-  record: KeyRecord,
-  usage: UsageReader,
-): Promise<void> {
+function assertUnclaimed({ version }: AnsweredRequest, record: KeyRecord, used: readonly StoredUsage[]): void {
   if (record.version !== version || record.state.kind !== 'active') throw new PantheonError('already_claimed');
-  const used = await usage.ofKey(tenantId, keyId);
   if (used.some((one) => one.version === version && one.usageCount > 0)) throw new PantheonError('already_claimed');
 }
 

@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { CommandReads } from '../commands/command-reads.ts';
 import type { UsageRecorder } from '../usage/usage-recorder.ts';
 import type { PendingUsage, StoredUsage, UsageRows } from '../usage/usage-rows.ts';
 import { UsageReader } from './usage-reader.ts';
@@ -13,7 +14,8 @@ function reader(stored: Record<string, StoredUsage[]>, pending: Record<string, P
     },
   } as unknown as UsageRows;
   const recorder = { pendingOf: (id: string) => pending[id] ?? [] } as unknown as UsageRecorder;
-  return { reader: new UsageReader(rows, recorder), reads };
+  const commandReads = new CommandReads({ ordinary: 1, protective: 1 });
+  return { reader: new UsageReader({ rows, recorder, reads: commandReads }), rows, reads };
 }
 
 const use = (version: number, count: number, lastUsedAt: number, addresses: string[]): PendingUsage => ({

@@ -7,6 +7,7 @@ import { DAY_MS } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import type { PantheonAuth } from '../pantheon-auth.ts';
 import { TestClock } from '../testing/test-clock.ts';
+import { CommandReads } from './command-reads.ts';
 import type { IdempotencyRows } from './idempotency-rows.ts';
 import { ANSWER_KEPT_MS, IdempotencyService } from './idempotency-service.ts';
 
@@ -234,7 +235,11 @@ describe('a request that meets a conflict', () => {
   ) {
     const answers = [null, isAnswered ? { ...REQUEST, keyId: 'KeyKeyKeyKeyKeyK', version: 2, createdAt: 0 } : null];
     const rows = { find: async () => answers.shift() ?? null, prune: async () => 0 } as unknown as IdempotencyRows;
-    const answered = new IdempotencyService({ rows, clock: new TestClock() });
+    const answered = new IdempotencyService({
+      rows,
+      reads: new CommandReads({ ordinary: 1, protective: 1 }),
+      clock: new TestClock(),
+    });
     return answered.run(REQUEST, {
       execute: () => Promise.reject(new PantheonError(code)),
       again: async ({ version }) => ({ version }),
@@ -246,6 +251,7 @@ describe('a request that meets a conflict', () => {
     idempotencyKey: 'a',
     requestHash: 'b',
     keyId: 'KeyKeyKeyKeyKeyK',
+    reader: { group: 'default', member: 'process' },
   };
 
   test.each(['rotation_in_progress', 'version_conflict', 'conflict'] as const)(

@@ -1,11 +1,14 @@
 /** Executes each request with an `Idempotency-Key` once. The callers decide what a repeated request is answered. */
 import { createHash } from 'node:crypto';
 import type { Caller } from '../domain/key-policy.ts';
+import { readerOf } from '../domain/reader.ts';
 import type { IdempotencyRecord } from '../events/ledger.ts';
 import { type Clock, DAY_MS } from '../foundation/clock.ts';
 import { CODES } from '../foundation/codes.ts';
 import { canonicalJson } from '../foundation/encoding.ts';
 import { PantheonError } from '../foundation/errors.ts';
+import type { TurnKey } from '../foundation/fair-queue.ts';
+import type { CommandReads } from './command-reads.ts';
 import type { AnsweredRequest, IdempotencyRows } from './idempotency-rows.ts';
 
 /** How long a record is kept: longer than clients retry. */
@@ -16,6 +19,8 @@ export interface RequestIdentity
   extends Pick<AnsweredRequest, 'tenantId' | 'caller' | 'idempotencyKey' | 'requestHash'> {
   /** The id of the key that it changes; null: it creates one. */
   readonly keyId: string | null;
+  /** The queue position of the read. */
+  readonly reader: TurnKey;
 }
 /** Makes the idempotency record, which is committed in the same transaction as the change. */
 export type MakeIdempotencyRecord = (keyId: string, version: number) => IdempotencyRecord;
@@ -44,15 +49,18 @@ export function idempotentRequest(request: {
     // about the input.
     requestHash: sha256(canonicalJson({ idempotencyKey, operation, keyId, input: input ?? null })),
     keyId,
+    reader: readerOf(by, tenantId),
   };
 }
 
 export class IdempotencyService {
   readonly #rows: IdempotencyRows;
+  readonly #reads: CommandReads;
   readonly #clock: Clock;
 
-  constructor(deps: { readonly rows: IdempotencyRows; readonly clock: Clock }) {
+  constructor(deps: { readonly rows: IdempotencyRows; readonly reads: CommandReads; readonly clock: Clock }) {
     this.#rows = deps.rows;
+    this.#reads = deps.reads;
     this.#clock = deps.clock;
   }
 
@@ -83,7 +91,8 @@ export class IdempotencyService {
   }
 
   async #find(request: RequestIdentity): Promise<AnsweredRequest | null> {
-    const answered = await this.#rows.find(request, this.#clock.now() - ANSWER_KEPT_MS);
+    const since = this.#clock.now() - ANSWER_KEPT_MS;
+    const answered = await this.#reads.run('ordinary', request.reader, () => this.#rows.find(request, since));
     if (answered !== null && answered.requestHash !== request.requestHash)
       throw new PantheonError('idempotency_mismatch');
     return answered;

@@ -32,11 +32,11 @@ export interface Managing {
 export function makeManaging(base: Foundations, state: AccessState, verifying: Verifying): Managing {
   const { database, limiter, clock, keyPrefix, issuer, audience, logger, options } = base;
   const { sealer, events, keyStorage, cache, idTags, stalenessMaxMs } = state;
-  const { validator, guard, changes, recorder } = verifying;
+  const { validator, guard, changes, commandReads, recorder } = verifying;
   const { ledger } = database;
 
   const cursors = new SealedCursors(sealer);
-  const readTurns = new ReadTurns();
+  const readTurns = new ReadTurns({ atOnceMax: database.readsAtOnce.shown });
   const exposed = new ExposedKeys({
     validator,
     ledger,
@@ -46,19 +46,20 @@ export function makeManaging(base: Foundations, state: AccessState, verifying: V
       logger.error({ err: error }, 'a text contained a key, and the event for it could not be written'),
   });
   const tenantStorage = new TenantStorage({ rows: database.tenants, ledger, events });
-  const tenants = new TenantManager({ exposed, storage: tenantStorage, cache, guard, cursors, clock });
-  const propagation = new Propagation({ stalenessMaxMs, clock, tokens: new OfflineTokens({ events }) });
+  const turns = { readTurns, commandReads };
+  const tenants = new TenantManager({ exposed, storage: tenantStorage, cache, guard, ...turns, cursors, clock });
+  const propagation = new Propagation({ stalenessMaxMs, clock, tokens: new OfflineTokens({ events, readTurns }) });
   const managerDeps: KeyManagerDeps = {
     exposed,
     storage: keyStorage,
     changes,
     administrators: new Administrators({ storage: keyStorage, clock }),
-    descendants: new KeyDescendants({ rows: database.keys }),
-    acts: new KeyActs({ events }),
+    descendants: new KeyDescendants({ rows: database.keys, readTurns }),
+    acts: new KeyActs({ events, readTurns }),
     tenants: tenantStorage,
-    usage: new UsageReader(database.usage, recorder),
+    usage: new UsageReader({ rows: database.usage, recorder, reads: commandReads }),
     usageReports: new UsageQueryService({ rows: database.usage, clock }),
-    idempotency: new IdempotencyService({ rows: database.idempotency, clock }),
+    idempotency: new IdempotencyService({ rows: database.idempotency, reads: commandReads, clock }),
     idTags,
     selfRotations: new SelfRotations({
       limiter,
@@ -66,7 +67,7 @@ export function makeManaging(base: Foundations, state: AccessState, verifying: V
     }),
     propagation,
     cursors,
-    readTurns,
+    ...turns,
     clock,
     keyPrefix,
     audiences: ownAudiences({ issuer, audience }),

@@ -2,6 +2,7 @@
 import { KeyCallerGuard } from '../api-keys/caller-guard.ts';
 import { KeyChanges } from '../api-keys/key-changes.ts';
 import { KeyValidator } from '../api-keys/key-validator.ts';
+import { CommandReads } from '../commands/command-reads.ts';
 import { cacheBounds } from '../foundation/memory-size.ts';
 import { SigningKeyManager } from '../jwt/signing-key-manager.ts';
 import { ownAudiences, TokenIssuer } from '../jwt/token-issuer.ts';
@@ -22,6 +23,7 @@ export interface Verifying {
   readonly signingKeys: SigningKeyManager;
   readonly guard: KeyCallerGuard;
   readonly changes: KeyChanges;
+  readonly commandReads: CommandReads;
   readonly recorder: UsageRecorder;
   /** Counts senders of invalid credentials. No sender is blocked for it. */
   readonly failures: SenderBuckets;
@@ -35,7 +37,8 @@ export function makeVerifying(base: Foundations, state: AccessState): Verifying 
 
   const validity = new TokenValidity({ keyring, revocations, audience: ownAudiences(settings) });
   const guard = new KeyCallerGuard({ lookup, tokens: validity, clock });
-  const changes = new KeyChanges({ storage: keyStorage, cache, events, guard });
+  const commandReads = new CommandReads(database.readsAtOnce.commands);
+  const changes = new KeyChanges({ storage: keyStorage, cache, events, guard, reads: commandReads });
   const recorder = new UsageRecorder({
     rows: database.usage,
     clock,
@@ -61,5 +64,5 @@ export function makeVerifying(base: Foundations, state: AccessState): Verifying 
     keyPrefix,
   });
   const authenticator = new Authenticator({ validator, tokens: verifier, keyPrefix });
-  return { validator, authenticator, tokens, signingKeys, guard, changes, recorder, failures };
+  return { validator, authenticator, tokens, signingKeys, guard, changes, commandReads, recorder, failures };
 }

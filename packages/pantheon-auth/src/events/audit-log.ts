@@ -3,6 +3,7 @@ import { type ChangeOptions, callerIn } from '../domain/caller.ts';
 import type { DamagedEvent, EventType, LoggedEvent, SubjectType } from '../domain/event.ts';
 import { isEventType } from '../domain/event-data.ts';
 import { assertMay, type Caller } from '../domain/key-policy.ts';
+import { readerOf } from '../domain/reader.ts';
 import { SYSTEM_TENANT } from '../domain/tenant.ts';
 import type { Instant } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
@@ -92,8 +93,7 @@ export class AuditLogReader implements AuditLog {
     const type = filter.type === undefined ? null : parseType(filter.type);
     const query = { tenantId, type, subjectType, subjectId, after, order, limit };
     const { signal } = options;
-    // A system key that reads another tenant's events waits in the queue of the system tenant.
-    const reader = by.authority.kind === 'key' ? by.authority.tenantId : tenantId;
+    const reader = readerOf(by, tenantId);
     const { items, next } = await this.#readTurns.run(reader, signal, () => this.#log.list(query, signal));
     const nextCursor = next === null ? null : await this.#cursors.write(`events ${order}`, tenantId, next);
     return { items: items.map((event) => toTenantEvent(event, seesPlaces(by))), nextCursor };

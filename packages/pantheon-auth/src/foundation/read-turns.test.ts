@@ -1,61 +1,91 @@
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { READS_AT_ONCE_MAX, READS_WAITING_MAX, ReadTurns } from './read-turns.ts';
 
-/** Reads that run until they are told to end. */
-function world() {
-  const turns = new ReadTurns();
+/** Reads that run until they are told to end. The tenant and the caller are told by the first two letters of a name. */
+function world(atOnceMax = 100) {
+  const turns = new ReadTurns({ atOnceMax });
   const running: { readonly name: string; readonly end: () => void }[] = [];
   const begun: string[] = [];
-  const ask = (tenant: string, name: string, signal?: AbortSignal): Promise<string> =>
-    turns.run(tenant, signal, async () => {
+  const ask = (name: string, signal?: AbortSignal): Promise<string> =>
+    turns.run({ group: name.charAt(0), member: name.charAt(1) }, signal, async () => {
       begun.push(name);
       await new Promise<void>((resolve) => running.push({ name, end: resolve }));
       return name;
     });
   const endFirst = async (): Promise<void> => {
     running.shift()?.end();
-    await new Promise(setImmediate);
+    // Its place is given on after a turn of the event loop.
+    for (let turns = 0; turns < 3; turns += 1) await new Promise(setImmediate);
   };
   return { ask, begun, endFirst, turns };
 }
 
 test('a tenant reads a few at once, in the order it asked, and no other waits for it', async () => {
   const { ask, begun, endFirst } = world();
-  const asked = ['a1', 'a2', 'a3', 'a4'].map((name) => ask('a', name));
-  const other = ask('b', 'b1');
+  const asked = ['ax1', 'ax2', 'ax3', 'ax4'].map((name) => ask(name));
+  const other = ask('bx1');
   await new Promise(setImmediate);
-  expect(begun).toEqual(['a1', 'a2', 'b1']);
+  expect(begun).toEqual(['ax1', 'ax2', 'bx1']);
   await endFirst();
-  expect(begun).toEqual(['a1', 'a2', 'b1', 'a3']);
+  expect(begun).toEqual(['ax1', 'ax2', 'bx1', 'ax3']);
   for (let n = 0; n < 4; n += 1) await endFirst();
-  expect(await Promise.all([...asked, other])).toEqual(['a1', 'a2', 'a3', 'a4', 'b1']);
+  expect(await Promise.all([...asked, other])).toEqual(['ax1', 'ax2', 'ax3', 'ax4', 'bx1']);
 });
 
-test('who asks for too many is told to wait, and one who gave up has made room', async () => {
-  const { ask, begun } = world();
+test('turns go round the tenants, and within a tenant round its callers', async () => {
+  const { ask, begun, endFirst } = world(1);
+  const asked = ['ax1', 'ax2', 'ax3', 'ay1', 'bx1'].map((name) => ask(name));
+  for (let n = 0; n < 5; n += 1) await endFirst();
+  expect(begun).toEqual(['ax1', 'ax2', 'bx1', 'ay1', 'ax3']);
+  await Promise.all(asked);
+});
+
+test('all tenants together read no more at once than the store has for it', async () => {
+  const { ask, begun, endFirst } = world(3);
+  const asked = Array.from('abcdef', (tenant) => ask(`${tenant}x`));
+  await new Promise(setImmediate);
+  expect(begun).toHaveLength(3);
+  for (let n = 4; n <= 6; n += 1) {
+    await endFirst();
+    expect(begun).toHaveLength(n);
+  }
+  for (let n = 0; n < 3; n += 1) await endFirst();
+  await Promise.all(asked);
+});
+
+test('who asks for too many is told to wait, others are not, and one who gave up has made room', async () => {
+  const { ask, begun } = world(READS_AT_ONCE_MAX);
   const client = new AbortController();
-  const all = Array.from({ length: READS_AT_ONCE_MAX + READS_WAITING_MAX - 1 }, (_, n) => ask('a', `${n}`));
-  const last = ask('a', 'last', client.signal);
-  await expect(ask('a', 'one too many')).rejects.toMatchObject({ code: 'overloaded', retryAfterSeconds: 1 });
+  const ofCaller = READS_AT_ONCE_MAX + READS_WAITING_MAX / 2;
+  const all = Array.from({ length: ofCaller - 1 }, (_, n) => ask(`ax${n}`));
+  const last = ask('ax-last', client.signal);
+  await expect(ask('ax-one too many')).rejects.toMatchObject({ code: 'overloaded', retryAfterSeconds: 1 });
   client.abort(new Error('gone'));
   await expect(last).rejects.toThrow('gone');
-  all.push(ask('a', 'in its place'));
+  all.push(ask('ax-in its place'));
+  // The other half is another caller's: of a full line the newest of who has most gives way, and who comes has a place.
+  all.push(...Array.from({ length: READS_WAITING_MAX / 2 }, (_, n) => ask(`ay${n}`)));
+  const codes: unknown[] = [];
+  for (const one of all) one.catch(({ code }) => codes.push(code));
+  const otherFailed = vi.fn();
+  ask('bx').catch(otherFailed);
   await new Promise(setImmediate);
   expect(begun).toHaveLength(READS_AT_ONCE_MAX);
-  expect(all).toHaveLength(READS_AT_ONCE_MAX + READS_WAITING_MAX);
+  expect(codes).toEqual(['overloaded']);
+  expect(otherFailed).not.toHaveBeenCalled();
 });
 
 test('what was given up before its turn is never begun', async () => {
   const { ask, begun, endFirst } = world();
   const clients = Array.from({ length: 5 }, () => new AbortController());
-  const asked = clients.map((client, n) => ask('a', `${n}`, client.signal));
+  const asked = clients.map((client, n) => ask(`ax${n}`, client.signal));
   for (const one of asked) one.catch(() => {});
   for (const client of clients.slice(2)) client.abort(new Error('gone'));
   const gone = new AbortController();
   gone.abort(new Error('gone before'));
-  await expect(ask('a', 'dead', gone.signal)).rejects.toThrow('gone before');
+  await expect(ask('ax-dead', gone.signal)).rejects.toThrow('gone before');
   for (let n = 0; n < 3; n += 1) await endFirst();
-  expect(begun).toEqual(['0', '1']);
+  expect(begun).toEqual(['ax0', 'ax1']);
   expect((await Promise.allSettled(asked)).map(({ status }) => status)).toEqual([
     'fulfilled',
     'fulfilled',
@@ -67,11 +97,24 @@ test('what was given up before its turn is never begun', async () => {
 
 test('a read that fails gives its place away like any other', async () => {
   const { ask, begun, endFirst, turns } = world();
+  const reader = { group: 'a', member: 'x' };
   for (let n = 0; n < 2 * READS_AT_ONCE_MAX; n += 1)
-    await expect(turns.run('a', undefined, () => Promise.reject(new Error('away')))).rejects.toThrow('away');
-  const after = ask('a', 'after');
-  await new Promise(setImmediate);
-  expect(begun).toEqual(['after']);
+    await expect(turns.run(reader, undefined, () => Promise.reject(new Error('away')))).rejects.toThrow('away');
+  const after = ask('ax-after');
+  for (let turns = 0; turns < 3; turns += 1) await new Promise(setImmediate);
+  expect(begun).toEqual(['ax-after']);
   await endFirst();
-  expect(await after).toBe('after');
+  expect(await after).toBe('ax-after');
+});
+
+test('the event loop turns between reads that take none: they do not keep it, however many wait', async () => {
+  const turns = new ReadTurns({ atOnceMax: 2 });
+  const log: string[] = [];
+  const reads = Array.from({ length: 6 }, () =>
+    turns.run({ group: 'a', member: 'x' }, undefined, async () => void log.push('read')),
+  );
+  setImmediate(() => log.push('turn'));
+  await Promise.all(reads);
+  expect(log.slice(0, 3)).toEqual(['read', 'read', 'turn']);
+  expect(log).toHaveLength(7);
 });

@@ -1,71 +1,104 @@
 /**
- * Limits how many lists, searches and reports of one tenant run at once, so that a tenant with many requests waits for
- * its own and does not slow down others.
+ * Limits how many reads for callers run at once, in total and per tenant. Waiting reads begin round-robin by tenant, and
+ * within a tenant by caller, so that a caller with many requests waits for its own and does not slow down others.
  */
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { PantheonError } from './errors.ts';
+import { FairQueue, type TurnKey } from './fair-queue.ts';
 
-/** A search may read thousands of rows. Two at once leave most of the database to others. */
+/** Of one tenant. A search may read thousands of rows. Two at once leave most of the database to others. */
 export const READS_AT_ONCE_MAX = 2;
-/** The most waiting reads of one tenant. A client with more open requests is unlikely to read the answers. */
-export const READS_WAITING_MAX = 100;
+/** The most waiting reads of all tenants; one caller may have half of them. Further ones would wait too long. */
+export const READS_WAITING_MAX = 1_000;
 const RETRY_AFTER_SECONDS = 1;
 
-/** The reads of one tenant. */
-interface Line {
-  running: number;
-  readonly waiting: Set<() => void>;
+export interface ReadTurnsOptions {
+  /** The most reads at once, of all tenants. */
+  readonly atOnceMax: number;
+  /** The most reads at once of one tenant. Default {@link READS_AT_ONCE_MAX}. */
+  readonly ofTenantMax?: number;
+}
+
+interface Waiting {
+  readonly begin: () => void;
+  readonly turnAway: (error: PantheonError) => void;
 }
 
 export class ReadTurns {
-  /** Tenants with reads in progress; others have no entry. */
-  readonly #lines = new Map<string, Line>();
+  readonly #atOnceMax: number;
+  readonly #ofTenantMax: number;
+  readonly #waiting = new FairQueue<Waiting>(READS_WAITING_MAX, READS_WAITING_MAX / 2);
+  /** The number of running reads by tenant. Tenants without one have no entry. */
+  readonly #running = new Map<string | null, number>();
+  #runningInAll = 0;
+
+  constructor({ atOnceMax, ofTenantMax = READS_AT_ONCE_MAX }: ReadTurnsOptions) {
+    this.#atOnceMax = atOnceMax;
+    this.#ofTenantMax = ofTenantMax;
+  }
 
   /**
-   * Runs `read` when it is its turn. Aborting `signal` removes it from the queue before it begins.
+   * Runs `read` when it is its turn; `reader` is the tenant and the caller. Aborting `signal` removes it from the queue
+   * before it begins. `read` must not call this again, because it could wait for itself.
    *
-   * @throws PantheonError `overloaded` when too many reads of this tenant wait; the reason of `signal`.
+   * @throws PantheonError `overloaded` when too many reads wait; the reason of `signal`.
    */
-  async run<T>(tenantId: string, signal: AbortSignal | undefined, read: () => Promise<T>): Promise<T> {
+  async run<T>(reader: TurnKey, signal: AbortSignal | undefined, read: () => Promise<T>): Promise<T> {
     signal?.throwIfAborted();
-    const line = this.#lines.get(tenantId) ?? { running: 0, waiting: new Set() };
-    this.#lines.set(tenantId, line);
-    if (line.running < READS_AT_ONCE_MAX) line.running += 1;
-    else await waitIn(line, signal);
+    const { group } = reader;
+    if (this.#runningInAll < this.#atOnceMax && this.#mayHaveTurn(group)) this.#count(group, 1);
+    else await this.#wait(reader, signal);
     try {
       return await read();
     } finally {
-      this.#passOn(tenantId, line);
+      void this.#passOn(group);
     }
   }
 
-  /** Starts the read that has waited longest. */
-  #passOn(tenantId: string, line: Line): void {
-    const [next] = line.waiting;
-    if (next !== undefined) {
-      line.waiting.delete(next);
-      next();
-      return;
-    }
-    line.running -= 1;
-    if (line.running === 0) this.#lines.delete(tenantId);
+  /** First lets the event loop turn, because on SQLite short reads block it. Then starts the next read. */
+  async #passOn(tenant: string | null): Promise<void> {
+    await nextTurn();
+    this.#count(tenant, -1);
+    // One place became free. No other was, so at most one waiting read can begin.
+    this.#waiting.shift((next) => this.#mayHaveTurn(next))?.begin();
+  }
+
+  #mayHaveTurn(tenant: string | null): boolean {
+    return (this.#running.get(tenant) ?? 0) < this.#ofTenantMax;
+  }
+
+  #count(tenant: string | null, change: 1 | -1): void {
+    const running = (this.#running.get(tenant) ?? 0) + change;
+    this.#runningInAll += change;
+    if (running === 0) this.#running.delete(tenant);
+    else this.#running.set(tenant, running);
+  }
+
+  async #wait(reader: TurnKey, signal: AbortSignal | undefined): Promise<void> {
+    await new Promise<void>((resolve, reject) => {
+      const end = (): void => signal?.removeEventListener('abort', giveUp);
+      const waiting: Waiting = {
+        begin: () => {
+          end();
+          this.#count(reader.group, 1);
+          resolve();
+        },
+        turnAway: (error) => {
+          end();
+          reject(error);
+        },
+      };
+      const giveUp = (): void => {
+        this.#waiting.remove(waiting, reader);
+        reject(signal?.reason);
+      };
+      signal?.addEventListener('abort', giveUp, { once: true });
+      for (const { turnAway } of this.#waiting.push(waiting, reader)) turnAway(overloaded());
+    });
   }
 }
 
-async function waitIn(line: Line, signal: AbortSignal | undefined): Promise<void> {
-  if (line.waiting.size >= READS_WAITING_MAX) {
-    const detail = 'Too many lists, searches and reports of this tenant are in progress. Wait for their answers.';
-    throw new PantheonError('overloaded', { detail, retryAfterSeconds: RETRY_AFTER_SECONDS });
-  }
-  await new Promise<void>((resolve, reject) => {
-    const giveUp = (): void => {
-      line.waiting.delete(begin);
-      reject(signal?.reason);
-    };
-    const begin = (): void => {
-      signal?.removeEventListener('abort', giveUp);
-      resolve();
-    };
-    signal?.addEventListener('abort', giveUp, { once: true });
-    line.waiting.add(begin);
-  });
+function overloaded(): PantheonError {
+  const detail = 'Too many reads wait, most of them of this caller or of its tenant. Wait for their answers.';
+  return new PantheonError('overloaded', { detail, retryAfterSeconds: RETRY_AFTER_SECONDS });
 }

@@ -10,6 +10,7 @@ import type { KeySettings } from '../domain/key-settings.ts';
 import { settingsFromWire, settingsToWire } from '../domain/key-wire.ts';
 import type { EventCodec } from '../events/event-codec.ts';
 import { CLOCK_JUMP_MS, type Instant, MINUTE_MS, SECOND_MS } from '../foundation/clock.ts';
+import type { ReadTurns } from '../foundation/read-turns.ts';
 import { offlineLifetimeMaxSeconds } from './token-issuer.ts';
 
 /**
@@ -25,13 +26,18 @@ export const ISSUED_AHEAD_MAX_MS: number = SECOND_MS + 2 * CLOCK_JUMP_MS;
 /** The longest lifetime of a token is an hour. An event is dated before its commit, which may have waited. */
 const LOOKED_BACK_MS: number = ACCESS_TOKEN_LIFETIME_MAX_SECONDS * SECOND_MS + ISSUED_AHEAD_MAX_MS + MINUTE_MS;
 
+/** All reads of a tenant for `settle` count as one caller. */
+const SETTLING = 'settling';
+
 type Policy = Pick<KeySettings, 'jwt' | 'expiresAt'>;
 
 export class OfflineTokens implements OfflineTokenExpiry {
   readonly #events: EventCodec;
+  readonly #readTurns: ReadTurns;
 
-  constructor(deps: { readonly events: EventCodec }) {
+  constructor(deps: { readonly events: EventCodec; readonly readTurns: ReadTurns }) {
     this.#events = deps.events;
+    this.#readTurns = deps.readTurns;
   }
 
   /**
@@ -60,12 +66,9 @@ export class OfflineTokens implements OfflineTokenExpiry {
       subjectId: record.id,
     } as const;
     try {
-      const { items: found, next } = await this.#events.list({
-        ...updates,
-        after: null,
-        order: 'newest_first',
-        limit: UPDATES_READ_MAX,
-      });
+      const query = { ...updates, after: null, order: 'newest_first', limit: UPDATES_READ_MAX } as const;
+      const reader = { group: record.tenantId, member: SETTLING };
+      const { items: found, next } = await this.#readTurns.run(reader, undefined, () => this.#events.list(query));
       const lately = found.filter(({ at }) => at >= since);
       // Not all changes were read.
       if (next !== null && lately.length === found.length) return null;

@@ -6,6 +6,7 @@ import type { IdempotencyRows } from '../commands/idempotency-rows.ts';
 import type { EventRows } from '../events/event-rows.ts';
 import type { Ledger, LogReader } from '../events/ledger.ts';
 import type { StoredTime } from '../events/stored-time.ts';
+import type { Lane } from '../events/write-lanes.ts';
 import type { Clock } from '../foundation/clock.ts';
 import type { JobLeaseRows } from '../jobs/job-lease.ts';
 import type { SigningKeyRows, TokenRevocationRows } from '../jwt/signing-key-rows.ts';
@@ -51,10 +52,19 @@ export interface Database {
   readonly time: StoredTime;
   /** The most concurrent reads of keys that are not cached, so that a flood of them leaves capacity to others. */
   readonly coldReadsMax: number;
+  readonly readsAtOnce: ReadsAtOnce;
   /** The registry of nodes on this database; null when all processes are on one machine. */
   readonly nodes: NodeRegistry | null;
   /** Stops accepting writes, waits for those in progress, and closes the database. A second call waits too. */
   close(): Promise<void>;
+}
+
+/** How many reads for callers may run at once, so that they leave the database to verifications and writes. */
+export interface ReadsAtOnce {
+  /** Lists, searches, reports, and single records that are shown. */
+  readonly shown: number;
+  /** Records that commands change, and that tokens are issued for. */
+  readonly commands: Readonly<Record<Lane, number>>;
 }
 
 /** The registry of the nodes on a database, for dividing rate limits. */
@@ -96,17 +106,20 @@ export interface DatabaseParts {
   readonly read: Kysely<Tables>;
   /** For lists, searches and reports, which never block the event loop. Each read sees all earlier commits. */
   readonly scan: Kysely<Tables>;
+  /** For short reads of commands that end access. On PostgreSQL these connections are reserved for such commands. */
+  readonly protectiveRead: Kysely<Tables>;
   readonly writer: WriteQueue;
   readonly dialect: SqlDialect;
   readonly log: LogReader;
   readonly coldReadsMax: number;
+  readonly readsAtOnce: ReadsAtOnce;
   readonly keysPerTenantMax: number | undefined;
   readonly nodes: NodeRegistry | null;
   readonly close: () => Promise<void>;
 }
 
 export function assemble(parts: DatabaseParts): Database {
-  const { read, writer, dialect, log, coldReadsMax, nodes, close } = parts;
+  const { read, writer, dialect, log, coldReadsMax, readsAtOnce, nodes, close } = parts;
   let closed: Promise<void> | null = null;
   return {
     ledger: new SqlLedger(writer, dialect, parts.keysPerTenantMax),
@@ -126,6 +139,7 @@ export function assemble(parts: DatabaseParts): Database {
     meta: new SqlMeta(read, writer),
     time: new SqlStoredTime(parts, writer),
     coldReadsMax,
+    readsAtOnce,
     nodes,
     close: () => {
       closed ??= close();

@@ -267,7 +267,7 @@ test('a revocation has connections of its own: it is committed while every other
   await scratch.sql('update api_keys set revision = 2');
   // More than there are connections, all of them behind the row that is held.
   const settled = Promise.allSettled(Array.from({ length: 100 }, () => ledger.commit(relyingOn(2))));
-  await blocked(scratch, 7);
+  await blocked(scratch, 4);
   expect(await ledger.commit({ changes: [], events: [sampleEvent({ type: 'key.revoked' })] })).toEqual({ seq: 2 });
   await scratch.sql('commit');
   await settled;

@@ -1,6 +1,7 @@
 /** Creates, updates, suspends, resumes and deletes tenants. Each change is one event that every node applies. */
 
 import type { CallerGuard } from '../commands/caller.ts';
+import type { CommandReads } from '../commands/command-reads.ts';
 import { assertIsMeant, type ConditionalOptions } from '../commands/conditional-change.ts';
 import { parseReason } from '../commands/input.ts';
 import { type Page, pageSize } from '../commands/pages.ts';
@@ -16,11 +17,14 @@ import {
   newEvent,
 } from '../domain/event.ts';
 import { type Action, assertMay, type Caller } from '../domain/key-policy.ts';
+import { readerOf } from '../domain/reader.ts';
 import { DEFAULT_TENANT, evolveTenant, SYSTEM_TENANT, type TenantRecord } from '../domain/tenant.ts';
 import { TENANT_ID_PATTERN } from '../domain/tenant-id.ts';
+import type { Lane } from '../events/write-lanes.ts';
 import type { Clock } from '../foundation/clock.ts';
 import { invariant, PantheonError } from '../foundation/errors.ts';
 import { assertFilters } from '../foundation/filters.ts';
+import type { ReadTurns } from '../foundation/read-turns.ts';
 import type { SealedCursors } from '../kms/sealed-cursor.ts';
 import {
   type CreateTenantInput,
@@ -50,6 +54,8 @@ interface TenantManagerDeps {
   /** The cache of keys of this node. */
   readonly cache: { invalidateTenant(id: string): void };
   readonly guard: CallerGuard;
+  readonly commandReads: CommandReads;
+  readonly readTurns: ReadTurns;
   readonly cursors: SealedCursors;
   readonly clock: Clock;
 }
@@ -70,6 +76,8 @@ interface TenantCommand<Loaded extends TenantRecord | null> {
   readonly id: string;
   readonly by: Caller;
   readonly action: Action;
+  /** The lane of its event. */
+  readonly lane: Lane;
   readonly load: () => Promise<Loaded>;
   /** Null: nothing to change. */
   readonly decide: (tenant: Loaded) => TenantEvent | null;
@@ -93,6 +101,7 @@ export class TenantManager {
         id,
         by: { authority: PROCESS_CALLER.authority, auditContext: by },
         action: 'tenants.create',
+        lane: 'ordinary',
         load: () => this.#deps.storage.find(id),
         // Another process that starts at the same time may have created it.
         decide: (tenant) =>
@@ -112,6 +121,7 @@ export class TenantManager {
       id,
       by,
       action: 'tenants.create',
+      lane: 'ordinary',
       load: () => this.#deps.storage.find(id),
       decide: (known) => {
         if (known !== null) throw new PantheonError('already_exists', { field: 'id' });
@@ -124,8 +134,20 @@ export class TenantManager {
 
   /** @throws PantheonError `not_found`. */
   async get(id: string, options: ChangeOptions = {}): Promise<Tenant> {
-    assertMay(callerIn(options), 'tenants.read', SYSTEM_TENANT);
-    return toTenant(await this.#load(id));
+    const by = callerIn(options);
+    assertMay(by, 'tenants.read', SYSTEM_TENANT);
+    const { readTurns } = this.#deps;
+    return toTenant(await readTurns.run(readerOf(by, SYSTEM_TENANT), undefined, () => this.#load(id, 'ordinary')));
+  }
+
+  /**
+   * Checks that the tenant named by a request exists. Needs no permission, because a key of the system tenant may know
+   * that. `by` is whose turn the read takes.
+   *
+   * @throws PantheonError `not_found`, `tenant_quarantined`.
+   */
+  async assertThere(id: string, by: Caller): Promise<void> {
+    await this.#inTurn(by, 'ordinary', () => this.#load(id, 'ordinary'));
   }
 
   /** Lists tenants, ordered by id. */
@@ -133,12 +155,14 @@ export class TenantManager {
     page: { readonly cursor?: string; readonly limit?: number } = {},
     options: ChangeOptions = {},
   ): Promise<Page<Tenant | QuarantinedTenant>> {
-    assertMay(callerIn(options), 'tenants.read', SYSTEM_TENANT);
+    const by = callerIn(options);
+    assertMay(by, 'tenants.read', SYSTEM_TENANT);
     assertFilters(page, PAGE);
     const limit = pageSize(page.limit);
-    const { cursors, storage } = this.#deps;
+    const { cursors, storage, readTurns } = this.#deps;
     const after = page.cursor === undefined ? null : String(await cursors.read('tenants', SYSTEM_TENANT, page.cursor));
-    const found = await storage.list(after, limit + 1);
+    const reader = readerOf(by, SYSTEM_TENANT);
+    const found = await readTurns.run(reader, undefined, () => storage.list(after, limit + 1));
     const last = found.length > limit ? found[limit - 1] : undefined;
     const nextCursor = last === undefined ? null : await cursors.write('tenants', SYSTEM_TENANT, last.id);
     const items = found.slice(0, limit).map((tenant) => ('quarantined' in tenant ? tenant : toTenant(tenant)));
@@ -169,7 +193,8 @@ export class TenantManager {
         Object.fromEntries(names.map((name) => [name, from[name]]));
       return this.#event('tenant.updated', id, { before: pick(tenant), after: pick(settings) }, by.auditContext);
     };
-    return toTenant(await this.#run({ id, by, action: 'tenants.update', load: () => this.#load(id), decide }));
+    const load = (): Promise<TenantRecord> => this.#load(id, 'ordinary');
+    return toTenant(await this.#run({ id, by, action: 'tenants.update', lane: 'ordinary', load, decide }));
   }
 
   /**
@@ -200,7 +225,8 @@ export class TenantManager {
     await this.#deps.exposed.refuseIn({ reason: options.reason }, by);
     const reason = parseReason(options.reason);
     // A damaged tenant can still be suspended or deleted; its row is then written again.
-    const load = (): Promise<TenantRecord> => (state === 'active' ? this.#load(id) : this.#loadToClose(id));
+    const lane = state === 'active' ? 'ordinary' : 'protective';
+    const load = (): Promise<TenantRecord> => (state === 'active' ? this.#load(id, lane) : this.#loadToClose(id, lane));
     const decide = (tenant: TenantRecord): TenantEvent | null => {
       assertIsMeant(options, 'tenant', tenant);
       if (tenant.state === state) return null;
@@ -211,18 +237,18 @@ export class TenantManager {
       const change = { before: { state: tenant.state }, after: { state } };
       return this.#event(STATE_EVENTS[state], id, change, auditContext);
     };
-    return toTenant(await this.#run({ id, by, action, load, decide }));
+    return toTenant(await this.#run({ id, by, action, lane, load, decide }));
   }
 
   /** Runs a command on one tenant and returns the new record. */
   async #run<Loaded extends TenantRecord | null>(command: TenantCommand<Loaded>): Promise<Loaded | TenantRecord> {
-    const { id, by, action, load } = command;
+    const { id, by, action, lane } = command;
     const { loaded, change } = await runCommand(
       {
         by,
         action,
         tenantId: SYSTEM_TENANT,
-        load,
+        load: () => this.#inTurn(by, lane, command.load),
         decide: (tenant): TenantChange | null => {
           const event = command.decide(tenant);
           return event && { event, next: evolveTenant(tenant, event) };
@@ -235,15 +261,19 @@ export class TenantManager {
     return change?.next ?? loaded;
   }
 
-  async #load(id: string): Promise<TenantRecord> {
-    const tenant = TENANT_ID_PATTERN.test(id) ? await this.#deps.storage.find(id) : null;
+  #inTurn<T>(by: Caller, lane: Lane, read: () => Promise<T>): Promise<T> {
+    return this.#deps.commandReads.run(lane, readerOf(by, SYSTEM_TENANT), read);
+  }
+
+  async #load(id: string, lane: Lane): Promise<TenantRecord> {
+    const tenant = TENANT_ID_PATTERN.test(id) ? await this.#deps.storage.find(id, lane) : null;
     if (tenant === null || tenant.state === 'deleted') throw new PantheonError('not_found');
     return tenant;
   }
 
-  async #loadToClose(id: string): Promise<TenantRecord> {
+  async #loadToClose(id: string, lane: Lane): Promise<TenantRecord> {
     try {
-      return await this.#load(id);
+      return await this.#load(id, lane);
     } catch (error) {
       if (!(error instanceof PantheonError && error.code === 'tenant_quarantined')) throw error;
       const tenant = await this.#deps.storage.replay(id);

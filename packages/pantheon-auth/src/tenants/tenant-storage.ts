@@ -3,6 +3,7 @@ import { type AuditEventAbout, eventAbout, isReadable, PROCESS_ACTOR } from '../
 import { evolveTenant, TENANT_STATES, type TenantRecord } from '../domain/tenant.ts';
 import type { EventCodec } from '../events/event-codec.ts';
 import type { Ledger, Precondition, RowChange } from '../events/ledger.ts';
+import type { Lane } from '../events/write-lanes.ts';
 import type { Instant } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import type { TenantRow } from '../schema/tenant-row.ts';
@@ -28,8 +29,8 @@ export class TenantStorage {
     this.#events = deps.events;
   }
 
-  async find(id: string): Promise<TenantRecord | null> {
-    const row = await this.#rows.find(id);
+  async find(id: string, lane?: Lane): Promise<TenantRecord | null> {
+    const row = await this.#rows.find(id, lane);
     return row === null ? null : tenantFromRow(row);
   }
 

@@ -38,6 +38,10 @@ class MemoryUsageRows implements UsageRows {
     return new Map<string, never>();
   }
 
+  async totalOf(): Promise<null> {
+    return null;
+  }
+
   async ofKey(): Promise<readonly never[]> {
     return [];
   }

@@ -1,5 +1,6 @@
 /** The port through which usage is stored and read. Implemented over SQL. */
 
+import type { Lane } from '../events/write-lanes.ts';
 import type { Instant } from '../foundation/clock.ts';
 import type { DenialCode } from '../foundation/codes.ts';
 
@@ -78,8 +79,10 @@ export interface UsageRows {
   store(batch: UsageBatch): Promise<void>;
   /** Of each key that was used, over all its versions. */
   totalsOf(tenantId: string, keyIds: readonly string[]): Promise<ReadonlyMap<string, KeyUsage>>;
+  /** Of one key, over all its versions. Null: it was not used. `lane`: of the command whose answer tells it. */
+  totalOf(tenantId: string, keyId: string, lane?: Lane): Promise<KeyUsage | null>;
   /** By version, newest first: as many as are kept of a key. */
-  ofKey(tenantId: string, keyId: string): Promise<readonly StoredUsage[]>;
+  ofKey(tenantId: string, keyId: string, lane?: Lane): Promise<readonly StoredUsage[]>;
   /** In order of time. Reads one row for each answer, by minute of one key one more for each version. */
   sums(query: UsageQuery): Promise<readonly UsageSum[]>;
   /** Deletes at most `limit` counts of that step from before `before`, the oldest first; answers how many. */

@@ -56,10 +56,12 @@ export const POOL_MAX = 16;
 const POOL_MIN = 4;
 /** The share of connections, at least one, that only revoking, suspending and retiring may use. */
 const PROTECTIVE_SHARE = 0.125;
-/** The share of the pool for cold reads, so that a flood of unknown keys leaves the rest to others. */
-const COLD_READS_SHARE = 0.25;
-/** The share of the pool for writes, so that writes waiting for locks leave the rest to reads. */
-const WRITES_SHARE = 0.5;
+/**
+ * The shares of the other connections. Each kind of work has its own queue and uses no more than its share, so that no
+ * kind waits for another: cold reads, reads that are shown, reads of ordinary commands, and writes, which wait for each
+ * other at the head of the log. The rest is for reads of the node itself.
+ */
+const PARTS = { coldReads: 0.25, shown: 0.25, commands: 0.15, writes: 0.3 } as const;
 /** Longer than the timeout of this side, so that this side gives up first. */
 const STATEMENT_TIMEOUT_MS: number = WRITE_TIMEOUT_MS + 1_000;
 /** A hanging node keeps the locks of a transaction no longer than this, which is less than others wait for them. */
@@ -140,10 +142,9 @@ async function open(options: PostgresOptions, poolMax: number, context: Database
       onOtherServer: () => session.reopen(),
       onWarning: warnOnce,
     });
-  const protectiveMax = Math.max(1, Math.floor(poolMax * PROTECTIVE_SHARE));
-  const sharedMax = poolMax - protectiveMax;
-  const pool = openPool(sharedMax);
-  const protectivePool = openPool(protectiveMax);
+  const connections = connectionsOf(poolMax);
+  const pool = openPool(connections.shared);
+  const protectivePool = openPool(connections.protective);
   const session: PostgresSession = new PostgresSession({
     client,
     onStatement,
@@ -158,8 +159,8 @@ async function open(options: PostgresOptions, poolMax: number, context: Database
   const db = new Kysely<Tables>({ dialect: new PostgresDialect(pool) });
   const protective = new Kysely<Tables>({ dialect: new PostgresDialect(protectivePool) });
   const lanes = {
-    ordinary: { db, atOnceMax: Math.floor(sharedMax * WRITES_SHARE) },
-    protective: { db: protective, atOnceMax: protectiveMax },
+    ordinary: { db, atOnceMax: connections.writes },
+    protective: { db: protective, atOnceMax: connections.protective },
   };
   const writer = new WriteQueue(lanes, context.clock);
   const close = async (): Promise<void> => {
@@ -175,10 +176,12 @@ async function open(options: PostgresOptions, poolMax: number, context: Database
     return assemble({
       read: db,
       scan: db,
+      protectiveRead: protective,
       writer,
       dialect: postgresql,
       log: new SqlLogReader(following, postgresql, { onNotify: (listener) => session.onNotify(listener) }),
-      coldReadsMax: Math.max(1, Math.floor(sharedMax * COLD_READS_SHARE)),
+      coldReadsMax: connections.coldReads,
+      readsAtOnce: connections.readsAtOnce,
       keysPerTenantMax: context.keysPerTenantMax,
       nodes,
       close,
@@ -187,6 +190,20 @@ async function open(options: PostgresOptions, poolMax: number, context: Database
     await close();
     throw toFirstError(error);
   }
+}
+
+/** How many connections each kind of work may use. */
+function connectionsOf(poolMax: number) {
+  const protective = Math.max(1, Math.floor(poolMax * PROTECTIVE_SHARE));
+  const shared = poolMax - protective;
+  const partOf = (part: number): number => Math.max(1, Math.floor(shared * part));
+  return {
+    protective,
+    shared,
+    writes: partOf(PARTS.writes),
+    coldReads: partOf(PARTS.coldReads),
+    readsAtOnce: { shown: partOf(PARTS.shown), commands: { ordinary: partOf(PARTS.commands), protective } },
+  };
 }
 
 async function migrateOnce(options: PostgresOptions): Promise<readonly string[]> {

@@ -5,6 +5,7 @@ import type { ChildKey, KeyListQuery, KeyPlace, KeyRowSet, KeyRows } from '../..
 import { ADMINISTRATOR_LASTS_MS } from '../../domain/administrator.ts';
 import { VERSIONS_KEPT_MAX } from '../../domain/key.ts';
 import { SYSTEM_TENANT } from '../../domain/tenant.ts';
+import type { Lane } from '../../events/write-lanes.ts';
 import type { ListPart } from '../../foundation/list-part.ts';
 import type { AccessTables, Cell } from '../../schema/access-tables.ts';
 import type { ApiKeyRow, ApiKeyVersionRow } from '../../schema/api-key-row.ts';
@@ -45,13 +46,16 @@ interface Slice {
 }
 
 export class SqlKeyRows implements KeyRows {
-  readonly #read: Kysely<Tables>;
+  readonly #reads: Readonly<Record<Lane, Kysely<Tables>>>;
   readonly #scan: Kysely<Tables>;
   readonly #dialect: SqlDialect;
   readonly #find: (values: { readonly id: string }) => CompiledQuery<JoinedRow>;
 
-  constructor(db: { readonly read: Kysely<Tables>; readonly scan: Kysely<Tables> }, dialect: SqlDialect) {
-    this.#read = db.read;
+  constructor(
+    db: { readonly read: Kysely<Tables>; readonly scan: Kysely<Tables>; readonly protectiveRead: Kysely<Tables> },
+    dialect: SqlDialect,
+  ) {
+    this.#reads = { ordinary: db.read, protective: db.protectiveRead };
     this.#scan = db.scan;
     this.#dialect = dialect;
     this.#find = statement<{ readonly id: string }, JoinedRow>((parameter) =>
@@ -60,8 +64,8 @@ export class SqlKeyRows implements KeyRows {
     );
   }
 
-  async find(id: string): Promise<KeyRowSet | null> {
-    const { rows } = await this.#read.executeQuery(this.#find({ id }));
+  async find(id: string, lane: Lane = 'ordinary'): Promise<KeyRowSet | null> {
+    const { rows } = await this.#reads[lane].executeQuery(this.#find({ id }));
     return fold(rows)[0] ?? null;
   }
 

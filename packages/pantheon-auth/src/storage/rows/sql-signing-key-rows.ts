@@ -31,9 +31,15 @@ export class SqlSigningKeyRows implements SigningKeyRows {
 export class SqlTokenRevocationRows implements TokenRevocationRows {
   readonly #read: Kysely<Tables>;
   readonly #scan: Kysely<Tables>;
+  readonly #protectiveRead: Kysely<Tables>;
 
-  constructor(db: { readonly read: Kysely<Tables>; readonly scan: Kysely<Tables> }) {
+  constructor(db: {
+    readonly read: Kysely<Tables>;
+    readonly scan: Kysely<Tables>;
+    readonly protectiveRead: Kysely<Tables>;
+  }) {
     this.#read = db.read;
+    this.#protectiveRead = db.protectiveRead;
     this.#scan = db.scan;
   }
 
@@ -56,7 +62,8 @@ export class SqlTokenRevocationRows implements TokenRevocationRows {
   }
 
   async find(jti: string): Promise<TokenRevocationRow | null> {
-    const row = await this.#read.selectFrom('token_revocations').selectAll().where('jti', '=', jti).executeTakeFirst();
+    const revocations = this.#protectiveRead.selectFrom('token_revocations').selectAll();
+    const row = await revocations.where('jti', '=', jti).executeTakeFirst();
     return row === undefined ? null : { ...row };
   }
 }

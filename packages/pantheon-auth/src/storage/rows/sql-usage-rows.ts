@@ -1,7 +1,7 @@
 /** Usage: counts by minute and outcome, and the last use of each version. Stored in batches, each of them once. */
 import { type Kysely, sql, type Transaction } from 'kysely';
 import { VERSIONS_KEPT_MAX } from '../../domain/key.ts';
-import { operational } from '../../events/write-lanes.ts';
+import { type Lane, operational } from '../../events/write-lanes.ts';
 import { DAY_MS } from '../../foundation/clock.ts';
 import { ADDRESSES_PER_VERSION_MAX } from '../../usage/usage-buffer.ts';
 import type {
@@ -37,11 +37,13 @@ export const BATCH_IDS_KEPT_MS: number = DAY_MS;
 const BATCH_IDS_PRUNED_MAX = 100;
 /** The versions whose usage is reported: as many as a key keeps. */
 const VERSIONS_READ_MAX: number = VERSIONS_KEPT_MAX;
+/** The most rows of one key that are added up here. Old versions are folded, so there are usually about ten. */
+const ROWS_ADDED_UP_MAX = 100;
 /** About 1 MB. The old versions of a key that does not fit are folded after its next rotation. */
 const KEYS_TO_FOLD_MAX = 10_000;
 
 export class SqlUsageRows implements UsageRows {
-  readonly #read: Kysely<Tables>;
+  readonly #reads: Readonly<Record<Lane, Kysely<Tables>>>;
   readonly #scan: Kysely<Tables>;
   readonly #writer: WriteQueue;
   readonly #dialect: SqlDialect;
@@ -59,10 +61,11 @@ export class SqlUsageRows implements UsageRows {
   constructor(parts: {
     readonly read: Kysely<Tables>;
     readonly scan: Kysely<Tables>;
+    readonly protectiveRead: Kysely<Tables>;
     readonly writer: WriteQueue;
     readonly dialect: SqlDialect;
   }) {
-    this.#read = parts.read;
+    this.#reads = { ordinary: parts.read, protective: parts.protectiveRead };
     this.#scan = parts.scan;
     this.#writer = parts.writer;
     this.#dialect = parts.dialect;
@@ -122,8 +125,25 @@ export class SqlUsageRows implements UsageRows {
     return new Map(rows.map((row) => [row.key_id, { usageCount: row.usage_count, lastUsedAt: row.last_used_at }]));
   }
 
-  async ofKey(tenantId: string, keyId: string): Promise<readonly StoredUsage[]> {
-    const rows = await this.#read
+  async totalOf(tenantId: string, keyId: string, lane: Lane = 'ordinary'): Promise<KeyUsage | null> {
+    const rows = await this.#reads[lane]
+      .selectFrom('version_usage')
+      .select(['usage_count', 'last_used_at'])
+      .where('key_id', '=', keyId)
+      .where('tenant_id', '=', tenantId)
+      .limit(ROWS_ADDED_UP_MAX + 1)
+      .execute();
+    // There may be thousands of versions that are not folded yet. Their sum must not block the event loop.
+    if (rows.length > ROWS_ADDED_UP_MAX) return (await this.totalsOf(tenantId, [keyId])).get(keyId) ?? null;
+    if (rows.length === 0) return null;
+    return {
+      usageCount: rows.reduce((sum, row) => sum + row.usage_count, 0),
+      lastUsedAt: Math.max(...rows.map((row) => row.last_used_at)),
+    };
+  }
+
+  async ofKey(tenantId: string, keyId: string, lane: Lane = 'ordinary'): Promise<readonly StoredUsage[]> {
+    const rows = await this.#reads[lane]
       .selectFrom('version_usage')
       .select(['version', 'usage_count', 'last_used_at', 'last_addresses'])
       .where('key_id', '=', keyId)

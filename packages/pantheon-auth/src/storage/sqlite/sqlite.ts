@@ -52,6 +52,11 @@ export interface SqliteOptions {
 const WRITES_AT_ONCE = 1;
 /** Cold reads under way at once. They are synchronous here, so this only bounds what waits behind them. */
 const COLD_READS_MAX = 16;
+/**
+ * Reads that are shown wait for one reader thread: a few at once keep it busy, and the next one does not wait long. Reads
+ * of commands are synchronous, so this only bounds how many are in progress.
+ */
+const READS_AT_ONCE = { shown: 8, commands: { ordinary: 16, protective: 16 } } as const;
 /** Short, because the writer retries asynchronously instead of blocking the event loop. */
 const WRITER_BUSY_TIMEOUT_MS = 2;
 /**
@@ -133,10 +138,12 @@ async function openFile(options: SqliteOptions, damage: SqliteDamage, reserve: D
     return assemble({
       read,
       scan: scanner(thread, read, options),
+      protectiveRead: read,
       writer: queue,
       dialect: sqlite,
       log,
       coldReadsMax: COLD_READS_MAX,
+      readsAtOnce: READS_AT_ONCE,
       keysPerTenantMax: options.keysPerTenantMax,
       nodes: null,
       close: async () => {

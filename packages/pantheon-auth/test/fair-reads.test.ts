@@ -1,0 +1,51 @@
+/** Reads of one tenant, by the thousand, and what they leave to the others. */
+import { expect, test } from 'vitest';
+import { callerFor } from './caller-for.ts';
+import { openWorld } from './fixture.ts';
+
+/** More than may wait anywhere: in the line of reads, for a connection of the pool, for the thread that reads. */
+const MANY = 1_500;
+const INPUT = { userId: 'u', name: 'n' };
+
+test.each(['getSelf', 'get', 'versions', 'exchange'] as const)(
+  'one key that asks for %s by the thousand keeps no cold key, revocation, rotation or new key of another tenant waiting',
+  async (what) => {
+    await using world = await openWorld();
+    const { auth } = world;
+    await auth.tenants.create({ id: 'victim' });
+    const victim = auth.tenant('victim');
+    const [cold, leaked, rotated] = [
+      await victim.keys.create(INPUT),
+      await victim.keys.create(INPUT),
+      await victim.keys.create(INPUT),
+    ];
+    const { apiKey, key } = await auth.keys.create({ ...INPUT, permissions: ['pantheon:keys:read'] });
+    const by = await callerFor(auth, key);
+    // Knows none of the keys of the other tenant yet.
+    const node = await world.openAgain();
+    const ask = {
+      getSelf: () => node.keys.getSelf(by),
+      get: () => node.keys.get(apiKey.id, { by }),
+      versions: () => node.keys.versions(apiKey.id, { by }),
+      exchange: () => node.tokens.exchange({ key, ip: '192.0.2.1' }),
+    }[what];
+    const flood = Promise.allSettled(Array.from({ length: MANY }, (): Promise<unknown> => ask()));
+    const elsewhere = node.tenant('victim');
+    const [verified, revoked, turned, made] = await Promise.all([
+      node.verify({ key: cold.key, tenant: 'victim' }),
+      elsewhere.keys.revoke(leaked.apiKey.id),
+      elsewhere.rotation.rotate(rotated.apiKey.id),
+      elsewhere.keys.create(INPUT),
+    ]);
+    expect([verified.valid, revoked.state, turned.apiKey.version, made.apiKey.state]).toEqual([
+      true,
+      'revoked',
+      2,
+      'active',
+    ]);
+    const codes = new Set((await flood).map((one) => (one.status === 'rejected' ? one.reason.code : 'answered')));
+    // Who asks for too many is told so, and is answered what had a place in the line.
+    expect([...codes].toSorted()).toEqual(['answered', 'overloaded']);
+  },
+  60_000,
+);
