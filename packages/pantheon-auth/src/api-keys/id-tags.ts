@@ -107,12 +107,13 @@ export class IdTags implements Follower, IdTagCheck {
   /** Loads the stored secrets, and creates one if there is none that new ids can use. */
   async start(by: AuditContext): Promise<void> {
     try {
-      await runAsProcess(by, {
+      const { change: made } = await runAsProcess(by, {
         load: () => this.load(),
         // Another node that starts at the same time may have created one. It is then loaded, and none is needed.
         decide: () => (this.#needsOne() ? this.#added(by) : null),
         commit: (change) => this.commit(change),
       });
+      if (made !== null) await this.load();
     } catch (error) {
       // With a damaged data key no new keys can be created, but existing keys are verified.
       if (!(error instanceof PantheonError && error.code === 'key_quarantined')) throw error;
@@ -201,7 +202,8 @@ export class IdTags implements Follower, IdTagCheck {
       await this.load().catch(() => {});
       throw error;
     }
-    await this.load();
+    // The change is committed, so an error of the reload is ignored: the feed reloads with the event.
+    await this.load().catch(() => {});
   }
 
   async #added(by: AuditContext): Promise<IdTagChange> {

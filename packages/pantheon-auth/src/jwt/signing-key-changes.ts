@@ -50,15 +50,18 @@ export class SigningKeyChanges {
    */
   async start(by: AuditContext): Promise<void> {
     await this.#keyring.load();
-    await Promise.all(
+    const made = await Promise.all(
       SIGNING_ALGORITHMS.map(async (algorithm) => {
         const missing = await Promise.all([
           ...(this.#willSign(algorithm) ? [] : [this.#pairOf(algorithm, this.#clock.now(), by)]),
           ...(standbyOf(this.#keyring.active(), algorithm) === null ? [this.#pairOf(algorithm, null, by)] : []),
         ]);
         if (missing.length > 0) await this.#keyring.commit(together(missing));
+        return missing.length > 0;
       }),
     );
+    // A commit ignores a failing reload. A start must not.
+    if (made.includes(true)) await this.#keyring.load();
   }
 
   /**

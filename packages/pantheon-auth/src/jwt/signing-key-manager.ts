@@ -105,7 +105,9 @@ export class SigningKeyManager {
       },
       this.#guard,
     );
-    if (change !== null) await this.#keepSigner(change.record.algorithm, by.auditContext);
+    if (change === null) return;
+    // The key is retired, so an error here is ignored. If no signing key is left, the next start creates one.
+    await this.#keepSigner(change.record.algorithm, by.auditContext).catch(() => {});
   }
 
   /**

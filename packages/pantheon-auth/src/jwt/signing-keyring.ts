@@ -148,7 +148,8 @@ export class SigningKeyring implements Follower {
       await this.load().catch(() => {});
       throw error;
     }
-    await this.load();
+    // The change is committed, so an error of the reload is ignored: the feed reloads with the event.
+    await this.load().catch(() => {});
   }
 
   apply(notice: EventNotice): void | Promise<void> {
