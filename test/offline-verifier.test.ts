@@ -24,7 +24,7 @@ test('every verifier in the documents demands the tenant and the environment', (
     for (const claim of ['tenant_id', 'environment', 'issuer', 'audience', 'at+jwt', 'algorithms'])
       expect(code, path).toContain(claim);
   const page = readFileSync(join(ROOT, 'docs/tokens.md'), 'utf8');
-  expect(page).toMatch(/\| `tenant_id`, `environment` \| [^|]*compares both/);
+  expect(page).toMatch(/\| `tenant_id`, `environment` \| [^|]*must check both/);
 });
 
 describe('the verifier of docs/tokens.md', () => {

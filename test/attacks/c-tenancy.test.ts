@@ -88,6 +88,13 @@ const CASES: Readonly<Record<string, Case>> = {
   'GET /v1/self': { names: 'nobody', why: 'the key that calls' },
   'POST /v1/self/rotate': { names: 'nobody', payload: {}, why: 'the key that calls' },
   'POST /v1/self/revoke': { names: 'nobody', payload: {}, why: 'the key that calls' },
+  'GET /v1/signing-keys': { names: 'nobody', why: 'for keys of the system tenant only' },
+  'POST /v1/signing-keys': {
+    names: 'nobody',
+    payload: { algorithm: 'ES256' },
+    why: 'for keys of the system tenant only',
+  },
+  'POST /v1/signing-keys/{kid}/retire': { names: 'nobody', payload: {}, why: 'for keys of the system tenant only' },
   'GET /v1/tenants': { names: 'nobody', why: 'for keys of the system tenant only' },
   'POST /v1/tenants': { names: 'nobody', payload: { id: 'mine' }, why: 'for keys of the system tenant only' },
   'GET /v1/tenants/{id}': { names: 'tenant' },

@@ -6,7 +6,7 @@ export interface BodyMember {
   /** Names and indexes. */
   readonly path: readonly (string | number)[];
   readonly isRequired: boolean;
-  /** It takes text, of whatever form. */
+  /** It takes text that is no word of a fixed list. */
   readonly isText: boolean;
 }
 
@@ -14,6 +14,7 @@ interface JsonSchema {
   readonly $ref?: string;
   readonly $defs?: Readonly<Record<string, JsonSchema>>;
   readonly type?: string | readonly string[];
+  readonly enum?: readonly unknown[];
   readonly properties?: Readonly<Record<string, JsonSchema>>;
   readonly additionalProperties?: JsonSchema | boolean;
   readonly required?: readonly string[];
@@ -36,7 +37,7 @@ export function bodyMembers({ body }: Pick<Operation, 'body'>): readonly BodyMem
     }
     for (const one of [...(schema.anyOf ?? []), ...(schema.oneOf ?? []), ...(schema.allOf ?? [])])
       walk(one, path, isRequired);
-    const isText = [schema.type].flat().includes('string');
+    const isText = [schema.type].flat().includes('string') && schema.enum === undefined;
     const known = found.get(path.join('.'));
     if (path.length > 0) found.set(path.join('.'), { path, isRequired, isText: isText || (known?.isText ?? false) });
     for (const [member, inner] of Object.entries(schema.properties ?? {}))

@@ -18,6 +18,9 @@ const SOUND: Readonly<Record<string, () => object>> = {
   createTenant: () => ({ id: `tenant-${Math.trunc(performance.now() * 1_000)}` }),
 };
 
+/** Operations whose bodies have no optional member. */
+const ALL_NEEDED: ReadonlySet<string> = new Set(['rotateSigningKey']);
+
 test('in every body, for every optional member', async () => {
   const { auth, config } = service;
   const operations = allOperations(auth, config).filter(
@@ -26,13 +29,17 @@ test('in every body, for every optional member', async () => {
   expect(operations.length).toBeGreaterThan(8);
   for (const { id, url, body, access } of operations) {
     const optional = bodyMembers({ ...(body !== undefined && { body }) }).filter(({ isRequired }) => !isRequired);
-    expect([id, optional.length]).not.toEqual([id, 0]);
+    if (!ALL_NEEDED.has(id)) expect([id, optional.length]).not.toEqual([id, 0]);
     for (const { path } of optional) {
       const { apiKey, key } = await service.create({ rotation: {} });
       const tenant = url.startsWith('/v1/tenants/')
         ? (await auth.tenants.create({ id: `t-${apiKey.id.toLowerCase()}` })).id
         : null;
-      const target = url.replace(':id', tenant ?? apiKey.id).replace(':version', '1');
+      const kid = auth.tokens.signingKeys()[0]?.kid ?? '';
+      const target = url
+        .replace(':id', tenant ?? apiKey.id)
+        .replace(':version', '1')
+        .replace(':kid', kid);
       const sound = SOUND[id]?.() ?? {};
       const by = access.kind === 'self' ? { key } : {};
       const answer = await service.call('POST', target, { ...by, body: withMember(sound, path, null) });

@@ -49,9 +49,9 @@ const PURPOSES: Readonly<Record<EventType, Purpose>> = {
   'tenant.suspended': 'operates',
   'tenant.resumed': 'ordinary',
   'tenant.deleted': 'operates',
-  // Retiring the last signing key of an algorithm requires a successor. Only operators create signing keys.
+  // A retired signing key is replaced in the same commit. Only operators and the service itself change signing keys.
   'signing_key.created': 'operates',
-  'signing_key.activated': 'ordinary',
+  'signing_key.activated': 'operates',
   'signing_key.retired': 'operates',
   'id_tag_secret.added': 'operates',
   'id_tag_secret.retired': 'operates',

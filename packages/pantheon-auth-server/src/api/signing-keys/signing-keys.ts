@@ -2,7 +2,6 @@
 import { type AsymmetricAlgorithm, type PantheonAuth, SIGNING_ALGORITHMS } from 'pantheon-auth';
 import { z } from 'zod';
 import { CHANGE_CODES, type Operation, operation } from '../../http/operation.ts';
-import { omitUndefined } from '../../http/parameters.ts';
 import { signingKeySchema, signingKeysSchema } from './schemas.ts';
 
 const kidParams = z.strictObject({
@@ -17,7 +16,7 @@ const retireBody = z
   .strictObject({
     compromised: z
       .boolean()
-      .optional()
+      .nullish()
       .describe(
         'Set this to true if the private key may be known to others: all signing keys of its algorithm are retired, and no tokens of this algorithm are issued (503) until a new signing key has been published for six minutes.',
       ),
@@ -76,7 +75,7 @@ export function signingKeyOperations({ tokens }: PantheonAuth): readonly Operati
       },
       codes: ['not_found', ...CHANGE_CODES],
       handle: async ({ params, body, by }) => {
-        await tokens.retireSigningKey(params.kid, { ...omitUndefined(body ?? {}), by: by.caller });
+        await tokens.retireSigningKey(params.kid, { compromised: body?.compromised ?? false, by: by.caller });
         // Not checked for `pantheon:signing-keys:read`: a caller that may retire signing keys may see the others.
         return { items: tokens.signingKeys() };
       },

@@ -41,7 +41,7 @@ describeWithOwnPostgres('on PostgreSQL', () => {
     const url = await server.createDatabase();
     await expect(open(url)).rejects.toMatchObject({ code: 'schema_too_old' });
     const ran = await Promise.all([1, 2, 3].map(() => postgres({ url }).migrate()));
-    expect(ran.flat()).toEqual(['0001-tables', '0002-second-tables', SCHEMA_MIN]);
+    expect(ran.flat()).toEqual(['0001-tables', '0002-second-tables', '0003-background-work', SCHEMA_MIN]);
     const db = await open(url);
     expect(await db.log.head()).toMatchObject({ seq: 0, eventId: null });
     await db.close();
@@ -52,7 +52,12 @@ describeWithOwnPostgres('on PostgreSQL', () => {
     const url = await server.createDatabase();
     await withClient(url, (client) => client.query('create table orders (id int); create schema other'));
     await withClient(url, (client) => client.query('create table other.pantheon_auth_migration (name text)'));
-    expect(await postgres({ url }).migrate()).toEqual(['0001-tables', '0002-second-tables', SCHEMA_MIN]);
+    expect(await postgres({ url }).migrate()).toEqual([
+      '0001-tables',
+      '0002-second-tables',
+      '0003-background-work',
+      SCHEMA_MIN,
+    ]);
     const taken = await server.createDatabase();
     await withClient(taken, (client) => client.query('create table events (id int)'));
     expect(await codeOf(postgres({ url: taken }).migrate())).toBe('store_unusable');
