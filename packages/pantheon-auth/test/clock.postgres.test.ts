@@ -42,7 +42,7 @@ test('a server whose time is behind what its database has seen is refused, until
   expect(await refusalOf(createPantheonAuth(options))).toMatchObject({ code: 'clock_in_doubt' });
   expect(await acceptClock(options, { apply: true })).toMatchObject({
     isNeeded: true,
-    done: { signingKeysReplaced: 3 },
+    done: { signingKeysReplaced: 6 },
   });
   const auth = await createPantheonAuth(options);
   const { apiKey } = await auth.keys.create({ userId: 'u', name: 'n' });
