@@ -156,6 +156,7 @@ const READS: Readonly<Record<string, readonly (readonly [query: string, pages: n
   '/v1/keys/:id': [['', 1]],
   '/v1/keys/:id/versions': [['', 1]],
   '/v1/self': [['', 1]],
+  '/v1/signing-keys': [['', 1]],
   '/v1/tenants': [['?limit=200', 1]],
   '/v1/tenants/:id': [['', 1]],
 };

@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { openWorld, refusalOf } from '../../test/fixture.ts';
 import type { CallerGuard } from '../commands/caller.ts';
 import { CommandReads } from '../commands/command-reads.ts';
@@ -97,4 +97,64 @@ test('a long history is replayed whole', async () => {
   await opened.sql(`update api_keys set name = 'x'`);
   expect((await refusalOf(auth.keys.get(apiKey.id))).code).toBe('key_quarantined');
   expect(await auth.keys.revoke(apiKey.id)).toMatchObject({ name: 'n', description: '204', state: 'revoked' });
+});
+
+describe('a damaged key, to be revoked, is rebuilt from the log', () => {
+  /** What the log says of a key: its creation, then events of these types that are damaged. */
+  async function rebuilt(types: readonly string[]) {
+    await using scratch = await openWorld();
+    const { apiKey } = await scratch.auth.keys.create({ userId: 'u', name: 'n' });
+    const { items } = await scratch.auth.events.list('default', { subjectId: apiKey.id });
+    const log = [
+      ...items.map((event, nth) => ({ ...event, at: event.at.getTime(), seq: nth + 1 })),
+      ...types.map((type, nth) => {
+        const subject = { type: 'key', id: apiKey.id };
+        return { id: `e${nth}`, seq: nth + 2, at: 1_000 + nth, tenantId: 'default', type, subject, damaged: true };
+      }),
+    ];
+    const guard: CallerGuard = { confirm: async (by) => ({ caller: { ...by, own: null }, preconditions: [] }) };
+    const changes = new KeyChanges({
+      storage: {
+        findIn: async () => {
+          throw new PantheonError('key_quarantined');
+        },
+      } as unknown as KeyStorage,
+      cache: {} as VerificationCache,
+      // In two pages, as a long log comes.
+      events: {
+        list: async ({ after }: { after: number | null }) =>
+          after === null ? { items: log.slice(0, 1), next: 1 } : { items: log.slice(1), next: null },
+      } as unknown as EventCodec,
+      guard,
+      reads: new CommandReads({ ordinary: 1, protective: 1 }),
+    });
+    const { record } = await changes.loadToRevoke('default', apiKey.id, {
+      owner: 'default',
+      callerId: 'test',
+    } as never);
+    return record;
+  }
+
+  test('with the revision that the row must have, whatever the damaged events were', async () => {
+    const revising = ['key.updated', 'key.suspended', 'key.resumed', 'key.version_retired', 'key.secret_replaced'];
+    const more = ['key.tokens_revoked', 'key.dates_corrected', 'key.created'];
+    const others = ['key.exposed_in_url', 'key.exposed_in_text', 'key.token_issued', 'key.of_a_later_version'];
+    expect(await rebuilt([...revising, ...more, ...others])).toMatchObject({
+      revision: 1 + revising.length + more.length,
+      state: { kind: 'active' },
+      version: 1,
+    });
+    // Damaged in what it is about, too: the row that it revised is this one, as far as can be known.
+    expect(await rebuilt(['tenant.updated'])).toMatchObject({ revision: 2 });
+  });
+
+  test('with its versions and its end', async () => {
+    const record = await rebuilt(['key.rotated', 'key.rotated', 'key.revoked']);
+    expect(record).toMatchObject({ version: 3, revision: 4, state: { kind: 'revoked', at: 1_002 } });
+    expect(record.versions.map(({ version, acceptedUntil }) => [version, acceptedUntil])).toEqual([
+      [3, null],
+      [2, 1_001],
+      [1, 1_000],
+    ]);
+  });
 });

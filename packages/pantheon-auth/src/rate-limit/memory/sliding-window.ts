@@ -93,8 +93,8 @@ export class SlidingWindow {
   /** Lets go of the entries that have left. */
   advance(nowMs: number): void {
     const sinceMs = nowMs - this.#windowMs;
-    while (this.#total > 0 && (this.#ends[this.#first] ?? nowMs) <= sinceMs) {
-      this.#total -= this.#units[this.#first] ?? 0;
+    while (this.#total > 0 && this.#endAt(this.#first) <= sinceMs) {
+      this.#total -= this.#unitsAt(this.#first);
       this.#first += 1;
     }
     if (this.#total === 0) this.#first = this.#ends.length;
@@ -118,7 +118,7 @@ export class SlidingWindow {
     if (cost > limit) return windowSeconds;
     let missing = this.#total + cost - limit;
     for (let at = this.#first; at < this.#ends.length; at += 1) {
-      missing -= this.#units[at] ?? 0;
+      missing -= this.#unitsAt(at);
       if (missing <= 0) return this.#secondsUntilLeft(at, nowMs);
     }
     return windowSeconds;
@@ -141,22 +141,30 @@ export class SlidingWindow {
     return end === undefined ? 0 : secondsUntilEntryLeft(end, this.#rule.windowSeconds, nowMs);
   }
 
+  #endAt(at: number): number {
+    return this.#ends[at] ?? 0;
+  }
+
+  #unitsAt(at: number): number {
+    return this.#units[at] ?? 0;
+  }
+
   get #lastEnd(): number {
-    return this.#ends.at(-1) ?? 0;
+    return this.#endAt(this.#ends.length - 1);
   }
 
   #countedSince(sinceMs: number, nowMs: number): number {
     let units = 0;
     for (let at = this.#first; at < this.#ends.length; at += 1)
-      if (Math.min(nowMs, this.#ends[at] ?? 0) > sinceMs) units += this.#units[at] ?? 0;
+      if (Math.min(nowMs, this.#endAt(at)) > sinceMs) units += this.#unitsAt(at);
     return units;
   }
 
   /** What another window counted is put where it happened at the latest: nothing then leaves too early. */
   #seed(other: SlidingWindow, nowMs: number): void {
     for (let at = other.#first; at < other.#ends.length; at += 1) {
-      const usedMs = Math.min(nowMs, other.#ends[at] ?? nowMs);
-      if (usedMs > nowMs - this.#windowMs) this.#put(entryEndMs(usedMs, this.#rule), other.#units[at] ?? 0);
+      const usedMs = Math.min(nowMs, other.#endAt(at));
+      if (usedMs > nowMs - this.#windowMs) this.#put(entryEndMs(usedMs, this.#rule), other.#unitsAt(at));
     }
   }
 
@@ -165,8 +173,8 @@ export class SlidingWindow {
     if (units === 0) return;
     const last = this.#ends.length - 1;
     this.#total += units;
-    if (last >= this.#first && endMs <= (this.#ends[last] ?? 0)) {
-      this.#units[last] = (this.#units[last] ?? 0) + units;
+    if (last >= this.#first && endMs <= this.#endAt(last)) {
+      this.#units[last] = this.#unitsAt(last) + units;
       return;
     }
     this.#ends.push(endMs);
@@ -177,7 +185,7 @@ export class SlidingWindow {
   /** Of the two oldest entries the second takes the units of both. */
   #joinOldest(): void {
     const second = this.#first + 1;
-    this.#units[second] = (this.#units[second] ?? 0) + (this.#units[this.#first] ?? 0);
+    this.#units[second] = this.#unitsAt(second) + this.#unitsAt(this.#first);
     this.#first = second;
     if (this.#first >= this.#entriesMax) this.#forgetLeft();
   }

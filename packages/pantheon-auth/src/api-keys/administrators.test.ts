@@ -1,0 +1,51 @@
+import { expect, test } from 'vitest';
+import { openWorld } from '../../test/fixture.ts';
+import type { KeyRecord } from '../domain/key.ts';
+import { PantheonError } from '../foundation/errors.ts';
+import { TestClock } from '../testing/test-clock.ts';
+import { Administrators } from './administrators.ts';
+import type { KeyStorage } from './key-storage.ts';
+
+/** An administrator as it is stored, and others that `find` answers for. */
+async function among(find: (id: string) => Promise<unknown>) {
+  await using world = await openWorld();
+  const permissions = ['pantheon:*'];
+  const { apiKey } = await world.auth.tenant('system').keys.create({ userId: 'root', name: 'root', permissions });
+  const record = {
+    ...apiKey,
+    state: { kind: 'active' },
+    expiresAt: null,
+    ipRanges: [],
+    revision: 1,
+  } as unknown as KeyRecord;
+  const storage = { administrators: async () => [record.id, 'other'], find } as unknown as KeyStorage;
+  return { record, administrators: new Administrators({ storage, clock: new TestClock() }) };
+}
+
+test('a damaged key, one that is gone and one that cannot administer are no other administrator', async () => {
+  const answers = [
+    () => Promise.reject(new PantheonError('key_quarantined')),
+    async () => null,
+    async () => ({
+      record: {
+        state: { kind: 'suspended' },
+        permissions: [],
+        ipAllowlist: [],
+        environment: 'live',
+        expiresAt: null,
+        notBefore: null,
+      },
+    }),
+  ];
+  for (const find of answers) {
+    const { record, administrators } = await among(find);
+    await expect(administrators.requireAnotherAdmin(record)).rejects.toMatchObject({ code: 'last_administrator' });
+    expect(await administrators.requireAnotherAdmin(record, true)).toEqual([]);
+  }
+});
+
+test('an outage is no answer', async () => {
+  const away = new PantheonError('store_unavailable');
+  const { record, administrators } = await among(() => Promise.reject(away));
+  await expect(administrators.requireAnotherAdmin(record)).rejects.toBe(away);
+});
