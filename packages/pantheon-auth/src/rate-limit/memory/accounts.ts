@@ -92,7 +92,11 @@ export class Accounts {
     const known = this.#accounts.get(keyId);
     const isAsBefore = known !== undefined && (known.rules === rules || known.givenUpUntilMs > nowMs);
     const account = isAsBefore ? known : this.#withRules(request, nowMs);
-    for (const window of account.windows) if (window.isFull) this.#grow(account, window, request, nowMs);
+    for (const window of account.windows) {
+      // First without the entries that have left: an account whose windows are empty could be removed while room is made.
+      window.advance(nowMs);
+      if (window.isFull) this.#grow(account, window, request, nowMs);
+    }
     if (quota === null) {
       if (account.quota !== null) void account.quota.release();
       account.quota = null;

@@ -406,6 +406,27 @@ describe('memory', () => {
     expect(await one.decide({ rules: many, cost: 0 })).toMatchObject({ limits: [{ remaining: 100 }] });
   });
 
+  test('a window that is full of uses that have left keeps its account, its limit and its memory', async () => {
+    for (const entries of [7, 8, 9, 16, 32]) {
+      const { decide, clock, limiter } = setUp();
+      const limit = [rule('second', 40, 1)];
+      await decide({ rules: limit, cost: 0 });
+      for (let round = 0; round < 50; round += 1) {
+        for (let nth = 0; nth < entries; nth += 1) {
+          clock.mono += 1;
+          await decide({ rules: limit });
+        }
+        clock.mono += 1_500;
+        const decisions: LimitDecision[] = [];
+        for (let nth = 0; nth < 50; nth += 1) decisions.push(await decide({ rules: limit }));
+        expect(admittedOf(decisions)).toBe(40);
+        clock.mono += 1_500;
+      }
+      // One account, and no more is accounted than a window of 40 uses can take.
+      expect(limiter.bytesTracked).toBeLessThan(5_000);
+    }
+  });
+
   test('a rule that is taken away and put back goes on with its counts', async () => {
     const { decide, clock } = setUp();
     const day = [rule('day', 3, 86_400)];
