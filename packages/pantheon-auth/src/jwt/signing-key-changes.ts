@@ -83,30 +83,29 @@ export class SigningKeyChanges {
 
   /**
    * The change that retires a key pair, so that every token that it signed is refused at once. If it was signing, the
-   * standby key replaces it, or a new key pair if there is no standby key. `isCompromised`: the private key may be
-   * known to others, and then those stored beside it may be too, so all of the algorithm are retired, and a new key
-   * pair signs when it has been published for long enough.
+   * next one replaces it at once, else the standby key, else a new key pair.
    */
-  async decideRetire(current: SigningKeyRecord, isCompromised: boolean, by: AuditContext): Promise<SigningKeyChange> {
-    const { algorithm, kid } = current;
+  async decideRetire(current: SigningKeyRecord, by: AuditContext): Promise<SigningKeyChange> {
+    const { algorithm } = current;
     const now = this.#clock.now();
     const records = this.#keyring.active();
-    const ofAlgorithm = records.filter((one) => one.algorithm === algorithm);
-    if (isCompromised) {
-      const others = ofAlgorithm.filter((one) => one.kid !== kid);
-      const fresh = [this.#pairOf(algorithm, now + PUBLISHED_BEFORE_USE_MS, by), this.#pairOf(algorithm, null, by)];
-      return together([
-        this.#retirement(current, by),
-        ...others.map((one) => this.#retirement(one, by)),
-        ...(await Promise.all(fresh)),
-      ]);
-    }
     const retirement = this.#retirement(current, by);
     if (stateOf(current, records, now) !== 'signing') return retirement;
-    const standby = standbyOf(records, algorithm);
-    const next = ofAlgorithm.some((one) => stateOf(one, records, now) === 'next');
-    if (standby !== null && !next) return together([retirement, this.#activation(standby, now, by)]);
-    return next ? retirement : together([retirement, await this.#pairOf(algorithm, now, by)]);
+    const next = records.find((one) => one.algorithm === algorithm && stateOf(one, records, now) === 'next');
+    const successor = next ?? standbyOf(records, algorithm);
+    if (successor !== null) return together([retirement, this.#activation(successor, now, by)]);
+    return together([retirement, await this.#pairOf(algorithm, now, by)]);
+  }
+
+  /**
+   * The change after a private key may have become known to others, and with it those stored beside it: all of the
+   * algorithm are retired, and a new key pair signs when it has been published for long enough.
+   */
+  async decideCompromised(algorithm: AsymmetricAlgorithm, by: AuditContext): Promise<SigningKeyChange> {
+    const signsFrom = this.#clock.now() + PUBLISHED_BEFORE_USE_MS;
+    const fresh = await Promise.all([this.#pairOf(algorithm, signsFrom, by), this.#pairOf(algorithm, null, by)]);
+    const retired = this.#keyring.active().filter((one) => one.algorithm === algorithm);
+    return together([...fresh, ...retired.map((one) => this.#retirement(one, by))]);
   }
 
   /**

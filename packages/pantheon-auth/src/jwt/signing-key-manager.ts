@@ -86,7 +86,7 @@ export class SigningKeyManager {
     const by = callerIn(options);
     const { compromised = false } = options;
     assertCompromised(compromised);
-    let wasFound = false;
+    let algorithm: AsymmetricAlgorithm | null = null;
     const { change } = await runCommand(
       {
         by,
@@ -95,11 +95,11 @@ export class SigningKeyManager {
         load: () => this.#keyring.load(),
         decide: () => {
           const current = this.#keyring.recordOf(kid);
-          // Another node retired it after the first attempt of this call.
-          if (current === null && wasFound) return null;
-          if (current === null) throw new PantheonError('not_found', { field: 'kid' });
-          wasFound = true;
-          return this.#changes.decideRetire(current, compromised, by.auditContext);
+          if (current === null && algorithm === null) throw new PantheonError('not_found', { field: 'kid' });
+          algorithm ??= current?.algorithm ?? null;
+          if (compromised && algorithm !== null) return this.#changes.decideCompromised(algorithm, by.auditContext);
+          // Null: another node retired it after the first attempt of this call.
+          return current === null ? null : this.#changes.decideRetire(current, by.auditContext);
         },
         commit: (retired) => this.#keyring.commit(retired),
       },

@@ -131,6 +131,39 @@ test('one that somebody may know ends with all that lay beside it, and no token 
   expect((await tokenOf(world, 'Ed25519')).token).not.toBe('');
 });
 
+test('that one is also retired by another node at the same moment changes nothing of that', async () => {
+  await using world = await openWorld();
+  const { kid } = await tokenOf(world);
+  const before = new Set(kids(world));
+  const other = await world.openAgain();
+  // The moment cannot be hit from outside.
+  const { decideCompromised } = SigningKeyChanges.prototype;
+  let isFirst = true;
+  const spy = vi.spyOn(SigningKeyChanges.prototype, 'decideCompromised').mockImplementation(async function (
+    this: SigningKeyChanges,
+    ...of
+  ) {
+    const change = await decideCompromised.apply(this, of);
+    if (isFirst) await other.tokens.retireSigningKey(kid);
+    isFirst = false;
+    return change;
+  });
+  await world.auth.tokens.retireSigningKey(kid, { compromised: true });
+  spy.mockRestore();
+  const left = world.auth.tokens.signingKeys().filter((one) => one.algorithm === 'ES256');
+  expect(left.map(({ state }) => state).toSorted()).toEqual(['next', 'standby']);
+  expect(left.some((one) => before.has(one.kid))).toBe(false);
+});
+
+test('where the one that signs is dropped while a rotation waits, the next one signs at once', async () => {
+  await using world = await openWorld();
+  await rotated(world);
+  const { kid: next, state } = await world.auth.tokens.rotateSigningKey('ES256');
+  expect(state).toBe('next');
+  await world.auth.tokens.retireSigningKey((await tokenOf(world)).kid);
+  expect((await tokenOf(world)).kid).toBe(next);
+});
+
 test('the job rotates when the time has come, and ends what has signed when its last token has expired', async () => {
   await using world = await openWorld();
   const { auth, clock } = world;
