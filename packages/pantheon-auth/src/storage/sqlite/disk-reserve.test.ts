@@ -52,6 +52,21 @@ test('a file that is whole is left as it is, and one of another size is made rig
   expect(statSync(path).mtimeMs).toBe(mtimeMs);
 });
 
+test('what another process adds while it starts is not taken for a release', async () => {
+  using folder = scratchFolder();
+  const { reserve, path, whole, clock } = open(folder.path);
+  reserve.start();
+  await whole();
+  await vi.waitFor(() => expect(reserve.isSpent()).toBe(false), PATIENCE);
+  writeFileSync(path, Buffer.alloc(BYTES + 5_000));
+  clock.advance(1_000);
+  expect(reserve.isSpent()).toBe(false);
+  truncateSync(path, BYTES - 1);
+  clock.advance(1_000);
+  expect(reserve.isSpent()).toBe(true);
+  await reserve.close();
+});
+
 test('what another process gave is noticed within a tenth of a second', async () => {
   using folder = scratchFolder();
   const { reserve, path, whole } = open(folder.path);

@@ -72,8 +72,8 @@ export class DiskReserve {
     const nowMs = this.#options.clock.monotonicMs();
     if (this.#state === 'whole' && nowMs - this.#lookedAtMs >= LOOK_EVERY_MS) {
       this.#lookedAtMs = nowMs;
-      // Another process on this file has released it.
-      if (this.#size() !== this.bytes) this.#spend();
+      // Smaller: another process on this file has released it. Larger: another one that starts still adds to it.
+      if (this.#size() < this.bytes) this.#spend();
     }
     return this.#state === 'spent';
   }
