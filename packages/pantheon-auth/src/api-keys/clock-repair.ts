@@ -18,7 +18,8 @@ import type { KeyChanges, KeyDecision } from './key-changes.ts';
 
 /** The signing keys of the service. */
 interface ReplaceableSigningKeys {
-  active(): readonly { readonly kid: string }[];
+  /** Damaged ones included. */
+  unretired(): readonly { readonly kid: string }[];
   /** Retiring the last one of its algorithm creates a successor. */
   retire(kid: string, options: ChangeOptions): Promise<void>;
 }
@@ -50,7 +51,7 @@ export async function repairClock(
 ): Promise<RepairedDates> {
   // 1. Tokens signed in the wrong time would become valid when that time comes, so all signing keys are replaced.
   const caller: Caller = { authority: { kind: 'process' }, auditContext: by };
-  const signingKeys = deps.signingKeys.active();
+  const signingKeys = deps.signingKeys.unretired();
   for (const { kid } of signingKeys) await deps.signingKeys.retire(kid, { by: caller });
 
   // 2. Keys that were changed in the wrong time.

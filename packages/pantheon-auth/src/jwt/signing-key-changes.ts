@@ -4,6 +4,7 @@
  */
 import { generateKeyPair, type KeyObject } from 'node:crypto';
 import { promisify } from 'node:util';
+import { runAsProcess } from '../commands/run-command.ts';
 import type { AsymmetricAlgorithm } from '../domain/claims.ts';
 import { type AuditContext, newEvent } from '../domain/event.ts';
 import { evolveSigningKey, type SigningKeyRecord } from '../domain/signing-key.ts';
@@ -23,7 +24,13 @@ import { invariant, PantheonError } from '../foundation/errors.ts';
 import type { Sealer } from '../kms/encryption-context.ts';
 import type { SigningKeyRow } from '../schema/signing-key-row.ts';
 import { jwkThumbprint } from './jws.ts';
-import { contextOf, SIGNING_ALGORITHMS, type SigningKeyChange, type SigningKeyring } from './signing-keyring.ts';
+import {
+  contextOf,
+  isSigningAlgorithm,
+  SIGNING_ALGORITHMS,
+  type SigningKeyChange,
+  type SigningKeyring,
+} from './signing-keyring.ts';
 
 /** RFC 7518 section 3.3 asks for 2048 at least; 3072 matches the strength of the other two (NIST SP 800-57). */
 const RSA_MODULUS_BITS = 3_072;
@@ -44,24 +51,24 @@ export class SigningKeyChanges {
     this.#clock = deps.clock;
   }
 
-  /**
-   * Loads the stored signing keys and creates the missing ones: for each algorithm one that signs, at once because no
-   * verifier can have cached public keys of it yet, and a standby key.
-   */
+  /** Loads the stored signing keys and replaces the missing ones: for each algorithm one that signs, and a standby key. */
   async start(by: AuditContext): Promise<void> {
     await this.#keyring.load();
-    const made = await Promise.all(
-      SIGNING_ALGORITHMS.map(async (algorithm) => {
-        const missing = await Promise.all([
-          ...(this.#willSign(algorithm) ? [] : [this.#pairOf(algorithm, this.#clock.now(), by)]),
-          ...(standbyOf(this.#keyring.active(), algorithm) === null ? [this.#pairOf(algorithm, null, by)] : []),
-        ]);
-        if (missing.length > 0) await this.#keyring.commit(together(missing));
-        return missing.length > 0;
-      }),
+    await Promise.all(
+      SIGNING_ALGORITHMS.map((algorithm) =>
+        runAsProcess(by, {
+          load: async () => {},
+          decide: async () => {
+            const missing = await this.#missing(algorithm, by);
+            return missing.length === 0 ? null : together(missing);
+          },
+          // After a conflict it reloads: another process that starts at the same time has used the standby key.
+          commit: (change) => this.#keyring.commit(change),
+        }),
+      ),
     );
     // A commit ignores a failing reload. A start must not.
-    if (made.includes(true)) await this.#keyring.load();
+    await this.#keyring.load();
   }
 
   /**
@@ -82,19 +89,13 @@ export class SigningKeyChanges {
   }
 
   /**
-   * The change that retires a key pair, so that every token that it signed is refused at once. If it was signing, the
-   * next one replaces it at once, else the standby key, else a new key pair.
+   * The change that retires a key pair, so that every token that it signed is refused at once. If it was signing, its
+   * successor replaces it at once.
    */
   async decideRetire(current: SigningKeyRecord, by: AuditContext): Promise<SigningKeyChange> {
-    const { algorithm } = current;
-    const now = this.#clock.now();
-    const records = this.#keyring.active();
     const retirement = this.#retirement(current, by);
-    if (stateOf(current, records, now) !== 'signing') return retirement;
-    const next = records.find((one) => one.algorithm === algorithm && stateOf(one, records, now) === 'next');
-    const successor = next ?? standbyOf(records, algorithm);
-    if (successor !== null) return together([retirement, this.#activation(successor, now, by)]);
-    return together([retirement, await this.#pairOf(algorithm, now, by)]);
+    if (stateOf(current, this.#keyring.active(), this.#clock.now()) !== 'signing') return retirement;
+    return together([retirement, await this.#successor(current.algorithm, by)]);
   }
 
   /**
@@ -104,53 +105,82 @@ export class SigningKeyChanges {
   async decideCompromised(algorithm: AsymmetricAlgorithm, by: AuditContext): Promise<SigningKeyChange> {
     const signsFrom = this.#clock.now() + PUBLISHED_BEFORE_USE_MS;
     const fresh = await Promise.all([this.#pairOf(algorithm, signsFrom, by), this.#pairOf(algorithm, null, by)]);
-    const retired = this.#keyring.active().filter((one) => one.algorithm === algorithm);
-    return together([...fresh, ...retired.map((one) => this.#retirement(one, by))]);
+    const known = (one: SigningKeyRecord): boolean => isSigningAlgorithm(one.algorithm);
+    // A damaged row whose algorithm cannot be read may be of this one.
+    const all = this.#keyring.unretired().filter((one) => one.algorithm === algorithm || !known(one));
+    return together([...fresh, ...all.map((one) => this.#retirement(one, by))]);
   }
 
   /**
-   * The change that is due: retires key pairs whose last token has expired, creates a missing standby key, and rotates
-   * after `everyMs` (null: never). Returns null if nothing is due.
+   * The change that is due: replaces what is missing, retires key pairs whose last token has expired, and rotates after
+   * `everyMs` (null: never). Returns null if nothing is due.
    */
   async decideUpkeep(
     algorithm: AsymmetricAlgorithm,
     everyMs: number | null,
     by: AuditContext,
   ): Promise<SigningKeyChange | null> {
-    const records = this.#keyring.active().filter((one) => one.algorithm === algorithm);
+    const records = this.#ofAlgorithm(algorithm);
     const now = this.#clock.now();
     const unused = records.filter((one) => (unusedFrom(one, records, now) ?? Number.POSITIVE_INFINITY) <= now);
-    const retirements = unused.map((one) => this.#retirement(one, by));
-    const standby = standbyOf(records, algorithm);
-    if (standby === null) return together([...retirements, await this.#pairOf(algorithm, null, by)]);
+    const missing = await this.#missing(algorithm, by);
+    const isDue = missing.length === 0 && this.#isRotationDue(algorithm, everyMs);
+    const rotation = isDue ? await this.decideRotate(algorithm, by) : null;
+    const due = [
+      ...missing,
+      ...(rotation === null ? [] : [rotation]),
+      ...unused.map((one) => this.#retirement(one, by)),
+    ];
+    return due.length === 0 ? null : together(due);
+  }
+
+  /** Without room it is not due: what this run retires makes room for the next. */
+  #isRotationDue(algorithm: AsymmetricAlgorithm, everyMs: number | null): boolean {
+    const records = this.#ofAlgorithm(algorithm);
+    const now = this.#clock.now();
     const signer = signerAt(records, algorithm, now);
-    const isDue = everyMs !== null && signer !== null && (signer.signsFrom ?? now) + everyMs <= now;
-    if (isDue && maySignFrom(standby, now) === now) {
-      const rotation = await this.decideRotate(algorithm, by);
-      if (rotation !== null) return together([rotation, ...retirements]);
-    }
-    const [first, ...rest] = retirements;
-    return first === undefined ? null : together([first, ...rest]);
+    const standby = standbyOf(records, algorithm);
+    if (everyMs === null || signer === null || standby === null) return false;
+    if (records.length >= SIGNING_KEYS_OF_ONE_ALGORITHM_MAX) return false;
+    return (signer.signsFrom ?? now) + everyMs <= now && maySignFrom(standby, now) === now;
   }
 
-  /** Whether one of this algorithm signs, or will sign from a set time on. */
-  hasSigner(algorithm: AsymmetricAlgorithm): boolean {
-    return this.#willSign(algorithm);
+  /** The change after which one of this algorithm signs; null: one does, or will from a set time on. */
+  async decideSigner(algorithm: AsymmetricAlgorithm, by: AuditContext): Promise<SigningKeyChange | null> {
+    return this.#hasSigner(algorithm) ? null : together(await this.#missing(algorithm, by));
   }
 
-  /** The change that creates a key pair which signs at once. */
-  decideAdd(algorithm: AsymmetricAlgorithm, by: AuditContext): Promise<SigningKeyChange> {
-    return this.#pairOf(algorithm, this.#clock.now(), by);
+  /** Changes that bring back the signing key and the standby key, those of the two that are missing. */
+  async #missing(algorithm: AsymmetricAlgorithm, by: AuditContext): Promise<SigningKeyChange[]> {
+    if (!this.#hasSigner(algorithm))
+      return [await this.#successor(algorithm, by), await this.#pairOf(algorithm, null, by)];
+    const isMissing = standbyOf(this.#keyring.active(), algorithm) === null;
+    return isMissing ? [await this.#pairOf(algorithm, null, by)] : [];
   }
 
-  #willSign(algorithm: AsymmetricAlgorithm): boolean {
-    return this.#keyring.active().some((one) => one.algorithm === algorithm && one.signsFrom !== null);
+  /**
+   * The change by which another key pair signs at once: the next one, else the standby key, else a new one. It is better
+   * that some verifiers with cached public keys do not know it yet than that no token can be issued for minutes.
+   */
+  async #successor(algorithm: AsymmetricAlgorithm, by: AuditContext): Promise<SigningKeyChange> {
+    const records = this.#ofAlgorithm(algorithm);
+    const now = this.#clock.now();
+    const next = records.find((one) => stateOf(one, records, now) === 'next') ?? standbyOf(records, algorithm);
+    return next === null ? this.#pairOf(algorithm, now, by) : this.#activation(next, now, by);
+  }
+
+  #hasSigner(algorithm: AsymmetricAlgorithm): boolean {
+    return this.#ofAlgorithm(algorithm).some((one) => one.signsFrom !== null);
+  }
+
+  #ofAlgorithm(algorithm: AsymmetricAlgorithm): readonly SigningKeyRecord[] {
+    return this.#keyring.active().filter((one) => one.algorithm === algorithm);
   }
 
   #assertRoom(algorithm: AsymmetricAlgorithm): void {
-    const ofAlgorithm = this.#keyring.active().filter((record) => record.algorithm === algorithm);
-    if (ofAlgorithm.length < SIGNING_KEYS_OF_ONE_ALGORITHM_MAX) return;
-    const detail = `There are ${ofAlgorithm.length} signing keys of this algorithm: retire one whose state is previous.`;
+    const { length } = this.#ofAlgorithm(algorithm);
+    if (length < SIGNING_KEYS_OF_ONE_ALGORITHM_MAX) return;
+    const detail = `There are ${length} signing keys of this algorithm: retire one whose state is previous.`;
     throw new PantheonError('not_allowed', { field: 'algorithm', detail });
   }
 

@@ -14,7 +14,7 @@ import { SYSTEM_TENANT } from '../domain/tenant.ts';
 import type { Clock } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import type { SigningKeyChanges } from './signing-key-changes.ts';
-import { SIGNING_ALGORITHMS, type SigningKeyring } from './signing-keyring.ts';
+import { isSigningAlgorithm, SIGNING_ALGORITHMS, type SigningKeyring } from './signing-keyring.ts';
 
 /** A signing key, without its private key. */
 export interface SigningKeyInfo {
@@ -51,9 +51,9 @@ export class SigningKeyManager {
     this.#clock = deps.clock;
   }
 
-  /** The signing keys that are not retired, newest first. */
-  active(): readonly SigningKeyRecord[] {
-    return this.#keyring.active();
+  /** The signing keys that can be retired, damaged ones included. */
+  unretired(): readonly SigningKeyRecord[] {
+    return this.#keyring.unretired();
   }
 
   list(options: ChangeOptions = {}): readonly SigningKeyInfo[] {
@@ -86,7 +86,7 @@ export class SigningKeyManager {
     const by = callerIn(options);
     const { compromised = false } = options;
     assertCompromised(compromised);
-    let algorithm: AsymmetricAlgorithm | null = null;
+    let found: SigningKeyRecord | null = null;
     const { change } = await runCommand(
       {
         by,
@@ -94,10 +94,10 @@ export class SigningKeyManager {
         tenantId: SYSTEM_TENANT,
         load: () => this.#keyring.load(),
         decide: () => {
-          const current = this.#keyring.recordOf(kid);
-          if (current === null && algorithm === null) throw new PantheonError('not_found', { field: 'kid' });
-          algorithm ??= current?.algorithm ?? null;
-          if (compromised && algorithm !== null) return this.#changes.decideCompromised(algorithm, by.auditContext);
+          const current = this.#keyring.unretired().find((one) => one.kid === kid) ?? null;
+          found ??= current;
+          if (found === null) throw new PantheonError('not_found', { field: 'kid' });
+          if (compromised) return this.#changes.decideCompromised(readAlgorithm(found), by.auditContext);
           // Null: another node retired it after the first attempt of this call.
           return current === null ? null : this.#changes.decideRetire(current, by.auditContext);
         },
@@ -115,9 +115,10 @@ export class SigningKeyManager {
    * one to stay.
    */
   async #keepSigner(algorithm: AsymmetricAlgorithm, by: AuditContext): Promise<void> {
+    if (!isSigningAlgorithm(algorithm)) return;
     await runAsProcess(by, {
       load: () => this.#keyring.load(),
-      decide: () => (this.#changes.hasSigner(algorithm) ? null : this.#changes.decideAdd(algorithm, by)),
+      decide: () => this.#changes.decideSigner(algorithm, by),
       commit: (added) => this.#keyring.commit(added),
     });
   }
@@ -144,11 +145,18 @@ export class SigningKeyManager {
 }
 
 function assertAlgorithm(algorithm: unknown): void {
-  if (SIGNING_ALGORITHMS.some((one) => one === algorithm)) return;
+  if (isSigningAlgorithm(algorithm)) return;
   throw new PantheonError('invalid_request', {
     field: 'algorithm',
     detail: `One of ${SIGNING_ALGORITHMS.join(', ')}.`,
   });
+}
+
+/** The algorithm of a signing key, which may be damaged. @throws PantheonError `not_allowed`. */
+function readAlgorithm({ algorithm }: SigningKeyRecord): AsymmetricAlgorithm {
+  if (isSigningAlgorithm(algorithm)) return algorithm;
+  const detail = 'This signing key is damaged and its algorithm cannot be read: name another one of its algorithm.';
+  throw new PantheonError('not_allowed', { field: 'kid', detail });
 }
 
 function assertCompromised(value: unknown): void {

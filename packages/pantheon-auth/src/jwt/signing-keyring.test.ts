@@ -124,7 +124,10 @@ test('one that somebody may know ends with all that lay beside it, and no token 
   expect(left.some((one) => before.has(one.kid))).toBe(false);
   expect(await world.auth.tokens.verify({ token: old.token })).toMatchObject({ valid: false });
   const { key } = await world.auth.keys.create({ userId: 'u', name: 'n' });
-  expect(await refusalOf(world.auth.tokens.exchange({ key }))).toMatchObject({ code: 'signing_secret_unavailable' });
+  expect(await refusalOf(world.auth.tokens.exchange({ key }))).toMatchObject({
+    code: 'signing_secret_unavailable',
+    retryAfterSeconds: 60,
+  });
   world.clock.advance(PUBLISHED_BEFORE_USE_MS);
   expect((await tokenOf(world)).kid).toBe(left.find(({ state }) => state === 'next')?.kid);
   // Tokens of other algorithms were made all the while.
@@ -332,6 +335,82 @@ describe('a row that was changed outside of the service', () => {
   });
 });
 
+const CUT = 'update signing_keys set sealed = substr(sealed, 1, 50) where kid = ?';
+
+describe('a damaged one', () => {
+  const damaged = async (world: World, kid: string) => {
+    const [row] = await world.sql('select * from signing_keys where kid = ?', kid);
+    const { sealed } = row as unknown as SigningKeyRow;
+    await world.sql(CUT, kid);
+    const restore = () => world.sql('update signing_keys set sealed = ? where kid = ?', sealed, kid);
+    return { auth: await world.openAgain(), restore };
+  };
+
+  test.each([
+    ['by itself', async (world: World, kid: string) => ({ kid, world })],
+    [
+      'with one of its algorithm that somebody may know',
+      async (world: World) => ({
+        kid: world.auth.tokens.signingKeys().find((one) => one.algorithm === 'ES256' && one.state === 'standby')?.kid,
+        world,
+      }),
+    ],
+  ])('is retired %s, and does not sign when its row is restored', async (how, named) => {
+    await using world = await openWorld();
+    const { token, kid } = await tokenOf(world);
+    const target = (await named(world, kid)).kid ?? '';
+    const { auth, restore } = await damaged(world, kid);
+    await auth.tokens.retireSigningKey(target, { compromised: how !== 'by itself' });
+    await restore();
+    const fresh = await world.openAgain();
+    expect(fresh.tokens.signingKeys().map((one) => one.kid)).not.toContain(kid);
+    expect(await fresh.tokens.verify({ token })).toMatchObject({ valid: false, denial: { code: 'unknown' } });
+    const { items } = await fresh.events.list('system', { type: 'signing_key.retired' });
+    expect(items.map(({ subject }) => subject.id)).toContain(kid);
+  });
+
+  test('whose algorithm cannot be read ends with those that somebody may know, and cannot name their algorithm', async () => {
+    await using world = await openWorld();
+    const { kid } = await tokenOf(world);
+    await world.sql(`update signing_keys set algorithm = 'none' where kid = ?`, kid);
+    const auth = await world.openAgain();
+    const compromised = true;
+    expect(await refusalOf(auth.tokens.retireSigningKey(kid, { compromised }))).toMatchObject({
+      code: 'not_allowed',
+      field: 'kid',
+    });
+    const other = auth.tokens.signingKeys().find(({ algorithm }) => algorithm === 'ES256');
+    await auth.tokens.retireSigningKey(other?.kid ?? '', { compromised });
+    expect(await refusalOf(auth.tokens.retireSigningKey(kid))).toMatchObject({ code: 'not_found' });
+  });
+
+  test('is followed by the one that was published, also by one of several processes that start at once', async () => {
+    await using world = await openWorld();
+    const { kid } = await tokenOf(world);
+    const standby = world.auth.tokens.signingKeys().find((one) => one.algorithm === 'ES256' && one.state === 'standby');
+    await world.sql(CUT, kid);
+    const nodes = await Promise.all([world.openAgain(), world.openAgain(), world.openAgain()]);
+    for (const { tokens } of nodes) await tokens.rotateSigningKey('Ed25519');
+    const of = nodes[0].tokens.signingKeys().filter(({ algorithm }) => algorithm === 'ES256');
+    expect(of.find(({ state }) => state === 'signing')?.kid).toBe(standby?.kid);
+    expect(of.filter(({ state }) => state === 'previous')).toEqual([]);
+  });
+});
+
+test('where none signs any more, the job lets the one that was published sign', async () => {
+  await using world = await openWorld();
+  const { auth, clock } = world;
+  const { kid } = await tokenOf(world);
+  const standby = auth.tokens.signingKeys().find((one) => one.algorithm === 'ES256' && one.state === 'standby');
+  await world.sql('update signing_keys set retired_at = 1 where kid = ?', kid);
+  // The job waits while the clock may be wrong, and the world begins years after its database.
+  clock.advance(DAY_MS);
+  await untilRuns(clock, [auth], 'signing-key-rotation', 2);
+  const states = auth.tokens.signingKeys().filter(({ algorithm }) => algorithm === 'ES256');
+  expect(states.find(({ state }) => state === 'signing')?.kid).toBe(standby?.kid);
+  expect(states.map(({ state }) => state).toSorted()).toEqual(['signing', 'standby']);
+});
+
 test('a load that was overtaken by a younger one changes nothing', async () => {
   await using world = await openWorld();
   const stored = (await world.sql('select * from signing_keys')) as unknown as SigningKeyRow[];
@@ -374,4 +453,9 @@ test('one algorithm has so many signing keys at most, so that none is pushed out
   await tokens.rotateSigningKey('Ed25519');
   await tokens.retireSigningKey(kid);
   await add();
+  // The job does so too, and then rotates.
+  const signing = (await tokenOf(world)).kid;
+  world.clock.advance(90 * DAY_MS);
+  await untilRuns(world.clock, [world.auth], 'signing-key-rotation', 3);
+  expect(stateOf(world, signing)).toBe('previous');
 });

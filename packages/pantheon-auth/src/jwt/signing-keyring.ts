@@ -32,6 +32,7 @@ interface QuarantinedSigner {
   readonly kid: string;
   readonly error: PantheonError;
   readonly publicKey: VerificationKey | null;
+  readonly record: SigningKeyRecord;
 }
 
 type SigningKeyEvent = AuditEventAbout<'signing_key'>;
@@ -41,6 +42,10 @@ const SECONDS_PER_MINUTE = 60;
 
 /** Made on the first start. The first is the default: small, fast to sign, and every verifier has it. */
 export const SIGNING_ALGORITHMS: readonly AsymmetricAlgorithm[] = ['ES256', 'Ed25519', 'RS256'];
+
+export function isSigningAlgorithm(value: unknown): value is AsymmetricAlgorithm {
+  return SIGNING_ALGORITHMS.some((one) => one === value);
+}
 
 /** What is committed, and the record that it is about as it is then. */
 export interface SigningKeyChange extends Conditional {
@@ -121,6 +126,14 @@ export class SigningKeyring implements Follower {
     return this.#byKid.get(kid)?.record ?? null;
   }
 
+  /**
+   * Those that can be retired, damaged ones included: a damaged one would sign again as soon as its row is restored. What
+   * the row of a damaged one says is not checked, its algorithm neither.
+   */
+  unretired(): readonly SigningKeyRecord[] {
+    return [...this.#records, ...[...this.#quarantined.values()].map(({ record }) => record)];
+  }
+
   /** The public keys (RFC 7517), newest first. */
   jwks(): { readonly keys: readonly JsonObject[] } {
     return {
@@ -184,7 +197,8 @@ export class SigningKeyring implements Follower {
       return await this.#open(row);
     } catch (error) {
       if (!(error instanceof PantheonError && error.code === 'key_quarantined')) throw error;
-      return { kid: row.kid, error, publicKey: publicKeyNamed(row.kid, row.public_jwk) };
+      const record = fromRow(row, { algorithm: row.algorithm as AsymmetricAlgorithm, publicJwk: {} });
+      return { kid: row.kid, error, publicKey: publicKeyNamed(row.kid, row.public_jwk), record };
     }
   }
 
