@@ -90,7 +90,7 @@ export class JwtHandler implements KeyTokenSigner {
    * value.
    *
    * @throws PantheonError `invalid_request` when the request exceeds what the key allows, `signing_secret_unavailable`,
-   * 503 codes.
+   * `signing_key_unavailable`, other 503 codes.
    */
   async exchange(request: ExchangeRequest): Promise<Exchange> {
     assertTokenOptions(request, EXCHANGE_REQUEST);

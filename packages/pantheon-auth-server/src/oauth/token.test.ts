@@ -116,6 +116,18 @@ describe('token exchange', () => {
     expect(text).not.toContain(key);
   });
 
+  test('while no signing key may sign, the client is told when to ask again', async () => {
+    const { tokens } = service.auth;
+    const [signing] = tokens
+      .signingKeys()
+      .filter(({ algorithm, state }) => algorithm === 'RS256' && state === 'signing');
+    await tokens.retireSigningKey(signing?.kid ?? '', { compromised: true });
+    const { key } = await service.create({ jwt: { algorithm: 'RS256' } });
+    const { status, body, headers } = await post(exchangeOf(key));
+    expect({ status, error: body['error'] }).toEqual({ status: 503, error: 'temporarily_unavailable' });
+    expect(headers['retry-after']).toBe('60');
+  });
+
   test('a token is never wider than its key, and never says more than was asked for', async () => {
     const { key } = await service.create({
       permissions: ['docs:*'],

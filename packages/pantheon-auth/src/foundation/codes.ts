@@ -80,7 +80,8 @@ export type RequestErrorCode =
   | 'clock_in_doubt'
   | 'overloaded'
   | 'shutting_down'
-  | 'signing_secret_unavailable';
+  | 'signing_secret_unavailable'
+  | 'signing_key_unavailable';
 
 /** Code of a reason not to start. */
 export type StartupCode =
@@ -194,6 +195,7 @@ export const ERRORS: Readonly<Record<RequestErrorCode, CodeEntry>> = {
     'The signing secret of this key is not available.',
     'Pass the key itself, or rotate it.',
   ),
+  signing_key_unavailable: error(503, 'No signing key may sign now.', 'Keep the key and try again.'),
 };
 
 /** Reasons not to start. Each stops the process with one line. */

@@ -125,7 +125,7 @@ test('one that somebody may know ends with all that lay beside it, and no token 
   expect(await world.auth.tokens.verify({ token: old.token })).toMatchObject({ valid: false });
   const { key } = await world.auth.keys.create({ userId: 'u', name: 'n' });
   expect(await refusalOf(world.auth.tokens.exchange({ key }))).toMatchObject({
-    code: 'signing_secret_unavailable',
+    code: 'signing_key_unavailable',
     retryAfterSeconds: 60,
   });
   world.clock.advance(PUBLISHED_BEFORE_USE_MS);
@@ -438,7 +438,7 @@ test('a load that was overtaken by a younger one changes nothing', async () => {
   // The older one did find them, and did not bring them back.
   expect(opened).toHaveLength(6);
   expect(keyring.verifier(String(stored[0]?.kid))).toBeNull();
-  expect((await refusalOf(() => keyring.signer('ES256'))).code).toBe('signing_secret_unavailable');
+  expect((await refusalOf(() => keyring.signer('ES256'))).code).toBe('signing_key_unavailable');
 });
 
 test('one algorithm has so many signing keys at most, so that none is pushed out of memory by a newer one', async () => {

@@ -90,13 +90,13 @@ export class SigningKeyring implements Follower {
     this.#onQuarantine = deps.onQuarantine ?? (() => {});
   }
 
-  /** @throws PantheonError `signing_secret_unavailable` while none may sign with this algorithm. */
+  /** @throws PantheonError `signing_key_unavailable` while none may sign with this algorithm. */
   signer(algorithm: AsymmetricAlgorithm): SigningKey {
     const signer = signerAt(this.#records, algorithm, this.#clock.now());
     const found = signer === null ? undefined : this.#byKid.get(signer.kid);
     if (found !== undefined) return found;
     const detail = `No ${algorithm} signing key may sign now.`;
-    throw new PantheonError('signing_secret_unavailable', { detail, retryAfterSeconds: SECONDS_PER_MINUTE });
+    throw new PantheonError('signing_key_unavailable', { detail, retryAfterSeconds: SECONDS_PER_MINUTE });
   }
 
   /**

@@ -118,7 +118,7 @@ export class TokenIssuer {
    * one.
    *
    * @throws PantheonError `invalid_request` (field `audience`, `permissions` or `ttl`), `signing_secret_unavailable`,
-   * `clock_in_doubt`.
+   * `signing_key_unavailable`, `clock_in_doubt`.
    */
   issue(record: KeyRecord, version: number, signer: KeySigner | null, options: TokenOptions): IssuedToken {
     assertCertainTime(this.#clock);
