@@ -8,7 +8,7 @@ import type { Verification } from './api-keys/key-validator.ts';
 import { makeRoot, type RootKeyStore, recoverRoot } from './api-keys/root-key.ts';
 import type { VerifyRequest } from './api-keys/verify-request.ts';
 import { confirmCaller, type Demand, intentOf } from './commands/caller.ts';
-import { invalid } from './commands/input.ts';
+import { assertFlag, invalid } from './commands/input.ts';
 import type { AppTypes } from './domain/app-types.ts';
 import type { AuditContext } from './domain/event.ts';
 import type { Caller } from './domain/key-policy.ts';
@@ -137,6 +137,7 @@ export function pantheonAuthOf<App extends AppTypes = AppTypes>(engine: Engine):
     },
     reportExposed: (key, by) => engine.exposed.report(key, by),
     bootstrap: async (store, { recover = false } = {}) => {
+      assertFlag('recover', recover);
       const root = { keys: new KeyManager(engine.managerDeps, SYSTEM_TENANT), store, idTags, keyPrefix };
       if (recover) return recoverRoot(root);
       // Checks the log and not the table of keys: otherwise somebody who empties that table would get a new root key.

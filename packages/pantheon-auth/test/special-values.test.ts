@@ -2,6 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import { ANY_ENVIRONMENT } from '../src/domain/key.ts';
 import { ANY_TENANT } from '../src/domain/tenant.ts';
+import { acceptClock } from '../src/engine/accept-clock.ts';
 import { requirePermission as forExpress, pantheonAuth } from '../src/middleware/express.ts';
 import { requirePermission as forFastify } from '../src/middleware/fastify.ts';
 import { requirePermission as forFetch } from '../src/middleware/fetch.ts';
@@ -186,6 +187,8 @@ test('an option that is neither true nor false is no yes: nothing is forced by i
   const { auth } = world;
   const system = auth.tenant('system').keys;
   const admin = await system.create({ userId: 'u', name: 'last', permissions: ['pantheon:*'], grantable: ['*'] });
+  const [signing] = auth.tokens.signingKeys();
+  const store = { read: () => null, write: () => expect.unreachable() };
   const { apiKey: parent } = await auth.keys.create({ userId: 'u', name: 'parent', permissions: ['pantheon:keys:*'] });
   for (const value of ['true', 'false', 1, 0, null, {}] as unknown as true[]) {
     for (const [field, call] of [
@@ -194,11 +197,17 @@ test('an option that is neither true nor false is no yes: nothing is forced by i
       ['force', () => system.update(admin.apiKey.id, { permissions: [] }, { force: value })],
       ['cascade', () => auth.keys.revoke(parent.id, { cascade: value })],
       ['settle', () => auth.keys.revoke(parent.id, { settle: value })],
+      ['settle', () => auth.rotation.rotate(parent.id, {}, { settle: value })],
+      ['settle', () => auth.rotation.retire(parent.id, 1, { settle: value })],
+      ['compromised', () => auth.tokens.retireSigningKey(signing?.kid ?? '', { compromised: value })],
+      ['recover', () => auth.bootstrap(store, { recover: value })],
+      ['apply', () => acceptClock(world.options, { apply: value })],
     ] as const)
       expect(await refusalOf(call()), `${field} ${String(value)}`).toMatchObject({ code: 'invalid_request', field });
   }
   expect(await system.get(admin.apiKey.id)).toMatchObject({ state: 'active', permissions: ['pantheon:*'] });
-  expect(await auth.keys.get(parent.id)).toMatchObject({ state: 'active' });
+  expect(await auth.keys.get(parent.id)).toMatchObject({ state: 'active', version: 1 });
+  expect(auth.tokens.signingKeys()).toHaveLength(6);
 });
 
 test('a key that gives itself up takes nothing along, whatever is passed', async () => {

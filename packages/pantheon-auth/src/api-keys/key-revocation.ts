@@ -47,9 +47,8 @@ export interface RevokeOptions extends ChangeOptions, SettleOptions, Conditional
 }
 
 /** @throws PantheonError `invalid_request` for a value that is not one of those named above. */
-export function assertFlags({ force, settle, cascade }: RevokeOptions): void {
+export function assertFlags({ force, cascade }: RevokeOptions): void {
   assertFlag('force', force);
-  assertFlag('settle', settle);
   if (cascade !== 'acted') assertFlag('cascade', cascade);
 }
 

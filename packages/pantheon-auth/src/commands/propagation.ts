@@ -6,6 +6,7 @@
 import type { KeyRecord } from '../domain/key.ts';
 import type { Clock, Instant } from '../foundation/clock.ts';
 import { isFairShare } from '../foundation/fair-share.ts';
+import { assertFlag } from './input.ts';
 
 /** A margin for the clocks of two nodes, which do not run at exactly the same rate. */
 export const PROPAGATION_MARGIN_MS = 50;
@@ -87,12 +88,13 @@ export class Propagation {
     this.#tokens = deps.tokens;
   }
 
-  /** Makes the change, and waits if `settle` is set. */
+  /** Makes the change, and waits if `settle` is set. @throws PantheonError `invalid_request` if it is no boolean. */
   async settled<T extends object>(
     tenantId: string,
     { settle }: SettleOptions,
     change: () => Promise<Changed<T>>,
   ): Promise<T & Settled> {
+    assertFlag('settle', settle);
     return settle === true ? this.waitFor(tenantId, change) : (await change()).answer;
   }
 

@@ -3,6 +3,7 @@
  * recorded time back.
  */
 import { repairClock } from '../api-keys/clock-repair.ts';
+import { assertFlag } from '../commands/input.ts';
 import { PROCESS_ACTOR } from '../domain/event.ts';
 import type { DatedKey } from '../events/stored-time.ts';
 import { isBehind } from '../events/stored-time.ts';
@@ -57,6 +58,7 @@ export async function acceptClock(
   options: PantheonAuthOptions,
   { apply = false, reason }: { readonly apply?: boolean; readonly reason?: string } = {},
 ): Promise<ClockAcceptance> {
+  assertFlag('apply', apply);
   const engine = await openEngine(withoutLimits(options), true);
   try {
     const { reading, database, changes, signingKeys, events, clock } = engine;

@@ -3,6 +3,7 @@
  * process. What a change does is in `signing-key-changes.ts`.
  */
 import type { CallerGuard } from '../commands/caller.ts';
+import { assertFlag } from '../commands/input.ts';
 import { runAsProcess, runCommand } from '../commands/run-command.ts';
 import { type ChangeOptions, callerIn } from '../domain/caller.ts';
 import type { AsymmetricAlgorithm } from '../domain/claims.ts';
@@ -85,7 +86,7 @@ export class SigningKeyManager {
   async retire(kid: string, options: RetireSigningKeyOptions = {}): Promise<void> {
     const by = callerIn(options);
     const { compromised = false } = options;
-    assertCompromised(compromised);
+    assertFlag('compromised', compromised);
     let found: SigningKeyRecord | null = null;
     const { change } = await runCommand(
       {
@@ -157,9 +158,4 @@ function readAlgorithm({ algorithm }: SigningKeyRecord): AsymmetricAlgorithm {
   if (isSigningAlgorithm(algorithm)) return algorithm;
   const detail = 'This signing key is damaged and its algorithm cannot be read: name another one of its algorithm.';
   throw new PantheonError('not_allowed', { field: 'kid', detail });
-}
-
-function assertCompromised(value: unknown): void {
-  if (typeof value === 'boolean') return;
-  throw new PantheonError('invalid_request', { field: 'compromised', detail: 'true or false.' });
 }
