@@ -1,7 +1,8 @@
-import { expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { CommandReads } from '../commands/command-reads.ts';
-import type { UsageRecorder } from '../usage/usage-recorder.ts';
-import type { PendingUsage, StoredUsage, UsageRows } from '../usage/usage-rows.ts';
+import { TestClock } from '../testing/test-clock.ts';
+import { UsageRecorder } from '../usage/usage-recorder.ts';
+import type { KeyUsage, PendingUsage, StoredUsage, UsageBatch, UsageRows } from '../usage/usage-rows.ts';
 import { UsageReader } from './usage-reader.ts';
 
 function reader(stored: Record<string, StoredUsage[]>, pending: Record<string, PendingUsage[]>) {
@@ -13,7 +14,8 @@ function reader(stored: Record<string, StoredUsage[]>, pending: Record<string, P
       return new Map(Object.entries(stored).map(([id, [total]]) => [id, total]));
     },
   } as unknown as UsageRows;
-  const recorder = { pendingOf: (id: string) => pending[id] ?? [] } as unknown as UsageRecorder;
+  const idle = { storing: null, storesBegun: 0 };
+  const recorder = { ...idle, pendingOf: (id: string) => pending[id] ?? [] } as unknown as UsageRecorder;
   const commandReads = new CommandReads({ ordinary: 1, protective: 1 });
   return { reader: new UsageReader({ rows, recorder, reads: commandReads }), rows, reads };
 }
@@ -64,4 +66,73 @@ test('every key that is asked for has an answer; nobody asks the store about not
   );
   expect(await usage.totalsOf('default', [])).toEqual(new Map());
   expect(reads).toEqual([['a', 'b']]);
+});
+
+describe('a batch that is stored while a key is read', () => {
+  /** One use; while the stored total is read, `meanwhile` happens. */
+  function counting(meanwhile: (recorder: UsageRecorder, reads: number) => Promise<unknown>) {
+    let reads = 0;
+    let stored: KeyUsage | null = null;
+    let open = (): void => {};
+    const gate = new Promise<void>((resolve) => {
+      open = resolve;
+    });
+    const rows = {
+      store: async ({ uses }: UsageBatch) => {
+        await gate;
+        for (const { count, lastUsedAt } of uses)
+          stored = { usageCount: (stored?.usageCount ?? 0) + count, lastUsedAt };
+      },
+      foldVersions: async () => false,
+      totalOf: async () => {
+        reads += 1;
+        await meanwhile(recorder, reads);
+        return stored;
+      },
+    } as unknown as UsageRows;
+    const recorder = new UsageRecorder({ rows, clock: new TestClock(), onError: () => {} });
+    const record = () =>
+      recorder.record({ tenantId: 't', keyId: 'a', version: 1, outcome: 'valid', address: null, at: 1 });
+    record();
+    const usage = new UsageReader({ rows, recorder, reads: new CommandReads({ ordinary: 1, protective: 1 }) });
+    const total = async () => (await usage.totalOf('t', 'a')).reduce((sum, { usageCount }) => sum + usageCount, 0);
+    const totalBefore = () =>
+      usage.totalBefore({ tenantId: 't', keyId: 'a', reader: { group: 't', member: 'm' }, lane: 'protective' });
+    return { total, totalBefore, recorder, record, open, reads: () => reads };
+  }
+
+  test('is counted once: from beginning to end within the read', async () => {
+    const { total, open, reads } = counting(async (recorder, read) => read === 1 && recorder.flush());
+    open();
+    expect(await total()).toBe(1);
+    expect(reads()).toBe(2);
+  });
+
+  test('is counted once: begun before, ended within', async () => {
+    const { total, recorder, open } = counting(async () => open());
+    void recorder.flush();
+    await vi.waitFor(() => expect(recorder.storing).not.toBeNull());
+    expect(await total()).toBe(1);
+  });
+
+  test('is counted once: begun within, ended after', async () => {
+    const { total, open } = counting(async (recorder, read) => {
+      if (read === 1) void recorder.flush();
+      await null;
+      setTimeout(open, 10);
+    });
+    expect(await total()).toBe(1);
+  });
+
+  test('is read again at most twice, and never before a change', async () => {
+    const { total, totalBefore, record, open, reads } = counting(async (recorder) => {
+      await recorder.flush();
+      record();
+    });
+    open();
+    await total();
+    expect(reads()).toBe(3);
+    await totalBefore();
+    expect(reads()).toBe(4);
+  });
 });

@@ -34,16 +34,17 @@ export class UsageReader {
   }
 
   /** The usage of one key over all its versions, as parts to add up. Does not wait in turn. */
-  async totalOf(tenantId: string, keyId: string, lane?: Lane): Promise<readonly KeyUsage[]> {
-    const counted = this.#countedOf(keyId);
-    const total = await this.#rows.totalOf(tenantId, keyId, lane);
-    return total === null ? counted : [total, ...counted];
+  totalOf(tenantId: string, keyId: string): Promise<readonly KeyUsage[]> {
+    return this.#totalOf(tenantId, keyId, { readsMax: READS_MAX });
   }
 
-  /** The same before a change, for its answer. Never throws: if the read fails, returns what this node has counted. */
+  /**
+   * The same before a change, for its answer. Never throws: if the read fails, returns what this node has counted. Does not
+   * wait for a batch that is being stored, whose uses may be counted twice.
+   */
   async totalBefore({ tenantId, keyId, reader, lane }: AboutToChange): Promise<readonly KeyUsage[]> {
     try {
-      return await this.#reads.run(lane, reader, () => this.totalOf(tenantId, keyId, lane));
+      return await this.#reads.run(lane, reader, () => this.#totalOf(tenantId, keyId, { readsMax: 1, lane }));
     } catch {
       return this.#countedOf(keyId);
     }
@@ -52,7 +53,7 @@ export class UsageReader {
   /** By version, as {@link UsageReader.totalBefore}. */
   async versionsBefore({ tenantId, keyId, reader, lane }: AboutToChange): Promise<readonly StoredUsage[]> {
     try {
-      return await this.#reads.run(lane, reader, () => this.ofKey(tenantId, keyId, lane));
+      return await this.#reads.run(lane, reader, () => this.#ofKey(tenantId, keyId, { readsMax: 1, lane }));
     } catch {
       return merge([], this.#recorder.pendingOf(keyId));
     }
@@ -60,26 +61,70 @@ export class UsageReader {
 
   /** Usage of each key over all versions, as parts to be added up. */
   async totalsOf(tenantId: string, keyIds: readonly string[]): Promise<ReadonlyMap<string, readonly KeyUsage[]>> {
-    // Read before the database: counts stored in between are counted twice for a moment, but none is ever missing.
-    const counted = new Map(keyIds.map((id) => [id, this.#countedOf(id)]));
-    const stored = keyIds.length === 0 ? NOTHING_STORED : await this.#rows.totalsOf(tenantId, keyIds);
+    const { counted, stored } = await this.#together(READS_MAX, {
+      counted: () => keyIds.map((id) => [id, this.#countedOf(id)] as const).filter(([, parts]) => parts.length > 0),
+      stored: async () => (keyIds.length === 0 ? NOTHING_STORED : await this.#rows.totalsOf(tenantId, keyIds)),
+    });
+    const notStored = new Map(counted);
     return new Map(
-      [...counted].map(([id, more]) => {
+      keyIds.map((id) => {
         const total = stored.get(id);
-        return [id, total === undefined ? more : [total, ...more]];
+        return [id, [...(total === undefined ? [] : [total]), ...(notStored.get(id) ?? [])]];
       }),
     );
   }
 
   /** Usage of the versions of one key that are kept. */
-  async ofKey(tenantId: string, keyId: string, lane?: Lane): Promise<readonly StoredUsage[]> {
-    const pending = this.#recorder.pendingOf(keyId);
-    return merge(await this.#rows.ofKey(tenantId, keyId, lane), pending);
+  ofKey(tenantId: string, keyId: string): Promise<readonly StoredUsage[]> {
+    return this.#ofKey(tenantId, keyId, { readsMax: READS_MAX });
+  }
+
+  async #totalOf(tenantId: string, keyId: string, { readsMax, lane }: ReadOptions): Promise<readonly KeyUsage[]> {
+    const { counted, stored } = await this.#together(readsMax, {
+      counted: () => this.#countedOf(keyId),
+      stored: () => this.#rows.totalOf(tenantId, keyId, lane),
+    });
+    return stored === null ? counted : [stored, ...counted];
+  }
+
+  async #ofKey(tenantId: string, keyId: string, { readsMax, lane }: ReadOptions): Promise<readonly StoredUsage[]> {
+    const { counted, stored } = await this.#together(readsMax, {
+      counted: () => this.#recorder.pendingOf(keyId),
+      stored: () => this.#rows.ofKey(tenantId, keyId, lane),
+    });
+    return merge(stored, counted);
+  }
+
+  /**
+   * Reads what is not stored yet, then what is stored, so that no use is missing. Uses that were stored in between are in
+   * both: then both are read again, after the batch is stored.
+   */
+  async #together<Counted, Stored>(
+    readsMax: number,
+    read: { readonly counted: () => readonly Counted[]; readonly stored: () => Promise<Stored> },
+  ): Promise<{ readonly counted: readonly Counted[]; readonly stored: Stored }> {
+    const recorder = this.#recorder;
+    for (let reads = 1; ; reads += 1) {
+      const { storing, storesBegun } = recorder;
+      const counted = read.counted();
+      const stored = await read.stored();
+      const isInOne = counted.length === 0 || (storing === null && recorder.storesBegun === storesBegun);
+      if (isInOne || reads >= readsMax) return { counted, stored };
+      await recorder.storing;
+    }
   }
 
   #countedOf(keyId: string): readonly KeyUsage[] {
     return this.#recorder.pendingOf(keyId).map(({ count, lastUsedAt }) => ({ usageCount: count, lastUsedAt }));
   }
+}
+
+/** The most reads for one answer. After that, uses may be counted twice in it. */
+const READS_MAX = 3;
+
+interface ReadOptions {
+  readonly readsMax: number;
+  readonly lane?: Lane;
 }
 
 const NOTHING_STORED: ReadonlyMap<string, KeyUsage> = new Map();

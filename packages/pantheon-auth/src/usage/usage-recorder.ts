@@ -56,6 +56,8 @@ export class UsageRecorder {
   /** Something was recorded that the run under way may not have taken along. */
   #isFlushWanted = false;
   #run: Promise<boolean> | null = null;
+  #storing: Promise<boolean> | null = null;
+  #storesBegun = 0;
   #timer: NodeJS.Timeout | null = null;
   #isClosed = false;
   #droppedCount = 0;
@@ -87,9 +89,19 @@ export class UsageRecorder {
     return new Map([...this.#totals].map(([outcome, { total }]) => [outcome, total]));
   }
 
+  /** The batch that is being stored. Never rejects. */
+  get storing(): Promise<boolean> | null {
+    return this.#storing;
+  }
+
+  /** How many times storing a batch has begun. */
+  get storesBegun(): number {
+    return this.#storesBegun;
+  }
+
   /**
-   * Uses of a key that are not stored yet, by version. Ask before reading what is stored: a batch stored in between then
-   * shows twice for a moment, and no use is ever missing.
+   * Uses of a key that are not stored yet, by version. Ask before reading what is stored, so that none is missing. Those
+   * of a batch that is stored in between are counted twice: {@link storing} and {@link storesBegun} show that.
    */
   pendingOf(keyId: string): readonly PendingUsage[] {
     const waiting = this.#draining?.buffer.usesOf(keyId) ?? [];
@@ -127,7 +139,10 @@ export class UsageRecorder {
     try {
       for (;;) {
         if (this.#draining !== null) {
-          if (!(await this.#storeBatch(this.#draining))) return false;
+          this.#storing = this.#storeBatch(this.#draining);
+          const isStored = await this.#storing;
+          this.#storing = null;
+          if (!isStored) return false;
         } else if (this.#isFlushWanted) {
           this.#isFlushWanted = false;
           this.#replaceBuffer();
@@ -151,6 +166,7 @@ export class UsageRecorder {
       return true;
     }
     draining.batch ??= draining.buffer.nextBatch(newId(), this.#deps.clock.now());
+    this.#storesBegun += 1;
     try {
       await this.#deps.rows.store(draining.batch);
     } catch (error) {
