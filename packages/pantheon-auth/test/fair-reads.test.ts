@@ -49,3 +49,20 @@ test.each(['getSelf', 'get', 'versions', 'exchange'] as const)(
   },
   60_000,
 );
+
+test('an administrator that names a tenant by the thousand reads it once, and is told when it is gone', async () => {
+  await using world = await openWorld();
+  const { auth } = world;
+  await auth.tenants.create({ id: 'acme' });
+  const { key } = await auth.tenant('system').keys.create({ ...INPUT, permissions: ['pantheon:tenants:*'] });
+  const by = await callerFor(auth, key);
+  const node = await world.openAgain();
+  const asked = (): Promise<void>[] => Array.from({ length: MANY }, () => node.tenants.assertThere('acme', by));
+  // At the first request too, when this node does not know any tenant.
+  await Promise.all(asked());
+  await auth.tenants.delete('acme');
+  await expect(auth.tenants.assertThere('acme', by)).rejects.toMatchObject({ code: 'not_found' });
+  world.clock.advance(1);
+  await node.ping();
+  await expect(node.tenants.assertThere('acme', by)).rejects.toMatchObject({ code: 'not_found' });
+});

@@ -12,6 +12,7 @@ import { TokenRevocations } from '../jwt/revocation.ts';
 import { SigningKeyChanges } from '../jwt/signing-key-changes.ts';
 import { SigningKeyring } from '../jwt/signing-keyring.ts';
 import { Envelope } from '../kms/envelope.ts';
+import { KnownTenants } from '../tenants/known-tenants.ts';
 import { KeyLookup, parseStaleness, STALENESS_MAX_MS_DEFAULT } from '../verification/key-lookup.ts';
 import { VerificationCache } from '../verification/verification-cache.ts';
 import type { Foundations } from './foundations.ts';
@@ -25,6 +26,7 @@ export interface AccessState {
   readonly keyStorage: KeyStorage;
   readonly cache: VerificationCache;
   readonly lookup: KeyLookup;
+  readonly knownTenants: KnownTenants;
   readonly keyring: SigningKeyring;
   readonly signingKeyChanges: SigningKeyChanges;
   readonly revocations: TokenRevocations;
@@ -50,6 +52,7 @@ export async function makeAccessState(base: Foundations): Promise<AccessState> {
     knownKeysMax: options.knownKeysMax,
     knownKeysBytesMax: cacheBounds(options.cacheBytesMax).knownKeysBytesMax,
   });
+  const knownTenants = new KnownTenants();
   const keyring = new SigningKeyring({
     rows: database.signingKeys,
     ledger,
@@ -78,7 +81,7 @@ export async function makeAccessState(base: Foundations): Promise<AccessState> {
   const feed = new EventFeed({ log: database.log, clock, watcher: feedLog(logger) });
   const acceptedTime = new AcceptedTimeFollower({ time: database.time, clock });
   // The accepted time first, because the others use the clock when they load.
-  for (const follower of [acceptedTime, cache, keyring, revocations, idTags]) feed.follow(follower);
+  for (const follower of [acceptedTime, cache, knownTenants, keyring, revocations, idTags]) feed.follow(follower);
   const lookup = new KeyLookup({ cache, tags: idTags, feed, clock, stalenessMaxMs });
   return {
     sealer,
@@ -88,6 +91,7 @@ export async function makeAccessState(base: Foundations): Promise<AccessState> {
     keyStorage,
     cache,
     lookup,
+    knownTenants,
     keyring,
     signingKeyChanges,
     revocations,

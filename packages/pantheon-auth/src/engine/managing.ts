@@ -31,7 +31,7 @@ export interface Managing {
 
 export function makeManaging(base: Foundations, state: AccessState, verifying: Verifying): Managing {
   const { database, limiter, clock, keyPrefix, issuer, audience, logger, options } = base;
-  const { sealer, events, keyStorage, cache, idTags, stalenessMaxMs } = state;
+  const { sealer, events, keyStorage, cache, knownTenants: known, idTags, stalenessMaxMs } = state;
   const { validator, guard, changes, commandReads, recorder } = verifying;
   const { ledger } = database;
 
@@ -47,7 +47,8 @@ export function makeManaging(base: Foundations, state: AccessState, verifying: V
   });
   const tenantStorage = new TenantStorage({ rows: database.tenants, ledger, events });
   const turns = { readTurns, commandReads };
-  const tenants = new TenantManager({ exposed, storage: tenantStorage, cache, guard, ...turns, cursors, clock });
+  const storage = tenantStorage;
+  const tenants = new TenantManager({ exposed, storage, known, cache, guard, ...turns, cursors, clock });
   const propagation = new Propagation({ stalenessMaxMs, clock, tokens: new OfflineTokens({ events, readTurns }) });
   const managerDeps: KeyManagerDeps = {
     exposed,

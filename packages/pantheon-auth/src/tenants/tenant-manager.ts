@@ -26,6 +26,7 @@ import { invariant, PantheonError } from '../foundation/errors.ts';
 import { assertFilters } from '../foundation/filters.ts';
 import type { ReadTurns } from '../foundation/read-turns.ts';
 import type { SealedCursors } from '../kms/sealed-cursor.ts';
+import type { KnownTenants } from './known-tenants.ts';
 import {
   type CreateTenantInput,
   parseCreateTenant,
@@ -51,6 +52,7 @@ interface TenantManagerDeps {
   /** Refuses text that contains a credential. */
   readonly exposed: { refuseIn(texts: object, by: Caller): Promise<void> };
   readonly storage: TenantStorage;
+  readonly known: KnownTenants;
   /** The cache of keys of this node. */
   readonly cache: { invalidateTenant(id: string): void };
   readonly guard: CallerGuard;
@@ -147,7 +149,9 @@ export class TenantManager {
    * @throws PantheonError `not_found`, `tenant_quarantined`.
    */
   async assertThere(id: string, by: Caller): Promise<void> {
-    await this.#inTurn(by, 'ordinary', () => this.#load(id, 'ordinary'));
+    await this.#deps.known.confirm(id, readerOf(by, SYSTEM_TENANT), () =>
+      this.#inTurn(by, 'ordinary', () => this.#load(id, 'ordinary')),
+    );
   }
 
   /** Lists tenants, ordered by id. */
@@ -254,7 +258,10 @@ export class TenantManager {
           return event && { event, next: evolveTenant(tenant, event) };
         },
         commit: ({ next, event, preconditions }) => this.#deps.storage.commit(next, event, preconditions),
-        invalidate: () => this.#deps.cache.invalidateTenant(id),
+        invalidate: () => {
+          this.#deps.known.forget(id);
+          this.#deps.cache.invalidateTenant(id);
+        },
       },
       this.#deps.guard,
     );
