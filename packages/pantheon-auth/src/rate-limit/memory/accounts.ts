@@ -26,7 +26,7 @@ const ENTRY_BYTES = 40;
 const SWEEP_ACCOUNTS = 4;
 /** Accounts checked when there is no room: about a millisecond. */
 const SWEEP_ACCOUNTS_WHEN_FULL = 2_000;
-/** The minimum interval of that for tenants that have their share. All accounts are checked within seconds. */
+/** The minimum interval of that. All accounts are checked within seconds. */
 const SWEEP_WHEN_FULL_EVERY_MS = 20;
 /** `Retry-After` of a refused key. */
 const FULL_RETRY_SECONDS = 1;
@@ -55,11 +55,20 @@ export interface Account {
   bytes: number;
 }
 
+/** What the keys of one tenant take. */
+interface TenantAccounts {
+  bytes: number;
+  /** Those whose counts were not dropped. */
+  readonly counted: Set<Account>;
+}
+
 export class Accounts {
   readonly #leases: QuotaLeases;
   readonly #bytesMax: number;
   readonly #accounts = new Map<string, Account>();
-  readonly #bytesOfTenants = new Map<string, number>();
+  readonly #tenants = new Map<string, TenantAccounts>();
+  /** The last tenant found to take the most; looked for again when it takes no more than its even share. */
+  #largest: TenantAccounts | null = null;
   #bytes = 0;
   #sweeper = this.#accounts.entries();
   #sweepAgainAtMs = 0;
@@ -151,11 +160,13 @@ export class Accounts {
     if (bytes <= 0) return true;
     this.#sweep(SWEEP_ACCOUNTS, nowMs);
     if (this.#hasRoomFor(tenantId, bytes)) return true;
-    if (this.#share(tenantId) + bytes <= this.#evenShare(tenantId)) return this.#takeFromOthers(tenantId, bytes, nowMs);
-    if (nowMs < this.#sweepAgainAtMs) return false;
-    this.#sweepAgainAtMs = nowMs + SWEEP_WHEN_FULL_EVERY_MS;
-    this.#sweep(SWEEP_ACCOUNTS_WHEN_FULL, nowMs);
-    return this.#hasRoomFor(tenantId, bytes);
+    if (nowMs >= this.#sweepAgainAtMs) {
+      this.#sweepAgainAtMs = nowMs + SWEEP_WHEN_FULL_EVERY_MS;
+      this.#sweep(SWEEP_ACCOUNTS_WHEN_FULL, nowMs);
+      if (this.#hasRoomFor(tenantId, bytes)) return true;
+    }
+    const even = this.#evenShare(tenantId);
+    return this.#share(tenantId) + bytes <= even && this.#takeFromOthers(even, bytes, nowMs);
   }
 
   #hasRoomFor(tenantId: string, bytes: number): boolean {
@@ -163,29 +174,37 @@ export class Accounts {
   }
 
   #share(tenantId: string): number {
-    return this.#bytesOfTenants.get(tenantId) ?? 0;
+    return this.#tenants.get(tenantId)?.bytes ?? 0;
   }
 
   /** The even share of each tenant; for a single tenant, half. */
   #evenShare(tenantId: string): number {
-    const tenants = this.#bytesOfTenants.size + (this.#bytesOfTenants.has(tenantId) ? 0 : 1);
+    const tenants = this.#tenants.size + (this.#tenants.has(tenantId) ? 0 : 1);
     return this.#bytesMax / Math.max(2, tenants);
   }
 
-  /** Drops counts of tenants with more than an even share, and removes idle accounts, until so much is free. */
-  #takeFromOthers(tenantId: string, bytes: number, nowMs: number): boolean {
-    const even = this.#evenShare(tenantId);
-    for (let looked = 0; looked < SWEEP_ACCOUNTS_WHEN_FULL; looked += 1) {
-      if (this.#bytes + bytes <= this.#bytesMax) return true;
-      const account = this.#lookAtNext(nowMs);
-      if (account !== null && this.#share(account.tenantId) > even) this.#giveUp(account, nowMs);
+  /** Drops counts of tenants with more than an even share until so much is free. */
+  #takeFromOthers(even: number, bytes: number, nowMs: number): boolean {
+    while (this.#bytes + bytes > this.#bytesMax) {
+      const [account] = this.#largestAbove(even)?.counted ?? [];
+      if (account === undefined) return false;
+      this.#giveUp(account, nowMs);
     }
-    return this.#bytes + bytes <= this.#bytesMax;
+    return true;
+  }
+
+  /** The tenant that takes most, if that is more than an even share and it has counts to drop. */
+  #largestAbove(even: number): TenantAccounts | null {
+    const mayGive = (tenant: TenantAccounts): boolean => tenant.bytes > even && tenant.counted.size > 0;
+    if (this.#largest !== null && mayGive(this.#largest)) return this.#largest;
+    this.#largest = null;
+    for (const tenant of this.#tenants.values())
+      if (mayGive(tenant) && tenant.bytes > (this.#largest?.bytes ?? 0)) this.#largest = tenant;
+    return this.#largest;
   }
 
   /** Dropped counts must not restart at zero, so the key is refused until they would have expired. */
   #giveUp(account: Account, nowMs: number): void {
-    if (account.bytes <= GIVEN_UP_BYTES) return;
     const endsMs = [...account.windows, ...account.former].map((window) => window.emptyAtMs(nowMs));
     account.givenUpUntilMs = Math.max(nowMs, ...endsMs);
     account.rules = NO_RULES;
@@ -199,12 +218,14 @@ export class Accounts {
   /** Sets the bytes of the account. 0: removed. */
   #charge(account: Account, bytes: number): void {
     const { tenantId } = account;
-    const change = bytes - account.bytes;
-    const share = this.#share(tenantId) + change;
+    const tenant = this.#tenants.get(tenantId) ?? { bytes: 0, counted: new Set() };
+    tenant.bytes += bytes - account.bytes;
+    this.#bytes += bytes - account.bytes;
     account.bytes = bytes;
-    this.#bytes += change;
-    if (share === 0) this.#bytesOfTenants.delete(tenantId);
-    else this.#bytesOfTenants.set(tenantId, share);
+    if (bytes > GIVEN_UP_BYTES) tenant.counted.add(account);
+    else tenant.counted.delete(account);
+    if (tenant.bytes === 0) this.#tenants.delete(tenantId);
+    else this.#tenants.set(tenantId, tenant);
   }
 
   #full(): PantheonError {

@@ -387,6 +387,25 @@ describe('memory', () => {
       expect(await decide({ tenantId: 'large', keyId, rules })).toMatchObject({ admitted: true });
   });
 
+  test('a tenant that has less than an even share gets room also when the keys of the others come last', async () => {
+    const { decide, clock } = setUp({ bytesMax: 16_000_000 });
+    const long = [rule('long', 1, 3_600)];
+    // Many tenants with less than an even share, before one that takes what is left.
+    for (let nth = 0; nth < 5_000; nth += 1)
+      await decide({ tenantId: `small ${nth % 50}`, keyId: `s ${nth}`, rules: long });
+    for (let nth = 0; ; nth += 1)
+      if ((await decide({ tenantId: 'large', keyId: `l ${nth}`, rules: long }).catch(() => null)) === null) break;
+    for (let nth = 0; nth < 3_000; nth += 1) {
+      clock.mono += 1;
+      const keyId = `another ${nth}`;
+      expect(await decide({ tenantId: `other ${nth % 500}`, keyId, rules: long })).toMatchObject({ admitted: true });
+    }
+    for (let nth = 0; nth < 5_000; nth += 1)
+      expect(await decide({ tenantId: `small ${nth % 50}`, keyId: `s ${nth}`, rules: long, cost: 0 })).toMatchObject({
+        admitted: true,
+      });
+  });
+
   test('a window in use gets room for more entries while there is some, and goes on without', async () => {
     const many = [rule('many', 100, 60)];
     const exact = setUp();
