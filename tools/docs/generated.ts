@@ -145,6 +145,8 @@ function accessText(access: Access): string {
       return 'anyone';
     case 'client':
       return 'an OAuth client: the key itself';
+    case 'holder':
+      return 'any key, by its string, also one whose overlap has ended';
     case 'self':
       return access.proof ? 'any key, by its string' : 'any key, or a token of it';
     case 'key':

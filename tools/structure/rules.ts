@@ -63,8 +63,16 @@ export const LIBRARY_LAYERS: readonly Layer[] = [
   { name: 'background', owns: ['jobs/', 'log-consumers/'], mayImport: FEATURES },
   { name: 'storage', owns: ['storage/'], mayImport: [...FEATURES, 'background'] },
   // What a request meets first. The adapters for frameworks know it and nothing else.
-  { name: 'entrance', owns: ['middleware.ts', 'middleware/refusal.ts'], mayImport: FEATURES },
-  { name: 'adapters', owns: ['middleware/'], mayImport: ['foundation', 'middleware.ts', 'domain/client-address.ts'] },
+  {
+    name: 'entrance',
+    owns: ['middleware.ts', 'middleware/authenticate-options.ts', 'middleware/refusal.ts'],
+    mayImport: FEATURES,
+  },
+  {
+    name: 'adapters',
+    owns: ['middleware/'],
+    mayImport: ['foundation', 'middleware.ts', 'middleware/authenticate-options.ts', 'domain/client-address.ts'],
+  },
   // Only here implementations are picked, so it alone reaches storage.
   { name: 'engine', owns: ['engine/'], mayImport: BELOW_ENGINE },
   { name: 'face', owns: ['pantheon-auth.ts'], mayImport: [...FEATURES, 'background', 'entrance', 'engine'] },

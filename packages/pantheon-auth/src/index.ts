@@ -2,6 +2,7 @@
 
 export type { ActedOn, ActedOnKey } from './api-keys/acted-on-keys.ts';
 export { type APIKey, type APIKeyVersion, keyHint } from './api-keys/api-key.ts';
+export type { DurationInput } from './api-keys/duration-input.ts';
 export type { IdTagChangeOptions, IdTagManager } from './api-keys/id-tag-manager.ts';
 export type { IdTagSecret } from './api-keys/id-tags.ts';
 export type { ActOnKey } from './api-keys/key-acts.ts';
@@ -12,7 +13,7 @@ export {
   type ParsedKey,
   parseKey,
 } from './api-keys/key-generator.ts';
-export type { CreateKeyInput, RotateKeyInput } from './api-keys/key-input.ts';
+export type { CreateKeyInput } from './api-keys/key-input.ts';
 export type { KeyFilter } from './api-keys/key-lists.ts';
 export type { CreatedKey, CreateOptions, KeyManager, ReadOptions } from './api-keys/key-manager.ts';
 export { KEY_INPUT_SCHEMAS, type UpdateKeyInput } from './api-keys/key-patch.ts';
@@ -21,6 +22,7 @@ export type { KeyRotation, Rotation } from './api-keys/key-rotation.ts';
 export type { QuarantinedKey } from './api-keys/key-storage.ts';
 export type { Verification, VerifiedKey } from './api-keys/key-validator.ts';
 export type { RootKeyStore } from './api-keys/root-key.ts';
+export type { RotateKeyInput, RotationPolicyInput } from './api-keys/rotation-input.ts';
 export type { VerifyRequest } from './api-keys/verify-request.ts';
 export type { ConditionalOptions } from './commands/conditional-change.ts';
 export { PAGE_DEFAULT, PAGE_MAX, type Page } from './commands/pages.ts';

@@ -331,7 +331,7 @@ describe('rateLimitHeaders', () => {
 
   test('limits that this node counts alone are told as such, with a yes and with a 429', async () => {
     const limits = [{ kind: 'rate', name: 'a', limit: 1, remaining: 0, resetSeconds: 1, windowSeconds: 1 }] as const;
-    const key = { keyId: 'a', permissions: [] } as unknown as VerifiedKey;
+    const key = { keyId: 'a', permissions: [], rotation: null } as unknown as VerifiedKey;
     const denial = { code: 'rate_limited', violated: ['a'] } as const;
     const no = { valid: false, denial, secretVerified: true, keyId: 'a', retryAfterSeconds: 1, limits } as const;
     const told = async (verification: Verification): Promise<string | undefined> => {

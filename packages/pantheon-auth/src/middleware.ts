@@ -3,25 +3,32 @@
  * makes the answer of a denial. The adapters in `middleware/` only translate requests and answers of their framework.
  */
 import { timingSafeEqual } from 'node:crypto';
+import type { NextVersion } from './api-keys/key-rotation.ts';
 import type { KeyValidator, Verification, VerifiedKey } from './api-keys/key-validator.ts';
 import { normalAddress } from './domain/address.ts';
 import type { AppTypes, Permission, PermissionPattern } from './domain/app-types.ts';
 import type { PresentedCredential } from './domain/credential.ts';
-import { ANY_ENVIRONMENT, type Environment } from './domain/key.ts';
 import type { Caller } from './domain/key-policy.ts';
-import { grants, isPermission } from './domain/permissions.ts';
-import { ANY_TENANT } from './domain/tenant.ts';
+import { grants } from './domain/permissions.ts';
 import { decidePermissions } from './domain/verification.ts';
 import { CODES, type Code } from './foundation/codes.ts';
 import { withoutCredentials } from './foundation/credential-text.ts';
 import { PantheonError } from './foundation/errors.ts';
-import { assertMembers, type Members } from './foundation/members.ts';
+import { assertMembers } from './foundation/members.ts';
 import type { TokenVerification, TokenVerifier, VerifiedToken } from './jwt/token-verifier.ts';
-import { codeRefusal, errorRefusal, type Refusal, rateLimitHeaders, useRefusal } from './middleware/refusal.ts';
-import { COST_MAX } from './rate-limit/rate-limiter.ts';
+import { type AuthenticateOptions, DEMANDED } from './middleware/authenticate-options.ts';
+import {
+  codeRefusal,
+  errorRefusal,
+  type Refusal,
+  rateLimitHeaders,
+  rotationHeaders,
+  useRefusal,
+} from './middleware/refusal.ts';
 
+export type { AuthenticateOptions } from './middleware/authenticate-options.ts';
 export type { AppTypes, Permission };
-export { errorRefusal, type Refusal, rateLimitHeaders };
+export { errorRefusal, type Refusal, rateLimitHeaders, rotationHeaders };
 
 /** The parts of a request that authentication needs. */
 export interface AuthRequest {
@@ -36,23 +43,6 @@ export interface AuthRequest {
   readonly address: string | null;
   /** The request id, which refusals contain as `instance`. */
   readonly requestId?: string;
-}
-
-export interface AuthenticateOptions<App extends AppTypes = AppTypes> {
-  /** The credential must have all of these permissions. */
-  readonly permissions?: readonly Permission<App>[];
-  /** Default `default`. {@link ANY_TENANT} accepts keys of every tenant. */
-  readonly tenant?: string | typeof ANY_TENANT;
-  /** Default `live`. {@link ANY_ENVIRONMENT} accepts both. */
-  readonly environment?: Environment | typeof ANY_ENVIRONMENT;
-  /** The accepted kinds of credential. Default: both. */
-  readonly accept?: readonly ('api_key' | 'token')[];
-  /** Accepted audiences of tokens. Default: those of the service. */
-  readonly audience?: readonly string[];
-  /** Whether to deny a token that also has other audiences. Default: false. */
-  readonly audienceOnly?: boolean;
-  /** Units to take from every limit. Default: 1. */
-  readonly cost?: number;
 }
 
 /** The authenticated caller. */
@@ -70,21 +60,25 @@ export type Authentication<App extends AppTypes = AppTypes> =
   | {
       readonly authenticated: true;
       readonly principal: Principal<App>;
-      /** Headers to set on the response: the state of the limits. */
+      /** Headers to set on the response: the state of the limits, and whether the key is to be rotated. */
       readonly headers: Readonly<Record<string, string>>;
     }
   | { readonly authenticated: false; readonly refusal: Refusal };
 
-/** The options of a guard. Those that narrow must not be `undefined`: the guard would accept more than was meant. */
-const DEMANDED: Members<keyof AuthenticateOptions> = {
-  permissions: 'has_a_value',
-  tenant: 'has_a_value',
-  environment: 'has_a_value',
-  accept: 'has_a_value',
-  audience: 'has_a_value',
-  audienceOnly: 'has_a_value',
-  cost: 'may_be_undefined',
-};
+/** Who sent a request, for the audit trail. */
+interface Sender {
+  readonly userAgent: string | null;
+}
+
+/** A next secret, or the refusal to send: also `not_found` when there is none. */
+export type NextSecretAnswer<T = NextVersion> =
+  | {
+      readonly found: true;
+      readonly keyId: string;
+      readonly next: T;
+      readonly headers: Readonly<Record<string, string>>;
+    }
+  | { readonly found: false; readonly refusal: Refusal };
 
 /** The longest credential: a token has at most 8 KiB. */
 const CREDENTIAL_LENGTH_MAX = 8_192;
@@ -121,6 +115,30 @@ export class Authenticator {
       return { authenticated: false, refusal: useRefusal(verification, requestId) };
     } catch (error) {
       return { authenticated: false, refusal: errorRefusal(faultOf(error), requestId) };
+    }
+  }
+
+  /**
+   * The next secret of the key in the request, which may be of a version whose overlap has ended. `fetch` reads it for the
+   * caller. Never throws, as {@link Authenticator.authenticate}.
+   */
+  async nextSecret<T>(
+    request: AuthRequest & Pick<Sender, 'userAgent'>,
+    fetch: (by: Caller) => Promise<T>,
+  ): Promise<NextSecretAnswer<T>> {
+    const requestId = request.requestId ?? null;
+    try {
+      const found = this.#find(request);
+      if ('refused' in found) return { found: false, refusal: codeRefusal(found.refused, requestId) };
+      const verification = await this.#validator.verifyForNext(found.credential, request.address);
+      if (!verification.valid) return { found: false, refusal: useRefusal(verification, requestId) };
+      const { principal, headers } = accept(verification);
+      const { address, userAgent } = request;
+      const next = await fetch(callerOf(principal, { address, userAgent, requestId }));
+      return { found: true, keyId: principal.keyId, next, headers };
+    } catch (error) {
+      const isExpected = error instanceof PantheonError && error.code === 'not_found';
+      return { found: false, refusal: errorRefusal(isExpected ? error : faultOf(error), requestId) };
     }
   }
 
@@ -244,86 +262,9 @@ export function permissionRefusal(
   return useRefusal({ valid: false, denial, secretVerified: true, keyId, ...noLimits }, requestId);
 }
 
-/**
- * Validates options when the middleware is created, so that a mistake fails the start and not each request.
- *
- * @throws PantheonError `invalid_setting`, naming the option.
- */
-export function assertAuthenticateOptions(options: AuthenticateOptions): void {
-  for (const [name, value] of Object.entries(options)) {
-    // With a misspelt or undefined `permissions` every valid credential would be accepted.
-    if (!Object.hasOwn(OPTION_CHECKS, name)) throw invalidOption(name, 'There is no such option.');
-    const isLeftOut = value === undefined && DEMANDED[name as keyof AuthenticateOptions] === 'has_a_value';
-    if (isLeftOut) throw invalidOption(name, 'It is undefined. Omit it or give a value.');
-  }
-  for (const [name, check] of Object.entries(OPTION_CHECKS)) check(options[name as keyof AuthenticateOptions], name);
-  if (options.permissions?.length === 0) throw invalidOption('permissions', 'Name at least one, or omit it.');
-}
-
-/**
- * Validates the permissions that a route requires.
- *
- * @throws PantheonError `invalid_setting`, naming the malformed permission; also for an empty list, with which every
- * valid key would be accepted.
- */
-export function assertPermissionsToAsk(permissions: readonly string[]): void {
-  OPTION_CHECKS.permissions(permissions, 'permissions');
-  if (!Array.isArray(permissions) || permissions.length === 0)
-    throw invalidOption('permissions', 'Name at least one permission.');
-}
-
-/** The check of each option. `undefined` means the default. */
-const OPTION_CHECKS: Readonly<Record<keyof AuthenticateOptions, (value: unknown, name: string) => void>> = {
-  permissions: (value) => {
-    assertList(value, 'permissions', 'Name permissions such as docs:read, not patterns.', (one) =>
-      isPermission(one as string),
-    );
-  },
-  tenant: (value) => {
-    if (value !== undefined && value !== ANY_TENANT && typeof value !== 'string')
-      throw invalidOption('tenant', 'Must be the id of a tenant, or ANY_TENANT.');
-  },
-  environment: (value) => {
-    if (![undefined, 'live', 'test', ANY_ENVIRONMENT].includes(value as undefined))
-      throw invalidOption('environment', 'Must be live, test, or ANY_ENVIRONMENT.');
-  },
-  accept: (value) => {
-    assertList(value, 'accept', 'Must be api_key or token.', (one) => one === 'api_key' || one === 'token');
-    if (Array.isArray(value) && value.length === 0) throw invalidOption('accept', 'Name api_key, token, or both.');
-  },
-  audience: (value) => {
-    assertList(
-      value,
-      'audience',
-      'An audience must be a non-empty text.',
-      (one) => typeof one === 'string' && one !== '',
-    );
-    if (Array.isArray(value) && value.length === 0) throw invalidOption('audience', 'Name at least one audience.');
-  },
-  audienceOnly: (value) => {
-    if (value !== undefined && typeof value !== 'boolean')
-      throw invalidOption('audienceOnly', 'Must be true or false.');
-  },
-  cost: (value = 1) => {
-    if (!Number.isInteger(value) || Number(value) < 0 || Number(value) > COST_MAX)
-      throw invalidOption('cost', `A cost is a whole number from 0 to ${COST_MAX}.`);
-  },
-};
-
-function assertList(value: unknown, name: string, advice: string, isOne: (one: unknown) => boolean): void {
-  if (value === undefined) return;
-  if (!Array.isArray(value)) throw invalidOption(name, `Must be a list. ${advice}`);
-  const wrongAt = value.findIndex((one) => !isOne(one));
-  if (wrongAt !== -1) throw invalidOption(`${name}[${wrongAt}]`, advice);
-}
-
-function invalidOption(field: string, detail: string): PantheonError {
-  return new PantheonError('invalid_setting', { field, detail });
-}
-
 function accept(
   verification: Extract<Verification, { valid: true }> | Extract<TokenVerification, { valid: true }>,
-): Authentication {
+): Extract<Authentication, { authenticated: true }> {
   const token = 'token' in verification ? verification.token : null;
   const permissions = token?.permissions ?? verification.key.permissions;
   const principal: Principal = {
@@ -333,7 +274,10 @@ function accept(
     token,
     can: (permission) => grants(permissions, permission),
   };
-  return { authenticated: true, principal, headers: rateLimitHeaders(verification.limits, verification.degraded) };
+  // A token may be held by somebody else than its key, so only the holder of the key is told of its rotation.
+  const rotation = token === null ? rotationHeaders(verification.key.rotation) : {};
+  const headers = { ...rateLimitHeaders(verification.limits, verification.degraded), ...rotation };
+  return { authenticated: true, principal, headers };
 }
 
 /**

@@ -18,7 +18,7 @@ import type { PantheonAuthOptions } from './engine/options.ts';
 import type { AuditLog } from './events/audit-log.ts';
 import type { JobStatus } from './jobs/job.ts';
 import type { JwtHandler } from './jwt-handler.ts';
-import type { AuthenticateOptions, Authentication, AuthRequest } from './middleware.ts';
+import type { AuthenticateOptions, Authentication, AuthRequest, NextSecretAnswer } from './middleware.ts';
 import type { LimiterStatus } from './rate-limit/rate-limiter.ts';
 import type { TenantManager } from './tenants/tenant-manager.ts';
 
@@ -46,6 +46,11 @@ export interface PantheonAuth<App extends AppTypes = AppTypes> {
   verify(request: VerifyRequest<App>): Promise<Verification<App>>;
   /** Finds and verifies the credential of a request, and makes the answer if it is refused. */
   authenticate(request: AuthRequest, options?: AuthenticateOptions<App>): Promise<Authentication<App>>;
+  /**
+   * The next key string of the key in the request, encrypted to its recipient, after the service has rotated the key. Also
+   * for a holder whose version is no longer accepted, until the new one is used.
+   */
+  nextSecret(request: AuthRequest & { readonly userAgent: string | null }): Promise<NextSecretAnswer>;
   /**
    * Checks again a caller that was authenticated earlier, and a permission. Changes do this by themselves; use it for
    * other requests that take long after `authenticate`.
@@ -132,6 +137,7 @@ export function pantheonAuthOf<App extends AppTypes = AppTypes>(engine: Engine):
     verify: (request) => engine.validator.verify(request) as Promise<Verification<App>>,
     authenticate: (request, options) =>
       engine.authenticator.authenticate(request, options) as Promise<Authentication<App>>,
+    nextSecret: (request) => engine.authenticator.nextSecret(request, (by) => tenant(tenantOf(by)).rotation.next(by)),
     confirm: async (by, demand) => {
       await confirmCaller(intentOf(by, demand), engine.guard);
     },
@@ -151,4 +157,8 @@ export function pantheonAuthOf<App extends AppTypes = AppTypes>(engine: Engine):
     ping: () => engine.feed.confirm(clock.monotonicMs()),
     close: () => engine.close(),
   };
+}
+
+function tenantOf({ authority }: Caller): string {
+  return authority.kind === 'key' ? authority.tenantId : SYSTEM_TENANT;
 }

@@ -29,6 +29,7 @@ test('three instances on one store share the work of the background', async () =
     'answer-retention',
     'token-revocation-retention',
     'signing-key-rotation',
+    'key-rotation',
   ]);
 });
 

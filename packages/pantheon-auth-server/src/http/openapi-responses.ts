@@ -8,7 +8,7 @@ type Responses = Readonly<Record<string, JsonSchema>>;
 
 export function successOf({ answer, access }: Operation, schemas: SchemaCollector): Responses {
   const { status, description, mediaType = 'application/json', schema, headers = {}, tagged } = answer;
-  const told = { ...headers, ...(tagged !== undefined && TAG_HEADER), ...(access.kind !== 'public' && LIMIT_HEADERS) };
+  const told = { ...headers, ...(tagged !== undefined && TAG_HEADER), ...(access.kind !== 'public' && CALLER_HEADERS) };
   const content = { [mediaType]: { schema: schemas.answer(schema) } };
   return { [status]: { description, ...headersOf(told), content } };
 }
@@ -22,6 +22,13 @@ const CHALLENGE = { 'WWW-Authenticate': 'How to authenticate (RFC 6750, RFC 7617
 const LIMIT_HEADERS = {
   RateLimit: 'What remains of the limits of the calling key. Absent when the key has no limits.',
   'RateLimit-Policy': 'The limits of the calling key. Absent when the key has no limits.',
+} as const;
+
+/** On answers to a key. */
+const CALLER_HEADERS = {
+  ...LIMIT_HEADERS,
+  'Pantheon-Rotation':
+    'What the holder of the calling key has to do: `due` or `overdue` (claim the next version) or `superseded` (change to the current version), each with `version` and `before` (seconds since 1970 after @). Absent when there is nothing to do.',
 } as const;
 
 const TAG_HEADER = {

@@ -15,6 +15,8 @@ export type Access =
   | { readonly kind: 'public' }
   /** An OAuth client. The route authenticates it itself. */
   | { readonly kind: 'client' }
+  /** The holder of a key string, also of a version whose overlap has ended. The route authenticates it itself. */
+  | { readonly kind: 'holder' }
   /** A key, or a token of one, that has the permission of this action. */
   | { readonly kind: 'key'; readonly action: Action }
   /** Any key, about itself. `proof`: the key string is required, a token is not enough. */
@@ -157,7 +159,7 @@ export const CHANGE_CODES: readonly Code[] = [
 
 /** Every code that the operation can end with. */
 export function codesOf({ access, body, codes, conditional }: Operation): readonly Code[] {
-  const isForKeys = access.kind === 'key' || access.kind === 'self';
+  const isForKeys = access.kind === 'key' || access.kind === 'self' || access.kind === 'holder';
   const all = [
     ...COMMON_CODES,
     ...(isForKeys ? KEY_CODES : []),

@@ -4,6 +4,8 @@ import type { KeyRecord } from '../domain/key.ts';
 import { anyKeyRecord } from '../testing/arbitraries.ts';
 import { toApiKey, toApiKeyVersion } from './api-key.ts';
 
+const CLAIMED_IN_A_WEEK = { windowSeconds: 604_800, onMissed: 'extend', recipientJwk: null } as const;
+
 const view = { keyPrefix: 'pan', now: Date.UTC(2030, 0, 1) };
 
 test('shows what the record says and nothing beside it: no hash, no secret, no null, no member without a value', () => {
@@ -78,11 +80,14 @@ describe('what is computed', () => {
   test('a rotation is due when the current version is as old as the policy says', () => {
     const rotationOf = (rotation: KeyRecord['rotation']) => toApiKey({ ...RECORD, rotation }, [], view).rotation;
     expect(rotationOf(null)).toBeUndefined();
-    expect(rotationOf({ everySeconds: null, overlapSeconds: 3_600 })).toEqual({ overlap: '1h' });
-    expect(rotationOf({ everySeconds: 86_400, overlapSeconds: 3_600 })).toEqual({
+    expect(rotationOf({ everySeconds: null, overlapSeconds: 3_600, ...CLAIMED_IN_A_WEEK })).toEqual({ overlap: '1h' });
+    expect(rotationOf({ everySeconds: 86_400, overlapSeconds: 3_600, ...CLAIMED_IN_A_WEEK })).toEqual({
       every: '1d',
       overlap: '1h',
+      window: '7d',
+      onMissed: 'extend',
       dueAt: new Date(5_000 + 86_400_000),
+      state: 'scheduled',
     });
   });
 

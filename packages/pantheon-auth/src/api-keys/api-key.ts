@@ -10,7 +10,9 @@ import {
   type VersionState,
   versionState,
 } from '../domain/key.ts';
+import type { MissedRotation } from '../domain/key-settings.ts';
 import { settingsToWire } from '../domain/key-wire.ts';
+import { type RotationState, rotationStatus } from '../domain/rotation-schedule.ts';
 import type { Instant } from '../foundation/clock.ts';
 import type { KeyUsage, StoredUsage } from '../usage/usage-rows.ts';
 
@@ -45,7 +47,7 @@ export interface APIKey<App extends AppTypes = AppTypes> {
   readonly rateLimits: readonly { readonly name: string; readonly limit: number; readonly window: string }[];
   readonly quota?: { readonly limit: number; readonly period: 'day' | 'month' };
   readonly ipAllowlist: readonly string[];
-  readonly rotation?: { readonly every?: string; readonly overlap: string; readonly dueAt?: Date };
+  readonly rotation?: APIKeyRotation;
   readonly jwt?: {
     readonly algorithm: string;
     readonly audience: readonly string[];
@@ -53,6 +55,22 @@ export interface APIKey<App extends AppTypes = AppTypes> {
     readonly ttl: string;
   };
   readonly metadata?: Metadata<App>;
+}
+
+/** The rotation policy of a key. The members after `overlap` are there if a rotation is ever due. */
+export interface APIKeyRotation {
+  readonly overlap: string;
+  readonly every?: string;
+  readonly window?: string;
+  readonly onMissed?: MissedRotation;
+  /** The public key (JWK) to which the service encrypts the next key string. */
+  readonly recipientJwk?: Readonly<Record<string, unknown>>;
+  /** When the next rotation is due, or was. */
+  readonly dueAt?: Date;
+  /** `overdue`: the holder has let a window pass. */
+  readonly state?: RotationState;
+  /** The end of the window in which the holder can claim the next version. */
+  readonly claimBefore?: Date;
 }
 
 /** One secret of an API key, as its owner sees it. */
@@ -97,7 +115,7 @@ export function toApiKey<App extends AppTypes = AppTypes>(
     rateLimits: wire.rateLimits,
     ...(record.quota === null ? {} : { quota: record.quota }),
     ipAllowlist: record.ipAllowlist,
-    ...rotationOf(record),
+    ...rotationOf(record, view.now),
     ...jwtOf(record),
     ...(record.metadata === null ? {} : { metadata: record.metadata }),
   };
@@ -128,14 +146,24 @@ function stateOf(state: KeyState): Pick<APIKey, 'state' | 'stateReason' | 'state
   return { state: state.kind, stateChangedAt: new Date(state.at), ...reason };
 }
 
-/** A rotation is due when the current version is as old as `every`. */
-function rotationOf(record: KeyRecord): Pick<APIKey, 'rotation'> {
+function rotationOf(record: KeyRecord, now: Instant): Pick<APIKey, 'rotation'> {
   if (record.rotation === null) return {};
-  const { every, overlap } = settingsToWire(record)['rotation'] as { every: string | null; overlap: string };
-  const { everySeconds } = record.rotation;
-  const current = record.versions.find((version) => version.acceptedUntil === null);
-  if (every === null || everySeconds === null || current === undefined) return { rotation: { overlap } };
-  return { rotation: { every, overlap, dueAt: new Date(current.createdAt + everySeconds * 1_000) } };
+  const wire = settingsToWire(record)['rotation'] as unknown as Required<APIKeyRotation>;
+  const { overlap, every, window, onMissed } = wire;
+  const status = rotationStatus(record, now);
+  if (status === null) return { rotation: { overlap } };
+  const { recipientJwk } = record.rotation;
+  const rotation: APIKeyRotation = {
+    overlap,
+    every,
+    window,
+    onMissed,
+    ...(recipientJwk !== null && { recipientJwk }),
+    dueAt: new Date(status.dueAt),
+    state: status.state,
+    ...(status.claimBefore !== null && { claimBefore: new Date(status.claimBefore) }),
+  };
+  return { rotation };
 }
 
 function jwtOf(record: KeyRecord): Pick<APIKey, 'jwt'> {

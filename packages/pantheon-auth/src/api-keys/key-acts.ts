@@ -27,6 +27,10 @@ const ACT_OF: Readonly<Record<EventTypeOf<'key'>, ActOnKey | null>> = {
   'key.exposed_in_text': null,
   'key.dates_corrected': null,
   'key.token_issued': 'token_issued',
+  'key.rotation_due': null,
+  'key.rotation_reminded': null,
+  'key.rotation_overdue': null,
+  'key.rotation_completed': null,
 };
 const ACTS: ReadonlyMap<EventType, ActOnKey> = new Map(
   Object.entries(ACT_OF).flatMap(([type, act]) => (isEventType(type) && act !== null ? [[type, act] as const] : [])),

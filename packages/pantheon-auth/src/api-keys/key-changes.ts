@@ -177,6 +177,10 @@ function passOver(record: KeyRecord, { type, at }: DamagedEvent): KeyRecord {
     case 'key.exposed_in_url':
     case 'key.exposed_in_text':
     case 'key.token_issued':
+    case 'key.rotation_due':
+    case 'key.rotation_reminded':
+    case 'key.rotation_overdue':
+    case 'key.rotation_completed':
       return next;
     default:
       return assertNever(type);

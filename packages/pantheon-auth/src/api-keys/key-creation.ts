@@ -6,7 +6,7 @@
 import type { CommandReads } from '../commands/command-reads.ts';
 import type { MakeIdempotencyRecord } from '../commands/idempotency-service.ts';
 import type { AppTypes } from '../domain/app-types.ts';
-import { assertAudiences, assertMayHandOut } from '../domain/delegation.ts';
+import { assertAudiences, assertMayHandOut, assertMayNameRecipient } from '../domain/delegation.ts';
 import { createKey, type KeySettings } from '../domain/key.ts';
 import type { Caller } from '../domain/key-policy.ts';
 import { readerOf } from '../domain/reader.ts';
@@ -74,6 +74,7 @@ export class KeyCreation<App extends AppTypes = AppTypes> {
       load: () => this.#reads.run('ordinary', readerOf(by, tenantId), () => this.#tenants.find(tenantId)),
       decide: (tenant, caller) => {
         assertMayHandOut(caller, command.settings);
+        assertMayNameRecipient(caller, tenantId, command.settings);
         assertTenantActive(tenant);
         assertAudiences(caller, tenant, this.#audiences, command.settings);
         return { ...this.#decide(command), preconditions: [tenantAsRead(tenant)] };

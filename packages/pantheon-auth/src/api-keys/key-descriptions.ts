@@ -39,7 +39,7 @@ const MEMBERS: Readonly<Record<keyof KeySettings | 'expiresIn', Description>> = 
     byDefault: 'from anywhere',
   },
   rotation: {
-    is: 'The rotation policy. With it the holder of the key may rotate the key itself.',
+    is: 'The rotation policy. With it the holder of the key may rotate the key itself, and with `every` it is told when to.',
     byDefault: 'none',
   },
   jwt: { is: 'Settings of tokens made from the key.', byDefault: 'ES256, the audience of the service, 5 minutes' },
@@ -50,7 +50,7 @@ const MEMBERS: Readonly<Record<keyof KeySettings | 'expiresIn', Description>> = 
 export const INNER_DESCRIPTIONS: {
   readonly rateLimit: Readonly<Record<'name' | 'limit' | 'window', string>>;
   readonly quota: Readonly<Record<'limit' | 'period', string>>;
-  readonly rotation: Readonly<Record<'every' | 'overlap', string>>;
+  readonly rotation: Readonly<Record<'every' | 'overlap' | 'window' | 'onMissed' | 'recipientJwk', string>>;
   readonly jwt: Readonly<Record<'algorithm' | 'audience' | 'customClaims' | 'ttl', string>>;
 } = {
   rateLimit: {
@@ -63,8 +63,13 @@ export const INNER_DESCRIPTIONS: {
     period: 'The calendar day or month, UTC.',
   },
   rotation: {
-    every: `The age of a version at which a rotation is due: ${DURATION}; at least 1 hour. Default: a rotation is never due.`,
+    every: `The age of a version at which a rotation is due: ${DURATION}. Default: a rotation is never due.`,
     overlap: `How long the previous version is still accepted after a rotation: ${DURATION}; at most 30 days. Default: 1 day.`,
+    window: `How long the holder has to claim the next version, once the rotation is due: ${DURATION}; 1 minute to 90 days. Default: 7 days.`,
+    onMissed:
+      'What happens when the window passes. extend: another window is opened, twice as long. expire: the key expires. Default: extend.',
+    recipientJwk:
+      'A public key of the holder (JWK: RSA of 2048 to 4096 bits, EC on P-256, or OKP on X25519). With it the service rotates the key by itself and encrypts the next key string to it; the holder fetches it from GET /v1/self/next. It is replaced as a whole. Setting it needs pantheon:keys:rotate. Default: none.',
   },
   jwt: {
     algorithm:

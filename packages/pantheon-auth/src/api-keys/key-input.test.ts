@@ -14,10 +14,12 @@ import {
   IP_RANGES_MAX,
   METADATA_BYTES_MAX,
   parseCreateInput,
-  parseRotateInput,
   RATE_LIMITS_MAX,
   USER_ID_LENGTH_MAX,
 } from './key-input.ts';
+import { parseRotateInput } from './rotation-input.ts';
+
+const CLAIMED_IN_A_WEEK = { windowSeconds: 604_800, onMissed: 'extend', recipientJwk: null } as const;
 
 const NOW = Date.UTC(2030, 0, 1);
 const LEAST = { userId: 'u', name: 'n' };
@@ -62,7 +64,7 @@ describe('what may be said about a key', () => {
     [
       'null inside',
       { rotation: { every: null, overlap: null } },
-      { rotation: { everySeconds: null, overlapSeconds: 86_400 } },
+      { rotation: { everySeconds: null, overlapSeconds: 86_400, ...CLAIMED_IN_A_WEEK } },
     ],
     [
       'limits',
@@ -73,9 +75,13 @@ describe('what may be said about a key', () => {
     [
       'a rotation',
       { rotation: { every: '30d', overlap: '1h' } },
-      { rotation: { everySeconds: 2_592_000, overlapSeconds: 3_600 } },
+      { rotation: { everySeconds: 2_592_000, overlapSeconds: 3_600, ...CLAIMED_IN_A_WEEK } },
     ],
-    ['a rotation by hand', { rotation: {} }, { rotation: { everySeconds: null, overlapSeconds: 86_400 } }],
+    [
+      'a rotation by hand',
+      { rotation: {} },
+      { rotation: { everySeconds: null, overlapSeconds: 86_400, ...CLAIMED_IN_A_WEEK } },
+    ],
     ['tokens', { jwt: {} }, { jwt: { algorithm: 'ES256', audience: [], customClaims: {}, ttlSeconds: 300 } }],
     ['any language', { name: 'Ключ 漢字 🔑' }, { name: 'Ключ 漢字 🔑' }],
     ['the longest name', { name: 'x'.repeat(NAME_LENGTH_MAX) }, { name: 'x'.repeat(NAME_LENGTH_MAX) }],
@@ -181,7 +187,16 @@ const BAD: readonly (readonly [string, unknown])[] = [
   ['quota.period', { quota: { limit: 1, period: 'week' } }],
   ['ipAllowlist[0]', { ipAllowlist: ['127.1'] }],
   ['ipAllowlist', { ipAllowlist: lines(IP_RANGES_MAX + 1).map((_, at) => `10.0.0.${at}`) }],
-  ['rotation.every', { rotation: { every: '59m' } }],
+  ['rotation.every', { rotation: { every: 0 } }],
+  ['rotation.window', { rotation: { every: '1d', window: '59s' } }],
+  ['rotation.window', { rotation: { every: '1d', window: '91d' } }],
+  ['rotation.onMissed', { rotation: { every: '1d', onMissed: 'ignore' } }],
+  ['rotation.onMissed', { rotation: { onMissed: 'expire' } }],
+  [
+    'rotation.recipientJwk',
+    { rotation: { recipientJwk: { kty: 'OKP', crv: 'X25519', x: 'hSDwCYkwp1R0i33ctD73Wg2_Og0mOBr066SpjqqbTmo' } } },
+  ],
+  ['rotation.recipientJwk', { rotation: { every: '1d', recipientJwk: {} } }],
   ['rotation.overlap', { rotation: { overlap: '31d' } }],
   ['jwt.algorithm', { jwt: { algorithm: 'none' } }],
   ['jwt.algorithm', { jwt: { algorithm: 'es256' } }],
@@ -256,6 +271,9 @@ const PLACES: readonly ((text: string) => unknown)[] = [
   (text) => ({ ...LEAST, ipAllowlist: [text] }),
   (text) => ({ ...LEAST, rotation: { every: text } }),
   (text) => ({ ...LEAST, rotation: text }),
+  (text) => ({ ...LEAST, rotation: { every: '1d', onMissed: text } }),
+  (text) => ({ ...LEAST, rotation: { every: '1d', recipientJwk: { kty: 'oct', k: text } } }),
+  (text) => ({ ...LEAST, rotation: { every: '1d', recipientJwk: { kty: text } } }),
   (text) => ({ ...LEAST, jwt: { algorithm: text } }),
   (text) => ({ ...LEAST, jwt: { audience: [` ${text}`] } }),
   (text) => ({ ...LEAST, jwt: { ttl: text } }),
@@ -269,6 +287,7 @@ const NAMES: readonly ((name: string) => unknown)[] = [
   (name) => ({ ...LEAST, quota: { limit: 1, period: 'day', [name]: 1 } }),
   (name) => ({ ...LEAST, rateLimits: [{ [name]: 1, name: 'a', limit: 1, window: 1 }] }),
   (name) => ({ ...LEAST, jwt: { customClaims: { [name]: undefined } } }),
+  (name) => ({ ...LEAST, rotation: { every: '1d', recipientJwk: { kty: 'RSA', [name]: 1 } } }),
   (name) => ({ ...LEAST, metadata: { [name]: undefined } }),
 ];
 

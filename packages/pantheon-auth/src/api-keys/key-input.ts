@@ -25,10 +25,11 @@ import { mapSettings, type NamedSettings, type SettingName, settingOrDefault } f
 import { RATE_LIMIT_MAX, WINDOW_SECONDS_MAX } from '../domain/limits.ts';
 import { isPermissionPattern, isReserved, PERMISSIONS_MAX } from '../domain/permissions.ts';
 import type { Instant } from '../foundation/clock.ts';
-import { parseDuration } from '../foundation/duration.ts';
 import { nameOf } from '../foundation/members.ts';
+import { type DurationInput, duration } from './duration-input.ts';
 import { described, describedMembers, INNER_DESCRIPTIONS } from './key-descriptions.ts';
 import { copyOf, isSmallJson } from './plain-json.ts';
+import { type RotationPolicyInput, rotationPolicy } from './rotation-input.ts';
 
 export const DESCRIPTION_LENGTH_MAX = 1_024;
 /** Long enough for a URL, which some systems use as user id. */
@@ -43,17 +44,6 @@ export const RATE_LIMITS_MAX = 8;
 const RESERVED_LIMIT_NAME = 'quota';
 /** Each range is compared on every request. */
 export const IP_RANGES_MAX = 64;
-export const OVERLAP_SECONDS_DEFAULT: number = 86_400;
-/** An overlap is for replacing the old key string everywhere. A leaked old version must not be accepted for longer. */
-export const OVERLAP_SECONDS_MAX: number = 30 * 86_400;
-const ROTATION_EVERY_SECONDS_MIN = 3_600;
-
-const DURATION_ADVICE = 'Write "15m", "12h", "90d", or whole seconds.';
-export const duration: z.ZodType<number, DurationInput> = z
-  .union([z.string(), z.number()], DURATION_ADVICE)
-  .refine((value) => parseDuration(value) !== null, DURATION_ADVICE)
-  .transform((value) => parseDuration(value) ?? 0);
-
 const INSTANT_ADVICE = 'Write an ISO 8601 time such as 2030-01-31T00:00:00Z.';
 const instant = z
   .union([z.iso.datetime({ offset: true, error: INSTANT_ADVICE }), z.date()], INSTANT_ADVICE)
@@ -120,21 +110,6 @@ const jwt = z
     ttlSeconds: ttl ?? ACCESS_TOKEN_LIFETIME_DEFAULT_SECONDS,
   }));
 
-const rotation = z
-  .strictObject(
-    described(
-      {
-        every: duration.refine((seconds) => seconds >= ROTATION_EVERY_SECONDS_MIN, 'At least 1h.').nullish(),
-        overlap: duration.refine((seconds) => seconds <= OVERLAP_SECONDS_MAX, 'At most 30d.').nullish(),
-      },
-      INNER_DESCRIPTIONS.rotation,
-    ),
-  )
-  .transform(({ every, overlap }) => ({
-    everySeconds: every ?? null,
-    overlapSeconds: overlap ?? OVERLAP_SECONDS_DEFAULT,
-  }));
-
 const quota = z.strictObject(
   described({ limit: z.int().min(1).max(RATE_LIMIT_MAX), period: z.enum(['day', 'month']) }, INNER_DESCRIPTIONS.quota),
 );
@@ -178,7 +153,7 @@ export const SETTINGS_SCHEMAS: { readonly [Name in Settable]: z.ZodType<KeySetti
     .transform((rules) => rules.map(({ name, limit, window }) => ({ name, limit, windowSeconds: window }))),
   quota: quota.nullable(),
   ipAllowlist: z.array(ipRange).max(IP_RANGES_MAX),
-  rotation: rotation.nullable(),
+  rotation: rotationPolicy.nullable(),
   jwt: jwt.nullable(),
   metadata: metadata.nullable(),
 };
@@ -208,9 +183,6 @@ const createSchema = z.strictObject(
   ),
 );
 
-/** A duration: `"15m"`, `"12h"`, `"90d"`, or whole seconds. */
-export type DurationInput = string | number;
-
 /** The settings of a key. An omitted or null member has the default named here. */
 export interface KeySettingsInput<App extends AppTypes = AppTypes> {
   readonly description?: string | null | undefined;
@@ -233,14 +205,8 @@ export interface KeySettingsInput<App extends AppTypes = AppTypes> {
   readonly quota?: { readonly limit: number; readonly period: 'day' | 'month' } | null | undefined;
   /** Addresses and CIDR ranges that the key may be used from. Default: anywhere. */
   readonly ipAllowlist?: readonly string[] | null | undefined;
-  /**
-   * `every`: the age of a version at which a rotation is due. `overlap`: how long the previous version is accepted;
-   * default a day.
-   */
-  readonly rotation?:
-    | { readonly every?: DurationInput | null | undefined; readonly overlap?: DurationInput | null | undefined }
-    | null
-    | undefined;
+  /** The rotation policy. Default: none; then only a caller with `pantheon:keys:rotate` rotates the key. */
+  readonly rotation?: RotationPolicyInput | null | undefined;
   /** Settings of tokens. Default: ES256, the service's audience, five minutes. */
   readonly jwt?:
     | {
@@ -275,26 +241,6 @@ export function parseCreateInput(input: unknown, now: Instant): KeySettings {
     mapSettings((name) => settingOrDefault(name, named)),
     now,
   );
-}
-
-const rotateSchema = z.strictObject({
-  overlap: duration.refine((seconds) => seconds <= OVERLAP_SECONDS_MAX, 'At most 30d.').nullish(),
-  expectedVersion: z.int().min(1).nullish(),
-});
-
-export interface RotateKeyInput {
-  /** How long the previous version is still accepted. Default: the overlap of the key's policy, or a day. */
-  readonly overlap?: DurationInput | null | undefined;
-  /** The number of the current version. Required to rotate during an overlap, which ends the older version at once. */
-  readonly expectedVersion?: number | null | undefined;
-}
-
-export function parseRotateInput(input: unknown): {
-  readonly overlapSeconds: number | null;
-  readonly expectedVersion: number | null;
-} {
-  const { overlap, expectedVersion } = parse(rotateSchema, input);
-  return { overlapSeconds: overlap ?? null, expectedVersion: expectedVersion ?? null };
 }
 
 export function expiryOf(

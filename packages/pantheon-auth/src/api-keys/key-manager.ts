@@ -49,6 +49,7 @@ import { parseUpdateInput, type UpdateKeyInput } from './key-patch.ts';
 import { assertFlags, type Cascaded, KeyRevocation, type RevokeOptions } from './key-revocation.ts';
 import type { QuarantinedKey } from './key-storage.ts';
 import { replaceLostSecret } from './lost-secret.ts';
+import type { NextSecrets } from './next-secrets.ts';
 import type { SelfRotations } from './self-rotations.ts';
 
 /** Options of lists, searches and reports. */
@@ -77,6 +78,7 @@ export interface KeyManagerDeps extends KeyListsDeps {
   readonly idempotency: IdempotencyService;
   readonly idTags: IdTags;
   readonly selfRotations: SelfRotations;
+  readonly nextSecrets: NextSecrets;
   readonly propagation: Propagation;
   /** The audiences of the service itself, which any key may have. */
   readonly audiences: readonly string[];

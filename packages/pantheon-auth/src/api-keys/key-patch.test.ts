@@ -8,6 +8,8 @@ import { anyKeySettings } from '../testing/arbitraries.ts';
 import { METADATA_BYTES_MAX } from './key-input.ts';
 import { KEY_INPUT_SCHEMAS, mergePatch, parseUpdateInput, type UpdateKeyInput } from './key-patch.ts';
 
+const CLAIMED_IN_A_WEEK = { windowSeconds: 604_800, onMissed: 'extend', recipientJwk: null } as const;
+
 const NOW = Date.UTC(2030, 0, 1);
 const DEFAULTS: KeySettings = {
   ...{ userId: 'u', name: 'n', description: null, environment: 'live', permissions: [], grantable: [] },
@@ -80,7 +82,7 @@ describe('what is in a setting is merged as RFC 7396 says', () => {
     ...DEFAULTS,
     jwt,
     quota: { limit: 100, period: 'day' },
-    rotation: { everySeconds: 2_592_000, overlapSeconds: 3_600 },
+    rotation: { everySeconds: 2_592_000, overlapSeconds: 3_600, ...CLAIMED_IN_A_WEEK },
     metadata: { team: 'a', tags: ['x', 'y'], deep: { kept: 1, gone: 2 } },
   };
   const DEFAULT_JWT = { algorithm: 'ES256', audience: [], customClaims: {}, ttlSeconds: 300 } as const;
@@ -110,8 +112,16 @@ describe('what is in a setting is merged as RFC 7396 says', () => {
     ],
     ['a number of the quota', { quota: { limit: 5 } }, { quota: { limit: 5, period: 'day' } }],
     ['its period', { quota: { period: 'month' } }, { quota: { limit: 100, period: 'month' } }],
-    ['an overlap', { rotation: { overlap: '2h' } }, { rotation: { everySeconds: 2_592_000, overlapSeconds: 7_200 } }],
-    ['by hand from now on', { rotation: { every: null } }, { rotation: { everySeconds: null, overlapSeconds: 3_600 } }],
+    [
+      'an overlap',
+      { rotation: { overlap: '2h' } },
+      { rotation: { everySeconds: 2_592_000, overlapSeconds: 7_200, ...CLAIMED_IN_A_WEEK } },
+    ],
+    [
+      'by hand from now on',
+      { rotation: { every: null } },
+      { rotation: { everySeconds: null, overlapSeconds: 3_600, ...CLAIMED_IN_A_WEEK } },
+    ],
     [
       'metadata',
       { metadata: { team: 'b', tags: ['z'], deep: { gone: null } } },
@@ -134,7 +144,11 @@ describe('what is in a setting is merged as RFC 7396 says', () => {
   test('a setting that was not there begins with its defaults', () => {
     const update = (input: UpdateKeyInput) => parseUpdateInput(input, DEFAULTS, NOW);
     expect(update({ jwt: { ttl: 60 } }).jwt).toEqual({ ...DEFAULT_JWT, ttlSeconds: 60 });
-    expect(update({ rotation: {} }).rotation).toEqual({ everySeconds: null, overlapSeconds: 86_400 });
+    expect(update({ rotation: {} }).rotation).toEqual({
+      everySeconds: null,
+      overlapSeconds: 86_400,
+      ...CLAIMED_IN_A_WEEK,
+    });
     expect(update({ metadata: { a: { b: null, c: 1 } } }).metadata).toEqual({ a: { c: 1 } });
   });
 

@@ -10,13 +10,12 @@ import type { KeySettings } from '../domain/key.ts';
 import { mapSettings, type NamedSettings, type SettingName, settingOrDefault } from '../domain/key-setting-table.ts';
 import { settingsToWire } from '../domain/key-wire.ts';
 import type { Instant } from '../foundation/clock.ts';
+import { type DurationInput, duration } from './duration-input.ts';
 import { described, describedMembers, INNER_DESCRIPTIONS } from './key-descriptions.ts';
 import {
   CREATE_SCHEMA,
   type CreateKeyInput,
   checkLife,
-  type DurationInput,
-  duration,
   expiryOf,
   type KeySettingsInput,
   nullish,
@@ -34,7 +33,16 @@ const MERGED = {
     described({ limit: z.number().nullish(), period: z.enum(['day', 'month']).nullish() }, INNER_DESCRIPTIONS.quota),
   ),
   rotation: z.strictObject(
-    described({ every: duration.nullish(), overlap: duration.nullish() }, INNER_DESCRIPTIONS.rotation),
+    described(
+      {
+        every: duration.nullish(),
+        overlap: duration.nullish(),
+        window: duration.nullish(),
+        onMissed: z.enum(['extend', 'expire']).nullish(),
+        recipientJwk: z.record(z.string(), z.unknown()).nullish(),
+      },
+      INNER_DESCRIPTIONS.rotation,
+    ),
   ),
   jwt: z.strictObject(
     described(
@@ -124,7 +132,17 @@ function mergedMembers(
   const wire = settingsToWire(current);
   const patches = (input ?? {}) as Readonly<Record<string, unknown>>;
   const names = MERGED_NAMES.filter((name) => given[name] !== undefined && given[name] !== null);
-  return parse(mergedSchema, Object.fromEntries(names.map((name) => [name, mergePatch(wire[name], patches[name])])));
+  const merged = names.map((name) => [name, mergePatch(withoutReplaced(wire[name], patches[name]), patches[name])]);
+  return parse(mergedSchema, Object.fromEntries(merged));
+}
+
+/** Members that a patch replaces as a whole: of two merged public keys nothing would be one. */
+const REPLACED = ['recipientJwk'] as const;
+
+function withoutReplaced(target: unknown, patch: unknown): unknown {
+  if (!isPlainObject(target) || !isPlainObject(patch)) return target;
+  const isReplaced = (name: string): boolean => REPLACED.some((one) => one === name && isPlainObject(patch[one]));
+  return Object.fromEntries(Object.entries(target).filter(([name]) => !isReplaced(name)));
 }
 
 /** Deeper than any setting may be. Deeper levels are not merged and are then refused. */

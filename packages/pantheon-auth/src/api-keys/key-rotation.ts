@@ -20,17 +20,18 @@ import {
   type Caller,
 } from '../domain/key-policy.ts';
 import { readerOf } from '../domain/reader.ts';
+import { overlapEnd } from '../domain/rotation-schedule.ts';
 import { assertTenantActive } from '../domain/tenant.ts';
 import type { Lane } from '../events/write-lanes.ts';
-import { type Instant, SECOND_MS } from '../foundation/clock.ts';
+import type { Instant } from '../foundation/clock.ts';
 import { invariant, PantheonError } from '../foundation/errors.ts';
 import { tenantAsRead } from '../tenants/tenant-storage.ts';
 import type { StoredKey } from '../verification/stored-key.ts';
 import { type APIKey, type APIKeyVersion, toApiKey, toApiKeyVersion } from './api-key.ts';
 import { generateKey } from './key-generator.ts';
-import { OVERLAP_SECONDS_DEFAULT, parseRotateInput, type RotateKeyInput } from './key-input.ts';
 import type { CreateOptions, KeyManager, KeyManagerDeps } from './key-manager.ts';
 import { replaceLostSecret } from './lost-secret.ts';
+import { parseRotateInput, type RotateKeyInput } from './rotation-input.ts';
 import type { AboutToChange } from './usage-reader.ts';
 import { versionSecret } from './version-secret.ts';
 
@@ -39,6 +40,15 @@ export interface Rotation<App extends AppTypes = AppTypes> {
   readonly key: string;
   readonly apiKey: APIKey<App>;
   readonly previous: { readonly version: number; readonly acceptedUntil: Date };
+}
+
+/** The next secret of a key, for its holder. */
+export interface NextVersion {
+  readonly version: number;
+  /** The key string, as a compact JWE (RFC 7516) to the recipient of the rotation policy. */
+  readonly jwe: string;
+  /** Until when the version before it is, or was, accepted. */
+  readonly acceptedUntil: Date;
 }
 
 interface RotateCommand {
@@ -120,6 +130,32 @@ export class KeyRotation<App extends AppTypes = AppTypes> {
       await selfRotations.spend(record, account);
       if (record.rotation === null) throw noRotationPolicy();
       return this.#once({ id: record.id, input, by, condition: options, isSelf: true }, options.idempotencyKey);
+    });
+  }
+
+  /**
+   * The next key string of the caller's own key, encrypted to the recipient of its rotation policy, after the service has
+   * rotated the key and until the new version is used. The caller must be authenticated by the key string of the version
+   * before it. {@link PantheonAuth.nextSecret} also accepts one whose overlap has ended.
+   *
+   * @throws PantheonError `not_found` when there is none.
+   */
+  async next(by: Caller): Promise<NextVersion> {
+    assertCaller(by);
+    const { authority } = by;
+    if (authority.kind !== 'key' || authority.via !== 'api_key')
+      throw new PantheonError('not_allowed', { detail: 'Only an API key can make this call.' });
+    const { nextSecrets, commandReads, usage } = this.#deps;
+    const { keyId, tenantId, version } = authority;
+    return commandReads.run('ordinary', readerOf(by, tenantId), async () => {
+      const { record } = await this.#deps.changes.find(tenantId, keyId);
+      const next = await nextSecrets.find(tenantId, keyId);
+      const previous = record.versions.find((one) => one.version === record.version - 1);
+      const isIts = next !== null && next.version === record.version && previous?.version === version;
+      const isUsed = async (): Promise<boolean> =>
+        (await usage.ofKey(tenantId, keyId)).some((use) => use.version === record.version && use.usageCount > 0);
+      if (!isIts || (await isUsed())) throw new PantheonError('not_found');
+      return { ...next, acceptedUntil: new Date(previous?.acceptedUntil ?? 0) };
     });
   }
 
@@ -233,17 +269,16 @@ export class KeyRotation<App extends AppTypes = AppTypes> {
   }
 }
 
-/** The requested overlap, else the policy's, else a day. A key that rotates itself gets at most the policy's. */
+/** A key that rotates itself gets at most the overlap of its policy. */
 function endOfOverlap(
   { overlapSeconds }: { readonly overlapSeconds: number | null },
   record: KeyRecord,
   isSelf: boolean,
   now: Instant,
 ): Instant {
-  const policySeconds = record.rotation?.overlapSeconds ?? OVERLAP_SECONDS_DEFAULT;
-  const asked = overlapSeconds ?? policySeconds;
-  const seconds = isSelf ? Math.min(asked, policySeconds) : asked;
-  return earlier(now + seconds * SECOND_MS, record.expiresAt);
+  const ofPolicy = overlapEnd(record, null, now);
+  const asked = overlapEnd(record, overlapSeconds, now);
+  return isSelf ? Math.min(asked, ofPolicy) : asked;
 }
 
 /**
@@ -260,10 +295,6 @@ function assertMayRotate(by: Caller, record: KeyRecord): void {
 
 function isItself({ authority }: Caller, record: KeyRecord): boolean {
   return authority.kind === 'key' && authority.keyId === record.id;
-}
-
-function earlier(one: Instant, other: Instant | null): Instant {
-  return other === null ? one : Math.min(one, other);
 }
 
 function noRotationPolicy(): PantheonError {

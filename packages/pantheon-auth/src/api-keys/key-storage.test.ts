@@ -10,6 +10,7 @@ import { generateKey } from './key-generator.ts';
 import { parseCreateInput } from './key-input.ts';
 import type { KeyRows } from './key-rows.ts';
 import { KeyStorage } from './key-storage.ts';
+import { NextSecrets } from './next-secrets.ts';
 import { versionSecret } from './version-secret.ts';
 
 interface Tampered {
@@ -237,7 +238,8 @@ test('a column that comes later, null in the rows that exist, leaves them as the
       return rows && { ...rows, key: { ...rows.key, colour: null } };
     },
   };
-  const storage = new KeyStorage({ rows: later, ledger: db.db.ledger, events, sealer });
+  const nextSecrets = new NextSecrets({ rows: db.db.nextSecrets, sealer });
+  const storage = new KeyStorage({ rows: later, ledger: db.db.ledger, events, sealer, nextSecrets });
   const by = { actor: PROCESS_ACTOR, requestId: null, reason: null };
   const made = { at: 1, tenantId: 'default', subjectId: 'default', before: null, after: { name: 'default' } };
   const [tenantEvent] = await events.toRows([newEvent('tenant.created', made, by)]);

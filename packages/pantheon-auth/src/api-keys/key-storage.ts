@@ -5,6 +5,7 @@
 import { createHash } from 'node:crypto';
 import { isUint8Array } from 'node:util/types';
 import { type KeyChange, type KeyRecord, type KeyVersion, VERSIONS_KEPT_MAX } from '../domain/key.ts';
+import { firstLookAt } from '../domain/rotation-schedule.ts';
 import type { EventCodec } from '../events/event-codec.ts';
 import type { IdempotencyRecord, Ledger, Precondition, RowChange } from '../events/ledger.ts';
 import type { Lane } from '../events/write-lanes.ts';
@@ -15,6 +16,7 @@ import type { ListPart } from '../foundation/list-part.ts';
 import { inTurns } from '../foundation/turns.ts';
 import type { EncryptionContext, Sealer } from '../kms/encryption-context.ts';
 import type { ApiKeyRow, ApiKeyVersionRow } from '../schema/api-key-row.ts';
+import type { KeyScheduleWrite } from '../schema/key-schedule-row.ts';
 import { tenantFromRow } from '../tenants/tenant-storage.ts';
 import type { DamagedKey, KeySource, StoredKey, VersionSecret } from '../verification/stored-key.ts';
 import {
@@ -26,6 +28,7 @@ import {
   versionToRow,
 } from './key-row-mapping.ts';
 import type { KeyListQuery, KeyPlace, KeyRowSet, KeyRows } from './key-rows.ts';
+import type { NextSecrets } from './next-secrets.ts';
 
 /** Of the largest keys, a few milliseconds. */
 const OPENED_PER_TURN = 1;
@@ -43,6 +46,8 @@ export interface SealedChange {
   readonly secrets: readonly VersionSecret[];
   /** What else must still be as it was read. */
   readonly preconditions?: readonly Precondition[];
+  /** The secret of the new current version, encrypted to the recipient of the key, which waits for the holder. */
+  readonly nextJwe?: string;
 }
 
 /** The precondition that the key has not changed since it was read. */
@@ -55,6 +60,7 @@ export class KeyStorage implements KeySource {
   readonly #ledger: Ledger;
   readonly #events: EventCodec;
   readonly #sealer: Sealer;
+  readonly #nextSecrets: NextSecrets;
   /** The rows that were opened last, still sealed. */
   #openedLast: KeyRowSet | null = null;
 
@@ -63,11 +69,13 @@ export class KeyStorage implements KeySource {
     readonly ledger: Ledger;
     readonly events: EventCodec;
     readonly sealer: Sealer;
+    readonly nextSecrets: NextSecrets;
   }) {
     this.#rows = deps.rows;
     this.#ledger = deps.ledger;
     this.#events = deps.events;
     this.#sealer = deps.sealer;
+    this.#nextSecrets = deps.nextSecrets;
   }
 
   /**
@@ -145,13 +153,14 @@ export class KeyStorage implements KeySource {
     idempotencyRecords: readonly IdempotencyRecord[] = [],
   ): Promise<void> {
     const [first, ...rest] = sealed;
-    const changes = await Promise.all(sealed.map(({ change, secrets }) => this.#rowChanges(change, secrets)));
+    const changes = await Promise.all(sealed.map((one) => this.#rowChanges(one)));
     const events = await this.#events.toRows([...first.change.events, ...rest.flatMap(({ change }) => change.events)]);
     const preconditions = sealed.flatMap((one) => one.preconditions ?? []);
-    await this.#ledger.commit({ changes: changes.flat(), events, idempotencyRecords, preconditions });
+    const keySchedules = sealed.flatMap(scheduleAfter);
+    await this.#ledger.commit({ changes: changes.flat(), events, idempotencyRecords, preconditions, keySchedules });
   }
 
-  async #rowChanges(change: KeyChange, secrets: readonly VersionSecret[]): Promise<RowChange[]> {
+  async #rowChanges({ change, secrets, nextJwe }: SealedChange): Promise<RowChange[]> {
     const { record, expectedRevision } = change;
     const row = await this.#sealKey(record);
     const versions = await Promise.all(
@@ -165,6 +174,7 @@ export class KeyStorage implements KeySource {
       { kind: 'update', table: 'api_keys', where, set: row, expectedRevision },
       { kind: 'delete', table: 'api_key_versions', where: { key_id: record.id, tenant_id: record.tenantId } },
       ...inserts,
+      ...(await this.#nextSecrets.changesFor(change, nextJwe)),
     ];
   }
 
@@ -229,6 +239,14 @@ export class KeyStorage implements KeySource {
     if (opened['row'] !== rowHash(plain)) throw quarantined(place.rowId, 'the row was changed outside of this service');
     return opened;
   }
+}
+
+/** When to look at the key after this change. A new key without a policy has nothing to be looked for. */
+function scheduleAfter({ change: { record, expectedRevision }, nextJwe }: SealedChange): readonly KeyScheduleWrite[] {
+  const { id: keyId, tenantId, revision, version } = record;
+  const lookAt = firstLookAt(record);
+  if (expectedRevision === null && lookAt === null) return [];
+  return [{ kind: 'changed', keyId, tenantId, revision, lookAt, awaitsUseOf: nextJwe === undefined ? null : version }];
 }
 
 /** Each row is bound to what it says; that they belong together is told by the key: its versions follow each other, and all were written with it. */

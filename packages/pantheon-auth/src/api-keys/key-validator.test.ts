@@ -32,6 +32,7 @@ function factsOf(record: object): CachedKey {
       notBefore: null,
       rateLimits: [{ name: 'one', limit: 1, windowSeconds: 1 }],
       quota: null,
+      rotation: null,
       environment: 'live',
       ...record,
     },

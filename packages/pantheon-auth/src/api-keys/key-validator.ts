@@ -4,8 +4,10 @@
  */
 import { randomBytes, timingSafeEqual } from 'node:crypto';
 import type { AppTypes, GrantablePattern, PermissionPattern } from '../domain/app-types.ts';
-import { type Environment, VERSIONS_KEPT_MAX } from '../domain/key.ts';
+import { ANY_ENVIRONMENT, type Environment, VERSIONS_KEPT_MAX } from '../domain/key.ts';
 import type { LimitState } from '../domain/limits.ts';
+import { type RotationNotice, rotationNotice } from '../domain/rotation-schedule.ts';
+import { ANY_TENANT } from '../domain/tenant.ts';
 import type { Denial } from '../domain/verification.ts';
 import { type Clock, type Instant, type Moment, momentOf } from '../foundation/clock.ts';
 import { isPromise } from '../foundation/is-promise.ts';
@@ -43,6 +45,8 @@ export interface VerifiedKey<App extends AppTypes = AppTypes> {
   readonly grantable: readonly GrantablePattern<App>[];
   readonly ipAllowlist: readonly string[];
   readonly expiresAt: Instant | null;
+  /** What the holder has to do about the rotation of the key; null: nothing. */
+  readonly rotation: RotationNotice | null;
 }
 
 /** A denied verification. */
@@ -159,6 +163,31 @@ export class KeyValidator {
     }
   }
 
+  /**
+   * Verifies a key string whose overlap may have ended, for fetching the next secret: as `verify`, except that an older
+   * version counts as accepted. It must not be used for anything else.
+   */
+  async verifyForNext(key: string, address: string | null): Promise<Verification> {
+    const asked = { ip: address, tenant: ANY_TENANT, environment: ANY_ENVIRONMENT } as const;
+    const use = toKeyUse(asked, KEY_REQUEST, momentOf(this.#deps.clock));
+    const parsed = parseKey(key, this.#deps.keyPrefix);
+    if (parsed === null) return this.rejectUnauthenticated('malformed', use.sender);
+    const digest = hashKey(key);
+    for (const attempt = this.attempt(parsed.id, use); ; ) {
+      const found = await attempt.find();
+      const matched = matchSecret(found.secrets, digest);
+      attempt.assertReadable(matched !== -1);
+      const version = found.facts?.record.versions[matched] ?? null;
+      const asAccepted = version && { ...version, acceptedUntil: null };
+      const evaluation = evaluate(found.facts, asAccepted, use.access, attempt.now);
+      if (!attempt.settles(evaluation)) continue;
+      if (evaluation.denial !== null) return this.deny(evaluation, use);
+      const limits = await this.limit(attempt, evaluation.holder.facts, use.cost);
+      if (!attempt.settlesLimits(evaluation.holder.facts, limits)) continue;
+      return this.record(evaluation.holder, limits, use);
+    }
+  }
+
   /** Whether facts of that age are fresh enough for an acceptance. */
   isFresh(asOf: Moment): boolean {
     return this.#deps.lookup.isFresh(asOf);
@@ -194,15 +223,16 @@ export class KeyValidator {
   /** The result of a denial, counted in the usage of the key if its secret matched. */
   deny({ denial, holder }: Extract<Evaluation, { denial: Denial }>, { access, sender }: KeyUse): RefusedUse {
     if (holder === null) return this.rejectUnauthenticated('unknown', sender);
-    this.#count(holder, denial.code, access.address);
+    this.#count(holder, denial.code, access.address, this.#deps.clock.now());
     return { ...NOTHING_TAKEN, denial, secretVerified: true, keyId: holder.facts.record.id };
   }
 
   /** The result after the limits were checked, counted in the usage of the key. */
   record(holder: Holder, decision: LimitDecision, { access }: KeyUse): Verification {
-    this.#count(holder, decision.admitted ? 'valid' : decision.code, access.address);
+    const now = this.#deps.clock.now();
+    this.#count(holder, decision.admitted ? 'valid' : decision.code, access.address, now);
     const { limits, degraded } = decision;
-    if (decision.admitted) return { valid: true, key: verifiedKey(holder), limits, degraded };
+    if (decision.admitted) return { valid: true, key: verifiedKey(holder, now), limits, degraded };
     const { code, retryAfterSeconds, violated } = decision;
     return {
       valid: false,
@@ -220,9 +250,8 @@ export class KeyValidator {
     if (account !== null) this.#deps.failures.charge(account);
   }
 
-  #count({ facts, version }: Holder, outcome: UsageOutcome, address: string | null): void {
+  #count({ facts, version }: Holder, outcome: UsageOutcome, address: string | null, at: Instant): void {
     const { id: keyId, tenantId } = facts.record;
-    const at = this.#deps.clock.now();
     this.#deps.usage.record({ tenantId, keyId, version: version.version, outcome, address, at });
   }
 }
@@ -247,8 +276,8 @@ function matchSecret(secrets: readonly VersionSecret[], digest: Buffer): number 
   return matched;
 }
 
-function verifiedKey({ facts, version }: Holder): VerifiedKey {
-  const { id, tenantId, userId, name, environment, permissions, grantable, ipAllowlist, expiresAt } = facts.record;
+function verifiedKey({ facts: { record }, version }: Holder, now: Instant): VerifiedKey {
+  const { id, tenantId, userId, name, environment, permissions, grantable, ipAllowlist, expiresAt } = record;
   return {
     keyId: id,
     version: version.version,
@@ -261,5 +290,6 @@ function verifiedKey({ facts, version }: Holder): VerifiedKey {
     grantable,
     ipAllowlist,
     expiresAt,
+    rotation: rotationNotice(record, version, now),
   };
 }

@@ -6,6 +6,8 @@ import { PROCESS_ACTOR } from './event.ts';
 import type { KeyRecord, KeySettings } from './key.ts';
 import { isQuotaWithin, isRateLimitsWithin, type QuotaRule, type RateLimitRule } from './limits.ts';
 
+const CLAIMED_IN_A_WEEK = { windowSeconds: 604_800, onMissed: 'extend', recipientJwk: null } as const;
+
 const SETTINGS: KeySettings = {
   ...{ userId: 'u', name: 'n', description: null, environment: 'live', permissions: ['docs:read'], grantable: [] },
   ...{ notBefore: null, expiresAt: null, rateLimits: [], quota: null, ipAllowlist: [], rotation: null, jwt: null },
@@ -200,8 +202,12 @@ describe('changing a key', () => {
     ['no address list', { ...LOOSE, ipAllowlist: ['10.0.0.0/8'] }, { ipAllowlist: [] }],
     ['a longer life of its tokens', { ...LOOSE, jwt: { ...JWT, ttlSeconds: 60 } }, { jwt: null }],
     ['another algorithm', { ...LOOSE, jwt: JWT }, { jwt: { ...JWT, algorithm: 'HS256' } }],
-    ['a rotation', LOOSE, { rotation: { everySeconds: null, overlapSeconds: 60 } }],
-    ['no rotation', { ...LOOSE, rotation: { everySeconds: 3_600, overlapSeconds: 60 } }, { rotation: null }],
+    ['a rotation', LOOSE, { rotation: { everySeconds: null, overlapSeconds: 60, ...CLAIMED_IN_A_WEEK } }],
+    [
+      'no rotation',
+      { ...LOOSE, rotation: { everySeconds: 3_600, overlapSeconds: 60, ...CLAIMED_IN_A_WEEK } },
+      { rotation: null },
+    ],
   ])('that gives is bounded as what it makes: %s', (_what, before, after) => {
     expect(changing(caller(BOUND), before, after)).not.toBeNull();
     expect(changing(caller(), before, after)).toBeNull();

@@ -9,7 +9,15 @@ import { PantheonError } from '../foundation/errors.ts';
 import { isWithin } from './address.ts';
 import { ACCESS_TOKEN_LIFETIME_DEFAULT_SECONDS } from './claims.ts';
 import type { KeyRecord, KeySettings } from './key.ts';
-import { ACTIONS, addsGrants, assertMayGrant, assertWithinCreator, type Caller, notGrantable } from './key-policy.ts';
+import {
+  ACTIONS,
+  addsGrants,
+  assertMay,
+  assertMayGrant,
+  assertWithinCreator,
+  type Caller,
+  notGrantable,
+} from './key-policy.ts';
 import { KEY_SETTING_NAMES, KEY_SETTINGS } from './key-setting-table.ts';
 import { isQuotaWithin, isRateLimitsWithin } from './limits.ts';
 import { grants } from './permissions.ts';
@@ -52,7 +60,24 @@ export function assertMayChange(caller: ConfirmedCaller, record: KeyRecord, sett
     throw new PantheonError('not_allowed', { field: beyond, detail: 'A key does not change its own policy.' });
   if (changed.some((name) => WIDENS[name](record, settings))) assertWithinBounds(caller, settings);
   if (changed.includes('userId')) assertMayName(caller, settings.userId);
+  assertMayNameRecipient(caller, record.tenantId, settings, record);
   if (changed.includes('jwt')) assertMayClaim(caller, claimsOf(settings), claimsOf(record));
+}
+
+/**
+ * Whoever names the recipient of a key receives its next secret, as whoever rotates it does.
+ *
+ * @throws PantheonError `insufficient_permissions`.
+ */
+export function assertMayNameRecipient(
+  caller: Caller,
+  tenantId: string,
+  settings: Pick<KeySettings, 'rotation'>,
+  before: Pick<KeySettings, 'rotation'> | null = null,
+): void {
+  const recipient = settings.rotation?.recipientJwk ?? null;
+  if (recipient === null || isSame(recipient, before?.rotation?.recipientJwk)) return;
+  assertMay(caller, 'keys.rotate', tenantId);
 }
 
 type Change = (before: KeySettings, after: KeySettings) => boolean;

@@ -23,6 +23,9 @@ type TenantStateWire = { readonly state: 'active' | 'suspended' | 'deleted' };
 type TenantWire = { readonly name: string; readonly audiences: readonly string[] | null };
 type DateWire<Name extends string> = { readonly [N in Name]: string };
 
+/** `version`: the current one. `claimBefore`: the end of the window; null: the service rotates the key itself. */
+type RotationNoticeWire = { readonly version: number; readonly claimBefore: string | null };
+
 /** Every event type and its data. Names are never reused. */
 export interface EventData {
   /** `idTag` is missing in events from before ids had tags. */
@@ -37,6 +40,11 @@ export interface EventData {
     { readonly version: number; readonly acceptedUntil: string }
   >;
   'key.version_retired': Data<'key', null, { readonly version: number }>;
+  'key.rotation_due': Data<'key', null, RotationNoticeWire>;
+  'key.rotation_reminded': Data<'key', null, RotationNoticeWire>;
+  'key.rotation_overdue': Data<'key', null, RotationNoticeWire>;
+  /** The next secret, which the service had made, was used: its encrypted copy is deleted. */
+  'key.rotation_completed': Data<'key', null, { readonly version: number }>;
   /** `createdAt` is missing in events of earlier versions of this program. */
   'key.secret_replaced': Data<'key', null, { readonly version: number; readonly createdAt: string }>;
   'key.tokens_revoked': Data<'key', null, DateWire<'tokensNotBefore'>>;
@@ -102,6 +110,7 @@ const SETTINGS = Object.fromEntries(
 const TENANT = { name: 'personal', audiences: 'open' } as const;
 const STATE = { state: 'open' } as const;
 const NOTHING = {} as const;
+const ROTATION_NOTICE = { version: 'open', claimBefore: 'open' } as const;
 
 export const EVENT_TYPES: { readonly [Type in EventType]: EventTypeFacts<Type> } = {
   'key.created': { subject: 'key', revisesRow: true, attributes: { ...SETTINGS, createdBy: 'open', idTag: 'open' } },
@@ -111,6 +120,10 @@ export const EVENT_TYPES: { readonly [Type in EventType]: EventTypeFacts<Type> }
   'key.revoked': { subject: 'key', revisesRow: true, attributes: STATE },
   'key.rotated': { subject: 'key', revisesRow: true, attributes: { version: 'open', acceptedUntil: 'open' } },
   'key.version_retired': { subject: 'key', revisesRow: true, attributes: { version: 'open' } },
+  'key.rotation_due': { subject: 'key', revisesRow: false, attributes: ROTATION_NOTICE },
+  'key.rotation_reminded': { subject: 'key', revisesRow: false, attributes: ROTATION_NOTICE },
+  'key.rotation_overdue': { subject: 'key', revisesRow: false, attributes: ROTATION_NOTICE },
+  'key.rotation_completed': { subject: 'key', revisesRow: false, attributes: { version: 'open' } },
   'key.secret_replaced': { subject: 'key', revisesRow: true, attributes: { version: 'open', createdAt: 'open' } },
   'key.tokens_revoked': { subject: 'key', revisesRow: true, attributes: { tokensNotBefore: 'open' } },
   'key.exposed_in_url': { subject: 'key', revisesRow: false, attributes: NOTHING },
@@ -143,6 +156,17 @@ export const EVENT_TYPES: { readonly [Type in EventType]: EventTypeFacts<Type> }
     attributes: { count: 'open', lastExpiresAt: 'open' },
   },
 };
+
+/** Events about a key that change nothing of its record. */
+export const KEY_NOTES = [
+  'key.exposed_in_url',
+  'key.exposed_in_text',
+  'key.token_issued',
+  'key.rotation_due',
+  'key.rotation_reminded',
+  'key.rotation_overdue',
+  'key.rotation_completed',
+] as const satisfies readonly EventTypeOf<'key'>[];
 
 /** Whether this version knows the type. A log written by a later version may contain others. */
 export function isEventType(type: string): type is EventType {

@@ -17,7 +17,7 @@ import {
   type RecordedEvent,
   splitEvent,
 } from './event.ts';
-import { EVENT_TYPES, type EventType, PERSONAL_ATTRIBUTES } from './event-data.ts';
+import { EVENT_TYPES, type EventType, KEY_NOTES, PERSONAL_ATTRIBUTES } from './event-data.ts';
 import type { evolveIdTagSecret } from './id-tag-secret.ts';
 import type { evolve } from './key.ts';
 import type { evolveSigningKey } from './signing-key.ts';
@@ -197,4 +197,11 @@ describe('the compiler', () => {
     const read = event.type === 'tenant.updated' ? event.after?.nmae : null;
     expect(read).toBe('x');
   });
+});
+
+test('events about a key change its record and its revision, or neither', () => {
+  const unrevising = Object.entries(EVENT_TYPES).filter(
+    ([, { subject, revisesRow }]) => subject === 'key' && !revisesRow,
+  );
+  expect(unrevising.map(([type]) => type).toSorted()).toEqual(KEY_NOTES.toSorted());
 });

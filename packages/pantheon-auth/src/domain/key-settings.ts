@@ -18,11 +18,25 @@ export interface JwtSettings {
   readonly ttlSeconds: number;
 }
 
+/** What happens to a key whose holder has not claimed the next version in time. */
+export type MissedRotation = 'extend' | 'expire';
+
 export interface RotationSettings {
   /** How old a version may become before the next one is due; null: only by hand. */
   readonly everySeconds: number | null;
   readonly overlapSeconds: number;
+  /** How long the holder has to claim the next version once it is due. */
+  readonly windowSeconds: number;
+  readonly onMissed: MissedRotation;
+  /**
+   * The public key (JWK) of the holder. With it the service rotates by itself and keeps the next key string encrypted to
+   * this key until the holder fetches it. Null: the holder claims the next version.
+   */
+  readonly recipientJwk: JsonObject | null;
 }
+
+/** The window of policies that name none. */
+export const ROTATION_WINDOW_SECONDS_DEFAULT: number = 7 * 86_400;
 
 /** What the owner decides about a key. */
 export interface KeySettings {

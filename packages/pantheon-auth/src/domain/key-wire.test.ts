@@ -6,6 +6,8 @@ import type { KeySettings } from './key.ts';
 import { settingsFromWire, settingsToWire } from './key-wire.ts';
 import { instantToWire } from './setting-codecs.ts';
 
+const CLAIMED_IN_A_WEEK = { windowSeconds: 604_800, onMissed: 'extend', recipientJwk: null } as const;
+
 const SETTINGS: KeySettings = {
   userId: 'u',
   name: 'n',
@@ -18,7 +20,7 @@ const SETTINGS: KeySettings = {
   rateLimits: [{ name: 'burst', limit: 5, windowSeconds: 90 }],
   quota: { limit: 1_000, period: 'day' },
   ipAllowlist: ['10.0.0.0/8'],
-  rotation: { everySeconds: 7_776_000, overlapSeconds: 86_400 },
+  rotation: { everySeconds: 7_776_000, overlapSeconds: 86_400, ...CLAIMED_IN_A_WEEK },
   jwt: { algorithm: 'ES256', audience: ['https://api.example'], customClaims: { plan: 'pro' }, ttlSeconds: 300 },
   metadata: { team: 'x' },
 };
@@ -28,7 +30,7 @@ test('settings are written as the API shows them', () => {
     ...SETTINGS,
     expiresAt: '2030-01-31T00:00:00.000Z',
     rateLimits: [{ name: 'burst', limit: 5, window: '90s' }],
-    rotation: { every: '90d', overlap: '1d' },
+    rotation: { every: '90d', overlap: '1d', window: '7d', onMissed: 'extend', recipientJwk: null },
     jwt: { algorithm: 'ES256', audience: ['https://api.example'], customClaims: { plan: 'pro' }, ttl: '5m' },
   });
 });

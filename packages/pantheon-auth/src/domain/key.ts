@@ -15,6 +15,7 @@ import {
   type NewEvent,
   newEvent,
 } from './event.ts';
+import { KEY_NOTES } from './event-data.ts';
 import type { KeySettings } from './key-settings.ts';
 import { changedSettings, settingsFromWire, settingsToWire } from './key-wire.ts';
 
@@ -96,12 +97,10 @@ export function evolve(record: KeyRecord | null, event: EventAbout<'key'>): KeyR
   return record.state.kind === 'revoked' ? { ...next, state: record.state } : next;
 }
 
-type AsideEvent = KnownEvent<'key.exposed_in_url'> | KnownEvent<'key.exposed_in_text'> | KnownEvent<'key.token_issued'>;
+type AsideEvent = KnownEvent<(typeof KEY_NOTES)[number]>;
 
 function isAside(event: EventAbout<'key'>): event is AsideEvent {
-  return (
-    event.type === 'key.exposed_in_url' || event.type === 'key.exposed_in_text' || event.type === 'key.token_issued'
-  );
+  return (KEY_NOTES as readonly string[]).includes(event.type);
 }
 
 /** What is left when the events that make a key, and those that change nothing of it, are dealt with. */

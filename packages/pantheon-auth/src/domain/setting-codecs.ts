@@ -7,7 +7,13 @@ import { formatDuration, parseDuration } from '../foundation/duration.ts';
 import type { Json, JsonObject } from '../foundation/encoding.ts';
 import { parseAddressRange } from './address.ts';
 import type { SigningAlgorithm } from './claims.ts';
-import type { Environment, JwtSettings, RotationSettings } from './key-settings.ts';
+import {
+  type Environment,
+  type JwtSettings,
+  type MissedRotation,
+  ROTATION_WINDOW_SECONDS_DEFAULT,
+  type RotationSettings,
+} from './key-settings.ts';
 import type { QuotaPeriod, QuotaRule, RateLimitRule } from './limits.ts';
 
 export interface WireCodec<Value> {
@@ -18,6 +24,7 @@ export interface WireCodec<Value> {
 
 const ENVIRONMENTS: readonly Environment[] = ['live', 'test'];
 const PERIODS: readonly QuotaPeriod[] = ['day', 'month'];
+const MISSED_ROTATIONS: readonly MissedRotation[] = ['extend', 'expire'];
 const ALGORITHMS: readonly SigningAlgorithm[] = ['HS256', 'RS256', 'ES256', 'Ed25519'];
 
 /** What was erased must not come back as "from anywhere": no request has this address. */
@@ -60,20 +67,27 @@ function instantFromWire(text: Json | undefined, name: string): Instant | null {
 
 function rotationToWire(rotation: RotationSettings | null): JsonObject | null {
   if (rotation === null) return null;
-  const { everySeconds, overlapSeconds } = rotation;
+  const { everySeconds, overlapSeconds, windowSeconds, onMissed, recipientJwk } = rotation;
   return {
     every: everySeconds === null ? null : formatDuration(everySeconds),
     overlap: formatDuration(overlapSeconds),
+    window: formatDuration(windowSeconds),
+    onMissed,
+    recipientJwk,
   };
 }
 
 function rotationFromWire(wire: Json | undefined, name: string): RotationSettings | null {
-  const rotation = objectFromWire(wire, name, ['every', 'overlap']);
+  const rotation = objectFromWire(wire, name, ['every', 'overlap', 'window', 'onMissed', 'recipientJwk']);
   if (rotation === null) return null;
-  const { every = null, overlap } = rotation;
+  const { every = null, overlap, window, onMissed = 'extend', recipientJwk } = rotation;
   return {
     everySeconds: every === null ? null : secondsFromWire(every, `${name}.every`),
     overlapSeconds: secondsFromWire(overlap, `${name}.overlap`),
+    // Policies of earlier versions of this program have neither a window nor a recipient.
+    windowSeconds: window === undefined ? ROTATION_WINDOW_SECONDS_DEFAULT : secondsFromWire(window, `${name}.window`),
+    onMissed: oneOf(MISSED_ROTATIONS, onMissed, `${name}.onMissed`),
+    recipientJwk: objectFromWire(recipientJwk, `${name}.recipientJwk`),
   };
 }
 

@@ -4,6 +4,7 @@
  */
 import { IdTags } from '../api-keys/id-tags.ts';
 import { KeyStorage } from '../api-keys/key-storage.ts';
+import { NextSecrets } from '../api-keys/next-secrets.ts';
 import { EventCodec } from '../events/event-codec.ts';
 import { EventFeed } from '../events/event-feed.ts';
 import { AcceptedTimeFollower } from '../events/stored-time.ts';
@@ -24,6 +25,7 @@ export interface AccessState {
   readonly feed: EventFeed;
   readonly acceptedTime: AcceptedTimeFollower;
   readonly keyStorage: KeyStorage;
+  readonly nextSecrets: NextSecrets;
   readonly cache: VerificationCache;
   readonly lookup: KeyLookup;
   readonly knownTenants: KnownTenants;
@@ -43,7 +45,8 @@ export async function makeAccessState(base: Foundations): Promise<AccessState> {
   const events = new EventCodec(database.events, sealer);
   const stalenessMaxMs = parseStaleness(await meta.insertOnce('stalenessMaxMs', String(STALENESS_MAX_MS_DEFAULT)));
 
-  const keyStorage = new KeyStorage({ rows: database.keys, ledger, events, sealer });
+  const nextSecrets = new NextSecrets({ rows: database.nextSecrets, sealer });
+  const keyStorage = new KeyStorage({ rows: database.keys, ledger, events, sealer, nextSecrets });
   const cache = new VerificationCache({
     source: keyStorage,
     clock,
@@ -89,6 +92,7 @@ export async function makeAccessState(base: Foundations): Promise<AccessState> {
     feed,
     acceptedTime,
     keyStorage,
+    nextSecrets,
     cache,
     lookup,
     knownTenants,

@@ -31,7 +31,7 @@ export interface Managing {
 
 export function makeManaging(base: Foundations, state: AccessState, verifying: Verifying): Managing {
   const { database, limiter, clock, keyPrefix, issuer, audience, logger, options } = base;
-  const { sealer, events, keyStorage, cache, knownTenants: known, idTags, stalenessMaxMs } = state;
+  const { sealer, events, keyStorage, nextSecrets, cache, knownTenants: known, idTags, stalenessMaxMs } = state;
   const { validator, guard, changes, commandReads, recorder } = verifying;
   const { ledger } = database;
 
@@ -62,6 +62,7 @@ export function makeManaging(base: Foundations, state: AccessState, verifying: V
     usageReports: new UsageQueryService({ rows: database.usage, clock }),
     idempotency: new IdempotencyService({ rows: database.idempotency, reads: commandReads, clock }),
     idTags,
+    nextSecrets,
     selfRotations: new SelfRotations({
       limiter,
       perHourMax: options.selfRotationsPerHour ?? SELF_ROTATIONS_PER_HOUR_DEFAULT,

@@ -33,7 +33,7 @@ export async function openEngine(options: PantheonAuthOptions, mayBeBehind = fal
     const managing = makeManaging(base, state, verifying);
     const { database, clock, logger } = base;
     const { events } = state;
-    const jobs = openJobs(base, state);
+    const jobs = openJobs(base, state, managing);
     const consumers = new LogConsumers({ jobs, cursors: database.logCursors, log: database.log, events, clock });
 
     opened.add(() => state.feed.close());

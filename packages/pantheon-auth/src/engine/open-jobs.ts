@@ -1,4 +1,5 @@
 /** The jobs of a node, on its database. Not started yet. */
+import { KeyUpkeep } from '../api-keys/key-upkeep.ts';
 import { MINUTE_MS, SECOND_MS } from '../foundation/clock.ts';
 import { parseDuration } from '../foundation/duration.ts';
 import { newId } from '../foundation/ids.ts';
@@ -7,12 +8,14 @@ import { retentionJobs } from '../jobs/retention-jobs.ts';
 import { keepSigningKeys } from '../jwt/signing-key-upkeep.ts';
 import type { AccessState } from './access-state.ts';
 import type { Foundations } from './foundations.ts';
+import type { Managing } from './managing.ts';
 
 /** How long a signing key signs before the standby key replaces it. */
 const SIGNING_KEY_ROTATION_DEFAULT = '90d';
 
-export function openJobs({ database, clock, logger, options }: Foundations, state: AccessState): JobRunner {
-  const { events, keyring, signingKeyChanges: changes } = state;
+export function openJobs(base: Foundations, state: AccessState, { managerDeps }: Managing): JobRunner {
+  const { database, clock, logger, options, keyPrefix } = base;
+  const { events, keyring, signingKeyChanges: changes, keyStorage: storage, nextSecrets, cache } = state;
   const jobs = new JobRunner({
     rows: database.jobLeases,
     clock,
@@ -27,6 +30,25 @@ export function openJobs({ database, clock, logger, options }: Foundations, stat
     everyMs: 10 * MINUTE_MS,
     runMsMax: MINUTE_MS,
     run: (run) => keepSigningKeys({ keyring, changes, clock, everyMs }, run),
+  });
+  const upkeep = new KeyUpkeep({
+    schedules: database.keySchedules,
+    storage,
+    nextSecrets,
+    administrators: managerDeps.administrators,
+    cache,
+    usage: database.usage,
+    ledger: database.ledger,
+    events,
+    clock,
+    keyPrefix,
+  });
+  jobs.add({
+    name: 'key-rotation',
+    everyMs: SECOND_MS,
+    runMsMax: 10 * MINUTE_MS,
+    isNeeded: () => upkeep.isNeeded(),
+    run: (run) => upkeep.run(run),
   });
   return jobs;
 }

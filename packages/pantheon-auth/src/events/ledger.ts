@@ -7,6 +7,7 @@ import type { EventType, SubjectType } from '../domain/event.ts';
 import type { Instant } from '../foundation/clock.ts';
 import type { AccessTable, AccessTables, RowKeys } from '../schema/access-tables.ts';
 import type { IdempotencyRow } from '../schema/idempotency-row.ts';
+import type { KeyScheduleWrite } from '../schema/key-schedule-row.ts';
 
 interface RowInsert<Table extends AccessTable> {
   readonly kind: 'insert';
@@ -99,6 +100,8 @@ export interface Commit {
   readonly preconditions?: readonly Precondition[];
   readonly events: readonly [EventRow, ...EventRow[]];
   readonly idempotencyRecords?: readonly IdempotencyRecord[];
+  /** When the keys of this change are looked at again: operational state, committed in the same transaction. */
+  readonly keySchedules?: readonly KeyScheduleWrite[];
   /** Sets the recorded time, after an operator has accepted it. */
   readonly acceptedTime?: Instant;
 }

@@ -9,12 +9,11 @@ import {
   type AuthenticateOptions,
   type Authentication,
   type AuthRequest,
-  assertAuthenticateOptions,
-  assertPermissionsToAsk,
   type Principal,
   permissionRefusal,
   type Refusal,
 } from '../middleware.ts';
+import { assertAuthenticateOptions, assertPermissionsToAsk } from './authenticate-options.ts';
 
 /** The part of `PantheonAuth` that adapters need. */
 export interface RequestAuthenticator<App extends AppTypes = AppTypes> {

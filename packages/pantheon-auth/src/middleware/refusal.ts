@@ -4,7 +4,9 @@
  */
 import type { RefusedUse } from '../api-keys/key-validator.ts';
 import type { LimitState } from '../domain/limits.ts';
+import type { RotationNotice } from '../domain/rotation-schedule.ts';
 import type { Denial } from '../domain/verification.ts';
+import { SECOND_MS } from '../foundation/clock.ts';
 import type { Code } from '../foundation/codes.ts';
 import type { PantheonError } from '../foundation/errors.ts';
 import {
@@ -61,6 +63,16 @@ export function rateLimitHeaders(limits: readonly LimitState[], degraded = false
       .join(', '),
     ...(degraded && { 'pantheon-limits': 'degraded' }),
   };
+}
+
+/**
+ * `Pantheon-Rotation`: `due`, `overdue` or `superseded`, with the current version and the time by which the holder should
+ * have claimed the next version or have changed to the current one (RFC 9651: an item with parameters).
+ */
+export function rotationHeaders(notice: RotationNotice | null): Record<string, string> {
+  if (notice === null) return {};
+  const { state, version, before } = notice;
+  return { 'pantheon-rotation': `${state};version=${version};before=@${Math.floor(before / SECOND_MS)}` };
 }
 
 const BASE_HEADERS = { 'content-type': PROBLEM_MEDIA_TYPE, 'cache-control': 'no-store' } as const;

@@ -5,6 +5,7 @@
  */
 import type { ApiKeyRow, ApiKeyVersionRow } from './api-key-row.ts';
 import type { IdTagSecretRow } from './id-tag-secret-row.ts';
+import type { NextSecretRow } from './next-secret-row.ts';
 import type { SigningKeyRow } from './signing-key-row.ts';
 import type { TenantRow } from './tenant-row.ts';
 import type { TokenRevocationRow } from './token-revocation-row.ts';
@@ -16,6 +17,7 @@ export interface AccessTables {
   signing_keys: SigningKeyRow;
   token_revocations: TokenRevocationRow;
   id_tag_secrets: IdTagSecretRow;
+  next_secrets: NextSecretRow;
 }
 
 export type AccessTable = keyof AccessTables;
@@ -28,6 +30,7 @@ export interface RowKeys {
   signing_keys: Pick<SigningKeyRow, 'kid'>;
   token_revocations: Pick<TokenRevocationRow, 'jti'>;
   id_tag_secrets: Pick<IdTagSecretRow, 'number'>;
+  next_secrets: Pick<NextSecretRow, 'key_id' | 'tenant_id'>;
 }
 
 /** A value that every supported database stores unchanged. */

@@ -2,6 +2,8 @@
 import type { Kysely } from 'kysely';
 import type { IdTagRows } from '../api-keys/id-tag-rows.ts';
 import type { KeyRows } from '../api-keys/key-rows.ts';
+import type { KeyScheduleRows } from '../api-keys/key-schedule-rows.ts';
+import type { NextSecretRows } from '../api-keys/next-secrets.ts';
 import type { IdempotencyRows } from '../commands/idempotency-rows.ts';
 import type { EventRows } from '../events/event-rows.ts';
 import type { Ledger, LogReader } from '../events/ledger.ts';
@@ -22,8 +24,10 @@ import { SqlIdTagRows } from './rows/sql-id-tag-rows.ts';
 import { SqlIdempotencyRows } from './rows/sql-idempotency-rows.ts';
 import { SqlJobLeaseRows } from './rows/sql-job-lease-rows.ts';
 import { SqlKeyRows } from './rows/sql-key-rows.ts';
+import { SqlKeyScheduleRows } from './rows/sql-key-schedule-rows.ts';
 import { SqlLogCursorRows } from './rows/sql-log-cursor-rows.ts';
 import { SqlMeta } from './rows/sql-meta.ts';
+import { SqlNextSecretRows } from './rows/sql-next-secret-rows.ts';
 import { SqlQuotaLedger } from './rows/sql-quota-ledger.ts';
 import { SqlSigningKeyRows, SqlTokenRevocationRows } from './rows/sql-signing-key-rows.ts';
 import { SqlStoredTime } from './rows/sql-stored-time.ts';
@@ -38,6 +42,8 @@ export interface Database {
   readonly log: LogReader;
   readonly events: EventRows;
   readonly keys: KeyRows;
+  readonly keySchedules: KeyScheduleRows;
+  readonly nextSecrets: NextSecretRows;
   readonly tenants: TenantRows;
   readonly signingKeys: SigningKeyRows;
   readonly tokenRevocations: TokenRevocationRows;
@@ -126,6 +132,8 @@ export function assemble(parts: DatabaseParts): Database {
     log,
     events: new SqlEventRows(parts, dialect),
     keys: new SqlKeyRows(parts, dialect),
+    keySchedules: new SqlKeyScheduleRows(parts),
+    nextSecrets: new SqlNextSecretRows(read),
     tenants: new SqlTenantRows(parts),
     signingKeys: new SqlSigningKeyRows(read),
     tokenRevocations: new SqlTokenRevocationRows(parts),

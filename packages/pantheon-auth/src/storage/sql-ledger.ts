@@ -21,6 +21,7 @@ import { areColumns, isRowKey, rowKeyOf } from './rows/columns.ts';
 import { rememberAnswer } from './rows/sql-idempotency-rows.ts';
 import { assertLeaseHeld } from './rows/sql-job-lease-rows.ts';
 import { countKeys, KEYS_PER_TENANT_MAX } from './rows/sql-key-counts.ts';
+import { writeKeySchedule } from './rows/sql-key-schedule-rows.ts';
 import { resetStoredTime } from './rows/sql-stored-time.ts';
 import type { Tables } from './tables.ts';
 import type { WriteQueue } from './write-queue.ts';
@@ -43,7 +44,8 @@ export class SqlLedger implements Ledger {
 
   async commit(commit: Commit): Promise<{ readonly seq: number }> {
     const idempotencyRecords = commit.idempotencyRecords ?? [];
-    const rows = commit.changes.length + commit.events.length + idempotencyRecords.length;
+    const keySchedules = commit.keySchedules ?? [];
+    const rows = commit.changes.length + commit.events.length + idempotencyRecords.length + keySchedules.length;
     invariant(rows <= COMMIT_ROWS_MAX, 'a commit is of bounded size');
     for (const change of commit.changes) assertColumns(change);
     for (const required of commit.preconditions ?? [])
@@ -61,6 +63,7 @@ export class SqlLedger implements Ledger {
         else await apply(transaction, step);
       }
       for (const { row } of idempotencyRecords) await rememberAnswer(transaction, row);
+      for (const schedule of keySchedules) await writeKeySchedule(transaction, schedule);
       for (const some of chunks(commit.events)) await writeDetails(transaction, some);
       await countKeys(transaction, commit.events, this.#keysPerTenantMax);
       // Last: from here to COMMIT nobody else can, so the numbers handed out are in the order of the commits.
@@ -100,6 +103,7 @@ const TABLE_ORDER: Readonly<Record<AccessTable, number>> = {
   signing_keys: 3,
   token_revocations: 4,
   id_tag_secrets: 5,
+  next_secrets: 6,
 };
 
 /** What is said of a table that changes are made to. */

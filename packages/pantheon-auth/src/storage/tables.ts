@@ -5,6 +5,7 @@
  */
 import type { AccessTables } from '../schema/access-tables.ts';
 import type { IdempotencyRow } from '../schema/idempotency-row.ts';
+import type { KeyScheduleRow } from '../schema/key-schedule-row.ts';
 
 /** The log. `events` is append-only; `event_details` loses a row when a person's data is erased. */
 export interface LogTables {
@@ -27,6 +28,8 @@ export interface OperationalTables {
   usage_batches: { id: string; at: number };
   quota_leases: { tenant_id: string; key_id: string; period: string; reserved: number };
   idempotency: IdempotencyRow;
+  /** Written by `commit`, by the job that looks at keys, and with the uses that it waits for. */
+  key_schedules: KeyScheduleRow;
   job_leases: JobLeaseRow;
   log_consumers: LogConsumerRow;
 }

@@ -73,6 +73,9 @@ export const anyJsonObject: Arbitrary<JsonObject> = fc
   })
   .map((value) => JSON.parse(JSON.stringify(value).replaceAll(PROTOTYPE_MEMBER, '"other":')) as JsonObject);
 
+/** The public key of RFC 7748 section 6.1, as a JWK. */
+const RECIPIENT_JWK = { kty: 'OKP', crv: 'X25519', x: 'hSDwCYkwp1R0i33ctD73Wg2_Og0mOBr066SpjqqbTmo' };
+
 const list = (pattern: Arbitrary<string>): Arbitrary<string[]> => fc.uniqueArray(pattern, { maxLength: 5 });
 
 const rateLimits: Arbitrary<RateLimitRule[]> = fc.uniqueArray(
@@ -84,10 +87,16 @@ const rateLimits: Arbitrary<RateLimitRule[]> = fc.uniqueArray(
   { selector: ({ name }) => name, maxLength: 3 },
 );
 
-const rotation: Arbitrary<RotationSettings> = fc.record({
-  everySeconds: fc.option(fc.integer({ min: 3_600, max: 31_536_000 })),
-  overlapSeconds: fc.integer({ min: 0, max: 2_592_000 }),
-});
+/** Only a scheduled rotation has a recipient, or a window that can be missed. */
+const rotation: Arbitrary<RotationSettings> = fc
+  .record({
+    everySeconds: fc.option(fc.integer({ min: 1, max: 31_536_000 })),
+    overlapSeconds: fc.integer({ min: 0, max: 2_592_000 }),
+    windowSeconds: fc.integer({ min: 60, max: 7_776_000 }),
+    onMissed: fc.constantFrom('extend', 'expire'),
+    recipientJwk: fc.constantFrom(null, RECIPIENT_JWK),
+  })
+  .map((policy) => (policy.everySeconds === null ? { ...policy, onMissed: 'extend', recipientJwk: null } : policy));
 
 const claim: Arbitrary<Json> = fc.oneof(text(8), fc.integer(), fc.boolean(), fc.constant(null), fc.array(text(8)));
 

@@ -2,6 +2,25 @@
 import { z } from 'zod';
 import { EXAMPLE_KEY, environment, etag, json, pageOf, settled, time } from '../../http/answer-members.ts';
 
+const keyRotationSchema = z
+  .strictObject({
+    overlap: z.string(),
+    every: z.string().optional(),
+    window: z.string().optional(),
+    onMissed: z.enum(['extend', 'expire']).optional(),
+    recipientJwk: json.optional().describe('The public key that the next key string is encrypted to.'),
+    dueAt: time.optional().describe('When the next rotation is due, or was.'),
+    state: z
+      .enum(['scheduled', 'due', 'overdue'])
+      .optional()
+      .describe('overdue: the holder has let a window pass without claiming the next version.'),
+    claimBefore: time.optional().describe('The end of the window in which the holder can claim the next version.'),
+  })
+  .meta({
+    id: 'KeyRotation',
+    description: 'The rotation policy of a key. The members after overlap are there if a rotation is ever due.',
+  });
+
 export const apiKeySchema = z
   .strictObject({
     id: z.string(),
@@ -28,7 +47,7 @@ export const apiKeySchema = z
     rateLimits: z.array(z.strictObject({ name: z.string(), limit: z.int(), window: z.string() })),
     quota: z.strictObject({ limit: z.int(), period: z.enum(['day', 'month']) }).optional(),
     ipAllowlist: z.array(z.string()),
-    rotation: z.strictObject({ every: z.string().optional(), overlap: z.string(), dueAt: time.optional() }).optional(),
+    rotation: keyRotationSchema.optional(),
     jwt: z
       .strictObject({
         algorithm: z.enum(['HS256', 'RS256', 'ES256', 'Ed25519']),

@@ -67,7 +67,7 @@ function toAnswer(verification: Verification): unknown {
   const { limits } = verification;
   const degraded = verification.degraded && { degraded: true };
   if (verification.valid) {
-    const { keyId, version, userId, tenantId, name, environment, permissions, expiresAt } = verification.key;
+    const { keyId, version, userId, tenantId, name, environment, permissions, expiresAt, rotation } = verification.key;
     const expiry = expiresAt === null ? {} : { expiresAt: new Date(expiresAt) };
     return {
       valid: true,
@@ -79,6 +79,7 @@ function toAnswer(verification: Verification): unknown {
       environment,
       permissions,
       ...expiry,
+      ...(rotation !== null && { rotation: { ...rotation, before: new Date(rotation.before) } }),
       limits,
       ...degraded,
     };

@@ -1,4 +1,4 @@
-/** What `GET /v1/self` answers to a token. */
+/** The answers about the calling key itself. */
 import { z } from 'zod';
 import { environment, time } from '../../http/answer-members.ts';
 
@@ -11,3 +11,11 @@ export const tokenSelfSchema = z
     expiresAt: time,
   })
   .meta({ id: 'TokenSelf', description: 'What a token can read about itself.' });
+
+export const nextSecretSchema = z
+  .strictObject({
+    version: z.int().describe('The number of the new version.'),
+    jwe: z.string().describe('The new key string as a compact JWE (RFC 7516), encrypted to recipientJwk with A256GCM.'),
+    acceptedUntil: time.describe('Until when the version before it is, or was, accepted.'),
+  })
+  .meta({ id: 'NextSecret', description: 'The next key string of a key that the service rotated.' });

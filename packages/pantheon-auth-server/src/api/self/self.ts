@@ -3,11 +3,13 @@
  */
 import type { PantheonAuth, Principal, RotateKeyInput, VerifiedToken } from 'pantheon-auth';
 import { z } from 'zod';
+import { senderOf, toAuthRequest } from '../../http/caller.ts';
 import { CHANGE_CODES, type Operation, operation } from '../../http/operation.ts';
 import { idempotencyHeader, idempotencyKeyOf, ifMatchOf, omitUndefined, reasonBody } from '../../http/parameters.ts';
+import { sendRefusal } from '../../http/problem.ts';
 import { ROTATION_CODES, rotateBody } from '../keys/key-versions.ts';
 import { apiKeySchema, rotationSchema } from '../keys/schemas.ts';
-import { tokenSelfSchema } from './schemas.ts';
+import { nextSecretSchema, tokenSelfSchema } from './schemas.ts';
 
 export function selfOperations(auth: PantheonAuth): readonly Operation[] {
   return [
@@ -49,6 +51,28 @@ export function selfOperations(auth: PantheonAuth): readonly Operation[] {
           ...ifMatchOf(request),
         }),
     }),
+    {
+      method: 'GET',
+      url: '/v1/self/next',
+      id: 'getNextSecret',
+      tag: 'Self',
+      summary:
+        'Get the next key string, encrypted to the recipientJwk of the calling key, after the service has rotated the key and until the new version is used. Needs the key string of the version before it, whose overlap may have ended.',
+      access: { kind: 'holder' },
+      answer: { status: 200, description: 'The encrypted key string.', schema: nextSecretSchema },
+      codes: ['key_quarantined', 'limiter_unavailable', 'overloaded'],
+      handle: async (request, reply) => {
+        const { userAgent } = senderOf(request);
+        const answer = await auth.nextSecret({ ...toAuthRequest(request), userAgent });
+        if (!answer.found) {
+          sendRefusal(request, reply, answer.refusal);
+          return reply;
+        }
+        reply.headers(answer.headers);
+        request.outcome = { cause: null, keyId: answer.keyId };
+        return answer.next;
+      },
+    },
     operation({
       method: 'POST',
       url: '/v1/self/revoke',

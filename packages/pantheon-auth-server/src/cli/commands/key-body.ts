@@ -20,6 +20,9 @@ export interface KeyOptions extends ConnectionOptions {
   readonly ip?: readonly string[];
   readonly rotateEvery?: string;
   readonly overlap?: string;
+  readonly rotationWindow?: string;
+  readonly onMissedRotation?: string;
+  readonly recipientJwk?: string;
   readonly jwtAlgorithm?: string;
   readonly audience?: readonly string[];
   readonly ttl?: string;
@@ -41,6 +44,12 @@ export function withKeySettings(command: Command): Command {
     .option('--ip <range...>', 'addresses that it may be used from, such as 10.0.0.0/8')
     .option('--rotate-every <duration>', 'age of a version at which a rotation is due, such as 30d')
     .option('--overlap <duration>', 'how long the previous version is accepted after a rotation, such as 24h')
+    .option('--rotation-window <duration>', 'how long the holder has to claim the next version, such as 7d')
+    .option('--on-missed-rotation <name>', 'then the window is opened again (extend) or the key expires (expire)')
+    .option(
+      '--recipient-jwk <json>',
+      'public key of the holder, which the next key string is encrypted to: JSON or @file',
+    )
     .option('--jwt-algorithm <name>', 'algorithm of its tokens: ES256 (default), Ed25519, RS256, HS256')
     .option('--audience <name...>', 'audiences of its tokens')
     .option('--ttl <duration>', 'lifetime of its tokens, such as 5m')
@@ -62,7 +71,14 @@ export async function toKeyBody(options: KeyOptions): Promise<Readonly<Record<st
     rateLimits: options.rateLimit?.map(toRateLimit),
     quota: options.quota === undefined ? undefined : toQuota(options.quota),
     ipAllowlist: options.ip,
-    rotation: orNothing({ every: options.rotateEvery, overlap: options.overlap }),
+    rotation: orNothing({
+      every: options.rotateEvery,
+      overlap: options.overlap,
+      window: options.rotationWindow,
+      onMissed: options.onMissedRotation,
+      recipientJwk:
+        options.recipientJwk === undefined ? undefined : await toObject(options.recipientJwk, 'recipient-jwk'),
+    }),
     jwt: orNothing({
       algorithm: options.jwtAlgorithm,
       audience: options.audience,

@@ -50,20 +50,25 @@ test('a version works on its own tables and on those of the version before, and 
     },
   });
   const first = migrations(sqlite);
-  const second = { ...first, '0005-a': addsColumn('a') };
-  const third = { ...second, '0006-b': addsColumn('b') };
+  const second = { ...first, '0006-a': addsColumn('a') };
+  const third = { ...second, '0007-b': addsColumn('b') };
   await expect(assertSchema(a)).rejects.toMatchObject({ code: 'schema_too_old' });
   const { [SCHEMA_MIN]: _last, ...before } = first;
-  expect(await migrate({ ...a, known: before })).toEqual(['0001-tables', '0002-second-tables', '0003-background-work']);
+  expect(await migrate({ ...a, known: before })).toEqual([
+    '0001-tables',
+    '0002-second-tables',
+    '0003-background-work',
+    '0004-signing-keys',
+  ]);
   await expect(assertSchema(a)).rejects.toThrow(/lacks 1 migration\(s\). Run: pantheon-auth migrate/);
-  await assertSchema({ ...a, oldest: '0003-background-work' });
+  await assertSchema({ ...a, oldest: '0004-signing-keys' });
   expect(await migrate(a)).toEqual([SCHEMA_MIN]);
   await assertSchema(a);
   await assertSchema({ ...a, known: second });
   await expect(assertSchema({ ...a, known: third })).rejects.toThrow(
     /lacks 2 migration\(s\). Run: pantheon-auth migrate/,
   );
-  expect(await migrate({ ...a, known: third })).toEqual(['0005-a', '0006-b']);
+  expect(await migrate({ ...a, known: third })).toEqual(['0006-a', '0007-b']);
   expect(await migrate({ ...a, known: third })).toEqual([]);
   await assertSchema({ ...a, known: third });
   await expect(assertSchema({ ...a, known: second })).rejects.toMatchObject({ code: 'schema_too_new' });

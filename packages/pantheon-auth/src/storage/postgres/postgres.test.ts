@@ -41,7 +41,13 @@ describeWithOwnPostgres('on PostgreSQL', () => {
     const url = await server.createDatabase();
     await expect(open(url)).rejects.toMatchObject({ code: 'schema_too_old' });
     const ran = await Promise.all([1, 2, 3].map(() => postgres({ url }).migrate()));
-    expect(ran.flat()).toEqual(['0001-tables', '0002-second-tables', '0003-background-work', SCHEMA_MIN]);
+    expect(ran.flat()).toEqual([
+      '0001-tables',
+      '0002-second-tables',
+      '0003-background-work',
+      '0004-signing-keys',
+      SCHEMA_MIN,
+    ]);
     const db = await open(url);
     expect(await db.log.head()).toMatchObject({ seq: 0, eventId: null });
     await db.close();
@@ -56,6 +62,7 @@ describeWithOwnPostgres('on PostgreSQL', () => {
       '0001-tables',
       '0002-second-tables',
       '0003-background-work',
+      '0004-signing-keys',
       SCHEMA_MIN,
     ]);
     const taken = await server.createDatabase();

@@ -43,6 +43,7 @@ const COLUMNS: { readonly [T in AccessTable]: { readonly [C in keyof AccessTable
   },
   token_revocations: { jti: true, tenant_id: true, key_id: true, expires_at: true, revision: true },
   id_tag_secrets: { number: true, tenant_id: true, created_at: true, retired_at: true, revision: true, sealed: true },
+  next_secrets: { key_id: true, tenant_id: true, version: true, revision: true, sealed: true },
 };
 
 /** The columns that say which row is meant. The first of them alone orders the rows of a table. */
@@ -53,6 +54,7 @@ const ROW_KEYS: { readonly [T in AccessTable]: { readonly [C in keyof RowKeys[T]
   signing_keys: { kid: true },
   token_revocations: { jti: true },
   id_tag_secrets: { number: true },
+  next_secrets: { key_id: true, tenant_id: true },
 };
 
 /** The column names of a table. */

@@ -19,6 +19,7 @@ import type { SqlDialect } from '../dialect.ts';
 import { prepareBatch } from '../statement.ts';
 import type { KeyUsageRow, Tables, TenantUsageRow, UsageCountRow, VersionUsageRow } from '../tables.ts';
 import type { WriteQueue } from '../write-queue.ts';
+import { lookAtUsed } from './sql-key-schedule-rows.ts';
 import { FOLDED_VERSION, foldOldVersions } from './sql-usage-folds.ts';
 import {
   type AddRows,
@@ -95,6 +96,7 @@ export class SqlUsageRows implements UsageRows {
         .map((use) => toUseRow(use, known.get(`${use.keyId} ${use.version}`)));
       for (const query of this.#addUses(uses)) await transaction.executeQuery(query);
       this.#noteNewVersions(batch.uses, known);
+      await lookAtUsed(transaction, this.#dialect, batch.uses);
       await transaction
         .deleteFrom('usage_batches')
         .where('id', 'in', (eb) =>

@@ -223,7 +223,7 @@ test('every table is strict, and access state has the columns of its row types',
   using raw = new DatabaseSync(scratch.path);
   const tables = raw.prepare(`select name, strict from pragma_table_list where schema = 'main'`).all();
   const ours = tables.filter((table) => !/^(sqlite|kysely)_/.test(String(table['name'])));
-  expect(ours).toHaveLength(21);
+  expect(ours).toHaveLength(23);
   expect(ours.every((table) => table['strict'] === 1)).toBe(true);
   const columns = raw.prepare('select name from pragma_table_info(?)');
   for (const table of [
@@ -233,6 +233,7 @@ test('every table is strict, and access state has the columns of its row types',
     'signing_keys',
     'token_revocations',
     'id_tag_secrets',
+    'next_secrets',
   ] as const) {
     const stored = columns.all(table).map((column) => String(column['name']));
     expect(stored.toSorted()).toEqual(columnsOf(table).toSorted());

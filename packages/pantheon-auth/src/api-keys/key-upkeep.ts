@@ -1,0 +1,234 @@
+/**
+ * The job that looks at keys whose rotation is due: announces it, or rotates the key for a recipient. What is due is
+ * decided in `domain/rotation-schedule.ts`; this carries it out, each step in one commit with the plan that follows it.
+ */
+import { runAsProcess } from '../commands/run-command.ts';
+import { losesAdminRights } from '../domain/administrator.ts';
+import { type AuditContext, type AuditEventAbout, jobActor, newEvent } from '../domain/event.ts';
+import { type KeyRecord, rotateKey, updateKey } from '../domain/key.ts';
+import { overlapEnd, planRotation, type RotationPlan, type RotationStep } from '../domain/rotation-schedule.ts';
+import { instantToWire } from '../domain/setting-codecs.ts';
+import type { EventCodec } from '../events/event-codec.ts';
+import type { Commit, LeaseHeld, Ledger, Precondition } from '../events/ledger.ts';
+import { type Clock, type Instant, MINUTE_MS, mayDeleteByAge } from '../foundation/clock.ts';
+import { hasCode, invariant } from '../foundation/errors.ts';
+import type { KeyScheduleWrite } from '../schema/key-schedule-row.ts';
+import { tenantAsRead } from '../tenants/tenant-storage.ts';
+import type { UsageRows } from '../usage/usage-rows.ts';
+import type { StoredKey } from '../verification/stored-key.ts';
+import type { VerificationCache } from '../verification/verification-cache.ts';
+import type { Administrators } from './administrators.ts';
+import { generateKey } from './key-generator.ts';
+import type { KeyScheduleRows, ScheduledKey } from './key-schedule-rows.ts';
+import { type KeyStorage, keyAsRead, type SealedChange } from './key-storage.ts';
+import type { NextSecrets } from './next-secrets.ts';
+import { encryptTo } from './recipient-key.ts';
+import { versionSecret } from './version-secret.ts';
+
+/** Keys looked at in one run; the next run goes on. Each takes a read or two, and a commit where something is due. */
+const KEYS_PER_RUN_MAX = 1_000;
+/** Of one tenant, so that those of others are looked at in the same run, however many keys of it are due. */
+export const KEYS_OF_TENANT_PER_RUN_MAX = 100;
+const KEYS_PER_READ = 100;
+/** When to look again at a key that cannot be read, or whose tenant is suspended. */
+const HELD_UP_MS: number = 60 * MINUTE_MS;
+
+export interface KeyUpkeepDeps {
+  readonly schedules: KeyScheduleRows;
+  readonly storage: KeyStorage;
+  readonly nextSecrets: NextSecrets;
+  readonly administrators: Administrators;
+  readonly cache: Pick<VerificationCache, 'invalidate'>;
+  readonly usage: Pick<UsageRows, 'ofKey'>;
+  readonly ledger: Ledger;
+  readonly events: EventCodec;
+  readonly clock: Clock;
+  readonly keyPrefix: string;
+}
+
+/** The run of the job. */
+interface Run {
+  isEnding(): boolean;
+  readonly lease: LeaseHeld;
+}
+
+/** A key as it was looked at, and what is due. */
+interface Look {
+  readonly stored: StoredKey;
+  readonly plan: RotationPlan;
+  /** The last notice that was announced for the current version. */
+  readonly told: number | null;
+  readonly now: Instant;
+  /** What else must not change before the step is committed. */
+  readonly preconditions: readonly Precondition[];
+}
+
+/** A step as it is committed: a change of the record, or an event beside it. */
+interface Change {
+  readonly commit: (preconditions: readonly Precondition[]) => Promise<unknown>;
+  readonly preconditions: readonly Precondition[];
+}
+
+type Planned = Extract<KeyScheduleWrite, { kind: 'planned' }>;
+
+export class KeyUpkeep {
+  readonly #deps: KeyUpkeepDeps;
+
+  constructor(deps: KeyUpkeepDeps) {
+    this.#deps = deps;
+  }
+
+  isNeeded(): Promise<boolean> {
+    return this.#deps.schedules.isAnyDue(this.#deps.clock.now());
+  }
+
+  /** Does nothing while the clock is in doubt or differs from that of the database, because a rotation is final. */
+  async run(run: Run): Promise<void> {
+    const { schedules, clock } = this.#deps;
+    const looks = new Map<string, number>();
+    for (let looked = 0; looked < KEYS_PER_RUN_MAX; ) {
+      const exceptTenants = [...looks].filter(([, keys]) => keys >= KEYS_OF_TENANT_PER_RUN_MAX).map(([id]) => id);
+      const due = await schedules.due(clock.now(), { exceptTenants, limit: KEYS_PER_READ });
+      if (due.length === 0) return;
+      for (const scheduled of due) {
+        if (run.isEnding() || !mayDeleteByAge(clock)) return;
+        looked += 1;
+        looks.set(scheduled.tenant_id, (looks.get(scheduled.tenant_id) ?? 0) + 1);
+        await this.#look(scheduled, run);
+      }
+    }
+  }
+
+  async #look(scheduled: ScheduledKey, run: Run): Promise<void> {
+    const by: AuditContext = { actor: jobActor(run.lease.name), requestId: null, reason: null };
+    const { cache, schedules } = this.#deps;
+    try {
+      const { loaded, change } = await runAsProcess<Look | null, Change>(by, {
+        load: () => this.#load(scheduled),
+        decide: (look) => (look === null ? null : this.#decide(look, by)),
+        commit: ({ commit, preconditions }) => commit([...preconditions, run.lease]).then(() => {}),
+        invalidate: () => cache.invalidate(scheduled.key_id),
+        // A key that somebody changes at this moment is looked at again in the next run.
+        attemptsMax: 1,
+      });
+      if (change === null) await schedules.plan(loaded === null ? this.#later(scheduled) : plannedOf(loaded));
+    } catch (error) {
+      // A damaged key holds up no other one.
+      if (hasCode(error, 'key_quarantined')) await schedules.plan(this.#later(scheduled));
+      else if (!hasCode(error, 'conflict')) throw error;
+    }
+  }
+
+  /** Null: there is no such key, or its tenant is not active. */
+  async #load({ key_id: keyId, tenant_id: tenantId, told, told_version }: ScheduledKey): Promise<Look | null> {
+    const { storage, nextSecrets, usage, clock } = this.#deps;
+    const stored = await storage.findIn(tenantId, keyId);
+    if (stored?.tenant.state !== 'active') return null;
+    const { record } = stored;
+    const isForRecipient = record.rotation?.recipientJwk != null;
+    const next = isForRecipient ? await nextSecrets.find(tenantId, keyId) : null;
+    const uses = isForRecipient ? await usage.ofKey(tenantId, keyId) : [];
+    const facts = {
+      told: told_version === record.version ? told : null,
+      isUsed: uses.some((use) => use.version === record.version && use.usageCount > 0),
+      isWaiting: next?.version === record.version,
+    };
+    const look = { stored, told: facts.told, now: clock.now() };
+    const plan = planRotation(record, facts, look.now);
+    if (plan.step?.kind !== 'expire') return { ...look, plan, preconditions: [] };
+    const preconditions = await this.#mayExpire(record, look.now);
+    if (preconditions !== null) return { ...look, plan, preconditions };
+    // The last administrator does not expire: it is announced, as where the window is opened again.
+    const rotation = record.rotation && { ...record.rotation, onMissed: 'extend' as const };
+    return { ...look, plan: planRotation({ ...record, rotation }, facts, look.now), preconditions: [] };
+  }
+
+  /** Null: it is the last administrator. */
+  async #mayExpire(record: KeyRecord, now: Instant): Promise<readonly Precondition[] | null> {
+    if (!losesAdminRights(record, { ...record, expiresAt: now }, now)) return [];
+    try {
+      return await this.#deps.administrators.requireAnotherAdmin(record);
+    } catch (error) {
+      if (hasCode(error, 'last_administrator')) return null;
+      throw error;
+    }
+  }
+
+  async #decide(look: Look, by: AuditContext): Promise<Change | null> {
+    const { stored, plan, now, preconditions } = look;
+    switch (plan.step?.kind) {
+      case undefined:
+        return null;
+      case 'rotate':
+        return this.#toRecord(await this.#rotation(stored, by, now), [tenantAsRead(stored.tenant)]);
+      case 'expire': {
+        const reason = 'The next version was not claimed in time.';
+        const change = updateKey(stored.record, { ...stored.record, expiresAt: now }, { ...by, reason }, now);
+        return change && this.#toRecord({ change, secrets: stored.secrets }, preconditions);
+      }
+      case 'announce':
+      case 'complete':
+        return this.#beside(look, await this.#deps.events.toRows([eventOf(plan.step, stored.record, by, now)]));
+    }
+  }
+
+  async #rotation({ record, secrets }: StoredKey, by: AuditContext, now: Instant): Promise<SealedChange> {
+    const recipient = record.rotation?.recipientJwk ?? null;
+    invariant(recipient !== null, 'the service rotates a key for its recipient only');
+    const acceptedUntil = overlapEnd(record, null, now);
+    const change = rotateKey(record, { acceptedUntil, expectedVersion: null }, by, now);
+    const generated = generateKey({ keyPrefix: this.#deps.keyPrefix, environment: record.environment, id: record.id });
+    const nextJwe = await encryptTo(recipient, generated.key);
+    return { change, secrets: [versionSecret(change.record.version, generated), ...secrets], nextJwe };
+  }
+
+  #toRecord(sealed: SealedChange, preconditions: readonly Precondition[]): Change {
+    return { commit: (all) => this.#deps.storage.commit([{ ...sealed, preconditions: all }]), preconditions };
+  }
+
+  /** An event that changes nothing of the record, committed with the plan that follows it. */
+  #beside(look: Look, events: Commit['events']): Change {
+    const { record } = look.stored;
+    const where = { key_id: record.id, tenant_id: record.tenantId };
+    const isUsed = look.plan.step?.kind === 'complete';
+    const changes = isUsed ? [{ kind: 'delete', table: 'next_secrets', where } as const] : [];
+    const commit = { changes, events, keySchedules: [plannedOf(look)] };
+    return {
+      commit: (preconditions) => this.#deps.ledger.commit({ ...commit, preconditions }),
+      preconditions: [keyAsRead(record)],
+    };
+  }
+
+  #later({ key_id: keyId, tenant_id: tenantId, revision, told, told_version, awaits_use_of }: ScheduledKey): Planned {
+    const lookAt = this.#deps.clock.now() + HELD_UP_MS;
+    const announced = told === null || told_version === null ? null : { number: told, version: told_version };
+    return { kind: 'planned', keyId, tenantId, revision, lookAt, awaitsUseOf: awaits_use_of, told: announced };
+  }
+}
+
+function eventOf(
+  step: Extract<RotationStep, { kind: 'announce' | 'complete' }>,
+  { id: subjectId, tenantId, version }: KeyRecord,
+  by: AuditContext,
+  at: Instant,
+): AuditEventAbout<'key'> {
+  const about = { at, tenantId, subjectId, before: null };
+  if (step.kind === 'complete') return newEvent('key.rotation_completed', { ...about, after: { version } }, by);
+  const { type, claimBefore } = step.notice;
+  return newEvent(type, { ...about, after: { version, claimBefore: instantToWire(claimBefore) } }, by);
+}
+
+/** When to look again, once the step is done. */
+function plannedOf({ stored: { record }, plan, told }: Look): Planned {
+  const { id: keyId, tenantId, revision, version } = record;
+  const number = plan.step?.kind === 'announce' ? plan.step.notice.number : told;
+  return {
+    kind: 'planned',
+    keyId,
+    tenantId,
+    revision,
+    lookAt: plan.lookAt,
+    awaitsUseOf: plan.awaitsUse ? version : null,
+    told: number === null ? null : { number, version },
+  };
+}

@@ -1,0 +1,189 @@
+/**
+ * When a key is due for rotation, and what the service does about it. Pure. `api-keys/key-upkeep.ts` carries it out.
+ *
+ * Without a recipient only the holder can receive the next secret, so the service opens a window and announces it. A
+ * window that passes is opened again twice as long, or the key expires, as its policy says. With a recipient the service
+ * rotates the key itself.
+ */
+import { type Instant, MINUTE_MS, SECOND_MS } from '../foundation/clock.ts';
+import type { KeyRecord, KeyVersion } from './key.ts';
+
+/**
+ * `scheduled`: not due yet. `due`: the first window is open, or the service is about to rotate. `overdue`: the holder has
+ * let a window pass.
+ */
+export type RotationState = 'scheduled' | 'due' | 'overdue';
+
+export interface RotationStatus {
+  readonly state: RotationState;
+  readonly dueAt: Instant;
+  /** The end of the window that is open; null: none is open, or the service rotates the key itself. */
+  readonly claimBefore: Instant | null;
+}
+
+/** The members of a record that decide. */
+export type RotatedKey = Pick<KeyRecord, 'rotation' | 'version' | 'versions' | 'state' | 'expiresAt'>;
+
+/** The rotation of a key at `now`; null: none is ever due. */
+export function rotationStatus(key: RotatedKey, now: Instant): RotationStatus | null {
+  const { rotation } = key;
+  const dueAt = dueAtOf(key);
+  if (rotation === null || dueAt === null) return null;
+  if (now < dueAt) return { state: 'scheduled', dueAt, claimBefore: null };
+  if (rotation.recipientJwk !== null) return { state: 'due', dueAt, claimBefore: null };
+  const { nth, endsAt } = windowAt(key, dueAt, now);
+  return { state: nth === 0 ? 'due' : 'overdue', dueAt, claimBefore: endsAt };
+}
+
+/** What the holder is told with every call while there is something to do; null: nothing. */
+export interface RotationNotice {
+  /** `superseded`: the version in use is not the current one. */
+  readonly state: 'due' | 'overdue' | 'superseded';
+  /** The current version. */
+  readonly version: number;
+  /** The end of the window, or of the overlap. */
+  readonly before: Instant;
+}
+
+/** The notice for a holder of `version`. */
+export function rotationNotice(key: RotatedKey, used: KeyVersion, now: Instant): RotationNotice | null {
+  const { version } = key;
+  if (used.acceptedUntil !== null) return { state: 'superseded', version, before: used.acceptedUntil };
+  if (key.rotation === null) return null;
+  const status = rotationStatus(key, now);
+  if (status === null || status.claimBefore === null || status.state === 'scheduled') return null;
+  return { state: status.state, version, before: status.claimBefore };
+}
+
+/**
+ * What is to be done about a key. `announce`: an event. `rotate`: only with a recipient. `expire`: the policy says so for
+ * a window that passed. `complete`: the next secret was used, so its encrypted copy is deleted.
+ */
+export type RotationStep =
+  | { readonly kind: 'announce'; readonly notice: AnnouncedNotice }
+  | { readonly kind: 'rotate' }
+  | { readonly kind: 'expire' }
+  | { readonly kind: 'complete' };
+
+/** What an event announces, in order. `told` in the schedule is the last of them that was announced for a version. */
+export interface AnnouncedNotice {
+  readonly type: 'key.rotation_due' | 'key.rotation_reminded' | 'key.rotation_overdue';
+  /** Counts the notices of a version, so that each is announced once. */
+  readonly number: number;
+  readonly claimBefore: Instant | null;
+}
+
+/** What is known besides the record. */
+export interface RotationFacts {
+  /** The number of the last notice announced for the current version; null: none. */
+  readonly told: number | null;
+  /** Whether the current version was ever used. */
+  readonly isUsed: boolean;
+  /** Whether the next key string waits, encrypted, for the holder. */
+  readonly isWaiting: boolean;
+}
+
+export interface RotationPlan {
+  /** What is due now; null: nothing. */
+  readonly step: RotationStep | null;
+  /** When to look again if the step is not done or there is none; null: only after a change of the key. */
+  readonly lookAt: Instant | null;
+  /** Whether to look again when the current version is used for the first time. */
+  readonly awaitsUse: boolean;
+}
+
+/** How often a key whose use is awaited is looked at, besides when it is used. */
+const USE_CHECKED_EVERY_MS: number = 60 * MINUTE_MS;
+
+const NOTHING: RotationPlan = { step: null, lookAt: null, awaitsUse: false };
+
+/** Decides what is due for a key. The same input gives the same answer, so that a step done twice is found done. */
+export function planRotation(key: RotatedKey, facts: RotationFacts, now: Instant): RotationPlan {
+  if (key.state.kind === 'revoked') return NOTHING;
+  if (facts.isWaiting && facts.isUsed) return { step: { kind: 'complete' }, lookAt: now, awaitsUse: false };
+  const awaitsUse = facts.isWaiting;
+  const dueAt = dueAtOf(key);
+  // Resuming a key and giving it a new expiry change its record, which is looked at again then.
+  const mayAct = key.state.kind === 'active' && (key.expiresAt === null || now < key.expiresAt);
+  if (key.rotation === null || dueAt === null || !mayAct) return { ...NOTHING, awaitsUse };
+  if (now < dueAt) return { step: null, lookAt: dueAt, awaitsUse };
+  return key.rotation.recipientJwk === null ? planClaim(key, dueAt, facts, now) : planByService(key, facts, now);
+}
+
+/** The overlap of policies that name none, and of keys without one. */
+export const OVERLAP_SECONDS_DEFAULT: number = 86_400;
+
+/**
+ * When the previous version ends after a rotation at `now`: after the overlap asked for, else that of the policy, else a
+ * day; never after the key itself.
+ */
+export function overlapEnd(
+  { rotation, expiresAt }: Pick<KeyRecord, 'rotation' | 'expiresAt'>,
+  askedSeconds: number | null,
+  now: Instant,
+): Instant {
+  const endsAt = now + (askedSeconds ?? rotation?.overlapSeconds ?? OVERLAP_SECONDS_DEFAULT) * SECOND_MS;
+  return Math.min(endsAt, expiresAt ?? endsAt);
+}
+
+/** When to look at a key after it has changed; null: never. */
+export function firstLookAt(key: RotatedKey): Instant | null {
+  return key.state.kind === 'active' ? dueAtOf(key) : null;
+}
+
+function planClaim(key: RotatedKey, dueAt: Instant, { told }: RotationFacts, now: Instant): RotationPlan {
+  const { nth, startsAt, endsAt } = windowAt(key, dueAt, now);
+  if (nth > 0 && key.rotation?.onMissed === 'expire')
+    return { step: { kind: 'expire' }, lookAt: null, awaitsUse: false };
+  const halfAt = startsAt + Math.floor((endsAt - startsAt) / 2);
+  const isHalf = now >= halfAt;
+  const number = 2 * nth + Number(isHalf);
+  const lookAt = isHalf ? endsAt : halfAt;
+  // Of several that were missed, because nothing ran for a while, the latest alone is announced.
+  if (told !== null && told >= number) return { step: null, lookAt, awaitsUse: false };
+  const opening = nth === 0 ? 'key.rotation_due' : 'key.rotation_overdue';
+  const type = isHalf && told === number - 1 ? 'key.rotation_reminded' : opening;
+  return { step: { kind: 'announce', notice: { type, number, claimBefore: endsAt } }, lookAt, awaitsUse: false };
+}
+
+/**
+ * Not while an older version is accepted, because a third one would end it, and not while nobody has used the current
+ * one, because its holder may not have it yet. Then the rotation is announced as overdue, once.
+ */
+function planByService(key: RotatedKey, facts: RotationFacts, now: Instant): RotationPlan {
+  const overlapEndsAt = Math.max(0, ...key.versions.map((version) => version.acceptedUntil ?? 0));
+  if (facts.isUsed && overlapEndsAt <= now) return { step: { kind: 'rotate' }, lookAt: now, awaitsUse: false };
+  const awaitsUse = !facts.isUsed;
+  // A use that is stored between the read and this plan would not be noticed.
+  const lookAt = overlapEndsAt > now ? overlapEndsAt : now + USE_CHECKED_EVERY_MS;
+  if (facts.told !== null) return { step: null, lookAt, awaitsUse };
+  const notice = { type: 'key.rotation_overdue', number: 0, claimBefore: null } as const;
+  return { step: { kind: 'announce', notice }, lookAt, awaitsUse };
+}
+
+/** Null: a rotation is never due. */
+function dueAtOf({ rotation, versions }: Pick<KeyRecord, 'rotation' | 'versions'>): Instant | null {
+  const current = versions.find((version) => version.acceptedUntil === null);
+  if (rotation === null || rotation.everySeconds === null || current === undefined) return null;
+  return current.createdAt + rotation.everySeconds * SECOND_MS;
+}
+
+/**
+ * The window that is open at `now`. Each is twice as long as the one before, so that a key that nobody rotates is
+ * announced ever more rarely.
+ */
+function windowAt(
+  { rotation }: Pick<KeyRecord, 'rotation'>,
+  dueAt: Instant,
+  now: Instant,
+): { readonly nth: number; readonly startsAt: Instant; readonly endsAt: Instant } {
+  let lengthMs = Math.max(1, rotation?.windowSeconds ?? 0) * SECOND_MS;
+  let startsAt = dueAt;
+  let nth = 0;
+  while (now >= startsAt + lengthMs) {
+    startsAt += lengthMs;
+    lengthMs *= 2;
+    nth += 1;
+  }
+  return { nth, startsAt, endsAt: startsAt + lengthMs };
+}

@@ -1,0 +1,41 @@
+/** When a key is looked at for its rotation, and the next secrets of keys that the service rotates. */
+import { type Kysely, sql } from 'kysely';
+import type { Migration } from 'kysely/migration';
+import type { SqlDialect } from '../dialect.ts';
+
+export function tables0005(dialect: SqlDialect): Migration {
+  const { text, integer, bytes } = dialect.columnTypes;
+  return {
+    async up(db: Kysely<unknown>): Promise<void> {
+      const schedules = db.schema
+        .createTable('key_schedules')
+        .addColumn('key_id', text, (c) => c.primaryKey().notNull())
+        .addColumn('tenant_id', text, (c) => c.notNull())
+        .addColumn('revision', integer, (c) => c.notNull())
+        .addColumn('look_at', integer)
+        .addColumn('awaits_use_of', integer)
+        .addColumn('told', integer)
+        .addColumn('told_version', integer);
+      await dialect.strict(schedules).execute();
+      // Of many keys of one tenant that are due, those of others are found in the index alone.
+      await db.schema
+        .createIndex('key_schedules_by_time')
+        .on('key_schedules')
+        .columns(['look_at', 'tenant_id', 'key_id'])
+        .execute();
+      const secrets = db.schema
+        .createTable('next_secrets')
+        .addColumn('key_id', text, (c) => c.primaryKey().notNull().references('api_keys.id'))
+        .addColumn('tenant_id', text, (c) => c.notNull())
+        .addColumn('version', integer, (c) => c.notNull())
+        .addColumn('revision', integer, (c) => c.notNull())
+        .addColumn('sealed', bytes, (c) => c.notNull());
+      await dialect.strict(secrets).execute();
+      // Keys that have a policy already are looked at once, and then when they are due.
+      await sql`
+        insert into key_schedules (key_id, tenant_id, revision, look_at)
+        select id, tenant_id, revision, 0 from api_keys where rotation is not null and state <> 'revoked'
+      `.execute(db);
+    },
+  };
+}

@@ -1,0 +1,122 @@
+/** When the service looks at a key again. Written with every change of a key that has something to look for. */
+import { type Kysely, sql, type Transaction } from 'kysely';
+import type { KeyScheduleRows, ScheduledKey } from '../../api-keys/key-schedule-rows.ts';
+import { operational } from '../../events/write-lanes.ts';
+import type { KeyScheduleRow, KeyScheduleWrite } from '../../schema/key-schedule-row.ts';
+import type { PendingUsage } from '../../usage/usage-rows.ts';
+import type { SqlDialect } from '../dialect.ts';
+import type { Tables } from '../tables.ts';
+import type { WriteQueue } from '../write-queue.ts';
+
+type Planned = Extract<KeyScheduleWrite, { kind: 'planned' }>;
+
+/** Written by the ledger, in the transaction of the change. */
+export async function writeKeySchedule(transaction: Transaction<Tables>, write: KeyScheduleWrite): Promise<void> {
+  const isNothing = write.kind === 'changed' && write.lookAt === null && write.awaitsUseOf === null;
+  if (isNothing) {
+    await transaction.deleteFrom('key_schedules').where('key_id', '=', write.keyId).execute();
+    return;
+  }
+  await transaction
+    .insertInto('key_schedules')
+    .values(toRow(write))
+    .onConflict((conflict) =>
+      conflict.column('key_id').doUpdateSet((eb) => ({
+        revision: eb.ref('excluded.revision'),
+        look_at: eb.ref('excluded.look_at'),
+        // A change of the key leaves alone what was announced and awaited of it.
+        ...(write.kind === 'planned'
+          ? {
+              awaits_use_of: eb.ref('excluded.awaits_use_of'),
+              told: eb.ref('excluded.told'),
+              told_version: eb.ref('excluded.told_version'),
+            }
+          : {
+              awaits_use_of: eb.fn.coalesce(eb.ref('excluded.awaits_use_of'), eb.ref('key_schedules.awaits_use_of')),
+            }),
+      })),
+    )
+    .execute();
+}
+
+/** Called in the transaction that stores uses: keys whose current version was awaited are looked at now. */
+export async function lookAtUsed(
+  transaction: Transaction<Tables>,
+  dialect: SqlDialect,
+  uses: readonly PendingUsage[],
+): Promise<void> {
+  const used = uses.filter((use) => use.count > 0);
+  if (used.length === 0) return;
+  // Locked in one order, so that of two batches that meet one waits for the other.
+  const awaited = await dialect
+    .lockRows(
+      transaction
+        .selectFrom('key_schedules')
+        .select(['key_id', 'awaits_use_of'])
+        .where((eb) => dialect.isAmong(eb.ref('key_id'), [...new Set(used.map((use) => use.keyId))]))
+        .where('awaits_use_of', 'is not', null)
+        .orderBy('key_id'),
+    )
+    .execute();
+  for (const { key_id: keyId, awaits_use_of: version } of awaited) {
+    if (!used.some((use) => use.keyId === keyId && use.version === version)) continue;
+    await transaction.updateTable('key_schedules').set({ look_at: 0 }).where('key_id', '=', keyId).execute();
+  }
+}
+
+export class SqlKeyScheduleRows implements KeyScheduleRows {
+  readonly #read: Kysely<Tables>;
+  readonly #scan: Kysely<Tables>;
+  readonly #writer: WriteQueue;
+
+  constructor(parts: {
+    readonly read: Kysely<Tables>;
+    readonly scan: Kysely<Tables>;
+    readonly writer: WriteQueue;
+  }) {
+    this.#read = parts.read;
+    this.#scan = parts.scan;
+    this.#writer = parts.writer;
+  }
+
+  async isAnyDue(now: number): Promise<boolean> {
+    const due = this.#read.selectFrom('key_schedules').select(sql.lit(1).as('due')).where('look_at', '<=', now);
+    return (await due.limit(1).executeTakeFirst()) !== undefined;
+  }
+
+  async due(
+    now: number,
+    { exceptTenants, limit }: { readonly exceptTenants: readonly string[]; readonly limit: number },
+  ): Promise<readonly ScheduledKey[]> {
+    let due = this.#scan.selectFrom('key_schedules').selectAll().where('look_at', '<=', now);
+    if (exceptTenants.length > 0) due = due.where('tenant_id', 'not in', [...exceptTenants]);
+    const rows = await due.orderBy('look_at').orderBy('tenant_id').orderBy('key_id').limit(limit).execute();
+    return rows.map((row) => ({ ...row }));
+  }
+
+  async plan(planned: Planned): Promise<void> {
+    const { key_id: keyId, tenant_id: tenantId, revision, ...plan } = toRow(planned);
+    await this.#writer.run(operational('key-schedules'), async (transaction) => {
+      await transaction
+        .updateTable('key_schedules')
+        .set(plan)
+        .where('key_id', '=', keyId)
+        .where('tenant_id', '=', tenantId)
+        .where('revision', '=', revision)
+        .execute();
+    });
+  }
+}
+
+function toRow(write: KeyScheduleWrite): KeyScheduleRow {
+  const told = write.kind === 'planned' ? write.told : null;
+  return {
+    key_id: write.keyId,
+    tenant_id: write.tenantId,
+    revision: write.revision,
+    look_at: write.lookAt,
+    awaits_use_of: write.awaitsUseOf,
+    told: told?.number ?? null,
+    told_version: told?.version ?? null,
+  };
+}
