@@ -11,6 +11,7 @@ import type { PresentedCredential } from './domain/credential.ts';
 import type { Caller } from './domain/key-policy.ts';
 import { grants } from './domain/permissions.ts';
 import { decidePermissions } from './domain/verification.ts';
+import { earlier } from './foundation/clock.ts';
 import { CODES, type Code } from './foundation/codes.ts';
 import { withoutCredentials } from './foundation/credential-text.ts';
 import { PantheonError } from './foundation/errors.ts';
@@ -215,8 +216,7 @@ export function callerOf(
   const { keyId, userId, tenantId, permissions, ipAllowlist, token } = principal;
   // A key created with a token expires with the token. Otherwise a stolen five-minute token could create a permanent
   // key.
-  const ends = [principal.expiresAt, token?.expiresAt].filter((end) => typeof end === 'number');
-  const expiresAt = ends.length === 0 ? null : Math.min(...ends);
+  const expiresAt = earlier(principal.expiresAt, token?.expiresAt ?? null);
   const address = request.address === null ? null : normalAddress(request.address);
   const userAgent = request.userAgent === null ? null : withoutCredentials(request.userAgent);
   return {

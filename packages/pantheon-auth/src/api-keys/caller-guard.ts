@@ -12,7 +12,7 @@ import type { Authority, Caller } from '../domain/key-policy.ts';
 import { intersect } from '../domain/permissions.ts';
 import { type Denial, decide } from '../domain/verification.ts';
 import type { Precondition } from '../events/ledger.ts';
-import { type Clock, type Instant, momentOf } from '../foundation/clock.ts';
+import { type Clock, earlier, type Instant, momentOf } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { tenantAsRead } from '../tenants/tenant-storage.ts';
 import type { KeyLookup } from '../verification/key-lookup.ts';
@@ -112,7 +112,3 @@ export class KeyCallerGuard implements CallerGuard {
 }
 
 type KeyAuthority = Extract<Authority, { readonly kind: 'key' }>;
-
-function earlier(one: Instant | null, other: Instant | null): Instant | null {
-  return one === null || other === null ? (one ?? other) : Math.min(one, other);
-}

@@ -5,7 +5,7 @@
  * window that passes is opened again twice as long, or the key expires, as its policy says. With a recipient the service
  * rotates the key itself.
  */
-import { type Instant, MINUTE_MS, SECOND_MS } from '../foundation/clock.ts';
+import { earlier, type Instant, MINUTE_MS, SECOND_MS } from '../foundation/clock.ts';
 import type { KeyRecord, KeyVersion } from './key.ts';
 
 /**
@@ -123,7 +123,7 @@ export function overlapEnd(
   now: Instant,
 ): Instant {
   const endsAt = now + (askedSeconds ?? rotation?.overlapSeconds ?? OVERLAP_SECONDS_DEFAULT) * SECOND_MS;
-  return Math.min(endsAt, expiresAt ?? endsAt);
+  return earlier(endsAt, expiresAt);
 }
 
 /** When to look at a key after it has changed; null: never. */

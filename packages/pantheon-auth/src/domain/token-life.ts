@@ -44,6 +44,6 @@ export function issuedFrom(record: Pick<KeyRecord, 'tokensNotBefore'>, version: 
 }
 
 /** The start of the second, because tokens are dated in whole seconds. */
-function secondOf(instant: Instant): Instant {
+export function secondOf(instant: Instant): Instant {
   return Math.floor(instant / SECOND_MS) * SECOND_MS;
 }

@@ -7,6 +7,7 @@ import {
   CLOCK_JUMP_MS,
   type Clock,
   DAY_MS,
+  earlier,
   HOUR_MS,
   type Instant,
   MINUTE_MS,
@@ -35,6 +36,17 @@ test('a moment is told by both clocks', () => {
   clock.advance(5);
   clock.setWall(7);
   expect(momentOf(clock)).toEqual({ monotonicMs: 5, wallMs: 7 });
+});
+
+test.each([
+  [1, 2, 1],
+  [2, 1, 1],
+  [1, null, 1],
+  [null, 1, 1],
+  [0, null, 0],
+  [null, null, null],
+])('what ends at %j and at %j ends at %j', (one, other, end) => {
+  expect(earlier(one, other)).toBe(end);
 });
 
 describe('the forward clock (I14)', () => {

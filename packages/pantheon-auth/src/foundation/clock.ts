@@ -36,6 +36,14 @@ export interface Clock {
   readonly timers?: Timers;
 }
 
+/** The earlier of two ends. Null: what has this end lasts for ever. */
+export function earlier(one: Instant, other: Instant | null): Instant;
+export function earlier(one: Instant | null, other: Instant | null): Instant | null;
+export function earlier(one: Instant | null, other: Instant | null): Instant | null {
+  const end = Math.min(one ?? Number.POSITIVE_INFINITY, other ?? Number.POSITIVE_INFINITY);
+  return end === Number.POSITIVE_INFINITY ? null : end;
+}
+
 /** A moment by both clocks. The monotonic clock stops while a machine sleeps; the wall clock can be set. */
 export interface Moment {
   readonly monotonicMs: number;

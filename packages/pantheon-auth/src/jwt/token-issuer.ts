@@ -15,8 +15,8 @@ import {
 } from '../domain/claims.ts';
 import type { JwtSettings, KeyRecord } from '../domain/key.ts';
 import { isPermissionPattern, isReserved, PERMISSIONS_MAX, PermissionSet } from '../domain/permissions.ts';
-import { algorithmOf, audiencesOf, issuedFrom } from '../domain/token-life.ts';
-import { assertCertainTime, type Clock, type Instant, SECOND_MS } from '../foundation/clock.ts';
+import { algorithmOf, audiencesOf, issuedFrom, secondOf } from '../domain/token-life.ts';
+import { assertCertainTime, type Clock, earlier, type Instant, SECOND_MS } from '../foundation/clock.ts';
 import type { JsonObject } from '../foundation/encoding.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { newId } from '../foundation/ids.ts';
@@ -139,8 +139,8 @@ export class TokenIssuer {
       algorithm === 'HS256'
         ? signWithKey(buildKeySignedClaims(common), signer)
         : this.sign(algorithm, { ...common, ...ofRecord(record, version) });
-    const issuedAt = Math.floor(life.now / SECOND_MS) * SECOND_MS;
-    const expiresAt = earlier(issuedAt + life.lifetimeSeconds * SECOND_MS, ends);
+    const issuedAt = secondOf(life.now);
+    const expiresAt = secondOf(earlier(issuedAt + life.lifetimeSeconds * SECOND_MS, ends));
     return { token, tokenId: common.tokenId, keyId: record.id, algorithm, audience, permissions, issuedAt, expiresAt };
   }
 
@@ -191,10 +191,7 @@ export function offlineLifetimeMaxSeconds(jwt: JwtSettings | null): number | nul
 /** When the key expires or the version ends, whichever is first; null: neither. No token lasts longer. */
 function endOf(record: KeyRecord, version: number): Instant | null {
   const acceptedUntil = record.versions.find((one) => one.version === version)?.acceptedUntil ?? null;
-  const { expiresAt } = record;
-  return acceptedUntil === null || expiresAt === null
-    ? (acceptedUntil ?? expiresAt)
-    : Math.min(acceptedUntil, expiresAt);
+  return earlier(acceptedUntil, record.expiresAt);
 }
 
 interface Life {
@@ -251,8 +248,4 @@ export function parseCustomClaims(claims: unknown): JsonObject {
     });
   }
   return claims as JsonObject;
-}
-
-function earlier(one: Instant, other: Instant | null): Instant {
-  return other === null ? one : Math.min(one, Math.floor(other / SECOND_MS) * SECOND_MS);
 }
