@@ -66,6 +66,7 @@ export {
   type ErrorCode,
   STARTUP,
 } from './foundation/codes.ts';
+export { SecretFile } from './foundation/durable-file.ts';
 export { formatDuration, parseDuration } from './foundation/duration.ts';
 export { hasCode, PantheonError } from './foundation/errors.ts';
 export { errorProblem, PROBLEM_MEDIA_TYPE, type Problem, toProblem } from './foundation/problem.ts';

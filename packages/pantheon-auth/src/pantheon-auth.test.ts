@@ -163,8 +163,8 @@ describe('the first administrator', () => {
     const store = rootStore(join(world.dataDir, 'root.key'));
     const cutOff: RootKeyStore = {
       read: store.read,
-      write: (key) => {
-        store.write(key);
+      write: async (key) => {
+        await store.write(key);
         throw new Error('cut off');
       },
     };

@@ -1,8 +1,8 @@
 /** Prints answers about keys: a record, a new key with its key string, the result of a verification. */
-import { CODES, type Code, PantheonError } from 'pantheon-auth';
+import { CODES, type Code, PantheonError, type SecretFile } from 'pantheon-auth';
 import { EXIT, type ExitCode } from './exit-codes.ts';
 import { keyFacts, objectOf, show } from './key-view.ts';
-import { SecretFile } from './secret-output.ts';
+import { claimSecretFile } from './secret-output.ts';
 import type { Session } from './session.ts';
 import type { JsonBody } from './transport.ts';
 
@@ -18,7 +18,7 @@ export async function sayNewKey(
   out: string | undefined,
   ask: () => Promise<JsonBody>,
 ): Promise<ExitCode> {
-  const file = out === undefined ? null : await SecretFile.claim(out);
+  const file = out === undefined ? null : await claimSecretFile(out);
   const answer = await askOrDiscard(ask, file);
   const { key, ...rest } = answer;
   const apiKey = objectOf(answer, 'apiKey');
@@ -49,7 +49,7 @@ async function askOrDiscard(ask: () => Promise<JsonBody>, file: SecretFile | nul
 
 async function keep(file: SecretFile, key: string, id: string): Promise<void> {
   try {
-    await file.write(key);
+    await file.write(`${key}\n`);
   } catch (cause) {
     const detail = `The key ${id} was created, but its string could not be written to ${file.path}: rotate or revoke it`;
     throw new PantheonError('store_full', { detail, cause });

@@ -100,11 +100,11 @@ test('a file that holds something else is left as it is, and stops the start', a
   await service.close();
 });
 
-test('a folder that is not there, or is no place for a file, is named', () => {
+test('a folder that is not there, or is no place for a file, is named', async () => {
   const { dataDir } = scratch();
   const nowhere = rootKeyStore(join(dataDir, 'no/such/root.key'));
   expect(nowhere.read()).toBeNull();
-  expect(() => nowhere.write('x')).toThrow(/ROOT_KEY_FILE.*cannot be created/);
+  await expect(nowhere.write('x')).rejects.toThrow(/ROOT_KEY_FILE.*cannot be created/);
   expect(() => rootKeyStore(dataDir).read()).toThrow(/is not a root key file/);
   writeFileSync(join(dataDir, 'file'), '');
   expect(() => rootKeyStore(join(dataDir, 'file/root.key')).read()).toThrow(/cannot be read/);

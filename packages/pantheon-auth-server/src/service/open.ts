@@ -2,18 +2,8 @@
  * Opens the engine with the settings and creates the first administrator's key. Its key string is written to a file
  * that only its owner can read, durably before the key is created, and is never printed.
  */
-import {
-  closeSync,
-  existsSync,
-  fsyncSync,
-  linkSync,
-  openSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  writeSync,
-} from 'node:fs';
-import { dirname, join } from 'node:path';
+import { existsSync, readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
 import {
   acceptClock,
   type ClockAcceptance,
@@ -24,6 +14,7 @@ import {
   type PantheonAuthOptions,
   PantheonError,
   type RootKeyStore,
+  SecretFile,
   SYSTEM_TENANT,
 } from 'pantheon-auth';
 import type { Config } from '../settings/config.ts';
@@ -207,7 +198,6 @@ async function rootKeyOf({ database, rootKeyFile }: Config, auth: PantheonAuth):
 
 /** Many times the length of a key. A larger file is not a key file and is not read. */
 const FILE_BYTES_MAX = 1_024;
-const OWNER_ONLY = 0o600;
 
 /** Keeps the key string in a file that is written atomically and never replaces an existing file. */
 export function rootKeyStore(path: string, field = 'ROOT_KEY_FILE'): RootKeyStore {
@@ -224,46 +214,13 @@ export function rootKeyStore(path: string, field = 'ROOT_KEY_FILE'): RootKeyStor
         throw error instanceof PantheonError ? error : invalid(`${path} cannot be read.`, error);
       }
     },
-    write: (key) => {
-      const draft = `${path}.${process.pid}.draft`;
+    write: async (key) => {
       try {
-        try {
-          writeDurably(draft, `${key}\n`);
-          // `link` and not `rename`, because a rename would replace an existing file.
-          linkSync(draft, path);
-        } finally {
-          rmSync(draft, { force: true });
-        }
-        syncFolder(dirname(path));
+        await SecretFile.create(path, `${key}\n`);
       } catch (cause) {
         const why = hasCode(cause, 'EEXIST') ? 'already exists with other content; move it away' : 'cannot be created';
         throw invalid(`${path} ${why}.`, cause);
       }
     },
   };
-}
-
-function writeDurably(path: string, text: string): void {
-  rmSync(path, { force: true });
-  const file = openSync(path, 'wx', OWNER_ONLY);
-  try {
-    writeSync(file, text);
-    fsyncSync(file);
-  } finally {
-    closeSync(file);
-  }
-}
-
-/**
- * A new file name survives a power failure only after an fsync of the folder. Windows cannot sync a folder and does not
- * need to.
- */
-function syncFolder(path: string): void {
-  if (process.platform === 'win32') return;
-  const folder = openSync(path, 'r');
-  try {
-    fsyncSync(folder);
-  } finally {
-    closeSync(folder);
-  }
 }

@@ -10,10 +10,10 @@ export interface RootKeyStore {
   /** A key string written before, by an interrupted start or by another process; null: none. */
   read(): string | null;
   /**
-   * Must be durable when it returns. Must throw instead of replacing an existing key string, which may be the only
-   * copy.
+   * Must be durable when it returns, or when its promise resolves. Must fail instead of replacing an existing key string,
+   * which may be the only copy.
    */
-  write(key: string): void;
+  write(key: string): void | Promise<void>;
 }
 
 /** Dependencies for creating a root key. */
@@ -30,7 +30,7 @@ interface RootKeyDeps {
  */
 export async function makeRoot(deps: RootKeyDeps): Promise<APIKey | null> {
   try {
-    return await deps.keys.createRoot(rootKey(deps), 'first');
+    return await deps.keys.createRoot(await rootKey(deps), 'first');
   } catch (error) {
     // Another process created it at the same time, with this string or its own.
     if (error instanceof PantheonError && error.code === 'conflict') return null;
@@ -41,16 +41,16 @@ export async function makeRoot(deps: RootKeyDeps): Promise<APIKey | null> {
 /** A string already in the store is not used: it may be the lost key or another one. */
 export async function recoverRoot(deps: RootKeyDeps): Promise<APIKey> {
   const made = newRootKey(deps);
-  deps.store.write(made.generated.key);
+  await deps.store.write(made.generated.key);
   return deps.keys.createRoot(made, 'recovered');
 }
 
-function rootKey(deps: RootKeyDeps): TaggedKey {
+async function rootKey(deps: RootKeyDeps): Promise<TaggedKey> {
   const written = writtenKey(deps);
   if (written !== null) return written;
   const made = newRootKey(deps);
   try {
-    deps.store.write(made.generated.key);
+    await deps.store.write(made.generated.key);
     return made;
   } catch (error) {
     const first = writtenKey(deps);

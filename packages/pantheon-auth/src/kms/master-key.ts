@@ -3,10 +3,9 @@
  * in errors.
  */
 import { randomBytes, timingSafeEqual } from 'node:crypto';
-import { constants, type FileHandle, link, open, rm } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { constants, type FileHandle, open } from 'node:fs/promises';
+import { SecretFile } from '../foundation/durable-file.ts';
 import { hasCode, PantheonError } from '../foundation/errors.ts';
-import { newId } from '../foundation/ids.ts';
 import { textFlaw } from '../foundation/written-text.ts';
 import { GCM_KEY_BYTES } from './aes-gcm.ts';
 import type { KeyEncryption, WrapContext } from './key-encryption.ts';
@@ -18,7 +17,6 @@ const FILE_BYTES_MAX = 1_024;
  * or `deadbeef…`.
  */
 const DIFFERENT_BYTES_MIN = 8;
-const OWNER_ONLY = 0o600;
 const READABLE_BY_OTHERS = 0o044;
 
 /** The settings a master key can come from. */
@@ -87,54 +85,22 @@ async function regularFile(file: FileHandle, path: string): Promise<{ mode: numb
 }
 
 /**
- * Creates a new master key in a file that only its owner can read, durable when this returns. The file is created
- * atomically, so no process reads half a key after a crash. An existing file is never replaced.
+ * Creates a new master key in a file that only its owner can read, durable when this returns. No process reads half a
+ * key, also not after a crash. An existing file is never replaced.
  *
  * @throws PantheonError `already_exists` when the file exists: load it instead. `invalid_setting` when it cannot be
  * created.
  */
 export async function createMasterKeyFile(path: string): Promise<Buffer> {
   const key = randomBytes(GCM_KEY_BYTES);
-  const draft = `${path}.${newId()}`;
   try {
-    try {
-      await writeDurably(draft, `${key.toString('base64url')}\n`);
-      // `link` and not `rename`, because a rename would replace a key that another process has just created and used.
-      await link(draft, path);
-    } finally {
-      await rm(draft, { force: true });
-    }
-    await syncFolder(dirname(path));
+    await SecretFile.create(path, `${key.toString('base64url')}\n`);
     return key;
   } catch (cause) {
     if (hasCode(cause, 'EEXIST')) {
       throw new PantheonError('already_exists', { detail: `there already is a master key file ${path}`, cause });
     }
     throw invalidSetting('masterKeyFile', `${path} cannot be created`, cause);
-  }
-}
-
-async function writeDurably(path: string, text: string): Promise<void> {
-  const file = await open(path, 'wx', OWNER_ONLY);
-  try {
-    await file.writeFile(text);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-}
-
-/**
- * A new file name survives a power failure only after an fsync of the folder. Windows cannot sync a folder and does not
- * need to.
- */
-async function syncFolder(path: string): Promise<void> {
-  if (process.platform === 'win32') return;
-  const folder = await open(path, 'r');
-  try {
-    await folder.sync();
-  } finally {
-    await folder.close();
   }
 }
 

@@ -115,8 +115,8 @@ async function writeAndMake(auth: PantheonAuth, path: string, recover: boolean):
   let isOurs = false;
   const store = {
     read: () => file.read(),
-    write: (key: string) => {
-      file.write(key);
+    write: async (key: string) => {
+      await file.write(key);
       isOurs = true;
     },
   };

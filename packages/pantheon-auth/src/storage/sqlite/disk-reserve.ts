@@ -8,6 +8,7 @@ import { statSync, truncateSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import type { Clock } from '../../foundation/clock.ts';
+import { OWNER_ONLY } from '../../foundation/durable-file.ts';
 import { codeOf } from '../../foundation/errors.ts';
 
 /**
@@ -21,7 +22,6 @@ const CHUNK_BYTES: number = 256 * 1_024;
 const REFILL_EVERY_MS = 1_000;
 /** How often the size of the file is read, because another process may have emptied it. */
 const LOOK_EVERY_MS = 100;
-const OWNER_ONLY = 0o600;
 /** The file system has no room, or the user's share of it is used up. */
 const NO_ROOM: ReadonlySet<unknown> = new Set(['ENOSPC', 'EDQUOT']);
 

@@ -1,8 +1,8 @@
 /** The database file before it is opened: created for its owner alone, refused when it is not a plain file. */
 import { chmodSync, closeSync, constants, fchmodSync, lstatSync, mkdirSync, openSync } from 'node:fs';
+import { OWNER_ONLY } from '../../foundation/durable-file.ts';
 import { PantheonError } from '../../foundation/errors.ts';
 
-const OWNER_ONLY = 0o600;
 const NOT_THE_OWNER = 0o077;
 /** Made beside it, by SQLite with the permissions of the database file itself; the last by `disk-reserve.ts`. */
 const COMPANIONS = ['', '-wal', '-shm', '-journal', '-reserve'] as const;
