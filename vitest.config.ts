@@ -21,7 +21,7 @@ export const UNIT: readonly string[] = [
   'packages/pantheon-auth/src/events/{event-feed,merkle}.test.ts',
   'packages/pantheon-auth/src/jobs/job-lease.test.ts',
   'packages/pantheon-auth/src/jwt/{jws,jws.strict,verification-key}.test.ts',
-  'packages/pantheon-auth/src/rate-limit/{quota-lease,rate-limiter,sender-buckets}.test.ts',
+  'packages/pantheon-auth/src/rate-limit/{quota-lease,rate-limiter,redis/redis-url,sender-buckets}.test.ts',
   'packages/pantheon-auth/src/rate-limit/memory/*.test.ts',
   'packages/pantheon-auth/src/storage/{statement,postgres/postgres-errors,postgres/postgres-url,sqlite/sqlite-errors,sqlite/sqlite-inspection}.test.ts',
   'packages/pantheon-auth/src/testing/test-clock.test.ts',

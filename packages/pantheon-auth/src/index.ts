@@ -93,6 +93,7 @@ export {
 } from './middleware.ts';
 export { createPantheonAuth, type PantheonAuth, type TenantScope } from './pantheon-auth.ts';
 export { COST_MAX, type LimiterStatus, type SharedLimits } from './rate-limit/rate-limiter.ts';
+export { parseRedisUrls } from './rate-limit/redis/redis-url.ts';
 export type { Database, DatabaseSource } from './storage/database.ts';
 export { assertPostgresUrl, assertSchemaName, type PostgresNames } from './storage/postgres/postgres-url.ts';
 export type { CreateTenantInput, UpdateTenantInput } from './tenants/tenant-input.ts';

@@ -3,7 +3,7 @@
  * names the setting. URLs may contain a password, so they are kept as `Secret` and never repeated.
  */
 import { isAbsolute, relative, resolve } from 'node:path';
-import { assertPostgresUrl, assertSchemaName, PantheonError, pathFlaw, Secret } from 'pantheon-auth';
+import { assertPostgresUrl, assertSchemaName, PantheonError, parseRedisUrls, pathFlaw, Secret } from 'pantheon-auth';
 import { parseChoice, parseCount } from './settings.ts';
 
 export type DatabaseSetting =
@@ -38,8 +38,6 @@ type Read = (name: StoreSettingName) => string | undefined;
  * one node is a mistake.
  */
 const POOL_BOUNDS = { min: 4, max: 500 } as const;
-/** Seed nodes; the cluster names the others. The same bound as in the library. */
-const REDIS_SEEDS_MAX = 32;
 
 /** @throws PantheonError `invalid_setting`. */
 export function databaseOf(read: Read, dataDir: string): DatabaseSetting {
@@ -74,7 +72,7 @@ export function limitsOf(read: Read): LimitsSetting {
     return { kind: kind ?? 'alone' };
   }
   if (kind === 'local') throw invalid('LIMITS', 'It contradicts REDIS_URL, which is set. Remove one of them.');
-  assertRedisUrl(url);
+  parseRedisUrls(url, 'REDIS_URL');
   const onOutage = parseChoice('ON_LIMITER_OUTAGE', outage ?? 'local', LIMITER_OUTAGE_POLICIES);
   return { kind: 'redis', url: Secret.of(url), onOutage };
 }
@@ -96,30 +94,6 @@ function databaseFileOf(url: string, dataDir: string): string {
   if (within === '' || within.startsWith('..') || isAbsolute(within) || path.includes('\0'))
     throw invalid('DATABASE_URL', 'The file must be in the data folder.');
   return file;
-}
-
-function assertRedisUrl(text: string): void {
-  const seeds = text.split(',').map((seed) => seed.trim());
-  if (seeds.length > REDIS_SEEDS_MAX || !seeds.every(isRedisUrl))
-    throw invalid(
-      'REDIS_URL',
-      'Write redis://host:port or rediss://host:port, or several of one cluster, separated by commas. A password is percent-encoded.',
-    );
-}
-
-function isRedisUrl(text: string): boolean {
-  const url = URL.canParse(text) ? new URL(text) : null;
-  const isPlain = url !== null && /^rediss?:\/\/[^/]/.test(text) && url.hash === '' && url.search === '';
-  return isPlain && /^\/?\d{0,4}$/.test(url.pathname) && isDecodable(text);
-}
-
-function isDecodable(text: string): boolean {
-  try {
-    decodeURIComponent(text);
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 function invalid(field: StoreSettingName, detail: string): PantheonError {

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { pathFlaw, textFlaw } from './written-text.ts';
+import { isPercentDecodable, pathFlaw, textFlaw } from './written-text.ts';
 
 test.each([
   ['', /empty/],
@@ -52,4 +52,15 @@ test.each([
   '%20',
 ])('%j is a path as it stands', (text) => {
   expect(pathFlaw(text)).toBeNull();
+});
+
+test.each([
+  ['', true],
+  ['a%40b', true],
+  ['%e2%82%ac', true],
+  ['100%', false],
+  ['%zz', false],
+  ['%e2%82', false],
+])('%j: every percent sign begins the code of a character: %j', (text, is) => {
+  expect(isPercentDecodable(text)).toBe(is);
 });

@@ -32,3 +32,13 @@ export function pathFlaw(text: string): string | null {
   if (/\$[({A-Za-z_]|^%\w+%/.test(text)) return 'It contains a variable that was not expanded.';
   return null;
 }
+
+/** Whether every percent sign begins the code of a character. It does not in a password that was not percent-encoded. */
+export function isPercentDecodable(text: string): boolean {
+  try {
+    decodeURIComponent(text);
+    return true;
+  } catch {
+    return false;
+  }
+}

@@ -5,12 +5,10 @@ import { MemoryLimiter } from '../memory/memory-limiter.ts';
 import type { RateLimiter, SharedLimits, SharedLimitsContext } from '../rate-limiter.ts';
 import { RedisConnection } from './redis-connection.ts';
 import { type LimiterOutagePolicy, RedisLimiter } from './redis-limiter.ts';
+import { parseRedisUrls } from './redis-url.ts';
 
 export type { SharedLimits } from '../rate-limiter.ts';
 export type { LimiterOutagePolicy } from './redis-limiter.ts';
-
-/** The most seed addresses. A cluster names its other nodes. */
-const SEEDS_MAX = 32;
 
 export interface RedisLimitsOptions {
   /**
@@ -41,7 +39,7 @@ export interface RedisLimitsOptions {
  * @throws PantheonError `invalid_setting` when the options are not valid.
  */
 export function redisLimits({ url, onLimiterOutage = 'local' }: RedisLimitsOptions): SharedLimits {
-  const seeds = parseSeeds(url);
+  const seeds = parseRedisUrls(url).map((seed) => Secret.of(seed));
   if (onLimiterOutage !== 'local' && onLimiterOutage !== 'deny')
     throw invalidSetting('onLimiterOutage', 'local or deny');
   return { open: (context) => openRedisLimits(context, seeds, onLimiterOutage) };
@@ -56,31 +54,6 @@ async function openRedisLimits(
   await connection.open();
   const memory = new MemoryLimiter({ clock, quotaLedger, bytesMax: countersBytesMax });
   return new RedisLimiter({ clock, connection, memory, nodeCount, onLimiterOutage });
-}
-
-/** Errors do not repeat an address, which may contain a password. */
-function parseSeeds(url: string): readonly Secret[] {
-  const seeds = String(url)
-    .split(',')
-    .map((seed) => seed.trim());
-  if (seeds.length > SEEDS_MAX) throw invalidSetting('url', `at most ${SEEDS_MAX} addresses`);
-  for (const seed of seeds) {
-    if (!isRedisUrl(seed))
-      throw invalidSetting('url', 'redis://host:port or rediss://host:port, or several, separated by commas');
-  }
-  return seeds.map((seed) => Secret.of(seed));
-}
-
-function isRedisUrl(text: string): boolean {
-  if (!URL.canParse(text)) return false;
-  const { protocol, hostname, pathname, username, password } = new URL(text);
-  try {
-    decodeURIComponent(username + password);
-  } catch {
-    return false;
-  }
-  const isDatabase = /^\/?\d{0,4}$/.test(pathname);
-  return (protocol === 'redis:' || protocol === 'rediss:') && hostname !== '' && isDatabase;
 }
 
 function invalidSetting(field: string, detail: string): PantheonError {

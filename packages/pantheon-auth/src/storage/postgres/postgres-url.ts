@@ -3,6 +3,7 @@
  * have no effect. Such parameters are refused with advice.
  */
 import { PantheonError } from '../../foundation/errors.ts';
+import { isPercentDecodable } from '../../foundation/written-text.ts';
 
 /** The names of the parts for error messages: options of the library, or settings of the service. */
 export interface PostgresNames {
@@ -62,7 +63,13 @@ export function assertPostgresUrl(text: string, names: PostgresNames = OPTION_NA
   if (url === 'several hosts')
     throw invalid('It names several hosts. Name one that always leads to the primary: a DNS name or a proxy.');
   // A password that is not percent-encoded could be parsed as the database name and be logged.
-  if (url === null || url.hash !== '' || /@/.test(url.pathname + url.search) || /\s/.test(text) || !isDecodable(text))
+  if (
+    url === null ||
+    url.hash !== '' ||
+    /@/.test(url.pathname + url.search) ||
+    /\s/.test(text) ||
+    !isPercentDecodable(text)
+  )
     throw invalid(FORM);
   const parameters = [...url.searchParams];
   for (const [name, value] of parameters) {
@@ -113,13 +120,4 @@ function refusalOf(name: string, names: PostgresNames): string {
   if (name === 'pgbouncer') return 'pgbouncer means nothing in it: use pool_mode = session there, and leave it out.';
   if (name === 'channel_binding') return 'channel_binding means nothing in it. Leave it out, with sslmode=verify-full.';
   return `${name} means nothing in it. Leave it out.`;
-}
-
-function isDecodable(text: string): boolean {
-  try {
-    decodeURIComponent(text);
-    return true;
-  } catch {
-    return false;
-  }
 }
