@@ -48,7 +48,7 @@ export { EVENT_SUBJECTS, SUBJECT_TYPES } from './domain/event.ts';
 export { ANY_ENVIRONMENT, type Environment } from './domain/key.ts';
 export { ACTIONS, type Action, type Authority, type Caller } from './domain/key-policy.ts';
 export type { LimitState, QuotaRule, RateLimitRule } from './domain/limits.ts';
-export { covers, grants, isPermission, isPermissionPattern } from './domain/permissions.ts';
+export { covers, grants, isPermission, isPermissionPattern, PERMISSIONS_MAX } from './domain/permissions.ts';
 export { JWKS_MAX_AGE_SECONDS, type SigningKeyState } from './domain/signing-key-schedule.ts';
 export { ANY_TENANT, DEFAULT_TENANT, SYSTEM_TENANT } from './domain/tenant.ts';
 export type { Denial } from './domain/verification.ts';

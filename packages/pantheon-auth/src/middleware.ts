@@ -16,6 +16,7 @@ import { CODES, type Code } from './foundation/codes.ts';
 import { withoutCredentials } from './foundation/credential-text.ts';
 import { PantheonError } from './foundation/errors.ts';
 import { assertMembers } from './foundation/members.ts';
+import { JWS_LENGTH_MAX } from './jwt/jws.ts';
 import type { TokenVerification, TokenVerifier, VerifiedToken } from './jwt/token-verifier.ts';
 import { type AuthenticateOptions, DEMANDED } from './middleware/authenticate-options.ts';
 import {
@@ -81,8 +82,8 @@ export type NextSecretAnswer<T = NextVersion> =
     }
   | { readonly found: false; readonly refusal: Refusal };
 
-/** The longest credential: a token has at most 8 KiB. */
-const CREDENTIAL_LENGTH_MAX = 8_192;
+/** The longest credential is a token. */
+const CREDENTIAL_LENGTH_MAX = JWS_LENGTH_MAX;
 /** `token68` of RFC 9110 section 11.2, after exactly one space. */
 const BEARER = /^bearer ([A-Za-z0-9\-._~+/]+=*)$/i;
 

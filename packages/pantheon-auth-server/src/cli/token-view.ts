@@ -1,5 +1,6 @@
 /** Decodes a token for display, without verifying it. The content must not be trusted. */
 import { parseStrictJson } from 'pantheon-auth';
+import { JSON_DEPTH_MAX } from '../settings/server-bounds.ts';
 import { show } from './key-view.ts';
 import type { JsonBody } from './transport.ts';
 
@@ -7,8 +8,6 @@ export interface DecodedToken {
   readonly header: JsonBody;
   readonly payload: JsonBody;
 }
-
-const JSON_DEPTH_MAX = 16;
 
 /** Null: it is not a JWT. The signature is not returned, so that the printed content cannot be used as a token. */
 export function decodeToken(token: string): DecodedToken | null {

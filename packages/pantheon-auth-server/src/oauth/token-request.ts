@@ -2,7 +2,14 @@
  * Parses a token request (RFC 6749, RFC 8693): the grant, the key, and the requested audiences, permissions and
  * lifetime. A malformed request is an OAuth error. The engine decides whether the key may have the token.
  */
-import { AUDIENCES_MAX, isPermission, isPermissionPattern, parseKey, type TokenOptions } from 'pantheon-auth';
+import {
+  AUDIENCES_MAX,
+  isPermission,
+  isPermissionPattern,
+  PERMISSIONS_MAX,
+  parseKey,
+  type TokenOptions,
+} from 'pantheon-auth';
 import type { Form } from '../http/bodies.ts';
 import { type OAuthCode, OAuthError } from '../http/oauth-error.ts';
 
@@ -14,9 +21,6 @@ export const CLIENT_AUTH_METHODS: readonly string[] = ['client_secret_basic', 'c
 export const API_KEY_TYPE = 'urn:pantheon-auth:params:oauth:token-type:api-key';
 const ACCESS_TOKEN_TYPE = 'urn:ietf:params:oauth:token-type:access_token';
 const JWT_TYPE = 'urn:ietf:params:oauth:token-type:jwt';
-
-/** As many as a key may have. */
-const SCOPES_MAX = 256;
 
 /** A parsed token request. */
 export interface TokenRequest {
@@ -117,7 +121,7 @@ function wishOf(form: Form): TokenOptions {
   const scope = only(form, 'scope');
   const permissions = scope?.split(' ') ?? [];
   const isScope = (one: string): boolean => isPermission(one) || isPermissionPattern(one);
-  if (permissions.length > SCOPES_MAX || !permissions.every(isScope))
+  if (permissions.length > PERMISSIONS_MAX || !permissions.every(isScope))
     throw new OAuthError('invalid_scope', 'A scope is a permission; several are separated by one space.');
   const ttl = only(form, 'ttl');
   if (ttl !== null && !SECONDS.test(ttl)) throw new OAuthError('invalid_request', 'ttl is a whole number of seconds.');

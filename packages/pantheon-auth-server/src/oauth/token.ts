@@ -2,7 +2,14 @@
  * The token endpoint: exchanges a key for a short-lived token. The client id is the id of a key, the client secret its
  * key string.
  */
-import { ANY_ENVIRONMENT, ANY_TENANT, type PantheonAuth, rateLimitHeaders, type Verification } from 'pantheon-auth';
+import {
+  ANY_ENVIRONMENT,
+  ANY_TENANT,
+  AUDIENCES_MAX,
+  type PantheonAuth,
+  rateLimitHeaders,
+  type Verification,
+} from 'pantheon-auth';
 import { z } from 'zod';
 import { EXAMPLE_KEY } from '../http/answer-members.ts';
 import type { Form } from '../http/bodies.ts';
@@ -42,11 +49,15 @@ const tokenBody = z
     audience: z
       .array(z.string())
       .optional()
-      .describe('Audiences of the token, out of those that the key allows. At most 16. Default: the first one.'),
+      .describe(
+        `Audiences of the token, out of those that the key allows. At most ${AUDIENCES_MAX}. Default: the first one.`,
+      ),
     resource: z
       .array(z.string())
       .optional()
-      .describe('Audiences as absolute URIs (RFC 8707). The maximum of 16 is for audience and resource together.'),
+      .describe(
+        `Audiences as absolute URIs (RFC 8707). The maximum of ${AUDIENCES_MAX} is for audience and resource together.`,
+      ),
     scope: z
       .string()
       .optional()

@@ -1,23 +1,21 @@
 /** `POST /v1/keys/verify`: whether a key may act now. The status is 200 also for a denial: the client reads `valid`. */
 import { isIP } from 'node:net';
-import { ANY_ENVIRONMENT, COST_MAX, type PantheonAuth, type Verification } from 'pantheon-auth';
+import { ANY_ENVIRONMENT, COST_MAX, type PantheonAuth, PERMISSIONS_MAX, type Verification } from 'pantheon-auth';
 import { z } from 'zod';
 import { EXAMPLE_KEY } from '../../http/answer-members.ts';
 import { type Operation, operation } from '../../http/operation.ts';
 import { omitUndefined } from '../../http/parameters.ts';
 import { verificationSchema } from './verification-schema.ts';
 
-/** The most permissions that one request may ask for. A key has no more than that. */
-const PERMISSIONS_MAX = 256;
-
 const verifyBody = z
   .strictObject({
     key: z.string().describe('The string that a client presented. Any text is allowed.'),
     permissions: z
       .array(z.string())
+      // A key has no more than that.
       .max(PERMISSIONS_MAX)
       .nullish()
-      .describe('The key must have all of these permissions. At most 256.'),
+      .describe(`The key must have all of these permissions. At most ${PERMISSIONS_MAX}.`),
     ip: z
       .string()
       .refine((text) => isIP(text) !== 0, 'Write an IPv4 or IPv6 address.')

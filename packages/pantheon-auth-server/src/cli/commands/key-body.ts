@@ -1,6 +1,7 @@
 /** Builds the body of `POST /v1/keys` and `PATCH /v1/keys/{id}` from options. The API validates it. */
 import type { Command } from 'commander';
 import { parseStrictJson } from 'pantheon-auth';
+import { BODY_BYTES_MAX, JSON_DEPTH_MAX } from '../../settings/server-bounds.ts';
 import { readTextFile } from '../secret-input.ts';
 import type { ConnectionOptions } from '../session.ts';
 import { invalid } from './arguments.ts';
@@ -105,12 +106,8 @@ function toQuota(text: string): object {
   return { limit: Number(limit), period };
 }
 
-/** The largest body that the API accepts, and some white space. */
-const JSON_BYTES_MAX = 65_536;
-const JSON_DEPTH_MAX = 16;
-
 async function toObject(text: string, field: string): Promise<unknown> {
-  const json = text.startsWith('@') ? await readTextFile(text.slice(1), field, JSON_BYTES_MAX) : text;
+  const json = text.startsWith('@') ? await readTextFile(text.slice(1), field, BODY_BYTES_MAX) : text;
   const parsed = parseStrictJson(json, { depthMax: JSON_DEPTH_MAX });
   if (!parsed.ok && parsed.reason === 'inexact_number')
     throw invalid(

@@ -59,7 +59,7 @@ Examples:
       'its private key may be known to others: retire all of its algorithm; no tokens of it for six minutes',
     );
   runCommand<RetireOptions>(withConnection(retire), context, finish, async (session, { compromised }, [kid = '']) => {
-    if (!/^[A-Za-z0-9_-]{1,128}$/.test(kid)) throw invalid('kid', 'Write a kid that signing-keys list shows');
+    if (!/^[A-Za-z0-9_-]{1,64}$/.test(kid)) throw invalid('kid', 'Write a kid that signing-keys list shows');
     const request = { body: compromised === true ? { compromised } : {}, headers: session.headers() };
     return show(session, await call(await session.connect(), 'POST', `${PATH}/${kid}/retire`, request));
   });
