@@ -25,6 +25,7 @@ export type { RootKeyStore } from './api-keys/root-key.ts';
 export type { RotateKeyInput, RotationPolicyInput } from './api-keys/rotation-input.ts';
 export type { VerifyRequest } from './api-keys/verify-request.ts';
 export type { ConditionalOptions } from './commands/conditional-change.ts';
+export { inputError } from './commands/input.ts';
 export { PAGE_DEFAULT, PAGE_MAX, type Page } from './commands/pages.ts';
 export type { Settled, SettleOptions } from './commands/propagation.ts';
 export type {

@@ -25,7 +25,7 @@ import { mapSettings, type NamedSettings, type SettingName, settingOrDefault } f
 import { RATE_LIMIT_MAX, WINDOW_SECONDS_MAX } from '../domain/limits.ts';
 import { isPermissionPattern, isReserved, PERMISSIONS_MAX } from '../domain/permissions.ts';
 import type { Instant } from '../foundation/clock.ts';
-import { nameOf } from '../foundation/members.ts';
+import { showableName } from '../foundation/field-path.ts';
 import { type DurationInput, duration } from './duration-input.ts';
 import { described, describedMembers, INNER_DESCRIPTIONS } from './key-descriptions.ts';
 import { copyOf, isSmallJson } from './plain-json.ts';
@@ -96,7 +96,7 @@ const jwt = z
       context.addIssue({
         code: 'custom',
         path: ['customClaims'],
-        message: `Not allowed: ${nameOf(reserved) ?? 'one of them'}. It is reserved, or the claims are too large.`,
+        message: `Not allowed: ${showableName(reserved) ?? 'one of them'}. It is reserved, or the claims are too large.`,
       });
     }
     const max = algorithm === 'HS256' ? KEY_SIGNED_LIFETIME_MAX_SECONDS : ACCESS_TOKEN_LIFETIME_MAX_SECONDS;

@@ -5,8 +5,8 @@
 import { z } from 'zod';
 import { AUDIENCE_LENGTH_MAX } from '../domain/claims.ts';
 import { PantheonError } from '../foundation/errors.ts';
+import { fieldPath, showableName } from '../foundation/field-path.ts';
 import { isVisible } from '../foundation/folded-text.ts';
-import { nameOf } from '../foundation/members.ts';
 
 /** Long enough for names of people and jobs, short enough for a table. */
 export const NAME_LENGTH_MAX = 128;
@@ -48,26 +48,32 @@ export function parseReason(input: unknown): string | null {
   return parse(z.strictObject({ reason: line(REASON_LENGTH_MAX).nullish() }), { reason: input ?? null }).reason ?? null;
 }
 
-/** Parses with a schema. The first issue becomes the error, with its path as field. */
+/** Parses with a schema. @throws PantheonError `invalid_request` of {@link inputError}. */
 export function parse<T extends z.ZodType>(schema: T, input: unknown): z.output<T> {
   const result = schema.safeParse(input ?? {});
   if (result.success) return result.data;
-  const [issue] = result.error.issues;
-  // zod's message for this issue would repeat the names that were sent.
-  const detail = issue?.code === 'unrecognized_keys' ? 'There is no such field.' : issue?.message;
-  throw invalid(fieldOf(issue), detail ?? 'It is not valid.');
+  throw inputError(result.error);
 }
 
-function fieldOf(issue: z.core.$ZodIssue | undefined): string {
-  const unknown = issue?.code === 'unrecognized_keys' ? nameOf(issue.keys[0] ?? '') : null;
-  const path = [...(issue?.path ?? []), ...(unknown === null ? [] : [unknown])];
-  return (
-    path.reduce<string>(
-      (text, part) =>
-        typeof part === 'number' ? `${text}[${part}]` : text === '' ? String(part) : `${text}.${String(part)}`,
-      '',
-    ) || 'body'
-  );
+/**
+ * The error `invalid_request` for input that a schema refused. It names the field of the first mistake, `body` for the
+ * whole input, and never repeats input, which may be a secret in the wrong field.
+ *
+ * @example
+ * ```ts
+ * import { inputError, KEY_INPUT_SCHEMAS } from 'pantheon-auth';
+ * const result = KEY_INPUT_SCHEMAS.create.safeParse({ userId: 'u', name: 'deploy', rateLimits: [{ limit: 0 }] });
+ * if (!result.success) console.error(inputError(result.error).field);
+ * ```
+ */
+export function inputError(error: z.ZodError): PantheonError {
+  const [issue] = error.issues;
+  if (issue?.code !== 'unrecognized_keys')
+    return invalid(fieldPath(issue?.path ?? []) || 'body', issue?.message ?? 'It is not valid.');
+  // zod's message for this issue would repeat the names that were sent.
+  const unknown = showableName(issue.keys[0] ?? '');
+  const path = unknown === null ? issue.path : [...issue.path, unknown];
+  return invalid(fieldPath(path) || 'body', 'There is no such field.');
 }
 
 export function invalid(field: string, detail: string): PantheonError {

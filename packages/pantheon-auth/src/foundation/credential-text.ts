@@ -4,6 +4,8 @@
  * installations are found too.
  */
 
+import { fieldPath } from './field-path.ts';
+
 /** A credential found in a value. */
 export interface FoundCredential {
   /** The path of the member that contains it. A member name that is itself a credential is shown as `?`. */
@@ -27,8 +29,6 @@ const CREDENTIAL_LENGTH_MIN = 39;
 const KEYS_FOUND_MAX = 2;
 /** Far more values than the largest accepted body has. */
 const VALUES_MAX = 100_000;
-/** Member names that errors may show; others may be pasted secrets. */
-const SHOWABLE_NAME = /^[A-Za-z_][A-Za-z0-9_.-]{0,31}$/;
 
 /** A value within another one. */
 interface Place {
@@ -84,10 +84,8 @@ function decoded(text: string): string {
   return text.replace(/%[0-7][0-9a-f]/gi, (code) => String.fromCharCode(Number.parseInt(code.slice(1), 16)));
 }
 
-function fieldOf({ name, isItem, within }: Place): string {
-  if (within === null) return '';
-  const path = fieldOf(within);
-  if (isItem) return `${path}[${name}]`;
-  const shown = SHOWABLE_NAME.test(name) ? name : '?';
-  return path === '' ? shown : `${path}.${shown}`;
+function fieldOf(place: Place): string {
+  const parts: PropertyKey[] = [];
+  for (let at = place; at.within !== null; at = at.within) parts.push(at.isItem ? Number(at.name) : at.name);
+  return fieldPath(parts.reverse());
 }

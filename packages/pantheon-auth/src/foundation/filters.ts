@@ -1,6 +1,6 @@
 /** Checks of list filters. */
 import { PantheonError } from './errors.ts';
-import { nameOf } from './members.ts';
+import { showableName } from './field-path.ts';
 
 /** The start and the length of a page are not filters. `undefined` is the first page, and the default length. */
 const OF_THE_PAGE: ReadonlySet<string> = new Set(['cursor', 'limit']);
@@ -14,7 +14,7 @@ const OF_THE_PAGE: ReadonlySet<string> = new Set(['cursor', 'limit']);
 export function assertFilters(filters: object, known: ReadonlySet<string>): void {
   if (typeof filters !== 'object' || filters === null) throw invalid('filter', 'An object, or nothing.');
   for (const [field, value] of Object.entries(filters)) {
-    if (!known.has(field)) throw invalid(nameOf(field) ?? 'filter', 'There is no such filter.');
+    if (!known.has(field)) throw invalid(showableName(field) ?? 'filter', 'There is no such filter.');
     if (OF_THE_PAGE.has(field) && value === undefined) continue;
     // The reader of the cursor validates it, and the maker of the page its length.
     if (field === 'cursor' && typeof value === 'string') continue;

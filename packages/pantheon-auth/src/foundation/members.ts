@@ -3,6 +3,7 @@
  * that misspells an option would otherwise be served as if it had omitted the option.
  */
 import { PantheonError } from './errors.ts';
+import { showableName } from './field-path.ts';
 
 /** The allowed members, and whether each may be present with the value `undefined`. */
 export type Members<Name extends string> = Readonly<Record<Name, 'may_be_undefined' | 'has_a_value'>>;
@@ -16,15 +17,10 @@ export type Members<Name extends string> = Readonly<Record<Name, 'may_be_undefin
 export function assertMembers<Name extends string>(value: unknown, members: Members<Name>, whole: string): void {
   if (typeof value !== 'object' || value === null) throw invalid(whole, 'An object.');
   for (const name in value) {
-    if (!Object.hasOwn(members, name)) throw invalid(nameOf(name) ?? whole, 'There is no such member.');
+    if (!Object.hasOwn(members, name)) throw invalid(showableName(name) ?? whole, 'There is no such member.');
     if (members[name as Name] === 'has_a_value' && value[name as keyof typeof value] === undefined)
       throw invalid(name, 'It is undefined. Omit it or give a value.');
   }
-}
-
-/** An unknown member name, if it may be repeated in an error: it must look like a name and be shorter than any secret. */
-export function nameOf(text: string): string | null {
-  return /^[A-Za-z_][A-Za-z0-9_.-]{0,23}$/.test(text) ? text : null;
 }
 
 function invalid(field: string, detail: string): PantheonError {

@@ -7,6 +7,7 @@
  */
 import type { Json, JsonObject } from './encoding.ts';
 import { isReadExactly, PLAIN_NUMBER_LENGTH_MAX } from './exact-number.ts';
+import { fieldPath } from './field-path.ts';
 
 /** Why a text was refused. `at` names the member at fault as a path, when there is one. */
 export type StrictJsonResult =
@@ -161,9 +162,6 @@ function isWritable(value: Json): boolean {
   return true;
 }
 
-/** A name is repeated in an error only if it looks like a field name and is too short to be a pasted secret. */
-const SHOWABLE_NAME = /^[A-Za-z0-9_-]{1,32}$/;
-
 interface OpenContainer {
   /** Names seen so far; null for an array. */
   readonly names: Set<string> | null;
@@ -215,10 +213,5 @@ function isName(text: string, from: number): boolean {
 }
 
 function pathOf(open: readonly OpenContainer[]): string {
-  let path = '';
-  for (const { names, index, name } of open) {
-    if (names === null) path += `[${index}]`;
-    else path += `${path === '' ? '' : '.'}${SHOWABLE_NAME.test(name) ? name : '?'}`;
-  }
-  return path;
+  return fieldPath(open.map(({ names, index, name }) => (names === null ? index : name)));
 }
