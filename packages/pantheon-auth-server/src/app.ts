@@ -10,7 +10,15 @@ import Fastify, {
   LogController,
   type RawServerDefault,
 } from 'fastify';
-import { type Clock, type PantheonAuth, PantheonError, systemClock, TrustedProxies } from 'pantheon-auth';
+import {
+  type Clock,
+  holdsCredential,
+  keyStringsIn,
+  type PantheonAuth,
+  PantheonError,
+  systemClock,
+  TrustedProxies,
+} from 'pantheon-auth';
 import { eventOperations } from './api/events/events.ts';
 import { keyStateOperations } from './api/keys/key-state.ts';
 import { keyVersionOperations } from './api/keys/key-versions.ts';
@@ -24,7 +32,6 @@ import { usageOperations } from './api/usage/usage.ts';
 import { parseQuery, readBodies } from './http/bodies.ts';
 import { answerExpectations, brokenRequestHandler, noteEarlyAnswers } from './http/broken-request.ts';
 import { noteAddress, senderOf } from './http/caller.ts';
-import { holdsCredential, keysIn } from './http/exposed-credentials.ts';
 import type { Logger } from './http/logging.ts';
 import type { Operation } from './http/operation.ts';
 import { answerError } from './http/problem.ts';
@@ -158,7 +165,7 @@ function refuseEarly(app: FastifyInstance, auth: PantheonAuth, config: Config): 
     if (!holdsCredential(url)) return;
     const by = { actor: { ...NOBODY, ...senderOf(request) }, requestId: request.id, reason: null };
     try {
-      for (const key of keysIn(url)) await auth.reportExposed(key, by);
+      for (const key of keyStringsIn(url)) await auth.reportExposed(key, by);
     } catch (error) {
       // The answer is the same when the event cannot be written: the client must stop sending the key in the URL.
       request.log.error(

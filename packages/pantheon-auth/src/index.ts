@@ -67,6 +67,7 @@ export {
   type ErrorCode,
   STARTUP,
 } from './foundation/codes.ts';
+export { holdsCredential, keyStringsIn, withoutCredentials } from './foundation/credential-text.ts';
 export { SecretFile } from './foundation/durable-file.ts';
 export { formatDuration, parseDuration } from './foundation/duration.ts';
 export { hasCode, PantheonError } from './foundation/errors.ts';

@@ -13,7 +13,7 @@ import { grants } from './domain/permissions.ts';
 import { decidePermissions } from './domain/verification.ts';
 import { earlier } from './foundation/clock.ts';
 import { CODES, type Code } from './foundation/codes.ts';
-import { withoutCredentials } from './foundation/credential-text.ts';
+import { exposedKeyPattern, holdsCredential, WHOLE_TOKEN } from './foundation/credential-text.ts';
 import { PantheonError } from './foundation/errors.ts';
 import { assertMembers } from './foundation/members.ts';
 import { JWS_LENGTH_MAX } from './jwt/jws.ts';
@@ -87,8 +87,6 @@ const CREDENTIAL_LENGTH_MAX = JWS_LENGTH_MAX;
 /** `token68` of RFC 9110 section 11.2, after exactly one space. */
 const BEARER = /^bearer ([A-Za-z0-9\-._~+/]+=*)$/i;
 
-/** Text that looks like a token. The lookbehind keeps the search linear. */
-const TOKEN_IN_URL = /(?<![\w-])(eyJ[\w-]+)\.[\w-]+\.[\w-]+/g;
 /** Other kinds of tokens are not refused in URLs, because some are meant for URLs (links in mails, login hints). */
 const ACCESS_TOKEN_TYPE = /"typ":"(?:application\/)?(?:at|pantheon-key)\+jwt"/;
 
@@ -102,8 +100,7 @@ export class Authenticator {
   constructor(deps: { readonly validator: KeyValidator; readonly tokens: TokenVerifier; readonly keyPrefix: string }) {
     this.#validator = deps.validator;
     this.#tokens = deps.tokens;
-    // One character more than the id, because the hint of a key, which is public, must not match.
-    this.#keyInUrl = new RegExp(`${deps.keyPrefix}_(?:live|test)_[0-9A-Za-z]{17}`);
+    this.#keyInUrl = new RegExp(exposedKeyPattern(deps.keyPrefix));
   }
 
   /** Never throws: if the credential cannot be verified now, the refusal has a status of 503. */
@@ -168,7 +165,7 @@ export class Authenticator {
     const plain = url.includes('%') ? url.replace(/%5f/gi, '_').replace(/%2e/gi, '.').replace(/%2d/gi, '-') : url;
     if (this.#keyInUrl.test(plain)) return true;
     if (!plain.includes('eyJ')) return false;
-    return Array.from(plain.matchAll(TOKEN_IN_URL), ([, header = '']) =>
+    return Array.from(plain.matchAll(WHOLE_TOKEN), ([, header = '']) =>
       Buffer.from(header, 'base64url').toString(),
     ).some((header) => ACCESS_TOKEN_TYPE.test(header));
   }
@@ -219,7 +216,8 @@ export function callerOf(
   // key.
   const expiresAt = earlier(principal.expiresAt, token?.expiresAt ?? null);
   const address = request.address === null ? null : normalAddress(request.address);
-  const userAgent = request.userAgent === null ? null : withoutCredentials(request.userAgent);
+  const isSecret = request.userAgent !== null && holdsCredential(request.userAgent);
+  const userAgent = isSecret ? '[credential]' : request.userAgent;
   return {
     authority: {
       kind: 'key',

@@ -16,9 +16,9 @@ import {
   type Principal,
   SYSTEM_TENANT,
   type TrustedProxies,
+  withoutCredentials,
 } from 'pantheon-auth';
 import { CALLER_AGE_MAX_MS, USER_AGENT_LENGTH_MAX } from '../settings/server-bounds.ts';
-import { withoutCredentials } from './exposed-credentials.ts';
 import { sendRefusal } from './problem.ts';
 
 /** An authenticated caller. */

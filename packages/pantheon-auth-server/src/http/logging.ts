@@ -2,9 +2,10 @@
  * The log: JSON lines for the operator. `request-log.ts` chooses what a line about a request contains; this file
  * removes secrets from every line, in case one got in.
  */
+
+import { withoutCredentials } from 'pantheon-auth';
 import { type DestinationStream, type Logger, pino, stdSerializers, stdTimeFunctions } from 'pino';
 import type { LogLevel } from '../settings/config.ts';
-import { withoutCredentials } from './exposed-credentials.ts';
 import { LogDestination } from './log-destination.ts';
 
 export type { Logger } from 'pino';

@@ -1,5 +1,12 @@
 import { expect, test, vi } from 'vitest';
-import { findCredential, withoutCredentials } from './credential-text.ts';
+import {
+  exposedKeyPattern,
+  findCredential,
+  holdsCredential,
+  keyStringsIn,
+  WHOLE_TOKEN,
+  withoutCredentials,
+} from './credential-text.ts';
 
 const KEY = `pan_live_${'0'.repeat(16)}${'aB3'.repeat(14)}x${'C'.repeat(6)}`;
 const TOKEN = `eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJ1In0.${'s'.repeat(86)}`;
@@ -62,7 +69,43 @@ test('a value without end, and a text that is made to be slow, are looked at for
     expect(findCredential({ slow })).toBeNull();
 });
 
-test('a text with a credential in it is not written down', () => {
-  expect(withoutCredentials(`x ${KEY}`)).toBe('[credential]');
+test('a slow text for the one measure is none for the other', () => {
+  for (const slow of ['a'.repeat(100_000), 'a_live_'.repeat(15_000), 'eyJ'.repeat(30_000), '%5f'.repeat(30_000)])
+    expect(holdsCredential(slow)).toBe(false);
+});
+
+test('the hint of a key is public, and one character of its secret is not', () => {
+  expect(holdsCredential(`/?q=${KEY.slice(0, 25)}`)).toBe(false);
+  expect(holdsCredential(`/?q=${KEY.slice(0, 26)}`)).toBe(true);
+  expect(holdsCredential(`/?q=${KEY.slice(0, 26).toUpperCase()}`)).toBe(true);
+});
+
+test('a token is found whole and cut off, and a word that only begins like one is not', () => {
+  for (const text of [TOKEN, TOKEN.slice(0, 30), `Bearer ${TOKEN}`]) expect(holdsCredential(text)).toBe(true);
+  for (const text of ['eyJhbGciOiJFUzI1NiJ9', 'heyJude12345.mp3', 'eyJ.a.b']) expect(holdsCredential(text)).toBe(false);
+});
+
+test('percent-encoded credentials are found, with invalid escapes beside them', () => {
+  const url = `/${KEY.replaceAll('_', '%5F')}?x=%zz%`;
+  expect(holdsCredential(url)).toBe(true);
+  expect(keyStringsIn(url)).toEqual([KEY]);
+});
+
+test('of many key strings the first two are returned, each once', () => {
+  const keys = ['live', 'test', 'live'].map((environment) => KEY.replace('live', environment));
+  const others = [1, 2, 3].map((n) => KEY.replace('0', String(n)));
+  expect(keyStringsIn([...keys, ...others].join(' '))).toEqual([KEY, KEY.replace('live', 'test')]);
+  expect(keyStringsIn('/healthz')).toEqual([]);
+});
+
+test('a credential in a text is replaced for a log, and the rest of the text stays', () => {
+  expect(withoutCredentials(`x ${KEY}, ${TOKEN}!`)).toBe('x [credential], [credential]!');
+  expect(withoutCredentials(`${KEY.slice(0, 30)} curl/8`)).toBe('[credential] curl/8');
   expect(withoutCredentials('curl/8')).toBe('curl/8');
+});
+
+test('a pattern with a prefix matches keys with that prefix only', () => {
+  expect(KEY).toMatch(new RegExp(exposedKeyPattern('pan')));
+  expect(KEY).not.toMatch(new RegExp(exposedKeyPattern('acme')));
+  expect([...TOKEN.matchAll(WHOLE_TOKEN)].map(([, header]) => header)).toEqual([TOKEN.split('.')[0]]);
 });
