@@ -71,6 +71,7 @@ export { holdsCredential, keyStringsIn, withoutCredentials } from './foundation/
 export { SecretFile } from './foundation/durable-file.ts';
 export { formatDuration, parseDuration } from './foundation/duration.ts';
 export { hasCode, PantheonError } from './foundation/errors.ts';
+export { headerValues } from './foundation/header-values.ts';
 export { errorProblem, PROBLEM_MEDIA_TYPE, type Problem, toProblem } from './foundation/problem.ts';
 export { Secret } from './foundation/secret.ts';
 export { parseStrictJson } from './foundation/strict-json.ts';

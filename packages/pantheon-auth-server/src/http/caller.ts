@@ -11,6 +11,7 @@ import {
   type Clock,
   callerOf,
   DEFAULT_TENANT,
+  headerValues,
   type PantheonAuth,
   PantheonError,
   type Principal,
@@ -92,16 +93,10 @@ export function requestContextOf(request: FastifyRequest): RequestContext {
   return request.acting;
 }
 
-/** All values of a header: Node's own parsing keeps only the first of two. */
-function headerValues(request: FastifyRequest, name: string): readonly string[] {
-  const { rawHeaders } = request.raw;
-  return rawHeaders.filter((_, at) => at % 2 === 1 && rawHeaders[at - 1]?.toLowerCase() === name);
-}
-
 export function toAuthRequest(request: FastifyRequest): AuthRequest {
   return {
     url: request.raw.url ?? '',
-    header: (name) => headerValues(request, name),
+    header: (name) => headerValues(request.raw.rawHeaders, name),
     address: addressOf(request),
     requestId: request.id,
   };
@@ -109,7 +104,8 @@ export function toAuthRequest(request: FastifyRequest): AuthRequest {
 
 /** The value of the Authorization header; null when there is none. @throws PantheonError `ambiguous_credential`. */
 export function authorizationOf(request: FastifyRequest): string | null {
-  const [value, second] = [...headerValues(request, 'authorization'), ...headerValues(request, 'x-api-key')];
+  const { rawHeaders } = request.raw;
+  const [value, second] = [...headerValues(rawHeaders, 'authorization'), ...headerValues(rawHeaders, 'x-api-key')];
   if (second !== undefined) throw new PantheonError('ambiguous_credential');
   return value ?? null;
 }
@@ -124,7 +120,7 @@ export function addressOf(request: FastifyRequest): string | null {
 
 /** Determines the client address once per request. */
 export function noteAddress(request: FastifyRequest, proxies: TrustedProxies): void {
-  const forwardedFor = (): readonly string[] => headerValues(request, 'x-forwarded-for');
+  const forwardedFor = (): readonly string[] => headerValues(request.raw.rawHeaders, 'x-forwarded-for');
   request.clientAddress = proxies.clientAddress(request.raw.socket.remoteAddress, forwardedFor);
 }
 

@@ -1,11 +1,11 @@
 /** Middleware for Express 5. */
 import type { Request, RequestHandler, Response } from 'express';
+import { headerValues } from '../foundation/header-values.ts';
 import type { AppTypes, Permission, Principal, Refusal } from '../middleware.ts';
 import {
   CACHE_CONTROL,
   Guard,
   type GuardOptions,
-  headerValues,
   permissionQuestion,
   principalOf as principalOfRequest,
   type RequestAuthenticator,

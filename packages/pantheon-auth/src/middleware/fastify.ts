@@ -1,11 +1,11 @@
 /** Plugin for Fastify 5. */
 import type { FastifyPluginCallback, FastifyReply, FastifyRequest, onRequestAsyncHookHandler } from 'fastify';
+import { headerValues } from '../foundation/header-values.ts';
 import type { AppTypes, AuthenticateOptions, Permission, Principal, Refusal } from '../middleware.ts';
 import {
   CACHE_CONTROL,
   Guard,
   type GuardOptions,
-  headerValues,
   permissionQuestion,
   principalOf,
   type RequestAuthenticator,

@@ -160,19 +160,6 @@ export function permissionQuestion(wanted: string | readonly string[]): (request
   };
 }
 
-/**
- * All values of a header, in order. Node's `headers` keeps only the first of two; `headersDistinct` processes all
- * headers, and HTTP/2 requests do not have it.
- */
-export function headerValues(rawHeaders: readonly string[], name: string): readonly string[] {
-  const values: string[] = [];
-  for (let at = 0; at < rawHeaders.length; at += 2) {
-    const field = rawHeaders[at];
-    if (field?.length === name.length && field.toLowerCase() === name) values.push(rawHeaders[at + 1] ?? '');
-  }
-  return values;
-}
-
 /** Adds our fields to `Vary` once, and keeps those that are there. */
 export function withVary(present: number | string | readonly string[] | null | undefined): string {
   if (present === undefined || present === null) return VARY;
