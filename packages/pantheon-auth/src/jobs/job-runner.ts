@@ -2,6 +2,7 @@
  * Runs the jobs of a node. All nodes on a database have the same jobs; a lease in the database (`job-lease.ts`) ensures
  * that each job runs on one node at a time, and moves it when that node dies.
  */
+import { withinMs } from '../foundation/deadline.ts';
 import { invariant } from '../foundation/errors.ts';
 import type { Job, JobStatus } from './job.ts';
 import { LEASE_TIMES, type LeaseTimes } from './job-lease.ts';
@@ -44,13 +45,8 @@ export class JobRunner {
    * database refuses their commits once it is closed.
    */
   async close(): Promise<void> {
-    const all = Promise.all([...this.#jobs.values()].map((job) => job.close()));
-    let cancel = (): void => {};
-    const late = new Promise<void>((resolve) => {
-      cancel = this.#deps.clock.timers.after(CLOSE_WAIT_MS_MAX, resolve);
-    });
-    await Promise.race([all, late]);
-    cancel();
+    const closed = Promise.all([...this.#jobs.values()].map((job) => job.close()));
+    await withinMs(CLOSE_WAIT_MS_MAX, closed, this.#deps.clock.timers);
   }
 }
 

@@ -4,6 +4,7 @@
  */
 import { ClientClosedError, ClientOfflineError, createClient, createCluster, defineScript, ErrorReply } from 'redis';
 import { SECOND_MS } from '../../foundation/clock.ts';
+import { LATE, withinMs } from '../../foundation/deadline.ts';
 import { messageOf } from '../../foundation/errors.ts';
 import type { Secret } from '../../foundation/secret.ts';
 import { parseInfo, type ServerFacts } from './redis-server-facts.ts';
@@ -86,8 +87,8 @@ export async function dialRedis(seeds: readonly Secret[]): Promise<RedisEndpoint
   for (const [nth, seed] of seeds.entries()) {
     const client = standaloneClient(seed);
     try {
-      await within(DIAL_MS, client.connect());
-      const facts = await within(DIAL_MS, askFacts(client.sendCommand(['INFO'])));
+      await inTime(DIAL_MS, client.connect());
+      const facts = await inTime(DIAL_MS, askFacts(client.sendCommand(['INFO'])));
       // If `INFO` is not allowed, several addresses mean a cluster.
       if (facts?.isCluster ?? seeds.length > 1) {
         destroy(client);
@@ -168,7 +169,7 @@ async function dialCluster(seeds: readonly Secret[]): Promise<RedisEndpoint> {
     .on('error', ignore)
     .on('node-error', ignore);
   try {
-    await within(DIAL_MS * 2, cluster.connect());
+    await inTime(DIAL_MS * 2, cluster.connect());
   } catch (error) {
     destroy(cluster);
     throw error;
@@ -204,14 +205,10 @@ async function askFacts(info: Promise<unknown>): Promise<ServerFacts | null> {
   }
 }
 
-async function within<T>(ms: number, work: Promise<T>): Promise<T> {
-  const { promise, reject } = Promise.withResolvers<never>();
-  const timer = setTimeout(() => reject(new Error('no answer in time')), ms);
-  try {
-    return await Promise.race([work, promise]);
-  } finally {
-    clearTimeout(timer);
-  }
+async function inTime<T>(ms: number, work: Promise<T>): Promise<T> {
+  const result = await withinMs(ms, work);
+  if (result === LATE) throw new Error('no answer in time');
+  return result;
 }
 
 /** Closes a client. The driver throws if it is already closed. */

@@ -7,6 +7,7 @@ import { existsSync, statSync } from 'node:fs';
 import { DatabaseSync } from 'node:sqlite';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
+import { LATE, withinMs } from '../../foundation/deadline.ts';
 import { damaged } from './sqlite-damage.ts';
 import { damageOf, isDamage } from './sqlite-errors.ts';
 import { inspectLog, inspectPages } from './sqlite-inspection.ts';
@@ -112,13 +113,8 @@ async function inspectInThread(options: InspectionOptions): Promise<Inspection> 
       resolve(null);
     });
   });
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<'late'>((resolve) => {
-    timer = setTimeout(() => resolve('late'), waitMaxMs);
-  });
-  const first = await Promise.race([ended, late]);
-  clearTimeout(timer);
-  if (first === 'late') {
+  const first = await withinMs(waitMaxMs, ended);
+  if (first === LATE) {
     worker.unref();
     void ended.then((wrong) => wrong !== null && onFound(wrong));
     return { stop };
