@@ -14,6 +14,7 @@ import type { Follower } from '../events/event-feed.ts';
 import type { EventNotice, Ledger, RowChange } from '../events/ledger.ts';
 import { type Clock, MINUTE_MS } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
+import { LoadOrder } from '../foundation/load-order.ts';
 import type { EncryptionContext, Sealer } from '../kms/encryption-context.ts';
 import type { IdTagSecretRow } from '../schema/id-tag-secret-row.ts';
 import type { IdTagCheck, TagVerdict } from '../verification/key-lookup.ts';
@@ -78,12 +79,7 @@ export class IdTags implements Follower, IdTagCheck {
   #isConclusive = false;
   /** From the sealed value to the monotonic time since which this node knows it, and so since which it is committed. */
   #knownSinceMs = new Map<string, number>();
-  /**
-   * The numbers of the last load begun and of the latest load applied, so that a slower, older load does not replace a
-   * newer one.
-   */
-  #loadsBegun = 0;
-  #loadsEnded = 0;
+  readonly #loads = new LoadOrder();
 
   constructor(deps: {
     readonly rows: IdTagRows;
@@ -242,14 +238,12 @@ export class IdTags implements Follower, IdTagCheck {
 
   /** Reloads the list. */
   async load(): Promise<void> {
-    this.#loadsBegun += 1;
-    const begun = this.#loadsBegun;
+    const load = this.#loads.begin();
     const rows = await this.#rows.newest(TAG_SECRETS_LOADED_MAX);
     const { hasUntagged, newestNumber } = await this.#rows.idsInUse();
     const nowMs = this.#clock.monotonicMs();
     const loaded = await Promise.all(rows.map((row) => this.#open(row)));
-    if (begun < this.#loadsEnded) return;
-    this.#loadsEnded = begun;
+    if (!this.#loads.accepts(load)) return;
     this.#knownSinceMs = new Map(loaded.map(({ sealed }) => [sealed, this.#knownSinceMs.get(sealed) ?? nowMs]));
     const unread = new Set(this.#secrets.flatMap(({ secret, sealed }) => (secret === null ? [sealed] : [])));
     this.#secrets = loaded;

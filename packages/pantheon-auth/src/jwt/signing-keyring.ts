@@ -15,6 +15,7 @@ import type { EventNotice, Ledger, RowChange } from '../events/ledger.ts';
 import type { Clock } from '../foundation/clock.ts';
 import type { JsonObject } from '../foundation/encoding.ts';
 import { PantheonError } from '../foundation/errors.ts';
+import { LoadOrder } from '../foundation/load-order.ts';
 import type { EncryptionContext, Sealer } from '../kms/encryption-context.ts';
 import type { SigningKeyRow } from '../schema/signing-key-row.ts';
 import { jwkThumbprint, type VerificationKey } from './jws.ts';
@@ -66,12 +67,7 @@ export class SigningKeyring implements Follower {
   #records: readonly SigningKeyRecord[] = [];
   /** Rows that do not open: nothing can be said of what they signed. */
   #quarantined: ReadonlyMap<string, QuarantinedSigner> = new Map();
-  /**
-   * The numbers of the last load begun and of the latest load applied, so that a slower, older load does not replace a
-   * newer one.
-   */
-  #loadsBegun = 0;
-  #loadsEnded = 0;
+  readonly #loads = new LoadOrder();
 
   constructor(deps: {
     readonly rows: SigningKeyRows;
@@ -175,12 +171,10 @@ export class SigningKeyring implements Follower {
 
   /** Reads them anew. */
   async load(): Promise<void> {
-    this.#loadsBegun += 1;
-    const begun = this.#loadsBegun;
+    const load = this.#loads.begin();
     const rows = await this.#rows.all();
     const opened = await Promise.all(rows.map((row) => this.#openOrName(row)));
-    if (begun < this.#loadsEnded) return;
-    this.#loadsEnded = begun;
+    if (!this.#loads.accepts(load)) return;
     const before = this.#quarantined;
     this.#byKid = new Map(opened.flatMap((one) => ('error' in one ? [] : [[one.record.kid, one]])));
     this.#records = [...this.#byKid.values()]
