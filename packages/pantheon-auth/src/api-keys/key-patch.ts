@@ -10,6 +10,7 @@ import type { KeySettings } from '../domain/key.ts';
 import { mapSettings, type NamedSettings, type SettingName, settingOrDefault } from '../domain/key-setting-table.ts';
 import { settingsToWire } from '../domain/key-wire.ts';
 import type { Instant } from '../foundation/clock.ts';
+import { isPlainObject } from '../foundation/encoding.ts';
 import { type DurationInput, duration } from './duration-input.ts';
 import { described, describedMembers, INNER_DESCRIPTIONS } from './key-descriptions.ts';
 import {
@@ -158,10 +159,4 @@ export function mergePatch(target: unknown, patch: unknown, depthLeft: number = 
     else if (value !== undefined) merged.set(name, mergePatch(merged.get(name), value, depthLeft - 1));
   }
   return Object.fromEntries(merged);
-}
-
-function isPlainObject(value: unknown): value is Readonly<Record<string, unknown>> {
-  if (typeof value !== 'object' || value === null) return false;
-  const prototype: unknown = Object.getPrototypeOf(value);
-  return prototype === null || prototype === Object.prototype;
 }

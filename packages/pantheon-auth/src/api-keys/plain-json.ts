@@ -1,5 +1,5 @@
 /** Checks JSON from callers that is stored: plain values only, so that reading returns what was given. */
-import { canonicalJson, type JsonObject } from '../foundation/encoding.ts';
+import { canonicalJson, isPlainObject, type JsonObject } from '../foundation/encoding.ts';
 import { FORBIDDEN_MEMBERS } from '../foundation/strict-json.ts';
 
 /** Whether a value is plain JSON within these bounds. */
@@ -14,9 +14,7 @@ function isPlainJson(value: unknown, depthLeft: number): boolean {
   if (typeof value !== 'object' || depthLeft === 0) return false;
   // Copied, because `every` skips the holes of a sparse array.
   if (Array.isArray(value)) return Array.from<unknown>(value).every((item) => isPlainJson(item, depthLeft - 1));
-  const prototype: unknown = Object.getPrototypeOf(value);
-  // `JSON.stringify` would write a Date or a Map as a different value.
-  if (prototype !== null && prototype !== Object.prototype) return false;
+  if (!isPlainObject(value)) return false;
   return Object.entries(value).every(
     ([name, item]) => !FORBIDDEN_MEMBERS.has(name) && name.isWellFormed() && isPlainJson(item, depthLeft - 1),
   );

@@ -3,7 +3,7 @@
  * are in `jwt/jws.ts`; whether the key may act is in `verification.ts`.
  */
 import { type Instant, SECOND_MS } from '../foundation/clock.ts';
-import { canonicalJson, type Json, type JsonObject } from '../foundation/encoding.ts';
+import { canonicalJson, isPlainObject, type Json, type JsonObject } from '../foundation/encoding.ts';
 import { ID_PATTERN } from '../foundation/ids.ts';
 import { FORBIDDEN_MEMBERS } from '../foundation/strict-json.ts';
 import { isPermissionPattern, PERMISSIONS_MAX } from './permissions.ts';
@@ -242,12 +242,6 @@ function isClaimValue(value: unknown, depthLeft: number, budget: { left: number 
       isClaimValue(name, depthLeft, budget) &&
       isClaimValue(value[name], depthLeft - 1, budget),
   );
-}
-
-function isPlainObject(value: unknown): value is Readonly<Record<string, unknown>> {
-  if (typeof value !== 'object' || value === null) return false;
-  const prototype: unknown = Object.getPrototypeOf(value);
-  return prototype === null || prototype === Object.prototype;
 }
 
 /** The input of {@link buildKeySignedClaims}. */

@@ -6,6 +6,7 @@ import {
   decodeBase62,
   decodeBase64url,
   encodeBase62,
+  isPlainObject,
   lengthPrefixed,
 } from './encoding.ts';
 
@@ -200,4 +201,10 @@ describe('length-prefixed lists', () => {
   ])('%j', (parts, hex) => {
     expect(lengthPrefixed(parts).toString('hex')).toBe(hex);
   });
+});
+
+test('an object of members only is plain, and what JSON would write otherwise is not', () => {
+  for (const plain of [{}, { a: 1 }, Object.create(null)]) expect(isPlainObject(plain)).toBe(true);
+  for (const other of [null, 'a', 1, [], new Date(0), new Map(), Buffer.alloc(1), () => {}])
+    expect(isPlainObject(other)).toBe(false);
 });

@@ -55,6 +55,13 @@ export interface JsonObject {
   readonly [name: string]: Json;
 }
 
+/** Whether a value is an object of members only. `JSON.stringify` would write a Date or a Map as a different value. */
+export function isPlainObject(value: unknown): value is Readonly<Record<string, unknown>> {
+  if (typeof value !== 'object' || value === null) return false;
+  const prototype: unknown = Object.getPrototypeOf(value);
+  return prototype === null || prototype === Object.prototype;
+}
+
 /** RFC 8785 (JCS): the same text for equal values, as hashing requires. Undefined members are omitted. */
 export function canonicalJson(value: object): string {
   const text = canonicalizeJson(value);
