@@ -1,5 +1,5 @@
 /** The leases of jobs. On PostgreSQL they run out by the time of the server, which is the same for every node. */
-import { type Expression, type Kysely, sql, type Transaction } from 'kysely';
+import { type Expression, type Kysely, sql, type Transaction, type UpdateObject } from 'kysely';
 import type { LeaseHeld } from '../../events/ledger.ts';
 import { operational } from '../../events/write-lanes.ts';
 import type { Instant } from '../../foundation/clock.ts';
@@ -64,24 +64,20 @@ export class SqlJobLeaseRows implements JobLeaseRows {
     });
   }
 
-  async renew({ name, nodeId, fence }: LeaseHeld, { holdMs, now }: Omit<LeaseHold, 'nodeId'>): Promise<boolean> {
-    return this.#writer.run(QUEUE_KEY, async (transaction) => {
-      const { numUpdatedRows } = await transaction
-        .updateTable('job_leases')
-        .set({ expires_at: this.#after(now, holdMs) })
-        .where('name', '=', name)
-        .where('node_id', '=', nodeId)
-        .where('fence', '=', fence)
-        .executeTakeFirstOrThrow();
-      return numUpdatedRows === 1n;
-    });
+  renew(held: LeaseHeld, { holdMs, now }: Omit<LeaseHold, 'nodeId'>): Promise<boolean> {
+    return this.#updateHeld(held, { expires_at: this.#after(now, holdMs) });
   }
 
-  async end({ name, nodeId, fence }: LeaseHeld, { holdMs, now, dueAt, failures }: LeaseEnd): Promise<boolean> {
+  end(held: LeaseHeld, { holdMs, now, dueAt, failures }: LeaseEnd): Promise<boolean> {
+    return this.#updateHeld(held, { expires_at: this.#after(now, holdMs), due_at: Math.floor(dueAt), failures });
+  }
+
+  /** False: the run no longer has the lease. */
+  #updateHeld({ name, nodeId, fence }: LeaseHeld, values: UpdateObject<Tables, 'job_leases'>): Promise<boolean> {
     return this.#writer.run(QUEUE_KEY, async (transaction) => {
       const { numUpdatedRows } = await transaction
         .updateTable('job_leases')
-        .set({ expires_at: this.#after(now, holdMs), due_at: Math.floor(dueAt), failures })
+        .set(values)
         .where('name', '=', name)
         .where('node_id', '=', nodeId)
         .where('fence', '=', fence)
