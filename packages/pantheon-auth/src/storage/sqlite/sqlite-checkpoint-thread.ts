@@ -5,20 +5,16 @@
  * and is started again if it ended. `sqlite-wal.ts` decides when a checkpoint is due; `sqlite-checkpoint-worker.ts`
  * runs in the thread.
  */
-import { existsSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
-import { Worker } from 'node:worker_threads';
+import type { Worker } from 'node:worker_threads';
 import type {
   CheckpointAnswer,
   CheckpointOrder,
   CheckpointRequest,
   CheckpointThreadData,
 } from './sqlite-checkpoint-worker.ts';
+import { SqliteWorkerFile } from './sqlite-worker-file.ts';
 
-/**
- * The file of the thread, beside this one: `.ts` in the source, `.js` in a build. A bundle usually does not contain it.
- */
-const WORKER = new URL(`./sqlite-checkpoint-worker.${import.meta.url.endsWith('.ts') ? 'ts' : 'js'}`, import.meta.url);
+const WORKER = new SqliteWorkerFile<CheckpointThreadData>('sqlite-checkpoint-worker', 'pantheon-auth checkpoint');
 
 /** `isLost`: the thread ended, or could not be started. */
 export type CheckpointResult = CheckpointAnswer | { readonly isLost: true };
@@ -34,7 +30,7 @@ export class SqliteCheckpointThread {
 
   /** Whether the file of the thread is where it should be. */
   static isAvailable(): boolean {
-    return WORKER.protocol === 'file:' && existsSync(fileURLToPath(WORKER));
+    return WORKER.exists();
   }
 
   get isRunning(): boolean {
@@ -67,13 +63,7 @@ export class SqliteCheckpointThread {
   }
 
   #start(): Worker {
-    // Without the environment, which may contain secrets, and without the Node flags of the process.
-    const worker = new Worker(WORKER, {
-      workerData: this.#data,
-      name: 'pantheon-auth checkpoint',
-      env: {},
-      execArgv: ['--disable-warning=ExperimentalWarning'],
-    });
+    const worker = WORKER.start(this.#data);
     worker.on('message', (answer: CheckpointAnswer) => this.#settle(answer));
     worker.on('error', () => this.#end(worker));
     worker.on('exit', () => this.#end(worker));

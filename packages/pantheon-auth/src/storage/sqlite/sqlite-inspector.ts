@@ -3,15 +3,14 @@
  * restored file stays as it was restored. The start waits for a named time; a large file is read on in the background,
  * by a thread, and the damage that turns up later ends the use of the file.
  */
-import { existsSync, statSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { DatabaseSync } from 'node:sqlite';
-import { fileURLToPath } from 'node:url';
-import { Worker } from 'node:worker_threads';
 import { LATE, withinMs } from '../../foundation/deadline.ts';
 import { damaged } from './sqlite-damage.ts';
 import { damageOf, isDamage } from './sqlite-errors.ts';
 import { inspectLog, inspectPages } from './sqlite-inspection.ts';
 import type { InspectionAnswer, InspectionOrder } from './sqlite-inspection-worker.ts';
+import { SqliteWorkerFile } from './sqlite-worker-file.ts';
 
 /** Read through at once, in some 40 ms: starting a thread takes as long. */
 const INLINE_BYTES_MAX: number = 8 * 1_024 * 1_024;
@@ -19,8 +18,7 @@ const INLINE_BYTES_MAX: number = 8 * 1_024 * 1_024;
 export const INSPECTION_WAIT_MAX_MS = 1_000;
 const BUSY_TIMEOUT_MS = 1_000;
 
-/** Beside this file, as source and as built. A bundle that does not bring it along has none. */
-const WORKER = new URL(`./sqlite-inspection-worker.${import.meta.url.endsWith('.ts') ? 'ts' : 'js'}`, import.meta.url);
+const WORKER = new SqliteWorkerFile<InspectionOrder>('sqlite-inspection-worker', 'pantheon-auth inspection');
 
 export interface InspectionOptions {
   /** Absolute. */
@@ -88,17 +86,14 @@ function inspectNow(path: string, inspect: (database: DatabaseSync) => string | 
 
 async function inspectInThread(options: InspectionOptions): Promise<Inspection> {
   const { path, onFound, onWarning, waitMaxMs = INSPECTION_WAIT_MAX_MS } = options;
-  if (!existsSync(fileURLToPath(WORKER))) {
+  if (!WORKER.exists()) {
     onWarning(
       'sqlite-inspection-worker.js of pantheon-auth is missing, as in a bundle: a database as large as this is not ' +
         'checked for damage at the start. Keep pantheon-auth out of the bundle.',
     );
     return DONE;
   }
-  const workerData: InspectionOrder = { path };
-  // It gets no environment, in which there may be secrets, and none of the flags that the program was started with.
-  const execArgv = ['--disable-warning=ExperimentalWarning'];
-  const worker = new Worker(WORKER, { workerData, name: 'pantheon-auth inspection', env: {}, execArgv });
+  const worker = WORKER.start({ path });
   const stop = (): void => void worker.terminate();
   const ended = new Promise<string | null>((resolve) => {
     worker.once('message', (answer: InspectionAnswer) => {

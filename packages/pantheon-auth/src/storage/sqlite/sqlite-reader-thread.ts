@@ -3,9 +3,7 @@
  * that ran there would stop every verification meanwhile. Each statement sees everything that was committed before it was
  * sent. The thread starts with the first statement; what runs in it is `sqlite-reader-worker.ts`.
  */
-import { existsSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
-import { Worker } from 'node:worker_threads';
+import type { Worker } from 'node:worker_threads';
 import {
   type CompiledQuery,
   type DatabaseConnection,
@@ -29,6 +27,7 @@ import type {
   ReaderRow,
   ReaderThreadData,
 } from './sqlite-reader-worker.ts';
+import { SqliteWorkerFile } from './sqlite-worker-file.ts';
 
 /**
  * Statements that wait or run. Each belongs to a request, and a tenant has few of them at once (`read-turns.ts`), so this
@@ -38,8 +37,7 @@ export const READS_WAITING_MAX = 1_000;
 /** Pages of lists end at a quarter of this, and reports and slices are far smaller: only a mistake of ours gets here. */
 export const ANSWER_BYTES_MAX: number = 4 * 1_024 * 1_024;
 
-/** Beside this file, as source and as built. A bundle that does not bring it along has none. */
-const WORKER = new URL(`./sqlite-reader-worker.${import.meta.url.endsWith('.ts') ? 'ts' : 'js'}`, import.meta.url);
+const WORKER = new SqliteWorkerFile<ReaderThreadData>('sqlite-reader-worker', 'pantheon-auth reader');
 
 export interface SqliteReaderThreadOptions {
   /** The database file, absolute. */
@@ -71,7 +69,7 @@ export class SqliteReaderThread {
 
   /** Whether the file of the thread is where it should be. */
   static isAvailable(): boolean {
-    return WORKER.protocol === 'file:' && existsSync(fileURLToPath(WORKER));
+    return WORKER.exists();
   }
 
   /** Whether a thread is running. It starts when it is first asked something, and again after it has failed. */
@@ -113,17 +111,10 @@ export class SqliteReaderThread {
   }
 
   #start(): Worker {
-    const workerData: ReaderThreadData = {
+    const worker = WORKER.start({
       path: this.#options.path,
       statementsKeptMax: STATEMENTS_KEPT_MAX,
       answerBytesMax: ANSWER_BYTES_MAX,
-    };
-    // It gets no environment, in which there may be secrets, and none of the flags that the program was started with.
-    const worker = new Worker(WORKER, {
-      workerData,
-      name: 'pantheon-auth reader',
-      env: {},
-      execArgv: ['--disable-warning=ExperimentalWarning'],
     });
     worker.on('message', (answer: ReaderAnswer) => this.#settle(worker, answer));
     worker.on('messageerror', (error) => this.#end(worker, error));
