@@ -4,7 +4,7 @@
  * restricted too. Pure. Checked whenever the caller could obtain a secret or a token, and when a key is changed.
  * Permissions are in `key-policy.ts`.
  */
-import { canonicalJson, type Json, type JsonObject } from '../foundation/encoding.ts';
+import { isSameJson, type Json, type JsonObject } from '../foundation/encoding.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { isWithin } from './address.ts';
 import { ACCESS_TOKEN_LIFETIME_DEFAULT_SECONDS } from './claims.ts';
@@ -53,7 +53,7 @@ export function assertMayChange(caller: ConfirmedCaller, record: KeyRecord, sett
   const { authority } = caller;
   if (authority.kind === 'process') return;
   assertMayGrant(caller, settings);
-  const changed = KEY_SETTING_NAMES.filter((name) => !isSame(settings[name] as Json, record[name] as Json));
+  const changed = KEY_SETTING_NAMES.filter((name) => !isSameJson(settings[name] as Json, record[name] as Json));
   const beyond =
     authority.keyId === record.id ? changed.find((name) => !KEY_SETTINGS[name].holderMayChange) : undefined;
   if (beyond !== undefined)
@@ -100,7 +100,7 @@ const WIDENS: { readonly [Name in keyof KeySettings]: Change } = {
     (after.ipAllowlist.length === 0 || !isWithin(after.ipAllowlist, before.ipAllowlist)),
   rateLimits: (before, after) => !isRateLimitsWithin(after.rateLimits, before.rateLimits),
   quota: (before, after) => !isQuotaWithin(after.quota, before.quota),
-  jwt: (before, after) => lifetimeOf(after) > lifetimeOf(before) || !isSame(forWhom(before), forWhom(after)),
+  jwt: (before, after) => lifetimeOf(after) > lifetimeOf(before) || !isSameJson(forWhom(before), forWhom(after)),
   // The rotation policy allows self-rotation and defines the age of secrets, so any change counts as widening.
   rotation: always,
   userId: always,
@@ -166,7 +166,7 @@ function hasAllOf(claims: JsonObject, needed: JsonObject): boolean {
 }
 
 function hasSame(one: JsonObject, other: JsonObject, name: string): boolean {
-  return Object.hasOwn(one, name) && isSame(one[name], other[name]);
+  return Object.hasOwn(one, name) && isSameJson(one[name], other[name]);
 }
 
 /** Whether the caller may set other user ids and claims: it needs the permission to issue tokens of other keys. */
@@ -194,8 +194,4 @@ export function assertAudiences(
     const detail = `A key of the system adds it to the audiences of the tenant: PATCH /v1/tenants/${tenant.id}.`;
     throw notGrantable(`jwt.audience[${at}]`, detail);
   }
-}
-
-function isSame(one: Json | undefined, other: Json | undefined): boolean {
-  return canonicalJson({ value: one }) === canonicalJson({ value: other });
 }

@@ -2,7 +2,7 @@
  * How the settings of a key are written outside: in events, in the API and, sealed, in rows. One mapping in each
  * direction, so that what the log says and what the API shows can never differ.
  */
-import { canonicalJson, type Json, type JsonObject } from '../foundation/encoding.ts';
+import { isSameJson, type Json, type JsonObject } from '../foundation/encoding.ts';
 import { KEY_SETTING_NAMES, KEY_SETTINGS, mapSettings, type SettingName } from './key-setting-table.ts';
 import type { KeySettings } from './key-settings.ts';
 
@@ -25,14 +25,10 @@ export function changedSettings(
   after: KeySettings,
 ): { readonly before: Partial<SettingsWire>; readonly after: Partial<SettingsWire> } | null {
   const [was, is] = [settingsToWire(before), settingsToWire(after)];
-  const names = KEY_SETTING_NAMES.filter((name) => !isSame(was[name], is[name]));
+  // Who sends back what was read changes nothing, also with its members in another order.
+  const names = KEY_SETTING_NAMES.filter((name) => !isSameJson(was[name], is[name]));
   const pick = (from: SettingsWire): JsonObject => Object.fromEntries(names.map((name) => [name, from[name]]));
   return names.length === 0 ? null : { before: pick(was), after: pick(is) };
-}
-
-/** As JSON, where the order of members means nothing: who sends back what was read changes nothing. */
-function isSame(one: Json, other: Json): boolean {
-  return canonicalJson({ value: one }) === canonicalJson({ value: other });
 }
 
 /**

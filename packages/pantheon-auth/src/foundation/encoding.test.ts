@@ -7,6 +7,7 @@ import {
   decodeBase64url,
   encodeBase62,
   isPlainObject,
+  isSameJson,
   lengthPrefixed,
 } from './encoding.ts';
 
@@ -207,4 +208,11 @@ test('an object of members only is plain, and what JSON would write otherwise is
   for (const plain of [{}, { a: 1 }, Object.create(null)]) expect(isPlainObject(plain)).toBe(true);
   for (const other of [null, 'a', 1, [], new Date(0), new Map(), Buffer.alloc(1), () => {}])
     expect(isPlainObject(other)).toBe(false);
+});
+
+test('two values are the same JSON whatever the order of their members', () => {
+  expect(isSameJson({ a: 1, b: [{ c: 2, d: null }] }, { b: [{ d: null, c: 2 }], a: 1 })).toBe(true);
+  expect(isSameJson([1, 2], [2, 1])).toBe(false);
+  expect(isSameJson(undefined, null)).toBe(false);
+  expect(isSameJson(undefined, undefined)).toBe(true);
 });

@@ -69,6 +69,11 @@ export function canonicalJson(value: object): string {
   return text;
 }
 
+/** Whether two values are the same JSON. The order of members does not count. */
+export function isSameJson(one: Json | undefined, other: Json | undefined): boolean {
+  return canonicalJson({ value: one }) === canonicalJson({ value: other });
+}
+
 /** Joins byte strings so that no two different lists give the same bytes: each is preceded by its length (4 bytes, big-endian). */
 export function lengthPrefixed(parts: readonly (string | Uint8Array)[]): Buffer {
   const pieces: Buffer[] = [];
