@@ -10,6 +10,7 @@ import type { ConfirmedCaller } from '../domain/delegation.ts';
 import type { KeyVersion } from '../domain/key.ts';
 import type { Authority, Caller } from '../domain/key-policy.ts';
 import { intersect } from '../domain/permissions.ts';
+import { endOfVersion } from '../domain/token-life.ts';
 import { type Denial, decide } from '../domain/verification.ts';
 import type { Precondition } from '../events/ledger.ts';
 import { type Clock, earlier, type Instant, momentOf } from '../foundation/clock.ts';
@@ -45,8 +46,6 @@ export class KeyCallerGuard implements CallerGuard {
     const holder = await this.#lookAgain(by, authority);
     const { record, tenant } = holder;
     const isToken = authority.via === 'token';
-    // Keys that a superseded version creates expire with it: otherwise such a key could act on its creator later.
-    const accepted = record.versions.find((one) => one.version === authority.version)?.acceptedUntil ?? null;
     const caller: ConfirmedCaller = {
       ...by,
       own: record,
@@ -54,7 +53,8 @@ export class KeyCallerGuard implements CallerGuard {
         ...authority,
         permissions: isToken ? intersect(record.permissions, authority.permissions) : record.permissions,
         grantable: isToken ? authority.grantable : record.grantable,
-        expiresAt: earlier(accepted, earlier(authority.expiresAt, record.expiresAt)),
+        // Keys that a superseded version creates expire with it: otherwise such a key could act on its creator later.
+        expiresAt: earlier(authority.expiresAt, endOfVersion(record, authority.version)),
         ipAllowlist: record.ipAllowlist,
       },
     };

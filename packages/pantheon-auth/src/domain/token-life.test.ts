@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { type Instant, SECOND_MS } from '../foundation/clock.ts';
 import type { KeyVersion } from './key.ts';
-import { audiencesOf, endOfToken, issuedFrom } from './token-life.ts';
+import { audiencesOf, endOfToken, endOfVersion, issuedFrom } from './token-life.ts';
 
 const START: Instant = Date.UTC(2030, 0, 1);
 const instant = fc.integer({ min: START, max: START + 20_000 });
@@ -58,4 +58,13 @@ test('audiences are those of the policy, and of the service where it names none'
   expect(audiencesOf(null, ['service'])).toEqual(['service']);
   expect(audiencesOf({ ...jwt, audience: [] }, ['service'])).toEqual(['service']);
   expect(audiencesOf({ ...jwt, audience: ['api'] }, ['service'])).toEqual(['api']);
+});
+
+test('a version ends with its overlap or with its key, whichever is first', () => {
+  const versions = [version(START), { version: 2, createdAt: START, acceptedUntil: START + 5 }];
+  expect(endOfVersion({ expiresAt: null, versions }, 1)).toBeNull();
+  expect(endOfVersion({ expiresAt: START + 9, versions }, 1)).toBe(START + 9);
+  expect(endOfVersion({ expiresAt: START + 9, versions }, 2)).toBe(START + 5);
+  expect(endOfVersion({ expiresAt: START + 1, versions }, 2)).toBe(START + 1);
+  expect(endOfVersion({ expiresAt: null, versions }, 3)).toBeNull();
 });

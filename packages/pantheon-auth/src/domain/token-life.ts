@@ -2,7 +2,7 @@
  * Checks a token against the current record of its key, so that a token is denied after a change of the key that ends
  * it. Pure. The token's own claims are checked in `claims.ts`.
  */
-import { type Instant, SECOND_MS } from '../foundation/clock.ts';
+import { earlier, type Instant, SECOND_MS } from '../foundation/clock.ts';
 import type { SigningAlgorithm } from './claims.ts';
 import type { PresentedToken } from './credential.ts';
 import type { JwtSettings, KeyRecord, KeyVersion } from './key.ts';
@@ -41,6 +41,15 @@ export function issuedFrom(record: Pick<KeyRecord, 'tokensNotBefore'>, version: 
   const { tokensNotBefore } = record;
   const afterRevocation = tokensNotBefore === null ? 0 : secondOf(tokensNotBefore) + SECOND_MS;
   return Math.max(afterRevocation, version === null ? 0 : secondOf(version.createdAt));
+}
+
+/**
+ * When the key expires or this version of it ends, whichever is first; null: neither. Nothing that is made with the
+ * version lasts longer.
+ */
+export function endOfVersion(record: Pick<KeyRecord, 'expiresAt' | 'versions'>, version: number): Instant | null {
+  const acceptedUntil = record.versions.find((one) => one.version === version)?.acceptedUntil ?? null;
+  return earlier(acceptedUntil, record.expiresAt);
 }
 
 /** The start of the second, because tokens are dated in whole seconds. */

@@ -15,7 +15,7 @@ import {
 } from '../domain/claims.ts';
 import type { JwtSettings, KeyRecord } from '../domain/key.ts';
 import { isPermissionPattern, isReserved, PERMISSIONS_MAX, PermissionSet } from '../domain/permissions.ts';
-import { algorithmOf, audiencesOf, issuedFrom, secondOf } from '../domain/token-life.ts';
+import { algorithmOf, audiencesOf, endOfVersion, issuedFrom, secondOf } from '../domain/token-life.ts';
 import { assertCertainTime, type Clock, earlier, type Instant, SECOND_MS } from '../foundation/clock.ts';
 import type { JsonObject } from '../foundation/encoding.ts';
 import { PantheonError } from '../foundation/errors.ts';
@@ -125,7 +125,7 @@ export class TokenIssuer {
     const algorithm = algorithmOf(record.jwt);
     const audience = this.#audience(record, options);
     const permissions = narrowed(record.permissions, options.permissions);
-    const ends = endOf(record, version);
+    const ends = endOfVersion(record, version);
     const life = this.#life(record, version, options.ttlSeconds, ends);
     const common = {
       issuer: this.#settings.issuer,
@@ -186,12 +186,6 @@ function lifetimeMaxSeconds(jwt: JwtSettings | null): number {
  */
 export function offlineLifetimeMaxSeconds(jwt: JwtSettings | null): number | null {
   return algorithmOf(jwt) === 'HS256' ? null : lifetimeMaxSeconds(jwt);
-}
-
-/** When the key expires or the version ends, whichever is first; null: neither. No token lasts longer. */
-function endOf(record: KeyRecord, version: number): Instant | null {
-  const acceptedUntil = record.versions.find((one) => one.version === version)?.acceptedUntil ?? null;
-  return earlier(acceptedUntil, record.expiresAt);
 }
 
 interface Life {
