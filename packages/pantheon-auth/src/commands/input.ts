@@ -3,7 +3,7 @@
  * input.
  */
 import { z } from 'zod';
-import { AUDIENCE_LENGTH_MAX } from '../domain/claims.ts';
+import { AUDIENCE_LENGTH_MAX, AUDIENCE_PATTERN } from '../domain/claims.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { fieldPath, showableName } from '../foundation/field-path.ts';
 import { isVisible } from '../foundation/folded-text.ts';
@@ -36,7 +36,7 @@ export const audience: z.ZodType<string, string> = z
   .string()
   .min(1)
   .max(AUDIENCE_LENGTH_MAX)
-  .regex(/^[\x21-\x7e]+$/, 'Must be printable ASCII without spaces.');
+  .regex(AUDIENCE_PATTERN, 'Must be printable ASCII without spaces.');
 
 /** Parses a name. @throws PantheonError `invalid_request`. */
 export function parseName(input: unknown): string {

@@ -53,6 +53,8 @@ export const KEY_SIGNED_LIFETIME_MAX_SECONDS = 300;
 export const AUDIENCES_MAX = 16;
 /** Characters of one audience: enough for URLs in use. Two of this length and the other claims fit into a header. */
 export const AUDIENCE_LENGTH_MAX = 512;
+/** The characters of an audience and of an issuer: printable ASCII without spaces. */
+export const AUDIENCE_PATTERN: RegExp = /^[\x21-\x7e]+$/;
 /** Ids of users come from other systems; no common one is longer than an e-mail address (254). */
 export const SUBJECT_LENGTH_MAX = 256;
 /** Characters of a `jti`: enough for a UUID, a ULID or a digest in any notation. A revocation is stored under it. */

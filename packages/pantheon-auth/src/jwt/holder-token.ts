@@ -8,6 +8,7 @@ import { deriveKid, deriveSigningSecret } from '../api-keys/key-derivation.ts';
 import { type ParsedKey, parseKey, secretBytes } from '../api-keys/key-generator.ts';
 import {
   AUDIENCE_LENGTH_MAX,
+  AUDIENCE_PATTERN,
   AUDIENCES_MAX,
   buildKeySignedClaims,
   KEY_SIGNED_LIFETIME_MAX_SECONDS,
@@ -91,10 +92,9 @@ export function signerOf(parsed: ParsedKey): KeySigner {
 }
 
 const NAME_ADVICE = `1 to ${AUDIENCE_LENGTH_MAX} printable ASCII characters without spaces.`;
-const PRINTABLE = /^[\x21-\x7e]+$/;
 
 function isName(text: string): boolean {
-  return text.length <= AUDIENCE_LENGTH_MAX && PRINTABLE.test(text);
+  return text.length <= AUDIENCE_LENGTH_MAX && AUDIENCE_PATTERN.test(text);
 }
 
 function invalid(field: string, detail: string): PantheonError {
