@@ -1,7 +1,7 @@
 /** The public names of the library. Adapters for frameworks are in their own subpaths. */
 
 export type { ActedOn, ActedOnKey } from './api-keys/acted-on-keys.ts';
-export { type APIKey, type APIKeyVersion, keyHint } from './api-keys/api-key.ts';
+export { type APIKey, type APIKeyRotation, type APIKeyVersion, keyHint } from './api-keys/api-key.ts';
 export type { DurationInput } from './api-keys/duration-input.ts';
 export type { IdTagChangeOptions, IdTagManager } from './api-keys/id-tag-manager.ts';
 export type { IdTagSecret } from './api-keys/id-tags.ts';
@@ -18,7 +18,7 @@ export type { KeyFilter } from './api-keys/key-lists.ts';
 export type { CreatedKey, CreateOptions, KeyManager, ReadOptions } from './api-keys/key-manager.ts';
 export { KEY_INPUT_SCHEMAS, type UpdateKeyInput } from './api-keys/key-patch.ts';
 export type { Cascade, Cascaded, RevokeOptions } from './api-keys/key-revocation.ts';
-export type { KeyRotation, Rotation } from './api-keys/key-rotation.ts';
+export type { KeyRotation, NextVersion, Rotation } from './api-keys/key-rotation.ts';
 export type { QuarantinedKey } from './api-keys/key-storage.ts';
 export type { Verification, VerifiedKey } from './api-keys/key-validator.ts';
 export type { RootKeyStore } from './api-keys/root-key.ts';
@@ -48,8 +48,10 @@ export type { Actor, AuditContext, EventType } from './domain/event.ts';
 export { EVENT_SUBJECTS, SUBJECT_TYPES } from './domain/event.ts';
 export { ANY_ENVIRONMENT, type Environment } from './domain/key.ts';
 export { ACTIONS, type Action, type Authority, type Caller } from './domain/key-policy.ts';
+export type { MissedRotation } from './domain/key-settings.ts';
 export type { LimitState, QuotaRule, RateLimitRule } from './domain/limits.ts';
 export { covers, grants, isPermission, isPermissionPattern, PERMISSIONS_MAX } from './domain/permissions.ts';
+export type { RotationNotice, RotationState } from './domain/rotation-schedule.ts';
 export { JWKS_MAX_AGE_SECONDS, type SigningKeyState } from './domain/signing-key-schedule.ts';
 export { ANY_TENANT, DEFAULT_TENANT, SYSTEM_TENANT } from './domain/tenant.ts';
 export type { Denial } from './domain/verification.ts';
@@ -90,6 +92,7 @@ export {
   type AuthRequest,
   callerOf,
   errorRefusal,
+  type NextSecretAnswer,
   type Principal,
   type Refusal,
   rateLimitHeaders,

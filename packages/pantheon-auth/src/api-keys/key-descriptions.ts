@@ -63,7 +63,7 @@ export const INNER_DESCRIPTIONS: {
     period: 'The calendar day or month, UTC.',
   },
   rotation: {
-    every: `The age of a version at which a rotation is due: ${DURATION}. Default: a rotation is never due.`,
+    every: `The age of a version at which a rotation is due: ${DURATION}; at least 1 second. Default: a rotation is never due.`,
     overlap: `How long the previous version is still accepted after a rotation: ${DURATION}; at most 30 days. Default: 1 day.`,
     window: `How long the holder has to claim the next version, once the rotation is due: ${DURATION}; 1 minute to 90 days. Default: 7 days.`,
     onMissed:

@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto';
 import type { KeyChange, KeyRecord } from '../domain/key.ts';
 import type { RowChange } from '../events/ledger.ts';
-import { canonicalJson, type Json, type JsonObject } from '../foundation/encoding.ts';
+import { canonicalJson, isSameJson, type Json, type JsonObject } from '../foundation/encoding.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import type { EncryptionContext, Sealer } from '../kms/encryption-context.ts';
 import type { NextSecretRow } from '../schema/next-secret-row.ts';
@@ -72,7 +72,7 @@ function outdatesNextSecret(event: KeyChange['events'][number]): boolean {
     case 'key.secret_replaced':
       return true;
     case 'key.updated':
-      return !isSame(recipientIn(event.before?.['rotation']), recipientIn(event.after?.['rotation']));
+      return !isSameJson(recipientIn(event.before?.['rotation']), recipientIn(event.after?.['rotation']));
     default:
       return false;
   }
@@ -80,10 +80,6 @@ function outdatesNextSecret(event: KeyChange['events'][number]): boolean {
 
 function recipientIn(rotation: Json | undefined): Json {
   return (rotation as JsonObject | null | undefined)?.['recipientJwk'] ?? null;
-}
-
-function isSame(one: Json, other: Json): boolean {
-  return canonicalJson({ value: one }) === canonicalJson({ value: other });
 }
 
 function contextOf({ key_id: rowId, tenant_id: tenantId, version }: Omit<NextSecretRow, 'sealed'>): EncryptionContext {

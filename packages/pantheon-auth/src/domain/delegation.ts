@@ -76,7 +76,7 @@ export function assertMayNameRecipient(
   before: Pick<KeySettings, 'rotation'> | null = null,
 ): void {
   const recipient = settings.rotation?.recipientJwk ?? null;
-  if (recipient === null || isSame(recipient, before?.rotation?.recipientJwk)) return;
+  if (recipient === null || isSameJson(recipient, before?.rotation?.recipientJwk)) return;
   assertMay(caller, 'keys.rotate', tenantId);
 }
 
