@@ -1,6 +1,8 @@
 import { createLocalJWKSet, decodeJwt, decodeProtectedHeader, type JSONWebKeySet, jwtVerify } from 'jose';
 import { describe, expect, test, vi } from 'vitest';
-import { callerWith, ISSUER, keyAndCaller, openWorld, refusalOf, turn, type World } from '../test/fixture.ts';
+import { callerWith, keyAndCaller } from '../test/callers.ts';
+import { refusalOf } from '../test/refusal-of.ts';
+import { ISSUER, openTestEngine, type TestEngine, turn } from '../test/test-engine.ts';
 import { KeyChanges } from './api-keys/key-changes.ts';
 import { deriveKid, deriveSigningSecret } from './api-keys/key-derivation.ts';
 import { parseKey, secretBytes } from './api-keys/key-generator.ts';
@@ -11,8 +13,8 @@ import { mintKeyToken } from './jwt/holder-token.ts';
 const INPUT = { userId: 'user-1', name: 'n', permissions: ['docs:*', 'billing:read'] };
 const ASYMMETRIC = ['ES256', 'Ed25519', 'RS256'] as const;
 
-async function issued(world: World, made: CreatedKey, wish: object = {}): Promise<string> {
-  const exchange = await world.auth.tokens.exchange({ key: made.key, ...wish });
+async function issued(engine: TestEngine, made: CreatedKey, wish: object = {}): Promise<string> {
+  const exchange = await engine.auth.tokens.exchange({ key: made.key, ...wish });
   if (!exchange.issued) throw new Error(`Not issued: ${exchange.verification.denial.code}`);
   return exchange.token.token;
 }
@@ -31,21 +33,21 @@ const jwtOf = (algorithm: SigningAlgorithm, more: object = {}): object => ({
 const API = ['https://api.example'];
 
 /** Judged by another library, with the public keys alone. */
-async function judged(world: World, token: string, audience = 'https://api.example') {
-  const keys = createLocalJWKSet(world.auth.tokens.jwks() as unknown as JSONWebKeySet);
-  const options = { issuer: ISSUER, audience, typ: 'at+jwt', currentDate: new Date(world.clock.now()) };
+async function judged(engine: TestEngine, token: string, audience = 'https://api.example') {
+  const keys = createLocalJWKSet(engine.auth.tokens.jwks() as unknown as JSONWebKeySet);
+  const options = { issuer: ISSUER, audience, typ: 'at+jwt', currentDate: new Date(engine.clock.now()) };
   return (await jwtVerify(token, keys, options)).payload;
 }
 
 describe('exchange', () => {
   test.each(ASYMMETRIC)('%s: another library verifies it, and one flipped bit is fatal', async (algorithm) => {
-    await using world = await openWorld();
-    const { auth, clock } = world;
+    await using engine = await openTestEngine();
+    const { auth, clock } = engine;
     const made = await auth.keys.create({ ...INPUT, ...jwtOf(algorithm) });
-    const token = await issued(world, made);
+    const token = await issued(engine, made);
     expect(decodeProtectedHeader(token)).toEqual({ alg: algorithm, typ: 'at+jwt', kid: expect.any(String) });
     const now = clock.now() / 1_000;
-    expect(await judged(world, token)).toEqual({
+    expect(await judged(engine, token)).toEqual({
       iss: ISSUER,
       sub: 'user-1',
       aud: 'https://api.example',
@@ -69,7 +71,7 @@ describe('exchange', () => {
       bytes[bytes.length >> 1] = (bytes[bytes.length >> 1] ?? 0) ^ 1;
       parts[part] = bytes.toString('base64url');
       const flipped = parts.join('.');
-      await expect(judged(world, flipped)).rejects.toThrow();
+      await expect(judged(engine, flipped)).rejects.toThrow();
       expect(await auth.tokens.verify({ token: flipped, audience: API })).toMatchObject({
         valid: false,
         secretVerified: false,
@@ -78,17 +80,17 @@ describe('exchange', () => {
   });
 
   test('narrows: what is asked for must be held, and is all that there is', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     const made = await auth.keys.create(INPUT);
-    const token = await issued(world, made, { permissions: ['docs:read', 'docs:read'] });
+    const token = await issued(engine, made, { permissions: ['docs:read', 'docs:read'] });
     expect(decodeJwt(token)['scope']).toBe('docs:read');
     expect(await auth.tokens.verify({ token, permissions: ['docs:read'] })).toMatchObject({ valid: true });
     expect(await auth.tokens.verify({ token, permissions: ['billing:read'] })).toMatchObject({
       valid: false,
       denial: { code: 'insufficient_permissions', missing: 'billing:read' },
     });
-    const nothing = await issued(world, made, { permissions: [] });
+    const nothing = await issued(engine, made, { permissions: [] });
     expect(decodeJwt(nothing)['scope']).toBeUndefined();
     expect(await auth.tokens.verify({ token: nothing })).toMatchObject({ valid: true, token: { permissions: [] } });
     expect(await auth.tokens.verify({ token: nothing, permissions: ['docs:read'] })).toMatchObject({ valid: false });
@@ -99,30 +101,30 @@ describe('exchange', () => {
   });
 
   test('a scope is made of permissions: none is smuggled in behind a space', async () => {
-    await using world = await openWorld();
-    const made = await world.auth.keys.create({ ...INPUT, permissions: ['*', 'docs:*'] });
+    await using engine = await openTestEngine();
+    const made = await engine.auth.keys.create({ ...INPUT, permissions: ['*', 'docs:*'] });
     for (const permission of ['docs:read pantheon:keys:create', 'docs:read\tpantheon:*', 'docs: pantheon:*', '', 'a b'])
-      expect(await refusalOf(world.auth.tokens.exchange({ key: made.key, permissions: [permission] }))).toMatchObject({
+      expect(await refusalOf(engine.auth.tokens.exchange({ key: made.key, permissions: [permission] }))).toMatchObject({
         code: 'invalid_request',
         field: 'permissions[0]',
       });
     const many = Array.from({ length: 257 }, (_, n) => `a:${n}`);
-    expect((await refusalOf(world.auth.tokens.exchange({ key: made.key, permissions: many }))).field).toBe(
+    expect((await refusalOf(engine.auth.tokens.exchange({ key: made.key, permissions: many }))).field).toBe(
       'permissions',
     );
   });
 
   test('audiences are those of the policy, else those of the service; the first is the default', async () => {
-    await using world = await openWorld({ audience: ['https://one.example', 'https://two.example'] });
-    const { auth } = world;
+    await using engine = await openTestEngine({ audience: ['https://one.example', 'https://two.example'] });
+    const { auth } = engine;
     const plain = await auth.keys.create(INPUT);
     const bound = await auth.keys.create({ ...INPUT, ...jwtOf('ES256') });
-    expect(decodeJwt(await issued(world, plain)).aud).toBe('https://one.example');
-    expect(decodeJwt(await issued(world, plain, { audience: ['https://two.example'] })).aud).toBe(
+    expect(decodeJwt(await issued(engine, plain)).aud).toBe('https://one.example');
+    expect(decodeJwt(await issued(engine, plain, { audience: ['https://two.example'] })).aud).toBe(
       'https://two.example',
     );
-    expect(decodeJwt(await issued(world, bound)).aud).toBe('https://api.example');
-    const both = await issued(world, bound, { audience: ['reports', 'https://api.example', 'reports'] });
+    expect(decodeJwt(await issued(engine, bound)).aud).toBe('https://api.example');
+    const both = await issued(engine, bound, { audience: ['reports', 'https://api.example', 'reports'] });
     expect(decodeJwt(both).aud).toEqual(['reports', 'https://api.example']);
     for (const [made, audience] of [
       [plain, ['https://api.example']],
@@ -140,10 +142,12 @@ describe('exchange', () => {
   });
 
   test('lives as long as is asked for within the policy, and never longer than its key', async () => {
-    await using world = await openWorld();
-    const { auth, clock } = world;
+    await using engine = await openTestEngine();
+    const { auth, clock } = engine;
     const lifeOf = async (input: object, wish: object = {}): Promise<number> => {
-      const { iat = 0, exp = 0 } = decodeJwt(await issued(world, await auth.keys.create({ ...INPUT, ...input }), wish));
+      const { iat = 0, exp = 0 } = decodeJwt(
+        await issued(engine, await auth.keys.create({ ...INPUT, ...input }), wish),
+      );
       return exp - iat;
     };
     expect(await lifeOf({})).toBe(300);
@@ -160,8 +164,8 @@ describe('exchange', () => {
   });
 
   test('a key that may not act gets none, and the reason is the same as for a verification', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     const made = await auth.keys.create({ ...INPUT, ipAllowlist: ['10.0.0.0/8'], environment: 'test' });
     const deny = async (request: object) => {
       const exchange = await auth.tokens.exchange({ key: made.key, environment: 'test', ip: '10.0.0.1', ...request });
@@ -176,23 +180,23 @@ describe('exchange', () => {
   });
 
   test('the version that was presented is the version of the token: it dies with it', async () => {
-    await using world = await openWorld();
-    const made = await world.auth.keys.create(INPUT);
-    await world.auth.rotation.rotate(made.apiKey.id, { overlap: '1h' });
-    const token = await issued(world, made);
+    await using engine = await openTestEngine();
+    const made = await engine.auth.keys.create(INPUT);
+    await engine.auth.rotation.rotate(made.apiKey.id, { overlap: '1h' });
+    const token = await issued(engine, made);
     expect(decodeJwt(token)['key_version']).toBe(1);
-    expect(await world.auth.tokens.verify({ token })).toMatchObject({ valid: true, key: { version: 1 } });
-    await world.auth.rotation.retire(made.apiKey.id, 1);
-    expect(await world.auth.tokens.verify({ token })).toMatchObject({ denial: { code: 'version_retired' } });
+    expect(await engine.auth.tokens.verify({ token })).toMatchObject({ valid: true, key: { version: 1 } });
+    await engine.auth.rotation.retire(made.apiKey.id, 1);
+    expect(await engine.auth.tokens.verify({ token })).toMatchObject({ denial: { code: 'version_retired' } });
   });
 });
 
 describe('tokens signed by the key itself', () => {
   test('the service and the holder sign alike, offline, and the key never travels', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     const made = await auth.keys.create({ ...INPUT, ...jwtOf('HS256') });
-    const byService = await issued(world, made);
+    const byService = await issued(engine, made);
     const { key, apiKey } = made;
     const metadata = {
       keyId: apiKey.id,
@@ -202,11 +206,11 @@ describe('tokens signed by the key itself', () => {
       customClaims: {},
     } as const;
     const byHolder = auth.generator.generateJWTFromKey(apiKey, { ...metadata, audience: API }, key);
-    const offline = mintKeyToken({ key, issuer: ISSUER, audience: API, permissions: ['docs:*'], clock: world.clock });
+    const offline = mintKeyToken({ key, issuer: ISSUER, audience: API, permissions: ['docs:*'], clock: engine.clock });
     const { kid, secret } = derivedFrom(key);
     for (const token of [byService, byHolder, offline]) {
       expect(decodeProtectedHeader(token)).toEqual({ alg: 'HS256', typ: 'pantheon-key+jwt', kid });
-      const { payload } = await jwtVerify(token, secret, { currentDate: new Date(world.clock.now()) });
+      const { payload } = await jwtVerify(token, secret, { currentDate: new Date(engine.clock.now()) });
       expect(payload).toMatchObject({ sub: apiKey.id, client_id: apiKey.id, aud: 'https://api.example' });
       expect(await auth.tokens.verify({ token, audience: API, permissions: ['docs:read'] })).toMatchObject({
         valid: true,
@@ -219,19 +223,19 @@ describe('tokens signed by the key itself', () => {
       valid: true,
       token: { customClaims: { team: 'blue' } },
     });
-    expect(world.logged.join()).not.toContain(key);
+    expect(engine.logged.join()).not.toContain(key);
   });
 
   test('a policy that asks for HS256 later needs a rotation; one that stops ends all of them at once', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     const made = await auth.keys.create(INPUT);
     const { id } = made.apiKey;
     const hs256 = { jwt: { algorithm: 'HS256' as const, audience: API } };
     await auth.keys.update(id, hs256);
     expect((await refusalOf(auth.tokens.exchange({ key: made.key }))).code).toBe('signing_secret_unavailable');
     const rotated = await auth.rotation.rotate(id, { overlap: 0 });
-    const token = await issued(world, { ...made, key: rotated.key });
+    const token = await issued(engine, { ...made, key: rotated.key });
     expect(await auth.tokens.verify({ token, audience: API })).toMatchObject({ valid: true });
     await auth.keys.update(id, { jwt: { algorithm: 'ES256', audience: API } });
     expect(await auth.tokens.verify({ token, audience: API })).toMatchObject({ denial: { code: 'unknown' } });
@@ -241,8 +245,8 @@ describe('tokens signed by the key itself', () => {
   });
 
   test('grants no more than the key, whatever it says', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     const made = await auth.keys.create({ ...INPUT, permissions: ['docs:read'], ...jwtOf('HS256') });
     const boasting = { ...made.apiKey, permissions: ['*', 'pantheon:*'] };
     const metadata = {
@@ -261,8 +265,8 @@ describe('tokens signed by the key itself', () => {
   });
 
   test('is for audiences of the policy alone', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     const made = await auth.keys.create({ ...INPUT, ...jwtOf('HS256') });
     const metadata = { keyId: made.apiKey.id, algorithm: 'HS256' as const, issuer: ISSUER, customClaims: {} };
     const token = auth.generator.generateJWTFromKey(made.apiKey, { ...metadata, audience: [...API, 'bank'] }, made.key);
@@ -272,8 +276,8 @@ describe('tokens signed by the key itself', () => {
 
 describe('issue without the key', () => {
   test('needs the permission and the right to grant all that the key holds', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     const { apiKey } = await auth.keys.create(INPUT);
     const target = { tenantId: 'default', keyId: apiKey.id };
     const { token } = await auth.tokens.issue(target, { permissions: ['docs:read'], ttlSeconds: 60 });
@@ -281,9 +285,9 @@ describe('issue without the key', () => {
     await auth.tenants.create({ id: 'acme' });
     const ADMIN = { permissions: ['pantheon:*'], grantable: ['*'] };
     for (const [{ by }, code] of [
-      [await keyAndCaller(world, 'default', { permissions: ['docs:*'] }), 'insufficient_permissions'],
-      [await keyAndCaller(world, 'default', { ...ADMIN, grantable: ['billing:*'] }), 'not_grantable'],
-      [await keyAndCaller(world, 'acme', ADMIN), 'not_found'],
+      [await keyAndCaller(engine, 'default', { permissions: ['docs:*'] }), 'insufficient_permissions'],
+      [await keyAndCaller(engine, 'default', { ...ADMIN, grantable: ['billing:*'] }), 'not_grantable'],
+      [await keyAndCaller(engine, 'acme', ADMIN), 'not_found'],
     ] as const)
       expect((await refusalOf(auth.tokens.issue(target, {}, { by }))).code).toBe(code);
     for (const other of [
@@ -294,8 +298,8 @@ describe('issue without the key', () => {
   });
 
   test('is refused while the key may not act', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     const refused = async (input: object, change: (id: string) => Promise<unknown> = async () => {}) => {
       const { apiKey } = await auth.keys.create({ ...INPUT, ...input });
       await change(apiKey.id);
@@ -304,30 +308,30 @@ describe('issue without the key', () => {
     expect(await refused({ notBefore: '2040-01-01T00:00:00Z' })).toBe('not_allowed');
     expect(await refused({}, (id) => auth.keys.suspend(id))).toBe('not_allowed');
     expect(await refused({}, (id) => auth.keys.revoke(id))).toBe('not_allowed');
-    expect(await refused({ expiresIn: '1m' }, async () => world.clock.advance(60_000))).toBe('not_allowed');
+    expect(await refused({ expiresIn: '1m' }, async () => engine.clock.advance(60_000))).toBe('not_allowed');
     expect(await refused({}, () => auth.tenants.suspend('default'))).toBe('not_allowed');
   });
 
   test('is signed by a key that is alive, also when another process has retired the one known here', async () => {
-    await using world = await openWorld();
-    const other = await world.openAgain();
-    const { apiKey } = await world.auth.keys.create(INPUT);
+    await using engine = await openTestEngine();
+    const other = await engine.openAgain();
+    const { apiKey } = await engine.auth.keys.create(INPUT);
     const kid = async (): Promise<string> => {
-      const { token } = await world.auth.tokens.issue({ tenantId: 'default', keyId: apiKey.id });
+      const { token } = await engine.auth.tokens.issue({ tenantId: 'default', keyId: apiKey.id });
       expect(await other.tokens.verify({ token })).toMatchObject({ valid: true });
       return decodeProtectedHeader(token).kid ?? '';
     };
     const first = await kid();
     await turn();
     await other.tokens.retireSigningKey(first);
-    world.clock.advance(1);
+    engine.clock.advance(1);
     expect(await kid()).not.toBe(first);
   });
 });
 
 test('a key whose reading took longer than a yes may be old gets no token: it may have changed and settled since', async () => {
-  await using world = await openWorld();
-  const { auth, clock } = world;
+  await using engine = await openTestEngine();
+  const { auth, clock } = engine;
   const { key, apiKey } = await auth.keys.create(INPUT);
   const target = { tenantId: 'default', keyId: apiKey.id };
   const load = KeyChanges.prototype.load;
@@ -350,36 +354,36 @@ test('a key whose reading took longer than a yes may be old gets no token: it ma
 
 describe("the brief's generateJWTFromKey", () => {
   test('signs with each algorithm at once, and another library verifies it', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     const { key, apiKey } = await auth.keys.create({ ...INPUT, ...jwtOf('HS256') });
     const metadata = { keyId: apiKey.id, issuer: ISSUER, audience: API, customClaims: { team: 'red' } };
     for (const algorithm of ASYMMETRIC) {
       const token = auth.generator.generateJWTFromKey(apiKey, { ...metadata, algorithm });
-      expect(await judged(world, token)).toMatchObject({ sub: 'user-1', client_id: apiKey.id, team: 'red' });
+      expect(await judged(engine, token)).toMatchObject({ sub: 'user-1', client_id: apiKey.id, team: 'red' });
     }
     const token = auth.generator.generateJWTFromKey(apiKey, { ...metadata, algorithm: 'HS256' }, key);
     const { secret } = derivedFrom(key);
-    await jwtVerify(token, secret, { issuer: ISSUER, currentDate: new Date(world.clock.now()) });
+    await jwtVerify(token, secret, { issuer: ISSUER, currentDate: new Date(engine.clock.now()) });
   });
 
   test('HS256 without the key signs with what verification has loaded, and never from the hash', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     const { key, apiKey } = await auth.keys.create({ ...INPUT, ...jwtOf('HS256') });
     const metadata = { keyId: apiKey.id, algorithm: 'HS256' as const, issuer: ISSUER, audience: API, customClaims: {} };
     const sign = () => auth.generator.generateJWTFromKey(apiKey, metadata);
     expect((await refusalOf(sign)).code).toBe('signing_secret_unavailable');
     // What this node has not yet followed would have it forget the key again.
-    world.clock.advance(1);
+    engine.clock.advance(1);
     await auth.ping();
     await auth.verify({ key });
     expect(await auth.tokens.verify({ token: sign(), audience: API })).toMatchObject({ valid: true });
   });
 
   test('what does not belong together is refused by its field, and nothing of the key is repeated', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     const { apiKey } = await auth.keys.create(INPUT);
     const other = await auth.keys.create(INPUT);
     const metadata = { keyId: apiKey.id, algorithm: 'HS256' as const, issuer: ISSUER, audience: API, customClaims: {} };
@@ -416,19 +420,19 @@ describe("the brief's generateJWTFromKey", () => {
     'environment',
     'permissions',
   ])('a custom claim cannot say %s', async (name) => {
-    await using world = await openWorld();
+    await using engine = await openTestEngine();
     const customClaims = JSON.parse(`{"${name}":"mine"}`) as Record<string, never>;
-    const error = await refusalOf(world.auth.keys.create({ ...INPUT, jwt: { algorithm: 'ES256', customClaims } }));
+    const error = await refusalOf(engine.auth.keys.create({ ...INPUT, jwt: { algorithm: 'ES256', customClaims } }));
     expect(error).toMatchObject({ code: 'invalid_request', field: expect.stringContaining('customClaims') });
   });
 });
 
 describe('revoking', () => {
   test('one token, by its id; the others of the key go on', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     const made = await auth.keys.create(INPUT);
-    const [one, two] = [await issued(world, made), await issued(world, made)];
+    const [one, two] = [await issued(engine, made), await issued(engine, made)];
     const { jti = '', exp = 0 } = decodeJwt(one);
     const target = { tenantId: 'default', keyId: made.apiKey.id, tokenId: jti, expiresAt: exp * 1_000 };
     expect(await auth.tokens.verify({ token: one })).toMatchObject({ valid: true });
@@ -446,14 +450,14 @@ describe('revoking', () => {
   });
 
   test('all of a key so far, also those of this very moment; the next one works at once', async () => {
-    await using world = await openWorld();
-    const { auth, clock } = world;
+    await using engine = await openTestEngine();
+    const { auth, clock } = engine;
     const made = await auth.keys.create(INPUT);
     for (const ms of [0, 1, 500, 999]) {
       clock.advance(1_000 - (clock.now() % 1_000) + ms);
-      const before = await issued(world, made);
+      const before = await issued(engine, made);
       await auth.tokens.revokeAllOf({ tenantId: 'default', keyId: made.apiKey.id });
-      const after = await issued(world, made);
+      const after = await issued(engine, made);
       expect(await auth.tokens.verify({ token: before }), `at .${ms}`).toMatchObject({ denial: { code: 'revoked' } });
       expect(await auth.tokens.verify({ token: after }), `at .${ms}`).toMatchObject({ valid: true });
     }
@@ -464,8 +468,8 @@ describe('revoking', () => {
   });
 
   test('all of a key, while somebody changes it', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     const { apiKey } = await auth.keys.create(INPUT);
     await Promise.all([
       auth.keys.update(apiKey.id, { name: 'a' }),
@@ -478,12 +482,12 @@ describe('revoking', () => {
 });
 
 test('what publishes the keys names no private part, and knows the new ones after a ping', async () => {
-  await using world = await openWorld();
-  const other = await world.openAgain();
+  await using engine = await openTestEngine();
+  const other = await engine.openAgain();
   const { kid } = await other.tokens.rotateSigningKey('Ed25519');
-  world.clock.advance(1);
-  await world.auth.ping();
-  const { keys } = world.auth.tokens.jwks();
+  engine.clock.advance(1);
+  await engine.auth.ping();
+  const { keys } = engine.auth.tokens.jwks();
   expect(keys.map((key) => key['kid'])).toContain(kid);
   for (const key of keys) {
     expect(key).toMatchObject({ use: 'sig', kid: expect.any(String), alg: expect.any(String) });

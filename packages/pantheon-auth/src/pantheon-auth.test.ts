@@ -2,7 +2,9 @@ import { randomBytes } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { emptyFolder, ISSUER, openWorld, refusalOf, startProcess } from '../test/fixture.ts';
+import { startProcess } from '../test/engine-process.ts';
+import { refusalOf } from '../test/refusal-of.ts';
+import { emptyFolder, ISSUER, openTestEngine } from '../test/test-engine.ts';
 import type { RootKeyStore } from './api-keys/root-key.ts';
 import type { EmbeddedOptions } from './engine/options.ts';
 import { createPantheonAuth, type PantheonAuth } from './pantheon-auth.ts';
@@ -52,9 +54,9 @@ describe('starting', () => {
   });
 
   test('another master key, or none, stops the start with one clear code and touches nothing', async () => {
-    await using world = await openWorld();
-    await world.auth.close();
-    const { dataDir, clock } = world;
+    await using engine = await openTestEngine();
+    await engine.auth.close();
+    const { dataDir, clock } = engine;
     const path = join(dataDir, 'master.key');
     const right = readFileSync(path, 'latin1').trim();
     const start = (options: object) => createPantheonAuth({ dataDir, issuer: ISSUER, clock, ...options });
@@ -159,8 +161,8 @@ describe('starting', () => {
 
 describe('the first administrator', () => {
   test('is made once, with the string that its keeper has, and goes on where a start was cut off', async () => {
-    await using world = await openWorld();
-    const store = rootStore(join(world.dataDir, 'root.key'));
+    await using engine = await openTestEngine();
+    const store = rootStore(join(engine.dataDir, 'root.key'));
     const cutOff: RootKeyStore = {
       read: store.read,
       write: async (key) => {
@@ -169,66 +171,66 @@ describe('the first administrator', () => {
       },
     };
     // Cut off after the string was written: what was written is used.
-    const root = await world.auth.bootstrap(cutOff);
+    const root = await engine.auth.bootstrap(cutOff);
     expect(root).toMatchObject({ tenantId: 'system', permissions: ['pantheon:*'], grantable: ['*'] });
-    expect(await world.auth.bootstrap(store)).toBeNull();
+    expect(await engine.auth.bootstrap(store)).toBeNull();
     const key = (store.read() ?? '').trim();
-    expect(await world.auth.verify({ key, tenant: 'system', permissions: ['pantheon:keys:create'] })).toMatchObject({
+    expect(await engine.auth.verify({ key, tenant: 'system', permissions: ['pantheon:keys:create'] })).toMatchObject({
       valid: true,
     });
     // Also when it is revoked: a lost administrator is recovered on purpose only.
-    await world.auth.tenant('system').keys.revoke(root?.id ?? '', { force: true });
-    expect(await world.auth.bootstrap(store)).toBeNull();
+    await engine.auth.tenant('system').keys.revoke(root?.id ?? '', { force: true });
+    expect(await engine.auth.bootstrap(store)).toBeNull();
   });
 
   test('is not made when its string cannot be kept', async () => {
-    await using world = await openWorld();
+    await using engine = await openTestEngine();
     const full = new Error('disk full');
     const write = (): void => {
       throw full;
     };
-    await expect(world.auth.bootstrap({ read: () => null, write })).rejects.toBe(full);
-    expect((await world.auth.tenant('system').keys.list()).items).toEqual([]);
-    await expect(world.auth.bootstrap({ read: () => 'something else', write })).rejects.toBe(full);
+    await expect(engine.auth.bootstrap({ read: () => null, write })).rejects.toBe(full);
+    expect((await engine.auth.tenant('system').keys.list()).items).toEqual([]);
+    await expect(engine.auth.bootstrap({ read: () => 'something else', write })).rejects.toBe(full);
   });
 
   test('of two instances that make it at once there is one', async () => {
-    await using world = await openWorld();
-    const other = await world.openAgain();
-    const store = rootStore(join(world.dataDir, 'root.key'));
-    const made = await Promise.all([world.auth.bootstrap(store), other.bootstrap(store)]);
+    await using engine = await openTestEngine();
+    const other = await engine.openAgain();
+    const store = rootStore(join(engine.dataDir, 'root.key'));
+    const made = await Promise.all([engine.auth.bootstrap(store), other.bootstrap(store)]);
     expect(made.filter((root) => root !== null)).toHaveLength(1);
-    expect((await world.auth.tenant('system').keys.list()).items).toHaveLength(1);
+    expect((await engine.auth.tenant('system').keys.list()).items).toHaveLength(1);
   });
 });
 
 describe('stopping', () => {
   test('stores what was counted, can be asked twice, and refuses what comes later with a code', async () => {
-    await using world = await openWorld();
-    const { key, apiKey } = await world.auth.keys.create({ userId: 'u', name: 'n' });
-    for (let n = 0; n < 7; n += 1) await world.auth.verify({ key });
-    await world.auth.close();
-    await world.auth.close();
-    world.clock.advance(10);
-    for (const late of [world.auth.verify({ key }), world.auth.keys.get(apiKey.id), world.auth.ping()])
+    await using engine = await openTestEngine();
+    const { key, apiKey } = await engine.auth.keys.create({ userId: 'u', name: 'n' });
+    for (let n = 0; n < 7; n += 1) await engine.auth.verify({ key });
+    await engine.auth.close();
+    await engine.auth.close();
+    engine.clock.advance(10);
+    for (const late of [engine.auth.verify({ key }), engine.auth.keys.get(apiKey.id), engine.auth.ping()])
       expect((await refusalOf(late)).code).toBe('shutting_down');
-    expect(await (await world.openAgain()).keys.get(apiKey.id)).toMatchObject({ usageCount: 7 });
+    expect(await (await engine.openAgain()).keys.get(apiKey.id)).toMatchObject({ usageCount: 7 });
   });
 });
 
 test('another prefix makes and takes its own keys alone', async () => {
-  await using world = await openWorld({ keyPrefix: 'acme' });
-  const { key } = await world.auth.keys.create({ userId: 'u', name: 'n' });
+  await using engine = await openTestEngine({ keyPrefix: 'acme' });
+  const { key } = await engine.auth.keys.create({ userId: 'u', name: 'n' });
   expect(key).toMatch(/^acme_live_/);
-  expect(await world.auth.verify({ key })).toMatchObject({ valid: true });
-  expect(world.auth.generator.generateKey().key).toMatch(/^acme_/);
-  const standard = await world.openAgain({ keyPrefix: 'pan' });
+  expect(await engine.auth.verify({ key })).toMatchObject({ valid: true });
+  expect(engine.auth.generator.generateKey().key).toMatch(/^acme_/);
+  const standard = await engine.openAgain({ keyPrefix: 'pan' });
   expect(await standard.verify({ key })).toMatchObject({ denial: { code: 'malformed' } });
 });
 
 test('a bounded memory still answers for every key', async () => {
-  await using world = await openWorld({ knownKeysMax: 2 });
+  await using engine = await openTestEngine({ knownKeysMax: 2 });
   const keys: string[] = [];
-  for (let n = 0; n < 5; n += 1) keys.push((await world.auth.keys.create({ userId: 'u', name: 'n' })).key);
-  for (const key of [...keys, ...keys]) expect(await world.auth.verify({ key })).toMatchObject({ valid: true });
+  for (let n = 0; n < 5; n += 1) keys.push((await engine.auth.keys.create({ userId: 'u', name: 'n' })).key);
+  for (const key of [...keys, ...keys]) expect(await engine.auth.verify({ key })).toMatchObject({ valid: true });
 });

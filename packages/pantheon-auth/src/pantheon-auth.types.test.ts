@@ -15,13 +15,13 @@ type App = {
 };
 type Pattern = App['permissions'] | 'docs:*' | 'docs:pages:*' | '*' | `pantheon:${string}`;
 
-let world: TestAuth<App>;
+let engine: TestAuth<App>;
 let auth: PantheonAuth<App>;
 beforeAll(async () => {
-  world = await testAuth<App>();
-  auth = world.auth;
+  engine = await testAuth<App>();
+  auth = engine.auth;
 });
-afterAll(() => world.close());
+afterAll(() => engine.close());
 
 const COMMON = { userId: 'user-1', name: 'deploy' };
 const refused = expect.objectContaining({ code: 'invalid_request' });

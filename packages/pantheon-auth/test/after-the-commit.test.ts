@@ -10,8 +10,8 @@ import { SqlSigningKeyRows, SqlTokenRevocationRows } from '../src/storage/rows/s
 import { SqlTenantRows } from '../src/storage/rows/sql-tenant-rows.ts';
 import { SqlUsageRows } from '../src/storage/rows/sql-usage-rows.ts';
 import { SqlLedger } from '../src/storage/sql-ledger.ts';
-import { callerFor } from './caller-for.ts';
-import { openWorld } from './fixture.ts';
+import { callerFor } from './callers.ts';
+import { openTestEngine } from './test-engine.ts';
 
 afterEach(() => {
   vi.restoreAllMocks();
@@ -84,8 +84,8 @@ const ANSWERS: Readonly<Record<string, unknown>> = {
 };
 
 test.each(Object.keys(CHANGES))('%s is answered as made, although the store answers nothing after it', async (name) => {
-  await using world = await openWorld();
-  const { auth, clock } = world;
+  await using engine = await openTestEngine();
+  const { auth, clock } = engine;
   await auth.tenants.create({ id: 'acme' });
   const { apiKey } = await auth.keys.create({ userId: 'u', name: 'n' });
   const { key } = await auth.rotation.rotate(apiKey.id, { overlap: '1h' });
@@ -100,8 +100,8 @@ test.each(Object.keys(CHANGES))('%s is answered as made, although the store answ
 });
 
 test('the answer to a change says what this node has counted when the usage that is stored cannot be read', async () => {
-  await using world = await openWorld();
-  const { auth } = world;
+  await using engine = await openTestEngine();
+  const { auth } = engine;
   const { apiKey, key } = await auth.keys.create({ userId: 'u', name: 'n' });
   await auth.verify({ key });
   vi.spyOn(SqlUsageRows.prototype, 'totalOf').mockRejectedValue(new Error('away'));

@@ -9,33 +9,34 @@ import { KeyValidator } from '../src/api-keys/key-validator.ts';
 import type { Caller } from '../src/domain/key-policy.ts';
 import { MINUTE_MS } from '../src/foundation/clock.ts';
 import type { PantheonAuth } from '../src/pantheon-auth.ts';
-import { callerFor } from './caller-for.ts';
-import { openWorld, refusalOf, turn, type World } from './fixture.ts';
+import { callerFor } from './callers.ts';
+import { refusalOf } from './refusal-of.ts';
+import { openTestEngine, type TestEngine, turn } from './test-engine.ts';
 
 const ADMINISTRATOR = { userId: 'a', name: 'administrator', permissions: ['pantheon:*'], grantable: ['*'] };
 const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
 
 const system = (auth: PantheonAuth) => auth.tenant('system').keys;
-const seqOf = (world: World): Promise<unknown> => world.sql('select seq from log_head');
+const seqOf = (engine: TestEngine): Promise<unknown> => engine.sql('select seq from log_head');
 const codeOf = async (work: Promise<unknown> | (() => unknown)): Promise<string> => (await refusalOf(work)).code;
 
 describe('a caller whose key has changed since the request arrived changes nothing', () => {
   /** What happens to the key of the caller meanwhile. */
-  const ENDS: Readonly<Record<string, (world: World, id: string) => Promise<unknown>>> = {
-    revoked: (world, id) => system(world.auth).revoke(id),
-    suspended: (world, id) => system(world.auth).suspend(id),
-    expired: async (world, id) => {
-      await system(world.auth).update(id, { expiresIn: '5s' });
-      world.clock.advance(5_000);
+  const ENDS: Readonly<Record<string, (engine: TestEngine, id: string) => Promise<unknown>>> = {
+    revoked: (engine, id) => system(engine.auth).revoke(id),
+    suspended: (engine, id) => system(engine.auth).suspend(id),
+    expired: async (engine, id) => {
+      await system(engine.auth).update(id, { expiresIn: '5s' });
+      engine.clock.advance(5_000);
     },
-    insufficient_permissions: (world, id) => system(world.auth).update(id, { permissions: ['pantheon:keys:read'] }),
-    ip_not_allowed: (world, id) => system(world.auth).update(id, { ipAllowlist: ['10.0.0.0/8'] }),
-    version_retired: (world, id) => world.auth.tenant('system').rotation.rotate(id, { overlap: 0 }),
+    insufficient_permissions: (engine, id) => system(engine.auth).update(id, { permissions: ['pantheon:keys:read'] }),
+    ip_not_allowed: (engine, id) => system(engine.auth).update(id, { ipAllowlist: ['10.0.0.0/8'] }),
+    version_retired: (engine, id) => engine.auth.tenant('system').rotation.rotate(id, { overlap: 0 }),
   };
 
   test.each(Object.entries(ENDS))('%s', async (code, end) => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     await system(auth).create(ADMINISTRATOR);
     const { key, apiKey } = await system(auth).create(ADMINISTRATOR);
     const { id } = (await auth.keys.create(INPUT)).apiKey;
@@ -47,9 +48,9 @@ describe('a caller whose key has changed since the request arrived changes nothi
     const by = await callerFor(auth, key);
     const target = { tenantId: 'default', keyId: id };
 
-    await end(world, apiKey.id);
+    await end(engine, apiKey.id);
 
-    const before = await seqOf(world);
+    const before = await seqOf(engine);
     const attempts = {
       create: () => auth.keys.create(INPUT, { by }),
       'create once': () => auth.keys.create(INPUT, { by, idempotencyKey: 'once' }),
@@ -75,27 +76,27 @@ describe('a caller whose key has changed since the request arrived changes nothi
       );
       expect(await done, name).toBe(code);
     }
-    expect(await seqOf(world)).toEqual(before);
+    expect(await seqOf(engine)).toEqual(before);
   });
 
   test('on another node neither', async () => {
-    await using world = await openWorld();
-    const other = await world.openAgain();
-    await system(world.auth).create(ADMINISTRATOR);
-    const { key, apiKey } = await system(world.auth).create(ADMINISTRATOR);
+    await using engine = await openTestEngine();
+    const other = await engine.openAgain();
+    await system(engine.auth).create(ADMINISTRATOR);
+    const { key, apiKey } = await system(engine.auth).create(ADMINISTRATOR);
     const by = await callerFor(other, key);
-    await system(world.auth).revoke(apiKey.id);
+    await system(engine.auth).revoke(apiKey.id);
     // Within the turn the other node has not looked yet: its commit fails, and nothing was made.
     expect(await codeOf(other.keys.create(INPUT, { by }))).toMatch(/^(conflict|revoked)$/);
     await turn();
     expect(await codeOf(other.keys.create(INPUT, { by }))).toBe('revoked');
-    expect((await world.auth.keys.list()).items).toEqual([]);
+    expect((await engine.auth.keys.list()).items).toEqual([]);
   });
 
   test('a create that races the revocation of its caller with cascade leaves no living child', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
-    const other = await world.openAgain();
+    await using engine = await openTestEngine();
+    const { auth } = engine;
+    const other = await engine.openAgain();
     await system(auth).create(ADMINISTRATOR);
     let refused = 0;
     for (let delay = 0; delay < 120; delay += 6) {
@@ -114,7 +115,7 @@ describe('a caller whose key has changed since the request arrived changes nothi
         if (one.status === 'rejected')
           expect(['revoked', 'conflict']).toContain(await codeOf(Promise.reject(one.reason)));
       const living = `select state from api_keys where created_by = ? and state <> 'revoked'`;
-      const children = await world.sql(living, apiKey.id);
+      const children = await engine.sql(living, apiKey.id);
       expect(children, `${delay} steps apart`).toEqual([]);
     }
     expect(refused).toBeGreaterThan(0);
@@ -125,19 +126,21 @@ describe('a repeated create gives no more than the caller may give now', () => {
   const CREATOR = { userId: 'u', name: 'creator', permissions: ['pantheon:keys:*'], grantable: ['docs:read'] };
   const once = { idempotencyKey: 'once' };
 
-  async function created(world: World): Promise<{ by: Caller; child: CreatedKey; again: () => Promise<CreatedKey> }> {
-    const { key } = await world.auth.keys.create(CREATOR);
-    const by = await callerFor(world.auth, key);
-    const again = () => world.auth.keys.create(INPUT, { ...once, by });
+  async function created(
+    engine: TestEngine,
+  ): Promise<{ by: Caller; child: CreatedKey; again: () => Promise<CreatedKey> }> {
+    const { key } = await engine.auth.keys.create(CREATOR);
+    const by = await callerFor(engine.auth, key);
+    const again = () => engine.auth.keys.create(INPUT, { ...once, by });
     return { by, child: await again(), again };
   }
 
   test('an unchanged child: its secret is made anew', async () => {
-    await using world = await openWorld();
-    const { child, again } = await created(world);
+    await using engine = await openTestEngine();
+    const { child, again } = await created(engine);
     const repeated = await again();
     expect(repeated.apiKey.id).toBe(child.apiKey.id);
-    expect(await world.auth.verify({ key: repeated.key })).toMatchObject({ valid: true });
+    expect(await engine.auth.verify({ key: repeated.key })).toMatchObject({ valid: true });
   });
 
   test.each([
@@ -145,23 +148,23 @@ describe('a repeated create gives no more than the caller may give now', () => {
     ['grantable', { grantable: ['billing:*'] }],
     ['rights of managing', { permissions: ['pantheon:tenants:create'] }],
   ])('an administrator has widened the %s of the child meanwhile: not_grantable', async (_what, wider) => {
-    await using world = await openWorld();
-    const { child, again } = await created(world);
-    await world.auth.keys.update(child.apiKey.id, wider);
+    await using engine = await openTestEngine();
+    const { child, again } = await created(engine);
+    await engine.auth.keys.update(child.apiKey.id, wider);
     expect(await codeOf(again)).toBe('not_grantable');
-    expect(await world.auth.verify({ key: child.key })).toMatchObject({ valid: true });
+    expect(await engine.auth.verify({ key: child.key })).toMatchObject({ valid: true });
   });
 
   test.each(['suspend', 'revoke'] as const)('%s of the child: already_claimed', async (end) => {
-    await using world = await openWorld();
-    const { child, again } = await created(world);
-    await world.auth.keys[end](child.apiKey.id);
+    await using engine = await openTestEngine();
+    const { child, again } = await created(engine);
+    await engine.auth.keys[end](child.apiKey.id);
     expect(await codeOf(again)).toBe('already_claimed');
   });
 
   test('a planted row that names the root key gives nothing', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     const written: string[] = [];
     const root = await auth.bootstrap({ read: () => null, write: (key) => void written.push(key) });
     const { key } = await system(auth).create(ADMINISTRATOR);
@@ -172,7 +175,7 @@ describe('a repeated create gives no more than the caller may give now', () => {
       rotate: () => auth.tenant('system').rotation.rotate(id, {}, { by, idempotencyKey: 'rotate' }),
     };
     for (const request of Object.values(requests)) await request();
-    await world.sql('update idempotency set key_id = ?, version = 1', root?.id ?? '');
+    await engine.sql('update idempotency set key_id = ?, version = 1', root?.id ?? '');
     for (const [name, request] of Object.entries(requests)) expect(await codeOf(request), name).toBe('already_claimed');
     expect(await auth.verify({ key: written[0] ?? '', tenant: 'system' })).toMatchObject({ valid: true });
   });
@@ -186,8 +189,8 @@ describe('a caller that is limited', () => {
   ] as const;
 
   test.each(LIMITS)('%s does not widen a key that is not, and may still rename it', async (_how, field, limit) => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     const { key } = await auth.keys.create({ userId: 'u', name: 'limited', ...RIGHTS, ...limit });
     const { id } = (await auth.keys.create({ ...INPUT, grantable: ['docs:read'] })).apiKey;
     const by = await callerFor(auth, key);
@@ -202,8 +205,8 @@ describe('a caller that is limited', () => {
   });
 
   test.each(LIMITS)('%s gets no token of a key that is not', async (_how, field, limit) => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     const { key } = await auth.keys.create({ userId: 'u', name: 'limited', ...RIGHTS, ...limit });
     const free = (await auth.keys.create(INPUT)).apiKey;
     const bound = (await auth.keys.create({ ...INPUT, ...limit })).apiKey;
@@ -223,8 +226,8 @@ describe('a key acts on itself by its current string only', () => {
   };
 
   test('not by an older version that is still accepted', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     const { key, apiKey } = await auth.keys.create(SELF);
     const { key: current } = await auth.rotation.rotate(apiKey.id);
     const by = await callerFor(auth, key);
@@ -236,8 +239,8 @@ describe('a key acts on itself by its current string only', () => {
   });
 
   test('not by a token', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     const { key, apiKey } = await auth.keys.create(SELF);
     const by = await callerFor(auth, key, 'token');
     const target = { tenantId: 'default', keyId: (await auth.keys.create(INPUT)).apiKey.id };
@@ -259,8 +262,8 @@ describe('a token is made of a key as it is when the token is made', () => {
   test.each(Object.entries(ENDS))(
     '%s between its verification and its token: no token, and no denial that has consumed (I8)',
     async (code, end) => {
-      await using world = await openWorld();
-      const { auth } = world;
+      await using engine = await openTestEngine();
+      const { auth } = engine;
       const { key, apiKey } = await auth.keys.create(INPUT);
       const verify = KeyValidator.prototype.verify;
       // The moment cannot be hit from outside.
@@ -287,8 +290,8 @@ describe('a token is made of a key as it is when the token is made', () => {
   );
 
   test('a token of an overlapped version ends with the overlap', async () => {
-    await using world = await openWorld();
-    const { auth, clock } = world;
+    await using engine = await openTestEngine();
+    const { auth, clock } = engine;
     const { key, apiKey } = await auth.keys.create(INPUT);
     const { previous } = await auth.rotation.rotate(apiKey.id, { overlap: '60s' });
     const exchange = await auth.tokens.exchange({ key });
@@ -304,8 +307,8 @@ describe('a token is made of a key as it is when the token is made', () => {
   });
 
   test('a node whose clock is behind brings no dead token back', async () => {
-    await using world = await openWorld();
-    const { auth, clock } = world;
+    await using engine = await openTestEngine();
+    const { auth, clock } = engine;
     const { key, apiKey } = await auth.keys.create(INPUT);
     const target = { tenantId: 'default', keyId: apiKey.id };
     const exchange = await auth.tokens.exchange({ key });
@@ -314,7 +317,7 @@ describe('a token is made of a key as it is when the token is made', () => {
     clock.advance(10_000);
     await auth.tokens.revokeAllOf(target);
     clock.setWall(clock.now() - MINUTE_MS);
-    const behind = await world.openAgain();
+    const behind = await engine.openAgain();
     await behind.tokens.revokeAllOf(target);
     for (const one of [auth, behind]) expect(await one.tokens.verify({ token })).toMatchObject({ valid: false });
     clock.setWall(clock.now() + MINUTE_MS);
@@ -325,9 +328,9 @@ describe('a token is made of a key as it is when the token is made', () => {
 
 describe('two administrators that revoke each other at once: one stays', () => {
   test.each(['in one process', 'over two instances'])('%s', async (where) => {
-    await using world = await openWorld();
-    const { auth } = world;
-    const other = where === 'in one process' ? auth : await world.openAgain();
+    await using engine = await openTestEngine();
+    const { auth } = engine;
+    const other = where === 'in one process' ? auth : await engine.openAgain();
     let left = (await system(auth).create(ADMINISTRATOR)).apiKey.id;
     for (let delay = 0; delay < 100; delay += 10) {
       const right = (await system(auth).create(ADMINISTRATOR)).apiKey.id;
@@ -348,9 +351,9 @@ describe('two administrators that revoke each other at once: one stays', () => {
   });
 
   test('each with its own key', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
-    const other = await world.openAgain();
+    await using engine = await openTestEngine();
+    const { auth } = engine;
+    const other = await engine.openAgain();
     const [one, two] = [await system(auth).create(ADMINISTRATOR), await system(auth).create(ADMINISTRATOR)];
     const [byOne, byTwo] = [await callerFor(auth, one.key), await callerFor(other, two.key)];
     const settled = await Promise.allSettled([

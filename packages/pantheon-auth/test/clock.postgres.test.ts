@@ -4,9 +4,10 @@ import { acceptClock } from '../src/engine/accept-clock.ts';
 import { CLOCK_DOUBT_MS, HOUR_MS, MINUTE_MS, SECOND_MS } from '../src/foundation/clock.ts';
 import { createPantheonAuth } from '../src/pantheon-auth.ts';
 import { postgres } from '../src/storage/postgres/postgres.ts';
-import { clockFrom, refusalOf } from './fixture.ts';
 import { postgresNode } from './postgres-node.ts';
 import { scratchPostgres } from './postgres-scratch.ts';
+import { refusalOf } from './refusal-of.ts';
+import { clockFrom } from './test-engine.ts';
 
 const YEAR_MS = 365 * 24 * HOUR_MS;
 

@@ -4,8 +4,9 @@ import { acceptClock } from '../src/engine/accept-clock.ts';
 import { CLOCK_DOUBT_MS, DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS } from '../src/foundation/clock.ts';
 import type { PantheonAuth } from '../src/pantheon-auth.ts';
 import { TestClock } from '../src/testing/test-clock.ts';
-import { openWorld, refusalOf } from './fixture.ts';
 import { untilRuns } from './job-runs.ts';
+import { refusalOf } from './refusal-of.ts';
+import { openTestEngine } from './test-engine.ts';
 
 const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
 const YEAR_MS = 365 * DAY_MS;
@@ -35,8 +36,8 @@ async function noticed(clocks: readonly TestClock[], nodes: readonly PantheonAut
 }
 
 test('a clock one year ahead at one start and one hour back at the next: nothing dead lives, and nothing is dated by it', async () => {
-  await using world = await openWorld();
-  const { auth, clock } = world;
+  await using engine = await openTestEngine();
+  const { auth, clock } = engine;
   const dated = await auth.keys.create({ ...INPUT, expiresIn: '30m' });
   const rotated = await auth.keys.create(INPUT);
   await auth.rotation.rotate(rotated.apiKey.id, { overlap: '30m' });
@@ -53,8 +54,8 @@ test('a clock one year ahead at one start and one hour back at the next: nothing
 
   // One start a year ahead: it cannot be told from a long rest, and it is said.
   clock.advance(YEAR_MS);
-  const ahead = await world.openAgain();
-  expect(world.logged.join('\n')).toContain('far ahead of the last recorded time of this database');
+  const ahead = await engine.openAgain();
+  expect(engine.logged.join('\n')).toContain('far ahead of the last recorded time of this database');
   const made = await ahead.keys.create({ ...INPUT, expiresIn: '1h' });
   const replaced = await ahead.rotation.rotate(alive.apiKey.id, { overlap: '1d' });
   const poisoned = await tokenOf(ahead, replaced.key);
@@ -64,24 +65,24 @@ test('a clock one year ahead at one start and one hour back at the next: nothing
 
   // The next start one hour behind where the first node stopped: refused, and it says how to go on.
   clock.setWall(start);
-  const refused = await refusalOf(world.openAgain());
+  const refused = await refusalOf(engine.openAgain());
   expect(refused).toMatchObject({ code: 'clock_in_doubt' });
   expect(refused.message).toMatch(/2030-01-01T00:00.*2031-01-01T01:00.*NTP.*clock accept/);
 
   // Looking changes nothing.
   clock.setWall(start + 70 * MINUTE_MS);
-  const options = { ...world.options, clock };
+  const options = { ...engine.options, clock };
   expect(await acceptClock(options)).toEqual({
     recorded: new Date(start + HOUR_MS + YEAR_MS),
     now: new Date(start + 70 * MINUTE_MS),
     isNeeded: true,
     done: null,
   });
-  expect(await refusalOf(world.openAgain())).toMatchObject({ code: 'clock_in_doubt' });
+  expect(await refusalOf(engine.openAgain())).toMatchObject({ code: 'clock_in_doubt' });
 
   const { done } = await acceptClock(options, { apply: true, reason: 'the clock of the machine was a year ahead' });
   expect(done).toEqual({ keysCorrected: 3, signingKeysReplaced: 6, keysLeft: [] });
-  const again = await world.openAgain();
+  const again = await engine.openAgain();
   const { items } = await again.events.list('system', { type: 'store.clock_accepted' });
   expect(items).toMatchObject([
     { at: new Date(start + 70 * MINUTE_MS), reason: 'the clock of the machine was a year ahead' },
@@ -108,46 +109,46 @@ test('a clock one year ahead at one start and one hour back at the next: nothing
 
   // Nor when the wrong time comes.
   clock.advance(YEAR_MS);
-  const later = await world.openAgain();
+  const later = await engine.openAgain();
   expect(await codeOfToken(later, poisoned)).toBe('unknown');
   expect(await codeOfKey(later, alive.key)).toBe('version_retired');
 });
 
 test('a time that is right needs no accepting, and nothing is changed', async () => {
-  await using world = await openWorld();
-  const options = { ...world.options, clock: world.clock };
+  await using engine = await openTestEngine();
+  const options = { ...engine.options, clock: engine.clock };
   expect(await acceptClock(options, { apply: true })).toMatchObject({ isNeeded: false, done: null });
-  const { items } = await world.auth.events.list('system', { type: 'store.clock_accepted' });
+  const { items } = await engine.auth.events.list('system', { type: 'store.clock_accepted' });
   expect(items).toEqual([]);
 });
 
 test('what the store has recorded of the time is a time, or no node starts', async () => {
   for (const value of ['banana', 'Infinity', '-1', '1e3', '']) {
-    await using world = await openWorld();
-    await world.auth.close();
-    await world.sql("update meta set value = ? where name = 'latestTime'", value);
-    expect(await refusalOf(world.openAgain()), value).toMatchObject({ code: 'store_unusable' });
+    await using engine = await openTestEngine();
+    await engine.auth.close();
+    await engine.sql("update meta set value = ? where name = 'latestTime'", value);
+    expect(await refusalOf(engine.openAgain()), value).toMatchObject({ code: 'store_unusable' });
   }
 });
 
 test('a use that was stored is as good as an event: no start is behind it', async () => {
-  await using world = await openWorld();
-  const { auth, clock } = world;
+  await using engine = await openTestEngine();
+  const { auth, clock } = engine;
   const { key } = await auth.keys.create({ ...INPUT, expiresIn: '1h' });
   clock.advance(HOUR_MS);
   expect(await codeOfKey(auth, key)).toBe('expired');
   await auth.close();
   // As after a crash: the stop itself was not recorded.
-  await world.sql("delete from meta where name = 'latestTime'");
+  await engine.sql("delete from meta where name = 'latestTime'");
   clock.setWall(start + 30 * MINUTE_MS);
-  expect(await refusalOf(world.openAgain())).toMatchObject({ code: 'clock_in_doubt' });
+  expect(await refusalOf(engine.openAgain())).toMatchObject({ code: 'clock_in_doubt' });
 });
 
 test('a start that is far ahead deletes nothing for its age within a day, nor do the starts after it', async () => {
-  await using world = await openWorld();
-  const { clock } = world;
+  await using engine = await openTestEngine();
+  const { clock } = engine;
   const kept = async (): Promise<number[]> => {
-    const rows = await world.sql(
+    const rows = await engine.sql(
       `
       select (select count(*) from idempotency where key_id = ?) as answers,
         (select count(*) from token_revocations where key_id = ?) as revoked`,
@@ -161,19 +162,19 @@ test('a start that is far ahead deletes nothing for its age within a day, nor do
     await untilRuns(clock, [auth], 'answer-retention', 2);
     await untilRuns(clock, [auth], 'token-revocation-retention', 1);
   };
-  const first = await world.auth.keys.create(INPUT, { idempotencyKey: 'first' });
+  const first = await engine.auth.keys.create(INPUT, { idempotencyKey: 'first' });
   const token = { tenantId: 'default', keyId: first.apiKey.id, tokenId: 'x', expiresAt: clock.now() };
-  await world.auth.tokens.revoke(token);
-  await world.auth.close();
+  await engine.auth.tokens.revoke(token);
+  await engine.auth.close();
 
   clock.advance(YEAR_MS);
-  const ahead = await world.openAgain();
+  const ahead = await engine.openAgain();
   await work(ahead);
   expect(await kept()).toEqual([1, 1]);
   await ahead.close();
   // Beside the records of the start before it, this one is not ahead.
   clock.advance(HOUR_MS);
-  const next = await world.openAgain();
+  const next = await engine.openAgain();
   await work(next);
   clock.advance(20 * HOUR_MS);
   await next.ping();
@@ -186,39 +187,39 @@ test('a start that is far ahead deletes nothing for its age within a day, nor do
 }, 120_000);
 
 test('looking whether the time is to be accepted leaves that guard as a start does, on clocks that count fractions too', async () => {
-  await using world = await openWorld();
-  const { clock } = world;
-  await world.auth.close();
+  await using engine = await openTestEngine();
+  const { clock } = engine;
+  await engine.auth.close();
   clock.advance(YEAR_MS);
   // As the monotonic clock of a machine counts.
   const options = { clock: { now: () => clock.now(), monotonicMs: () => clock.monotonicMs() + 0.37 } };
-  expect(await acceptClock({ ...world.options, ...options })).toMatchObject({ isNeeded: false, done: null });
-  expect(await world.sql("select 1 from meta where name = 'aheadUntil'")).toHaveLength(1);
-  for (let starts = 0; starts < 3; starts += 1) await (await world.openAgain(options)).close();
+  expect(await acceptClock({ ...engine.options, ...options })).toMatchObject({ isNeeded: false, done: null });
+  expect(await engine.sql("select 1 from meta where name = 'aheadUntil'")).toHaveLength(1);
+  for (let starts = 0; starts < 3; starts += 1) await (await engine.openAgain(options)).close();
 });
 
 test('once an operator has accepted the time, what is old is deleted again', async () => {
-  await using world = await openWorld();
-  const { clock } = world;
-  await world.auth.close();
+  await using engine = await openTestEngine();
+  const { clock } = engine;
+  await engine.auth.close();
   clock.advance(YEAR_MS);
-  await (await world.openAgain()).close();
-  expect(await world.sql("select 1 from meta where name = 'aheadUntil'")).toHaveLength(1);
+  await (await engine.openAgain()).close();
+  expect(await engine.sql("select 1 from meta where name = 'aheadUntil'")).toHaveLength(1);
   clock.setWall(start + HOUR_MS);
-  await acceptClock({ ...world.options, clock }, { apply: true });
-  expect(await world.sql("select 1 from meta where name = 'aheadUntil'")).toEqual([]);
+  await acceptClock({ ...engine.options, clock }, { apply: true });
+  expect(await engine.sql("select 1 from meta where name = 'aheadUntil'")).toEqual([]);
 });
 
 test('a key that was changed in the wrong time is corrected, also when nodes with a right clock wrote after it', async () => {
-  await using world = await openWorld();
-  const { auth, clock } = world;
+  await using engine = await openTestEngine();
+  const { auth, clock } = engine;
   const wrong = new TestClock(clock.now() + YEAR_MS);
-  const ahead = await world.openAgain({ clock: wrong });
+  const ahead = await engine.openAgain({ clock: wrong });
   const { apiKey } = await ahead.keys.create({ ...INPUT, expiresIn: '1h' });
   await noticed([clock, wrong], [auth]);
   // Later in the log, and in time.
   await auth.keys.create(INPUT);
-  const { done } = await acceptClock({ ...world.options, clock }, { apply: true });
+  const { done } = await acceptClock({ ...engine.options, clock }, { apply: true });
   expect(done).toMatchObject({ keysCorrected: 1, keysLeft: [] });
   await noticed([clock, wrong], [auth]);
   const { createdAt, expiresAt } = await auth.keys.get(apiKey.id);
@@ -231,8 +232,8 @@ describe('a clock that jumps while a node runs', () => {
     ['ahead', YEAR_MS],
     ['back', -YEAR_MS],
   ])('%s: no tokens are made, keys go on, and events are dated by the time that passed', async (_way, byMs) => {
-    await using world = await openWorld();
-    const { auth, clock } = world;
+    await using engine = await openTestEngine();
+    const { auth, clock } = engine;
     const { key, apiKey } = await auth.keys.create({ ...INPUT, jwt: { algorithm: 'HS256' } });
     await auth.verify({ key });
     clock.setWall(clock.now() + byMs);
@@ -252,7 +253,7 @@ describe('a clock that jumps while a node runs', () => {
     await auth.keys.suspend(apiKey.id);
     const { items } = await auth.events.list('default', { type: 'key.suspended' });
     expect(items.map(({ at }) => at)).toEqual([new Date(start + SECOND_MS)]);
-    expect(world.logged.join('\n')).toContain('the clock of this machine jumped');
+    expect(engine.logged.join('\n')).toContain('the clock of this machine jumped');
 
     await auth.keys.resume(apiKey.id);
     clock.setWall(start + SECOND_MS);
@@ -260,8 +261,8 @@ describe('a clock that jumps while a node runs', () => {
   });
 
   test('what has ended by the wall clock alone gets neither a yes nor a no', async () => {
-    await using world = await openWorld();
-    const { auth, clock } = world;
+    await using engine = await openTestEngine();
+    const { auth, clock } = engine;
     const { key } = await auth.keys.create({ ...INPUT, expiresIn: '1h' });
     const rotated = await auth.keys.create(INPUT);
     await auth.rotation.rotate(rotated.apiKey.id, { overlap: '1h' });
@@ -280,18 +281,18 @@ describe('a clock that jumps while a node runs', () => {
   });
 
   test('an event of another node that is dated far ahead is not followed: this node goes on by its own clock', async () => {
-    await using world = await openWorld();
-    const { auth, clock } = world;
+    await using engine = await openTestEngine();
+    const { auth, clock } = engine;
     const { key } = await auth.keys.create({ ...INPUT, expiresIn: '1d' });
     const wrong = new TestClock(clock.now() + YEAR_MS);
-    const ahead = await world.openAgain({ clock: wrong });
+    const ahead = await engine.openAgain({ clock: wrong });
     await ahead.keys.create(INPUT);
     await noticed([clock, wrong], [auth]);
     expect(await codeOfKey(auth, key)).toBe('valid');
     expect(await refusalOf(auth.tokens.exchange({ key }))).toMatchObject({ code: 'clock_in_doubt' });
 
     // The operator stops what is wrong, or forgets to, and accepts: every node goes on from the right time.
-    await acceptClock({ ...world.options, clock }, { apply: true });
+    await acceptClock({ ...engine.options, clock }, { apply: true });
     await noticed([clock, wrong], [auth, ahead]);
     expect((await auth.tokens.exchange({ key })).issued).toBe(true);
     const { apiKey } = await ahead.keys.create(INPUT);

@@ -5,21 +5,23 @@ import { describe, expect, test } from 'vitest';
 import { formatKey, generateKey, parseKey } from '../src/api-keys/key-generator.ts';
 import { PROCESS_ACTOR } from '../src/domain/event.ts';
 import { CODES } from '../src/foundation/codes.ts';
-import { openWorld, refusalOf, StatementCount, type World } from './fixture.ts';
+import { refusalOf } from './refusal-of.ts';
+import { StatementCount } from './statement-count.ts';
 import { STORE } from './store.ts';
+import { openTestEngine, type TestEngine } from './test-engine.ts';
 
 const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
 
 describe('a number that cannot be believed in the row of a key', () => {
   test.each(['created_at', 'expires_at'])('%s: is 503 for that key, and the others verify', async (column) => {
-    await using world = await openWorld();
-    const damaged = await world.auth.keys.create(INPUT);
-    const sound = await world.auth.keys.create(INPUT);
-    await world.sql(`update api_keys set ${column} = 9007199254740993 where id = ?`, damaged.apiKey.id);
-    for (const auth of [await world.openAgain(), world.auth]) {
+    await using engine = await openTestEngine();
+    const damaged = await engine.auth.keys.create(INPUT);
+    const sound = await engine.auth.keys.create(INPUT);
+    await engine.sql(`update api_keys set ${column} = 9007199254740993 where id = ?`, damaged.apiKey.id);
+    for (const auth of [await engine.openAgain(), engine.auth]) {
       expect(await auth.verify({ key: sound.key })).toMatchObject({ valid: true });
     }
-    const again = await world.openAgain();
+    const again = await engine.openAgain();
     expect((await refusalOf(again.verify({ key: damaged.key }))).code).toBe('key_quarantined');
     expect(CODES.key_quarantined.status).toBe(503);
     expect(await again.verify({ key: sound.key })).toMatchObject({ valid: true });
@@ -33,11 +35,11 @@ describe('a key whose row does not open', () => {
   };
 
   test('is told to nobody but its holder, read once and logged once', async () => {
-    await using world = await openWorld();
-    const { key, apiKey } = await world.auth.keys.create(INPUT);
-    const { key: next } = await world.auth.rotation.rotate(apiKey.id, { overlap: '1h' });
-    await world.sql(`update api_keys set name = 'changed' where id = ?`, apiKey.id);
-    const fresh = await world.openAgain();
+    await using engine = await openTestEngine();
+    const { key, apiKey } = await engine.auth.keys.create(INPUT);
+    const { key: next } = await engine.auth.rotation.rotate(apiKey.id, { overlap: '1h' });
+    await engine.sql(`update api_keys set name = 'changed' where id = ?`, apiKey.id);
+    const fresh = await engine.openAgain();
     const strangers = Array.from({ length: 50 }, () => wrongSecretOf(key));
     for (const stranger of strangers)
       expect(await fresh.verify({ key: stranger, ip: '192.0.2.1' })).toMatchObject({
@@ -49,49 +51,49 @@ describe('a key whose row does not open', () => {
         expect((await refusalOf(fresh.verify({ key: held }))).code).toBe('key_quarantined');
       expect(count.reads).toBe(0);
     }
-    expect(world.logged.filter((line) => line.includes('a key is damaged and cannot be opened'))).toHaveLength(1);
+    expect(engine.logged.filter((line) => line.includes('a key is damaged and cannot be opened'))).toHaveLength(1);
     // What it says of the key is for the operator, and has no secret.
-    expect(world.logged.join()).toContain(apiKey.id);
-    expect(world.logged.join()).not.toContain(parseKey(key)?.secret);
+    expect(engine.logged.join()).toContain(apiKey.id);
+    expect(engine.logged.join()).not.toContain(parseKey(key)?.secret);
     // An event about it is a reason to look again.
-    await world.auth.keys.revoke(apiKey.id);
-    await world.everywhere();
+    await engine.auth.keys.revoke(apiKey.id);
+    await engine.propagate();
     expect(await fresh.verify({ key })).toMatchObject({ denial: { code: 'unknown' } });
   });
 
   test('in a way that leaves no secret to compare with is 503 to everybody, and read once all the same', async () => {
-    await using world = await openWorld();
-    const { key, apiKey } = await world.auth.keys.create(INPUT);
-    await world.sql('update api_key_versions set accepted_until = 1 where key_id = ?', apiKey.id);
-    const fresh = await world.openAgain();
+    await using engine = await openTestEngine();
+    const { key, apiKey } = await engine.auth.keys.create(INPUT);
+    await engine.sql('update api_key_versions set accepted_until = 1 where key_id = ?', apiKey.id);
+    const fresh = await engine.openAgain();
     const ask = async (text: string) => (await refusalOf(fresh.verify({ key: text }))).code;
     expect(await ask(key)).toBe('key_quarantined');
     using count = new StatementCount();
     for (let n = 0; n < 50; n += 1) expect(await ask(wrongSecretOf(key))).toBe('key_quarantined');
     expect(count.reads).toBe(0);
-    expect(world.logged.filter((line) => line.includes('a key is damaged and cannot be opened'))).toHaveLength(1);
+    expect(engine.logged.filter((line) => line.includes('a key is damaged and cannot be opened'))).toHaveLength(1);
   });
 
   test('and that lacks a version is 503 to whoever may hold it', async () => {
-    await using world = await openWorld();
-    const { key, apiKey } = await world.auth.keys.create(INPUT);
-    const { key: next } = await world.auth.rotation.rotate(apiKey.id, { overlap: '1h' });
-    await world.sql('delete from api_key_versions where key_id = ? and version = 2', apiKey.id);
-    const fresh = await world.openAgain();
+    await using engine = await openTestEngine();
+    const { key, apiKey } = await engine.auth.keys.create(INPUT);
+    const { key: next } = await engine.auth.rotation.rotate(apiKey.id, { overlap: '1h' });
+    await engine.sql('delete from api_key_versions where key_id = ? and version = 2', apiKey.id);
+    const fresh = await engine.openAgain();
     for (const text of [key, next, wrongSecretOf(key)])
       expect((await refusalOf(fresh.verify({ key: text }))).code).toBe('key_quarantined');
   });
 
   test('gives its tokens a 503 and those that somebody else made a no', async () => {
-    await using world = await openWorld();
+    await using engine = await openTestEngine();
     const tokens: string[] = [];
     for (const algorithm of ['ES256', 'HS256'] as const) {
-      const { key } = await world.auth.keys.create({ ...INPUT, jwt: { algorithm } });
-      const exchange = await world.auth.tokens.exchange({ key });
+      const { key } = await engine.auth.keys.create({ ...INPUT, jwt: { algorithm } });
+      const exchange = await engine.auth.tokens.exchange({ key });
       tokens.push(exchange.issued ? exchange.token.token : '');
     }
-    await world.sql(`update api_keys set name = 'changed'`);
-    const fresh = await world.openAgain();
+    await engine.sql(`update api_keys set name = 'changed'`);
+    const fresh = await engine.openAgain();
     for (const token of tokens) {
       expect((await refusalOf(fresh.tokens.verify({ token }))).code).toBe('key_quarantined');
       const forged = token.replace(/[^.]+$/, (signature) => 'A'.repeat(signature.length));
@@ -102,69 +104,69 @@ describe('a key whose row does not open', () => {
 
 describe('a database that was tampered with', () => {
   test('without its canary is refused, and no new master key is made for it', async () => {
-    await using world = await openWorld();
-    await world.auth.close();
-    expect(await world.sql(`delete from meta where name = 'canary' returning name`)).toHaveLength(1);
-    expect((await refusalOf(world.openAgain())).code).toBe('master_key_mismatch');
-    const file = join(world.dataDir, 'master.key');
+    await using engine = await openTestEngine();
+    await engine.auth.close();
+    expect(await engine.sql(`delete from meta where name = 'canary' returning name`)).toHaveLength(1);
+    expect((await refusalOf(engine.openAgain())).code).toBe('master_key_mismatch');
+    const file = join(engine.dataDir, 'master.key');
     rmSync(file, { force: true });
-    expect((await refusalOf(world.openAgain())).code).toBe('master_key_mismatch');
+    expect((await refusalOf(engine.openAgain())).code).toBe('master_key_mismatch');
     expect(existsSync(file)).toBe(false);
-    expect(await world.sql(`select * from meta where name = 'canary'`)).toEqual([]);
+    expect(await engine.sql(`select * from meta where name = 'canary'`)).toEqual([]);
   });
 
   test('whose keys were all deleted gives no new root key', async () => {
-    await using world = await openWorld();
+    await using engine = await openTestEngine();
     const written: string[] = [];
     const store = { read: () => null, write: (key: string) => void written.push(key) };
-    expect(await world.auth.bootstrap(store)).not.toBeNull();
-    await world.sql('delete from api_key_versions');
-    await world.sql('delete from api_keys');
-    expect(await world.auth.bootstrap(store)).toBeNull();
+    expect(await engine.auth.bootstrap(store)).not.toBeNull();
+    await engine.sql('delete from api_key_versions');
+    await engine.sql('delete from api_keys');
+    expect(await engine.auth.bootstrap(store)).toBeNull();
     // A file that lacks what its log says was made does not even start.
-    if (STORE === 'sqlite') expect((await refusalOf(world.openAgain())).code).toBe('store_unusable');
-    else expect(await (await world.openAgain()).bootstrap(store)).toBeNull();
+    if (STORE === 'sqlite') expect((await refusalOf(engine.openAgain())).code).toBe('store_unusable');
+    else expect(await (await engine.openAgain()).bootstrap(store)).toBeNull();
     expect(written).toHaveLength(1);
-    expect(await world.sql('select id from api_keys')).toEqual([]);
+    expect(await engine.sql('select id from api_keys')).toEqual([]);
   });
 });
 
 describe('a string that turned up in a URL', () => {
   const BY = { actor: { ...PROCESS_ACTOR, address: '192.0.2.9' }, requestId: 'request-1', reason: null };
-  const reportsOf = async (world: World) =>
-    (await world.auth.events.list('default', { type: 'key.exposed_in_url' })).items.map(({ subject }) => subject.id);
+  const reportsOf = async (engine: TestEngine) =>
+    (await engine.auth.events.list('default', { type: 'key.exposed_in_url' })).items.map(({ subject }) => subject.id);
 
   test('is one event for each key and hour, however often it is seen', async () => {
-    await using world = await openWorld();
-    const { auth, clock } = world;
+    await using engine = await openTestEngine();
+    const { auth, clock } = engine;
     const [one, two] = [await auth.keys.create(INPUT), await auth.keys.create(INPUT)];
     await Promise.all(Array.from({ length: 5 }, () => auth.reportExposed(one.key, BY)));
     clock.advance(3_599_999);
     await auth.reportExposed(one.key, BY);
-    expect(await reportsOf(world)).toEqual([one.apiKey.id]);
+    expect(await reportsOf(engine)).toEqual([one.apiKey.id]);
     await auth.reportExposed(two.key, BY);
     clock.advance(1);
     await auth.reportExposed(one.key, BY);
-    expect((await reportsOf(world)).toSorted()).toEqual([one.apiKey.id, one.apiKey.id, two.apiKey.id].toSorted());
+    expect((await reportsOf(engine)).toSorted()).toEqual([one.apiKey.id, one.apiKey.id, two.apiKey.id].toSorted());
   });
 
   test('is told of a revoked key too', async () => {
-    await using world = await openWorld();
-    const { key, apiKey } = await world.auth.keys.create(INPUT);
-    await world.auth.keys.revoke(apiKey.id);
-    await world.auth.reportExposed(key, BY);
-    expect(await reportsOf(world)).toEqual([apiKey.id]);
+    await using engine = await openTestEngine();
+    const { key, apiKey } = await engine.auth.keys.create(INPUT);
+    await engine.auth.keys.revoke(apiKey.id);
+    await engine.auth.reportExposed(key, BY);
+    expect(await reportsOf(engine)).toEqual([apiKey.id]);
   });
 
   test('is nothing when it is the string of no key', async () => {
-    await using world = await openWorld();
-    await using elsewhere = await openWorld();
+    await using engine = await openTestEngine();
+    await using elsewhere = await openTestEngine();
     const { key } = await elsewhere.auth.keys.create(INPUT);
-    const { key: known } = await world.auth.keys.create(INPUT);
-    const seq = () => world.sql('select seq from log_head');
+    const { key: known } = await engine.auth.keys.create(INPUT);
+    const seq = () => engine.sql('select seq from log_head');
     const before = await seq();
     const forged = `${known.slice(0, 30)}${known[30] === 'A' ? 'B' : 'A'}${known.slice(31)}`;
-    for (const text of ['', 'x'.repeat(10_000), key, forged]) await world.auth.reportExposed(text, BY);
+    for (const text of ['', 'x'.repeat(10_000), key, forged]) await engine.auth.reportExposed(text, BY);
     expect(await seq()).toEqual(before);
   });
 });

@@ -10,8 +10,9 @@ import type { Caller } from '../src/domain/key-policy.ts';
 import type { Commit } from '../src/events/ledger.ts';
 import type { PantheonAuth } from '../src/pantheon-auth.ts';
 import { SqlLedger } from '../src/storage/sql-ledger.ts';
-import { callerBy, callerFor } from './caller-for.ts';
-import { callerWith, openWorld, refusalOf, type World } from './fixture.ts';
+import { callerBy, callerFor, callerWith } from './callers.ts';
+import { refusalOf } from './refusal-of.ts';
+import { openTestEngine, type TestEngine } from './test-engine.ts';
 
 const ADMINISTRATOR = { userId: 'a', name: 'administrator', permissions: ['pantheon:*'], grantable: ['*'] };
 /** What a token may make and act on: a token hands out no application permissions, and makes nothing that outlives it. */
@@ -35,8 +36,8 @@ interface Accepted {
 }
 
 interface Kind {
-  /** `name` is not used twice in a world. */
-  readonly accept: (world: World, name: string) => Promise<Accepted>;
+  /** `name` is not used twice in one engine. */
+  readonly accept: (engine: TestEngine, name: string) => Promise<Accepted>;
   readonly end: (auth: PantheonAuth, accepted: Accepted) => Promise<unknown>;
   /** What the caller is told then. */
   readonly code: string;
@@ -44,7 +45,7 @@ interface Kind {
 
 /** An administrator of the system and a token of it, which another administrator survives. */
 async function tokenCaller(
-  { auth }: World,
+  { auth }: TestEngine,
   input: { readonly name?: string; readonly jwt?: { algorithm: SigningAlgorithm; audience: string[] } } = {},
   options: CreateOptions = {},
 ): Promise<Accepted> {
@@ -68,7 +69,7 @@ function callerOfUnused(token: string): Caller {
   });
 }
 
-async function keyCaller({ auth }: World, tenantId: string): Promise<Accepted> {
+async function keyCaller({ auth }: TestEngine, tenantId: string): Promise<Accepted> {
   if (tenantId === 'system') await system(auth).create(ADMINISTRATOR);
   else await auth.tenants.create({ id: tenantId });
   const { key, apiKey } = await auth.tenant(tenantId).keys.create(ADMINISTRATOR);
@@ -78,7 +79,7 @@ async function keyCaller({ auth }: World, tenantId: string): Promise<Accepted> {
 const jwtFor = (algorithm: SigningAlgorithm, ...audience: string[]) => ({ jwt: { algorithm, audience } });
 const KINDS: Readonly<Record<string, Kind>> = {
   'a token, by its id': {
-    accept: (world) => tokenCaller(world),
+    accept: (engine) => tokenCaller(engine),
     end: (auth, { keyId, tenantId, credential }) => {
       const { jti: tokenId = '', exp = 0 } = decodeJwt(credential);
       return auth.tokens.revoke({ tenantId, keyId, tokenId, expiresAt: exp * 1_000 });
@@ -86,22 +87,22 @@ const KINDS: Readonly<Record<string, Kind>> = {
     code: 'revoked',
   },
   'a token, by "issued before"': {
-    accept: (world) => tokenCaller(world),
+    accept: (engine) => tokenCaller(engine),
     end: (auth, { keyId, tenantId }) => auth.tokens.revokeAllOf({ tenantId, keyId }),
     code: 'revoked',
   },
   'a token, by its signing key': {
-    accept: (world) => tokenCaller(world),
+    accept: (engine) => tokenCaller(engine),
     end: (auth, { credential }) => auth.tokens.retireSigningKey(decodeProtectedHeader(credential).kid ?? ''),
     code: 'invalid_key',
   },
   'a token, by its key version': {
-    accept: (world) => tokenCaller(world),
+    accept: (engine) => tokenCaller(engine),
     end: (auth, { keyId }) => auth.tenant('system').rotation.rotate(keyId, { overlap: 0 }),
     code: 'version_retired',
   },
   'a token, by the secret of its version': {
-    accept: (world, name) => tokenCaller(world, { name }, { idempotencyKey: name }),
+    accept: (engine, name) => tokenCaller(engine, { name }, { idempotencyKey: name }),
     end: async (auth, { keyId }) => {
       const { name } = await system(auth).get(keyId);
       const again = await system(auth).create({ ...ADMINISTRATOR, name }, { idempotencyKey: name });
@@ -110,32 +111,32 @@ const KINDS: Readonly<Record<string, Kind>> = {
     code: 'revoked',
   },
   'a token, by its key': {
-    accept: (world) => tokenCaller(world),
+    accept: (engine) => tokenCaller(engine),
     end: (auth, { keyId }) => system(auth).revoke(keyId),
     code: 'revoked',
   },
   'a token, by the permissions of its key': {
-    accept: (world) => tokenCaller(world),
+    accept: (engine) => tokenCaller(engine),
     end: (auth, { keyId }) => system(auth).update(keyId, { permissions: ['pantheon:keys:read'] }),
     code: 'insufficient_permissions',
   },
   'a token, by its audience': {
-    accept: (world) => tokenCaller(world, jwtFor('ES256', API, OTHER_API)),
+    accept: (engine) => tokenCaller(engine, jwtFor('ES256', API, OTHER_API)),
     end: (auth, { keyId }) => system(auth).update(keyId, jwtFor('ES256', OTHER_API)),
     code: 'wrong_audience',
   },
   'a token, by its algorithm': {
-    accept: (world) => tokenCaller(world, jwtFor('ES256', API, OTHER_API)),
+    accept: (engine) => tokenCaller(engine, jwtFor('ES256', API, OTHER_API)),
     end: (auth, { keyId }) => system(auth).update(keyId, jwtFor('Ed25519', API)),
     code: 'expired',
   },
   'a token that its key signed, by the policy of the key': {
-    accept: (world) => tokenCaller(world, jwtFor('HS256', API)),
+    accept: (engine) => tokenCaller(engine, jwtFor('HS256', API)),
     end: (auth, { keyId }) => system(auth).update(keyId, jwtFor('ES256', API)),
     code: 'invalid_key',
   },
   'a token that its key signed, by its id': {
-    accept: (world) => tokenCaller(world, jwtFor('HS256', API)),
+    accept: (engine) => tokenCaller(engine, jwtFor('HS256', API)),
     end: (auth, { keyId, tenantId, credential }) => {
       const { jti: tokenId = '', exp = 0 } = decodeJwt(credential);
       return auth.tokens.revoke({ tenantId, keyId, tokenId, expiresAt: exp * 1_000 });
@@ -143,24 +144,24 @@ const KINDS: Readonly<Record<string, Kind>> = {
     code: 'revoked',
   },
   'a key, by its tenant': {
-    accept: (world, name) => keyCaller(world, name),
+    accept: (engine, name) => keyCaller(engine, name),
     end: (auth, { tenantId }) => auth.tenants.suspend(tenantId),
     code: 'suspended',
   },
   'a key, by its deleted tenant': {
-    accept: (world, name) => keyCaller(world, name),
+    accept: (engine, name) => keyCaller(engine, name),
     end: (auth, { tenantId }) => auth.tenants.delete(tenantId),
     code: 'invalid_key',
   },
   'a key, by its version': {
-    accept: (world) => keyCaller(world, 'system'),
+    accept: (engine) => keyCaller(engine, 'system'),
     end: (auth, { keyId }) => auth.tenant('system').rotation.rotate(keyId, { overlap: 0 }),
     code: 'version_retired',
   },
 };
 
 /** Every way to change something, by a caller in the tenant where it acts. */
-async function changesIn({ auth }: World, tenantId: string, name: string) {
+async function changesIn({ auth }: TestEngine, tenantId: string, name: string) {
   const { keys, rotation } = auth.tenant(tenantId);
   const { id } = (await keys.create(INPUT)).apiKey;
   const suspended = (await keys.create(INPUT)).apiKey.id;
@@ -196,13 +197,13 @@ async function changesIn({ auth }: World, tenantId: string, name: string) {
 
 describe('a credential that ended between the headers and the body changes nothing', () => {
   test.each(Object.entries(KINDS))('%s', async (_name, { accept, end, code }) => {
-    await using world = await openWorld();
-    const accepted = await accept(world, 'one');
-    const changes = await changesIn(world, accepted.tenantId, 'one');
-    await end(world.auth, accepted);
-    const before = await world.sql('select seq from log_head');
+    await using engine = await openTestEngine();
+    const accepted = await accept(engine, 'one');
+    const changes = await changesIn(engine, accepted.tenantId, 'one');
+    await end(engine.auth, accepted);
+    const before = await engine.sql('select seq from log_head');
     for (const [name, change] of changes) expect(await codeOf(() => change(accepted.by)), name).toBe(code);
-    expect(await world.sql('select seq from log_head')).toEqual(before);
+    expect(await engine.sql('select seq from log_head')).toEqual(before);
   });
 });
 
@@ -225,14 +226,14 @@ describe('nor one that ends, on another node, between the last look at it and th
   }
 
   test.each(Object.entries(KINDS))('%s', async (_name, { accept, end, code }) => {
-    await using world = await openWorld();
-    const other = await world.openAgain();
-    const count = (await changesIn(world, 'system', 'all')).length;
+    await using engine = await openTestEngine();
+    const other = await engine.openAgain();
+    const count = (await changesIn(engine, 'system', 'all')).length;
     for (let n = 0; n < count; n += 1) {
-      await world.everywhere();
-      world.clock.advance(1);
-      const accepted = await accept(world, `n${n}`);
-      const [name, change] = (await changesIn(world, accepted.tenantId, `n${n}`))[n] ?? [];
+      await engine.propagate();
+      engine.clock.advance(1);
+      const accepted = await accept(engine, `n${n}`);
+      const [name, change] = (await changesIn(engine, accepted.tenantId, `n${n}`))[n] ?? [];
       // Callers of other tenants have fewer.
       if (name === undefined || change === undefined) continue;
       const { authority } = accepted.by;
@@ -241,18 +242,18 @@ describe('nor one that ends, on another node, between the last look at it and th
       let after: unknown = null;
       using _armed = beforeNextCommit(async () => {
         await end(other, accepted);
-        after = await world.sql('select seq from log_head');
+        after = await engine.sql('select seq from log_head');
       });
       // Told by its code, or as a conflict where the change is not tried again.
       expect([code, 'conflict'], name).toContain(await codeOf(() => change(accepted.by)));
-      expect(await world.sql('select seq from log_head'), name).toEqual(after);
+      expect(await engine.sql('select seq from log_head'), name).toEqual(after);
     }
   });
 });
 
 test('a caller whose key is not there, as after a failover that lost its creation, does nothing', async () => {
-  await using world = await openWorld();
-  const { auth } = world;
+  await using engine = await openTestEngine();
+  const { auth } = engine;
   const { apiKey } = await auth.keys.create({ userId: 'u', name: 'n' });
   const by = callerWith({ tenantId: 'system' });
   for (const change of [

@@ -3,8 +3,9 @@ import { describe, expect, test } from 'vitest';
 import type { CreateKeyInput } from '../src/api-keys/key-input.ts';
 import type { Caller } from '../src/domain/key-policy.ts';
 import type { PantheonAuth } from '../src/pantheon-auth.ts';
-import { callerFor } from './caller-for.ts';
-import { ISSUER, openWorld, refusalOf } from './fixture.ts';
+import { callerFor } from './callers.ts';
+import { refusalOf } from './refusal-of.ts';
+import { ISSUER, openTestEngine } from './test-engine.ts';
 
 const RIGHTS = { permissions: ['pantheon:keys:*'], grantable: ['docs:*'] };
 const CHILD = { userId: 'u', name: 'child', permissions: ['docs:read'] };
@@ -31,19 +32,19 @@ describe.each(HANDED_OUT)('%s of the caller bound what it hands out', (_what, fi
   const refused = { code: 'not_grantable', field };
 
   test('by creating, at once and under an Idempotency-Key', async () => {
-    await using world = await openWorld();
-    const by = await callerWithKey(world.auth, own);
+    await using engine = await openTestEngine();
+    const by = await callerWithKey(engine.auth, own);
     const child = { ...CHILD, ...beyond };
-    expect(await refusalOf(world.auth.keys.create(child, { by }))).toMatchObject(refused);
-    expect(await refusalOf(world.auth.keys.create(child, { by, idempotencyKey: 'once' }))).toMatchObject(refused);
-    expect((await world.auth.keys.create({ ...CHILD, ...own }, { by })).apiKey.createdBy).toBe(
+    expect(await refusalOf(engine.auth.keys.create(child, { by }))).toMatchObject(refused);
+    expect(await refusalOf(engine.auth.keys.create(child, { by, idempotencyKey: 'once' }))).toMatchObject(refused);
+    expect((await engine.auth.keys.create({ ...CHILD, ...own }, { by })).apiKey.createdBy).toBe(
       by.auditContext.actor.keyId,
     );
   });
 
   test('by repeating, rotating, resuming and issuing, of a key that others have made or widened', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     const by = await callerWithKey(auth, own);
     const repeated = await auth.keys.create({ ...CHILD, ...own }, { by, idempotencyKey: 'once' });
     const wider = { rateLimits: null, quota: null, ...beyond };
@@ -61,8 +62,8 @@ describe.each(HANDED_OUT)('%s of the caller bound what it hands out', (_what, fi
   });
 
   test('by an update that gives, and not by one that takes away', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     const by = await callerWithKey(auth, own);
     const { id } = (await auth.keys.create({ ...CHILD, ...own })).apiKey;
     const wider = { rateLimits: null, quota: null, ...beyond };
@@ -73,8 +74,8 @@ describe.each(HANDED_OUT)('%s of the caller bound what it hands out', (_what, fi
 });
 
 test('a claim that holds the caller back is in every token that it can come by', async () => {
-  await using world = await openWorld();
-  const { auth } = world;
+  await using engine = await openTestEngine();
+  const { auth } = engine;
   const held = { jwt: { customClaims: { read_only: true } } };
   const { key: ownKey, apiKey: own } = await auth.keys.create({ userId: 'u', name: 'caller', ...RIGHTS, ...held });
   const by = await callerFor(auth, ownKey);
@@ -96,8 +97,8 @@ test('a claim that holds the caller back is in every token that it can come by',
 });
 
 test('whoever may issue tokens for other keys may say whose they are; the bounds stay', async () => {
-  await using world = await openWorld();
-  const { auth } = world;
+  await using engine = await openTestEngine();
+  const { auth } = engine;
   const permissions = ['pantheon:keys:*', 'pantheon:tokens:issue'];
   const limits = { rateLimits: [{ name: 'a', limit: 5, window: '1m' }] };
   const by = await callerWithKey(auth, { permissions, ...limits });
@@ -110,8 +111,8 @@ test('whoever may issue tokens for other keys may say whose they are; the bounds
 });
 
 test('what bounds the caller is its key as it is now, and not as it was when it called', async () => {
-  await using world = await openWorld();
-  const { auth } = world;
+  await using engine = await openTestEngine();
+  const { auth } = engine;
   const by = await callerWithKey(auth);
   expect((await auth.keys.create(CHILD, { by })).apiKey.rateLimits).toEqual([]);
   const ownId = by.auditContext.actor.keyId ?? '';
@@ -124,8 +125,8 @@ describe('audiences are set per tenant', () => {
   const forOrders = { ...CHILD, jwt: { audience: [ORDERS] } };
 
   test('a key of a tenant gives its keys those of the service, and those that a key of the system has set', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     const by = await callerWithKey(auth);
     const root = await callerWithKey(auth, { permissions: ['pantheon:*'], grantable: ['*'] }, 'system');
     const asOwner = { ...forOrders, userId: 'u' };
@@ -150,8 +151,8 @@ describe('audiences are set per tenant', () => {
   });
 
   test('of one tenant mean nothing in another', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     await auth.tenants.create({ id: 'acme', audiences: [ORDERS] });
     await auth.tenants.create({ id: 'globex' });
     const [acme, globex] = [await callerWithKey(auth, {}, 'acme'), await callerWithKey(auth, {}, 'globex')];
@@ -161,8 +162,8 @@ describe('audiences are set per tenant', () => {
   });
 
   test('that are taken away stay with the keys that have them', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     await auth.tenants.update('default', { audiences: [ORDERS] });
     const by = await callerWithKey(auth);
     const { key, apiKey } = await auth.keys.create(forOrders, { by });
@@ -177,8 +178,8 @@ describe('audiences are set per tenant', () => {
   });
 
   test('are in the log, and what is no list of names is refused by its field', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     await auth.tenants.create({ id: 'acme', audiences: [ORDERS] });
     await auth.tenants.update('acme', { name: 'Acme' });
     await auth.tenants.update('acme', { audiences: [] });
@@ -202,10 +203,10 @@ describe('audiences are set per tenant', () => {
   });
 
   test('a row whose audiences cannot be read opens nothing', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     for (const audiences of ['', 'null', '{}', '["a",1]', '"https://orders.example"', '[']) {
-      await world.sql('update tenants set audiences = ? where id = ?', audiences, 'default');
+      await engine.sql('update tenants set audiences = ? where id = ?', audiences, 'default');
       expect(await refusalOf(auth.tenants.get('default')), audiences).toMatchObject({ code: 'tenant_quarantined' });
     }
   });

@@ -1,7 +1,7 @@
 /** Reads of one tenant, by the thousand, and what they leave to the others. */
 import { expect, test } from 'vitest';
-import { callerFor } from './caller-for.ts';
-import { openWorld } from './fixture.ts';
+import { callerFor } from './callers.ts';
+import { openTestEngine } from './test-engine.ts';
 
 /** More than may wait anywhere: in the line of reads, for a connection of the pool, for the thread that reads. */
 const MANY = 1_500;
@@ -10,8 +10,8 @@ const INPUT = { userId: 'u', name: 'n' };
 test.each(['getSelf', 'get', 'versions', 'exchange'] as const)(
   'one key that asks for %s by the thousand keeps no cold key, revocation, rotation or new key of another tenant waiting',
   async (what) => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     await auth.tenants.create({ id: 'victim' });
     const victim = auth.tenant('victim');
     const [cold, leaked, rotated] = [
@@ -22,7 +22,7 @@ test.each(['getSelf', 'get', 'versions', 'exchange'] as const)(
     const { apiKey, key } = await auth.keys.create({ ...INPUT, permissions: ['pantheon:keys:read'] });
     const by = await callerFor(auth, key);
     // Knows none of the keys of the other tenant yet.
-    const node = await world.openAgain();
+    const node = await engine.openAgain();
     const ask = {
       getSelf: () => node.keys.getSelf(by),
       get: () => node.keys.get(apiKey.id, { by }),
@@ -51,18 +51,18 @@ test.each(['getSelf', 'get', 'versions', 'exchange'] as const)(
 );
 
 test('an administrator that names a tenant by the thousand reads it once, and is told when it is gone', async () => {
-  await using world = await openWorld();
-  const { auth } = world;
+  await using engine = await openTestEngine();
+  const { auth } = engine;
   await auth.tenants.create({ id: 'acme' });
   const { key } = await auth.tenant('system').keys.create({ ...INPUT, permissions: ['pantheon:tenants:*'] });
   const by = await callerFor(auth, key);
-  const node = await world.openAgain();
+  const node = await engine.openAgain();
   const asked = (): Promise<void>[] => Array.from({ length: MANY }, () => node.tenants.assertThere('acme', by));
   // At the first request too, when this node does not know any tenant.
   await Promise.all(asked());
   await auth.tenants.delete('acme');
   await expect(auth.tenants.assertThere('acme', by)).rejects.toMatchObject({ code: 'not_found' });
-  world.clock.advance(1);
+  engine.clock.advance(1);
   await node.ping();
   await expect(node.tenants.assertThere('acme', by)).rejects.toMatchObject({ code: 'not_found' });
 });

@@ -2,9 +2,9 @@
 import { expect, test } from 'vitest';
 import { systemClock } from '../src/foundation/clock.ts';
 import { createPantheonAuth } from '../src/pantheon-auth.ts';
-import { refusalOf } from './fixture.ts';
 import { postgresNode } from './postgres-node.ts';
 import { scratchPostgres } from './postgres-scratch.ts';
+import { refusalOf } from './refusal-of.ts';
 
 const NODES = 4;
 

@@ -5,7 +5,7 @@
 import { spawn } from 'node:child_process';
 import { expect, test } from 'vitest';
 import { cacheBounds } from '../src/foundation/memory-size.ts';
-import { emptyFolder, ISSUER } from './fixture.ts';
+import { emptyFolder, ISSUER } from './test-engine.ts';
 
 const HEAP_MB = 160;
 const MB = 1_024 * 1_024;

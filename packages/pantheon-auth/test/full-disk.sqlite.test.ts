@@ -8,7 +8,8 @@ import { expect, test, vi } from 'vitest';
 import type { CreatedKey } from '../src/api-keys/key-manager.ts';
 import { createPantheonAuth, type PantheonAuth } from '../src/pantheon-auth.ts';
 import { RESERVE_BYTES } from '../src/storage/sqlite/disk-reserve.ts';
-import { ISSUER, refusalOf } from './fixture.ts';
+import { refusalOf } from './refusal-of.ts';
+import { ISSUER } from './test-engine.ts';
 
 const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'], ipAllowlist: ['192.0.2.0/24'] };
 const DISK_BYTES = 24 * 1_024 * 1_024;

@@ -3,11 +3,12 @@ import { createInterface } from 'node:readline';
 import { expect, test } from 'vitest';
 import type { ScaledOutOptions } from '../src/engine/options.ts';
 import { createPantheonAuth, type PantheonAuth } from '../src/pantheon-auth.ts';
-import { openWorld, refusalOf, type World } from './fixture.ts';
 import { eventually } from './postgres-failures.ts';
+import { refusalOf } from './refusal-of.ts';
+import { openTestEngine, type TestEngine } from './test-engine.ts';
 
 /** A node that counts limits by itself. */
-async function nodeOf({ options, clock }: World): Promise<PantheonAuth & AsyncDisposable> {
+async function nodeOf({ options, clock }: TestEngine): Promise<PantheonAuth & AsyncDisposable> {
   const { limits: _local, ...alone } = options as ScaledOutOptions;
   const auth = await createPantheonAuth({ ...alone, clock });
   return { ...auth, [Symbol.asyncDispose]: () => auth.close() };
@@ -30,12 +31,12 @@ const isAlone = (node: PantheonAuth): Promise<void> =>
   eventually(async () => expect(node.limiterStatus().isDegraded).toBe(false));
 
 test('the new node starts beside the old one, each admits half of a limit, and the one that is left admits the whole', async () => {
-  await using world = await openWorld();
-  await using old = await nodeOf(world);
+  await using engine = await openTestEngine();
+  await using old = await nodeOf(engine);
   const key = await keyUpTo(old, 10);
   expect(await old.verify({ key, cost: 0 })).toMatchObject({ degraded: false, limits: [{ limit: 10, remaining: 10 }] });
 
-  await using successor = await nodeOf(world);
+  await using successor = await nodeOf(engine);
   for (const node of [old, successor]) {
     expect(await node.verify({ key })).toMatchObject({
       valid: true,
@@ -56,19 +57,19 @@ test('the new node starts beside the old one, each admits half of a limit, and t
   await isAlone(successor);
   expect(await successor.verify({ key, cost: 0 })).toMatchObject({ degraded: false, limits: [{ remaining: 5 }] });
   expect(await admittedOf(9, successor, key)).toBe(5);
-  world.clock.advance(3_700_000);
+  engine.clock.advance(3_700_000);
   await isAlone(successor);
   expect(await admittedOf(12, successor, key)).toBe(10);
 });
 
 test('a limit of 1 admits one on each, a quota is shared exactly, and a third node is refused without harm', async () => {
-  await using world = await openWorld();
-  await using old = await nodeOf(world);
+  await using engine = await openTestEngine();
+  await using old = await nodeOf(engine);
   const key = await keyUpTo(old, 1);
   const quota = { limit: 30, period: 'day' } as const;
   const { key: metered } = await old.keys.create({ userId: 'u', name: 'n', quota });
-  await using successor = await nodeOf(world);
-  expect(await refusalOf(nodeOf(world))).toMatchObject({ code: 'redis_required' });
+  await using successor = await nodeOf(engine);
+  expect(await refusalOf(nodeOf(engine))).toMatchObject({ code: 'redis_required' });
   for (const node of [old, successor]) expect(await admittedOf(3, node, key)).toBe(1);
   let granted = 0;
   for (let use = 0; use < 20; use += 1)
@@ -76,13 +77,13 @@ test('a limit of 1 admits one on each, a quota is shared exactly, and a third no
   expect(granted).toBe(30);
   // The third may start as soon as one of the two has ended.
   await old.close();
-  await using third = await eventually(() => nodeOf(world));
+  await using third = await eventually(() => nodeOf(engine));
   expect(await admittedOf(3, third, key)).toBe(1);
 });
 
 test('an old node that is killed leaves the whole to the new one', async () => {
-  await using world = await openWorld();
-  const child = world.startProcess(`
+  await using engine = await openTestEngine();
+  const child = engine.startProcess(`
     await auth.close();
     const alone = await createPantheonAuth({ ...common, limits: undefined, database: withoutStoreTime(postgres({ url })) });
     const { key } = await alone.keys.create({ userId: 'u', name: 'n', rateLimits: [{ name: 'r', limit: 4, window: '1h' }] });
@@ -91,7 +92,7 @@ test('an old node that is killed leaves the whole to the new one', async () => {
   `);
   try {
     const { value: key = '' } = await createInterface({ input: child.stdout })[Symbol.asyncIterator]().next();
-    await using successor = await nodeOf(world);
+    await using successor = await nodeOf(engine);
     expect(await admittedOf(4, successor, key)).toBe(2);
     child.kill('SIGKILL');
     await isAlone(successor);
@@ -102,10 +103,10 @@ test('an old node that is killed leaves the whole to the new one', async () => {
 });
 
 test('a node that gave up its start leaves the old one with the whole', async () => {
-  await using world = await openWorld();
-  await using old = await nodeOf(world);
+  await using engine = await openTestEngine();
+  await using old = await nodeOf(engine);
   const key = await keyUpTo(old, 4);
-  await using failing = await nodeOf(world);
+  await using failing = await nodeOf(engine);
   expect(await admittedOf(4, old, key)).toBe(2);
   await failing.close();
   await isAlone(old);

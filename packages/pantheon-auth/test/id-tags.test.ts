@@ -9,8 +9,11 @@ import { generateKey, parseKey } from '../src/api-keys/key-generator.ts';
 import type { Caller } from '../src/domain/key-policy.ts';
 import { createPantheonAuth, type PantheonAuth } from '../src/pantheon-auth.ts';
 import { TestClock } from '../src/testing/test-clock.ts';
-import { callerWith, keyAndCaller, openWorld, refusalOf, StatementCount, turn, type World } from './fixture.ts';
+import { callerWith, keyAndCaller } from './callers.ts';
+import { refusalOf } from './refusal-of.ts';
 import { restoreStore, STORED_FIXTURES } from './restored-store.ts';
+import { StatementCount } from './statement-count.ts';
+import { openTestEngine, type TestEngine, turn } from './test-engine.ts';
 
 const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
 /** `stalenessMax` and the margin. */
@@ -19,12 +22,12 @@ const READ_EVERYWHERE_MS = 1_050;
 const invented = (): string => generateKey({ keyPrefix: 'pan', environment: 'live' }).key;
 
 /** Which secret tagged the id of a key, as it is stored. */
-async function tagOf(world: World, id: string): Promise<unknown> {
-  return (await world.sql('select id_tag from api_keys where id = ?', id))[0]?.['id_tag'];
+async function tagOf(engine: TestEngine, id: string): Promise<unknown> {
+  return (await engine.sql('select id_tag from api_keys where id = ?', id))[0]?.['id_tag'];
 }
 
 /** What `auth` reads to say that it does not know this key. */
-async function readsFor({ clock }: World, auth: PantheonAuth, key: string): Promise<number> {
+async function readsFor({ clock }: TestEngine, auth: PantheonAuth, key: string): Promise<number> {
   // What is under way of the log is applied before anything is counted.
   clock.advance(1);
   await auth.ping();
@@ -35,189 +38,190 @@ async function readsFor({ clock }: World, auth: PantheonAuth, key: string): Prom
 }
 
 test('a reason that holds a key is refused and not written down, and the key is told of', async () => {
-  await using world = await openWorld();
-  const { key, apiKey } = await world.auth.keys.create(INPUT);
+  await using engine = await openTestEngine();
+  const { key, apiKey } = await engine.auth.keys.create(INPUT);
   for (const change of [
-    () => world.auth.idTags.add({ reason: `lost with ${key}` }),
-    () => world.auth.idTags.retire(1, { reason: key }),
+    () => engine.auth.idTags.add({ reason: `lost with ${key}` }),
+    () => engine.auth.idTags.retire(1, { reason: key }),
   ])
     expect(await refusalOf(change)).toMatchObject({ code: 'credential_in_text', field: 'reason' });
-  expect(world.auth.idTags.list()).toHaveLength(1);
-  const { items } = await world.auth.events.list('default', { type: 'key.exposed_in_text' });
+  expect(engine.auth.idTags.list()).toHaveLength(1);
+  const { items } = await engine.auth.events.list('default', { type: 'key.exposed_in_text' });
   expect(items).toMatchObject([{ subject: { id: apiKey.id } }]);
 });
 
 describe('a store', () => {
   test('makes one at its first start, uses it at once, and finds it at the next', async () => {
-    await using world = await openWorld();
-    expect(world.auth.idTags.list()).toMatchObject([{ number: 1, retiredAt: null, quarantined: false }]);
-    const { apiKey } = await world.auth.keys.create(INPUT);
-    expect(await tagOf(world, apiKey.id)).toBe(1);
-    const again = await world.openAgain();
-    expect(again.idTags.list()).toEqual(world.auth.idTags.list());
-    expect((await world.auth.events.list('system', { subjectType: 'id_tag_secret' })).items).toHaveLength(1);
+    await using engine = await openTestEngine();
+    expect(engine.auth.idTags.list()).toMatchObject([{ number: 1, retiredAt: null, quarantined: false }]);
+    const { apiKey } = await engine.auth.keys.create(INPUT);
+    expect(await tagOf(engine, apiKey.id)).toBe(1);
+    const again = await engine.openAgain();
+    expect(again.idTags.list()).toEqual(engine.auth.idTags.list());
+    expect((await engine.auth.events.list('system', { subjectType: 'id_tag_secret' })).items).toHaveLength(1);
   });
 
   test('gives every id that it makes its tag: of keys, of the root key, of one that is recovered, of its generator', async () => {
-    await using world = await openWorld();
+    await using engine = await openTestEngine();
     const written: string[] = [];
     const store = { read: () => null, write: (key: string) => void written.push(key) };
-    const root = await world.auth.bootstrap(store);
-    const recovered = await world.auth.bootstrap(store, { recover: true });
-    const { apiKey } = await world.auth.keys.create(INPUT);
-    for (const id of [root?.id, recovered?.id, apiKey.id]) expect(await tagOf(world, id ?? '')).toBe(1);
-    expect(await readsFor(world, world.auth, world.auth.generator.generateKey().key)).toBe(1);
-    expect(await readsFor(world, world.auth, invented())).toBe(0);
+    const root = await engine.auth.bootstrap(store);
+    const recovered = await engine.auth.bootstrap(store, { recover: true });
+    const { apiKey } = await engine.auth.keys.create(INPUT);
+    for (const id of [root?.id, recovered?.id, apiKey.id]) expect(await tagOf(engine, id ?? '')).toBe(1);
+    expect(await readsFor(engine, engine.auth, engine.auth.generator.generateKey().key)).toBe(1);
+    expect(await readsFor(engine, engine.auth, invented())).toBe(0);
   });
 
   test('does not take a root key that another store made: it could never be found', async () => {
-    await using world = await openWorld();
+    await using engine = await openTestEngine();
     const written: string[] = [];
-    const root = await world.auth.bootstrap({ read: invented, write: (key) => void written.push(key) });
+    const root = await engine.auth.bootstrap({ read: invented, write: (key) => void written.push(key) });
     expect(parseKey(written[0] ?? '')?.id).toBe(root?.id);
   });
 
   test('lets no process of an older version make a key without a tag', async () => {
-    await using world = await openWorld();
-    const { apiKey } = await world.auth.keys.create(INPUT);
-    const columns = (await columnsOfKeys(world)).filter((name) => name !== 'id' && name !== 'id_tag').join(', ');
+    await using engine = await openTestEngine();
+    const { apiKey } = await engine.auth.keys.create(INPUT);
+    const columns = (await columnsOfKeys(engine)).filter((name) => name !== 'id' && name !== 'id_tag').join(', ');
     const insert = `insert into api_keys (id, ${columns}) select 'OlderOlderOlderO', ${columns} from api_keys where id = ?`;
-    await expect(world.sql(insert, apiKey.id)).rejects.toThrow(/the id of a new key has a tag/);
+    await expect(engine.sql(insert, apiKey.id)).rejects.toThrow(/the id of a new key has a tag/);
   });
 });
 
-async function columnsOfKeys(world: World): Promise<readonly string[]> {
-  const [row] = await world.sql('select * from api_keys limit 1');
+async function columnsOfKeys(engine: TestEngine): Promise<readonly string[]> {
+  const [row] = await engine.sql('select * from api_keys limit 1');
   return Object.keys(row ?? {});
 }
 
 describe('a secret that was added', () => {
   test('tags new ids once every node has read it, and no key is refused by any node at any moment', async () => {
-    await using world = await openWorld();
-    const other = await world.openAgain();
-    const nodes = [world.auth, other];
+    await using engine = await openTestEngine();
+    const other = await engine.openAgain();
+    const nodes = [engine.auth, other];
     const tags: unknown[] = [];
     const makeAndUse = async (): Promise<void> => {
       for (const maker of nodes) {
         const { key, apiKey } = await maker.keys.create(INPUT);
-        tags.push(await tagOf(world, apiKey.id));
+        tags.push(await tagOf(engine, apiKey.id));
         for (const node of nodes) expect(await node.verify({ key })).toMatchObject({ valid: true });
       }
     };
     await makeAndUse();
-    await world.auth.idTags.add({ reason: 'for a test' });
+    await engine.auth.idTags.add({ reason: 'for a test' });
     for (let ms = 0; ms < READ_EVERYWHERE_MS; ms += 150) {
       await makeAndUse();
-      world.clock.advance(150);
+      engine.clock.advance(150);
     }
     expect(new Set(tags)).toEqual(new Set([1]));
     // The other node may have heard of it a moment later.
     await other.ping();
     await turn();
-    world.clock.advance(READ_EVERYWHERE_MS);
+    engine.clock.advance(READ_EVERYWHERE_MS);
     tags.length = 0;
     await makeAndUse();
     expect(tags).toEqual([2, 2]);
     // A node that starts now takes it too, a while after it was made.
-    world.clock.advance(60_000 + READ_EVERYWHERE_MS);
-    const late = await world.openAgain();
+    engine.clock.advance(60_000 + READ_EVERYWHERE_MS);
+    const late = await engine.openAgain();
     const { apiKey } = await late.keys.create(INPUT);
-    expect(await tagOf(world, apiKey.id)).toBe(2);
+    expect(await tagOf(engine, apiKey.id)).toBe(2);
   });
 
   test('is not used by a node that started a moment after it was made', async () => {
-    await using world = await openWorld();
-    await world.auth.idTags.add();
-    const late = await world.openAgain();
+    await using engine = await openTestEngine();
+    await engine.auth.idTags.add();
+    const late = await engine.openAgain();
     const { apiKey } = await late.keys.create(INPUT);
-    expect(await tagOf(world, apiKey.id)).toBe(1);
+    expect(await tagOf(engine, apiKey.id)).toBe(1);
   });
 
   test('is one of few', async () => {
-    await using world = await openWorld();
-    for (let n = 1; n < TAG_SECRETS_ACTIVE_MAX; n += 1) await world.auth.idTags.add();
-    expect((await refusalOf(world.auth.idTags.add())).code).toBe('not_allowed');
-    await world.auth.idTags.retire(1);
-    expect(await world.auth.idTags.add()).toMatchObject({ number: TAG_SECRETS_ACTIVE_MAX + 1 });
+    await using engine = await openTestEngine();
+    for (let n = 1; n < TAG_SECRETS_ACTIVE_MAX; n += 1) await engine.auth.idTags.add();
+    expect((await refusalOf(engine.auth.idTags.add())).code).toBe('not_allowed');
+    await engine.auth.idTags.retire(1);
+    expect(await engine.auth.idTags.add()).toMatchObject({ number: TAG_SECRETS_ACTIVE_MAX + 1 });
   });
 
   test('by two nodes at once are two', async () => {
-    await using world = await openWorld();
-    const other = await world.openAgain();
-    const added = await Promise.all([world.auth.idTags.add(), other.idTags.add()]);
+    await using engine = await openTestEngine();
+    const other = await engine.openAgain();
+    const added = await Promise.all([engine.auth.idTags.add(), other.idTags.add()]);
     expect(added.map(({ number }) => number).toSorted()).toEqual([2, 3]);
   });
 });
 
 describe('a secret that was retired', () => {
   test('leaves its keys valid, and an id that it tagged costs one read from then on', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     const { key } = await auth.keys.create(INPUT);
     const leaked = Array.from({ length: 2 }, () => auth.generator.generateKey().key);
     await auth.idTags.add();
-    world.clock.advance(READ_EVERYWHERE_MS);
+    engine.clock.advance(READ_EVERYWHERE_MS);
     expect(await auth.idTags.retire(1, { reason: 'leaked' })).toMatchObject({ number: 1, retiredAt: expect.any(Date) });
     await auth.idTags.retire(1);
     expect((await auth.events.list('system', { type: 'id_tag_secret.retired' })).items).toMatchObject([
       { reason: 'leaked', subject: { id: '1' } },
     ]);
-    const fresh = await world.openAgain();
+    const fresh = await engine.openAgain();
     for (const node of [auth, fresh]) {
       expect(await node.verify({ key })).toMatchObject({ valid: true });
-      expect(await readsFor(world, node, leaked[node === auth ? 0 : 1] ?? '')).toBe(1);
+      expect(await readsFor(engine, node, leaked[node === auth ? 0 : 1] ?? '')).toBe(1);
       // Who does not know it gains nothing.
-      expect(await readsFor(world, node, invented())).toBe(0);
+      expect(await readsFor(engine, node, invented())).toBe(0);
     }
     const { apiKey } = await auth.keys.create(INPUT);
-    expect(await tagOf(world, apiKey.id)).toBe(2);
+    expect(await tagOf(engine, apiKey.id)).toBe(2);
   });
 
   test('as the last one gets a successor, and keys that are made meanwhile verify everywhere', async () => {
-    await using world = await openWorld();
-    const other = await world.openAgain();
-    await world.auth.idTags.retire(1);
+    await using engine = await openTestEngine();
+    const other = await engine.openAgain();
+    await engine.auth.idTags.retire(1);
     for (let ms = 0; ms <= 2 * READ_EVERYWHERE_MS; ms += 150) {
-      const { key } = await world.auth.keys.create(INPUT);
-      for (const node of [world.auth, other]) expect(await node.verify({ key })).toMatchObject({ valid: true });
-      world.clock.advance(150);
+      const { key } = await engine.auth.keys.create(INPUT);
+      for (const node of [engine.auth, other]) expect(await node.verify({ key })).toMatchObject({ valid: true });
+      engine.clock.advance(150);
     }
-    expect(world.auth.idTags.list()).toMatchObject([{ number: 2, retiredAt: null }, { number: 1 }]);
-    const { apiKey } = await world.auth.keys.create(INPUT);
-    expect(await tagOf(world, apiKey.id)).toBe(2);
-    expect((await refusalOf(world.auth.idTags.retire(9))).code).toBe('not_found');
+    expect(engine.auth.idTags.list()).toMatchObject([{ number: 2, retiredAt: null }, { number: 1 }]);
+    const { apiKey } = await engine.auth.keys.create(INPUT);
+    expect(await tagOf(engine, apiKey.id)).toBe(2);
+    expect((await refusalOf(engine.auth.idTags.retire(9))).code).toBe('not_found');
   });
 });
 
 describe('a secret that does not open', () => {
   test('sends ids to the store, never to a no: its keys verify, with one warning', async () => {
-    await using world = await openWorld();
-    const { key } = await world.auth.keys.create(INPUT);
-    await world.sql('update id_tag_secrets set sealed = substr(sealed, 1, 40)');
+    await using engine = await openTestEngine();
+    const { key } = await engine.auth.keys.create(INPUT);
+    await engine.sql('update id_tag_secrets set sealed = substr(sealed, 1, 40)');
     const warnings: string[] = [];
     const warn = (_fields: object, message: string): void => void warnings.push(message);
-    const fresh = await world.openAgain({ logger: { warn, error: warn } });
+    const fresh = await engine.openAgain({ logger: { warn, error: warn } });
     expect(await fresh.verify({ key })).toMatchObject({ valid: true });
     const unknown = invented();
-    expect(await readsFor(world, fresh, unknown)).toBe(1);
-    expect(await readsFor(world, fresh, unknown)).toBe(0);
+    expect(await readsFor(engine, fresh, unknown)).toBe(1);
+    expect(await readsFor(engine, fresh, unknown)).toBe(0);
     await fresh.idTags.add();
     expect(warnings.filter((line) => line.includes('a secret that tags ids cannot be opened'))).toHaveLength(1);
     expect(fresh.idTags.list().find(({ number }) => number === 1)).toMatchObject({ quarantined: true });
     // It made another one at its start: new ids take it when every node has read it.
     expect((await refusalOf(fresh.keys.create(INPUT))).code).toBe('store_unavailable');
-    world.clock.advance(READ_EVERYWHERE_MS);
+    engine.clock.advance(READ_EVERYWHERE_MS);
     const made = await fresh.keys.create(INPUT);
-    for (const node of [fresh, world.auth]) expect(await node.verify({ key: made.key })).toMatchObject({ valid: true });
+    for (const node of [fresh, engine.auth])
+      expect(await node.verify({ key: made.key })).toMatchObject({ valid: true });
   });
 
   test('nor is anything forged when rows of the list are missing', async () => {
     for (const sql of ['delete from id_tag_secrets', 'delete from id_tag_secrets where number = 1']) {
-      await using world = await openWorld();
-      const { key } = await world.auth.keys.create(INPUT);
-      await world.auth.idTags.add();
-      await world.sql(sql);
-      const fresh = await world.openAgain();
+      await using engine = await openTestEngine();
+      const { key } = await engine.auth.keys.create(INPUT);
+      await engine.auth.idTags.add();
+      await engine.sql(sql);
+      const fresh = await engine.openAgain();
       expect(await fresh.verify({ key })).toMatchObject({ valid: true });
       expect(fresh.idTags.list()[0]?.number).toBeGreaterThan(1);
     }
@@ -230,9 +234,9 @@ describe('who may change the list', () => {
   const reader = callerWith({ tenantId: 'system', permissions: READ });
 
   test('keys of the system tenant with the permission; for others there is none', async () => {
-    await using world = await openWorld();
-    const { idTags } = world.auth;
-    const all = await keyAndCaller(world, 'system', { permissions: ['pantheon:*'] });
+    await using engine = await openTestEngine();
+    const { idTags } = engine.auth;
+    const all = await keyAndCaller(engine, 'system', { permissions: ['pantheon:*'] });
     for (const change of [(by: Caller) => idTags.add({ by }), (by: Caller) => idTags.retire(1, { by })]) {
       expect((await refusalOf(() => change(outside))).code).toBe('not_found');
       expect((await refusalOf(() => change(reader))).code).toBe('insufficient_permissions');
@@ -240,13 +244,13 @@ describe('who may change the list', () => {
     expect((await refusalOf(() => idTags.list({ by: outside }))).code).toBe('not_found');
     expect(idTags.list({ by: reader })).toHaveLength(1);
     await idTags.add({ by: all.by, reason: 'for a test' });
-    const { items } = await world.auth.events.list('system', { type: 'id_tag_secret.added', limit: 1 });
+    const { items } = await engine.auth.events.list('system', { type: 'id_tag_secret.added', limit: 1 });
     expect(items).toMatchObject([{ actor: { keyId: all.id }, reason: 'for a test', subject: { id: '2' } }]);
   });
 
   test('a caller that was revoked meanwhile changes nothing', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     const root = await auth.bootstrap({ read: () => null, write: () => {} });
     if (root === null) throw new Error('there is a root key already');
     const by = callerWith({ apiKey: root, tenantId: 'system' });

@@ -4,8 +4,8 @@ import { openEngine } from '../src/engine/open-engine.ts';
 import { DAY_MS } from '../src/foundation/clock.ts';
 import type { ConsumedEvent } from '../src/log-consumers/log-consumer.ts';
 import { pantheonAuthOf } from '../src/pantheon-auth.ts';
-import { openWorld } from './fixture.ts';
 import { jobOf, untilRuns } from './job-runs.ts';
+import { openTestEngine } from './test-engine.ts';
 
 const SETTLED = { timeout: 20_000, interval: 20 };
 
@@ -13,18 +13,18 @@ const SETTLED = { timeout: 20_000, interval: 20 };
 vi.setConfig({ testTimeout: 120_000 });
 
 test('three instances on one store share the work of the background', async () => {
-  await using world = await openWorld();
-  const nodes = [world.auth, await world.openAgain(), await world.openAgain()];
-  const start = world.clock.now();
-  await untilRuns(world.clock, nodes, 'usage-retention', 5);
+  await using engine = await openTestEngine();
+  const nodes = [engine.auth, await engine.openAgain(), await engine.openAgain()];
+  const start = engine.clock.now();
+  await untilRuns(engine.clock, nodes, 'usage-retention', 5);
   const did = nodes.map((one) => jobOf(one, 'usage-retention'));
   const runs = did.reduce((sum, { successes }) => sum + successes, 0);
   // Once a minute, less a tenth at most; three times that if each ran it for itself. Time is moved faster here than the
   // store answers, so that a lease may run out and a run be repeated: exactly once is `jobs/job-runner.test.ts`.
-  expect(runs).toBeLessThan((2 * (world.clock.now() - start)) / 54_000);
-  const [lease] = await world.sql(`select fence from job_leases where name = 'usage-retention'`);
+  expect(runs).toBeLessThan((2 * (engine.clock.now() - start)) / 54_000);
+  const [lease] = await engine.sql(`select fence from job_leases where name = 'usage-retention'`);
   expect(Number(lease?.['fence'])).toBeGreaterThanOrEqual(runs);
-  expect(world.auth.jobs().map(({ name }) => name)).toEqual([
+  expect(engine.auth.jobs().map(({ name }) => name)).toEqual([
     'usage-retention',
     'answer-retention',
     'token-revocation-retention',
@@ -34,14 +34,14 @@ test('three instances on one store share the work of the background', async () =
 });
 
 test('what is old goes: counts, answers to repeated requests, revocations of tokens that have expired', async () => {
-  await using world = await openWorld();
-  const { auth, clock } = world;
+  await using engine = await openTestEngine();
+  const { auth, clock } = engine;
   const { key, apiKey } = await auth.keys.create({ userId: 'u', name: 'k' }, { idempotencyKey: 'once' });
   const exchanged = await auth.tokens.exchange({ key });
   if (!exchanged.issued) throw new Error('There is no token.');
   await auth.tokens.revoke({ ...exchanged.token, tenantId: 'default' });
   await auth.verify({ key });
-  const rows = async (table: string): Promise<number> => (await world.sql(`select * from ${table}`)).length;
+  const rows = async (table: string): Promise<number> => (await engine.sql(`select * from ${table}`)).length;
   await vi.waitFor(async () => expect(await rows('usage_counts')).toBeGreaterThan(0), SETTLED);
   expect([await rows('idempotency'), await rows('token_revocations')]).toEqual([1, 1]);
 
@@ -61,35 +61,35 @@ test('what is old goes: counts, answers to repeated requests, revocations of tok
 });
 
 test('for a day after a start that was ahead, nothing is deleted for its age', async () => {
-  await using world = await openWorld();
-  await world.auth.keys.create({ userId: 'u', name: 'k' }, { idempotencyKey: 'once' });
-  await world.auth.close();
-  world.clock.advance(10 * DAY_MS);
-  const later = await world.openAgain();
-  await untilRuns(world.clock, [later], 'answer-retention', 2);
-  expect(await world.sql('select * from idempotency')).toHaveLength(1);
-  world.clock.advance(DAY_MS);
-  await untilRuns(world.clock, [later], 'answer-retention', 2);
-  expect(await world.sql('select * from idempotency')).toHaveLength(0);
+  await using engine = await openTestEngine();
+  await engine.auth.keys.create({ userId: 'u', name: 'k' }, { idempotencyKey: 'once' });
+  await engine.auth.close();
+  engine.clock.advance(10 * DAY_MS);
+  const later = await engine.openAgain();
+  await untilRuns(engine.clock, [later], 'answer-retention', 2);
+  expect(await engine.sql('select * from idempotency')).toHaveLength(1);
+  engine.clock.advance(DAY_MS);
+  await untilRuns(engine.clock, [later], 'answer-retention', 2);
+  expect(await engine.sql('select * from idempotency')).toHaveLength(0);
 });
 
 test('a consumer of the log is brought every event of an instance whole, of all tenants, also after it was stopped', async () => {
-  await using world = await openWorld();
-  const { clock } = world;
+  await using engine = await openTestEngine();
+  const { clock } = engine;
   const seen: ConsumedEvent[] = [];
   const consume = async (events: readonly ConsumedEvent[]): Promise<void> => void seen.push(...events);
   const open = async () => {
-    const engine = await openEngine({ ...world.options, clock });
-    engine.consumers.register({ name: 'watcher', startsAt: 'head', consume });
-    return pantheonAuthOf(engine);
+    const opened = await openEngine({ ...engine.options, clock });
+    opened.consumers.register({ name: 'watcher', startsAt: 'head', consume });
+    return pantheonAuthOf(opened);
   };
   const auth = await open();
   await untilRuns(clock, [auth], 'watcher', 1);
   const { apiKey } = await auth.keys.create({ userId: 'user-1', name: 'k' });
   await untilSeen(1);
   await auth.close();
-  await world.auth.tenants.create({ id: 'acme' });
-  await world.auth.tenant('acme').keys.create({ userId: 'user-2', name: 'k' });
+  await engine.auth.tenants.create({ id: 'acme' });
+  await engine.auth.tenant('acme').keys.create({ userId: 'user-2', name: 'k' });
   const later = await open();
   await untilSeen(3);
   await later.close();

@@ -2,7 +2,8 @@
 import { describe, expect, test } from 'vitest';
 import type { APIKey } from '../src/api-keys/api-key.ts';
 import type { PantheonAuth } from '../src/pantheon-auth.ts';
-import { openWorld, refusalOf } from './fixture.ts';
+import { refusalOf } from './refusal-of.ts';
+import { openTestEngine } from './test-engine.ts';
 
 const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read', 'docs:write'] };
 const ROTATED = { ...INPUT, rotation: { overlap: '1h' } };
@@ -25,35 +26,35 @@ describe('of two editors with one etag one is done and the other is told', () =>
   };
 
   test.each(Object.entries(CHANGES))('%s, one after the other', async (_what, change) => {
-    await using world = await openWorld();
-    const { apiKey } = await world.auth.keys.create(INPUT);
-    expect(await outcomeOf(change(world.auth, apiKey, 1))).toBe('done');
-    expect(await outcomeOf(change(world.auth, apiKey, 2))).toBe('precondition_failed');
+    await using engine = await openTestEngine();
+    const { apiKey } = await engine.auth.keys.create(INPUT);
+    expect(await outcomeOf(change(engine.auth, apiKey, 1))).toBe('done');
+    expect(await outcomeOf(change(engine.auth, apiKey, 2))).toBe('precondition_failed');
   });
 
   test.each(Object.entries(CHANGES))('%s, at the same moment on two nodes', async (_what, change) => {
-    await using world = await openWorld();
-    const other = await world.openAgain();
+    await using engine = await openTestEngine();
+    const other = await engine.openAgain();
     for (let round = 0; round < 5; round += 1) {
-      const { apiKey } = await world.auth.keys.create(INPUT);
-      const changes = [world.auth, other, world.auth, other].map((auth, one) => change(auth, apiKey, one));
+      const { apiKey } = await engine.auth.keys.create(INPUT);
+      const changes = [engine.auth, other, engine.auth, other].map((auth, one) => change(auth, apiKey, one));
       const outcomes = await Promise.all(changes.map(outcomeOf));
       expect(outcomes.sort()).toEqual(['done', ...Array(3).fill('precondition_failed')]);
     }
   });
 
   test('a tenant, at the same moment on two nodes', async () => {
-    await using world = await openWorld();
-    const other = await world.openAgain();
-    const { etag } = await world.auth.tenants.create({ id: 'acme', name: 'Acme' });
+    await using engine = await openTestEngine();
+    const other = await engine.openAgain();
+    const { etag } = await engine.auth.tenants.create({ id: 'acme', name: 'Acme' });
     const rename = (auth: PantheonAuth, name: string) => auth.tenants.update('acme', { name }, { ifMatch: etag });
-    const outcomes = await Promise.all([rename(world.auth, 'one'), rename(other, 'two')].map(outcomeOf));
+    const outcomes = await Promise.all([rename(engine.auth, 'one'), rename(other, 'two')].map(outcomeOf));
     expect(outcomes.sort()).toEqual(['done', 'precondition_failed']);
   });
 
   test('what the one took away does not come back by the other', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     const { id, etag, permissions } = (await auth.keys.create(INPUT)).apiKey;
     await auth.keys.update(id, { permissions: ['docs:read'] }, { ifMatch: etag });
     const stale = auth.keys.update(id, { permissions: [...permissions, 'docs:list'] }, { ifMatch: etag });
@@ -63,8 +64,8 @@ describe('of two editors with one etag one is done and the other is told', () =>
 });
 
 test('the etag in an answer is that of the record after the change, and it is good for the next one', async () => {
-  await using world = await openWorld();
-  const { auth } = world;
+  await using engine = await openTestEngine();
+  const { auth } = engine;
   const { id, etag } = (await auth.keys.create(ROTATED)).apiKey;
   const seen = [etag];
   const latest = (): { ifMatch: string } => ({ ifMatch: seen.at(-1) ?? '' });
@@ -85,8 +86,8 @@ test('the etag in an answer is that of the record after the change, and it is go
 });
 
 test('it stands for the settings and the state: use does not change it, and what changes nothing does not', async () => {
-  await using world = await openWorld();
-  const { auth } = world;
+  await using engine = await openTestEngine();
+  const { auth } = engine;
   const { key, apiKey } = await auth.keys.create(INPUT);
   await auth.verify({ key });
   const used = await auth.keys.get(apiKey.id);
@@ -96,8 +97,8 @@ test('it stands for the settings and the state: use does not change it, and what
 });
 
 test('a change that would change nothing is refused like any other when it was decided on something older', async () => {
-  await using world = await openWorld();
-  const { auth } = world;
+  await using engine = await openTestEngine();
+  const { auth } = engine;
   const { id, etag } = (await auth.keys.create(INPUT)).apiKey;
   await auth.keys.suspend(id);
   expect(await outcomeOf(auth.keys.suspend(id, { ifMatch: etag }))).toBe('precondition_failed');
@@ -106,8 +107,8 @@ test('a change that would change nothing is refused like any other when it was d
 });
 
 test('without a condition the last one wins, as before; a condition that cannot be read is refused', async () => {
-  await using world = await openWorld();
-  const { auth } = world;
+  await using engine = await openTestEngine();
+  const { auth } = engine;
   const { id, etag } = (await auth.keys.create(INPUT)).apiKey;
   for (const options of [{}, { ifMatch: '*' }])
     expect(await outcomeOf(auth.keys.update(id, { name: `${options.ifMatch ?? 'none'}` }, options))).toBe('done');
@@ -116,8 +117,8 @@ test('without a condition the last one wins, as before; a condition that cannot 
 });
 
 test('a key of another tenant does not exist, whatever the condition says (I10)', async () => {
-  await using world = await openWorld();
-  const { auth } = world;
+  await using engine = await openTestEngine();
+  const { auth } = engine;
   await auth.tenants.create({ id: 'acme' });
   const { id, etag } = (await auth.keys.create(INPUT)).apiKey;
   for (const ifMatch of [etag, '"k99"', '*'])
@@ -125,8 +126,8 @@ test('a key of another tenant does not exist, whatever the condition says (I10)'
 });
 
 test('a repeated request is answered anew, although its condition has been met by the first one', async () => {
-  await using world = await openWorld();
-  const { auth } = world;
+  await using engine = await openTestEngine();
+  const { auth } = engine;
   const { id, etag } = (await auth.keys.create(INPUT)).apiKey;
   const rotate = () => auth.rotation.rotate(id, {}, { ifMatch: etag, idempotencyKey: 'once' });
   const [first, second] = [await rotate(), await rotate()];

@@ -5,8 +5,9 @@
 import { describe, expect, test } from 'vitest';
 import { KEY_REQUEST, TOKEN_REQUEST } from '../src/api-keys/verify-request.ts';
 import { withAuth } from '../src/middleware/fetch.ts';
-import { authRequest, callerFor } from './caller-for.ts';
-import { callerWith, ISSUER, openWorld, refusalOf, type World } from './fixture.ts';
+import { authRequest, callerFor, callerWith } from './callers.ts';
+import { refusalOf } from './refusal-of.ts';
+import { ISSUER, openTestEngine, type TestEngine } from './test-engine.ts';
 
 /** As plain JavaScript would pass it. */
 const untyped = (value: unknown): never => value as never;
@@ -15,7 +16,7 @@ const label = (value: unknown): string => JSON.stringify(value, (_, one) => (one
 const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
 
 /** Every call that has a `by` among its options. */
-async function callsOf({ auth }: World) {
+async function callsOf({ auth }: TestEngine) {
   const { id } = (await auth.keys.create(INPUT)).apiKey;
   const { id: rotated } = (await auth.keys.create(INPUT)).apiKey;
   await auth.rotation.rotate(rotated);
@@ -56,9 +57,9 @@ async function callsOf({ auth }: World) {
 }
 
 test('a by that is there and is no caller is not the process, in any call', async () => {
-  await using world = await openWorld();
-  const calls = await callsOf(world);
-  const before = await world.sql('select seq from log_head');
+  await using engine = await openTestEngine();
+  const calls = await callsOf(engine);
+  const before = await engine.sql('select seq from log_head');
   const { authority, auditContext } = callerWith({});
   const noCallers = [
     ...[undefined, null, '', 'root', 0, true, {}, [], { authority }, { auditContext }, { authority: {}, auditContext }],
@@ -75,13 +76,13 @@ test('a by that is there and is no caller is not the process, in any call', asyn
         field: 'by',
       });
   }
-  expect(await world.sql('select seq from log_head')).toEqual(before);
+  expect(await engine.sql('select seq from log_head')).toEqual(before);
 });
 
 test('an option that is misspelt is not taken for one that was left out, in any call', async () => {
-  await using world = await openWorld();
-  const calls = await callsOf(world);
-  const before = await world.sql('select seq from log_head');
+  await using engine = await openTestEngine();
+  const calls = await callsOf(engine);
+  const before = await engine.sql('select seq from log_head');
   const by = callerWith({ permissions: [] });
   for (const [name, call] of calls) {
     for (const [options, field] of [
@@ -99,12 +100,12 @@ test('an option that is misspelt is not taken for one that was left out, in any 
         field,
       });
   }
-  expect(await world.sql('select seq from log_head')).toEqual(before);
+  expect(await engine.sql('select seq from log_head')).toEqual(before);
 });
 
 test('who looks at itself is a caller', async () => {
-  await using world = await openWorld();
-  const { keys, rotation } = world.auth;
+  await using engine = await openTestEngine();
+  const { keys, rotation } = engine.auth;
   for (const by of [undefined, null, {}]) {
     for (const call of [keys.getSelf, keys.revokeSelf].map((one) => one.bind(keys)))
       expect(await refusalOf(call(untyped(by)))).toMatchObject({ code: 'invalid_request', field: 'by' });
@@ -113,8 +114,8 @@ test('who looks at itself is a caller', async () => {
 });
 
 test('a caller is confirmed without a permission only when null says so', async () => {
-  await using world = await openWorld();
-  const { auth } = world;
+  await using engine = await openTestEngine();
+  const { auth } = engine;
   const by = await callerFor(auth, (await auth.keys.create(INPUT)).key);
   await auth.confirm(by, null);
   for (const demand of [
@@ -135,8 +136,8 @@ test('a caller is confirmed without a permission only when null says so', async 
 
 describe('a list', () => {
   test('of events or keys is of one tenant, whatever stands for it', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     for (const tenantId of [undefined, null, 0, [], ['default'], {}, Symbol('default')]) {
       const isNone = { code: 'invalid_request', field: 'tenantId' };
       expect(await refusalOf(auth.events.list(untyped(tenantId)))).toMatchObject(isNone);
@@ -145,8 +146,8 @@ describe('a list', () => {
   });
 
   test('is narrowed by every filter that is there: none is empty, and none is unknown', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     const wrong: readonly [call: (filter: never) => Promise<unknown>, filters: readonly Record<string, unknown>[]][] = [
       [
         (filter) => auth.keys.list(filter),
@@ -174,8 +175,8 @@ describe('a question about a credential', () => {
   const NARROWING = ['permissions', 'tenant', 'environment', 'audience', 'audienceOnly', 'accept'];
 
   test('has no unknown member, and none of those that narrow is undefined', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     const { key } = await auth.keys.create(INPUT);
     const exchange = await auth.tokens.exchange({ key });
     if (!exchange.issued) throw new Error('not issued');
@@ -197,8 +198,8 @@ describe('a question about a credential', () => {
   });
 
   test('of a token names its audience in a list, and what a token is to be is of its own kind', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     const { key, apiKey } = await auth.keys.create({ ...INPUT, permissions: ['docs:*'] });
     const exchange = await auth.tokens.exchange({ key });
     if (!exchange.issued) throw new Error('not issued');
@@ -244,8 +245,8 @@ describe('a question about a credential', () => {
   });
 
   test('what is no text is the id of no key', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     const { apiKey } = await auth.keys.create(INPUT);
     for (const id of [undefined, null, 7, {}, [apiKey.id], Buffer.from(apiKey.id)])
       for (const call of [() => auth.keys.get(untyped(id)), () => auth.keys.revoke(untyped(id))])

@@ -7,9 +7,10 @@ import { requirePermission as forExpress, pantheonAuth } from '../src/middleware
 import { requirePermission as forFastify } from '../src/middleware/fastify.ts';
 import { requirePermission as forFetch } from '../src/middleware/fetch.ts';
 import { requirePermission as forHono } from '../src/middleware/hono.ts';
-import { callerFor } from './caller-for.ts';
-import { callerWith, openWorld, refusalOf, type World } from './fixture.ts';
+import { callerFor, callerWith } from './callers.ts';
+import { refusalOf } from './refusal-of.ts';
 import { STORE } from './store.ts';
+import { openTestEngine, type TestEngine } from './test-engine.ts';
 
 const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
 
@@ -18,8 +19,8 @@ const untyped = (value: unknown): never => value as never;
 
 describe('a tenant that is named like a wildcard', () => {
   test.each(['any', 'all', 'default-any', 'undefined', 'null'])('%s: is one tenant among others', async (id) => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     await auth.tenants.create({ id });
     const own = await auth.tenant(id).keys.create(INPUT);
     const others = await auth.keys.create({ ...INPUT, quota: { limit: 1, period: 'day' } });
@@ -32,15 +33,15 @@ describe('a tenant that is named like a wildcard', () => {
   });
 
   test('any environment is asked for by a symbol alone', async () => {
-    await using world = await openWorld();
-    const { key } = await world.auth.keys.create({ ...INPUT, environment: 'test' });
-    expect(await world.auth.verify({ key, environment: ANY_ENVIRONMENT })).toMatchObject({ valid: true });
+    await using engine = await openTestEngine();
+    const { key } = await engine.auth.keys.create({ ...INPUT, environment: 'test' });
+    expect(await engine.auth.verify({ key, environment: ANY_ENVIRONMENT })).toMatchObject({ valid: true });
     for (const environment of ['any', '*', '', 'LIVE', null, 0, {}]) {
-      const refused = await refusalOf(world.auth.verify({ key, environment: untyped(environment) }));
+      const refused = await refusalOf(engine.auth.verify({ key, environment: untyped(environment) }));
       expect(refused).toMatchObject({ code: 'invalid_request', field: 'environment' });
     }
     for (const tenant of [null, 0, {}, ['default'], Symbol.for('any')]) {
-      const refused = await refusalOf(world.auth.verify({ key, tenant: untyped(tenant) }));
+      const refused = await refusalOf(engine.auth.verify({ key, tenant: untyped(tenant) }));
       expect(refused).toMatchObject({ code: 'invalid_request', field: 'tenant' });
     }
   });
@@ -50,8 +51,8 @@ describe('what is no key', () => {
   test.each([undefined, null, 0, true, {}, [], Symbol('x'), Buffer.from('pan_live_')])(
     '%s: is malformed',
     async (key) => {
-      await using world = await openWorld();
-      const { auth } = world;
+      await using engine = await openTestEngine();
+      const { auth } = engine;
       const no = { valid: false, denial: { code: 'malformed' } };
       expect(await auth.verify({ key: untyped(key) })).toMatchObject(no);
       expect(await auth.tokens.verify({ token: untyped(key) })).toMatchObject(no);
@@ -98,13 +99,13 @@ describe('a state that this version does not know', () => {
   test.each(['frozen', 'Suspended', 'ACTIVE', ''])(
     'of a tenant, "%s": its keys are 503, and it can be closed',
     async (state) => {
-      await using world = await openWorld();
-      const { auth } = world;
+      await using engine = await openTestEngine();
+      const { auth } = engine;
       await auth.tenants.create({ id: 'acme' });
       const { key } = await auth.tenant('acme').keys.create(INPUT);
       const sound = await auth.keys.create(INPUT);
-      await world.sql(`update tenants set state = ? where id = 'acme'`, state);
-      const again = await world.openAgain();
+      await engine.sql(`update tenants set state = ? where id = 'acme'`, state);
+      const again = await engine.openAgain();
       expect((await refusalOf(again.verify({ key, tenant: 'acme' }))).code).toBe('key_quarantined');
       expect(await again.verify({ key: sound.key })).toMatchObject({ valid: true });
       expect((await refusalOf(again.tenants.get('acme'))).code).toBe('tenant_quarantined');
@@ -123,19 +124,19 @@ describe('a state that this version does not know', () => {
   );
 
   test('of a key: it is 503, also when its row was written whole', async () => {
-    await using world = await openWorld();
-    const { key, apiKey } = await world.auth.keys.create(INPUT);
-    await world.sql(`update api_keys set state = 'frozen' where id = ?`, apiKey.id);
-    const again = await world.openAgain();
+    await using engine = await openTestEngine();
+    const { key, apiKey } = await engine.auth.keys.create(INPUT);
+    await engine.sql(`update api_keys set state = 'frozen' where id = ?`, apiKey.id);
+    const again = await engine.openAgain();
     expect((await refusalOf(again.verify({ key }))).code).toBe('key_quarantined');
   });
 
   test('a tenant whose row is missing: its keys are 503 and not dead', async () => {
-    await using world = await openWorld();
-    await world.auth.tenants.create({ id: 'acme' });
-    const { key, apiKey } = await world.auth.tenant('acme').keys.create(INPUT);
-    await removeTenant(world, 'acme');
-    const again = await world.openAgain();
+    await using engine = await openTestEngine();
+    await engine.auth.tenants.create({ id: 'acme' });
+    const { key, apiKey } = await engine.auth.tenant('acme').keys.create(INPUT);
+    await removeTenant(engine, 'acme');
+    const again = await engine.openAgain();
     expect((await refusalOf(again.verify({ key, tenant: 'acme' }))).code).toBe('key_quarantined');
     expect((await again.tenant('acme').keys.list()).items).toMatchObject([{ id: apiKey.id, quarantined: true }]);
   });
@@ -145,9 +146,9 @@ describe('a setting of the database that cannot be believed', () => {
   test.each(['Infinity', 'banana', '', '-1', '0', '1e9', '99', '60001', ' 1000', '1000.5', '0x3e8', 'NaN'])(
     'stalenessMaxMs "%s": stops the start and is named',
     async (value) => {
-      await using world = await openWorld();
-      await world.sql(`update meta set value = ? where name = 'stalenessMaxMs'`, value);
-      const refused = await refusalOf(world.openAgain());
+      await using engine = await openTestEngine();
+      await engine.sql(`update meta set value = ? where name = 'stalenessMaxMs'`, value);
+      const refused = await refusalOf(engine.openAgain());
       expect(refused.code).toBe('store_unusable');
       expect(refused.message).toContain('stalenessMaxMs');
     },
@@ -166,25 +167,25 @@ describe('an option that is misspelt or has an unknown value', () => {
     ['logger', {}],
     ['clock', Date],
   ])('%s: %s stops the start and is named', async (name, value) => {
-    await using world = await openWorld();
-    const refused = await refusalOf(world.openAgain(untyped({ [name]: value })));
+    await using engine = await openTestEngine();
+    const refused = await refusalOf(engine.openAgain(untyped({ [name]: value })));
     expect(refused).toMatchObject({ code: 'invalid_setting', field: name });
   });
 });
 
 /** PostgreSQL holds to the reference also against whoever writes past us. */
-async function removeTenant(world: World, id: string): Promise<void> {
-  if (STORE === 'postgres') await world.sql('alter table api_keys drop constraint api_keys_tenant_id_fkey');
-  await world.sql('delete from tenants where id = ?', id);
+async function removeTenant(engine: TestEngine, id: string): Promise<void> {
+  if (STORE === 'postgres') await engine.sql('alter table api_keys drop constraint api_keys_tenant_id_fkey');
+  await engine.sql('delete from tenants where id = ?', id);
   if (STORE === 'postgres')
-    await world.sql(
+    await engine.sql(
       'alter table api_keys add constraint api_keys_tenant_id_fkey foreign key (tenant_id) references tenants not valid',
     );
 }
 
 test('an option that is neither true nor false is no yes: nothing is forced by it, and nothing taken along', async () => {
-  await using world = await openWorld();
-  const { auth } = world;
+  await using engine = await openTestEngine();
+  const { auth } = engine;
   const system = auth.tenant('system').keys;
   const admin = await system.create({ userId: 'u', name: 'last', permissions: ['pantheon:*'], grantable: ['*'] });
   const [signing] = auth.tokens.signingKeys();
@@ -201,7 +202,7 @@ test('an option that is neither true nor false is no yes: nothing is forced by i
       ['settle', () => auth.rotation.retire(parent.id, 1, { settle: value })],
       ['compromised', () => auth.tokens.retireSigningKey(signing?.kid ?? '', { compromised: value })],
       ['recover', () => auth.bootstrap(store, { recover: value })],
-      ['apply', () => acceptClock(world.options, { apply: value })],
+      ['apply', () => acceptClock(engine.options, { apply: value })],
     ] as const)
       expect(await refusalOf(call()), `${field} ${String(value)}`).toMatchObject({ code: 'invalid_request', field });
   }
@@ -211,8 +212,8 @@ test('an option that is neither true nor false is no yes: nothing is forced by i
 });
 
 test('a key that gives itself up takes nothing along, whatever is passed', async () => {
-  await using world = await openWorld();
-  const { auth } = world;
+  await using engine = await openTestEngine();
+  const { auth } = engine;
   const { key, apiKey } = await auth.keys.create({
     userId: 'u',
     name: 'parent',

@@ -5,7 +5,9 @@
 import { describe, expect, test } from 'vitest';
 import type { UpdateKeyInput } from '../src/api-keys/key-patch.ts';
 import type { PantheonAuth } from '../src/pantheon-auth.ts';
-import { callerWith, openWorld, refusalOf } from './fixture.ts';
+import { callerWith } from './callers.ts';
+import { refusalOf } from './refusal-of.ts';
+import { openTestEngine } from './test-engine.ts';
 
 const UNSTORABLE = [
   ['NUL', 'a\0b'],
@@ -17,11 +19,11 @@ const INPUT = { userId: 'u', name: 'n' };
 
 describe.each(UNSTORABLE)('%s', (_what, text) => {
   test('in what is said is refused with 400 and the name of the field', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     const { id } = (await auth.keys.create(INPUT)).apiKey;
     const target = { tenantId: 'default', keyId: id };
-    const before = await world.sql('select seq from log_head');
+    const before = await engine.sql('select seq from log_head');
     const said: readonly [string, () => Promise<unknown>][] = [
       ['userId', () => auth.keys.create({ ...INPUT, userId: text })],
       ['name', () => auth.keys.create({ ...INPUT, name: text })],
@@ -48,10 +50,10 @@ describe.each(UNSTORABLE)('%s', (_what, text) => {
       expect(JSON.stringify([refusal.message, refusal.detail])).not.toContain(JSON.stringify(text).slice(1, -1));
     }
     expect((await refusalOf(auth.keys.create(INPUT, { idempotencyKey: text }))).code).toBe('invalid_request');
-    expect(await world.sql('select seq from log_head')).toEqual(before);
+    expect(await engine.sql('select seq from log_head')).toEqual(before);
     if (!text.isWellFormed()) return;
     // What is hashed before it is stored, or written as JSON, may be any character.
-    await auth.tokens.revoke({ ...target, tokenId: text, expiresAt: world.clock.now() + 1_000 });
+    await auth.tokens.revoke({ ...target, tokenId: text, expiresAt: engine.clock.now() + 1_000 });
     const by = callerWith({ tenantId: 'system', permissions: ['pantheon:*'] });
     const actor = { ...by.auditContext.actor, userId: 'x', userAgent: text, address: null };
     await auth.reportExposed((await auth.keys.create(INPUT)).key, { ...by.auditContext, actor, requestId: text });
@@ -60,8 +62,8 @@ describe.each(UNSTORABLE)('%s', (_what, text) => {
   });
 
   test('in what is looked for finds nothing, or is refused', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     await auth.keys.create(INPUT);
     const lookups: Readonly<Record<string, (auth: PantheonAuth) => Promise<unknown>>> = {
       get: () => auth.keys.get(text),
@@ -92,8 +94,8 @@ describe.each(UNSTORABLE)('%s', (_what, text) => {
 
 describe('a search', () => {
   test('finds what looks the same, however it was typed, on any database', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     const names = ['Ångström probe', 'E\u0301cole', 'ΟΔΥΣΣΕΥΣ', 'ПРИВЕТ мир', '각하', 'plain_50%'];
     for (const name of names) await auth.keys.create({ ...INPUT, name });
     const found = async (q: string) => (await auth.keys.list({ q })).items.map((item) => 'name' in item && item.name);
@@ -111,8 +113,8 @@ describe('a search', () => {
   });
 
   test.each(['', ' ', '\t', null])('is never empty, nor is any other filter: %j', async (empty) => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     await auth.keys.create(INPUT);
     const filters: readonly (readonly [string, () => Promise<unknown>])[] = [
       ...['userId', 'state', 'environment', 'q', 'cursor', 'limit'].map(
@@ -139,8 +141,8 @@ test.each([
   ['an isolate', '\u2066'],
   ['a line separator', '\u2028'],
 ])('no name holds %s', async (_what, sign) => {
-  await using world = await openWorld();
-  const { auth } = world;
+  await using engine = await openTestEngine();
+  const { auth } = engine;
   for (const text of [sign, `a${sign}b`, `${sign}a`]) {
     for (const field of ['name', 'userId', 'description'])
       expect(await refusalOf(auth.keys.create({ ...INPUT, [field]: text }))).toMatchObject({ field });
@@ -149,8 +151,8 @@ test.each([
 });
 
 test('a name of which nothing can be seen is none', async () => {
-  await using world = await openWorld();
-  const { auth } = world;
+  await using engine = await openTestEngine();
+  const { auth } = engine;
   for (const text of ['\u3164', '\u2800', '\u200d', '\u115f\u1160', '\u0301', '\ufe0f']) {
     for (const field of ['name', 'userId', 'description'])
       expect([text, await refusalOf(auth.keys.create({ ...INPUT, [field]: text }))]).toMatchObject([text, { field }]);

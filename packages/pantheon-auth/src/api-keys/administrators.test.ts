@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { openWorld } from '../../test/fixture.ts';
+import { openTestEngine } from '../../test/test-engine.ts';
 import type { KeyRecord } from '../domain/key.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { TestClock } from '../testing/test-clock.ts';
@@ -8,9 +8,9 @@ import type { KeyStorage } from './key-storage.ts';
 
 /** An administrator as it is stored, and others that `find` answers for. */
 async function among(find: (id: string) => Promise<unknown>) {
-  await using world = await openWorld();
+  await using engine = await openTestEngine();
   const permissions = ['pantheon:*'];
-  const { apiKey } = await world.auth.tenant('system').keys.create({ userId: 'root', name: 'root', permissions });
+  const { apiKey } = await engine.auth.tenant('system').keys.create({ userId: 'root', name: 'root', permissions });
   const record = {
     ...apiKey,
     state: { kind: 'active' },

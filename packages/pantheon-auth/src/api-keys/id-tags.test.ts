@@ -24,7 +24,7 @@ const add = (tags: IdTags): Promise<void> => change(tags, () => tags.decideAdd(B
 const retire = (tags: IdTags, number: number): Promise<void> => change(tags, () => tags.decideRetire(number, BY));
 
 /** A store in memory. What is sealed is kept aside and replaced by a name, so that a secret that leaks is seen. */
-function world(inUse: Partial<IdsInUse> = {}) {
+function setUp(inUse: Partial<IdsInUse> = {}) {
   const clock = new TestClock();
   const rows: IdTagSecretRow[] = [];
   const plain = new Map<string, Buffer>();
@@ -83,11 +83,11 @@ function world(inUse: Partial<IdsInUse> = {}) {
 
 describe('what the tag of an id says', () => {
   test('while there is no secret nothing is forged', () => {
-    expect(world().node().verdict('0123456789abcdef')).toBe('uncertain');
+    expect(setUp().node().verdict('0123456789abcdef')).toBe('uncertain');
   });
 
   test('issued, forged, and uncertain once its secret was retired', async () => {
-    const tags = world().node();
+    const tags = setUp().node();
     await tags.start(BY);
     const { id, number } = tags.newId();
     expect([number, tags.numberOf(id), tags.verdict(id)]).toEqual([1, 1, 'issued']);
@@ -98,7 +98,7 @@ describe('what the tag of an id says', () => {
   });
 
   test('nothing is forged while a key may be older than tags', async () => {
-    const one = world({ hasUntagged: true });
+    const one = setUp({ hasUntagged: true });
     const tags = one.node();
     await tags.start(BY);
     expect(tags.verdict('0123456789abcdef')).toBe('uncertain');
@@ -108,7 +108,7 @@ describe('what the tag of an id says', () => {
   });
 
   test('nor while a secret cannot be opened, a row is missing, or a key names a secret that is not there', async () => {
-    const one = world();
+    const one = setUp();
     const tags = one.node();
     await tags.start(BY);
     await add(tags);
@@ -131,7 +131,7 @@ describe('what the tag of an id says', () => {
   });
 
   test('nor with more secrets than are kept in memory', async () => {
-    const one = world();
+    const one = setUp();
     const tags = one.node();
     await tags.start(BY);
     const { id } = tags.newId();
@@ -145,7 +145,7 @@ describe('what the tag of an id says', () => {
 
 describe('which secret a new id takes', () => {
   test('the first of a store at once, and one that was added later when every node has read it', async () => {
-    const one = world();
+    const one = setUp();
     const tags = one.node();
     await tags.start(BY);
     expect(tags.newId().number).toBe(1);
@@ -157,7 +157,7 @@ describe('which secret a new id takes', () => {
   });
 
   test('counted from when it was known here: what another node added may have been committed long after its date', async () => {
-    const one = world();
+    const one = setUp();
     const [here, there] = [one.node(), one.node()];
     await here.start(BY);
     await there.start(BY);
@@ -170,7 +170,7 @@ describe('which secret a new id takes', () => {
   });
 
   test('by its date only when no commit takes so long', async () => {
-    const one = world();
+    const one = setUp();
     await one.node().start(BY);
     await add(one.node());
     one.clock.advance(60_000 + READ_EVERYWHERE_MS);
@@ -180,7 +180,7 @@ describe('which secret a new id takes', () => {
   });
 
   test('of a number that was given again after a failover, the time counts anew', async () => {
-    const one = world();
+    const one = setUp();
     const tags = one.node();
     await tags.start(BY);
     await add(tags);
@@ -193,7 +193,7 @@ describe('which secret a new id takes', () => {
   });
 
   test('is told to wait where there is none', async () => {
-    const one = world();
+    const one = setUp();
     const tags = one.node();
     await tags.start(BY);
     one.damaged.add(1);
@@ -207,7 +207,7 @@ describe('which secret a new id takes', () => {
 
 describe('a start', () => {
   test('at the same moment on two nodes makes one, which both take', async () => {
-    const one = world();
+    const one = setUp();
     const nodes = [one.node(), one.node()];
     await Promise.all(nodes.map((node) => node.start(BY)));
     expect(one.rows).toHaveLength(1);
@@ -216,7 +216,7 @@ describe('a start', () => {
   });
 
   test('on a system whose data key does not open makes none, says so, and goes on', async () => {
-    const one = world();
+    const one = setUp();
     const tags = one.node();
     await tags.start(BY);
     one.damaged.add(1);
@@ -253,7 +253,7 @@ describe('a start', () => {
 });
 
 test('the secret is in nothing that is stored but the sealed value', async () => {
-  const one = world();
+  const one = setUp();
   const tags = one.node();
   await tags.start(BY);
   const stored = Buffer.from(JSON.stringify([one.rows, one.events, one.commits.map(({ changes }) => changes)]));
@@ -266,7 +266,7 @@ test('the secret is in nothing that is stored but the sealed value', async () =>
 });
 
 test('a load that was overtaken by a younger one changes nothing', async () => {
-  const one = world();
+  const one = setUp();
   const tags = one.node();
   await tags.start(BY);
   const { id } = tags.newId();

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { openWorld, refusalOf } from '../../test/fixture.ts';
+import { refusalOf } from '../../test/refusal-of.ts';
+import { openTestEngine } from '../../test/test-engine.ts';
 import type { CallerGuard } from '../commands/caller.ts';
 import { CommandReads } from '../commands/command-reads.ts';
 import { PROCESS_CALLER } from '../domain/caller.ts';
@@ -20,7 +21,7 @@ const BY = {
 const COMMAND = { by: PROCESS_CALLER, action: 'keys.update', tenantId: 'default', keyId: 'a' } as const;
 
 /** Changes over a store that does with a commit what `outcomes` says, in this order, the last one for ever. */
-function world(outcomes: (PantheonError | null)[]) {
+function setUp(outcomes: (PantheonError | null)[]) {
   const forgotten: string[] = [];
   const committed: KeyChange[] = [];
   let revision = 1;
@@ -64,33 +65,33 @@ function world(outcomes: (PantheonError | null)[]) {
 const CONFLICT = new PantheonError('conflict');
 
 test('who loses a race reads again and decides anew, on what is there now', async () => {
-  const { suspend, committed, forgotten } = world([CONFLICT, CONFLICT, null]);
+  const { suspend, committed, forgotten } = setUp([CONFLICT, CONFLICT, null]);
   expect(await suspend()).toMatchObject({ state: { kind: 'suspended' }, revision: 5 });
   expect(committed.map(({ expectedRevision }) => expectedRevision)).toEqual([4]);
   expect(forgotten).toEqual(['a', 'a', 'a']);
 });
 
 test('who loses every time is told conflict, after a bounded number of tries', async () => {
-  const { suspend, attempts } = world([CONFLICT]);
+  const { suspend, attempts } = setUp([CONFLICT]);
   await expect(suspend()).rejects.toBe(CONFLICT);
   expect(attempts()).toBe(5);
 });
 
 test('an unknown outcome is told and not repeated, and what is remembered is forgotten all the same (I4)', async () => {
   const unknown = new PantheonError('outcome_unknown');
-  const { suspend, forgotten, attempts } = world([unknown]);
+  const { suspend, forgotten, attempts } = setUp([unknown]);
   await expect(suspend()).rejects.toBe(unknown);
   expect([attempts(), forgotten]).toEqual([1, ['a']]);
 });
 
 test('nothing to change writes nothing', async () => {
-  const { changes, attempts } = world([null]);
+  const { changes, attempts } = setUp([null]);
   expect(await changes.change({ ...COMMAND, decide: () => null }, 'ordinary')).toMatchObject({ id: 'a' });
   expect(attempts()).toBe(0);
 });
 
 test('a long history is replayed whole', async () => {
-  await using opened = await openWorld();
+  await using opened = await openTestEngine();
   const { auth } = opened;
   const { apiKey } = await auth.keys.create({ userId: 'u', name: 'n' });
   for (let n = 0; n < 205; n += 1) await auth.keys.update(apiKey.id, { description: `${n}` });
@@ -102,7 +103,7 @@ test('a long history is replayed whole', async () => {
 describe('a damaged key, to be revoked, is rebuilt from the log', () => {
   /** What the log says of a key: its creation, then events of these types that are damaged. */
   async function rebuilt(types: readonly string[]) {
-    await using scratch = await openWorld();
+    await using scratch = await openTestEngine();
     const { apiKey } = await scratch.auth.keys.create({ userId: 'u', name: 'n' });
     const { items } = await scratch.auth.events.list('default', { subjectId: apiKey.id });
     const log = [

@@ -1,5 +1,7 @@
 import { expect, test, vi } from 'vitest';
-import { callerWith, openWorld, refusalOf, type World } from '../../test/fixture.ts';
+import { callerWith } from '../../test/callers.ts';
+import { refusalOf } from '../../test/refusal-of.ts';
+import { openTestEngine, type TestEngine } from '../../test/test-engine.ts';
 import { ATTEMPTS_MAX } from '../commands/run-command.ts';
 import { KeyStorage } from './key-storage.ts';
 
@@ -7,8 +9,8 @@ const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
 const PARENT = { userId: 'u', name: 'p', permissions: ['pantheon:keys:create'], grantable: ['docs:*'] };
 
 /** A caller, and what happens to its key after it was looked at and before the commit of what it makes. */
-async function callerOf(world: World, between: (id: string, attempt: number) => Promise<unknown>) {
-  const { apiKey } = await world.auth.keys.create(PARENT);
+async function callerOf(engine: TestEngine, between: (id: string, attempt: number) => Promise<unknown>) {
+  const { apiKey } = await engine.auth.keys.create(PARENT);
   const { id, permissions, grantable } = apiKey;
   const commit = KeyStorage.prototype.commit;
   let attempts = 0;
@@ -28,9 +30,9 @@ async function callerOf(world: World, between: (id: string, attempt: number) => 
 }
 
 test('a caller whose key is changed meanwhile and may still do it makes its key, once', async () => {
-  await using world = await openWorld();
-  const { auth } = world;
-  using caller = await callerOf(world, async (id, attempt) => {
+  await using engine = await openTestEngine();
+  const { auth } = engine;
+  using caller = await callerOf(engine, async (id, attempt) => {
     if (attempt === 1) await auth.keys.update(id, { name: 'other' });
   });
   const { key, apiKey } = await auth.keys.create(INPUT, { by: caller.by });
@@ -42,26 +44,26 @@ test('a caller whose key is changed meanwhile and may still do it makes its key,
 });
 
 test('each time it is decided anew: what the key may hand out by then is what counts', async () => {
-  await using world = await openWorld();
-  const { auth } = world;
-  using caller = await callerOf(world, (id) => auth.keys.update(id, { grantable: ['other:*'] }));
+  await using engine = await openTestEngine();
+  const { auth } = engine;
+  using caller = await callerOf(engine, (id) => auth.keys.update(id, { grantable: ['other:*'] }));
   expect((await refusalOf(auth.keys.create(INPUT, { by: caller.by }))).code).toBe('not_grantable');
   expect(caller.attempts()).toBe(1);
 });
 
 test('and whose key changes all the time gets a conflict after a few attempts', async () => {
-  await using world = await openWorld();
-  const { auth } = world;
-  using caller = await callerOf(world, (id, attempt) => auth.keys.update(id, { name: `name ${attempt}` }));
+  await using engine = await openTestEngine();
+  const { auth } = engine;
+  using caller = await callerOf(engine, (id, attempt) => auth.keys.update(id, { name: `name ${attempt}` }));
   expect((await refusalOf(auth.keys.create(INPUT, { by: caller.by }))).code).toBe('conflict');
   expect(caller.attempts()).toBe(ATTEMPTS_MAX);
 });
 
 test('the same request twice at the same moment is still one key, and both answers are of it', async () => {
-  await using world = await openWorld();
-  const { auth } = world;
+  await using engine = await openTestEngine();
+  const { auth } = engine;
   let twin: Promise<unknown> | null = null;
-  using caller = await callerOf(world, async (_id, attempt) => {
+  using caller = await callerOf(engine, async (_id, attempt) => {
     if (attempt !== 1) return;
     twin = auth.keys.create(INPUT, { by: caller.by, idempotencyKey: 'once' });
     await twin;

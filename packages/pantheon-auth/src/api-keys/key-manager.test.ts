@@ -1,5 +1,7 @@
 import { describe, expect, test, vi } from 'vitest';
-import { callerWith, keyAndCaller, openWorld, refusalOf, type World } from '../../test/fixture.ts';
+import { callerWith, keyAndCaller } from '../../test/callers.ts';
+import { refusalOf } from '../../test/refusal-of.ts';
+import { openTestEngine, type TestEngine } from '../../test/test-engine.ts';
 import { PAGE_MAX } from '../commands/pages.ts';
 import { READS_AT_ONCE_MAX } from '../foundation/read-turns.ts';
 import { KeyStorage } from './key-storage.ts';
@@ -9,8 +11,8 @@ const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
 /** A key, and a caller with all that it holds. */
 describe('making and reading', () => {
   test('the answer is the record, the string works, and no later answer holds any of it', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     const { key, apiKey } = await auth.keys.create({ ...INPUT, metadata: { a: 1 } });
     expect(apiKey).toMatchObject({
       ...INPUT,
@@ -32,8 +34,8 @@ describe('making and reading', () => {
   });
 
   test('a hundred searches of one client that has gone cost two, and no other tenant waits for them', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     await auth.keys.create(INPUT);
     await auth.tenants.create({ id: 'other' });
     const read = vi.spyOn(KeyStorage.prototype, 'list');
@@ -52,8 +54,8 @@ describe('making and reading', () => {
   });
 
   test('usage is shown with the key, its versions and its report, before it is stored and after', async () => {
-    await using world = await openWorld();
-    const { auth, clock } = world;
+    await using engine = await openTestEngine();
+    const { auth, clock } = engine;
     const { key, apiKey } = await auth.keys.create({ ...INPUT, ipAllowlist: ['10.0.0.0/8'] });
     await auth.verify({ key, ip: '10.0.0.1' });
     await auth.verify({ key, ip: '192.0.2.1' });
@@ -66,7 +68,7 @@ describe('making and reading', () => {
       { version: 1, state: 'accepted', usageCount: 1, lastAddresses: ['10.0.0.1'] },
     ]);
     await auth.close();
-    const again = await world.openAgain();
+    const again = await engine.openAgain();
     expect((await again.keys.list()).items).toMatchObject([{ usageCount: 2 }]);
     const range = { from: clock.now() - 60_000, to: clock.now() + 60_000, granularity: 'day' } as const;
     const outcomes = { valid: 2, ip_not_allowed: 1 };
@@ -76,8 +78,8 @@ describe('making and reading', () => {
   });
 
   test('a page has its bounds, and pages together are everything once', async () => {
-    await using world = await openWorld();
-    const { auth, clock } = world;
+    await using engine = await openTestEngine();
+    const { auth, clock } = engine;
     const ids: string[] = [];
     for (let n = 0; n < 7; n += 1) {
       ids.unshift((await auth.keys.create({ ...INPUT, name: `key ${n}` })).apiKey.id);
@@ -100,8 +102,8 @@ describe('making and reading', () => {
   });
 
   test('a cursor works only for the list and the tenant it was written for', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     await auth.tenants.create({ id: 'acme' });
     for (const tenant of ['default', 'acme'])
       for (let n = 0; n < 3; n += 1) await auth.tenant(tenant).keys.create(INPUT);
@@ -135,10 +137,10 @@ describe('making and reading', () => {
 
 describe('who may do what', () => {
   test('every call needs its own permission and says which one is missing', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
-    const { id } = await keyAndCaller(world, 'default');
-    const { by } = await keyAndCaller(world, 'default', { permissions: ['docs:*'] });
+    await using engine = await openTestEngine();
+    const { auth } = engine;
+    const { id } = await keyAndCaller(engine, 'default');
+    const { by } = await keyAndCaller(engine, 'default', { permissions: ['docs:*'] });
     const range = { from: 0, to: 1, granularity: 'day' } as const;
     const calls: Record<string, () => Promise<unknown>> = {
       create: () => auth.keys.create(INPUT, { by }),
@@ -161,10 +163,10 @@ describe('who may do what', () => {
   });
 
   test('nobody hands out, takes over or brings back what it may not grant', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
-    const strong = await keyAndCaller(world, 'default', { permissions: ['billing:*'] });
-    const { by } = await keyAndCaller(world, 'default', { permissions: ['pantheon:*'], grantable: ['docs:*'] });
+    await using engine = await openTestEngine();
+    const { auth } = engine;
+    const strong = await keyAndCaller(engine, 'default', { permissions: ['billing:*'] });
+    const { by } = await keyAndCaller(engine, 'default', { permissions: ['pantheon:*'], grantable: ['docs:*'] });
     expect((await refusalOf(auth.keys.create({ ...INPUT, permissions: ['billing:read'] }, { by }))).field).toBe(
       'permissions[0]',
     );
@@ -182,9 +184,9 @@ describe('who may do what', () => {
   });
 
   test('a key changes what it is called, and nothing of its own policy', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
-    const { id, by } = await keyAndCaller(world, 'default', {
+    await using engine = await openTestEngine();
+    const { auth } = engine;
+    const { id, by } = await keyAndCaller(engine, 'default', {
       permissions: ['pantheon:keys:*', 'docs:read'],
       grantable: ['docs:read'],
       expiresIn: '1h',
@@ -204,9 +206,9 @@ describe('who may do what', () => {
   });
 
   test('a child lies within the life and the addresses of its creator, also when it is changed later', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
-    const { id, by } = await keyAndCaller(world, 'default', {
+    await using engine = await openTestEngine();
+    const { auth } = engine;
+    const { id, by } = await keyAndCaller(engine, 'default', {
       permissions: ['pantheon:*'],
       grantable: ['*'],
       expiresIn: '1h',
@@ -227,9 +229,9 @@ describe('who may do what', () => {
   });
 
   test('holders look at themselves and give themselves up; the process has no self', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
-    const { id, by } = await keyAndCaller(world, 'default');
+    await using engine = await openTestEngine();
+    const { auth } = engine;
+    const { id, by } = await keyAndCaller(engine, 'default');
     expect(await auth.keys.getSelf(by)).toMatchObject({ id });
     expect(await auth.keys.revokeSelf(by, { reason: 'lost' })).toMatchObject({ id, state: 'revoked' });
     const process = { ...by, authority: { kind: 'process' } } as const;
@@ -238,10 +240,10 @@ describe('who may do what', () => {
   });
 
   test('the log says who did it, from where, why, and what was before', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
-    const { id } = await keyAndCaller(world, 'default');
-    const actor = await keyAndCaller(world, 'default', { permissions: ['pantheon:*'], grantable: ['*'] });
+    await using engine = await openTestEngine();
+    const { auth } = engine;
+    const { id } = await keyAndCaller(engine, 'default');
+    const actor = await keyAndCaller(engine, 'default', { permissions: ['pantheon:*'], grantable: ['*'] });
     const { by } = actor;
     await auth.keys.update(id, { name: 'new' }, { by });
     await auth.keys.suspend(id, { by, reason: 'looking into it' });
@@ -260,9 +262,9 @@ describe('who may do what', () => {
   });
 
   test('what already is so changes nothing and is not an event', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
-    const { id } = await keyAndCaller(world, 'default');
+    await using engine = await openTestEngine();
+    const { auth } = engine;
+    const { id } = await keyAndCaller(engine, 'default');
     for (const call of [
       () => auth.keys.resume(id),
       () => auth.keys.update(id, { name: 'n' }),
@@ -278,8 +280,8 @@ describe('who may do what', () => {
   });
 
   test('a suspended tenant gets no new keys; one that never was has none', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     await auth.tenants.create({ id: 'acme' });
     await auth.tenants.suspend('acme');
     expect((await refusalOf(auth.tenant('acme').keys.create(INPUT))).code).toBe('not_allowed');
@@ -289,9 +291,9 @@ describe('who may do what', () => {
 
 describe('changes at once', () => {
   test('changes of one key at the same moment are all made, one after the other', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
-    const { id } = await keyAndCaller(world, 'default');
+    await using engine = await openTestEngine();
+    const { auth } = engine;
+    const { id } = await keyAndCaller(engine, 'default');
     const names = ['a', 'b', 'c', 'd'];
     await Promise.all([
       ...names.map((name) => auth.keys.update(id, { description: name })),
@@ -309,11 +311,11 @@ describe('changes at once', () => {
 
 describe('what a revocation takes along', () => {
   test('children and their children, over pages and tenants; strangers stay', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     await auth.tenants.create({ id: 'acme' });
-    const root = await keyAndCaller(world, 'system', { permissions: ['pantheon:*'], grantable: ['*'] });
-    const spare = await keyAndCaller(world, 'system', { permissions: ['pantheon:*'], grantable: ['*'] });
+    const root = await keyAndCaller(engine, 'system', { permissions: ['pantheon:*'], grantable: ['*'] });
+    const spare = await keyAndCaller(engine, 'system', { permissions: ['pantheon:*'], grantable: ['*'] });
     const manage = { permissions: ['pantheon:keys:*'], grantable: ['docs:read'] };
     const child = await auth.tenant('acme').keys.create({ ...INPUT, ...manage }, { by: root.by });
     const childBy = callerWith({ apiKey: child.apiKey, tenantId: 'acme', ...manage });
@@ -323,7 +325,7 @@ describe('what a revocation takes along', () => {
     const stranger = await auth.tenant('acme').keys.create(INPUT);
     // A damaged one in the middle neither stops the others nor escapes.
     const damaged = grandchildren[50] ?? '';
-    await world.sql(`update api_keys set name = 'x' where id = ?`, damaged);
+    await engine.sql(`update api_keys set name = 'x' where id = ?`, damaged);
 
     await auth.tenant('system').keys.revoke(root.id, { cascade: true, reason: 'leaked' });
     const states = new Map((await allOf(auth.tenant('acme').keys)).map((key) => [key.id, 'state' in key && key.state]));
@@ -333,9 +335,9 @@ describe('what a revocation takes along', () => {
   });
 
   test('without cascade children stay, and with it again they are taken after all', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
-    const parent = await keyAndCaller(world, 'default', {
+    await using engine = await openTestEngine();
+    const { auth } = engine;
+    const parent = await keyAndCaller(engine, 'default', {
       permissions: ['pantheon:keys:*', 'docs:read'],
       grantable: ['docs:read'],
     });
@@ -351,10 +353,10 @@ describe('the last key that can administer', () => {
   const ADMIN = { permissions: ['pantheon:*'], grantable: ['*'] };
 
   test('is not ended, suspended, narrowed or dated without force', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     const { keys } = auth.tenant('system');
-    const { id } = await keyAndCaller(world, 'system', ADMIN);
+    const { id } = await keyAndCaller(engine, 'system', ADMIN);
     for (const attempt of [
       () => keys.revoke(id),
       () => keys.suspend(id),
@@ -371,9 +373,9 @@ describe('the last key that can administer', () => {
   });
 
   test('is suspended twice as every other key is: the second time takes nothing, and needs no force', async () => {
-    await using world = await openWorld();
-    const { keys } = world.auth.tenant('system');
-    const { id } = await keyAndCaller(world, 'system', ADMIN);
+    await using engine = await openTestEngine();
+    const { keys } = engine.auth.tenant('system');
+    const { id } = await keyAndCaller(engine, 'system', ADMIN);
     const suspended = await keys.suspend(id, { force: true });
     expect(await keys.suspend(id)).toEqual(suspended);
     const stale = await refusalOf(keys.suspend(id, { ifMatch: '"k1"' }));
@@ -383,10 +385,10 @@ describe('the last key that can administer', () => {
   });
 
   test('is no longer the last once there is another one that works', async () => {
-    await using world = await openWorld();
-    const { keys } = world.auth.tenant('system');
-    const first = await keyAndCaller(world, 'system', ADMIN);
-    const second = await keyAndCaller(world, 'system', { ...ADMIN, notBefore: '2040-01-01T00:00:00Z' });
+    await using engine = await openTestEngine();
+    const { keys } = engine.auth.tenant('system');
+    const first = await keyAndCaller(engine, 'system', ADMIN);
+    const second = await keyAndCaller(engine, 'system', { ...ADMIN, notBefore: '2040-01-01T00:00:00Z' });
     expect((await refusalOf(keys.revoke(first.id))).code).toBe('last_administrator');
     await keys.update(second.id, { notBefore: null });
     expect(await keys.revoke(first.id)).toMatchObject({ state: 'revoked' });
@@ -394,9 +396,9 @@ describe('the last key that can administer', () => {
   });
 
   test('is not taken by a cascade from the key that made it either', async () => {
-    await using world = await openWorld();
-    const { keys } = world.auth.tenant('system');
-    const first = await keyAndCaller(world, 'system', ADMIN);
+    await using engine = await openTestEngine();
+    const { keys } = engine.auth.tenant('system');
+    const first = await keyAndCaller(engine, 'system', ADMIN);
     const second = await keys.create({ ...INPUT, ...ADMIN }, { by: first.by });
     expect((await refusalOf(keys.revoke(first.id, { cascade: true }))).code).toBe('last_administrator');
     expect(await keys.get(second.apiKey.id)).toMatchObject({ state: 'active' });
@@ -405,30 +407,30 @@ describe('the last key that can administer', () => {
   });
 
   test('of two that are ended at the same moment, in one process or two, one stays', async () => {
-    await using world = await openWorld();
-    const other = await world.openAgain();
-    for (const second of [world.auth, other]) {
-      const [one, two] = [await keyAndCaller(world, 'system', ADMIN), await keyAndCaller(world, 'system', ADMIN)];
+    await using engine = await openTestEngine();
+    const other = await engine.openAgain();
+    for (const second of [engine.auth, other]) {
+      const [one, two] = [await keyAndCaller(engine, 'system', ADMIN), await keyAndCaller(engine, 'system', ADMIN)];
       const outcomes = await Promise.allSettled([
-        world.auth.tenant('system').keys.revoke(one.id),
+        engine.auth.tenant('system').keys.revoke(one.id),
         second.tenant('system').keys.revoke(two.id),
       ]);
       const refused = outcomes.flatMap((outcome) => (outcome.status === 'rejected' ? [outcome.reason] : []));
       expect(refused).toMatchObject([{ code: 'last_administrator' }]);
-      const left = (await world.auth.tenant('system').keys.list({ state: 'active' })).items;
+      const left = (await engine.auth.tenant('system').keys.list({ state: 'active' })).items;
       expect(left).toHaveLength(1);
-      await world.auth.tenant('system').keys.revoke(left[0]?.id ?? '', { force: true });
+      await engine.auth.tenant('system').keys.revoke(left[0]?.id ?? '', { force: true });
     }
   });
 
   test('in other tenants there is none: they are administered from the system', async () => {
-    await using world = await openWorld();
-    const { id } = await keyAndCaller(world, 'default', ADMIN);
-    expect(await world.auth.keys.revoke(id)).toMatchObject({ state: 'revoked' });
+    await using engine = await openTestEngine();
+    const { id } = await keyAndCaller(engine, 'default', ADMIN);
+    expect(await engine.auth.keys.revoke(id)).toMatchObject({ state: 'revoked' });
   });
 });
 
-async function allOf(keys: World['auth']['keys']) {
+async function allOf(keys: TestEngine['auth']['keys']) {
   const items: Awaited<ReturnType<typeof keys.list>>['items'][number][] = [];
   let cursor: string | null = null;
   do {

@@ -1,7 +1,8 @@
 import { decodeJwt } from 'jose';
 import { describe, expect, test, vi } from 'vitest';
-import { callerBy, callerFor } from '../../test/caller-for.ts';
-import { ISSUER, openWorld, refusalOf, type World } from '../../test/fixture.ts';
+import { callerBy, callerFor } from '../../test/callers.ts';
+import { refusalOf } from '../../test/refusal-of.ts';
+import { ISSUER, openTestEngine, type TestEngine } from '../../test/test-engine.ts';
 import { PROCESS_CALLER } from '../domain/caller.ts';
 import type { KeyRecord } from '../domain/key.ts';
 import type { Caller } from '../domain/key-policy.ts';
@@ -25,7 +26,7 @@ const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
 const system = (auth: PantheonAuth) => auth.tenant('system').keys;
 const codeOf = async (work: Promise<unknown> | (() => unknown)): Promise<string> => (await refusalOf(work)).code;
 
-async function administrator({ auth }: World, over: Partial<CreateKeyInput> = {}, by?: Caller) {
+async function administrator({ auth }: TestEngine, over: Partial<CreateKeyInput> = {}, by?: Caller) {
   const { key, apiKey } = await system(auth).create({ ...ADMINISTRATOR, ...over }, by === undefined ? {} : { by });
   return { id: apiKey.id, key };
 }
@@ -38,12 +39,12 @@ const stateOf = async (auth: PantheonAuth, tenantId: string, id: string): Promis
 
 describe('what a stolen administrator acted on', () => {
   /** A stolen key, and what it did: in its own tenant, in others, and through a key that it made. */
-  async function scene(world: World) {
-    const { auth } = world;
+  async function scene(engine: TestEngine) {
+    const { auth } = engine;
     await auth.tenants.create({ id: 'acme' });
-    await administrator(world);
+    await administrator(engine);
     const [rotated, updated, resumed, before] = [
-      await administrator(world, { name: 'rotated' }),
+      await administrator(engine, { name: 'rotated' }),
       (await auth.keys.create(INPUT)).apiKey.id,
       (await auth.tenant('acme').keys.create(INPUT)).apiKey.id,
       (await auth.keys.create(INPUT)).apiKey.id,
@@ -53,9 +54,9 @@ describe('what a stolen administrator acted on', () => {
     const untouched = [before, (await auth.keys.create(INPUT)).apiKey.id];
     await auth.tenant('acme').keys.suspend(resumed);
 
-    const stolen = await administrator(world, { name: 'stolen' });
+    const stolen = await administrator(engine, { name: 'stolen' });
     const by = await callerFor(auth, stolen.key);
-    const child = await administrator(world, { name: 'child' }, by);
+    const child = await administrator(engine, { name: 'child' }, by);
     const { key: taken } = await auth.tenant('system').rotation.rotate(rotated.id, {}, { by });
     await auth.keys.update(updated, { permissions: ['docs:*'] }, { by });
     await auth.tenant('acme').keys.resume(resumed, { by });
@@ -70,9 +71,9 @@ describe('what a stolen administrator acted on', () => {
   }
 
   test('is named with what was done to it when the cascade takes only what it created', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
-    const { stolen, child, rotated, updated, resumed, repeated, byChild, grandchild } = await scene(world);
+    await using engine = await openTestEngine();
+    const { auth } = engine;
+    const { stolen, child, rotated, updated, resumed, repeated, byChild, grandchild } = await scene(engine);
     const { actedOn } = await system(auth).revoke(stolen.id, { cascade: true });
     expect(actedOn?.complete).toBe(true);
     expect(didOf(actedOn)).toEqual({
@@ -91,9 +92,9 @@ describe('what a stolen administrator acted on', () => {
   });
 
   test('is taken along with cascade=acted, and what it did itself since; what it did before stays', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
-    const { stolen, rotated, updated, resumed, byChild, grandchild, untouched } = await scene(world);
+    await using engine = await openTestEngine();
+    const { auth } = engine;
+    const { stolen, rotated, updated, resumed, byChild, grandchild, untouched } = await scene(engine);
     await auth.keys.resume(untouched[1] ?? '');
     const { actedOn } = await system(auth).revoke(stolen.id, { cascade: 'acted' });
     expect(didOf(actedOn)).toEqual({
@@ -111,19 +112,19 @@ describe('what a stolen administrator acted on', () => {
   });
 
   test('is found after the fact: a key that was revoked alone is revoked again with cascade', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
-    const { stolen, updated } = await scene(world);
+    await using engine = await openTestEngine();
+    const { auth } = engine;
+    const { stolen, updated } = await scene(engine);
     expect(await system(auth).revoke(stolen.id)).not.toHaveProperty('actedOn');
     const { actedOn } = await system(auth).revoke(stolen.id, { cascade: true });
     expect(didOf(actedOn)).toMatchObject({ [updated]: ['updated', false] });
   });
 
   test('never takes the key that asks, nor the last administrator: they are named as they are', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
-    const stolen = await administrator(world);
-    const mine = await administrator(world);
+    await using engine = await openTestEngine();
+    const { auth } = engine;
+    const stolen = await administrator(engine);
+    const mine = await administrator(engine);
     const by = await callerFor(auth, mine.key);
     const byStolen = await callerFor(auth, stolen.key);
     await system(auth).update(mine.id, { name: 'mine' }, { by: byStolen });
@@ -138,8 +139,8 @@ describe('what a stolen administrator acted on', () => {
   });
 
   test('of another tenant is nobody else’s business', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     await auth.tenants.create({ id: 'acme' });
     const manager = { ...INPUT, permissions: ['pantheon:keys:*', 'docs:read'], grantable: ['docs:*'] };
     const { key, apiKey } = await auth.tenant('acme').keys.create(manager);
@@ -161,10 +162,10 @@ describe('what a stolen administrator acted on', () => {
   });
 
   test('a damaged one is named, and taken', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
-    const { stolen, updated } = await scene(world);
-    await world.sql(`update api_keys set name = 'x' where id = ?`, updated);
+    await using engine = await openTestEngine();
+    const { auth } = engine;
+    const { stolen, updated } = await scene(engine);
+    await engine.sql(`update api_keys set name = 'x' where id = ?`, updated);
     const named = await system(auth).revoke(stolen.id, { cascade: true });
     expect(didOf(named.actedOn)).toMatchObject({ [updated]: ['updated', false] });
     const taken = await system(auth).revoke(stolen.id, { cascade: 'acted' });
@@ -251,10 +252,10 @@ describe('a thief that goes on while the cascade does', () => {
   const MAKER = { ...INPUT, permissions: ['pantheon:keys:*', 'docs:read'], grantable: ['docs:*'] };
 
   test('is found: what a key makes before it is taken is taken too, and what that makes', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
-    await administrator(world);
-    const stolen = await administrator(world, { name: 'stolen' });
+    await using engine = await openTestEngine();
+    const { auth } = engine;
+    await administrator(engine);
+    const stolen = await administrator(engine, { name: 'stolen' });
     const { id } = (await auth.keys.create(MAKER)).apiKey;
     const { key } = await auth.rotation.rotate(id, {}, { by: await callerFor(auth, stolen.key) });
     const made: string[] = [];
@@ -273,10 +274,10 @@ describe('a thief that goes on while the cascade does', () => {
   });
 
   test('and is faster each time: the answer says that it is not all, and how to go on', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
-    await administrator(world);
-    const stolen = await administrator(world, { name: 'stolen' });
+    await using engine = await openTestEngine();
+    const { auth } = engine;
+    await administrator(engine);
+    const stolen = await administrator(engine, { name: 'stolen' });
     const by = await callerFor(auth, stolen.key);
     const keys = await Promise.all(Array.from({ length: LOOKS_MAX + 1 }, () => auth.keys.create(INPUT)));
     for (const { apiKey } of keys) await auth.keys.update(apiKey.id, { name: 'touched' }, { by });
@@ -300,13 +301,13 @@ describe('a thief that goes on while the cascade does', () => {
 
 describe('a cascade ends in time to say how far it has come', () => {
   /** As long as each commit takes, by the clock of the cascade. */
-  function slowCommits(world: World, eachMs: number): Disposable {
+  function slowCommits(engine: TestEngine, eachMs: number): Disposable {
     const revoke = KeyChanges.prototype.revoke;
     const spy = vi.spyOn(KeyChanges.prototype, 'revoke').mockImplementation(async function (
       this: KeyChanges,
       ...asked
     ) {
-      world.clock.advance(eachMs);
+      engine.clock.advance(eachMs);
       return revoke.apply(this, asked);
     });
     return { [Symbol.dispose]: () => spy.mockRestore() };
@@ -316,10 +317,10 @@ describe('a cascade ends in time to say how far it has come', () => {
     ['of what it created', true],
     ['of what it acted on', 'acted'],
   ] as const)('%s: complete is false, the rest lives, and a repeated call takes it', async (_what, cascade) => {
-    await using world = await openWorld();
-    const { auth } = world;
-    await administrator(world);
-    const stolen = await administrator(world, { name: 'stolen' });
+    await using engine = await openTestEngine();
+    const { auth } = engine;
+    await administrator(engine);
+    const stolen = await administrator(engine, { name: 'stolen' });
     const by = await callerFor(auth, stolen.key);
     const ids: string[] = [];
     for (let n = 0; n < 4; n += 1) {
@@ -330,7 +331,7 @@ describe('a cascade ends in time to say how far it has come', () => {
     const living = async (): Promise<number> =>
       (await Promise.all(ids.map((id) => stateOf(auth, 'default', id)))).filter((one) => one === 'active').length;
     {
-      using _slow = slowCommits(world, (2 * CASCADE_MAX_MS) / 5);
+      using _slow = slowCommits(engine, (2 * CASCADE_MAX_MS) / 5);
       const { actedOn, state } = await system(auth).revoke(stolen.id, { cascade });
       expect([state, actedOn?.complete, await living()]).toEqual(['revoked', false, 2]);
     }
@@ -340,10 +341,10 @@ describe('a cascade ends in time to say how far it has come', () => {
 });
 
 describe('tokens that a stolen administrator had made for other keys', () => {
-  async function scene(world: World) {
-    const { auth } = world;
-    await administrator(world);
-    const stolen = await administrator(world, { name: 'stolen' });
+  async function scene(engine: TestEngine) {
+    const { auth } = engine;
+    await administrator(engine);
+    const stolen = await administrator(engine, { name: 'stolen' });
     const by = await callerFor(auth, stolen.key);
     const { apiKey, key } = await auth.keys.create({ ...INPUT, permissions: ['docs:read', 'pantheon:keys:create'] });
     const target = { tenantId: 'default', keyId: apiKey.id };
@@ -353,12 +354,12 @@ describe('tokens that a stolen administrator had made for other keys', () => {
     };
     return { stolen, by, id: apiKey.id, key, target, issue };
   }
-  const isGood = async ({ auth }: World, token: string) => (await auth.tokens.verify({ token })).valid;
+  const isGood = async ({ auth }: TestEngine, token: string) => (await auth.tokens.verify({ token })).valid;
 
   test('are in the log, by their id alone, under the key that they are for', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
-    const { stolen, id, target, issue } = await scene(world);
+    await using engine = await openTestEngine();
+    const { auth } = engine;
+    const { stolen, id, target, issue } = await scene(engine);
     const token = await issue();
     await auth.tokens.issue(target);
     const { items } = await auth.events.list('default', { type: 'key.token_issued' });
@@ -370,40 +371,40 @@ describe('tokens that a stolen administrator had made for other keys', () => {
         after: { tokenId: decodeJwt(token).jti, version: 1, expiresAt: expect.stringMatching(/Z$/) },
       },
     ]);
-    expect(await world.stored()).not.toContain(token.slice(-40));
+    expect(await engine.stored()).not.toContain(token.slice(-40));
   });
 
   test('are named by the cascade, and end with cascade=acted; their key and what it does itself go on', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
-    const { stolen, id, key, issue } = await scene(world);
+    await using engine = await openTestEngine();
+    const { auth } = engine;
+    const { stolen, id, key, issue } = await scene(engine);
     const token = await issue();
     const item = { keyId: id, tenantId: 'default', did: ['token_issued'], revoked: false };
     const named = await system(auth).revoke(stolen.id, { cascade: true });
     expect(named.actedOn).toEqual({ items: [{ ...item, tokensRevoked: false }], complete: true });
-    expect(await isGood(world, token)).toBe(true);
+    expect(await isGood(engine, token)).toBe(true);
     const taken = await system(auth).revoke(stolen.id, { cascade: 'acted' });
     expect(taken.actedOn).toEqual({ items: [{ ...item, tokensRevoked: true }], complete: true });
-    expect([await isGood(world, token), (await auth.verify({ key })).valid]).toEqual([false, true]);
+    expect([await isGood(engine, token), (await auth.verify({ key })).valid]).toEqual([false, true]);
     // Again, when there is nothing left, also while tokens of that second could still be accepted.
     expect((await system(auth).revoke(stolen.id, { cascade: 'acted' })).actedOn).toEqual({ items: [], complete: true });
     const exchange = await auth.tokens.exchange({ key });
-    expect(exchange.issued && (await isGood(world, exchange.token.token))).toBe(true);
+    expect(exchange.issued && (await isGood(engine, exchange.token.token))).toBe(true);
   });
 
   test('have no part in it once none of them can be accepted any more', async () => {
-    await using world = await openWorld();
-    const { stolen, issue } = await scene(world);
+    await using engine = await openTestEngine();
+    const { stolen, issue } = await scene(engine);
     await issue();
-    world.clock.advance(25 * HOUR_MS);
-    const { actedOn } = await system(world.auth).revoke(stolen.id, { cascade: 'acted' });
+    engine.clock.advance(25 * HOUR_MS);
+    const { actedOn } = await system(engine.auth).revoke(stolen.id, { cascade: 'acted' });
     expect(actedOn).toEqual({ items: [], complete: true });
   });
 
   test('are followed: what was made with one is taken, and of a key that was changed too the key itself', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
-    const { stolen, by, id, issue } = await scene(world);
+    await using engine = await openTestEngine();
+    const { auth } = engine;
+    const { stolen, by, id, issue } = await scene(engine);
     const asToken = await callerBy(auth, await issue(), [ISSUER]);
     const made = await auth.keys.create({ ...INPUT, permissions: [], expiresIn: '1m' }, { by: asToken });
     const { apiKey: other } = await auth.keys.create(INPUT);
@@ -418,10 +419,10 @@ describe('tokens that a stolen administrator had made for other keys', () => {
   });
 
   test('and made while the cascade goes on, within the second of a revocation: they are said to live', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
-    const { stolen, by, id, target, issue } = await scene(world);
-    const { key } = await auth.tenant('system').rotation.rotate((await administrator(world)).id, {}, { by });
+    await using engine = await openTestEngine();
+    const { auth } = engine;
+    const { stolen, by, id, target, issue } = await scene(engine);
+    const { key } = await auth.tenant('system').rotation.rotate((await administrator(engine)).id, {}, { by });
     await issue();
     const thief = await callerFor(auth, key);
     const of = KeyActs.prototype.of;
@@ -443,17 +444,17 @@ describe('tokens that a stolen administrator had made for other keys', () => {
     const { actedOn } = await system(auth).revoke(stolen.id, { cascade: 'acted' });
     for (const one of [spy, after]) one.mockRestore();
     expect(actedOn?.items.find(({ keyId }) => keyId === id)).toMatchObject({ tokensRevoked: false });
-    world.clock.advance(2 * SECOND_MS);
-    expect(await isGood(world, token)).toBe(true);
+    engine.clock.advance(2 * SECOND_MS);
+    expect(await isGood(engine, token)).toBe(true);
     const again = await system(auth).revoke(stolen.id, { cascade: 'acted' });
     expect(again.actedOn?.items).toMatchObject([{ keyId: id, tokensRevoked: true }]);
-    expect(await isGood(world, token)).toBe(false);
+    expect(await isGood(engine, token)).toBe(false);
   });
 
   test('are not made of a key, or by one, that has ended meanwhile', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
-    const { by, target, id, stolen } = await scene(world);
+    await using engine = await openTestEngine();
+    const { auth } = engine;
+    const { by, target, id, stolen } = await scene(engine);
     const commit = TokenIssues.prototype.commit;
     for (const [end, code] of [
       [() => auth.keys.suspend(id), 'not_allowed'],
@@ -476,11 +477,11 @@ describe('tokens that a stolen administrator had made for other keys', () => {
 
 describe('a cascade goes on only as long as its caller may', () => {
   test('revoked in the middle, the rest stays', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
-    await administrator(world);
-    const mine = await administrator(world);
-    const parent = await administrator(world);
+    await using engine = await openTestEngine();
+    const { auth } = engine;
+    await administrator(engine);
+    const mine = await administrator(engine);
+    const parent = await administrator(engine);
     const byParent = await callerFor(auth, parent.key);
     const children: string[] = [];
     for (let n = 0; n < 6; n += 1) children.push((await auth.keys.create(INPUT, { by: byParent })).apiKey.id);
@@ -505,14 +506,14 @@ describe('a cascade goes on only as long as its caller may', () => {
   });
 
   test('unless it took its own key along', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
-    await administrator(world);
-    const parent = await administrator(world);
+    await using engine = await openTestEngine();
+    const { auth } = engine;
+    await administrator(engine);
+    const parent = await administrator(engine);
     const byParent = await callerFor(auth, parent.key);
     const ids: string[] = [];
     for (let n = 0; n < 2; n += 1) ids.push((await auth.keys.create(INPUT, { by: byParent })).apiKey.id);
-    const child = await administrator(world, {}, byParent);
+    const child = await administrator(engine, {}, byParent);
     for (let n = 0; n < 2; n += 1) ids.push((await auth.keys.create(INPUT, { by: byParent })).apiKey.id);
     await system(auth).revoke(parent.id, { by: await callerFor(auth, child.key), cascade: true });
     expect(await stateOf(auth, 'system', child.id)).toBe('revoked');
@@ -529,8 +530,8 @@ describe('force', () => {
   };
 
   test.each(Object.entries(CHANGES))('%s needs a permission of its own for it', async (_name, change) => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     const manager = { permissions: ['pantheon:keys:update', 'pantheon:keys:revoke'] };
     const { key } = await system(auth).create({ userId: 'm', name: 'manager', ...manager, grantable: ['*'] });
     const by = await callerFor(auth, key);
@@ -540,9 +541,9 @@ describe('force', () => {
       detail: 'The permission pantheon:keys:force is missing.',
     });
     await change(auth, target, { by });
-    const last = await administrator(world);
+    const last = await administrator(engine);
     // One that may do it, and does not count as one that remains.
-    const bound = await callerFor(auth, (await administrator(world, { ipAllowlist: ['192.0.2.1'] })).key);
+    const bound = await callerFor(auth, (await administrator(engine, { ipAllowlist: ['192.0.2.1'] })).key);
     expect(await codeOf(change(auth, last.id, { by: bound }))).toBe('last_administrator');
     // pantheon:* covers it.
     await change(auth, last.id, { by: bound, force: true });
@@ -558,16 +559,16 @@ describe('an administrator that could not administer does not count', () => {
     ['with a quota', { quota: { limit: 1, period: 'month' } }],
     ['with hardly any uses', { rateLimits: [{ name: 'slow', limit: 1, window: '1h' }] }],
   ] as const)('one %s', async (_what, over) => {
-    await using world = await openWorld();
-    const { auth } = world;
-    const root = await administrator(world);
-    for (let n = 0; n < 3; n += 1) await administrator(world, over as Partial<CreateKeyInput>);
+    await using engine = await openTestEngine();
+    const { auth } = engine;
+    const root = await administrator(engine);
+    for (let n = 0; n < 3; n += 1) await administrator(engine, over as Partial<CreateKeyInput>);
     expect(await codeOf(system(auth).revoke(root.id))).toBe('last_administrator');
     expect(await codeOf(system(auth).suspend(root.id))).toBe('last_administrator');
     const limits = over as Partial<CreateKeyInput>;
     if (limits.environment === undefined)
       expect(await codeOf(system(auth).update(root.id, limits as never))).toBe('last_administrator');
-    await administrator(world);
+    await administrator(engine);
     expect(await system(auth).revoke(root.id)).toMatchObject({ state: 'revoked' });
   });
 });
@@ -576,8 +577,8 @@ describe('a version that was superseded', () => {
   const SELF = { ...INPUT, permissions: ['pantheon:keys:*', 'pantheon:tokens:*'], rotation: { overlap: '1h' } };
 
   test('ends neither its key nor changes it; the current one does', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     const { key, apiKey } = await auth.keys.create(SELF);
     const { id } = apiKey;
     const { key: current } = await auth.rotation.rotate(id);
@@ -592,7 +593,7 @@ describe('a version that was superseded', () => {
       'tokens.revoke': (by) => auth.tokens.revoke({ ...target, tokenId: 't', expiresAt: 0 }, { by }),
       'tokens.revokeAllOf': (by) => auth.tokens.revokeAllOf(target, { by }),
     };
-    const before = await world.sql('select seq from log_head');
+    const before = await engine.sql('select seq from log_head');
     for (const via of ['api_key', 'token'] as const) {
       const by = await callerFor(auth, key, via);
       for (const [name, attempt] of Object.entries(attempts)) {
@@ -603,14 +604,14 @@ describe('a version that was superseded', () => {
         );
       }
     }
-    expect(await world.sql('select seq from log_head')).toEqual(before);
+    expect(await engine.sql('select seq from log_head')).toEqual(before);
     expect((await refusalOf(auth.keys.revokeSelf(await callerFor(auth, key)))).detail).toMatch(/current version/);
     expect(await auth.keys.revokeSelf(await callerFor(auth, current))).toMatchObject({ state: 'revoked' });
   });
 
   test('may end itself, and no other version', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     const { key, apiKey } = await auth.keys.create(SELF);
     const { key: second } = await auth.rotation.rotate(apiKey.id);
     const { key: third } = await auth.rotation.rotate(apiKey.id, { expectedVersion: 2, overlap: '1h' });

@@ -1,39 +1,41 @@
 import { describe, expect, test } from 'vitest';
-import { callerWith, openWorld, refusalOf, type World } from '../../test/fixture.ts';
+import { callerWith } from '../../test/callers.ts';
+import { refusalOf } from '../../test/refusal-of.ts';
+import { openTestEngine, type TestEngine } from '../../test/test-engine.ts';
 import { DAY_MS, HOUR_MS } from '../foundation/clock.ts';
 
 const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
 
-async function made(world: World, input: object = {}) {
-  const { key, apiKey } = await world.auth.keys.create({ ...INPUT, ...input });
+async function made(engine: TestEngine, input: object = {}) {
+  const { key, apiKey } = await engine.auth.keys.create({ ...INPUT, ...input });
   return { id: apiKey.id, key, by: callerWith({ apiKey, permissions: [], grantable: [] }) };
 }
 
-const answerOf = async (world: World, key: string): Promise<string> => {
-  const verification = await world.auth.verify({ key });
+const answerOf = async (engine: TestEngine, key: string): Promise<string> => {
+  const verification = await engine.auth.verify({ key });
   return verification.valid ? `v${verification.key.version}` : verification.denial.code;
 };
 
 describe('the overlap', () => {
   test('both are accepted until it ends, to the millisecond, and then the older one is told why', async () => {
-    await using world = await openWorld();
-    const { id, key } = await made(world);
-    const rotation = await world.auth.rotation.rotate(id, { overlap: '1h' });
+    await using engine = await openTestEngine();
+    const { id, key } = await made(engine);
+    const rotation = await engine.auth.rotation.rotate(id, { overlap: '1h' });
     expect(rotation).toMatchObject({ apiKey: { id, version: 2 }, previous: { version: 1 } });
-    expect(rotation.previous.acceptedUntil.getTime()).toBe(world.clock.now() + HOUR_MS);
+    expect(rotation.previous.acceptedUntil.getTime()).toBe(engine.clock.now() + HOUR_MS);
     expect(rotation.key.slice(0, 25)).toBe(key.slice(0, 25));
-    expect([await answerOf(world, key), await answerOf(world, rotation.key)]).toEqual(['v1', 'v2']);
-    world.clock.advance(HOUR_MS - 1);
-    expect(await answerOf(world, key)).toBe('v1');
-    world.clock.advance(1);
-    expect([await answerOf(world, key), await answerOf(world, rotation.key)]).toEqual(['version_retired', 'v2']);
+    expect([await answerOf(engine, key), await answerOf(engine, rotation.key)]).toEqual(['v1', 'v2']);
+    engine.clock.advance(HOUR_MS - 1);
+    expect(await answerOf(engine, key)).toBe('v1');
+    engine.clock.advance(1);
+    expect([await answerOf(engine, key), await answerOf(engine, rotation.key)]).toEqual(['version_retired', 'v2']);
   });
 
   test('is what is asked for, else what the policy says, else a day', async () => {
-    await using world = await openWorld();
+    await using engine = await openTestEngine();
     const lengthOf = async (input: object, asked: object): Promise<number> => {
-      const { id } = await made(world, input);
-      return (await world.auth.rotation.rotate(id, asked)).previous.acceptedUntil.getTime() - world.clock.now();
+      const { id } = await made(engine, input);
+      return (await engine.auth.rotation.rotate(id, asked)).previous.acceptedUntil.getTime() - engine.clock.now();
     };
     expect(await lengthOf({}, {})).toBe(DAY_MS);
     expect(await lengthOf({ rotation: { overlap: '2h' } }, {})).toBe(2 * HOUR_MS);
@@ -43,42 +45,42 @@ describe('the overlap', () => {
   });
 
   test('an overlap of nothing ends the older one at once', async () => {
-    await using world = await openWorld();
-    const { id, key } = await made(world);
-    await world.auth.rotation.rotate(id, { overlap: 0 });
-    expect(await answerOf(world, key)).toBe('version_retired');
+    await using engine = await openTestEngine();
+    const { id, key } = await made(engine);
+    await engine.auth.rotation.rotate(id, { overlap: 0 });
+    expect(await answerOf(engine, key)).toBe('version_retired');
   });
 
   test('an overlap that nobody means is refused by its field', async () => {
-    await using world = await openWorld();
-    const { id } = await made(world);
+    await using engine = await openTestEngine();
+    const { id } = await made(engine);
     for (const overlap of ['31d', -1, 'soon'])
-      expect(await refusalOf(world.auth.rotation.rotate(id, { overlap }))).toMatchObject({ field: 'overlap' });
+      expect(await refusalOf(engine.auth.rotation.rotate(id, { overlap }))).toMatchObject({ field: 'overlap' });
   });
 
   test('while an older one is accepted, only who names the current version rotates, and cuts that one off', async () => {
-    await using world = await openWorld();
-    const { rotation } = world.auth;
-    const { id, key } = await made(world);
+    await using engine = await openTestEngine();
+    const { rotation } = engine.auth;
+    const { id, key } = await made(engine);
     const second = await rotation.rotate(id);
     expect((await refusalOf(rotation.rotate(id))).code).toBe('rotation_in_progress');
     expect((await refusalOf(rotation.rotate(id, { expectedVersion: 1 }))).code).toBe('version_conflict');
     const third = await rotation.rotate(id, { expectedVersion: 2 });
-    expect([await answerOf(world, key), await answerOf(world, second.key), await answerOf(world, third.key)]).toEqual([
-      'version_retired',
-      'v2',
-      'v3',
-    ]);
+    expect([
+      await answerOf(engine, key),
+      await answerOf(engine, second.key),
+      await answerOf(engine, third.key),
+    ]).toEqual(['version_retired', 'v2', 'v3']);
   });
 
   test('a key that may not act gets no new secret, so that none works as soon as that is lifted', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     const { rotation, tenants } = auth;
     const once = { idempotencyKey: 'once' };
-    const { id, key } = await made(world, { expiresIn: '1h', rotation: {} });
+    const { id, key } = await made(engine, { expiresIn: '1h', rotation: {} });
     await rotation.rotate(id, { overlap: '2s' }, once);
-    world.clock.advance(2_000);
+    engine.clock.advance(2_000);
     const attempts = [() => rotation.rotate(id), () => rotation.rotate(id, { overlap: '2s' }, once)];
     const codes = async (): Promise<string[]> => {
       const all = [];
@@ -91,19 +93,19 @@ describe('the overlap', () => {
     await tenants.suspend('default');
     expect(await codes()).toEqual(['not_allowed', 'not_allowed']);
     await tenants.resume('default');
-    world.clock.advance(HOUR_MS);
+    engine.clock.advance(HOUR_MS);
     expect(await codes()).toEqual(['key_expired', 'key_expired']);
     expect(await auth.keys.versions(id)).toHaveLength(2);
     await auth.keys.update(id, { expiresAt: null });
     expect(await rotation.rotate(id, {})).toMatchObject({ apiKey: { version: 3 } });
     await auth.keys.revoke(id);
     expect(await codes()).toEqual(['key_revoked', 'already_claimed']);
-    expect(await answerOf(world, key)).toBe('revoked');
+    expect(await answerOf(engine, key)).toBe('revoked');
   });
 
   test('no key gets a new secret in a tenant that was deleted', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     await auth.tenants.create({ id: 'acme' });
     const { keys, rotation } = auth.tenant('acme');
     const { apiKey } = await keys.create(INPUT);
@@ -112,106 +114,106 @@ describe('the overlap', () => {
   });
 
   test('an older version of a key that may not act is ended all the same: that only takes away', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
-    const { id, key } = await made(world);
+    await using engine = await openTestEngine();
+    const { auth } = engine;
+    const { id, key } = await made(engine);
     await auth.rotation.rotate(id, { overlap: '1h' });
     await auth.keys.suspend(id);
     expect(await auth.rotation.retire(id, 1)).toMatchObject({ state: 'retired' });
     await auth.keys.resume(id);
-    expect(await answerOf(world, key)).toBe('version_retired');
+    expect(await answerOf(engine, key)).toBe('version_retired');
     await auth.keys.revoke(id);
     expect((await refusalOf(auth.rotation.retire(id, 1))).code).toBe('key_revoked');
   });
 
   test('the oldest secrets are forgotten for good: there is a bound', async () => {
-    await using world = await openWorld();
-    const { id, key } = await made(world);
+    await using engine = await openTestEngine();
+    const { id, key } = await made(engine);
     for (let version = 1; version <= 9; version += 1)
-      await world.auth.rotation.rotate(id, { expectedVersion: version, overlap: 0 });
-    expect(await world.auth.keys.versions(id)).toHaveLength(8);
-    expect(await answerOf(world, key)).toBe('unknown');
-    expect((await refusalOf(world.auth.rotation.retire(id, 1))).code).toBe('not_found');
+      await engine.auth.rotation.rotate(id, { expectedVersion: version, overlap: 0 });
+    expect(await engine.auth.keys.versions(id)).toHaveLength(8);
+    expect(await answerOf(engine, key)).toBe('unknown');
+    expect((await refusalOf(engine.auth.rotation.retire(id, 1))).code).toBe('not_found');
   });
 });
 
 describe('at the same moment', () => {
   test('of many rotations one wins, and the others are told', async () => {
-    await using world = await openWorld();
-    const other = await world.openAgain();
-    const { id } = await made(world);
-    const rotations = [world.auth, other, world.auth, other].map(({ rotation }) => rotation.rotate(id));
+    await using engine = await openTestEngine();
+    const other = await engine.openAgain();
+    const { id } = await made(engine);
+    const rotations = [engine.auth, other, engine.auth, other].map(({ rotation }) => rotation.rotate(id));
     const outcomes = await Promise.allSettled(rotations);
     expect(outcomes.filter(({ status }) => status === 'fulfilled')).toHaveLength(1);
     for (const outcome of outcomes)
       if (outcome.status === 'rejected') expect(['conflict', 'rotation_in_progress']).toContain(outcome.reason.code);
-    expect(await world.auth.keys.get(id)).toMatchObject({ version: 2 });
+    expect(await engine.auth.keys.get(id)).toMatchObject({ version: 2 });
   });
 
   test('against a revocation, the revocation holds whoever is first', async () => {
-    await using world = await openWorld();
+    await using engine = await openTestEngine();
     for (let n = 0; n < 10; n += 1) {
-      const { id, key } = await made(world);
-      const calls = [() => world.auth.rotation.rotate(id), () => world.auth.keys.revoke(id)];
+      const { id, key } = await made(engine);
+      const calls = [() => engine.auth.rotation.rotate(id), () => engine.auth.keys.revoke(id)];
       const outcomes = await Promise.allSettled((n % 2 === 0 ? calls : calls.toReversed()).map((call) => call()));
-      expect(await world.auth.keys.get(id)).toMatchObject({ state: 'revoked' });
+      expect(await engine.auth.keys.get(id)).toMatchObject({ state: 'revoked' });
       const keys = outcomes.flatMap((one) => (one.status === 'fulfilled' && 'key' in one.value ? [one.value.key] : []));
-      for (const one of [key, ...keys]) expect(await answerOf(world, one)).toBe('revoked');
+      for (const one of [key, ...keys]) expect(await answerOf(engine, one)).toBe('revoked');
     }
   });
 
   test('retiring is repeated when somebody else changes the key meanwhile', async () => {
-    await using world = await openWorld();
-    const { id, key } = await made(world);
-    await world.auth.rotation.rotate(id);
+    await using engine = await openTestEngine();
+    const { id, key } = await made(engine);
+    await engine.auth.rotation.rotate(id);
     const outcomes = await Promise.allSettled([
-      world.auth.rotation.retire(id, 1, { reason: 'seen in a log' }),
-      ...['a', 'b'].map((name) => world.auth.keys.update(id, { name })),
-      world.auth.rotation.retire(id, 1),
+      engine.auth.rotation.retire(id, 1, { reason: 'seen in a log' }),
+      ...['a', 'b'].map((name) => engine.auth.keys.update(id, { name })),
+      engine.auth.rotation.retire(id, 1),
     ]);
     expect(outcomes.map(({ status }) => status)).toEqual(['fulfilled', 'fulfilled', 'fulfilled', 'fulfilled']);
-    expect(await answerOf(world, key)).toBe('version_retired');
-    const { items } = await world.auth.events.list('default', { type: 'key.version_retired' });
+    expect(await answerOf(engine, key)).toBe('version_retired');
+    const { items } = await engine.auth.events.list('default', { type: 'key.version_retired' });
     expect(items).toHaveLength(1);
   });
 });
 
 describe('retiring', () => {
   test('ends an older version before its overlap, once; the current one is not ended that way', async () => {
-    await using world = await openWorld();
-    const { id, key } = await made(world);
-    const { key: next } = await world.auth.rotation.rotate(id);
-    expect(await world.auth.rotation.retire(id, 1)).toMatchObject({
+    await using engine = await openTestEngine();
+    const { id, key } = await made(engine);
+    const { key: next } = await engine.auth.rotation.rotate(id);
+    expect(await engine.auth.rotation.retire(id, 1)).toMatchObject({
       version: 1,
       state: 'retired',
-      acceptedUntil: new Date(world.clock.now()),
+      acceptedUntil: new Date(engine.clock.now()),
     });
-    expect([await answerOf(world, key), await answerOf(world, next)]).toEqual(['version_retired', 'v2']);
-    expect((await refusalOf(world.auth.rotation.retire(id, 2))).code).toBe('version_conflict');
-    expect((await refusalOf(world.auth.rotation.retire(id, 3))).field).toBe('version');
-    expect((await refusalOf(world.auth.rotation.retire('NeverMadeNeverMa', 1))).code).toBe('not_found');
+    expect([await answerOf(engine, key), await answerOf(engine, next)]).toEqual(['version_retired', 'v2']);
+    expect((await refusalOf(engine.auth.rotation.retire(id, 2))).code).toBe('version_conflict');
+    expect((await refusalOf(engine.auth.rotation.retire(id, 3))).field).toBe('version');
+    expect((await refusalOf(engine.auth.rotation.retire('NeverMadeNeverMa', 1))).code).toBe('not_found');
   });
 });
 
 describe('by the holder', () => {
   test('only where the policy has a rotation, and no longer than it says', async () => {
-    await using world = await openWorld();
-    const { rotation } = world.auth;
-    const without = await made(world);
+    await using engine = await openTestEngine();
+    const { rotation } = engine.auth;
+    const without = await made(engine);
     expect((await refusalOf(rotation.rotateSelf(without.by))).code).toBe('not_allowed');
-    const { id, key, by } = await made(world, { rotation: { overlap: '1h' } });
+    const { id, key, by } = await made(engine, { rotation: { overlap: '1h' } });
     const made2 = await rotation.rotateSelf(by, { overlap: '5h' });
     expect(made2.apiKey.id).toBe(id);
-    expect(made2.previous.acceptedUntil.getTime()).toBe(world.clock.now() + HOUR_MS);
-    expect([await answerOf(world, key), await answerOf(world, made2.key)]).toEqual(['v1', 'v2']);
-    const { items } = await world.auth.events.list('default', { type: 'key.rotated' });
+    expect(made2.previous.acceptedUntil.getTime()).toBe(engine.clock.now() + HOUR_MS);
+    expect([await answerOf(engine, key), await answerOf(engine, made2.key)]).toEqual(['v1', 'v2']);
+    const { items } = await engine.auth.events.list('default', { type: 'key.rotated' });
     expect(items).toMatchObject([{ actor: { keyId: id } }]);
   });
 
   test('a holder of another tenant finds nothing here', async () => {
-    await using world = await openWorld();
-    const { by } = await made(world, { rotation: { overlap: '1h' } });
-    await world.auth.tenants.create({ id: 'acme' });
-    expect((await refusalOf(world.auth.tenant('acme').rotation.rotateSelf(by))).code).toBe('not_found');
+    await using engine = await openTestEngine();
+    const { by } = await made(engine, { rotation: { overlap: '1h' } });
+    await engine.auth.tenants.create({ id: 'acme' });
+    expect((await refusalOf(engine.auth.tenant('acme').rotation.rotateSelf(by))).code).toBe('not_found');
   });
 });

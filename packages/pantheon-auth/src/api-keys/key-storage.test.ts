@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
-import { openWorld, refusalOf, type World } from '../../test/fixture.ts';
+import { refusalOf } from '../../test/refusal-of.ts';
 import { changeLog, openScratchDatabase, type SqlValue, STORE } from '../../test/store.ts';
+import { openTestEngine, type TestEngine } from '../../test/test-engine.ts';
 import { newEvent, PROCESS_ACTOR } from '../domain/event.ts';
 import { createKey } from '../domain/key.ts';
 import { EventCodec } from '../events/event-codec.ts';
@@ -70,8 +71,8 @@ const TAMPERINGS: readonly Tampered[] = [
   { name: 'no version at all', sql: 'delete from api_key_versions where key_id = ?1' },
 ];
 
-async function twoKeys(world: World) {
-  const { auth } = world;
+async function twoKeys(engine: TestEngine) {
+  const { auth } = engine;
   const make = async (name: string) => {
     const { key, apiKey } = await auth.keys.create({
       userId: 'u',
@@ -91,16 +92,16 @@ const ip = '10.1.1.1';
 test.each(TAMPERINGS)(
   'a row changed outside of the service is refused, named and no one else harmed: $name',
   async ({ sql, sealed }) => {
-    await using world = await openWorld();
-    const { auth } = world;
-    const { victim, other } = await twoKeys(world);
+    await using engine = await openTestEngine();
+    const { auth } = engine;
+    const { victim, other } = await twoKeys(engine);
     expect(await auth.verify({ key: victim.key, ip })).toMatchObject({ valid: true });
-    const [row] = await world.sql('select sealed from api_keys where id = ?', victim.id);
+    const [row] = await engine.sql('select sealed from api_keys where id = ?', victim.id);
     const second = sealed === undefined ? other.id : sealed(Uint8Array.from(row?.['sealed'] as Uint8Array));
-    await world.sql(sql, ...[victim.id, second].slice(0, sql.includes('?2') ? 2 : 1));
+    await engine.sql(sql, ...[victim.id, second].slice(0, sql.includes('?2') ? 2 : 1));
 
     // Who has not remembered it meets the changed row.
-    const fresh = await world.openAgain();
+    const fresh = await engine.openAgain();
     for (const key of [victim.key, victim.old]) {
       expect((await refusalOf(fresh.verify({ key, ip }))).code).toBe('key_quarantined');
       const refused = await fresh.authenticate({
@@ -124,11 +125,11 @@ test.each(TAMPERINGS)(
 );
 
 test('a damaged key can be revoked: it is written anew as the log tells it, dead', async () => {
-  await using world = await openWorld();
-  const { victim } = await twoKeys(world);
-  const before = await world.auth.keys.get(victim.id);
-  await world.sql(`update api_keys set permissions = '["*"]', state = 'suspended'`);
-  const fresh = await world.openAgain();
+  await using engine = await openTestEngine();
+  const { victim } = await twoKeys(engine);
+  const before = await engine.auth.keys.get(victim.id);
+  await engine.sql(`update api_keys set permissions = '["*"]', state = 'suspended'`);
+  const fresh = await engine.openAgain();
   const revoked = await fresh.keys.revoke(victim.id, { reason: 'damaged' });
   expect(revoked).toMatchObject({ id: victim.id, state: 'revoked', permissions: before.permissions, version: 2 });
   expect(await fresh.keys.get(victim.id)).toMatchObject({ state: 'revoked', stateReason: 'damaged' });
@@ -142,57 +143,57 @@ test('a damaged key can be revoked: it is written anew as the log tells it, dead
 });
 
 test('a damaged key whose history is damaged too can be revoked, as long as it is known how it was made', async () => {
-  await using world = await openWorld();
-  const { auth } = world;
-  const { victim, other } = await twoKeys(world);
+  await using engine = await openTestEngine();
+  const { auth } = engine;
+  const { victim, other } = await twoKeys(engine);
   for (const { id } of [victim, other]) await auth.rotation.rotate(id, { expectedVersion: 2 });
-  await world.sql(`update api_keys set permissions = '["*"]'`);
+  await engine.sql(`update api_keys set permissions = '["*"]'`);
   const first = '(select min(seq) from events where subject_id = ?1 and type =';
-  await changeLog(world, `update events set body = '{}' where seq = ${first} 'key.rotated')`, victim.id);
-  await changeLog(world, `update events set body = '{}' where seq = ${first} 'key.created')`, other.id);
+  await changeLog(engine, `update events set body = '{}' where seq = ${first} 'key.rotated')`, victim.id);
+  await changeLog(engine, `update events set body = '{}' where seq = ${first} 'key.created')`, other.id);
   expect(await auth.keys.revoke(victim.id)).toMatchObject({ state: 'revoked', version: 3 });
   expect((await refusalOf(auth.keys.revoke(other.id))).code).toBe('key_quarantined');
 });
 
 test('a row without any history stays refused, also for a revocation', async () => {
-  await using world = await openWorld();
-  const { victim } = await twoKeys(world);
-  await world.sql(
+  await using engine = await openTestEngine();
+  const { victim } = await twoKeys(engine);
+  await engine.sql(
     `insert into api_keys select 'MadeUpMadeUpMade', tenant_id, user_id, name, description, environment, permissions,
      grantable, state, state_at, state_reason, created_at, created_by, not_before, expires_at, tokens_not_before,
      rate_limits, quota, ip_allowlist, rotation, jwt_algorithm, version, revision, sealed, id_tag from api_keys where id = ?`,
     victim.id,
   );
-  expect((await refusalOf(world.auth.keys.revoke('MadeUpMadeUpMade'))).code).toBe('key_quarantined');
+  expect((await refusalOf(engine.auth.keys.revoke('MadeUpMadeUpMade'))).code).toBe('key_quarantined');
 });
 
 test('a row put back whole from an earlier time does not fit the versions of today', async () => {
-  await using world = await openWorld();
-  const { auth } = world;
+  await using engine = await openTestEngine();
+  const { auth } = engine;
   const { key, apiKey } = await auth.keys.create({ userId: 'u', name: 'n' });
   const columns = ['state', 'state_at', 'revision', 'sealed'] as const;
-  const [kept] = await world.sql(`select ${columns.join(', ')} from api_keys`);
+  const [kept] = await engine.sql(`select ${columns.join(', ')} from api_keys`);
   await auth.keys.suspend(apiKey.id);
   const values = columns.map((name) => kept?.[name] as SqlValue);
-  await world.sql(`update api_keys set ${columns.map((name) => `${name} = ?`).join(', ')}`, ...values);
+  await engine.sql(`update api_keys set ${columns.map((name) => `${name} = ?`).join(', ')}`, ...values);
   expect((await refusalOf(auth.verify({ key }))).code).toBe('key_quarantined');
   // A file whose rows are older than its log says may be the file of another time: no start is made on it.
-  if (STORE === 'sqlite') expect((await refusalOf(world.openAgain())).code).toBe('store_unusable');
+  if (STORE === 'sqlite') expect((await refusalOf(engine.openAgain())).code).toBe('store_unusable');
 });
 
 test('what another tenant owns does not exist, also when it does not open (I10)', async () => {
-  await using world = await openWorld();
-  const { auth } = world;
+  await using engine = await openTestEngine();
+  const { auth } = engine;
   await auth.tenants.create({ id: 'acme' });
   const { apiKey } = await auth.tenant('acme').keys.create({ userId: 'u', name: 'n' });
-  await world.sql(`update api_keys set user_id = 'x'`);
+  await engine.sql(`update api_keys set user_id = 'x'`);
   for (const attempt of [() => auth.keys.get(apiKey.id), () => auth.keys.revoke(apiKey.id)])
     expect((await refusalOf(attempt())).message).toBe((await refusalOf(auth.keys.get('NeverMadeNeverMa'))).message);
 });
 
 test('everything that can be said about a key comes back as it was', async () => {
-  await using world = await openWorld();
-  const { apiKey } = await world.auth.keys.create({
+  await using engine = await openTestEngine();
+  const { apiKey } = await engine.auth.keys.create({
     userId: 'u',
     name: 'everything',
     description: 'all of it',
@@ -208,7 +209,7 @@ test('everything that can be said about a key comes back as it was', async () =>
     jwt: { algorithm: 'HS256', audience: ['a', 'b'], customClaims: { team: { id: 7 } }, ttl: '1m' },
     metadata: { nested: { list: [1, null, 'x'] } },
   });
-  const again = await world.openAgain();
+  const again = await engine.openAgain();
   expect(await again.keys.get(apiKey.id)).toEqual(apiKey);
   expect(apiKey).toMatchObject({
     description: 'all of it',

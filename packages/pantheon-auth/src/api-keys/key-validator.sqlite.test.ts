@@ -1,9 +1,10 @@
 import { expect, test } from 'vitest';
-import { openWorld, StatementCount, turn } from '../../test/fixture.ts';
+import { StatementCount } from '../../test/statement-count.ts';
+import { openTestEngine, turn } from '../../test/test-engine.ts';
 
 test('I5: a flood of refusals by a limit shares its looks at the head, and reads nothing', async () => {
-  await using world = await openWorld();
-  const { auth } = world;
+  await using engine = await openTestEngine();
+  const { auth } = engine;
   const rateLimits = [{ name: 'minute', limit: 1, window: '1m' }];
   const { key } = await auth.keys.create({ userId: 'u', name: 'n', rateLimits });
   await auth.verify({ key });
@@ -16,8 +17,8 @@ test('I5: a flood of refusals by a limit shares its looks at the head, and reads
 });
 
 test('a key or token in memory is verified without awaiting anything: before whatever is asked next', async () => {
-  await using world = await openWorld();
-  const { auth } = world;
+  await using engine = await openTestEngine();
+  const { auth } = engine;
   const { key } = await auth.keys.create({ userId: 'u', name: 'n', permissions: ['docs:read'] });
   const exchange = await auth.tokens.exchange({ key });
   const token = exchange.issued ? exchange.token.token : '';

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { openWorld, refusalOf } from '../../test/fixture.ts';
+import { refusalOf } from '../../test/refusal-of.ts';
+import { openTestEngine } from '../../test/test-engine.ts';
 import type { KeyVersion } from '../domain/key.ts';
 import { ANY_ENVIRONMENT } from '../domain/key.ts';
 import { ANY_TENANT } from '../domain/tenant.ts';
@@ -58,8 +59,8 @@ async function isAnsweredAtOnce(answer: Promise<unknown>): Promise<boolean> {
 
 describe('every reason for a no, once a secret was matched', () => {
   test('in their order: lasting ones first', async () => {
-    await using world = await openWorld();
-    const { auth, clock } = world;
+    await using engine = await openTestEngine();
+    const { auth, clock } = engine;
     const ask = async (
       input: object,
       request: object,
@@ -95,8 +96,8 @@ describe('every reason for a no, once a secret was matched', () => {
   });
 
   test('a question that is not well formed is a mistake of who asks, and named by its field', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     const { key } = await auth.keys.create(INPUT);
     for (const [request, field] of [
       [{ permissions: ['docs:read', 'docs:*'] }, 'permissions[1]'],
@@ -111,8 +112,8 @@ describe('every reason for a no, once a secret was matched', () => {
   });
 
   test('a key of another tenant is not known here, also with its secret', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     await auth.tenants.create({ id: 'acme' });
     const { key } = await auth.tenant('acme').keys.create(INPUT);
     expect(await auth.verify({ key })).toEqual({
@@ -131,8 +132,8 @@ describe('every reason for a no, once a secret was matched', () => {
 
 describe('limits', () => {
   test('are decided together, told with the answer, and a denial is counted as what it was', async () => {
-    await using world = await openWorld();
-    const { auth, clock } = world;
+    await using engine = await openTestEngine();
+    const { auth, clock } = engine;
     const { key, apiKey } = await auth.keys.create({
       ...INPUT,
       rateLimits: [
@@ -163,8 +164,8 @@ describe('limits', () => {
   });
 
   test('a denial for any other reason asks no limit', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     const { key } = await auth.keys.create({ ...INPUT, rateLimits: [{ name: 'minute', limit: 1, window: '1m' }] });
     for (let n = 0; n < 5; n += 1) await auth.verify({ key, permissions: ['docs:write'] });
     expect(await auth.verify({ key })).toMatchObject({ valid: true });
@@ -175,8 +176,8 @@ describe('who keeps failing', () => {
   const address = '192.0.2.9';
 
   test('is counted, and is refused nothing: keys from there verify, in memory or not', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     const { key } = await auth.keys.create(INPUT);
     const cold = await Promise.all(Array.from({ length: 5 }, () => auth.keys.create(INPUT)));
     await auth.verify({ key });
@@ -190,13 +191,13 @@ describe('who keeps failing', () => {
     expect(auth.failingSenders()).toBe(1);
     for (const one of [key, ...cold.map(({ key: other }) => other)])
       expect(await auth.verify({ key: one, ip: address })).toMatchObject({ valid: true });
-    world.clock.advance(60_000);
+    engine.clock.advance(60_000);
     expect(auth.failingSenders()).toBe(0);
   });
 
   test('by the word of somebody who asks for others, is counted for the two together', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     const junk = { key: generateKey({ keyPrefix: 'pan', environment: 'live' }).key, ip: address };
     for (let n = 0; n < CHARGES_MAX; n += 1) await auth.verify({ ...junk, askedBy: 'CallerCallerCall' });
     expect(auth.failingSenders()).toBe(1);
@@ -217,7 +218,7 @@ describe('a limiter that makes the answer wait', () => {
   const known = (permissions: readonly string[], kind = 'active'): CachedKey =>
     factsOf({ permissions, state: { kind, at: 0, reason: null } });
 
-  function world(facts: CachedKey[], decision: () => Promise<LimitDecision>) {
+  function setUp(facts: CachedKey[], decision: () => Promise<LimitDecision>) {
     const clock = new TestClock();
     const used: UsageSample[] = [];
     let looked = 0;
@@ -243,7 +244,7 @@ describe('a limiter that makes the answer wait', () => {
   const admitted: LimitDecision = { admitted: true, limits: [], degraded: false };
 
   test('longer than a yes may be old: it is decided anew, and the answer speaks of the key as it is by now', async () => {
-    const { clock, ask, used } = world([known(['docs:*', 'old']), known(['docs:*'])], async () => {
+    const { clock, ask, used } = setUp([known(['docs:*', 'old']), known(['docs:*'])], async () => {
       clock.advance(1_001);
       return admitted;
     });
@@ -252,7 +253,7 @@ describe('a limiter that makes the answer wait', () => {
   });
 
   test('and revoked meanwhile: 503, never a yes, and never a denial that has consumed (I4, I8)', async () => {
-    const { clock, ask, used } = world([known([]), known([], 'revoked')], async () => {
+    const { clock, ask, used } = setUp([known([]), known([], 'revoked')], async () => {
       clock.advance(1_001);
       return admitted;
     });
@@ -261,7 +262,7 @@ describe('a limiter that makes the answer wait', () => {
   });
 
   test('no longer than that: the first decision stands', async () => {
-    const { clock, ask } = world([known(['old']), known([], 'revoked')], async () => {
+    const { clock, ask } = setUp([known(['old']), known([], 'revoked')], async () => {
       clock.advance(1_000);
       return admitted;
     });
@@ -270,7 +271,7 @@ describe('a limiter that makes the answer wait', () => {
 
   test('and that fails: its error is the answer', async () => {
     const away = new PantheonError('limiter_unavailable');
-    const { ask } = world([known([])], async () => Promise.reject(away));
+    const { ask } = setUp([known([])], async () => Promise.reject(away));
     await expect(ask()).rejects.toBe(away);
   });
 });
@@ -280,20 +281,20 @@ describe('a limit that says no', () => {
   const RAISED = { rateLimits: [{ name: 'minute', limit: 3, window: '1m' }] };
 
   test('and was raised on another node lets the next use pass here, at once (I5)', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
-    const other = await world.openAgain();
+    await using engine = await openTestEngine();
+    const { auth } = engine;
+    const other = await engine.openAgain();
     const { key, apiKey } = await auth.keys.create({ ...LIMITED, quota: { limit: 2, period: 'day' } });
     expect(await auth.verify({ key })).toMatchObject({ valid: true });
     expect(await auth.verify({ key })).toMatchObject({ denial: { code: 'rate_limited' } });
     // In the same turn of the event loop this node does not look at the head again: only the refusal makes it look.
     await auth.verify({ key });
     await other.keys.update(apiKey.id, RAISED);
-    world.clock.advance(1);
+    engine.clock.advance(1);
     expect(await auth.verify({ key })).toMatchObject({ valid: true });
     expect(await auth.verify({ key })).toMatchObject({ denial: { code: 'quota_exceeded' } });
     await other.keys.update(apiKey.id, { quota: null });
-    world.clock.advance(1);
+    engine.clock.advance(1);
     expect(await auth.verify({ key })).toMatchObject({ valid: true });
     expect(await auth.verify({ key })).toMatchObject({ denial: { code: 'rate_limited' } });
   });

@@ -36,14 +36,14 @@ interface Setting {
   readonly stored?: (CachedKey | null)[];
   readonly takesMs?: number;
   /** What a confirmation does: by default it confirms and changes nothing. */
-  readonly onConfirm?: (world: { cached: CachedKey | null | undefined }) => void;
+  readonly onConfirm?: (engine: { cached: CachedKey | null | undefined }) => void;
   readonly confirmFails?: boolean;
   readonly verdict?: TagVerdict;
   /** What a read finds of a key that does not open. */
   readonly damaged?: DamagedKey;
 }
 
-function world(setting: Setting) {
+function setUp(setting: Setting) {
   const { clock = new TestClock() } = setting;
   let confirmedAt: Moment = momentOf(clock);
   const memory: { cached: CachedKey | null | undefined } = { cached: setting.cached };
@@ -92,7 +92,7 @@ function world(setting: Setting) {
 
 describe('a yes has an age (I4)', () => {
   test('young facts answer at once, without a promise, a read or a confirmation', () => {
-    const { clock, begin, count } = world({ cached: facts('good') });
+    const { clock, begin, count } = setUp({ cached: facts('good') });
     clock.advance(STALENESS_MAX_MS_DEFAULT);
     const attempt = begin();
     expect(attempt.find()).toMatchObject({ facts: { record: { name: 'good' } } });
@@ -101,7 +101,7 @@ describe('a yes has an age (I4)', () => {
   });
 
   test('a millisecond beyond the bound is confirmed before it is a yes', async () => {
-    const { clock, ask, count } = world({ cached: facts('good') });
+    const { clock, ask, count } = setUp({ cached: facts('good') });
     clock.advance(STALENESS_MAX_MS_DEFAULT + 1);
     const answer = await ask();
     expect(answer.denial).toBeNull();
@@ -110,7 +110,7 @@ describe('a yes has an age (I4)', () => {
   });
 
   test('the wall clock counts too: a machine that slept has old facts, whatever the monotonic clock says', async () => {
-    const { clock, ask, count } = world({ cached: facts('good') });
+    const { clock, ask, count } = setUp({ cached: facts('good') });
     clock.advance(1);
     clock.setWall(clock.now() + 3_600_000);
     expect((await ask()).denial).toBeNull();
@@ -118,7 +118,7 @@ describe('a yes has an age (I4)', () => {
   });
 
   test('what the confirmation brought is decided on, not what was known before it', async () => {
-    const { clock, ask } = world({
+    const { clock, ask } = setUp({
       cached: facts('good'),
       onConfirm: (memory) => {
         memory.cached = facts('revoked');
@@ -129,19 +129,19 @@ describe('a yes has an age (I4)', () => {
   });
 
   test('a yes that cannot be confirmed is a 503 and never an answer', async () => {
-    const { clock, ask } = world({ cached: facts('good'), confirmFails: true });
+    const { clock, ask } = setUp({ cached: facts('good'), confirmFails: true });
     clock.advance(5_000);
     await expect(ask()).rejects.toMatchObject({ code: 'store_unavailable' });
   });
 
   test('a read that took longer than the bound is no ground for a yes', async () => {
-    const { ask, count } = world({ stored: [facts('good')], takesMs: STALENESS_MAX_MS_DEFAULT + 1 });
+    const { ask, count } = setUp({ stored: [facts('good')], takesMs: STALENESS_MAX_MS_DEFAULT + 1 });
     await expect(ask()).rejects.toMatchObject({ code: 'store_unavailable', retryAfterSeconds: 1 });
     expect(count().reads).toBe(4);
   });
 
   test('a read that took exactly as long still is', async () => {
-    const { ask, count } = world({ stored: [facts('good')], takesMs: STALENESS_MAX_MS_DEFAULT });
+    const { ask, count } = setUp({ stored: [facts('good')], takesMs: STALENESS_MAX_MS_DEFAULT });
     expect((await ask()).denial).toBeNull();
     expect(count()).toEqual({ confirmations: 0, reads: 1 });
   });
@@ -153,21 +153,21 @@ describe('a clock in doubt', () => {
   const inDoubt = (ms: number): TestClock => Object.defineProperty(new TestClock(0), 'doubted', { value: ms });
 
   test('gives no verdict on what has ended by one of the two times, and a yes to what lives by both', async () => {
-    const { ask } = world({ cached: facts('good'), clock: inDoubt(ENDS_AT) });
+    const { ask } = setUp({ cached: facts('good'), clock: inDoubt(ENDS_AT) });
     await expect(ask({ decide: untilThen })).rejects.toMatchObject({ code: 'clock_in_doubt' });
-    const alive = world({ cached: facts('good'), clock: inDoubt(ENDS_AT - 1) });
+    const alive = setUp({ cached: facts('good'), clock: inDoubt(ENDS_AT - 1) });
     expect((await alive.ask({ decide: untilThen })).denial).toBeNull();
   });
 
   test('says no as ever to what is refused by the time that is used', async () => {
-    const { ask } = world({ cached: facts('revoked'), clock: inDoubt(ENDS_AT) });
+    const { ask } = setUp({ cached: facts('revoked'), clock: inDoubt(ENDS_AT) });
     expect(await ask()).toMatchObject({ denial: { code: 'revoked' } });
   });
 });
 
 describe('only what was confirmed after the request arrived says no (I5)', () => {
   test('a no in memory is confirmed first, and what the confirmation brought decides', async () => {
-    const widened = world({
+    const widened = setUp({
       cached: facts('expired'),
       onConfirm: (memory) => {
         memory.cached = undefined;
@@ -178,14 +178,14 @@ describe('only what was confirmed after the request arrived says no (I5)', () =>
     expect((await widened.ask()).denial).toBeNull();
     expect(widened.count()).toEqual({ confirmations: 1, reads: 1 });
 
-    const same = world({ cached: facts('expired') });
+    const same = setUp({ cached: facts('expired') });
     same.clock.advance(1);
     expect(await same.ask()).toMatchObject({ denial: { code: 'expired' } });
     expect(same.count().confirmations).toBe(1);
   });
 
   test('an id that is unknown in memory may have been made a moment ago', async () => {
-    const { clock, ask } = world({
+    const { clock, ask } = setUp({
       cached: null,
       onConfirm: (memory) => {
         memory.cached = facts('good');
@@ -196,27 +196,27 @@ describe('only what was confirmed after the request arrived says no (I5)', () =>
   });
 
   test('revoked is final: it needs no confirmation', async () => {
-    const { clock, ask, count } = world({ cached: facts('revoked'), confirmFails: true });
+    const { clock, ask, count } = setUp({ cached: facts('revoked'), confirmFails: true });
     clock.advance(60_000);
     expect(await ask()).toMatchObject({ denial: { code: 'revoked' } });
     expect(count().confirmations).toBe(0);
   });
 
   test('a cold read is as old as the feed, by which tokens and signing keys are decided on', async () => {
-    const { clock, ask, count } = world({ stored: [null], takesMs: 10_000 });
+    const { clock, ask, count } = setUp({ stored: [null], takesMs: 10_000 });
     clock.advance(1);
     expect(await ask()).toMatchObject({ denial: { code: 'unknown' } });
     expect(count()).toEqual({ confirmations: 1, reads: 2 });
   });
 
   test('and needs no confirmation when the feed is no older than the request', async () => {
-    const { ask, count } = world({ stored: [null], takesMs: 10_000 });
+    const { ask, count } = setUp({ stored: [null], takesMs: 10_000 });
     expect(await ask()).toMatchObject({ denial: { code: 'unknown' } });
     expect(count()).toEqual({ confirmations: 0, reads: 1 });
   });
 
   test('a no that cannot be confirmed is a 503 and never a false 401', async () => {
-    const { clock, ask } = world({ cached: null, confirmFails: true });
+    const { clock, ask } = setUp({ cached: null, confirmFails: true });
     clock.advance(1);
     await expect(ask()).rejects.toMatchObject({ code: 'store_unavailable' });
   });
@@ -224,29 +224,29 @@ describe('only what was confirmed after the request arrived says no (I5)', () =>
 
 describe('an id that this store cannot have issued', () => {
   test('is unknown without a read or a confirmation, while the list of tag secrets is young enough', async () => {
-    const { clock, ask, count } = world({ verdict: 'forged', stored: [facts('good')] });
+    const { clock, ask, count } = setUp({ verdict: 'forged', stored: [facts('good')] });
     clock.advance(STALENESS_MAX_MS_DEFAULT);
     expect(await ask()).toMatchObject({ denial: { code: 'unknown' }, holder: null });
     expect(count()).toEqual({ confirmations: 0, reads: 0 });
   });
 
   test('is told so only once the list was confirmed, when it is older: the secret may be new', async () => {
-    const { clock, ask, count } = world({ verdict: 'forged' });
+    const { clock, ask, count } = setUp({ verdict: 'forged' });
     clock.advance(STALENESS_MAX_MS_DEFAULT + 1);
     expect(await ask()).toMatchObject({ denial: { code: 'unknown' } });
     expect(count()).toEqual({ confirmations: 1, reads: 0 });
-    const away = world({ verdict: 'forged', confirmFails: true });
+    const away = setUp({ verdict: 'forged', confirmFails: true });
     away.clock.advance(STALENESS_MAX_MS_DEFAULT + 1);
     await expect(away.ask()).rejects.toMatchObject({ code: 'store_unavailable' });
   });
 
   test('is not looked at when the key is in memory', async () => {
-    const { ask } = world({ verdict: 'forged', cached: facts('good') });
+    const { ask } = setUp({ verdict: 'forged', cached: facts('good') });
     expect(await ask()).toMatchObject({ denial: null });
   });
 
   test('charges nobody: there was no read', async () => {
-    const { ask, queueKeys } = world({ verdict: 'forged' });
+    const { ask, queueKeys } = setUp({ verdict: 'forged' });
     for (let n = 0; n < 10 * CHARGES_MAX; n += 1) await ask();
     expect(queueKeys).toEqual([]);
   });
@@ -256,15 +256,15 @@ describe('the lane of a read', () => {
   const lanes = (queueKeys: readonly ReadQueueKey[]) => queueKeys.map(({ lane }) => lane);
 
   test('is the main one for an id that was issued, and the doubtful one where only the store can tell', async () => {
-    const issued = world({ stored: [null] });
+    const issued = setUp({ stored: [null] });
     await issued.ask();
-    const uncertain = world({ stored: [null], verdict: 'uncertain' });
+    const uncertain = setUp({ stored: [null], verdict: 'uncertain' });
     await uncertain.ask();
     expect([...lanes(issued.queueKeys), ...lanes(uncertain.queueKeys)]).toEqual(['main', 'doubtful']);
   });
 
   test('is the doubtful one for a sender that owes for reads which matched no secret, until it is paid back', async () => {
-    const { clock, ask, queueKeys } = world({ stored: [null] });
+    const { clock, ask, queueKeys } = setUp({ stored: [null] });
     const other = { address: '192.0.2.2', askedBy: null };
     for (let n = 0; n < CHARGES_MAX; n += 1) await ask();
     await ask();
@@ -276,7 +276,7 @@ describe('the lane of a read', () => {
   });
 
   test('stays the main one for whoever presents a secret, allowed or not', async () => {
-    const { ask, queueKeys } = world({ stored: [facts('good')] });
+    const { ask, queueKeys } = setUp({ stored: [facts('good')] });
     const refused = (): Evaluation<string> => ({ denial: { code: 'suspended' }, holder: 'holder' });
     for (let n = 0; n < 2 * CHARGES_MAX; n += 1) {
       await ask();
@@ -286,7 +286,7 @@ describe('the lane of a read', () => {
   });
 
   test('of an address that a caller names is of the two together: the address itself owes nothing', async () => {
-    const { ask, queueKeys } = world({ stored: [null] });
+    const { ask, queueKeys } = setUp({ stored: [null] });
     const named = { address: '192.0.2.1', askedBy: 'CallerCallerCall' };
     for (let n = 0; n < CHARGES_MAX + 1; n += 1) await ask({ sender: named });
     expect(lanes(queueKeys).at(-1)).toBe('doubtful');
@@ -295,7 +295,7 @@ describe('the lane of a read', () => {
   });
 
   test('of a call in this process that names no address is always that of its tag', async () => {
-    const { ask, queueKeys } = world({ stored: [null] });
+    const { ask, queueKeys } = setUp({ stored: [null] });
     for (let n = 0; n < 2 * CHARGES_MAX; n += 1) await ask({ sender: { address: null, askedBy: null } });
     expect(new Set(lanes(queueKeys))).toEqual(new Set(['main']));
   });
@@ -306,7 +306,7 @@ describe('a key whose rows do not open', () => {
   const secrets = [{ version: 1 }] as unknown as readonly VersionSecret[];
 
   test('is unknown to whoever does not hold a secret of it, and 503 to whoever does', async () => {
-    const { ask } = world({ damaged: { error, secrets } });
+    const { ask } = setUp({ damaged: { error, secrets } });
     const asked: unknown[] = [];
     const matches = (these: readonly VersionSecret[]) => asked.push(these) > 0;
     expect(await ask()).toMatchObject({ denial: { code: 'unknown' }, holder: null });
@@ -315,7 +315,7 @@ describe('a key whose rows do not open', () => {
   });
 
   test('is 503 to everybody where it cannot be told who holds one: never a false no', async () => {
-    const { ask } = world({ damaged: { error, secrets: null } });
+    const { ask } = setUp({ damaged: { error, secrets: null } });
     await expect(ask()).rejects.toBe(error);
   });
 
@@ -324,10 +324,10 @@ describe('a key whose rows do not open', () => {
       { error, secrets },
       { error, secrets: null },
     ]) {
-      const { ask, queueKeys } = world({ damaged });
+      const { ask, queueKeys } = setUp({ damaged });
       for (let n = 0; n < CHARGES_MAX + 1; n += 1) await ask().catch(() => {});
       expect(queueKeys.at(-1)?.lane).toBe('doubtful');
-      const holder = world({ damaged: { error, secrets } });
+      const holder = setUp({ damaged: { error, secrets } });
       for (let n = 0; n < CHARGES_MAX + 1; n += 1) await holder.ask({ matches: () => true }).catch(() => {});
       expect(holder.queueKeys.at(-1)?.lane).toBe('main');
     }

@@ -6,7 +6,7 @@ const NOW = Date.UTC(2030, 0, 1);
 const CLOCK: Clock = { now: () => NOW, monotonicMs: () => 0 };
 const isEnding = (): boolean => false;
 
-function world(old: number) {
+function setUp(old: number) {
   const asked: [number, number][] = [];
   let left = old;
   const rows = {
@@ -21,13 +21,13 @@ function world(old: number) {
 }
 
 test('answers go a day after they were given, a few at a time, until there are none', async () => {
-  const { rows, asked } = world(ANSWERS_AT_ONCE_MAX + 1);
+  const { rows, asked } = setUp(ANSWERS_AT_ONCE_MAX + 1);
   await pruneAnswers(rows, CLOCK, isEnding);
   expect(asked).toEqual(Array.from({ length: 2 }, () => [NOW - DAY_MS, ANSWERS_AT_ONCE_MAX]));
 });
 
 test('a run is bounded, and ends when it is told to', async () => {
-  const { rows, asked } = world(Number.POSITIVE_INFINITY);
+  const { rows, asked } = setUp(Number.POSITIVE_INFINITY);
   await pruneAnswers(rows, CLOCK, () => asked.length === 3);
   expect(asked).toHaveLength(3);
   await pruneAnswers(rows, CLOCK, isEnding);
@@ -38,7 +38,7 @@ test.each<[string, Partial<Clock>]>([
   ['is in doubt', { doubted: NOW }],
   ['may be ahead', { mayBeAheadForMs: 1 }],
 ])('nothing is deleted by a clock that %s', async (_what, more) => {
-  const { rows, asked } = world(10);
+  const { rows, asked } = setUp(10);
   await pruneAnswers(rows, { ...CLOCK, ...more }, isEnding);
   expect(asked).toEqual([]);
 });

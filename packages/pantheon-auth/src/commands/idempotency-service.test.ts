@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
-import { callerFor } from '../../test/caller-for.ts';
-import { keyAndCaller, openWorld, refusalOf } from '../../test/fixture.ts';
+import { callerFor, keyAndCaller } from '../../test/callers.ts';
+import { refusalOf } from '../../test/refusal-of.ts';
+import { openTestEngine } from '../../test/test-engine.ts';
 import type { Rotation } from '../api-keys/key-rotation.ts';
 import type { Caller } from '../domain/key-policy.ts';
 import { DAY_MS } from '../foundation/clock.ts';
@@ -16,8 +17,8 @@ const once = { idempotencyKey: 'request-1' };
 
 describe('a repeated request', () => {
   test('replaces the secret that was lost on the way: one key, and only the last string works', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     const first = await auth.keys.create(INPUT, once);
     const second = await auth.keys.create(INPUT, once);
     const third = await auth.keys.create(INPUT, once);
@@ -32,20 +33,20 @@ describe('a repeated request', () => {
   });
 
   test('is refused once the key was used, also after a restart', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     const { key } = await auth.keys.create(INPUT, once);
     await auth.verify({ key, cost: 0 });
     expect((await refusalOf(auth.keys.create(INPUT, once))).code).toBe('already_claimed');
     await auth.close();
-    const again = await world.openAgain();
+    const again = await engine.openAgain();
     expect((await refusalOf(again.keys.create(INPUT, once))).code).toBe('already_claimed');
     expect(await again.verify({ key })).toMatchObject({ valid: true });
   });
 
   test('is refused once the key has another version or is revoked', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     const { apiKey } = await auth.keys.create(INPUT, once);
     await auth.rotation.rotate(apiKey.id);
     expect((await refusalOf(auth.keys.create(INPUT, once))).code).toBe('already_claimed');
@@ -55,8 +56,8 @@ describe('a repeated request', () => {
   });
 
   test('with another body is a mistake', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     const { apiKey } = await auth.keys.create(INPUT, once);
     expect((await refusalOf(auth.keys.create({ ...INPUT, name: 'other' }, once))).code).toBe('idempotency_mismatch');
     expect((await refusalOf(auth.rotation.rotate(apiKey.id, {}, once))).code).toBe('idempotency_mismatch');
@@ -66,11 +67,14 @@ describe('a repeated request', () => {
   });
 
   test('of another caller or tenant is another request', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     await auth.tenants.create({ id: 'acme' });
     const ADMIN = { permissions: ['pantheon:*'], grantable: ['*'] };
-    const callers = [await keyAndCaller(world, 'default', ADMIN), await keyAndCaller(world, 'default', ADMIN)] as const;
+    const callers = [
+      await keyAndCaller(engine, 'default', ADMIN),
+      await keyAndCaller(engine, 'default', ADMIN),
+    ] as const;
     const made = [
       await auth.keys.create(INPUT, once),
       await auth.keys.create(INPUT, { ...once, by: callers[0].by }),
@@ -81,9 +85,11 @@ describe('a repeated request', () => {
   });
 
   test('at the same moment, in several processes, makes one key', async () => {
-    await using world = await openWorld();
-    const other = await world.openAgain();
-    const made = await Promise.all([world.auth, other, world.auth, other].map((auth) => auth.keys.create(INPUT, once)));
+    await using engine = await openTestEngine();
+    const other = await engine.openAgain();
+    const made = await Promise.all(
+      [engine.auth, other, engine.auth, other].map((auth) => auth.keys.create(INPUT, once)),
+    );
     expect(new Set(made.map(({ apiKey }) => apiKey.id)).size).toBe(1);
     expect((await other.keys.list()).items).toHaveLength(1);
     const answers = await Promise.all(made.map(({ key }) => other.verify({ key })));
@@ -91,8 +97,8 @@ describe('a repeated request', () => {
   });
 
   test('is forgotten after its time, and then makes another key', async () => {
-    await using world = await openWorld();
-    const { auth, clock } = world;
+    await using engine = await openTestEngine();
+    const { auth, clock } = engine;
     const first = await auth.keys.create(INPUT, once);
     clock.advance(ANSWER_KEPT_MS);
     expect((await auth.keys.create(INPUT, once)).apiKey.id).toBe(first.apiKey.id);
@@ -101,18 +107,18 @@ describe('a repeated request', () => {
   });
 
   test('leaves nothing of what was sent, and nothing secret, in its record (I1)', async () => {
-    await using world = await openWorld();
-    const { key } = await world.auth.keys.create(
+    await using engine = await openTestEngine();
+    const { key } = await engine.auth.keys.create(
       { ...INPUT, name: 'VeryPrivateName' },
       { idempotencyKey: 'SeenOnTheWire' },
     );
-    const rows = JSON.stringify(await world.sql('select * from idempotency'));
+    const rows = JSON.stringify(await engine.sql('select * from idempotency'));
     for (const part of [key.slice(25, 68), 'VeryPrivateName', 'SeenOnTheWire']) expect(rows).not.toContain(part);
   });
 
   test('that fails is not remembered', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     await auth.tenants.create({ id: 'acme' });
     await auth.tenants.suspend('acme');
     const { keys } = auth.tenant('acme');
@@ -124,8 +130,8 @@ describe('a repeated request', () => {
   test.each(['', ' ', 'a b', 'ü', 'a\n', 'x'.repeat(256)])(
     'needs a key that can stand in a header: %j',
     async (text) => {
-      await using world = await openWorld();
-      expect(await refusalOf(world.auth.keys.create(INPUT, { idempotencyKey: text }))).toMatchObject({
+      await using engine = await openTestEngine();
+      expect(await refusalOf(engine.auth.keys.create(INPUT, { idempotencyKey: text }))).toMatchObject({
         code: 'invalid_request',
         field: 'Idempotency-Key',
       });
@@ -135,8 +141,8 @@ describe('a repeated request', () => {
 
 describe('a repeated rotation', () => {
   test('is the same rotation with a new secret, and tells again until when the older one is accepted', async () => {
-    await using world = await openWorld();
-    const { auth, clock } = world;
+    await using engine = await openTestEngine();
+    const { auth, clock } = engine;
     const { key, apiKey } = await auth.keys.create(INPUT);
     const first = await auth.rotation.rotate(apiKey.id, { overlap: '1h' }, once);
     clock.advance(60_000);
@@ -150,11 +156,11 @@ describe('a repeated rotation', () => {
   });
 
   test('at the same moment, in several processes, makes one version and fails for nobody', async () => {
-    await using world = await openWorld();
-    const other = await world.openAgain();
-    const { apiKey } = await world.auth.keys.create(INPUT);
+    await using engine = await openTestEngine();
+    const other = await engine.openAgain();
+    const { apiKey } = await engine.auth.keys.create(INPUT);
     const rotations = await Promise.all(
-      [world.auth, other, world.auth].map(({ rotation }) => rotation.rotate(apiKey.id, {}, once)),
+      [engine.auth, other, engine.auth].map(({ rotation }) => rotation.rotate(apiKey.id, {}, once)),
     );
     expect(rotations.map(({ apiKey: { version } }) => version)).toEqual([2, 2, 2]);
     const answers = await Promise.all(rotations.map(({ key }) => other.verify({ key })));
@@ -173,8 +179,8 @@ describe('a rotation by the holder whose answer was lost', () => {
   };
 
   test.each(Object.entries(WAYS))('%s: repeated with the string it has, it gets another one', async (_way, rotate) => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     const { key, apiKey } = await auth.keys.create(SELF);
     const by = await callerFor(auth, key);
     const lost = await rotate(auth, by, apiKey.id, 'once');
@@ -194,8 +200,8 @@ describe('a rotation by the holder whose answer was lost', () => {
   });
 
   test.each(Object.entries(WAYS))('%s: the old string alone gets nothing', async (_way, rotate) => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     const { key, apiKey } = await auth.keys.create(SELF);
     const by = await callerFor(auth, key);
     const byToken = await callerFor(auth, key, 'token');
@@ -209,8 +215,8 @@ describe('a rotation by the holder whose answer was lost', () => {
   });
 
   test('another body is a mistake, an even older string is superseded, and with the overlap the chance is over', async () => {
-    await using world = await openWorld();
-    const { auth, clock } = world;
+    await using engine = await openTestEngine();
+    const { auth, clock } = engine;
     const { key: oldest, apiKey } = await auth.keys.create(SELF);
     const byOldest = await callerFor(auth, oldest);
     const { key } = await auth.rotation.rotate(apiKey.id, { overlap: '1h' });

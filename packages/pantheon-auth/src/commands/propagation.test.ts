@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { openWorld, refusalOf, type World } from '../../test/fixture.ts';
+import { refusalOf } from '../../test/refusal-of.ts';
+import { openTestEngine, type TestEngine } from '../../test/test-engine.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { ISSUED_AHEAD_MAX_MS, type OfflineTokens, UPDATES_READ_MAX } from '../jwt/offline-tokens.ts';
 import { TestClock } from '../testing/test-clock.ts';
@@ -19,7 +20,7 @@ describe('the wait', () => {
   beforeEach(() => void vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] }));
   afterEach(() => void vi.useRealTimers());
 
-  function world(endOf: OfflineTokens['endOf'] = async () => null) {
+  function setUp(endOf: OfflineTokens['endOf'] = async () => null) {
     const clock = new TestClock();
     const tokens = { endOf } as OfflineTokens;
     const propagation = new Propagation({ stalenessMaxMs: STALENESS_MAX_MS, clock, tokens });
@@ -41,7 +42,7 @@ describe('the wait', () => {
   };
 
   test('no answer sooner than the bound and its margin after the commit, by the monotonic clock', async () => {
-    const { clock, propagation, passes } = world();
+    const { clock, propagation, passes } = setUp();
     const commit = Promise.withResolvers<Changed<object>>();
     const settling = propagation.waitFor('t', () => commit.promise);
     await passes(10_000);
@@ -55,7 +56,7 @@ describe('the wait', () => {
   });
 
   test('many wait on one timer, and each as long as it must', async () => {
-    const { propagation, passes } = world();
+    const { propagation, passes } = setUp();
     const first = [propagation.waitFor('t', changed), propagation.waitFor('t', changed)];
     await passes(0);
     await passes(500);
@@ -71,14 +72,14 @@ describe('the wait', () => {
   });
 
   test('a change that fails is told at once, and takes no place', async () => {
-    const { propagation } = world();
+    const { propagation } = setUp();
     const failed = new PantheonError('outcome_unknown');
     for (let n = 0; n <= PROPAGATIONS_WAITING_MAX; n += 1)
       await expect(propagation.waitFor('t', () => Promise.reject(failed))).rejects.toBe(failed);
   });
 
   test('beyond those that may wait, a change is made and answered at once: nobody keeps others from ending something', async () => {
-    const { propagation, passes } = world();
+    const { propagation, passes } = setUp();
     const waiting = Array.from({ length: PROPAGATIONS_WAITING_MAX }, (_, n) =>
       propagation.waitFor(`tenant ${n % 10}`, changed),
     );
@@ -95,7 +96,7 @@ describe('the wait', () => {
   });
 
   test('one tenant leaves a quarter of those that may wait to the others', async () => {
-    const { propagation, passes } = world();
+    const { propagation, passes } = setUp();
     const share = (3 / 4) * PROPAGATIONS_WAITING_MAX;
     const waiting = Array.from({ length: share }, () => propagation.waitFor('large', changed));
     expect(await propagation.waitFor('large', changed)).toEqual({ name: 'a' });
@@ -107,7 +108,7 @@ describe('the wait', () => {
   });
 
   test('a node that stops answers what was done, and does not say that it has settled', async () => {
-    const { propagation, passes } = world();
+    const { propagation, passes } = setUp();
     const waiting = propagation.waitFor('t', changed);
     await passes(10);
     propagation.close();
@@ -118,7 +119,7 @@ describe('the wait', () => {
 });
 
 /** Lets time pass until it is there. */
-async function settled<T>({ clock }: World, work: Promise<T>): Promise<T> {
+async function settled<T>({ clock }: TestEngine, work: Promise<T>): Promise<T> {
   let isDone = false;
   const done = work.finally(() => {
     isDone = true;
@@ -135,8 +136,8 @@ const HS256 = { jwt: { algorithm: 'HS256', audience: ['https://api.example'] } }
 
 describe('every change', () => {
   test('tells when it holds everywhere; without settle it answers at once and says nothing of it', async () => {
-    await using world = await openWorld();
-    const { keys, rotation } = world.auth;
+    await using engine = await openTestEngine();
+    const { keys, rotation } = engine.auth;
     const { id } = (await keys.create(INPUT)).apiKey;
     const changes: Readonly<Record<string, (options: { settle?: boolean }) => Promise<object>>> = {
       update: (options) => keys.update(id, { name: 'other' }, options),
@@ -149,9 +150,9 @@ describe('every change', () => {
       'revoke again': (options) => keys.revoke(id, { ...options, cascade: true }),
     };
     for (const [name, change] of Object.entries(changes)) {
-      const begun = world.clock.monotonicMs();
-      const answer = await settled(world, change({ settle: true }));
-      expect(world.clock.monotonicMs() - begun, name).toBeGreaterThanOrEqual(WAIT_MS);
+      const begun = engine.clock.monotonicMs();
+      const answer = await settled(engine, change({ settle: true }));
+      expect(engine.clock.monotonicMs() - begun, name).toBeGreaterThanOrEqual(WAIT_MS);
       expect(answer, name).toMatchObject({ settledAt: expect.any(Date), offlineUntil: expect.any(Date) });
     }
     const { id: next } = (await keys.create(INPUT)).apiKey;
@@ -170,15 +171,15 @@ describe('every change', () => {
   });
 
   test('is the same change: what it throws without settle it throws with it, at once', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     expect((await refusalOf(auth.keys.revoke('NeverMadeNeverMa', { settle: true }))).code).toBe('not_found');
     expect((await refusalOf(auth.rotation.retire('NeverMadeNeverMa', 1, { settle: true }))).code).toBe('not_found');
   });
 
   test('is answered when the process stops', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     const { id } = (await auth.keys.create(INPUT)).apiKey;
     const suspended = auth.keys.suspend(id, { settle: true });
     while ((await auth.keys.get(id)).state === 'active') await new Promise(setImmediate);
@@ -189,15 +190,15 @@ describe('every change', () => {
 });
 
 describe('what an offline verifier may accept', () => {
-  const lifeOf = async (world: World, id: string): Promise<number> => {
-    const { settledAt, offlineUntil } = await settled(world, world.auth.keys.revoke(id, { settle: true }));
+  const lifeOf = async (engine: TestEngine, id: string): Promise<number> => {
+    const { settledAt, offlineUntil } = await settled(engine, engine.auth.keys.revoke(id, { settle: true }));
     if (!settledAt || !offlineUntil) throw new Error('not settled');
     return offlineUntil.getTime() - settledAt.getTime() - ISSUED_AHEAD_MAX_MS;
   };
 
   test('nothing beyond it: of all tokens that can be made until a change has settled, none ends later', async () => {
-    await using world = await openWorld();
-    const { auth, clock } = world;
+    await using engine = await openTestEngine();
+    const { auth, clock } = engine;
     for (const input of [
       {},
       { expiresIn: '2m' },
@@ -217,7 +218,7 @@ describe('what an offline verifier may accept', () => {
       const change = isRotated
         ? auth.rotation.rotate(apiKey.id, {}, { settle: true })
         : auth.keys.revoke(apiKey.id, { settle: true });
-      const { offlineUntil } = await settled<Settled>(world, change);
+      const { offlineUntil } = await settled<Settled>(engine, change);
       // The version that was rotated out goes on for its overlap.
       for (let n = 0; isRotated && n < 10; n += 1) {
         clock.advance(59_000);
@@ -228,45 +229,48 @@ describe('what an offline verifier may accept', () => {
   });
 
   test('as long as the policy lets a token live, and no longer than the key was to live', async () => {
-    await using world = await openWorld();
-    const { auth, clock } = world;
+    await using engine = await openTestEngine();
+    const { auth, clock } = engine;
     const made = async (input: object): Promise<string> => (await auth.keys.create({ ...INPUT, ...input })).apiKey.id;
-    expect(await lifeOf(world, await made({}))).toBe(300_000);
-    expect(await lifeOf(world, await made({ jwt: { algorithm: 'Ed25519', ttl: '30m' } }))).toBe(1_800_000);
+    expect(await lifeOf(engine, await made({}))).toBe(300_000);
+    expect(await lifeOf(engine, await made({ jwt: { algorithm: 'Ed25519', ttl: '30m' } }))).toBe(1_800_000);
     const expiresAt = new Date(clock.now() + 60_000);
     const id = await made({ expiresAt: expiresAt.toISOString() });
-    const { offlineUntil } = await settled(world, auth.keys.revoke(id, { settle: true }));
+    const { offlineUntil } = await settled(engine, auth.keys.revoke(id, { settle: true }));
     expect(offlineUntil).toEqual(expiresAt);
   });
 
   test('null where only we verify its tokens', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     const { id } = (await auth.keys.create({ ...INPUT, ...HS256 })).apiKey;
-    const suspended = await settled(world, auth.keys.suspend(id, { settle: true }));
+    const suspended = await settled(engine, auth.keys.suspend(id, { settle: true }));
     expect(suspended).toMatchObject({ settledAt: expect.any(Date), offlineUntil: null });
   });
 
   test('what the policy allowed an hour ago counts, whatever it says now', async () => {
-    await using world = await openWorld();
-    const { auth, clock } = world;
+    await using engine = await openTestEngine();
+    const { auth, clock } = engine;
     const { id } = (await auth.keys.create({ ...INPUT, jwt: { algorithm: 'ES256', ttl: '1h' } })).apiKey;
     await auth.keys.update(id, { jwt: { algorithm: 'HS256', ttl: '5m' }, expiresIn: '5m' });
     clock.advance(1_800_000);
-    const { settledAt, offlineUntil } = await settled(world, auth.keys.suspend(id, { settle: true }));
+    const { settledAt, offlineUntil } = await settled(engine, auth.keys.suspend(id, { settle: true }));
     expect(Number(offlineUntil) - Number(settledAt)).toBe(3_600_000 + ISSUED_AHEAD_MAX_MS);
     clock.advance(7_200_000);
-    expect(await settled(world, auth.keys.suspend(id, { settle: true }))).toMatchObject({ offlineUntil: null });
+    expect(await settled(engine, auth.keys.suspend(id, { settle: true }))).toMatchObject({ offlineUntil: null });
   });
 
   test('what cannot be known is taken for the longest there is: too many changes, a cascade', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     const { id } = (await auth.keys.create({ ...INPUT, ...HS256 })).apiKey;
     for (let n = 0; n <= UPDATES_READ_MAX; n += 1) await auth.keys.update(id, { name: `name ${n}` });
-    expect(await lifeOf(world, id)).toBe(3_600_000);
+    expect(await lifeOf(engine, id)).toBe(3_600_000);
     const { id: parent } = (await auth.keys.create({ ...INPUT, ...HS256 })).apiKey;
-    const { settledAt, offlineUntil } = await settled(world, auth.keys.revoke(parent, { settle: true, cascade: true }));
+    const { settledAt, offlineUntil } = await settled(
+      engine,
+      auth.keys.revoke(parent, { settle: true, cascade: true }),
+    );
     expect(Number(offlineUntil) - Number(settledAt)).toBe(3_600_000 + ISSUED_AHEAD_MAX_MS);
   });
 });

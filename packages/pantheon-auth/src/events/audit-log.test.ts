@@ -1,13 +1,15 @@
 import { expect, test } from 'vitest';
-import { callerWith, openWorld, refusalOf } from '../../test/fixture.ts';
+import { callerWith } from '../../test/callers.ts';
+import { refusalOf } from '../../test/refusal-of.ts';
 import { changeLog } from '../../test/store.ts';
+import { openTestEngine } from '../../test/test-engine.ts';
 import { EVENTS_PAGE_MAX } from './event-codec.ts';
 
 const INPUT = { userId: 'u', name: 'n' };
 
 test('a tenant reads its own events, in the order asked for, filtered, page by page', async () => {
-  await using world = await openWorld();
-  const { auth } = world;
+  await using engine = await openTestEngine();
+  const { auth } = engine;
   const { apiKey } = await auth.keys.create(INPUT);
   await auth.keys.suspend(apiKey.id);
   await auth.keys.resume(apiKey.id);
@@ -28,12 +30,12 @@ test('a tenant reads its own events, in the order asked for, filtered, page by p
   }
   expect(pages).toEqual([2, 2]);
   const [first] = (await auth.events.list('default', { limit: 1 })).items;
-  expect(first?.at).toEqual(new Date(world.clock.now()));
+  expect(first?.at).toEqual(new Date(engine.clock.now()));
 });
 
 test('the place in the log is told to the system alone: it would tell how busy others are', async () => {
-  await using world = await openWorld();
-  const { auth } = world;
+  await using engine = await openTestEngine();
+  const { auth } = engine;
   await auth.keys.create(INPUT);
   const see = async (by?: ReturnType<typeof callerWith>) =>
     (await auth.events.list('default', {}, by === undefined ? {} : { by })).items.map((event) => 'seq' in event);
@@ -43,8 +45,8 @@ test('the place in the log is told to the system alone: it would tell how busy o
 });
 
 test('needs the permission, and other tenants do not exist (I10)', async () => {
-  await using world = await openWorld();
-  const { events } = world.auth;
+  await using engine = await openTestEngine();
+  const { events } = engine.auth;
   expect((await refusalOf(events.list('default', {}, { by: callerWith({ permissions: [] }) }))).code).toBe(
     'insufficient_permissions',
   );
@@ -55,8 +57,8 @@ test('needs the permission, and other tenants do not exist (I10)', async () => {
 });
 
 test('what makes no sense is refused by its field', async () => {
-  await using world = await openWorld();
-  const { events } = world.auth;
+  await using engine = await openTestEngine();
+  const { events } = engine.auth;
   for (const limit of [0, -1, 1.5, Number.NaN, EVENTS_PAGE_MAX + 1])
     expect((await refusalOf(events.list('default', { limit }))).field).toBe('limit');
   for (const type of ['', 'key', 'toString', 'key.made'])
@@ -65,12 +67,12 @@ test('what makes no sense is refused by its field', async () => {
 });
 
 test('a damaged event is shown as damaged, also to those who see it over pages, and does not break the page', async () => {
-  await using world = await openWorld();
-  const { auth } = world;
+  await using engine = await openTestEngine();
+  const { auth } = engine;
   const ids: string[] = [];
   for (let n = 0; n < 3; n += 1) ids.push((await auth.keys.create(INPUT)).apiKey.id);
   await changeLog(
-    world,
+    engine,
     `update events set body = replace(body, '"type":', '"tipe":') where subject_id = ?`,
     ids[1] ?? '',
   );
@@ -81,7 +83,7 @@ test('a damaged event is shown as damaged, also to those who see it over pages, 
     [ids[0], undefined],
   ]);
   const [, damaged] = items;
-  expect(damaged).toMatchObject({ type: 'key.created', at: new Date(world.clock.now()), tenantId: 'default' });
+  expect(damaged).toMatchObject({ type: 'key.created', at: new Date(engine.clock.now()), tenantId: 'default' });
   expect(JSON.stringify(damaged)).not.toMatch(/tipe|permissions|actor/);
   const page = await auth.events.list('default', { subjectType: 'key', limit: 2 });
   expect(page.items).toHaveLength(2);

@@ -30,7 +30,7 @@ class FakeSealer implements Sealer {
   }
 }
 
-function world() {
+function setUp() {
   const stored: StoredEvent[] = [];
   const asked: EventQuery[] = [];
   const rows: EventRows = {
@@ -61,7 +61,7 @@ const ALL: EventQuery = {
 test('what goes in comes out, whatever it is', async () => {
   await fc.assert(
     fc.asyncProperty(anyEvent, async (event) => {
-      const { log, keep } = world();
+      const { log, keep } = setUp();
       // Also what nothing of ours would write: what a type says is checked when it is compiled.
       const [row] = await log.toRows([event as AuditEvent]);
       keep(row);
@@ -89,7 +89,7 @@ const EVENT: EventOf<'key.updated'> = {
 };
 
 test('nothing personal is in the open part, which holds only a salted hash of it', async () => {
-  const { log } = world();
+  const { log } = setUp();
   const [[one], [two]] = [await log.toRows([EVENT]), await log.toRows([EVENT])];
   expect(one.body).toContain('docs:read');
   expect(one.body).not.toMatch(/Personal|192\.0\.2\.77/);
@@ -103,7 +103,7 @@ test('nothing personal is in the open part, which holds only a salted hash of it
 });
 
 test('the leaf is over random bytes of its own and the whole open part', async () => {
-  const { log } = world();
+  const { log } = setUp();
   const rows = await log.toRows([EVENT, { ...EVENT, id: 'OtherOtherOtherO' }]);
   for (const row of rows) {
     expect(row.leafRandom).toHaveLength(32);
@@ -113,7 +113,7 @@ test('the leaf is over random bytes of its own and the whole open part', async (
 });
 
 test('an event whose personal part was erased is still an event', async () => {
-  const { log, keep } = world();
+  const { log, keep } = setUp();
   const [row] = await log.toRows([EVENT]);
   keep(row, { personal: null });
   expect((await log.list(ALL)).items).toEqual([
@@ -122,7 +122,7 @@ test('an event whose personal part was erased is still an event', async () => {
 });
 
 test('a personal part that belongs to another event does not open: the event is damaged, its open part and the others are shown', async () => {
-  const { log, keep, sealer } = world();
+  const { log, keep, sealer } = setUp();
   const [row, other] = await log.toRows([EVENT, { ...EVENT, id: 'OtherOtherOtherO' }]);
   const context = {
     table: 'event_details',
@@ -140,7 +140,7 @@ test('a personal part that belongs to another event does not open: the event is 
 });
 
 test('an event that is not what was hashed is shown as damaged, nothing of what it says is, and the others are', async () => {
-  const { log, keep } = world();
+  const { log, keep } = setUp();
   const [row, other] = await log.toRows([EVENT, { ...EVENT, id: 'OtherOtherOtherO' }]);
   const forged = row.body.replace('docs:read', 'docs:other');
   const hashed = (body: string) => ({ body, leaf: leafHash(row.leafRandom, body) });
@@ -172,7 +172,7 @@ test('an event that is not what was hashed is shown as damaged, nothing of what 
 });
 
 test('an outage is told, and not taken for an erased part', async () => {
-  const { log, keep, sealer } = world();
+  const { log, keep, sealer } = setUp();
   const [row] = await log.toRows([EVENT]);
   keep(row);
   sealer.isAway = true;
@@ -180,7 +180,7 @@ test('an outage is told, and not taken for an erased part', async () => {
 });
 
 test('a page is bounded whatever is asked for', async () => {
-  const { log, asked } = world();
+  const { log, asked } = setUp();
   await log.list({ ...ALL, limit: 1_000_000 });
   expect(asked[0]?.limit).toBe(EVENTS_PAGE_MAX);
 });

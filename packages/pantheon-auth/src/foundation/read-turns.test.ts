@@ -2,7 +2,7 @@ import { expect, test, vi } from 'vitest';
 import { READS_AT_ONCE_MAX, READS_WAITING_MAX, ReadTurns } from './read-turns.ts';
 
 /** Reads that run until they are told to end. The tenant and the caller are told by the first two letters of a name. */
-function world(atOnceMax = 100) {
+function setUp(atOnceMax = 100) {
   const turns = new ReadTurns({ atOnceMax });
   const running: { readonly name: string; readonly end: () => void }[] = [];
   const begun: string[] = [];
@@ -21,7 +21,7 @@ function world(atOnceMax = 100) {
 }
 
 test('a tenant reads a few at once, in the order it asked, and no other waits for it', async () => {
-  const { ask, begun, endFirst } = world();
+  const { ask, begun, endFirst } = setUp();
   const asked = ['ax1', 'ax2', 'ax3', 'ax4'].map((name) => ask(name));
   const other = ask('bx1');
   await new Promise(setImmediate);
@@ -33,7 +33,7 @@ test('a tenant reads a few at once, in the order it asked, and no other waits fo
 });
 
 test('turns go round the tenants, and within a tenant round its callers', async () => {
-  const { ask, begun, endFirst } = world(1);
+  const { ask, begun, endFirst } = setUp(1);
   const asked = ['ax1', 'ax2', 'ax3', 'ay1', 'bx1'].map((name) => ask(name));
   for (let n = 0; n < 5; n += 1) await endFirst();
   expect(begun).toEqual(['ax1', 'ax2', 'bx1', 'ay1', 'ax3']);
@@ -41,7 +41,7 @@ test('turns go round the tenants, and within a tenant round its callers', async 
 });
 
 test('all tenants together read no more at once than the store has for it', async () => {
-  const { ask, begun, endFirst } = world(3);
+  const { ask, begun, endFirst } = setUp(3);
   const asked = Array.from('abcdef', (tenant) => ask(`${tenant}x`));
   await new Promise(setImmediate);
   expect(begun).toHaveLength(3);
@@ -54,7 +54,7 @@ test('all tenants together read no more at once than the store has for it', asyn
 });
 
 test('who asks for too many is told to wait, others are not, and one who gave up has made room', async () => {
-  const { ask, begun } = world(READS_AT_ONCE_MAX);
+  const { ask, begun } = setUp(READS_AT_ONCE_MAX);
   const client = new AbortController();
   const ofCaller = READS_AT_ONCE_MAX + READS_WAITING_MAX / 2;
   const all = Array.from({ length: ofCaller - 1 }, (_, n) => ask(`ax${n}`));
@@ -76,7 +76,7 @@ test('who asks for too many is told to wait, others are not, and one who gave up
 });
 
 test('what was given up before its turn is never begun', async () => {
-  const { ask, begun, endFirst } = world();
+  const { ask, begun, endFirst } = setUp();
   const clients = Array.from({ length: 5 }, () => new AbortController());
   const asked = clients.map((client, n) => ask(`ax${n}`, client.signal));
   for (const one of asked) one.catch(() => {});
@@ -96,7 +96,7 @@ test('what was given up before its turn is never begun', async () => {
 });
 
 test('a read that fails gives its place away like any other', async () => {
-  const { ask, begun, endFirst, turns } = world();
+  const { ask, begun, endFirst, turns } = setUp();
   const reader = { group: 'a', member: 'x' };
   for (let n = 0; n < 2 * READS_AT_ONCE_MAX; n += 1)
     await expect(turns.run(reader, undefined, () => Promise.reject(new Error('away')))).rejects.toThrow('away');

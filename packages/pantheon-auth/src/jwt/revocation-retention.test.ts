@@ -11,7 +11,7 @@ const CLOCK: Clock = { now: () => NOW, monotonicMs: () => 0 };
 const LEEWAY_MS = 120_000;
 const LEASE = { kind: 'lease', name: 'token-revocation-retention', nodeId: 'a', fence: 3 } as const;
 
-function world(stored: TokenRevocationRow[]) {
+function setUp(stored: TokenRevocationRow[]) {
   const commits: Commit[] = [];
   const rows = { unexpired: async (_now: number, _after: unknown, limit: number) => stored.slice(0, limit) };
   const ledger = {
@@ -44,7 +44,7 @@ test('what has expired by the clock of every node goes, a bounded number with ea
   const many = REVOCATIONS_AT_ONCE_MAX + 5;
   const expired = Array.from({ length: many }, (_, n) => row(n, NOW - LEEWAY_MS));
   const young = row(many, NOW - LEEWAY_MS + 1);
-  const { stored, commits, run } = world([...expired, young]);
+  const { stored, commits, run } = setUp([...expired, young]);
   await run();
   expect(stored).toEqual([young]);
   expect(commits.map(({ changes }) => changes.length)).toEqual([REVOCATIONS_AT_ONCE_MAX, 5]);
@@ -62,7 +62,7 @@ test('what has expired by the clock of every node goes, a bounded number with ea
 });
 
 test('where nothing has expired there is no commit, and so no event', async () => {
-  const { commits, run } = world([row(1, NOW)]);
+  const { commits, run } = setUp([row(1, NOW)]);
   await run();
   expect(commits).toEqual([]);
 });
@@ -71,7 +71,7 @@ test.each<[string, Partial<Clock>]>([
   ['is in doubt', { doubted: NOW }],
   ['may be ahead', { mayBeAheadForMs: 1 }],
 ])('nothing is deleted by a clock that %s', async (_what, more) => {
-  const { commits, run } = world([row(1, 0)]);
+  const { commits, run } = setUp([row(1, 0)]);
   await run({ ...CLOCK, ...more });
   expect(commits).toEqual([]);
   await run();
@@ -79,7 +79,7 @@ test.each<[string, Partial<Clock>]>([
 });
 
 test('a run that is to end begins no further commit', async () => {
-  const { commits, run } = world(Array.from({ length: 3 * REVOCATIONS_AT_ONCE_MAX }, (_, n) => row(n, 0)));
+  const { commits, run } = setUp(Array.from({ length: 3 * REVOCATIONS_AT_ONCE_MAX }, (_, n) => row(n, 0)));
   await run(CLOCK, () => commits.length === 2);
   expect(commits).toHaveLength(2);
 });

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { refusalOf } from '../../test/fixture.ts';
+import { refusalOf } from '../../test/refusal-of.ts';
 import { runAsProcess } from '../commands/run-command.ts';
 import type { EventCodec } from '../events/event-codec.ts';
 import type { Commit, Ledger } from '../events/ledger.ts';
@@ -27,7 +27,7 @@ async function revoke(revocations: TokenRevocations, token: RevokedToken): Promi
   });
 }
 
-function world() {
+function setUp() {
   const clock = new TestClock();
   const stored: TokenRevocationRow[] = [];
   const gates: (() => void)[] = [];
@@ -74,7 +74,7 @@ function world() {
 const place = (row: TokenRevocationRow): string => `${row.expires_at} ${row.jti}`;
 
 test('a revoked token is known here at once, and everywhere by its event or at the next start', async () => {
-  const { open, token, stored } = world();
+  const { open, token, stored } = setUp();
   const [here, there] = [open(), open()];
   expect(here.isRevoked('key-1', 'a')).toBe(false);
   await revoke(here, token('a'));
@@ -103,14 +103,14 @@ test('a revoked token is known here at once, and everywhere by its event or at t
 });
 
 test('a holder names its own tokens only: the same id under another key is another token', async () => {
-  const { open, token } = world();
+  const { open, token } = setUp();
   const revocations = open();
   await revoke(revocations, token('a'));
   expect(revocations.isRevoked('key-2', 'a')).toBe(false);
 });
 
 test('while everything is loaded anew, what is known stays revoked', async () => {
-  const { open, token, state, release } = world();
+  const { open, token, state, release } = setUp();
   const revocations = open();
   await revoke(revocations, token('a'));
   state.isHeld = true;
@@ -124,7 +124,7 @@ test('while everything is loaded anew, what is known stays revoked', async () =>
 });
 
 test('the start reads all pages', async () => {
-  const { open, token, stored, state } = world();
+  const { open, token, stored, state } = setUp();
   const first = open();
   for (let n = 0; n < 8_001; n += 1) await revoke(first, token(`t${String(n).padStart(4, '0')}`));
   const later = open();
@@ -135,7 +135,7 @@ test('the start reads all pages', async () => {
 });
 
 test('is kept for as long as any token may live, whatever was said of this one, and takes no room after that', async () => {
-  const { open, token, stored, clock } = world();
+  const { open, token, stored, clock } = setUp();
   const revocations = open();
   const longest = clock.now() + 3_600_000 + 120_000;
   await revoke(revocations, token('said to have expired', { expiresAt: clock.now() - 120_000 }));
@@ -148,13 +148,13 @@ test('is kept for as long as any token may live, whatever was said of this one, 
 });
 
 test('what a holder wrote into the id of its token is in no row and no event', async () => {
-  const { open, token, stored } = world();
+  const { open, token, stored } = setUp();
   await revoke(open(), token('WrittenByTheHolder'));
   expect(JSON.stringify(stored)).not.toContain('WrittenByTheHolder');
 });
 
 test('what no token can say is refused by its field', async () => {
-  const { open, token } = world();
+  const { open, token } = setUp();
   for (const [wrong, field] of [
     [token(''), 'tokenId'],
     [token('x'.repeat(129)), 'tokenId'],
@@ -165,7 +165,7 @@ test('what no token can say is refused by its field', async () => {
 });
 
 test('another node that was faster is no failure; anything else is, and nothing is remembered', async () => {
-  const { open, token, state } = world();
+  const { open, token, state } = setUp();
   const revocations = open();
   state.fails = new PantheonError('store_unavailable');
   await expect(revoke(revocations, token('a'))).rejects.toBe(state.fails);
@@ -182,7 +182,7 @@ test('another node that was faster is no failure; anything else is, and nothing 
 });
 
 test('an operator who puts a clock back that was ahead brings back every revocation that it took for over', async () => {
-  const { open, token, clock } = world();
+  const { open, token, clock } = setUp();
   const revocations = open();
   await revoke(revocations, token('a'));
   const before = clock.now();
@@ -196,7 +196,7 @@ test('an operator who puts a clock back that was ahead brings back every revocat
 });
 
 test('one tenant that revokes as many as it can shuts no other out, and is told that it is too many of its own', async () => {
-  const { open, token, stored, clock } = world();
+  const { open, token, stored, clock } = setUp();
   const expires_at = clock.now() + 300_000;
   const fill = (tenantId: string, many: number): void => {
     const row = { tenant_id: tenantId, key_id: 'key-1', expires_at, revision: 1 };

@@ -1,8 +1,9 @@
 import { createLocalJWKSet, decodeProtectedHeader, type JSONWebKeySet, jwtVerify } from 'jose';
 import { describe, expect, test, vi } from 'vitest';
-import { authRequest, callerFor } from '../../test/caller-for.ts';
-import { callerWith, keyAndCaller, openWorld, refusalOf, type World } from '../../test/fixture.ts';
+import { authRequest, callerFor, callerWith, keyAndCaller } from '../../test/callers.ts';
 import { untilRuns } from '../../test/job-runs.ts';
+import { refusalOf } from '../../test/refusal-of.ts';
+import { openTestEngine, type TestEngine } from '../../test/test-engine.ts';
 import type { ChangeOptions } from '../domain/caller.ts';
 import type { Caller } from '../domain/key-policy.ts';
 import { JWKS_MAX_AGE_SECONDS, KEPT_AFTER_USE_MS, PUBLISHED_BEFORE_USE_MS } from '../domain/signing-key-schedule.ts';
@@ -17,128 +18,131 @@ import { SigningKeyChanges } from './signing-key-changes.ts';
 import type { SigningKeyRows } from './signing-key-rows.ts';
 import { SIGNING_ALGORITHMS, SigningKeyring } from './signing-keyring.ts';
 
-async function tokenOf(world: World, algorithm: 'ES256' | 'Ed25519' | 'RS256' = 'ES256') {
-  const { key } = await world.auth.keys.create({ userId: 'u', name: 'n', jwt: { algorithm } });
-  const exchange = await world.auth.tokens.exchange({ key });
+async function tokenOf(engine: TestEngine, algorithm: 'ES256' | 'Ed25519' | 'RS256' = 'ES256') {
+  const { key } = await engine.auth.keys.create({ userId: 'u', name: 'n', jwt: { algorithm } });
+  const exchange = await engine.auth.tokens.exchange({ key });
   const token = exchange.issued ? exchange.token.token : '';
   return { token, kid: decodeProtectedHeader(token).kid ?? '' };
 }
 
-const kids = (world: World): unknown[] => world.auth.tokens.jwks().keys.map((key) => key['kid']);
+const kids = (engine: TestEngine): unknown[] => engine.auth.tokens.jwks().keys.map((key) => key['kid']);
 const keyIdOf = ({ authority }: Caller): string | null => (authority.kind === 'key' ? authority.keyId : null);
 
 /** Until the one that takes over may sign. */
-async function rotated(world: World, algorithm: 'ES256' | 'Ed25519' | 'RS256' = 'ES256'): Promise<string> {
-  const { kid, signsFrom } = await world.auth.tokens.rotateSigningKey(algorithm);
-  world.clock.advance(Math.max(0, (signsFrom?.getTime() ?? 0) - world.clock.now()));
+async function rotated(engine: TestEngine, algorithm: 'ES256' | 'Ed25519' | 'RS256' = 'ES256'): Promise<string> {
+  const { kid, signsFrom } = await engine.auth.tokens.rotateSigningKey(algorithm);
+  engine.clock.advance(Math.max(0, (signsFrom?.getTime() ?? 0) - engine.clock.now()));
   return kid;
 }
-const stateOf = (world: World, kid: string) => world.auth.tokens.signingKeys().find((one) => one.kid === kid)?.state;
+const stateOf = (engine: TestEngine, kid: string) =>
+  engine.auth.tokens.signingKeys().find((one) => one.kid === kid)?.state;
 
 test('the first start makes one that signs and one that waits for each algorithm, and the next finds them', async () => {
-  await using world = await openWorld();
-  const made = world.auth.tokens.signingKeys().map(({ algorithm, state }) => `${algorithm} ${state}`);
+  await using engine = await openTestEngine();
+  const made = engine.auth.tokens.signingKeys().map(({ algorithm, state }) => `${algorithm} ${state}`);
   const expected = SIGNING_ALGORITHMS.flatMap((algorithm) => [`${algorithm} signing`, `${algorithm} standby`]);
   expect(made.toSorted()).toEqual(expected.toSorted());
-  const again = await world.openAgain();
-  expect(again.tokens.jwks()).toEqual(world.auth.tokens.jwks());
+  const again = await engine.openAgain();
+  expect(again.tokens.jwks()).toEqual(engine.auth.tokens.jwks());
 });
 
 test('the next one was published before it signs, and the one before verifies until it is retired', async () => {
-  await using world = await openWorld();
-  await rotated(world);
-  const before = await tokenOf(world);
-  const published = kids(world);
-  const { kid, state, signsFrom } = await world.auth.tokens.rotateSigningKey('ES256');
+  await using engine = await openTestEngine();
+  await rotated(engine);
+  const before = await tokenOf(engine);
+  const published = kids(engine);
+  const { kid, state, signsFrom } = await engine.auth.tokens.rotateSigningKey('ES256');
   expect(published).toContain(kid);
   expect(state).toBe('next');
-  expect((await tokenOf(world)).kid).toBe(before.kid);
+  expect((await tokenOf(engine)).kid).toBe(before.kid);
   // While it waits, another rotation is the same one.
-  expect(await world.auth.tokens.rotateSigningKey('ES256')).toEqual({
+  expect(await engine.auth.tokens.rotateSigningKey('ES256')).toEqual({
     kid,
     algorithm: 'ES256',
     state,
     signsFrom,
     createdAt: expect.any(Date),
   });
-  world.clock.advance(PUBLISHED_BEFORE_USE_MS);
-  expect((await tokenOf(world)).kid).toBe(kid);
-  expect([stateOf(world, kid), stateOf(world, before.kid)]).toEqual(['signing', 'previous']);
-  const again = await tokenOf(world);
-  await world.auth.tokens.retireSigningKey(before.kid);
-  expect(kids(world)).not.toContain(before.kid);
-  expect(await world.auth.tokens.verify({ token: before.token })).toMatchObject({ valid: false });
-  expect(await world.auth.tokens.verify({ token: again.token })).toMatchObject({ valid: true });
-  expect((await refusalOf(world.auth.tokens.retireSigningKey(before.kid))).code).toBe('not_found');
-  expect((await refusalOf(world.auth.tokens.retireSigningKey('nothing'))).field).toBe('kid');
+  engine.clock.advance(PUBLISHED_BEFORE_USE_MS);
+  expect((await tokenOf(engine)).kid).toBe(kid);
+  expect([stateOf(engine, kid), stateOf(engine, before.kid)]).toEqual(['signing', 'previous']);
+  const again = await tokenOf(engine);
+  await engine.auth.tokens.retireSigningKey(before.kid);
+  expect(kids(engine)).not.toContain(before.kid);
+  expect(await engine.auth.tokens.verify({ token: before.token })).toMatchObject({ valid: false });
+  expect(await engine.auth.tokens.verify({ token: again.token })).toMatchObject({ valid: true });
+  expect((await refusalOf(engine.auth.tokens.retireSigningKey(before.kid))).code).toBe('not_found');
+  expect((await refusalOf(engine.auth.tokens.retireSigningKey('nothing'))).field).toBe('kid');
 });
 
 test('one that has been published for long enough signs at once', async () => {
-  await using world = await openWorld();
-  world.clock.advance(PUBLISHED_BEFORE_USE_MS);
-  const standby = world.auth.tokens.signingKeys().find((one) => one.state === 'standby' && one.algorithm === 'ES256');
-  expect(await world.auth.tokens.rotateSigningKey('ES256')).toMatchObject({ kid: standby?.kid, state: 'signing' });
-  expect((await tokenOf(world)).kid).toBe(standby?.kid);
+  await using engine = await openTestEngine();
+  engine.clock.advance(PUBLISHED_BEFORE_USE_MS);
+  const standby = engine.auth.tokens.signingKeys().find((one) => one.state === 'standby' && one.algorithm === 'ES256');
+  expect(await engine.auth.tokens.rotateSigningKey('ES256')).toMatchObject({ kid: standby?.kid, state: 'signing' });
+  expect((await tokenOf(engine)).kid).toBe(standby?.kid);
 });
 
 test('a verifier that has cached the public keys for as long as it may verifies every token through rotations', async () => {
-  await using world = await openWorld();
-  const { tokens } = world.auth;
-  let cached = { at: world.clock.now(), keys: createLocalJWKSet(tokens.jwks() as JSONWebKeySet) };
+  await using engine = await openTestEngine();
+  const { tokens } = engine.auth;
+  let cached = { at: engine.clock.now(), keys: createLocalJWKSet(tokens.jwks() as JSONWebKeySet) };
   let signers = new Set<string>();
   for (let minute = 0; minute < 120; minute += 1) {
     if (minute % 20 === 5) await tokens.rotateSigningKey('ES256');
-    const { token, kid } = await tokenOf(world);
+    const { token, kid } = await tokenOf(engine);
     signers = signers.add(kid);
-    if (world.clock.now() - cached.at >= JWKS_MAX_AGE_SECONDS * 1_000)
-      cached = { at: world.clock.now(), keys: createLocalJWKSet(tokens.jwks() as JSONWebKeySet) };
-    await expect(jwtVerify(token, cached.keys, { currentDate: new Date(world.clock.now()) })).resolves.toBeDefined();
-    world.clock.advance(60_000);
+    if (engine.clock.now() - cached.at >= JWKS_MAX_AGE_SECONDS * 1_000)
+      cached = { at: engine.clock.now(), keys: createLocalJWKSet(tokens.jwks() as JSONWebKeySet) };
+    await expect(jwtVerify(token, cached.keys, { currentDate: new Date(engine.clock.now()) })).resolves.toBeDefined();
+    engine.clock.advance(60_000);
   }
   expect(signers.size).toBe(7);
 });
 
 test('where the one that signs is dropped, the waiting one takes over at once', async () => {
-  await using world = await openWorld();
-  const before = await tokenOf(world, 'Ed25519');
-  const standby = world.auth.tokens.signingKeys().find((one) => one.state === 'standby' && one.algorithm === 'Ed25519');
-  await world.auth.tokens.retireSigningKey(before.kid);
-  const after = await tokenOf(world, 'Ed25519');
+  await using engine = await openTestEngine();
+  const before = await tokenOf(engine, 'Ed25519');
+  const standby = engine.auth.tokens
+    .signingKeys()
+    .find((one) => one.state === 'standby' && one.algorithm === 'Ed25519');
+  await engine.auth.tokens.retireSigningKey(before.kid);
+  const after = await tokenOf(engine, 'Ed25519');
   expect(after.kid).toBe(standby?.kid);
-  expect(await world.auth.tokens.verify({ token: after.token })).toMatchObject({ valid: true });
-  const { items } = await world.auth.events.list('system', { subjectType: 'signing_key', limit: 2 });
+  expect(await engine.auth.tokens.verify({ token: after.token })).toMatchObject({ valid: true });
+  const { items } = await engine.auth.events.list('system', { subjectType: 'signing_key', limit: 2 });
   expect(items.map(({ type }) => type)).toEqual(['signing_key.activated', 'signing_key.retired']);
   // And without one, a new one.
-  await world.auth.tokens.retireSigningKey(after.kid);
-  expect((await tokenOf(world, 'Ed25519')).kid).not.toBe(after.kid);
+  await engine.auth.tokens.retireSigningKey(after.kid);
+  expect((await tokenOf(engine, 'Ed25519')).kid).not.toBe(after.kid);
 });
 
 test('one that somebody may know ends with all that lay beside it, and no token is made until a new one was published', async () => {
-  await using world = await openWorld();
-  const old = await tokenOf(world);
-  const kid = await rotated(world);
-  const before = new Set(kids(world));
-  await world.auth.tokens.retireSigningKey(kid, { compromised: true });
-  const left = world.auth.tokens.signingKeys().filter((one) => one.algorithm === 'ES256');
+  await using engine = await openTestEngine();
+  const old = await tokenOf(engine);
+  const kid = await rotated(engine);
+  const before = new Set(kids(engine));
+  await engine.auth.tokens.retireSigningKey(kid, { compromised: true });
+  const left = engine.auth.tokens.signingKeys().filter((one) => one.algorithm === 'ES256');
   expect(left.map(({ state }) => state).toSorted()).toEqual(['next', 'standby']);
   expect(left.some((one) => before.has(one.kid))).toBe(false);
-  expect(await world.auth.tokens.verify({ token: old.token })).toMatchObject({ valid: false });
-  const { key } = await world.auth.keys.create({ userId: 'u', name: 'n' });
-  expect(await refusalOf(world.auth.tokens.exchange({ key }))).toMatchObject({
+  expect(await engine.auth.tokens.verify({ token: old.token })).toMatchObject({ valid: false });
+  const { key } = await engine.auth.keys.create({ userId: 'u', name: 'n' });
+  expect(await refusalOf(engine.auth.tokens.exchange({ key }))).toMatchObject({
     code: 'signing_key_unavailable',
     retryAfterSeconds: 60,
   });
-  world.clock.advance(PUBLISHED_BEFORE_USE_MS);
-  expect((await tokenOf(world)).kid).toBe(left.find(({ state }) => state === 'next')?.kid);
+  engine.clock.advance(PUBLISHED_BEFORE_USE_MS);
+  expect((await tokenOf(engine)).kid).toBe(left.find(({ state }) => state === 'next')?.kid);
   // Tokens of other algorithms were made all the while.
-  expect((await tokenOf(world, 'Ed25519')).token).not.toBe('');
+  expect((await tokenOf(engine, 'Ed25519')).token).not.toBe('');
 });
 
 test('that one is also retired by another node at the same moment changes nothing of that', async () => {
-  await using world = await openWorld();
-  const { kid } = await tokenOf(world);
-  const before = new Set(kids(world));
-  const other = await world.openAgain();
+  await using engine = await openTestEngine();
+  const { kid } = await tokenOf(engine);
+  const before = new Set(kids(engine));
+  const other = await engine.openAgain();
   // The moment cannot be hit from outside.
   const { decideCompromised } = SigningKeyChanges.prototype;
   let isFirst = true;
@@ -151,47 +155,47 @@ test('that one is also retired by another node at the same moment changes nothin
     isFirst = false;
     return change;
   });
-  await world.auth.tokens.retireSigningKey(kid, { compromised: true });
+  await engine.auth.tokens.retireSigningKey(kid, { compromised: true });
   spy.mockRestore();
-  const left = world.auth.tokens.signingKeys().filter((one) => one.algorithm === 'ES256');
+  const left = engine.auth.tokens.signingKeys().filter((one) => one.algorithm === 'ES256');
   expect(left.map(({ state }) => state).toSorted()).toEqual(['next', 'standby']);
   expect(left.some((one) => before.has(one.kid))).toBe(false);
 });
 
 test('where the one that signs is dropped while a rotation waits, the next one signs at once', async () => {
-  await using world = await openWorld();
-  await rotated(world);
-  const { kid: next, state } = await world.auth.tokens.rotateSigningKey('ES256');
+  await using engine = await openTestEngine();
+  await rotated(engine);
+  const { kid: next, state } = await engine.auth.tokens.rotateSigningKey('ES256');
   expect(state).toBe('next');
-  await world.auth.tokens.retireSigningKey((await tokenOf(world)).kid);
-  expect((await tokenOf(world)).kid).toBe(next);
+  await engine.auth.tokens.retireSigningKey((await tokenOf(engine)).kid);
+  expect((await tokenOf(engine)).kid).toBe(next);
 });
 
 test('the job rotates when the time has come, and ends what has signed when its last token has expired', async () => {
-  await using world = await openWorld();
-  const { auth, clock } = world;
-  const first = await tokenOf(world);
+  await using engine = await openTestEngine();
+  const { auth, clock } = engine;
+  const first = await tokenOf(engine);
   const standby = auth.tokens.signingKeys().find((one) => one.state === 'standby' && one.algorithm === 'ES256');
   await untilRuns(clock, [auth], 'signing-key-rotation', 2);
-  expect(stateOf(world, first.kid)).toBe('signing');
+  expect(stateOf(engine, first.kid)).toBe('signing');
   clock.advance(90 * DAY_MS);
   await untilRuns(clock, [auth], 'signing-key-rotation', 2);
-  expect((await tokenOf(world)).kid).toBe(standby?.kid);
-  expect(stateOf(world, first.kid)).toBe('previous');
+  expect((await tokenOf(engine)).kid).toBe(standby?.kid);
+  expect(stateOf(engine, first.kid)).toBe('previous');
   clock.advance(KEPT_AFTER_USE_MS);
   await untilRuns(clock, [auth], 'signing-key-rotation', 2);
-  expect(kids(world)).not.toContain(first.kid);
+  expect(kids(engine)).not.toContain(first.kid);
   const { items } = await auth.events.list('system', { subjectType: 'signing_key', type: 'signing_key.retired' });
   expect(items).toMatchObject(SIGNING_ALGORITHMS.map(() => ({ actor: { job: 'signing-key-rotation' } })));
 });
 
 test('a rotation every so often can be turned off, and an algorithm that there is none of is refused', async () => {
-  await using world = await openWorld({ signingKeyRotation: 'off' });
-  const { auth, clock } = world;
-  const { kid } = await tokenOf(world);
+  await using engine = await openTestEngine({ signingKeyRotation: 'off' });
+  const { auth, clock } = engine;
+  const { kid } = await tokenOf(engine);
   clock.advance(400 * DAY_MS);
   await untilRuns(clock, [auth], 'signing-key-rotation', 2);
-  expect(stateOf(world, kid)).toBe('signing');
+  expect(stateOf(engine, kid)).toBe('signing');
   for (const algorithm of ['HS256', 'none', 'es256', undefined])
     expect(await refusalOf(() => auth.tokens.rotateSigningKey(algorithm as 'ES256'))).toMatchObject({
       code: 'invalid_request',
@@ -205,21 +209,21 @@ test('a rotation every so often can be turned off, and an algorithm that there i
 });
 
 test('retired by two processes at once, it is retired, once', async () => {
-  await using world = await openWorld();
-  const other = await world.openAgain();
-  const { kid } = await tokenOf(world);
-  await rotated(world);
-  await Promise.all([world.auth.tokens.retireSigningKey(kid), other.tokens.retireSigningKey(kid)]);
-  const { items } = await world.auth.events.list('system', { type: 'signing_key.retired' });
+  await using engine = await openTestEngine();
+  const other = await engine.openAgain();
+  const { kid } = await tokenOf(engine);
+  await rotated(engine);
+  await Promise.all([engine.auth.tokens.retireSigningKey(kid), other.tokens.retireSigningKey(kid)]);
+  const { items } = await engine.auth.events.list('system', { type: 'signing_key.retired' });
   expect(items).toHaveLength(1);
 });
 
 describe('a caller that changes signing keys', () => {
   test('is a key of the system with the permission; for others there are none (I10), and each change names it', async () => {
-    await using world = await openWorld();
-    const { tokens, events } = world.auth;
+    await using engine = await openTestEngine();
+    const { tokens, events } = engine.auth;
     const allowed = ['pantheon:signing-keys:*'];
-    const { by } = await keyAndCaller(world, 'system', { permissions: allowed });
+    const { by } = await keyAndCaller(engine, 'system', { permissions: allowed });
     const reader = callerWith({ tenantId: 'system', permissions: ['pantheon:keys:*', 'pantheon:id-tags:*'] });
     const outside = callerWith({ tenantId: 'default', permissions: allowed });
     const { kid } = await tokens.rotateSigningKey('ES256', { by });
@@ -231,7 +235,7 @@ describe('a caller that changes signing keys', () => {
       expect((await refusalOf(change({ by: reader }))).code).toBe('insufficient_permissions');
       expect((await refusalOf(change({ by: outside }))).code).toBe('not_found');
     }
-    expect(kids(world)).toContain(kid);
+    expect(kids(engine)).toContain(kid);
     await tokens.retireSigningKey(kid, { by });
     const { items } = await events.list('system', { subjectType: 'signing_key', limit: 4 });
     expect(items.map(({ type }) => type)).toEqual([
@@ -246,9 +250,9 @@ describe('a caller that changes signing keys', () => {
   });
 
   test('and ends while the last one of an algorithm is being retired, leaves it as it is, without a successor', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
-    const { kid } = await tokenOf(world);
+    await using engine = await openTestEngine();
+    const { auth } = engine;
+    const { kid } = await tokenOf(engine);
     const system = auth.tenant('system').keys;
     const { key, apiKey } = await system.create({
       userId: 'a',
@@ -256,7 +260,7 @@ describe('a caller that changes signing keys', () => {
       permissions: ['pantheon:signing-keys:retire'],
     });
     const by = await callerFor(auth, key);
-    const other = await world.openAgain();
+    const other = await engine.openAgain();
     // The moment cannot be hit from outside.
     const decideRetire = SigningKeyChanges.prototype.decideRetire;
     const spy = vi.spyOn(SigningKeyChanges.prototype, 'decideRetire').mockImplementation(async function (
@@ -266,28 +270,28 @@ describe('a caller that changes signing keys', () => {
       await other.tenant('system').keys.revoke(apiKey.id);
       return decideRetire.apply(this, of);
     });
-    const before = kids(world);
+    const before = kids(engine);
     expect((await refusalOf(auth.tokens.retireSigningKey(kid, { by }))).code).toBe('revoked');
     spy.mockRestore();
-    expect(kids(world)).toEqual(before);
+    expect(kids(engine)).toEqual(before);
   });
 });
 
 describe('a row that was changed outside of the service', () => {
   test('brings in no key: what is published comes from the sealed private half', async () => {
-    await using world = await openWorld();
-    const published = world.auth.tokens.jwks();
-    await world.sql(`update signing_keys set public_jwk = '{"kty":"EC","crv":"P-256","x":"AA","y":"AA"}'`);
-    expect((await world.openAgain()).tokens.jwks()).toEqual(published);
+    await using engine = await openTestEngine();
+    const published = engine.auth.tokens.jwks();
+    await engine.sql(`update signing_keys set public_jwk = '{"kty":"EC","crv":"P-256","x":"AA","y":"AA"}'`);
+    expect((await engine.openAgain()).tokens.jwks()).toEqual(published);
   });
 
   test.each(SIGNING_ALGORITHMS)(
     'and does not open, %s: what it has not signed is a no all the same, and counted',
     async (algorithm) => {
-      await using world = await openWorld();
-      const { token, kid } = await tokenOf(world, algorithm);
-      await world.sql('update signing_keys set sealed = substr(sealed, 1, 50) where kid = ?', kid);
-      const fresh = await world.openAgain();
+      await using engine = await openTestEngine();
+      const { token, kid } = await tokenOf(engine, algorithm);
+      await engine.sql('update signing_keys set sealed = substr(sealed, 1, 50) where kid = ?', kid);
+      const fresh = await engine.openAgain();
       const [header = '', payload = '', signature = ''] = token.split('.');
       const other = Buffer.from(payload, 'base64url').toString().replace('"sub":"u"', '"sub":"v"');
       const forged = [
@@ -305,8 +309,8 @@ describe('a row that was changed outside of the service', () => {
       expect(fresh.outcomes().get('unknown')).toBe(2 * forged.length);
       expect((await refusalOf(fresh.tokens.verify({ token }))).code).toBe('key_quarantined');
       // With its public half changed too there is nothing to tell them apart by: nobody is told that a token is dead.
-      await world.sql(`update signing_keys set public_jwk = '{"kty":"EC","crv":"P-256","x":"AA","y":"AA"}'`);
-      const blind = await world.openAgain();
+      await engine.sql(`update signing_keys set public_jwk = '{"kty":"EC","crv":"P-256","x":"AA","y":"AA"}'`);
+      const blind = await engine.openAgain();
       for (const one of [token, ...forged])
         expect((await refusalOf(blind.tokens.verify({ token: one }))).code).toBe('key_quarantined');
     },
@@ -316,11 +320,11 @@ describe('a row that was changed outside of the service', () => {
     ['its sealed part', 'update signing_keys set sealed = substr(sealed, 1, 50) where kid = ?'],
     ['its algorithm', `update signing_keys set algorithm = 'RS256' where kid = ?`],
   ])('is refused with 503, reported, and everything else goes on: %s', async (_name, sql) => {
-    await using world = await openWorld();
-    const { token, kid } = await tokenOf(world);
-    await world.sql(sql, kid);
-    const fresh = await world.openAgain();
-    expect(world.logged.join()).toContain('a signing key is damaged');
+    await using engine = await openTestEngine();
+    const { token, kid } = await tokenOf(engine);
+    await engine.sql(sql, kid);
+    const fresh = await engine.openAgain();
+    expect(engine.logged.join()).toContain('a signing key is damaged');
     expect((await refusalOf(fresh.tokens.verify({ token }))).code).toBe('key_quarantined');
     const made = await fresh.keys.create({ userId: 'u', name: 'n' });
     const exchange = await fresh.tokens.exchange({ key: made.key });
@@ -328,9 +332,9 @@ describe('a row that was changed outside of the service', () => {
       valid: true,
     });
     // The feed goes on past the next event about signing keys, too.
-    world.clock.advance(1);
-    await world.auth.tokens.rotateSigningKey('Ed25519');
-    world.clock.advance(1);
+    engine.clock.advance(1);
+    await engine.auth.tokens.rotateSigningKey('Ed25519');
+    engine.clock.advance(1);
     expect(await fresh.verify({ key: made.key })).toMatchObject({ valid: true });
   });
 });
@@ -338,31 +342,31 @@ describe('a row that was changed outside of the service', () => {
 const CUT = 'update signing_keys set sealed = substr(sealed, 1, 50) where kid = ?';
 
 describe('a damaged one', () => {
-  const damaged = async (world: World, kid: string) => {
-    const [row] = await world.sql('select * from signing_keys where kid = ?', kid);
+  const damaged = async (engine: TestEngine, kid: string) => {
+    const [row] = await engine.sql('select * from signing_keys where kid = ?', kid);
     const { sealed } = row as unknown as SigningKeyRow;
-    await world.sql(CUT, kid);
-    const restore = () => world.sql('update signing_keys set sealed = ? where kid = ?', sealed, kid);
-    return { auth: await world.openAgain(), restore };
+    await engine.sql(CUT, kid);
+    const restore = () => engine.sql('update signing_keys set sealed = ? where kid = ?', sealed, kid);
+    return { auth: await engine.openAgain(), restore };
   };
 
   test.each([
-    ['by itself', async (world: World, kid: string) => ({ kid, world })],
+    ['by itself', async (engine: TestEngine, kid: string) => ({ kid, engine })],
     [
       'with one of its algorithm that somebody may know',
-      async (world: World) => ({
-        kid: world.auth.tokens.signingKeys().find((one) => one.algorithm === 'ES256' && one.state === 'standby')?.kid,
-        world,
+      async (engine: TestEngine) => ({
+        kid: engine.auth.tokens.signingKeys().find((one) => one.algorithm === 'ES256' && one.state === 'standby')?.kid,
+        engine,
       }),
     ],
   ])('is retired %s, and does not sign when its row is restored', async (how, named) => {
-    await using world = await openWorld();
-    const { token, kid } = await tokenOf(world);
-    const target = (await named(world, kid)).kid ?? '';
-    const { auth, restore } = await damaged(world, kid);
+    await using engine = await openTestEngine();
+    const { token, kid } = await tokenOf(engine);
+    const target = (await named(engine, kid)).kid ?? '';
+    const { auth, restore } = await damaged(engine, kid);
     await auth.tokens.retireSigningKey(target, { compromised: how !== 'by itself' });
     await restore();
-    const fresh = await world.openAgain();
+    const fresh = await engine.openAgain();
     expect(fresh.tokens.signingKeys().map((one) => one.kid)).not.toContain(kid);
     expect(await fresh.tokens.verify({ token })).toMatchObject({ valid: false, denial: { code: 'unknown' } });
     const { items } = await fresh.events.list('system', { type: 'signing_key.retired' });
@@ -370,10 +374,10 @@ describe('a damaged one', () => {
   });
 
   test('whose algorithm cannot be read ends with those that somebody may know, and cannot name their algorithm', async () => {
-    await using world = await openWorld();
-    const { kid } = await tokenOf(world);
-    await world.sql(`update signing_keys set algorithm = 'none' where kid = ?`, kid);
-    const auth = await world.openAgain();
+    await using engine = await openTestEngine();
+    const { kid } = await tokenOf(engine);
+    await engine.sql(`update signing_keys set algorithm = 'none' where kid = ?`, kid);
+    const auth = await engine.openAgain();
     const compromised = true;
     expect(await refusalOf(auth.tokens.retireSigningKey(kid, { compromised }))).toMatchObject({
       code: 'not_allowed',
@@ -385,11 +389,13 @@ describe('a damaged one', () => {
   });
 
   test('is followed by the one that was published, also by one of several processes that start at once', async () => {
-    await using world = await openWorld();
-    const { kid } = await tokenOf(world);
-    const standby = world.auth.tokens.signingKeys().find((one) => one.algorithm === 'ES256' && one.state === 'standby');
-    await world.sql(CUT, kid);
-    const nodes = await Promise.all([world.openAgain(), world.openAgain(), world.openAgain()]);
+    await using engine = await openTestEngine();
+    const { kid } = await tokenOf(engine);
+    const standby = engine.auth.tokens
+      .signingKeys()
+      .find((one) => one.algorithm === 'ES256' && one.state === 'standby');
+    await engine.sql(CUT, kid);
+    const nodes = await Promise.all([engine.openAgain(), engine.openAgain(), engine.openAgain()]);
     for (const { tokens } of nodes) await tokens.rotateSigningKey('Ed25519');
     const of = nodes[0].tokens.signingKeys().filter(({ algorithm }) => algorithm === 'ES256');
     expect(of.find(({ state }) => state === 'signing')?.kid).toBe(standby?.kid);
@@ -398,12 +404,12 @@ describe('a damaged one', () => {
 });
 
 test('where none signs any more, the job lets the one that was published sign', async () => {
-  await using world = await openWorld();
-  const { auth, clock } = world;
-  const { kid } = await tokenOf(world);
+  await using engine = await openTestEngine();
+  const { auth, clock } = engine;
+  const { kid } = await tokenOf(engine);
   const standby = auth.tokens.signingKeys().find((one) => one.algorithm === 'ES256' && one.state === 'standby');
-  await world.sql('update signing_keys set retired_at = 1 where kid = ?', kid);
-  // The job waits while the clock may be wrong, and the world begins years after its database.
+  await engine.sql('update signing_keys set retired_at = 1 where kid = ?', kid);
+  // The job waits while the clock may be wrong, and the clock of a test engine begins years after its database.
   clock.advance(DAY_MS);
   await untilRuns(clock, [auth], 'signing-key-rotation', 2);
   const states = auth.tokens.signingKeys().filter(({ algorithm }) => algorithm === 'ES256');
@@ -412,8 +418,8 @@ test('where none signs any more, the job lets the one that was published sign', 
 });
 
 test('a load that was overtaken by a younger one changes nothing', async () => {
-  await using world = await openWorld();
-  const stored = (await world.sql('select * from signing_keys')) as unknown as SigningKeyRow[];
+  await using engine = await openTestEngine();
+  const stored = (await engine.sql('select * from signing_keys')) as unknown as SigningKeyRow[];
   const answers: ((rows: readonly SigningKeyRow[]) => void)[] = [];
   const opened: string[] = [];
   const keyring = new SigningKeyring({
@@ -442,20 +448,20 @@ test('a load that was overtaken by a younger one changes nothing', async () => {
 });
 
 test('one algorithm has so many signing keys at most, so that none is pushed out of memory by a newer one', async () => {
-  await using world = await openWorld();
-  const { tokens } = world.auth;
-  const { kid } = await tokenOf(world);
-  const add = () => rotated(world);
-  while (kids(world).length < 100) if ((await add().catch(() => null)) === null) break;
+  await using engine = await openTestEngine();
+  const { tokens } = engine.auth;
+  const { kid } = await tokenOf(engine);
+  const add = () => rotated(engine);
+  while (kids(engine).length < 100) if ((await add().catch(() => null)) === null) break;
   expect(await refusalOf(add())).toMatchObject({ code: 'not_allowed', field: 'algorithm' });
-  expect(kids(world)).toContain(kid);
+  expect(kids(engine)).toContain(kid);
   // Another algorithm has its own room, and who retires one makes room.
   await tokens.rotateSigningKey('Ed25519');
   await tokens.retireSigningKey(kid);
   await add();
   // The job does so too, and then rotates.
-  const signing = (await tokenOf(world)).kid;
-  world.clock.advance(90 * DAY_MS);
-  await untilRuns(world.clock, [world.auth], 'signing-key-rotation', 3);
-  expect(stateOf(world, signing)).toBe('previous');
+  const signing = (await tokenOf(engine)).kid;
+  engine.clock.advance(90 * DAY_MS);
+  await untilRuns(engine.clock, [engine.auth], 'signing-key-rotation', 3);
+  expect(stateOf(engine, signing)).toBe('previous');
 });

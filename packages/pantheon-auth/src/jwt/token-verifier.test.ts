@@ -1,39 +1,41 @@
 import { describe, expect, test } from 'vitest';
-import { openWorld, refusalOf, StatementCount, turn, type World } from '../../test/fixture.ts';
+import { refusalOf } from '../../test/refusal-of.ts';
+import { StatementCount } from '../../test/statement-count.ts';
+import { openTestEngine, type TestEngine, turn } from '../../test/test-engine.ts';
 
 const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
 
-async function token(world: World, input: object = {}) {
-  const { key, apiKey } = await world.auth.keys.create({ ...INPUT, ...input });
-  const exchange = await world.auth.tokens.exchange({ key });
+async function token(engine: TestEngine, input: object = {}) {
+  const { key, apiKey } = await engine.auth.keys.create({ ...INPUT, ...input });
+  const exchange = await engine.auth.tokens.exchange({ key });
   if (!exchange.issued) throw new Error('not issued');
   return { key, id: apiKey.id, token: exchange.token.token };
 }
 
 describe('who signs is asked of the log as it is now (I5)', () => {
   test('a token of a signing key that another process has just made is not refused', async () => {
-    await using world = await openWorld();
-    const other = await world.openAgain();
-    const { key } = await token(world);
+    await using engine = await openTestEngine();
+    const other = await engine.openAgain();
+    const { key } = await token(engine);
     await other.verify({ key });
     for (const algorithm of ['ES256', 'Ed25519'] as const) {
       await turn();
-      world.clock.advance(10);
-      const { kid, signsFrom } = await world.auth.tokens.rotateSigningKey(algorithm);
-      world.clock.advance((signsFrom?.getTime() ?? 0) - world.clock.now());
-      const made = await world.auth.keys.create({ ...INPUT, jwt: { algorithm } });
-      const exchange = await world.auth.tokens.exchange({ key: made.key });
+      engine.clock.advance(10);
+      const { kid, signsFrom } = await engine.auth.tokens.rotateSigningKey(algorithm);
+      engine.clock.advance((signsFrom?.getTime() ?? 0) - engine.clock.now());
+      const made = await engine.auth.keys.create({ ...INPUT, jwt: { algorithm } });
+      const exchange = await engine.auth.tokens.exchange({ key: made.key });
       const text = exchange.issued ? exchange.token.token : '';
       expect(JSON.parse(Buffer.from(text.split('.')[0] ?? '', 'base64url').toString())).toMatchObject({ kid });
-      world.clock.advance(1);
+      engine.clock.advance(1);
       expect(await other.tokens.verify({ token: text })).toMatchObject({ valid: true });
     }
   });
 
   test('a made-up signer costs a look at the head at most, and no read', async () => {
-    await using world = await openWorld();
-    const { auth, clock } = world;
-    const { key, token: signed } = await token(world);
+    await using engine = await openTestEngine();
+    const { auth, clock } = engine;
+    const { key, token: signed } = await token(engine);
     clock.advance(5);
     await auth.verify({ key });
     const header = Buffer.from(JSON.stringify({ alg: 'ES256', typ: 'at+jwt', kid: 'made-up' })).toString('base64url');
@@ -52,9 +54,9 @@ describe('who signs is asked of the log as it is now (I5)', () => {
 
 describe('what belongs to another tenant does not exist (I10)', () => {
   test('whatever its token says against itself', async () => {
-    await using world = await openWorld();
-    const { auth, clock } = world;
-    const { token: text } = await token(world);
+    await using engine = await openTestEngine();
+    const { auth, clock } = engine;
+    const { token: text } = await token(engine);
     const ask = async (audience?: string) =>
       auth.tokens.verify({ token: text, tenant: 'system', ...(audience && { audience: [audience] }) });
     expect(await ask()).toMatchObject({ denial: { code: 'unknown' }, secretVerified: false, keyId: null });
@@ -66,9 +68,9 @@ describe('what belongs to another tenant does not exist (I10)', () => {
 
 describe('what a presented token costs', () => {
   test('a token that was seen needs neither a read nor a signature check; one too long is not even hashed', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
-    const { token: text } = await token(world);
+    await using engine = await openTestEngine();
+    const { auth } = engine;
+    const { token: text } = await token(engine);
     await auth.tokens.verify({ token: text });
     using count = new StatementCount();
     expect(await auth.tokens.verify({ token: text })).toMatchObject({ valid: true });
@@ -78,9 +80,9 @@ describe('what a presented token costs', () => {
   });
 
   test('a seen token is still held against who asks: audience, permissions, tenant, environment, address', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
-    const { token: text } = await token(world);
+    await using engine = await openTestEngine();
+    const { auth } = engine;
+    const { token: text } = await token(engine);
     const ask = async (request: object) => {
       const answer = await auth.tokens.verify({ token: text, ...request });
       return answer.valid ? 'valid' : answer.denial.code;
@@ -96,9 +98,9 @@ describe('what a presented token costs', () => {
   });
 
   test('it expires to the second, plus the leeway, also when it was seen', async () => {
-    await using world = await openWorld();
-    const { auth, clock } = world;
-    const { token: text } = await token(world);
+    await using engine = await openTestEngine();
+    const { auth, clock } = engine;
+    const { token: text } = await token(engine);
     clock.advance(330_000 - 1);
     expect(await auth.tokens.verify({ token: text })).toMatchObject({ valid: true });
     clock.advance(1);
@@ -110,9 +112,9 @@ describe('what a presented token costs', () => {
   });
 
   test('its uses count with the key, under the limits of the key', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
-    const { id, token: text } = await token(world, { rateLimits: [{ name: 'minute', limit: 3, window: '1m' }] });
+    await using engine = await openTestEngine();
+    const { auth } = engine;
+    const { id, token: text } = await token(engine, { rateLimits: [{ name: 'minute', limit: 3, window: '1m' }] });
     expect(await auth.tokens.verify({ token: text, cost: 0 })).toMatchObject({ limits: [{ remaining: 2 }] });
     await auth.tokens.verify({ token: text, cost: 2 });
     expect(await auth.tokens.verify({ token: text })).toMatchObject({
@@ -126,22 +128,22 @@ describe('what a presented token costs', () => {
 describe('a token is held against what its key says now', () => {
   const [ONE, TWO, THREE] = ['https://one.example', 'https://two.example', 'https://three.example'] as const;
   const jwtFor = (algorithm: 'ES256' | 'RS256' | 'HS256', ...audience: string[]) => ({ jwt: { algorithm, audience } });
-  const codeOf = async (auth: World['auth'], text: string, audience: readonly string[]): Promise<string> => {
+  const codeOf = async (auth: TestEngine['auth'], text: string, audience: readonly string[]): Promise<string> => {
     const answer = await auth.tokens.verify({ token: text, audience });
     return answer.valid ? 'valid' : answer.denial.code;
   };
 
   test('what was taken off its audiences is none of its tokens any more, on every node; what was added harms none', async () => {
-    await using world = await openWorld();
-    const other = await world.openAgain();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const other = await engine.openAgain();
+    const { auth } = engine;
     const { key, apiKey } = await auth.keys.create({ ...INPUT, ...jwtFor('ES256', ONE, TWO) });
     const exchange = await auth.tokens.exchange({ key, audience: [ONE, TWO] });
     const text = exchange.issued ? exchange.token.token : '';
     for (const node of [auth, other])
       for (const one of [ONE, TWO]) expect(await codeOf(node, text, [one])).toBe('valid');
     await auth.keys.update(apiKey.id, jwtFor('ES256', TWO, THREE));
-    await world.everywhere();
+    await engine.propagate();
     for (const node of [auth, other]) {
       expect(await codeOf(node, text, [ONE])).toBe('wrong_audience');
       expect(await codeOf(node, text, [TWO])).toBe('valid');
@@ -152,8 +154,8 @@ describe('a token is held against what its key says now', () => {
   });
 
   test('without a policy its audiences are those of the service, before and after one was set', async () => {
-    await using world = await openWorld({ audience: [ONE, TWO] });
-    const { auth } = world;
+    await using engine = await openTestEngine({ audience: [ONE, TWO] });
+    const { auth } = engine;
     const { key, apiKey } = await auth.keys.create(INPUT);
     const exchange = await auth.tokens.exchange({ key });
     const text = exchange.issued ? exchange.token.token : '';
@@ -165,8 +167,8 @@ describe('a token is held against what its key says now', () => {
   });
 
   test('after its algorithm was changed the tokens of the one before have ended', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
+    await using engine = await openTestEngine();
+    const { auth } = engine;
     const { key, apiKey } = await auth.keys.create({ ...INPUT, ...jwtFor('ES256', ONE) });
     const issue = async (): Promise<string> => {
       const exchange = await auth.tokens.exchange({ key });
@@ -184,8 +186,8 @@ describe('a token is held against what its key says now', () => {
     'tokens of a secret that was replaced at .%i of a second are dead everywhere, and those of the new one live',
     async (ms) => {
       for (const algorithm of ['ES256', 'HS256'] as const) {
-        await using world = await openWorld();
-        const { auth, clock } = world;
+        await using engine = await openTestEngine();
+        const { auth, clock } = engine;
         const input = { ...INPUT, ...jwtFor(algorithm, ONE) };
         const once = { idempotencyKey: 'once' };
         clock.advance(1_000 - (clock.now() % 1_000) + ms);
@@ -198,7 +200,7 @@ describe('a token is held against what its key says now', () => {
           await auth.keys.create(input, once);
         }
         texts.push((await auth.tokens.issue(target)).token);
-        const other = await world.openAgain();
+        const other = await engine.openAgain();
         for (const node of [auth, other]) {
           const codes = [];
           for (const text of texts) codes.push(await codeOf(node, text, [ONE]));
@@ -210,9 +212,9 @@ describe('a token is held against what its key says now', () => {
   );
 
   test('a token of the version before a replaced one goes on: its secret is as it was', async () => {
-    await using world = await openWorld();
-    const { auth } = world;
-    const { id, token: text } = await token(world);
+    await using engine = await openTestEngine();
+    const { auth } = engine;
+    const { id, token: text } = await token(engine);
     const once = { idempotencyKey: 'once' };
     await auth.rotation.rotate(id, { overlap: '1h' }, once);
     await auth.rotation.rotate(id, { overlap: '1h' }, once);

@@ -85,7 +85,7 @@ class TestClock {
   }
 }
 
-function world(kms: KeyEncryption = new LocalKms(randomBytes(32))) {
+function setUp(kms: KeyEncryption = new LocalKms(randomBytes(32))) {
   const rows = new MemoryDataKeyRows();
   const clock = new TestClock();
   const node = (): Envelope => new Envelope({ kms, rows, clock });
@@ -96,7 +96,7 @@ const dataKeyIdOf = (sealed: Uint8Array): string => Buffer.from(sealed).toString
 
 describe('a sealed value', () => {
   test('opens where it was sealed, on every node, whatever it holds', async () => {
-    const { envelope, node } = world();
+    const { envelope, node } = setUp();
     const property = fc.asyncProperty(fc.uint8Array({ maxLength: 300 }), fc.string(), async (plaintext, rowId) => {
       const context = { ...PLACE, rowId };
       const sealed = await envelope.seal(context, plaintext);
@@ -108,7 +108,7 @@ describe('a sealed value', () => {
   });
 
   test('has the format that is written down: version, data key id, IV, ciphertext, tag', async () => {
-    const { envelope, rows } = world();
+    const { envelope, rows } = setUp();
     const sealed = await envelope.seal(PLACE, SECRET);
     expect(sealed[0]).toBe(1);
     expect([...rows.stored.keys()]).toEqual([dataKeyIdOf(sealed)]);
@@ -116,7 +116,7 @@ describe('a sealed value', () => {
   });
 
   test('opens from a view into a larger buffer, as a driver may return it', async () => {
-    const { envelope } = world();
+    const { envelope } = setUp();
     const sealed = await envelope.seal(PLACE, SECRET);
     const larger = Buffer.concat([randomBytes(7), sealed, randomBytes(5)]);
     const view = new Uint8Array(larger.buffer, larger.byteOffset + 7, sealed.length);
@@ -131,14 +131,14 @@ describe('a sealed value', () => {
     ['version', { version: 1 }],
     ['split of the same characters', { table: 'api_key_versionsh', column: 'ash' }],
   ])('does not open at another %s', async (_name, change) => {
-    const { envelope } = world();
+    const { envelope } = setUp();
     await envelope.seal({ ...PLACE, ...change }, SECRET); // The other place has a data key of its own tenant.
     const sealed = await envelope.seal(PLACE, SECRET);
     await expect(envelope.open({ ...PLACE, ...change }, sealed)).rejects.toMatchObject(QUARANTINED);
   });
 
   test('does not open after any byte was changed to any other value, or cut off, or added', async () => {
-    const { envelope } = world();
+    const { envelope } = setUp();
     const sealed = Buffer.from(await envelope.seal(PLACE, SECRET.subarray(0, 8)));
     const opened: string[] = [];
     for (let at = 0; at < sealed.length; at += 1) {
@@ -155,7 +155,7 @@ describe('a sealed value', () => {
   });
 
   test('does not open under another data key, even one of the same tenant', async () => {
-    const { envelope, clock } = world();
+    const { envelope, clock } = setUp();
     const older = Buffer.from(await envelope.seal(PLACE, SECRET));
     clock.at += DATA_KEY_AGE_MAX_MS;
     const newer = Buffer.from(await envelope.seal(PLACE, SECRET));
@@ -165,7 +165,7 @@ describe('a sealed value', () => {
   });
 
   test('is never opened with a data key of another tenant, whatever the rows say', async () => {
-    const { envelope, rows, node } = world();
+    const { envelope, rows, node } = setUp();
     const sealed = await envelope.seal(PLACE, SECRET);
     const open = (): Promise<Buffer> => node().open({ ...PLACE, tenantId: 'other' }, sealed);
     await expect(open()).rejects.toThrow('its data key is of another tenant');
@@ -174,14 +174,14 @@ describe('a sealed value', () => {
   });
 
   test('costs no I/O when it cannot be ours', async () => {
-    const { envelope, rows } = world();
+    const { envelope, rows } = setUp();
     await expect(envelope.open(PLACE, randomBytes(SEALED_OVERHEAD_BYTES - 1))).rejects.toMatchObject(QUARANTINED);
     await expect(envelope.open(PLACE, Buffer.alloc(100, 1))).rejects.toMatchObject(QUARANTINED);
     expect(rows.calls).toEqual([]);
   });
 
   test('differs each time, and no IV comes twice in 100 000 seals', async () => {
-    const { envelope } = world();
+    const { envelope } = setUp();
     const ivs = new Set<string>();
     for (let run = 0; run < 100_000; run += 1) {
       ivs.add(Buffer.from(await envelope.seal(PLACE, SECRET)).toString('latin1', 17, 29));
@@ -190,7 +190,7 @@ describe('a sealed value', () => {
   });
 
   test('is bounded', async () => {
-    const { envelope } = world();
+    const { envelope } = setUp();
     await expect(envelope.seal(PLACE, Buffer.alloc(PLAINTEXT_BYTES_MAX + 1))).rejects.toThrow('Invariant broken');
     await expect(envelope.seal(PLACE, Buffer.alloc(PLAINTEXT_BYTES_MAX))).resolves.toBeDefined();
   });
@@ -198,7 +198,7 @@ describe('a sealed value', () => {
 
 describe('a value that does not open', () => {
   test('is quarantined by its public names, and neither plaintext nor key is in the error', async () => {
-    const { envelope, rows } = world();
+    const { envelope, rows } = setUp();
     const sealed = Buffer.from(await envelope.seal(PLACE, SECRET));
     sealed.writeUInt8(sealed.readUInt8(40) ^ 1, 40);
     const error = await envelope.open(PLACE, sealed).catch((failure: unknown) => failure);
@@ -216,7 +216,7 @@ describe('a value that does not open', () => {
   });
 
   test('is not confused with an outage of the store, which passes through', async () => {
-    const { rows, node, envelope } = world();
+    const { rows, node, envelope } = setUp();
     const sealed = await envelope.seal(PLACE, SECRET);
     rows.outage = OUTAGE;
     await expect(node().open(PLACE, sealed)).rejects.toBe(OUTAGE);
@@ -233,7 +233,7 @@ describe('a value that does not open', () => {
       wrap: (key, context) => (isAway ? unreachable() : local.wrap(key, context)),
       unwrap: (wrapped, context) => (isAway ? unreachable() : local.unwrap(wrapped, context)),
     };
-    const { envelope, node } = world(kms);
+    const { envelope, node } = setUp(kms);
     await expect(envelope.seal(PLACE, SECRET)).rejects.toBe(OUTAGE);
     isAway = false;
     const sealed = await envelope.seal(PLACE, SECRET);
@@ -246,7 +246,7 @@ describe('a value that does not open', () => {
   });
 
   test('a damaged data key quarantines what it sealed, with the cause kept, and other tenants serve on', async () => {
-    const { rows, node, envelope } = world();
+    const { rows, node, envelope } = setUp();
     const sealed = await envelope.seal(PLACE, SECRET);
     const context = { ...PLACE, tenantId: 'other' };
     const elsewhere = await envelope.seal(context, SECRET);
@@ -259,7 +259,7 @@ describe('a value that does not open', () => {
   });
 
   test('a data key that is gone quarantines what it sealed', async () => {
-    const { rows, node, envelope } = world();
+    const { rows, node, envelope } = setUp();
     const sealed = await envelope.seal(PLACE, SECRET);
     rows.stored.clear();
     await expect(node().open(PLACE, sealed)).rejects.toThrow('its data key does not exist');
@@ -267,7 +267,7 @@ describe('a value that does not open', () => {
 
   test('a KMS that unwraps to a wrong length is not used', async () => {
     const kms: KeyEncryption = { wrap: async (key) => Buffer.from(key), unwrap: async () => randomBytes(16) };
-    const { envelope, node } = world(kms);
+    const { envelope, node } = setUp(kms);
     const sealed = await envelope.seal(PLACE, SECRET);
     await expect(node().open(PLACE, sealed)).rejects.toMatchObject(QUARANTINED);
   });
@@ -275,7 +275,7 @@ describe('a value that does not open', () => {
 
 describe('a data key', () => {
   test('is made on first use, one per tenant, and opened once', async () => {
-    const { envelope, rows, node } = world();
+    const { envelope, rows, node } = setUp();
     const sealed = await Promise.all(Array.from({ length: 50 }, () => envelope.seal(PLACE, SECRET)));
     await envelope.seal({ ...PLACE, tenantId: 'other' }, SECRET);
     expect(new Set(sealed.map(dataKeyIdOf)).size).toBe(1);
@@ -287,7 +287,7 @@ describe('a data key', () => {
   });
 
   test('made by two nodes at once is one: both seal under the one that was stored first', async () => {
-    const { node, rows } = world();
+    const { node, rows } = setUp();
     const [one, other] = [node(), node()];
     const [mine, theirs] = await Promise.all([one.seal(PLACE, SECRET), other.seal(PLACE, SECRET)]);
     expect(rows.callsOf('add')).toBe(2);
@@ -298,7 +298,7 @@ describe('a data key', () => {
   });
 
   test('is replaced at 90 days and not before, and still opens what it sealed', async () => {
-    const { envelope, clock, rows, node } = world();
+    const { envelope, clock, rows, node } = setUp();
     const first = await envelope.seal(PLACE, SECRET);
     clock.at += DATA_KEY_AGE_MAX_MS - 1;
     expect(dataKeyIdOf(await envelope.seal(PLACE, SECRET))).toBe(dataKeyIdOf(first));
@@ -311,7 +311,7 @@ describe('a data key', () => {
   });
 
   test('gives each of its 2²⁸ seals once: the block that would pass the limit goes to a new data key', async () => {
-    const { envelope, rows, node } = world();
+    const { envelope, rows, node } = setUp();
     const first = dataKeyIdOf(await envelope.seal(PLACE, SECRET));
     rows.change(first, { seals: DATA_KEY_SEALS_MAX - SEALS_PER_BLOCK });
     expect(dataKeyIdOf(await node().seal(PLACE, SECRET))).toBe(first);
@@ -321,7 +321,7 @@ describe('a data key', () => {
   });
 
   test('is replaced when another node took its last block in between', async () => {
-    const { envelope, rows, node } = world();
+    const { envelope, rows, node } = setUp();
     const first = dataKeyIdOf(await envelope.seal(PLACE, SECRET));
     rows.change(first, { seals: DATA_KEY_SEALS_MAX - SEALS_PER_BLOCK });
     const [one, other] = await Promise.all([node().seal(PLACE, SECRET), node().seal(PLACE, SECRET)]);
@@ -330,7 +330,7 @@ describe('a data key', () => {
   });
 
   test('never seals more often than was stored beforehand', async () => {
-    const { envelope, rows } = world();
+    const { envelope, rows } = setUp();
     let used = 0;
     for (let run = 0; run < 3; run += 1) {
       const sealed = await Promise.all(Array.from({ length: 3_000 }, () => envelope.seal(PLACE, SECRET)));
@@ -343,7 +343,7 @@ describe('a data key', () => {
   });
 
   test('is not used when its seals cannot be taken', async () => {
-    const { envelope, rows, node } = world();
+    const { envelope, rows, node } = setUp();
     await envelope.seal(PLACE, SECRET);
     const cold = node();
     rows.takeSeals = () => Promise.reject(OUTAGE);
@@ -351,7 +351,7 @@ describe('a data key', () => {
   });
 
   test('that belongs to another tenant never seals, whether it is open already or not', async () => {
-    const { rows, node } = world();
+    const { rows, node } = setUp();
     const warm = node();
     const sealed = await warm.seal(PLACE, SECRET);
     rows.active = async () => rows.one(dataKeyIdOf(sealed));
@@ -361,7 +361,7 @@ describe('a data key', () => {
   });
 
   test('whose rows never allow a seal is told as such instead of tried for ever', async () => {
-    const { envelope, rows } = world();
+    const { envelope, rows } = setUp();
     rows.takeSeals = async () => DATA_KEY_SEALS_MAX + 1;
     await expect(envelope.seal(PLACE, SECRET)).rejects.toMatchObject({ code: 'store_unavailable' });
     expect(rows.callsOf('add')).toBeLessThan(10);

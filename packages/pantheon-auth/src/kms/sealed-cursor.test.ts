@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { refusalOf } from '../../test/fixture.ts';
+import { refusalOf } from '../../test/refusal-of.ts';
 import type { Json } from '../foundation/encoding.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { TestClock } from '../testing/test-clock.ts';

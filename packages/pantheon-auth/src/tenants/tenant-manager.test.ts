@@ -1,13 +1,15 @@
 import { describe, expect, test, vi } from 'vitest';
-import { callerWith, keyAndCaller, openWorld, refusalOf, type World } from '../../test/fixture.ts';
+import { callerWith, keyAndCaller } from '../../test/callers.ts';
+import { refusalOf } from '../../test/refusal-of.ts';
+import { openTestEngine, type TestEngine } from '../../test/test-engine.ts';
 import type { Caller } from '../domain/key-policy.ts';
 import { TenantStorage } from './tenant-storage.ts';
 
 const SYSTEM = { tenantId: 'system' };
 
 test('the permanent ones are there from the first start and cannot be deleted; the system is never suspended', async () => {
-  await using world = await openWorld();
-  const { tenants } = world.auth;
+  await using engine = await openTestEngine();
+  const { tenants } = engine.auth;
   expect((await tenants.list()).items).toMatchObject([
     { id: 'default', state: 'active' },
     { id: 'system', state: 'active' },
@@ -23,8 +25,8 @@ test('the permanent ones are there from the first start and cannot be deleted; t
 });
 
 test('made, read, renamed, suspended, resumed, deleted: each change is one event, none changes nothing', async () => {
-  await using world = await openWorld();
-  const { tenants, events } = world.auth;
+  await using engine = await openTestEngine();
+  const { tenants, events } = engine.auth;
   expect(await tenants.create({ id: 'acme' })).toMatchObject({ id: 'acme', name: 'acme', state: 'active' });
   expect(await tenants.update('acme', { name: 'Acme Ltd' })).toMatchObject({ name: 'Acme Ltd' });
   await tenants.update('acme', { name: 'Acme Ltd' });
@@ -46,8 +48,8 @@ test('made, read, renamed, suspended, resumed, deleted: each change is one event
 });
 
 test('an id that is taken, was taken, or is none is refused', async () => {
-  await using world = await openWorld();
-  const { tenants } = world.auth;
+  await using engine = await openTestEngine();
+  const { tenants } = engine.auth;
   await tenants.create({ id: 'acme' });
   expect(await refusalOf(tenants.create({ id: 'acme' }))).toMatchObject({ code: 'already_exists', field: 'id' });
   for (const id of ['', 'Acme', 'a b', '-a', 'a-', 'a/b', '..', 'ü', 'x'.repeat(65)]) {
@@ -58,10 +60,10 @@ test('an id that is taken, was taken, or is none is refused', async () => {
 });
 
 test('made by two processes at once, it is made once, and the other is told as if it came later', async () => {
-  await using world = await openWorld();
-  const other = await world.openAgain();
+  await using engine = await openTestEngine();
+  const other = await engine.openAgain();
   const outcomes = await Promise.allSettled([
-    world.auth.tenants.create({ id: 'acme' }),
+    engine.auth.tenants.create({ id: 'acme' }),
     other.tenants.create({ id: 'acme' }),
   ]);
   expect(outcomes.map(({ status }) => status).toSorted()).toEqual(['fulfilled', 'rejected']);
@@ -69,11 +71,11 @@ test('made by two processes at once, it is made once, and the other is told as i
 });
 
 test('suspended and renamed by several at once, everything happens and nothing twice', async () => {
-  await using world = await openWorld();
-  const other = await world.openAgain();
-  await world.auth.tenants.create({ id: 'acme' });
+  await using engine = await openTestEngine();
+  const other = await engine.openAgain();
+  await engine.auth.tenants.create({ id: 'acme' });
   await Promise.all([
-    world.auth.tenants.suspend('acme'),
+    engine.auth.tenants.suspend('acme'),
     other.tenants.suspend('acme'),
     other.tenants.update('acme', { name: 'new' }),
   ]);
@@ -82,8 +84,8 @@ test('suspended and renamed by several at once, everything happens and nothing t
 });
 
 test('only keys of the system manage tenants, each with its permission; for others there are none (I10)', async () => {
-  await using world = await openWorld();
-  const { tenants } = world.auth;
+  await using engine = await openTestEngine();
+  const { tenants } = engine.auth;
   await tenants.create({ id: 'acme' });
   const calls = (by: ReturnType<typeof callerWith>) => ({
     create: () => tenants.create({ id: 'new' }, { by }),
@@ -102,13 +104,13 @@ test('only keys of the system manage tenants, each with its permission; for othe
     expect(error.code).toBe('insufficient_permissions');
     expect(error.detail).toContain(`pantheon:tenants:${action.trim()}`);
   }
-  const { by } = await keyAndCaller(world, 'system', { permissions: ['pantheon:tenants:*'] });
+  const { by } = await keyAndCaller(engine, 'system', { permissions: ['pantheon:tenants:*'] });
   expect(await tenants.create({ id: 'new' }, { by })).toMatchObject({ id: 'new' });
 });
 
 test('pages are in order of id and together are all of them', async () => {
-  await using world = await openWorld();
-  const { tenants } = world.auth;
+  await using engine = await openTestEngine();
+  const { tenants } = engine.auth;
   for (const id of ['c', 'a', 'b']) await tenants.create({ id });
   const first = await tenants.list({ limit: 3 });
   const second = await tenants.list({ limit: 3, cursor: first.nextCursor ?? '' });
@@ -118,22 +120,22 @@ test('pages are in order of id and together are all of them', async () => {
 });
 
 test('suspending one refuses all its keys at once, here and in other processes, and resuming takes it back', async () => {
-  await using world = await openWorld();
-  const other = await world.openAgain();
-  await world.auth.tenants.create({ id: 'acme' });
-  const { key } = await world.auth.tenant('acme').keys.create({ userId: 'u', name: 'n' });
+  await using engine = await openTestEngine();
+  const other = await engine.openAgain();
+  await engine.auth.tenants.create({ id: 'acme' });
+  const { key } = await engine.auth.tenant('acme').keys.create({ userId: 'u', name: 'n' });
   const answers = async (): Promise<unknown[]> => {
-    world.clock.advance(1);
-    await world.everywhere();
+    engine.clock.advance(1);
+    await engine.propagate();
     const all = [];
-    for (const auth of [world.auth, other]) {
+    for (const auth of [engine.auth, other]) {
       const answer = await auth.verify({ key, tenant: 'acme' });
       all.push(answer.valid ? 'valid' : answer.denial.code);
     }
     return all;
   };
   expect(await answers()).toEqual(['valid', 'valid']);
-  await world.auth.tenants.suspend('acme');
+  await engine.auth.tenants.suspend('acme');
   expect(await answers()).toEqual(['suspended', 'suspended']);
   await other.tenants.resume('acme');
   expect(await answers()).toEqual(['valid', 'valid']);
@@ -141,8 +143,8 @@ test('suspending one refuses all its keys at once, here and in other processes, 
 
 describe('a change stands only if its caller still does when it is committed', () => {
   /** A system key that manages tenants, and what happens to it after it was looked at and before the commit. */
-  async function administrator(world: World, between: (id: string) => Promise<unknown>, times = 1) {
-    const { auth } = world;
+  async function administrator(engine: TestEngine, between: (id: string) => Promise<unknown>, times = 1) {
+    const { auth } = engine;
     const keys = auth.tenant('system').keys;
     await keys.create({ userId: 'r', name: 'other', permissions: ['pantheon:*'], grantable: ['*'] });
     const { apiKey } = await keys.create({ userId: 'a', name: 'a', permissions: ['pantheon:tenants:*'] });
@@ -160,7 +162,7 @@ describe('a change stands only if its caller still does when it is committed', (
     });
     return { by, id: apiKey.id, attempts: () => times - left, [Symbol.dispose]: () => spy.mockRestore() };
   }
-  const CHANGES: Readonly<Record<string, (world: World, by: Caller) => Promise<unknown>>> = {
+  const CHANGES: Readonly<Record<string, (engine: TestEngine, by: Caller) => Promise<unknown>>> = {
     create: ({ auth }, by) => auth.tenants.create({ id: 'next' }, { by }),
     update: ({ auth }, by) => auth.tenants.update('acme', { name: 'new' }, { by }),
     suspend: ({ auth }, by) => auth.tenants.suspend('acme', { by }),
@@ -168,29 +170,29 @@ describe('a change stands only if its caller still does when it is committed', (
   };
 
   test.each(Object.entries(CHANGES))('%s: not by a key that was revoked in between', async (_name, change) => {
-    await using world = await openWorld();
-    await world.auth.tenants.create({ id: 'acme' });
-    const before = (await world.auth.events.list('acme')).items.length;
-    using caller = await administrator(world, (id) => world.auth.tenant('system').keys.revoke(id));
-    expect((await refusalOf(change(world, caller.by))).code).toBe('revoked');
-    expect((await world.auth.events.list('acme')).items).toHaveLength(before);
-    expect((await refusalOf(world.auth.tenants.get('next'))).code).toBe('not_found');
+    await using engine = await openTestEngine();
+    await engine.auth.tenants.create({ id: 'acme' });
+    const before = (await engine.auth.events.list('acme')).items.length;
+    using caller = await administrator(engine, (id) => engine.auth.tenant('system').keys.revoke(id));
+    expect((await refusalOf(change(engine, caller.by))).code).toBe('revoked');
+    expect((await engine.auth.events.list('acme')).items).toHaveLength(before);
+    expect((await refusalOf(engine.auth.tenants.get('next'))).code).toBe('not_found');
   });
 
   test.each(Object.entries(CHANGES))('%s: again by one that was only renamed', async (_name, change) => {
-    await using world = await openWorld();
-    await world.auth.tenants.create({ id: 'acme' });
-    using caller = await administrator(world, (id) => world.auth.tenant('system').keys.update(id, { name: 'b' }));
-    expect(await change(world, caller.by)).toMatchObject({ id: expect.any(String) });
+    await using engine = await openTestEngine();
+    await engine.auth.tenants.create({ id: 'acme' });
+    using caller = await administrator(engine, (id) => engine.auth.tenant('system').keys.update(id, { name: 'b' }));
+    expect(await change(engine, caller.by)).toMatchObject({ id: expect.any(String) });
     expect(caller.attempts()).toBe(2);
   });
 
   test('by one that changes all the time: a conflict, after a few attempts', async () => {
-    await using world = await openWorld();
+    await using engine = await openTestEngine();
     let name = 0;
-    const rename = (id: string) => world.auth.tenant('system').keys.update(id, { name: `name ${name++}` });
-    using caller = await administrator(world, rename, 100);
-    expect((await refusalOf(world.auth.tenants.create({ id: 'next' }, { by: caller.by }))).code).toBe('conflict');
+    const rename = (id: string) => engine.auth.tenant('system').keys.update(id, { name: `name ${name++}` });
+    using caller = await administrator(engine, rename, 100);
+    expect((await refusalOf(engine.auth.tenants.create({ id: 'next' }, { by: caller.by }))).code).toBe('conflict');
     expect(caller.attempts()).toBe(5);
   });
 });

@@ -12,7 +12,7 @@ const STEPS = Object.keys(STEP_MS) as UsageStep[];
 const sum = (from: number, outcome: string, count: number): UsageSum => ({ from, outcome, count });
 
 /** The port as its doc comments promise it, over fixed sums. */
-function world(sums: readonly UsageSum[] = []) {
+function setUp(sums: readonly UsageSum[] = []) {
   const queries: UsageQuery[] = [];
   const rows = {
     sums: async (query: UsageQuery) => {
@@ -34,7 +34,7 @@ test('a report over several reads has every sum once, by step and outcome, in or
       const sums = found
         .toSorted((a, b) => a.hour - b.hour)
         .map(({ hour, outcome }) => sum(from + hour * HOUR_MS, outcome, hour + 1));
-      const { service } = world(sums);
+      const { service } = setUp(sums);
       const request = { tenantId: 't', keyId: null, from, to: NOW, granularity: 'hour' } as const;
       const { items } = await service.report(request);
       expect(items.flatMap(({ outcomes }) => Object.entries(outcomes)).length).toBe(sums.length);
@@ -46,7 +46,7 @@ test('a report over several reads has every sum once, by step and outcome, in or
 });
 
 test('steps are those of UTC, and a step is whole even when the range begins or ends inside it', async () => {
-  const { service, queries } = world([sum(START, 'valid', 2), sum(START + HOUR_MS, 'valid', 5)]);
+  const { service, queries } = setUp([sum(START, 'valid', 2), sum(START + HOUR_MS, 'valid', 5)]);
   const range = { from: START + 30 * MINUTE_MS, to: START + HOUR_MS + 1 };
   const report = await service.report({ tenantId: 't', keyId: 'key1', ...range, granularity: 'hour' });
   expect(report).toEqual({
@@ -61,7 +61,7 @@ test('steps are those of UTC, and a step is whole even when the range begins or 
 test.each(STEPS)(
   'the longest range by %s is a few reads that meet, and a millisecond more is refused with a way on',
   async (granularity) => {
-    const { service, queries } = world();
+    const { service, queries } = setUp();
     const to = NOW;
     const from = to - USAGE_RANGE_MAX_MS[granularity];
     const request = { tenantId: 't', keyId: null, to, granularity };
@@ -85,7 +85,7 @@ test.each([
 ] as const)(
   'counts by %s that are no longer kept are refused with the granularity that is',
   async (granularity, coarser) => {
-    const { service } = world();
+    const { service } = setUp();
     const oldest = Math.floor((NOW - USAGE_KEPT_MS[granularity]) / STEP_MS[granularity]) * STEP_MS[granularity];
     const request = { tenantId: 't', keyId: null, granularity };
     await expect(service.report({ ...request, from: oldest, to: oldest + DAY_MS })).resolves.toEqual({ items: [] });
@@ -102,7 +102,7 @@ test.each([
 test('whatever range is asked for, following what the refusals say ends in an answer', async () => {
   await fc.assert(
     fc.asyncProperty(fc.nat(NOW), fc.nat(NOW), fc.constantFrom(...STEPS), async (one, other, asked) => {
-      const { service } = world();
+      const { service } = setUp();
       const request = { tenantId: 't', keyId: null, from: Math.min(one, other), to: Math.max(one, other) + 1 };
       const answered = async (granularity: UsageStep): Promise<boolean> =>
         service.report({ ...request, granularity }).then(
@@ -118,7 +118,7 @@ test('whatever range is asked for, following what the refusals say ends in an an
 });
 
 test('a report that nobody waits for any more reads no further', async () => {
-  const { service, queries } = world();
+  const { service, queries } = setUp();
   const client = new AbortController();
   const request = { tenantId: 't', keyId: null, from: NOW - DAY_MS, to: NOW, granularity: 'minute' } as const;
   const report = service.report(request, client.signal);
@@ -136,7 +136,7 @@ test.each([
   ['to', START, START],
   ['to', START, START - 1],
 ])('a range whose %s is no good is refused by name: %d to %d', async (field, from, to) => {
-  const { service, queries } = world();
+  const { service, queries } = setUp();
   const request = { tenantId: 't', keyId: null, from, to, granularity: 'minute' as const };
   await expect(service.report(request)).rejects.toMatchObject({ code: 'invalid_request', field });
   expect(queries).toEqual([]);

@@ -66,7 +66,7 @@ class MemoryUsageRows implements UsageRows {
   }
 }
 
-function world(entriesMax?: number) {
+function setUp(entriesMax?: number) {
   const rows = new MemoryUsageRows();
   const errors: unknown[] = [];
   const clock = { now: () => START, monotonicMs: () => 0 };
@@ -96,7 +96,7 @@ const pass = (ms: number): Promise<unknown> => vi.advanceTimersByTimeAsync(ms);
 
 describe('counting', () => {
   test('adds up by key, version, minute and outcome; only valid uses are uses', async () => {
-    const { recorder, use, rows } = world();
+    const { recorder, use, rows } = setUp();
     use('a', { address: '10.0.0.1' });
     use('a', { at: START + MINUTE_MS - 1, address: '10.0.0.2' });
     use('a', { at: START + MINUTE_MS });
@@ -118,7 +118,7 @@ describe('counting', () => {
   });
 
   test('a clock that was set back neither loses a count nor moves the last use back', async () => {
-    const { recorder, use, rows } = world();
+    const { recorder, use, rows } = setUp();
     for (const at of [START + MINUTE_MS, START, START + MINUTE_MS, START]) use('a', { at });
     await recorder.flush();
     expect(rows.allCounts.map(({ minute, count }) => [minute, count])).toEqual([
@@ -129,7 +129,7 @@ describe('counting', () => {
   });
 
   test('the same key id in two tenants is two keys', async () => {
-    const { recorder, use, rows } = world();
+    const { recorder, use, rows } = setUp();
     use('a');
     recorder.record({ tenantId: 'other', keyId: 'a', version: 1, outcome: 'valid', address: null, at: START });
     await recorder.flush();
@@ -140,7 +140,7 @@ describe('counting', () => {
   });
 
   test('keeps the latest distinct addresses, latest first, and nothing too long to be one', async () => {
-    const { recorder, use, rows } = world();
+    const { recorder, use, rows } = setUp();
     for (const last of [1, 2, 3, 4, 5, 6, 7, 4, 4]) use('a', { address: `10.0.0.${last}` });
     use('a', { address: 'x'.repeat(ADDRESS_LENGTH_MAX + 1) });
     await recorder.flush();
@@ -150,7 +150,7 @@ describe('counting', () => {
   });
 
   test('an outcome of no key is in the totals and never stored', async () => {
-    const { recorder, use, rows } = world();
+    const { recorder, use, rows } = setUp();
     use('a');
     recorder.recordUnmatched('malformed');
     recorder.recordUnmatched('malformed');
@@ -168,7 +168,7 @@ describe('counting', () => {
 
 describe('storing', () => {
   test('begins within a second of the first use, and only then', async () => {
-    const { use, rows } = world();
+    const { use, rows } = setUp();
     await pass(10 * FLUSH_AFTER_MS);
     use('a');
     await pass(FLUSH_AFTER_MS - 1);
@@ -181,7 +181,7 @@ describe('storing', () => {
   });
 
   test('is never done inside the call that records, even by a full buffer', () => {
-    const { use, rows } = world(2);
+    const { use, rows } = setUp(2);
     use('a');
     use('b');
     use('c');
@@ -189,7 +189,7 @@ describe('storing', () => {
   });
 
   test('that fails is told, kept and tried again under the same id with the same content; what comes meanwhile waits', async () => {
-    const { use, rows, errors, recorder } = world();
+    const { use, rows, errors, recorder } = setUp();
     rows.plan = ['lost', 'unheard', 'stored'];
     use('a');
     await pass(FLUSH_AFTER_MS);
@@ -209,7 +209,7 @@ describe('storing', () => {
   });
 
   test('is done by one at a time, and a flush asked for meanwhile takes along what came before it', async () => {
-    const { use, rows, recorder } = world();
+    const { use, rows, recorder } = setUp();
     let open = (): void => {};
     rows.gate = new Promise((resolve) => {
       open = resolve;
@@ -227,7 +227,7 @@ describe('storing', () => {
   });
 
   test('a flush asked for in the moment another one ends still takes along what came before it', async () => {
-    const { use, rows, recorder } = world();
+    const { use, rows, recorder } = setUp();
     for (let run = 0; run < 20; run += 1) {
       use(`a${run}`);
       const first = recorder.flush();
@@ -240,7 +240,7 @@ describe('storing', () => {
   });
 
   test('goes in batches of a bounded size, each key in one of them, and no batch for nothing', async () => {
-    const { use, rows, recorder } = world();
+    const { use, rows, recorder } = setUp();
     const keys = 2 * BATCH_COUNTS_MAX + 1;
     for (let key = 0; key < keys; key += 1) use(`key${key}`);
     rows.plan = ['stored', 'lost'];
@@ -259,7 +259,7 @@ describe('storing', () => {
   test('does not keep the process alive', () => {
     vi.useRealTimers();
     const before = process.getActiveResourcesInfo().filter((resource) => resource === 'Timeout').length;
-    world().use('a');
+    setUp().use('a');
     const after = process.getActiveResourcesInfo().filter((resource) => resource === 'Timeout').length;
     expect(after).toBe(before);
   });
@@ -267,7 +267,7 @@ describe('storing', () => {
 
 describe('uses not yet stored', () => {
   test('are those of every version, with what is on its way and what came since as one', async () => {
-    const { recorder, use, rows } = world();
+    const { recorder, use, rows } = setUp();
     rows.isAway = true;
     for (const last of [1, 2, 3]) use('a', { address: `10.0.0.${last}`, at: START + 5 });
     use('a', { version: 2 });
@@ -288,7 +288,7 @@ describe('uses not yet stored', () => {
 
 describe('a full buffer', () => {
   test('is stored at once, and nothing is given up while the store keeps up', async () => {
-    const { recorder, use, rows } = world(4);
+    const { recorder, use, rows } = setUp(4);
     for (let key = 0; key < 40; key += 1) {
       use(`key${key}`, { address: '10.0.0.1' });
       await pass(0);
@@ -300,7 +300,7 @@ describe('a full buffer', () => {
   });
 
   test('of a store that is away gives up addresses first, then minutes, then uses, which it counts', async () => {
-    const { recorder, use, rows } = world(6);
+    const { recorder, use, rows } = setUp(6);
     rows.isAway = true;
     use('first');
     await recorder.flush(); // From here on one batch waits, so the buffer cannot be replaced.
@@ -348,7 +348,7 @@ describe('a full buffer', () => {
         maxLength: 120,
       }),
       async (entriesMax, uses) => {
-        const { recorder, use, rows } = world(entriesMax);
+        const { recorder, use, rows } = setUp(entriesMax);
         rows.isAway = true;
         for (const [key, minute, outcome, last] of uses) {
           use(`key${key}`, { at: START + minute * MINUTE_MS, outcome, address: `10.0.0.${last}` });
@@ -373,7 +373,7 @@ describe('a full buffer', () => {
 
 describe('closing', () => {
   test('stores what is left; what comes later is dropped and counted, and no timer stays', async () => {
-    const { recorder, use, rows } = world();
+    const { recorder, use, rows } = setUp();
     use('a');
     expect(await recorder.close()).toBe(true);
     use('a');
@@ -385,7 +385,7 @@ describe('closing', () => {
   });
 
   test('with the store away says so, leaves no timer, and can be repeated', async () => {
-    const { recorder, use, rows } = world();
+    const { recorder, use, rows } = setUp();
     rows.isAway = true;
     use('a');
     expect(await recorder.close()).toBe(false);
@@ -416,7 +416,7 @@ test('however uses, flushes, failures and time interleave, each use is stored on
     fc.array(commandArbitrary, { maxLength: 60 }),
     planArbitrary,
     async (commands, plan) => {
-      const { recorder, use, rows } = world();
+      const { recorder, use, rows } = setUp();
       rows.plan = [...plan];
       const expected = new Map<string, number>();
       const add = (
@@ -453,7 +453,7 @@ test('however uses, flushes, failures and time interleave, each use is stored on
 });
 
 test('old versions are added up by the node that stored them, after all is stored, a little each time and again when it fails', async () => {
-  const { rows, recorder, errors, use } = world();
+  const { rows, recorder, errors, use } = setUp();
   use('key');
   rows.folds.push(true, new Error('away'));
   expect(await recorder.flush()).toBe(true);

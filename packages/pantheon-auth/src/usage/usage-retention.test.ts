@@ -9,7 +9,7 @@ const CLOCK: Clock = { now: () => NOW, monotonicMs: () => 0 };
 const STEPS = Object.keys(USAGE_KEPT_MS) as UsageStep[];
 
 /** The port as its doc comments promise it, over how many rows of each step are too old. */
-function world(old: Partial<Record<UsageStep, number>> = {}) {
+function setUp(old: Partial<Record<UsageStep, number>> = {}) {
   const left: Record<UsageStep, number> = { minute: 0, hour: 0, day: 0, ...old };
   const asked: { step: UsageStep; before: number; limit: number }[] = [];
   const rows = {
@@ -26,7 +26,7 @@ function world(old: Partial<Record<UsageStep, number>> = {}) {
 const isEnding = (): boolean => false;
 
 test('each step is deleted when it is no longer kept, a day after it may last be asked for, a few rows at a time', async () => {
-  const { rows, left, asked } = world({ minute: 1_200, hour: 500, day: 3 });
+  const { rows, left, asked } = setUp({ minute: 1_200, hour: 500, day: 3 });
   expect(await pruneUsage(rows, CLOCK, isEnding)).toBe(1_703);
   expect(left).toEqual({ minute: 0, hour: 0, day: 0 });
   for (const { step, before, limit } of asked) {
@@ -41,14 +41,14 @@ test.each<[string, Partial<Clock>]>([
   ['is in doubt', { doubted: NOW }],
   ['may be ahead', { mayBeAheadForMs: 1 }],
 ])('nothing is deleted by a clock that %s', async (_what, more) => {
-  const { rows, asked } = world({ minute: 10 });
+  const { rows, asked } = setUp({ minute: 10 });
   expect(await pruneUsage(rows, { ...CLOCK, ...more }, isEnding)).toBe(0);
   expect(asked).toEqual([]);
   expect(await pruneUsage(rows, { ...CLOCK, doubted: null, mayBeAheadForMs: 0 }, isEnding)).toBe(10);
 });
 
 test('a backlog is not deleted in one go, and every step gets its turn in the end', async () => {
-  const { rows, left, asked } = world({ minute: ROWS_AT_ONCE_MAX * SLICES_MAX + 10, day: 7 });
+  const { rows, left, asked } = setUp({ minute: ROWS_AT_ONCE_MAX * SLICES_MAX + 10, day: 7 });
   await pruneUsage(rows, CLOCK, isEnding);
   expect(asked).toHaveLength(SLICES_MAX);
   await pruneUsage(rows, CLOCK, isEnding);

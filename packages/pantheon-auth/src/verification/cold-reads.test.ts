@@ -14,7 +14,7 @@ interface HeldRead {
   readonly isInvalidated: () => boolean;
 }
 
-function world(readsMax = READS_MAX) {
+function setUp(readsMax = READS_MAX) {
   const begun: HeldRead[] = [];
   const reads = new ColdReads<string>({
     readsMax,
@@ -44,7 +44,7 @@ const overloaded = { code: 'overloaded', retryAfterSeconds: 1 };
 
 describe('two lanes', () => {
   test('each have their own reads under way; the doubtful one a quarter of all', async () => {
-    const { reads, begun, ids } = world();
+    const { reads, begun, ids } = setUp();
     for (let n = 0; n < READS_MAX; n += 1) {
       void reads.read(`d${n}`, at('doubtful'));
       void reads.read(`m${n}`, at('main'));
@@ -59,14 +59,14 @@ describe('two lanes', () => {
   });
 
   test('have room for one read each in the smallest pool', async () => {
-    const { reads, ids } = world(1);
+    const { reads, ids } = setUp(1);
     for (const id of ['m0', 'm1']) void reads.read(id, at('main'));
     for (const id of ['d0', 'd1']) void reads.read(id, at('doubtful'));
     expect(ids()).toEqual(['m0', 'd0']);
   });
 
   test('a flood of the doubtful one is told 503 by itself, and the main one reads on', async () => {
-    const { reads, begun, endAll } = world();
+    const { reads, begun, endAll } = setUp();
     const flood = Array.from({ length: DOUBTFUL + COLD_READS_WAITING_MAX + 50 }, (_, n) =>
       reads.read(`d${n}`, at('doubtful')),
     );
@@ -82,7 +82,7 @@ describe('two lanes', () => {
 
   test('an honest sender is served in the middle of a flood from somebody else, in either lane', async () => {
     for (const lane of ['main', 'doubtful'] as const) {
-      const { reads, begun, endAll, ids } = world();
+      const { reads, begun, endAll, ids } = setUp();
       const flood = Array.from({ length: 2 * COLD_READS_WAITING_MAX }, (_, n) =>
         reads.read(`f${n}`, at(lane, 'flood')).catch(() => 'refused'),
       );
@@ -103,7 +103,7 @@ describe('two lanes', () => {
   });
 
   test('one address cannot fill the line: who comes later pushes out the last of the flood', async () => {
-    const { reads, endAll } = world();
+    const { reads, endAll } = setUp();
     const flood = Array.from({ length: DOUBTFUL + COLD_READS_WAITING_MAX }, (_, n) =>
       reads.read(`f${n}`, at('doubtful', 'flood')),
     );
@@ -117,7 +117,7 @@ describe('two lanes', () => {
 
 describe('one key', () => {
   test('is one read for all who ask for it, also while it waits', async () => {
-    const { reads, ids, endAll } = world();
+    const { reads, ids, endAll } = setUp();
     for (let n = 0; n < MAIN; n += 1) void reads.read(`m${n}`, at('main'));
     const all = Array.from({ length: 50 }, () => reads.read('key', at('main')));
     await endAll();
@@ -126,7 +126,7 @@ describe('one key', () => {
   });
 
   test('is read in whichever line its turn comes first: nobody makes the holder wait behind their own flood', async () => {
-    const { reads, begun, ids } = world();
+    const { reads, begun, ids } = setUp();
     const flood = Array.from({ length: 500 }, (_, n) => reads.read(`f${n}`, at('doubtful', 'flood')));
     const byFlood = reads.read('key', at('doubtful', 'flood'));
     const byHolder = reads.read('key', at('main', 'holder'));
@@ -137,7 +137,7 @@ describe('one key', () => {
   });
 
   test('goes on for others when one who asked for it is turned away', async () => {
-    const { reads, endAll } = world();
+    const { reads, endAll } = setUp();
     const flood = Array.from({ length: DOUBTFUL + COLD_READS_WAITING_MAX }, (_, n) =>
       reads.read(`f${n}`, at('doubtful', 'flood')),
     );
@@ -151,7 +151,7 @@ describe('one key', () => {
   });
 
   test('that cannot be read is told to all who waited, and the next one asks anew', async () => {
-    const { reads, begun } = world();
+    const { reads, begun } = setUp();
     const outage = new PantheonError('store_unavailable');
     const waiting = [reads.read('key', at('main')), reads.read('key', at('main', 'b'))];
     begun[0]?.fail(outage);
@@ -169,7 +169,7 @@ describe('an event', () => {
       (reads: ColdReads<string>) => reads.invalidate('key'),
       (reads: ColdReads<string>) => reads.invalidateAll(),
     ]) {
-      const { reads, begun } = world();
+      const { reads, begun } = setUp();
       const early = reads.read('key', at('main'));
       invalidate(reads);
       const late = reads.read('key', at('main'));
@@ -181,7 +181,7 @@ describe('an event', () => {
   });
 
   test('leaves alone a read that has not begun: it will read what the event made true', async () => {
-    const { reads, begun, endAll } = world();
+    const { reads, begun, endAll } = setUp();
     for (let n = 0; n < MAIN; n += 1) void reads.read(`m${n}`, at('main'));
     const waiting = reads.read('key', at('main'));
     reads.invalidate('key');

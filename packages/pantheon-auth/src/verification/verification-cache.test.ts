@@ -15,7 +15,7 @@ interface HeldRead {
   fail(error: Error): void;
 }
 
-function world(knownKeysMax?: number, knownKeysBytesMax?: number) {
+function setUp(knownKeysMax?: number, knownKeysBytesMax?: number) {
   const reads: HeldRead[] = [];
   const told: PantheonError[] = [];
   const clock = new TestClock();
@@ -72,7 +72,7 @@ const nameOf = (facts: { record: { name: string } } | null | undefined): string 
 
 describe('caching', () => {
   test('what exists and what does not are both cached, apart', async () => {
-    const { cache, warm } = world();
+    const { cache, warm } = setUp();
     expect(cache.peek('a')).toBeUndefined();
     await warm('a', stored('a'));
     await warm('b', null);
@@ -81,20 +81,20 @@ describe('caching', () => {
   });
 
   test('a flood of ids that do not exist pushes out no key that does', async () => {
-    const { cache, warm } = world(10);
+    const { cache, warm } = setUp(10);
     await warm('a', stored('a'));
     for (let n = 0; n < 50; n += 1) await warm(`made-up-${n}`, null);
     expect(nameOf(cache.peek('a'))).toBe('a');
   });
 
   test('the cache has its bound', async () => {
-    const { cache, warm } = world(2);
+    const { cache, warm } = setUp(2);
     for (const id of ['a', 'b', 'c']) await warm(id, stored(id));
     expect(['a', 'b', 'c'].map((id) => nameOf(cache.peek(id)))).toEqual([undefined, 'b', 'c']);
   });
 
   test('addresses are compiled when they are read, once', async () => {
-    const { cache, warm } = world();
+    const { cache, warm } = setUp();
     await warm('a', stored('a', 'default', ['10.0.0.0/8']));
     await warm('b', stored('b'));
     expect(cache.peek('a')?.addresses?.contains('10.1.2.3')).toBe(true);
@@ -104,7 +104,7 @@ describe('caching', () => {
 
 describe('reading', () => {
   test('many who ask for one key at once are one read, and its moment is before the store was asked', async () => {
-    const { cache, clock, reads, heldRead } = world();
+    const { cache, clock, reads, heldRead } = setUp();
     const readAt = clock.monotonicMs();
     const findings = Array.from({ length: 50 }, () => cache.read('a', QUEUE_KEY));
     await settled();
@@ -122,7 +122,7 @@ describe('reading', () => {
       (cache: VerificationCache) => cache.invalidateTenant('elsewhere'),
       (cache: VerificationCache) => cache.reset(),
     ]) {
-      const { cache, reads, heldRead } = world();
+      const { cache, reads, heldRead } = setUp();
       const early = [cache.read('a', QUEUE_KEY), cache.read('a', QUEUE_KEY)];
       await settled();
       invalidate(cache);
@@ -138,7 +138,7 @@ describe('reading', () => {
   });
 
   test('a read of an id that did not exist is invalidated by its creation', async () => {
-    const { cache, heldRead } = world();
+    const { cache, heldRead } = setUp();
     const early = cache.read('a', QUEUE_KEY);
     await settled();
     cache.apply(event('key', 'a'));
@@ -148,7 +148,7 @@ describe('reading', () => {
   });
 
   test('an event about one key leaves the reads and entries of others alone', async () => {
-    const { cache, reads, heldRead, warm } = world();
+    const { cache, reads, heldRead, warm } = setUp();
     await warm('b', stored('b'));
     const reading = cache.read('a', QUEUE_KEY);
     await settled();
@@ -163,7 +163,7 @@ describe('reading', () => {
   });
 
   test('what is only shown to whoever manages a key is not cached, and the hashes are', async () => {
-    const { cache, warm } = world();
+    const { cache, warm } = setUp();
     const keyHash = Buffer.alloc(32, 7);
     const secret = Buffer.alloc(32, 9);
     const key = stored('a');
@@ -182,7 +182,7 @@ describe('reading', () => {
 
   test('keys are cached by their size, and the many of one tenant do not push out the few of another', async () => {
     const bytesMax = 100_000;
-    const { cache, warm } = world(undefined, bytesMax);
+    const { cache, warm } = setUp(undefined, bytesMax);
     await warm('few', stored('few', 'small'));
     for (let n = 0; n < 100; n += 1) await warm(`many ${n}`, stored('x'.repeat(1_000), 'large'));
     expect(cache.knownKeysBytes).toBeLessThanOrEqual(bytesMax);
@@ -192,7 +192,7 @@ describe('reading', () => {
   });
 
   test('an event about a tenant removes all its keys and no others', async () => {
-    const { cache, warm } = world();
+    const { cache, warm } = setUp();
     await warm('a', stored('a', 'acme'));
     await warm('b', stored('b', 'other'));
     cache.apply(event('tenant', 'acme'));
@@ -200,7 +200,7 @@ describe('reading', () => {
   });
 
   test('a read that fails is told to all who waited, and the next one asks anew', async () => {
-    const { cache, reads, heldRead } = world();
+    const { cache, reads, heldRead } = setUp();
     const outage = new PantheonError('store_unavailable');
     const findings = [cache.read('a', QUEUE_KEY), cache.read('a', QUEUE_KEY)];
     await settled();
@@ -225,7 +225,7 @@ describe('a key whose rows do not open', () => {
       (cache: VerificationCache) => cache.apply(event('tenant', 'default')),
       (cache: VerificationCache) => cache.reset(),
     ]) {
-      const { cache, warm, told } = world();
+      const { cache, warm, told } = setUp();
       await warm('a', damaged);
       expect(cache.peekDamaged('a')).toEqual(damaged);
       expect(cache.peek('a')).toBeUndefined();
@@ -236,7 +236,7 @@ describe('a key whose rows do not open', () => {
   });
 
   test('is read again after a while, without being told again, and removed when its rows were put right', async () => {
-    const { cache, clock, warm, told } = world();
+    const { cache, clock, warm, told } = setUp();
     await warm('a', damaged);
     clock.advance(DAMAGED_CACHED_MS);
     expect(cache.peekDamaged('a')).toBeNull();
@@ -249,7 +249,7 @@ describe('a key whose rows do not open', () => {
   });
 
   test('is not cached when an event invalidated the read', async () => {
-    const { cache, heldRead } = world();
+    const { cache, heldRead } = setUp();
     const finding = cache.read('a', QUEUE_KEY);
     await settled();
     cache.apply(event('key', 'a'));

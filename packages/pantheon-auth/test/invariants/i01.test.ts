@@ -8,7 +8,7 @@ import { parseKey, secretBytes } from '../../src/api-keys/key-generator.ts';
 import { ANY_TENANT } from '../../src/domain/tenant.ts';
 import { PantheonError } from '../../src/foundation/errors.ts';
 import { SigningKeyring } from '../../src/jwt/signing-keyring.ts';
-import { ISSUER, openWorld } from '../fixture.ts';
+import { ISSUER, openTestEngine } from '../test-engine.ts';
 
 /** Every form in which somebody could have written these bytes down. */
 function formsOf(bytes: Buffer): string[] {
@@ -35,11 +35,11 @@ function secretsOf(key: string): string[] {
 }
 
 test('I1: no raw secret in the store, the log, errors or events, after any step of a whole life', async () => {
-  await using world = await openWorld();
-  const { auth, dataDir, clock } = world;
+  await using engine = await openTestEngine();
+  const { auth, dataDir, clock } = engine;
   const secrets: string[] = ['VeryPrivateMetadata', 'VeryPrivateClaim'];
   const told: unknown[] = [];
-  const { masterKey } = world;
+  const { masterKey } = engine;
   secrets.push(masterKey, ...formsOf(Buffer.from(masterKey, masterKey.length === 64 ? 'hex' : 'base64url')));
 
   const keep = (key: string): string => {
@@ -50,7 +50,7 @@ test('I1: no raw secret in the store, the log, errors or events, after any step 
     told.push(await auth.events.list('default', { limit: 200 }), await auth.events.list('system', { limit: 200 }));
     // Owners see their own metadata again; what is looked for there are credentials.
     const shown = inspect(told, { depth: 20, maxArrayLength: null, maxStringLength: null }) + JSON.stringify(told);
-    const written = (await world.stored()) + world.logged.join('\n');
+    const written = (await engine.stored()) + engine.logged.join('\n');
     for (const [at, secret] of secrets.entries()) {
       expect(written.includes(secret), `form ${at} is stored or in the log`).toBe(false);
       if (!secret.startsWith('VeryPrivate')) expect(shown.includes(secret), `form ${at} was told`).toBe(false);
@@ -119,8 +119,8 @@ test('I1: no raw secret in the store, the log, errors or events, after any step 
   clock.advance(2_000);
   clock.setWall(clock.now() - 60_000);
   await refused(() => auth.verify({ key: rotation.key }));
-  await world.sql(`update api_keys set name = 'x'`);
-  const fresh = await world.openAgain();
+  await engine.sql(`update api_keys set name = 'x'`);
+  const fresh = await engine.openAgain();
   await refused(() => fresh.verify({ key: rotation.key }));
   await look();
   expect(inspect(auth, { depth: 20, showHidden: true }).includes(rotation.key)).toBe(false);
@@ -128,14 +128,14 @@ test('I1: no raw secret in the store, the log, errors or events, after any step 
   await look();
 
   // And what was made was in fact looked at.
-  expect(world.logged.join()).toContain('the clock was set back');
-  expect(await world.stored()).toContain(apiKey.id);
+  expect(engine.logged.join()).toContain('the clock was set back');
+  expect(await engine.stored()).toContain(apiKey.id);
   expect(readdirSync(dataDir).every((name) => (statSync(join(dataDir, name)).mode & 0o077) === 0)).toBe(true);
-  expect((await world.stored()).includes(randomBytes(16).toString('latin1'))).toBe(false);
+  expect((await engine.stored()).includes(randomBytes(16).toString('latin1'))).toBe(false);
 });
 
 test('I1: private signing keys are nowhere in the store and in no answer', async () => {
-  await using world = await openWorld();
+  await using engine = await openTestEngine();
   const forms: string[] = [];
   const original = SigningKeyring.prototype.signer;
   // The only way to the private keys is the one the engine itself goes.
@@ -147,13 +147,13 @@ test('I1: private signing keys are nowhere in the store and in no answer', async
   };
   try {
     for (const algorithm of ['ES256', 'Ed25519', 'RS256'] as const) {
-      const { key } = await world.auth.keys.create({ userId: 'u', name: 'n', jwt: { algorithm } });
-      await world.auth.tokens.exchange({ key });
+      const { key } = await engine.auth.keys.create({ userId: 'u', name: 'n', jwt: { algorithm } });
+      await engine.auth.tokens.exchange({ key });
     }
   } finally {
     SigningKeyring.prototype.signer = original;
   }
   expect(forms).toHaveLength(12);
-  const written = (await world.stored()) + JSON.stringify(world.auth.tokens.jwks()) + world.logged.join();
+  const written = (await engine.stored()) + JSON.stringify(engine.auth.tokens.jwks()) + engine.logged.join();
   for (const form of forms) expect(written.includes(form)).toBe(false);
 });

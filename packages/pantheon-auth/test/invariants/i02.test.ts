@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
-import { openWorld, refusalOf, type World } from '../fixture.ts';
+import { refusalOf } from '../refusal-of.ts';
+import { openTestEngine, type TestEngine } from '../test-engine.ts';
 
 const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
 
@@ -13,10 +14,10 @@ const ACCESS_STATE = [
   'id_tag_secrets',
 ] as const;
 
-async function stateOf(world: World): Promise<{ readonly seq: number; readonly rows: string }> {
-  const [head] = await world.sql('select seq from log_head');
+async function stateOf(engine: TestEngine): Promise<{ readonly seq: number; readonly rows: string }> {
+  const [head] = await engine.sql('select seq from log_head');
   const tables: unknown[] = [];
-  for (const table of ACCESS_STATE) tables.push(await world.sql(`select * from ${table} order by 1, 2, 3`));
+  for (const table of ACCESS_STATE) tables.push(await engine.sql(`select * from ${table} order by 1, 2, 3`));
   const rows = JSON.stringify(tables, (_name, value: unknown) =>
     value instanceof Uint8Array ? Buffer.from(value).toString('hex') : value,
   );
@@ -24,8 +25,8 @@ async function stateOf(world: World): Promise<{ readonly seq: number; readonly r
 }
 
 test('I2: every change has exactly its events, and what makes no event changes nothing', async () => {
-  await using world = await openWorld();
-  const { auth, clock } = world;
+  await using engine = await openTestEngine();
+  const { auth, clock } = engine;
   const { key, apiKey } = await auth.keys.create({ ...INPUT, rotation: { overlap: '1h' } });
   const { id } = apiKey;
   const token = { tenantId: 'default', keyId: id, tokenId: 't', expiresAt: clock.now() + 1_000 };
@@ -63,17 +64,17 @@ test('I2: every change has exactly its events, and what makes no event changes n
     ['the root key again', [], () => auth.bootstrap({ read: () => null, write: () => {} })],
     ['revoke', ['key.revoked'], () => auth.keys.revoke(id)],
     ['revoke again', [], () => auth.keys.revoke(id)],
-    ['a second instance', [], () => world.openAgain()],
+    ['a second instance', [], () => engine.openAgain()],
     ['the end of it', [], () => auth.close()],
   ];
   for (const [name, types, step] of steps) {
     clock.advance(1);
-    const before = await stateOf(world);
+    const before = await stateOf(engine);
     await step();
-    const after = await stateOf(world);
+    const after = await stateOf(engine);
     expect(after.seq - before.seq, name).toBe(types.length);
     expect(after.rows !== before.rows, name).toBe(types.length > 0);
-    const written = await world.sql('select type from events where seq > ? order by seq', before.seq);
+    const written = await engine.sql('select type from events where seq > ? order by seq', before.seq);
     expect(
       written.map(({ type }) => type),
       name,
@@ -82,8 +83,8 @@ test('I2: every change has exactly its events, and what makes no event changes n
 });
 
 test('I2: the log can be appended to and nothing else', async () => {
-  await using world = await openWorld();
-  await world.auth.keys.create(INPUT);
+  await using engine = await openTestEngine();
+  await engine.auth.keys.create(INPUT);
   for (const sql of ['delete from events', `update events set type = 'key.updated'`])
-    await expect(world.sql(sql)).rejects.toThrow('append-only');
+    await expect(engine.sql(sql)).rejects.toThrow('append-only');
 });

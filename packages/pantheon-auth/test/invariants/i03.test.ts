@@ -6,8 +6,8 @@ import { evolveTenant, type TenantRecord } from '../../src/domain/tenant.ts';
 import type { TenantEvent } from '../../src/events/audit-log.ts';
 import { PantheonError } from '../../src/foundation/errors.ts';
 import type { PantheonAuth } from '../../src/pantheon-auth.ts';
-import { openWorld, type World } from '../fixture.ts';
 import { STORE } from '../store.ts';
+import { openTestEngine, type TestEngine } from '../test-engine.ts';
 
 const command = fc.oneof(
   fc.record({ kind: fc.constant('create'), name: fc.constantFrom('a', 'b'), again: fc.boolean() }),
@@ -37,7 +37,7 @@ const command = fc.oneof(
 type Command = typeof command extends fc.Arbitrary<infer T> ? T : never;
 
 /** Carries one out; what may not be is refused, and that is fine here. */
-async function execute(auth: PantheonAuth, world: World, ids: string[], step: Command): Promise<void> {
+async function execute(auth: PantheonAuth, engine: TestEngine, ids: string[], step: Command): Promise<void> {
   const id = 'at' in step ? (ids[step.at] ?? 'NeverMadeNeverMa') : '';
   switch (step.kind) {
     case 'create': {
@@ -69,7 +69,7 @@ async function execute(auth: PantheonAuth, world: World, ids: string[], step: Co
     case 'resume tenant':
       return void (await auth.tenants.resume('default'));
     case 'pass time':
-      return world.clock.advance(1_800_000);
+      return engine.clock.advance(1_800_000);
   }
 }
 
@@ -94,14 +94,14 @@ const fact = <S extends SubjectType>(subject: S, event: TenantEvent): EventAbout
 test('I3: whatever is done, replaying the log gives every record as it is stored', async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(command, { minLength: 5, maxLength: 25 }), async (commands) => {
-      await using world = await openWorld();
-      let auth = world.auth;
+      await using engine = await openTestEngine();
+      let auth = engine.auth;
       const ids: string[] = [];
       for (const step of commands) {
-        world.clock.advance(1);
-        if (step.kind === 'restart') auth = await world.openAgain();
+        engine.clock.advance(1);
+        if (step.kind === 'restart') auth = await engine.openAgain();
         try {
-          await execute(auth, world, ids, step);
+          await execute(auth, engine, ids, step);
         } catch (error) {
           if (!(error instanceof PantheonError)) throw error;
         }
@@ -127,14 +127,14 @@ test('I3: whatever is done, replaying the log gives every record as it is stored
 }, 60_000);
 
 test('I3: places in the log have no gap and no twin, whoever writes at the same moment', async () => {
-  await using world = await openWorld();
-  const other = await world.openAgain();
-  const made = [world.auth, other].flatMap((auth) =>
+  await using engine = await openTestEngine();
+  const other = await engine.openAgain();
+  const made = [engine.auth, other].flatMap((auth) =>
     Array.from({ length: 20 }, () => auth.keys.create({ userId: 'u', name: 'n' })),
   );
   await Promise.all(made);
-  const seqs = (await world.sql('select seq from events order by seq')).map(({ seq }) => seq);
+  const seqs = (await engine.sql('select seq from events order by seq')).map(({ seq }) => seq);
   expect(seqs).toEqual(seqs.map((_, at) => at + 1));
-  const [head] = await world.sql('select seq from log_head');
+  const [head] = await engine.sql('select seq from log_head');
   expect(head?.['seq']).toBe(seqs.length);
 });

@@ -4,8 +4,8 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import type { PantheonAuth } from '../../src/pantheon-auth.ts';
 import { STALENESS_MAX_MS_DEFAULT } from '../../src/verification/key-lookup.ts';
-import { clockFrom, openWorld, turn } from '../fixture.ts';
 import { STORE } from '../store.ts';
+import { clockFrom, openTestEngine, turn } from '../test-engine.ts';
 
 const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
 
@@ -22,9 +22,9 @@ async function isAccepted(auth: PantheonAuth, key: string): Promise<boolean> {
 const INTERLEAVINGS = STORE === 'postgres' ? 3_000 : 10_000;
 
 test(`I4: ${INTERLEAVINGS} interleavings of uses and refusals on two instances: after the refusal answered, none is accepted`, async () => {
-  await using world = await openWorld();
-  const here = world.auth;
-  const there = await world.openAgain();
+  await using engine = await openTestEngine();
+  const here = engine.auth;
+  const there = await engine.openAgain();
   const { key, apiKey } = await here.keys.create(INPUT);
   const { id } = apiKey;
   // A suspension goes the way of a revocation, and can be taken back for the next round.
@@ -68,14 +68,14 @@ test(`I4: ${INTERLEAVINGS} interleavings of uses and refusals on two instances: 
     acceptedBefore += early.filter(Boolean).length;
     // The refusal has answered. Here at once, elsewhere within the bound.
     expect(await isAccepted(writer, key), `round ${round}, where it was refused`).toBe(false);
-    await world.everywhere();
+    await engine.propagate();
     expect(await isAccepted(reader, key), `round ${round}, elsewhere`).toBe(false);
     // And no late read brought the old state back.
     await turn();
     for (const auth of [here, there]) expect(await isAccepted(auth, key), `round ${round}, later`).toBe(false);
     await allow(writer);
     await turn();
-    world.clock.advance(1);
+    engine.clock.advance(1);
     expect(await isAccepted(reader, key), `round ${round}, allowed again`).toBe(true);
   }
   // It was in fact used while it was refused.
@@ -83,10 +83,10 @@ test(`I4: ${INTERLEAVINGS} interleavings of uses and refusals on two instances: 
 }, 120_000);
 
 test('I4: a refusal in one process is the answer of each use in another from the bound on, and what is allowed at once', async () => {
-  await using world = await openWorld();
-  await world.auth.close();
-  const here = await world.openAgain({ clock: clockFrom() });
-  const child = world.startProcess(
+  await using engine = await openTestEngine();
+  await engine.auth.close();
+  const here = await engine.openAgain({ clock: clockFrom() });
+  const child = engine.startProcess(
     `
     for (let line = await next(); line; line = await next()) {
       const { key, permissions } = JSON.parse(line);
@@ -136,8 +136,8 @@ test('I4: a refusal in one process is the answer of each use in another from the
 }, 60_000);
 
 test('I4: when the bound cannot be held the answer is 503, never a stale yes', async () => {
-  await using world = await openWorld();
-  const { auth, clock } = world;
+  await using engine = await openTestEngine();
+  const { auth, clock } = engine;
   const { key } = await auth.keys.create(INPUT);
   expect(await isAccepted(auth, key)).toBe(true);
   await auth.close();

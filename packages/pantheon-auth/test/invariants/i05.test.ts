@@ -1,13 +1,14 @@
 import { expect, test } from 'vitest';
 import type { PantheonAuth } from '../../src/pantheon-auth.ts';
-import { openWorld, StatementCount, turn } from '../fixture.ts';
+import { StatementCount } from '../statement-count.ts';
+import { openTestEngine, turn } from '../test-engine.ts';
 
 const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
 
 test('I5: whatever is allowed in one place is allowed with the next use everywhere, however well the no was remembered', async () => {
-  await using world = await openWorld();
-  const { auth, clock } = world;
-  const other = await world.openAgain();
+  await using engine = await openTestEngine();
+  const { auth, clock } = engine;
+  const other = await engine.openAgain();
   const both: readonly [PantheonAuth, PantheonAuth] = [auth, other];
   const answer = async (key: string, request: object = {}): Promise<unknown[]> => {
     await turn();
@@ -30,7 +31,7 @@ test('I5: whatever is allowed in one place is allowed with the next use everywhe
     await writer.keys.update(id, { permissions: ['docs:*'] });
     expect(await answer(key, { permissions: ['docs:write'] })).toEqual(['valid', 'valid']);
     await writer.keys.suspend(id);
-    await world.everywhere();
+    await engine.propagate();
     await remembered(key, 'suspended');
     await writer.keys.resume(id);
     expect(await answer(key)).toEqual(['valid', 'valid']);
@@ -39,12 +40,12 @@ test('I5: whatever is allowed in one place is allowed with the next use everywhe
     await writer.keys.update(id, { expiresAt: null });
     expect(await answer(key)).toEqual(['valid', 'valid']);
     await writer.keys.update(id, { ipAllowlist: ['10.0.0.0/8'] });
-    await world.everywhere();
+    await engine.propagate();
     await remembered(key, 'ip_not_allowed', { ip: '11.0.0.1' });
     await writer.keys.update(id, { ipAllowlist: [] });
     expect(await answer(key, { ip: '11.0.0.1' })).toEqual(['valid', 'valid']);
     await writer.tenants.suspend('default');
-    await world.everywhere();
+    await engine.propagate();
     await remembered(key, 'suspended');
     await writer.tenants.resume('default');
     expect(await answer(key)).toEqual(['valid', 'valid']);
@@ -55,9 +56,9 @@ test('I5: whatever is allowed in one place is allowed with the next use everywhe
 
 // The string of a key is known before it is made only where its keeper writes it down first: the root key.
 test('I5: an id that is remembered as unknown is known as soon as it is made', async () => {
-  await using world = await openWorld();
-  const { auth, clock } = world;
-  const other = await world.openAgain();
+  await using engine = await openTestEngine();
+  const { auth, clock } = engine;
+  const other = await engine.openAgain();
   const root = auth.generator.generateKey().key;
   for (const one of [auth, other])
     for (let n = 0; n < 3; n += 1)
@@ -71,8 +72,8 @@ test('I5: an id that is remembered as unknown is known as soon as it is made', a
 });
 
 test('I5: a flood of denials costs one look at the head at a time, and no read', async () => {
-  await using world = await openWorld();
-  const { auth, clock } = world;
+  await using engine = await openTestEngine();
+  const { auth, clock } = engine;
   const { key } = await auth.keys.create(INPUT);
   for (let n = 0; n < 2; n += 1) {
     await auth.verify({ key });

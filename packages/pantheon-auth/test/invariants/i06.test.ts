@@ -1,10 +1,11 @@
 import { expect, test } from 'vitest';
 import { ANY_TENANT } from '../../src/domain/tenant.ts';
-import { openWorld, refusalOf } from '../fixture.ts';
+import { refusalOf } from '../refusal-of.ts';
+import { openTestEngine } from '../test-engine.ts';
 
 test('I6: no call brings a revoked key back, not even after a restart', async () => {
-  await using world = await openWorld();
-  const { auth } = world;
+  await using engine = await openTestEngine();
+  const { auth } = engine;
   const input = { userId: 'u', name: 'n', permissions: ['docs:read'], rotation: { overlap: '1h' } };
   const { key, apiKey } = await auth.keys.create(input, { idempotencyKey: 'once' });
   const { id } = apiKey;
@@ -26,7 +27,7 @@ test('I6: no call brings a revoked key back, not even after a restart', async ()
   await auth.tenants.resume('default');
   await auth.keys.revoke(id, { reason: 'again' });
 
-  const again = await world.openAgain();
+  const again = await engine.openAgain();
   for (const one of [auth, again]) {
     expect(await one.keys.get(id)).toMatchObject({ state: 'revoked', stateReason: 'leaked' });
     expect(await one.verify({ key })).toMatchObject({
@@ -38,8 +39,8 @@ test('I6: no call brings a revoked key back, not even after a restart', async ()
 });
 
 test('I6: a deleted tenant stays deleted, and its id is not used again', async () => {
-  await using world = await openWorld();
-  const { auth } = world;
+  await using engine = await openTestEngine();
+  const { auth } = engine;
   await auth.tenants.create({ id: 'acme' });
   const { key } = await auth.tenant('acme').keys.create({ userId: 'u', name: 'n' });
   expect(await auth.verify({ key, tenant: 'acme' })).toMatchObject({ valid: true });

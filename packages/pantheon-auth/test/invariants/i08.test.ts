@@ -1,11 +1,11 @@
 import { expect, test } from 'vitest';
-import { openWorld } from '../fixture.ts';
+import { openTestEngine } from '../test-engine.ts';
 
 const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
 
 test('I8: a request that was denied consumed nothing, of any limit, for any reason', async () => {
-  await using world = await openWorld();
-  const { auth, clock } = world;
+  await using engine = await openTestEngine();
+  const { auth, clock } = engine;
   const { key } = await auth.keys.create({
     ...INPUT,
     rateLimits: [
@@ -33,8 +33,8 @@ test('I8: a request that was denied consumed nothing, of any limit, for any reas
 });
 
 test('I8: of many at once exactly as many are admitted as the limit says, whatever it is, tokens among them', async () => {
-  await using world = await openWorld();
-  const { auth } = world;
+  await using engine = await openTestEngine();
+  const { auth } = engine;
   const { key, apiKey } = await auth.keys.create({
     ...INPUT,
     rateLimits: [{ name: 'minute', limit: 50, window: '1m' }],
@@ -59,18 +59,18 @@ test('I8: of many at once exactly as many are admitted as the limit says, whatev
 });
 
 test('I8: two processes together never grant more of a quota than there is, nor after a restart', async () => {
-  await using world = await openWorld();
-  const other = await world.openAgain();
-  const { key } = await world.auth.keys.create({ ...INPUT, quota: { limit: 30, period: 'day' } });
+  await using engine = await openTestEngine();
+  const other = await engine.openAgain();
+  const { key } = await engine.auth.keys.create({ ...INPUT, quota: { limit: 30, period: 'day' } });
   const use = async (auth: typeof other): Promise<number> => {
     const answers = await Promise.all(Array.from({ length: 25 }, () => auth.verify({ key })));
     return answers.filter(({ valid }) => valid).length;
   };
-  const counts = await Promise.all([use(world.auth), use(other)]);
+  const counts = await Promise.all([use(engine.auth), use(other)]);
   expect(counts[0] + counts[1]).toBeLessThanOrEqual(30);
   expect(counts[0] + counts[1]).toBeGreaterThanOrEqual(29);
   await other.close();
-  const restarted = await world.openAgain();
-  world.clock.advance(2_000);
-  expect(counts[0] + counts[1] + (await use(restarted)) + (await use(world.auth))).toBe(30);
+  const restarted = await engine.openAgain();
+  engine.clock.advance(2_000);
+  expect(counts[0] + counts[1] + (await use(restarted)) + (await use(engine.auth))).toBe(30);
 });

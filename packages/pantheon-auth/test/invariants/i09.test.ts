@@ -2,9 +2,10 @@ import { describe, expect, test } from 'vitest';
 import { formatKey, generateKey, parseKey } from '../../src/api-keys/key-generator.ts';
 import { createPantheonAuth, type PantheonAuth } from '../../src/pantheon-auth.ts';
 import { TestClock } from '../../src/testing/test-clock.ts';
-import { openWorld, StatementCount, turn, type World } from '../fixture.ts';
 import { type RestoredStore, restoreStore, STORED_FIXTURES } from '../restored-store.ts';
+import { StatementCount } from '../statement-count.ts';
 import { STORE } from '../store.ts';
+import { openTestEngine, type TestEngine, turn } from '../test-engine.ts';
 
 const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
 
@@ -21,10 +22,10 @@ function invented(): string {
 }
 
 /** A new instance that remembers no key of interest; the data key of the tenant has been opened, which it is once. */
-async function freshInstance(world: World) {
-  const fresh = await world.openAgain();
+async function freshInstance(engine: TestEngine) {
+  const fresh = await engine.openAgain();
   const { key } = await fresh.keys.create(INPUT);
-  world.clock.advance(5);
+  engine.clock.advance(5);
   // What is under way of the log is applied before anything is counted.
   await fresh.ping();
   await fresh.verify({ key });
@@ -36,23 +37,23 @@ async function freshInstance(world: World) {
 const looks = (heads: number): number | null => (STORE === 'sqlite' ? heads : null);
 
 /** Statements that a use costs. */
-async function costOf(world: World, uses: readonly string[], ip: string | null = null) {
-  const fresh = await freshInstance(world);
-  world.clock.advance(5);
+async function costOf(engine: TestEngine, uses: readonly string[], ip: string | null = null) {
+  const fresh = await freshInstance(engine);
+  engine.clock.advance(5);
   const costs: { reads: number; writes: number; heads: number | null }[] = [];
   for (const key of uses) {
     using count = new StatementCount();
     await fresh.verify({ key, ip });
     costs.push({ reads: count.reads, writes: count.writes, heads: looks(count.heads) });
     await turn();
-    world.clock.advance(5);
+    engine.clock.advance(5);
   }
   return costs;
 }
 
 test('I9: malformed costs nothing, a cold key one read, a warm one a look at the head', async () => {
-  await using world = await openWorld();
-  const { key } = await world.auth.keys.create(INPUT);
+  await using engine = await openTestEngine();
+  const { key } = await engine.auth.keys.create(INPUT);
   const malformed = [
     '',
     'x',
@@ -61,8 +62,8 @@ test('I9: malformed costs nothing, a cold key one read, a warm one a look at the
     `${key.slice(0, -1)}${key.endsWith('0') ? '1' : '0'}`,
     'x'.repeat(100_000),
   ];
-  for (const cost of await costOf(world, malformed)) expect(cost).toEqual({ reads: 0, writes: 0, heads: looks(0) });
-  expect(await costOf(world, [key, key, key])).toEqual([
+  for (const cost of await costOf(engine, malformed)) expect(cost).toEqual({ reads: 0, writes: 0, heads: looks(0) });
+  expect(await costOf(engine, [key, key, key])).toEqual([
     { reads: 1, writes: 0, heads: looks(1) },
     { reads: 0, writes: 0, heads: looks(1) },
     { reads: 0, writes: 0, heads: looks(1) },
@@ -70,18 +71,18 @@ test('I9: malformed costs nothing, a cold key one read, a warm one a look at the
 });
 
 test('I9: a key with an invented id costs nothing: the tag of the id is wrong', async () => {
-  await using world = await openWorld();
+  await using engine = await openTestEngine();
   const nothing = { reads: 0, writes: 0, heads: looks(1) };
-  expect(await costOf(world, [invented(), invented(), invented()], '192.0.2.1')).toEqual([nothing, nothing, nothing]);
+  expect(await costOf(engine, [invented(), invented(), invented()], '192.0.2.1')).toEqual([nothing, nothing, nothing]);
 });
 
 test('I9: an id that this store issued costs one read, whatever is wrong with the key, then none', async () => {
-  await using world = await openWorld();
-  const { key } = await world.auth.keys.create(INPUT);
+  await using engine = await openTestEngine();
+  const { key } = await engine.auth.keys.create(INPUT);
   const forged = wrongSecret(key);
   // Made by this store and stored by nobody, as one whose key was never committed.
-  const unknown = world.auth.generator.generateKey().key;
-  const [one, other] = [await costOf(world, [forged, forged]), await costOf(world, [unknown, unknown])];
+  const unknown = engine.auth.generator.generateKey().key;
+  const [one, other] = [await costOf(engine, [forged, forged]), await costOf(engine, [unknown, unknown])];
   expect(one).toEqual(other);
   expect(one.map(({ reads, writes }) => [reads, writes])).toEqual([
     [1, 0],
@@ -90,9 +91,9 @@ test('I9: an id that this store issued costs one read, whatever is wrong with th
 });
 
 test('I9: thousands of invented keys from one address read nothing, and keys of the same address that are not in memory verify', async () => {
-  await using world = await openWorld();
-  const cold = await Promise.all(Array.from({ length: 20 }, () => world.auth.keys.create(INPUT)));
-  const fresh = await freshInstance(world);
+  await using engine = await openTestEngine();
+  const cold = await Promise.all(Array.from({ length: 20 }, () => engine.auth.keys.create(INPUT)));
+  const fresh = await freshInstance(engine);
   const ask = (key: string) => fresh.verify({ key, ip: '192.0.2.1' });
   const flood = (): Promise<unknown[]> => Promise.all(Array.from({ length: 3_000 }, () => ask(invented())));
   {
@@ -155,9 +156,9 @@ describe('I9: in a store with keys that are older than tags', () => {
 });
 
 test('I9: many uses of a key that nobody has read yet are one read', async () => {
-  await using world = await openWorld();
-  const { key } = await world.auth.keys.create(INPUT);
-  const fresh = await freshInstance(world);
+  await using engine = await openTestEngine();
+  const { key } = await engine.auth.keys.create(INPUT);
+  const fresh = await freshInstance(engine);
   using count = new StatementCount();
   const answers = await Promise.all(Array.from({ length: 500 }, () => fresh.verify({ key })));
   expect(answers.every(({ valid }) => valid)).toBe(true);
@@ -165,10 +166,10 @@ test('I9: many uses of a key that nobody has read yet are one read', async () =>
 });
 
 test('I9: a use writes nothing while it is answered, limits and usage included', async () => {
-  await using world = await openWorld();
-  const { auth } = world;
+  await using engine = await openTestEngine();
+  const { auth } = engine;
   const { key } = await auth.keys.create({ ...INPUT, rateLimits: [{ name: 'minute', limit: 100, window: '1m' }] });
-  world.clock.advance(5);
+  engine.clock.advance(5);
   await auth.ping();
   await auth.verify({ key });
   using count = new StatementCount();

@@ -1,7 +1,8 @@
 import { expect, test } from 'vitest';
 import { PantheonError } from '../../src/foundation/errors.ts';
 import { errorProblem } from '../../src/foundation/problem.ts';
-import { callerWith, openWorld } from '../fixture.ts';
+import { callerWith } from '../callers.ts';
+import { openTestEngine } from '../test-engine.ts';
 
 /** What a caller would see of it, to the byte. */
 async function seen(work: () => Promise<unknown>): Promise<string> {
@@ -14,8 +15,8 @@ async function seen(work: () => Promise<unknown>): Promise<string> {
 }
 
 test("I10: another tenant's key is as one that was never made, in every call", async () => {
-  await using world = await openWorld();
-  const { auth } = world;
+  await using engine = await openTestEngine();
+  const { auth } = engine;
   await auth.tenants.create({ id: 'acme' });
   const acme = auth.tenant('acme');
   const { key, apiKey } = await acme.keys.create({
@@ -47,7 +48,7 @@ test("I10: another tenant's key is as one that was never made, in every call", a
     'revoke tokens': (keyId) => auth.tokens.revokeAllOf({ tenantId: 'default', keyId }, { by: administrator }),
     'revoke a token': (keyId) =>
       auth.tokens.revoke(
-        { tenantId: 'default', keyId, tokenId: 't', expiresAt: world.clock.now() + 1 },
+        { tenantId: 'default', keyId, tokenId: 't', expiresAt: engine.clock.now() + 1 },
         { by: administrator },
       ),
     'its events': (subjectId) => auth.events.list('default', { subjectId }, { by: administrator }),
@@ -63,8 +64,8 @@ test("I10: another tenant's key is as one that was never made, in every call", a
 });
 
 test('I10: a tenant that is not the business of the caller is as one that was never made', async () => {
-  await using world = await openWorld();
-  const { auth } = world;
+  await using engine = await openTestEngine();
+  const { auth } = engine;
   await auth.tenants.create({ id: 'acme' });
   const { apiKey } = await auth.tenant('acme').keys.create({ userId: 'u', name: 'n' });
   const by = callerWith({});
@@ -87,8 +88,8 @@ test('I10: a tenant that is not the business of the caller is as one that was ne
 });
 
 test("I10: another tenant's key gets the answer of an unknown one, and so does its token", async () => {
-  await using world = await openWorld();
-  const { auth } = world;
+  await using engine = await openTestEngine();
+  const { auth } = engine;
   await auth.tenants.create({ id: 'acme' });
   const { key } = await auth.tenant('acme').keys.create({ userId: 'u', name: 'n' });
   const exchange = await auth.tokens.exchange({ key, tenant: 'acme' });

@@ -1,14 +1,14 @@
 import { expect, test } from 'vitest';
 import { PantheonError } from '../../src/foundation/errors.ts';
 import { COLD_READS_WAITING_MAX } from '../../src/verification/cold-reads.ts';
-import { openWorld } from '../fixture.ts';
+import { openTestEngine } from '../test-engine.ts';
 
 test('I11: a flood of ids that never were is turned away beyond its bound, with when to come back, and passes', async () => {
-  await using world = await openWorld();
-  const { auth } = world;
+  await using engine = await openTestEngine();
+  const { auth } = engine;
   const { key } = await auth.keys.create({ userId: 'u', name: 'n' });
   // The event of its creation drops what is in memory of it: it is to be known after that.
-  world.clock.advance(1);
+  engine.clock.advance(1);
   await auth.ping();
   await auth.verify({ key });
   const flood = Array.from({ length: COLD_READS_WAITING_MAX + 500 }, () =>
@@ -33,8 +33,8 @@ test('I11: a flood of ids that never were is turned away beyond its bound, with 
 });
 
 test('I11: what is longer than any credential is refused without being looked at', async () => {
-  await using world = await openWorld();
-  const { auth } = world;
+  await using engine = await openTestEngine();
+  const { auth } = engine;
   for (const text of ['x'.repeat(10_000_000), '.'.repeat(10_000_000), `pan_live_${'0'.repeat(10_000_000)}`]) {
     expect(await auth.verify({ key: text })).toMatchObject({ denial: { code: 'malformed' } });
     expect(await auth.tokens.verify({ token: text })).toMatchObject({ denial: { code: 'malformed' } });

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { formatKey, generateKey, parseKey } from '../../src/api-keys/key-generator.ts';
-import { openWorld, type World } from '../fixture.ts';
+import { openTestEngine, type TestEngine } from '../test-engine.ts';
 
 const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
 
@@ -10,8 +10,11 @@ function wrongSecret(key: string): string {
   return formatKey({ ...parsed, secret: other.secret });
 }
 
-async function answerTo(world: World, credential: string): Promise<{ told: string; cause: string; status: number }> {
-  const answer = await world.auth.authenticate(
+async function answerTo(
+  engine: TestEngine,
+  credential: string,
+): Promise<{ told: string; cause: string; status: number }> {
+  const answer = await engine.auth.authenticate(
     {
       url: '/',
       header: (name) => (name === 'authorization' ? [`Bearer ${credential}`] : []),
@@ -30,8 +33,8 @@ async function answerTo(world: World, credential: string): Promise<{ told: strin
 }
 
 test('I12: who proved nothing gets one answer, whatever it presented and whatever the key has become', async () => {
-  await using world = await openWorld();
-  const { auth } = world;
+  await using engine = await openTestEngine();
+  const { auth } = engine;
   const states = {
     active: await auth.keys.create(INPUT),
     revoked: await auth.keys.create(INPUT),
@@ -41,15 +44,15 @@ test('I12: who proved nothing gets one answer, whatever it presented and whateve
     test: await auth.keys.create({ ...INPUT, environment: 'test' }),
   };
   const damaged = await auth.keys.create(INPUT);
-  await world.sql(`update api_keys set name = 'changed' where id = ?`, damaged.apiKey.id);
+  await engine.sql(`update api_keys set name = 'changed' where id = ?`, damaged.apiKey.id);
   await auth.keys.revoke(states.revoked.apiKey.id);
   await auth.keys.suspend(states.suspended.apiKey.id);
   const exchange = await auth.tokens.exchange({ key: states.active.key });
   const [header = '', payload = ''] = (exchange.issued ? exchange.token.token : '').split('.');
-  world.clock.advance(60_000);
+  engine.clock.advance(60_000);
 
   // Its id was invented: the tag is wrong.
-  const expected = await answerTo(world, generateKey({ keyPrefix: 'pan', environment: 'live' }).key);
+  const expected = await answerTo(engine, generateKey({ keyPrefix: 'pan', environment: 'live' }).key);
   expect([expected.status, expected.cause]).toEqual([401, 'unknown']);
   expect(expected.told).toContain('invalid_key');
   const nothing = [
@@ -66,7 +69,7 @@ test('I12: who proved nothing gets one answer, whatever it presented and whateve
   // Cold and warm.
   for (let n = 0; n < 2; n += 1) {
     for (const [cause, credential] of nothing) {
-      const answer = await answerTo(world, String(credential));
+      const answer = await answerTo(engine, String(credential));
       expect(answer.told).toBe(expected.told);
       expect(answer.cause).toBe(cause);
     }
@@ -74,12 +77,12 @@ test('I12: who proved nothing gets one answer, whatever it presented and whateve
 });
 
 test('I12: who proved it is told the true reason', async () => {
-  await using world = await openWorld();
-  const { auth } = world;
+  await using engine = await openTestEngine();
+  const { auth } = engine;
   const told = async (input: object, change: (id: string) => Promise<unknown>): Promise<string> => {
     const { key, apiKey } = await auth.keys.create({ ...INPUT, ...input });
     await change(apiKey.id);
-    return (await answerTo(world, key)).cause;
+    return (await answerTo(engine, key)).cause;
   };
   const nothing = async (): Promise<void> => {};
   expect(await told({}, nothing)).toBe('insufficient_permissions');
@@ -88,6 +91,6 @@ test('I12: who proved it is told the true reason', async () => {
   expect(await told({ environment: 'test' }, nothing)).toBe('environment_mismatch');
   expect(await told({ ipAllowlist: ['10.0.0.0/8'] }, nothing)).toBe('ip_not_allowed');
   expect(await told({ notBefore: '2040-01-01T00:00:00Z' }, nothing)).toBe('not_yet_active');
-  expect(await told({ expiresIn: '1m' }, async () => world.clock.advance(60_000))).toBe('expired');
+  expect(await told({ expiresIn: '1m' }, async () => engine.clock.advance(60_000))).toBe('expired');
   expect(await told({}, (id) => auth.rotation.rotate(id, { overlap: 0 }))).toBe('version_retired');
 });

@@ -4,20 +4,20 @@ import { createInterface } from 'node:readline';
 import { expect, test } from 'vitest';
 import { eventAbout, type RecordedEvent } from '../../src/domain/event.ts';
 import { evolve, type KeyRecord } from '../../src/domain/key.ts';
-import { clockFrom, openWorld } from '../fixture.ts';
 import { STORE } from '../store.ts';
+import { clockFrom, openTestEngine } from '../test-engine.ts';
 
 /** Each makes about as many commits as fit into a second there. */
 const ROUNDS = STORE === 'postgres' ? 3 : 6;
 
 test('I13: kill -9 at any moment: what was acknowledged holds, and log and state agree', async () => {
-  await using world = await openWorld();
-  await world.auth.close();
+  await using engine = await openTestEngine();
+  await engine.auth.close();
   /** What each acknowledged key must answer now; a rotation replaces the string. */
   const live = new Map<string, string>();
   const revoked = new Set<string>();
   for (let round = 0; round < ROUNDS; round += 1) {
-    const child = world.startProcess(
+    const child = engine.startProcess(
       `
       const tell = (fact) => process.stdout.write(JSON.stringify(fact) + '\\n');
       for (;;) {
@@ -47,7 +47,7 @@ test('I13: kill -9 at any moment: what was acknowledged holds, and log and state
     }
     expect(await closed).toEqual([null, 'SIGKILL']);
 
-    const auth = await world.openAgain({ clock: clockFrom() });
+    const auth = await engine.openAgain({ clock: clockFrom() });
     try {
       for (const [id, key] of live) {
         const answer = await auth.verify({ key });
@@ -89,10 +89,10 @@ test('I13: kill -9 at any moment: what was acknowledged holds, and log and state
 }, 120_000);
 
 test('I13: a crash loses only the usage that was not stored yet, and nothing is counted twice', async () => {
-  await using world = await openWorld();
-  const { key, apiKey } = await world.auth.keys.create({ userId: 'u', name: 'n' });
-  await world.auth.close();
-  const child = world.startProcess(
+  await using engine = await openTestEngine();
+  const { key, apiKey } = await engine.auth.keys.create({ userId: 'u', name: 'n' });
+  await engine.auth.close();
+  const child = engine.startProcess(
     `
     const [key] = args;
     for (let n = 0; n < 10; n += 1) await auth.verify({ key });
@@ -113,7 +113,7 @@ test('I13: a crash loses only the usage that was not stored yet, and nothing is 
   }
   await closed;
   expect(lines).toEqual(['10', '15']);
-  const auth = await world.openAgain({ clock: clockFrom() });
+  const auth = await engine.openAgain({ clock: clockFrom() });
   expect(await auth.keys.get(apiKey.id)).toMatchObject({ usageCount: 10 });
   await auth.close();
 }, 60_000);

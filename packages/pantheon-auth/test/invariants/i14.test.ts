@@ -1,13 +1,13 @@
 import { expect, test } from 'vitest';
 import { CLOCK_DOUBT_MS } from '../../src/foundation/clock.ts';
-import { openWorld } from '../fixture.ts';
+import { openTestEngine } from '../test-engine.ts';
 
 const HOUR_MS = 3_600_000;
 const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
 
 test('I14: a clock set back revives nothing: no key, no version, no token, no limit, no answered request', async () => {
-  await using world = await openWorld();
-  const { auth, clock } = world;
+  await using engine = await openTestEngine();
+  const { auth, clock } = engine;
   const dated = await auth.keys.create({ ...INPUT, expiresIn: '1h' });
   const rotated = await auth.keys.create(INPUT);
   await auth.rotation.rotate(rotated.apiKey.id, { overlap: '1h' });
@@ -38,38 +38,38 @@ test('I14: a clock set back revives nothing: no key, no version, no token, no li
     clock.advance(10);
     expect(await answer(), `set back by ${back} ms`).toEqual(ended);
   }
-  expect(world.logged.join()).toContain('the clock was set back');
+  expect(engine.logged.join()).toContain('the clock was set back');
 });
 
 test('I14: nor does a restart with a clock that is minutes behind: the store knows how late it was', async () => {
-  await using world = await openWorld();
-  const { auth, clock } = world;
+  await using engine = await openTestEngine();
+  const { auth, clock } = engine;
   const { key } = await auth.keys.create({ ...INPUT, expiresIn: '1h' });
   clock.advance(HOUR_MS);
   // Nothing happened since, but that it was closed.
   await auth.close();
   clock.setWall(clock.now() - CLOCK_DOUBT_MS);
-  const again = await world.openAgain();
+  const again = await engine.openAgain();
   expect(await again.verify({ key })).toMatchObject({ denial: { code: 'expired' } });
 });
 
 test('I14: what is dated by a clock that was set back is not older than what it follows', async () => {
-  await using world = await openWorld();
-  const { auth, clock } = world;
+  await using engine = await openTestEngine();
+  const { auth, clock } = engine;
   const { apiKey } = await auth.keys.create(INPUT);
   clock.advance(HOUR_MS);
   await auth.keys.suspend(apiKey.id);
   clock.setWall(clock.now() - CLOCK_DOUBT_MS);
   await auth.keys.resume(apiKey.id);
-  await (await world.openAgain()).keys.revoke(apiKey.id);
+  await (await engine.openAgain()).keys.revoke(apiKey.id);
   const { items } = await auth.events.list('default', { subjectId: apiKey.id, order: 'oldest_first' });
   const times = items.map(({ at }) => at.getTime());
   expect(times).toEqual(times.toSorted((one, other) => one - other));
 });
 
 test('I14: a wall clock that is moved forward by minutes is believed, and durations are not touched by it', async () => {
-  await using world = await openWorld();
-  const { auth, clock } = world;
+  await using engine = await openTestEngine();
+  const { auth, clock } = engine;
   const { key } = await auth.keys.create({ ...INPUT, rateLimits: [{ name: 'minute', limit: 1, window: '1m' }] });
   await auth.verify({ key });
   clock.setWall(clock.now() + CLOCK_DOUBT_MS);

@@ -1,11 +1,12 @@
 import { expect, test } from 'vitest';
-import { openWorld, refusalOf } from '../../../test/fixture.ts';
+import { refusalOf } from '../../../test/refusal-of.ts';
+import { openTestEngine } from '../../../test/test-engine.ts';
 
 const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
 
 test('a tenant has so many keys at most that are not revoked; another tenant is not concerned, and room comes back', async () => {
-  await using world = await openWorld({ keysPerTenantMax: 3 });
-  const { auth } = world;
+  await using engine = await openTestEngine({ keysPerTenantMax: 3 });
+  const { auth } = engine;
   await auth.tenants.create({ id: 'acme' });
   const [first] = [await auth.keys.create(INPUT), await auth.keys.create(INPUT), await auth.keys.create(INPUT)];
   const refused = await refusalOf(auth.keys.create(INPUT));
@@ -24,20 +25,20 @@ test('a tenant has so many keys at most that are not revoked; another tenant is 
 });
 
 test('of many that are made at once, on two nodes, exactly as many are made as there is room for', async () => {
-  await using world = await openWorld({ keysPerTenantMax: 10 });
-  const other = await world.openAgain();
-  const attempts = Array.from({ length: 40 }, (_, n) => (n % 2 === 0 ? world.auth : other).keys.create(INPUT));
+  await using engine = await openTestEngine({ keysPerTenantMax: 10 });
+  const other = await engine.openAgain();
+  const attempts = Array.from({ length: 40 }, (_, n) => (n % 2 === 0 ? engine.auth : other).keys.create(INPUT));
   const outcomes = await Promise.allSettled(attempts);
   const codes = outcomes.flatMap((one) => (one.status === 'rejected' ? [one.reason.code] : []));
   expect([...new Set(codes)]).toEqual(['too_many_keys']);
   expect(codes).toHaveLength(30);
-  expect(await world.sql(`select keys from key_counts where tenant_id = 'default'`)).toEqual([{ keys: 10 }]);
+  expect(await engine.sql(`select keys from key_counts where tenant_id = 'default'`)).toEqual([{ keys: 10 }]);
 });
 
 test('a commit that fails counts nothing, and one that makes and ends keys of several tenants counts each', async () => {
-  await using world = await openWorld({ keysPerTenantMax: 2 });
-  const { auth } = world;
-  const counts = () => world.sql('select tenant_id, keys from key_counts order by tenant_id');
+  await using engine = await openTestEngine({ keysPerTenantMax: 2 });
+  const { auth } = engine;
+  const counts = () => engine.sql('select tenant_id, keys from key_counts order by tenant_id');
   const { key, apiKey } = await auth.keys.create(INPUT);
   // Under the same idempotency key there is one answer, and one key.
   const again = { idempotencyKey: 'same' };
@@ -52,7 +53,7 @@ test('a commit that fails counts nothing, and one that makes and ends keys of se
   expect((await refusalOf(auth.keys.create(INPUT))).code).toBe('too_many_keys');
   expect(await counts()).toEqual(twoAndOne);
   // Where there are more than may be, as after the maximum was lowered, ending one is possible all the same.
-  const strict = await world.openAgain({ keysPerTenantMax: 1 });
+  const strict = await engine.openAgain({ keysPerTenantMax: 1 });
   await strict.keys.revoke(apiKey.id);
   expect(await counts()).toMatchObject([{ keys: 1 }, { keys: 1 }]);
   expect((await refusalOf(strict.keys.create(INPUT))).code).toBe('too_many_keys');

@@ -8,7 +8,7 @@ const key = (tenantId: string, purpose: Purpose): QueueKey => {
 };
 
 /** Writes of 10 bytes each, one after the other. */
-function world() {
+function setUp() {
   let bytes = 1_000_000;
   const shares = new ReserveShares(RESERVE_BYTES, () => bytes);
   const write = (of: QueueKey): boolean => {
@@ -27,12 +27,12 @@ function world() {
 }
 
 test('as long as the room was not given, nobody has a share of it', () => {
-  const { count } = world();
+  const { count } = setUp();
   expect(count(key('a', 'restricts'))).toBe(1_000);
 });
 
 test('a tenant that restricts its keys without end leaves room to others, and more of it to what ends keys', () => {
-  const { shares, count } = world();
+  const { shares, count } = setUp();
   shares.setSpent(true);
   const restricted = count(key('a', 'restricts'));
   expect(restricted).toBeGreaterThan(50);
@@ -42,7 +42,7 @@ test('a tenant that restricts its keys without end leaves room to others, and mo
 });
 
 test('a tenant that ends its keys without end leaves every other one a share, and the operator all that there is', () => {
-  const { shares, count } = world();
+  const { shares, count } = setUp();
   shares.setSpent(true);
   expect(count(key('a', 'ends')) * 10).toBeLessThan(RESERVE_BYTES / 2);
   for (const tenant of ['b', 'c', 'd']) expect(count(key(tenant, 'ends'))).toBeGreaterThan(30);
@@ -51,7 +51,7 @@ test('a tenant that ends its keys without end leaves every other one a share, an
 });
 
 test('when the room is there again, everybody begins anew', () => {
-  const { shares, count } = world();
+  const { shares, count } = setUp();
   shares.setSpent(true);
   const first = count(key('a', 'restricts'));
   shares.setSpent(true);
