@@ -1,9 +1,7 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import fc from 'fast-check';
 import { isInnerList, parseList } from 'structured-headers';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { openTestEngine, type TestEngine } from '../test/test-engine.ts';
 import type { APIKey } from './api-keys/api-key.ts';
 import type { KeyValidator, Verification, VerifiedKey } from './api-keys/key-validator.ts';
 import { ANY_ENVIRONMENT } from './domain/key.ts';
@@ -23,29 +21,24 @@ import {
   type Refusal,
   rateLimitHeaders,
 } from './middleware.ts';
-import { createPantheonAuth, type PantheonAuth } from './pantheon-auth.ts';
-import { TestClock } from './testing/test-clock.ts';
+import type { PantheonAuth } from './pantheon-auth.ts';
 
-const clock = new TestClock();
-let folder = '';
+let engine: TestEngine;
 let auth: PantheonAuth;
 let key = '';
 let apiKey: APIKey;
 
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'pantheon-auth-middleware-'));
-  auth = await createPantheonAuth({ dataDir: folder, issuer: 'https://auth.example.com', clock });
+  engine = await openTestEngine();
+  ({ auth } = engine);
   const permissions = ['docs:read', 'docs:list'];
   ({ key, apiKey } = await auth.keys.create({ userId: 'user-1', name: 'k', permissions, grantable: ['docs:*'] }));
 });
 
-afterAll(async () => {
-  await auth.close();
-  await rm(folder, { recursive: true });
-});
+afterAll(() => engine.close());
 
 // Failures of an address are forgiven with time.
-beforeEach(() => clock.advance(120_000));
+beforeEach(() => engine.clock.advance(120_000));
 
 interface Sent {
   readonly url?: string;

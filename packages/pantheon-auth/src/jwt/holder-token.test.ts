@@ -1,17 +1,14 @@
 import { createSecretKey } from 'node:crypto';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import fc from 'fast-check';
 import { jwtVerify } from 'jose';
-import { expect, onTestFinished, test } from 'vitest';
+import { expect, test } from 'vitest';
+import { openTestEngine } from '../../test/test-engine.ts';
 import { deriveKid, deriveSigningSecret } from '../api-keys/key-derivation.ts';
 import { generateKey, parseKey, secretBytes } from '../api-keys/key-generator.ts';
 import { AUDIENCES_MAX } from '../domain/claims.ts';
 import { PERMISSIONS_MAX } from '../domain/permissions.ts';
 import { SECOND_MS } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
-import { createPantheonAuth, type PantheonAuth } from '../pantheon-auth.ts';
 import { anyPermission } from '../testing/arbitraries.ts';
 import { TestClock } from '../testing/test-clock.ts';
 import { type MintTokenOptions, mintKeyToken } from './holder-token.ts';
@@ -29,16 +26,6 @@ function codeOf(options: Partial<MintTokenOptions>): { code: string; field: stri
     expect(error.message).not.toContain(KEY);
     return { code: error.code, field: error.field };
   }
-}
-
-async function opened(clock: TestClock): Promise<PantheonAuth> {
-  const dataDir = mkdtempSync(join(tmpdir(), 'pantheon-holder-'));
-  const auth = await createPantheonAuth({ dataDir, issuer: ISSUER, clock });
-  onTestFinished(async () => {
-    await auth.close();
-    rmSync(dataDir, { recursive: true, force: true });
-  });
-  return auth;
 }
 
 test('a token minted by the holder says who it is, for whom and for how long, and another library agrees', async () => {
@@ -91,8 +78,8 @@ test('two tokens of one moment are two tokens', () => {
 });
 
 test('the service accepts it within what the key may, until the key is rotated without overlap', async () => {
-  const clock = new TestClock();
-  const auth = await opened(clock);
+  await using engine = await openTestEngine();
+  const { auth, clock } = engine;
   const { key, apiKey } = await auth.keys.create({
     userId: 'user-1',
     name: 'agent',

@@ -1,8 +1,7 @@
 /** One table of cases that every adapter answers alike, each inside its real framework and over a real socket. */
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { createServer, request as httpRequest, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { serve } from '@hono/node-server';
 import express from 'express';
@@ -10,9 +9,9 @@ import { fastify } from 'fastify';
 import { Hono } from 'hono';
 import { type Item, isInnerList, parseList } from 'structured-headers';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { APIKeyGenerator, createPantheonAuth, formatKey, type PantheonAuth, parseKey } from '../index.ts';
+import { openTestEngine, type TestEngine } from '../../test/test-engine.ts';
+import { APIKeyGenerator, formatKey, type PantheonAuth, parseKey } from '../index.ts';
 import type { Principal } from '../middleware.ts';
-import { TestClock } from '../testing/index.ts';
 import * as forExpress from './express.ts';
 import * as forFastify from './fastify.ts';
 import * as forFetch from './fetch.ts';
@@ -169,11 +168,10 @@ function essence({ status, headers, body }: Received): object {
   return { status, body, headers: Object.fromEntries(names.map((name) => [name, headers[name]])) };
 }
 
-const clock = new TestClock();
 const sites = new Map<string, Site>();
-let folder = '';
+let engine: TestEngine;
+let broken: TestEngine;
 let auth: PantheonAuth;
-let brokenAuth: PantheonAuth;
 let key = '';
 let keyId = '';
 let writer = '';
@@ -182,15 +180,13 @@ let wrongSecret = '';
 const { key: unknownId } = new APIKeyGenerator().generateKey();
 
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'pantheon-auth-adapters-'));
-  const options = { issuer: 'https://auth.example.com', clock };
-  auth = await createPantheonAuth({ ...options, dataDir: join(folder, 'data') });
-  const broken = await createPantheonAuth({ ...options, dataDir: join(folder, 'broken') });
+  engine = await openTestEngine();
+  ({ auth } = engine);
+  broken = await openTestEngine();
   for (const file of ['pantheon-auth.db', 'pantheon-auth.db-wal']) {
-    const path = join(folder, 'broken', file);
+    const path = join(broken.dataDir, file);
     await writeFile(path, (await readFile(path)).fill(0xff), { flag: 'r+' });
   }
-  brokenAuth = broken;
   const jwt = { algorithm: 'HS256' } as const;
   const reader = await auth.keys.create({ userId: 'user-1', name: 'reader', permissions: ['docs:read'], jwt });
   key = reader.key;
@@ -199,18 +195,17 @@ beforeAll(async () => {
   const parsed = parseKey(unknownId);
   if (parsed === null) throw new Error('A generated key is well formed.');
   wrongSecret = formatKey({ ...parsed, id: keyId });
-  for (const [name, start] of Object.entries(ADAPTERS)) sites.set(name, await start({ auth, broken }));
+  for (const [name, start] of Object.entries(ADAPTERS)) sites.set(name, await start({ auth, broken: broken.auth }));
 });
 
 afterAll(async () => {
   for (const site of sites.values()) await site[Symbol.asyncDispose]();
-  await auth.close();
-  await brokenAuth.close().catch(() => undefined);
-  await rm(folder, { recursive: true });
+  await engine.close();
+  await broken.close().catch(() => undefined);
 });
 
 // Failures of this address are forgiven with time, and windows of limits pass.
-beforeEach(() => clock.advance(120_000));
+beforeEach(() => engine.clock.advance(120_000));
 
 const bearer = (credential: string): HeaderLines => [['Authorization', `Bearer ${credential}`]];
 const xApiKey = (credential: string): HeaderLines => [['X-API-Key', credential]];

@@ -1,28 +1,23 @@
-import { mkdtemp, rm } from 'node:fs/promises';
 import type { AddressInfo } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import express, { type Express, type NextFunction, type Request, type Response } from 'express';
 import { afterAll, beforeAll, expect, expectTypeOf, test } from 'vitest';
-import { createPantheonAuth, type PantheonAuth, type Principal, type Refusal } from '../index.ts';
+import { openTestEngine, type TestEngine } from '../../test/test-engine.ts';
+import type { PantheonAuth, Principal, Refusal } from '../index.ts';
 import { pantheonAuth, principalOf, requirePermission } from './express.ts';
 
-let folder = '';
+let engine: TestEngine;
 let auth: PantheonAuth;
 let key = '';
 let boundKey = '';
 
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'pantheon-auth-express-'));
-  auth = await createPantheonAuth({ dataDir: folder, issuer: 'https://auth.example.com' });
+  engine = await openTestEngine();
+  ({ auth } = engine);
   key = (await auth.keys.create({ userId: 'user-1', name: 'reader', permissions: ['docs:read'] })).key;
   boundKey = (await auth.keys.create({ userId: 'user-1', name: 'bound', ipAllowlist: ['192.0.2.0/24'] })).key;
 });
 
-afterAll(async () => {
-  await auth.close();
-  await rm(folder, { recursive: true });
-});
+afterAll(() => engine.close());
 
 /** Asks a running copy of the application. */
 async function ask(app: Express, path: string, headers: Readonly<Record<string, string>> = {}) {

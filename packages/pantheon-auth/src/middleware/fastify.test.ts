@@ -1,27 +1,22 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { type FastifyRequest, fastify } from 'fastify';
 import { afterAll, beforeAll, expect, expectTypeOf, test } from 'vitest';
-import { type AuthenticateOptions, createPantheonAuth, type PantheonAuth, type Principal } from '../index.ts';
+import { openTestEngine, type TestEngine } from '../../test/test-engine.ts';
+import type { AuthenticateOptions, PantheonAuth, Principal } from '../index.ts';
 import { pantheonAuth, requirePermission } from './fastify.ts';
 
-let folder = '';
+let engine: TestEngine;
 let auth: PantheonAuth;
 let reader = '';
 let writer = '';
 
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'pantheon-auth-fastify-'));
-  auth = await createPantheonAuth({ dataDir: folder, issuer: 'https://auth.example.com' });
+  engine = await openTestEngine();
+  ({ auth } = engine);
   reader = (await auth.keys.create({ userId: 'user-1', name: 'reader', permissions: ['docs:read'] })).key;
   writer = (await auth.keys.create({ userId: 'user-2', name: 'writer', permissions: ['docs:write'] })).key;
 });
 
-afterAll(async () => {
-  await auth.close();
-  await rm(folder, { recursive: true });
-});
+afterAll(() => engine.close());
 
 const name = async (request: FastifyRequest): Promise<string> => request.principal.name;
 const as = (key: string) => ({ 'x-api-key': key });

@@ -1,29 +1,24 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { Hono } from 'hono';
 import { cors } from 'hono/cors';
 import { afterAll, beforeAll, expect, expectTypeOf, test } from 'vitest';
-import { createPantheonAuth, type PantheonAuth, type Principal } from '../index.ts';
+import { openTestEngine, type TestEngine } from '../../test/test-engine.ts';
+import type { PantheonAuth, Principal } from '../index.ts';
 import { type AuthEnv, pantheonAuth, requirePermission } from './hono.ts';
 
-let folder = '';
+let engine: TestEngine;
 let auth: PantheonAuth;
 let key = '';
 let boundKey = '';
 
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'pantheon-auth-hono-'));
-  auth = await createPantheonAuth({ dataDir: folder, issuer: 'https://auth.example.com' });
+  engine = await openTestEngine();
+  ({ auth } = engine);
   const rateLimits = [{ name: 'burst', limit: 100, window: '1m' }];
   key = (await auth.keys.create({ userId: 'user-1', name: 'reader', permissions: ['docs:read'], rateLimits })).key;
   boundKey = (await auth.keys.create({ userId: 'user-1', name: 'bound', ipAllowlist: ['192.0.2.0/24'] })).key;
 });
 
-afterAll(async () => {
-  await auth.close();
-  await rm(folder, { recursive: true });
-});
+afterAll(() => engine.close());
 
 const as = (credential: string) => ({ headers: { 'x-api-key': credential } });
 
