@@ -36,7 +36,7 @@ function rootStore(path: string): RootKeyStore {
 }
 
 describe('starting', () => {
-  test('an empty folder gets a database and a master key of its owner alone; the next start finds its data', async () => {
+  test('an empty folder gets a database and a master key with mode 0600; the next start finds its data', async () => {
     await inFolder(async (start, dataDir) => {
       const first = await start({ dataDir: join(dataDir, 'made', 'here') });
       const { key, apiKey } = await first.keys.create({ userId: 'u', name: 'n' });
@@ -53,7 +53,7 @@ describe('starting', () => {
     });
   });
 
-  test('another master key, or none, stops the start with one clear code and touches nothing', async () => {
+  test('another master key, or none, stops the start with one code and changes nothing', async () => {
     await using engine = await openTestEngine();
     await engine.auth.close();
     const { dataDir, clock } = engine;
@@ -98,7 +98,7 @@ describe('starting', () => {
     [{ knownKeysMax: Number.POSITIVE_INFINITY }, 'knownKeysMax'],
     [{ keyPrefix: 'Pan' }, 'keyPrefix'],
     [{ keyPrefix: 'x' }, 'keyPrefix'],
-  ])('a setting that is not valid stops the start and is named: %j', async (options, field) => {
+  ])('an invalid setting stops the start, and the error names it: %j', async (options, field) => {
     const dataDir = emptyFolder();
     expect(await refusalOf(createPantheonAuth({ dataDir, issuer: ISSUER, ...options }))).toMatchObject({
       code: 'invalid_setting',
@@ -108,7 +108,7 @@ describe('starting', () => {
     rmSync(dataDir, { recursive: true });
   });
 
-  test('a folder that cannot be made is told', async () => {
+  test('a folder that cannot be created is named in the error', async () => {
     const dataDir = emptyFolder();
     writeFileSync(join(dataDir, 'file'), '');
     expect(await refusalOf(createPantheonAuth({ dataDir: join(dataDir, 'file', 'x'), issuer: ISSUER }))).toMatchObject({
@@ -160,7 +160,7 @@ describe('starting', () => {
 });
 
 describe('the first administrator', () => {
-  test('is made once, with the string that its keeper has, and goes on where a start was cut off', async () => {
+  test('is created once, with the string that is kept elsewhere, and an interrupted start is continued', async () => {
     await using engine = await openTestEngine();
     const store = rootStore(join(engine.dataDir, 'root.key'));
     const cutOff: RootKeyStore = {
@@ -183,7 +183,7 @@ describe('the first administrator', () => {
     expect(await engine.auth.bootstrap(store)).toBeNull();
   });
 
-  test('is not made when its string cannot be kept', async () => {
+  test('is not created if its string cannot be kept', async () => {
     await using engine = await openTestEngine();
     const full = new Error('disk full');
     const write = (): void => {
@@ -194,7 +194,7 @@ describe('the first administrator', () => {
     await expect(engine.auth.bootstrap({ read: () => 'something else', write })).rejects.toBe(full);
   });
 
-  test('of two instances that make it at once there is one', async () => {
+  test('is created by one of two instances that do so at once', async () => {
     await using engine = await openTestEngine();
     const other = await engine.openAgain();
     const store = rootStore(join(engine.dataDir, 'root.key'));
@@ -205,7 +205,7 @@ describe('the first administrator', () => {
 });
 
 describe('stopping', () => {
-  test('stores what was counted, can be asked twice, and refuses what comes later with a code', async () => {
+  test('stores counted usage, may be called twice, and refuses later calls with a code', async () => {
     await using engine = await openTestEngine();
     const { key, apiKey } = await engine.auth.keys.create({ userId: 'u', name: 'n' });
     for (let n = 0; n < 7; n += 1) await engine.auth.verify({ key });
@@ -218,7 +218,7 @@ describe('stopping', () => {
   });
 });
 
-test('another prefix makes and takes its own keys alone', async () => {
+test('an engine with another prefix creates and accepts only keys with that prefix', async () => {
   await using engine = await openTestEngine({ keyPrefix: 'acme' });
   const { key } = await engine.auth.keys.create({ userId: 'u', name: 'n' });
   expect(key).toMatch(/^acme_live_/);
@@ -228,7 +228,7 @@ test('another prefix makes and takes its own keys alone', async () => {
   expect(await standard.verify({ key })).toMatchObject({ denial: { code: 'malformed' } });
 });
 
-test('a bounded memory still answers for every key', async () => {
+test('an engine with a small cache answers for every key', async () => {
   await using engine = await openTestEngine({ knownKeysMax: 2 });
   const keys: string[] = [];
   for (let n = 0; n < 5; n += 1) keys.push((await engine.auth.keys.create({ userId: 'u', name: 'n' })).key);

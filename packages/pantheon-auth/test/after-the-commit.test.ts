@@ -83,23 +83,26 @@ const ANSWERS: Readonly<Record<string, unknown>> = {
   'add a secret for ids': 2,
 };
 
-test.each(Object.keys(CHANGES))('%s is answered as made, although the store answers nothing after it', async (name) => {
-  await using engine = await openTestEngine();
-  const { auth, clock } = engine;
-  await auth.tenants.create({ id: 'acme' });
-  const { apiKey } = await auth.keys.create({ userId: 'u', name: 'n' });
-  const { key } = await auth.rotation.rotate(apiKey.id, { overlap: '1h' });
-  const ticking = setInterval(() => clock.advance(500), 10);
-  try {
-    using reads = failReadsAfterCommit();
-    expect(await CHANGES[name]?.({ auth, id: apiKey.id, key })).toBe(ANSWERS[name]);
-    expect(reads.commits()).toBe(1);
-  } finally {
-    clearInterval(ticking);
-  }
-});
+test.each(Object.keys(CHANGES))(
+  '%s is answered as committed, although the store answers no statement after the commit',
+  async (name) => {
+    await using engine = await openTestEngine();
+    const { auth, clock } = engine;
+    await auth.tenants.create({ id: 'acme' });
+    const { apiKey } = await auth.keys.create({ userId: 'u', name: 'n' });
+    const { key } = await auth.rotation.rotate(apiKey.id, { overlap: '1h' });
+    const ticking = setInterval(() => clock.advance(500), 10);
+    try {
+      using reads = failReadsAfterCommit();
+      expect(await CHANGES[name]?.({ auth, id: apiKey.id, key })).toBe(ANSWERS[name]);
+      expect(reads.commits()).toBe(1);
+    } finally {
+      clearInterval(ticking);
+    }
+  },
+);
 
-test('the answer to a change says what this node has counted when the usage that is stored cannot be read', async () => {
+test('if stored usage cannot be read, the answer to a change shows the usage that this node has counted', async () => {
   await using engine = await openTestEngine();
   const { auth } = engine;
   const { apiKey, key } = await auth.keys.create({ userId: 'u', name: 'n' });

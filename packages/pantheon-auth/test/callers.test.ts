@@ -79,7 +79,7 @@ describe('a caller whose key has changed since the request arrived changes nothi
     expect(await seqOf(engine)).toEqual(before);
   });
 
-  test('on another node neither', async () => {
+  test('nor if its key was changed on another node', async () => {
     await using engine = await openTestEngine();
     const other = await engine.openAgain();
     await system(engine.auth).create(ADMINISTRATOR);
@@ -93,7 +93,7 @@ describe('a caller whose key has changed since the request arrived changes nothi
     expect((await engine.auth.keys.list()).items).toEqual([]);
   });
 
-  test('a create that races the revocation of its caller with cascade leaves no living child', async () => {
+  test('creating a key while the caller is revoked with cascade leaves no active child', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const other = await engine.openAgain();
@@ -122,7 +122,7 @@ describe('a caller whose key has changed since the request arrived changes nothi
   });
 });
 
-describe('a repeated create gives no more than the caller may give now', () => {
+describe('repeating a create request gives no more than the caller may grant now', () => {
   const CREATOR = { userId: 'u', name: 'creator', permissions: ['pantheon:keys:*'], grantable: ['docs:read'] };
   const once = { idempotencyKey: 'once' };
 
@@ -135,7 +135,7 @@ describe('a repeated create gives no more than the caller may give now', () => {
     return { by, child: await again(), again };
   }
 
-  test('an unchanged child: its secret is made anew', async () => {
+  test('an unchanged child gets a new secret', async () => {
     await using engine = await openTestEngine();
     const { child, again } = await created(engine);
     const repeated = await again();
@@ -147,7 +147,7 @@ describe('a repeated create gives no more than the caller may give now', () => {
     ['permissions', { permissions: ['docs:read', 'billing:pay'] }],
     ['grantable', { grantable: ['billing:*'] }],
     ['rights of managing', { permissions: ['pantheon:tenants:create'] }],
-  ])('an administrator has widened the %s of the child meanwhile: not_grantable', async (_what, wider) => {
+  ])('%s of the child was extended by an administrator: not_grantable', async (_what, wider) => {
     await using engine = await openTestEngine();
     const { child, again } = await created(engine);
     await engine.auth.keys.update(child.apiKey.id, wider);
@@ -162,7 +162,7 @@ describe('a repeated create gives no more than the caller may give now', () => {
     expect(await codeOf(again)).toBe('already_claimed');
   });
 
-  test('a planted row that names the root key gives nothing', async () => {
+  test('an inserted idempotency row that names the root key gives no secret', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const written: string[] = [];
@@ -181,30 +181,33 @@ describe('a repeated create gives no more than the caller may give now', () => {
   });
 });
 
-describe('a caller that is limited', () => {
+describe('a caller with limits', () => {
   const RIGHTS = { permissions: ['pantheon:keys:*', 'pantheon:tokens:*'], grantable: ['docs:*'] };
   const LIMITS = [
     ['in time', 'expiresAt', { expiresIn: '1h' }],
     ['in place', 'ipAllowlist', { ipAllowlist: ['192.0.2.0/24'] }],
   ] as const;
 
-  test.each(LIMITS)('%s does not widen a key that is not, and may still rename it', async (_how, field, limit) => {
-    await using engine = await openTestEngine();
-    const { auth } = engine;
-    const { key } = await auth.keys.create({ userId: 'u', name: 'limited', ...RIGHTS, ...limit });
-    const { id } = (await auth.keys.create({ ...INPUT, grantable: ['docs:read'] })).apiKey;
-    const by = await callerFor(auth, key);
-    for (const wider of [
-      { permissions: ['docs:*'] },
-      { permissions: ['docs:read', 'docs:write'] },
-      { grantable: ['docs:*'] },
-    ])
-      expect(await refusalOf(auth.keys.update(id, wider, { by }))).toMatchObject({ code: 'not_grantable', field });
-    expect(await auth.keys.update(id, { name: 'renamed' }, { by })).toMatchObject({ name: 'renamed' });
-    expect(await auth.keys.update(id, { permissions: [] }, { by })).toMatchObject({ permissions: [] });
-  });
+  test.each(LIMITS)(
+    '%s does not add grants to a key without that limit, and may still rename it',
+    async (_how, field, limit) => {
+      await using engine = await openTestEngine();
+      const { auth } = engine;
+      const { key } = await auth.keys.create({ userId: 'u', name: 'limited', ...RIGHTS, ...limit });
+      const { id } = (await auth.keys.create({ ...INPUT, grantable: ['docs:read'] })).apiKey;
+      const by = await callerFor(auth, key);
+      for (const wider of [
+        { permissions: ['docs:*'] },
+        { permissions: ['docs:read', 'docs:write'] },
+        { grantable: ['docs:*'] },
+      ])
+        expect(await refusalOf(auth.keys.update(id, wider, { by }))).toMatchObject({ code: 'not_grantable', field });
+      expect(await auth.keys.update(id, { name: 'renamed' }, { by })).toMatchObject({ name: 'renamed' });
+      expect(await auth.keys.update(id, { permissions: [] }, { by })).toMatchObject({ permissions: [] });
+    },
+  );
 
-  test.each(LIMITS)('%s gets no token of a key that is not', async (_how, field, limit) => {
+  test.each(LIMITS)('%s gets no token of a key without that limit', async (_how, field, limit) => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const { key } = await auth.keys.create({ userId: 'u', name: 'limited', ...RIGHTS, ...limit });
@@ -217,7 +220,7 @@ describe('a caller that is limited', () => {
   });
 });
 
-describe('a key acts on itself by its current string only', () => {
+describe('a key may change itself only with its current key string', () => {
   const SELF = {
     userId: 'u',
     name: 'n',
@@ -225,7 +228,7 @@ describe('a key acts on itself by its current string only', () => {
     rotation: { overlap: '1h' },
   };
 
-  test('not by an older version that is still accepted', async () => {
+  test('not with an older version that is still accepted', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const { key, apiKey } = await auth.keys.create(SELF);
@@ -238,7 +241,7 @@ describe('a key acts on itself by its current string only', () => {
     expect(await auth.rotation.rotateSelf(holder, { expectedVersion: 2 })).toMatchObject({ apiKey: { version: 3 } });
   });
 
-  test('not by a token', async () => {
+  test('not with a token', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const { key, apiKey } = await auth.keys.create(SELF);
@@ -252,7 +255,7 @@ describe('a key acts on itself by its current string only', () => {
   });
 });
 
-describe('a token is made of a key as it is when the token is made', () => {
+describe('a token is issued for the key as it is at that moment', () => {
   const ENDS: Readonly<Record<string, (auth: PantheonAuth, id: string) => Promise<unknown>>> = {
     revoked: (auth, id) => auth.keys.revoke(id),
     suspended: (auth, id) => auth.keys.suspend(id),
@@ -260,7 +263,7 @@ describe('a token is made of a key as it is when the token is made', () => {
   };
 
   test.each(Object.entries(ENDS))(
-    '%s between its verification and its token: no token, and no denial that has consumed (I8)',
+    '%s between verification and issue: no token, and no denial that has consumed units (I8)',
     async (code, end) => {
       await using engine = await openTestEngine();
       const { auth } = engine;
@@ -306,7 +309,7 @@ describe('a token is made of a key as it is when the token is made', () => {
     expect(await auth.tokens.verify({ token })).toMatchObject({ valid: false });
   });
 
-  test('a node whose clock is behind brings no dead token back', async () => {
+  test('a node whose clock is behind does not accept an expired token', async () => {
     await using engine = await openTestEngine();
     const { auth, clock } = engine;
     const { key, apiKey } = await auth.keys.create(INPUT);
@@ -326,7 +329,7 @@ describe('a token is made of a key as it is when the token is made', () => {
   });
 });
 
-describe('two administrators that revoke each other at once: one stays', () => {
+describe('of two administrators that revoke each other at the same moment one remains', () => {
   test.each(['in one process', 'over two instances'])('%s', async (where) => {
     await using engine = await openTestEngine();
     const { auth } = engine;

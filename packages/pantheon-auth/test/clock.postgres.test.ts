@@ -14,7 +14,7 @@ const YEAR_MS = 365 * 24 * HOUR_MS;
 test.each([
   ['a year ahead', YEAR_MS],
   ['an hour behind', -HOUR_MS],
-])('a machine %s of the server of the database does not start on it, and dates nothing', async (_what, byMs) => {
+])('a node whose clock is %s of the database server does not start, and dates nothing', async (_what, byMs) => {
   await using scratch = await scratchPostgres('started');
   const before = await scratch.stored();
   const database = postgres({ url: scratch.url });
@@ -24,7 +24,7 @@ test.each([
   expect(await scratch.stored()).toBe(before);
 });
 
-test('one that is a minute off starts, and its time is that of the server', async () => {
+test('a node whose clock is a minute off starts, and uses the time of the server', async () => {
   await using scratch = await scratchPostgres('started');
   const database = postgres({ url: scratch.url });
   const clock = clockFrom(Date.now() - MINUTE_MS);
@@ -35,7 +35,7 @@ test('one that is a minute off starts, and its time is that of the server', asyn
   await auth.close();
 });
 
-test('a server whose time is behind what its database has seen is refused, until an operator accepts it', async () => {
+test('a server whose time is behind the recorded time is refused until an operator accepts it', async () => {
   await using scratch = await scratchPostgres('started');
   // As a node left it that ran while the clocks of both machines were a year ahead.
   await (await createPantheonAuth({ ...postgresNode(scratch.url), clock: clockFrom(Date.now() + YEAR_MS) })).close();

@@ -35,7 +35,7 @@ async function noticed(clocks: readonly TestClock[], nodes: readonly PantheonAut
   for (const node of nodes) await node.ping();
 }
 
-test('a clock one year ahead at one start and one hour back at the next: nothing dead lives, and nothing is dated by it', async () => {
+test('a clock one year ahead at one start and one hour back at the next makes nothing valid again and dates nothing', async () => {
   await using engine = await openTestEngine();
   const { auth, clock } = engine;
   const dated = await auth.keys.create({ ...INPUT, expiresIn: '30m' });
@@ -114,7 +114,7 @@ test('a clock one year ahead at one start and one hour back at the next: nothing
   expect(await codeOfKey(later, alive.key)).toBe('version_retired');
 });
 
-test('a time that is right needs no accepting, and nothing is changed', async () => {
+test('accepting the time changes nothing if the time is right', async () => {
   await using engine = await openTestEngine();
   const options = { ...engine.options, clock: engine.clock };
   expect(await acceptClock(options, { apply: true })).toMatchObject({ isNeeded: false, done: null });
@@ -122,7 +122,7 @@ test('a time that is right needs no accepting, and nothing is changed', async ()
   expect(items).toEqual([]);
 });
 
-test('what the store has recorded of the time is a time, or no node starts', async () => {
+test('a recorded time that is not a time stops every start', async () => {
   for (const value of ['banana', 'Infinity', '-1', '1e3', '']) {
     await using engine = await openTestEngine();
     await engine.auth.close();
@@ -131,7 +131,7 @@ test('what the store has recorded of the time is a time, or no node starts', asy
   }
 });
 
-test('a use that was stored is as good as an event: no start is behind it', async () => {
+test('the time of stored usage counts like that of an event: no node starts behind it', async () => {
   await using engine = await openTestEngine();
   const { auth, clock } = engine;
   const { key } = await auth.keys.create({ ...INPUT, expiresIn: '1h' });
@@ -144,7 +144,7 @@ test('a use that was stored is as good as an event: no start is behind it', asyn
   expect(await refusalOf(engine.openAgain())).toMatchObject({ code: 'clock_in_doubt' });
 });
 
-test('a start that is far ahead deletes nothing for its age within a day, nor do the starts after it', async () => {
+test('a start with a clock far ahead deletes nothing for its age within a day, nor do later starts', async () => {
   await using engine = await openTestEngine();
   const { clock } = engine;
   const kept = async (): Promise<number[]> => {
@@ -186,7 +186,7 @@ test('a start that is far ahead deletes nothing for its age within a day, nor do
   expect(await kept()).toEqual([0, 0]);
 }, 120_000);
 
-test('looking whether the time is to be accepted leaves that guard as a start does, on clocks that count fractions too', async () => {
+test('checking whether the time is to be accepted keeps that guard as a start does, also on clocks with fractions', async () => {
   await using engine = await openTestEngine();
   const { clock } = engine;
   await engine.auth.close();
@@ -198,7 +198,7 @@ test('looking whether the time is to be accepted leaves that guard as a start do
   for (let starts = 0; starts < 3; starts += 1) await (await engine.openAgain(options)).close();
 });
 
-test('once an operator has accepted the time, what is old is deleted again', async () => {
+test('once an operator has accepted the time, old rows are deleted again', async () => {
   await using engine = await openTestEngine();
   const { clock } = engine;
   await engine.auth.close();
@@ -210,7 +210,7 @@ test('once an operator has accepted the time, what is old is deleted again', asy
   expect(await engine.sql("select 1 from meta where name = 'aheadUntil'")).toEqual([]);
 });
 
-test('a key that was changed in the wrong time is corrected, also when nodes with a right clock wrote after it', async () => {
+test('a key that was changed at a wrong time is corrected, also if nodes with a right clock wrote after it', async () => {
   await using engine = await openTestEngine();
   const { auth, clock } = engine;
   const wrong = new TestClock(clock.now() + YEAR_MS);
@@ -231,36 +231,39 @@ describe('a clock that jumps while a node runs', () => {
   test.each([
     ['ahead', YEAR_MS],
     ['back', -YEAR_MS],
-  ])('%s: no tokens are made, keys go on, and events are dated by the time that passed', async (_way, byMs) => {
-    await using engine = await openTestEngine();
-    const { auth, clock } = engine;
-    const { key, apiKey } = await auth.keys.create({ ...INPUT, jwt: { algorithm: 'HS256' } });
-    await auth.verify({ key });
-    clock.setWall(clock.now() + byMs);
-    clock.advance(SECOND_MS);
-    expect(await codeOfKey(auth, key)).toBe('valid');
-    for (const refused of [
-      () => auth.tokens.exchange({ key }),
-      () => auth.tokens.issue({ tenantId: 'default', keyId: apiKey.id }),
-      async () =>
-        auth.generator.generateJWTFromKey(
-          apiKey,
-          { keyId: apiKey.id, algorithm: 'HS256', issuer: 'i', audience: ['a'], customClaims: {} },
-          key,
-        ),
-    ])
-      expect(await refusalOf(refused())).toMatchObject({ code: 'clock_in_doubt', retryAfterSeconds: 5 });
-    await auth.keys.suspend(apiKey.id);
-    const { items } = await auth.events.list('default', { type: 'key.suspended' });
-    expect(items.map(({ at }) => at)).toEqual([new Date(start + SECOND_MS)]);
-    expect(engine.logged.join('\n')).toContain('the clock of this machine jumped');
+  ])(
+    '%s: no tokens are issued, keys are accepted, and events are dated by the time that has passed',
+    async (_way, byMs) => {
+      await using engine = await openTestEngine();
+      const { auth, clock } = engine;
+      const { key, apiKey } = await auth.keys.create({ ...INPUT, jwt: { algorithm: 'HS256' } });
+      await auth.verify({ key });
+      clock.setWall(clock.now() + byMs);
+      clock.advance(SECOND_MS);
+      expect(await codeOfKey(auth, key)).toBe('valid');
+      for (const refused of [
+        () => auth.tokens.exchange({ key }),
+        () => auth.tokens.issue({ tenantId: 'default', keyId: apiKey.id }),
+        async () =>
+          auth.generator.generateJWTFromKey(
+            apiKey,
+            { keyId: apiKey.id, algorithm: 'HS256', issuer: 'i', audience: ['a'], customClaims: {} },
+            key,
+          ),
+      ])
+        expect(await refusalOf(refused())).toMatchObject({ code: 'clock_in_doubt', retryAfterSeconds: 5 });
+      await auth.keys.suspend(apiKey.id);
+      const { items } = await auth.events.list('default', { type: 'key.suspended' });
+      expect(items.map(({ at }) => at)).toEqual([new Date(start + SECOND_MS)]);
+      expect(engine.logged.join('\n')).toContain('the clock of this machine jumped');
 
-    await auth.keys.resume(apiKey.id);
-    clock.setWall(start + SECOND_MS);
-    expect((await auth.tokens.exchange({ key })).issued).toBe(true);
-  });
+      await auth.keys.resume(apiKey.id);
+      clock.setWall(start + SECOND_MS);
+      expect((await auth.tokens.exchange({ key })).issued).toBe(true);
+    },
+  );
 
-  test('what has ended by the wall clock alone gets neither a yes nor a no', async () => {
+  test('a key that has expired by the wall clock alone is neither accepted nor denied', async () => {
     await using engine = await openTestEngine();
     const { auth, clock } = engine;
     const { key } = await auth.keys.create({ ...INPUT, expiresIn: '1h' });
@@ -280,7 +283,7 @@ describe('a clock that jumps while a node runs', () => {
     expect(await codeOfKey(auth, key)).toBe('expired');
   });
 
-  test('an event of another node that is dated far ahead is not followed: this node goes on by its own clock', async () => {
+  test('an event of another node with a date far ahead does not move the clock of this node', async () => {
     await using engine = await openTestEngine();
     const { auth, clock } = engine;
     const { key } = await auth.keys.create({ ...INPUT, expiresIn: '1d' });

@@ -12,29 +12,32 @@ import { openTestEngine, type TestEngine } from './test-engine.ts';
 
 const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
 
-describe('a number that cannot be believed in the row of a key', () => {
-  test.each(['created_at', 'expires_at'])('%s: is 503 for that key, and the others verify', async (column) => {
-    await using engine = await openTestEngine();
-    const damaged = await engine.auth.keys.create(INPUT);
-    const sound = await engine.auth.keys.create(INPUT);
-    await engine.sql(`update api_keys set ${column} = 9007199254740993 where id = ?`, damaged.apiKey.id);
-    for (const auth of [await engine.openAgain(), engine.auth]) {
-      expect(await auth.verify({ key: sound.key })).toMatchObject({ valid: true });
-    }
-    const again = await engine.openAgain();
-    expect((await refusalOf(again.verify({ key: damaged.key }))).code).toBe('key_quarantined');
-    expect(CODES.key_quarantined.status).toBe(503);
-    expect(await again.verify({ key: sound.key })).toMatchObject({ valid: true });
-  });
+describe('a number outside its range in the row of a key', () => {
+  test.each(['created_at', 'expires_at'])(
+    '%s: requests with that key get 503, other keys are accepted',
+    async (column) => {
+      await using engine = await openTestEngine();
+      const damaged = await engine.auth.keys.create(INPUT);
+      const sound = await engine.auth.keys.create(INPUT);
+      await engine.sql(`update api_keys set ${column} = 9007199254740993 where id = ?`, damaged.apiKey.id);
+      for (const auth of [await engine.openAgain(), engine.auth]) {
+        expect(await auth.verify({ key: sound.key })).toMatchObject({ valid: true });
+      }
+      const again = await engine.openAgain();
+      expect((await refusalOf(again.verify({ key: damaged.key }))).code).toBe('key_quarantined');
+      expect(CODES.key_quarantined.status).toBe(503);
+      expect(await again.verify({ key: sound.key })).toMatchObject({ valid: true });
+    },
+  );
 });
 
-describe('a key whose row does not open', () => {
+describe('a key whose row cannot be decrypted', () => {
   const wrongSecretOf = (key: string): string => {
     const [own, other] = [parseKey(key), parseKey(generateKey({ keyPrefix: 'pan', environment: 'live' }).key)];
     return own === null || other === null ? '' : formatKey({ ...own, secret: other.secret });
   };
 
-  test('is told to nobody but its holder, read once and logged once', async () => {
+  test('is reported to its holder only, read once and logged once', async () => {
     await using engine = await openTestEngine();
     const { key, apiKey } = await engine.auth.keys.create(INPUT);
     const { key: next } = await engine.auth.rotation.rotate(apiKey.id, { overlap: '1h' });
@@ -61,7 +64,7 @@ describe('a key whose row does not open', () => {
     expect(await fresh.verify({ key })).toMatchObject({ denial: { code: 'unknown' } });
   });
 
-  test('in a way that leaves no secret to compare with is 503 to everybody, and read once all the same', async () => {
+  test('and that has no secret to compare with is 503 for every caller, and read once', async () => {
     await using engine = await openTestEngine();
     const { key, apiKey } = await engine.auth.keys.create(INPUT);
     await engine.sql('update api_key_versions set accepted_until = 1 where key_id = ?', apiKey.id);
@@ -74,7 +77,7 @@ describe('a key whose row does not open', () => {
     expect(engine.logged.filter((line) => line.includes('a key is damaged and cannot be opened'))).toHaveLength(1);
   });
 
-  test('and that lacks a version is 503 to whoever may hold it', async () => {
+  test('and that lacks a version is 503 for every caller that may hold it', async () => {
     await using engine = await openTestEngine();
     const { key, apiKey } = await engine.auth.keys.create(INPUT);
     const { key: next } = await engine.auth.rotation.rotate(apiKey.id, { overlap: '1h' });
@@ -84,7 +87,7 @@ describe('a key whose row does not open', () => {
       expect((await refusalOf(fresh.verify({ key: text }))).code).toBe('key_quarantined');
   });
 
-  test('gives its tokens a 503 and those that somebody else made a no', async () => {
+  test('gives its tokens 503, and denies tokens that it has not signed', async () => {
     await using engine = await openTestEngine();
     const tokens: string[] = [];
     for (const algorithm of ['ES256', 'HS256'] as const) {
@@ -103,7 +106,7 @@ describe('a key whose row does not open', () => {
 });
 
 describe('a database that was tampered with', () => {
-  test('without its canary is refused, and no new master key is made for it', async () => {
+  test('without its canary is refused, and no new master key is created for it', async () => {
     await using engine = await openTestEngine();
     await engine.auth.close();
     expect(await engine.sql(`delete from meta where name = 'canary' returning name`)).toHaveLength(1);
@@ -115,7 +118,7 @@ describe('a database that was tampered with', () => {
     expect(await engine.sql(`select * from meta where name = 'canary'`)).toEqual([]);
   });
 
-  test('whose keys were all deleted gives no new root key', async () => {
+  test('whose keys were all deleted gets no new root key', async () => {
     await using engine = await openTestEngine();
     const written: string[] = [];
     const store = { read: () => null, write: (key: string) => void written.push(key) };
@@ -131,12 +134,12 @@ describe('a database that was tampered with', () => {
   });
 });
 
-describe('a string that turned up in a URL', () => {
+describe('a key string that was found in a URL', () => {
   const BY = { actor: { ...PROCESS_ACTOR, address: '192.0.2.9' }, requestId: 'request-1', reason: null };
   const reportsOf = async (engine: TestEngine) =>
     (await engine.auth.events.list('default', { type: 'key.exposed_in_url' })).items.map(({ subject }) => subject.id);
 
-  test('is one event for each key and hour, however often it is seen', async () => {
+  test('is recorded as one event per key and hour, however often it is found', async () => {
     await using engine = await openTestEngine();
     const { auth, clock } = engine;
     const [one, two] = [await auth.keys.create(INPUT), await auth.keys.create(INPUT)];
@@ -150,7 +153,7 @@ describe('a string that turned up in a URL', () => {
     expect((await reportsOf(engine)).toSorted()).toEqual([one.apiKey.id, one.apiKey.id, two.apiKey.id].toSorted());
   });
 
-  test('is told of a revoked key too', async () => {
+  test('is recorded for a revoked key too', async () => {
     await using engine = await openTestEngine();
     const { key, apiKey } = await engine.auth.keys.create(INPUT);
     await engine.auth.keys.revoke(apiKey.id);
@@ -158,7 +161,7 @@ describe('a string that turned up in a URL', () => {
     expect(await reportsOf(engine)).toEqual([apiKey.id]);
   });
 
-  test('is nothing when it is the string of no key', async () => {
+  test('is not recorded if it is the string of no key', async () => {
     await using engine = await openTestEngine();
     await using elsewhere = await openTestEngine();
     const { key } = await elsewhere.auth.keys.create(INPUT);

@@ -74,7 +74,7 @@ async function checkpoint(engine: TestEngine): Promise<void> {
   expect(await engine.sql('pragma wal_checkpoint(truncate)')).toMatchObject([{ busy: 0 }]);
 }
 
-test('whichever page is overwritten: never a wrong answer, and a start that is refused says what to do', async () => {
+test('whichever page is overwritten, no answer is wrong, and a refused start says what to do', async () => {
   await using engine = await openTestEngine();
   const truth = await someKeys(engine, 24);
   await checkpoint(engine);
@@ -91,7 +91,7 @@ test('whichever page is overwritten: never a wrong answer, and a start that is r
   expect(refused).toBeGreaterThan(pages / 14);
 });
 
-test('whichever byte of a key id is changed, in its row or in its index: never a false no', async () => {
+test('whichever byte of a key id is changed, in its row or its index, a valid key is never denied', async () => {
   await using engine = await openTestEngine();
   const truth = await someKeys(engine, 8);
   await checkpoint(engine);
@@ -111,7 +111,7 @@ test('whichever byte of a key id is changed, in its row or in its index: never a
   expect(changed).toBeGreaterThanOrEqual(6);
 });
 
-test('a file that was cut off, wherever, is refused', async () => {
+test('a file that was truncated at any length is refused', async () => {
   await using engine = await openTestEngine();
   const truth = await someKeys(engine, 24);
   await checkpoint(engine);
@@ -129,7 +129,7 @@ test.each([
   { before: 3, after: 1 },
   { before: 3, after: 12 },
   { before: 40, after: 1 },
-])('an older file beside a newer WAL (%o changes in between) is refused, and stays as it is', async (changes) => {
+])('an older file beside a newer WAL (%o changes in between) is refused and not changed', async (changes) => {
   await using engine = await openTestEngine();
   const victim = await engine.auth.keys.create(INPUT);
   const truth = await someKeys(engine, 20);
@@ -152,7 +152,7 @@ test.each([
   rmSync(dataDir, { recursive: true, force: true });
 });
 
-test('an older file beside a WAL that has all that came since is whole, and works', async () => {
+test('an older file beside a WAL with all later changes opens and is complete', async () => {
   await using engine = await openTestEngine();
   const victim = await engine.auth.keys.create(INPUT);
   const truth = await someKeys(engine, 8);
@@ -182,7 +182,7 @@ test.each([1, 2, 8, 40])(
   },
 );
 
-test('a WAL beside a file that is gone is not taken for a new store', async () => {
+test('a WAL without its database file is not taken for a new store', async () => {
   await using engine = await openTestEngine();
   await someKeys(engine, 1);
   for (const content of [null, Buffer.alloc(0)]) {
@@ -194,7 +194,7 @@ test('a WAL beside a file that is gone is not taken for a new store', async () =
   }
 });
 
-test('damage that is met while it runs ends every answer with 503, every write, and is told the operator once', async () => {
+test('damage that is found while the engine runs ends reads and writes with 503, and is logged once', async () => {
   await using engine = await openTestEngine();
   const truth = await someKeys(engine, 24);
   await checkpoint(engine);

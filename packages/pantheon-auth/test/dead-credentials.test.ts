@@ -195,7 +195,7 @@ async function changesIn({ auth }: TestEngine, tenantId: string, name: string) {
   return Object.entries(tenantId === 'system' ? { ...ofKeys, ...ofTenants } : ofKeys);
 }
 
-describe('a credential that ended between the headers and the body changes nothing', () => {
+describe('a credential that is ended between the headers and the body of a request changes nothing', () => {
   test.each(Object.entries(KINDS))('%s', async (_name, { accept, end, code }) => {
     await using engine = await openTestEngine();
     const accepted = await accept(engine, 'one');
@@ -207,7 +207,7 @@ describe('a credential that ended between the headers and the body changes nothi
   });
 });
 
-describe('nor one that ends, on another node, between the last look at it and the commit', () => {
+describe('nor does one that is ended on another node between the last check and the commit', () => {
   /** Runs `between` once, when the next commit is about to be made. The moment cannot be hit from outside. */
   function beforeNextCommit(between: () => Promise<unknown>): Disposable {
     const commit = SqlLedger.prototype.commit;
@@ -251,7 +251,7 @@ describe('nor one that ends, on another node, between the last look at it and th
   });
 });
 
-test('a caller whose key is not there, as after a failover that lost its creation, does nothing', async () => {
+test('a caller whose key is missing, for example after a failover that lost its creation, changes nothing', async () => {
   await using engine = await openTestEngine();
   const { auth } = engine;
   const { apiKey } = await auth.keys.create({ userId: 'u', name: 'n' });

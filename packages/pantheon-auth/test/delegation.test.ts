@@ -28,10 +28,10 @@ const HANDED_OUT: readonly (readonly [string, string, Partial<CreateKeyInput>, P
   ['a claim that holds back', 'jwt.customClaims', { jwt: { customClaims: { read_only: true } } }, { jwt: null }],
 ];
 
-describe.each(HANDED_OUT)('%s of the caller bound what it hands out', (_what, field, own, beyond) => {
+describe.each(HANDED_OUT)('%s of the caller also limit what it grants', (_what, field, own, beyond) => {
   const refused = { code: 'not_grantable', field };
 
-  test('by creating, at once and under an Idempotency-Key', async () => {
+  test('by creating, directly and with an Idempotency-Key', async () => {
     await using engine = await openTestEngine();
     const by = await callerWithKey(engine.auth, own);
     const child = { ...CHILD, ...beyond };
@@ -42,7 +42,7 @@ describe.each(HANDED_OUT)('%s of the caller bound what it hands out', (_what, fi
     );
   });
 
-  test('by repeating, rotating, resuming and issuing, of a key that others have made or widened', async () => {
+  test('by repeating, rotating, resuming and issuing, for a key that others have created or extended', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const by = await callerWithKey(auth, own);
@@ -61,7 +61,7 @@ describe.each(HANDED_OUT)('%s of the caller bound what it hands out', (_what, fi
     expect((await auth.keys.revoke(id, { by })).state).toBe('revoked');
   });
 
-  test('by an update that gives, and not by one that takes away', async () => {
+  test('by an update that adds grants, but not by one that removes them', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const by = await callerWithKey(auth, own);
@@ -73,7 +73,7 @@ describe.each(HANDED_OUT)('%s of the caller bound what it hands out', (_what, fi
   });
 });
 
-test('a claim that holds the caller back is in every token that it can come by', async () => {
+test('a claim that restricts the caller is in every token that the caller can get', async () => {
   await using engine = await openTestEngine();
   const { auth } = engine;
   const held = { jwt: { customClaims: { read_only: true } } };
@@ -96,7 +96,7 @@ test('a claim that holds the caller back is in every token that it can come by',
   }
 });
 
-test('whoever may issue tokens for other keys may say whose they are; the bounds stay', async () => {
+test('a caller that may issue tokens for other keys may choose their subject; the limits stay', async () => {
   await using engine = await openTestEngine();
   const { auth } = engine;
   const permissions = ['pantheon:keys:*', 'pantheon:tokens:issue'];
@@ -110,7 +110,7 @@ test('whoever may issue tokens for other keys may say whose they are; the bounds
   expect(await refusalOf(issuing)).toMatchObject({ code: 'not_grantable', field: 'rateLimits' });
 });
 
-test('what bounds the caller is its key as it is now, and not as it was when it called', async () => {
+test('a caller is limited by its key as it is now, not as it was when the request arrived', async () => {
   await using engine = await openTestEngine();
   const { auth } = engine;
   const by = await callerWithKey(auth);
@@ -161,7 +161,7 @@ describe('audiences are set per tenant', () => {
     expect(await refusalOf(refused)).toMatchObject({ code: 'not_grantable', field: 'jwt.audience[0]' });
   });
 
-  test('that are taken away stay with the keys that have them', async () => {
+  test('that are removed from the tenant stay with the keys that have them', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     await auth.tenants.update('default', { audiences: [ORDERS] });
@@ -177,7 +177,7 @@ describe('audiences are set per tenant', () => {
     expect(await refusalOf(auth.keys.create(forOrders, { by }))).toMatchObject({ field: 'jwt.audience[0]' });
   });
 
-  test('are in the log, and what is no list of names is refused by its field', async () => {
+  test('are in the log, and a value that is not a list of names is refused with its field', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     await auth.tenants.create({ id: 'acme', audiences: [ORDERS] });
@@ -202,7 +202,7 @@ describe('audiences are set per tenant', () => {
       });
   });
 
-  test('a row whose audiences cannot be read opens nothing', async () => {
+  test('a tenant whose audiences cannot be read is quarantined', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     for (const audiences of ['', 'null', '{}', '["a",1]', '"https://orders.example"', '[']) {

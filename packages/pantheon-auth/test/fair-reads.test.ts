@@ -8,7 +8,7 @@ const MANY = 1_500;
 const INPUT = { userId: 'u', name: 'n' };
 
 test.each(['getSelf', 'get', 'versions', 'exchange'] as const)(
-  'one key that asks for %s by the thousand keeps no cold key, revocation, rotation or new key of another tenant waiting',
+  'one key that requests %s by the thousand delays no cold key, revocation, rotation or new key of another tenant',
   async (what) => {
     await using engine = await openTestEngine();
     const { auth } = engine;
@@ -50,7 +50,7 @@ test.each(['getSelf', 'get', 'versions', 'exchange'] as const)(
   60_000,
 );
 
-test('an administrator that names a tenant by the thousand reads it once, and is told when it is gone', async () => {
+test('an administrator that names a tenant by the thousand reads it once, and gets 404 when it was deleted', async () => {
   await using engine = await openTestEngine();
   const { auth } = engine;
   await auth.tenants.create({ id: 'acme' });

@@ -48,7 +48,7 @@ test('nodes that start at once on an empty database share tenants, signing keys,
   }
 });
 
-test('of several nodes that make the root key at once one does, and the others know', async () => {
+test('of several nodes that create the root key at once one does, and the others find it', async () => {
   await using scratch = await scratchPostgres('started');
   const options = postgresNode(scratch.url);
   const nodes = await Promise.all(

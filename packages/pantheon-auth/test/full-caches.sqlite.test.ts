@@ -50,7 +50,7 @@ function run(program: string, args: readonly string[] = []): Promise<Record<stri
   });
 }
 
-test('known keys and counters: thousands of the largest keys stay inside their bytes, and the heap holds no more', async () => {
+test('thousands of the largest keys and counters stay within their bytes, and the heap holds no more', async () => {
   const found = await run(`
     const { VerificationCache } = await import(${moduleOf('../src/verification/verification-cache.ts')});
     const { MemoryLimiter } = await import(${moduleOf('../src/rate-limit/memory/memory-limiter.ts')});
@@ -114,7 +114,7 @@ test('known keys and counters: thousands of the largest keys stay inside their b
   expect(found['rss']).toBeLessThan((HEAP_MB + 160) * MB);
 }, 240_000);
 
-test('seen tokens: a whole service that is sent thousands of the longest tokens goes on in its memory', async () => {
+test('a service that is sent thousands of the longest tokens stays within its memory', async () => {
   const found = await run(
     `
     const { createPantheonAuth } = await import(${moduleOf('../src/pantheon-auth.ts')});
@@ -144,7 +144,7 @@ test('seen tokens: a whole service that is sent thousands of the longest tokens 
   expect(found['rss']).toBeLessThan((HEAP_MB + 160) * MB);
 }, 240_000);
 
-test('seen tokens keep nothing in memory of how their key once was', async () => {
+test('cached tokens keep no old state of their key in memory', async () => {
   const { taken = 0, max = 0 } = await run(
     `
     const { createPantheonAuth } = await import(${moduleOf('../src/pantheon-auth.ts')});
@@ -169,7 +169,7 @@ test('seen tokens keep nothing in memory of how their key once was', async () =>
   expect(taken).toBeLessThan(max);
 }, 240_000);
 
-test('the caches are a part of the heap that there is, unless it is said how much they may take', () => {
+test('the caches take a share of the available heap unless their size is set', () => {
   const sum = (bounds: object): number => Object.values(bounds).reduce((all, one) => all + one, 0);
   expect(sum(cacheBounds())).toBeLessThanOrEqual(512 * MB);
   expect(sum(cacheBounds(100 * MB))).toBeLessThanOrEqual(100 * MB);

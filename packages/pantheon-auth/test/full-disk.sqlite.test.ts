@@ -65,83 +65,89 @@ async function whole(dataDir: string): Promise<void> {
   await vi.waitFor(() => expect(reserveOf(dataDir)).toBe(RESERVE_BYTES), { timeout: 20_000, interval: 50 });
 }
 
-test.skipIf(isSkipped)(`on a full disk a leaked key can be revoked, and nothing else be written${REASON}`, async () => {
-  using disk = mountDisk() as Disposable & { readonly path: string };
-  const auth = await open(disk.path);
-  try {
-    await auth.tenants.create({ id: 'acme' });
-    const ip = '192.0.2.1';
-    const make = (): Promise<CreatedKey> => auth.keys.create(INPUT);
-    const [leaked, suspended, rotated, sound] = [await make(), await make(), await make(), await make()];
-    const others = await Promise.all(Array.from({ length: 60 }, make));
-    const ofTenant = await auth.tenant('acme').keys.create(INPUT);
-    await auth.rotation.rotate(rotated.apiKey.id, { overlap: '1h' });
-    const [signingKey] = auth.tokens.jwks().keys;
-    const { kid } = await auth.tokens.rotateSigningKey('ES256');
-    await whole(disk.path);
-    fillUp(disk.path);
-
-    // Until something protective needs the room it is kept: what is ordinary finds the disk full.
-    let refused = null as unknown;
-    for (let n = 0; n < 1_000 && refused === null; n += 1) {
+test.skipIf(isSkipped)(
+  `on a full disk a leaked key can be revoked, and nothing else can be written${REASON}`,
+  async () => {
+    using disk = mountDisk() as Disposable & { readonly path: string };
+    const auth = await open(disk.path);
+    try {
+      await auth.tenants.create({ id: 'acme' });
+      const ip = '192.0.2.1';
+      const make = (): Promise<CreatedKey> => auth.keys.create(INPUT);
+      const [leaked, suspended, rotated, sound] = [await make(), await make(), await make(), await make()];
+      const others = await Promise.all(Array.from({ length: 60 }, make));
+      const ofTenant = await auth.tenant('acme').keys.create(INPUT);
+      await auth.rotation.rotate(rotated.apiKey.id, { overlap: '1h' });
+      const [signingKey] = auth.tokens.jwks().keys;
+      const { kid } = await auth.tokens.rotateSigningKey('ES256');
+      await whole(disk.path);
       fillUp(disk.path);
-      refused = await auth.keys.create(INPUT).then(
-        () => null,
-        (error: unknown) => error,
-      );
+
+      // Until something protective needs the room it is kept: what is ordinary finds the disk full.
+      let refused = null as unknown;
+      for (let n = 0; n < 1_000 && refused === null; n += 1) {
+        fillUp(disk.path);
+        refused = await auth.keys.create(INPUT).then(
+          () => null,
+          (error: unknown) => error,
+        );
+      }
+      expect(refused).toMatchObject({ code: 'store_full' });
+      expect(reserveOf(disk.path)).toBe(RESERVE_BYTES);
+
+      await auth.keys.revoke(leaked.apiKey.id, { reason: 'leaked' });
+      expect(await auth.verify({ key: leaked.key, ip })).toMatchObject({ valid: false, denial: { code: 'revoked' } });
+      await auth.keys.suspend(suspended.apiKey.id);
+      await auth.rotation.retire(rotated.apiKey.id, 1);
+      await auth.tenants.suspend('acme');
+      await auth.tokens.retireSigningKey(String(signingKey?.['kid']));
+      expect(await auth.verify({ key: suspended.key, ip })).toMatchObject({ denial: { code: 'suspended' } });
+      expect(await auth.verify({ key: rotated.key, ip })).toMatchObject({ denial: { code: 'version_retired' } });
+      expect(await auth.verify({ key: ofTenant.key, ip })).toMatchObject({ valid: false });
+      expect(auth.tokens.jwks().keys.map((one) => one['kid'])).toContain(kid);
+      expect(await auth.verify({ key: sound.key, ip })).toMatchObject({ valid: true });
+
+      // Hundreds, not only the first; and between them what is less urgent gets none of the room.
+      for (const { apiKey } of others) {
+        await auth.keys.revoke(apiKey.id);
+        expect((await refusalOf(auth.keys.create(INPUT))).code).toBe('store_full');
+      }
+
+      // Room again: by itself everything is as before.
+      rmSync(join(disk.path, 'filler'));
+      await whole(disk.path);
+      expect(await auth.keys.create(INPUT)).toMatchObject({ apiKey: { state: 'active' } });
+      expect(await auth.verify({ key: leaked.key, ip })).toMatchObject({ valid: false, denial: { code: 'revoked' } });
+    } finally {
+      await auth.close();
     }
-    expect(refused).toMatchObject({ code: 'store_full' });
-    expect(reserveOf(disk.path)).toBe(RESERVE_BYTES);
+  },
+);
 
-    await auth.keys.revoke(leaked.apiKey.id, { reason: 'leaked' });
-    expect(await auth.verify({ key: leaked.key, ip })).toMatchObject({ valid: false, denial: { code: 'revoked' } });
-    await auth.keys.suspend(suspended.apiKey.id);
-    await auth.rotation.retire(rotated.apiKey.id, 1);
-    await auth.tenants.suspend('acme');
-    await auth.tokens.retireSigningKey(String(signingKey?.['kid']));
-    expect(await auth.verify({ key: suspended.key, ip })).toMatchObject({ denial: { code: 'suspended' } });
-    expect(await auth.verify({ key: rotated.key, ip })).toMatchObject({ denial: { code: 'version_retired' } });
-    expect(await auth.verify({ key: ofTenant.key, ip })).toMatchObject({ valid: false });
-    expect(auth.tokens.jwks().keys.map((one) => one['kid'])).toContain(kid);
-    expect(await auth.verify({ key: sound.key, ip })).toMatchObject({ valid: true });
-
-    // Hundreds, not only the first; and between them what is less urgent gets none of the room.
-    for (const { apiKey } of others) {
-      await auth.keys.revoke(apiKey.id);
-      expect((await refusalOf(auth.keys.create(INPUT))).code).toBe('store_full');
-    }
-
-    // Room again: by itself everything is as before.
-    rmSync(join(disk.path, 'filler'));
+test.skipIf(isSkipped)(
+  `an engine that starts on a full disk can revoke, with the reserved space${REASON}`,
+  async () => {
+    using disk = mountDisk() as Disposable & { readonly path: string };
+    const first = await open(disk.path);
+    const { apiKey, key } = await first.keys.create(INPUT);
     await whole(disk.path);
-    expect(await auth.keys.create(INPUT)).toMatchObject({ apiKey: { state: 'active' } });
-    expect(await auth.verify({ key: leaked.key, ip })).toMatchObject({ valid: false, denial: { code: 'revoked' } });
-  } finally {
-    await auth.close();
-  }
-});
+    await first.close();
+    fillUp(disk.path);
+    const auth = await open(disk.path);
+    try {
+      await auth.keys.revoke(apiKey.id);
+      expect(await auth.verify({ key, ip: '192.0.2.1' })).toMatchObject({ denial: { code: 'revoked' } });
+    } finally {
+      await auth.close();
+    }
+    // What was revoked is durable: it lies in the file, or in the WAL beside it.
+    const again = await open(disk.path);
+    expect(await again.verify({ key, ip: '192.0.2.1' })).toMatchObject({ denial: { code: 'revoked' } });
+    await again.close();
+  },
+);
 
-test.skipIf(isSkipped)(`a start on a full disk can revoke, with the room that was kept${REASON}`, async () => {
-  using disk = mountDisk() as Disposable & { readonly path: string };
-  const first = await open(disk.path);
-  const { apiKey, key } = await first.keys.create(INPUT);
-  await whole(disk.path);
-  await first.close();
-  fillUp(disk.path);
-  const auth = await open(disk.path);
-  try {
-    await auth.keys.revoke(apiKey.id);
-    expect(await auth.verify({ key, ip: '192.0.2.1' })).toMatchObject({ denial: { code: 'revoked' } });
-  } finally {
-    await auth.close();
-  }
-  // What was revoked is durable: it lies in the file, or in the WAL beside it.
-  const again = await open(disk.path);
-  expect(await again.verify({ key, ip: '192.0.2.1' })).toMatchObject({ denial: { code: 'revoked' } });
-  await again.close();
-});
-
-test.skipIf(isSkipped)(`the WAL does not use up the room that is kept for revocations${REASON}`, async () => {
+test.skipIf(isSkipped)(`the WAL does not use up the space that is reserved for revocations${REASON}`, async () => {
   using disk = mountDisk() as Disposable & { readonly path: string };
   const auth = await open(disk.path);
   const file = join(disk.path, 'pantheon-auth.db');
@@ -161,7 +167,7 @@ test.skipIf(isSkipped)(`the WAL does not use up the room that is kept for revoca
   }
 });
 
-test.skipIf(isSkipped)(`room that another process gave is given for this one too${REASON}`, async () => {
+test.skipIf(isSkipped)(`space that another process has released can be used by this one too${REASON}`, async () => {
   using disk = mountDisk() as Disposable & { readonly path: string };
   const [one, other] = [await open(disk.path), await open(disk.path)];
   try {
@@ -184,7 +190,7 @@ test.skipIf(isSkipped)(`room that another process gave is given for this one too
 });
 
 test.skipIf(isSkipped)(
-  `one tenant does not use up the room that is kept for the revocations of all${REASON}`,
+  `one tenant does not use up the space that is reserved for the revocations of all${REASON}`,
   async () => {
     using disk = mountDisk(2 * DISK_BYTES) as Disposable & { readonly path: string };
     const auth = await open(disk.path);

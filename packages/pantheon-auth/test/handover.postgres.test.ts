@@ -30,7 +30,7 @@ async function admittedOf(uses: number, node: PantheonAuth, key: string): Promis
 const isAlone = (node: PantheonAuth): Promise<void> =>
   eventually(async () => expect(node.limiterStatus().isDegraded).toBe(false));
 
-test('the new node starts beside the old one, each admits half of a limit, and the one that is left admits the whole', async () => {
+test('the new node starts beside the old one, each admits half of a limit, and the remaining one admits the whole', async () => {
   await using engine = await openTestEngine();
   await using old = await nodeOf(engine);
   const key = await keyUpTo(old, 10);
@@ -62,7 +62,7 @@ test('the new node starts beside the old one, each admits half of a limit, and t
   expect(await admittedOf(12, successor, key)).toBe(10);
 });
 
-test('a limit of 1 admits one on each, a quota is shared exactly, and a third node is refused without harm', async () => {
+test('a limit of 1 admits one on each, a quota is shared exactly, and a third node is refused and changes nothing', async () => {
   await using engine = await openTestEngine();
   await using old = await nodeOf(engine);
   const key = await keyUpTo(old, 1);
@@ -81,7 +81,7 @@ test('a limit of 1 admits one on each, a quota is shared exactly, and a third no
   expect(await admittedOf(3, third, key)).toBe(1);
 });
 
-test('an old node that is killed leaves the whole to the new one', async () => {
+test('after the old node is killed the new one admits the whole limit', async () => {
   await using engine = await openTestEngine();
   const child = engine.startProcess(`
     await auth.close();
@@ -102,7 +102,7 @@ test('an old node that is killed leaves the whole to the new one', async () => {
   }
 });
 
-test('a node that gave up its start leaves the old one with the whole', async () => {
+test('after the new node fails to start the old one admits the whole limit', async () => {
   await using engine = await openTestEngine();
   await using old = await nodeOf(engine);
   const key = await keyUpTo(old, 4);

@@ -37,7 +37,7 @@ async function readsFor({ clock }: TestEngine, auth: PantheonAuth, key: string):
   return count.reads;
 }
 
-test('a reason that holds a key is refused and not written down, and the key is told of', async () => {
+test('a reason that contains a key string is refused and not stored, and the exposure is recorded', async () => {
   await using engine = await openTestEngine();
   const { key, apiKey } = await engine.auth.keys.create(INPUT);
   for (const change of [
@@ -51,7 +51,7 @@ test('a reason that holds a key is refused and not written down, and the key is 
 });
 
 describe('a store', () => {
-  test('makes one at its first start, uses it at once, and finds it at the next', async () => {
+  test('creates one at its first start, uses it at once, and finds it at the next', async () => {
     await using engine = await openTestEngine();
     expect(engine.auth.idTags.list()).toMatchObject([{ number: 1, retiredAt: null, quarantined: false }]);
     const { apiKey } = await engine.auth.keys.create(INPUT);
@@ -61,7 +61,7 @@ describe('a store', () => {
     expect((await engine.auth.events.list('system', { subjectType: 'id_tag_secret' })).items).toHaveLength(1);
   });
 
-  test('gives every id that it makes its tag: of keys, of the root key, of one that is recovered, of its generator', async () => {
+  test('tags the id of every new key: the root key, a recovered one and those of its generator included', async () => {
     await using engine = await openTestEngine();
     const written: string[] = [];
     const store = { read: () => null, write: (key: string) => void written.push(key) };
@@ -73,14 +73,14 @@ describe('a store', () => {
     expect(await readsFor(engine, engine.auth, invented())).toBe(0);
   });
 
-  test('does not take a root key that another store made: it could never be found', async () => {
+  test('does not adopt a root key that another store created: its id would be denied', async () => {
     await using engine = await openTestEngine();
     const written: string[] = [];
     const root = await engine.auth.bootstrap({ read: invented, write: (key) => void written.push(key) });
     expect(parseKey(written[0] ?? '')?.id).toBe(root?.id);
   });
 
-  test('lets no process of an older version make a key without a tag', async () => {
+  test('lets no process of an older version create a key without a tag', async () => {
     await using engine = await openTestEngine();
     const { apiKey } = await engine.auth.keys.create(INPUT);
     const columns = (await columnsOfKeys(engine)).filter((name) => name !== 'id' && name !== 'id_tag').join(', ');
@@ -128,7 +128,7 @@ describe('a secret that was added', () => {
     expect(await tagOf(engine, apiKey.id)).toBe(2);
   });
 
-  test('is not used by a node that started a moment after it was made', async () => {
+  test('is not used by a node that started a moment after it was added', async () => {
     await using engine = await openTestEngine();
     await engine.auth.idTags.add();
     const late = await engine.openAgain();
@@ -136,7 +136,7 @@ describe('a secret that was added', () => {
     expect(await tagOf(engine, apiKey.id)).toBe(1);
   });
 
-  test('is one of few', async () => {
+  test('is refused beyond the maximum number', async () => {
     await using engine = await openTestEngine();
     for (let n = 1; n < TAG_SECRETS_ACTIVE_MAX; n += 1) await engine.auth.idTags.add();
     expect((await refusalOf(engine.auth.idTags.add())).code).toBe('not_allowed');
@@ -144,7 +144,7 @@ describe('a secret that was added', () => {
     expect(await engine.auth.idTags.add()).toMatchObject({ number: TAG_SECRETS_ACTIVE_MAX + 1 });
   });
 
-  test('by two nodes at once are two', async () => {
+  test('by two nodes at once gives two secrets', async () => {
     await using engine = await openTestEngine();
     const other = await engine.openAgain();
     const added = await Promise.all([engine.auth.idTags.add(), other.idTags.add()]);
@@ -153,7 +153,7 @@ describe('a secret that was added', () => {
 });
 
 describe('a secret that was retired', () => {
-  test('leaves its keys valid, and an id that it tagged costs one read from then on', async () => {
+  test('leaves its keys valid, and an id that was tagged with it costs one read from then on', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const { key } = await auth.keys.create(INPUT);
@@ -176,7 +176,7 @@ describe('a secret that was retired', () => {
     expect(await tagOf(engine, apiKey.id)).toBe(2);
   });
 
-  test('as the last one gets a successor, and keys that are made meanwhile verify everywhere', async () => {
+  test('as the last one gets a successor, and keys created meanwhile are accepted on every node', async () => {
     await using engine = await openTestEngine();
     const other = await engine.openAgain();
     await engine.auth.idTags.retire(1);
@@ -192,8 +192,8 @@ describe('a secret that was retired', () => {
   });
 });
 
-describe('a secret that does not open', () => {
-  test('sends ids to the store, never to a no: its keys verify, with one warning', async () => {
+describe('a secret that cannot be decrypted', () => {
+  test('has ids read from the store, not denied: its keys are accepted, with one warning', async () => {
     await using engine = await openTestEngine();
     const { key } = await engine.auth.keys.create(INPUT);
     await engine.sql('update id_tag_secrets set sealed = substr(sealed, 1, 40)');
@@ -215,7 +215,7 @@ describe('a secret that does not open', () => {
       expect(await node.verify({ key: made.key })).toMatchObject({ valid: true });
   });
 
-  test('nor is anything forged when rows of the list are missing', async () => {
+  test('nor is an id denied without a read when rows of the list are missing', async () => {
     for (const sql of ['delete from id_tag_secrets', 'delete from id_tag_secrets where number = 1']) {
       await using engine = await openTestEngine();
       const { key } = await engine.auth.keys.create(INPUT);
@@ -233,7 +233,7 @@ describe('who may change the list', () => {
   const outside = callerWith({ tenantId: 'acme', permissions: ['pantheon:*'] });
   const reader = callerWith({ tenantId: 'system', permissions: READ });
 
-  test('keys of the system tenant with the permission; for others there is none', async () => {
+  test('only keys of the system tenant with the permission; for others the list does not exist', async () => {
     await using engine = await openTestEngine();
     const { idTags } = engine.auth;
     const all = await keyAndCaller(engine, 'system', { permissions: ['pantheon:*'] });
@@ -248,7 +248,7 @@ describe('who may change the list', () => {
     expect(items).toMatchObject([{ actor: { keyId: all.id }, reason: 'for a test', subject: { id: '2' } }]);
   });
 
-  test('a caller that was revoked meanwhile changes nothing', async () => {
+  test('a caller that was revoked in the meantime changes nothing', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const root = await auth.bootstrap({ read: () => null, write: () => {} });
@@ -264,7 +264,7 @@ describe('who may change the list', () => {
 describe('a store that is older than tags', () => {
   const [name = ''] = STORED_FIXTURES;
 
-  test('gets its first secret at the first start, uses it at once, and looks up what has no tag', async () => {
+  test('gets its first secret at the first start, uses it at once, and reads ids without a tag from the store', async () => {
     await using restored = await restoreStore(name);
     const clock = new TestClock(Date.parse(restored.contents.madeAt) + 60_000);
     const nodes = await Promise.all([1, 2].map(() => createPantheonAuth({ ...restored.options, clock })));

@@ -12,7 +12,7 @@ const SETTLED = { timeout: 20_000, interval: 20 };
 // Hours pass by in steps, with work of the store in each: much to do for a busy machine.
 vi.setConfig({ testTimeout: 120_000 });
 
-test('three instances on one store share the work of the background', async () => {
+test('three instances on one store share the background jobs', async () => {
   await using engine = await openTestEngine();
   const nodes = [engine.auth, await engine.openAgain(), await engine.openAgain()];
   const start = engine.clock.now();
@@ -33,7 +33,7 @@ test('three instances on one store share the work of the background', async () =
   ]);
 });
 
-test('what is old goes: counts, answers to repeated requests, revocations of tokens that have expired', async () => {
+test('jobs delete old counts, idempotency records and revocations of expired tokens', async () => {
   await using engine = await openTestEngine();
   const { auth, clock } = engine;
   const { key, apiKey } = await auth.keys.create({ userId: 'u', name: 'k' }, { idempotencyKey: 'once' });
@@ -60,7 +60,7 @@ test('what is old goes: counts, answers to repeated requests, revocations of tok
   expect((await auth.keys.get(apiKey.id)).id).toBe(apiKey.id);
 });
 
-test('for a day after a start that was ahead, nothing is deleted for its age', async () => {
+test('for a day after a start with a clock that was ahead, nothing is deleted for its age', async () => {
   await using engine = await openTestEngine();
   await engine.auth.keys.create({ userId: 'u', name: 'k' }, { idempotencyKey: 'once' });
   await engine.auth.close();
@@ -73,7 +73,7 @@ test('for a day after a start that was ahead, nothing is deleted for its age', a
   expect(await engine.sql('select * from idempotency')).toHaveLength(0);
 });
 
-test('a consumer of the log is brought every event of an instance whole, of all tenants, also after it was stopped', async () => {
+test('a log consumer is passed every event of all tenants in full, also after it was stopped', async () => {
   await using engine = await openTestEngine();
   const { clock } = engine;
   const seen: ConsumedEvent[] = [];

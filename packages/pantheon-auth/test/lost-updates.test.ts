@@ -16,7 +16,7 @@ async function outcomeOf(work: Promise<unknown>): Promise<string> {
   );
 }
 
-describe('of two editors with one etag one is done and the other is told', () => {
+describe('of two changes with the same etag one is made and the other refused', () => {
   type Change = (auth: PantheonAuth, key: APIKey, one: number) => Promise<unknown>;
   const CHANGES: Readonly<Record<string, Change>> = {
     update: (auth, { id, etag }, one) => auth.keys.update(id, { name: `editor ${one}` }, { ifMatch: etag }),
@@ -52,7 +52,7 @@ describe('of two editors with one etag one is done and the other is told', () =>
     expect(outcomes.sort()).toEqual(['done', 'precondition_failed']);
   });
 
-  test('what the one took away does not come back by the other', async () => {
+  test('a permission that one change removed is not restored by the other', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const { id, etag, permissions } = (await auth.keys.create(INPUT)).apiKey;
@@ -63,7 +63,7 @@ describe('of two editors with one etag one is done and the other is told', () =>
   });
 });
 
-test('the etag in an answer is that of the record after the change, and it is good for the next one', async () => {
+test('the etag in an answer is that of the record after the change, and can be used for the next change', async () => {
   await using engine = await openTestEngine();
   const { auth } = engine;
   const { id, etag } = (await auth.keys.create(ROTATED)).apiKey;
@@ -85,7 +85,7 @@ test('the etag in an answer is that of the record after the change, and it is go
   expect((await auth.tenants.delete('acme', { ifMatch: resumed.etag })).state).toBe('deleted');
 });
 
-test('it stands for the settings and the state: use does not change it, and what changes nothing does not', async () => {
+test('the etag depends on settings and state: neither a use nor a call that changes nothing alters it', async () => {
   await using engine = await openTestEngine();
   const { auth } = engine;
   const { key, apiKey } = await auth.keys.create(INPUT);
@@ -96,7 +96,7 @@ test('it stands for the settings and the state: use does not change it, and what
   expect((await auth.keys.list()).items).toMatchObject([{ id: apiKey.id, etag: apiKey.etag }]);
 });
 
-test('a change that would change nothing is refused like any other when it was decided on something older', async () => {
+test('a call that would change nothing is refused too when its etag is older than the record', async () => {
   await using engine = await openTestEngine();
   const { auth } = engine;
   const { id, etag } = (await auth.keys.create(INPUT)).apiKey;
@@ -106,7 +106,7 @@ test('a change that would change nothing is refused like any other when it was d
   expect(await outcomeOf(auth.keys.revoke(id, { ifMatch: etag }))).toBe('precondition_failed');
 });
 
-test('without a condition the last one wins, as before; a condition that cannot be read is refused', async () => {
+test('without a condition the last change wins; a condition that cannot be parsed is refused', async () => {
   await using engine = await openTestEngine();
   const { auth } = engine;
   const { id, etag } = (await auth.keys.create(INPUT)).apiKey;
@@ -125,7 +125,7 @@ test('a key of another tenant does not exist, whatever the condition says (I10)'
     expect(await outcomeOf(auth.tenant('acme').keys.update(id, { name: 'x' }, { ifMatch }))).toBe('not_found');
 });
 
-test('a repeated request is answered anew, although its condition has been met by the first one', async () => {
+test('a repeated request is answered again, although the first one made its condition false', async () => {
   await using engine = await openTestEngine();
   const { auth } = engine;
   const { id, etag } = (await auth.keys.create(INPUT)).apiKey;

@@ -56,7 +56,7 @@ async function callsOf({ auth }: TestEngine) {
   return Object.entries(calls);
 }
 
-test('a by that is there and is no caller is not the process, in any call', async () => {
+test('a value of `by` that is not a caller is never taken for the process itself, in any call', async () => {
   await using engine = await openTestEngine();
   const calls = await callsOf(engine);
   const before = await engine.sql('select seq from log_head');
@@ -79,7 +79,7 @@ test('a by that is there and is no caller is not the process, in any call', asyn
   expect(await engine.sql('select seq from log_head')).toEqual(before);
 });
 
-test('an option that is misspelt is not taken for one that was left out, in any call', async () => {
+test('a misspelt option is not ignored, in any call', async () => {
   await using engine = await openTestEngine();
   const calls = await callsOf(engine);
   const before = await engine.sql('select seq from log_head');
@@ -103,7 +103,7 @@ test('an option that is misspelt is not taken for one that was left out, in any 
   expect(await engine.sql('select seq from log_head')).toEqual(before);
 });
 
-test('who looks at itself is a caller', async () => {
+test('getSelf, revokeSelf and rotateSelf need a caller', async () => {
   await using engine = await openTestEngine();
   const { keys, rotation } = engine.auth;
   for (const by of [undefined, null, {}]) {
@@ -113,7 +113,7 @@ test('who looks at itself is a caller', async () => {
   }
 });
 
-test('a caller is confirmed without a permission only when null says so', async () => {
+test('a caller is confirmed without a permission only if null is passed for it', async () => {
   await using engine = await openTestEngine();
   const { auth } = engine;
   const by = await callerFor(auth, (await auth.keys.create(INPUT)).key);
@@ -135,7 +135,7 @@ test('a caller is confirmed without a permission only when null says so', async 
 });
 
 describe('a list', () => {
-  test('of events or keys is of one tenant, whatever stands for it', async () => {
+  test('of events or keys is limited to one tenant, whatever is passed for it', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     for (const tenantId of [undefined, null, 0, [], ['default'], {}, Symbol('default')]) {
@@ -145,7 +145,7 @@ describe('a list', () => {
     }
   });
 
-  test('is narrowed by every filter that is there: none is empty, and none is unknown', async () => {
+  test('applies every filter that is given, and refuses empty and unknown ones', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const wrong: readonly [call: (filter: never) => Promise<unknown>, filters: readonly Record<string, unknown>[]][] = [
@@ -171,10 +171,10 @@ describe('a list', () => {
   });
 });
 
-describe('a question about a credential', () => {
+describe('a verification', () => {
   const NARROWING = ['permissions', 'tenant', 'environment', 'audience', 'audienceOnly', 'accept'];
 
-  test('has no unknown member, and none of those that narrow is undefined', async () => {
+  test('refuses unknown options, and undefined for one that restricts', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const { key } = await auth.keys.create(INPUT);
@@ -197,7 +197,7 @@ describe('a question about a credential', () => {
     expect(Object.keys(KEY_REQUEST).length + 2).toBe(Object.keys(TOKEN_REQUEST).length);
   });
 
-  test('of a token names its audience in a list, and what a token is to be is of its own kind', async () => {
+  test('of a token takes audiences as a list; options for issuing tokens have types of their own', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const { key, apiKey } = await auth.keys.create({ ...INPUT, permissions: ['docs:*'] });
@@ -244,7 +244,7 @@ describe('a question about a credential', () => {
       });
   });
 
-  test('what is no text is the id of no key', async () => {
+  test('a value that is not a string is the id of no key', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const { apiKey } = await auth.keys.create(INPUT);
@@ -255,7 +255,7 @@ describe('a question about a credential', () => {
   });
 });
 
-test('a guard is not made of options without a value: it would be wider than was meant', async () => {
+test('a guard is not created from options without a value: it would allow more than was meant', async () => {
   const make = (options: object): unknown => withAuth(untyped({}), untyped(options), untyped(null));
   for (const options of [
     ...['permissions', 'tenant', 'environment', 'accept', 'audience', 'audienceOnly'].map((name) => ({

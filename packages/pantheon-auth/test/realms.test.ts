@@ -16,11 +16,11 @@ const foreignError = (members: object, message = 'it failed'): unknown =>
   foreign(`Object.assign(new Error(${JSON.stringify(message)}), ${JSON.stringify(members)})`);
 const codeOfOurs = (error: unknown): unknown => (error as PantheonError).code;
 
-test('what is compared here is of another realm', () => {
+test('these tests compare values of another realm', () => {
   expect([foreignError({}) instanceof Error, foreign('Promise.resolve()') instanceof Promise]).toEqual([false, false]);
 });
 
-test('an error of another realm has its code and its words, and what is no error has none', () => {
+test('an error of another realm has its code and its message, and a value that is no error has none', () => {
   expect(codeOf(foreignError({ code: 'ENOENT' }))).toBe('ENOENT');
   expect(hasCode(foreignError({ code: 'ENOENT' }), 'ENOENT')).toBe(true);
   expect(messageOf(foreignError({}))).toBe('it failed');
@@ -37,7 +37,7 @@ test('an error of another realm has its code and its words, and what is no error
     expect(codeOf(none)).toBeNull();
 });
 
-test('an error of PostgreSQL means the same whatever realm it comes from', () => {
+test('an error of PostgreSQL gives the same result in whatever realm it was created', () => {
   expect(codeOfOurs(ofPostgres(foreignError({ code: '23505', severity: 'ERROR' })))).toBe('conflict');
   expect(codeOfOurs(ofPostgres(foreignError({ code: 'ECONNREFUSED' })))).toBe('store_unavailable');
   expect(codeOfOurs(ofPostgres(foreignError({}, 'Connection terminated unexpectedly')))).toBe('store_unavailable');
@@ -45,20 +45,20 @@ test('an error of PostgreSQL means the same whatever realm it comes from', () =>
   expect(codeOfOurs(toCommitError(foreignError({ code: '40001', severity: 'ERROR' })))).toBe('conflict');
 });
 
-test('an error of SQLite means the same whatever realm it comes from', () => {
+test('an error of SQLite gives the same result in whatever realm it was created', () => {
   expect(isBusy(foreignError({ code: 'ERR_SQLITE_ERROR', errcode: 5 }))).toBe(true);
   expect(codeOfOurs(ofSqlite(foreignError({ code: 'ERR_SQLITE_ERROR', errcode: 2067 })))).toBe('conflict');
   expect(codeOfOurs(ofSqlite(foreignError({ code: 'ERR_INVALID_STATE' })))).toBe('shutting_down');
 });
 
-test('a promise of another realm is told from what is none', () => {
+test('a promise of another realm is recognized, and an object that is not one is not', () => {
   expect(isPromise(foreign('Promise.resolve(1)'))).toBe(true);
   expect([1, null, undefined, 'then', {}, foreign('({ then: 1 })')].map((value) => isPromise<unknown>(value))).toEqual(
     Array.from({ length: 6 }, () => false),
   );
 });
 
-test('an error of another copy of the library is one of ours, and what only looks like one is not', async () => {
+test('an error of another copy of the library is recognized, and one that only looks similar is not', async () => {
   vi.resetModules();
   const copy = await import('../src/foundation/errors.ts');
   expect(copy.PantheonError).not.toBe(PantheonError);
@@ -70,7 +70,7 @@ test('an error of another copy of the library is one of ours, and what only look
     expect(other instanceof PantheonError).toBe(false);
 });
 
-test('no source asks whether something is of a class that every realm has its own of', () => {
+test('no source uses instanceof for a class that exists in every realm', () => {
   const root = new URL('../../../', import.meta.url).pathname;
   const sources = globSync('packages/*/src/**/*.ts', { cwd: root }).filter((path) => !path.endsWith('.test.ts'));
   expect(sources.length).toBeGreaterThan(100);

@@ -17,8 +17,8 @@ const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
 /** As plain JavaScript would pass it. */
 const untyped = (value: unknown): never => value as never;
 
-describe('a tenant that is named like a wildcard', () => {
-  test.each(['any', 'all', 'default-any', 'undefined', 'null'])('%s: is one tenant among others', async (id) => {
+describe('a tenant whose id looks like a wildcard', () => {
+  test.each(['any', 'all', 'default-any', 'undefined', 'null'])('%s: is an ordinary tenant', async (id) => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     await auth.tenants.create({ id });
@@ -32,7 +32,7 @@ describe('a tenant that is named like a wildcard', () => {
     expect((await refusalOf(auth.keys.get(others.apiKey.id, { by }))).code).toBe('not_found');
   });
 
-  test('any environment is asked for by a symbol alone', async () => {
+  test('any environment can be requested only with a symbol', async () => {
     await using engine = await openTestEngine();
     const { key } = await engine.auth.keys.create({ ...INPUT, environment: 'test' });
     expect(await engine.auth.verify({ key, environment: ANY_ENVIRONMENT })).toMatchObject({ valid: true });
@@ -47,7 +47,7 @@ describe('a tenant that is named like a wildcard', () => {
   });
 });
 
-describe('what is no key', () => {
+describe('a value that is not a key', () => {
   test.each([undefined, null, 0, true, {}, [], Symbol('x'), Buffer.from('pan_live_')])(
     '%s: is malformed',
     async (key) => {
@@ -66,17 +66,17 @@ describe('what is no key', () => {
   );
 });
 
-describe('a guard that asks for nothing, or for what nobody can ask for', () => {
+describe('a guard with options that require nothing, or that no request can meet', () => {
   const NOTHING = [[], undefined, null, '', [''], [undefined], 'docs:*', ['docs:read', 7], {}];
   test.each(NOTHING.map((wanted) => [JSON.stringify(wanted), wanted]))(
-    '%s: is refused when it is made',
+    '%s: is refused when it is created',
     async (_, wanted) => {
       for (const make of [forExpress, forFastify, forHono, (one: never) => forFetch(one, untyped(null))])
         expect(await refusalOf(() => make(untyped(wanted)))).toMatchObject({ code: 'invalid_setting' });
     },
   );
 
-  test('a misspelt or unknown option of a guard is refused when it is made', async () => {
+  test('a misspelt or unknown option of a guard is refused when the guard is created', async () => {
     const auth = untyped({});
     for (const options of [
       { permission: ['docs:read'] },
@@ -97,7 +97,7 @@ describe('a guard that asks for nothing, or for what nobody can ask for', () => 
 
 describe('a state that this version does not know', () => {
   test.each(['frozen', 'Suspended', 'ACTIVE', ''])(
-    'of a tenant, "%s": its keys are 503, and it can be closed',
+    'of a tenant, "%s": its keys get 503, and it can be deleted',
     async (state) => {
       await using engine = await openTestEngine();
       const { auth } = engine;
@@ -123,7 +123,7 @@ describe('a state that this version does not know', () => {
     },
   );
 
-  test('of a key: it is 503, also when its row was written whole', async () => {
+  test('of a key: requests with it get 503, also if the whole row was written so', async () => {
     await using engine = await openTestEngine();
     const { key, apiKey } = await engine.auth.keys.create(INPUT);
     await engine.sql(`update api_keys set state = 'frozen' where id = ?`, apiKey.id);
@@ -131,7 +131,7 @@ describe('a state that this version does not know', () => {
     expect((await refusalOf(again.verify({ key }))).code).toBe('key_quarantined');
   });
 
-  test('a tenant whose row is missing: its keys are 503 and not dead', async () => {
+  test('a key whose tenant row is missing gets 503 and is not denied', async () => {
     await using engine = await openTestEngine();
     await engine.auth.tenants.create({ id: 'acme' });
     const { key, apiKey } = await engine.auth.tenant('acme').keys.create(INPUT);
@@ -142,9 +142,9 @@ describe('a state that this version does not know', () => {
   });
 });
 
-describe('a setting of the database that cannot be believed', () => {
+describe('a setting of the database with an invalid value', () => {
   test.each(['Infinity', 'banana', '', '-1', '0', '1e9', '99', '60001', ' 1000', '1000.5', '0x3e8', 'NaN'])(
-    'stalenessMaxMs "%s": stops the start and is named',
+    'stalenessMaxMs "%s": stops the start, and the error names it',
     async (value) => {
       await using engine = await openTestEngine();
       await engine.sql(`update meta set value = ? where name = 'stalenessMaxMs'`, value);
@@ -155,7 +155,7 @@ describe('a setting of the database that cannot be believed', () => {
   );
 });
 
-describe('an option that is misspelt or has an unknown value', () => {
+describe('a misspelt option, or an unknown value', () => {
   test.each([
     ['masterkey', 'x'],
     ['limits', 'banana'],
@@ -166,7 +166,7 @@ describe('an option that is misspelt or has an unknown value', () => {
     ['audience', ['']],
     ['logger', {}],
     ['clock', Date],
-  ])('%s: %s stops the start and is named', async (name, value) => {
+  ])('%s: %s stops the start, and the error names it', async (name, value) => {
     await using engine = await openTestEngine();
     const refused = await refusalOf(engine.openAgain(untyped({ [name]: value })));
     expect(refused).toMatchObject({ code: 'invalid_setting', field: name });
@@ -183,7 +183,7 @@ async function removeTenant(engine: TestEngine, id: string): Promise<void> {
     );
 }
 
-test('an option that is neither true nor false is no yes: nothing is forced by it, and nothing taken along', async () => {
+test('an option that is neither true nor false is refused: nothing is forced and no cascade runs', async () => {
   await using engine = await openTestEngine();
   const { auth } = engine;
   const system = auth.tenant('system').keys;
@@ -211,7 +211,7 @@ test('an option that is neither true nor false is no yes: nothing is forced by i
   expect(auth.tokens.signingKeys()).toHaveLength(6);
 });
 
-test('a key that gives itself up takes nothing along, whatever is passed', async () => {
+test('a key that revokes itself never cascades, whatever is passed', async () => {
   await using engine = await openTestEngine();
   const { auth } = engine;
   const { key, apiKey } = await auth.keys.create({

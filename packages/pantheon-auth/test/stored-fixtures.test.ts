@@ -17,7 +17,7 @@ const expectedOf = (all: readonly Expected[]): Record<string, string> =>
 const rowsOf = (answer: unknown): unknown => (Array.isArray(answer) ? answer : (answer as { rows: unknown }).rows);
 
 for (const name of STORED_FIXTURES) {
-  test(`the store ${name} opens, and its keys, tokens, events and counts are as they were`, async () => {
+  test(`the store ${name} opens with the keys, tokens, events and counts that were written`, async () => {
     await using restored = await restoreStore(name);
     const { contents } = restored;
     const clock = new TestClock(Date.parse(contents.madeAt) + A_MINUTE_LATER_MS);
@@ -57,7 +57,7 @@ for (const name of STORED_FIXTURES) {
     await auth.close();
   });
 
-  test(`how many keys each tenant of the store ${name} has is counted when it is opened, and no more are made than may be`, async () => {
+  test(`the keys of each tenant of the store ${name} are counted when it is opened, and no more than the maximum are created`, async () => {
     await using restored = await restoreStore(name);
     const clock = new TestClock(Date.parse(restored.contents.madeAt) + A_MINUTE_LATER_MS);
     const auth = await createPantheonAuth({ ...restored.options, clock, keysPerTenantMax: 1 } as PantheonAuthOptions);
@@ -70,7 +70,7 @@ for (const name of STORED_FIXTURES) {
     await auth.close();
   });
 
-  test(`what a key did is found in the store ${name}, also what it did before it could be, and a damaged event is no hindrance`, async () => {
+  test(`what a key did is found in the store ${name}, also from before it was indexed, and a damaged event does not prevent it`, async () => {
     // Two keys of which nothing else is expected: the younger one acted on the older one.
     const key = (place: 'asc' | 'desc') =>
       `(select id from api_keys where tenant_id = 'default' and state = 'active' and expires_at is null order by id ${place} limit 1)`;

@@ -25,7 +25,7 @@ const CHILD = {
   grantable: ['docs:*'],
 };
 
-test('it makes no key that outlives it, and so none that acts on its own key for it', async () => {
+test('it creates no key that outlives it, and so none that changes its own key for it', async () => {
   await using engine = await openTestEngine();
   const { keys, rotation } = engine.auth;
   const owner = await keys.create({ ...OWNER, permissions: [...OWNER.permissions] });
@@ -40,7 +40,7 @@ test('it makes no key that outlives it, and so none that acts on its own key for
   expect(await engine.auth.verify({ key: child.key })).toMatchObject({ valid: false, denial: { code: 'expired' } });
 });
 
-test('it makes no token of its key', async () => {
+test('it gets no token of its key', async () => {
   await using engine = await openTestEngine();
   const { keys, rotation, tokens } = engine.auth;
   const owner = await keys.create({ ...OWNER, permissions: [...OWNER.permissions] });

@@ -18,7 +18,7 @@ const UNSTORABLE = [
 const INPUT = { userId: 'u', name: 'n' };
 
 describe.each(UNSTORABLE)('%s', (_what, text) => {
-  test('in what is said is refused with 400 and the name of the field', async () => {
+  test('in stored text is refused with 400 and the name of the field', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const { id } = (await auth.keys.create(INPUT)).apiKey;
@@ -61,7 +61,7 @@ describe.each(UNSTORABLE)('%s', (_what, text) => {
     expect(items).toMatchObject([{ type: 'key.exposed_in_url' }]);
   });
 
-  test('in what is looked for finds nothing, or is refused', async () => {
+  test('in a search finds nothing, or is refused', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     await auth.keys.create(INPUT);
@@ -93,7 +93,7 @@ describe.each(UNSTORABLE)('%s', (_what, text) => {
 });
 
 describe('a search', () => {
-  test('finds what looks the same, however it was typed, on any database', async () => {
+  test('finds text that looks the same, however it was typed, on both databases', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const names = ['Ångström probe', 'E\u0301cole', 'ΟΔΥΣΣΕΥΣ', 'ПРИВЕТ мир', '각하', 'plain_50%'];
@@ -112,7 +112,7 @@ describe('a search', () => {
     expect(await found('plain%50')).toEqual([]);
   });
 
-  test.each(['', ' ', '\t', null])('is never empty, nor is any other filter: %j', async (empty) => {
+  test.each(['', ' ', '\t', null])('%j is refused as an empty search or filter', async (empty) => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     await auth.keys.create(INPUT);
@@ -150,7 +150,7 @@ test.each([
   }
 });
 
-test('a name of which nothing can be seen is none', async () => {
+test('a name without a visible character is refused', async () => {
   await using engine = await openTestEngine();
   const { auth } = engine;
   for (const text of ['\u3164', '\u2800', '\u200d', '\u115f\u1160', '\u0301', '\ufe0f']) {

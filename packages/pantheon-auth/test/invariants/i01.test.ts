@@ -34,7 +34,7 @@ function secretsOf(key: string): string[] {
   ];
 }
 
-test('I1: no raw secret in the store, the log, errors or events, after any step of a whole life', async () => {
+test('I1: no raw secret is in the store, the log, errors or events after any step in the life of a key', async () => {
   await using engine = await openTestEngine();
   const { auth, dataDir, clock } = engine;
   const secrets: string[] = ['VeryPrivateMetadata', 'VeryPrivateClaim'];
@@ -134,7 +134,7 @@ test('I1: no raw secret in the store, the log, errors or events, after any step 
   expect((await engine.stored()).includes(randomBytes(16).toString('latin1'))).toBe(false);
 });
 
-test('I1: private signing keys are nowhere in the store and in no answer', async () => {
+test('I1: a private signing key is in no form in the store, the log or the published keys', async () => {
   await using engine = await openTestEngine();
   const forms: string[] = [];
   const original = SigningKeyring.prototype.signer;

@@ -24,7 +24,7 @@ async function stateOf(engine: TestEngine): Promise<{ readonly seq: number; read
   return { seq: Number(head?.['seq']), rows };
 }
 
-test('I2: every change has exactly its events, and what makes no event changes nothing', async () => {
+test('I2: every change writes exactly its events, and a call that writes no event changes nothing', async () => {
   await using engine = await openTestEngine();
   const { auth, clock } = engine;
   const { key, apiKey } = await auth.keys.create({ ...INPUT, rotation: { overlap: '1h' } });
@@ -82,7 +82,7 @@ test('I2: every change has exactly its events, and what makes no event changes n
   }
 });
 
-test('I2: the log can be appended to and nothing else', async () => {
+test('I2: events can be appended to the log, and not changed or removed', async () => {
   await using engine = await openTestEngine();
   await engine.auth.keys.create(INPUT);
   for (const sql of ['delete from events', `update events set type = 'key.updated'`])

@@ -91,7 +91,7 @@ async function logOf(auth: PantheonAuth): Promise<TenantEvent[]> {
 const fact = <S extends SubjectType>(subject: S, event: TenantEvent): EventAbout<S> =>
   eventAbout(subject, { ...event, at: event.at.getTime() } as RecordedEvent);
 
-test('I3: whatever is done, replaying the log gives every record as it is stored', async () => {
+test('I3: after any sequence of calls, replaying the log gives every record as it is stored', async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(command, { minLength: 5, maxLength: 25 }), async (commands) => {
       await using engine = await openTestEngine();
@@ -126,7 +126,7 @@ test('I3: whatever is done, replaying the log gives every record as it is stored
   );
 }, 60_000);
 
-test('I3: places in the log have no gap and no twin, whoever writes at the same moment', async () => {
+test('I3: numbers of events have no gap and no duplicate when several nodes write at the same moment', async () => {
   await using engine = await openTestEngine();
   const other = await engine.openAgain();
   const made = [engine.auth, other].flatMap((auth) =>

@@ -21,7 +21,7 @@ async function isAccepted(auth: PantheonAuth, key: string): Promise<boolean> {
 /** A message to a server takes a hundred times as long as one to a file. */
 const INTERLEAVINGS = STORE === 'postgres' ? 3_000 : 10_000;
 
-test(`I4: ${INTERLEAVINGS} interleavings of uses and refusals on two instances: after the refusal answered, none is accepted`, async () => {
+test(`I4: ${INTERLEAVINGS} interleavings of uses and restrictions on two instances: no use is accepted after the restriction was answered`, async () => {
   await using engine = await openTestEngine();
   const here = engine.auth;
   const there = await engine.openAgain();
@@ -82,7 +82,7 @@ test(`I4: ${INTERLEAVINGS} interleavings of uses and refusals on two instances: 
   expect(acceptedBefore).toBeGreaterThan(100);
 }, 120_000);
 
-test('I4: a refusal in one process is the answer of each use in another from the bound on, and what is allowed at once', async () => {
+test('I4: a restriction in one process denies each use in another once the bound has passed; lifting it has effect at once', async () => {
   await using engine = await openTestEngine();
   await engine.auth.close();
   const here = await engine.openAgain({ clock: clockFrom() });
@@ -135,7 +135,7 @@ test('I4: a refusal in one process is the answer of each use in another from the
   }
 }, 60_000);
 
-test('I4: when the bound cannot be held the answer is 503, never a stale yes', async () => {
+test('I4: if the bound on staleness cannot be kept the answer is 503, never a stale acceptance', async () => {
   await using engine = await openTestEngine();
   const { auth, clock } = engine;
   const { key } = await auth.keys.create(INPUT);

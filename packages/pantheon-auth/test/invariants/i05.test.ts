@@ -5,7 +5,7 @@ import { openTestEngine, turn } from '../test-engine.ts';
 
 const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
 
-test('I5: whatever is allowed in one place is allowed with the next use everywhere, however well the no was remembered', async () => {
+test('I5: what one node allows is accepted by the next use on every node, also if a denial is cached there', async () => {
   await using engine = await openTestEngine();
   const { auth, clock } = engine;
   const other = await engine.openAgain();
@@ -55,7 +55,7 @@ test('I5: whatever is allowed in one place is allowed with the next use everywhe
 });
 
 // The string of a key is known before it is made only where its keeper writes it down first: the root key.
-test('I5: an id that is remembered as unknown is known as soon as it is made', async () => {
+test('I5: an id that is cached as unknown is found as soon as its key is created', async () => {
   await using engine = await openTestEngine();
   const { auth, clock } = engine;
   const other = await engine.openAgain();
@@ -71,7 +71,7 @@ test('I5: an id that is remembered as unknown is known as soon as it is made', a
     expect(await one.verify({ key: root, tenant: 'system' })).toMatchObject({ valid: true });
 });
 
-test('I5: a flood of denials costs one look at the head at a time, and no read', async () => {
+test('I5: many denials at once share one read of the head at a time, and no other read', async () => {
   await using engine = await openTestEngine();
   const { auth, clock } = engine;
   const { key } = await auth.keys.create(INPUT);

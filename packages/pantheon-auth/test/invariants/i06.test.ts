@@ -3,7 +3,7 @@ import { ANY_TENANT } from '../../src/domain/tenant.ts';
 import { refusalOf } from '../refusal-of.ts';
 import { openTestEngine } from '../test-engine.ts';
 
-test('I6: no call brings a revoked key back, not even after a restart', async () => {
+test('I6: no call makes a revoked key valid again, nor does a restart', async () => {
   await using engine = await openTestEngine();
   const { auth } = engine;
   const input = { userId: 'u', name: 'n', permissions: ['docs:read'], rotation: { overlap: '1h' } };

@@ -53,7 +53,7 @@ const ENDS: Readonly<Record<string, { code: string; end: (subject: Subject) => P
 
 const AUDIENCE = [ISSUER];
 
-describe.each(['access', 'key_signed'] as const)('I7: a token (%s) is dead everywhere as soon as', (kind) => {
+describe.each(['access', 'key_signed'] as const)('I7: a token (%s) is refused on every node as soon as', (kind) => {
   test.each(Object.entries(ENDS))('%s', async (_name, { code, end }) => {
     await using engine = await openTestEngine();
     const other = await engine.openAgain();
@@ -75,7 +75,7 @@ describe.each(['access', 'key_signed'] as const)('I7: a token (%s) is dead every
   });
 });
 
-test('I7: a token is dead everywhere as soon as its signing key is retired', async () => {
+test('I7: a token is refused on every node as soon as its signing key is retired', async () => {
   await using engine = await openTestEngine();
   const other = await engine.openAgain();
   const { token } = await made(engine, other, 'access');
@@ -86,7 +86,7 @@ test('I7: a token is dead everywhere as soon as its signing key is retired', asy
     expect(await auth.tokens.verify({ token })).toMatchObject({ valid: false, denial: { code: 'unknown' } });
 });
 
-test('I7: what comes back with its key is only what was not ended for ever', async () => {
+test('I7: when a key is accepted again, its tokens are too, except those that were ended for good', async () => {
   await using engine = await openTestEngine();
   const other = await engine.openAgain();
   const { id, token } = await made(engine, other, 'access');

@@ -3,7 +3,7 @@ import { openTestEngine } from '../test-engine.ts';
 
 const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
 
-test('I8: a request that was denied consumed nothing, of any limit, for any reason', async () => {
+test('I8: a denied request has consumed nothing of any limit, whatever the reason', async () => {
   await using engine = await openTestEngine();
   const { auth, clock } = engine;
   const { key } = await auth.keys.create({
@@ -32,7 +32,7 @@ test('I8: a request that was denied consumed nothing, of any limit, for any reas
   expect((await remaining())[2]).toBe(19);
 });
 
-test('I8: of many at once exactly as many are admitted as the limit says, whatever it is, tokens among them', async () => {
+test('I8: of many requests at once, tokens among them, exactly as many are admitted as the limit allows', async () => {
   await using engine = await openTestEngine();
   const { auth } = engine;
   const { key, apiKey } = await auth.keys.create({
@@ -58,7 +58,7 @@ test('I8: of many at once exactly as many are admitted as the limit says, whatev
   expect(await auth.keys.get(apiKey.id)).toMatchObject({ usageCount: 40 });
 });
 
-test('I8: two processes together never grant more of a quota than there is, nor after a restart', async () => {
+test('I8: two processes together never grant more of a quota than its limit, nor after a restart', async () => {
   await using engine = await openTestEngine();
   const other = await engine.openAgain();
   const { key } = await engine.auth.keys.create({ ...INPUT, quota: { limit: 30, period: 'day' } });

@@ -51,7 +51,7 @@ async function costOf(engine: TestEngine, uses: readonly string[], ip: string | 
   return costs;
 }
 
-test('I9: malformed costs nothing, a cold key one read, a warm one a look at the head', async () => {
+test('I9: a malformed key costs no I/O, a cold key one read, a cached one a read of the head', async () => {
   await using engine = await openTestEngine();
   const { key } = await engine.auth.keys.create(INPUT);
   const malformed = [
@@ -70,13 +70,13 @@ test('I9: malformed costs nothing, a cold key one read, a warm one a look at the
   ]);
 });
 
-test('I9: a key with an invented id costs nothing: the tag of the id is wrong', async () => {
+test('I9: a key with an invented id costs no I/O: the tag of the id is wrong', async () => {
   await using engine = await openTestEngine();
   const nothing = { reads: 0, writes: 0, heads: looks(1) };
   expect(await costOf(engine, [invented(), invented(), invented()], '192.0.2.1')).toEqual([nothing, nothing, nothing]);
 });
 
-test('I9: an id that this store issued costs one read, whatever is wrong with the key, then none', async () => {
+test('I9: an id that this store issued costs one read, then none, whatever is wrong with the key', async () => {
   await using engine = await openTestEngine();
   const { key } = await engine.auth.keys.create(INPUT);
   const forged = wrongSecret(key);
@@ -90,7 +90,7 @@ test('I9: an id that this store issued costs one read, whatever is wrong with th
   ]);
 });
 
-test('I9: thousands of invented keys from one address read nothing, and keys of the same address that are not in memory verify', async () => {
+test('I9: thousands of invented keys from one address read nothing, and valid cold keys from it are accepted', async () => {
   await using engine = await openTestEngine();
   const cold = await Promise.all(Array.from({ length: 20 }, () => engine.auth.keys.create(INPUT)));
   const fresh = await freshInstance(engine);
@@ -132,7 +132,7 @@ describe('I9: in a store with keys that are older than tags', () => {
     await auth.close();
   });
 
-  test('a flood of them is told 503 by itself; other keys verify, old and new, whoever floods', async () => {
+  test('many of them at once get 503; other keys, old and new, are accepted from any address', async () => {
     await using restored = await restoreStore(name);
     const auth = await openOld(restored);
     const old = restored.contents.keys.filter((one) => one.answer === 'valid' && one.ip === null);
@@ -155,7 +155,7 @@ describe('I9: in a store with keys that are older than tags', () => {
   });
 });
 
-test('I9: many uses of a key that nobody has read yet are one read', async () => {
+test('I9: many uses of a cold key at once share one read', async () => {
   await using engine = await openTestEngine();
   const { key } = await engine.auth.keys.create(INPUT);
   const fresh = await freshInstance(engine);
@@ -165,7 +165,7 @@ test('I9: many uses of a key that nobody has read yet are one read', async () =>
   expect([count.reads, count.writes]).toEqual([1, 0]);
 });
 
-test('I9: a use writes nothing while it is answered, limits and usage included', async () => {
+test('I9: a verification writes nothing before its answer, limits and usage included', async () => {
   await using engine = await openTestEngine();
   const { auth } = engine;
   const { key } = await auth.keys.create({ ...INPUT, rateLimits: [{ name: 'minute', limit: 100, window: '1m' }] });

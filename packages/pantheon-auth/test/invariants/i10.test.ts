@@ -14,7 +14,7 @@ async function seen(work: () => Promise<unknown>): Promise<string> {
   }
 }
 
-test("I10: another tenant's key is as one that was never made, in every call", async () => {
+test('I10: in every call, a key of another tenant gets the answer of a key that does not exist', async () => {
   await using engine = await openTestEngine();
   const { auth } = engine;
   await auth.tenants.create({ id: 'acme' });
@@ -63,7 +63,7 @@ test("I10: another tenant's key is as one that was never made, in every call", a
   expect(await auth.verify({ key, tenant: 'acme' })).toMatchObject({ valid: true });
 });
 
-test('I10: a tenant that is not the business of the caller is as one that was never made', async () => {
+test('I10: a tenant that the caller may not manage gets the answer of a tenant that does not exist', async () => {
   await using engine = await openTestEngine();
   const { auth } = engine;
   await auth.tenants.create({ id: 'acme' });
@@ -87,7 +87,7 @@ test('I10: a tenant that is not the business of the caller is as one that was ne
     expect(await seen(() => call('acme')), name).toBe(await seen(() => call('never-made')));
 });
 
-test("I10: another tenant's key gets the answer of an unknown one, and so does its token", async () => {
+test('I10: verifying a key or token of another tenant gives the answer of an unknown one', async () => {
   await using engine = await openTestEngine();
   const { auth } = engine;
   await auth.tenants.create({ id: 'acme' });

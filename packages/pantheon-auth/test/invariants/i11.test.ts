@@ -3,7 +3,7 @@ import { PantheonError } from '../../src/foundation/errors.ts';
 import { COLD_READS_WAITING_MAX } from '../../src/verification/cold-reads.ts';
 import { openTestEngine } from '../test-engine.ts';
 
-test('I11: a flood of ids that never were is turned away beyond its bound, with when to come back, and passes', async () => {
+test('I11: beyond its bound, reads of unknown ids get 503 with Retry-After, and are accepted again later', async () => {
   await using engine = await openTestEngine();
   const { auth } = engine;
   const { key } = await auth.keys.create({ userId: 'u', name: 'n' });
@@ -32,7 +32,7 @@ test('I11: a flood of ids that never were is turned away beyond its bound, with 
   expect(await auth.verify({ key: auth.generator.generateKey().key })).toMatchObject({ denial: { code: 'unknown' } });
 });
 
-test('I11: what is longer than any credential is refused without being looked at', async () => {
+test('I11: a text longer than any credential is refused without being read', async () => {
   await using engine = await openTestEngine();
   const { auth } = engine;
   for (const text of ['x'.repeat(10_000_000), '.'.repeat(10_000_000), `pan_live_${'0'.repeat(10_000_000)}`]) {

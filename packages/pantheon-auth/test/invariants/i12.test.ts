@@ -32,7 +32,7 @@ async function answerTo(
   };
 }
 
-test('I12: who proved nothing gets one answer, whatever it presented and whatever the key has become', async () => {
+test('I12: a caller without a valid secret gets one answer, whatever it sends and whatever state the key is in', async () => {
   await using engine = await openTestEngine();
   const { auth } = engine;
   const states = {
@@ -76,7 +76,7 @@ test('I12: who proved nothing gets one answer, whatever it presented and whateve
   }
 });
 
-test('I12: who proved it is told the true reason', async () => {
+test('I12: a caller with a valid secret gets the true reason', async () => {
   await using engine = await openTestEngine();
   const { auth } = engine;
   const told = async (input: object, change: (id: string) => Promise<unknown>): Promise<string> => {

@@ -10,7 +10,7 @@ import { clockFrom, openTestEngine } from '../test-engine.ts';
 /** Each makes about as many commits as fit into a second there. */
 const ROUNDS = STORE === 'postgres' ? 3 : 6;
 
-test('I13: kill -9 at any moment: what was acknowledged holds, and log and state agree', async () => {
+test('I13: after kill -9 at any moment every acknowledged change is stored, and log and rows agree', async () => {
   await using engine = await openTestEngine();
   await engine.auth.close();
   /** What each acknowledged key must answer now; a rotation replaces the string. */
@@ -88,7 +88,7 @@ test('I13: kill -9 at any moment: what was acknowledged holds, and log and state
   expect(live.size).toBeGreaterThan(3 * ROUNDS);
 }, 120_000);
 
-test('I13: a crash loses only the usage that was not stored yet, and nothing is counted twice', async () => {
+test('I13: a crash loses only usage that was not stored yet, and nothing is counted twice', async () => {
   await using engine = await openTestEngine();
   const { key, apiKey } = await engine.auth.keys.create({ userId: 'u', name: 'n' });
   await engine.auth.close();

@@ -5,7 +5,7 @@ import { openTestEngine } from '../test-engine.ts';
 const HOUR_MS = 3_600_000;
 const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
 
-test('I14: a clock set back revives nothing: no key, no version, no token, no limit, no answered request', async () => {
+test('I14: a clock set back makes nothing valid again: no key, version, token, limit or idempotency record', async () => {
   await using engine = await openTestEngine();
   const { auth, clock } = engine;
   const dated = await auth.keys.create({ ...INPUT, expiresIn: '1h' });
@@ -41,7 +41,7 @@ test('I14: a clock set back revives nothing: no key, no version, no token, no li
   expect(engine.logged.join()).toContain('the clock was set back');
 });
 
-test('I14: nor does a restart with a clock that is minutes behind: the store knows how late it was', async () => {
+test('I14: nor does a restart with a clock that is minutes behind: the database has recorded the later time', async () => {
   await using engine = await openTestEngine();
   const { auth, clock } = engine;
   const { key } = await auth.keys.create({ ...INPUT, expiresIn: '1h' });
@@ -53,7 +53,7 @@ test('I14: nor does a restart with a clock that is minutes behind: the store kno
   expect(await again.verify({ key })).toMatchObject({ denial: { code: 'expired' } });
 });
 
-test('I14: what is dated by a clock that was set back is not older than what it follows', async () => {
+test('I14: an event that is written after a clock was set back is not dated before the event it follows', async () => {
   await using engine = await openTestEngine();
   const { auth, clock } = engine;
   const { apiKey } = await auth.keys.create(INPUT);
@@ -67,7 +67,7 @@ test('I14: what is dated by a clock that was set back is not older than what it 
   expect(times).toEqual(times.toSorted((one, other) => one - other));
 });
 
-test('I14: a wall clock that is moved forward by minutes is believed, and durations are not touched by it', async () => {
+test('I14: a wall clock that is moved forward by minutes is followed, and does not change durations', async () => {
   await using engine = await openTestEngine();
   const { auth, clock } = engine;
   const { key } = await auth.keys.create({ ...INPUT, rateLimits: [{ name: 'minute', limit: 1, window: '1m' }] });
