@@ -25,7 +25,7 @@ function over(keys: Readonly<Record<string, 'active' | 'revoked' | Error>>, isCo
   return { actedOn: new ActedOnKeys({ changes, acts, clock: new TestClock() }), call };
 }
 
-test('a damaged key counts as alive, one that is not there does not, and an outage is no answer', async () => {
+test('a damaged key counts as active, a missing one does not, and an outage is an error', async () => {
   const { actedOn, call } = over({
     sound: 'active',
     ended: 'revoked',
@@ -42,7 +42,7 @@ test('a damaged key counts as alive, one that is not there does not, and an outa
   }
 });
 
-test('what was not looked at to the end is not said to be complete', async () => {
+test('a list that was not searched to the end is not reported as complete', async () => {
   const partly = over({ a: 'active' }, false);
   expect(await partly.actedOn.of(partly.call)).toMatchObject({ items: [{ keyId: 'a' }], complete: false });
   const late = over({ a: 'active' });

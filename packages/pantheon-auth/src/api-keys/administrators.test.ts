@@ -22,7 +22,7 @@ async function among(find: (id: string) => Promise<unknown>) {
   return { record, administrators: new Administrators({ storage, clock: new TestClock() }) };
 }
 
-test('a damaged key, one that is gone and one that cannot administer are no other administrator', async () => {
+test('a damaged key, a deleted one and one without the rights of an administrator do not count as another administrator', async () => {
   const answers = [
     () => Promise.reject(new PantheonError('key_quarantined')),
     async () => null,
@@ -44,7 +44,7 @@ test('a damaged key, one that is gone and one that cannot administer are no othe
   }
 });
 
-test('an outage is no answer', async () => {
+test('an outage is reported as an error, not as "no other administrator"', async () => {
   const away = new PantheonError('store_unavailable');
   const { record, administrators } = await among(() => Promise.reject(away));
   await expect(administrators.requireAnotherAdmin(record)).rejects.toBe(away);

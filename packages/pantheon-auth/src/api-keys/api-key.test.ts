@@ -8,7 +8,7 @@ const CLAIMED_IN_A_WEEK = { windowSeconds: 604_800, onMissed: 'extend', recipien
 
 const view = { keyPrefix: 'pan', now: Date.UTC(2030, 0, 1) };
 
-test('shows what the record says and nothing beside it: no hash, no secret, no null, no member without a value', () => {
+test('shows the fields of the record and nothing else: no hash, no secret, no null, no member without a value', () => {
   fc.assert(
     fc.property(anyKeyRecord, (record) => {
       const apiKey = toApiKey(record, [], view);
@@ -58,8 +58,8 @@ const RECORD: KeyRecord = {
   revision: 2,
 };
 
-describe('what is computed', () => {
-  test('usage is added up over the versions; the last use is the latest', () => {
+describe('computed members', () => {
+  test('usage is the sum over the versions; the last use is the latest', () => {
     const usage = [
       { version: 1, usageCount: 3, lastUsedAt: 70, lastAddresses: [] },
       { version: 2, usageCount: 4, lastUsedAt: 60, lastAddresses: [] },

@@ -16,11 +16,11 @@ const VECTORS = (after.split('\n\n', 1)[0] ?? '')
 
 const newSecret = () => createSecretKey(randomBytes(TAG_SECRET_BYTES));
 
-test('the page has vectors', () => {
+test('the document has test vectors', () => {
   expect(VECTORS).toHaveLength(4);
 });
 
-describe('the vectors of the page', () => {
+describe('the test vectors of the document', () => {
   test.each(VECTORS)('%s %s', (hex, random, id) => {
     const secret = createSecretKey(Buffer.from(hex, 'hex'));
     expect(id.startsWith(random)).toBe(true);
@@ -45,7 +45,7 @@ test('a new id has the form of all ids, its own tag, and the tag of no other sec
   expect(ids.filter((id) => isTaggedBy(id, other)).length).toBeLessThanOrEqual(1);
 });
 
-test('what is not an id was tagged by nobody', () => {
+test('a text that is not an id has no valid tag', () => {
   const secret = newSecret();
   const id = taggedId(secret);
   for (const text of ['', id.slice(1), `${id}0`, ` ${id.slice(1)}`, `${id}\n`, id.replace(/.$/, 'é')])
@@ -53,7 +53,7 @@ test('what is not an id was tagged by nobody', () => {
   fc.assert(fc.property(fc.string(), (text) => !isTaggedBy(text, secret) || ID_PATTERN.test(text)));
 });
 
-test('every character is as likely as any other in every place of a tag', () => {
+test('every character is equally likely at every position of a tag', () => {
   const secret = newSecret();
   const SAMPLE = 62 * 200;
   const counts = Array.from({ length: 4 }, () => new Map<string, number>());

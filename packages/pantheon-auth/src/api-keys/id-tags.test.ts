@@ -81,12 +81,12 @@ function setUp(inUse: Partial<IdsInUse> = {}) {
   return { clock, rows, plain, events, commits, quarantined, damaged, state, node };
 }
 
-describe('what the tag of an id says', () => {
-  test('while there is no secret nothing is forged', () => {
+describe('the verdict on an id by its tag', () => {
+  test('while there is no secret, no id is judged as forged', () => {
     expect(setUp().node().verdict('0123456789abcdef')).toBe('uncertain');
   });
 
-  test('issued, forged, and uncertain once its secret was retired', async () => {
+  test('is issued or forged, and uncertain once its secret was retired', async () => {
     const tags = setUp().node();
     await tags.start(BY);
     const { id, number } = tags.newId();
@@ -97,7 +97,7 @@ describe('what the tag of an id says', () => {
     expect([tags.verdict(id), tags.verdict('0123456789abcdef')]).toEqual(['uncertain', 'forged']);
   });
 
-  test('nothing is forged while a key may be older than tags', async () => {
+  test('is never forged while a key may be older than tags', async () => {
     const one = setUp({ hasUntagged: true });
     const tags = one.node();
     await tags.start(BY);
@@ -107,7 +107,7 @@ describe('what the tag of an id says', () => {
     expect(tags.verdict('0123456789abcdef')).toBe('forged');
   });
 
-  test('nor while a secret cannot be opened, a row is missing, or a key names a secret that is not there', async () => {
+  test('nor while a secret cannot be decrypted, a row is missing, or a key names a missing secret', async () => {
     const one = setUp();
     const tags = one.node();
     await tags.start(BY);
@@ -130,7 +130,7 @@ describe('what the tag of an id says', () => {
     expect(forged()).toBe('uncertain');
   });
 
-  test('nor with more secrets than are kept in memory', async () => {
+  test('nor if there are more secrets than are kept in memory', async () => {
     const one = setUp();
     const tags = one.node();
     await tags.start(BY);
@@ -143,8 +143,8 @@ describe('what the tag of an id says', () => {
   });
 });
 
-describe('which secret a new id takes', () => {
-  test('the first of a store at once, and one that was added later when every node has read it', async () => {
+describe('the secret with which a new id is tagged', () => {
+  test('is the first of a store at once, and a later one when every node has read it', async () => {
     const one = setUp();
     const tags = one.node();
     await tags.start(BY);
@@ -156,7 +156,7 @@ describe('which secret a new id takes', () => {
     expect(tags.newId().number).toBe(2);
   });
 
-  test('counted from when it was known here: what another node added may have been committed long after its date', async () => {
+  test('is used after a time counted from when this node first read it: another node may have committed it long after its date', async () => {
     const one = setUp();
     const [here, there] = [one.node(), one.node()];
     await here.start(BY);
@@ -169,7 +169,7 @@ describe('which secret a new id takes', () => {
     expect(here.newId().number).toBe(2);
   });
 
-  test('by its date only when no commit takes so long', async () => {
+  test('is used by its date only if no commit takes that long', async () => {
     const one = setUp();
     await one.node().start(BY);
     await add(one.node());
@@ -179,7 +179,7 @@ describe('which secret a new id takes', () => {
     expect(late.newId().number).toBe(2);
   });
 
-  test('of a number that was given again after a failover, the time counts anew', async () => {
+  test('if a number was assigned again after a failover, its time starts again', async () => {
     const one = setUp();
     const tags = one.node();
     await tags.start(BY);
@@ -192,7 +192,7 @@ describe('which secret a new id takes', () => {
     expect(tags.newId().number).toBe(1);
   });
 
-  test('is told to wait where there is none', async () => {
+  test('cannot be had while there is none: the caller is told to wait', async () => {
     const one = setUp();
     const tags = one.node();
     await tags.start(BY);
@@ -206,7 +206,7 @@ describe('which secret a new id takes', () => {
 });
 
 describe('a start', () => {
-  test('at the same moment on two nodes makes one, which both take', async () => {
+  test('at the same moment on two nodes creates one secret, which both use', async () => {
     const one = setUp();
     const nodes = [one.node(), one.node()];
     await Promise.all(nodes.map((node) => node.start(BY)));
@@ -215,7 +215,7 @@ describe('a start', () => {
     expect(b?.verdict(a?.newId().id ?? '')).toBe('issued');
   });
 
-  test('on a system whose data key does not open makes none, says so, and goes on', async () => {
+  test('creates none if the data key of the system tenant cannot be decrypted, logs that, and continues', async () => {
     const one = setUp();
     const tags = one.node();
     await tags.start(BY);
@@ -238,7 +238,7 @@ describe('a start', () => {
     expect(broken.verdict('0123456789abcdef')).toBe('uncertain');
   });
 
-  test('that cannot read the store fails', async () => {
+  test('fails if the store cannot be read', async () => {
     const away = new PantheonError('store_unavailable');
     const tags = new IdTags({
       rows: { newest: async () => [], idsInUse: async () => Promise.reject(away) },
@@ -252,7 +252,7 @@ describe('a start', () => {
   });
 });
 
-test('the secret is in nothing that is stored but the sealed value', async () => {
+test('the secret is stored only in its sealed value', async () => {
   const one = setUp();
   const tags = one.node();
   await tags.start(BY);
@@ -265,7 +265,7 @@ test('the secret is in nothing that is stored but the sealed value', async () =>
   }
 });
 
-test('a load that was overtaken by a younger one changes nothing', async () => {
+test('a load that ends after a younger one changes nothing', async () => {
   const one = setUp();
   const tags = one.node();
   await tags.start(BY);

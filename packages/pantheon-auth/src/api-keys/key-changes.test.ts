@@ -64,33 +64,33 @@ function setUp(outcomes: (PantheonError | null)[]) {
 
 const CONFLICT = new PantheonError('conflict');
 
-test('who loses a race reads again and decides anew, on what is there now', async () => {
+test('a change that meets a conflict reads again and decides on the current record', async () => {
   const { suspend, committed, forgotten } = setUp([CONFLICT, CONFLICT, null]);
   expect(await suspend()).toMatchObject({ state: { kind: 'suspended' }, revision: 5 });
   expect(committed.map(({ expectedRevision }) => expectedRevision)).toEqual([4]);
   expect(forgotten).toEqual(['a', 'a', 'a']);
 });
 
-test('who loses every time is told conflict, after a bounded number of tries', async () => {
+test('a change that meets a conflict every time ends with conflict, after a bounded number of attempts', async () => {
   const { suspend, attempts } = setUp([CONFLICT]);
   await expect(suspend()).rejects.toBe(CONFLICT);
   expect(attempts()).toBe(5);
 });
 
-test('an unknown outcome is told and not repeated, and what is remembered is forgotten all the same (I4)', async () => {
+test('an unknown outcome is reported and not retried, and the cached key is invalidated all the same (I4)', async () => {
   const unknown = new PantheonError('outcome_unknown');
   const { suspend, forgotten, attempts } = setUp([unknown]);
   await expect(suspend()).rejects.toBe(unknown);
   expect([attempts(), forgotten]).toEqual([1, ['a']]);
 });
 
-test('nothing to change writes nothing', async () => {
+test('a call that changes nothing writes nothing', async () => {
   const { changes, attempts } = setUp([null]);
   expect(await changes.change({ ...COMMAND, decide: () => null }, 'ordinary')).toMatchObject({ id: 'a' });
   expect(attempts()).toBe(0);
 });
 
-test('a long history is replayed whole', async () => {
+test('a long history is replayed in full', async () => {
   await using opened = await openTestEngine();
   const { auth } = opened;
   const { apiKey } = await auth.keys.create({ userId: 'u', name: 'n' });
@@ -136,7 +136,7 @@ describe('a damaged key, to be revoked, is rebuilt from the log', () => {
     return record;
   }
 
-  test('with the revision that the row must have, whatever the damaged events were', async () => {
+  test('gets the revision that the row must have, whatever the damaged events say', async () => {
     const revising = ['key.updated', 'key.suspended', 'key.resumed', 'key.version_retired', 'key.secret_replaced'];
     const more = ['key.tokens_revoked', 'key.dates_corrected', 'key.created'];
     const others = ['key.exposed_in_url', 'key.exposed_in_text', 'key.token_issued', 'key.of_a_later_version'];
@@ -149,7 +149,7 @@ describe('a damaged key, to be revoked, is rebuilt from the log', () => {
     expect(await rebuilt(['tenant.updated'])).toMatchObject({ revision: 2 });
   });
 
-  test('with its versions and its end', async () => {
+  test('gets its versions and its end of validity', async () => {
     const record = await rebuilt(['key.rotated', 'key.rotated', 'key.revoked']);
     expect(record).toMatchObject({ version: 3, revision: 4, state: { kind: 'revoked', at: 1_002 } });
     expect(record.versions.map(({ version, acceptedUntil }) => [version, acceptedUntil])).toEqual([

@@ -29,7 +29,7 @@ async function callerOf(engine: TestEngine, between: (id: string, attempt: numbe
   return { by, id, attempts: () => attempts, [Symbol.dispose]: () => spy.mockRestore() };
 }
 
-test('a caller whose key is changed meanwhile and may still do it makes its key, once', async () => {
+test('a caller whose key is changed in the meantime and may still create a key creates it once', async () => {
   await using engine = await openTestEngine();
   const { auth } = engine;
   using caller = await callerOf(engine, async (id, attempt) => {
@@ -43,7 +43,7 @@ test('a caller whose key is changed meanwhile and may still do it makes its key,
   expect(created).toHaveLength(1);
 });
 
-test('each time it is decided anew: what the key may hand out by then is what counts', async () => {
+test('each attempt is decided again, by what the key of the caller may grant by then', async () => {
   await using engine = await openTestEngine();
   const { auth } = engine;
   using caller = await callerOf(engine, (id) => auth.keys.update(id, { grantable: ['other:*'] }));
@@ -51,7 +51,7 @@ test('each time it is decided anew: what the key may hand out by then is what co
   expect(caller.attempts()).toBe(1);
 });
 
-test('and whose key changes all the time gets a conflict after a few attempts', async () => {
+test('and whose key changes all the time gets conflict after a few attempts', async () => {
   await using engine = await openTestEngine();
   const { auth } = engine;
   using caller = await callerOf(engine, (id, attempt) => auth.keys.update(id, { name: `name ${attempt}` }));
@@ -59,7 +59,7 @@ test('and whose key changes all the time gets a conflict after a few attempts', 
   expect(caller.attempts()).toBe(ATTEMPTS_MAX);
 });
 
-test('the same request twice at the same moment is still one key, and both answers are of it', async () => {
+test('the same request twice at the same moment creates one key, and both answers are about it', async () => {
   await using engine = await openTestEngine();
   const { auth } = engine;
   let twin: Promise<unknown> | null = null;

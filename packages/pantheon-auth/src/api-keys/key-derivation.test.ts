@@ -50,7 +50,7 @@ test('both derivations are HKDF-SHA-256 with the key id as salt and one label ea
   );
 });
 
-test('a kid is always the key id and exactly 8 characters, fit for a JWS header', () => {
+test('a kid is the key id and 8 more characters, and valid in a JWS header', () => {
   fc.assert(
     fc.property(secretArbitrary, keyIdArbitrary, (secret, keyId) => {
       const kid = deriveKid(secret, keyId);
@@ -61,7 +61,7 @@ test('a kid is always the key id and exactly 8 characters, fit for a JWS header'
   );
 });
 
-test('another version of a key, and another key with the same bytes, have another secret and another kid', () => {
+test('another version of a key, and another key with the same bytes, have different secrets and kids', () => {
   const [first, second] = [Buffer.alloc(32, 1), Buffer.alloc(32, 2)];
   const derived = [
     [first, 'A'.repeat(16)],

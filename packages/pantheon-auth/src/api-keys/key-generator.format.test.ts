@@ -17,11 +17,11 @@ function rowsUnder(header: string): string[][] {
 const VECTORS = rowsUnder('| prefix | environment | id | secret (hexadecimal) | key | SHA-256 of the key |');
 const OTHERS = rowsUnder('| why | string |').map((cells) => cells.at(-1) ?? '');
 
-test('the page has vectors of both kinds', () => {
+test('the document has test vectors of both kinds', () => {
   expect([VECTORS.length, OTHERS.length]).toEqual([7, 11]);
 });
 
-describe('the vectors of the page', () => {
+describe('the test vectors of the document', () => {
   test.each(VECTORS)('%s %s %s', (keyPrefix, environment, id, hex, key, sha256) => {
     const secret = encodeBase62(Buffer.from(hex, 'hex'), 43);
     const parsed = { keyPrefix, environment, id, secret } as ParsedKey;
@@ -39,7 +39,7 @@ describe('the vectors of the page', () => {
     expect(PAGE).toContain(`"${encodeBase62(new Uint8Array(SECRET_BYTES).fill(0xff), 43)}"`);
   });
 
-  test('the picture at the top is a key', () => {
+  test('the example at the top of the document is a valid key', () => {
     expect(parseKey(/```\n(pan_\w+)\n/.exec(PAGE)?.[1] ?? '')).not.toBeNull();
   });
 });
@@ -63,7 +63,7 @@ const RULES: readonly (readonly [string, RegExp])[] = [
 describe.each(RULES)('the rule for %s', (_scanner, rule) => {
   const ours = VECTORS.flatMap(([keyPrefix, , , , key = '']) => (keyPrefix === 'pan' ? [key] : []));
 
-  test.each(ours)('finds %s wherever it stands', (key) => {
+  test.each(ours)('finds %s at any position in a text', (key) => {
     for (const text of [key, `KEY=${key}\n`, `"${key}"`, `Bearer ${key}, `, `(${key})`, `a:${key}@b`]) {
       expect(rule.exec(text)?.[1]).toBe(key);
     }
@@ -75,7 +75,7 @@ describe.each(RULES)('the rule for %s', (_scanner, rule) => {
     }
   });
 
-  test('finds the shape; what only looks like a key is left to the checksum', () => {
+  test('finds the form of a key; the checksum decides whether it is one', () => {
     const found = OTHERS.filter((text) => rule.test(text));
     expect(found).toHaveLength(5);
     expect(found.every((text) => parseKey(text) === null)).toBe(true);

@@ -37,8 +37,8 @@ const anyParsed = fc.record<ParsedKey>({
   secret: anySecret,
 });
 
-describe('reading and writing a key', () => {
-  test('what is written is read back', () => {
+describe('parsing and formatting a key', () => {
+  test('a formatted key is parsed to the same parts', () => {
     fc.assert(
       fc.property(anyParsed, (parsed) => {
         const key = formatKey(parsed);
@@ -49,7 +49,7 @@ describe('reading and writing a key', () => {
     );
   });
 
-  test('whatever is accepted is written again as it was read', () => {
+  test('an accepted text is formatted again to the same text', () => {
     const digits = fc.bigInt({ min: 0n, max: 62n ** 43n - 1n });
     fc.assert(
       fc.property(anyEnvironment, anyId, digits, (environment, id, value) => {
@@ -68,7 +68,7 @@ describe('reading and writing a key', () => {
     );
   });
 
-  test('any text at all is refused, or written again as it was read', () => {
+  test('any text is refused, or formatted again to the same text', () => {
     fc.assert(
       fc.property(fc.oneof(fc.string(), fc.stringMatching(/^pan_(live|test)_[0-9A-Za-z]{65}$/)), (text) => {
         const parsed = parseKey(text);
@@ -77,7 +77,7 @@ describe('reading and writing a key', () => {
     );
   });
 
-  test('one changed character is always noticed: CRC-32 finds every error of 32 neighbouring bits', () => {
+  test('one changed character is always detected: CRC-32 detects every burst error of up to 32 bits', () => {
     const anyCharacter = fc.oneof(
       fc.constantFrom(...BASE62_ALPHABET, '_', '-'),
       fc.string({ minLength: 1, maxLength: 1 }),
@@ -93,7 +93,7 @@ describe('reading and writing a key', () => {
     );
   });
 
-  test('two swapped neighbours, a cut and an addition are always noticed', () => {
+  test('two swapped neighbours, a missing and an added character are always detected', () => {
     fc.assert(
       fc.property(anyParsed, fc.nat(), (parsed, place) => {
         const key = formatKey(parsed);
@@ -107,7 +107,7 @@ describe('reading and writing a key', () => {
     );
   });
 
-  test('a key of another prefix is not one', () => {
+  test('a key with another prefix is refused', () => {
     const key = formatKey({ keyPrefix: 'acme', environment: 'live', id: '0'.repeat(16), secret: '0'.repeat(43) });
     expect(parseKey(key)).toBeNull();
     expect(parseKey(key, 'acm')).toBeNull();
@@ -122,12 +122,12 @@ describe('reading and writing a key', () => {
     ['secret that is too short', { secret: '0'.repeat(42) }],
     ['secret that is too large', { secret: base62(2n ** 256n, 43) }],
     ['secret of other characters', { secret: '-'.repeat(43) }],
-  ])('a %s without its form is not written', (_what, changes) => {
+  ])('a %s in the wrong form is refused when a key is formatted', (_what, changes) => {
     const sound = { keyPrefix: 'pan', environment: 'live', id: '0'.repeat(16), secret: '0'.repeat(43) };
     expect(() => formatKey({ ...sound, ...changes } as ParsedKey)).toThrow('Invariant broken');
   });
 
-  test('the bytes of a secret are the number it says', () => {
+  test('the bytes of a secret are the number that its characters encode', () => {
     const parsed: ParsedKey = {
       keyPrefix: 'pan',
       environment: 'live',
@@ -142,7 +142,7 @@ describe('reading and writing a key', () => {
 describe('generating', () => {
   afterEach(() => vi.restoreAllMocks());
 
-  test('gives a key that reads back, with its hash and its secret', () => {
+  test('gives a key that can be parsed, with its hash and its secret', () => {
     const made = generateKey({ keyPrefix: 'acme', environment: 'test' });
     const parsed = parseKey(made.key, 'acme');
     expect(parsed).toMatchObject({ keyPrefix: 'acme', environment: 'test', id: made.id });
@@ -151,13 +151,13 @@ describe('generating', () => {
     expect(made.secret).toHaveLength(SECRET_BYTES);
   });
 
-  test('a string that was generated before gives the same again, and any other string nothing', () => {
+  test('a string that was generated before gives the same parts again, and any other string null', () => {
     const made = generateKey({ keyPrefix: 'acme', environment: 'test' });
     expect(generatedFrom(made.key, 'acme')).toEqual(made);
     expect(generatedFrom(made.key, 'pan')).toBeNull();
   });
 
-  test('another version keeps the id and nothing else', () => {
+  test('another version keeps the id and changes everything else', () => {
     const first = generateKey({ keyPrefix: 'pan', environment: 'live' });
     const second = generateKey({ keyPrefix: 'pan', environment: 'live', id: first.id });
     expect(second.id).toBe(first.id);
@@ -173,7 +173,7 @@ describe('generating', () => {
     expect(new Set(keys.map(({ secret }) => secret.toString('hex'))).size).toBe(100);
   });
 
-  test('a million keys: no two alike, and no digit in any place likelier than it should be', {
+  test('a million keys: no two alike, and no digit more likely than it should be at any position', {
     timeout: 120_000,
   }, () => {
     const KEYS = 1_000_000;
@@ -256,7 +256,7 @@ describe('APIKeyGenerator', () => {
   });
 
   test.each(['', 'a', 'Pan', '1pan', 'pan_', 'pän', 'x'.repeat(17)])(
-    'the prefix %j is refused, by name',
+    'the prefix %j is refused, with the name of the option',
     (keyPrefix) => {
       const refusal = expect.objectContaining({ code: 'invalid_setting', field: 'keyPrefix' });
       expect(() => new APIKeyGenerator({ keyPrefix })).toThrow(refusal);
@@ -268,12 +268,12 @@ describe('APIKeyGenerator', () => {
   const metadata = { keyId: apiKey.id, algorithm: 'HS256', issuer: 'i', audience: [], customClaims: {} } as const;
   const asked = { ...metadata, audience: [] };
 
-  test('makes no token without a running instance', () => {
+  test('signs no token without a running instance', () => {
     const refusal = expect.objectContaining({ code: 'signing_secret_unavailable' });
     expect(() => new APIKeyGenerator().generateJWTFromKey(apiKey, asked)).toThrow(refusal);
   });
 
-  test('leaves tokens to its signer, with the key or without', () => {
+  test('passes tokens to its signer, with the key or without', () => {
     const signForKey = vi.fn(() => 'token');
     const generator = new APIKeyGenerator({ signer: { signForKey } });
     expect(generator.generateJWTFromKey(apiKey, asked)).toBe('token');

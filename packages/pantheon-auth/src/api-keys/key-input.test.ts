@@ -41,8 +41,8 @@ const create = (input: unknown): PantheonError | null => refusal(() => parseCrea
 const lines = (count: number): string[] => Array.from({ length: count }, (_, at) => `p${at}`);
 const nested = (depth: number): unknown => (depth === 0 ? 1 : { deeper: nested(depth - 1) });
 
-describe('what may be said about a key', () => {
-  test('a user and a name are enough; the rest grants nothing', () => {
+describe('the settings of a new key', () => {
+  test('need a user and a name; the defaults grant nothing', () => {
     expect(parseCreateInput(LEAST, NOW)).toEqual(DEFAULTS);
   });
 
@@ -103,7 +103,7 @@ describe('what may be said about a key', () => {
     );
   });
 
-  test('what the caller changes later changes no record', () => {
+  test('changing the input object after the call changes no record', () => {
     const metadata = { tags: ['a'] };
     const customClaims = { plan: { name: 'pro' } };
     const settings = parseCreateInput({ ...LEAST, metadata, jwt: { customClaims } }, NOW);
@@ -227,7 +227,7 @@ const BAD: readonly (readonly [string, unknown])[] = [
   ['toString', { toString: 1 }],
 ];
 
-describe('a mistake is named by its field, and nothing is made', () => {
+describe('an error names its field, and no key is created', () => {
   test.each(BAD.map(([field, input], index) => [field, index, input] as const))('%s (%i)', (field, _index, input) => {
     expect(create({ ...LEAST, ...(input as object) })).toMatchObject({ code: 'invalid_request', field });
   });
@@ -238,16 +238,16 @@ describe('a mistake is named by its field, and nothing is made', () => {
     ['body', 5],
     ['body', 'text'],
     ['body', []],
-  ])('%s, when all of it is %j', (field, input) => {
+  ])('%s, if the whole input is %j', (field, input) => {
     expect(create(input)).toMatchObject({ code: 'invalid_request', field });
   });
 
-  test('a member that names a prototype is not taken for a field', () => {
+  test('a member with the name of a prototype is refused and not taken for a field', () => {
     const input = JSON.parse('{"userId":"u","name":"n","__proto__":{"environment":"test"}}') as unknown;
     expect(create(input)).toMatchObject({ code: 'invalid_request', field: '__proto__' });
   });
 
-  test('the remedy is said', () => {
+  test('the error says what to do', () => {
     expect(create({ ...LEAST, expiresIn: {} })?.detail).toContain('"15m"');
     expect(create({ ...LEAST, expiresAt: 5 })?.detail).toContain('ISO 8601');
     expect(create({ ...LEAST, jwt: { customClaims: { sub: 1 } } })?.detail).toContain('sub');
@@ -291,7 +291,7 @@ const NAMES: readonly ((name: string) => unknown)[] = [
   (name) => ({ ...LEAST, metadata: { [name]: undefined } }),
 ];
 
-describe('what was sent is never repeated (I1)', () => {
+describe('an error never repeats what was sent (I1)', () => {
   const hexadecimal = fc.stringMatching(/^[0-9a-f]{8,64}$/);
   const anyText = fc.oneof(
     hexadecimal.map((text) => `${text}ZZ`),
@@ -308,7 +308,7 @@ describe('what was sent is never repeated (I1)', () => {
     );
   });
 
-  test('as a name, unless it is short enough to be a slip of the pen', () => {
+  test('as a name, unless it is short enough to be a typing error', () => {
     const anySecretName = anyText.filter((text) => text.length > 24);
     fc.assert(
       fc.property(anySecretName, fc.constantFrom(...NAMES), (name, place) => {
@@ -340,7 +340,7 @@ describe('a rotation', () => {
   });
 });
 
-test('the name of anything is a line of text', () => {
+test('every name is one line of text', () => {
   expect(parseName('Acme')).toBe('Acme');
   for (const bad of ['', 'a\nb', 'x'.repeat(NAME_LENGTH_MAX + 1), undefined, 5]) {
     expect(refusal(() => parseName(bad))).toMatchObject({ code: 'invalid_request', field: 'name' });

@@ -9,8 +9,8 @@ import { KeyStorage } from './key-storage.ts';
 const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
 
 /** A key, and a caller with all that it holds. */
-describe('making and reading', () => {
-  test('the answer is the record, the string works, and no later answer holds any of it', async () => {
+describe('creating and reading', () => {
+  test('creating answers the record and the string, the string is accepted, and no later answer contains it', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const { key, apiKey } = await auth.keys.create({ ...INPUT, metadata: { a: 1 } });
@@ -33,7 +33,7 @@ describe('making and reading', () => {
     expect(later).not.toContain('keyHash');
   });
 
-  test('a hundred searches of one client that has gone cost two, and no other tenant waits for them', async () => {
+  test('a hundred searches of one client that has disconnected cost two, and delay no other tenant', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     await auth.keys.create(INPUT);
@@ -53,7 +53,7 @@ describe('making and reading', () => {
     read.mockRestore();
   });
 
-  test('usage is shown with the key, its versions and its report, before it is stored and after', async () => {
+  test('usage is shown in the record, by version and in the report, before and after it is stored', async () => {
     await using engine = await openTestEngine();
     const { auth, clock } = engine;
     const { key, apiKey } = await auth.keys.create({ ...INPUT, ipAllowlist: ['10.0.0.0/8'] });
@@ -77,7 +77,7 @@ describe('making and reading', () => {
     expect((await refusalOf(again.keys.usage('NeverMadeNeverMa', range))).code).toBe('not_found');
   });
 
-  test('a page has its bounds, and pages together are everything once', async () => {
+  test('a page has a bounded size, and all pages together contain each key once', async () => {
     await using engine = await openTestEngine();
     const { auth, clock } = engine;
     const ids: string[] = [];
@@ -101,7 +101,7 @@ describe('making and reading', () => {
     expect((await auth.keys.list({ environment: 'test' })).items).toEqual([]);
   });
 
-  test('a cursor works only for the list and the tenant it was written for', async () => {
+  test('a cursor is accepted only for its list and its tenant', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     await auth.tenants.create({ id: 'acme' });
@@ -135,7 +135,7 @@ describe('making and reading', () => {
   });
 });
 
-describe('who may do what', () => {
+describe('permissions', () => {
   test('every call needs its own permission and says which one is missing', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
@@ -162,7 +162,7 @@ describe('who may do what', () => {
     }
   });
 
-  test('nobody hands out, takes over or brings back what it may not grant', async () => {
+  test('no caller grants, rotates or resumes what it may not grant', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const strong = await keyAndCaller(engine, 'default', { permissions: ['billing:*'] });
@@ -183,7 +183,7 @@ describe('who may do what', () => {
     expect(await auth.keys.revoke(strong.id, { by })).toMatchObject({ state: 'revoked' });
   });
 
-  test('a key changes what it is called, and nothing of its own policy', async () => {
+  test('a key may change its own name, and none of its own policy', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const { id, by } = await keyAndCaller(engine, 'default', {
@@ -205,7 +205,7 @@ describe('who may do what', () => {
       expect((await refusalOf(auth.keys.update(id, change, { by }))).code).toBe('not_allowed');
   });
 
-  test('a child lies within the life and the addresses of its creator, also when it is changed later', async () => {
+  test('the lifetime and addresses of a child lie within those of its creator, also when it is changed later', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const { id, by } = await keyAndCaller(engine, 'default', {
@@ -228,7 +228,7 @@ describe('who may do what', () => {
     expect(await auth.keys.update(apiKey.id, { expiresIn: '50m' }, { by })).toMatchObject({ id: apiKey.id });
   });
 
-  test('holders look at themselves and give themselves up; the process has no self', async () => {
+  test('a holder reads and revokes its own key; the process has no key of its own', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const { id, by } = await keyAndCaller(engine, 'default');
@@ -239,7 +239,7 @@ describe('who may do what', () => {
     expect((await refusalOf(auth.rotation.rotateSelf(process))).code).toBe('not_allowed');
   });
 
-  test('the log says who did it, from where, why, and what was before', async () => {
+  test('an event contains who made a change, from where, why, and the values before', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const { id } = await keyAndCaller(engine, 'default');
@@ -261,7 +261,7 @@ describe('who may do what', () => {
     ]);
   });
 
-  test('what already is so changes nothing and is not an event', async () => {
+  test('a call that changes nothing writes no event', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const { id } = await keyAndCaller(engine, 'default');
@@ -279,7 +279,7 @@ describe('who may do what', () => {
     expect(items.map(({ type }) => type)).toEqual(['key.revoked', 'key.suspended', 'key.created']);
   });
 
-  test('a suspended tenant gets no new keys; one that never was has none', async () => {
+  test('no keys are created in a suspended tenant, nor in one that does not exist', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     await auth.tenants.create({ id: 'acme' });
@@ -289,7 +289,7 @@ describe('who may do what', () => {
   });
 });
 
-describe('changes at once', () => {
+describe('changes at the same moment', () => {
   test('changes of one key at the same moment are all made, one after the other', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
@@ -309,8 +309,8 @@ describe('changes at once', () => {
   });
 });
 
-describe('what a revocation takes along', () => {
-  test('children and their children, over pages and tenants; strangers stay', async () => {
+describe('cascade', () => {
+  test('revokes children and their children, over pages and tenants, and no other keys', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     await auth.tenants.create({ id: 'acme' });
@@ -334,7 +334,7 @@ describe('what a revocation takes along', () => {
     expect(await auth.tenant('system').keys.get(spare.id)).toMatchObject({ state: 'active' });
   });
 
-  test('without cascade children stay, and with it again they are taken after all', async () => {
+  test('without it children stay active, and repeating the call with it revokes them', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const parent = await keyAndCaller(engine, 'default', {
@@ -349,10 +349,10 @@ describe('what a revocation takes along', () => {
   });
 });
 
-describe('the last key that can administer', () => {
+describe('the last administrator', () => {
   const ADMIN = { permissions: ['pantheon:*'], grantable: ['*'] };
 
-  test('is not ended, suspended, narrowed or dated without force', async () => {
+  test('is not revoked, suspended, restricted or given an expiry without force', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const { keys } = auth.tenant('system');
@@ -372,7 +372,7 @@ describe('the last key that can administer', () => {
     expect(await keys.revoke(id, { force: true })).toMatchObject({ state: 'revoked' });
   });
 
-  test('is suspended twice as every other key is: the second time takes nothing, and needs no force', async () => {
+  test('can be suspended twice like any other key: the second call changes nothing and needs no force', async () => {
     await using engine = await openTestEngine();
     const { keys } = engine.auth.tenant('system');
     const { id } = await keyAndCaller(engine, 'system', ADMIN);
@@ -384,7 +384,7 @@ describe('the last key that can administer', () => {
     expect((await refusalOf(keys.suspend(id))).code).toBe('last_administrator');
   });
 
-  test('is no longer the last once there is another one that works', async () => {
+  test('is no longer the last once there is another usable one', async () => {
     await using engine = await openTestEngine();
     const { keys } = engine.auth.tenant('system');
     const first = await keyAndCaller(engine, 'system', ADMIN);
@@ -395,7 +395,7 @@ describe('the last key that can administer', () => {
     expect((await refusalOf(keys.revoke(second.id))).code).toBe('last_administrator');
   });
 
-  test('is not taken by a cascade from the key that made it either', async () => {
+  test('is not revoked by a cascade from the key that created it either', async () => {
     await using engine = await openTestEngine();
     const { keys } = engine.auth.tenant('system');
     const first = await keyAndCaller(engine, 'system', ADMIN);
@@ -406,7 +406,7 @@ describe('the last key that can administer', () => {
     expect(await keys.get(second.apiKey.id)).toMatchObject({ state: 'revoked' });
   });
 
-  test('of two that are ended at the same moment, in one process or two, one stays', async () => {
+  test('of two that are revoked at the same moment, in one process or two, one remains', async () => {
     await using engine = await openTestEngine();
     const other = await engine.openAgain();
     for (const second of [engine.auth, other]) {
@@ -423,7 +423,7 @@ describe('the last key that can administer', () => {
     }
   });
 
-  test('in other tenants there is none: they are administered from the system', async () => {
+  test('does not exist in other tenants: they are administered from the system tenant', async () => {
     await using engine = await openTestEngine();
     const { id } = await keyAndCaller(engine, 'default', ADMIN);
     expect(await engine.auth.keys.revoke(id)).toMatchObject({ state: 'revoked' });

@@ -37,23 +37,23 @@ describe('an update', () => {
   };
   const update = (input: unknown, now = NOW): KeySettings => parseUpdateInput(input, current, now);
 
-  test('leaves what it does not name', () => {
+  test('leaves settings unchanged that it does not name', () => {
     expect(update({})).toEqual(current);
     expect(update({ name: 'new' })).toEqual({ ...current, name: 'new' });
   });
 
-  test('clears with null', () => {
+  test('removes a setting with null', () => {
     expect(update({ description: null, expiresAt: null, metadata: null })).toEqual({
       ...current,
       ...{ description: null, expiresAt: null, metadata: null },
     });
   });
 
-  test('moves the expiry', () => {
+  test('changes the expiry', () => {
     expect(update({ expiresIn: '1h' }).expiresAt).toBe(NOW + 3_600_000);
   });
 
-  test('of a key that has expired may leave it expired, and may not make it so', () => {
+  test('of an expired key may leave it expired, but no update may set an expiry in the past', () => {
     expect(update({ name: 'late' }, NOW + 2 * DAY_MS)).toEqual({ ...current, name: 'late' });
     expect(update({ expiresAt: new Date(NOW + DAY_MS) }, NOW + 2 * DAY_MS)).toEqual(current);
     const refused = refusal(() => update({ expiresAt: new Date(NOW + 1) }, NOW + 2));
@@ -73,7 +73,7 @@ describe('an update', () => {
   });
 });
 
-describe('what is in a setting is merged as RFC 7396 says', () => {
+describe('the members of a setting are merged as RFC 7396 says', () => {
   const jwt: NonNullable<KeySettings['jwt']> = {
     ...{ algorithm: 'Ed25519' as const, audience: ['https://a.example', 'https://b.example'], ttlSeconds: 60 },
     customClaims: { plan: 'pro', limits: { seats: 3, rooms: 1 } },
@@ -141,7 +141,7 @@ describe('what is in a setting is merged as RFC 7396 says', () => {
     expect(parseUpdateInput(input, current, NOW)).toEqual({ ...current, ...changed });
   });
 
-  test('a setting that was not there begins with its defaults', () => {
+  test('a setting that was absent starts from its defaults', () => {
     const update = (input: UpdateKeyInput) => parseUpdateInput(input, DEFAULTS, NOW);
     expect(update({ jwt: { ttl: 60 } }).jwt).toEqual({ ...DEFAULT_JWT, ttlSeconds: 60 });
     expect(update({ rotation: {} }).rotation).toEqual({
@@ -152,7 +152,7 @@ describe('what is in a setting is merged as RFC 7396 says', () => {
     expect(update({ metadata: { a: { b: null, c: 1 } } }).metadata).toEqual({ a: { c: 1 } });
   });
 
-  test('lists that are taken away are empty', () => {
+  test('removed lists become empty', () => {
     const full: KeySettings = {
       ...DEFAULTS,
       ...{ permissions: ['a'], grantable: ['b'], ipAllowlist: ['10.0.0.0/8'] },
@@ -179,24 +179,24 @@ describe('what is in a setting is merged as RFC 7396 says', () => {
     ['metadata', { metadata: JSON.parse('{"a":{"__proto__":{"b":1}}}') }],
     ['metadata', { metadata: Array.from({ length: 40 }).reduce((inner) => ({ deeper: inner }), {}) }],
     ['metadata', { metadata: circular() }],
-  ])('%s is named when the whole is not valid any more: %j', (field, input) => {
+  ])('an error names %s if the merged settings are invalid: %j', (field, input) => {
     expect(refusal(() => parseUpdateInput(input, current, NOW))).toMatchObject({ code: 'invalid_request', field });
   });
 
-  test('the whole is looked at: an algorithm that does not allow the lifetime that stays', () => {
+  test('the merged settings are checked: an algorithm that does not allow the lifetime that stays', () => {
     const long: KeySettings = { ...current, jwt: { ...jwt, ttlSeconds: 3_600 } };
     const refused = refusal(() => parseUpdateInput({ jwt: { algorithm: 'HS256' } }, long, NOW));
     expect(refused).toMatchObject({ code: 'invalid_request', field: 'jwt.ttl' });
   });
 
-  test('what the caller changes later changes no record', () => {
+  test('changing the patch object after the call changes no record', () => {
     const metadata = { tags: ['a'] };
     const settings = parseUpdateInput({ metadata }, DEFAULTS, NOW);
     metadata.tags.push('b');
     expect(settings.metadata).toEqual({ tags: ['a'] });
   });
 
-  test('who sends back what was shown changes nothing', () => {
+  test('sending back the settings that were shown changes nothing', () => {
     fc.assert(
       fc.property(anyKeySettings, (given) => {
         // A null in it would take away, and is the one value that no patch can set (RFC 7396 section 1).
@@ -234,7 +234,7 @@ test.each([
   expect(mergePatch(target, patch)).toEqual(result);
 });
 
-test('merging gives no object another prototype', () => {
+test('merging changes no prototype', () => {
   const patch = JSON.parse('{"__proto__":{"admin":true},"a":{"__proto__":{"admin":true}}}') as unknown;
   const merged = mergePatch({ a: {} }, patch) as { a: object; admin?: boolean };
   expect(merged.admin).toBeUndefined();
@@ -242,7 +242,7 @@ test('merging gives no object another prototype', () => {
   expect(Object.keys(merged)).toContain('__proto__');
 });
 
-test('the schemas for the documents are those that parse', () => {
+test('the schemas in the documents are those that parse the input', () => {
   expect(KEY_INPUT_SCHEMAS.create.safeParse({ userId: 'u', name: 'n' }).success).toBe(true);
   expect(KEY_INPUT_SCHEMAS.update.safeParse({ environment: 'test' }).success).toBe(false);
   expect(KEY_INPUT_SCHEMAS.update.safeParse({ jwt: { ttl: '5m' }, quota: null }).success).toBe(true);

@@ -37,7 +37,7 @@ const didOf = (actedOn: ActedOn | undefined) =>
 const stateOf = async (auth: PantheonAuth, tenantId: string, id: string): Promise<string> =>
   (await auth.tenant(tenantId).keys.get(id)).state;
 
-describe('what a stolen administrator acted on', () => {
+describe('a key that a stolen administrator acted on', () => {
   /** A stolen key, and what it did: in its own tenant, in others, and through a key that it made. */
   async function scene(engine: TestEngine) {
     const { auth } = engine;
@@ -70,7 +70,7 @@ describe('what a stolen administrator acted on', () => {
     return { stolen, child, rotated, updated, resumed, repeated, byChild, grandchild, untouched };
   }
 
-  test('is named with what was done to it when the cascade takes only what it created', async () => {
+  test('is listed with what was done to it if the cascade revokes only what was created', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const { stolen, child, rotated, updated, resumed, repeated, byChild, grandchild } = await scene(engine);
@@ -91,7 +91,7 @@ describe('what a stolen administrator acted on', () => {
     expect(await stateOf(auth, 'default', grandchild)).toBe('active');
   });
 
-  test('is taken along with cascade=acted, and what it did itself since; what it did before stays', async () => {
+  test('is revoked with cascade=acted, and what it did itself since then; what it did before stays', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const { stolen, rotated, updated, resumed, byChild, grandchild, untouched } = await scene(engine);
@@ -111,7 +111,7 @@ describe('what a stolen administrator acted on', () => {
     expect((await system(auth).revoke(stolen.id, { cascade: 'acted' })).actedOn).toEqual({ items: [], complete: true });
   });
 
-  test('is found after the fact: a key that was revoked alone is revoked again with cascade', async () => {
+  test('is found later: a key that was revoked alone is revoked again with cascade', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const { stolen, updated } = await scene(engine);
@@ -120,7 +120,7 @@ describe('what a stolen administrator acted on', () => {
     expect(didOf(actedOn)).toMatchObject({ [updated]: ['updated', false] });
   });
 
-  test('never takes the key that asks, nor the last administrator: they are named as they are', async () => {
+  test('is never revoked if it is the caller, or the last administrator: these are listed as they are', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const stolen = await administrator(engine);
@@ -138,7 +138,7 @@ describe('what a stolen administrator acted on', () => {
     expect(didOf(forced.actedOn)).toEqual({ [mine.id]: ['updated', true] });
   });
 
-  test('of another tenant is nobody else’s business', async () => {
+  test('of another tenant is neither listed nor revoked', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     await auth.tenants.create({ id: 'acme' });
@@ -161,7 +161,7 @@ describe('what a stolen administrator acted on', () => {
     expect(await stateOf(auth, 'default', elsewhere)).toBe('active');
   });
 
-  test('a damaged one is named, and taken', async () => {
+  test('is listed and revoked if it is damaged', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const { stolen, updated } = await scene(engine);
@@ -173,7 +173,7 @@ describe('what a stolen administrator acted on', () => {
     expect(await stateOf(auth, 'default', updated)).toBe('revoked');
   });
 
-  test('is told to be cut when it is too much, and the loop turns meanwhile', async () => {
+  test('is missing from a list that is reported as cut at its bound, and the event loop turns meanwhile', async () => {
     const asked: number[] = [];
     let turns = 0;
     let isOver = false;
@@ -201,7 +201,7 @@ describe('what a stolen administrator acted on', () => {
     expect(turns).toBeGreaterThanOrEqual(asked.length - 1);
   });
 
-  test('one call names, and takes, a bounded number, says so, and goes on where it is repeated', async () => {
+  test('is one of a bounded number per call; the answer says so, and a repeated call continues', async () => {
     const count = ACTED_ON_NAMED_MAX + 3;
     const alive = new Set(Array.from({ length: count }, (_, at) => `key-${at}`));
     const did = new Set(['updated'] as const);
@@ -248,10 +248,10 @@ function afterNextLook(act: () => Promise<unknown>): Disposable {
   return { [Symbol.dispose]: () => spy.mockRestore() };
 }
 
-describe('a thief that goes on while the cascade does', () => {
+describe('a thief who creates keys during the cascade', () => {
   const MAKER = { ...INPUT, permissions: ['pantheon:keys:*', 'docs:read'], grantable: ['docs:*'] };
 
-  test('is found: what a key makes before it is taken is taken too, and what that makes', async () => {
+  test('is found: what a key creates before it is revoked is revoked too, and what that creates', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     await administrator(engine);
@@ -273,7 +273,7 @@ describe('a thief that goes on while the cascade does', () => {
     expect(await stateOf(auth, 'default', made[0] ?? '')).toBe('revoked');
   });
 
-  test('and is faster each time: the answer says that it is not all, and how to go on', async () => {
+  test('and is faster each time: the answer says that it is not complete, and how to continue', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     await administrator(engine);
@@ -299,7 +299,7 @@ describe('a thief that goes on while the cascade does', () => {
   });
 });
 
-describe('a cascade ends in time to say how far it has come', () => {
+describe('a cascade ends early enough to answer how far it has come', () => {
   /** As long as each commit takes, by the clock of the cascade. */
   function slowCommits(engine: TestEngine, eachMs: number): Disposable {
     const revoke = KeyChanges.prototype.revoke;
@@ -316,31 +316,34 @@ describe('a cascade ends in time to say how far it has come', () => {
   test.each([
     ['of what it created', true],
     ['of what it acted on', 'acted'],
-  ] as const)('%s: complete is false, the rest lives, and a repeated call takes it', async (_what, cascade) => {
-    await using engine = await openTestEngine();
-    const { auth } = engine;
-    await administrator(engine);
-    const stolen = await administrator(engine, { name: 'stolen' });
-    const by = await callerFor(auth, stolen.key);
-    const ids: string[] = [];
-    for (let n = 0; n < 4; n += 1) {
-      const { id } = (await auth.keys.create(INPUT, cascade === true ? { by } : {})).apiKey;
-      if (cascade === 'acted') await auth.keys.update(id, { name: 'touched' }, { by });
-      ids.push(id);
-    }
-    const living = async (): Promise<number> =>
-      (await Promise.all(ids.map((id) => stateOf(auth, 'default', id)))).filter((one) => one === 'active').length;
-    {
-      using _slow = slowCommits(engine, (2 * CASCADE_MAX_MS) / 5);
-      const { actedOn, state } = await system(auth).revoke(stolen.id, { cascade });
-      expect([state, actedOn?.complete, await living()]).toEqual(['revoked', false, 2]);
-    }
-    const { actedOn } = await system(auth).revoke(stolen.id, { cascade });
-    expect([actedOn?.complete, await living()]).toEqual([true, 0]);
-  });
+  ] as const)(
+    '%s: complete is false, the rest stays active, and a repeated call revokes it',
+    async (_what, cascade) => {
+      await using engine = await openTestEngine();
+      const { auth } = engine;
+      await administrator(engine);
+      const stolen = await administrator(engine, { name: 'stolen' });
+      const by = await callerFor(auth, stolen.key);
+      const ids: string[] = [];
+      for (let n = 0; n < 4; n += 1) {
+        const { id } = (await auth.keys.create(INPUT, cascade === true ? { by } : {})).apiKey;
+        if (cascade === 'acted') await auth.keys.update(id, { name: 'touched' }, { by });
+        ids.push(id);
+      }
+      const living = async (): Promise<number> =>
+        (await Promise.all(ids.map((id) => stateOf(auth, 'default', id)))).filter((one) => one === 'active').length;
+      {
+        using _slow = slowCommits(engine, (2 * CASCADE_MAX_MS) / 5);
+        const { actedOn, state } = await system(auth).revoke(stolen.id, { cascade });
+        expect([state, actedOn?.complete, await living()]).toEqual(['revoked', false, 2]);
+      }
+      const { actedOn } = await system(auth).revoke(stolen.id, { cascade });
+      expect([actedOn?.complete, await living()]).toEqual([true, 0]);
+    },
+  );
 });
 
-describe('tokens that a stolen administrator had made for other keys', () => {
+describe('tokens that a stolen administrator had issued for other keys', () => {
   async function scene(engine: TestEngine) {
     const { auth } = engine;
     await administrator(engine);
@@ -356,7 +359,7 @@ describe('tokens that a stolen administrator had made for other keys', () => {
   }
   const isGood = async ({ auth }: TestEngine, token: string) => (await auth.tokens.verify({ token })).valid;
 
-  test('are in the log, by their id alone, under the key that they are for', async () => {
+  test('are in the log, by their id only, as events of the key that they are for', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const { stolen, id, target, issue } = await scene(engine);
@@ -374,7 +377,7 @@ describe('tokens that a stolen administrator had made for other keys', () => {
     expect(await engine.stored()).not.toContain(token.slice(-40));
   });
 
-  test('are named by the cascade, and end with cascade=acted; their key and what it does itself go on', async () => {
+  test('are listed by the cascade, and revoked with cascade=acted; their key and what it does itself stay', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const { stolen, id, key, issue } = await scene(engine);
@@ -392,7 +395,7 @@ describe('tokens that a stolen administrator had made for other keys', () => {
     expect(exchange.issued && (await isGood(engine, exchange.token.token))).toBe(true);
   });
 
-  test('have no part in it once none of them can be accepted any more', async () => {
+  test('are not listed once none of them can be accepted any more', async () => {
     await using engine = await openTestEngine();
     const { stolen, issue } = await scene(engine);
     await issue();
@@ -401,7 +404,7 @@ describe('tokens that a stolen administrator had made for other keys', () => {
     expect(actedOn).toEqual({ items: [], complete: true });
   });
 
-  test('are followed: what was made with one is taken, and of a key that was changed too the key itself', async () => {
+  test('are followed: what was created with one is revoked, and so is a key that was changed with one', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const { stolen, by, id, issue } = await scene(engine);
@@ -418,7 +421,7 @@ describe('tokens that a stolen administrator had made for other keys', () => {
     });
   });
 
-  test('and made while the cascade goes on, within the second of a revocation: they are said to live', async () => {
+  test('and issued during the cascade, within the second of a revocation, are reported as active', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const { stolen, by, id, target, issue } = await scene(engine);
@@ -451,7 +454,7 @@ describe('tokens that a stolen administrator had made for other keys', () => {
     expect(await isGood(engine, token)).toBe(false);
   });
 
-  test('are not made of a key, or by one, that has ended meanwhile', async () => {
+  test('are not issued for a key, or by one, that has ended in the meantime', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const { by, target, id, stolen } = await scene(engine);
@@ -475,8 +478,8 @@ describe('tokens that a stolen administrator had made for other keys', () => {
   });
 });
 
-describe('a cascade goes on only as long as its caller may', () => {
-  test('revoked in the middle, the rest stays', async () => {
+describe('a cascade continues only while its caller may revoke', () => {
+  test('if the caller is revoked in the middle, the rest stays active', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     await administrator(engine);
@@ -505,7 +508,7 @@ describe('a cascade goes on only as long as its caller may', () => {
     expect(states.filter((state) => state === 'revoked')).toHaveLength(1);
   });
 
-  test('unless it took its own key along', async () => {
+  test('unless the cascade revoked the key of the caller itself', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     await administrator(engine);
@@ -529,7 +532,7 @@ describe('force', () => {
     update: (auth, id, options) => system(auth).update(id, { permissions: [] }, options),
   };
 
-  test.each(Object.entries(CHANGES))('%s needs a permission of its own for it', async (_name, change) => {
+  test.each(Object.entries(CHANGES))('%s with force needs a permission of its own', async (_name, change) => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const manager = { permissions: ['pantheon:keys:update', 'pantheon:keys:revoke'] };
@@ -550,7 +553,7 @@ describe('force', () => {
   });
 });
 
-describe('an administrator that could not administer does not count', () => {
+describe('a key without all rights of an administrator does not count as one', () => {
   test.each([
     ['of the test environment', { environment: 'test' }],
     ['that expires in two seconds', { expiresIn: '2s' }],
@@ -573,10 +576,10 @@ describe('an administrator that could not administer does not count', () => {
   });
 });
 
-describe('a version that was superseded', () => {
+describe('a superseded version', () => {
   const SELF = { ...INPUT, permissions: ['pantheon:keys:*', 'pantheon:tokens:*'], rotation: { overlap: '1h' } };
 
-  test('ends neither its key nor changes it; the current one does', async () => {
+  test('neither revokes nor changes its key; the current one does', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const { key, apiKey } = await auth.keys.create(SELF);
@@ -609,7 +612,7 @@ describe('a version that was superseded', () => {
     expect(await auth.keys.revokeSelf(await callerFor(auth, current))).toMatchObject({ state: 'revoked' });
   });
 
-  test('may end itself, and no other version', async () => {
+  test('may retire itself, and no other version', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const { key, apiKey } = await auth.keys.create(SELF);

@@ -17,7 +17,7 @@ const answerOf = async (engine: TestEngine, key: string): Promise<string> => {
 };
 
 describe('the overlap', () => {
-  test('both are accepted until it ends, to the millisecond, and then the older one is told why', async () => {
+  test('both versions are accepted until it ends, to the millisecond, and then the older one is denied with its reason', async () => {
     await using engine = await openTestEngine();
     const { id, key } = await made(engine);
     const rotation = await engine.auth.rotation.rotate(id, { overlap: '1h' });
@@ -31,7 +31,7 @@ describe('the overlap', () => {
     expect([await answerOf(engine, key), await answerOf(engine, rotation.key)]).toEqual(['version_retired', 'v2']);
   });
 
-  test('is what is asked for, else what the policy says, else a day', async () => {
+  test('is the requested one, otherwise that of the policy, otherwise a day', async () => {
     await using engine = await openTestEngine();
     const lengthOf = async (input: object, asked: object): Promise<number> => {
       const { id } = await made(engine, input);
@@ -44,21 +44,21 @@ describe('the overlap', () => {
     expect(await lengthOf({ expiresIn: '30m' }, { overlap: '3h' })).toBe(HOUR_MS / 2);
   });
 
-  test('an overlap of nothing ends the older one at once', async () => {
+  test('of zero retires the older version at once', async () => {
     await using engine = await openTestEngine();
     const { id, key } = await made(engine);
     await engine.auth.rotation.rotate(id, { overlap: 0 });
     expect(await answerOf(engine, key)).toBe('version_retired');
   });
 
-  test('an overlap that nobody means is refused by its field', async () => {
+  test('that is invalid is refused with its field', async () => {
     await using engine = await openTestEngine();
     const { id } = await made(engine);
     for (const overlap of ['31d', -1, 'soon'])
       expect(await refusalOf(engine.auth.rotation.rotate(id, { overlap }))).toMatchObject({ field: 'overlap' });
   });
 
-  test('while an older one is accepted, only who names the current version rotates, and cuts that one off', async () => {
+  test('while an older version is accepted, only a caller that names the current one rotates, and that retires the older one', async () => {
     await using engine = await openTestEngine();
     const { rotation } = engine.auth;
     const { id, key } = await made(engine);
@@ -73,7 +73,7 @@ describe('the overlap', () => {
     ]).toEqual(['version_retired', 'v2', 'v3']);
   });
 
-  test('a key that may not act gets no new secret, so that none works as soon as that is lifted', async () => {
+  test('a suspended, expired or revoked key gets no new secret, so that none becomes valid later', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const { rotation, tenants } = auth;
@@ -103,7 +103,7 @@ describe('the overlap', () => {
     expect(await answerOf(engine, key)).toBe('revoked');
   });
 
-  test('no key gets a new secret in a tenant that was deleted', async () => {
+  test('no key gets a new secret in a deleted tenant', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     await auth.tenants.create({ id: 'acme' });
@@ -113,7 +113,7 @@ describe('the overlap', () => {
     expect((await refusalOf(rotation.rotate(apiKey.id))).code).toBe('not_found');
   });
 
-  test('an older version of a key that may not act is ended all the same: that only takes away', async () => {
+  test('an older version of a key that is not valid can be retired: that only removes access', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const { id, key } = await made(engine);
@@ -126,7 +126,7 @@ describe('the overlap', () => {
     expect((await refusalOf(auth.rotation.retire(id, 1))).code).toBe('key_revoked');
   });
 
-  test('the oldest secrets are forgotten for good: there is a bound', async () => {
+  test('the oldest versions are deleted: their number is bounded', async () => {
     await using engine = await openTestEngine();
     const { id, key } = await made(engine);
     for (let version = 1; version <= 9; version += 1)
@@ -138,7 +138,7 @@ describe('the overlap', () => {
 });
 
 describe('at the same moment', () => {
-  test('of many rotations one wins, and the others are told', async () => {
+  test('of many rotations one is made, and the others get conflict', async () => {
     await using engine = await openTestEngine();
     const other = await engine.openAgain();
     const { id } = await made(engine);
@@ -150,7 +150,7 @@ describe('at the same moment', () => {
     expect(await engine.auth.keys.get(id)).toMatchObject({ version: 2 });
   });
 
-  test('against a revocation, the revocation holds whoever is first', async () => {
+  test('of a rotation and a revocation, the revocation holds in either order', async () => {
     await using engine = await openTestEngine();
     for (let n = 0; n < 10; n += 1) {
       const { id, key } = await made(engine);
@@ -162,7 +162,7 @@ describe('at the same moment', () => {
     }
   });
 
-  test('retiring is repeated when somebody else changes the key meanwhile', async () => {
+  test('retiring is retried when the key is changed in the meantime', async () => {
     await using engine = await openTestEngine();
     const { id, key } = await made(engine);
     await engine.auth.rotation.rotate(id);
@@ -179,7 +179,7 @@ describe('at the same moment', () => {
 });
 
 describe('retiring', () => {
-  test('ends an older version before its overlap, once; the current one is not ended that way', async () => {
+  test('ends an older version before its overlap has passed, once; the current one cannot be retired', async () => {
     await using engine = await openTestEngine();
     const { id, key } = await made(engine);
     const { key: next } = await engine.auth.rotation.rotate(id);
@@ -196,7 +196,7 @@ describe('retiring', () => {
 });
 
 describe('by the holder', () => {
-  test('only where the policy has a rotation, and no longer than it says', async () => {
+  test('only if its policy has a rotation, and with no longer overlap than the policy says', async () => {
     await using engine = await openTestEngine();
     const { rotation } = engine.auth;
     const without = await made(engine);
@@ -210,7 +210,7 @@ describe('by the holder', () => {
     expect(items).toMatchObject([{ actor: { keyId: id } }]);
   });
 
-  test('a holder of another tenant finds nothing here', async () => {
+  test('a holder in another tenant gets not_found', async () => {
     await using engine = await openTestEngine();
     const { by } = await made(engine, { rotation: { overlap: '1h' } });
     await engine.auth.tenants.create({ id: 'acme' });

@@ -90,7 +90,7 @@ async function twoKeys(engine: TestEngine) {
 const ip = '10.1.1.1';
 
 test.each(TAMPERINGS)(
-  'a row changed outside of the service is refused, named and no one else harmed: $name',
+  'a row that was changed outside of the service is refused and logged, and other keys are accepted: $name',
   async ({ sql, sealed }) => {
     await using engine = await openTestEngine();
     const { auth } = engine;
@@ -124,7 +124,7 @@ test.each(TAMPERINGS)(
   },
 );
 
-test('a damaged key can be revoked: it is written anew as the log tells it, dead', async () => {
+test('a damaged key can be revoked: its row is written again from the log, as revoked', async () => {
   await using engine = await openTestEngine();
   const { victim } = await twoKeys(engine);
   const before = await engine.auth.keys.get(victim.id);
@@ -142,7 +142,7 @@ test('a damaged key can be revoked: it is written anew as the log tells it, dead
   expect((await fresh.events.list('default', { subjectId: victim.id, type: 'key.revoked' })).items).toHaveLength(1);
 });
 
-test('a damaged key whose history is damaged too can be revoked, as long as it is known how it was made', async () => {
+test('a damaged key whose events are damaged too can be revoked if the event of its creation can be read', async () => {
   await using engine = await openTestEngine();
   const { auth } = engine;
   const { victim, other } = await twoKeys(engine);
@@ -155,7 +155,7 @@ test('a damaged key whose history is damaged too can be revoked, as long as it i
   expect((await refusalOf(auth.keys.revoke(other.id))).code).toBe('key_quarantined');
 });
 
-test('a row without any history stays refused, also for a revocation', async () => {
+test('a row without any event is refused, also for a revocation', async () => {
   await using engine = await openTestEngine();
   const { victim } = await twoKeys(engine);
   await engine.sql(
@@ -167,7 +167,7 @@ test('a row without any history stays refused, also for a revocation', async () 
   expect((await refusalOf(engine.auth.keys.revoke('MadeUpMadeUpMade'))).code).toBe('key_quarantined');
 });
 
-test('a row put back whole from an earlier time does not fit the versions of today', async () => {
+test('a row that is restored from an earlier time does not match the current versions', async () => {
   await using engine = await openTestEngine();
   const { auth } = engine;
   const { key, apiKey } = await auth.keys.create({ userId: 'u', name: 'n' });
@@ -181,7 +181,7 @@ test('a row put back whole from an earlier time does not fit the versions of tod
   if (STORE === 'sqlite') expect((await refusalOf(engine.openAgain())).code).toBe('store_unusable');
 });
 
-test('what another tenant owns does not exist, also when it does not open (I10)', async () => {
+test('a key of another tenant does not exist, also if it cannot be decrypted (I10)', async () => {
   await using engine = await openTestEngine();
   const { auth } = engine;
   await auth.tenants.create({ id: 'acme' });
@@ -191,7 +191,7 @@ test('what another tenant owns does not exist, also when it does not open (I10)'
     expect((await refusalOf(attempt())).message).toBe((await refusalOf(auth.keys.get('NeverMadeNeverMa'))).message);
 });
 
-test('everything that can be said about a key comes back as it was', async () => {
+test('every setting of a key is stored and read unchanged', async () => {
   await using engine = await openTestEngine();
   const { apiKey } = await engine.auth.keys.create({
     userId: 'u',
@@ -225,7 +225,7 @@ test('everything that can be said about a key comes back as it was', async () =>
   });
 });
 
-test('a column that comes later, null in the rows that exist, leaves them as they were', async () => {
+test('a column that is added later, null in existing rows, leaves them valid', async () => {
   await using db = await openScratchDatabase();
   const sealer: Sealer = { seal: async (_place, plain) => plain, open: async (_place, sealed) => Buffer.from(sealed) };
   const events = new EventCodec(db.db.events, sealer);

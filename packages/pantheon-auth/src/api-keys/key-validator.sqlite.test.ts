@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import { StatementCount } from '../../test/statement-count.ts';
 import { openTestEngine, turn } from '../../test/test-engine.ts';
 
-test('I5: a flood of refusals by a limit shares its looks at the head, and reads nothing', async () => {
+test('I5: many denials by a limit share their reads of the head, and read nothing else', async () => {
   await using engine = await openTestEngine();
   const { auth } = engine;
   const rateLimits = [{ name: 'minute', limit: 1, window: '1m' }];
@@ -16,7 +16,7 @@ test('I5: a flood of refusals by a limit shares its looks at the head, and reads
   expect(statements.heads).toBeLessThanOrEqual(2);
 });
 
-test('a key or token in memory is verified without awaiting anything: before whatever is asked next', async () => {
+test('a key or token in memory is verified without awaiting anything', async () => {
   await using engine = await openTestEngine();
   const { auth } = engine;
   const { key } = await auth.keys.create({ userId: 'u', name: 'n', permissions: ['docs:read'] });

@@ -57,8 +57,8 @@ async function isAnsweredAtOnce(answer: Promise<unknown>): Promise<boolean> {
   return answered;
 }
 
-describe('every reason for a no, once a secret was matched', () => {
-  test('in their order: lasting ones first', async () => {
+describe('every reason for a denial, once a secret has matched', () => {
+  test('is checked in order: permanent ones first', async () => {
     await using engine = await openTestEngine();
     const { auth, clock } = engine;
     const ask = async (
@@ -95,7 +95,7 @@ describe('every reason for a no, once a secret was matched', () => {
     expect(await ask(everything, request, (id) => auth.keys.revoke(id))).toEqual(told('revoked'));
   });
 
-  test('a question that is not well formed is a mistake of who asks, and named by its field', async () => {
+  test('a malformed request is an error of the caller, with the name of the field', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const { key } = await auth.keys.create(INPUT);
@@ -111,7 +111,7 @@ describe('every reason for a no, once a secret was matched', () => {
       expect(await refusalOf(auth.verify({ key, ...request }))).toMatchObject({ code: 'invalid_request', field });
   });
 
-  test('a key of another tenant is not known here, also with its secret', async () => {
+  test('a key of another tenant is unknown, also with its secret', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     await auth.tenants.create({ id: 'acme' });
@@ -131,7 +131,7 @@ describe('every reason for a no, once a secret was matched', () => {
 });
 
 describe('limits', () => {
-  test('are decided together, told with the answer, and a denial is counted as what it was', async () => {
+  test('are decided together and part of the answer, and a denial is counted by its code', async () => {
     await using engine = await openTestEngine();
     const { auth, clock } = engine;
     const { key, apiKey } = await auth.keys.create({
@@ -163,7 +163,7 @@ describe('limits', () => {
     expect(auth.outcomes().get('valid')).toBe(3);
   });
 
-  test('a denial for any other reason asks no limit', async () => {
+  test('are not asked when the request is denied for another reason', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const { key } = await auth.keys.create({ ...INPUT, rateLimits: [{ name: 'minute', limit: 1, window: '1m' }] });
@@ -172,10 +172,10 @@ describe('limits', () => {
   });
 });
 
-describe('who keeps failing', () => {
+describe('an address with many failures', () => {
   const address = '192.0.2.9';
 
-  test('is counted, and is refused nothing: keys from there verify, in memory or not', async () => {
+  test('is counted, and no key from it is denied, in memory or not', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const { key } = await auth.keys.create(INPUT);
@@ -195,7 +195,7 @@ describe('who keeps failing', () => {
     expect(auth.failingSenders()).toBe(0);
   });
 
-  test('by the word of somebody who asks for others, is counted for the two together', async () => {
+  test('that a caller names for a request is counted for caller and address together', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const junk = { key: generateKey({ keyPrefix: 'pan', environment: 'live' }).key, ip: address };
@@ -214,7 +214,7 @@ function wrongSecretOf(key: string): string {
   return formatKey({ ...parsed, secret: other?.secret ?? '' });
 }
 
-describe('a limiter that makes the answer wait', () => {
+describe('a limiter whose answer takes', () => {
   const known = (permissions: readonly string[], kind = 'active'): CachedKey =>
     factsOf({ permissions, state: { kind, at: 0, reason: null } });
 
@@ -243,7 +243,7 @@ describe('a limiter that makes the answer wait', () => {
 
   const admitted: LimitDecision = { admitted: true, limits: [], degraded: false };
 
-  test('longer than a yes may be old: it is decided anew, and the answer speaks of the key as it is by now', async () => {
+  test('longer than facts may be old: the request is decided again, and the answer shows the key as it is by then', async () => {
     const { clock, ask, used } = setUp([known(['docs:*', 'old']), known(['docs:*'])], async () => {
       clock.advance(1_001);
       return admitted;
@@ -252,7 +252,7 @@ describe('a limiter that makes the answer wait', () => {
     expect(used).toMatchObject([{ outcome: 'valid' }]);
   });
 
-  test('and revoked meanwhile: 503, never a yes, and never a denial that has consumed (I4, I8)', async () => {
+  test('as long, while the key is revoked: 503, never an acceptance, and never a denial that has consumed units (I4, I8)', async () => {
     const { clock, ask, used } = setUp([known([]), known([], 'revoked')], async () => {
       clock.advance(1_001);
       return admitted;
@@ -261,7 +261,7 @@ describe('a limiter that makes the answer wait', () => {
     expect(used).toEqual([]);
   });
 
-  test('no longer than that: the first decision stands', async () => {
+  test('less: the first decision stands', async () => {
     const { clock, ask } = setUp([known(['old']), known([], 'revoked')], async () => {
       clock.advance(1_000);
       return admitted;
@@ -269,18 +269,18 @@ describe('a limiter that makes the answer wait', () => {
     expect(await ask()).toMatchObject({ valid: true, key: { permissions: ['old'] } });
   });
 
-  test('and that fails: its error is the answer', async () => {
+  test('time and then fails: its error is the answer', async () => {
     const away = new PantheonError('limiter_unavailable');
     const { ask } = setUp([known([])], async () => Promise.reject(away));
     await expect(ask()).rejects.toBe(away);
   });
 });
 
-describe('a limit that says no', () => {
+describe('a denial by a limit', () => {
   const LIMITED = { ...INPUT, rateLimits: [{ name: 'minute', limit: 1, window: '1m' }] };
   const RAISED = { rateLimits: [{ name: 'minute', limit: 3, window: '1m' }] };
 
-  test('and was raised on another node lets the next use pass here, at once (I5)', async () => {
+  test('that was raised on another node admits the next use here at once (I5)', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const other = await engine.openAgain();
@@ -350,14 +350,14 @@ describe('a limit that says no', () => {
     return { use: () => validator.verify({ key: KEY }), asked, used, count };
   }
 
-  test('by rules in memory is confirmed, and asked again once where they have changed', async () => {
+  test('by cached rules is confirmed, and the limits are asked again once if the rules have changed', async () => {
     const { use, asked, used, count } = inMemory([known(1), known(2)], (limit) => limit > 1);
     expect(await use()).toMatchObject({ valid: true });
     expect({ asked, ...count }).toEqual({ asked: [1, 2], decided: 2, confirmed: 1 });
     expect(used).toMatchObject([{ outcome: 'valid' }]);
   });
 
-  test('stands where they have not, without asking the limits again', async () => {
+  test('stands if they have not, without asking the limits again', async () => {
     const { use, asked, used, count } = inMemory([known(1)], () => false);
     expect(await use()).toMatchObject({ valid: false, denial: { code: 'rate_limited' }, degraded: true });
     expect({ asked, ...count }).toEqual({ asked: [1], decided: 2, confirmed: 1 });
@@ -370,14 +370,14 @@ describe('a limit that says no', () => {
     expect(asked).toEqual([1, 2]);
   });
 
-  test('of a key that was revoked meanwhile gives way to that', async () => {
+  test('of a key that was revoked in the meantime is answered as revoked', async () => {
     const { use, asked, used } = inMemory([known(1), known(1, 'revoked')], () => false);
     expect(await use()).toMatchObject({ valid: false, denial: { code: 'revoked' } });
     expect(asked).toEqual([1]);
     expect(used).toMatchObject([{ outcome: 'revoked' }]);
   });
 
-  test('and cannot be confirmed is a 503 and never a 429', async () => {
+  test('that cannot be confirmed is a 503 and never a 429', async () => {
     const away = new PantheonError('store_unavailable');
     const { use, used } = inMemory(
       [known(1)],
@@ -388,7 +388,7 @@ describe('a limit that says no', () => {
     expect(used).toEqual([]);
   });
 
-  test('a yes is not confirmed, and waits for nothing', async () => {
+  test('is confirmed, but an acceptance is not and waits for nothing', async () => {
     const { use, count } = inMemory([known(1)], () => true);
     const answer = use();
     expect(await isAnsweredAtOnce(answer)).toBe(true);

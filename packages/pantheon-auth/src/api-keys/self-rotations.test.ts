@@ -12,7 +12,7 @@ async function holderOf(engine: TestEngine) {
   return { id: apiKey.id, by };
 }
 
-test('a key rotates itself so often within an hour and is then told how long to wait, until a place is free again', async () => {
+test('a key may rotate itself a limited number of times per hour, and is then told how long to wait', async () => {
   await using engine = await openTestEngine({ selfRotationsPerHour: 3 });
   const { rotation } = engine.auth;
   const { by } = await holderOf(engine);
@@ -29,7 +29,7 @@ test('a key rotates itself so often within an hour and is then told how long to 
   expect(await rotation.rotateSelf(by(5))).toMatchObject({ apiKey: { version: 6 } });
 });
 
-test('attempts that fail are counted too: they cost the store as much', async () => {
+test('failed attempts count too: they cost the store as much', async () => {
   await using engine = await openTestEngine({ selfRotationsPerHour: 2 });
   const { rotation } = engine.auth;
   const { by } = await holderOf(engine);
@@ -38,7 +38,7 @@ test('attempts that fail are counted too: they cost the store as much', async ()
     expect(await refusalOf(rotation.rotateSelf(by(2), { expectedVersion: 1 }))).toMatchObject({ code });
 });
 
-test('of a key one rotation by itself is under way at a time, whatever becomes of it', async () => {
+test('a key has one rotation by itself in progress at a time, whatever its outcome', async () => {
   await using engine = await openTestEngine();
   const { rotation } = engine.auth;
   const { by } = await holderOf(engine);
@@ -50,7 +50,7 @@ test('of a key one rotation by itself is under way at a time, whatever becomes o
 });
 
 test.each([0, 1.5, Number.NaN, Number.POSITIVE_INFINITY])(
-  '%s rotations an hour is no setting',
+  '%s rotations an hour is refused as a setting',
   async (selfRotationsPerHour) => {
     expect(await refusalOf(openTestEngine({ selfRotationsPerHour }))).toMatchObject({
       code: 'invalid_setting',

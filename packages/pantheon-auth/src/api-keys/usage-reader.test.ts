@@ -29,7 +29,7 @@ const use = (version: number, count: number, lastUsedAt: number, addresses: stri
   addresses,
 });
 
-test('what is stored and what is not yet are one: counts added, the latest use, the latest addresses first', async () => {
+test('stored and pending usage are merged: counts added, the latest use, the latest addresses first', async () => {
   const stored = [
     { version: 1, usageCount: 10, lastUsedAt: 50, lastAddresses: ['a', 'b', 'c', 'd', 'e'] },
     { version: 2, usageCount: 1, lastUsedAt: 90, lastAddresses: [] },
@@ -42,13 +42,13 @@ test('what is stored and what is not yet are one: counts added, the latest use, 
   ]);
 });
 
-test('a use from before what is stored moves nothing back', async () => {
+test('a use older than the stored ones does not change the last use', async () => {
   const stored = [{ version: 1, usageCount: 1, lastUsedAt: 100, lastAddresses: [] }];
   const { reader: usage } = reader({ a: stored }, { a: [use(1, 1, 40, [])] });
   expect(await usage.ofKey('default', 'a')).toMatchObject([{ lastUsedAt: 100, usageCount: 2 }]);
 });
 
-test('the total of a key is what is stored and what is not yet', async () => {
+test('the total of a key is the sum of stored and pending usage', async () => {
   const stored = [{ version: 0, usageCount: 10, lastUsedAt: 50, lastAddresses: [] }];
   const { reader: usage } = reader({ a: stored }, { a: [use(1, 2, 60, []), use(3, 1, 40, [])] });
   const parts = (await usage.totalsOf('default', ['a'])).get('a') ?? [];
@@ -56,7 +56,7 @@ test('the total of a key is what is stored and what is not yet', async () => {
   expect(Math.max(...parts.map((part) => part.lastUsedAt))).toBe(60);
 });
 
-test('every key that is asked for has an answer; nobody asks the store about nothing', async () => {
+test('every requested key has a result; an empty request asks the store nothing', async () => {
   const { reader: usage, reads } = reader({}, {});
   expect(await usage.totalsOf('default', ['a', 'b'])).toEqual(
     new Map([
@@ -101,21 +101,21 @@ describe('a batch that is stored while a key is read', () => {
     return { total, totalBefore, recorder, record, open, reads: () => reads };
   }
 
-  test('is counted once: from beginning to end within the read', async () => {
+  test('is counted once if it begins and ends within the read', async () => {
     const { total, open, reads } = counting(async (recorder, read) => read === 1 && recorder.flush());
     open();
     expect(await total()).toBe(1);
     expect(reads()).toBe(2);
   });
 
-  test('is counted once: begun before, ended within', async () => {
+  test('is counted once if it began before the read and ends within it', async () => {
     const { total, recorder, open } = counting(async () => open());
     void recorder.flush();
     await vi.waitFor(() => expect(recorder.storing).not.toBeNull());
     expect(await total()).toBe(1);
   });
 
-  test('is counted once: begun within, ended after', async () => {
+  test('is counted once if it begins within the read and ends after it', async () => {
     const { total, open } = counting(async (recorder, read) => {
       if (read === 1) void recorder.flush();
       await null;
@@ -124,7 +124,7 @@ describe('a batch that is stored while a key is read', () => {
     expect(await total()).toBe(1);
   });
 
-  test('is read again at most twice, and never before a change', async () => {
+  test('causes at most two more reads, and none before a change', async () => {
     const { total, totalBefore, record, open, reads } = counting(async (recorder) => {
       await recorder.flush();
       record();

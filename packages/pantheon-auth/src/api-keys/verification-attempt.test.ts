@@ -90,8 +90,8 @@ function setUp(setting: Setting) {
   return { clock, begin, ask, memory, queueKeys, count: () => ({ confirmations, reads }) };
 }
 
-describe('a yes has an age (I4)', () => {
-  test('young facts answer at once, without a promise, a read or a confirmation', () => {
+describe('an acceptance rests on facts of a bounded age (I4)', () => {
+  test('young facts give an answer at once, without a promise, a read or a confirmation', () => {
     const { clock, begin, count } = setUp({ cached: facts('good') });
     clock.advance(STALENESS_MAX_MS_DEFAULT);
     const attempt = begin();
@@ -100,7 +100,7 @@ describe('a yes has an age (I4)', () => {
     expect(count()).toEqual({ confirmations: 0, reads: 0 });
   });
 
-  test('a millisecond beyond the bound is confirmed before it is a yes', async () => {
+  test('facts a millisecond beyond the bound are confirmed before an acceptance', async () => {
     const { clock, ask, count } = setUp({ cached: facts('good') });
     clock.advance(STALENESS_MAX_MS_DEFAULT + 1);
     const answer = await ask();
@@ -109,7 +109,7 @@ describe('a yes has an age (I4)', () => {
     expect(count()).toEqual({ confirmations: 1, reads: 0 });
   });
 
-  test('the wall clock counts too: a machine that slept has old facts, whatever the monotonic clock says', async () => {
+  test('the wall clock counts too: after a machine has slept its facts are old, whatever the monotonic clock says', async () => {
     const { clock, ask, count } = setUp({ cached: facts('good') });
     clock.advance(1);
     clock.setWall(clock.now() + 3_600_000);
@@ -117,7 +117,7 @@ describe('a yes has an age (I4)', () => {
     expect(count().confirmations).toBe(1);
   });
 
-  test('what the confirmation brought is decided on, not what was known before it', async () => {
+  test('the decision uses the confirmed facts, not the earlier ones', async () => {
     const { clock, ask } = setUp({
       cached: facts('good'),
       onConfirm: (memory) => {
@@ -128,45 +128,45 @@ describe('a yes has an age (I4)', () => {
     expect(await ask()).toMatchObject({ denial: { code: 'revoked' } });
   });
 
-  test('a yes that cannot be confirmed is a 503 and never an answer', async () => {
+  test('an acceptance that cannot be confirmed is a 503', async () => {
     const { clock, ask } = setUp({ cached: facts('good'), confirmFails: true });
     clock.advance(5_000);
     await expect(ask()).rejects.toMatchObject({ code: 'store_unavailable' });
   });
 
-  test('a read that took longer than the bound is no ground for a yes', async () => {
+  test('a read that took longer than the bound does not suffice for an acceptance', async () => {
     const { ask, count } = setUp({ stored: [facts('good')], takesMs: STALENESS_MAX_MS_DEFAULT + 1 });
     await expect(ask()).rejects.toMatchObject({ code: 'store_unavailable', retryAfterSeconds: 1 });
     expect(count().reads).toBe(4);
   });
 
-  test('a read that took exactly as long still is', async () => {
+  test('a read that took exactly as long does', async () => {
     const { ask, count } = setUp({ stored: [facts('good')], takesMs: STALENESS_MAX_MS_DEFAULT });
     expect((await ask()).denial).toBeNull();
     expect(count()).toEqual({ confirmations: 0, reads: 1 });
   });
 });
 
-describe('a clock in doubt', () => {
+describe('while the time is in doubt', () => {
   const ENDS_AT = 1_000;
   const untilThen = (_: CachedKey | null, now: number): Evaluation<string> => (now < ENDS_AT ? YES : no('expired'));
   const inDoubt = (ms: number): TestClock => Object.defineProperty(new TestClock(0), 'doubted', { value: ms });
 
-  test('gives no verdict on what has ended by one of the two times, and a yes to what lives by both', async () => {
+  test('a key that has expired by one of the two times is neither accepted nor denied, and one that is valid by both is accepted', async () => {
     const { ask } = setUp({ cached: facts('good'), clock: inDoubt(ENDS_AT) });
     await expect(ask({ decide: untilThen })).rejects.toMatchObject({ code: 'clock_in_doubt' });
     const alive = setUp({ cached: facts('good'), clock: inDoubt(ENDS_AT - 1) });
     expect((await alive.ask({ decide: untilThen })).denial).toBeNull();
   });
 
-  test('says no as ever to what is refused by the time that is used', async () => {
+  test('a key that is denied by the time in use is denied', async () => {
     const { ask } = setUp({ cached: facts('revoked'), clock: inDoubt(ENDS_AT) });
     expect(await ask()).toMatchObject({ denial: { code: 'revoked' } });
   });
 });
 
-describe('only what was confirmed after the request arrived says no (I5)', () => {
-  test('a no in memory is confirmed first, and what the confirmation brought decides', async () => {
+describe('a denial needs facts that were confirmed after the request arrived (I5)', () => {
+  test('a cached denial is confirmed first, and the confirmed facts decide', async () => {
     const widened = setUp({
       cached: facts('expired'),
       onConfirm: (memory) => {
@@ -184,7 +184,7 @@ describe('only what was confirmed after the request arrived says no (I5)', () =>
     expect(same.count().confirmations).toBe(1);
   });
 
-  test('an id that is unknown in memory may have been made a moment ago', async () => {
+  test('an id that is cached as unknown is read again: its key may have been created a moment ago', async () => {
     const { clock, ask } = setUp({
       cached: null,
       onConfirm: (memory) => {
@@ -195,27 +195,27 @@ describe('only what was confirmed after the request arrived says no (I5)', () =>
     expect((await ask()).denial).toBeNull();
   });
 
-  test('revoked is final: it needs no confirmation', async () => {
+  test('a revoked key is denied without a confirmation, because revocation is final', async () => {
     const { clock, ask, count } = setUp({ cached: facts('revoked'), confirmFails: true });
     clock.advance(60_000);
     expect(await ask()).toMatchObject({ denial: { code: 'revoked' } });
     expect(count().confirmations).toBe(0);
   });
 
-  test('a cold read is as old as the feed, by which tokens and signing keys are decided on', async () => {
+  test('the facts of a cold read are as old as the feed, by which tokens and signing keys are decided', async () => {
     const { clock, ask, count } = setUp({ stored: [null], takesMs: 10_000 });
     clock.advance(1);
     expect(await ask()).toMatchObject({ denial: { code: 'unknown' } });
     expect(count()).toEqual({ confirmations: 1, reads: 2 });
   });
 
-  test('and needs no confirmation when the feed is no older than the request', async () => {
+  test('and need no confirmation if the feed is no older than the request', async () => {
     const { ask, count } = setUp({ stored: [null], takesMs: 10_000 });
     expect(await ask()).toMatchObject({ denial: { code: 'unknown' } });
     expect(count()).toEqual({ confirmations: 0, reads: 1 });
   });
 
-  test('a no that cannot be confirmed is a 503 and never a false 401', async () => {
+  test('a denial that cannot be confirmed is a 503 and never a wrong 401', async () => {
     const { clock, ask } = setUp({ cached: null, confirmFails: true });
     clock.advance(1);
     await expect(ask()).rejects.toMatchObject({ code: 'store_unavailable' });
@@ -223,14 +223,14 @@ describe('only what was confirmed after the request arrived says no (I5)', () =>
 });
 
 describe('an id that this store cannot have issued', () => {
-  test('is unknown without a read or a confirmation, while the list of tag secrets is young enough', async () => {
+  test('is unknown without a read or a confirmation while the list of tag secrets is young enough', async () => {
     const { clock, ask, count } = setUp({ verdict: 'forged', stored: [facts('good')] });
     clock.advance(STALENESS_MAX_MS_DEFAULT);
     expect(await ask()).toMatchObject({ denial: { code: 'unknown' }, holder: null });
     expect(count()).toEqual({ confirmations: 0, reads: 0 });
   });
 
-  test('is told so only once the list was confirmed, when it is older: the secret may be new', async () => {
+  test('is unknown only after the list was confirmed if that is older: the secret may be new', async () => {
     const { clock, ask, count } = setUp({ verdict: 'forged' });
     clock.advance(STALENESS_MAX_MS_DEFAULT + 1);
     expect(await ask()).toMatchObject({ denial: { code: 'unknown' } });
@@ -240,12 +240,12 @@ describe('an id that this store cannot have issued', () => {
     await expect(away.ask()).rejects.toMatchObject({ code: 'store_unavailable' });
   });
 
-  test('is not looked at when the key is in memory', async () => {
+  test('is not checked if the key is in memory', async () => {
     const { ask } = setUp({ verdict: 'forged', cached: facts('good') });
     expect(await ask()).toMatchObject({ denial: null });
   });
 
-  test('charges nobody: there was no read', async () => {
+  test('charges no sender: there was no read', async () => {
     const { ask, queueKeys } = setUp({ verdict: 'forged' });
     for (let n = 0; n < 10 * CHARGES_MAX; n += 1) await ask();
     expect(queueKeys).toEqual([]);
@@ -255,7 +255,7 @@ describe('an id that this store cannot have issued', () => {
 describe('the lane of a read', () => {
   const lanes = (queueKeys: readonly ReadQueueKey[]) => queueKeys.map(({ lane }) => lane);
 
-  test('is the main one for an id that was issued, and the doubtful one where only the store can tell', async () => {
+  test('is the main one for an issued id, and the doubtful one if only the store can tell', async () => {
     const issued = setUp({ stored: [null] });
     await issued.ask();
     const uncertain = setUp({ stored: [null], verdict: 'uncertain' });
@@ -263,7 +263,7 @@ describe('the lane of a read', () => {
     expect([...lanes(issued.queueKeys), ...lanes(uncertain.queueKeys)]).toEqual(['main', 'doubtful']);
   });
 
-  test('is the doubtful one for a sender that owes for reads which matched no secret, until it is paid back', async () => {
+  test('is the doubtful one for a sender that has been charged for reads that matched no secret, until that is forgiven', async () => {
     const { clock, ask, queueKeys } = setUp({ stored: [null] });
     const other = { address: '192.0.2.2', askedBy: null };
     for (let n = 0; n < CHARGES_MAX; n += 1) await ask();
@@ -275,7 +275,7 @@ describe('the lane of a read', () => {
     expect(lanes(queueKeys).at(-1)).toBe('main');
   });
 
-  test('stays the main one for whoever presents a secret, allowed or not', async () => {
+  test('stays the main one for a sender with a valid secret, allowed or not', async () => {
     const { ask, queueKeys } = setUp({ stored: [facts('good')] });
     const refused = (): Evaluation<string> => ({ denial: { code: 'suspended' }, holder: 'holder' });
     for (let n = 0; n < 2 * CHARGES_MAX; n += 1) {
@@ -285,7 +285,7 @@ describe('the lane of a read', () => {
     expect(new Set(lanes(queueKeys))).toEqual(new Set(['main']));
   });
 
-  test('of an address that a caller names is of the two together: the address itself owes nothing', async () => {
+  test('of an address that a caller names depends on caller and address together: the address itself is not charged', async () => {
     const { ask, queueKeys } = setUp({ stored: [null] });
     const named = { address: '192.0.2.1', askedBy: 'CallerCallerCall' };
     for (let n = 0; n < CHARGES_MAX + 1; n += 1) await ask({ sender: named });
@@ -294,18 +294,18 @@ describe('the lane of a read', () => {
     expect(lanes(queueKeys).at(-1)).toBe('main');
   });
 
-  test('of a call in this process that names no address is always that of its tag', async () => {
+  test('of a call in this process without an address depends on the tag alone', async () => {
     const { ask, queueKeys } = setUp({ stored: [null] });
     for (let n = 0; n < 2 * CHARGES_MAX; n += 1) await ask({ sender: { address: null, askedBy: null } });
     expect(new Set(lanes(queueKeys))).toEqual(new Set(['main']));
   });
 });
 
-describe('a key whose rows do not open', () => {
+describe('a key whose rows cannot be decrypted', () => {
   const error = new PantheonError('key_quarantined');
   const secrets = [{ version: 1 }] as unknown as readonly VersionSecret[];
 
-  test('is unknown to whoever does not hold a secret of it, and 503 to whoever does', async () => {
+  test('is unknown for a sender without a secret of it, and 503 for one with a secret', async () => {
     const { ask } = setUp({ damaged: { error, secrets } });
     const asked: unknown[] = [];
     const matches = (these: readonly VersionSecret[]) => asked.push(these) > 0;
@@ -314,12 +314,12 @@ describe('a key whose rows do not open', () => {
     expect(asked).toEqual([secrets]);
   });
 
-  test('is 503 to everybody where it cannot be told who holds one: never a false no', async () => {
+  test('is 503 for every sender if it cannot be told who holds a secret', async () => {
     const { ask } = setUp({ damaged: { error, secrets: null } });
     await expect(ask()).rejects.toBe(error);
   });
 
-  test('charges whoever presented no secret of it for the read', async () => {
+  test('charges a sender without a secret of it for the read', async () => {
     for (const damaged of [
       { error, secrets },
       { error, secrets: null },

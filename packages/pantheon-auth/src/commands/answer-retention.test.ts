@@ -20,13 +20,13 @@ function setUp(old: number) {
   return { rows, asked };
 }
 
-test('answers go a day after they were given, a few at a time, until there are none', async () => {
+test('idempotency records are deleted a day after their answer, a few at a time, until none is left', async () => {
   const { rows, asked } = setUp(ANSWERS_AT_ONCE_MAX + 1);
   await pruneAnswers(rows, CLOCK, isEnding);
   expect(asked).toEqual(Array.from({ length: 2 }, () => [NOW - DAY_MS, ANSWERS_AT_ONCE_MAX]));
 });
 
-test('a run is bounded, and ends when it is told to', async () => {
+test('a run is bounded, and ends when it is aborted', async () => {
   const { rows, asked } = setUp(Number.POSITIVE_INFINITY);
   await pruneAnswers(rows, CLOCK, () => asked.length === 3);
   expect(asked).toHaveLength(3);

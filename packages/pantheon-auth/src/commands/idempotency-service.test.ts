@@ -16,7 +16,7 @@ const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
 const once = { idempotencyKey: 'request-1' };
 
 describe('a repeated request', () => {
-  test('replaces the secret that was lost on the way: one key, and only the last string works', async () => {
+  test('replaces the secret of the lost answer: one key, and only the last string is accepted', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const first = await auth.keys.create(INPUT, once);
@@ -55,7 +55,7 @@ describe('a repeated request', () => {
     expect((await refusalOf(auth.keys.create(INPUT, { idempotencyKey: 'request-2' }))).code).toBe('already_claimed');
   });
 
-  test('with another body is a mistake', async () => {
+  test('with another body is an error', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const { apiKey } = await auth.keys.create(INPUT, once);
@@ -66,7 +66,7 @@ describe('a repeated request', () => {
     expect((await auth.keys.create(reordered, once)).apiKey.id).toBe(apiKey.id);
   });
 
-  test('of another caller or tenant is another request', async () => {
+  test('of another caller or tenant is a different request', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     await auth.tenants.create({ id: 'acme' });
@@ -84,7 +84,7 @@ describe('a repeated request', () => {
     expect(new Set(made.map(({ apiKey }) => apiKey.id)).size).toBe(4);
   });
 
-  test('at the same moment, in several processes, makes one key', async () => {
+  test('at the same moment, in several processes, creates one key', async () => {
     await using engine = await openTestEngine();
     const other = await engine.openAgain();
     const made = await Promise.all(
@@ -96,7 +96,7 @@ describe('a repeated request', () => {
     expect(answers.filter(({ valid }) => valid)).toHaveLength(1);
   });
 
-  test('is forgotten after its time, and then makes another key', async () => {
+  test('is not recognized after its time, and then creates another key', async () => {
     await using engine = await openTestEngine();
     const { auth, clock } = engine;
     const first = await auth.keys.create(INPUT, once);
@@ -106,7 +106,7 @@ describe('a repeated request', () => {
     expect((await auth.keys.create(INPUT, once)).apiKey.id).not.toBe(first.apiKey.id);
   });
 
-  test('leaves nothing of what was sent, and nothing secret, in its record (I1)', async () => {
+  test('leaves neither its content nor a secret in its record (I1)', async () => {
     await using engine = await openTestEngine();
     const { key } = await engine.auth.keys.create(
       { ...INPUT, name: 'VeryPrivateName' },
@@ -116,7 +116,7 @@ describe('a repeated request', () => {
     for (const part of [key.slice(25, 68), 'VeryPrivateName', 'SeenOnTheWire']) expect(rows).not.toContain(part);
   });
 
-  test('that fails is not remembered', async () => {
+  test('that fails leaves no record', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     await auth.tenants.create({ id: 'acme' });
@@ -128,7 +128,7 @@ describe('a repeated request', () => {
   });
 
   test.each(['', ' ', 'a b', 'ü', 'a\n', 'x'.repeat(256)])(
-    'needs a key that can stand in a header: %j',
+    'needs a key that is valid in a header: %j',
     async (text) => {
       await using engine = await openTestEngine();
       expect(await refusalOf(engine.auth.keys.create(INPUT, { idempotencyKey: text }))).toMatchObject({
@@ -140,7 +140,7 @@ describe('a repeated request', () => {
 });
 
 describe('a repeated rotation', () => {
-  test('is the same rotation with a new secret, and tells again until when the older one is accepted', async () => {
+  test('is the same rotation with a new secret, and answers again until when the older version is accepted', async () => {
     await using engine = await openTestEngine();
     const { auth, clock } = engine;
     const { key, apiKey } = await auth.keys.create(INPUT);
@@ -155,7 +155,7 @@ describe('a repeated rotation', () => {
     expect((await refusalOf(auth.rotation.rotate(apiKey.id, { overlap: '1h' }, once))).code).toBe('already_claimed');
   });
 
-  test('at the same moment, in several processes, makes one version and fails for nobody', async () => {
+  test('at the same moment, in several processes, adds one version and fails for no caller', async () => {
     await using engine = await openTestEngine();
     const other = await engine.openAgain();
     const { apiKey } = await engine.auth.keys.create(INPUT);
@@ -178,26 +178,29 @@ describe('a rotation by the holder whose answer was lost', () => {
       auth.rotation.rotate(id, { overlap: '30m' }, { ...(idempotencyKey !== undefined && { idempotencyKey }), by }),
   };
 
-  test.each(Object.entries(WAYS))('%s: repeated with the string it has, it gets another one', async (_way, rotate) => {
-    await using engine = await openTestEngine();
-    const { auth } = engine;
-    const { key, apiKey } = await auth.keys.create(SELF);
-    const by = await callerFor(auth, key);
-    const lost = await rotate(auth, by, apiKey.id, 'once');
-    const again = await rotate(auth, await callerFor(auth, key), apiKey.id, 'once');
-    expect(again).toMatchObject({ apiKey: { version: 2 }, previous: lost.previous });
-    // The first answer may have been read by somebody else on its way.
-    expect(await auth.verify({ key: lost.key })).toMatchObject({ valid: false, denial: { code: 'unknown' } });
-    expect(await auth.verify({ key: again.key })).toMatchObject({ valid: true, key: { version: 2 } });
-    expect(await auth.verify({ key })).toMatchObject({ valid: true, key: { version: 1 } });
-    // It is used now: whoever has the old string and the Idempotency-Key gets nothing more.
-    expect((await refusalOf(rotate(auth, by, apiKey.id, 'once'))).code).toBe('already_claimed');
-    const current = await callerFor(auth, again.key);
-    expect((await refusalOf(rotate(auth, current, apiKey.id, 'once'))).code).toMatch(
-      /^(already_claimed|version_conflict)$/,
-    );
-    expect(await auth.keys.versions(apiKey.id)).toHaveLength(2);
-  });
+  test.each(Object.entries(WAYS))(
+    '%s: repeated with the string that the holder has, it gets another secret',
+    async (_way, rotate) => {
+      await using engine = await openTestEngine();
+      const { auth } = engine;
+      const { key, apiKey } = await auth.keys.create(SELF);
+      const by = await callerFor(auth, key);
+      const lost = await rotate(auth, by, apiKey.id, 'once');
+      const again = await rotate(auth, await callerFor(auth, key), apiKey.id, 'once');
+      expect(again).toMatchObject({ apiKey: { version: 2 }, previous: lost.previous });
+      // The first answer may have been read by somebody else on its way.
+      expect(await auth.verify({ key: lost.key })).toMatchObject({ valid: false, denial: { code: 'unknown' } });
+      expect(await auth.verify({ key: again.key })).toMatchObject({ valid: true, key: { version: 2 } });
+      expect(await auth.verify({ key })).toMatchObject({ valid: true, key: { version: 1 } });
+      // It is used now: whoever has the old string and the Idempotency-Key gets nothing more.
+      expect((await refusalOf(rotate(auth, by, apiKey.id, 'once'))).code).toBe('already_claimed');
+      const current = await callerFor(auth, again.key);
+      expect((await refusalOf(rotate(auth, current, apiKey.id, 'once'))).code).toMatch(
+        /^(already_claimed|version_conflict)$/,
+      );
+      expect(await auth.keys.versions(apiKey.id)).toHaveLength(2);
+    },
+  );
 
   test.each(Object.entries(WAYS))('%s: the old string alone gets nothing', async (_way, rotate) => {
     await using engine = await openTestEngine();
@@ -214,7 +217,7 @@ describe('a rotation by the holder whose answer was lost', () => {
     expect(await auth.verify({ key: current })).toMatchObject({ valid: true, key: { version: 2 } });
   });
 
-  test('another body is a mistake, an even older string is superseded, and with the overlap the chance is over', async () => {
+  test('is refused with another body or an even older string, and after the overlap', async () => {
     await using engine = await openTestEngine();
     const { auth, clock } = engine;
     const { key: oldest, apiKey } = await auth.keys.create(SELF);
@@ -261,13 +264,13 @@ describe('a request that meets a conflict', () => {
   };
 
   test.each(['rotation_in_progress', 'version_conflict', 'conflict'] as const)(
-    '%s, because its twin was faster, is answered as the repeated request that it is',
+    '%s, because the same request was faster, is answered as a repeated request',
     async (code) => {
       expect(await refusalOrValue(meeting(code, true))).toEqual({ version: 2 });
     },
   );
 
-  test('with somebody else is told so, and so is any other refusal', async () => {
+  test('with another caller is told so, and other refusals too', async () => {
     expect(await refusalOrValue(meeting('rotation_in_progress', false))).toBe('rotation_in_progress');
     expect(await refusalOrValue(meeting('not_grantable', true))).toBe('not_grantable');
   });

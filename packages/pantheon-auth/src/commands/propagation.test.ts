@@ -41,7 +41,7 @@ describe('the wait', () => {
     return isDone;
   };
 
-  test('no answer sooner than the bound and its margin after the commit, by the monotonic clock', async () => {
+  test('ends no sooner than the bound and its margin after the commit, by the monotonic clock', async () => {
     const { clock, propagation, passes } = setUp();
     const commit = Promise.withResolvers<Changed<object>>();
     const settling = propagation.waitFor('t', () => commit.promise);
@@ -55,7 +55,7 @@ describe('the wait', () => {
     expect(await settling).toEqual({ name: 'a', settledAt: new Date(clock.now()), offlineUntil: null });
   });
 
-  test('many wait on one timer, and each as long as it must', async () => {
+  test('of many requests uses one timer, and each waits as long as it must', async () => {
     const { propagation, passes } = setUp();
     const first = [propagation.waitFor('t', changed), propagation.waitFor('t', changed)];
     await passes(0);
@@ -71,14 +71,14 @@ describe('the wait', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  test('a change that fails is told at once, and takes no place', async () => {
+  test('does not happen for a change that fails, which takes no place among those that wait', async () => {
     const { propagation } = setUp();
     const failed = new PantheonError('outcome_unknown');
     for (let n = 0; n <= PROPAGATIONS_WAITING_MAX; n += 1)
       await expect(propagation.waitFor('t', () => Promise.reject(failed))).rejects.toBe(failed);
   });
 
-  test('beyond those that may wait, a change is made and answered at once: nobody keeps others from ending something', async () => {
+  test('has a maximum number: beyond it a change is made and answered at once', async () => {
     const { propagation, passes } = setUp();
     const waiting = Array.from({ length: PROPAGATIONS_WAITING_MAX }, (_, n) =>
       propagation.waitFor(`tenant ${n % 10}`, changed),
@@ -95,7 +95,7 @@ describe('the wait', () => {
     expect(await next).toHaveProperty('settledAt');
   });
 
-  test('one tenant leaves a quarter of those that may wait to the others', async () => {
+  test('of one tenant uses at most three quarters of that number', async () => {
     const { propagation, passes } = setUp();
     const share = (3 / 4) * PROPAGATIONS_WAITING_MAX;
     const waiting = Array.from({ length: share }, () => propagation.waitFor('large', changed));
@@ -107,7 +107,7 @@ describe('the wait', () => {
     expect(await other).toHaveProperty('settledAt');
   });
 
-  test('a node that stops answers what was done, and does not say that it has settled', async () => {
+  test('ends when the node stops: the answer does not say that the change has settled', async () => {
     const { propagation, passes } = setUp();
     const waiting = propagation.waitFor('t', changed);
     await passes(10);
@@ -135,7 +135,7 @@ async function settled<T>({ clock }: TestEngine, work: Promise<T>): Promise<T> {
 const HS256 = { jwt: { algorithm: 'HS256', audience: ['https://api.example'] } } as const;
 
 describe('every change', () => {
-  test('tells when it holds everywhere; without settle it answers at once and says nothing of it', async () => {
+  test('answers when it holds on every node; without settle it answers at once and does not say so', async () => {
     await using engine = await openTestEngine();
     const { keys, rotation } = engine.auth;
     const { id } = (await keys.create(INPUT)).apiKey;
@@ -170,7 +170,7 @@ describe('every change', () => {
     }
   });
 
-  test('is the same change: what it throws without settle it throws with it, at once', async () => {
+  test('throws the same error with settle as without, at once', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     expect((await refusalOf(auth.keys.revoke('NeverMadeNeverMa', { settle: true }))).code).toBe('not_found');
@@ -196,7 +196,7 @@ describe('what an offline verifier may accept', () => {
     return offlineUntil.getTime() - settledAt.getTime() - ISSUED_AHEAD_MAX_MS;
   };
 
-  test('nothing beyond it: of all tokens that can be made until a change has settled, none ends later', async () => {
+  test('nothing later: no token that can be issued until a change has settled expires after it', async () => {
     await using engine = await openTestEngine();
     const { auth, clock } = engine;
     for (const input of [
@@ -228,7 +228,7 @@ describe('what an offline verifier may accept', () => {
     }
   });
 
-  test('as long as the policy lets a token live, and no longer than the key was to live', async () => {
+  test('as long as the policy allows a token, and no longer than the key was valid', async () => {
     await using engine = await openTestEngine();
     const { auth, clock } = engine;
     const made = async (input: object): Promise<string> => (await auth.keys.create({ ...INPUT, ...input })).apiKey.id;
@@ -240,7 +240,7 @@ describe('what an offline verifier may accept', () => {
     expect(offlineUntil).toEqual(expiresAt);
   });
 
-  test('null where only we verify its tokens', async () => {
+  test('null if only this service verifies the tokens of the key', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const { id } = (await auth.keys.create({ ...INPUT, ...HS256 })).apiKey;
@@ -248,7 +248,7 @@ describe('what an offline verifier may accept', () => {
     expect(suspended).toMatchObject({ settledAt: expect.any(Date), offlineUntil: null });
   });
 
-  test('what the policy allowed an hour ago counts, whatever it says now', async () => {
+  test('the policy of an hour ago counts, whatever it is now', async () => {
     await using engine = await openTestEngine();
     const { auth, clock } = engine;
     const { id } = (await auth.keys.create({ ...INPUT, jwt: { algorithm: 'ES256', ttl: '1h' } })).apiKey;
@@ -260,7 +260,7 @@ describe('what an offline verifier may accept', () => {
     expect(await settled(engine, auth.keys.suspend(id, { settle: true }))).toMatchObject({ offlineUntil: null });
   });
 
-  test('what cannot be known is taken for the longest there is: too many changes, a cascade', async () => {
+  test('the longest possible time if it cannot be known: too many changes, a cascade', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const { id } = (await auth.keys.create({ ...INPUT, ...HS256 })).apiKey;
