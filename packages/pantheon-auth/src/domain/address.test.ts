@@ -83,7 +83,7 @@ describe('parsing a range', () => {
     );
   });
 
-  test('no text makes it throw', () => {
+  test('no text makes the parser throw', () => {
     fc.assert(fc.property(fc.string({ unit: 'binary', maxLength: 80 }), (text) => void parseAddressRange(text)));
   });
 });
@@ -116,7 +116,7 @@ describe('a set of ranges', () => {
     );
   });
 
-  test('all of IPv6 does not hold IPv4, nor the other way round', () => {
+  test('the range of all IPv6 addresses contains no IPv4 address, nor the other way round', () => {
     expect(AddressRanges.of(['::/0']).contains('10.0.0.1')).toBe(false);
     expect(AddressRanges.of(['::/0']).contains('::ffff:10.0.0.1')).toBe(false);
     expect(AddressRanges.of(['0.0.0.0/0']).contains('::1')).toBe(false);
@@ -128,7 +128,7 @@ describe('a set of ranges', () => {
     expect(clientBucket('::10.0.0.1')).toBe('::/64');
   });
 
-  test('junk is in no range', () => {
+  test('a text that is not an address is in no range', () => {
     const everywhere = AddressRanges.of(['0.0.0.0/0', '::/0']);
     for (const junk of [
       '',
@@ -144,15 +144,15 @@ describe('a set of ranges', () => {
     }
   });
 
-  test('an address with a zone is the address', () => {
+  test('an address with a zone is compared without it', () => {
     expect(AddressRanges.of(['fe80::/10']).contains('fe80::1%eth0')).toBe(true);
   });
 
-  test('no range holds nothing', () => {
+  test('an empty set contains no address', () => {
     expect(AddressRanges.of([]).contains('10.0.0.1')).toBe(false);
   });
 
-  test('a text that is not a range is an error and not a shorter list', () => {
+  test('a text that is not a range is an error, and does not give a shorter set', () => {
     expect(() => AddressRanges.of(['10.0.0.0/8', 'nonsense'])).toThrow(TypeError);
   });
 });
@@ -175,7 +175,7 @@ describe('a child within its parent', () => {
     expect(isWithin(child, parent)).toBe(within);
   });
 
-  test('is compared in bytes: many ranges with many others take no text each', () => {
+  test('is compared in bytes: comparing many ranges with many others builds no text for each', () => {
     const parent = Array.from({ length: 64 }, (_, n) => `2001:db8:${n.toString(16)}::/48`);
     const child = Array.from({ length: 64 }, (_, n) => `2001:db8:3f:${n.toString(16)}::/64`);
     const written = [vi.spyOn(ipaddr.IPv6.prototype, 'toString'), vi.spyOn(ipaddr.IPv6.prototype, 'toByteArray')];

@@ -21,7 +21,7 @@ const ROOT: KeyRecord = createKey(key, BY, NOW).record;
 
 const limit = (uses: number, windowSeconds: number) => ({ rateLimits: [{ name: 'a', limit: uses, windowSeconds }] });
 
-describe('who remains must be able to administer, from anywhere, now and tomorrow', () => {
+describe('the remaining administrator must be usable from anywhere, now and tomorrow', () => {
   test.each([
     ['as it was made', {}, true],
     ['beginning now', { notBefore: NOW }, true],
@@ -51,7 +51,7 @@ test.each([
   ['expired', { expiresAt: NOW }, false],
   ['of the test environment', { environment: 'test' }, false],
   ['of another tenant', { tenantId: 'default' }, false],
-] as const)('whether everybody could be locked out by the end of a key %s', (_what, over, expected) => {
+] as const)('whether every administrator could be lost by the end of a key %s', (_what, over, expected) => {
   expect(mayBeLastAdministrator({ ...ROOT, ...over } as KeyRecord, NOW)).toBe(expected);
 });
 

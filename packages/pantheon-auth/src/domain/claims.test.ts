@@ -68,19 +68,19 @@ describe('the kinds of token exclude each other', () => {
     expect(tokenKindOf({ typ, alg })).toBe(kind);
   });
 
-  test('what we write is what we recognise', () => {
+  test('a token that this service signs is recognized by its kind', () => {
     expect(tokenKindOf({ typ: TOKEN_TYPES.access, alg: 'ES256' })).toBe('access');
     expect(tokenKindOf({ typ: TOKEN_TYPES.key_signed, alg: 'HS256' })).toBe('key_signed');
   });
 
-  test('the payload of one kind does not pass as the other', () => {
+  test('the payload of one kind of token is refused for the other', () => {
     expect(parseClaims('access', KEY_SIGNED)).toBeNull();
     expect(parseClaims('key_signed', ACCESS)).toBeNull();
   });
 });
 
-describe('claims are read strictly', () => {
-  test('an access token comes back as it was built', () => {
+describe('claims are parsed strictly', () => {
+  test('the claims of an access token are parsed as they were built', () => {
     expect(parseClaims('access', ACCESS)).toEqual({
       kind: 'access',
       iss: 'https://auth.example',
@@ -98,7 +98,7 @@ describe('claims are read strictly', () => {
     });
   });
 
-  test('a key-signed token speaks of its own key and carries nothing else', () => {
+  test('a key-signed token contains claims about its own key and nothing else', () => {
     expect(parseClaims('key_signed', { ...KEY_SIGNED, nbf: 5, admin: true })).toEqual({
       kind: 'key_signed',
       iss: 'https://auth.example',
@@ -148,12 +148,12 @@ describe('claims are read strictly', () => {
   const times = ['exp', 'iat', 'nbf'].flatMap((name) =>
     [...notTimes, Number.POSITIVE_INFINITY].map((value) => [name, value] as const),
   );
-  test.each(times)('%s = %j is no time', (name, value) => {
+  test.each(times)('%s = %j is refused as a time', (name, value) => {
     expect(parseClaims('access', { ...ACCESS, [name]: value })).toBeNull();
     expect(parseClaims('key_signed', { ...KEY_SIGNED, [name]: value })).toBeNull();
   });
 
-  test.each([0, 1, 2 ** 31, 2 ** 32, 2 ** 40 - 1])('exp = %i is a time', (exp) => {
+  test.each([0, 1, 2 ** 31, 2 ** 32, 2 ** 40 - 1])('exp = %i is accepted as a time', (exp) => {
     expect(parseClaims('access', { ...ACCESS, exp })).toMatchObject({ exp });
   });
 
@@ -192,7 +192,7 @@ describe('claims are read strictly', () => {
     expect([parses({ scope: scope(256) }), parses({ scope: scope(257) })]).toEqual([true, false]);
   });
 
-  test('a scope is its permissions, and none is nothing', () => {
+  test('a scope is parsed as its permissions, and no scope as none', () => {
     expect(permissionsOfScope('a:b c:*')).toEqual(['a:b', 'c:*']);
     expect(permissionsOfScope(undefined)).toEqual([]);
     expect(permissionsOfScope('')).toBeNull();
@@ -200,7 +200,7 @@ describe('claims are read strictly', () => {
   });
 });
 
-describe('claims hold to the second', () => {
+describe('claims about time are compared exactly', () => {
   const expectations = {
     issuer: 'https://auth.example',
     audience: ['https://other.example', 'https://api.example'],
@@ -236,11 +236,11 @@ describe('claims hold to the second', () => {
     [['https://api.example', 'https://other.example'], null],
     [['https://api.example', 'https://third.example'], 'wrong_audience'],
     ['https://third.example', 'wrong_audience'],
-  ])('meant for %j: where no other audience may be among those of the token: %s', (aud, expected) => {
+  ])('for audience %j: for a verifier that accepts no other audience in the token: %s', (aud, expected) => {
     expect(check({ exp: NOW_SECONDS + 10, aud }, { audienceOnly: true })).toBe(expected);
   });
 
-  test('exp is reached at its millisecond', () => {
+  test('exp is compared to the millisecond', () => {
     const exp = NOW_SECONDS + 10;
     expect(check({ exp }, { leewaySeconds: 0, now: exp * 1000 - 1 })).toBeNull();
     expect(check({ exp }, { leewaySeconds: 0, now: exp * 1000 })).toBe('expired');
@@ -274,7 +274,7 @@ describe('claims hold to the second', () => {
     expect(check({ iat, exp })).toBe(expected);
   });
 
-  test('a token that begins after it ends is none of ours', () => {
+  test('a token that ends before it begins is refused', () => {
     expect(check({ exp: NOW_SECONDS + 10, nbf: NOW_SECONDS + 11 })).toBe('unknown');
   });
 
@@ -331,8 +331,8 @@ describe('claims hold to the second', () => {
   });
 });
 
-describe('custom claims never say what only we may say', () => {
-  test.each([...RESERVED_CLAIMS])('%s is refused by name, and does not reach a token', (name) => {
+describe('custom claims cannot have reserved names', () => {
+  test.each([...RESERVED_CLAIMS])('%s is refused with its name, and is in no token', (name) => {
     const claims = JSON.parse(`{"ok":1,"${name}":"attacker"}`) as JsonObject;
     expect(checkCustomClaims(claims)).toBe(name);
     const built = buildAccessTokenClaims({ ...FACTS, customClaims: claims });
@@ -343,7 +343,7 @@ describe('custom claims never say what only we may say', () => {
     expect(Object.getPrototypeOf(built)).toBe(Object.prototype);
   });
 
-  test('names that are only like reserved ones are free', () => {
+  test('names that only resemble reserved ones are allowed', () => {
     expect(
       checkCustomClaims({ Sub: 1, roles: ['a'], 'https://example.com/claims/sub': null, nested: { sub: 1, iss: 'x' } }),
     ).toBeNull();
@@ -351,7 +351,7 @@ describe('custom claims never say what only we may say', () => {
     expect(checkCustomClaims(Object.create(null))).toBeNull();
   });
 
-  test('whatever passes the check goes into a token and comes back unchanged', () => {
+  test('claims that pass the check are parsed from the token unchanged', () => {
     const name = fc.oneof(fc.string({ maxLength: 20 }), fc.constantFrom(...RESERVED_CLAIMS));
     const claims = fc.dictionary(name, fc.jsonValue({ maxDepth: 10, noUnicodeString: false }), { maxKeys: 40 });
     fc.assert(
@@ -370,7 +370,7 @@ describe('custom claims never say what only we may say', () => {
   });
 
   test.each([null, undefined, 1, 'x', [], [{}], new Map(), new Date(0), () => 1, new (class A {})()])(
-    '%s is no set of claims',
+    '%s is refused as custom claims',
     (claims) => {
       expect(checkCustomClaims(claims)).toBe('');
     },
@@ -396,7 +396,7 @@ describe('custom claims never say what only we may say', () => {
     ['a nested constructor', [{ constructor: 1 }]],
     ['a cycle', cycle],
     ['nine levels', [[[[[[[[1]]]]]]]]],
-  ])('a value that JSON cannot say as it is: %s', (_name, bad) => {
+  ])('a value that JSON cannot represent is refused: %s', (_name, bad) => {
     expect(checkCustomClaims({ good: 1, bad })).toBe('bad');
   });
 
@@ -416,7 +416,7 @@ describe('custom claims never say what only we may say', () => {
     expect(checkCustomClaims({ '\ud800': 1 })).toBe('\ufffd');
   });
 
-  test('a hostile value costs little', () => {
+  test('checking a hostile value takes little time', () => {
     let broad: unknown = 1;
     for (let level = 0; level < 7; level += 1) broad = Array(100).fill(broad);
     expect(checkCustomClaims({ broad })).toBe('');
@@ -426,8 +426,8 @@ describe('custom claims never say what only we may say', () => {
   });
 });
 
-describe('what we say in a token', () => {
-  test('times are whole seconds, and no token outlives its key', () => {
+describe('the claims of a token', () => {
+  test('have times in whole seconds, and no token outlives its key', () => {
     expect(buildKeySignedClaims({ ...FACTS, now: NOW + 999 })).toMatchObject({
       iat: NOW_SECONDS,
       exp: NOW_SECONDS + 300,
@@ -440,7 +440,7 @@ describe('what we say in a token', () => {
     });
   });
 
-  test('several audiences are a list, and no permission is no scope', () => {
+  test('have several audiences as a list, and no scope if there is no permission', () => {
     expect(buildKeySignedClaims({ ...FACTS, audience: ['a', 'b'] })['aud']).toEqual(['a', 'b']);
     expect(buildAccessTokenClaims({ ...FACTS, permissions: [], customClaims: { scope: 'admin' } })).not.toHaveProperty(
       'scope',

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { normalAddress } from './address.ts';
 import { TrustedProxies } from './client-address.ts';
 
-describe('one address has one spelling', () => {
+describe('an address is normalized to one form', () => {
   test.each([
     ['203.0.113.7', '203.0.113.7'],
     ['203.0.113.7:51234', '203.0.113.7'],
@@ -18,7 +18,7 @@ describe('one address has one spelling', () => {
     ['[2001:db8::1]:443', '2001:db8::1'],
     ['[2001:db8::1%eth0]:443', '2001:db8::1'],
     ['2001:db8::1%25', '2001:db8::1'],
-  ])('%s is %s', (written, normal) => {
+  ])('%s becomes %s', (written, normal) => {
     expect(normalAddress(written)).toBe(normal);
     expect(normalAddress(normal)).toBe(normal);
   });
@@ -28,11 +28,11 @@ describe('one address has one spelling', () => {
     ...['1.2.3.4:', '1.2.3.4:x', '1.2.3.4:123456', '1.2.3.4:1:1', '[1.2.3.4]', '[1.2.3.4]:80', '[]', '[::1', '::1]'],
     ...['[::1]x', '[[::1]]', '::ffff:1.2.3.4:80', '1.2.3.4, 5.6.7.8', '"1.2.3.4"', 'localhost', '\u0661.2.3.4'],
     `[${'0'.repeat(100)}::1]`,
-  ])('%j is none', (written) => {
+  ])('%j is not an address', (written) => {
     expect(normalAddress(written)).toBeNull();
   });
 
-  test('whatever is written, what comes out is an address in its own spelling, or nothing', () => {
+  test('any text gives a normalized address, or nothing', () => {
     const piece = fc.constantFrom('1', '255', '.', ':', '::', '[', ']', '%', 'ffff', 'a', ' ', '203.0.113.7', '443');
     fc.assert(
       fc.property(fc.array(piece, { maxLength: 12 }), (pieces) => {
@@ -43,7 +43,7 @@ describe('one address has one spelling', () => {
   });
 });
 
-describe('who stands before the proxies', () => {
+describe('the client behind proxies', () => {
   const proxies = new TrustedProxies(['10.0.0.0/8', '::ffff:192.0.2.1', 'fd00::/8']);
   const from = (peer: string | null, ...headers: string[]) => proxies.clientAddress(peer, () => headers);
 
@@ -69,7 +69,7 @@ describe('who stands before the proxies', () => {
     expect(from(peer, ...headers)).toBe(client);
   });
 
-  test('without trusted proxies the header is not even read', () => {
+  test('the header is not read without trusted proxies', () => {
     const unread = () => {
       throw new Error('It was read.');
     };
@@ -77,7 +77,7 @@ describe('who stands before the proxies', () => {
   });
 
   test.each(['', 'loopback', '10.0.0.0/33', '10.0.0.1:80', '127.1', '0.0.0.0/0', '::/0', '::ffff:0.0.0.0/96'])(
-    '%j is nobody to trust',
+    '%j is refused as a trusted proxy',
     (range) => {
       expect(() => new TrustedProxies([range])).toThrow(TypeError);
     },

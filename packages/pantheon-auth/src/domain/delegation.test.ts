@@ -59,7 +59,7 @@ const changing = (by: ConfirmedCaller, before: Partial<KeySettings>, after: Part
 
 const rule = (limit: number, windowSeconds: number, name = 'a'): RateLimitRule => ({ name, limit, windowSeconds });
 
-describe('a limited key makes no key that is less limited', () => {
+describe('a limited key creates no key that is less limited', () => {
   const LIMITED = { rateLimits: [rule(10, 60), rule(100, 3_600, 'b')] };
 
   test.each<[string, Partial<KeySettings>, Partial<KeySettings>, string | null]>([
@@ -103,7 +103,7 @@ describe('a limited key makes no key that is less limited', () => {
       ...rules.map(({ limit, windowSeconds }) => limit * Math.ceil(seconds / windowSeconds)),
     );
 
-  test('in no time it can be used more often', () => {
+  test('nor one that can be used more often in any period', () => {
     fc.assert(
       fc.property(anyRules, anyRules, fc.integer({ min: 1, max: 20 }), (child, creator, seconds) => {
         fc.pre(isRateLimitsWithin(child, creator));
@@ -112,7 +112,7 @@ describe('a limited key makes no key that is less limited', () => {
     );
   });
 
-  test('over generations neither', () => {
+  test('nor does it over generations', () => {
     const anyQuota = fc.option(
       fc.record({
         limit: fc.integer({ min: 1, max: 3 }),
@@ -132,7 +132,7 @@ describe('a limited key makes no key that is less limited', () => {
   });
 });
 
-describe('a key that may only make keys makes none for tokens in the name of others', () => {
+describe('a key that may only create keys creates none for tokens in the name of others', () => {
   const CLAIMS = { jwt: { ...JWT, customClaims: { role: 'admin' } } };
   const TWO_CLAIMS = { jwt: { ...JWT, customClaims: { role: 'admin', read_only: true } } };
 
@@ -154,12 +154,12 @@ describe('a key that may only make keys makes none for tokens in the name of oth
       expect(handingOut(by, settings)).toBeNull();
   });
 
-  test('the order of members in a claim means nothing', () => {
+  test('the order of members in a claim makes no difference', () => {
     const own = { jwt: { ...JWT, customClaims: { org: { a: 1, b: 2 } } } };
     expect(handingOut(caller(own), { jwt: { ...JWT, customClaims: { org: { b: 2, a: 1 } } } })).toBeNull();
   });
 
-  test('the refusal says what would allow it', () => {
+  test('the error says what would allow it', () => {
     const attempt = (): void => assertMayHandOut(caller(), { ...SETTINGS, userId: 'boss' });
     expect(attempt).toThrow(expect.objectContaining({ detail: expect.stringContaining('pantheon:tokens:issue') }));
   });
@@ -181,7 +181,7 @@ describe('changing a key', () => {
     ['an address list', LOOSE, { ipAllowlist: ['10.0.0.0/8'] }],
     ['a narrower address list', { ...LOOSE, ipAllowlist: ['10.0.0.0/8'] }, { ipAllowlist: ['10.1.0.0/16'] }],
     ['a shorter life of its tokens', { ...LOOSE, jwt: JWT }, { jwt: { ...JWT, ttlSeconds: 60 } }],
-  ])('that takes away is bounded by nothing: %s', (_what, before, after) => {
+  ])('is not limited if it only removes access: %s', (_what, before, after) => {
     expect(changing(caller(BOUND), before, after)).toBeNull();
   });
 
@@ -208,12 +208,12 @@ describe('changing a key', () => {
       { ...LOOSE, rotation: { everySeconds: 3_600, overlapSeconds: 60, ...CLAIMED_IN_A_WEEK } },
       { rotation: null },
     ],
-  ])('that gives is bounded as what it makes: %s', (_what, before, after) => {
+  ])('is limited like creating a key if it adds access: %s', (_what, before, after) => {
     expect(changing(caller(BOUND), before, after)).not.toBeNull();
     expect(changing(caller(), before, after)).toBeNull();
   });
 
-  test('a change that gives is allowed where the whole key lies within the bounds of the caller', () => {
+  test('is allowed to add access if the whole key lies within the limits of the caller', () => {
     expect(changing(caller(BOUND), BOUND, { permissions: ['docs:*'] })).toBeNull();
     expect(
       changing(caller(BOUND), { ...BOUND, quota: { limit: 1, period: 'day' } }, { quota: BOUND.quota }),
@@ -233,12 +233,12 @@ describe('changing a key', () => {
       'jwt.customClaims',
     ],
     ['all claims taken away', { jwt: null }, 'jwt.customClaims'],
-  ])('says nothing else about who it is: %s', (_what, after, field) => {
+  ])('cannot change whose it is: %s', (_what, after, field) => {
     expect(changing(caller(), { jwt: CLAIMS }, after)).toBe(field);
     for (const by of [caller({}, NAMING), PROCESS]) expect(changing(by, { jwt: CLAIMS }, after)).toBeNull();
   });
 
-  test('what is there of others may stay: a key of another user, with claims, is renamed and its tokens shortened', () => {
+  test('keeps what others have set: a key of another user, with claims, can be renamed and its tokens shortened', () => {
     const before = { userId: 'boss', jwt: CLAIMS };
     expect(changing(caller(), before, { name: 'x' })).toBeNull();
     expect(changing(caller(), before, { jwt: { ...CLAIMS, ttlSeconds: 60 } })).toBeNull();
@@ -246,7 +246,7 @@ describe('changing a key', () => {
   });
 });
 
-describe('a key whose claims hold it back gives nothing to a key without them', () => {
+describe('a key whose claims restrict it gives nothing to a key without them', () => {
   const HELD = { jwt: { ...JWT, customClaims: { read_only: true } } };
   const OTHER = { jwt: { ...JWT, customClaims: { read_only: false } } };
 
@@ -263,7 +263,7 @@ describe('a key whose claims hold it back gives nothing to a key without them', 
     for (const by of [caller(HELD, NAMING), PROCESS]) expect(changing(by, before, after)).toBeNull();
   });
 
-  test('what takes away is bounded by nothing, and its own claims may be added', () => {
+  test('removing access is not limited, and the claims of the caller may be added', () => {
     expect(changing(caller(HELD), {}, { permissions: [] })).toBeNull();
     expect(changing(caller(HELD), { jwt: JWT }, { jwt: { ...JWT, ttlSeconds: 60 } })).toBeNull();
     expect(changing(caller(HELD), {}, HELD)).toBeNull();
@@ -286,7 +286,7 @@ describe('audiences', () => {
       ),
     );
 
-  test('beyond those of the service are those of the tenant, exactly', () => {
+  test('may be those of the service and, exactly, those of the tenant', () => {
     expect(asking([], null)).toBeNull();
     expect(asking(OWN, null)).toBeNull();
     expect(asking(['https://orders.example'], null)).toBe('jwt.audience[0]');
@@ -296,14 +296,14 @@ describe('audiences', () => {
       expect(asking([...OWN, close], ['https://orders.example'])).toBe('jwt.audience[1]');
   });
 
-  test('that a key has already stay with it', () => {
+  test('that a key has already are kept', () => {
     expect(asking(['https://old.example'], null, ['https://old.example'])).toBeNull();
     expect(asking(['https://old.example', 'https://new.example'], null, ['https://old.example'])).toBe(
       'jwt.audience[1]',
     );
   });
 
-  test('the process sets any, and a key without settings of tokens asks for none', () => {
+  test('may be any if the process sets them, and a key without token settings has none', () => {
     const any = { jwt: { ...JWT, audience: ['https://any.example'] } };
     expect(refusedFor(() => assertAudiences(PROCESS, tenant(null), OWN, any))).toBeNull();
     expect(refusedFor(() => assertAudiences(caller(), tenant(null), OWN, { jwt: null }))).toBeNull();

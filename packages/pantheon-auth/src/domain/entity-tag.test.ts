@@ -14,13 +14,13 @@ function outcomeOf(value: string | undefined, tag = TAG): string {
   }
 }
 
-test('a tag is strong, and differs from that of every other revision and of every other kind', () => {
+test('a tag is strong, and differs from that of every other revision and kind', () => {
   expect(TAG).toMatch(/^"[\x21\x23-\x7e]+"$/);
   const tags = [1, 2, 10, 11, 111].flatMap((revision) => [entityTag('key', revision), entityTag('tenant', revision)]);
   expect(new Set(tags).size).toBe(tags.length);
 });
 
-describe('a condition that holds lets a change through', () => {
+describe('a condition that is true lets a change through', () => {
   test.each([
     undefined,
     '*',
@@ -38,7 +38,7 @@ describe('a condition that holds lets a change through', () => {
   });
 });
 
-describe('a condition that does not hold refuses it', () => {
+describe('a condition that is false refuses the change', () => {
   test.each([
     ['another revision', '"k6"'],
     ['the same number of another kind', '"t7"'],
@@ -53,7 +53,7 @@ describe('a condition that does not hold refuses it', () => {
   });
 });
 
-describe('a condition that cannot be read is refused, and never taken for one that holds', () => {
+describe('a condition that cannot be parsed is refused, and never taken for a true one', () => {
   test.each([
     '',
     ' ',
@@ -77,7 +77,7 @@ describe('a condition that cannot be read is refused, and never taken for one th
     expect(outcomeOf(value)).toBe('invalid_request');
   });
 
-  test('however long it is, in a time that grows with its length alone', () => {
+  test('parsing a condition takes time in proportion to its length', () => {
     for (const value of [`${'"'.repeat(100_000)}`, `${', '.repeat(100_000)}x`, `${TAG},`.repeat(30_000)])
       expect(['invalid_request', 'carried out']).toContain(outcomeOf(value));
   });

@@ -25,11 +25,11 @@ import type { evolveTenant } from './tenant.ts';
 
 const throughJson = <T>(value: unknown): T => JSON.parse(canonicalJson(value as object)) as T;
 
-test.each(Object.entries(EVENT_SUBJECTS))('%s is a fact about its subject, a %s', (type, subject) => {
+test.each(Object.entries(EVENT_SUBJECTS))('%s is an event about its subject, a %s', (type, subject) => {
   expect(type).toMatch(new RegExp(`^${subject}\\.[a-z]+(_[a-z]+)*$`));
 });
 
-test('what is personal in one type of event is personal in every one: it is split off by its name', () => {
+test('an attribute that is personal in one type of event is personal in every type', () => {
   for (const { attributes } of Object.values(EVENT_TYPES)) {
     for (const [name, privacy] of Object.entries(attributes))
       expect([name, privacy]).toEqual([name, PERSONAL_ATTRIBUTES.has(name) ? 'personal' : 'open']);
@@ -38,9 +38,9 @@ test('what is personal in one type of event is personal in every one: it is spli
   expect([userId, ipAllowlist, EVENT_TYPES['tenant.updated'].attributes.name]).toEqual(Array(3).fill('personal'));
 });
 
-describe('an event that is read back', () => {
+describe('an event that is read from storage', () => {
   test.each(['key.absorbed', 'tenant.suspended', 'toString'])(
-    'as one of a key, %s is of an unknown type, and says no more than when, where, of what and why',
+    '%s with the subject type of a key has an unknown type, and shows only when, where, of what and why',
     (type) => {
       fc.assert(
         fc.property(anyEvent, (event) => {
@@ -52,7 +52,7 @@ describe('an event that is read back', () => {
     },
   );
 
-  test('of a type of its subject, it is what it was', () => {
+  test('with the subject type that belongs to its type is read as it was written', () => {
     fc.assert(
       fc.property(anyEvent, (event) => {
         expect(eventAbout(EVENT_SUBJECTS[event.type], event)).toEqual(event);
@@ -62,7 +62,7 @@ describe('an event that is read back', () => {
 });
 
 describe('the personal part of an event', () => {
-  test('put together again, through storage, an event is what it was', () => {
+  test('is joined with the public part after storage to the same event', () => {
     fc.assert(
       fc.property(anyEvent, fc.nat(), (event, seq) => {
         const { open, personal } = splitEvent(event);
@@ -71,7 +71,7 @@ describe('the personal part of an event', () => {
     );
   });
 
-  test('holds everything that may say something about a person', () => {
+  test('contains everything that may identify a person', () => {
     fc.assert(
       fc.property(anyEvent, (event) => {
         const { open, personal } = splitEvent(event);
@@ -85,7 +85,7 @@ describe('the personal part of an event', () => {
     );
   });
 
-  test('erased, it leaves who, what and when, and names nobody', () => {
+  test('once erased, leaves key ids, changes and times, and names no person', () => {
     fc.assert(
       fc.property(anyEvent, (event) => {
         const { open } = splitEvent(event);
@@ -101,7 +101,7 @@ describe('the personal part of an event', () => {
     );
   });
 
-  test('one event gives one text to hash, however it was put together', () => {
+  test('one event gives one text to hash, in whatever order its members were set', () => {
     fc.assert(
       fc.property(anyEvent, (event) => {
         const reordered = Object.fromEntries(Object.entries(event).reverse()) as unknown as typeof event;
@@ -110,7 +110,7 @@ describe('the personal part of an event', () => {
     );
   });
 
-  test('an event of before jobs had names is hashed as it was, and reads as it did; that of a job names it', () => {
+  test('an event from before jobs had names has the same hash and is read as before; one of a job names the job', () => {
     const event: RecordedEvent = {
       id: 'EventEventEventE',
       at: 0,
@@ -167,7 +167,7 @@ describe('the compiler', () => {
     expect(() => forgetful(retired)).toThrow('Unhandled case');
   });
 
-  test('has each record take every type of event about its subject', () => {
+  test('makes each record handle every type of event about its subject', () => {
     expectTypeOf<Parameters<typeof evolve>[1]>().toEqualTypeOf<EventAbout<'key'>>();
     expectTypeOf<Parameters<typeof evolveTenant>[1]>().toEqualTypeOf<EventAbout<'tenant'>>();
     expectTypeOf<Parameters<typeof evolveSigningKey>[1]>().toEqualTypeOf<EventAbout<'signing_key'>>();
@@ -176,7 +176,7 @@ describe('the compiler', () => {
     expectTypeOf<Extract<EventType, `key.${string}`>>().toEqualTypeOf<EventTypeOf<'key'>>();
   });
 
-  test('holds what is written against what its type says', () => {
+  test('checks the data of an event against its type', () => {
     const rotated = { ...where, before: { version: 1 } };
     // @ts-expect-error How long the version before is accepted is missing.
     newEvent('key.rotated', { ...rotated, after: { version: 2 } }, BY);
@@ -191,7 +191,7 @@ describe('the compiler', () => {
     expect([nameOf(made), tenantNameOf(made), tenantNameOf(retired)]).toEqual(['Acme', 'Acme', undefined]);
   });
 
-  test('has no attribute read that the type does not have', () => {
+  test('refuses to read an attribute that the type does not have', () => {
     const event = eventAbout('tenant', { ...retired, type: 'tenant.updated', after: { nmae: 'x' } });
     // @ts-expect-error It is called `name`.
     const read = event.type === 'tenant.updated' ? event.after?.nmae : null;

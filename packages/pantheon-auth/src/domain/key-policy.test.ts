@@ -67,17 +67,20 @@ describe('every action', () => {
     }
   });
 
-  test.each(actions)('%s in a tenant that is not the caller’s: that does not exist (I10)', (action) => {
-    for (const permissions of [['pantheon:*'], []]) {
-      const attempt = (): void => assertMay(key({ permissions, tenantId: 'acme' }), action, 'default');
-      expect(refusal(attempt)).toEqual({ code: 'not_found', field: null });
-    }
-    expect(refusal(() => assertMay(key({ permissions: ['pantheon:*'] }), action, SYSTEM_TENANT))?.code).toBe(
-      'not_found',
-    );
-  });
+  test.each(actions)(
+    '%s in a tenant other than that of the caller is answered as if it did not exist (I10)',
+    (action) => {
+      for (const permissions of [['pantheon:*'], []]) {
+        const attempt = (): void => assertMay(key({ permissions, tenantId: 'acme' }), action, 'default');
+        expect(refusal(attempt)).toEqual({ code: 'not_found', field: null });
+      }
+      expect(refusal(() => assertMay(key({ permissions: ['pantheon:*'] }), action, SYSTEM_TENANT))?.code).toBe(
+        'not_found',
+      );
+    },
+  );
 
-  test.each(actions)('%s is open in every tenant to root and to the process', (action) => {
+  test.each(actions)('%s is allowed in every tenant for the root key and the process', (action) => {
     for (const caller of [ROOT, PROCESS]) expect(refusal(() => assertMay(caller, action, 'acme'))).toBeNull();
   });
 
@@ -88,7 +91,7 @@ describe('every action', () => {
   });
 });
 
-describe('handing out', () => {
+describe('granting', () => {
   test.each<[string, Partial<KeyAuthority>, string[], string[], string | null]>([
     ['what is grantable', { grantable: ['a:*'] }, ['a:b', 'a:*'], ['a:c'], null],
     ['nothing', {}, [], [], null],
@@ -120,7 +123,7 @@ describe('handing out', () => {
     expect(refusal(attempt)).toEqual(field === null ? null : { code: 'not_grantable', field });
   });
 
-  test('root hands out everything, the process too', () => {
+  test('the root key may grant everything, and so may the process', () => {
     const everything = { permissions: ['pantheon:*', '*', 'a:b'], grantable: ['*', 'a:*'] };
     for (const caller of [ROOT, PROCESS]) expect(refusal(() => assertMayGrant(caller, everything))).toBeNull();
   });
@@ -132,7 +135,7 @@ describe('handing out', () => {
   const reach = (of: { permissions: readonly string[]; grantable: readonly string[] }, permission: string): boolean =>
     grants(isReserved(permission) ? of.permissions : of.grantable, permission);
 
-  test('never exceeds what the caller may hand out, permission by permission', () => {
+  test('never exceeds what the caller may grant, permission by permission', () => {
     fc.assert(
       fc.property(anyAuthority, anyHoldings, anyPermission, (own, child, permission) => {
         fc.pre(refusal(() => assertMayGrant(key(own), child)) === null);
@@ -143,7 +146,7 @@ describe('handing out', () => {
     );
   });
 
-  test('is refused only for something that the caller may not hand out', () => {
+  test('is refused only for a permission that the caller may not grant', () => {
     fc.assert(
       fc.property(anyAuthority, fc.array(anyPermission, { maxLength: 3 }), (own, permissions) => {
         const allowed = refusal(() => assertMayGrant(key(own), { permissions, grantable: [] })) === null;
@@ -152,7 +155,7 @@ describe('handing out', () => {
     );
   });
 
-  test('never grows over generations', () => {
+  test('never extends permissions over generations', () => {
     fc.assert(
       fc.property(anyAuthority, anyHoldings, anyHoldings, anyPermission, (own, child, grandchild, permission) => {
         fc.pre(refusal(() => assertMayGrant(key(own), child)) === null);
@@ -188,7 +191,7 @@ describe('a child within its creator', () => {
     expect(refusal(attempt)).toEqual(field === null ? null : { code: 'not_grantable', field });
   });
 
-  test('the process is bound by nothing', () => {
+  test('is not limited if the process creates it', () => {
     expect(refusal(() => assertWithinCreator(PROCESS, { expiresAt: null, ipAllowlist: [] }))).toBeNull();
   });
 
@@ -230,6 +233,6 @@ test.each([
   [['pantheon'], false],
   [['pantheon:keys:*'], false],
   [[], false],
-])('%j administers: %s', (permissions, expected) => {
+])('%j makes an administrator: %s', (permissions, expected) => {
   expect(administers(permissions)).toBe(expected);
 });

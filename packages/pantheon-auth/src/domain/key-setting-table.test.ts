@@ -52,7 +52,7 @@ test('the columns of settings are those of the row, with what they hold', () => 
   expect(new Set(columns).size).toBe(columns.length);
 });
 
-test('every setting comes back from the wire by its own row', () => {
+test('every setting is parsed from the wire by its own row of the table', () => {
   fc.assert(
     fc.property(anyKeySettings, (settings) => {
       const back = mapSettings((name) => {
@@ -64,12 +64,12 @@ test('every setting comes back from the wire by its own row', () => {
   );
 });
 
-test('what is personal is sealed in events, and nothing else of a key is', () => {
+test('personal settings are sealed in events, and no other settings of a key are', () => {
   const personal = KEY_SETTING_NAMES.filter((name) => PERSONAL_ATTRIBUTES.has(name));
   expect(personal).toEqual(['userId', 'name', 'description', 'ipAllowlist', 'jwt', 'metadata']);
 });
 
-test('a setting that is not named, or taken away, is what it is by default; without a default it must be named', () => {
+test('a setting that is absent or removed has its default; one without a default is required', () => {
   expect(settingOrDefault('permissions', {})).toEqual([]);
   expect(settingOrDefault('quota', { quota: null })).toBeNull();
   expect(settingOrDefault('environment', { environment: 'test' })).toBe('test');

@@ -35,7 +35,7 @@ test('settings are written as the API shows them', () => {
   });
 });
 
-test('settings come back from the wire as they were, also through JSON', () => {
+test('settings are parsed from the wire as they were, also through JSON', () => {
   fc.assert(
     fc.property(anyKeySettings, (settings) => {
       const wire = settingsToWire(settings);
@@ -45,7 +45,7 @@ test('settings come back from the wire as they were, also through JSON', () => {
   );
 });
 
-test('what was erased as personal comes back empty, where it may come from as nowhere, and all else that decides stays', () => {
+test('settings that were erased as personal are read as empty, an address list as one that matches nothing; the other deciding settings stay', () => {
   fc.assert(
     fc.property(anyKeySettings, (settings) => {
       const open = Object.entries(settingsToWire(settings)).filter(([name]) => !PERSONAL_ATTRIBUTES.has(name));
@@ -56,7 +56,7 @@ test('what was erased as personal comes back empty, where it may come from as no
   );
 });
 
-test('a stored duration that we did not write stops the reading', () => {
+test('a stored duration in a form that this service does not write is an error', () => {
   const wire = { ...settingsToWire(SETTINGS), rotation: { every: null, overlap: 'soon' } };
   expect(() => settingsFromWire(wire)).toThrow('The stored setting rotation.overlap has a value');
 });
@@ -68,7 +68,7 @@ test.each([
   expect(instantToWire(instant)).toBe(text);
 });
 
-test('a stored setting that this version does not know is an error that names it, and is never read past', () => {
+test('a stored setting that this version does not know is an error that names it', () => {
   const wire = settingsToWire(SETTINGS);
   const jwt = wire['jwt'] as object;
   const unknown: readonly (readonly [string, object])[] = [

@@ -138,7 +138,7 @@ describe('whatever happens to a key', () => {
     );
   });
 
-  test('replaying what is left after erasure gives everything that decides', () => {
+  test('replaying the events after erasure gives every deciding fact', () => {
     fc.assert(
       fc.property(anyKeySettings, anyHistory, (settings, history) => {
         const changes = live(create(settings), history);
@@ -156,7 +156,7 @@ describe('whatever happens to a key', () => {
     );
   });
 
-  test('exactly one version is current, the newest, and numbers are never given twice (I13)', () => {
+  test('exactly one version is current, the newest, and a version number is never assigned twice (I13)', () => {
     fc.assert(
       fc.property(anyHistory, fc.nat(40 * DAY_MS), (history, later) => {
         for (const { record } of live(create(), history)) {
@@ -171,7 +171,7 @@ describe('whatever happens to a key', () => {
     );
   });
 
-  test('at most one older version is accepted, and one that has ended never comes back', () => {
+  test('at most one older version is accepted, and a retired one is never accepted again', () => {
     fc.assert(
       fc.property(anyHistory, (history) => {
         const ended = new Set<number>();
@@ -186,7 +186,7 @@ describe('whatever happens to a key', () => {
     );
   });
 
-  test('a revoked key stays revoked, and nothing may act with it (I6)', () => {
+  test('a revoked key stays revoked and is never accepted (I6)', () => {
     fc.assert(
       fc.property(anyHistory, anyHistory, (before, after) => {
         const dead = lastOf(live(create(), [...before, [(record, at) => revokeKey(record, BY, at), 0]]));
@@ -201,7 +201,7 @@ describe('whatever happens to a key', () => {
     );
   });
 
-  test('not even an event that should not exist brings a revoked key back', () => {
+  test('an event that must not exist does not make a revoked key valid either', () => {
     fc.assert(
       fc.property(anyKeyRecord, fc.array(anyEvent), (record, events) => {
         const dead: KeyRecord = { ...record, state: { kind: 'revoked', at: START, reason: 'leaked' } };
@@ -224,7 +224,7 @@ describe('whatever happens to a key', () => {
     );
   });
 
-  test('who, where, why and when are in every event, with an id of its own', () => {
+  test('every event contains who, from where, why and when, and an id of its own', () => {
     fc.assert(
       fc.property(anyCircumstances, anyHistory, (by, history) => {
         const events = eventsOf(live(create(SETTINGS, by), history));
@@ -247,13 +247,13 @@ describe('a new key', () => {
     });
   });
 
-  test('remembers which key created it', () => {
+  test('records which key created it', () => {
     const id = 'child0000000child'.slice(0, 16);
     const key = { id, tenantId: 'default', createdBy: KEY.id, idTag: 1, settings: SETTINGS };
     expect(createKey(key, BY, START).record.createdBy).toBe(KEY.id);
   });
 
-  test('remembers which secret tagged its id; one that was made before ids had tags has none', () => {
+  test('records which secret tagged its id; a key from before tags has none', () => {
     const created: RecordedEvent = create().events[0];
     expect(evolve(null, eventAbout('key', created)).idTag).toBe(1);
     const { idTag: _, ...before } = created.after ?? {};
@@ -269,7 +269,7 @@ describe('a new key', () => {
 });
 
 describe('updating', () => {
-  test('tells what changed, before and after, and nothing else', () => {
+  test('records what changed, before and after, and nothing else', () => {
     const change = updateKey(KEY, { ...SETTINGS, name: 'new', expiresAt: START + HOUR_MS }, BY, START);
     expect(change?.events[0]).toMatchObject({
       before: { name: 'n', expiresAt: null },
@@ -278,7 +278,7 @@ describe('updating', () => {
     expect(change?.record).toEqual({ ...KEY, name: 'new', expiresAt: START + HOUR_MS, revision: 2 });
   });
 
-  test('to what it already is, is no change, in whatever order members come back', () => {
+  test('to the same values is no change, in whatever order members are sent', () => {
     expect(updateKey(KEY, { ...SETTINGS, metadata: { a: { c: 2, d: 1 }, b: 1 } }, BY, START)).toBeNull();
     fc.assert(
       fc.property(anyKeySettings, (settings) => updateKey(create(settings).record, settings, BY, START) === null),
@@ -292,7 +292,7 @@ describe('updating', () => {
   });
 });
 
-describe('said twice', () => {
+describe('repeated', () => {
   const suspended = (suspendKey(KEY, BY, START) as KeyChange).record;
   const revoked = (revokeKey(KEY, BY, START) as KeyChange).record;
 
@@ -300,7 +300,7 @@ describe('said twice', () => {
     ['suspend', () => suspendKey(suspended, BY, START)],
     ['resume', () => resumeKey(KEY, BY, START)],
     ['revoke', () => revokeKey(revoked, BY, START)],
-  ])('%s is success, and no second event', (_what, again) => {
+  ])('%s succeeds, and writes no second event', (_what, again) => {
     expect(again()).toBeNull();
   });
 
@@ -320,12 +320,12 @@ describe('said twice', () => {
     expect(attempt).toThrow(expect.objectContaining({ code: 'key_revoked' }));
   });
 
-  test('tokens of a key end, and the key goes on', () => {
+  test('the tokens of a key are revoked, and the key stays valid', () => {
     const { record } = revokeTokens(KEY, BY, START + 5);
     expect(record).toEqual({ ...KEY, tokensNotBefore: START + 5, revision: 2 });
   });
 
-  test('tokens that are dead stay dead, whatever the clock of who revokes the next ones says', () => {
+  test('revoked tokens stay revoked, also if the next revocation is made with an earlier clock', () => {
     fc.assert(
       fc.property(fc.array(fc.integer({ min: START - DAY_MS, max: START + DAY_MS }), { minLength: 1 }), (instants) => {
         const history = instants.map((at): [Attempt, number] => [(record) => revokeTokens(record, BY, at), 0]);
@@ -343,11 +343,11 @@ describe('said twice', () => {
     );
   });
 
-  test('that a key was seen in a URL is a fact that changes nothing of it', () => {
+  test('an event about a key that was found in a URL changes nothing of it', () => {
     expect(evolve(KEY, altered(create(), { type: 'key.exposed_in_url' }))).toBe(KEY);
   });
 
-  test('an event of something else, or of a later version, stops the replay', () => {
+  test('an event of another subject, or of a later version, stops the replay', () => {
     for (const type of ['tenant.suspended', 'key.absorbed'])
       expect(() => evolve(KEY, altered(create(), { type }))).toThrow(type);
   });
@@ -357,20 +357,20 @@ describe('rotation', () => {
   const until = START + HOUR_MS;
   const rotated = rotateKey(KEY, { acceptedUntil: until, expectedVersion: null }, BY, START).record;
 
-  test('keeps the key and all that was decided about it', () => {
+  test('keeps the key and all its settings', () => {
     const { version, versions, revision, ...kept } = rotated;
     expect(KEY).toMatchObject(kept);
     expect([version, revision, versions.length]).toEqual([2, 2, 2]);
   });
 
-  test('accepts the version before until the overlap ends, to the millisecond', () => {
+  test('accepts the previous version until the overlap ends, to the millisecond', () => {
     const [current, before] = rotated.versions;
     expect(current && versionState(current, until + DAY_MS)).toBe('current');
     expect(before && versionState(before, until - 1)).toBe('accepted');
     expect(before && versionState(before, until)).toBe('retired');
   });
 
-  test('without an overlap ends the version before at once', () => {
+  test('without an overlap retires the previous version at once', () => {
     const { record } = rotateKey(KEY, { acceptedUntil: START, expectedVersion: null }, BY, START);
     expect(record.versions[1] && versionState(record.versions[1], START)).toBe('retired');
   });
@@ -387,7 +387,7 @@ describe('rotation', () => {
     expect([second?.acceptedUntil, first?.acceptedUntil]).toEqual([until - 10 + HOUR_MS, until - 10]);
   });
 
-  test('forgets what is older than the versions kept', () => {
+  test('deletes versions beyond the number that is kept', () => {
     let record = KEY;
     for (let turn = 0; turn < VERSIONS_KEPT_MAX; turn += 1) {
       record = rotateKey(record, { acceptedUntil: START, expectedVersion: null }, BY, START).record;
@@ -396,24 +396,24 @@ describe('rotation', () => {
     expect(() => retireVersion(record, 1, BY, START)).toThrow(expect.objectContaining({ code: 'not_found' }));
   });
 
-  test('an older version can be ended early, and ending it twice is success', () => {
+  test('an older version can be retired early, and retiring it twice succeeds', () => {
     const change = retireVersion(rotated, 1, BY, until - 10) as KeyChange;
     expect(change.record.versions[1]).toMatchObject({ version: 1, acceptedUntil: until - 10 });
     expect(retireVersion(change.record, 1, BY, until - 10)).toBeNull();
     expect(retireVersion(rotated, 1, BY, until)).toBeNull();
   });
 
-  test('the current version is not ended by retiring it', () => {
+  test('the current version cannot be retired', () => {
     expect(() => retireVersion(rotated, 2, BY, START)).toThrow(expect.objectContaining({ code: 'version_conflict' }));
   });
 
-  test('a replaced secret is the same version, made anew', () => {
+  test('replacing a secret keeps the version', () => {
     const { record } = replaceSecret(rotated, BY, START + 7);
     expect(record.versions).toEqual([{ ...rotated.versions[0], createdAt: START + 1_000 }, rotated.versions[1]]);
     expect(record.version).toBe(2);
   });
 
-  test('a replaced secret is dated in a later second than the one before, whatever the clock says, within a bound', () => {
+  test('a replaced secret is dated in a later second than the previous one, whatever the clock says, within a bound', () => {
     const dateOf = ({ versions }: KeyRecord): Instant => versions[0]?.createdAt ?? 0;
     const made = dateOf(rotated);
     for (const at of [made - 5_000, made - 1, made, made + 1, made + 999]) {
@@ -428,7 +428,7 @@ describe('rotation', () => {
     expect(dateOf(record) - START).toBeLessThanOrEqual(6_000);
   });
 
-  test('a replacement that an earlier version logged is replayed as it was', () => {
+  test('a replacement from the log of an earlier version is replayed as it was', () => {
     const record = evolve(rotated, altered(replaceSecret(rotated, BY, START + 7), { after: { version: 2 } }));
     expect(record.versions[0]).toMatchObject({ version: 2, createdAt: START + 7 });
   });
@@ -437,7 +437,7 @@ describe('rotation', () => {
     ['key_suspended', suspendKey(rotated, BY, START)?.record],
     ['key_revoked', revokeKey(rotated, BY, START)?.record],
     ['key_expired', { ...rotated, expiresAt: START }],
-  ] as const)('%s: no new secret of any kind', (code, record) => {
+  ] as const)('%s: no new secret is created in any way', (code, record) => {
     if (record === undefined) throw new Error('a change has a record');
     const rotation = { acceptedUntil: until, expectedVersion: record.version };
     const refused = expect.objectContaining({ code });
@@ -453,7 +453,7 @@ describe('rotation', () => {
   });
 });
 
-describe('isActive is what decides, to the millisecond', () => {
+describe('isActive is true exactly when the key can be accepted, to the millisecond', () => {
   test.each([
     [{}, true],
     [{ expiresAt: START }, false],
@@ -466,7 +466,7 @@ describe('isActive is what decides, to the millisecond', () => {
     expect(isActive({ ...KEY, ...changes }, START)).toBe(expected);
   });
 
-  test('an active key with a current version has no reason to be denied but what it is asked for', () => {
+  test('an active key with a current version is denied only for what a request asks for', () => {
     fc.assert(
       fc.property(anyKeyRecord, fc.nat(80 * 365 * DAY_MS), (record, ms) => {
         const now = Date.UTC(2020, 0, 1) + ms;

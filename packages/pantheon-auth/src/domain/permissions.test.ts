@@ -47,12 +47,12 @@ describe('the language', () => {
     ...['**', 'a*', '*a', 'a:*:b', '*:a', '*:*', 'a:b*', 'a:**'],
     'a:b:c:d:e:f:g:h:i',
     'x'.repeat(PERMISSION_LENGTH_MAX + 1),
-  ])('%j is none', (text) => {
+  ])('%j is not a pattern', (text) => {
     expect(isPermissionPattern(text)).toBe(false);
     expect(isPermission(text)).toBe(false);
   });
 
-  test('what the arbitraries make is well formed', () => {
+  test('the generated permissions are well formed', () => {
     fc.assert(fc.property(anyPermission, (permission) => isPermission(permission)));
     fc.assert(fc.property(anyPermissionPattern, (pattern) => isPermissionPattern(pattern)));
   });
@@ -113,7 +113,7 @@ describe('covering', () => {
     });
   });
 
-  test('of one permission is what the segments say', () => {
+  test('of one permission is decided by its segments', () => {
     fc.assert(
       fc.property(anyPermissionPattern, anyPermission, (pattern, permission) => {
         expect(covers(pattern, permission)).toBe(matches(pattern, permission));
@@ -122,7 +122,7 @@ describe('covering', () => {
     );
   });
 
-  test('of a pattern means: of everything that the pattern covers', () => {
+  test('of a pattern means covering everything that the pattern covers', () => {
     fc.assert(
       fc.property(anyPermissionPattern, anyPermissionPattern, anyPermission, (outer, inner, permission) => {
         fc.pre(covers(outer, inner) && matches(inner, permission));
@@ -153,7 +153,7 @@ describe('covering', () => {
     );
   });
 
-  test('takes one pattern: nothing is granted by default', () => {
+  test('needs one pattern: nothing is granted by default', () => {
     expect(grants([], 'a')).toBe(false);
     expect(grants(['a:*', 'b'], 'b')).toBe(true);
     expect(grants(['a:*', 'b'], 'c')).toBe(false);
@@ -170,8 +170,8 @@ const anyText = fc.array(
   { maxLength: 12 },
 );
 
-describe('many at once', () => {
-  test('a set grants what the list grants, whatever is in it and whatever is asked', () => {
+describe('sets of patterns', () => {
+  test('a set grants what its list grants, whatever is in it and whatever is requested', () => {
     fc.assert(
       fc.property(anyText, anyText, (held, wanted) => {
         const set = new PermissionSet(held);
@@ -184,7 +184,7 @@ describe('many at once', () => {
     );
   });
 
-  test('twice as many on both sides take twice as long, and not four times', () => {
+  test('comparing twice as many on both sides takes twice as long, and not four times', () => {
     // The longest there are, all alike but for the end: the worst to compare one by one.
     const start = `${'aaaa:'.repeat(PERMISSION_SEGMENTS_MAX - 1)}${'a'.repeat(80)}`;
     const many = (count: number, end: string) => Array.from({ length: count }, (_, n) => `${start}${end}${n}`);
@@ -216,7 +216,7 @@ describe('narrowing', () => {
     expect(intersect(held, wanted)).toEqual(left);
   });
 
-  test('leaves exactly what both cover, and names each once', () => {
+  test('leaves exactly what both cover, and each once', () => {
     fc.assert(
       fc.property(patterns, patterns, anyPermission, (held, wanted, permission) => {
         const both = intersect(held, wanted);
@@ -237,7 +237,7 @@ describe('narrowing', () => {
     );
   });
 
-  test('is what comparing each with each says, in the same order', () => {
+  test('gives what comparing each with each gives, in the same order', () => {
     /** The meaning, by the definition: every pair is looked at. */
     const byPairs = (held: readonly string[], wanted: readonly string[]): string[] => {
       const both = new Set<string>();
@@ -255,7 +255,7 @@ describe('narrowing', () => {
     );
   });
 
-  test('a pattern of the greatest size fits', () => {
+  test('accepts a pattern of the maximum size', () => {
     const deepest = Array.from({ length: PERMISSION_SEGMENTS_MAX }, () => 'a').join(':');
     expect(intersect(['a:*'], [deepest])).toEqual([deepest]);
   });

@@ -19,7 +19,7 @@ function keyOf(kid: string, over: Partial<SigningKeyRecord> = {}): SigningKeyRec
   };
 }
 
-test('of the keys that may sign, the one that may since the latest does', () => {
+test('of the keys that may sign, the one with the latest start signs', () => {
   const older = keyOf('older', { signsFrom: 1 });
   const newer = keyOf('newer', { signsFrom: 2 });
   const next = keyOf('next', { signsFrom: NOW + 1 });
@@ -44,7 +44,7 @@ test('of the keys that may sign, the one that may since the latest does', () => 
   expect(stateOf(next, [next], NOW)).toBe('next');
 });
 
-test('two that may sign from the same moment are told apart alike on every node', () => {
+test('of two with the same start, every node chooses the same one', () => {
   const [a, b] = [keyOf('a'), keyOf('b')];
   const younger = keyOf('0', { createdAt: 1 });
   for (const records of [
@@ -59,7 +59,7 @@ test('two that may sign from the same moment are told apart alike on every node'
     expect(signerAt(records, 'ES256', NOW)?.kid).toBe('0');
 });
 
-test('the newest that waits is the standby, and may sign when it has been published for long enough', () => {
+test('the newest key that waits is the standby key, and may sign when it has been published for long enough', () => {
   const waiting = [keyOf('a', { signsFrom: null }), keyOf('b', { signsFrom: null, createdAt: 5 })];
   expect(standbyOf([...waiting, keyOf('c')], 'ES256')?.kid).toBe('b');
   expect(standbyOf(waiting, 'Ed25519')).toBeNull();

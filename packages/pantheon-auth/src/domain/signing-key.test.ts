@@ -19,7 +19,7 @@ describe('replaying the events of a signing key gives its record', () => {
     expect(replay(created, event('signing_key.retired', 2_000))).toEqual({ ...record, retiredAt: 2_000, revision: 2 });
   });
 
-  test('created to wait, then made to sign', () => {
+  test('created as a standby key, then made to sign', () => {
     const waiting = event('signing_key.created', 1_000, { ...AFTER, signsFrom: null });
     expect(replay(waiting)).toMatchObject({ signsFrom: null });
     const activated = event('signing_key.activated', 2_000, { signsFrom: new Date(5_000).toISOString() });
@@ -28,7 +28,7 @@ describe('replaying the events of a signing key gives its record', () => {
     expect(replay(later)).toMatchObject({ signsFrom: 9_000 });
   });
 
-  test('retired again, it stays retired from the first time on', () => {
+  test('retired again, it keeps the time of the first retirement', () => {
     const twice = [event('signing_key.retired', 2_000), event('signing_key.retired', 9_000)];
     expect(replay(created, ...twice)).toMatchObject({ retiredAt: 2_000, revision: 3 });
   });
@@ -41,7 +41,10 @@ describe('replaying the events of a signing key gives its record', () => {
     expect(() => replay(...events)).toThrow('Invariant broken');
   });
 
-  test.each(['key.revoked', 'signing_key.moved'])('%s is none of a signing key, and stops the replay', (type) => {
-    expect(() => replay(created, event(type, 1))).toThrow(`Not an event of a signing key: ${type}`);
-  });
+  test.each(['key.revoked', 'signing_key.moved'])(
+    '%s is not an event of a signing key, and stops the replay',
+    (type) => {
+      expect(() => replay(created, event(type, 1))).toThrow(`Not an event of a signing key: ${type}`);
+    },
+  );
 });

@@ -25,19 +25,19 @@ describe('replaying the events of a tenant gives its record', () => {
   });
 
   test.each(['tenant.resumed', 'tenant.suspended', 'tenant.updated'] as const)(
-    '%s brings no deleted one back',
+    '%s does not restore a deleted tenant',
     (type) => {
       expect(replay(created, event('tenant.deleted'), event(type))).toMatchObject({ state: 'deleted', revision: 3 });
     },
   );
 
-  test('a type that only a later version knows brings no deleted one back either', () => {
+  test('an event of a type that only a later version knows does not restore it either', () => {
     expect(replay(created, event('tenant.deleted'), event('tenant.moved'))).toMatchObject({
       ...{ state: 'deleted', revision: 3 },
     });
   });
 
-  test('a name that was erased leaves the id, or the name before it', () => {
+  test('after a name was erased, the name is the id, or the previous name', () => {
     expect(replay(event('tenant.created'))).toMatchObject({ name: 'acme' });
     expect(replay(created, event('tenant.updated', {}))).toMatchObject({ name: 'Acme' });
   });

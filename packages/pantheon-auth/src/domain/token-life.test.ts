@@ -13,7 +13,7 @@ const token = (issuedAt: Instant, kind: 'access' | 'key_signed' = 'access') =>
 /** As the issuer dates one: in whole seconds. */
 const dated = (at: Instant): Instant => Math.floor(at / SECOND_MS) * SECOND_MS;
 
-test('a token that is dated as the issuer dates it is alive, whatever was revoked or replaced in the same second', () => {
+test('a token with the date that the issuer gives it is valid, whatever was revoked or replaced in the same second', () => {
   fc.assert(
     fc.property(instant, instant, fc.option(instant), (now, createdAt, tokensNotBefore) => {
       const record = { jwt: null, tokensNotBefore };
@@ -23,7 +23,7 @@ test('a token that is dated as the issuer dates it is alive, whatever was revoke
   );
 });
 
-test('a token from before a revocation of all is dead, to the same millisecond', () => {
+test('a token that was issued before all tokens were revoked is refused, to the same millisecond', () => {
   fc.assert(
     fc.property(instant, fc.nat(10_000), (at, later) => {
       const record = { jwt: null, tokensNotBefore: at + later };
@@ -34,7 +34,7 @@ test('a token from before a revocation of all is dead, to the same millisecond',
   );
 });
 
-test('an access token from a second before the secret of its version was made is dead', () => {
+test('an access token from a second before the secret of its version was created is refused', () => {
   fc.assert(
     fc.property(instant, fc.nat(10_000), (at, later) => {
       const record = { jwt: null, tokensNotBefore: null };
@@ -46,14 +46,14 @@ test('an access token from a second before the secret of its version was made is
 });
 
 test.each(['RS256', 'Ed25519', 'HS256'] as const)(
-  'an access token of an algorithm that the policy named before it named %s has ended',
+  'an access token of an algorithm from before the policy named %s is refused',
   (algorithm) => {
     const jwt = { algorithm, audience: [], customClaims: {}, ttlSeconds: 60 };
     expect(endOfToken(token(START), { jwt, tokensNotBefore: null }, version(START))).toEqual({ code: 'expired' });
   },
 );
 
-test('audiences are those of the policy, and of the service where it names none', () => {
+test('audiences are those of the policy, or those of the service if it names none', () => {
   const jwt = { algorithm: 'ES256', customClaims: {}, ttlSeconds: 60 } as const;
   expect(audiencesOf(null, ['service'])).toEqual(['service']);
   expect(audiencesOf({ ...jwt, audience: [] }, ['service'])).toEqual(['service']);

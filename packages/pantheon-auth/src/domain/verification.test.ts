@@ -72,19 +72,19 @@ describe('the order of denials is part of the contract', () => {
   });
 
   test.each(REASONS.map((reason, index) => [reason[0], index] as const))(
-    '%s is told before all that follow',
+    '%s is checked before all that follow',
     (_, index) => {
       const worst = REASONS.slice(index).reduceRight((one, [, spoil]) => spoil(one), VALID);
       expect(verdict(worst)).toEqual(REASONS[index]?.[2]);
     },
   );
 
-  test.each(REASONS)('%s alone is a reason', (_what, spoil, denial) => {
+  test.each(REASONS)('%s alone is a reason for a denial', (_what, spoil, denial) => {
     expect(verdict(spoil(VALID))).toEqual(denial);
   });
 });
 
-describe('the boundaries, to the millisecond', () => {
+describe('times are compared to the millisecond', () => {
   test.each([
     ['the last millisecond before expiry', record({ expiresAt: NOW + 1 }), null],
     ['the first of activity', record({ notBefore: NOW }), null],
@@ -103,7 +103,7 @@ describe('the boundaries, to the millisecond', () => {
   });
 });
 
-describe('what is asked for', () => {
+describe('requirements of the request', () => {
   test.each([
     ['any tenant', access({ tenantId: null }), null],
     ['any environment', access({ environment: null }), null],
@@ -131,13 +131,13 @@ describe('what is asked for', () => {
     expect(verdict(change(VALID))?.code ?? null).toBe(code);
   });
 
-  test('the first missing permission is named', () => {
+  test('a denial names the first missing permission', () => {
     expect(decidePermissions(['a'], ['a', 'b', 'c'])).toEqual({ code: 'insufficient_permissions', missing: 'b' });
     expect(decidePermissions([], [])).toBeNull();
   });
 });
 
-test('the compiler holds the data of a denial against its code', () => {
+test('the compiler checks the data of a denial against its code', () => {
   const denials: readonly Denial[] = [
     { code: 'insufficient_permissions', missing: 'docs:read' },
     { code: 'rate_limited', violated: ['burst'] },
@@ -159,7 +159,7 @@ test('the compiler holds the data of a denial against its code', () => {
   >();
 });
 
-test('a key that is decided valid has no reason to be denied', () => {
+test('a key that is accepted has no reason to be denied', () => {
   const anyDemand = fc.record({
     tenantId: fc.constantFrom(null, 'default', 'acme'),
     environment: fc.option(anyEnvironment),

@@ -33,7 +33,7 @@ test('a tenant reads its own events, in the order asked for, filtered, page by p
   expect(first?.at).toEqual(new Date(engine.clock.now()));
 });
 
-test('the place in the log is told to the system alone: it would tell how busy others are', async () => {
+test('the number of an event is shown to the system tenant only: it would reveal how many events others have', async () => {
   await using engine = await openTestEngine();
   const { auth } = engine;
   await auth.keys.create(INPUT);
@@ -44,7 +44,7 @@ test('the place in the log is told to the system alone: it would tell how busy o
   expect(await see(callerWith({}))).not.toContain(true);
 });
 
-test('needs the permission, and other tenants do not exist (I10)', async () => {
+test('reading needs the permission, and other tenants do not exist (I10)', async () => {
   await using engine = await openTestEngine();
   const { events } = engine.auth;
   expect((await refusalOf(events.list('default', {}, { by: callerWith({ permissions: [] }) }))).code).toBe(
@@ -56,7 +56,7 @@ test('needs the permission, and other tenants do not exist (I10)', async () => {
   expect([foreign.code, foreign.message]).toEqual(['not_found', neverMade.message]);
 });
 
-test('what makes no sense is refused by its field', async () => {
+test('an invalid filter is refused with its field', async () => {
   await using engine = await openTestEngine();
   const { events } = engine.auth;
   for (const limit of [0, -1, 1.5, Number.NaN, EVENTS_PAGE_MAX + 1])
@@ -66,7 +66,7 @@ test('what makes no sense is refused by its field', async () => {
   expect((await events.list('default', { limit: EVENTS_PAGE_MAX })).nextCursor).toBeNull();
 });
 
-test('a damaged event is shown as damaged, also to those who see it over pages, and does not break the page', async () => {
+test('a damaged event is shown as damaged, also on a later page, and the rest of the page is shown', async () => {
   await using engine = await openTestEngine();
   const { auth } = engine;
   const ids: string[] = [];

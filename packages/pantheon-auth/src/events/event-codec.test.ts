@@ -58,7 +58,7 @@ const ALL: EventQuery = {
   limit: 10,
 };
 
-test('what goes in comes out, whatever it is', async () => {
+test('an event is read as it was written', async () => {
   await fc.assert(
     fc.asyncProperty(anyEvent, async (event) => {
       const { log, keep } = setUp();
@@ -88,7 +88,7 @@ const EVENT: EventOf<'key.updated'> = {
   after: { name: 'PersonalName', metadata: { a: 'PersonalMetadata' }, permissions: ['docs:read'] },
 };
 
-test('nothing personal is in the open part, which holds only a salted hash of it', async () => {
+test('the open part contains nothing personal, only a salted hash of the personal part', async () => {
   const { log } = setUp();
   const [[one], [two]] = [await log.toRows([EVENT]), await log.toRows([EVENT])];
   expect(one.body).toContain('docs:read');
@@ -102,7 +102,7 @@ test('nothing personal is in the open part, which holds only a salted hash of it
   expect(createHash('sha256').update(opened).digest('hex')).toBe(hashOf(one));
 });
 
-test('the leaf is over random bytes of its own and the whole open part', async () => {
+test('the leaf is the hash of its own random bytes and the whole open part', async () => {
   const { log } = setUp();
   const rows = await log.toRows([EVENT, { ...EVENT, id: 'OtherOtherOtherO' }]);
   for (const row of rows) {
@@ -112,7 +112,7 @@ test('the leaf is over random bytes of its own and the whole open part', async (
   expect(rows[0].leafRandom).not.toEqual(rows[1]?.leafRandom);
 });
 
-test('an event whose personal part was erased is still an event', async () => {
+test('an event whose personal part was erased can still be read', async () => {
   const { log, keep } = setUp();
   const [row] = await log.toRows([EVENT]);
   keep(row, { personal: null });
@@ -121,7 +121,7 @@ test('an event whose personal part was erased is still an event', async () => {
   ]);
 });
 
-test('a personal part that belongs to another event does not open: the event is damaged, its open part and the others are shown', async () => {
+test('a personal part of another event cannot be decrypted: the event is shown as damaged, with its open part', async () => {
   const { log, keep, sealer } = setUp();
   const [row, other] = await log.toRows([EVENT, { ...EVENT, id: 'OtherOtherOtherO' }]);
   const context = {
@@ -139,7 +139,7 @@ test('a personal part that belongs to another event does not open: the event is 
   expect((await log.list(ALL)).items).toMatchObject([open, open, { reason: 'PersonalReason' }]);
 });
 
-test('an event that is not what was hashed is shown as damaged, nothing of what it says is, and the others are', async () => {
+test('an event that does not match its hash is shown as damaged and without its content, and the others are shown', async () => {
   const { log, keep } = setUp();
   const [row, other] = await log.toRows([EVENT, { ...EVENT, id: 'OtherOtherOtherO' }]);
   const forged = row.body.replace('docs:read', 'docs:other');
@@ -171,7 +171,7 @@ test('an event that is not what was hashed is shown as damaged, nothing of what 
   expect(listed.at(-1)).not.toHaveProperty('damaged');
 });
 
-test('an outage is told, and not taken for an erased part', async () => {
+test('an outage is an error, and not taken for an erased part', async () => {
   const { log, keep, sealer } = setUp();
   const [row] = await log.toRows([EVENT]);
   keep(row);
@@ -179,7 +179,7 @@ test('an outage is told, and not taken for an erased part', async () => {
   await expect(log.list(ALL)).rejects.toMatchObject({ code: 'store_unavailable' });
 });
 
-test('a page is bounded whatever is asked for', async () => {
+test('a page has a bounded size, whatever is requested', async () => {
   const { log, asked } = setUp();
   await log.list({ ...ALL, limit: 1_000_000 });
   expect(asked[0]?.limit).toBe(EVENTS_PAGE_MAX);

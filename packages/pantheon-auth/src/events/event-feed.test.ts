@@ -115,7 +115,7 @@ async function started(options: { isAsync?: boolean; events?: number } = {}) {
 }
 
 describe('following', () => {
-  test('the start adopts the head: what was before is loaded, not followed', async () => {
+  test('the feed starts at the head: earlier events are loaded, not followed', async () => {
     const { feed, follower } = await started({ events: 3 });
     expect(feed.position).toBe(3);
     expect(follower.applied).toEqual([]);
@@ -134,7 +134,7 @@ describe('following', () => {
     expect(follower.applied).toHaveLength(2_500);
   });
 
-  test('an event whose type or subject this version does not know makes followers forget everything', async () => {
+  test('an event with an unknown type or subject makes followers reset', async () => {
     const { log, follower, refresh } = await started();
     log.append(3);
     const [known, ...rest] = log.notices;
@@ -149,7 +149,7 @@ describe('following', () => {
     expect(follower.resets).toBe(2);
   });
 
-  test('events that come while others are applied are not passed over', async () => {
+  test('events that are written while others are applied are not skipped', async () => {
     const { log, feed, follower, refresh } = await started();
     feed.follow({
       apply: ({ seq }) => {
@@ -163,7 +163,7 @@ describe('following', () => {
     expect(follower.resets).toBe(0);
   });
 
-  test('notices beyond the head that was asked for are applied too, and not again later', async () => {
+  test('events beyond the head that was read are applied too, and not again later', async () => {
     const { log, time, feed, follower } = await started({ isAsync: true });
     let open = (): void => {};
     log.gate = new Promise((resolve) => {
@@ -182,7 +182,7 @@ describe('following', () => {
     expect([feed.position, follower.applied.length, follower.resets]).toEqual([5, 5, 0]);
   });
 
-  test('a gap, a log that went back and a burst beyond the bound are answered by forgetting everything', async () => {
+  test('a gap, a shorter log and a burst beyond the bound make followers reset', async () => {
     const gap = await started({ events: 2 });
     gap.log.notices.push(notice(4));
     await gap.refresh();
@@ -210,7 +210,7 @@ describe('following', () => {
     expect([full.follower.resets, full.follower.applied.length]).toEqual([0, CATCH_UP_MAX]);
   });
 
-  test('a follower that fails keeps the position before its event; the next try goes on there', async () => {
+  test('when a follower fails, the position stays before its event, and the next attempt continues there', async () => {
     const { log, feed, follower, refresh } = await started();
     const confirmedBefore = feed.confirmedAt;
     log.append(3);
@@ -222,7 +222,7 @@ describe('following', () => {
     expect([feed.position, follower.applied]).toEqual([3, [1, 2, 3]]);
   });
 
-  test('a follower that fails to forget leaves the position where it was', async () => {
+  test('when a reset fails, the position stays where it was', async () => {
     const { log, feed, follower, refresh } = await started({ events: 4 });
     log.notices = log.notices.slice(0, 1);
     follower.failures = 1;
@@ -232,7 +232,7 @@ describe('following', () => {
     expect([feed.position, follower.resets]).toEqual([1, 1]);
   });
 
-  test('whatever is appended and whenever it is asked, every event is applied exactly once and in order', async () => {
+  test('for any sequence of events and reads, every event is applied exactly once and in order', async () => {
     await fc.assert(
       fc.asyncProperty(fc.array(fc.integer({ min: 0, max: 5 }), { maxLength: 20 }), async (steps) => {
         const { log, follower, refresh, feed, time } = await started({ isAsync: steps.length % 2 === 0 });
@@ -253,8 +253,8 @@ describe('following', () => {
   });
 });
 
-describe('how old it is', () => {
-  test('the moment is taken before the head is asked for, so a slow answer counts as old', async () => {
+describe('the age of the position', () => {
+  test('the time is taken before the head is read, so a slow answer counts as old', async () => {
     const { log, time, feed } = await started({ isAsync: true });
     let open = (): void => {};
     log.gate = new Promise((resolve) => {
@@ -270,14 +270,14 @@ describe('how old it is', () => {
     expect(feed.confirmedAt.monotonicMs).toBe(askedAt);
   });
 
-  test('a head that has to be waited for is not asked by refresh', async () => {
+  test('refresh does not read a head that has to be waited for', async () => {
     const { log, refresh } = await started({ isAsync: true });
     const before = log.headReads;
     await refresh(10_000);
     expect(log.headReads).toBe(before);
   });
 
-  test('many who need a confirmation at once share one read of the head', async () => {
+  test('many requests that need a confirmation at once share one read of the head', async () => {
     const { log, time, feed } = await started({ isAsync: true });
     const before = log.headReads;
     time.advance(1);
@@ -286,7 +286,7 @@ describe('how old it is', () => {
     expect(log.headReads - before).toBe(1);
   });
 
-  test('who came after a read had begun is not satisfied with it', async () => {
+  test('a request that arrived after a read had begun needs another one', async () => {
     const { log, time, feed } = await started({ isAsync: true });
     const before = log.headReads;
     time.advance(1);
@@ -299,7 +299,7 @@ describe('how old it is', () => {
     expect(feed.confirmedAt.monotonicMs).toBeGreaterThanOrEqual(later);
   });
 
-  test('the head is asked once per turn of the event loop, and again in a turn that is long', async () => {
+  test('the head is read once per turn of the event loop, and again in a long turn', async () => {
     const { log, refresh } = await started();
     await nextTurn();
     const before = log.headReads;
@@ -313,7 +313,7 @@ describe('how old it is', () => {
     expect(log.headReads - before).toBe(3);
   });
 
-  test('an outage of the store rejects everyone who waits, moves nothing and is over when it is over', async () => {
+  test('an outage of the store rejects every waiting request, changes nothing, and ends with the outage', async () => {
     const { log, time, feed, follower } = await started({ isAsync: true });
     const confirmedBefore = feed.confirmedAt;
     log.isAway = true;
@@ -331,7 +331,7 @@ describe('how old it is', () => {
     expect([feed.position, follower.applied]).toEqual([1, [1]]);
   });
 
-  test('a head that has moved is caught up with also when the clock has not', async () => {
+  test('events are applied when the head has moved, also if the clock has not', async () => {
     const { log, feed, follower, refresh } = await started();
     await refresh();
     await nextTurn();
@@ -340,7 +340,7 @@ describe('how old it is', () => {
     expect([feed.position, follower.applied]).toEqual([2, [1, 2]]);
   });
 
-  test('who sees a younger head than the catch-up under way waits for the next one', async () => {
+  test('a request that sees a newer head than the one being applied waits for the next run', async () => {
     const { log, feed, follower, refresh } = await started();
     log.append();
     const first = refresh();
@@ -350,7 +350,7 @@ describe('how old it is', () => {
     expect([feed.position, follower.applied]).toEqual([2, [1, 2]]);
   });
 
-  test('an older moment never replaces a younger confirmation', async () => {
+  test('an older time never replaces a later confirmation', async () => {
     const { time, clock, feed, refresh } = await started();
     const older = { monotonicMs: clock.monotonicMs(), wallMs: clock.now() };
     await refresh(50);
@@ -360,7 +360,7 @@ describe('how old it is', () => {
     expect(feed.confirmedAt.monotonicMs).toBe(50);
   });
 
-  test('an event dated later than this node sets its clock forward (I14)', async () => {
+  test('an event with a later date moves the clock of this node forward (I14)', async () => {
     const { log, time, clock, refresh } = await started();
     log.append();
     log.headAt = time.now() + 60_000;
@@ -369,7 +369,7 @@ describe('how old it is', () => {
   });
 });
 
-describe('where the head has to be asked for', () => {
+describe('if the head is read from a server', () => {
   async function polled() {
     const watched: string[] = [];
     const log = new FakeLog(true);
@@ -394,7 +394,7 @@ describe('where the head has to be asked for', () => {
     return { log, time, clock, feed, follower, watched, pass };
   }
 
-  test('it is asked about ten times a second, though nobody verifies and every notification is lost', async () => {
+  test('it is read about ten times a second, also without verifications and if every notification is lost', async () => {
     const { log, feed, follower, time, pass } = await polled();
     const before = log.headReads;
     log.append(2);
@@ -407,7 +407,7 @@ describe('where the head has to be asked for', () => {
     feed.close();
   });
 
-  test('a notification makes it earlier, and one that comes while the head is asked for is not lost', async () => {
+  test('a notification causes an earlier read, and one that arrives during a read is not lost', async () => {
     const { log, feed, follower } = await polled();
     log.append();
     log.notified();
@@ -429,7 +429,7 @@ describe('where the head has to be asked for', () => {
     feed.close();
   });
 
-  test('a store that is away is told once, asked on, and told once when it is back', async () => {
+  test('an outage of the store is logged once, reads continue, and its end is logged once', async () => {
     const { log, feed, follower, watched, pass } = await polled();
     log.isAway = true;
     await pass(500);
@@ -442,7 +442,7 @@ describe('where the head has to be asked for', () => {
     feed.close();
   });
 
-  test('after the end nothing is asked any more', async () => {
+  test('nothing is read after the feed was stopped', async () => {
     const { log, feed, pass } = await polled();
     feed.close();
     const before = log.headReads;
@@ -451,7 +451,7 @@ describe('where the head has to be asked for', () => {
     expect(log.headReads - before).toBeLessThanOrEqual(1);
   });
 
-  test('a server that lost the last events, and grew past them since, is another log: everything is forgotten', async () => {
+  test('a server that lost the last events and has written others since has another log: followers reset', async () => {
     const { log, feed, follower, pass } = await polled();
     log.append(5);
     await pass(150);
@@ -465,7 +465,7 @@ describe('where the head has to be asked for', () => {
     feed.close();
   });
 
-  test('so is one of the same length', async () => {
+  test('a server that lost events and has as many again has another log too', async () => {
     const { log, feed, follower, pass } = await polled();
     log.append(2);
     await pass(150);
@@ -477,7 +477,7 @@ describe('where the head has to be asked for', () => {
     feed.close();
   });
 
-  test('the time of a store that is far from ours is used, and told once (I14)', async () => {
+  test('the time of a store that differs much from that of the node is used, and logged once (I14)', async () => {
     const { log, time, clock, feed, watched, pass } = await polled();
     log.storeNow = time.now() + 60_000;
     await pass(125);
@@ -490,7 +490,7 @@ describe('where the head has to be asked for', () => {
     feed.close();
   });
 
-  test('another server, though it stands at the same event, may lack what was read from the one before', async () => {
+  test('another server with the same head may lack events that were read from the previous one', async () => {
     const { log, feed, follower, pass } = await polled();
     log.append(2);
     await pass(150);

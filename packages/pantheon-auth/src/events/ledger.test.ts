@@ -26,7 +26,7 @@ test('a misspelt column does not compile', () => {
   commitOf({ kind: 'insert', table: 'tenants', row: sampleKey() });
 });
 
-test('a condition that does not say which row is meant does not compile', () => {
+test('a condition that does not name a row does not compile', () => {
   commitOf({ kind: 'delete', ...version });
   // @ts-expect-error: the name of a tenant does not say which one it is.
   commitOf({ kind: 'delete', table: 'tenants', where: { name: 'a' } });
@@ -42,7 +42,7 @@ test('a condition that does not say which row is meant does not compile', () => 
   commitOf(insertTenant(), { kind: 'absent', table: 'token_revocations', where: { jwt_id: 'a' } });
 });
 
-test('what is read of a row is one of its columns', () => {
+test('only columns of a row can be read', () => {
   const row = sampleVersion({ key_id: 'k' });
   expectTypeOf(row.accepted_until).toEqualTypeOf<number | null>();
   // @ts-expect-error: there is no such column.

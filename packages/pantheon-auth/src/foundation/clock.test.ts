@@ -25,13 +25,13 @@ function forward(): { source: TestClock; clock: NonDecreasingClock; jumps: numbe
   return { source, clock: new NonDecreasingClock(source, { onSetBack: (byMs) => jumps.push(byMs) }), jumps };
 }
 
-test('the system clock has a wall and a stopwatch', () => {
+test('the system clock has wall time and monotonic time', () => {
   expect(Number.isInteger(systemClock.now())).toBe(true);
   const before = systemClock.monotonicMs();
   expect(systemClock.monotonicMs()).toBeGreaterThanOrEqual(before);
 });
 
-test('a moment is told by both clocks', () => {
+test('a moment contains the time of both clocks', () => {
   const clock = new TestClock(START);
   clock.advance(5);
   clock.setWall(7);
@@ -49,8 +49,8 @@ test.each([
   expect(earlier(one, other)).toBe(end);
 });
 
-describe('the forward clock (I14)', () => {
-  test('follows the wall while that goes forwards, also over a jump of minutes', () => {
+describe('the non-decreasing clock (I14)', () => {
+  test('follows the wall clock while it goes forward, also over a jump of minutes', () => {
     const { source, clock, jumps } = forward();
     source.advance(10);
     expect(clock.now()).toBe(START + 10);
@@ -59,7 +59,7 @@ describe('the forward clock (I14)', () => {
     expect([jumps, clock.doubted]).toEqual([[], null]);
   });
 
-  test('revives nothing that had expired when the wall is set back', () => {
+  test('does not go back before an expiry when the wall clock is set back', () => {
     const { source, clock } = forward();
     const expiresAt = START + HOUR_MS;
     source.advance(HOUR_MS);
@@ -69,7 +69,7 @@ describe('the forward clock (I14)', () => {
     expect(new NonDecreasingClock(source).now() >= expiresAt).toBe(false); // Without memory it would.
   });
 
-  test('waits after a small step back, and tells nobody', () => {
+  test('stands still after a small step back, without a report', () => {
     const { source, clock, jumps } = forward();
     source.setWall(START - CLOCK_JUMP_MS);
     expect(clock.now()).toBe(START);
@@ -80,7 +80,7 @@ describe('the forward clock (I14)', () => {
     expect(jumps).toEqual([]);
   });
 
-  test('goes on at the monotonic rate after a large step back, and tells it once', () => {
+  test('continues at the monotonic rate after a large step back, and reports it once', () => {
     const { source, clock, jumps } = forward();
     source.setWall(START - HOUR_MS);
     expect(clock.now()).toBe(START);
@@ -91,7 +91,7 @@ describe('the forward clock (I14)', () => {
     expect(jumps).toEqual([-HOUR_MS]);
   });
 
-  test('counts the time in which nobody asked', () => {
+  test('counts time during which it was not read', () => {
     const { source, clock } = forward();
     source.setWall(START - HOUR_MS);
     clock.now();
@@ -99,7 +99,7 @@ describe('the forward clock (I14)', () => {
     expect(clock.now()).toBe(START + 2 * HOUR_MS);
   });
 
-  test('waits for the wall when that has nearly caught up', () => {
+  test('stands still when the wall clock has nearly caught up', () => {
     const { source, clock } = forward();
     source.setWall(START - HOUR_MS);
     clock.now();
@@ -111,7 +111,7 @@ describe('the forward clock (I14)', () => {
     expect(clock.now()).toBe(START + 1);
   });
 
-  test('follows the wall again once that has caught up, and tells the next jump too', () => {
+  test('follows the wall clock again once that has caught up, and reports the next jump too', () => {
     const { source, clock, jumps } = forward();
     source.setWall(START - HOUR_MS);
     clock.now();
@@ -122,7 +122,7 @@ describe('the forward clock (I14)', () => {
     expect(jumps).toEqual([-HOUR_MS, -DAY_MS - 5]);
   });
 
-  test('is at least as late as the log says, and goes on from there', () => {
+  test('is at least as late as the log, and continues from there', () => {
     const { source, clock, jumps } = forward();
     clock.advanceTo(START + MINUTE_MS);
     expect(clock.now()).toBe(START + MINUTE_MS);
@@ -137,7 +137,7 @@ describe('the forward clock (I14)', () => {
     expect(clock.now()).toBe(START);
   });
 
-  test('goes on from the log also while the wall is behind', () => {
+  test('continues from the time of the log also while the wall clock is behind', () => {
     const { source, clock } = forward();
     source.setWall(START - DAY_MS);
     clock.now();
@@ -146,7 +146,7 @@ describe('the forward clock (I14)', () => {
     expect(clock.now()).toBe(START + MINUTE_MS + 40);
   });
 
-  test('a word from the log does not make it forget the time in which nobody asked', () => {
+  test('keeps counting time during which it was not read when the log sets it', () => {
     const { source, clock } = forward();
     source.setWall(START - DAY_MS);
     clock.now();
@@ -155,14 +155,14 @@ describe('the forward clock (I14)', () => {
     expect(clock.now()).toBe(START + HOUR_MS);
   });
 
-  test('hands on the stopwatch as it is', () => {
+  test('returns monotonic time unchanged', () => {
     const { source, clock } = forward();
     source.advance(7);
     source.setWall(0);
     expect(clock.monotonicMs()).toBe(7);
   });
 
-  test('never goes back, is always whole, and is behind the wall or the log only in doubt, whatever happens', () => {
+  test('never goes back, is a whole number, and is behind the wall clock or the log only in doubt, for any inputs', () => {
     const step = fc.oneof(
       fc.record({ kind: fc.constant('pass'), ms: fc.integer({ min: 0, max: 20_000 }) }),
       fc.record({ kind: fc.constant('set'), ms: fc.integer({ min: -DAY_MS, max: DAY_MS }) }),
@@ -211,7 +211,7 @@ describe('beside the clock of the store (I14)', () => {
     return { source, clock: new NonDecreasingClock(source, { onSkew: (byMs) => apart.push(byMs) }), apart };
   }
 
-  test('a clock that may be ahead is so for a while of the monotonic clock, or until an operator decides', () => {
+  test('a clock that may be ahead is so for a period of monotonic time, or until an operator decides', () => {
     const { source, clock } = beside();
     clock.suspectAhead(HOUR_MS);
     source.setWall(START + MINUTE_MS);
@@ -225,7 +225,7 @@ describe('beside the clock of the store (I14)', () => {
     expect(mayDeleteByAge(clock)).toBe(true);
   });
 
-  test('how long a clock may be ahead is told in whole milliseconds, whatever the monotonic clock counts', () => {
+  test('the period in which a clock may be ahead is a whole number of milliseconds, whatever the monotonic clock returns', () => {
     let mono = 0.25;
     const clock = new NonDecreasingClock({ now: () => START, monotonicMs: () => mono });
     clock.suspectAhead(10);
@@ -237,13 +237,13 @@ describe('beside the clock of the store (I14)', () => {
     expect(mayDeleteByAge(clock)).toBe(true);
   });
 
-  test('an answer that took no longer than they differ leaves the clock as it is', () => {
+  test('an answer of the store that took longer than the clocks differ leaves the clock unchanged', () => {
     const { source, clock, apart } = beside();
     clock.syncTo(START - 60_000, 60_000);
     expect([apart, clock.isSkewed, clock.now()]).toEqual([[], false, source.now()]);
   });
 
-  test('clocks that differ by little are brought together without a word, by as little as it takes', () => {
+  test('small differences are corrected by the least possible amount, without a report', () => {
     const { clock, apart } = beside();
     clock.syncTo(START + 40, 10);
     expect(clock.now()).toBe(START + 40);
@@ -253,7 +253,7 @@ describe('beside the clock of the store (I14)', () => {
     expect([apart, clock.isSkewed, clock.now()]).toEqual([[], false, START + CLOCK_JUMP_MS]);
   });
 
-  test('the time of the store is used while they are apart, and that is told when it begins and ends', () => {
+  test('while the clocks differ much the time of the store is used; the beginning and the end are reported', () => {
     const { source, clock, apart } = beside();
     clock.syncTo(START, 0);
     clock.syncTo(START + MINUTE_MS, 0);
@@ -264,7 +264,7 @@ describe('beside the clock of the store (I14)', () => {
     expect([apart, clock.isSkewed, clock.now()]).toEqual([[MINUTE_MS, 0], false, START + MINUTE_MS]);
   });
 
-  test('nothing is deleted for its age while they are apart', () => {
+  test('nothing is deleted for its age while the clocks differ much', () => {
     const { source, clock } = beside();
     clock.syncTo(START, 0);
     clock.syncTo(START + MINUTE_MS, 0);
@@ -274,7 +274,7 @@ describe('beside the clock of the store (I14)', () => {
     expect(mayDeleteByAge(clock)).toBe(true);
   });
 
-  test('a machine whose clock jumps while the store does not goes on by the store, and nothing is in doubt', () => {
+  test('a machine whose clock jumps while that of the store does not uses the time of the store, and nothing is in doubt', () => {
     const { source, clock } = beside();
     clock.syncTo(START, 0);
     source.setWall(START + DAY_MS);
@@ -292,13 +292,13 @@ describe('beside the clock of the store (I14)', () => {
     expect([clock.now(), clock.doubted]).toEqual([START + MINUTE_MS, null]);
   });
 
-  test('a machine that starts with a clock far ahead dates nothing by it', () => {
+  test('a machine that starts with its clock far ahead does not use it for dates', () => {
     const { clock } = beside();
     clock.syncTo(START - DAY_MS, 0);
     expect(clock.now()).toBe(START - DAY_MS);
   });
 
-  test('later no store makes time go back', () => {
+  test('a later store time does not set the clock back', () => {
     const { clock, source } = beside();
     clock.syncTo(START, 0);
     clock.syncTo(START - DAY_MS, 0);
@@ -308,7 +308,7 @@ describe('beside the clock of the store (I14)', () => {
   });
 });
 
-describe('a clock in doubt (I14)', () => {
+describe('a time in doubt (I14)', () => {
   function watched(): { source: TestClock; clock: NonDecreasingClock; doubts: unknown[] } {
     const source = new TestClock(START);
     const doubts: unknown[] = [];
@@ -318,7 +318,7 @@ describe('a clock in doubt (I14)', () => {
   test.each([
     ['ahead', 365 * DAY_MS],
     ['back', -365 * DAY_MS],
-  ])('a wall clock that jumps a year %s is not followed and dates nothing, until it agrees again', (_way, byMs) => {
+  ])('a wall clock that jumps a year %s is not followed and not used for dates until it agrees again', (_way, byMs) => {
     const { source, clock, doubts } = watched();
     source.setWall(START + byMs);
     source.advance(MINUTE_MS);
@@ -335,7 +335,7 @@ describe('a clock in doubt (I14)', () => {
     ]);
   });
 
-  test('many steps of minutes within an hour are one jump', () => {
+  test('many steps of minutes within an hour count as one jump', () => {
     const { source, clock } = watched();
     for (let step = 1; step <= 4; step += 1) {
       source.advance(MINUTE_MS);
@@ -345,7 +345,7 @@ describe('a clock in doubt (I14)', () => {
     expect(clock.doubted).not.toBeNull();
   });
 
-  test('steps of minutes in different hours are how a clock is kept right', () => {
+  test('steps of minutes in different hours are ordinary corrections', () => {
     const { source, clock } = watched();
     for (let step = 1; step <= 12; step += 1) {
       source.advance(HOUR_MS + MINUTE_MS);
@@ -355,7 +355,7 @@ describe('a clock in doubt (I14)', () => {
     expect([clock.doubted, clock.now()]).toEqual([null, source.now()]);
   });
 
-  test('a machine that slept has a clock that jumped and is right', () => {
+  test('a machine that has slept has a clock that jumped and is right', () => {
     const source = new TestClock(START);
     let asleepMs = 0;
     const machine: Clock = {
@@ -372,7 +372,7 @@ describe('a clock in doubt (I14)', () => {
     expect([clock.now(), clock.doubted]).toEqual([START + asleepMs + MINUTE_MS, START + DAY_MS + MINUTE_MS]);
   });
 
-  test('a log that is far in the future is not believed, and puts the clock in doubt until it says otherwise', () => {
+  test('a log far in the future is not followed, and the time is in doubt until the log is corrected', () => {
     const { clock, doubts } = watched();
     clock.advanceTo(START + 365 * DAY_MS);
     clock.advanceTo(START + 365 * DAY_MS);
@@ -385,7 +385,7 @@ describe('a clock in doubt (I14)', () => {
     ]);
   });
 
-  test('what an operator accepts is the time, also when it goes back', () => {
+  test('a time that an operator accepts is used, also if it is earlier', () => {
     const { source, clock } = watched();
     source.setWall(START - DAY_MS);
     expect(clock.now()).toBe(START);
@@ -394,7 +394,7 @@ describe('a clock in doubt (I14)', () => {
     expect([clock.now(), clock.doubted]).toEqual([START - DAY_MS + 5, null]);
   });
 
-  test('time in doubt goes on at its rate however often it is asked for', () => {
+  test('a time in doubt continues at its rate however often it is read', () => {
     const { source, clock } = watched();
     source.setWall(START - DAY_MS);
     for (let asked = 0; asked < 10_000; asked += 1) {

@@ -3,17 +3,17 @@ import { CODES, DENIALS, ERRORS, STARTUP } from './codes.ts';
 
 const entries = Object.entries(CODES);
 
-test.each(entries)('%s can be met: it is snake_case and says what it means and what to do', (code, entry) => {
+test.each(entries)('%s is snake_case, and says what it means and what to do', (code, entry) => {
   expect(code).toMatch(/^[a-z]+(_[a-z]+)*$/);
   for (const sentence of [entry.title, entry.advice]) expect(sentence).toMatch(/^[A-Z].{5,}\.$/);
 });
 
-test('no code stands in two tables: one would hide the other', () => {
+test('no code is in two tables: one would hide the other', () => {
   const count = [DENIALS, ERRORS, STARTUP].map((table) => Object.keys(table).length).reduce((a, b) => a + b);
   expect(entries).toHaveLength(count);
 });
 
-describe('a denial has the status that says what the caller should do', () => {
+describe('a denial has the status that tells the caller what to do', () => {
   test.each([
     [401, ['malformed', 'unknown', 'revoked', 'expired', 'version_retired', 'wrong_audience']],
     [403, ['suspended', 'not_yet_active', 'environment_mismatch', 'ip_not_allowed', 'insufficient_permissions']],
@@ -24,7 +24,7 @@ describe('a denial has the status that says what the caller should do', () => {
   });
 });
 
-test('an error is never a success, and a 503 is never a denial', () => {
+test('an error never has a success status, and a denial never 503', () => {
   for (const { kind, status } of Object.values(ERRORS)) {
     expect(kind).toBe('error');
     expect(status).toBeGreaterThanOrEqual(400);
@@ -36,6 +36,6 @@ test('an error is never a success, and a 503 is never a denial', () => {
   }
 });
 
-test('a reason not to start has no HTTP status', () => {
+test('a reason for a refused start has no HTTP status', () => {
   for (const entry of Object.values(STARTUP)) expect(entry).toMatchObject({ kind: 'startup', status: null });
 });

@@ -33,7 +33,7 @@ test.each([
   { a: 'my_test_environment', b: null, c: [undefined, 1, true, () => KEY] },
   { a: 'eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJ1In0' },
   { a: '_live_'.repeat(1_000) },
-])('nothing in %j', (value) => {
+])('no credential is found in %j', (value) => {
   expect(findCredential(value)).toBeNull();
 });
 
@@ -45,7 +45,7 @@ test('the shortest texts that are like a credential are found, as values and as 
   }
 });
 
-test('thousands of members that are too short to be one are not searched', () => {
+test('thousands of members that are too short for a credential are not searched', () => {
   const search = vi.spyOn(RegExp.prototype, 'test');
   const members = Object.fromEntries(Array.from({ length: 8_000 }, (_, n) => [`member-${n}`, `value ${n}`]));
   const found = findCredential({ ...members, last: [KEY] });
@@ -55,7 +55,7 @@ test('thousands of members that are too short to be one are not searched', () =>
   expect(searches).toBeLessThan(10);
 });
 
-test('a value without end, and a text that is made to be slow, are looked at for a moment', () => {
+test('a value without end, and a text that is made to be slow, take a moment only', () => {
   const circle: Record<string, unknown> = {};
   circle['self'] = circle;
   expect(findCredential(circle)).toBeNull();

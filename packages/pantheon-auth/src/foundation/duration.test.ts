@@ -57,7 +57,7 @@ test.each([
   expect(formatDuration(seconds)).toBe(text);
 });
 
-test('what is written is read back', () => {
+test('a written duration is parsed to the same value', () => {
   fc.assert(
     fc.property(fc.integer({ min: 0, max: DURATION_SECONDS_MAX }), (seconds) => {
       expect(parseDuration(formatDuration(seconds))).toBe(seconds);
@@ -65,7 +65,7 @@ test('what is written is read back', () => {
   );
 });
 
-test('what is read has at most ten years, whatever was written', () => {
+test('a parsed duration has at most ten years', () => {
   const text = fc.oneof(fc.string(), fc.stringMatching(/^\d{1,12}[smhd]$/), fc.double());
   fc.assert(
     fc.property(text, (value) => {

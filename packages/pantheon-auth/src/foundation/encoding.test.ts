@@ -32,11 +32,11 @@ describe('base 62', () => {
     expect(decodeBase62(text, bytes.length)).toEqual(bytes);
   });
 
-  test('sorts as its numbers do', () => {
+  test('sorts like its numbers', () => {
     expect([...BASE62_ALPHABET].sort().join('')).toBe(BASE62_ALPHABET);
   });
 
-  test('bytes come back as they were', () => {
+  test('encoded bytes are decoded to the same bytes', () => {
     fc.assert(
       fc.property(fc.uint8Array({ minLength: 1, maxLength: 48 }), (bytes) => {
         const text = encodeBase62(bytes, widthOf(bytes.length));
@@ -46,7 +46,7 @@ describe('base 62', () => {
     );
   });
 
-  test('what is accepted is written again as it was read', () => {
+  test('an accepted text is encoded again to the same text', () => {
     const text = fc.string({ unit: fc.constantFrom(...BASE62_ALPHABET), minLength: 1, maxLength: 50 });
     fc.assert(
       fc.property(text, fc.integer({ min: 1, max: 40 }), (digits, byteLength) => {
@@ -65,13 +65,13 @@ describe('base 62', () => {
     expect(decodeBase62('48', 1)).toBeNull();
   });
 
-  test('a width that is too small is a mistake of ours', () => {
+  test('a width that is too small is an internal error', () => {
     expect(() => encodeBase62(Uint8Array.of(255), 1)).toThrow('Invariant broken');
   });
 });
 
 describe('base64url', () => {
-  test('bytes come back as they were', () => {
+  test('encoded bytes are decoded to the same bytes', () => {
     fc.assert(
       fc.property(fc.uint8Array(), (bytes) => {
         expect(decodeBase64url(Buffer.from(bytes).toString('base64url'))).toEqual(Buffer.from(bytes));
@@ -79,7 +79,7 @@ describe('base64url', () => {
     );
   });
 
-  test('one value has one text: what is accepted is written again as it was read', () => {
+  test('one value has one text: an accepted text is encoded again to the same text', () => {
     const text = fc.oneof(fc.string(), fc.string({ unit: fc.constantFrom(...'ABab09-_+/= \n') }));
     fc.assert(
       fc.property(text, (given) => {
@@ -146,11 +146,11 @@ describe('canonical JSON (RFC 8785)', () => {
     expect(canonicalJson({ b: 1, a: undefined })).toBe('{"b":1}');
   });
 
-  test('what JSON cannot say at all is refused', () => {
+  test('a value that JSON cannot represent is refused', () => {
     expect(() => canonicalJson((() => 1) as object)).toThrow();
   });
 
-  test('one value has one text, in whatever order it was made, and the text has that value', () => {
+  test('one value has one text, in whatever order it was built, and the text parses to that value', () => {
     fc.assert(
       fc.property(fc.dictionary(fc.string(), fc.jsonValue(), { noNullPrototype: true }), (value) => {
         const given = JSON.parse(JSON.stringify(value)) as object;
@@ -179,7 +179,7 @@ describe('length-prefixed lists', () => {
     );
   });
 
-  test('the list can be read back from its bytes', () => {
+  test('the list can be decoded from its bytes', () => {
     fc.assert(
       fc.property(list, (parts) => {
         const bytes = lengthPrefixed(parts);

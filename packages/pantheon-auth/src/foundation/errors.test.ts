@@ -18,11 +18,11 @@ test('details name the field, the wait and the cause', () => {
   expect(error.message).toBe('invalid_request (name): Too long.');
 });
 
-test('a belief that fails names itself', () => {
+test('a failed invariant names itself', () => {
   expect(() => invariant(1, 'one is true')).not.toThrow();
   expect(() => invariant(0, 'the sky is up')).toThrow('Invariant broken: the sky is up');
 });
 
-test('a case that nobody handles is told', () => {
+test('an unhandled case is named in the error', () => {
   expect(() => assertNever('new' as never)).toThrow('Unhandled case: new');
 });

@@ -29,7 +29,7 @@ test.each([
     '0.1',
   ],
   ...['0.30000000000000004', '0.10000000000000001', '3.141592653589793', '3.1415926535897931', '123456789012345680000'],
-])('%s is read as it was sent', (token) => {
+])('%s is parsed exactly', (token) => {
   expect(isReadExactly(token)).toBe(true);
 });
 
@@ -46,16 +46,16 @@ test.each([
   ],
   ...['0.12345678901234567891', '1e99999999999999999999', '1e-99999999999999999999', `0.${'3'.repeat(50)}`],
   `1${'0'.repeat(400)}`,
-])('%s is not', (token) => {
+])('%s is refused', (token) => {
   expect(isReadExactly(token)).toBe(false);
 });
 
-test('every number that we write ourselves is read as it was', () => {
+test('every number that this service writes is parsed exactly', () => {
   fc.assert(fc.property(fc.double({ noNaN: true, noDefaultInfinity: true }), (n) => isReadExactly(JSON.stringify(n))));
   fc.assert(fc.property(fc.maxSafeInteger(), (n) => isReadExactly(JSON.stringify(n))));
 });
 
-test('a whole number is taken just when it is written again with the same digits', () => {
+test('a whole number is accepted exactly if formatting it gives the same digits', () => {
   fc.assert(
     fc.property(fc.bigInt({ min: -(2n ** 69n), max: 2n ** 69n }), (n) => {
       expect(isReadExactly(String(n))).toBe(String(Number(n)) === String(n));

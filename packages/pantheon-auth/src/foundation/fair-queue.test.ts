@@ -22,25 +22,25 @@ function drain(queue: FairQueue<string>, count = Number.POSITIVE_INFINITY): stri
   return taken;
 }
 
-test('turns go round the members, and what one of them asked for stays in its order', () => {
+test('members take turns, and the items of one member stay in order', () => {
   const queue = filled(100, ['t', 'a', 3], ['t', 'b', 1], ['t', 'c', 2]);
   expect(drain(queue)).toEqual(['t a 1', 't b 1', 't c 1', 't a 2', 't c 2', 't a 3']);
   expect(queue.size).toBe(0);
 });
 
-test('turns go round the groups first: many members of one do not delay the only one of another', () => {
+test('groups take turns first: many members of one group do not delay the only one of another', () => {
   const callers = Array.from({ length: 50 }, (_, n) => ['large', `caller-${n}`, 1] as const);
   const queue = filled(100, ...callers, ['small', 'only', 2]);
   expect(drain(queue, 4)).toEqual(['large caller-0 1', 'small only 1', 'large caller-1 1', 'small only 2']);
 });
 
-test('one member has no more of the room than it may', () => {
+test('one member fills no more of the queue than its share', () => {
   const queue = filled(10, ['t', 'a', 5]);
   expect(queue.push('one more', { group: 't', member: 'a' })).toEqual(['one more']);
   expect(queue.push('of another', { group: 't', member: 'b' })).toEqual([]);
 });
 
-test('a full queue has room for whoever waits with less: the newest of who waits with the most gives way', () => {
+test('a full queue takes an item of a member that has fewer: the newest item of the member with most is removed', () => {
   const queue = filled(10, ['large', 'a', 5], ['large', 'b', 3], ['small', 'c', 2]);
   expect(queue.push('new', { group: 'new', member: 'd' })).toEqual(['large a 5']);
   expect(queue.push('own', { group: 'large', member: 'b' })).toEqual(['large a 4']);
@@ -48,14 +48,14 @@ test('a full queue has room for whoever waits with less: the newest of who waits
   expect(queue.size).toBe(10);
 });
 
-test('a full queue turns the newcomer away where nobody has more than its own member', () => {
+test('a full queue refuses a new item if no other member has more', () => {
   const queue = filled(4, ['b', 'x', 2], ['a', 'x', 1], ['a', 'y', 1]);
   expect(queue.push('more', { group: 'a', member: 'y' })).toEqual(['more']);
   expect(queue.push('new', { group: 'b', member: 'y' })).toEqual(['b x 2']);
   expect(queue.push('first', { group: 'c', member: 'x' })).toEqual(['b x 1']);
 });
 
-test('nothing is lost, doubled or beyond the bounds, whatever comes and goes', () => {
+test('no item is lost, duplicated or beyond the bounds, for any sequence of operations', () => {
   const key = fc.record({
     group: fc.constantFrom(null, 'a', 'b', 'c'),
     member: fc.constantFrom('x', 'y', 'z'),
@@ -102,14 +102,14 @@ test('nothing is lost, doubled or beyond the bounds, whatever comes and goes', (
   );
 });
 
-describe('whose turn it is', () => {
-  test('owners take turns, each in the order in which they came', () => {
+describe('the order of owners', () => {
+  test('owners take turns, each in the order of its items', () => {
     const queue = new FairQueue<string>(100);
     for (const item of ['a1', 'a2', 'a3', 'b1', 'c1', 'c2']) queue.push(item, { group: item.charAt(0), member: 'x' });
     expect(drain(queue)).toEqual(['a1', 'b1', 'c1', 'a2', 'c2', 'a3']);
   });
 
-  test('accounts of one owner take turns too, and make it no other owner', () => {
+  test('accounts of one owner take turns too, and do not count as other owners', () => {
     const queue = new FairQueue<string>(100);
     for (const account of ['1', '2', '3'])
       for (const nth of ['x', 'y']) queue.push(account + nth, { group: 'many', member: account });
@@ -117,7 +117,7 @@ describe('whose turn it is', () => {
     expect(drain(queue)).toEqual(['1x', 'me', '2x', '3x', '1y', '2y', '3y']);
   });
 
-  test('who comes while others wait is next after each of them', () => {
+  test('an owner that arrives while others wait is next after each of them', () => {
     const queue = new FairQueue<number>(1_000);
     for (let n = 0; n < 500; n += 1) queue.push(n, { group: 'flood', member: 'x' });
     queue.shift();
@@ -126,8 +126,8 @@ describe('whose turn it is', () => {
   });
 });
 
-describe('a queue that is full', () => {
-  test('turns away the last of the longest line, and takes who has a shorter one', () => {
+describe('a full queue', () => {
+  test('removes the last item of the owner with most, and takes one of an owner with fewer', () => {
     const queue = new FairQueue<string>(4);
     for (const item of ['a1', 'a2', 'a3', 'a4']) expect(queue.push(item, { group: 'a', member: 'x' })).toEqual([]);
     expect(queue.push('a5', { group: 'a', member: 'x' })).toEqual(['a5']);
@@ -136,7 +136,7 @@ describe('a queue that is full', () => {
     expect(drain(queue)).toEqual(['a1', 'b1', 'a2', 'b2']);
   });
 
-  test('turns away the longest account of the owner with most', () => {
+  test('removes from the longest account of the owner with most', () => {
     const queue = new FairQueue<string>(4);
     for (const item of ['p1', 'p2', 'q1']) queue.push(item, { group: 'many', member: item.charAt(0) });
     queue.push('o1', { group: 'one', member: 'x' });
@@ -145,7 +145,7 @@ describe('a queue that is full', () => {
   });
 });
 
-test('what was taken out is gone, and nothing else is', () => {
+test('has one item less after an item was removed, and keeps all others', () => {
   const queue = new FairQueue<string>(10);
   for (const item of ['a1', 'a2', 'b1']) queue.push(item, { group: item.charAt(0), member: 'x' });
   queue.remove('a1', { group: 'a', member: 'x' });
@@ -155,15 +155,15 @@ test('what was taken out is gone, and nothing else is', () => {
   expect(queue.shift()).toBeNull();
 });
 
-test('full, and nobody has more than who comes would have: it is turned away, and those who came first keep their turns', () => {
+test('refuses a new item if no owner would have more than its owner, and keeps the others in order', () => {
   const queue = new FairQueue<string>(100);
   for (let n = 0; n < 100; n += 1) expect(queue.push(`item ${n}`, { group: `group ${n}`, member: 'one' })).toEqual([]);
   for (let n = 0; n < 50; n += 1) expect(queue.push('late', { group: `late ${n}`, member: 'one' })).toEqual(['late']);
   expect(queue.shift()).toBe('item 0');
 });
 
-describe('what takes several places', () => {
-  test('a large one makes as many give way as it needs, of the group with the most, and of each member in turn', () => {
+describe('an item that takes the room of several', () => {
+  test('removes as many as it needs, from the group with most, and from its members in turn', () => {
     const queue = filled(10, ['large', 'a', 3], ['large', 'b', 3], ['large', 'c', 2], ['small', 'd', 2]);
     expect(queue.push('new', { group: 'new', member: 'e' }, 3)).toEqual(['large a 3', 'large a 2', 'large b 3']);
     expect(drain(queue)).toEqual([
@@ -178,14 +178,14 @@ describe('what takes several places', () => {
     ]);
   });
 
-  test('where that would leave the others less than it has then, it is turned away and nobody else is', () => {
+  test('is refused if the others would then have less than its group, and no other is removed', () => {
     const queue = filled(10, ['a', 'x', 5], ['b', 'x', 5]);
     expect(queue.push('new', { group: 'new', member: 'x' }, 4)).toEqual(['new']);
     expect(queue.size).toBe(10);
     expect(queue.push('smaller', { group: 'new', member: 'x' }, 2)).toEqual(['a x 5', 'a x 4']);
   });
 
-  test('one that is larger than a member may have finds room when its member has nothing else', () => {
+  test('may be larger than the share of a member if its member has nothing else', () => {
     const queue = filled(10);
     expect(queue.push('huge', { group: 'a', member: 'x' }, 1_000)).toEqual([]);
     expect(queue.push('more', { group: 'a', member: 'x' })).toEqual(['more']);
@@ -194,7 +194,7 @@ describe('what takes several places', () => {
   });
 });
 
-test('groups that may not have a turn are passed over and keep their places in the round', () => {
+test('groups that may not run are skipped and keep their position in the round', () => {
   const queue = filled(10, ['a', 'x', 2], ['b', 'x', 2]);
   expect(queue.shift((group) => group !== 'a')).toBe('b x 1');
   expect(queue.shift(() => false)).toBeNull();

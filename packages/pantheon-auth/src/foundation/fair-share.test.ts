@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { isFairShare } from './fair-share.ts';
 
-test('one owner gets three quarters, others the rest, and all together no more than there is', () => {
+test('one owner may use three quarters, and all owners together no more than the whole', () => {
   expect(isFairShare({ all: 75, own: 75 }, 100)).toBe(true);
   expect(isFairShare({ all: 76, own: 76 }, 100)).toBe(false);
   expect(isFairShare({ all: 76, own: 25 }, 100)).toBe(true);
@@ -10,7 +10,7 @@ test('one owner gets three quarters, others the rest, and all together no more t
   expect(isFairShare({ all: 101, own: 1 }, 100)).toBe(false);
 });
 
-test('where there is too little to keep a part of, it goes to whoever comes first', () => {
+test('if the whole is too small to keep a part of it back, the first owner gets it', () => {
   expect(isFairShare({ all: 1, own: 1 }, 1)).toBe(true);
   expect(isFairShare({ all: 2, own: 1 }, 1)).toBe(false);
 });

@@ -11,11 +11,11 @@ test.each([
   ['각', '\u1100\u1161\u11a8'],
   ['\u212b', 'å'],
   ['ABC', 'abc'],
-])('%s and %s are found by each other', (one, other) => {
+])('searching for %s finds %s, and the other way round', (one, other) => {
   expect(foldText(one)).toBe(foldText(other));
 });
 
-test('folding twice is folding once, and a part of a name is found in it', () => {
+test('folding a text twice gives the same as folding it once, and a part of a name is found in it', () => {
   fc.assert(fc.property(fc.string({ unit: 'binary' }), (text) => foldText(foldText(text)) === foldText(text)));
   expect(foldText('ΑΣΑ').includes(foldText('ΑΣ'))).toBe(true);
 });
@@ -32,15 +32,21 @@ test.each([
   '\u115f\u1160',
   '\uffa0',
   '\u2800',
-])('%j cannot be seen', (text) => {
+])('%j has no visible character', (text) => {
   expect(isVisible(text)).toBe(false);
   expect(isVisible(`${text}a${text}`)).toBe(true);
 });
 
-test.each(['\ufe0f', '\u0301', '\u{e0020}', '\u034f', '\u180e', '\u2028'])('%j alone cannot be seen', (text) => {
-  expect(isVisible(text)).toBe(false);
-});
+test.each(['\ufe0f', '\u0301', '\u{e0020}', '\u034f', '\u180e', '\u2028'])(
+  '%j alone has no visible character',
+  (text) => {
+    expect(isVisible(text)).toBe(false);
+  },
+);
 
-test.each(['a', '-', '1', '🚀', '👩\u200d💻', '中', '٣', 'می\u200cخواهم', '…'])('%s can be seen', (text) => {
-  expect(isVisible(text)).toBe(true);
-});
+test.each(['a', '-', '1', '🚀', '👩\u200d💻', '中', '٣', 'می\u200cخواهم', '…'])(
+  '%s has a visible character',
+  (text) => {
+    expect(isVisible(text)).toBe(true);
+  },
+);

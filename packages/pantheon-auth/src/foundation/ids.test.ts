@@ -6,7 +6,7 @@ const SAMPLES = 60_000;
 /** Chi-square with 61 degrees of freedom is above this with p = 10⁻⁹: once in ten million runs over 16 positions. */
 const CHI_SQUARE_MAX = 150;
 
-test('ids never meet, have one form, and every digit is equally likely in every place', () => {
+test('ids are unique, have one form, and every digit is equally likely at every position', () => {
   const seen = new Set<string>();
   const counts = Array.from({ length: ID_LENGTH }, () => new Map<string, number>());
   for (let sample = 0; sample < SAMPLES; sample += 1) {

@@ -20,7 +20,7 @@ function setUp(atOnceMax = 100) {
   return { ask, begun, endFirst, turns };
 }
 
-test('a tenant reads a few at once, in the order it asked, and no other waits for it', async () => {
+test('a tenant has a few reads at a time, in order, and no other tenant waits for them', async () => {
   const { ask, begun, endFirst } = setUp();
   const asked = ['ax1', 'ax2', 'ax3', 'ax4'].map((name) => ask(name));
   const other = ask('bx1');
@@ -32,7 +32,7 @@ test('a tenant reads a few at once, in the order it asked, and no other waits fo
   expect(await Promise.all([...asked, other])).toEqual(['ax1', 'ax2', 'ax3', 'ax4', 'bx1']);
 });
 
-test('turns go round the tenants, and within a tenant round its callers', async () => {
+test('tenants take turns, and within a tenant its callers', async () => {
   const { ask, begun, endFirst } = setUp(1);
   const asked = ['ax1', 'ax2', 'ax3', 'ay1', 'bx1'].map((name) => ask(name));
   for (let n = 0; n < 5; n += 1) await endFirst();
@@ -40,7 +40,7 @@ test('turns go round the tenants, and within a tenant round its callers', async 
   await Promise.all(asked);
 });
 
-test('all tenants together read no more at once than the store has for it', async () => {
+test('all tenants together have no more reads at once than the store has connections for them', async () => {
   const { ask, begun, endFirst } = setUp(3);
   const asked = Array.from('abcdef', (tenant) => ask(`${tenant}x`));
   await new Promise(setImmediate);
@@ -53,7 +53,7 @@ test('all tenants together read no more at once than the store has for it', asyn
   await Promise.all(asked);
 });
 
-test('who asks for too many is told to wait, others are not, and one who gave up has made room', async () => {
+test('a caller with too many reads is told to wait, others are not, and an aborted read makes room', async () => {
   const { ask, begun } = setUp(READS_AT_ONCE_MAX);
   const client = new AbortController();
   const ofCaller = READS_AT_ONCE_MAX + READS_WAITING_MAX / 2;
@@ -75,7 +75,7 @@ test('who asks for too many is told to wait, others are not, and one who gave up
   expect(otherFailed).not.toHaveBeenCalled();
 });
 
-test('what was given up before its turn is never begun', async () => {
+test('a read that is aborted before its turn is never begun', async () => {
   const { ask, begun, endFirst } = setUp();
   const clients = Array.from({ length: 5 }, () => new AbortController());
   const asked = clients.map((client, n) => ask(`ax${n}`, client.signal));
@@ -95,7 +95,7 @@ test('what was given up before its turn is never begun', async () => {
   ]);
 });
 
-test('a read that fails gives its place away like any other', async () => {
+test('a read that fails makes room like any other', async () => {
   const { ask, begun, endFirst, turns } = setUp();
   const reader = { group: 'a', member: 'x' };
   for (let n = 0; n < 2 * READS_AT_ONCE_MAX; n += 1)
@@ -107,7 +107,7 @@ test('a read that fails gives its place away like any other', async () => {
   expect(await after).toBe('ax-after');
 });
 
-test('the event loop turns between reads that take none: they do not keep it, however many wait', async () => {
+test('the event loop turns between reads that take no time, however many wait', async () => {
   const turns = new ReadTurns({ atOnceMax: 2 });
   const log: string[] = [];
   const reads = Array.from({ length: 6 }, () =>

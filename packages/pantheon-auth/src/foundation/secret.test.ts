@@ -5,7 +5,7 @@ import { Secret } from './secret.ts';
 const VALUE = 'correct-horse-battery-staple';
 const secret = Secret.of(VALUE);
 
-test('only reveal gives the value', () => {
+test('only reveal returns the value', () => {
   expect(secret.reveal()).toBe(VALUE);
 });
 
@@ -23,7 +23,7 @@ const WAYS: Readonly<Record<string, () => string>> = {
   clone: () => inspect(structuredClone(secret)),
 };
 
-describe('a secret does not show (I1)', () => {
+describe('a secret is not shown (I1)', () => {
   test.each(Object.entries(WAYS))('by %s', (_way, show) => {
     expect(show()).not.toContain(VALUE);
   });

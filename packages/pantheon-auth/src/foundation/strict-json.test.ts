@@ -8,8 +8,8 @@ const reasonOf = (text: string, depthMax = 8): string => {
   return result.ok ? 'ok' : result.reason;
 };
 
-describe('what has one meaning is read as JSON.parse reads it', () => {
-  test('every value that JSON can say comes back', () => {
+describe('a text with one meaning is parsed as JSON.parse does', () => {
+  test('every JSON value is parsed to the same value', () => {
     const json = fc.jsonValue({ maxDepth: 6, noUnicodeString: false });
     fc.assert(
       fc.property(json, fc.constantFrom(undefined, 1, '\t'), (value, indent) => {
@@ -41,7 +41,7 @@ describe('what has one meaning is read as JSON.parse reads it', () => {
     expect(reasonOf('{"a":{"a":{"a":1}},"b":[{"a":1},{"a":2}]}')).toBe('ok');
   });
 
-  test('names that look like members inside strings do not count', () => {
+  test('text inside strings that looks like members does not count', () => {
     expect(reasonOf('{"a":"\\"a\\":1,\\"a\\":2","b":"{:[:{"}')).toBe('ok');
     expect(reasonOf('{"a\\\\":1,"a":2,"a\\"":3}')).toBe('ok');
   });
@@ -60,11 +60,11 @@ describe('a text with two meanings is refused', () => {
     ['{"/":1,"\\/":2}', '?'],
     ['{"a":["b","b",{"b":"b"}],"b":1,"b":2}', 'b'],
     [`{"${'k'.repeat(33)}":1,"${'k'.repeat(33)}":1}`, '?'],
-  ])('the duplicate in %s is found and named', (text, at) => {
+  ])('the duplicate in %s is found, and the error names it', (text, at) => {
     expect(parseStrictJson(text, bounds)).toEqual({ ok: false, reason: 'duplicate_member', at });
   });
 
-  test('a duplicate is found wherever it is put', () => {
+  test('a duplicate is found at any position', () => {
     const name = fc.constantFrom('a', 'b', 'exp', '1', '01', 'ü', ' ', '"', '\\', ':');
     const tree = fc.letrec<{ node: unknown }>((tie) => ({
       node: fc.oneof(
@@ -102,13 +102,13 @@ describe('a text with two meanings is refused', () => {
     expect(reasonOf('{"a":{"__proto__":1},"a":2}')).toBe('duplicate_member');
   });
 
-  test('a member name too long to be a field is not repeated: it may be a secret in the wrong place', () => {
+  test('a member name too long to be a field is not repeated: it may be a secret', () => {
     const text = `{"${'S'.repeat(43)}":1,"${'S'.repeat(43)}":2}`;
     expect(JSON.stringify(parseStrictJson(text, bounds))).not.toContain('SS');
   });
 });
 
-describe('what cannot be written again is refused', () => {
+describe('a value that cannot be written again is refused', () => {
   test.each(['"\\ud800"', '["\\udc00x"]', '{"a":"\\ud83d"}', '{"\\ud800":1}', '"\ud800"'])('%s is refused', (text) => {
     expect(reasonOf(text)).toBe('syntax');
   });
@@ -123,23 +123,23 @@ describe('what cannot be written again is refused', () => {
     ['{"a":"1e-400","b":-9223372036854775807}', 'b'],
     ['[0.1,3.14159265358979323846]', '[1]'],
     [`{"${'S'.repeat(43)}":1e400}`, '?'],
-  ])('%s: a number that would change is refused, and its place is named', (text, at) => {
+  ])('%s: a number that would change is refused, and the error names its path', (text, at) => {
     expect(parseStrictJson(text, bounds)).toEqual({ ok: false, reason: 'inexact_number', at });
   });
 
   test.each(['{"a":"9007199254740993"}', '[9007199254740991,-1,0.5,1e3,1E-7]', '"1e400"', '{"1e400":1}'])(
-    '%s: a number that stays, and a text that looks like one, are read',
+    '%s: a number that does not change, and a text that looks like one, are accepted',
     (text) => {
       expect(reasonOf(text)).toBe('ok');
     },
   );
 
-  test('what is no JSON is no number that would change', () => {
+  test('a text that is not JSON is refused as such, and not as a number that would change', () => {
     for (const text of ['1e400.5', '{"a":9007199254740993', '-', '1e', '01e400', '9007199254740993x'])
       expect(reasonOf(text)).toBe('syntax');
   });
 
-  test('a number of 64 KiB is read in a moment', () => {
+  test('a number of 64 KiB is parsed in a moment', () => {
     for (const long of [
       '9'.repeat(65_536),
       `0.${'0'.repeat(65_000)}1`,
@@ -149,12 +149,12 @@ describe('what cannot be written again is refused', () => {
       expect(['inexact_number', 'syntax', 'ok']).toContain(reasonOf(long));
   });
 
-  test('a pair of surrogates is text', () => {
+  test('a pair of surrogates is accepted', () => {
     expect(reasonOf('{"\\ud83d\\ude00":"\\ud83d\\ude00"}')).toBe('ok');
   });
 });
 
-describe('a bound holds before any work that could pass it', () => {
+describe('a bound is checked before any work that could exceed it', () => {
   test.each([
     ['[]', 0, 'depth'],
     ['1', 0, 'ok'],
@@ -168,12 +168,12 @@ describe('a bound holds before any work that could pass it', () => {
     expect(reasonOf(text, depthMax)).toBe(expected);
   });
 
-  test.each(['[', '{"a":', '[{"a":', ']', '{'])('10⁵ times %j is refused and the stack holds', (piece) => {
+  test.each(['[', '{"a":', '[{"a":', ']', '{'])('10⁵ times %j is refused without a stack overflow', (piece) => {
     const expected = piece === ']' ? 'syntax' : 'depth';
     expect(reasonOf(piece.repeat(100_000))).toBe(expected);
   });
 
-  test('10⁵ levels are read when the caller allows them', () => {
+  test('10⁵ levels are parsed if the caller allows them', () => {
     expect(reasonOf('['.repeat(100_000) + ']'.repeat(100_000), 100_000)).toBe('ok');
     const nested = `${'{"a":'.repeat(100_000)}{"b":1,"b":2}${'}'.repeat(100_000)}`;
     expect(reasonOf(nested, 100_001)).toBe('duplicate_member');
@@ -198,7 +198,7 @@ test.each([
   '"\n"',
   '{}{}',
   '{} x',
-])('%j is no JSON', (text) => {
+])('%j is refused as JSON', (text) => {
   expect(parseStrictJson(text, bounds)).toEqual({ ok: false, reason: 'syntax' });
 });
 

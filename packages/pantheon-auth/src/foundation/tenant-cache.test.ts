@@ -13,7 +13,7 @@ function fill(cache: TenantCache<number>, tenantId: string, count: number, bytes
 
 const ENTRY = 100 + CACHE_ENTRY_BYTES;
 
-test('the least recently used goes first, and the bytes are never passed', () => {
+test('the least recently used entry is removed first, and the bytes never exceed their bound', () => {
   const cache = cacheOf(20 * ENTRY);
   fill(cache, 'a', 20);
   expect([cache.size, cache.bytes]).toEqual([20, 20 * ENTRY]);
@@ -22,7 +22,7 @@ test('the least recently used goes first, and the bytes are never passed', () =>
   expect([cache.get('a 0'), cache.get('a 1'), cache.size]).toEqual([100, undefined, 20]);
 });
 
-test('one tenant may have all of it while nobody else needs it, and does not push out what others have', () => {
+test('one tenant may use all of it while no other needs it, and does not remove entries of others', () => {
   const cache = cacheOf(20 * ENTRY);
   fill(cache, 'small', 5);
   fill(cache, 'large', 500);
@@ -44,7 +44,7 @@ test('the number of entries is shared in the same way', () => {
   expect(cache.size).toBe(10);
 });
 
-test('what is larger than a sixteenth of the cache is not kept', () => {
+test('an entry larger than a sixteenth of the cache is not kept', () => {
   const cache = cacheOf(16_000);
   cache.set('large', 'a', 1_001 - CACHE_ENTRY_BYTES);
   expect(cache.get('large')).toBeUndefined();
@@ -55,7 +55,7 @@ test('what is larger than a sixteenth of the cache is not kept', () => {
   expect([cache.get('fits'), cache.bytes]).toEqual([undefined, 0]);
 });
 
-test('the keys of a tenant are forgotten together', () => {
+test('the keys of a tenant are removed together', () => {
   const cache = cacheOf(100 * ENTRY);
   fill(cache, 'a', 5);
   fill(cache, 'b', 5);
@@ -66,7 +66,7 @@ test('the keys of a tenant are forgotten together', () => {
   expect([cache.size, cache.bytes]).toEqual([0, 0]);
 });
 
-test('whatever comes and goes, the accounts are those of what is there', () => {
+test('for any sequence of operations, the accounts match the entries', () => {
   const step = fc.record({
     kind: fc.constantFrom('set', 'set', 'set', 'get', 'delete', 'tenant'),
     key: fc.integer({ min: 0, max: 30 }).map(String),

@@ -5,7 +5,7 @@ afterEach(() => {
   vi.useRealTimers();
 });
 
-test('the system calls back once, after its time, unless it is cancelled; a month is not taken for no time', () => {
+test('a system timer fires once, after its time, unless it is cancelled; a delay of a month is not taken for zero', () => {
   vi.useFakeTimers();
   const called: string[] = [];
   systemTimers.after(1_000, () => void called.push('a'));

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { inTurns } from './turns.ts';
 
-test('the event loop turns after every few, and the results are in order', async () => {
+test('the event loop turns after every few items, and the results are in order', async () => {
   let turns = 0;
   let isDone = false;
   const count = (): void => {
@@ -15,7 +15,7 @@ test('the event loop turns after every few, and the results are in order', async
   expect(await inTurns([], { perTurn: 1 }, () => 1)).toEqual([]);
 });
 
-test('what nobody waits for is not begun', async () => {
+test('an item that no caller waits for is not begun', async () => {
   const client = new AbortController();
   const begun: number[] = [];
   const work = inTurns([1, 2, 3, 4], { perTurn: 2, signal: client.signal }, (n) => {

@@ -23,7 +23,7 @@ test.each([
   ['/data"', /quotation mark/],
   ["'/data", /quotation mark/],
   ['\u201c/data\u201d', /quotation mark/],
-])('%j has a flaw, and nothing of it is repeated', (text, flaw) => {
+])('%j is refused, and the error repeats nothing of it', (text, flaw) => {
   expect(textFlaw(text)).toMatch(flaw);
   expect(textFlaw(text)).not.toContain('data');
   expect(pathFlaw(text)).toBe(textFlaw(text));
@@ -36,7 +36,7 @@ test.each([
   ['/srv/$'.concat('{NAME}/data'), /variable/],
   ['/srv/$(id)', /variable/],
   ['%APPDATA%\\data', /variable/],
-])('%j is no path', (text, flaw) => {
+])('%j is refused as a path', (text, flaw) => {
   expect(pathFlaw(text)).toMatch(flaw);
   expect(textFlaw(text)).toBeNull();
 });
@@ -50,7 +50,7 @@ test.each([
   '/srv/d\u00e9j\u00e0 vu',
   '/a~b',
   '%20',
-])('%j is a path as it stands', (text) => {
+])('%j is accepted as a path', (text) => {
   expect(pathFlaw(text)).toBeNull();
 });
 
