@@ -40,46 +40,49 @@ async function judged(engine: TestEngine, token: string, audience = 'https://api
 }
 
 describe('exchange', () => {
-  test.each(ASYMMETRIC)('%s: another library verifies it, and one flipped bit is fatal', async (algorithm) => {
-    await using engine = await openTestEngine();
-    const { auth, clock } = engine;
-    const made = await auth.keys.create({ ...INPUT, ...jwtOf(algorithm) });
-    const token = await issued(engine, made);
-    expect(decodeProtectedHeader(token)).toEqual({ alg: algorithm, typ: 'at+jwt', kid: expect.any(String) });
-    const now = clock.now() / 1_000;
-    expect(await judged(engine, token)).toEqual({
-      iss: ISSUER,
-      sub: 'user-1',
-      aud: 'https://api.example',
-      client_id: made.apiKey.id,
-      iat: now,
-      exp: now + 300,
-      jti: expect.any(String),
-      scope: 'docs:* billing:read',
-      tenant_id: 'default',
-      key_version: 1,
-      environment: 'live',
-      team: 'blue',
-    });
-    expect(await auth.tokens.verify({ token, audience: API, permissions: ['docs:read'] })).toMatchObject({
-      valid: true,
-      token: { kind: 'access', subject: 'user-1', customClaims: { team: 'blue' }, permissions: INPUT.permissions },
-    });
-    for (let part = 0; part < 3; part += 1) {
-      const parts = token.split('.');
-      const bytes = Buffer.from(parts[part] ?? '', 'base64url');
-      bytes[bytes.length >> 1] = (bytes[bytes.length >> 1] ?? 0) ^ 1;
-      parts[part] = bytes.toString('base64url');
-      const flipped = parts.join('.');
-      await expect(judged(engine, flipped)).rejects.toThrow();
-      expect(await auth.tokens.verify({ token: flipped, audience: API })).toMatchObject({
-        valid: false,
-        secretVerified: false,
+  test.each(ASYMMETRIC)(
+    '%s: another library verifies the token, and refuses it with one flipped bit',
+    async (algorithm) => {
+      await using engine = await openTestEngine();
+      const { auth, clock } = engine;
+      const made = await auth.keys.create({ ...INPUT, ...jwtOf(algorithm) });
+      const token = await issued(engine, made);
+      expect(decodeProtectedHeader(token)).toEqual({ alg: algorithm, typ: 'at+jwt', kid: expect.any(String) });
+      const now = clock.now() / 1_000;
+      expect(await judged(engine, token)).toEqual({
+        iss: ISSUER,
+        sub: 'user-1',
+        aud: 'https://api.example',
+        client_id: made.apiKey.id,
+        iat: now,
+        exp: now + 300,
+        jti: expect.any(String),
+        scope: 'docs:* billing:read',
+        tenant_id: 'default',
+        key_version: 1,
+        environment: 'live',
+        team: 'blue',
       });
-    }
-  });
+      expect(await auth.tokens.verify({ token, audience: API, permissions: ['docs:read'] })).toMatchObject({
+        valid: true,
+        token: { kind: 'access', subject: 'user-1', customClaims: { team: 'blue' }, permissions: INPUT.permissions },
+      });
+      for (let part = 0; part < 3; part += 1) {
+        const parts = token.split('.');
+        const bytes = Buffer.from(parts[part] ?? '', 'base64url');
+        bytes[bytes.length >> 1] = (bytes[bytes.length >> 1] ?? 0) ^ 1;
+        parts[part] = bytes.toString('base64url');
+        const flipped = parts.join('.');
+        await expect(judged(engine, flipped)).rejects.toThrow();
+        expect(await auth.tokens.verify({ token: flipped, audience: API })).toMatchObject({
+          valid: false,
+          secretVerified: false,
+        });
+      }
+    },
+  );
 
-  test('narrows: what is asked for must be held, and is all that there is', async () => {
+  test('grants only requested permissions, which the key must have', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const made = await auth.keys.create(INPUT);
@@ -100,7 +103,7 @@ describe('exchange', () => {
       );
   });
 
-  test('a scope is made of permissions: none is smuggled in behind a space', async () => {
+  test('has a scope of permissions: none is added behind a space', async () => {
     await using engine = await openTestEngine();
     const made = await engine.auth.keys.create({ ...INPUT, permissions: ['*', 'docs:*'] });
     for (const permission of ['docs:read pantheon:keys:create', 'docs:read\tpantheon:*', 'docs: pantheon:*', '', 'a b'])
@@ -114,7 +117,7 @@ describe('exchange', () => {
     );
   });
 
-  test('audiences are those of the policy, else those of the service; the first is the default', async () => {
+  test('has audiences of the policy, otherwise of the service; the first is the default', async () => {
     await using engine = await openTestEngine({ audience: ['https://one.example', 'https://two.example'] });
     const { auth } = engine;
     const plain = await auth.keys.create(INPUT);
@@ -141,7 +144,7 @@ describe('exchange', () => {
     expect(await auth.tokens.verify({ token: both, audience: ['reports'] })).toMatchObject({ valid: true });
   });
 
-  test('lives as long as is asked for within the policy, and never longer than its key', async () => {
+  test('gives the requested lifetime within the policy, and never a longer one than the key', async () => {
     await using engine = await openTestEngine();
     const { auth, clock } = engine;
     const lifeOf = async (input: object, wish: object = {}): Promise<number> => {
@@ -163,7 +166,7 @@ describe('exchange', () => {
     expect(exchange).toMatchObject({ issued: true, token: { issuedAt: Math.floor(clock.now() / 1_000) * 1_000 } });
   });
 
-  test('a key that may not act gets none, and the reason is the same as for a verification', async () => {
+  test('is refused for a key that is not valid, with the reason of a verification', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const made = await auth.keys.create({ ...INPUT, ipAllowlist: ['10.0.0.0/8'], environment: 'test' });
@@ -179,7 +182,7 @@ describe('exchange', () => {
     expect(await deny({})).toBe('revoked');
   });
 
-  test('the version that was presented is the version of the token: it dies with it', async () => {
+  test('gives a token of the version that was presented: it ends with that version', async () => {
     await using engine = await openTestEngine();
     const made = await engine.auth.keys.create(INPUT);
     await engine.auth.rotation.rotate(made.apiKey.id, { overlap: '1h' });
@@ -192,7 +195,7 @@ describe('exchange', () => {
 });
 
 describe('tokens signed by the key itself', () => {
-  test('the service and the holder sign alike, offline, and the key never travels', async () => {
+  test('are the same from the service and from the holder, who signs offline and sends no key', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const made = await auth.keys.create({ ...INPUT, ...jwtOf('HS256') });
@@ -226,7 +229,7 @@ describe('tokens signed by the key itself', () => {
     expect(engine.logged.join()).not.toContain(key);
   });
 
-  test('a policy that asks for HS256 later needs a rotation; one that stops ends all of them at once', async () => {
+  test('need a rotation if the policy is set to HS256 later; all of them end when it names another algorithm', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const made = await auth.keys.create(INPUT);
@@ -244,7 +247,7 @@ describe('tokens signed by the key itself', () => {
     expect(await auth.tokens.verify({ token, audience: API })).toMatchObject({ denial: { code: 'unknown' } });
   });
 
-  test('grants no more than the key, whatever it says', async () => {
+  test('grant no more than the key, whatever they say', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const made = await auth.keys.create({ ...INPUT, permissions: ['docs:read'], ...jwtOf('HS256') });
@@ -264,7 +267,7 @@ describe('tokens signed by the key itself', () => {
       });
   });
 
-  test('is for audiences of the policy alone', async () => {
+  test('are for audiences of the policy alone', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const made = await auth.keys.create({ ...INPUT, ...jwtOf('HS256') });
@@ -274,8 +277,8 @@ describe('tokens signed by the key itself', () => {
   });
 });
 
-describe('issue without the key', () => {
-  test('needs the permission and the right to grant all that the key holds', async () => {
+describe('issuing for a key without its string', () => {
+  test('needs the permission, and the right to grant all that the key has', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const { apiKey } = await auth.keys.create(INPUT);
@@ -297,7 +300,7 @@ describe('issue without the key', () => {
       expect((await refusalOf(auth.tokens.issue(other))).code).toBe('not_found');
   });
 
-  test('is refused while the key may not act', async () => {
+  test('is refused while the key is not valid', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const refused = async (input: object, change: (id: string) => Promise<unknown> = async () => {}) => {
@@ -312,7 +315,7 @@ describe('issue without the key', () => {
     expect(await refused({}, () => auth.tenants.suspend('default'))).toBe('not_allowed');
   });
 
-  test('is signed by a key that is alive, also when another process has retired the one known here', async () => {
+  test('is signed with an unretired key, also if another process has retired the cached one', async () => {
     await using engine = await openTestEngine();
     const other = await engine.openAgain();
     const { apiKey } = await engine.auth.keys.create(INPUT);
@@ -329,7 +332,7 @@ describe('issue without the key', () => {
   });
 });
 
-test('a key whose reading took longer than a yes may be old gets no token: it may have changed and settled since', async () => {
+test('a key that took longer to read than facts may be old gets no token: it may have changed and settled since', async () => {
   await using engine = await openTestEngine();
   const { auth, clock } = engine;
   const { key, apiKey } = await auth.keys.create(INPUT);
@@ -353,7 +356,7 @@ test('a key whose reading took longer than a yes may be old gets no token: it ma
 });
 
 describe("the brief's generateJWTFromKey", () => {
-  test('signs with each algorithm at once, and another library verifies it', async () => {
+  test('signs with each algorithm, synchronously, and another library verifies it', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const { key, apiKey } = await auth.keys.create({ ...INPUT, ...jwtOf('HS256') });
@@ -367,7 +370,7 @@ describe("the brief's generateJWTFromKey", () => {
     await jwtVerify(token, secret, { issuer: ISSUER, currentDate: new Date(engine.clock.now()) });
   });
 
-  test('HS256 without the key signs with what verification has loaded, and never from the hash', async () => {
+  test('HS256 without the key signs with what verification has in memory, and never with the hash', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const { key, apiKey } = await auth.keys.create({ ...INPUT, ...jwtOf('HS256') });
@@ -381,7 +384,7 @@ describe("the brief's generateJWTFromKey", () => {
     expect(await auth.tokens.verify({ token: sign(), audience: API })).toMatchObject({ valid: true });
   });
 
-  test('what does not belong together is refused by its field, and nothing of the key is repeated', async () => {
+  test('options that contradict each other are refused with a field, and nothing of the key is repeated', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const { apiKey } = await auth.keys.create(INPUT);
@@ -419,7 +422,7 @@ describe("the brief's generateJWTFromKey", () => {
     'key_version',
     'environment',
     'permissions',
-  ])('a custom claim cannot say %s', async (name) => {
+  ])('a custom claim cannot be named %s', async (name) => {
     await using engine = await openTestEngine();
     const customClaims = JSON.parse(`{"${name}":"mine"}`) as Record<string, never>;
     const error = await refusalOf(engine.auth.keys.create({ ...INPUT, jwt: { algorithm: 'ES256', customClaims } }));
@@ -428,7 +431,7 @@ describe("the brief's generateJWTFromKey", () => {
 });
 
 describe('revoking', () => {
-  test('one token, by its id; the others of the key go on', async () => {
+  test('one token, by its id, leaves the others of the key valid', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const made = await auth.keys.create(INPUT);
@@ -449,7 +452,7 @@ describe('revoking', () => {
     expect((await refusalOf(auth.tokens.revoke({ ...target, keyId: 'NeverMadeNeverMa' }))).code).toBe('not_found');
   });
 
-  test('all of a key so far, also those of this very moment; the next one works at once', async () => {
+  test('all of a key includes those of the same moment; the next one is accepted at once', async () => {
     await using engine = await openTestEngine();
     const { auth, clock } = engine;
     const made = await auth.keys.create(INPUT);
@@ -481,7 +484,7 @@ describe('revoking', () => {
   });
 });
 
-test('what publishes the keys names no private part, and knows the new ones after a ping', async () => {
+test('the published keys contain no private part, and the new ones after a ping', async () => {
   await using engine = await openTestEngine();
   const other = await engine.openAgain();
   const { kid } = await other.tokens.rotateSigningKey('Ed25519');

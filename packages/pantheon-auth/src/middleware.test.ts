@@ -72,8 +72,8 @@ async function tokenOf(credential: string, permissions?: readonly string[]): Pro
   return exchange.token.token;
 }
 
-describe('who is let in', () => {
-  test('a key may do what its record says', async () => {
+describe('accepted credentials', () => {
+  test('a key may do what its record allows', async () => {
     const principal = principalOf(await ask(bearer(key)));
     expect(principal).toMatchObject({ kind: 'api_key', keyId: apiKey.id, userId: 'user-1', version: 1, token: null });
     expect([principal.can('docs:read'), principal.can('docs:write'), principal.can('*')]).toEqual([true, false, false]);
@@ -86,7 +86,7 @@ describe('who is let in', () => {
     expect([principal.can('docs:list'), principal.can('docs:read')]).toEqual([true, false]);
   });
 
-  test('a token passes for an audience that is asked for, and for no other', async () => {
+  test('a token is accepted for a requested audience, and for no other', async () => {
     const token = await tokenOf(key);
     expect(refusalOf(await ask(bearer(token), { audience: ['https://other.example.com'] })).code).toBe(
       'wrong_audience',
@@ -94,7 +94,7 @@ describe('who is let in', () => {
     expect(principalOf(await ask(bearer(token), { audience: ['https://auth.example.com'] })).kind).toBe('token');
   });
 
-  test('what is not accepted is refused like what is not known', async () => {
+  test('a kind of credential that is not accepted is refused like an unknown one', async () => {
     const unknown = refusalOf(await ask(bearer('x')));
     const noKeys = refusalOf(await ask(bearer(key), { accept: ['token'] }));
     const noTokens = refusalOf(await ask(bearer(await tokenOf(key)), { accept: ['api_key'] }));
@@ -102,7 +102,7 @@ describe('who is let in', () => {
       expect([refusal.body, refusal.headers, refusal.keyId]).toEqual([unknown.body, unknown.headers, null]);
   });
 
-  test('another environment and another tenant are let in only where that is written', async () => {
+  test('another environment and another tenant are accepted only if the options say so', async () => {
     const test = await auth.keys.create({ userId: 'u', name: 'test', environment: 'test' });
     expect(refusalOf(await ask(bearer(test.key))).code).toBe('environment_mismatch');
     expect(principalOf(await ask(bearer(test.key), { environment: ANY_ENVIRONMENT })).environment).toBe('test');
@@ -116,7 +116,7 @@ describe('who is let in', () => {
     expect(principalOf(await ask(bearer(other.key), { tenant: ANY_TENANT })).tenantId).toBe('acme');
   });
 
-  test('a request takes from the limits what it is said to cost', async () => {
+  test('a request takes its cost from the limits', async () => {
     const rateLimits = [{ name: 'burst', limit: 5, window: '1m' }];
     const limited = await auth.keys.create({ userId: 'u', name: 'limited', rateLimits });
     const left = async (cost: number): Promise<string | undefined> => {
@@ -130,8 +130,8 @@ describe('who is let in', () => {
   });
 });
 
-describe('what is refused', () => {
-  test('nothing that is sent is let in unless it is the key, and no refusal repeats it', async () => {
+describe('refused credentials', () => {
+  test('only the key is accepted, whatever is sent, and no refusal repeats it', async () => {
     const junk = fc.oneof(
       fc.string({ unit: 'binary', maxLength: 100 }),
       fc.string({ maxLength: 200 }).map((text) => `Bearer ${text}`),
@@ -148,7 +148,7 @@ describe('what is refused', () => {
     );
   });
 
-  test('an address that keeps guessing is refused each guess, and nothing else', async () => {
+  test('an address with many wrong guesses is refused for each, and for nothing else', async () => {
     const unknown = `pan_live_${'0'.repeat(59)}`;
     const address = '198.51.100.7';
     const { generator } = auth;
@@ -161,7 +161,7 @@ describe('what is refused', () => {
     expect(principalOf(await ask({ ...bearer(cold.key), address })).keyId).toBe(cold.apiKey.id);
   });
 
-  test('whoever proved a key is told the reason, with the id of the key for the log', async () => {
+  test('a caller with a valid secret is told the reason, and the operator the id of the key', async () => {
     const bound = await auth.keys.create({ userId: 'u', name: 'bound', ipAllowlist: ['192.0.2.0/24'] });
     const refusal = refusalOf(await ask({ ...bearer(bound.key), address: '198.51.100.1', requestId: 'r-1' }));
     expect(refusal).toMatchObject({
@@ -205,14 +205,14 @@ function jwt(header: object): string {
   return [header, {}, {}].map((part) => Buffer.from(JSON.stringify(part)).toString('base64url')).join('.');
 }
 
-describe('what goes wrong', () => {
+describe('errors', () => {
   const failingWith = (error: unknown): Authenticator => {
     const fail = () => Promise.reject(error);
     const validator = { verify: fail } as unknown as KeyValidator;
     return new Authenticator({ validator, tokens: { verify: fail } as unknown as TokenVerifier, keyPrefix: 'pan' });
   };
 
-  test('an outage is no verdict: 503, when to try again, and the cause for the operator only', async () => {
+  test('an outage is a 503 with Retry-After, and its cause is for the operator only', async () => {
     const error = new PantheonError('store_unavailable', { detail: 'disk sda1 is gone', retryAfterSeconds: 7 });
     for (const credential of [key, jwt({})]) {
       const refusal = refusalOf(await ask(bearer(credential), {}, failingWith(error)));
@@ -223,7 +223,7 @@ describe('what goes wrong', () => {
     }
   });
 
-  test('a mistake of ours is told as one, and lets nobody in', async () => {
+  test('an internal error is reported as one, and accepts no caller', async () => {
     const cause = new TypeError('x is not a function');
     const refusal = refusalOf(await ask(bearer(key), {}, failingWith(cause)));
     expect(refusal).toMatchObject({ status: 500, code: 'internal_error' });
@@ -231,7 +231,7 @@ describe('what goes wrong', () => {
     expect(JSON.stringify(refusal.body)).not.toContain('function');
   });
 
-  test('options that cannot be asked are not the fault of the caller', async () => {
+  test('invalid options are not reported as an error of the caller', async () => {
     for (const options of [{ permissions: ['docs:*'] }, { cost: -1 }]) {
       const refusal = refusalOf(await ask(bearer(key), options));
       expect(refusal).toMatchObject({ status: 500, code: 'internal_error' });
@@ -241,7 +241,7 @@ describe('what goes wrong', () => {
 });
 
 describe('errorRefusal', () => {
-  test.each(Object.keys(CODES) as Code[])('%s has the status of its code and repeats nothing of ours', (code) => {
+  test.each(Object.keys(CODES) as Code[])('%s has the status of its code and repeats no internal detail', (code) => {
     const refusal = errorRefusal(new PantheonError(code, { detail: 'what happened', field: 'name' }), 'r-1');
     const status = CODES[code].status ?? 500;
     expect([refusal.status, refusal.body.status, refusal.code]).toEqual([status, status, code]);
@@ -257,7 +257,7 @@ describe('errorRefusal', () => {
 });
 
 describe('permissionRefusal', () => {
-  test('asking afterwards answers as asking at once does', async () => {
+  test('checking permissions later gives the same refusal as checking them at once', async () => {
     const permissions = ['docs:read', 'docs:write', 'docs:delete'];
     const atOnce = refusalOf(await ask({ ...bearer(key), requestId: 'r-1' }, { permissions }));
     const principal = principalOf(await ask(bearer(key)));
@@ -270,14 +270,14 @@ describe('permissionRefusal', () => {
 describe('callerOf', () => {
   const request = { address: '192.0.2.1', userAgent: 'curl', requestId: 'r-1' };
 
-  test('a key acts with all that it holds', async () => {
+  test('a key as caller has all that the key has', async () => {
     const caller = callerOf(principalOf(await ask(bearer(key))), request);
     expect(caller.authority).toMatchObject({ kind: 'key', keyId: apiKey.id, grantable: ['docs:*'] });
     const actor = { keyId: apiKey.id, userId: 'user-1', address: '192.0.2.1', userAgent: 'curl' };
     expect(caller.auditContext).toEqual({ actor, requestId: 'r-1', reason: null });
   });
 
-  test('a token hands out nothing, and nothing that it makes outlives it', async () => {
+  test('a token as caller grants nothing, and nothing that it creates outlives it', async () => {
     const principal = principalOf(await ask(bearer(await tokenOf(key, ['docs:list']))));
     const { authority } = callerOf(principal, request);
     expect(authority).toMatchObject({
@@ -303,7 +303,7 @@ describe('rateLimitHeaders', () => {
       return [item[0], Object.fromEntries(item[1])];
     });
 
-  test('others read what was meant, and both headers name the same limits', () => {
+  test('another parser reads the intended values, and both headers name the same limits', () => {
     fc.assert(
       fc.property(fc.array(limit, { minLength: 1, maxLength: 9 }), (limits) => {
         const headers = rateLimitHeaders(limits);
@@ -317,12 +317,12 @@ describe('rateLimitHeaders', () => {
     );
   });
 
-  test('a key without limits has no such headers', () => {
+  test('are absent for a key without limits', () => {
     expect(rateLimitHeaders([])).toEqual({});
     expect(rateLimitHeaders([], true)).toEqual({});
   });
 
-  test('limits that this node counts alone are told as such, with a yes and with a 429', async () => {
+  test('say with an acceptance and with a 429 if this node counted limits alone', async () => {
     const limits = [{ kind: 'rate', name: 'a', limit: 1, remaining: 0, resetSeconds: 1, windowSeconds: 1 }] as const;
     const key = { keyId: 'a', permissions: [], rotation: null } as unknown as VerifiedKey;
     const denial = { code: 'rate_limited', violated: ['a'] } as const;

@@ -10,16 +10,16 @@ function step(stored: Partial<StoredLease>) {
 }
 
 describe('whether a node begins a run', () => {
-  test('of a job that never ran', () => {
+  test('that never ran', () => {
     const at = { nodeId: 'here', now: NOW, waitMsMax: WAIT_MS_MAX, times: LEASE_TIMES };
     expect(leaseStep(null, at)).toEqual({ kind: 'begin', failures: 0 });
   });
 
-  test('when it is due and the lease of the other node is over', () => {
+  test('that is due and whose lease on the other node has expired', () => {
     expect(step({})).toEqual({ kind: 'begin', failures: 2 });
   });
 
-  test('not while the other node has its lease, however long it has been due', () => {
+  test('not while the other node has the lease, however long the job has been due', () => {
     expect(step({ expiresAt: NOW + 1, dueAt: 0 })).toEqual({ kind: 'wait', forMs: 1 });
   });
 
@@ -28,16 +28,16 @@ describe('whether a node begins a run', () => {
     expect(step({ nodeId: 'here', dueAt: NOW + 20, expiresAt: NOW + 90 })).toEqual({ kind: 'wait', forMs: 20 });
   });
 
-  test('the node that ran it last needs not wait for its own lease', () => {
+  test('without waiting for the lease that it holds itself', () => {
     expect(step({ nodeId: 'here', expiresAt: NOW + 15_000 })).toMatchObject({ kind: 'begin' });
   });
 
-  test('a lease runs out by the time of the store, and a job is due by the clock of the node', () => {
+  test('a lease expires by the time of the store, and a job is due by the clock of the node', () => {
     expect(step({ storeNow: NOW - 5_000 })).toEqual({ kind: 'wait', forMs: 5_000 });
     expect(step({ storeNow: NOW + 5_000, dueAt: NOW + 3 })).toEqual({ kind: 'wait', forMs: 3 });
   });
 
-  test('what a clock wrote that was far ahead keeps no job from running', () => {
+  test('a lease written with a clock far ahead does not keep a job from running', () => {
     const year = 31_536_000_000;
     expect(step({ dueAt: NOW + year, expiresAt: NOW + year })).toMatchObject({ kind: 'begin' });
     // The longest that either may be.

@@ -33,7 +33,7 @@ const fencesOf = (lines: readonly string[]): number[] =>
   lines.filter((line) => line.startsWith('begins')).map((line) => Number(line.split(' ')[2]));
 
 test.each(['between two runs', 'in the middle of a run'])(
-  'a job moves to another process when its own is killed %s, and the runs go on being counted',
+  'a job moves to another process when its own is killed %s, and its runs continue to be counted',
   async (when) => {
     await using scratch = await openScratchDatabase();
     const hangs = when === 'in the middle of a run' ? 'hangs' : 'ends';
@@ -57,7 +57,7 @@ test.each(['between two runs', 'in the middle of a run'])(
   60_000,
 );
 
-test('a process that stands still for longer than its lease finds it taken, and its run is told to end', async () => {
+test('a process that is stopped for longer than its lease finds the lease taken, and its run is aborted', async () => {
   await using scratch = await openScratchDatabase();
   await using still = startOnDatabase(scratch, SOURCE, ['still', 'hangs']);
   await vi.waitFor(() => expect(still.lines).toEqual(['begins still 1']), MOVED);

@@ -93,7 +93,7 @@ function watched(rows: JobLeaseRows): JobLeaseRows {
 }
 
 describe('over several nodes on one store', () => {
-  test('a job runs on one node at a time, once in its interval, and stays where it is', async () => {
+  test('a job runs on one node at a time, once in its interval, and stays on that node', async () => {
     const ran: string[] = [];
     const rows = watched(scratch.db.jobLeases);
     const nodes = ['a', 'b', 'c'].map((name) => node(name, { run: async () => void ran.push(name) }, rows));
@@ -108,7 +108,7 @@ describe('over several nodes on one store', () => {
     expect(nodes.flatMap((one) => one.failures)).toEqual([]);
   });
 
-  test('a run that goes on for long is kept by its node', async () => {
+  test('a long run is kept by its node', async () => {
     const held = heldJob();
     const rows = watched(scratch.db.jobLeases);
     const nodes = ['a', 'b'].map((name) => node(name, held, rows));
@@ -123,7 +123,7 @@ describe('over several nodes on one store', () => {
     expect(status?.lastSuccessAt).toEqual(new Date(clock.now()));
   });
 
-  test('a node that stops leaves its job to the others at once, and its run is told to end', async () => {
+  test('a node that stops gives its job to the others at once, and its run is aborted', async () => {
     const held = heldJob();
     const rows = watched(scratch.db.jobLeases);
     const first = node('a', held, rows);
@@ -142,7 +142,7 @@ describe('over several nodes on one store', () => {
 });
 
 describe('a run that fails', () => {
-  test('is told, counted, and tried again later and later, and then as usual', async () => {
+  test('is logged, counted and retried with growing delays, and then runs as usual', async () => {
     const at: number[] = [];
     let fails = 7;
     const run = async (): Promise<void> => {
@@ -164,7 +164,7 @@ describe('a run that fails', () => {
     expect(Number(stored?.['failures'])).toBe(0);
   });
 
-  test('goes to a node on which it may go well, and goes on waiting longer there', async () => {
+  test('goes to a node on which it may succeed, and keeps its growing delays there', async () => {
     const ran: string[] = [];
     const rows = watched(scratch.db.jobLeases);
     const run = (name: string) => async (): Promise<void> => {
@@ -182,7 +182,7 @@ describe('a run that fails', () => {
     expect(nodes.reduce((sum, one) => sum + one.status().failures, 0)).toBe(ran.length);
   });
 
-  test('when it takes too long it is told to end, and counts as failed', async () => {
+  test('is aborted and counts as failed if it takes too long', async () => {
     const held = heldJob();
     const one = node('a', { ...held, runMsMax: 2 * MINUTE_MS }, watched(scratch.db.jobLeases));
     await pass(2 * MINUTE_MS);
@@ -194,7 +194,7 @@ describe('a run that fails', () => {
     expect(String(one.failures[0])).toContain('took more than 120000 ms');
   });
 
-  test('when it does not end although it is told to, another node has the job soon, and it is told at once', async () => {
+  test('goes to another node soon if it does not end when it is aborted, and is logged at once', async () => {
     const stuck = heldJob();
     const one = node('a', { ...stuck, runMsMax: 2 * MINUTE_MS }, watched(scratch.db.jobLeases));
     await pass(2 * MINUTE_MS);
@@ -212,7 +212,7 @@ describe('a run that fails', () => {
     expect(one.status().failures).toBe(1);
   });
 
-  test('a node that stops between two runs gives its lease back, and another one goes on when the job is due', async () => {
+  test('a node that stops between two runs releases its lease, and another one continues when the job is due', async () => {
     const one = node('a', {}, watched(scratch.db.jobLeases));
     await pass(11_000);
     await vi.waitFor(() => expect(one.status().successes).toBe(1), SETTLED);
@@ -222,7 +222,7 @@ describe('a run that fails', () => {
     expect(two.status().successes).toBe(1);
   });
 
-  test('while the store is away nothing is run, that is a failure, and it goes on when the store is back', async () => {
+  test('while the store is unavailable nothing runs, that counts as a failure, and runs continue afterwards', async () => {
     let isAway = true;
     const { jobLeases } = scratch.db;
     const rows: JobLeaseRows = {
@@ -255,7 +255,7 @@ describe('a run that fails', () => {
 });
 
 describe('a lease that is lost', () => {
-  test('ends the run, also when the store is away and another node may have it', async () => {
+  test('ends the run, also if the store is unavailable and another node may have the lease', async () => {
     const held = heldJob();
     const { jobLeases } = scratch.db;
     const rows: JobLeaseRows = {
@@ -295,7 +295,7 @@ describe('a lease that is lost', () => {
     held.runs[0]?.end();
   });
 
-  test('of two nodes that see the same lease one takes it', async () => {
+  test('of two nodes that read the same lease one takes it', async () => {
     const { jobLeases } = scratch.db;
     const now = clock.now();
     const take = async (nodeId: string, seen = null as Awaited<ReturnType<JobLeaseRows['find']>>) =>
@@ -335,7 +335,7 @@ test('a job that is not needed takes no lease and writes nothing', async () => {
   expect(runs).toBeGreaterThanOrEqual(1);
 });
 
-test('a name is given once', () => {
+test('a name is used once', () => {
   const { runner } = node('a', {});
   expect(() => runner.add({ name: 'sweep', everyMs: 1, runMsMax: 1, run: async () => {} })).toThrow(/name of its own/);
 });

@@ -28,7 +28,7 @@ function codeOf(options: Partial<MintTokenOptions>): { code: string; field: stri
   }
 }
 
-test('a token minted by the holder says who it is, for whom and for how long, and another library agrees', async () => {
+test('a token that the holder signs contains subject, audience and expiry, and another library verifies it', async () => {
   const clock = new TestClock();
   const audience = ['https://api.example.com'];
   const token = mintKeyToken({
@@ -53,7 +53,7 @@ test('a token minted by the holder says who it is, for whom and for how long, an
   expect(payload.exp).toBe(clock.now() / SECOND_MS + 300);
 });
 
-test('whatever is minted is a token that we take apart and whose signature holds', () => {
+test('every signed token can be parsed, and its signature is valid', () => {
   fc.assert(
     fc.property(
       fc.uniqueArray(anyPermission, { maxLength: 8 }),
@@ -77,7 +77,7 @@ test('two tokens of one moment are two tokens', () => {
   expect(mintKeyToken(options)).not.toBe(mintKeyToken(options));
 });
 
-test('the service accepts it within what the key may, until the key is rotated without overlap', async () => {
+test('the service accepts it within the permissions of the key, until the key is rotated without overlap', async () => {
   await using engine = await openTestEngine();
   const { auth, clock } = engine;
   const { key, apiKey } = await auth.keys.create({
@@ -102,7 +102,7 @@ test('the service accepts it within what the key may, until the key is rotated w
   expect(await auth.tokens.verify({ token: narrowed })).toMatchObject({ denial: { code: 'version_retired' } });
 });
 
-test('a wish that cannot be met names its field and repeats nothing', () => {
+test('invalid options are refused with a field, and nothing of them is repeated', () => {
   expect(codeOf({})).toBe('minted');
   expect(codeOf({ key: KEY.slice(0, -1) })).toEqual({ code: 'invalid_request', field: 'key' });
   expect(codeOf({ keyPrefix: 'acme' })).toEqual({ code: 'invalid_request', field: 'key' });
@@ -116,7 +116,7 @@ test('a wish that cannot be met names its field and repeats nothing', () => {
   for (const ttlSeconds of [0, 301, 1.5, Number.NaN]) expect(codeOf({ ttlSeconds })).toMatchObject({ field: 'ttl' });
 });
 
-test('a key of another prefix mints when its prefix is named', () => {
+test('a key with another prefix signs if its prefix is given', () => {
   const { key } = generateKey({ keyPrefix: 'acme', environment: 'test' });
   expect(codeOf({ key, keyPrefix: 'acme' })).toBe('minted');
 });

@@ -19,8 +19,8 @@ const forged = (headerText: string | Uint8Array, payloadText: string | Uint8Arra
 };
 const forgedHeader = (members: object) => forged(JSON.stringify({ ...HEADER, ...members }));
 
-describe('a header that is not exactly ours is refused, also under a true signature', () => {
-  test('the same header without the fault is accepted', () => {
+describe('a header in another form than ours is refused, also with a valid signature', () => {
+  test('the same header in our form is accepted', () => {
     expect(accepts(forgedHeader({}))).toBe(true);
     expect(accepts(forgedHeader({ iss: 'ignored', X5t: 1 }))).toBe(true);
   });
@@ -103,7 +103,7 @@ describe('a header that is not exactly ours is refused, also under a true signat
     expect(parseJws(forgedHeader({ kid }))).toBeNull();
   });
 
-  test('a kid that is a name of objects is only a text', () => {
+  test('a kid with the name of an object member is only a text', () => {
     for (const kid of ['__proto__', 'constructor', 'toString', 'a'.repeat(64)]) {
       expect(parseJws(forgedHeader({ kid }))?.header.kid).toBe(kid);
     }
@@ -131,7 +131,7 @@ describe('a header that is not exactly ours is refused, also under a true signat
     expect(parseJws(forged(text))).toBeNull();
   });
 
-  test('a refused header stays refused and a good one good, however often and in whatever order they come', () => {
+  test('a refused header is refused again and an accepted one accepted, in any order', () => {
     const good = forgedHeader({});
     const bad = forgedHeader({ crit: [] });
     for (let round = 0; round < 3; round += 1) {
@@ -154,7 +154,7 @@ describe('a payload that is not exactly one object is refused', () => {
     expect(parseJws(forged(good, text))).toBeNull();
   });
 
-  test('bytes that are no UTF-8', () => {
+  test('bytes that are not UTF-8', () => {
     const bytes = (...inside: number[]) =>
       Buffer.concat([Buffer.from('{"a":"'), Buffer.from(inside), Buffer.from('"}')]);
     for (const junk of [
@@ -173,7 +173,7 @@ describe('a payload that is not exactly one object is refused', () => {
     }
   });
 
-  test('eight levels are read, as custom claims may have', () => {
+  test('eight levels are accepted, for custom claims', () => {
     expect(parseJws(forged(good, `{"a":${'['.repeat(7)}${']'.repeat(7)}}`))).not.toBeNull();
   });
 });
@@ -229,7 +229,7 @@ describe('there is one spelling of a token', () => {
     expect(parseJws(text)).toBeNull();
   });
 
-  test('ES256 is signed in one of its two spellings, and the other one is the same statement', () => {
+  test('ES256 is signed in one of its two forms, and the other form is accepted as the same token', () => {
     const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
     const order = BigInt('0xffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551');
     const key: VerificationKey = { algorithm: 'ES256', key: publicKey };
@@ -252,7 +252,7 @@ describe('there is one spelling of a token', () => {
     }
   });
 
-  test('neither the alphabet of base64 nor bits that nobody reads give a second spelling', () => {
+  test('neither base64 characters nor unused bits give a second spelling', () => {
     let seen = 0;
     for (let at = 0; at < 40; at += 1) {
       const [h = '', p = '', s = ''] = forged(
@@ -289,7 +289,7 @@ describe('there is one spelling of a token', () => {
     }
   });
 
-  test('8 KiB are read and one character more is not', () => {
+  test('8 KiB are accepted and one character more is not', () => {
     const sized = (length: number) => forged(JSON.stringify(HEADER), JSON.stringify({ pad: 'x'.repeat(length) }));
     let pad = 5900;
     while (sized(pad + 1).length <= JWS_LENGTH_MAX) pad += 1;

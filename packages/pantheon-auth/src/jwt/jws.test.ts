@@ -63,8 +63,8 @@ const accepts = (token: string, key: VerificationKey): boolean => {
   return parsed !== null && verifyJws(parsed, key);
 };
 const base64url = (value: string | Uint8Array) => Buffer.from(value as string).toString('base64url');
-describe('what we sign is what everyone verifies', () => {
-  test.each(PAIRS)('$alg: our own token comes back as it was', (pair) => {
+describe('tokens that this service signs are verified by other libraries', () => {
+  test.each(PAIRS)('$alg: a signed token is parsed to the same content', (pair) => {
     const parsed = parseJws(signed(pair));
     expect(parsed).toMatchObject({ header: header(pair.alg), payload: PAYLOAD });
     expect(parsed !== null && verifyJws(parsed, pair.verification)).toBe(true);
@@ -106,7 +106,7 @@ describe('what we sign is what everyone verifies', () => {
     expect(accepts(String(theirs), pair.verification)).toBe(true);
   });
 
-  test('any payload that JSON can say survives', () => {
+  test('any JSON payload is signed and parsed unchanged', () => {
     const payload = fc.dictionary(fc.string({ unit: 'grapheme' }), fc.jsonValue({ maxDepth: 5 }), {
       noNullPrototype: true,
     });
@@ -233,7 +233,7 @@ describe('a changed token is refused', () => {
     }
   });
 
-  test('parts of two true tokens make no third', () => {
+  test('parts of two valid tokens make no third', () => {
     const [first, second] = [signed(es256, { jti: '1' }), signed(es256, { jti: '2' })].map((token) => token.split('.'));
     expect(accepts(`${first?.[0]}.${second?.[1]}.${first?.[2]}`, es256.verification)).toBe(false);
   });
@@ -354,8 +354,8 @@ describe('the key decides the algorithm, never the token', () => {
   });
 });
 
-describe('we sign only what we would accept', () => {
-  test('a token that nobody would accept for its length is refused with a reason', () => {
+describe('only tokens that this service would accept are signed', () => {
+  test('a token that is too long to be accepted is refused with a reason', () => {
     expect(() => signed(hs256, { pad: 'x'.repeat(6100) })).toThrow(
       expect.objectContaining({ code: 'invalid_request' }),
     );

@@ -40,7 +40,7 @@ const row = (n: number, expiresAt: number): TokenRevocationRow => ({
   revision: 1,
 });
 
-test('what has expired by the clock of every node goes, a bounded number with each event, and nothing else does', async () => {
+test('revocations of tokens that have expired by the clock of every node are deleted, a bounded number with each event, and nothing else is', async () => {
   const many = REVOCATIONS_AT_ONCE_MAX + 5;
   const expired = Array.from({ length: many }, (_, n) => row(n, NOW - LEEWAY_MS));
   const young = row(many, NOW - LEEWAY_MS + 1);
@@ -61,7 +61,7 @@ test('what has expired by the clock of every node goes, a bounded number with ea
   });
 });
 
-test('where nothing has expired there is no commit, and so no event', async () => {
+test('if no token has expired there is no commit, and so no event', async () => {
   const { commits, run } = setUp([row(1, NOW)]);
   await run();
   expect(commits).toEqual([]);
@@ -78,7 +78,7 @@ test.each<[string, Partial<Clock>]>([
   expect(commits).toHaveLength(1);
 });
 
-test('a run that is to end begins no further commit', async () => {
+test('an aborted run begins no further commit', async () => {
   const { commits, run } = setUp(Array.from({ length: 3 * REVOCATIONS_AT_ONCE_MAX }, (_, n) => row(n, 0)));
   await run(CLOCK, () => commits.length === 2);
   expect(commits).toHaveLength(2);

@@ -73,7 +73,7 @@ function setUp() {
 
 const place = (row: TokenRevocationRow): string => `${row.expires_at} ${row.jti}`;
 
-test('a revoked token is known here at once, and everywhere by its event or at the next start', async () => {
+test('a revoked token is known on this node at once, and on others by its event or at their next start', async () => {
   const { open, token, stored } = setUp();
   const [here, there] = [open(), open()];
   expect(here.isRevoked('key-1', 'a')).toBe(false);
@@ -102,14 +102,14 @@ test('a revoked token is known here at once, and everywhere by its event or at t
   expect(stored).toHaveLength(1);
 });
 
-test('a holder names its own tokens only: the same id under another key is another token', async () => {
+test('a holder can revoke only its own tokens: the same id under another key is another token', async () => {
   const { open, token } = setUp();
   const revocations = open();
   await revoke(revocations, token('a'));
   expect(revocations.isRevoked('key-2', 'a')).toBe(false);
 });
 
-test('while everything is loaded anew, what is known stays revoked', async () => {
+test('while revocations are loaded again, the known ones still apply', async () => {
   const { open, token, state, release } = setUp();
   const revocations = open();
   await revoke(revocations, token('a'));
@@ -123,7 +123,7 @@ test('while everything is loaded anew, what is known stays revoked', async () =>
   expect([revocations.isRevoked('key-1', 'a'), revocations.isRevoked('key-1', 'b')]).toEqual([true, true]);
 });
 
-test('the start reads all pages', async () => {
+test('a start reads all pages', async () => {
   const { open, token, stored, state } = setUp();
   const first = open();
   for (let n = 0; n < 8_001; n += 1) await revoke(first, token(`t${String(n).padStart(4, '0')}`));
@@ -134,7 +134,7 @@ test('the start reads all pages', async () => {
   expect(stored.every((_, n) => later.isRevoked('key-1', `t${String(n).padStart(4, '0')}`))).toBe(true);
 });
 
-test('is kept for as long as any token may live, whatever was said of this one, and takes no room after that', async () => {
+test('a revocation is kept as long as any token may be valid, whatever lifetime was given, and is then removed from memory', async () => {
   const { open, token, stored, clock } = setUp();
   const revocations = open();
   const longest = clock.now() + 3_600_000 + 120_000;
@@ -147,13 +147,13 @@ test('is kept for as long as any token may live, whatever was said of this one, 
   expect(revocations.isRevoked('key-1', 'next')).toBe(true);
 });
 
-test('what a holder wrote into the id of its token is in no row and no event', async () => {
+test('the id that a holder gave to its token is in no row and no event', async () => {
   const { open, token, stored } = setUp();
   await revoke(open(), token('WrittenByTheHolder'));
   expect(JSON.stringify(stored)).not.toContain('WrittenByTheHolder');
 });
 
-test('what no token can say is refused by its field', async () => {
+test('an id or time that no token can have is refused with its field', async () => {
   const { open, token } = setUp();
   for (const [wrong, field] of [
     [token(''), 'tokenId'],
@@ -164,7 +164,7 @@ test('what no token can say is refused by its field', async () => {
     expect(await refusalOf(revoke(open(), wrong))).toMatchObject({ code: 'invalid_request', field });
 });
 
-test('another node that was faster is no failure; anything else is, and nothing is remembered', async () => {
+test('a conflict with another node is no failure; any other error is one, and nothing is cached', async () => {
   const { open, token, state } = setUp();
   const revocations = open();
   state.fails = new PantheonError('store_unavailable');
@@ -181,7 +181,7 @@ test('another node that was faster is no failure; anything else is, and nothing 
   expect(revocations.isRevoked('key-1', 'a')).toBe(true);
 });
 
-test('an operator who puts a clock back that was ahead brings back every revocation that it took for over', async () => {
+test('when an operator sets back a clock that was ahead, every revocation that it took for expired applies again', async () => {
   const { open, token, clock } = setUp();
   const revocations = open();
   await revoke(revocations, token('a'));
@@ -195,7 +195,7 @@ test('an operator who puts a clock back that was ahead brings back every revocat
   expect(revocations.isRevoked('key-1', 'a')).toBe(true);
 });
 
-test('one tenant that revokes as many as it can shuts no other out, and is told that it is too many of its own', async () => {
+test('a tenant that revokes as many tokens as it can leaves room to others, and is told that it has too many', async () => {
   const { open, token, stored, clock } = setUp();
   const expires_at = clock.now() + 300_000;
   const fill = (tenantId: string, many: number): void => {

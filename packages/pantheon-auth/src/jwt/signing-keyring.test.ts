@@ -37,7 +37,7 @@ async function rotated(engine: TestEngine, algorithm: 'ES256' | 'Ed25519' | 'RS2
 const stateOf = (engine: TestEngine, kid: string) =>
   engine.auth.tokens.signingKeys().find((one) => one.kid === kid)?.state;
 
-test('the first start makes one that signs and one that waits for each algorithm, and the next finds them', async () => {
+test('the first start creates a current and a standby key for each algorithm, and the next start finds them', async () => {
   await using engine = await openTestEngine();
   const made = engine.auth.tokens.signingKeys().map(({ algorithm, state }) => `${algorithm} ${state}`);
   const expected = SIGNING_ALGORITHMS.flatMap((algorithm) => [`${algorithm} signing`, `${algorithm} standby`]);
@@ -46,7 +46,7 @@ test('the first start makes one that signs and one that waits for each algorithm
   expect(again.tokens.jwks()).toEqual(engine.auth.tokens.jwks());
 });
 
-test('the next one was published before it signs, and the one before verifies until it is retired', async () => {
+test('a standby key was published before it signs, and the previous key verifies until it is retired', async () => {
   await using engine = await openTestEngine();
   await rotated(engine);
   const before = await tokenOf(engine);
@@ -75,7 +75,7 @@ test('the next one was published before it signs, and the one before verifies un
   expect((await refusalOf(engine.auth.tokens.retireSigningKey('nothing'))).field).toBe('kid');
 });
 
-test('one that has been published for long enough signs at once', async () => {
+test('a standby key that has been published for long enough signs at once', async () => {
   await using engine = await openTestEngine();
   engine.clock.advance(PUBLISHED_BEFORE_USE_MS);
   const standby = engine.auth.tokens.signingKeys().find((one) => one.state === 'standby' && one.algorithm === 'ES256');
@@ -100,7 +100,7 @@ test('a verifier that has cached the public keys for as long as it may verifies 
   expect(signers.size).toBe(7);
 });
 
-test('where the one that signs is dropped, the waiting one takes over at once', async () => {
+test('when the current key is retired, the standby key signs at once', async () => {
   await using engine = await openTestEngine();
   const before = await tokenOf(engine, 'Ed25519');
   const standby = engine.auth.tokens
@@ -117,7 +117,7 @@ test('where the one that signs is dropped, the waiting one takes over at once', 
   expect((await tokenOf(engine, 'Ed25519')).kid).not.toBe(after.kid);
 });
 
-test('one that somebody may know ends with all that lay beside it, and no token is made until a new one was published', async () => {
+test('a compromised key ends together with the standby key, and no token is issued until a new one was published', async () => {
   await using engine = await openTestEngine();
   const old = await tokenOf(engine);
   const kid = await rotated(engine);
@@ -138,7 +138,7 @@ test('one that somebody may know ends with all that lay beside it, and no token 
   expect((await tokenOf(engine, 'Ed25519')).token).not.toBe('');
 });
 
-test('that one is also retired by another node at the same moment changes nothing of that', async () => {
+test('the same holds if another node retires it at the same moment', async () => {
   await using engine = await openTestEngine();
   const { kid } = await tokenOf(engine);
   const before = new Set(kids(engine));
@@ -162,7 +162,7 @@ test('that one is also retired by another node at the same moment changes nothin
   expect(left.some((one) => before.has(one.kid))).toBe(false);
 });
 
-test('where the one that signs is dropped while a rotation waits, the next one signs at once', async () => {
+test('when the current key is retired while a rotation waits, the standby key signs at once', async () => {
   await using engine = await openTestEngine();
   await rotated(engine);
   const { kid: next, state } = await engine.auth.tokens.rotateSigningKey('ES256');
@@ -171,7 +171,7 @@ test('where the one that signs is dropped while a rotation waits, the next one s
   expect((await tokenOf(engine)).kid).toBe(next);
 });
 
-test('the job rotates when the time has come, and ends what has signed when its last token has expired', async () => {
+test('the job rotates when a key is due, and retires the previous one when its last token has expired', async () => {
   await using engine = await openTestEngine();
   const { auth, clock } = engine;
   const first = await tokenOf(engine);
@@ -189,7 +189,7 @@ test('the job rotates when the time has come, and ends what has signed when its 
   expect(items).toMatchObject(SIGNING_ALGORITHMS.map(() => ({ actor: { job: 'signing-key-rotation' } })));
 });
 
-test('a rotation every so often can be turned off, and an algorithm that there is none of is refused', async () => {
+test('regular rotation can be turned off, and an unknown algorithm is refused', async () => {
   await using engine = await openTestEngine({ signingKeyRotation: 'off' });
   const { auth, clock } = engine;
   const { kid } = await tokenOf(engine);
@@ -208,7 +208,7 @@ test('a rotation every so often can be turned off, and an algorithm that there i
   });
 });
 
-test('retired by two processes at once, it is retired, once', async () => {
+test('a key that is retired by two processes at once is retired once', async () => {
   await using engine = await openTestEngine();
   const other = await engine.openAgain();
   const { kid } = await tokenOf(engine);
@@ -219,7 +219,7 @@ test('retired by two processes at once, it is retired, once', async () => {
 });
 
 describe('a caller that changes signing keys', () => {
-  test('is a key of the system with the permission; for others there are none (I10), and each change names it', async () => {
+  test('needs to be a key of the system tenant with the permission; for others there are none (I10), and each event names it', async () => {
     await using engine = await openTestEngine();
     const { tokens, events } = engine.auth;
     const allowed = ['pantheon:signing-keys:*'];
@@ -249,7 +249,7 @@ describe('a caller that changes signing keys', () => {
     expect((await refusalOf(() => tokens.signingKeys({ by: outside }))).code).toBe('not_found');
   });
 
-  test('and ends while the last one of an algorithm is being retired, leaves it as it is, without a successor', async () => {
+  test('and is revoked while the last key of an algorithm is being retired: that key stays, without a successor', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const { kid } = await tokenOf(engine);
@@ -278,7 +278,7 @@ describe('a caller that changes signing keys', () => {
 });
 
 describe('a row that was changed outside of the service', () => {
-  test('brings in no key: what is published comes from the sealed private half', async () => {
+  test('adds no key: the public key comes from the sealed private key', async () => {
     await using engine = await openTestEngine();
     const published = engine.auth.tokens.jwks();
     await engine.sql(`update signing_keys set public_jwk = '{"kty":"EC","crv":"P-256","x":"AA","y":"AA"}'`);
@@ -286,7 +286,7 @@ describe('a row that was changed outside of the service', () => {
   });
 
   test.each(SIGNING_ALGORITHMS)(
-    'and does not open, %s: what it has not signed is a no all the same, and counted',
+    'and cannot be decrypted, %s: tokens that it has not signed are denied all the same, and counted',
     async (algorithm) => {
       await using engine = await openTestEngine();
       const { token, kid } = await tokenOf(engine, algorithm);
@@ -319,7 +319,7 @@ describe('a row that was changed outside of the service', () => {
   test.each([
     ['its sealed part', 'update signing_keys set sealed = substr(sealed, 1, 50) where kid = ?'],
     ['its algorithm', `update signing_keys set algorithm = 'RS256' where kid = ?`],
-  ])('is refused with 503, reported, and everything else goes on: %s', async (_name, sql) => {
+  ])('gives 503 for its tokens and is logged, and all others are accepted: %s', async (_name, sql) => {
     await using engine = await openTestEngine();
     const { token, kid } = await tokenOf(engine);
     await engine.sql(sql, kid);
@@ -359,7 +359,7 @@ describe('a damaged one', () => {
         engine,
       }),
     ],
-  ])('is retired %s, and does not sign when its row is restored', async (how, named) => {
+  ])('can be retired %s, and does not sign when its row is restored', async (how, named) => {
     await using engine = await openTestEngine();
     const { token, kid } = await tokenOf(engine);
     const target = (await named(engine, kid)).kid ?? '';
@@ -373,7 +373,7 @@ describe('a damaged one', () => {
     expect(items.map(({ subject }) => subject.id)).toContain(kid);
   });
 
-  test('whose algorithm cannot be read ends with those that somebody may know, and cannot name their algorithm', async () => {
+  test('whose algorithm cannot be read is refused as the compromised key, and ends with any other that is', async () => {
     await using engine = await openTestEngine();
     const { kid } = await tokenOf(engine);
     await engine.sql(`update signing_keys set algorithm = 'none' where kid = ?`, kid);
@@ -388,7 +388,7 @@ describe('a damaged one', () => {
     expect(await refusalOf(auth.tokens.retireSigningKey(kid))).toMatchObject({ code: 'not_found' });
   });
 
-  test('is followed by the one that was published, also by one of several processes that start at once', async () => {
+  test('is followed by the standby key, also on one of several processes that start at once', async () => {
     await using engine = await openTestEngine();
     const { kid } = await tokenOf(engine);
     const standby = engine.auth.tokens
@@ -403,7 +403,7 @@ describe('a damaged one', () => {
   });
 });
 
-test('where none signs any more, the job lets the one that was published sign', async () => {
+test('if no key of an algorithm signs, the job lets the standby key sign', async () => {
   await using engine = await openTestEngine();
   const { auth, clock } = engine;
   const { kid } = await tokenOf(engine);
@@ -417,7 +417,7 @@ test('where none signs any more, the job lets the one that was published sign', 
   expect(states.map(({ state }) => state).toSorted()).toEqual(['signing', 'standby']);
 });
 
-test('a load that was overtaken by a younger one changes nothing', async () => {
+test('a load that ends after a younger one changes nothing', async () => {
   await using engine = await openTestEngine();
   const stored = (await engine.sql('select * from signing_keys')) as unknown as SigningKeyRow[];
   const answers: ((rows: readonly SigningKeyRow[]) => void)[] = [];
@@ -447,7 +447,7 @@ test('a load that was overtaken by a younger one changes nothing', async () => {
   expect((await refusalOf(() => keyring.signer('ES256'))).code).toBe('signing_key_unavailable');
 });
 
-test('one algorithm has so many signing keys at most, so that none is pushed out of memory by a newer one', async () => {
+test('the number of signing keys of an algorithm is bounded, so that none is removed from memory by a newer one', async () => {
   await using engine = await openTestEngine();
   const { tokens } = engine.auth;
   const { kid } = await tokenOf(engine);

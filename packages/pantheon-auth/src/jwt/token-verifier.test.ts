@@ -12,8 +12,8 @@ async function token(engine: TestEngine, input: object = {}) {
   return { key, id: apiKey.id, token: exchange.token.token };
 }
 
-describe('who signs is asked of the log as it is now (I5)', () => {
-  test('a token of a signing key that another process has just made is not refused', async () => {
+describe('which key signed is decided by the current log (I5)', () => {
+  test('a token of a signing key that another process has just created is accepted', async () => {
     await using engine = await openTestEngine();
     const other = await engine.openAgain();
     const { key } = await token(engine);
@@ -32,7 +32,7 @@ describe('who signs is asked of the log as it is now (I5)', () => {
     }
   });
 
-  test('a made-up signer costs a look at the head at most, and no read', async () => {
+  test('an invented kid costs at most a read of the head, and no other read', async () => {
     await using engine = await openTestEngine();
     const { auth, clock } = engine;
     const { key, token: signed } = await token(engine);
@@ -53,7 +53,7 @@ describe('who signs is asked of the log as it is now (I5)', () => {
 });
 
 describe('what belongs to another tenant does not exist (I10)', () => {
-  test('whatever its token says against itself', async () => {
+  test('also if its token contradicts itself', async () => {
     await using engine = await openTestEngine();
     const { auth, clock } = engine;
     const { token: text } = await token(engine);
@@ -67,7 +67,7 @@ describe('what belongs to another tenant does not exist (I10)', () => {
 });
 
 describe('what a presented token costs', () => {
-  test('a token that was seen needs neither a read nor a signature check; one too long is not even hashed', async () => {
+  test('a cached token needs neither a read nor a signature check; one that is too long is not even hashed', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const { token: text } = await token(engine);
@@ -79,7 +79,7 @@ describe('what a presented token costs', () => {
     expect(count.reads + count.writes).toBe(0);
   });
 
-  test('a seen token is still held against who asks: audience, permissions, tenant, environment, address', async () => {
+  test('a cached token is still checked against the request: audience, permissions, tenant, environment, address', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const { token: text } = await token(engine);
@@ -97,7 +97,7 @@ describe('what a presented token costs', () => {
     expect((await refusalOf(auth.tokens.verify({ token: text, permissions: ['*'] }))).code).toBe('invalid_request');
   });
 
-  test('it expires to the second, plus the leeway, also when it was seen', async () => {
+  test('a token expires to the second, plus the leeway, also if it is cached', async () => {
     await using engine = await openTestEngine();
     const { auth, clock } = engine;
     const { token: text } = await token(engine);
@@ -111,7 +111,7 @@ describe('what a presented token costs', () => {
       });
   });
 
-  test('its uses count with the key, under the limits of the key', async () => {
+  test('its uses count for the key, under the limits of the key', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const { id, token: text } = await token(engine, { rateLimits: [{ name: 'minute', limit: 3, window: '1m' }] });
@@ -125,7 +125,7 @@ describe('what a presented token costs', () => {
   });
 });
 
-describe('a token is held against what its key says now', () => {
+describe('a token is checked against the current settings of its key', () => {
   const [ONE, TWO, THREE] = ['https://one.example', 'https://two.example', 'https://three.example'] as const;
   const jwtFor = (algorithm: 'ES256' | 'RS256' | 'HS256', ...audience: string[]) => ({ jwt: { algorithm, audience } });
   const codeOf = async (auth: TestEngine['auth'], text: string, audience: readonly string[]): Promise<string> => {
@@ -133,7 +133,7 @@ describe('a token is held against what its key says now', () => {
     return answer.valid ? 'valid' : answer.denial.code;
   };
 
-  test('what was taken off its audiences is none of its tokens any more, on every node; what was added harms none', async () => {
+  test('a removed audience is accepted in no token of the key any more, on every node; an added one affects none', async () => {
     await using engine = await openTestEngine();
     const other = await engine.openAgain();
     const { auth } = engine;
@@ -153,7 +153,7 @@ describe('a token is held against what its key says now', () => {
     expect(await codeOf(auth, text, [THREE])).toBe('wrong_audience');
   });
 
-  test('without a policy its audiences are those of the service, before and after one was set', async () => {
+  test('without a policy its audiences are those of the service, before and after a policy was set', async () => {
     await using engine = await openTestEngine({ audience: [ONE, TWO] });
     const { auth } = engine;
     const { key, apiKey } = await auth.keys.create(INPUT);
@@ -166,7 +166,7 @@ describe('a token is held against what its key says now', () => {
     expect(await codeOf(auth, text, [ONE])).toBe('valid');
   });
 
-  test('after its algorithm was changed the tokens of the one before have ended', async () => {
+  test('after the algorithm was changed, the earlier tokens are refused', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const { key, apiKey } = await auth.keys.create({ ...INPUT, ...jwtFor('ES256', ONE) });
@@ -183,7 +183,7 @@ describe('a token is held against what its key says now', () => {
   });
 
   test.each([0, 1, 500, 999])(
-    'tokens of a secret that was replaced at .%i of a second are dead everywhere, and those of the new one live',
+    'tokens of a secret that was replaced at .%i of a second are refused on every node, and those of the new one accepted',
     async (ms) => {
       for (const algorithm of ['ES256', 'HS256'] as const) {
         await using engine = await openTestEngine();
@@ -211,7 +211,7 @@ describe('a token is held against what its key says now', () => {
     },
   );
 
-  test('a token of the version before a replaced one goes on: its secret is as it was', async () => {
+  test('a token of the version before a replaced one is accepted: its secret has not changed', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const { id, token: text } = await token(engine);

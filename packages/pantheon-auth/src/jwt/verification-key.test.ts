@@ -30,7 +30,7 @@ const algorithmOfJwk = (key: JsonObject): string | null => {
   }
 };
 
-describe('a sound key is taken for its one algorithm', () => {
+describe('a valid key is accepted for its one algorithm', () => {
   test.each(KEYS)('$algorithm', ({ algorithm, publicKey, privateKey }) => {
     expect(algorithmOfKey(publicKey)).toBe(algorithm);
     expect(algorithmOfKey(privateKey)).toBe(algorithm);
@@ -47,7 +47,7 @@ describe('a sound key is taken for its one algorithm', () => {
     ]);
   });
 
-  test('keys of other kinds are for nothing', () => {
+  test('keys of other kinds are accepted for no algorithm', () => {
     expect(algorithmOfKey(generateKeyPairSync('x25519').publicKey)).toBeNull();
     expect(algorithmOfKey(generateKeyPairSync('ed448').publicKey)).toBeNull();
     for (const namedCurve of ['P-384', 'P-521', 'secp256k1'])
@@ -56,8 +56,8 @@ describe('a sound key is taken for its one algorithm', () => {
   });
 });
 
-describe('an unsound RSA key is refused', () => {
-  test('the same modulus with a sound exponent is taken', () => {
+describe('a weak RSA key is refused', () => {
+  test('the same modulus with a valid exponent is accepted', () => {
     expect(algorithmOfJwk(rsaJwk(modulus))).toBe('RS256');
     expect(algorithmOfJwk(rsaJwk(modulus, 2n ** 32n + 15n))).toBe('RS256');
   });
@@ -71,7 +71,7 @@ describe('an unsound RSA key is refused', () => {
   });
 });
 
-describe('a thumbprint names a key', () => {
+describe('the thumbprint of a key', () => {
   test('the vector of RFC 7638 section 3.1', () => {
     const n =
       '0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw';
@@ -97,7 +97,7 @@ describe('a thumbprint names a key', () => {
     },
   );
 
-  test('there is none of a secret or of junk', () => {
+  test('does not exist for a secret or another value', () => {
     for (const jwk of [
       {},
       { kty: 'oct', k: 'AA' },

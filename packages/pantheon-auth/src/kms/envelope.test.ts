@@ -95,7 +95,7 @@ function setUp(kms: KeyEncryption = new LocalKms(randomBytes(32))) {
 const dataKeyIdOf = (sealed: Uint8Array): string => Buffer.from(sealed).toString('latin1', 1, 17);
 
 describe('a sealed value', () => {
-  test('opens where it was sealed, on every node, whatever it holds', async () => {
+  test('is decrypted for the row and column it was sealed for, on every node, whatever it contains', async () => {
     const { envelope, node } = setUp();
     const property = fc.asyncProperty(fc.uint8Array({ maxLength: 300 }), fc.string(), async (plaintext, rowId) => {
       const context = { ...PLACE, rowId };
@@ -107,7 +107,7 @@ describe('a sealed value', () => {
     await fc.assert(property, { numRuns: 50 });
   });
 
-  test('has the format that is written down: version, data key id, IV, ciphertext, tag', async () => {
+  test('has the documented format: version, data key id, IV, ciphertext, tag', async () => {
     const { envelope, rows } = setUp();
     const sealed = await envelope.seal(PLACE, SECRET);
     expect(sealed[0]).toBe(1);
@@ -115,7 +115,7 @@ describe('a sealed value', () => {
     expect(sealed.length).toBe(1 + 16 + 12 + SECRET.length + 16);
   });
 
-  test('opens from a view into a larger buffer, as a driver may return it', async () => {
+  test('is decrypted from a view into a larger buffer, as a driver may return it', async () => {
     const { envelope } = setUp();
     const sealed = await envelope.seal(PLACE, SECRET);
     const larger = Buffer.concat([randomBytes(7), sealed, randomBytes(5)]);
@@ -130,14 +130,14 @@ describe('a sealed value', () => {
     ['row', { rowId: 'key2' }],
     ['version', { version: 1 }],
     ['split of the same characters', { table: 'api_key_versionsh', column: 'ash' }],
-  ])('does not open at another %s', async (_name, change) => {
+  ])('is not decrypted for another %s', async (_name, change) => {
     const { envelope } = setUp();
     await envelope.seal({ ...PLACE, ...change }, SECRET); // The other place has a data key of its own tenant.
     const sealed = await envelope.seal(PLACE, SECRET);
     await expect(envelope.open({ ...PLACE, ...change }, sealed)).rejects.toMatchObject(QUARANTINED);
   });
 
-  test('does not open after any byte was changed to any other value, or cut off, or added', async () => {
+  test('is not decrypted after any byte was changed to any other value, or removed, or added', async () => {
     const { envelope } = setUp();
     const sealed = Buffer.from(await envelope.seal(PLACE, SECRET.subarray(0, 8)));
     const opened: string[] = [];
@@ -154,7 +154,7 @@ describe('a sealed value', () => {
     await expect(envelope.open(PLACE, Buffer.concat([sealed, Buffer.of(0)]))).rejects.toMatchObject(QUARANTINED);
   });
 
-  test('does not open under another data key, even one of the same tenant', async () => {
+  test('is not decrypted with another data key, even one of the same tenant', async () => {
     const { envelope, clock } = setUp();
     const older = Buffer.from(await envelope.seal(PLACE, SECRET));
     clock.at += DATA_KEY_AGE_MAX_MS;
@@ -164,7 +164,7 @@ describe('a sealed value', () => {
     await expect(envelope.open(PLACE, older)).rejects.toMatchObject(QUARANTINED);
   });
 
-  test('is never opened with a data key of another tenant, whatever the rows say', async () => {
+  test('is never decrypted with a data key of another tenant, whatever the rows say', async () => {
     const { envelope, rows, node } = setUp();
     const sealed = await envelope.seal(PLACE, SECRET);
     const open = (): Promise<Buffer> => node().open({ ...PLACE, tenantId: 'other' }, sealed);
@@ -173,14 +173,14 @@ describe('a sealed value', () => {
     await expect(open()).rejects.toThrow('its data key cannot be opened');
   });
 
-  test('costs no I/O when it cannot be ours', async () => {
+  test('costs no I/O if its format is wrong', async () => {
     const { envelope, rows } = setUp();
     await expect(envelope.open(PLACE, randomBytes(SEALED_OVERHEAD_BYTES - 1))).rejects.toMatchObject(QUARANTINED);
     await expect(envelope.open(PLACE, Buffer.alloc(100, 1))).rejects.toMatchObject(QUARANTINED);
     expect(rows.calls).toEqual([]);
   });
 
-  test('differs each time, and no IV comes twice in 100 000 seals', async () => {
+  test('differs each time, and no IV occurs twice in 100 000 seals', async () => {
     const { envelope } = setUp();
     const ivs = new Set<string>();
     for (let run = 0; run < 100_000; run += 1) {
@@ -196,8 +196,8 @@ describe('a sealed value', () => {
   });
 });
 
-describe('a value that does not open', () => {
-  test('is quarantined by its public names, and neither plaintext nor key is in the error', async () => {
+describe('a value that cannot be decrypted', () => {
+  test('is quarantined with its public names, and neither plaintext nor key is in the error', async () => {
     const { envelope, rows } = setUp();
     const sealed = Buffer.from(await envelope.seal(PLACE, SECRET));
     sealed.writeUInt8(sealed.readUInt8(40) ^ 1, 40);
@@ -215,7 +215,7 @@ describe('a value that does not open', () => {
     }
   });
 
-  test('is not confused with an outage of the store, which passes through', async () => {
+  test('is not confused with an outage of the store, whose error is passed on', async () => {
     const { rows, node, envelope } = setUp();
     const sealed = await envelope.seal(PLACE, SECRET);
     rows.outage = OUTAGE;
@@ -225,7 +225,7 @@ describe('a value that does not open', () => {
     expect(await node().open(PLACE, sealed)).toEqual(SECRET);
   });
 
-  test('an outage of the KMS passes through, and the next attempt asks again', async () => {
+  test('an outage of the KMS is passed on, and the next attempt asks again', async () => {
     const local = new LocalKms(randomBytes(32));
     let isAway = true;
     const unreachable = (): Promise<never> => Promise.reject(OUTAGE);
@@ -245,7 +245,7 @@ describe('a value that does not open', () => {
     expect(await cold.open(PLACE, sealed)).toEqual(SECRET);
   });
 
-  test('a damaged data key quarantines what it sealed, with the cause kept, and other tenants serve on', async () => {
+  test('a damaged data key quarantines what it sealed, with the cause kept, and other tenants are not affected', async () => {
     const { rows, node, envelope } = setUp();
     const sealed = await envelope.seal(PLACE, SECRET);
     const context = { ...PLACE, tenantId: 'other' };
@@ -258,7 +258,7 @@ describe('a value that does not open', () => {
     expect(await cold.open(context, elsewhere)).toEqual(SECRET);
   });
 
-  test('a data key that is gone quarantines what it sealed', async () => {
+  test('a missing data key quarantines what it sealed', async () => {
     const { rows, node, envelope } = setUp();
     const sealed = await envelope.seal(PLACE, SECRET);
     rows.stored.clear();
@@ -274,7 +274,7 @@ describe('a value that does not open', () => {
 });
 
 describe('a data key', () => {
-  test('is made on first use, one per tenant, and opened once', async () => {
+  test('is created on first use, one per tenant, and decrypted once', async () => {
     const { envelope, rows, node } = setUp();
     const sealed = await Promise.all(Array.from({ length: 50 }, () => envelope.seal(PLACE, SECRET)));
     await envelope.seal({ ...PLACE, tenantId: 'other' }, SECRET);
@@ -286,7 +286,7 @@ describe('a data key', () => {
     expect(rows.calls).toEqual(['byId']);
   });
 
-  test('made by two nodes at once is one: both seal under the one that was stored first', async () => {
+  test('is created once by two nodes: both seal with the one that was stored first', async () => {
     const { node, rows } = setUp();
     const [one, other] = [node(), node()];
     const [mine, theirs] = await Promise.all([one.seal(PLACE, SECRET), other.seal(PLACE, SECRET)]);
@@ -297,7 +297,7 @@ describe('a data key', () => {
     expect(await one.open(PLACE, theirs)).toEqual(SECRET);
   });
 
-  test('is replaced at 90 days and not before, and still opens what it sealed', async () => {
+  test('is replaced after 90 days and not before, and still decrypts what it sealed', async () => {
     const { envelope, clock, rows, node } = setUp();
     const first = await envelope.seal(PLACE, SECRET);
     clock.at += DATA_KEY_AGE_MAX_MS - 1;
@@ -310,7 +310,7 @@ describe('a data key', () => {
     expect(await node().open(PLACE, first)).toEqual(SECRET);
   });
 
-  test('gives each of its 2²⁸ seals once: the block that would pass the limit goes to a new data key', async () => {
+  test('counts each of its 2²⁸ seals once: a block beyond the limit comes from a new data key', async () => {
     const { envelope, rows, node } = setUp();
     const first = dataKeyIdOf(await envelope.seal(PLACE, SECRET));
     rows.change(first, { seals: DATA_KEY_SEALS_MAX - SEALS_PER_BLOCK });
@@ -342,7 +342,7 @@ describe('a data key', () => {
     expect(rows.callsOf('takeSeals')).toBe(3);
   });
 
-  test('is not used when its seals cannot be taken', async () => {
+  test('is not used if its seals cannot be reserved', async () => {
     const { envelope, rows, node } = setUp();
     await envelope.seal(PLACE, SECRET);
     const cold = node();
@@ -350,7 +350,7 @@ describe('a data key', () => {
     await expect(cold.seal(PLACE, SECRET)).rejects.toBe(OUTAGE);
   });
 
-  test('that belongs to another tenant never seals, whether it is open already or not', async () => {
+  test('of another tenant never seals, whether it is in memory or not', async () => {
     const { rows, node } = setUp();
     const warm = node();
     const sealed = await warm.seal(PLACE, SECRET);
@@ -360,7 +360,7 @@ describe('a data key', () => {
     await expect(node().seal(context, SECRET)).rejects.toMatchObject(QUARANTINED);
   });
 
-  test('whose rows never allow a seal is told as such instead of tried for ever', async () => {
+  test('whose rows never allow a seal is reported and not retried for ever', async () => {
     const { envelope, rows } = setUp();
     rows.takeSeals = async () => DATA_KEY_SEALS_MAX + 1;
     await expect(envelope.seal(PLACE, SECRET)).rejects.toMatchObject({ code: 'store_unavailable' });

@@ -22,7 +22,7 @@ const noWarning = (warning: string): void => {
   throw new Error(`unexpected warning: ${warning}`);
 };
 
-test('every way to write 32 random bytes is read as those bytes', () => {
+test('every accepted form of 32 random bytes is parsed to those bytes', () => {
   fc.assert(
     fc.property(fc.constantFrom('hex', 'base64', 'base64url'), fc.boolean(), (encoding, spaced) => {
       const key = randomBytes(32);
@@ -33,7 +33,7 @@ test('every way to write 32 random bytes is read as those bytes', () => {
   );
 });
 
-test('hex is read in either case', () => {
+test('hex is accepted in either case', () => {
   const key = randomBytes(32);
   expect(parseMasterKey(key.toString('hex').toUpperCase())).toEqual(key);
 });
@@ -53,7 +53,7 @@ test.each([
       .slice(0, 42)}B`,
   ],
   ['two padding signs', `${randomBytes(32).toString('base64')}=`],
-])('%s is refused and not echoed', (_name, text) => {
+])('%s is refused and not repeated', (_name, text) => {
   const error = refusalOf(() => parseMasterKey(text));
   expect(error).toMatchObject({ code: 'invalid_setting', field: 'masterKey' });
   if (text !== '') expect(error.message).not.toContain(text);
@@ -65,11 +65,11 @@ test.each(['00', 'ff', '41', 'deadbeef', '00010203'])('the placeholder %s… is 
   expect(error.message).not.toContain(pattern.repeat(2));
 });
 
-test('random keys are never taken for placeholders', () => {
+test('random keys are never refused as placeholders', () => {
   for (let run = 0; run < 10_000; run += 1) parseMasterKey(randomBytes(32).toString('hex'));
 });
 
-test('a created master key file is of its owner alone, and loads as the key that was returned', async () => {
+test('a created master key file has mode 0600, and is read as the key that was returned', async () => {
   const path = join(folder, 'master.key');
   const key = await createMasterKeyFile(path);
   expect((await stat(path)).mode & 0o777).toBe(0o600);
@@ -78,7 +78,7 @@ test('a created master key file is of its owner alone, and loads as the key that
   expect(await readdir(folder)).toEqual(['master.key']);
 });
 
-test('an existing file is never replaced, and nothing is left beside it', async () => {
+test('an existing file is never replaced, and no other file is left beside it', async () => {
   const path = join(folder, 'master.key');
   await writeFile(path, 'something else');
   await expect(createMasterKeyFile(path)).rejects.toMatchObject({ code: 'already_exists' });
@@ -86,7 +86,7 @@ test('an existing file is never replaced, and nothing is left beside it', async 
   expect(await readdir(folder)).toEqual(['master.key']);
 });
 
-test('of many who create at once, one makes the key and everyone then loads that one', async () => {
+test('of many processes that create it at once one does, and all read that one', async () => {
   const path = join(folder, 'master.key');
   const outcomes = await Promise.allSettled(Array.from({ length: 8 }, () => createMasterKeyFile(path)));
   const made = outcomes.filter((outcome) => outcome.status === 'fulfilled').map((outcome) => outcome.value);
@@ -95,17 +95,17 @@ test('of many who create at once, one makes the key and everyone then loads that
   expect(await readdir(folder)).toEqual(['master.key']);
 });
 
-test('a folder that does not exist is told as a setting', async () => {
+test('a missing folder is reported as a wrong setting', async () => {
   const creating = createMasterKeyFile(join(folder, 'absent', 'master.key'));
   await expect(creating).rejects.toMatchObject({ code: 'invalid_setting', field: 'masterKeyFile' });
 });
 
-test('a missing file is told as a missing master key', async () => {
+test('a missing file is reported as a missing master key', async () => {
   const loading = loadMasterKeyFile(join(folder, 'absent'), noWarning);
   await expect(loading).rejects.toMatchObject({ code: 'master_key_missing', field: 'masterKeyFile' });
 });
 
-test.each([0o640, 0o604, 0o644])('a file of mode %o loads with a warning that names the remedy', async (mode) => {
+test.each([0o640, 0o604, 0o644])('a file of mode %o is read with a warning that says what to do', async (mode) => {
   const path = join(folder, 'master.key');
   const key = await createMasterKeyFile(path);
   await chmod(path, mode);
@@ -121,7 +121,7 @@ test('a symbolic link is followed, as Kubernetes mounts secrets', async () => {
   expect(await loadMasterKeyFile(join(folder, 'link'), noWarning)).toEqual(key);
 });
 
-test('what is not a small file with a key is refused: a folder, a pipe, a loop of links, a large or an empty file', async () => {
+test('anything but a small file with a key is refused: a folder, a pipe, a loop of links, a large or an empty file', async () => {
   const setting = { code: 'invalid_setting', field: 'masterKeyFile' };
   await writeFile(join(folder, 'large'), 'A'.repeat(1_025), { mode: 0o600 });
   await writeFile(join(folder, 'empty'), '', { mode: 0o600 });
@@ -132,7 +132,7 @@ test('what is not a small file with a key is refused: a folder, a pipe, a loop o
   }
 });
 
-test('the canary opens under the master key that sealed it and under no other', async () => {
+test('the canary is decrypted with the master key that sealed it and with no other', async () => {
   const masterKey = randomBytes(32);
   const canary = await sealCanary(new LocalKms(masterKey));
   await expect(checkCanary(new LocalKms(masterKey), canary)).resolves.toBeUndefined();
@@ -141,14 +141,14 @@ test('the canary opens under the master key that sealed it and under no other', 
 });
 
 test.each([randomBytes(32), randomBytes(31)])(
-  'a KMS that opens the canary to something else is refused',
+  'a KMS that decrypts the canary to another value is refused',
   async (opened) => {
     const kms: KeyEncryption = { wrap: async () => Buffer.alloc(1), unwrap: async () => opened };
     await expect(checkCanary(kms, Buffer.alloc(1))).rejects.toMatchObject({ code: 'master_key_mismatch' });
   },
 );
 
-test('a KMS that is away is not told as a wrong master key', async () => {
+test('an unavailable KMS is not reported as a wrong master key', async () => {
   const outage = new PantheonError('store_unavailable');
   const kms: KeyEncryption = { wrap: async () => Buffer.alloc(1), unwrap: () => Promise.reject(outage) };
   await expect(checkCanary(kms, Buffer.alloc(1))).rejects.toBe(outage);

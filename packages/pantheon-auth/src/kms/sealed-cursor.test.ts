@@ -25,7 +25,7 @@ function cursors(): SealedCursors {
   return new SealedCursors(new Envelope({ kms: new LocalKms(randomBytes(32)), rows, clock: new TestClock() }));
 }
 
-test('a position comes back as it was, to the list and the tenant it was written for alone', async () => {
+test('a position is decrypted unchanged, only for the list and the tenant it was sealed for', async () => {
   const sealed = cursors();
   await fc.assert(
     fc.asyncProperty(fc.jsonValue({ maxDepth: 1 }), async (value) => {
@@ -62,12 +62,12 @@ test('any change to it makes it invalid', async () => {
     expect((await refusalOf(sealed.read('keys', 'default', wrong))).code).toBe('invalid_cursor');
 });
 
-test('two cursors of one place differ: nothing is learned by comparing them', async () => {
+test('two cursors of one position differ: comparing them reveals nothing', async () => {
   const sealed = cursors();
   expect(await sealed.write('keys', 'default', 1)).not.toBe(await sealed.write('keys', 'default', 1));
 });
 
-test('a store that is away is told as such, and not as a wrong cursor', async () => {
+test('an unavailable store is reported as such, and not as a wrong cursor', async () => {
   const away = { open: async () => Promise.reject(new PantheonError('store_unavailable')) } as unknown as Sealer;
   const cursor = Buffer.alloc(60).toString('base64url');
   expect((await refusalOf(new SealedCursors(away).read('keys', 'default', cursor))).code).toBe('store_unavailable');

@@ -10,7 +10,7 @@ import { postgres } from '../storage/postgres/postgres.ts';
 import { LogConsumers } from './log-consumers.ts';
 
 describeWithOwnPostgres('a consumer of the log, when the server is replaced', () => {
-  test('is brought every event of the log that goes on, in order, also one that stands where a lost one had stood', async () => {
+  test('is passed every event of the log that continues, in order, also one with the number of a lost one', async () => {
     await using place = await openFailover();
     const clock = new NonDecreasingClock(systemClock);
     const open = (url: string) => postgres({ url, poolMax: 4 }).open({ clock, onWarning: () => {} });

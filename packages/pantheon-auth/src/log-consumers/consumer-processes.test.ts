@@ -44,7 +44,7 @@ function batchesOf({ lines }: DatabaseProcess): Batch[] {
     });
 }
 
-test('100,000 events behind, and killed in the middle of it: every event comes, in order, and only the batch of a kill comes again', async () => {
+test('a consumer that is 100,000 events behind and is killed gets every event in order, and only the batch of a kill again', async () => {
   await using scratch = await openScratchDatabase();
   await addEvents(scratch, EVENTS);
   let reached = 0;

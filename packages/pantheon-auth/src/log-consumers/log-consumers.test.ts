@@ -79,7 +79,7 @@ async function until(isSo: () => void): Promise<void> {
 const upTo = (last: number, first = 1): number[] => Array.from({ length: last - first + 1 }, (_, n) => n + first);
 const cursorOf = async () => (await scratch.sql('select seq from log_consumers'))[0]?.['seq'];
 
-test('every event is brought once, in order, also those that come later and those of before', async () => {
+test('every event is passed once, in order, later ones and earlier ones', async () => {
   await commit(3);
   const one = consume('a');
   await until(() => expect(one.batches.flat()).toEqual(upTo(3)));
@@ -90,7 +90,7 @@ test('every event is brought once, in order, also those that come later and thos
   expect(one.failures).toEqual([]);
 });
 
-test('one that starts at the head is brought what comes after its first run, and nothing of before', async () => {
+test('a consumer that starts at the head is passed the events after its first run, and no earlier one', async () => {
   await commit(3);
   const one = consume('a', { startsAt: 'head' });
   await until(() => expect(one.runner.status()[0]?.successes).toBeGreaterThan(0));
@@ -114,7 +114,7 @@ test('while nothing happens, nothing is written', async () => {
   expect(asked.filter((sql) => !sql.startsWith('select'))).toEqual([]);
 });
 
-test('of many events a bounded number is brought at a time', async () => {
+test('many events are passed in batches of a bounded size', async () => {
   await addEvents(scratch, 1_000);
   const one = consume('a');
   await until(() => expect(one.batches.flat()).toHaveLength(1_000));
@@ -122,7 +122,7 @@ test('of many events a bounded number is brought at a time', async () => {
   expect(one.batches.flat()).toEqual(upTo(1_000));
 });
 
-test('a batch that fails is brought again, from the cursor on, until it goes well; what came before it is not', async () => {
+test('a failed batch is passed again, from the cursor on, until it succeeds; what came before it is not', async () => {
   await addEvents(scratch, 300);
   let fails = 3;
   const tried: number[] = [];
@@ -140,7 +140,7 @@ test('a batch that fails is brought again, from the cursor on, until it goes wel
   expect(one.failures.map(String)).toEqual(Array.from({ length: 3 }, () => 'Error: the receiver is away'));
 });
 
-test('over several nodes each event is brought to one of them', async () => {
+test('each event is passed on one of several nodes', async () => {
   const nodes = ['a', 'b', 'c'].map((name) => consume(name));
   for (let round = 1; round <= 5; round += 1) {
     await commit(3);
@@ -167,7 +167,7 @@ test('a run that has lost its lease stores no cursor', async () => {
   expect(one.failures).toMatchObject([{ code: 'conflict' }]);
 });
 
-test('a cursor moves only from where it was seen, and only to an event that is there', async () => {
+test('a cursor moves only from where it was read, and only to an existing event', async () => {
   await commit(2);
   const { jobLeases, logCursors, log } = scratch.db;
   const hold = { nodeId: 'a', holdMs: 60_000, now: clock.now() };
@@ -196,7 +196,7 @@ test.each([
   ['was cut', ['update log_head set seq = 1', 'delete from events where seq > 1']],
   ['is another one', [`update events set id = 'another' where seq = 3`]],
 ])(
-  'a log that %s is noticed: nothing is skipped and nothing repeated, and the error says what to do',
+  'a log that %s is detected: nothing is skipped and nothing repeated, and the error says what to do',
   async (_how, changes) => {
     await commit(3);
     const one = consume('a');

@@ -389,7 +389,7 @@ describe.each([...Object.keys(ADAPTERS)])('%s', (adapter) => {
     for (const secret of [key, writer, wrongSecret]) expect(received.body).not.toContain(secret.slice(25));
   });
 
-  test('the handler knows who is calling, by a key or by a token', async () => {
+  test('the handler gets the principal, by a key or by a token', async () => {
     const byKey = await send(site(), { headers: bearer(key) });
     const byToken = await send(site(), { headers: xApiKey(await tokenOf(key)) });
     const who = { keyId, userId: 'user-1', permissions: ['docs:read'] };
@@ -397,7 +397,7 @@ describe.each([...Object.keys(ADAPTERS)])('%s', (adapter) => {
     expect(JSON.parse(byToken.body)).toEqual({ ...who, kind: 'token', subject: keyId });
   });
 
-  test('whoever proves nothing gets the same bytes, whatever is wrong (I12)', async () => {
+  test('a caller without a valid secret gets the same bytes, whatever is wrong (I12)', async () => {
     const answers = await Promise.all(
       ['', 'x', key.slice(0, -1), unknownId, wrongSecret].map((wrong) => send(site(), { headers: xApiKey(wrong) })),
     );
@@ -406,7 +406,7 @@ describe.each([...Object.keys(ADAPTERS)])('%s', (adapter) => {
     expect(new Set(answers.map(({ headers }) => Object.keys(headers).join())).size).toBe(1);
   });
 
-  test('limits are told with a yes, and stop a caller with 429', async () => {
+  test('limits are in the headers of an acceptance, and end in a 429', async () => {
     const limited = await auth.keys.create({
       userId: 'user-3',
       name: 'limited',
@@ -427,7 +427,7 @@ describe.each([...Object.keys(ADAPTERS)])('%s', (adapter) => {
     expect(Number(no.headers['retry-after'])).toBeGreaterThanOrEqual(Number(burst?.['t']));
   });
 
-  test('an address that keeps guessing gets the answer of every guess, and a good key from there is let in', async () => {
+  test('an address with many wrong guesses gets the answer of each, and a valid key from there is accepted', async () => {
     const guess = () => send(site(), { headers: bearer(new APIKeyGenerator().generateKey().key) });
     const first = await guess().then((answer) => {
       expect(answer.status).toBe(401);
@@ -437,7 +437,7 @@ describe.each([...Object.keys(ADAPTERS)])('%s', (adapter) => {
     expect((await send(site(), { headers: bearer(key) })).status).toBe(200);
   });
 
-  test('behind proxies that are trusted, every spelling of a hop is the same address', async () => {
+  test('behind trusted proxies, every form of a hop is the same address', async () => {
     const { key: bound } = await auth.keys.create({ userId: 'u', name: 'bound', ipAllowlist: ['203.0.113.7'] });
     const { key: inside } = await auth.keys.create({ userId: 'u', name: 'inside', ipAllowlist: PROXIES });
     const from = async (credential: string, ...values: readonly string[]) => {
@@ -464,7 +464,7 @@ function limitsOf(received: Received, header: string): Readonly<Record<string, R
   return Object.fromEntries(list.map(([name, parameters]) => [String(name), Object.fromEntries(parameters)]));
 }
 
-test.each([['0.0.0.0/0'], ['10.0.0.5:443'], ['loopback']])('%j is no proxy to trust', (range) => {
+test.each([['0.0.0.0/0'], ['10.0.0.5:443'], ['loopback']])('%j is refused as a trusted proxy', (range) => {
   for (const { pantheonAuth } of [forExpress, forFastify, forHono])
     expect(() => pantheonAuth(auth, { trustedProxies: [range] })).toThrow(
       expect.objectContaining({ code: 'invalid_setting', field: 'trustedProxies' }),

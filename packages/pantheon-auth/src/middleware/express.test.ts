@@ -33,7 +33,7 @@ async function ask(app: Express, path: string, headers: Readonly<Record<string, 
 
 const name = (req: Request, res: Response): void => void res.send(principalOf(req).name);
 
-test('who reads the principal of a route that is not guarded gets an error, never undefined', async () => {
+test('reading the principal of an unguarded route is an error, never undefined', async () => {
   expectTypeOf(principalOf).returns.toEqualTypeOf<Principal>();
   const app = express();
   const seen: unknown[] = [];
@@ -48,7 +48,7 @@ test('who reads the principal of a route that is not guarded gets an error, neve
   expect(seen).toMatchObject([{ code: 'internal_error' }, { code: 'internal_error' }]);
 });
 
-test('what cannot be asked for stops the program and is not told to its callers', () => {
+test('invalid options stop the program and are not shown to callers', () => {
   const invalid = expect.objectContaining({ code: 'invalid_setting', field: 'permissions[0]' });
   expect(() => pantheonAuth(auth, { permissions: ['docs:*'] })).toThrow(invalid);
   expect(() => requirePermission('Docs Read')).toThrow(invalid);
@@ -56,7 +56,7 @@ test('what cannot be asked for stops the program and is not told to its callers'
     expect(() => pantheonAuth(auth, { cost })).toThrow(expect.objectContaining({ field: 'cost' }));
 });
 
-test('what others said of caching stays', async () => {
+test('caching headers set by others stay', async () => {
   const app = express();
   app.use((_req, res, next) => {
     res.setHeader('Vary', 'Origin');
@@ -76,7 +76,7 @@ test('a handler may allow its answer to be stored', async () => {
   expect((await ask(app, '/', { 'x-api-key': key })).headers.get('cache-control')).toBe('private');
 });
 
-test('a key in the part of the path that a mount cuts off is refused', async () => {
+test('a key in the part of the path that a mount removes is refused', async () => {
   const app = express();
   app.use('/of/:key', pantheonAuth(auth), name);
   const { status, body } = await ask(app, `/of/${key}/x`, { 'x-api-key': key });
@@ -84,7 +84,7 @@ test('a key in the part of the path that a mount cuts off is refused', async () 
   expect(body).not.toContain(key);
 });
 
-test('the address is that of the socket, whatever a header says, until the application says otherwise', async () => {
+test('the address is that of the socket, whatever a header says, unless the application configures it', async () => {
   const headers = { 'x-api-key': boundKey, 'x-forwarded-for': '192.0.2.7', forwarded: 'for=192.0.2.7' };
   const app = express().set('trust proxy', 'loopback');
   app.get('/socket', pantheonAuth(auth), name);
@@ -95,7 +95,7 @@ test('the address is that of the socket, whatever a header says, until the appli
   expect(JSON.parse((await ask(app, '/nowhere', headers)).body).code).toBe('ip_not_allowed');
 });
 
-test('a refusal tells the id of the request, if it is one that can be told', async () => {
+test('a refusal contains the id of the request, if it is valid', async () => {
   const app = express();
   app.use(pantheonAuth(auth, { requestId: (req) => req.get('x-request-id') }));
   app.get('/', requirePermission('docs:write'));
@@ -107,7 +107,7 @@ test('a refusal tells the id of the request, if it is one that can be told', asy
   expect(await instanceOf('x'.repeat(129), 'x')).toBeUndefined();
 });
 
-test('the operator learns of every refusal why', async () => {
+test('the operator is told the cause of every refusal', async () => {
   const causes: unknown[] = [];
   const onRefused = ({ code, cause, keyId }: Refusal, req: Request) => void causes.push([req.path, code, cause, keyId]);
   const app = express();

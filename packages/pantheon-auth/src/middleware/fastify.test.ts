@@ -37,7 +37,7 @@ test('it guards the scope that registers it and all below, and no other', async 
   expect((await app.inject('/outside')).body).toBe('open');
 });
 
-test('at the root it guards everything, also what was declared before it was ready and what does not exist', async () => {
+test('at the root it guards every route, also those declared before it was ready and those that do not exist', async () => {
   await using app = fastify();
   app.register(pantheonAuth(auth));
   app.get('/', name);
@@ -46,7 +46,7 @@ test('at the root it guards everything, also what was declared before it was rea
   expect((await app.inject({ url: '/nothing', headers: as(reader) })).statusCode).toBe(404);
 });
 
-test('a route may be public, and then nobody is behind it', async () => {
+test('a route may be public, and then has no principal', async () => {
   await using app = fastify();
   await app.register(pantheonAuth(auth));
   app.get('/health', { config: { pantheonAuth: false } }, async () => 'ok');
@@ -55,7 +55,7 @@ test('a route may be public, and then nobody is behind it', async () => {
   expect((await app.inject({ url: '/mistake', headers: as(reader) })).statusCode).toBe(500);
 });
 
-test('a route asks for more than the plugin, never for less', async () => {
+test('a route can require more than the plugin, never less', async () => {
   await using app = fastify();
   await app.register(pantheonAuth(auth, { permissions: ['docs:read'] }));
   app.get('/', { config: { pantheonAuth: { permissions: ['docs:write'] } } }, name);
@@ -68,7 +68,7 @@ test('a route asks for more than the plugin, never for less', async () => {
   expect(await missing('/other', writer)).toBe('The permission docs:read is missing.');
 });
 
-test('what a route cannot ask for is our fault, and closes the route', async () => {
+test('invalid options of a route are an internal error, and close the route', async () => {
   await using app = fastify();
   await app.register(pantheonAuth(auth));
   const wrong = [
@@ -85,7 +85,7 @@ test('what a route cannot ask for is our fault, and closes the route', async () 
   expect(() => requirePermission('*')).toThrow('permissions[0]');
 });
 
-test('a scope within a guarded scope may ask again', async () => {
+test('a scope within a guarded scope may be guarded again', async () => {
   await using app = fastify();
   await app.register(pantheonAuth(auth));
   await app.register(async (inner) => {
@@ -108,7 +108,7 @@ test('a response schema of the route does not change a refusal', async () => {
   });
 });
 
-test('what others said of caching stays', async () => {
+test('caching headers set by others stay', async () => {
   await using app = fastify();
   app.addHook('onRequest', async (_request, reply) => {
     reply.header('vary', ['Origin', 'Accept']).header('cache-control', 'private');

@@ -21,7 +21,7 @@ afterAll(() => engine.close());
 const requestOf = (credential: string): Request =>
   new Request('https://api.example.com/docs', { headers: { 'x-api-key': credential } });
 
-test('the handler is given the principal and whatever the platform hands over', async () => {
+test('the handler gets the principal and the arguments of the platform', async () => {
   interface Connection {
     readonly hostname: string;
   }
@@ -38,7 +38,7 @@ test('the handler is given the principal and whatever the platform hands over', 
   expect((await guarded(requestOf(boundKey), { hostname: '198.51.100.1' })).status).toBe(403);
 });
 
-test('a handler is not reached without a credential that may act', async () => {
+test('a handler is not called without a valid credential', async () => {
   const reached: string[] = [];
   const guarded = withAuth(auth, { permissions: ['docs:write'] }, () => {
     reached.push('handler');
@@ -50,26 +50,26 @@ test('a handler is not reached without a credential that may act', async () => {
   expect(reached).toEqual([]);
 });
 
-test('a response that cannot be changed is answered as a copy with the headers of the others', async () => {
+test('an immutable response is answered as a copy with the headers added', async () => {
   const answer = await withAuth(auth, {}, () => Response.redirect('https://example.com/', 303))(requestOf(key));
   expect([answer.status, answer.headers.get('location')]).toEqual([303, 'https://example.com/']);
   expect(answer.headers.get('vary')).toBe('Authorization, X-API-Key');
   expect(answer.headers.get('ratelimit')).toMatch(/^"burst";r=\d+;t=\d+$/);
 });
 
-test('a response that is none stays as it is', async () => {
+test('a value that is not a response stays as it is', async () => {
   const failed = Response.error();
   expect(await withAuth(auth, {}, () => failed)(requestOf(key))).toBe(failed);
 });
 
-test('what the handler says of caching stays', async () => {
+test('caching headers of the handler stay', async () => {
   const headers = { vary: 'Accept', 'cache-control': 'private, max-age=5' };
   const answer = await withAuth(auth, {}, () => new Response('x', { headers }))(requestOf(key));
   expect(answer.headers.get('vary')).toBe('Accept, Authorization, X-API-Key');
   expect(answer.headers.get('cache-control')).toBe('private, max-age=5');
 });
 
-test('the question alone answers with the principal or with what to send', async () => {
+test('authenticating alone gives the principal or the response to send', async () => {
   const yes = await authenticateFetch(auth, requestOf(key));
   expect(yes).toMatchObject({ authenticated: true, principal: { name: 'reader' } });
   const no = await authenticateFetch(auth, requestOf('x'), { permissions: ['docs:read'] });
@@ -80,7 +80,7 @@ test('the question alone answers with the principal or with what to send', async
   expect(await no.response.json()).toEqual(no.refusal.body);
 });
 
-test('a handler that asks for more is closed to requests that nobody let in', async () => {
+test('a handler that requires more is closed to requests without a principal', async () => {
   const write = requirePermission('docs:write', () => new Response('written'));
   const yes = await authenticateFetch(auth, requestOf(key));
   if (!yes.authenticated) throw new Error('The key of the test is valid.');
@@ -88,7 +88,7 @@ test('a handler that asks for more is closed to requests that nobody let in', as
   expect(() => requirePermission('docs:*', () => new Response())).toThrow('permissions[0]');
 });
 
-test('an engine that fails lets nobody in', async () => {
+test('an engine that fails accepts no request', async () => {
   const failing = { authenticate: () => Promise.reject(new Error('A mistake of ours.')) };
   await expect(withAuth(failing, {}, () => new Response('open'))(requestOf(key))).rejects.toThrow('A mistake of ours.');
 });

@@ -22,7 +22,7 @@ afterAll(() => engine.close());
 
 const as = (credential: string) => ({ headers: { 'x-api-key': credential } });
 
-test('the principal is known to the types of every handler behind the middleware', async () => {
+test('the types of every handler behind the middleware contain the principal', async () => {
   const app = new Hono().get('/', pantheonAuth(auth), (c) => {
     expectTypeOf(c.var.principal).toEqualTypeOf<Principal>();
     return c.text(c.var.principal.name);
@@ -30,7 +30,7 @@ test('the principal is known to the types of every handler behind the middleware
   expect(await (await app.request('/', as(key))).text()).toBe('reader');
 });
 
-test('every kind of answer says what it depends on and how the limits stand', async () => {
+test('every kind of answer has Vary and the headers of the limits', async () => {
   const app = new Hono<AuthEnv>();
   app.onError((_error, c) => c.text('', 500));
   app.use(pantheonAuth(auth));
@@ -58,7 +58,7 @@ test('every kind of answer says what it depends on and how the limits stand', as
   }
 });
 
-test('what others said of caching and of origins stays', async () => {
+test('caching and CORS headers set by others stay', async () => {
   const app = new Hono<AuthEnv>();
   app.use(cors({ origin: 'https://app.example.com' }), pantheonAuth(auth));
   app.get('/', (c) => c.text('x', 200, { 'Cache-Control': 'private' }));
@@ -75,7 +75,7 @@ test('what others said of caching and of origins stays', async () => {
   expect((await app.request('/', { method: 'OPTIONS' })).status).toBe(204);
 });
 
-test('a route that asks for more without being guarded is closed', async () => {
+test('a route that requires more without being guarded is closed', async () => {
   const app = new Hono<AuthEnv>();
   const seen: unknown[] = [];
   app.onError((error, c) => {
@@ -89,7 +89,7 @@ test('a route that asks for more without being guarded is closed', async () => {
   expect(() => pantheonAuth(auth, { permissions: ['docs:*'] })).toThrow('permissions[0]');
 });
 
-test('where nobody knows the address, keys that are bound to one are refused; the application may know', async () => {
+test('without a known address, keys bound to addresses are refused; the application may supply it', async () => {
   const app = new Hono<AuthEnv>();
   app.get('/unknown', pantheonAuth(auth), (c) => c.text('in'));
   app.get('/known', pantheonAuth(auth, { address: (c) => c.req.header('x-real-ip') }), (c) => c.text('in'));
@@ -102,7 +102,7 @@ test('where nobody knows the address, keys that are bound to one are refused; th
   expect((await app.request('/known', { headers })).status).toBe(200);
 });
 
-test('an application below another one knows the principal and may ask for more', async () => {
+test('a mounted application has the principal and may require more', async () => {
   const below = new Hono<AuthEnv>();
   below.get('/name', (c) => c.text(c.var.principal.name));
   below.get('/write', requirePermission('docs:write'), (c) => c.text('written'));

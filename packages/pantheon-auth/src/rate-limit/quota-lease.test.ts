@@ -78,7 +78,7 @@ test('a block is a hundredth of the quota, at least one unit and at most a thous
 });
 
 describe('spending', () => {
-  test('a block is reserved once, then spent without asking', async () => {
+  test('a block is reserved once, then spent without the ledger', async () => {
     const { quota, rule, ledger, today } = setUp();
     for (let nth = 0; nth < 10; nth += 1) expect(await spend(quota, rule, 1)).toBe(true);
     expect(ledger.asked).toEqual([10]);
@@ -87,14 +87,14 @@ describe('spending', () => {
     expect(quota.state()).toMatchObject({ kind: 'quota', limit: 1_000, remaining: 989, resetSeconds: 43_200 });
   });
 
-  test('a request heavier than a block reserves what it lacks', async () => {
+  test('a request that costs more than a block reserves what is missing', async () => {
     const { quota, rule, ledger } = setUp();
     await spend(quota, rule, 4);
     expect(await spend(quota, rule, 500)).toBe(true);
     expect(ledger.asked).toEqual([10, 494]);
   });
 
-  test('asking with cost 0 reserves nothing, and answers also when the quota is used up', async () => {
+  test('checking with cost 0 reserves nothing, and is answered also if the quota is used up', async () => {
     const { quota, rule, today } = setUp({ limit: 2, period: 'day' });
     expect(quota.state()).toBeNull();
     expect(await spend(quota, rule, 0)).toBe(true);
@@ -106,7 +106,7 @@ describe('spending', () => {
     expect(quota.state()).toMatchObject({ remaining: 0 });
   });
 
-  test('a cost above the limit is refused without reserving anything', async () => {
+  test('a cost above the limit is denied without reserving anything', async () => {
     const { quota, rule, ledger, today } = setUp({ limit: 5, period: 'month' });
     expect(await spend(quota, rule, 6)).toBe(false);
     expect(await spend(quota, rule, 6)).toBe(false);
@@ -114,13 +114,13 @@ describe('spending', () => {
     expect(today()).toBe(0);
   });
 
-  test('more than what is reserved cannot be spent', () => {
+  test('more than the reserved units cannot be spent', () => {
     expect(() => setUp().quota.spend(1)).toThrow('Invariant');
   });
 });
 
 describe('several processes on one ledger', () => {
-  test('together they never grant more than the limit, and one that is alone grants all of it', async () => {
+  test('together they never grant more than the limit, and a single one grants all of it', async () => {
     const requests = fc.array(fc.tuple(fc.nat({ max: 2 }), fc.integer({ min: 1, max: 40 })), { maxLength: 120 });
     await fc.assert(
       fc.asyncProperty(fc.integer({ min: 1, max: 700 }), requests, async (limit, sequence) => {
@@ -142,7 +142,7 @@ describe('several processes on one ledger', () => {
     );
   });
 
-  test('a crash loses what was reserved and not spent, and nothing else', async () => {
+  test('a crash loses reserved units that were not spent, and nothing else', async () => {
     const { process, rule } = setUp();
     const crashed = process().quota;
     for (let nth = 0; nth < 13; nth += 1) await spend(crashed, rule, 1);
@@ -152,7 +152,7 @@ describe('several processes on one ledger', () => {
     expect(granted).toBe(1_000 - 20);
   });
 
-  test('a used-up quota is asked for once a second, so that units which another gave back are found', async () => {
+  test('a used-up quota is read once a second, so that units returned by another process are found', async () => {
     const { process, rule, clock, ledger } = setUp({ limit: 1, period: 'day' });
     const [holder, other] = [process().quota, process().quota];
     await holder.renew(1);
@@ -167,8 +167,8 @@ describe('several processes on one ledger', () => {
   });
 });
 
-describe('the turn of a period', () => {
-  test('begins anew, and what was not spent goes back to the day it came from', async () => {
+describe('the start of a period', () => {
+  test('starts a new quota, and unspent units are returned to the day they came from', async () => {
     const { quota, rule, clock, ledger, leases, today } = setUp();
     await spend(quota, rule, 1);
     clock.wall = Date.parse('2026-11-23T00:00:00Z');
@@ -178,7 +178,7 @@ describe('the turn of a period', () => {
     expect(ledger.of({ keyId: 'k', period: '2026-11-23' })).toBe(10);
   });
 
-  test('a used-up quota is free again at once', async () => {
+  test('makes a used-up quota available at once', async () => {
     const { quota, rule, clock } = setUp({ limit: 1, period: 'month' });
     expect(await spend(quota, rule, 1)).toBe(true);
     expect(await spend(quota, rule, 1)).toBe(false);
@@ -187,7 +187,7 @@ describe('the turn of a period', () => {
     expect(await spend(quota, rule, 1)).toBe(true);
   });
 
-  test('a clock set back revives nothing', async () => {
+  test('is not repeated when a clock is set back', async () => {
     const { quota, rule, clock, ledger } = setUp({ limit: 1, period: 'day' });
     await spend(quota, rule, 1);
     clock.wall -= 2 * 86_400_000;
@@ -196,7 +196,7 @@ describe('the turn of a period', () => {
     expect([...ledger.reserved.keys()]).toEqual(['k 2026-11-22']);
   });
 
-  test('a turn while the ledger is asked waits for the answer and gives that block back', async () => {
+  test('during a read of the ledger waits for the answer and returns that block', async () => {
     const { quota, rule, clock, ledger, leases, today } = setUp();
     ledger.meanwhile = () => {
       clock.wall += 86_400_000;
@@ -210,7 +210,7 @@ describe('the turn of a period', () => {
 });
 
 describe('a changed rule', () => {
-  test('a lowered limit holds for what was reserved under the old one', async () => {
+  test('lowers the limit for units that were reserved under the old one', async () => {
     const { quota, rule, process } = setUp({ limit: 1_000, period: 'day' });
     for (let nth = 0; nth < 5; nth += 1) await spend(quota, rule, 1);
     const lowered: QuotaRule = { limit: 7, period: 'day' };
@@ -220,14 +220,14 @@ describe('a changed rule', () => {
     expect(await spend(process().quota, lowered, 1)).toBe(false);
   });
 
-  test('a quota by month counts apart from one by day', async () => {
+  test('to a quota by month counts separately from one by day', async () => {
     const { quota, rule, ledger } = setUp({ limit: 1, period: 'day' });
     await spend(quota, rule, 1);
     expect(await spend(quota, { limit: 1, period: 'month' }, 1)).toBe(true);
     expect(ledger.of({ keyId: 'k', period: '2026-11' })).toBe(1);
   });
 
-  test('requests under the old and the new rule do not keep each other waiting', async () => {
+  test('does not make requests under the old and the new rule wait for each other', async () => {
     const { quota, rule, ledger } = setUp();
     const other: QuotaRule = { limit: 50, period: 'day' };
     const answers = Array.from({ length: 20 }, (_, nth) => spend(quota, nth % 2 === 0 ? rule : other, 1));
@@ -237,7 +237,7 @@ describe('a changed rule', () => {
 });
 
 describe('when the ledger fails', () => {
-  test('its error arrives as it is, and nothing is remembered as used up', async () => {
+  test('its error is passed on, and the quota is not taken for used up', async () => {
     const { quota, rule, ledger } = setUp();
     ledger.failure = new PantheonError('store_full');
     await expect(spend(quota, rule, 1)).rejects.toBe(ledger.failure);
@@ -245,13 +245,13 @@ describe('when the ledger fails', () => {
     expect(await spend(quota, rule, 1)).toBe(true);
   });
 
-  test('an error of another kind is told as limits that cannot be decided, with its cause', async () => {
+  test('an error of another kind is reported as limits that cannot be decided, with its cause', async () => {
     const { quota, rule, ledger } = setUp();
     ledger.failure = new Error('disk');
     await expect(spend(quota, rule, 1)).rejects.toMatchObject({ code: 'limiter_unavailable', cause: ledger.failure });
   });
 
-  test('a ledger that grants more than was asked is not believed', async () => {
+  test('a ledger that grants more than was requested is refused', async () => {
     const { clock } = setUp();
     const generous: QuotaLedger = { reserve: async () => ({ granted: 1e6, left: 0 }), release: async () => undefined };
     const rule: QuotaRule = { limit: 10, period: 'day' };
@@ -259,7 +259,7 @@ describe('when the ledger fails', () => {
     await expect(spend(quota, rule, 1)).rejects.toMatchObject({ code: 'limiter_unavailable' });
   });
 
-  test('units that could not be given back are lost, and the next block is still reserved', async () => {
+  test('units that could not be returned are lost, and the next block is still reserved', async () => {
     const { quota, rule, ledger, today } = setUp();
     await spend(quota, rule, 1);
     ledger.failure = new Error('disk');
@@ -271,7 +271,7 @@ describe('when the ledger fails', () => {
 });
 
 describe('the end', () => {
-  test('unspent units go back, those of a renewal under way too', async () => {
+  test('returns unspent units, also those of a renewal in progress', async () => {
     const { quota, rule, today } = setUp();
     await spend(quota, rule, 3);
     const renewal = quota.renew(400);
@@ -282,7 +282,7 @@ describe('the end', () => {
     expect(today()).toBe(3);
   });
 
-  test('once stopped nothing more is reserved', async () => {
+  test('after which nothing more is reserved', async () => {
     const { quota, rule, leases, ledger } = setUp();
     leases.stop();
     await expect(spend(quota, rule, 1)).rejects.toMatchObject({ code: 'shutting_down' });
@@ -291,7 +291,7 @@ describe('the end', () => {
 });
 
 describe('units that are held', () => {
-  test('go back to their lease, and may be spent again', async () => {
+  test('return to their lease, and can be spent again', async () => {
     const { quota, rule } = setUp({ limit: 5, period: 'day' });
     await quota.renew(5);
     expect(quota.status(rule, 5)).toBe('enough');
@@ -302,7 +302,7 @@ describe('units that are held', () => {
     expect(quota.status(rule, 5)).toBe('enough');
   });
 
-  test('of a lease that is over go back to where it was reserved, and not to the next one', async () => {
+  test('of a lease that has ended return to where they were reserved, and not to the next one', async () => {
     const { quota, rule, clock, ledger, leases, today } = setUp({ limit: 5, period: 'day' });
     await quota.renew(5);
     quota.status(rule, 5);

@@ -17,7 +17,7 @@ import {
 const wholeMs = fc.integer({ min: 0, max: 2 ** 41 });
 const windowSeconds = fc.oneof(fc.constantFrom(1, 7, 60, 61, 3_600, 86_400), fc.integer({ min: 1, max: 2_678_400 }));
 
-describe('the moment that stands for a use', () => {
+describe('the moment for which a use is counted', () => {
   const limits = fc.constantFrom(0, 1, EXACT_LIMIT_MAX, EXACT_LIMIT_MAX + 1, 1_000_000);
 
   test('is never before it, and under a large limit at most one part of the window after it', () => {
@@ -31,7 +31,7 @@ describe('the moment that stands for a use', () => {
     );
   });
 
-  test('what is told to wait has waited long enough, and not a second longer', () => {
+  test('the time to wait is enough, and not a second too long', () => {
     fc.assert(
       fc.property(wholeMs, windowSeconds, (nowMs, seconds) => {
         const wait = secondsUntilEntryLeft(nowMs, seconds, nowMs + 7) * 1_000;
@@ -57,7 +57,7 @@ describe('periods of a quota', () => {
     expect(periodAt('month', at(iso)).name).toBe(month);
   });
 
-  test('periods follow each other without a gap, each with a name of its own that sorts after the last', () => {
+  test('periods follow each other without a gap, each with a unique name that sorts after the previous one', () => {
     const instant = fc.integer({ min: at('1971-01-01T00:00Z'), max: at('9998-12-31T00:00Z') });
     fc.assert(
       fc.property(instant, fc.constantFrom('day', 'month'), (now, kind) => {
@@ -96,7 +96,7 @@ test('waiting is rounded up and never negative', () => {
   ]);
 });
 
-test('a cost is a whole number within its bound, and nothing else is', () => {
+test('a cost is a whole number within its bound; other values are refused', () => {
   for (const cost of [0, 1, COST_MAX]) expect(() => assertCost(cost)).not.toThrow();
   for (const cost of [-1, 0.5, Number.NaN, Number.POSITIVE_INFINITY, 2 ** 53, COST_MAX + 1]) {
     expect(() => assertCost(cost)).toThrow(expect.objectContaining({ code: 'invalid_request', field: 'cost' }));

@@ -30,14 +30,14 @@ describe('the bucket of a sender', () => {
     expect(buckets.isFull('a')).toBe(true);
   });
 
-  test('is of nobody else', () => {
+  test('counts that sender only', () => {
     const { buckets, charge } = setUp();
     charge('a', 100);
     expect(buckets.isFull('b')).toBe(false);
     expect(buckets.fullCount()).toBe(1);
   });
 
-  test('has room for exactly one more when one was paid back', () => {
+  test('has room for exactly one more after one charge was forgiven', () => {
     const { clock, buckets, charge } = setUp({ chargesMax: 3, paidBackPerSecond: 0.1 });
     charge('a', 3);
     clock.ms += 9_999;
@@ -48,7 +48,7 @@ describe('the bucket of a sender', () => {
     expect(buckets.isFull('a')).toBe(true);
   });
 
-  test('is full for no longer after a flood', () => {
+  test('is not full for longer after a flood', () => {
     const { clock, buckets, charge } = setUp();
     charge('a', 10_000);
     expect(buckets.isFull('a')).toBe(true);
@@ -56,7 +56,7 @@ describe('the bucket of a sender', () => {
     expect(buckets.isFull('a')).toBe(false);
   });
 
-  test('is empty in the end, and no more than empty', () => {
+  test('is empty in the end, and never below', () => {
     const { clock, buckets, charge } = setUp();
     charge('a', CHARGES_MAX);
     clock.ms += 1e9;
@@ -67,14 +67,14 @@ describe('the bucket of a sender', () => {
   });
 });
 
-test('more senders than are remembered only forgive', () => {
+test('beyond the number of senders in memory, the oldest are only forgiven', () => {
   const { buckets, charge } = setUp({ chargesMax: 1, sendersMax: 2 });
   for (const sender of ['a', 'b', 'c']) charge(sender, 1);
   expect(['a', 'b', 'c'].map((sender) => buckets.isFull(sender))).toEqual([false, true, true]);
   expect(buckets.fullCount()).toBe(2);
 });
 
-test('settings that would charge nobody, or for ever, are refused', () => {
+test('settings with which no sender would be charged, or one for ever, are refused', () => {
   expect(() => setUp({ chargesMax: 0 })).toThrow('Invariant');
   expect(() => setUp({ chargesMax: Number.NaN })).toThrow('Invariant');
   expect(() => setUp({ paidBackPerSecond: 0 })).toThrow('Invariant');

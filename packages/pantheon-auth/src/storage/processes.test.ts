@@ -65,7 +65,7 @@ async function contentsOf(path: string) {
   return { notices, tenants, head };
 }
 
-test('several processes that start and commit at once: no gap, no loss, everything in order (I3)', async () => {
+test('several processes that start and commit at once leave no gap, lose nothing and keep the order (I3)', async () => {
   using folder = scratchFolder();
   const path = join(folder.path, 'a.db');
   const commits = 30;
@@ -97,7 +97,7 @@ test('several processes that start and commit at once: no gap, no loss, everythi
   }
 }, 60_000);
 
-test('kill -9 at any moment: what was acknowledged is there, and events and rows agree (I2, I13)', async () => {
+test('after kill -9 at any moment every acknowledged change is stored, and events and rows agree (I2, I13)', async () => {
   using folder = scratchFolder();
   const path = join(folder.path, 'a.db');
   const source = `
@@ -130,7 +130,7 @@ test('kill -9 at any moment: what was acknowledged is there, and events and rows
   }
 }, 60_000);
 
-test('kill -9 at any statement of a migration leaves no table or all of them, and the next start finishes', async () => {
+test('after kill -9 at any statement of a migration there is no table or all of them, and the next start finishes', async () => {
   const source = `
     let left = Number(args[0]);
     await open({ onStatement: () => { left -= 1; if (left === 0) process.kill(process.pid, 'SIGKILL'); } });
@@ -150,7 +150,7 @@ test('kill -9 at any statement of a migration leaves no table or all of them, an
   }
 }, 60_000);
 
-test('a lock that another process holds is waited for, with the event loop free', async () => {
+test('the lock of another process is waited for while the event loop is free', async () => {
   await using scratch = await openScratchDatabase();
   const source = `
     const { DatabaseSync } = await import('node:sqlite');

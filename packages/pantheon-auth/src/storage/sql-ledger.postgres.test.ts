@@ -54,7 +54,7 @@ test('the head and the events are the last statement before the COMMIT, and one 
   expect(texts.filter((text) => /head|"?events"?$/.test(text))).toEqual(['with head as']);
 });
 
-test('a change of a required row that is under way is waited for, and then it is a conflict', async () => {
+test('a commit waits for a change of a required row that is in progress, and then gets a conflict', async () => {
   await using scratch = await openScratchDatabase();
   await scratch.db.ledger.commit({ changes: withKey(), events: [sampleEvent()] });
   await scratch.sql('begin');
@@ -66,7 +66,7 @@ test('a change of a required row that is under way is waited for, and then it is
   expect(await scratch.db.log.head()).toMatchObject({ seq: 1 });
 });
 
-test('a change of a required row that is taken back is no conflict', async () => {
+test('a change of a required row that is rolled back is no conflict', async () => {
   await using scratch = await openScratchDatabase();
   await scratch.db.ledger.commit({ changes: withKey(), events: [sampleEvent()] });
   await scratch.sql('begin');
@@ -77,7 +77,7 @@ test('a change of a required row that is taken back is no conflict', async () =>
   expect(await outcome).toEqual({ seq: 2 });
 });
 
-test('a required row stays as it is until the commit that relies on it has ended; who changes it comes after', async () => {
+test('a required row stays unchanged until the commit that requires it has ended; a change of it comes after', async () => {
   await using scratch = await openScratchDatabase();
   await scratch.db.ledger.commit({ changes: withKey(), events: [sampleEvent()] });
   const other = await scratch.openAgain();
@@ -94,7 +94,7 @@ test('a required row stays as it is until the commit that relies on it has ended
   expect(await changing).toEqual({ seq: 4 });
 });
 
-test('changes that meet crosswise do not wait for each other: one comes first, or is the only one', async () => {
+test('changes that require each other do not wait for each other: one is made first, or is the only one', async () => {
   await using scratch = await openScratchDatabase();
   const other = await scratch.openAgain();
   const names = ['a', 'b'] as const;
@@ -131,7 +131,7 @@ test('changes that meet crosswise do not wait for each other: one comes first, o
   expect(await deadlocks()).toBe(before);
 });
 
-test('several that rely on a row and change it come one after the other', async () => {
+test('several commits that require a row and change it are made one after the other', async () => {
   await using scratch = await openScratchDatabase();
   const other = await scratch.openAgain();
   await scratch.db.ledger.commit({ changes: withKey(), events: [sampleEvent()] });
@@ -145,7 +145,7 @@ test('several that rely on a row and change it come one after the other', async 
     if (outcome.status === 'rejected') expect(outcome.reason).toMatchObject({ code: 'conflict' });
 });
 
-test('two that wait for each other all the same: one goes on, and the other is told of a conflict', async () => {
+test('if two commits wait for each other all the same, one continues and the other gets a conflict', async () => {
   await using scratch = await openScratchDatabase();
   const tenants = ['a', 'b'].map((id) => insertTenant({ id, tenant_id: id }));
   await scratch.db.ledger.commit({ changes: tenants, events: [sampleEvent()] });
@@ -162,7 +162,7 @@ test('two that wait for each other all the same: one goes on, and the other is t
   await scratch.sql('rollback');
 });
 
-test('a number that was taken meanwhile waits for its taker, and is a conflict only if it stays taken', async () => {
+test('a number that another transaction has taken is waited for, and is a conflict only if that commits', async () => {
   await using scratch = await openScratchDatabase();
   for (const [end, code] of [
     ['commit', 'conflict'],
@@ -203,7 +203,7 @@ test('the log only grows: its events cannot be changed, removed or left out, and
   expect(await scratch.db.log.head()).toMatchObject({ seq: 2 });
 });
 
-test('a commit whose place is taken behind its back fails whole, and says nothing of a conflict', async () => {
+test('a commit whose event number was taken outside of the service fails as a whole, and not as a conflict', async () => {
   await using scratch = await openScratchDatabase();
   await scratch.db.ledger.commit({ changes: [], events: [sampleEvent()] });
   // The head was set back by hand: the log is damaged, and asking again would not help.
@@ -225,7 +225,7 @@ test.each([
     { kind: 'row', table: 'tenants', where: { id: 'default' }, revision: 1 },
   ],
 ] as const)(
-  '%s by a commit that has the head of the log: who relies on that waits for it, and then it is a conflict',
+  '%s by a commit that has locked the head: a commit that requires that row waits for it, and then gets a conflict',
   async (_what, change, required) => {
     await using scratch = await openScratchDatabase();
     await scratch.db.ledger.commit({ changes: withKey(), events: [sampleEvent()] });
@@ -259,7 +259,7 @@ test('many commits that require the same tenant do not wait for each other befor
   await scratch.sql('rollback');
 });
 
-test('a revocation has connections of its own: it is committed while every other write waits', async () => {
+test('a revocation has connections of its own: it is committed while all other writes wait', async () => {
   await using scratch = await openScratchDatabase();
   const { ledger, log } = scratch.db;
   await ledger.commit({ changes: withKey(), events: [sampleEvent()] });

@@ -57,7 +57,7 @@ async function openedByHand(folder: string) {
   return { database, db, ledger, [Symbol.dispose]: () => database.close() };
 }
 
-test('a full disk is told as such, loses nothing, and the next commit after room was made works', async () => {
+test('a full disk is reported as such, loses nothing, and the next commit works when there is space', async () => {
   using folder = scratchFolder();
   using opened = await openedByHand(folder.path);
   const { database, db, ledger } = opened;
@@ -70,7 +70,7 @@ test('a full disk is told as such, loses nothing, and the next commit after room
   expect(await big()).toEqual({ seq: 1 });
 });
 
-test('a store that cannot be written says so', async () => {
+test('a store that cannot be written is reported as such', async () => {
   using folder = scratchFolder();
   using opened = await openedByHand(folder.path);
   opened.database.exec('pragma query_only = on');

@@ -23,7 +23,7 @@ async function stateOf(db: Awaited<ReturnType<typeof openScratchDatabase>>['db']
   };
 }
 
-test('rows and their events are one transaction, and the answer is the last seq', async () => {
+test('rows and their events are one transaction, which returns the last seq', async () => {
   await using scratch = await openScratchDatabase();
   const { db } = scratch;
   const key = sampleKey();
@@ -161,7 +161,7 @@ const answered = () => ({
   version: 1,
 });
 
-test('a companion stands or falls with the change, and a repeated request with its twin', async () => {
+test('an idempotency record is stored only with its change, and a repeated request is a conflict', async () => {
   await using scratch = await openScratchDatabase();
   const { db } = scratch;
   const commit = (created_at: number): Commit => ({
@@ -179,7 +179,7 @@ test('a companion stands or falls with the change, and a repeated request with i
   expect(await db.log.head()).toMatchObject({ seq: 2 });
 });
 
-test('a name that is no column of ours never becomes SQL', async () => {
+test('an unknown column name never becomes SQL', async () => {
   await using scratch = await openScratchDatabase();
   const evil = `name" = 'x' --`;
   const changes: readonly unknown[] = [
@@ -222,7 +222,7 @@ const withoutRevocation = (jti: string): Precondition => ({
   where: { jti },
 });
 
-test('a commit stands only if every row that it requires is as it was read, and no row is there that must not be', async () => {
+test('a commit is made only if every row that it requires is as it was read, and rows that must not exist do not', async () => {
   await using scratch = await openScratchDatabase();
   const { db } = scratch;
   const signingKey = {
@@ -286,7 +286,7 @@ test('a commit stands only if every row that it requires is as it was read, and 
   expect(await attempt(...good, tenantRow('default', 1))).toBe('done');
 });
 
-test('a token may revoke itself: what the commit itself writes is not in its way', async () => {
+test('a token can revoke itself: the row that the commit itself writes does not violate its preconditions', async () => {
   await using scratch = await openScratchDatabase();
   const { db } = scratch;
   await db.ledger.commit({
@@ -303,7 +303,7 @@ test('a token may revoke itself: what the commit itself writes is not in its way
   await expect(revokeSelf()).rejects.toMatchObject({ code: 'conflict' });
 });
 
-test('a revocation is committed before 1,200 holders who rotate themselves and came first', async () => {
+test('a revocation is committed before 1,200 earlier writes of holders who rotate their own keys', async () => {
   await using scratch = await openScratchDatabase();
   const { ledger, log } = scratch.db;
   const settled = Promise.allSettled(
@@ -325,7 +325,7 @@ test('a revocation is committed before 1,200 holders who rotate themselves and c
   expect((await log.head()).seq).toBe(1_201 - refused.length);
 });
 
-test('one caller with 1,000 waiting writes does not delay the only write of another caller, or of another tenant', async () => {
+test('one caller with 1,000 waiting writes delays neither the only write of another caller nor that of another tenant', async () => {
   await using scratch = await openScratchDatabase();
   const { ledger } = scratch.db;
   const commit = (actorKeyId: string, tenantId = 'default') =>

@@ -59,7 +59,7 @@ async function follow(scratch: ScratchDatabase, done: () => boolean): Promise<re
 const PROCESSES = 4;
 const COMMITS = 250;
 
-test('four processes that commit at once, some against each other: a follower sees every place once, in order (I3)', async () => {
+test('four processes that commit at once, some in conflict: a follower gets every event once, in order (I3)', async () => {
   await using scratch = await openScratchDatabase();
   await scratch.db.ledger.commit({
     changes: [insertTenant({ id: 'shared', tenant_id: 'shared' })],
@@ -118,7 +118,7 @@ test('four processes that commit at once, some against each other: a follower se
   expect(await scratch.db.tenants.find('shared')).toMatchObject({ revision: 1 + conflicting.length });
 }, 90_000);
 
-test('kill -9 of a node at any moment: what was acknowledged is there, and events and rows agree (I2, I13)', async () => {
+test('after kill -9 of a node at any moment every acknowledged change is stored, and events and rows agree (I2, I13)', async () => {
   await using scratch = await openScratchDatabase();
   const source = `
     const [name] = args;

@@ -96,7 +96,7 @@ async function askEverything(scratch: ScratchDatabase, text: string): Promise<vo
   await db.dataKeys.takeSeals(id, 1);
 }
 
-test('the SQL that runs is the same whatever a caller sends', async () => {
+test('the SQL text that runs is the same for every input of a caller', async () => {
   await using scratch = await openScratchDatabase();
   const textsFor = async (text: string): Promise<readonly string[]> => {
     scratch.statements.length = 0;

@@ -104,7 +104,7 @@ test('every byte, none, and many', async () => {
   );
 });
 
-test('whole numbers as far as a number can hold them, as numbers', async () => {
+test('whole numbers up to the largest exact one, as numbers', async () => {
   const numbers = [0, 1, -1, 2 ** 31, -(2 ** 31) - 1, 2 ** 32, Number.MAX_SAFE_INTEGER, Number.MIN_SAFE_INTEGER];
   const keys = numbers.map((number) => sampleKey({ created_at: number, expires_at: number, version: number }));
   await using scratch = await withKeys(keys);
@@ -114,7 +114,7 @@ test('whole numbers as far as a number can hold them, as numbers', async () => {
   expect(await scratch.db.log.head()).toMatchObject({ at: largest });
 });
 
-test('a number that none of ours is, is refused and not rounded', async () => {
+test('a number outside that range is refused and not rounded', async () => {
   await using scratch = await withKeys([sampleKey({ id: 'a'.repeat(16) })]);
   await scratch.sql('update api_keys set expires_at = 9007199254740993');
   await expect(scratch.db.keys.find('a'.repeat(16))).rejects.toThrow();
@@ -139,7 +139,7 @@ test('ids are ordered by their bytes, in lists and over pages', async () => {
   expect(paged).toEqual(byBytes);
 });
 
-test('a search does not mind the case, in any language', async () => {
+test('a search ignores case, in every language', async () => {
   const names = ['Ärger', 'STRASSE', 'straße', 'ΟΔΟΣ', 'ПРИВЕТ', 'Ǆungla', 'É', 'İstanbul', 'ISTANBUL', 'plain'];
   await using scratch = await withKeys(
     names.map((name, at) => sampleKey({ id: `0${newId()}`, name, created_at: names.length - at })),
@@ -162,7 +162,7 @@ test('a search does not mind the case, in any language', async () => {
   expect(await found('arger')).toEqual([]);
 });
 
-test('the start of an id is matched as it is', async () => {
+test('the start of an id is matched with its case', async () => {
   const id = `Ab${newId().slice(2)}`;
   await using scratch = await withKeys([sampleKey({ id, name: 'x' })]);
   const found = async (text: string): Promise<number> =>

@@ -6,7 +6,7 @@ import { NodeSqliteDialect } from './sqlite/sqlite-dialect.ts';
 import { statement } from './statement.ts';
 import type { Tables } from './tables.ts';
 
-test('a statement is compiled once, binds by name, and keeps what was constant', () => {
+test('a statement is compiled once, binds parameters by name, and keeps its constants', () => {
   using database = new DatabaseSync(':memory:');
   const dialect = new NodeSqliteDialect({ database, clock: systemClock, role: 'reader', onStatement: null });
   const db = new Kysely<Tables>({ dialect });

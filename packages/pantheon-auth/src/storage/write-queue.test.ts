@@ -26,7 +26,7 @@ const ordinary = (callerId: string, tenantId = 'default'): QueueKey => ({ lane: 
 const protective = (callerId: string): QueueKey => ({ lane: 'protective', tenantId: 'default', callerId });
 const mine = ordinary('mine');
 
-test('writes run one after the other, in the order they came', async () => {
+test('writes run one after the other, in order of arrival', async () => {
   const { writer } = writerOnMemory();
   const log: string[] = [];
   const write = (name: string) =>
@@ -40,7 +40,7 @@ test('writes run one after the other, in the order they came', async () => {
   expect(log).toEqual(['a begins', 'a ends', 'b begins', 'b ends', 'c begins', 'c ends']);
 });
 
-test('a write that fails does not stop those behind it', async () => {
+test('a failed write does not stop later ones', async () => {
   const { writer } = writerOnMemory();
   const failed = writer.run(mine, async () => {
     throw new Error('mine');
@@ -50,7 +50,7 @@ test('a write that fails does not stop those behind it', async () => {
   expect(await next).toBe(2);
 });
 
-test('the event loop has a turn between two writes', async () => {
+test('the event loop turns between two writes', async () => {
   const { writer } = writerOnMemory();
   const log: string[] = [];
   const first = writer.run(mine, async () => {
@@ -64,7 +64,7 @@ test('the event loop has a turn between two writes', async () => {
   expect(log).toEqual(['first', 'turn', 'second']);
 });
 
-test('the queue has an end: one more is turned away at once, and there is room again later', async () => {
+test('the queue is bounded: one write more is refused at once, and there is room again later', async () => {
   const { writer } = writerOnMemory();
   // The first is under way at once, and does not wait.
   const writes = Array.from({ length: WRITES_WAITING_MAX.ordinary + 1 }, (_, n) =>
@@ -76,7 +76,7 @@ test('the queue has an end: one more is turned away at once, and there is room a
   expect(await writer.run(ordinary('caller-1'), async () => 1)).toBe(1);
 });
 
-test('a revocation goes before all that waits, and has room when there is none for others', async () => {
+test('a revocation goes before all waiting writes, and has room when others have none', async () => {
   const { writer } = writerOnMemory();
   const log: string[] = [];
   const writes = Array.from({ length: 1_200 }, (_, n) =>
@@ -103,7 +103,7 @@ test('one caller with 1,000 waiting writes does not delay the only write of anot
   expect(done).toHaveLength(WRITES_WAITING_MAX.ordinary / 2 + 1);
 });
 
-test('revoking without end does not stop ordinary writes', async () => {
+test('revocations without pause do not stop ordinary writes', async () => {
   const { writer } = writerOnMemory();
   const log: string[] = [];
   const revocations = Array.from({ length: 100 }, (_, n) =>
@@ -114,7 +114,7 @@ test('revoking without end does not stop ordinary writes', async () => {
   await Promise.all(revocations);
 });
 
-test('one caller cannot fill the lane of revocations either', async () => {
+test('one caller cannot fill the lane of revocations', async () => {
   const { writer } = writerOnMemory();
   const work = async (): Promise<void> => {};
   const flood = Array.from({ length: 2_000 }, () => writer.run(protective('stolen'), work));
@@ -124,7 +124,7 @@ test('one caller cannot fill the lane of revocations either', async () => {
   expect(outcomes.filter(({ status }) => status === 'fulfilled')).toHaveLength(WRITES_WAITING_MAX.protective / 2 + 1);
 });
 
-test('where revocations have connections of their own they wait for no other write', async () => {
+test('if revocations have connections of their own they wait for no other write', async () => {
   const db = { transaction: () => ({ execute: (work: () => Promise<unknown>) => work() }) };
   const connections = () => ({ db: db as unknown as Kysely<Tables>, atOnceMax: 1 });
   const clock: Clock = { now: () => 0, monotonicMs: () => 0 };
@@ -137,7 +137,7 @@ test('where revocations have connections of their own they wait for no other wri
   await writer.close();
 });
 
-test('a write whose turn comes too late is not begun', async () => {
+test('a write that has waited too long is not begun', async () => {
   const { writer, clock } = writerOnMemory();
   const slow = writer.run(mine, async () => {
     clock.ms += WRITE_WAIT_MAX_MS + 1;
@@ -151,7 +151,7 @@ test('a write whose turn comes too late is not begun', async () => {
   expect(ran).toBe(false);
 });
 
-test('closing waits for the writes that were taken and takes no more', async () => {
+test('closing waits for accepted writes and accepts no more', async () => {
   const { writer } = writerOnMemory();
   const log: string[] = [];
   const write = writer.run(mine, async () => log.push('write'));
@@ -161,7 +161,7 @@ test('closing waits for the writes that were taken and takes no more', async () 
   expect(log).toEqual(['write', 'closed']);
 });
 
-test('as many run at once as may, and the others follow in order', async () => {
+test('as many writes run at once as may, and the others follow in order', async () => {
   const begun: string[] = [];
   const gates: (() => void)[] = [];
   const db = { transaction: () => ({ execute: (work: () => Promise<unknown>) => work() }) };
@@ -191,7 +191,7 @@ test('as many run at once as may, and the others follow in order', async () => {
   expect(begun).toEqual(['a', 'b', 'c', 'd']);
 });
 
-test('on a full disk a protective write is repeated once with the room that is kept, and ordinary ones wait for other room', async () => {
+test('on a full disk a protective write is repeated once with the reserved space, and ordinary ones wait for free space', async () => {
   let given = 0;
   let room = 1;
   const work = async (): Promise<string> => {
@@ -227,7 +227,7 @@ test('on a full disk a protective write is repeated once with the room that is k
   expect(given).toBe(2);
 });
 
-test('what waits takes places by its size: a few large writes are the end of the room, and small ones of others find some', async () => {
+test('waiting writes use the queue by size: a few large writes fill it, and small ones of others still fit', async () => {
   const { writer } = writerOnMemory(1_500_000);
   const work = async (): Promise<void> => {};
   // A hundred places each; one caller may have five hundred. The first is under way at once, and does not wait.
@@ -242,7 +242,7 @@ test('what waits takes places by its size: a few large writes are the end of the
   await small;
 });
 
-test('nobody weighs what does not have to wait', async () => {
+test('the size of a write that does not have to wait is not computed', async () => {
   const { writer } = writerOnMemory();
   let weighed = 0;
   const weigh = (): number => {
@@ -253,7 +253,7 @@ test('nobody weighs what does not have to wait', async () => {
   expect(weighed).toBe(0);
 });
 
-test('a protective write that has no share of the room is refused before it is begun, and what is written is told', async () => {
+test('a protective write without a share of the reserved space is refused before it is begun, and written ones are counted', async () => {
   const wrote: string[] = [];
   const reserve = {
     isSpent: () => true,

@@ -41,7 +41,7 @@ test('a tenant is read once, and again after an event about it and after a reset
   }
 });
 
-test('a reader shares its read with itself alone, and its error with nobody', async () => {
+test('reads of one caller at the same time are one read, and its error reaches no other caller', async () => {
   const { reads, ask } = reading();
   const asked = [ask(), ask(), ask('acme', 'key2'), ask('other')];
   expect(reads).toHaveLength(3);
@@ -62,7 +62,7 @@ test('a reader shares its read with itself alone, and its error with nobody', as
 test.each([
   ['an event about it', (known: KnownTenants) => known.apply(about('tenant', 'acme'))],
   ['a reset', (known: KnownTenants) => known.reset()],
-])('what was read before %s is not kept, and not shared after it', async (_name, happen) => {
+])('a result read before %s is not cached, and not shared afterwards', async (_name, happen) => {
   const { known, reads, ask } = reading();
   const before = ask();
   happen(known);

@@ -7,7 +7,7 @@ import { TenantStorage } from './tenant-storage.ts';
 
 const SYSTEM = { tenantId: 'system' };
 
-test('the permanent ones are there from the first start and cannot be deleted; the system is never suspended', async () => {
+test('the permanent tenants exist from the first start and cannot be deleted; the system tenant is never suspended', async () => {
   await using engine = await openTestEngine();
   const { tenants } = engine.auth;
   expect((await tenants.list()).items).toMatchObject([
@@ -24,7 +24,7 @@ test('the permanent ones are there from the first start and cannot be deleted; t
   expect(await tenants.resume('default')).toMatchObject({ state: 'active' });
 });
 
-test('made, read, renamed, suspended, resumed, deleted: each change is one event, none changes nothing', async () => {
+test('a tenant is created, read, renamed, suspended, resumed, deleted: each change is one event, and a repeated call changes nothing', async () => {
   await using engine = await openTestEngine();
   const { tenants, events } = engine.auth;
   expect(await tenants.create({ id: 'acme' })).toMatchObject({ id: 'acme', name: 'acme', state: 'active' });
@@ -47,7 +47,7 @@ test('made, read, renamed, suspended, resumed, deleted: each change is one event
   expect(items[2]).toMatchObject({ reason: 'unpaid', before: { state: 'active' }, after: { state: 'suspended' } });
 });
 
-test('an id that is taken, was taken, or is none is refused', async () => {
+test('an id that exists, existed before or is invalid is refused', async () => {
   await using engine = await openTestEngine();
   const { tenants } = engine.auth;
   await tenants.create({ id: 'acme' });
@@ -59,7 +59,7 @@ test('an id that is taken, was taken, or is none is refused', async () => {
   expect((await refusalOf(tenants.create({ id: 'fine', name: ' ' }))).field).toBe('name');
 });
 
-test('made by two processes at once, it is made once, and the other is told as if it came later', async () => {
+test('a tenant that two processes create at once is created once, and the other gets the answer of a later call', async () => {
   await using engine = await openTestEngine();
   const other = await engine.openAgain();
   const outcomes = await Promise.allSettled([
@@ -70,7 +70,7 @@ test('made by two processes at once, it is made once, and the other is told as i
   expect(outcomes.find((one) => one.status === 'rejected')?.reason).toMatchObject({ code: 'already_exists' });
 });
 
-test('suspended and renamed by several at once, everything happens and nothing twice', async () => {
+test('of changes by several callers at once each is made, and none twice', async () => {
   await using engine = await openTestEngine();
   const other = await engine.openAgain();
   await engine.auth.tenants.create({ id: 'acme' });
@@ -83,7 +83,7 @@ test('suspended and renamed by several at once, everything happens and nothing t
   expect((await other.events.list('acme')).items).toHaveLength(3);
 });
 
-test('only keys of the system manage tenants, each with its permission; for others there are none (I10)', async () => {
+test('only keys of the system tenant manage tenants, each with its permission; for others there are none (I10)', async () => {
   await using engine = await openTestEngine();
   const { tenants } = engine.auth;
   await tenants.create({ id: 'acme' });
@@ -108,7 +108,7 @@ test('only keys of the system manage tenants, each with its permission; for othe
   expect(await tenants.create({ id: 'new' }, { by })).toMatchObject({ id: 'new' });
 });
 
-test('pages are in order of id and together are all of them', async () => {
+test('pages are in order of id and contain each tenant once', async () => {
   await using engine = await openTestEngine();
   const { tenants } = engine.auth;
   for (const id of ['c', 'a', 'b']) await tenants.create({ id });
@@ -119,7 +119,7 @@ test('pages are in order of id and together are all of them', async () => {
   expect((await refusalOf(tenants.list({ limit: 0 }))).field).toBe('limit');
 });
 
-test('suspending one refuses all its keys at once, here and in other processes, and resuming takes it back', async () => {
+test('suspending a tenant denies all its keys at once, here and in other processes, and resuming accepts them again', async () => {
   await using engine = await openTestEngine();
   const other = await engine.openAgain();
   await engine.auth.tenants.create({ id: 'acme' });
@@ -141,7 +141,7 @@ test('suspending one refuses all its keys at once, here and in other processes, 
   expect(await answers()).toEqual(['valid', 'valid']);
 });
 
-describe('a change stands only if its caller still does when it is committed', () => {
+describe('a change is made only if its caller still may when it is committed', () => {
   /** A system key that manages tenants, and what happens to it after it was looked at and before the commit. */
   async function administrator(engine: TestEngine, between: (id: string) => Promise<unknown>, times = 1) {
     const { auth } = engine;
@@ -169,7 +169,7 @@ describe('a change stands only if its caller still does when it is committed', (
     delete: ({ auth }, by) => auth.tenants.delete('acme', { by }),
   };
 
-  test.each(Object.entries(CHANGES))('%s: not by a key that was revoked in between', async (_name, change) => {
+  test.each(Object.entries(CHANGES))('%s is refused for a key that was revoked in between', async (_name, change) => {
     await using engine = await openTestEngine();
     await engine.auth.tenants.create({ id: 'acme' });
     const before = (await engine.auth.events.list('acme')).items.length;
@@ -179,15 +179,18 @@ describe('a change stands only if its caller still does when it is committed', (
     expect((await refusalOf(engine.auth.tenants.get('next'))).code).toBe('not_found');
   });
 
-  test.each(Object.entries(CHANGES))('%s: again by one that was only renamed', async (_name, change) => {
-    await using engine = await openTestEngine();
-    await engine.auth.tenants.create({ id: 'acme' });
-    using caller = await administrator(engine, (id) => engine.auth.tenant('system').keys.update(id, { name: 'b' }));
-    expect(await change(engine, caller.by)).toMatchObject({ id: expect.any(String) });
-    expect(caller.attempts()).toBe(2);
-  });
+  test.each(Object.entries(CHANGES))(
+    '%s is retried for a key that was only renamed in between',
+    async (_name, change) => {
+      await using engine = await openTestEngine();
+      await engine.auth.tenants.create({ id: 'acme' });
+      using caller = await administrator(engine, (id) => engine.auth.tenant('system').keys.update(id, { name: 'b' }));
+      expect(await change(engine, caller.by)).toMatchObject({ id: expect.any(String) });
+      expect(caller.attempts()).toBe(2);
+    },
+  );
 
-  test('by one that changes all the time: a conflict, after a few attempts', async () => {
+  test('for a key that changes all the time it ends with a conflict, after a few attempts', async () => {
     await using engine = await openTestEngine();
     let name = 0;
     const rename = (id: string) => engine.auth.tenant('system').keys.update(id, { name: `name ${name++}` });

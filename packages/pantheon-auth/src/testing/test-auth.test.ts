@@ -12,7 +12,7 @@ const folders = (): string[] =>
     .flatMap((path) => readdirSync(path).map((name) => `${path}/${name}`))
     .filter((path) => path.includes(`pantheon-auth-test-${process.pid}-`));
 
-test('it is a whole instance, with a store and a time of its own, and nothing is left of it', async () => {
+test('it is a complete instance, with a store and a clock of its own, and nothing is left of it', async () => {
   {
     await using one = await testAuth();
     await using other = await testAuth();
@@ -30,7 +30,7 @@ test('it is a whole instance, with a store and a time of its own, and nothing is
   expect(folders()).toEqual([]);
 });
 
-test('it takes what an instance takes: its own time, issuer, master key and logger', async () => {
+test('it takes the options of an instance: clock, issuer, master key, prefix', async () => {
   const clock = new TestClock(Date.UTC(1999, 0, 1));
   await using own = await testAuth({
     clock,
@@ -44,7 +44,7 @@ test('it takes what an instance takes: its own time, issuer, master key and logg
   expect(key).toMatch(/^mine_live_/);
 });
 
-test('what cannot start leaves nothing', async () => {
+test('an instance that cannot start leaves no files', async () => {
   const before = folders();
   await expect(testAuth({ keyPrefix: 'Not A Prefix' })).rejects.toMatchObject({
     code: 'invalid_setting',
@@ -53,7 +53,7 @@ test('what cannot start leaves nothing', async () => {
   expect(folders()).toEqual(before);
 });
 
-test('neither it nor the root needs fast-check, and SQLite is loaded only when it is used, without a warning', () => {
+test('neither it nor the main entry needs fast-check, and SQLite is loaded only when it is used, without a warning', () => {
   const index = new URL('./index.ts', import.meta.url).href;
   const root = new URL('../index.ts', import.meta.url).href;
   const program = `

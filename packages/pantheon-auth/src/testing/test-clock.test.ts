@@ -1,25 +1,25 @@
 import { expect, test } from 'vitest';
 import { TestClock } from './test-clock.ts';
 
-test('time passes on both clocks, and only when it is told to', () => {
+test('both clocks advance, and only when the test calls for it', () => {
   const clock = new TestClock(1_000);
   expect([clock.now(), clock.monotonicMs()]).toEqual([1_000, 0]);
   clock.advance(250);
   expect([clock.now(), clock.monotonicMs()]).toEqual([1_250, 250]);
 });
 
-test('setting the wall clock takes no time', () => {
+test('setting the wall clock does not advance monotonic time', () => {
   const clock = new TestClock();
   expect(clock.now()).toBe(Date.UTC(2030, 0, 1));
   clock.setWall(5);
   expect([clock.now(), clock.monotonicMs()]).toEqual([5, 0]);
 });
 
-test('time does not run backwards', () => {
+test('the clock cannot be advanced by a negative time', () => {
   expect(() => new TestClock().advance(-1)).toThrow(RangeError);
 });
 
-test('timers are called back when their time has come, in its order, each at its own time', () => {
+test('timers fire when they are due, in order, each at its own time', () => {
   const clock = new TestClock(0);
   const called: [string, number][] = [];
   const call = (name: string) => () => void called.push([name, clock.now()]);

@@ -45,7 +45,7 @@ test('a report over several reads has every sum once, by step and outcome, in or
   );
 });
 
-test('steps are those of UTC, and a step is whole even when the range begins or ends inside it', async () => {
+test('steps are those of UTC, and a step is complete also if the range begins or ends inside it', async () => {
   const { service, queries } = setUp([sum(START, 'valid', 2), sum(START + HOUR_MS, 'valid', 5)]);
   const range = { from: START + 30 * MINUTE_MS, to: START + HOUR_MS + 1 };
   const report = await service.report({ tenantId: 't', keyId: 'key1', ...range, granularity: 'hour' });
@@ -59,7 +59,7 @@ test('steps are those of UTC, and a step is whole even when the range begins or 
 });
 
 test.each(STEPS)(
-  'the longest range by %s is a few reads that meet, and a millisecond more is refused with a way on',
+  'the longest range by %s is a few adjacent reads, and one of a millisecond more is refused with what to do',
   async (granularity) => {
     const { service, queries } = setUp();
     const to = NOW;
@@ -83,7 +83,7 @@ test.each([
   ['minute', 'hour'],
   ['hour', 'day'],
 ] as const)(
-  'counts by %s that are no longer kept are refused with the granularity that is',
+  'counts by %s that are no longer kept are refused with the granularity that is kept',
   async (granularity, coarser) => {
     const { service } = setUp();
     const oldest = Math.floor((NOW - USAGE_KEPT_MS[granularity]) / STEP_MS[granularity]) * STEP_MS[granularity];
@@ -99,7 +99,7 @@ test.each([
   },
 );
 
-test('whatever range is asked for, following what the refusals say ends in an answer', async () => {
+test('for any range, following the advice of the errors ends in an answer', async () => {
   await fc.assert(
     fc.asyncProperty(fc.nat(NOW), fc.nat(NOW), fc.constantFrom(...STEPS), async (one, other, asked) => {
       const { service } = setUp();
@@ -117,7 +117,7 @@ test('whatever range is asked for, following what the refusals say ends in an an
   );
 });
 
-test('a report that nobody waits for any more reads no further', async () => {
+test('a report that no caller waits for any more stops reading', async () => {
   const { service, queries } = setUp();
   const client = new AbortController();
   const request = { tenantId: 't', keyId: null, from: NOW - DAY_MS, to: NOW, granularity: 'minute' } as const;
@@ -135,7 +135,7 @@ test.each([
   ['to', START, 8_640_000_000_000_001],
   ['to', START, START],
   ['to', START, START - 1],
-])('a range whose %s is no good is refused by name: %d to %d', async (field, from, to) => {
+])('a range with an invalid %s is refused with its field: %d to %d', async (field, from, to) => {
   const { service, queries } = setUp();
   const request = { tenantId: 't', keyId: null, from, to, granularity: 'minute' as const };
   await expect(service.report(request)).rejects.toMatchObject({ code: 'invalid_request', field });

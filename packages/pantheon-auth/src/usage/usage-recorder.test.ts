@@ -117,7 +117,7 @@ describe('counting', () => {
     ]);
   });
 
-  test('a clock that was set back neither loses a count nor moves the last use back', async () => {
+  test('a clock that was set back neither loses a count nor sets the last use back', async () => {
     const { recorder, use, rows } = setUp();
     for (const at of [START + MINUTE_MS, START, START + MINUTE_MS, START]) use('a', { at });
     await recorder.flush();
@@ -149,7 +149,7 @@ describe('counting', () => {
     expect(rows.allUses).toMatchObject([{ addresses: expected }]);
   });
 
-  test('an outcome of no key is in the totals and never stored', async () => {
+  test('an outcome without a key is in the totals and never stored', async () => {
     const { recorder, use, rows } = setUp();
     use('a');
     recorder.recordUnmatched('malformed');
@@ -180,7 +180,7 @@ describe('storing', () => {
     expect(rows.attempts).toHaveLength(1);
   });
 
-  test('is never done inside the call that records, even by a full buffer', () => {
+  test('is never done inside the call that records, not even by a full buffer', () => {
     const { use, rows } = setUp(2);
     use('a');
     use('b');
@@ -188,7 +188,7 @@ describe('storing', () => {
     expect(rows.attempts).toEqual([]);
   });
 
-  test('that fails is told, kept and tried again under the same id with the same content; what comes meanwhile waits', async () => {
+  test('that fails is logged and retried with the same id and content; later uses wait', async () => {
     const { use, rows, errors, recorder } = setUp();
     rows.plan = ['lost', 'unheard', 'stored'];
     use('a');
@@ -208,7 +208,7 @@ describe('storing', () => {
     expect(recorder.pendingOf('a')).toEqual([]);
   });
 
-  test('is done by one at a time, and a flush asked for meanwhile takes along what came before it', async () => {
+  test('is done one flush at a time, and a flush that is requested meanwhile includes all earlier uses', async () => {
     const { use, rows, recorder } = setUp();
     let open = (): void => {};
     rows.gate = new Promise((resolve) => {
@@ -226,7 +226,7 @@ describe('storing', () => {
     expect(rows.allCounts.map(({ keyId }) => keyId)).toEqual(['a', 'b']);
   });
 
-  test('a flush asked for in the moment another one ends still takes along what came before it', async () => {
+  test('includes all earlier uses also if a flush is requested at the moment another one ends', async () => {
     const { use, rows, recorder } = setUp();
     for (let run = 0; run < 20; run += 1) {
       use(`a${run}`);
@@ -239,7 +239,7 @@ describe('storing', () => {
     expect(sumOf(rows.allCounts)).toBe(40);
   });
 
-  test('goes in batches of a bounded size, each key in one of them, and no batch for nothing', async () => {
+  test('is done in batches of a bounded size, each key in one of them, and never with an empty batch', async () => {
     const { use, rows, recorder } = setUp();
     const keys = 2 * BATCH_COUNTS_MAX + 1;
     for (let key = 0; key < keys; key += 1) use(`key${key}`);
@@ -256,7 +256,7 @@ describe('storing', () => {
     expect(new Set(rows.allUses.map(({ keyId }) => keyId)).size).toBe(keys);
   });
 
-  test('does not keep the process alive', () => {
+  test('does not keep the process running', () => {
     vi.useRealTimers();
     const before = process.getActiveResourcesInfo().filter((resource) => resource === 'Timeout').length;
     setUp().use('a');
@@ -266,7 +266,7 @@ describe('storing', () => {
 });
 
 describe('uses not yet stored', () => {
-  test('are those of every version, with what is on its way and what came since as one', async () => {
+  test('are summed over every version, those being stored and later ones', async () => {
     const { recorder, use, rows } = setUp();
     rows.isAway = true;
     for (const last of [1, 2, 3]) use('a', { address: `10.0.0.${last}`, at: START + 5 });
@@ -287,7 +287,7 @@ describe('uses not yet stored', () => {
 });
 
 describe('a full buffer', () => {
-  test('is stored at once, and nothing is given up while the store keeps up', async () => {
+  test('is stored at once, and nothing is dropped while the store keeps up', async () => {
     const { recorder, use, rows } = setUp(4);
     for (let key = 0; key < 40; key += 1) {
       use(`key${key}`, { address: '10.0.0.1' });
@@ -299,7 +299,7 @@ describe('a full buffer', () => {
     expect(recorder.droppedCount).toBe(0);
   });
 
-  test('of a store that is away gives up addresses first, then minutes, then uses, which it counts', async () => {
+  test('drops addresses first, then minutes, then uses, which it counts, while the store is unavailable', async () => {
     const { recorder, use, rows } = setUp(6);
     rows.isAway = true;
     use('first');
@@ -341,7 +341,7 @@ describe('a full buffer', () => {
     expect(rows.allUses.at(-1)).toMatchObject({ addresses: ['10.0.0.1'] });
   });
 
-  test('never grows past its bound, whatever is recorded while the store is away', async () => {
+  test('never grows beyond its bound, whatever is recorded while the store is unavailable', async () => {
     const property = fc.asyncProperty(
       fc.integer({ min: 1, max: 12 }),
       fc.array(fc.tuple(fc.nat(9), fc.nat(5), fc.constantFrom<UsageOutcome>('valid', 'expired'), fc.nat(7)), {
@@ -372,7 +372,7 @@ describe('a full buffer', () => {
 });
 
 describe('closing', () => {
-  test('stores what is left; what comes later is dropped and counted, and no timer stays', async () => {
+  test('stores what is left; later uses are dropped and counted, and no timer stays', async () => {
     const { recorder, use, rows } = setUp();
     use('a');
     expect(await recorder.close()).toBe(true);
@@ -384,7 +384,7 @@ describe('closing', () => {
     expect(recorder.totals()).toEqual(new Map([['valid', 3]]));
   });
 
-  test('with the store away says so, leaves no timer, and can be repeated', async () => {
+  test('reports an unavailable store, leaves no timer, and can be repeated', async () => {
     const { recorder, use, rows } = setUp();
     rows.isAway = true;
     use('a');
@@ -452,7 +452,7 @@ test('however uses, flushes, failures and time interleave, each use is stored on
   await fc.assert(property, { numRuns: 300 });
 });
 
-test('old versions are added up by the node that stored them, after all is stored, a little each time and again when it fails', async () => {
+test('old versions are folded by the node that stored their uses, after all is stored, a few each time, and retried after a failure', async () => {
   const { rows, recorder, errors, use } = setUp();
   use('key');
   rows.folds.push(true, new Error('away'));

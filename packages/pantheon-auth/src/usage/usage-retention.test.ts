@@ -25,7 +25,7 @@ function setUp(old: Partial<Record<UsageStep, number>> = {}) {
 
 const isEnding = (): boolean => false;
 
-test('each step is deleted when it is no longer kept, a day after it may last be asked for, a few rows at a time', async () => {
+test('each step is deleted when it is no longer kept, a day after it can last be requested, a few rows at a time', async () => {
   const { rows, left, asked } = setUp({ minute: 1_200, hour: 500, day: 3 });
   expect(await pruneUsage(rows, CLOCK, isEnding)).toBe(1_703);
   expect(left).toEqual({ minute: 0, hour: 0, day: 0 });
@@ -47,7 +47,7 @@ test.each<[string, Partial<Clock>]>([
   expect(await pruneUsage(rows, { ...CLOCK, doubted: null, mayBeAheadForMs: 0 }, isEnding)).toBe(10);
 });
 
-test('a backlog is not deleted in one go, and every step gets its turn in the end', async () => {
+test('a backlog is deleted in several runs, and every step is deleted in the end', async () => {
   const { rows, left, asked } = setUp({ minute: ROWS_AT_ONCE_MAX * SLICES_MAX + 10, day: 7 });
   await pruneUsage(rows, CLOCK, isEnding);
   expect(asked).toHaveLength(SLICES_MAX);

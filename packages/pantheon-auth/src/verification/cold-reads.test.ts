@@ -43,7 +43,7 @@ const at = (lane: Lane, account = 'a', owner = account): ReadQueueKey => ({ lane
 const overloaded = { code: 'overloaded', retryAfterSeconds: 1 };
 
 describe('two lanes', () => {
-  test('each have their own reads under way; the doubtful one a quarter of all', async () => {
+  test('each have reads of their own; the doubtful one a quarter of all', async () => {
     const { reads, begun, ids } = setUp();
     for (let n = 0; n < READS_MAX; n += 1) {
       void reads.read(`d${n}`, at('doubtful'));
@@ -58,14 +58,14 @@ describe('two lanes', () => {
     expect(ids().filter((id) => id.startsWith('m'))).toHaveLength(MAIN);
   });
 
-  test('have room for one read each in the smallest pool', async () => {
+  test('have one read each in the smallest pool', async () => {
     const { reads, ids } = setUp(1);
     for (const id of ['m0', 'm1']) void reads.read(id, at('main'));
     for (const id of ['d0', 'd1']) void reads.read(id, at('doubtful'));
     expect(ids()).toEqual(['m0', 'd0']);
   });
 
-  test('a flood of the doubtful one is told 503 by itself, and the main one reads on', async () => {
+  test('too many reads in the doubtful one get 503, and the main one continues', async () => {
     const { reads, begun, endAll } = setUp();
     const flood = Array.from({ length: DOUBTFUL + COLD_READS_WAITING_MAX + 50 }, (_, n) =>
       reads.read(`d${n}`, at('doubtful')),
@@ -80,7 +80,7 @@ describe('two lanes', () => {
     for (const { reason } of refused) expect(reason).toMatchObject(overloaded);
   });
 
-  test('an honest sender is served in the middle of a flood from somebody else, in either lane', async () => {
+  test('one sender is served while another one floods either lane', async () => {
     for (const lane of ['main', 'doubtful'] as const) {
       const { reads, begun, endAll, ids } = setUp();
       const flood = Array.from({ length: 2 * COLD_READS_WAITING_MAX }, (_, n) =>
@@ -102,7 +102,7 @@ describe('two lanes', () => {
     }
   });
 
-  test('one address cannot fill the line: who comes later pushes out the last of the flood', async () => {
+  test('one address cannot fill the queue: a later sender removes the last read of the flood', async () => {
     const { reads, endAll } = setUp();
     const flood = Array.from({ length: DOUBTFUL + COLD_READS_WAITING_MAX }, (_, n) =>
       reads.read(`f${n}`, at('doubtful', 'flood')),
@@ -116,7 +116,7 @@ describe('two lanes', () => {
 });
 
 describe('one key', () => {
-  test('is one read for all who ask for it, also while it waits', async () => {
+  test('is read once for all requests, also while that read waits', async () => {
     const { reads, ids, endAll } = setUp();
     for (let n = 0; n < MAIN; n += 1) void reads.read(`m${n}`, at('main'));
     const all = Array.from({ length: 50 }, () => reads.read('key', at('main')));
@@ -125,7 +125,7 @@ describe('one key', () => {
     expect(ids().filter((id) => id === 'key')).toHaveLength(1);
   });
 
-  test('is read in whichever line its turn comes first: nobody makes the holder wait behind their own flood', async () => {
+  test('is read from the queue in which its turn comes first: a flood does not delay the holder', async () => {
     const { reads, begun, ids } = setUp();
     const flood = Array.from({ length: 500 }, (_, n) => reads.read(`f${n}`, at('doubtful', 'flood')));
     const byFlood = reads.read('key', at('doubtful', 'flood'));
@@ -136,7 +136,7 @@ describe('one key', () => {
     void flood;
   });
 
-  test('goes on for others when one who asked for it is turned away', async () => {
+  test('is still read for others when one request for it is refused', async () => {
     const { reads, endAll } = setUp();
     const flood = Array.from({ length: DOUBTFUL + COLD_READS_WAITING_MAX }, (_, n) =>
       reads.read(`f${n}`, at('doubtful', 'flood')),
@@ -150,7 +150,7 @@ describe('one key', () => {
     await outcomes;
   });
 
-  test('that cannot be read is told to all who waited, and the next one asks anew', async () => {
+  test('that cannot be read is an error for all waiting requests, and the next one reads again', async () => {
     const { reads, begun } = setUp();
     const outage = new PantheonError('store_unavailable');
     const waiting = [reads.read('key', at('main')), reads.read('key', at('main', 'b'))];
@@ -163,8 +163,8 @@ describe('one key', () => {
   });
 });
 
-describe('an event', () => {
-  test('invalidates a read that is under way: nobody joins it any more', async () => {
+describe('an event about the key', () => {
+  test('invalidates a read in progress: no later request joins it', async () => {
     for (const invalidate of [
       (reads: ColdReads<string>) => reads.invalidate('key'),
       (reads: ColdReads<string>) => reads.invalidateAll(),
@@ -180,7 +180,7 @@ describe('an event', () => {
     }
   });
 
-  test('leaves alone a read that has not begun: it will read what the event made true', async () => {
+  test('does not invalidate a read that has not begun: it will read the new row', async () => {
     const { reads, begun, endAll } = setUp();
     for (let n = 0; n < MAIN; n += 1) void reads.read(`m${n}`, at('main'));
     const waiting = reads.read('key', at('main'));

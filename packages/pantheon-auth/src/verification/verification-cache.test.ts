@@ -71,7 +71,7 @@ const nameOf = (facts: { record: { name: string } } | null | undefined): string 
   facts === undefined ? undefined : (facts?.record.name ?? null);
 
 describe('caching', () => {
-  test('what exists and what does not are both cached, apart', async () => {
+  test('existing and unknown ids are both cached, separately', async () => {
     const { cache, warm } = setUp();
     expect(cache.peek('a')).toBeUndefined();
     await warm('a', stored('a'));
@@ -80,20 +80,20 @@ describe('caching', () => {
     expect(cache.peek('b')).toBeNull();
   });
 
-  test('a flood of ids that do not exist pushes out no key that does', async () => {
+  test('many unknown ids remove no existing key from the cache', async () => {
     const { cache, warm } = setUp(10);
     await warm('a', stored('a'));
     for (let n = 0; n < 50; n += 1) await warm(`made-up-${n}`, null);
     expect(nameOf(cache.peek('a'))).toBe('a');
   });
 
-  test('the cache has its bound', async () => {
+  test('the cache is bounded', async () => {
     const { cache, warm } = setUp(2);
     for (const id of ['a', 'b', 'c']) await warm(id, stored(id));
     expect(['a', 'b', 'c'].map((id) => nameOf(cache.peek(id)))).toEqual([undefined, 'b', 'c']);
   });
 
-  test('addresses are compiled when they are read, once', async () => {
+  test('addresses are parsed when a key is read, once', async () => {
     const { cache, warm } = setUp();
     await warm('a', stored('a', 'default', ['10.0.0.0/8']));
     await warm('b', stored('b'));
@@ -103,7 +103,7 @@ describe('caching', () => {
 });
 
 describe('reading', () => {
-  test('many who ask for one key at once are one read, and its moment is before the store was asked', async () => {
+  test('many requests for one key at once are one read, with a time from before the store was asked', async () => {
     const { cache, clock, reads, heldRead } = setUp();
     const readAt = clock.monotonicMs();
     const findings = Array.from({ length: 50 }, () => cache.read('a', QUEUE_KEY));
@@ -114,7 +114,7 @@ describe('reading', () => {
     expect(reads).toHaveLength(1);
   });
 
-  test('a read that an event invalidates answers who waited, is not cached, and nobody joins it later', async () => {
+  test('a read that an event invalidates answers waiting requests, is not cached, and no later request joins it', async () => {
     for (const invalidate of [
       (cache: VerificationCache) => cache.apply(event('key', 'a')),
       (cache: VerificationCache) => cache.apply(event('tenant', 'default')),
@@ -137,7 +137,7 @@ describe('reading', () => {
     }
   });
 
-  test('a read of an id that did not exist is invalidated by its creation', async () => {
+  test('a read of an unknown id is invalidated by the creation of its key', async () => {
     const { cache, heldRead } = setUp();
     const early = cache.read('a', QUEUE_KEY);
     await settled();
@@ -147,7 +147,7 @@ describe('reading', () => {
     expect(cache.peek('a')).toBeUndefined();
   });
 
-  test('an event about one key leaves the reads and entries of others alone', async () => {
+  test('an event about one key does not affect reads and entries of others', async () => {
     const { cache, reads, heldRead, warm } = setUp();
     await warm('b', stored('b'));
     const reading = cache.read('a', QUEUE_KEY);
@@ -162,7 +162,7 @@ describe('reading', () => {
     expect([nameOf(cache.peek('a')), nameOf(cache.peek('b'))]).toEqual(['a', 'b']);
   });
 
-  test('what is only shown to whoever manages a key is not cached, and the hashes are', async () => {
+  test('settings that only management shows are not cached, and the hashes are', async () => {
     const { cache, warm } = setUp();
     const keyHash = Buffer.alloc(32, 7);
     const secret = Buffer.alloc(32, 9);
@@ -180,7 +180,7 @@ describe('reading', () => {
     expect(known?.secrets[0]?.keyHash.buffer.byteLength).toBe(96);
   });
 
-  test('keys are cached by their size, and the many of one tenant do not push out the few of another', async () => {
+  test('keys are cached by size, and many keys of one tenant do not remove the few of another', async () => {
     const bytesMax = 100_000;
     const { cache, warm } = setUp(undefined, bytesMax);
     await warm('few', stored('few', 'small'));
@@ -199,7 +199,7 @@ describe('reading', () => {
     expect([nameOf(cache.peek('a')), nameOf(cache.peek('b'))]).toEqual([undefined, 'b']);
   });
 
-  test('a read that fails is told to all who waited, and the next one asks anew', async () => {
+  test('a failed read is an error for all waiting requests, and the next one reads again', async () => {
     const { cache, reads, heldRead } = setUp();
     const outage = new PantheonError('store_unavailable');
     const findings = [cache.read('a', QUEUE_KEY), cache.read('a', QUEUE_KEY)];
@@ -215,11 +215,11 @@ describe('reading', () => {
   });
 });
 
-describe('a key whose rows do not open', () => {
+describe('a key whose rows cannot be decrypted', () => {
   const error = new PantheonError('key_quarantined');
   const damaged: DamagedKey = { error, secrets: null };
 
-  test('is read once, told once, and cached until an event names it', async () => {
+  test('is read once, logged once, and cached until an event names it', async () => {
     for (const invalidate of [
       (cache: VerificationCache) => cache.apply(event('key', 'a')),
       (cache: VerificationCache) => cache.apply(event('tenant', 'default')),
@@ -235,7 +235,7 @@ describe('a key whose rows do not open', () => {
     }
   });
 
-  test('is read again after a while, without being told again, and removed when its rows were put right', async () => {
+  test('is read again after a while, without being logged again, and removed when its rows were repaired', async () => {
     const { cache, clock, warm, told } = setUp();
     await warm('a', damaged);
     clock.advance(DAMAGED_CACHED_MS);
@@ -248,7 +248,7 @@ describe('a key whose rows do not open', () => {
     expect(nameOf(cache.peek('a'))).toBe('a');
   });
 
-  test('is not cached when an event invalidated the read', async () => {
+  test('is not cached if an event invalidated the read', async () => {
     const { cache, heldRead } = setUp();
     const finding = cache.read('a', QUEUE_KEY);
     await settled();

@@ -37,14 +37,14 @@ async function admittedOf(uses: number, decide: ReturnType<typeof node>['decide'
   return admitted;
 }
 
-test('the only node admits the whole, at once, and is not degraded', async () => {
+test('the only node admits the whole limit, at once, and is not degraded', async () => {
   const { decide, limiter } = node();
   expect(decide({ cost: 0 })).toMatchObject({ degraded: false, limits: [{ limit: 10, remaining: 10 }] });
   expect(await admittedOf(12, decide)).toBe(10);
   expect(limiter.status()).toEqual({ isDegraded: false, degradedDecisions: 0 });
 });
 
-test('beside another it admits half, at once, shows the limit as it is and what remains of its half, and says so', async () => {
+test('beside another node it admits half, at once, shows the whole limit and the rest of its half, and says degraded', async () => {
   const { count, decide, limiter } = node();
   count.nodes = 2;
   expect(decide()).toEqual({
@@ -64,14 +64,14 @@ test('beside another it admits half, at once, shows the limit as it is and what 
   expect(limiter.status()).toEqual({ isDegraded: true, degradedDecisions: 14 });
 });
 
-test('a limit of 1 admits one on each', async () => {
+test('of a limit of 1 each node admits one', async () => {
   for (const one of [node(), node()]) {
     one.count.nodes = 2;
     expect(await admittedOf(3, one.decide, { rules: [rule(1)] })).toBe(1);
   }
 });
 
-test('what was admitted before another node came counts against the half, and against the whole after it has gone', async () => {
+test('uses admitted before another node came count against the half, and against the whole after it has gone', async () => {
   const { count, decide } = node();
   expect(await admittedOf(4, decide)).toBe(4);
   count.nodes = 2;
@@ -80,7 +80,7 @@ test('what was admitted before another node came counts against the half, and ag
   expect(await admittedOf(9, decide)).toBe(5);
 });
 
-test('in a window that begins before the hand-over, one and a half of the limit pass at most; in one inside it, the limit', async () => {
+test('in a window that begins before the second node starts, at most one and a half of the limit is admitted; in one that begins later, the limit', async () => {
   const clock = new TestClock();
   const [before, after] = [node(clock), node(clock)];
   expect(await admittedOf(20, before.decide)).toBe(10);

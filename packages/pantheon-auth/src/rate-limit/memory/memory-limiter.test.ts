@@ -73,11 +73,11 @@ function setUp(options: { bytesMax?: number } = {}) {
 const admittedOf = (decisions: readonly LimitDecision[]): number => decisions.filter(({ admitted }) => admitted).length;
 
 describe('rate limits', () => {
-  test('a key without limits is admitted with nothing to report', async () => {
+  test('a key without limits is admitted, with no limit in the answer', async () => {
     expect(await setUp().decide({})).toEqual({ admitted: true, limits: [], degraded: false });
   });
 
-  test('the answer is there at once, and reports what is left', () => {
+  test('the answer is synchronous, and contains what remains', () => {
     const { limiter, request } = setUp();
     expect(limiter.decide(request({ rules: [rule('burst', 3, 60)], cost: 2 }))).toEqual({
       admitted: true,
@@ -86,7 +86,7 @@ describe('rate limits', () => {
     });
   });
 
-  test('several limits hold in every window of each, whatever is asked, and no denial consumes', async () => {
+  test('several limits hold in every window of each, for any requests, and no denial consumes', async () => {
     const step = fc.tuple(
       fc.oneof(fc.constantFrom(0, 999, 1_000, 1_001, 9_999, 10_000), fc.nat({ max: 400 })),
       fc.nat({ max: 3 }),
@@ -121,14 +121,14 @@ describe('rate limits', () => {
     );
   });
 
-  test('a thousand at once against a hundred: exactly a hundred', async () => {
+  test('of a thousand requests at once against a limit of a hundred, exactly a hundred are admitted', async () => {
     const { decide } = setUp();
     const rules = [rule('burst', 100, 60)];
     const decisions = await Promise.all(Array.from({ length: 1_000 }, () => decide({ rules })));
     expect(admittedOf(decisions)).toBe(100);
   });
 
-  test('a burst at the end of a window and another at the start of the next is one burst', async () => {
+  test('a burst at the end of a window and another at the start of the next count together', async () => {
     const { clock, decide } = setUp();
     const rules = [rule('burst', 5, 60)];
     clock.mono += 59_999;
@@ -137,7 +137,7 @@ describe('rate limits', () => {
     expect(await decide({ rules })).toMatchObject({ admitted: false, violated: ['burst'] });
   });
 
-  test('a denial names every limit in the way and waits for the last of them', async () => {
+  test('a denial names every exceeded limit, and the time until the last of them allows the request', async () => {
     const { decide } = setUp();
     const rules = [rule('a', 2, 10), rule('b', 9, 60), rule('c', 2, 3_600)];
     await decide({ rules, cost: 2 });
@@ -151,12 +151,12 @@ describe('rate limits', () => {
     expect(denied.limits.map(({ remaining }) => remaining)).toEqual([0, 7, 0]);
   });
 
-  test('a cost above a limit never fits, and is told to wait for a window', async () => {
+  test('a cost above a limit is always denied, with the length of the window as the time to wait', async () => {
     const denied = await setUp().decide({ rules: [rule('burst', 5, 60)], cost: 6 });
     expect(denied).toMatchObject({ admitted: false, code: 'rate_limited', retryAfterSeconds: 60 });
   });
 
-  test('cost 0 asks, and is never refused', async () => {
+  test('cost 0 only checks, and is never denied', async () => {
     const { decide } = setUp();
     const rules = [rule('burst', 1, 60)];
     for (const remaining of [1, 1]) expect(await decide({ rules, cost: 0 })).toMatchObject({ limits: [{ remaining }] });
@@ -165,21 +165,21 @@ describe('rate limits', () => {
   });
 
   test.each([-1, 0.5, Number.NaN, Number.POSITIVE_INFINITY, 2 ** 53])(
-    'a cost of %s is a mistake of the caller',
+    'a cost of %s is an error of the caller',
     (cost) => {
       const { limiter, request } = setUp();
       expect(() => limiter.decide(request({ cost }))).toThrow(expect.objectContaining({ code: 'invalid_request' }));
     },
   );
 
-  test('keys do not touch each other', async () => {
+  test('keys do not affect each other', async () => {
     const { decide } = setUp();
     const rules = [rule('burst', 1, 60)];
     for (const keyId of ['k1', 'k2']) expect(await decide({ keyId, rules })).toMatchObject({ admitted: true });
     expect(await decide({ keyId: 'k1', rules })).toMatchObject({ admitted: false });
   });
 
-  test('the wall clock moves no window', async () => {
+  test('setting the wall clock moves no window', async () => {
     const { clock, decide } = setUp();
     const rules = [rule('burst', 1, 60)];
     await decide({ rules });
@@ -193,7 +193,7 @@ describe('rate limits', () => {
 });
 
 describe('changed rules', () => {
-  test('the same window goes on with its counts under another limit', async () => {
+  test('the same window keeps its counts under another limit', async () => {
     const { decide } = setUp();
     await decide({ rules: [rule('burst', 10, 60)], cost: 8 });
     expect(await decide({ rules: [rule('burst', 5, 60)] })).toMatchObject({
@@ -206,7 +206,7 @@ describe('changed rules', () => {
     });
   });
 
-  test('neither another name nor another window makes what was used free again', async () => {
+  test('neither another name nor another window restores used units', async () => {
     const { decide } = setUp();
     await decide({ rules: [rule('burst', 10, 60)], cost: 8 });
     expect(await decide({ rules: [rule('other', 10, 60)], cost: 3 })).toMatchObject({ admitted: false });
@@ -217,7 +217,7 @@ describe('changed rules', () => {
 });
 
 describe('a quota with rate limits', () => {
-  test('what the rates refuse costs no quota and no question, and what the quota refuses costs no rate', async () => {
+  test('a request that a rate limit denies costs no quota and no read of it, and one that the quota denies costs no rate limit', async () => {
     const { decide, quotaLedger, today } = setUp();
     const rules = [rule('burst', 2, 60)];
     expect(await decide({ rules, quota: daily(50), cost: 3 })).toMatchObject({
@@ -235,7 +235,7 @@ describe('a quota with rate limits', () => {
     expect(today()).toBe(1);
   });
 
-  test('when both refuse, both are named and the quota decides', async () => {
+  test('if both deny, both are named and the quota decides the code', async () => {
     const { decide } = setUp();
     const limits = { rules: [rule('burst', 1, 60)], quota: daily(1) };
     await decide(limits);
@@ -256,7 +256,7 @@ describe('a quota with rate limits', () => {
     expect(quotaLedger.asked).toBe(1);
   });
 
-  test('two hundred at once against a quota of one: exactly one', async () => {
+  test('of two hundred requests at once against a quota of one, exactly one is admitted', async () => {
     const { decide, today, quotaLedger } = setUp();
     const decisions = await Promise.all(Array.from({ length: 200 }, () => decide({ quota: daily(1) })));
     expect(admittedOf(decisions)).toBe(1);
@@ -264,7 +264,7 @@ describe('a quota with rate limits', () => {
     expect(quotaLedger.asked).toBe(2);
   });
 
-  test('a thousand at once against a quota and a rate: exactly the smaller, and no more of either is used', async () => {
+  test('of a thousand at once against a quota and a rate limit, exactly the smaller is admitted, and no more of either is used', async () => {
     const { decide, limiter, today } = setUp();
     const rules = [rule('burst', 100, 60)];
     const decisions = await Promise.all(Array.from({ length: 1_000 }, () => decide({ rules, quota: daily(300) })));
@@ -273,7 +273,7 @@ describe('a quota with rate limits', () => {
     expect(today()).toBe(100);
   });
 
-  test('two limiters on one ledger never grant more than the quota, and all of it', async () => {
+  test('two limiters on one ledger never grant more than the quota, and grant all of it', async () => {
     const { decide, clock, quotaLedger, request } = setUp();
     const second = new MemoryLimiter({ clock, quotaLedger });
     const decisions = await Promise.all(
@@ -284,7 +284,7 @@ describe('a quota with rate limits', () => {
     expect(admittedOf(decisions)).toBe(90);
   });
 
-  test('the turn of the day gives a new quota and leaves the windows alone', async () => {
+  test('the next day has a new quota, and the windows continue', async () => {
     const { decide, clock } = setUp();
     const rules = [rule('burst', 2, 60)];
     await decide({ rules, quota: daily(1) });
@@ -304,7 +304,7 @@ describe('a quota with rate limits', () => {
     expect(await decide(limits)).toMatchObject({ admitted: true, limits: [{ remaining: 0 }, { remaining: 4 }] });
   });
 
-  test('a quota taken away gives its block back', async () => {
+  test('removing the quota of a key returns its block', async () => {
     const { decide, today } = setUp();
     await decide({ quota: daily(1_000) });
     expect(today()).toBe(10);
@@ -313,7 +313,7 @@ describe('a quota with rate limits', () => {
     expect(today()).toBe(1);
   });
 
-  test('who never finds the block that was reserved for it is told so in the end', async () => {
+  test('a request that never gets the block that was reserved for it is denied in the end', async () => {
     const { decide, clock, quotaLedger } = setUp();
     quotaLedger.onAsked = () => {
       clock.wall += 86_400_000;
@@ -327,7 +327,7 @@ describe('a quota with rate limits', () => {
 describe('memory', () => {
   const rules = [rule('burst', 1, 60)];
 
-  test('idle keys are forgotten while new ones come', async () => {
+  test('idle keys are removed while new ones come', async () => {
     const { decide, clock, limiter } = setUp();
     let oneKey = 0;
     for (let nth = 0; nth < 10_000; nth += 1) {
@@ -338,7 +338,7 @@ describe('memory', () => {
     expect(limiter.bytesTracked).toBeLessThan(150 * oneKey);
   });
 
-  test('when all that fit are in use, a new key is refused, and no counter is forgotten', async () => {
+  test('when all keys in memory are in use, a new key is denied, and no counter is removed', async () => {
     const { decide, clock, fill } = setUp({ bytesMax: 20_000 });
     const keys = await fill('t', rules);
     for (let nth = 0; nth < 3; nth += 1) {
@@ -352,7 +352,7 @@ describe('memory', () => {
     expect(await decide({ keyId: 'new', rules })).toMatchObject({ admitted: true });
   });
 
-  test('one tenant leaves the last quarter of the memory to others, and what is counted is never more than it may take', async () => {
+  test('one tenant leaves a quarter of the memory to others, and the counted bytes never exceed what it may use', async () => {
     const bytesMax = 200_000;
     const { decide, clock, limiter, fill } = setUp({ bytesMax });
     const large = await fill('large', rules);
@@ -368,7 +368,7 @@ describe('memory', () => {
     expect(limiter.bytesTracked).toBeLessThan(bytesMax / 10);
   });
 
-  test('a tenant that has less than an even share is never refused because of others', async () => {
+  test('a tenant with less than an even share is never denied because of others', async () => {
     const bytesMax = 200_000;
     const { decide, clock, limiter, fill } = setUp({ bytesMax });
     const large = await fill('large', rules);
@@ -406,7 +406,7 @@ describe('memory', () => {
       });
   });
 
-  test('a window in use gets room for more entries while there is some, and goes on without', async () => {
+  test('a window in use gets room for more entries while there is some, and works without', async () => {
     const many = [rule('many', 100, 60)];
     const exact = setUp();
     const one = setUp({ bytesMax: 2_400 });
@@ -425,7 +425,7 @@ describe('memory', () => {
     expect(await one.decide({ rules: many, cost: 0 })).toMatchObject({ limits: [{ remaining: 100 }] });
   });
 
-  test('a window that is full of uses that have left keeps its account, its limit and its memory', async () => {
+  test('a window that is full of uses that have left it keeps its account, its limit and its memory', async () => {
     for (const entries of [7, 8, 9, 16, 32]) {
       const { decide, clock, limiter } = setUp();
       const limit = [rule('second', 40, 1)];
@@ -446,7 +446,7 @@ describe('memory', () => {
     }
   });
 
-  test('a rule that is taken away and put back goes on with its counts', async () => {
+  test('a rule that is removed and added again keeps its counts', async () => {
     const { decide, clock } = setUp();
     const day = [rule('day', 3, 86_400)];
     await decide({ rules: day, cost: 3 });
@@ -458,7 +458,7 @@ describe('memory', () => {
     expect(await decide({ rules: [...day] })).toMatchObject({ admitted: true });
   });
 
-  test('a key with more rules takes more', async () => {
+  test('a key with more rules uses more memory', async () => {
     const { decide, limiter, clock } = setUp();
     await decide({ rules });
     const one = limiter.bytesTracked;
@@ -469,7 +469,7 @@ describe('memory', () => {
     expect(limiter.bytesTracked).toBe(one);
   });
 
-  test('a key in use that is given more rules takes no room that is kept for others', async () => {
+  test('a key in use that gets more rules takes no memory that is kept for others', async () => {
     const bytesMax = 400_000;
     const { decide, limiter } = setUp({ bytesMax });
     const hour = [rule('hour', 5, 3_600)];
@@ -494,7 +494,7 @@ describe('memory', () => {
     });
   });
 
-  test('what is counted beside a decision that was made elsewhere refuses nothing for want of room', async () => {
+  test('counting a use that another limiter decided denies nothing for lack of memory', async () => {
     const { decide, limiter, request } = setUp({ bytesMax: 20_000 });
     let nth = 0;
     while ((await decide({ keyId: `key ${nth}`, rules: [rule('hour', 5, 3_600)] }).catch(() => null)) !== null)
@@ -509,7 +509,7 @@ describe('memory', () => {
     });
   });
 
-  test('where there is no room, a bounded number of keys is looked at in one turn, and all of them in the end', async () => {
+  test('without free memory a bounded number of keys is checked at a time, and all of them in the end', async () => {
     const { decide, clock, fill } = setUp({ bytesMax: 16_000_000 });
     await decide({ keyId: 'idle', rules });
     const long = [rule('long', 1, 3_600)];
@@ -524,7 +524,7 @@ describe('memory', () => {
     expect(refused).toBeLessThan(10);
   });
 
-  test('an idle key gives its block back before it is forgotten', async () => {
+  test('an idle key returns its block before it is removed', async () => {
     const { decide, clock, today } = setUp();
     await decide({ quota: daily(1_000) });
     const others = async (): Promise<void> => {
@@ -541,7 +541,7 @@ describe('memory', () => {
 });
 
 describe('the end', () => {
-  test('close gives back what was not spent, of every key', async () => {
+  test('close returns the unspent units of every key', async () => {
     const { decide, limiter, quotaLedger } = setUp();
     await decide({ keyId: 'a', quota: daily(1_000) });
     await decide({ keyId: 'b', quota: daily(1_000), cost: 3 });
@@ -551,7 +551,7 @@ describe('the end', () => {
     await expect(decide({ keyId: 'a', quota: daily(1_000) })).rejects.toMatchObject({ code: 'shutting_down' });
   });
 
-  test('a crash loses what was reserved and not spent, and no more', async () => {
+  test('a crash loses reserved units that were not spent, and no more', async () => {
     const { decide, clock, quotaLedger, request } = setUp();
     for (let nth = 0; nth < 13; nth += 1) await decide({ quota: daily(1_000) });
     const restarted = new MemoryLimiter({ clock, quotaLedger });
@@ -561,17 +561,17 @@ describe('the end', () => {
   });
 });
 
-describe('beside a place where all nodes count together', () => {
+describe('beside a limiter where all nodes count together', () => {
   const rules = [rule('burst', 5, 60), rule('long', 50, 3_600)];
 
-  test('what was admitted there is noted here, without a say, and counts in what is decided here', async () => {
+  test('a use that was admitted there is counted here without a decision, and counts in later decisions here', async () => {
     const { limiter, request, decide } = setUp();
     limiter.mirror(request({ rules, cost: 4 }));
     limiter.mirror(request({ rules, cost: 4 }));
     expect(await decide({ rules, cost: 0 })).toMatchObject({ limits: [{ remaining: 0 }, { remaining: 42 }] });
   });
 
-  test('where no other key can be counted it is not noted, and nothing is refused for it', () => {
+  test('if no other key can be counted the use is not counted, and nothing is denied for it', () => {
     const { limiter, request } = setUp({ bytesMax: 3_000 });
     limiter.mirror(request({ rules }));
     const oneKey = limiter.bytesTracked;
@@ -579,7 +579,7 @@ describe('beside a place where all nodes count together', () => {
     expect(limiter.bytesTracked).toBe(oneKey);
   });
 
-  test('a debt is told once, and of each rule only what it still counts', async () => {
+  test('a debt is reported once, and for each rule only what it still counts', async () => {
     const { limiter, request, decide, clock } = setUp();
     expect(limiter.takePending(request({ rules }))).toBeNull();
     await decide({ rules, cost: 3 });
@@ -591,7 +591,7 @@ describe('beside a place where all nodes count together', () => {
     expect(limiter.takePending(request({ rules }))).toBeNull();
   });
 
-  test('a debt that no window counts any more is forgotten with its key', async () => {
+  test('a debt that no window counts any more is removed with its key', async () => {
     const { limiter, request, decide, clock } = setUp();
     await decide({ rules });
     limiter.addDebt('k', 1);
@@ -600,7 +600,7 @@ describe('beside a place where all nodes count together', () => {
     expect(limiter.takePending(request({ rules }))).toBeNull();
   });
 
-  test('a quota is held before, and given back when it was not needed', async () => {
+  test('a quota is reserved first, and returned if it is not needed', async () => {
     const { limiter, request, today } = setUp();
     expect(await limiter.holdQuota(request({ rules }))).toBeNull();
     const held = await limiter.holdQuota(request({ quota: daily(2), cost: 2 }));
@@ -611,7 +611,7 @@ describe('beside a place where all nodes count together', () => {
     expect(today()).toBe(2);
   });
 
-  test('who never finds the block that was reserved for it holds nothing', async () => {
+  test('a request that never gets the block that was reserved for it holds nothing', async () => {
     const { limiter, request, clock, quotaLedger } = setUp();
     quotaLedger.onAsked = () => {
       clock.wall += 86_400_000;

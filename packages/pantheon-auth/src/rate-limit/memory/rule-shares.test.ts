@@ -28,6 +28,6 @@ test('the same rules among the same number of nodes are the same list, and anoth
   expect(shares.of(rules, 2)).toEqual(halves);
 });
 
-test('a rule that is not sound has no share', () => {
+test('an invalid rule has no share', () => {
   expect(() => new RuleShares().of([rule(Number.NaN)], 2)).toThrow('Invariant');
 });

@@ -44,7 +44,7 @@ function ask(window: SlidingWindow, atMs: number, units: number): boolean {
 }
 
 describe('against an exact log of what was admitted', () => {
-  test('no window holds more than the limit, and who is denied would have passed it', () => {
+  test('no window admits more than the limit, and a denied request would have exceeded it', () => {
     fc.assert(
       fc.property(scenario, ([seconds, limit, requests]) => {
         const windowMs = seconds * 1_000;
@@ -67,7 +67,7 @@ describe('against an exact log of what was admitted', () => {
     );
   });
 
-  test('with less room it admits no more, and what it denies fits a window later at the latest', () => {
+  test('with less memory it admits no more, and what it denies is admitted a window later at the latest', () => {
     fc.assert(
       fc.property(scenario, ([seconds, limit, requests]) => {
         const windowMs = seconds * 1_000;
@@ -89,7 +89,7 @@ describe('against an exact log of what was admitted', () => {
     ['once in 30 seconds', 1, 30],
     ['ten times a second', 10, 1],
     [`${EXACT_LIMIT_MAX} times a minute`, EXACT_LIMIT_MAX, 60],
-  ])('a client that keeps exactly to its limit is never refused: %s', (_what, limit, seconds) => {
+  ])('a client that keeps exactly to its limit is never denied: %s', (_what, limit, seconds) => {
     const window = new SlidingWindow({ name: 'w', limit, windowSeconds: seconds });
     const spacingMs = Math.ceil((seconds * 1_000) / limit);
     for (let nth = 0; nth < 3 * limit + 3; nth += 1) expect(ask(window, nth * spacingMs, 1)).toBe(true);
@@ -107,7 +107,7 @@ describe('against an exact log of what was admitted', () => {
     expect(admitted / 20_000).toBeGreaterThanOrEqual(0.995);
   });
 
-  test('who waits as told is admitted, and who asks a second too early is not', () => {
+  test('a client that waits the given time is admitted, and one that comes a second earlier is not', () => {
     fc.assert(
       fc.property(scenario, fc.integer({ min: 1, max: 4 }), ([seconds, limit, requests], units) => {
         fc.pre(units <= limit);
@@ -157,11 +157,11 @@ describe('against an exact log of what was admitted', () => {
 describe('what a window reports', () => {
   const rule = { name: 'burst', limit: 5, windowSeconds: 60 };
 
-  test('an unused window has all of it now', () => {
+  test('is the whole limit for an unused window', () => {
     expect(new SlidingWindow(rule).state(0)).toEqual({ kind: 'rate', ...rule, remaining: 5, resetSeconds: 0 });
   });
 
-  test('more becomes available when the oldest slot leaves', () => {
+  test('increases when the oldest slot leaves', () => {
     const window = new SlidingWindow(rule);
     ask(window, 10_500, 2);
     ask(window, 20_000, 1);
@@ -170,18 +170,18 @@ describe('what a window reports', () => {
     expect(window.state(70_500)).toMatchObject({ remaining: 4, resetSeconds: 10 });
   });
 
-  test('what can never fit is told to wait for a window', () => {
+  test('is the length of the window as the time to wait for a cost above the limit', () => {
     expect(new SlidingWindow(rule).secondsUntilFits(6, 0)).toBe(60);
   });
 
-  test('time that stands still or goes back opens nothing', () => {
+  test('does not increase while time stands still or goes back', () => {
     const window = new SlidingWindow(rule);
     ask(window, 100_000, 5);
     expect(ask(window, 99_000, 1)).toBe(false);
     expect(ask(window, 0, 1)).toBe(false);
   });
 
-  test('a lowered limit leaves nothing and never less than nothing, and asking is still free', () => {
+  test('is never less than zero after the limit was lowered, and checking is still admitted', () => {
     const window = new SlidingWindow(rule);
     ask(window, 0, 5);
     window.underRule({ ...rule, limit: 2 });
@@ -193,10 +193,10 @@ describe('what a window reports', () => {
   });
 });
 
-describe('what a new rule learns', () => {
+describe('the counts that a new rule takes over', () => {
   const rule = (name: string, seconds: number) => ({ name, limit: 100, windowSeconds: seconds });
 
-  test('it asks the shortest window that looks back far enough', () => {
+  test('are those of the shortest window that is long enough', () => {
     const short = new SlidingWindow(rule('short', 1));
     const long = new SlidingWindow(rule('long', 3_600));
     const middle = new SlidingWindow(rule('middle', 60));
@@ -207,19 +207,19 @@ describe('what a new rule learns', () => {
     expect(learned.remaining).toBe(96);
   });
 
-  test('a window longer than all others learns what the longest knows', () => {
+  test('are those of the longest window if the new one is longer than all', () => {
     const short = new SlidingWindow(rule('short', 1));
     const middle = new SlidingWindow(rule('middle', 60));
     for (const window of [short, middle]) ask(window, 0, 3);
     expect(SlidingWindow.seededFrom(rule('new', 3_600), [middle, short], 30_000).remaining).toBe(97);
   });
 
-  test('without another window it begins empty', () => {
+  test('are none without another window', () => {
     expect(SlidingWindow.seededFrom(rule('new', 60), [], 0).remaining).toBe(100);
   });
 });
 
-test('a rule that is not sound is never counted', () => {
+test('an invalid rule is never counted', () => {
   const sound = { name: 'w', limit: 1, windowSeconds: 1 };
   for (const limit of [-1, 0.5, Number.NaN, RATE_LIMIT_MAX + 1]) {
     expect(() => new SlidingWindow({ ...sound, limit })).toThrow('Invariant');

@@ -100,7 +100,7 @@ describeWithOwnRedis('limits in Redis', () => {
   }
 
   describe('rate limits over several nodes', () => {
-    test('the first start makes all markers, and limits start empty', async () => {
+    test('the first start creates all markers, and limits start empty', async () => {
       await setUp();
       const markers = await Promise.all(
         Array.from({ length: BUCKETS }, async (_, bucket) => server.command('GET', markerKey(bucket))),
@@ -108,7 +108,7 @@ describeWithOwnRedis('limits in Redis', () => {
       expect(new Set(markers)).toEqual(new Set(['0']));
     });
 
-    test('a thousand at once on three nodes against a hundred: exactly a hundred', async () => {
+    test('of a thousand requests at once on three nodes against a limit of a hundred, exactly a hundred are admitted', async () => {
       const nodes = [await setUp(), await setUp(), await setUp()];
       const rules = [rule('burst', 100, 60)];
       const decisions = await Promise.all(
@@ -118,7 +118,7 @@ describeWithOwnRedis('limits in Redis', () => {
       expect(decisions.every((decision) => decision?.degraded === false)).toBe(true);
     });
 
-    test('never more than the limit in any window, over its boundaries, from two nodes', async () => {
+    test('no more than the limit is admitted in any window, over its boundaries, from two nodes', async () => {
       const nodes = [await setUp(), await setUp()];
       const rules = [rule('burst', 20, 1)];
       const admitted: { before: number; after: number }[] = [];
@@ -137,7 +137,7 @@ describeWithOwnRedis('limits in Redis', () => {
       expect(admitted.length).toBeGreaterThanOrEqual(40);
     });
 
-    test('several rules: the answer is that of the limiter in memory, and a denial consumes nothing', async () => {
+    test('with several rules the answer is that of the limiter in memory, and a denial consumes nothing', async () => {
       const { decide } = await setUp();
       const rules = [rule('a', 2, 10), rule('b', 9, 60), rule('c', 2, 3_600)];
       expect(await decide({ rules, cost: 2 })).toEqual({
@@ -155,12 +155,12 @@ describeWithOwnRedis('limits in Redis', () => {
       expect(denied.admitted ? 0 : denied.retryAfterSeconds).toBeGreaterThan(3_590);
     });
 
-    test.each([-1, 0.5, Number.NaN, 2 ** 53, 1_000_001])('a cost of %d is no cost, and is not sent', async (cost) => {
+    test.each([-1, 0.5, Number.NaN, 2 ** 53, 1_000_001])('a cost of %d is refused and not sent', async (cost) => {
       const { decide } = await setUp();
       await expect(decide({ rules: [rule('burst', 5, 60)], cost })).rejects.toMatchObject({ code: 'invalid_request' });
     });
 
-    test('cost 0 asks; a cost above the limit never fits', async () => {
+    test('cost 0 only checks; a cost above the limit is always denied', async () => {
       const { decide, keyId } = await setUp();
       const rules = [rule('burst', 5, 60)];
       expect(await decide({ rules, cost: 0 })).toMatchObject({
@@ -171,7 +171,7 @@ describeWithOwnRedis('limits in Redis', () => {
       expect(await server.command('EXISTS', stateKey(keyId))).toBe(0);
     });
 
-    test('one round trip for rules, none for a quota alone or for no limits', async () => {
+    test('a request needs one round trip for rate limits, and none for a quota alone or without limits', async () => {
       const { decide } = await setUp();
       const rules = [rule('a', 5, 60), rule('b', 5, 3_600)];
       await decide({ rules });
@@ -180,7 +180,7 @@ describeWithOwnRedis('limits in Redis', () => {
       expect(await commandsDuring(() => decide({ quota: daily(50) }))).toHaveLength(0);
     });
 
-    test('scripts that were flushed are sent again, unnoticed, and counted once', async () => {
+    test('scripts that were flushed are sent again without an error, and counted once', async () => {
       const { decide, limiter } = await setUp();
       const rules = [rule('burst', 10, 60)];
       await decide({ rules });
@@ -192,7 +192,7 @@ describeWithOwnRedis('limits in Redis', () => {
   });
 
   describe('quotas', () => {
-    test('what Redis refuses goes back to the quota', async () => {
+    test('units are returned to the quota if Redis denies the request', async () => {
       const { decide, limiter, quotaLedger, keyId } = await setUp();
       const limits = { rules: [rule('burst', 3, 60)], quota: daily(1_000) };
       const decisions: LimitDecision[] = [];
@@ -207,7 +207,7 @@ describeWithOwnRedis('limits in Redis', () => {
       expect(quotaLedger.reserved.get(keyId)).toBe(3);
     });
 
-    test('a quota used up takes nothing from the rates, and both are named when both refuse', async () => {
+    test('a used-up quota takes nothing from the rate limits, and both are named if both deny', async () => {
       const { decide } = await setUp();
       const limits = { rules: [rule('burst', 3, 60)], quota: daily(2) };
       await decide({ ...limits, cost: 2 });
@@ -223,7 +223,7 @@ describeWithOwnRedis('limits in Redis', () => {
       });
     });
 
-    test('a thousand at once on two nodes never pass a quota, and it survives a flush of Redis', async () => {
+    test('a thousand requests at once on two nodes never exceed a quota, which survives a flush of Redis', async () => {
       const ledger = new MemoryLedger();
       const nodes = [await setUp({}, ledger), await setUp({}, ledger)];
       const limits = { keyId: 'quota', rules: [rule('burst', 1_000, 60)], quota: daily(90), createdAt: NEWER };
@@ -235,7 +235,7 @@ describeWithOwnRedis('limits in Redis', () => {
       expect(admitted).toBe(90);
     });
 
-    test('a ledger that fails asks Redis for nothing', async () => {
+    test('if the ledger fails, Redis is not asked', async () => {
       const { decide, quotaLedger, keyId } = await setUp();
       quotaLedger.failure = new Error('gone');
       await expect(decide({ rules: [rule('burst', 1, 60)], quota: daily(5) })).rejects.toMatchObject({
@@ -245,8 +245,8 @@ describeWithOwnRedis('limits in Redis', () => {
     });
   });
 
-  describe('data that is lost', () => {
-    test('after FLUSHALL a key is full until its window has passed; a new one is usable at once', async () => {
+  describe('data loss', () => {
+    test('after FLUSHALL a key has no units until its window has passed; a new key is usable at once', async () => {
       const { decide, lines } = await setUp();
       const rules = [rule('burst', 5, 1)];
       await decide({ rules });
@@ -266,7 +266,7 @@ describeWithOwnRedis('limits in Redis', () => {
       },
     );
 
-    test('a policy that is none is refused', () => {
+    test('an unknown policy is refused', () => {
       const options = JSON.parse('{"url":"redis://a","onLimiterOutage":"open"}') as RedisLimitsOptions;
       expect(() => redisLimits(options)).toThrow(PantheonError);
     });
@@ -279,7 +279,7 @@ describeWithOwnRedis('limits in Redis', () => {
       });
     });
 
-    test('passwords are used, and shown nowhere: not when they are wrong, not in the log, not in what is printed', async () => {
+    test('passwords are used and shown nowhere: not in an error, the log or the inspector', async () => {
       await using locked = await startRedis({ settings: { requirepass: 'tr0ub4dor&3' } });
       const url = `redis://default:${encodeURIComponent('tr0ub4dor&3')}@${locked.host}:${locked.port}`;
       const { decide, limiter, lines } = await setUp({ url });
@@ -293,13 +293,13 @@ describeWithOwnRedis('limits in Redis', () => {
       expect(inspect([lines, limiter, settings, refused], { depth: 12, showHidden: true })).not.toMatch(/tr0/);
     });
 
-    test('a wrong password never works, and is refused', async () => {
+    test('a wrong password is refused', async () => {
       await using locked = await startRedis({ settings: { requirepass: 'right' } });
       for (const url of [`redis://:wrong@${locked.host}:${locked.port}`, locked.url])
         await expect(setUp({ url })).rejects.toMatchObject({ code: 'invalid_setting', field: 'limits.url' });
     });
 
-    test('what only a person can put right is refused with what to do: database, host, certificate; what is away is not', async () => {
+    test('an error that an operator must correct is refused with what to do: database, host, certificate; an outage is not refused', async () => {
       await using own = await startRedis({ settings: { databases: '4' } });
       const wrong = [
         [`redis://${own.host}:${own.port}/9`, 'no database of that number'],
@@ -385,7 +385,7 @@ describeWithOwnRedis('limits in Redis', () => {
   });
 
   describe('the end', () => {
-    test('close waits for what is under way, gives quotas back, and then nothing is decided', async () => {
+    test('close waits for requests in progress and returns quotas; then nothing is decided', async () => {
       const { decide, limiter, quotaLedger, keyId } = await setUp();
       const last = decide({ rules: [rule('burst', 5, 60)], quota: daily(1_000), createdAt: NEWER });
       await limiter.close();

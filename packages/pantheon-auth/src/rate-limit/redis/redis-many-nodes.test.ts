@@ -47,7 +47,7 @@ async function node(url: string, options: Partial<RedisLimitsOptions> & { readon
 }
 
 describeWithOwnRedis('a Redis that may lose part of what it counted', () => {
-  test('one that keeps snapshots only is warned about once: a restart sets limits back', async () => {
+  test('a Redis that keeps snapshots only gives one warning: a restart sets limits back', async () => {
     await using redis = await startRedis({ settings: { save: '3600 1' } });
     const first = await node(redis.url);
     await first.decide();
@@ -56,7 +56,7 @@ describeWithOwnRedis('a Redis that may lose part of what it counted', () => {
     expect(warnings.filter((message) => message.includes('snapshots only'))).toHaveLength(1);
   });
 
-  test('one that begins to evict is not used any more, also when its connections stay', async () => {
+  test('a Redis that begins to evict is not used any more, also if its connections stay', async () => {
     await using redis = await startRedis();
     const { limiter, decide } = await node(redis.url);
     await decide();
@@ -67,7 +67,7 @@ describeWithOwnRedis('a Redis that may lose part of what it counted', () => {
 });
 
 describeWithOwnRedis('a cluster that changes', () => {
-  test('one whose slots were not served yet at the start is used when they are', async () => {
+  test('a cluster whose slots were not served at the start is used when they are', async () => {
     await using redis = await startRedis({ settings: { 'cluster-enabled': 'yes', databases: '1' } });
     const { isWhole } = await node(redis.url);
     await redis.command('CLUSTER', 'ADDSLOTS', ...Array.from({ length: SLOTS }, (_, slot) => String(slot)));
@@ -75,7 +75,7 @@ describeWithOwnRedis('a cluster that changes', () => {
     await isWhole();
   });
 
-  test('a slot on its way to another primary degrades its own keys and no others', async () => {
+  test('a slot that is being moved to another primary degrades its own keys and no others', async () => {
     await using cluster = await startRedisCluster(2);
     const [from, to] = cluster.primaries as [RedisServer, RedisServer];
     const { decide } = await node(cluster.urls.join(','));
@@ -95,7 +95,7 @@ describeWithOwnRedis('a cluster that changes', () => {
 });
 
 describeWithOwnRedis('a Redis that is well, under a flood of one key', () => {
-  test('never more than the limit, also with more at once than may wait', async () => {
+  test('no more than the limit is admitted, also with more requests at once than may wait', async () => {
     await using redis = await startRedis();
     const { decide } = await node(redis.url);
     await decide({ keyId: 'other' });
@@ -154,7 +154,7 @@ describeWithOwnRedis('the script', () => {
     options?: { readonly cost?: number; readonly pending?: readonly number[] },
   ) => Promise<WindowsAnswer>;
 
-  test('a clock set back locks a key that is full out for a window at most', async () => {
+  test('after a clock was set back, a key at its limit is denied for a window at most', async () => {
     await withKey(async (ask) => {
       const rules = [rule('r', 5, 60)];
       await ask(START, rules, { cost: 5 });
@@ -165,7 +165,7 @@ describeWithOwnRedis('the script', () => {
     });
   });
 
-  test('what a node admitted alone is counted once by a rule that is new', async () => {
+  test('uses that a node admitted alone are counted once by a new rule', async () => {
     await withKey(async (ask) => {
       const old = rule('a', 100, 60);
       await ask(START, [old], { cost: 3 });

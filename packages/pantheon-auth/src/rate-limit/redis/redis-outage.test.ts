@@ -50,7 +50,7 @@ async function node(url: string, options: Partial<RedisLimitsOptions> & { readon
 }
 
 describeWithOwnRedis('a Redis that is gone', () => {
-  test('each node admits its share, begun with what it has admitted; when Redis is back it is told what was', async () => {
+  test('during an outage each node admits its share, minus what it has admitted; afterwards Redis is sent what was admitted', async () => {
     await using redis = await startRedis({ settings: { appendonly: 'yes', appendfsync: 'always' } });
     const { decide, times, isWhole, limiter, lines } = await node(redis.url);
     expect(await times(2)).toMatchObject([{ degraded: false }, { limits: [{ remaining: 7 }] }]);
@@ -71,7 +71,7 @@ describeWithOwnRedis('a Redis that is gone', () => {
     ]);
   });
 
-  test('the smallest share is one, and what is admitted alone never passes the limit', async () => {
+  test('the smallest share is one, and uses admitted alone never exceed the limit', async () => {
     await using redis = await startRedis();
     const { times } = await node(redis.url);
     await redis.kill();
@@ -80,7 +80,7 @@ describeWithOwnRedis('a Redis that is gone', () => {
     expect(admittedOf(await times(5, { keyId: 'none', rules: [rule('none', 0, 60)] }))).toBe(0);
   });
 
-  test('the policy deny answers 503 and says when to come back', async () => {
+  test('with the policy deny the answer is 503 with Retry-After', async () => {
     await using redis = await startRedis();
     const { decide, limiter, isWhole } = await node(redis.url, { onLimiterOutage: 'deny' });
     expect(await decide()).toMatchObject({ admitted: true });
@@ -94,7 +94,7 @@ describeWithOwnRedis('a Redis that is gone', () => {
     expect(await decide({ createdAt: NEWER })).toMatchObject({ admitted: true, degraded: false });
   });
 
-  test('one that is away at the start is an outage; when it comes it is used', async () => {
+  test('a Redis that is unavailable at the start is an outage; it is used when it comes', async () => {
     await using redis = await startRedis();
     await redis.kill();
     const { decide, isWhole, limiter } = await node(redis.url);
@@ -105,7 +105,7 @@ describeWithOwnRedis('a Redis that is gone', () => {
     expect(await decide()).toMatchObject({ admitted: true, degraded: false, limits: [{ remaining: 7 }] });
   });
 
-  test('one that restarts empty starts full', async () => {
+  test('a Redis that restarts empty starts without available units', async () => {
     await using redis = await startRedis();
     const { decide, isWhole } = await node(redis.url);
     await decide();
@@ -118,7 +118,7 @@ describeWithOwnRedis('a Redis that is gone', () => {
 });
 
 describeWithOwnRedis('a Redis that does not answer well', () => {
-  test('a stopped one is waited for once, briefly, and then not at all; nothing is counted less for it', async () => {
+  test('a stopped Redis is waited for once, briefly, and then not at all; every use is still counted', async () => {
     await using redis = await startRedis();
     const { decide, times, isWhole } = await node(redis.url);
     await decide();
@@ -143,7 +143,7 @@ describeWithOwnRedis('a Redis that does not answer well', () => {
     expect(after.limits[0]?.remaining).toBeLessThanOrEqual(5);
   });
 
-  test('an event loop that stalls is no fault of Redis', async () => {
+  test('a blocked event loop is not taken for an outage of Redis', async () => {
     await using redis = await startRedis();
     const { decide, limiter } = await node(redis.url);
     const decisions = [decide(), decide()];
@@ -155,7 +155,7 @@ describeWithOwnRedis('a Redis that does not answer well', () => {
     expect(limiter.status()).toEqual({ isDegraded: false, degradedDecisions: 0 });
   });
 
-  test('one that became a replica is an outage (READONLY), until it is a primary', async () => {
+  test('a Redis that became a replica is an outage (READONLY), until it is a primary', async () => {
     await using primary = await startRedis();
     await using redis = await startRedis();
     const { decide, isWhole, lines } = await node(redis.url);
@@ -168,7 +168,7 @@ describeWithOwnRedis('a Redis that does not answer well', () => {
     expect(await decide({ createdAt: NEWER })).toMatchObject({ degraded: false });
   });
 
-  test('one that is out of memory is an outage (OOM), until it has room', async () => {
+  test('a Redis that is out of memory is an outage (OOM), until it has memory', async () => {
     await using redis = await startRedis({ maxmemory: '30mb', settings: { 'maxmemory-policy': 'noeviction' } });
     const { decide, isWhole, lines } = await node(redis.url);
     await decide();
@@ -180,7 +180,7 @@ describeWithOwnRedis('a Redis that does not answer well', () => {
     expect(await decide()).toMatchObject({ degraded: false, limits: [{ remaining: 6 }] });
   });
 
-  test('one that begins to evict is not used any more', async () => {
+  test('a Redis that begins to evict is not used any more', async () => {
     await using redis = await startRedis();
     const { decide, isWhole, lines } = await node(redis.url);
     await redis.command('CONFIG', 'SET', 'maxmemory-policy', 'allkeys-lru');
@@ -194,7 +194,7 @@ describeWithOwnRedis('a Redis that does not answer well', () => {
     await isWhole();
   });
 
-  test('a server that only accepts connections keeps nobody waiting, at the start either', async () => {
+  test('a server that only accepts connections delays no request, nor a start', async () => {
     const sockets = new Set<Socket>();
     const deaf = createServer((socket) => void sockets.add(socket));
     await new Promise<void>((resolve) => deaf.listen(0, '127.0.0.1', resolve));
@@ -210,7 +210,7 @@ describeWithOwnRedis('a Redis that does not answer well', () => {
     deaf.close();
   });
 
-  test('a question that may have been counted is never answered with a denial (I8)', async () => {
+  test('a request that may have been counted is never answered with a denial (I8)', async () => {
     await using redis = await startRedis();
     const { decide } = await node(redis.url);
     const rules = [rule('small', 3, 3_600)];
@@ -220,7 +220,7 @@ describeWithOwnRedis('a Redis that does not answer well', () => {
     expect(await decide({ rules })).toMatchObject({ admitted: false, degraded: true });
   });
 
-  test('a flood that Redis does not answer keeps a bounded number waiting; the others are refused at once', async () => {
+  test('with a Redis that does not answer a bounded number of requests waits; the others are refused at once', async () => {
     await using redis = await startRedis();
     const { decide, isWhole, limiter } = await node(redis.url);
     await redis.pause();
@@ -246,7 +246,7 @@ describeWithOwnRedis('a Redis that does not answer well', () => {
 });
 
 describeWithOwnRedis('failover', () => {
-  test('to a replica that is among the addresses: counts go on', async () => {
+  test('during a failover to a configured replica requests continue to be counted', async () => {
     await using primary = await startRedis();
     await using replica = await startRedis({ replicaOf: primary });
     const { decide, times, isWhole } = await node(`${primary.url},${replica.url}`);
@@ -265,7 +265,7 @@ describeWithOwnRedis('failover', () => {
 describeWithOwnRedis('a cluster of three primaries', () => {
   const keyIds = Array.from({ length: 200 }, (_, nth) => `key${nth}`);
 
-  test('keys of all slots are counted exactly; with one primary gone its keys degrade and the others do not', async () => {
+  test('keys of all slots are counted exactly; when one primary fails its keys degrade and the others do not', async () => {
     await using cluster = await startRedisCluster(3);
     // Else the loss of one stops all.
     await everyNode(cluster.nodes, 'CONFIG', 'SET', 'cluster-require-full-coverage', 'no');

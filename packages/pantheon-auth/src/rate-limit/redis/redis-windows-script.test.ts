@@ -76,7 +76,7 @@ describeWithOwnRedis('the script in Redis', () => {
     await server?.[Symbol.asyncDispose]();
   });
 
-  describe('the script and the windows in memory are one arithmetic', () => {
+  describe('the script computes like the windows in memory', () => {
     const rules = fc
       .uniqueArray(
         fc.record({
@@ -94,7 +94,7 @@ describeWithOwnRedis('the script in Redis', () => {
     );
     const cost = fc.oneof(fc.nat({ max: 4 }), fc.constantFrom(13, 1_000_000));
 
-    test('whatever rules, costs and times, and whatever changes of rules, the answers are the same', async () => {
+    test('for any rules, costs, times and changes of rules the answers are the same', async () => {
       await fc.assert(
         fc.asyncProperty(
           fc.array(rules, { minLength: 1, maxLength: 3 }),
@@ -116,7 +116,7 @@ describeWithOwnRedis('the script in Redis', () => {
       );
     });
 
-    test('never more than the limit in any window, wherever it begins', async () => {
+    test('no more than the limit is admitted in any window, wherever it begins', async () => {
       const { ask } = await newKey();
       const admitted: number[] = [];
       for (let nowMs = START; nowMs < START + 6_000; nowMs += 7) {
@@ -128,10 +128,10 @@ describeWithOwnRedis('the script in Redis', () => {
     });
   });
 
-  describe('what is written', () => {
+  describe('the stored state', () => {
     const rules = [rule('r', 5, 60)];
 
-    test('nothing by who only asks, by cost 0 and by a denial', async () => {
+    test('is not changed by a check, by cost 0 and by a denial', async () => {
       const { ask, keyId } = await newKey();
       await ask(START, { rules, isTaking: false });
       await ask(START, { rules, cost: 0 });
@@ -139,7 +139,7 @@ describeWithOwnRedis('the script in Redis', () => {
       expect(await client.exists(stateKey(keyId))).toBe(0);
     });
 
-    test('who asks without taking is told the same, and is not admitted', async () => {
+    test('is reported to a check as well, which is not admitted', async () => {
       const { ask } = await newKey();
       await ask(START, { rules, cost: 4 });
       const asked = await ask(START, { rules, cost: 2, isTaking: false });
@@ -147,7 +147,7 @@ describeWithOwnRedis('the script in Redis', () => {
       expect(await ask(START, { rules, cost: 1, isTaking: false })).toMatchObject({ waitSeconds: [0] });
     });
 
-    test('the state goes when its last entry has left; fields of rules that are gone stay until then, for a rule may come back', async () => {
+    test('is deleted when its last entry has left; fields of removed rules stay until then, for a rule may be added again', async () => {
       const { ask, keyId } = await newKey();
       const both = [rule('r', 5, 60), rule('old', 2, 120)];
       await ask(START, { rules: both, cost: 2 });
@@ -161,14 +161,14 @@ describeWithOwnRedis('the script in Redis', () => {
       expect(ttlMs).toBeLessThanOrEqual(60_301);
     });
 
-    test('a full window of one key is small', async () => {
+    test('is small for a full window of one key', async () => {
       const { ask, keyId } = await newKey();
       const large = [rule('r', 1_000_000_000, 60)];
       for (let part = 0; part < 210; part += 1) await ask(START + part * 300, { rules: large, cost: 1_000_000 });
       expect(await client.memoryUsage(stateKey(keyId))).toBeLessThan(2_500);
     });
 
-    test('the largest numbers are exact', async () => {
+    test('is exact for the largest numbers', async () => {
       const { ask } = await newKey();
       const large = [rule('r', 1_000_000_000, 31 * 86_400)];
       for (let nth = 0; nth < 999; nth += 1) await ask(START + nth, { rules: large, cost: 1_000_000 });
@@ -178,8 +178,8 @@ describeWithOwnRedis('the script in Redis', () => {
     });
   });
 
-  describe('what a node admitted alone', () => {
-    test('is counted before the decision, also above the limit, and also when the answer is no', async () => {
+  describe('uses that a node admitted alone', () => {
+    test('are counted before the decision, also above the limit, and also if the answer is a denial', async () => {
       const { ask } = await newKey();
       const rules = [rule('r', 5, 60), rule('s', 50, 60)];
       const answer = await ask(START, { rules, pending: [7, 3] });
@@ -191,7 +191,7 @@ describeWithOwnRedis('the script in Redis', () => {
   describe('a Redis that lost what it counted', () => {
     const rules = [rule('short', 3, 1), rule('long', 5, 60)];
 
-    test('starts full: a key is admitted when every window has passed, and then no earlier one counts', async () => {
+    test('starts without available units: a key is admitted when every window has passed, and then earlier uses do not count', async () => {
       const { ask, marker } = await newKey({ since: null });
       expect(await ask(START, { rules })).toMatchObject({ isAdmitted: false });
       expect(await client.get(marker)).toBe(String(START));
@@ -203,14 +203,14 @@ describeWithOwnRedis('the script in Redis', () => {
       expect(await ask(START + 60_000, { rules, cost: 3 })).toMatchObject({ isAdmitted: true });
     });
 
-    test('a key made after the loss is usable at once; one made just before is not', async () => {
+    test('admits a key created after the loss at once, and not one created just before', async () => {
       const made = await newKey({ since: START });
       expect(await made.ask(START + 6_000, { rules, createdAt: START + 5_001 })).toMatchObject({ isAdmitted: true });
       const older = await newKey({ since: START });
       expect(await older.ask(START + 6_000, { rules, createdAt: START + 4_999 })).toMatchObject({ isAdmitted: false });
     });
 
-    test('a key that is still counted goes on as it was', async () => {
+    test('keeps the counts of a key that still has its entries', async () => {
       const { ask, marker } = await newKey();
       await ask(START, { rules });
       await client.del(marker);
@@ -220,7 +220,7 @@ describeWithOwnRedis('the script in Redis', () => {
       });
     });
 
-    test('the first start ever is no loss, nor is a marker that another node of that start made just before', async () => {
+    test('is not assumed at the very first start, nor for a marker that another node of that start made just before', async () => {
       const begin = async (marker: string, nowMs: number) =>
         client.eval(BEGIN, { keys: [marker], arguments: [String(nowMs)] });
       const first = await newKey({ since: null });
@@ -238,7 +238,7 @@ describeWithOwnRedis('the script in Redis', () => {
   describe('a clock of Redis that is set back', () => {
     const rules = [rule('r', 5, 60)];
 
-    test('locks nobody out for longer than a window, and opens nothing', async () => {
+    test('denies no key for longer than a window, and admits no more', async () => {
       const { ask } = await newKey();
       await ask(START, { rules, cost: 3 });
       await ask(START + 30_000, { rules, cost: 2 });
@@ -252,7 +252,7 @@ describeWithOwnRedis('the script in Redis', () => {
       expect(await ask(back + 60_000, { rules, cost: 5 })).toMatchObject({ isAdmitted: true });
     });
 
-    test('a loss that lies ahead began now', async () => {
+    test('counts a loss with a later date as beginning now', async () => {
       const { ask, marker } = await newKey({ since: START });
       expect(await ask(START - 3_600_000, { rules })).toMatchObject({ isAdmitted: false });
       expect(await client.get(marker)).toBe(String(START - 3_600_000));

@@ -19,7 +19,7 @@ function connect(folder: string) {
   return { database, db, dialect: sqlite, name: 'a.db', names, [Symbol.dispose]: () => database.close() };
 }
 
-test('a migration that finds no room leaves no table behind, and runs when there is', async () => {
+test('a migration without free disk space leaves no table behind, and runs when there is space', async () => {
   using folder = scratchFolder();
   using a = connect(folder.path);
   a.database.exec('pragma max_page_count = 10');
@@ -30,7 +30,7 @@ test('a migration that finds no room leaves no table behind, and runs when there
   expect(a.names().length).toBeGreaterThan(15);
 });
 
-test('two that migrate at once: one does, the other waits and finds it done', async () => {
+test('of two processes that migrate at once, one does, and the other waits and finds it done', async () => {
   using folder = scratchFolder();
   using a = connect(folder.path);
   using b = connect(folder.path);
@@ -41,7 +41,7 @@ test('two that migrate at once: one does, the other waits and finds it done', as
   expect({ ...b.database.prepare('select seq, at from log_head').get() }).toEqual({ seq: 0, at: 0 });
 });
 
-test('a version works on its own tables and on those of the version before, and says what to do about others', async () => {
+test('a version works with its own tables and those of the previous version, and says what to do about others', async () => {
   using folder = scratchFolder();
   using a = connect(folder.path);
   const addsColumn = (column: string) => ({

@@ -77,7 +77,7 @@ describeWithOwnPostgres('on PostgreSQL, when things go wrong', () => {
     return { direct, url: proxy.rewrite(direct), proxy, [Symbol.asyncDispose]: () => proxy[Symbol.asyncDispose]() };
   }
 
-  test('I4: no stale yes on the node that answered a revocation, also when another node had made it a moment ago', async () => {
+  test('I4: the node that answered a revocation accepts nothing stale, also if another node had made it a moment ago', async () => {
     await using behind = await behindProxy();
     const here = await node(behind.url);
     const there = await node(behind.direct);
@@ -94,7 +94,7 @@ describeWithOwnPostgres('on PostgreSQL, when things go wrong', () => {
     await Promise.all([here.close(), there.close()]);
   });
 
-  test('I4: the same for a tenant that another node suspended a moment ago', async () => {
+  test('I4: nor for a tenant that another node suspended a moment ago', async () => {
     await using behind = await behindProxy();
     const here = await node(behind.url);
     const there = await node(behind.direct);
@@ -114,7 +114,7 @@ describeWithOwnPostgres('on PostgreSQL, when things go wrong', () => {
     await Promise.all([here.close(), there.close()]);
   });
 
-  test('I4: a node whose LISTEN is not answered asks for the head again within seconds', async () => {
+  test('I4: a node whose LISTEN is not answered reads the head again within seconds', async () => {
     await using behind = await behindProxy();
     const db = await open(behind.url);
     await db.log.head();
@@ -127,7 +127,7 @@ describeWithOwnPostgres('on PostgreSQL, when things go wrong', () => {
     await db.close();
   });
 
-  test('I4: a session that was given up does not lead statements back to the server it was opened on', async () => {
+  test('I4: an abandoned session does not lead statements back to the server it was opened on', async () => {
     await using place = await openFailover();
     const { proxy } = place;
     const db = await open(place.url, { poolMax: 4 });
@@ -160,7 +160,7 @@ describeWithOwnPostgres('on PostgreSQL, when things go wrong', () => {
     await Promise.all([db.close(), onNew.close()]);
   }, 60_000);
 
-  test('I4: nothing is remembered of a change that a failover lost', async () => {
+  test('I4: nothing stays in memory of a change that a failover lost', async () => {
     await using place = await openFailover();
     const auth = await node(place.url);
     const { key, apiKey } = await auth.keys.create({ userId: 'user-1', name: 'k' });
@@ -220,7 +220,7 @@ describeWithOwnPostgres('on PostgreSQL, when things go wrong', () => {
     await own[Symbol.asyncDispose]();
   }, 60_000);
 
-  test('a key that keeps making changes can be revoked all the same', async () => {
+  test('a key that makes changes all the time can still be revoked', async () => {
     const url = await migrated();
     const [here, there] = await Promise.all([node(url), node(url)]);
     const { apiKey } = await here.keys.create({
@@ -249,7 +249,7 @@ describeWithOwnPostgres('on PostgreSQL, when things go wrong', () => {
     await Promise.all([here.close(), there.close()]);
   }, 60_000);
 
-  test('who counts limits alone ends its old session, which died without the server noticing, and has one place', async () => {
+  test('a node that counts limits alone ends its old session, which ended without the server noticing, and has one node lock', async () => {
     await using behind = await behindProxy();
     const db = await open(behind.url);
     await db.nodes?.join('alone');
@@ -269,7 +269,7 @@ describeWithOwnPostgres('on PostgreSQL, when things go wrong', () => {
     await Promise.all([db.close(), successor.close(), third.close()]);
   }, 60_000);
 
-  test('I7, I14: all tokens of a key that were issued so far are dead, though the issuing node is seconds ahead', async () => {
+  test('I7, I14: all tokens that a key has so far are refused after revoking them, though the issuing node is seconds ahead', async () => {
     const url = await migrated();
     const ahead: Clock = { now: () => Date.now() + 4_000, monotonicMs: () => performance.now() };
     const here = await node(url);
@@ -302,7 +302,7 @@ describeWithOwnPostgres('on PostgreSQL, when things go wrong', () => {
     await Promise.all([one.close(), two.close()]);
   }, 60_000);
 
-  test('a node that stood still inside a transaction answers with a code of ours', async () => {
+  test('a node that was stopped inside a transaction answers with one of our codes', async () => {
     const url = await migrated();
     let isStalling = true;
     const onStatement = (sql: string): void => {

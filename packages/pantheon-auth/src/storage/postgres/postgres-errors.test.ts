@@ -33,7 +33,7 @@ test.each([
   expect(codeOf(toPantheonError(answered(state)))).toBe(code);
 });
 
-test('what is lost on the way to the server is a store that is away', () => {
+test('an error of the connection is an unavailable store', () => {
   const refused = Object.assign(new Error('connect ECONNREFUSED'), { code: 'ECONNREFUSED' });
   const ways = [
     refused,
@@ -45,7 +45,7 @@ test('what is lost on the way to the server is a store that is away', () => {
   expect(ways.map((error) => codeOf(toPantheonError(error)))).toEqual(ways.map(() => 'store_unavailable'));
 });
 
-test('a mistake of ours stays what it is', () => {
+test('an internal error is passed on unchanged', () => {
   const mistake = new TypeError('x is not a function');
   expect(toPantheonError(mistake)).toBe(mistake);
   expect(toPantheonError('text')).toBe('text');
@@ -53,7 +53,7 @@ test('a mistake of ours stays what it is', () => {
   expect(toPantheonError(ours)).toBe(ours);
 });
 
-test('what a row holds goes no further', () => {
+test('the content of a row is not in the error', () => {
   const error = toPantheonError(answered('23505', 'duplicate key value violates unique constraint "api_keys_pkey"'));
   expect(JSON.stringify([error, (error as Error).message, (error as Error).cause ?? null])).not.toContain('what-a-row');
 });
@@ -70,7 +70,7 @@ describe('a COMMIT that failed', () => {
   });
 });
 
-test('at the start, what only the operator can put right is told as such', () => {
+test('at the start, an error that an operator must correct is reported as such', () => {
   for (const state of ['28P01', '3D000', '42501'])
     expect(toOpenError(answered(state))).toMatchObject({ code: 'store_unusable', field: 'database.url' });
   expect(codeOf(toOpenError(answered('57P03')))).toBe('store_unavailable');

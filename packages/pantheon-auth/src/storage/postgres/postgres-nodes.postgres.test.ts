@@ -79,7 +79,7 @@ class Taker implements AsyncDisposable {
   }
 }
 
-test('beside a node that counts alone one other may start, and no third of any kind; each knows how many there are', async () => {
+test('beside a node that counts alone one other may start, and no third of any kind; each knows the number of nodes', async () => {
   await using scratch = await scratchPostgres('started');
   await using successor = await open(scratch);
   await using old = await open(scratch);
@@ -99,7 +99,7 @@ test('beside a node that counts alone one other may start, and no third of any k
   expect([successor.nodes.count(), next.nodes.count()]).toEqual([2, 2]);
 });
 
-test('nodes that count together leave no place to one that counts alone, until the last of them has gone', async () => {
+test('while nodes that count together run, none that counts alone may start', async () => {
   await using scratch = await scratchPostgres('started');
   await using one = await open(scratch);
   await using two = await open(scratch);
@@ -114,7 +114,7 @@ test('nodes that count together leave no place to one that counts alone, until t
   await eventually(async () => expect(await outcomeFor(scratch, 'alone')).toBe('done'));
 });
 
-test('one that may not count together beside one that counts alone takes no place by trying', async () => {
+test('a node that counts together and is refused beside one that counts alone takes no lock by trying', async () => {
   await using scratch = await scratchPostgres('started');
   await using old = await open(scratch);
   await using successor = await open(scratch);
@@ -129,7 +129,7 @@ test('one that may not count together beside one that counts alone takes no plac
   expect(await codeOf(successor.nodes.join('alone'))).toBe('done');
 });
 
-test('a session that is lost is opened anew with its place and its knowledge, in each role', async () => {
+test('a lost session is opened again with its node lock and its node count, in each role', async () => {
   await using scratch = await scratchPostgres('started');
   await using old = await open(scratch);
   await old.nodes.join('alone');
@@ -153,7 +153,7 @@ test('a session that is lost is opened anew with its place and its knowledge, in
   expect([...old.warnings, ...successor.warnings]).toEqual([]);
 }, 60_000);
 
-test('whose place was taken while it was away divides by all that are there, says so, and gets the next place that is free', async () => {
+test('a node whose lock was taken while it was disconnected divides by all nodes, says so, and gets the next free lock', async () => {
   await using scratch = await scratchPostgres('started');
   await using one = await open(scratch);
   await one.nodes.join('alone');
@@ -176,7 +176,7 @@ test('whose place was taken while it was away divides by all that are there, say
   expect(await outcomeFor(scratch, 'alone')).toBe('done');
 }, 60_000);
 
-test('that there is no other node is believed for three seconds; a node that cannot ask takes half from then on', async () => {
+test('the answer that there is no other node is used for three seconds; a node that cannot ask takes half from then on', async () => {
   await using scratch = await scratchPostgres('started');
   const clock = new TestClock();
   await using node = await open(scratch, clock);
@@ -188,7 +188,7 @@ test('that there is no other node is believed for three seconds; a node that can
   await until(() => expect(node.nodes.count()).toBe(1));
 });
 
-test('two that run beside each other for a quarter of an hour are told of, on each, every quarter of an hour', async () => {
+test('two nodes that run beside each other for a quarter of an hour are logged by each, every quarter of an hour', async () => {
   await using scratch = await scratchPostgres('started');
   const clock = new TestClock();
   await using old = await open(scratch, clock);
@@ -207,7 +207,7 @@ test('two that run beside each other for a quarter of an hour are told of, on ea
   expect(old.warnings[0]).toMatch(/^2 nodes have counted limits by themselves .* more than 15 minutes: .* same Redis$/);
 }, 60_000);
 
-test('a node whose machine vanished is missed by the server within half a minute', async () => {
+test('the server ends the session of a node whose machine vanished within half a minute', async () => {
   await using scratch = await scratchPostgres('started');
   const asked: string[] = [];
   await using node = await open(scratch, systemClock, (sql) => asked.push(sql));

@@ -52,7 +52,7 @@ describeWithOwnPostgres('PostgreSQL behind a pooler, in a schema, at an odd addr
     for (const node of nodes) await node.close();
   }, 60_000);
 
-  test('a node alone keeps its place behind PgBouncer, and commits are told of', async () => {
+  test('a node that counts alone keeps its lock behind PgBouncer, and is notified of commits', async () => {
     await using bouncer = await startPgBouncer(server, 'session', { default_pool_size: '60' });
     const { url } = await through(bouncer);
     await postgres({ url }).migrate();
@@ -83,7 +83,7 @@ describeWithOwnPostgres('PostgreSQL behind a pooler, in a schema, at an odd addr
     60_000,
   );
 
-  test('two products in two schemas of one database do not see each other', async () => {
+  test('two installations in two schemas of one database do not see each other', async () => {
     const url = await server.createDatabase();
     const [a, b] = ['product_a', 'product_b'].map((schema) => postgres({ url, schema }));
     if (a === undefined || b === undefined) throw new Error('two');
@@ -108,7 +108,7 @@ describeWithOwnPostgres('PostgreSQL behind a pooler, in a schema, at an odd addr
     expect(names.rows.map(({ nspname }) => nspname)).toEqual(['product_a', 'product_b']);
   });
 
-  test('a role that may not make schemas uses one that is there', async () => {
+  test('a role that may not create schemas uses an existing one', async () => {
     const url = await server.createDatabase();
     await withClient(url, (client) => client.query('create role guest login; create schema given authorization guest'));
     const asGuest = url.replace('postgres@', 'guest@');
@@ -121,7 +121,7 @@ describeWithOwnPostgres('PostgreSQL behind a pooler, in a schema, at an odd addr
     await db.close();
   });
 
-  test('a socket works, in both ways to write it', async () => {
+  test('a Unix socket works, in both ways to write it', async () => {
     const direct = await server.createDatabase();
     const name = new URL(direct).pathname.slice(1);
     for (const url of [
@@ -135,7 +135,7 @@ describeWithOwnPostgres('PostgreSQL behind a pooler, in a schema, at an odd addr
     }
   });
 
-  test('what only a person can put right is not "try again" at the start, and says what to do', async () => {
+  test('an error that an operator must correct is not reported as temporary at the start, and says what to do', async () => {
     const url = await server.createDatabase();
     const wrong = [
       [url.replace(server.host, 'no-such-host.invalid'), "Check the host's name"],
@@ -153,7 +153,7 @@ describeWithOwnPostgres('PostgreSQL behind a pooler, in a schema, at an odd addr
     await expect(open(noFile)).rejects.toMatchObject({ code: 'invalid_setting', field: 'url' });
   });
 
-  test('what was right at the start and is wrong later is an outage', async () => {
+  test('the same error while a node runs is an outage', async () => {
     const url = await server.createDatabase();
     await withClient(url, (client) => client.query('create role leaver login; grant all on schema public to leaver'));
     const asLeaver = url.replace('postgres@', 'leaver@');

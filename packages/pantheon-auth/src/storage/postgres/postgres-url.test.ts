@@ -11,7 +11,7 @@ test.each([
   'postgres://me:secret@/pantheon?host=/cloudsql/project:region:instance',
   'postgres://me@%2Frun%2Fpostgresql/pantheon',
   'postgres://db/pantheon?application_name=billing&sslnegotiation=direct&ssl=true',
-])('%s can be meant', (url) => {
+])('%s is accepted', (url) => {
   expect(() => assertPostgresUrl(url)).not.toThrow();
 });
 
@@ -38,19 +38,19 @@ test.each([
   ['postgres://me:hunter2@h/d?sslmode=verify-full&sslmode=disable', 'It says sslmode twice'],
   ['postgres://me:hunter2@h/d?sslmode=allow', 'sslmode is one of: disable,'],
   ['postgres://me:hunter2@h/d?ssl=maybe', 'ssl is one of: true,'],
-])('%s is refused by what is wrong with it, and none of it is repeated', (url, detail) => {
+])('%s is refused with the reason, and none of it is repeated', (url, detail) => {
   const refused = (): void => assertPostgresUrl(url);
   expect(refused).toThrow(expect.objectContaining({ code: 'invalid_setting', field: 'url' }));
   expect(refused).toThrow(detail);
   expect(refused).not.toThrow(/hunter|auth|12/);
 });
 
-test('a setting is called what it is called where it was given', () => {
+test('an error uses the name of the setting in its source', () => {
   const names = { url: 'DATABASE_URL', schema: 'DATABASE_SCHEMA', poolMax: 'POSTGRES_POOL_MAX' };
   expect(() => assertPostgresUrl('postgres://h/d?schema=a', names)).toThrow(/DATABASE_URL.*DATABASE_SCHEMA/);
 });
 
-test('for people it has neither user nor password', () => {
+test('the form for messages has neither user nor password', () => {
   expect(nameOfPostgresUrl('postgres://me:secret@db:6432/pantheon?sslmode=verify-full')).toBe(
     'postgres://db:6432/pantheon',
   );
@@ -59,7 +59,7 @@ test('for people it has neither user nor password', () => {
   );
 });
 
-test('a schema is a name that needs no quotes, and none of the system', () => {
+test('a schema name needs no quotes, and is none of the system', () => {
   for (const name of ['auth', '_auth', 'tenant_42', 'a'.repeat(63)]) expect(() => assertSchemaName(name)).not.toThrow();
   for (const name of ['', 'Auth', 'a-b', 'a"b', '1a', 'pg_temp', 'information_schema', 'a'.repeat(64), 'a, public'])
     expect(() => assertSchemaName(name), name).toThrow(/invalid_setting/);

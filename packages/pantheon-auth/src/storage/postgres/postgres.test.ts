@@ -37,7 +37,7 @@ describeWithOwnPostgres('on PostgreSQL', () => {
     return { direct, url: proxy.rewrite(direct), proxy, [Symbol.asyncDispose]: () => proxy[Symbol.asyncDispose]() };
   }
 
-  test('a database without tables is not touched by a start, and several that migrate at once make them once', async () => {
+  test('a start does not change a database without tables, and several processes that migrate at once create them once', async () => {
     const url = await server.createDatabase();
     await expect(open(url)).rejects.toMatchObject({ code: 'schema_too_old' });
     const ran = await Promise.all([1, 2, 3].map(() => postgres({ url }).migrate()));
@@ -54,7 +54,7 @@ describeWithOwnPostgres('on PostgreSQL', () => {
     await db.close();
   });
 
-  test('tables of another program in the same database are left alone, and ones that have our names stop it', async () => {
+  test('tables of another program in the same database stay unchanged, and ones with our names stop the start', async () => {
     const url = await server.createDatabase();
     await withClient(url, (client) => client.query('create table orders (id int); create schema other'));
     await withClient(url, (client) => client.query('create table other.pantheon_auth_migration (name text)'));
@@ -70,7 +70,7 @@ describeWithOwnPostgres('on PostgreSQL', () => {
     expect(await codeOf(postgres({ url: taken }).migrate())).toBe('store_unusable');
   });
 
-  test('what cannot be used says what is wrong in one line, and never the password', async () => {
+  test('an unusable database is reported in one line, never with the password', async () => {
     const url = await server.createDatabase();
     const wrong = [
       url.replace(/\/pantheon_\w+$/, '/no_such_database'),
@@ -108,7 +108,7 @@ describeWithOwnPostgres('on PostgreSQL', () => {
   });
 
   test.each(['LATIN1', 'SQL_ASCII'])(
-    'a database whose encoding cannot hold every text (%s) is refused by its name, with what to do',
+    'a database whose encoding cannot store every text (%s) is refused with its name, and what to do',
     async (encoding) => {
       const url = new URL(await server.createDatabase());
       const name = `texts_in_${encoding.toLowerCase()}`;
@@ -125,7 +125,7 @@ describeWithOwnPostgres('on PostgreSQL', () => {
     },
   );
 
-  test('what the URL says of TLS reaches the driver: a certificate that does not convince it is refused', async () => {
+  test('TLS settings of the URL reach the driver: a certificate that it cannot verify is refused', async () => {
     const issue = () =>
       generateCertificate([{ name: 'commonName', value: 'database' }], {
         extensions: [{ name: 'subjectAltName', altNames: [{ type: 7, ip: '127.0.0.1' }] }],
@@ -201,7 +201,7 @@ describeWithOwnPostgres('on PostgreSQL', () => {
     await db.close();
   });
 
-  test('a commit is told to the other nodes', async () => {
+  test('other nodes are notified of a commit', async () => {
     const url = await server.createDatabase();
     await postgres({ url }).migrate();
     const [one, other] = await Promise.all([open(url), open(url)]);
@@ -213,7 +213,7 @@ describeWithOwnPostgres('on PostgreSQL', () => {
     await Promise.all([one.close(), other.close()]);
   });
 
-  test('when the answer to a COMMIT does not come, it is not known, and that is said', async () => {
+  test('if the answer to a COMMIT does not arrive, the outcome is reported as unknown', async () => {
     await using behind = await behindProxy();
     const db = await open(behind.url);
     const trap = behind.proxy.holdNextAnswer((bytes) => bytes.includes('commit\0'));
@@ -227,7 +227,7 @@ describeWithOwnPostgres('on PostgreSQL', () => {
     await after.close();
   });
 
-  test('a statement that fails inside a transaction leaves nothing behind, and the connection goes on', async () => {
+  test('a statement that fails inside a transaction leaves nothing behind, and the connection can be used again', async () => {
     const url = await server.createDatabase();
     await postgres({ url }).migrate();
     const db = await open(url, { poolMax: 4 });
@@ -238,7 +238,7 @@ describeWithOwnPostgres('on PostgreSQL', () => {
     await db.close();
   });
 
-  test('a read whose answer does not come is given up within a bound, and its connection is never used again', async () => {
+  test('a read whose answer does not arrive is abandoned after a bounded time, and its connection is never used again', async () => {
     await using behind = await behindProxy();
     const db = await open(behind.url, { poolMax: 4 });
     await commitTenant(db, 'a');
@@ -252,7 +252,7 @@ describeWithOwnPostgres('on PostgreSQL', () => {
     await db.close();
   });
 
-  test('a head whose answer is held back does not hold up the one after it', async () => {
+  test('a delayed read of the head does not delay the next one', async () => {
     await using behind = await behindProxy();
     const db = await open(behind.url);
     await db.log.head();
@@ -263,7 +263,7 @@ describeWithOwnPostgres('on PostgreSQL', () => {
     await db.close();
   });
 
-  test('an event loop that stood still does not take an answer that is there for one that is late', async () => {
+  test('after the event loop was blocked, an answer that has arrived is not taken for a late one', async () => {
     const url = await server.createDatabase();
     await postgres({ url }).migrate();
     const db = await open(url);
@@ -278,7 +278,7 @@ describeWithOwnPostgres('on PostgreSQL', () => {
     await db.close();
   });
 
-  test('more statements than may wait are turned away at once', async () => {
+  test('statements beyond the number that may wait are refused at once', async () => {
     await using behind = await behindProxy();
     const db = await open(behind.url, { poolMax: 4 });
     await db.tenants.find('a');
@@ -292,7 +292,7 @@ describeWithOwnPostgres('on PostgreSQL', () => {
     await db.close();
   });
 
-  test('a number that cannot be believed is damage, and the connection goes on', async () => {
+  test('an invalid number is reported as damage, and the connection can be used again', async () => {
     const url = await server.createDatabase();
     await postgres({ url }).migrate();
     const db = await open(url);
@@ -305,7 +305,7 @@ describeWithOwnPostgres('on PostgreSQL', () => {
     await db.close();
   });
 
-  test('tables that change under a running node cost it one answer at most', async () => {
+  test('tables that change under a running node cause one error at most', async () => {
     const url = await server.createDatabase();
     await postgres({ url }).migrate();
     const db = await open(url, { poolMax: 4 });
@@ -317,7 +317,7 @@ describeWithOwnPostgres('on PostgreSQL', () => {
     await db.close();
   });
 
-  test('a place among the nodes is taken again when the session had to be opened anew', async () => {
+  test('the node lock is taken again when the session had to be opened again', async () => {
     await using behind = await behindProxy();
     const db = await open(behind.url);
     await db.nodes?.join('alone');
@@ -329,7 +329,7 @@ describeWithOwnPostgres('on PostgreSQL', () => {
     await other.close();
   });
 
-  test('after a restart of the server everything goes on by itself', async () => {
+  test('a node continues by itself after a restart of the server', async () => {
     const own = await startPostgres();
     const url = await own.createDatabase();
     await postgres({ url }).migrate();
@@ -377,7 +377,7 @@ describeWithOwnPostgres('on PostgreSQL', () => {
     await Promise.all([db.close(), onNew.close()]);
   }, 60_000);
 
-  test('a new connection that leads to another server moves the whole node there', async () => {
+  test('a new connection that reaches another server moves the whole node there', async () => {
     await using place = await openFailover();
     const db = await open(place.url, { poolMax: 4 });
     await db.log.head();

@@ -26,7 +26,7 @@ test('a new data key retires the one it replaces, which can still be read', asyn
 });
 
 test.each(['none before', 'k0 before'])(
-  'of many nodes that add one at once the first stays for all (%s)',
+  'of many nodes that add one at once, the first one is used by all (%s)',
   async (before) => {
     await using scratch = await openScratchDatabase();
     const other = await scratch.openAgain();
@@ -40,7 +40,7 @@ test.each(['none before', 'k0 before'])(
   },
 );
 
-test('seals are handed out to each asker once', async () => {
+test('seals are reserved for each node once', async () => {
   await using scratch = await openScratchDatabase();
   const { dataKeys } = scratch.db;
   await dataKeys.add(dataKey('k1'), null);

@@ -14,7 +14,7 @@ const all: EventQuery = {
   limit: 100,
 };
 
-test('an event is read back as it was written, with its sealed part until that is erased', async () => {
+test('an event is read as it was written, with its sealed part until that is erased', async () => {
   await using scratch = await openScratchDatabase();
   const event = sampleEvent({ body: '{"name":"Jürgen 🚀"}' });
   await scratch.db.ledger.commit({ changes: [], events: [event] });
@@ -43,7 +43,7 @@ test('each filter narrows, pages go both ways, and a tenant sees its own only', 
   expect(await seqs({ order: 'newest_first', limit: 2 })).toEqual([4, 3]);
 });
 
-test('what a key did to keys is found by it, in order and in pages, with or without a token', async () => {
+test('changes that a key made to keys are found by it, in order and in pages, with or without a token', async () => {
   await using scratch = await openScratchDatabase();
   const by = (actorKeyId: string | null, type: EventType, subjectId = 'k') =>
     sampleEvent({ actorKeyId, type, subjectId, ...(type === 'tenant.updated' && { subjectType: 'tenant' as const }) });

@@ -13,7 +13,7 @@ async function remember(scratch: ScratchDatabase, idempotency_key: string, creat
 
 const request = { tenantId: 't', caller: 'c', idempotencyKey: 'a' };
 
-test('an answered request is found by tenant, caller and key, until it is too old', async () => {
+test('a record is found by tenant, caller and idempotency key, until it expires', async () => {
   await using scratch = await openScratchDatabase();
   await remember(scratch, 'a', 100);
   const { idempotency } = scratch.db;
@@ -25,7 +25,7 @@ test('an answered request is found by tenant, caller and key, until it is too ol
   }
 });
 
-test('pruning forgets the oldest first, a bounded number at a time', async () => {
+test('pruning deletes the oldest first, a bounded number at a time', async () => {
   await using scratch = await openScratchDatabase();
   for (const [key, at] of [
     ['c', 3],

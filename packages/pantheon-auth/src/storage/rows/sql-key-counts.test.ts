@@ -4,7 +4,7 @@ import { openTestEngine } from '../../../test/test-engine.ts';
 
 const INPUT = { userId: 'u', name: 'n', permissions: ['docs:read'] };
 
-test('a tenant has so many keys at most that are not revoked; another tenant is not concerned, and room comes back', async () => {
+test('the number of unrevoked keys of a tenant is bounded; other tenants are not affected, and revoking makes room', async () => {
   await using engine = await openTestEngine({ keysPerTenantMax: 3 });
   const { auth } = engine;
   await auth.tenants.create({ id: 'acme' });
@@ -24,7 +24,7 @@ test('a tenant has so many keys at most that are not revoked; another tenant is 
   expect((await refusalOf(auth.keys.create(INPUT))).code).toBe('too_many_keys');
 });
 
-test('of many that are made at once, on two nodes, exactly as many are made as there is room for', async () => {
+test('of many keys that are created at once on two nodes, exactly as many are created as there is room for', async () => {
   await using engine = await openTestEngine({ keysPerTenantMax: 10 });
   const other = await engine.openAgain();
   const attempts = Array.from({ length: 40 }, (_, n) => (n % 2 === 0 ? engine.auth : other).keys.create(INPUT));
@@ -35,7 +35,7 @@ test('of many that are made at once, on two nodes, exactly as many are made as t
   expect(await engine.sql(`select keys from key_counts where tenant_id = 'default'`)).toEqual([{ keys: 10 }]);
 });
 
-test('a commit that fails counts nothing, and one that makes and ends keys of several tenants counts each', async () => {
+test('a failed commit changes no count, and one that creates and ends keys of several tenants changes each', async () => {
   await using engine = await openTestEngine({ keysPerTenantMax: 2 });
   const { auth } = engine;
   const counts = () => engine.sql('select tenant_id, keys from key_counts order by tenant_id');

@@ -76,7 +76,7 @@ test('at most eight versions are read: the newest', async () => {
   expect(found?.versions.map((version) => version.version)).toEqual([10, 9, 8, 7, 6, 5, 4, 3]);
 });
 
-test('what was never made is not found, whatever the id looks like', async () => {
+test('an id without a key is not found, whatever it looks like', async () => {
   await using scratch = await withKeys([sampleKey()]);
   for (const id of ['', 'x', `' or 1=1 --`, '%', '\u0001', "'".repeat(65_536)]) {
     expect(await scratch.db.keys.find(id)).toBeNull();
@@ -133,7 +133,7 @@ test('each filter narrows, and expired is not active', async () => {
   expect(await found({ tenantId: 'other' })).toEqual([]);
 });
 
-test('a search is literal, in any case and language, over part of the name or the start of an id', async () => {
+test('a search is literal, ignores case in all languages, and matches a part of the name or the start of an id', async () => {
   const id = 'AbcAbcAbcAbcAbc1';
   await using scratch = await withKeys([sampleKey({ name: '100% ÉTÉ_x\\y' }), sampleKey({ name: 'other', id })]);
   const names = async (text: string) =>
@@ -169,7 +169,7 @@ test.each([
   { state: 'expired' },
   { state: 'suspended' },
 ] as const)(
-  'a page looks at a bounded number of keys and says where to go on: %j',
+  'a page reads a bounded number of keys and says where to continue: %j',
   async (filter) => {
     await using scratch = await withManyKeys(PAGE_ROWS_EXAMINED_MAX + 5);
     const first = await scratch.db.keys.list({ ...everything, ...filter });
@@ -183,7 +183,7 @@ test.each([
   60_000,
 );
 
-test('a search lets the event loop turn between its slices, and ends there when nobody waits for it', async () => {
+test('a search lets the event loop turn between its slices, and ends there if no caller waits for it', async () => {
   await using scratch = await withManyKeys(3 * SLICE_ROWS);
   let turns = 0;
   const count = (): void => {
@@ -202,13 +202,13 @@ test('a search lets the event loop turn between its slices, and ends there when 
   expect(scratch.statements.length).toBeLessThanOrEqual(2);
 }, 60_000);
 
-test('a list without a filter reads no more rows than it shows, and one', async () => {
+test('a list without a filter reads one row more than it shows', async () => {
   await using scratch = await withManyKeys(2 * SLICE_ROWS);
   expect((await scratch.db.keys.list({ ...everything, limit: 7 })).items).toHaveLength(7);
   expect(scratch.statements).toHaveLength(2);
 });
 
-test('a page ends before it is large, after at least one key, and nothing is lost', async () => {
+test('a page ends before it is too large, after at least one key, and no key is skipped', async () => {
   const large = 'x'.repeat(PAGE_BYTES_MAX / 3);
   const sizes = [large, large, large, '[]', `${large}${large}${large}${large}`, '[]'];
   await using scratch = await withKeys(
@@ -238,7 +238,7 @@ test('the children of a key are found in every tenant, newest first, page by pag
   expect(rest).toEqual([{ tenantId: 'default', createdAt: 1, id: 'a' }]);
 });
 
-test('a key without a version is read, so that whoever opens it sees the damage', async () => {
+test('a key without a version is read, so that the damage is found', async () => {
   const key = sampleKey();
   await using scratch = await withKeys([key]);
   const where = { key_id: key.id, tenant_id: key.tenant_id };

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { openScratchDatabase, sampleEvent } from '../../testing/scratch-database.ts';
 
-test('the head is seen at once, without waiting, also what another connection committed', async () => {
+test('the head is read synchronously, also after a commit of another connection', async () => {
   await using scratch = await openScratchDatabase();
   expect(scratch.db.log.headSync?.()).toMatchObject({ seq: 0, at: 0 });
   const other = await scratch.openAgain();
@@ -10,7 +10,7 @@ test('the head is seen at once, without waiting, also what another connection co
   expect({ ...scratch.db.log.headSync?.() }).toEqual({ seq: 1, at: 7, eventId: null, server: null, storeNow: null });
 });
 
-test('after the close the head says that we are stopping', async () => {
+test('after the close, reading the head fails with shutting_down', async () => {
   await using scratch = await openScratchDatabase();
   await scratch.db.close();
   expect(() => scratch.db.log.headSync?.()).toThrow(/shutting_down/);

@@ -8,7 +8,7 @@ test('the head of a new log is 0', async () => {
   expect(await scratch.db.log.noticesFrom(1, 10)).toEqual([]);
 });
 
-test('the head names the last event, also what another node committed', async () => {
+test('the head is the last event, also after a commit of another node', async () => {
   await using scratch = await openScratchDatabase();
   const other = await scratch.openAgain();
   const last = sampleEvent({ at: 7 });
@@ -16,7 +16,7 @@ test('the head names the last event, also what another node committed', async ()
   expect(await scratch.db.log.head()).toMatchObject({ seq: 2, at: 9, eventId: last.id });
 });
 
-test('a store on another machine says what time it is there, and one that must be asked has no head at once', async () => {
+test('a store on another machine returns its time, and has no synchronous head', async () => {
   await using scratch = await openScratchDatabase();
   const { headSync, onNotify } = scratch.db.log;
   const { storeNow } = await scratch.db.log.head();
@@ -28,7 +28,7 @@ test('a store on another machine says what time it is there, and one that must b
   }
 });
 
-test('notices come in order, from a place on, in pages', async () => {
+test('events are read in order, from a position on, in pages', async () => {
   await using scratch = await openScratchDatabase();
   const first = sampleEvent({ type: 'tenant.created', subjectType: 'tenant', subjectId: 'a', tenantId: 'a' });
   await scratch.db.ledger.commit({ changes: [], events: [first, sampleEvent(), sampleEvent()] });
@@ -38,7 +38,7 @@ test('notices come in order, from a place on, in pages', async () => {
   expect((await scratch.db.log.noticesFrom(2, 10)).map((notice) => notice.seq)).toEqual([2, 3]);
 });
 
-test('after the close the log says that we are stopping', async () => {
+test('after the close, reading the log fails with shutting_down', async () => {
   await using scratch = await openScratchDatabase();
   await scratch.db.close();
   await expect(scratch.db.log.head()).rejects.toMatchObject({ code: 'shutting_down' });

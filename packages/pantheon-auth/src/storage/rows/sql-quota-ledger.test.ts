@@ -6,7 +6,7 @@ import { QUOTA_PERIODS_KEPT_MAX } from './sql-quota-ledger.ts';
 
 const lease: QuotaLease = { tenantId: 't', keyId: 'k', period: '2026-11-22', limit: 10 };
 
-test('a reservation gets what is left, and no more', async () => {
+test('a reservation gets what remains, and no more', async () => {
   await using scratch = await openScratchDatabase();
   const { quota } = scratch.db;
   expect(await quota.reserve(lease, 7)).toEqual({ granted: 7, left: 3 });
@@ -22,7 +22,7 @@ test('a limit that was lowered below what is reserved grants nothing', async () 
   expect(await scratch.db.quota.reserve({ ...lease, limit: 5 }, 1)).toEqual({ granted: 0, left: 0 });
 });
 
-test('what is given back can be had again, and the count never goes below zero', async () => {
+test('returned units can be reserved again, and the count never goes below zero', async () => {
   await using scratch = await openScratchDatabase();
   const { quota } = scratch.db;
   await quota.release(lease, 5);
@@ -31,7 +31,7 @@ test('what is given back can be had again, and the count never goes below zero',
   expect(await quota.reserve(lease, 100)).toEqual({ granted: 10, left: 0 });
 });
 
-test('whatever several nodes reserve and give back, the quota is never exceeded', async () => {
+test('for any reservations and returns of several nodes the quota is never exceeded', async () => {
   const step = fc.record({ units: fc.nat(12), gives: fc.boolean(), node: fc.nat(1) });
   await fc.assert(
     fc.asyncProperty(fc.array(step, { maxLength: 20 }), async (steps) => {
@@ -61,7 +61,7 @@ test('reservations at the same time share the quota exactly', async () => {
   expect(grants.reduce((sum, { granted }) => sum + granted, 0)).toBe(lease.limit);
 });
 
-test('periods long over are forgotten, and one of them grants nothing any more', async () => {
+test('old periods are deleted, and nothing can be reserved in them any more', async () => {
   await using scratch = await openScratchDatabase();
   const { quota } = scratch.db;
   const period = (n: number) => new Date(Date.UTC(2026, 0, 1 + n)).toISOString().slice(0, 10);
@@ -72,7 +72,7 @@ test('periods long over are forgotten, and one of them grants nothing any more',
   expect(await quota.reserve({ ...lease, period: period(1) }, 9)).toEqual({ granted: 4, left: 0 });
 });
 
-test.each([-1, 0.5, Number.NaN, Number.POSITIVE_INFINITY])('%s is no number of units', async (units) => {
+test.each([-1, 0.5, Number.NaN, Number.POSITIVE_INFINITY])('%s is refused as a number of units', async (units) => {
   await using scratch = await openScratchDatabase();
   await expect(scratch.db.quota.reserve(lease, units)).rejects.toThrow('whole number');
   await expect(scratch.db.quota.release(lease, units)).rejects.toThrow('whole number');

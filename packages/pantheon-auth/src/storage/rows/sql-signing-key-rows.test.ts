@@ -32,7 +32,7 @@ test('the signing keys that may still verify are read, newest first, and no reti
   expect(await scratch.db.signingKeys.all()).toEqual([rows[1], rows[0]]);
 });
 
-test('revocations of tokens that may still live are read in pages, in order of expiry', async () => {
+test('revocations of tokens that may still be valid are read in pages, in order of expiry', async () => {
   await using scratch = await openScratchDatabase();
   const { tokenRevocations } = scratch.db;
   const common = { tenant_id: 'a', key_id: 'k', revision: 1 };

@@ -30,7 +30,7 @@ async function fillLog(scratch: ScratchDatabase, length: number): Promise<void> 
   await scratch.sql('update log_head set seq = ?', length);
 }
 
-test('keys that were changed in a wrong time are all found in a long log, wherever in it, a bounded number of events at a time', async () => {
+test('keys that were changed with a wrong time are all found in a long log, a bounded number of events at a time', async () => {
   await using scratch = await openScratchDatabase();
   await fillLog(scratch, LOG_LENGTH);
   scratch.statements.length = 0;
@@ -44,7 +44,7 @@ test('keys that were changed in a wrong time are all found in a long log, wherev
   for await (const part of scratch.db.time.keysChangedAfter(AHEAD)) expect(part).toEqual([]);
 });
 
-test('last uses in a wrong time are brought back, of however many keys, and no other', async () => {
+test('last uses with a wrong time are corrected, for any number of keys, and no others', async () => {
   await using scratch = await openScratchDatabase();
   const { db } = scratch;
   const use = { tenantId: 't', version: 1, count: 1, addresses: [] };

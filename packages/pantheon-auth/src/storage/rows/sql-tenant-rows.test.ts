@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import { openScratchDatabase } from '../../../test/store.ts';
 import { insertTenant, sampleEvent, sampleTenant } from '../../testing/scratch-database.ts';
 
-test('tenants are found by id and listed in its order', async () => {
+test('tenants are found by id and listed in the order of their ids', async () => {
   await using scratch = await openScratchDatabase();
   const { tenants, ledger } = scratch.db;
   expect(await tenants.find('default')).toBeNull();

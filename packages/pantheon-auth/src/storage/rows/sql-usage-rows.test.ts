@@ -99,7 +99,7 @@ test('the latest addresses come first, each once, at most five', async () => {
 });
 
 test.each(['[', '{}', '["a",1]'])(
-  'a damaged list of addresses (%s) is shown without what it cannot be',
+  'a damaged list of addresses (%s) is shown without its invalid entries',
   async (text) => {
     await using scratch = await openScratchDatabase();
     await scratch.db.usage.store(batch('b1', { uses: [use()] }));
@@ -144,7 +144,7 @@ async function versionsOf({ sql }: ScratchDatabase): Promise<readonly (readonly 
 }
 const total = async ({ db }: ScratchDatabase): Promise<unknown> => (await db.usage.totalsOf('t', ['k'])).get('k');
 
-test('of a key that is rotated for years the versions that are kept have rows of their own, the older ones one row together', async () => {
+test('of a key that is rotated for years the versions that are kept have rows of their own, and the older ones share one row', async () => {
   await using scratch = await openScratchDatabase();
   const { usage } = scratch.db;
   const uses = Array.from({ length: 250 }, (_, n) => use({ version: n + 1, count: 2, lastUsedAt: n + 1 }));
@@ -168,7 +168,7 @@ test('of a key that is rotated for years the versions that are kept have rows of
   expect(await usage.ofKey('t', 'other')).toMatchObject([{ version: 9, usageCount: 1 }]);
 });
 
-test('a use of an old version that is stored late is added to what it was folded into', async () => {
+test('a use of an old version that is stored late is added to the shared row', async () => {
   await using scratch = await openScratchDatabase();
   const { usage } = scratch.db;
   const uses = Array.from({ length: 20 }, (_, n) => use({ version: n + 1 }));
@@ -182,7 +182,7 @@ test('a use of an old version that is stored late is added to what it was folded
   expect(await total(scratch)).toEqual({ usageCount: 25, lastUsedAt: 900 });
 });
 
-test('a key whose versions were all folded tells none of them as a version', async () => {
+test('a key whose versions are all in the shared row reports no usage by version', async () => {
   await using scratch = await openScratchDatabase();
   const { usage } = scratch.db;
   await usage.store(batch('b1', { uses: Array.from({ length: 9 }, (_, n) => use({ version: n + 1 })) }));
@@ -196,7 +196,7 @@ test('a key whose versions were all folded tells none of them as a version', asy
   expect((await usage.ofKey('t', 'k')).map(({ version }) => version)).toEqual([3, 2]);
 });
 
-test('nodes that fold a key while others store its uses lose none and count none twice', async () => {
+test('nodes that fold old versions while others store uses lose none and count none twice', async () => {
   await using scratch = await openScratchDatabase();
   const nodes = [scratch.db, await scratch.openAgain(), await scratch.openAgain()];
   const work: Promise<unknown>[] = [];
@@ -212,7 +212,7 @@ test('nodes that fold a key while others store its uses lose none and count none
   expect((await versionsOf(scratch)).map(([version]) => version)).toEqual([0, 93, 94, 95, 96, 97, 98, 99, 100]);
 });
 
-test('sums are of one tenant, one key when asked, from a time to before another, in order of time', async () => {
+test('sums are limited to one tenant, to one key if requested, and to a time range, in order of time', async () => {
   await using scratch = await openScratchDatabase();
   const { usage } = scratch.db;
   const counts = [
@@ -256,7 +256,7 @@ test('old counts are deleted step by step, the oldest first, a bounded number at
   expect([await rows('key_usage', "step = 'hour'"), await rows('key_usage', "step = 'day'")]).toEqual([3, 4]);
 });
 
-test('the ids of batches are forgotten after a day, a bounded number at a time', async () => {
+test('the ids of batches are deleted after a day, a bounded number at a time', async () => {
   await using scratch = await openScratchDatabase();
   const { usage } = scratch.db;
   const ids = async () => (await scratch.sql('select count(*) as n from usage_batches'))[0]?.['n'];
@@ -268,7 +268,7 @@ test('the ids of batches are forgotten after a day, a bounded number at a time',
   expect(await ids()).toBe(2);
 });
 
-test('batches of several nodes about the same keys add up exactly, each once, however they meet', async () => {
+test('concurrent batches of several nodes about the same keys are each added exactly once', async () => {
   await using scratch = await openScratchDatabase();
   const nodes = [scratch.db, await scratch.openAgain(), await scratch.openAgain()];
   const keys = Array.from({ length: 12 }, (_, n) => `key-${n}`);

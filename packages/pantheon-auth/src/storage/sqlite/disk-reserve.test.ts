@@ -18,7 +18,7 @@ function open(folder: string) {
   return { path, clock, warnings, reserve, size, whole };
 }
 
-test('the room is kept from the start on, for its owner alone, and is given once', async () => {
+test('the space is reserved from the start, with mode 0600, and is released once', async () => {
   using folder = scratchFolder();
   const { reserve, path, size, whole, clock } = open(folder.path);
   reserve.start();
@@ -36,7 +36,7 @@ test('the room is kept from the start on, for its owner alone, and is given once
   await reserve.close();
 });
 
-test('a file that is whole is left as it is, and one of another size is made right', async () => {
+test('a complete file is left as it is, and one of another size is corrected', async () => {
   using folder = scratchFolder();
   const { reserve, path, whole } = open(folder.path);
   for (const bytes of [1, BYTES + 5_000]) {
@@ -52,7 +52,7 @@ test('a file that is whole is left as it is, and one of another size is made rig
   expect(statSync(path).mtimeMs).toBe(mtimeMs);
 });
 
-test('what another process adds while it starts is not taken for a release', async () => {
+test('space that another process adds while it starts is not taken for a release', async () => {
   using folder = scratchFolder();
   const { reserve, path, whole, clock } = open(folder.path);
   reserve.start();
@@ -67,7 +67,7 @@ test('what another process adds while it starts is not taken for a release', asy
   await reserve.close();
 });
 
-test('what another process gave is noticed within a tenth of a second', async () => {
+test('a release by another process is noticed within a tenth of a second', async () => {
   using folder = scratchFolder();
   const { reserve, path, whole } = open(folder.path);
   reserve.start();
@@ -83,7 +83,7 @@ test('what another process gave is noticed within a tenth of a second', async ()
   await other.reserve.close();
 });
 
-test('where it cannot be kept nothing is kept back, and the operator is told', async () => {
+test('if the space cannot be reserved, nothing is, and a warning is logged', async () => {
   using folder = scratchFolder();
   const { reserve, path, warnings } = open(folder.path);
   mkdirSync(path);
@@ -95,7 +95,7 @@ test('where it cannot be kept nothing is kept back, and the operator is told', a
   rmSync(path, { recursive: true });
 });
 
-test('a size of nothing is no reserve', async () => {
+test('with a size of zero there is no reserve', async () => {
   using folder = scratchFolder();
   const path = join(folder.path, 'none');
   const none = new DiskReserve({ path, clock: new TestClock(), bytes: 0, onWarning: () => {} });

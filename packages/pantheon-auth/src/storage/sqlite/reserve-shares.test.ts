@@ -26,12 +26,12 @@ function setUp() {
   return { shares, count };
 }
 
-test('as long as the room was not given, nobody has a share of it', () => {
+test('while the space was not released, no tenant uses a share of it', () => {
   const { count } = setUp();
   expect(count(key('a', 'restricts'))).toBe(1_000);
 });
 
-test('a tenant that restricts its keys without end leaves room to others, and more of it to what ends keys', () => {
+test('a tenant that suspends and restricts keys without end leaves space to others, and more of it for revocations', () => {
   const { shares, count } = setUp();
   shares.setSpent(true);
   const restricted = count(key('a', 'restricts'));
@@ -41,7 +41,7 @@ test('a tenant that restricts its keys without end leaves room to others, and mo
   expect(count(key('a', 'ends'))).toBeGreaterThan(0);
 });
 
-test('a tenant that ends its keys without end leaves every other one a share, and the operator all that there is', () => {
+test('a tenant that revokes its keys without end leaves a share to every other one, and to the operator all that there is', () => {
   const { shares, count } = setUp();
   shares.setSpent(true);
   expect(count(key('a', 'ends')) * 10).toBeLessThan(RESERVE_BYTES / 2);
@@ -50,7 +50,7 @@ test('a tenant that ends its keys without end leaves every other one a share, an
   expect(count(key('a', 'operates'))).toBe(1_000);
 });
 
-test('when the room is there again, everybody begins anew', () => {
+test('when the space is reserved again, all shares are new', () => {
   const { shares, count } = setUp();
   shares.setSpent(true);
   const first = count(key('a', 'restricts'));

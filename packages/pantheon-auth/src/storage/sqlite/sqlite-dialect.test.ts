@@ -67,7 +67,7 @@ test('bytes come back as bytes and integers as numbers', async () => {
   expect(rows.map((row) => ({ ...row }))).toEqual([{ id: Number.MAX_SAFE_INTEGER, bytes: new Uint8Array([0, 255]) }]);
 });
 
-test('a lock of another connection is waited for while the event loop goes on', async () => {
+test('the lock of another connection is waited for while the event loop continues', async () => {
   using folder = scratchFolder();
   using a = open(folder.path);
   using b = open(folder.path);
@@ -86,7 +86,7 @@ test('a lock of another connection is waited for while the event loop goes on', 
   expect(a.statements.filter((text) => text === 'begin immediate').length).toBeGreaterThan(1);
 });
 
-test('a lock that stays is an unavailable store after a bounded time', async () => {
+test('a lock that is not released is an unavailable store after a bounded time', async () => {
   using folder = scratchFolder();
   let ms = 0;
   const clock: Clock = {
@@ -108,7 +108,7 @@ test('a lock that stays is an unavailable store after a bounded time', async () 
   await a.db.transaction().execute((transaction) => add(transaction, 1));
 });
 
-test('a transaction that fails leaves nothing, and the connection goes on', async () => {
+test('a transaction that fails leaves nothing, and the connection can be used again', async () => {
   using folder = scratchFolder();
   using a = open(folder.path);
   const failed = a.db.transaction().execute(async (transaction) => {
@@ -120,7 +120,7 @@ test('a transaction that fails leaves nothing, and the connection goes on', asyn
   expect((await a.db.selectFrom('things').select('id').execute()).map((row) => row.id)).toEqual([2]);
 });
 
-test('a COMMIT that failed on the disk is of unknown outcome, one that found no room is not', async () => {
+test('a COMMIT that failed on the disk has an unknown outcome, and one without free space does not', async () => {
   using folder = scratchFolder();
   using a = open(folder.path);
   a.faults.set('commit', ioError(1034));
@@ -132,7 +132,7 @@ test('a COMMIT that failed on the disk is of unknown outcome, one that found no 
   await a.db.transaction().execute((transaction) => add(transaction, 1));
 });
 
-test('a rollback that fails is told as a condition of the store', async () => {
+test('a failed rollback is reported as an error of the store', async () => {
   using folder = scratchFolder();
   using a = open(folder.path);
   a.faults.set('rollback', ioError(10));
@@ -143,7 +143,7 @@ test('a rollback that fails is told as a condition of the store', async () => {
   a.database.exec('rollback');
 });
 
-test('nothing runs outside of a transaction that SQLite has ended by itself', async () => {
+test('no statement runs outside of a transaction that SQLite has ended by itself', async () => {
   using folder = scratchFolder();
   using a = open(folder.path);
   const ended = (after: (transaction: Kysely<Things>) => Promise<unknown>) =>
@@ -156,14 +156,14 @@ test('nothing runs outside of a transaction that SQLite has ended by itself', as
   expect(await a.db.selectFrom('things').selectAll().execute()).toEqual([]);
 });
 
-test('a reader has no transactions and a statement is never streamed', async () => {
+test('a reader has no transactions, and results are never streamed', async () => {
   using folder = scratchFolder();
   using a = open(folder.path, { role: 'reader' });
   await expect(a.db.transaction().execute((transaction) => add(transaction, 1))).rejects.toThrow('a reader is never');
   await expect(a.db.selectFrom('things').selectAll().stream().next()).rejects.toThrow('read in pages');
 });
 
-test('a statement after the close says that we are stopping', async () => {
+test('a statement after the close fails with shutting_down', async () => {
   using folder = scratchFolder();
   const a = open(folder.path);
   a.database.close();
@@ -172,7 +172,7 @@ test('a statement after the close says that we are stopping', async () => {
   await expect(failed).rejects.toMatchObject({ code: 'shutting_down' });
 });
 
-test('the number of prepared statements that are kept is bounded, and a forgotten one is prepared again', async () => {
+test('the number of prepared statements in memory is bounded, and a removed one is prepared again', async () => {
   using folder = scratchFolder();
   using a = open(folder.path);
   let prepared = 0;
@@ -189,7 +189,7 @@ test('the number of prepared statements that are kept is bounded, and a forgotte
   expect(prepared).toBe(258);
 });
 
-test('destroying Kysely leaves the connection to its owner', async () => {
+test('destroying Kysely does not close the connection', async () => {
   using folder = scratchFolder();
   using a = open(folder.path);
   await add(a.db, 1);

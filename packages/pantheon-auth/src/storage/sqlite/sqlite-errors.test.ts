@@ -23,7 +23,7 @@ test.each([
   ['SQLITE_CONSTRAINT_UNIQUE', 2067, 'conflict'],
   ['SQLITE_CONSTRAINT_PRIMARYKEY', 1555, 'conflict'],
   ['SQLITE_CONSTRAINT_FOREIGNKEY', 787, 'conflict'],
-] as const)('%s tells the caller %s as %s', (_name, errcode, code) => {
+] as const)('%s gives the caller %s as %s', (_name, errcode, code) => {
   const cause = driverError(errcode);
   expect(toPantheonError(cause)).toMatchObject({ name: 'PantheonError', code, cause });
 });
@@ -34,23 +34,23 @@ test.each([
   ['a trigger that refuses', driverError(1811)],
   ['an error of something else', new TypeError('x')],
   ['what is no error at all', 'x'],
-])('%s is not turned into a condition of the store', (_name, error) => {
+])('%s is not reported as an error of the store', (_name, error) => {
   expect(toPantheonError(error)).toBe(error);
   expect(toCommitError(error)).toBe(error);
 });
 
-test('a closed connection says that we are stopping', () => {
+test('a closed connection is reported as shutting_down', () => {
   const closed = Object.assign(new Error('database is not open'), { code: 'ERR_INVALID_STATE' });
   expect(toPantheonError(closed)).toMatchObject({ code: 'shutting_down' });
 });
 
-test('only a failed write to the disk leaves a COMMIT in doubt', () => {
+test('only a failed write to the disk leaves the outcome of a COMMIT unknown', () => {
   expect(toCommitError(driverError(1034))).toMatchObject({ code: 'outcome_unknown' }); // SQLITE_IOERR_FSYNC
   expect(toCommitError(driverError(13))).toMatchObject({ code: 'store_full' });
   expect(toCommitError(driverError(5))).toMatchObject({ code: 'store_unavailable' });
 });
 
-test('only a lock is worth asking again', () => {
+test('only a lock is retried', () => {
   expect([5, 6, 261, 517].map((code) => isBusy(driverError(code)))).toEqual([true, true, true, true]);
   expect([driverError(13), new PantheonError('conflict'), null].map(isBusy)).toEqual([false, false, false]);
 });

@@ -22,7 +22,7 @@ vi.mock('node:fs', async (original) => {
 const modeOf = (path: string): number => statSync(path).mode & 0o777;
 const ignore = (): void => undefined;
 
-test.each([0o000, 0o022, 0o077, 0o777])('a new file is for its owner alone under umask %o', (mask) => {
+test.each([0o000, 0o022, 0o077, 0o777])('a new file has mode 0600 under umask %o', (mask) => {
   using folder = scratchFolder();
   const path = join(folder.path, 'a.db');
   const before = process.umask(mask);
@@ -34,7 +34,7 @@ test.each([0o000, 0o022, 0o077, 0o777])('a new file is for its owner alone under
   expect(modeOf(path)).toBe(0o600);
 });
 
-test('a file that others can read is restricted, and the operator is told', () => {
+test('a file that others can read gets mode 0600, and a warning is logged', () => {
   using folder = scratchFolder();
   const path = join(folder.path, 'a.db');
   for (const name of [path, `${path}-wal`]) {
@@ -59,7 +59,7 @@ test.each(['', '-wal', '-shm', '-journal'])('a symbolic link in place of the fil
   expect(modeOf(target)).toBe(0o644);
 });
 
-test('a dangling symbolic link is refused and its target is not made', () => {
+test('a dangling symbolic link is refused and its target is not created', () => {
   using folder = scratchFolder();
   const path = join(folder.path, 'a.db');
   symlinkSync(join(folder.path, 'nowhere'), path);
@@ -74,7 +74,7 @@ test('a folder in place of the file is refused', () => {
   expect(() => prepareFile(path, ignore)).toThrow(/store_unusable: .*a\.db: is a folder/);
 });
 
-test('what is neither file nor folder is refused', async () => {
+test('anything but a file is refused', async () => {
   using folder = scratchFolder();
   const path = join(folder.path, 'socket');
   const server = createServer().listen(path);
@@ -86,7 +86,7 @@ test('what is neither file nor folder is refused', async () => {
   }
 });
 
-test('a missing folder is named, and so is a file that stands where a folder should', () => {
+test('the error names a missing folder, and a file in place of a folder', () => {
   using folder = scratchFolder();
   expect(() => prepareFile(join(folder.path, 'none', 'a.db'), ignore)).toThrow(/its folder does not exist/);
   writeFileSync(join(folder.path, 'file'), '', { mode: 0o600 });
@@ -98,7 +98,7 @@ test('a name that the file system refuses is a clear error', () => {
   expect(() => prepareFile(join(folder.path, 'x'.repeat(300)), ignore)).toThrow(/store_unusable/);
 });
 
-test('a file of someone else that others can read is refused', () => {
+test('a file of another user that others can read is refused', () => {
   using folder = scratchFolder();
   const path = join(folder.path, 'a.db');
   writeFileSync(path, '');
@@ -113,7 +113,7 @@ test('a file of someone else that others can read is refused', () => {
   }
 });
 
-test('a file that another process makes at the same moment is looked at like any other', () => {
+test('a file that another process creates at the same moment is checked like any other', () => {
   using folder = scratchFolder();
   const path = join(folder.path, 'a.db');
   instead.open = () => {

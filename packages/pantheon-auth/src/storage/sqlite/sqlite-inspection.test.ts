@@ -87,14 +87,14 @@ test.each<[string, string, string]>([
   ['the head is of later', 'update log_head set seq = 9', 'the log ends at event 2, and its head says 9'],
   ['an event is missing', 'delete from events where seq = 1', 'events at the end of the log are missing'],
   ['the last event is another one', 'update events set body = \'{"a":1}\' where seq = 2', 'not what was hashed'],
-])('%s: that is found', (_what, damage, wrong) => {
+])('%s is found', (_what, damage, wrong) => {
   const database = store([created, created], "insert into api_keys values ('k1', 2)");
   expect(inspectLog(database, true)).toBeNull();
   database.exec(damage);
   expect(inspectLog(database, true)).toContain(wrong);
 });
 
-test('every page is in order and every event is there, or what is wrong is said', () => {
+test('every page is intact and every event is there, or the error says what is wrong', () => {
   const database = store([created]);
   expect([...inspectPages(database)].every((wrong) => wrong === null)).toBe(true);
   database.exec('update log_head set seq = 2');

@@ -59,7 +59,7 @@ function open(path: string, more: Partial<SqliteOptions> = {}) {
   return { told, warnings, opened: openSqlite(options) };
 }
 
-test('a large file that is sound opens without a word', async () => {
+test('a large intact file opens without a warning', async () => {
   using folder = scratchFolder();
   const path = await makeStore(folder.path);
   const { opened, told, warnings } = open(path, { inspection: LARGE });
@@ -67,7 +67,7 @@ test('a large file that is sound opens without a word', async () => {
   expect([told, warnings]).toEqual([[], []]);
 });
 
-test('a large file that is damaged is refused, where that is found while the start waits', async () => {
+test('a large damaged file is refused if that is found while the start waits', async () => {
   using folder = scratchFolder();
   const path = await makeStore(folder.path);
   damage(path);
@@ -78,7 +78,7 @@ test('a large file that is damaged is refused, where that is found while the sta
   }
 });
 
-test('a free page that is in use is found, which the next write would overwrite: also in a large file', async () => {
+test('a page that is in use and listed as free is found before a write overwrites it, also in a large file', async () => {
   using folder = scratchFolder();
   const path = await makeStore(folder.path);
   const inUse = freeAndInUse(path);
@@ -88,7 +88,7 @@ test('a free page that is in use is found, which the next write would overwrite:
   }
 });
 
-test('between the steps of a check nothing is read, so that the WAL can begin anew', async () => {
+test('between the steps of a check no read is open, so that the WAL can be restarted', async () => {
   using folder = scratchFolder();
   const path = await makeStore(folder.path);
   const db = await openSqlite({ path, clock: systemClock });
@@ -125,7 +125,7 @@ test('an event that is missing far from the end of the log is found in a large f
   await expect(open(path, { inspection }).opened).rejects.toThrow(/has 60019 events, and its head says 60020/);
 });
 
-test('a key that its index does not lead to is found in a large file', async () => {
+test('a key that is missing in an index is found in a large file', async () => {
   using folder = scratchFolder();
   const path = await makeStore(folder.path);
   const db = await openSqlite({ path, clock: systemClock });
@@ -143,7 +143,7 @@ test('a key that its index does not lead to is found in a large file', async () 
   expect(places).toBeGreaterThanOrEqual(4);
 });
 
-test('damage that is found later ends every read and every write', async () => {
+test('damage that is found later stops every read and write', async () => {
   using folder = scratchFolder();
   const path = await makeStore(folder.path);
   damage(path);
@@ -158,7 +158,7 @@ test('damage that is found later ends every read and every write', async () => {
   await expect(again.opened).rejects.toThrow('is damaged');
 });
 
-test('a command may leave the pages of a large file alone, and the end of the log is looked at all the same', async () => {
+test('a command may skip the pages of a large file; the end of the log is checked all the same', async () => {
   using folder = scratchFolder();
   const path = await makeStore(folder.path);
   const sound = readFileSync(path);
@@ -174,7 +174,7 @@ test('a command may leave the pages of a large file alone, and the end of the lo
   await expect(open(path, hasty).opened).rejects.toThrow('the log ends at event 500, and its head says 501');
 });
 
-test('closing does not wait for an inspection that goes on', async () => {
+test('closing does not wait for a check that is running', async () => {
   using folder = scratchFolder();
   const path = await makeStore(folder.path);
   const { opened, warnings, told } = open(path, { inspection: { ...LARGE, waitMaxMs: 0 } });

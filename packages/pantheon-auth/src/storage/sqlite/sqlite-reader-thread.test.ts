@@ -35,7 +35,7 @@ async function withThread(use: (thread: SqliteReaderThread, path: string) => Pro
   await thread.close();
 }
 
-test('a list sees every change that was answered before it, again and again', async () => {
+test('a list contains every change that was answered before it, in every repetition', async () => {
   await using scratch = await openScratchDatabase();
   const { db } = scratch;
   await db.ledger.commit({ changes: [insertTenant()], events: [sampleEvent()] });
@@ -67,7 +67,7 @@ test('values come back as they were stored', async () => {
   });
 });
 
-test('the thread is started by the first question and not before', async () => {
+test('the thread is started by the first read and not before', async () => {
   await withThread(async (thread) => {
     expect(thread.isRunning).toBe(false);
     await thread.query('select 1', []);
@@ -90,7 +90,7 @@ test('the event loop turns while a statement runs for long', async () => {
   });
 });
 
-test('it reads and never writes', async () => {
+test('it can read and not write', async () => {
   await withThread(async (thread) => {
     await expect(thread.query(`insert into meta (name, value) values ('a', 'b')`, [])).rejects.toMatchObject({
       code: 'store_read_only',
@@ -98,7 +98,7 @@ test('it reads and never writes', async () => {
   });
 });
 
-test('a failure means what it means on the main thread, and the next statement runs', async () => {
+test('an error is reported as on the main thread, and the next statement runs', async () => {
   await withThread(async (thread, path) => {
     await expect(thread.query('select no_such', [])).rejects.toThrow(/no such column/);
     using other = new DatabaseSync(path);
@@ -108,7 +108,7 @@ test('a failure means what it means on the main thread, and the next statement r
   });
 });
 
-test('an answer that would be too large is an error and not memory', async () => {
+test('a result that is too large is an error and does not use the memory', async () => {
   await withThread(async (thread) => {
     const rows =
       'with recursive n (i) as (select 1 union all select i + 1 from n where i < 9) select zeroblob(?) as b from n';
@@ -117,7 +117,7 @@ test('an answer that would be too large is an error and not memory', async () =>
   });
 });
 
-test('too many at once are turned away, and the others are answered', async () => {
+test('too many reads at once are refused, and the others are answered', async () => {
   await withThread(async (thread) => {
     const asked = Array.from({ length: READS_WAITING_MAX + 5 }, () => thread.query('select 1 as one', []));
     const answers = await Promise.allSettled(asked);
@@ -127,7 +127,7 @@ test('too many at once are turned away, and the others are answered', async () =
   });
 });
 
-test('when the thread ends, who waits is told to ask again, and the next question starts another', async () => {
+test('when the thread ends, waiting reads get an error that can be retried, and the next read starts another thread', async () => {
   await withThread(async (thread) => {
     const started: Worker[] = [];
     const watch = (worker: Worker): void => void started.push(worker);
@@ -143,7 +143,7 @@ test('when the thread ends, who waits is told to ask again, and the next questio
   });
 });
 
-test('after the close nothing is taken any more, and what was asked before is answered', async () => {
+test('after the close no read is accepted, and earlier ones are answered', async () => {
   await withThread(async (thread) => {
     const asked = thread.query('select 1 as one', []);
     const closed = thread.close();
@@ -154,7 +154,7 @@ test('after the close nothing is taken any more, and what was asked before is an
   });
 });
 
-test('a program ends by itself when it has its answers, though it closed nothing', async () => {
+test('a program ends when it has its results, also if it closed nothing', async () => {
   await using scratch = await openScratchDatabase();
   const folder = dirname(fileURLToPath(import.meta.url));
   const program = `

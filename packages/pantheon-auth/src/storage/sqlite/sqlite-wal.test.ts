@@ -83,7 +83,7 @@ function write(path: string, mebibytes: number): void {
 
 const commit = (db: Database): Promise<unknown> => db.ledger.commit({ changes: [], events: [sampleEvent()] });
 
-test('a commit appends to the WAL and copies nothing into the database, however much was left there', async () => {
+test('a commit appends to the WAL and copies nothing into the database, however large the WAL is', async () => {
   await using kept = await openKept();
   const { scratch, walBytes } = kept;
   write(scratch.path, 24);
@@ -94,7 +94,7 @@ test('a commit appends to the WAL and copies nothing into the database, however 
   expect(readFileSync(scratch.path).equals(before)).toBe(true);
 });
 
-test('after a burst the file is made empty, nothing of it is lost, and a small one is left alone', async () => {
+test('after a burst the WAL is copied and truncated, nothing is lost, and a small one is left alone', async () => {
   await using kept = await openKept();
   const { scratch, keeper, thread, walBytes } = kept;
   await commit(scratch.db);
@@ -111,7 +111,7 @@ test('after a burst the file is made empty, nothing of it is lost, and a small o
   expect(kept.told).toEqual([true]);
 });
 
-test('a WAL of middling size is copied and overwritten from its start, and made empty when nothing is written', async () => {
+test('a WAL of medium size is copied and overwritten from its start, and truncated when nothing is written', async () => {
   await using kept = await openKept();
   const { scratch, keeper, walBytes } = kept;
   write(scratch.path, 5);
@@ -124,7 +124,7 @@ test('a WAL of middling size is copied and overwritten from its start, and made 
   expect(walBytes()).toBe(0);
 });
 
-test('one that holds more than that begins anew although commits follow each other, and its file stays', async () => {
+test('a larger WAL is restarted although commits follow each other, and its file stays', async () => {
   await using kept = await openKept();
   const { scratch, keeper, walBytes } = kept;
   write(scratch.path, 10);
@@ -136,7 +136,7 @@ test('one that holds more than that begins anew although commits follow each oth
   expect(walBytes()).toBe(bytes);
 });
 
-test('who reads is not disturbed and stops no commit; when it is done the WAL is made empty', async () => {
+test('a read is not disturbed and delays no commit; after it the WAL is truncated', async () => {
   await using kept = await openKept();
   const { scratch, keeper, walBytes } = kept;
   {
@@ -152,7 +152,7 @@ test('who reads is not disturbed and stops no commit; when it is done the WAL is
 });
 
 test.each(['database', 'wal'] as const)(
-  'another %s put in its place is never mixed with the WAL that is in use, and ends the use of the file',
+  'another %s put in its place is never mixed with the WAL in use, and every access to the database fails',
   async (which) => {
     for (const isOpenBefore of [false, true]) {
       await using kept = await openKept();
@@ -177,7 +177,7 @@ test.each(['database', 'wal'] as const)(
   },
 );
 
-test('when the thread ends, another is started a little later, and it is told that there was none', async () => {
+test('when the thread ends, another is started a little later, and a warning is logged', async () => {
   await using kept = await openKept();
   const { scratch, keeper, walBytes } = kept;
   const started: Worker[] = [];
@@ -196,7 +196,7 @@ test('when the thread ends, another is started a little later, and it is told th
   process.off('worker', watch);
 });
 
-test('commits copy by themselves where there is no thread, and a little at a time while the disk is full', async () => {
+test('commits copy the WAL themselves if there is no thread, and a little at a time while the disk is full', async () => {
   await using scratch = await openScratchDatabase();
   using writer = new DatabaseSync(scratch.path);
   const pages = (): unknown => Object.values(writer.prepare('pragma wal_autocheckpoint').get() ?? {})[0];
@@ -214,7 +214,7 @@ test('commits copy by themselves where there is no thread, and a little at a tim
   expect(pages()).toBe(1_000);
 });
 
-test('under writes without end by two on one file the WAL stays small, and recovers from a long read', async () => {
+test('with two processes that write without pause the WAL stays small, and shrinks after a long read', async () => {
   await using scratch = await openScratchDatabase();
   const writers = [scratch.db, await scratch.openAgain()];
   const walBytes = (): number => statSync(`${scratch.path}-wal`).size;
@@ -244,7 +244,7 @@ test('under writes without end by two on one file the WAL stays small, and recov
   for (const db of writers) expect(await db.log.head()).toMatchObject({ seq });
 }, 120_000);
 
-test('what a close finds in a large WAL is copied by the thread', async () => {
+test('a large WAL is copied by the thread at the close', async () => {
   await using kept = await openKept();
   const { scratch, keeper, walBytes } = kept;
   write(scratch.path, 5);
@@ -254,7 +254,7 @@ test('what a close finds in a large WAL is copied by the thread', async () => {
   expect(walBytes()).toBe(0);
 });
 
-test('a thread that cannot copy leaves it to commits, says so once, and is asked again later', async () => {
+test('if the thread cannot copy, commits do, a warning is logged once, and the thread is used again later', async () => {
   const answers: CheckpointResult[] = [];
   await using kept = await openKept(async () => answers.shift() ?? { failed: null });
   const { scratch, keeper, told, warnings, damage } = kept;
@@ -269,14 +269,14 @@ test('a thread that cannot copy leaves it to commits, says so once, and is asked
   expect(damage.isFound).toBe(false);
 });
 
-test('who is in the way is no failure', async () => {
+test('a lock of another connection is not reported as a failure', async () => {
   await using kept = await openKept(async () => ({ failed: 'database is locked', errcode: 5 }));
   write(kept.scratch.path, 24);
   await kept.keeper.look();
   expect([kept.told, kept.warnings]).toEqual([[true], []]);
 });
 
-test('a large WAL is copied although somebody reads, once a second', async () => {
+test('a large WAL is copied although a read is open, once a second', async () => {
   const orders: CheckpointOrder[] = [];
   await using kept = await openKept(async (order) => {
     orders.push(order);
@@ -290,7 +290,7 @@ test('a large WAL is copied although somebody reads, once a second', async () =>
   expect(orders.filter(({ insists }) => insists)).toHaveLength(2);
 });
 
-test('a program ends although its WAL is kept, and a close is waited for', async () => {
+test('a program ends although its WAL is large, and a close is waited for', async () => {
   const program = (end: string): string => `
     import { openSqlite } from ${moduleOf('./sqlite.ts')};
     import { DatabaseSync } from 'node:sqlite';

@@ -22,7 +22,7 @@ function hastyClock(): Clock {
   };
 }
 
-test('a new database is for its owner alone, and so is what SQLite puts beside it', async () => {
+test('a new database has mode 0600, and so have the files that SQLite puts beside it', async () => {
   await using scratch = await openScratchDatabase();
   await scratch.db.meta.insertOnce('a', '1');
   const modes = readdirSync(scratch.folder).map((name) => [name, statSync(join(scratch.folder, name)).mode & 0o777]);
@@ -33,7 +33,7 @@ test('a new database is for its owner alone, and so is what SQLite puts beside i
   ]);
 });
 
-test('what was stored is there after closing and opening again, in one file', async () => {
+test('stored data is there after closing and opening again, in one file', async () => {
   await using scratch = await openScratchDatabase();
   await scratch.db.ledger.commit({ changes: [insertTenant()], events: [sampleEvent()] });
   await Promise.all([scratch.db.close(), scratch.db.close()]);
@@ -43,7 +43,7 @@ test('what was stored is there after closing and opening again, in one file', as
   expect(await again.log.head()).toMatchObject({ seq: 1 });
 });
 
-test('closing succeeds when the WAL cannot be emptied, and what is in it is there at the next start', async () => {
+test('closing succeeds if the WAL cannot be truncated, and its content is there at the next start', async () => {
   await using scratch = await openScratchDatabase();
   await scratch.db.meta.insertOnce('a', '1');
   const exec = vi.spyOn(DatabaseSync.prototype, 'exec').mockImplementation(() => {
@@ -53,7 +53,7 @@ test('closing succeeds when the WAL cannot be emptied, and what is in it is ther
   expect(await (await scratch.openAgain()).meta.get('a')).toBe('1');
 });
 
-test('closing waits for the writes that were taken, and later ones are told that we are stopping', async () => {
+test('closing waits for accepted writes, and later ones fail with shutting_down', async () => {
   await using scratch = await openScratchDatabase();
   const { db } = scratch;
   const write = db.ledger.commit({ changes: [insertTenant()], events: [sampleEvent()] });
@@ -67,7 +67,7 @@ test('closing waits for the writes that were taken, and later ones are told that
   expect(await (await scratch.openAgain()).tenants.find('default')).toMatchObject({ id: 'default' });
 });
 
-test('of several values for one fact the first stays, for every node', async () => {
+test('of several values for one entry the first stays, for every node', async () => {
   await using scratch = await openScratchDatabase();
   const other = await scratch.openAgain();
   expect(await scratch.db.meta.get('id')).toBeNull();
@@ -101,7 +101,7 @@ test('a commit waits for the disk, references are checked, and a lock never bloc
   expect({ ...raw.prepare('pragma journal_mode').get() }).toEqual({ journal_mode: 'wal' });
 });
 
-test('a file that others could read is restricted, and the operator is told', async () => {
+test('a file that others could read gets mode 0600, and a warning is logged', async () => {
   await using scratch = await openScratchDatabase();
   await scratch.db.close();
   chmodSync(scratch.path, 0o644);
@@ -121,7 +121,7 @@ test.each([
     Buffer.concat([Buffer.from('SQLite format 3\0'), Buffer.alloc(4_080, 7)]),
     /is damaged: file is not a database.*restore a backup/,
   ],
-])('%s in place of a database is refused and left alone', async (_name, content, message) => {
+])('%s in place of a database is refused and not changed', async (_name, content, message) => {
   using folder = scratchFolder();
   const path = join(folder.path, 'a.db');
   writeFileSync(path, content, { mode: 0o600 });
@@ -153,7 +153,7 @@ test('a database that a newer version has written is refused', async () => {
   await expect(open(scratch.path)).rejects.toMatchObject({ code: 'schema_too_new' });
 });
 
-test('a database that someone else holds is refused after a bounded time, and says so', async () => {
+test('a database that another process holds is refused after a bounded time, with the reason', async () => {
   await using scratch = await openScratchDatabase();
   using raw = new DatabaseSync(scratch.path);
   raw.exec('begin immediate');
@@ -183,7 +183,7 @@ test.each([
   close.mockRestore();
 });
 
-test('any other condition at the start keeps its own code', async () => {
+test('any other error at the start keeps its own code', async () => {
   using folder = scratchFolder();
   const exec = vi.spyOn(DatabaseSync.prototype, 'exec').mockImplementation(() => {
     throw Object.assign(new Error('x'), { errcode: 2067 });
@@ -193,7 +193,7 @@ test('any other condition at the start keeps its own code', async () => {
     .finally(() => exec.mockRestore());
 });
 
-test('a mistake of ours at the start is not told as a fault of the file', async () => {
+test('an internal error at the start is not reported as a damaged file', async () => {
   using folder = scratchFolder();
   const onStatement = (): void => {
     throw new TypeError('ours');
@@ -209,7 +209,7 @@ test('a file system on which two connections cannot share memory is refused', as
     .finally(() => get.mockRestore());
 });
 
-test('a path is a path, whatever it looks like', async () => {
+test('a path is used literally, whatever it looks like', async () => {
   using folder = scratchFolder();
   const path = join(folder.path, 'file:a.db?mode=memory');
   await (await open(path)).close();
