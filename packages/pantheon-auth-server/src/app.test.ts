@@ -24,7 +24,7 @@ describe('headers', () => {
     '/openapi.json',
     '/v1/keys?key=pan_live_0123456789abcdef',
     '/%zz',
-  ])('a browser that is led to %s can do nothing with it', async (url) => {
+  ])('a browser that opens %s can run nothing from it', async (url) => {
     const { headers } = await service.call('GET', url, { key: null });
     expect(headers['x-content-type-options']).toBe('nosniff');
     expect(headers['referrer-policy']).toBe('no-referrer');
@@ -35,13 +35,13 @@ describe('headers', () => {
     expect(headers).not.toHaveProperty('strict-transport-security');
   });
 
-  test('what a credential decides is kept by nobody', async () => {
+  test('answers that depend on a credential are not stored by caches', async () => {
     const { headers } = await service.call('GET', '/v1/keys');
     expect(headers).toMatchObject({ 'cache-control': 'no-store', vary: 'Authorization, X-API-Key' });
     expect(headers).not.toHaveProperty('access-control-allow-origin');
   });
 
-  test('over https browsers are told to stay there', async () => {
+  test('over https browsers are told to use https only', async () => {
     const https = await openScratchService({ PUBLIC_URL: 'https://auth.example.com' });
     expect((await https.call('GET', '/')).headers['strict-transport-security']).toMatch(/^max-age=\d{8}/);
     await https.close();
@@ -49,7 +49,7 @@ describe('headers', () => {
 });
 
 describe('discovery', () => {
-  test('the JWKS is public, may be kept, and is asked for again by its tag', async () => {
+  test('the JWKS is public, may be cached, and is requested again with its ETag', async () => {
     const first = await service.call('GET', '/.well-known/jwks.json', { key: null });
     expect(first.headers).toMatchObject({
       'content-type': 'application/jwk-set+json',
@@ -78,7 +78,7 @@ describe('discovery', () => {
     );
   });
 
-  test('the metadata come from the settings alone', async () => {
+  test('the metadata depend on the settings alone', async () => {
     const { body } = await service.call('GET', '/.well-known/oauth-authorization-server', {
       key: null,
       headers: { host: 'evil.example', 'x-forwarded-host': 'evil.example' },
@@ -94,7 +94,7 @@ describe('discovery', () => {
     expect(body).not.toHaveProperty('introspection_endpoint');
   });
 
-  test('health never asks the store, readiness does', async () => {
+  test('health never reads the store, readiness does', async () => {
     const scratch = await openScratchService();
     await scratch.auth.close();
     expect((await scratch.call('GET', '/healthz', { key: null })).body).toEqual({ status: 'ok' });
@@ -111,7 +111,7 @@ describe('the OpenAPI file', () => {
     readonly responses: Readonly<Record<string, { readonly description: string }>>;
   }
 
-  test('it holds the route table, no more and no less, each with its codes and its security', async () => {
+  test('contains exactly the routes of the table, each with its codes and its security', async () => {
     const { body } = await service.call('GET', '/openapi.json', { key: null });
     const paths = body['paths'] as Record<string, Record<string, Documented>>;
     const documented = Object.entries(paths).flatMap(([path, methods]) =>
@@ -136,7 +136,7 @@ describe('the OpenAPI file', () => {
   });
   const NONE: Documented = { operationId: '', security: [], responses: {} };
 
-  test('every route for keys refuses who has none', async () => {
+  test('documents only routes for keys that refuse a request without one', async () => {
     for (const { method, url, access } of allOperations(service.auth, service.config)) {
       if (access.kind === 'public' || access.kind === 'client') continue;
       const { status, headers, body } = await service.call(method, url.replace(':id', 'x').replace(':version', '1'), {
@@ -147,7 +147,7 @@ describe('the OpenAPI file', () => {
     }
   });
 
-  test('the page that shows it loads nothing from elsewhere, and both can be turned off', async () => {
+  test('has a page that loads nothing from elsewhere, and both can be turned off', async () => {
     const page = await service.call('GET', '/docs', { key: null });
     expect(page.text).not.toMatch(/https?:/);
     const nonce = /nonce-([^']+)'/.exec(page.headers['content-security-policy'] ?? '')?.[1] ?? '';
@@ -162,10 +162,10 @@ describe('the OpenAPI file', () => {
   });
 });
 
-describe('addresses', () => {
+describe('client addresses', () => {
   const boundTo = (scratch: ScratchService) => scratch.create({ ipAllowlist: ['203.0.113.7/32'] });
 
-  test('what a stranger says of where it comes from is not believed', async () => {
+  test('are not taken from a header of an untrusted peer', async () => {
     const { key } = await boundTo(service);
     const headers = { 'x-forwarded-for': '203.0.113.7', forwarded: 'for=203.0.113.7', 'x-real-ip': '203.0.113.7' };
     expect((await service.call('GET', '/v1/self', { key, headers, address: '198.51.100.1' })).body['code']).toBe(
@@ -174,7 +174,7 @@ describe('addresses', () => {
     expect((await service.call('GET', '/v1/self', { key, address: '::ffff:203.0.113.7' })).status).toBe(200);
   });
 
-  test('what a trusted proxy says is, and only the nearest that is not trusted', async () => {
+  test('are taken from a trusted proxy, and only the nearest untrusted one', async () => {
     const behind = await openScratchService({ TRUSTED_PROXIES: '10.0.0.0/8' });
     const { key } = await boundTo(behind);
     const from = async (forwarded: string, address = '::ffff:10.0.0.1') =>
@@ -188,7 +188,7 @@ describe('addresses', () => {
   });
 });
 
-test('a key that another process revokes is refused by the next answer, and so is its token', async () => {
+test('a key that another process revokes is refused by the next answer, and so are its tokens', async () => {
   const { key, apiKey } = await service.create({ permissions: ['docs:read'] });
   const form = new URLSearchParams({
     grant_type: TOKEN_EXCHANGE,
@@ -210,7 +210,7 @@ test('a key that another process revokes is refused by the next answer, and so i
   await other.close();
 });
 
-test('the log of a whole day holds no secret, and says what happened', async () => {
+test('the log after many requests contains no secret, and says what happened', async () => {
   const scratch = await openScratchService();
   await scratch.app.listen({ port: 0, host: '127.0.0.1' });
   const { port } = scratch.app.server.address() as AddressInfo;

@@ -121,7 +121,7 @@ describe('bodies', () => {
     expect(await raw(gzip)).toMatch(/^HTTP\/1.1 415/);
   });
 
-  test('a form where JSON is wanted is not read as one', async () => {
+  test('a form in place of JSON is refused', async () => {
     const { apiKey } = await service.create();
     for (const url of ['/v1/keys', `/v1/keys/${apiKey.id}/rotate`, `/v1/keys/${apiKey.id}/revoke`])
       expect((await service.call('POST', url, { form: 'userId=u' })).status, url).toBe(415);
@@ -129,7 +129,7 @@ describe('bodies', () => {
   });
 
   test.each([['application/json'], ['application/json; charset=utf-8'], ['Application/JSON;charset="UTF-8"']])(
-    'the content type %j is taken',
+    'the content type %j is accepted',
     async (type) => {
       const answer = await service.call('POST', '/v1/keys/verify', {
         body: { key: 'x' },
@@ -154,13 +154,13 @@ describe('credentials', () => {
     }
   });
 
-  test('a second credential cannot hide behind a thousand headers', async () => {
+  test('a second credential after a thousand headers is found', async () => {
     const many = Array.from({ length: 1_500 }, (_, at) => `a${at}: 1\r\n`).join('');
     const one = `Authorization: Bearer ${service.rootKey}\r\n`;
     expect(await get(one + many + one)).toMatch(/^HTTP\/1.1 400/);
   });
 
-  test('the scheme is read in any case, and no other scheme is taken', async () => {
+  test('the scheme is accepted in any case, and no other scheme is', async () => {
     for (const scheme of ['bearer', 'BEARER'])
       expect(await get(`Authorization: ${scheme} ${service.rootKey}\r\n`)).toMatch(/ 200 /);
     for (const value of [
@@ -173,7 +173,7 @@ describe('credentials', () => {
       expect(await get(`Authorization: ${value}\r\n`), value.slice(0, 8)).toMatch(/^HTTP\/1.1 401/);
   });
 
-  test('who proved nothing gets one answer, whatever the cause', async () => {
+  test('a caller without a valid secret gets one answer, whatever the cause', async () => {
     const { key } = await service.create();
     const revoked = await service.create();
     const shapes = await Promise.all(
@@ -199,7 +199,7 @@ describe('credentials', () => {
     ['where nothing is', (key: string) => `/nowhere/${key}?a=b`],
     ['percent-encoded', (key: string) => `/v1/keys?key=${key.replace('_', '%5f').replace('live', 'l%69ve')}`],
     ['at a public address', (key: string) => `/healthz?api_key=${key}`],
-  ])('a credential %s is refused even where another one would do', async (_name, url) => {
+  ])('a credential %s is refused also beside a valid one', async (_name, url) => {
     const { key } = await service.create();
     const answer = await service.call('GET', url(key));
     expect(answer).toMatchObject({ status: 400, body: { code: 'credential_in_url' } });
@@ -208,7 +208,7 @@ describe('credentials', () => {
 });
 
 describe('requests', () => {
-  test('headers that are too large get 431, and a request that is none 400, both as problems', async () => {
+  test('headers that are too large get 431, and a malformed request 400, both as problems', async () => {
     const large = await raw(`GET / HTTP/1.1\r\nHost: x\r\nX: ${'a'.repeat(HEADER_BYTES_MAX)}\r\n${ending}`);
     expect(large).toMatch(/^HTTP\/1.1 431/);
     expect(large).toContain('"code":"headers_too_large"');
@@ -228,7 +228,7 @@ describe('requests', () => {
   test.each([
     ['JSON', '/v1/keys', 'application/json'],
     ['a form', '/oauth2/token', 'application/x-www-form-urlencoded'],
-  ])('%s of which only a half arrives is a 408, and a problem', async (_name, path, type) => {
+  ])('%s that is incomplete is a 408, and a problem', async (_name, path, type) => {
     const { server } = service.app;
     const { requestTimeout, headersTimeout } = server;
     server.requestTimeout = 100;
@@ -257,11 +257,11 @@ describe('requests', () => {
     expect(answer.match(/HTTP\/1\.1 /g)).toHaveLength(1);
   });
 
-  test('a late body is told as such, before the bound of the handler', () => {
+  test('a late body is reported as such, before the time limit of the handler', () => {
     expect(HANDLER_TIMEOUT_MS).toBeGreaterThan(REQUEST_TIMEOUT_MS + TIMEOUTS_CHECK_MS);
   });
 
-  test('a form is read before anybody is authenticated, and is small', async () => {
+  test('a form is parsed before authentication, and its size is bounded', async () => {
     const payload = `client_secret=${'a'.repeat(FORM_BYTES_MAX)}`;
     const answer = await service.app.inject({
       method: 'POST',
@@ -272,7 +272,7 @@ describe('requests', () => {
     expect(answer.statusCode).toBe(413);
   });
 
-  test('an expectation that nobody meets is a 417, and a problem; 100-continue is met', async () => {
+  test('an unknown expectation is a 417, and a problem; 100-continue is supported', async () => {
     const post = (expectation: string) =>
       raw(
         `POST /v1/keys HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${service.rootKey}\r\nExpect: ${expectation}\r\nContent-Type: application/json\r\nContent-Length: 2\r\n${ending}{}`,
@@ -284,7 +284,7 @@ describe('requests', () => {
     expect(await post('100-continue')).toMatch(/^HTTP\/1.1 100 Continue\r\n\r\nHTTP\/1.1 400 /);
   });
 
-  test('a request without a Host is refused, and no answer is built from one', async () => {
+  test('a request without a Host is refused, and no answer is built from it', async () => {
     const answer = await raw(`GET / HTTP/1.1\r\n${ending}`);
     expect(answer).toMatch(/^HTTP\/1.1 400/);
     expect(answer).toContain('"field":"Host"');
@@ -304,7 +304,7 @@ describe('requests', () => {
     ['Content-Type', 'Host: x\r\nContent-Type: application/json\r\nContent-Type: text/plain'],
     ['Idempotency-Key', 'Host: x\r\nIdempotency-Key: a\r\nIdempotency-Key: a'],
     ['Pantheon-Tenant', 'Host: x\r\nPantheon-Tenant: default\r\nPantheon-Tenant: default'],
-  ])('a header that says one thing and says two is a 400 that names it: %s in %j', async (field, lines) => {
+  ])('a header with two values where one is allowed is a 400 that names it: %s in %j', async (field, lines) => {
     for (const path of ['/healthz', '/v1/keys', '/nowhere']) {
       const answer = await raw(`GET ${path} HTTP/1.1\r\n${lines}\r\n${ending}`);
       expect(answer, path).toMatch(/^HTTP\/1.1 400/);
@@ -314,13 +314,13 @@ describe('requests', () => {
   });
 
   test.each(['', 'auth.example.com', 'auth.example.com:8787', '127.0.0.1:1', '[::1]:8787', 'a_b'])(
-    'Host: %j is a host',
+    'Host: %j is accepted',
     async (host) => {
       expect(await raw(`GET /healthz HTTP/1.1\r\nHost: ${host}\r\n${ending}`)).toMatch(/^HTTP\/1.1 200/);
     },
   );
 
-  test.each(['PUT', 'DELETE', 'TRACE', 'PROPFIND'])('%s where it does not exist gets 405 and Allow', async (method) => {
+  test.each(['PUT', 'DELETE', 'TRACE', 'PROPFIND'])('%s on a route without it gets 405 and Allow', async (method) => {
     const answer = await raw(`${method} /v1/keys HTTP/1.1\r\nHost: x\r\nX-HTTP-Method-Override: GET\r\n${ending}`);
     expect(answer).toMatch(/^HTTP\/1.1 405/);
     expect(answer).toContain('\r\nallow: POST, GET, HEAD, OPTIONS\r\n');
@@ -337,7 +337,7 @@ describe('requests', () => {
     '/v1/keys/',
     '//v1/keys',
     '/v1/keys/%2e%2e',
-  ])('%s is not there', async (url) => {
+  ])('%s is a 404', async (url) => {
     const { status } = await service.call('POST', url, { body: '{', headers: { 'content-type': 'application/json' } });
     expect([404, 405]).toContain(status);
   });
@@ -374,7 +374,7 @@ describe('requests', () => {
   });
 
   test.each(['/', '/healthz', '/readyz', '/.well-known/jwks.json', '/docs', '/openapi.json'])(
-    'a query that %s does not know is ignored, by GET and by HEAD',
+    'query parameters that %s does not know are ignored, by GET and by HEAD',
     async (path) => {
       for (const method of ['GET', 'HEAD'] as const)
         for (const query of ['', '?', '?cachebust=1', '?a=1&a=2', '?settle=true'])
@@ -391,7 +391,7 @@ describe('requests', () => {
     ['/v1/keys/anything', 'GET, HEAD, PATCH, OPTIONS'],
     ['/v1/tenants/anything', 'GET, HEAD, PATCH, DELETE, OPTIONS'],
     ['*', 'GET, HEAD, POST, PATCH, DELETE, OPTIONS'],
-  ])('OPTIONS %s is answered with 204 and %s, to anybody', async (path, allow) => {
+  ])('OPTIONS %s is answered with 204 and %s, without a credential', async (path, allow) => {
     const answer = await raw(`OPTIONS ${path} HTTP/1.1\r\nHost: x\r\nOrigin: https://a.example\r\n${ending}`);
     expect(answer).toMatch(/^HTTP\/1.1 204 No Content\r\n/);
     expect(answer).toContain(`\r\nallow: ${allow}\r\n`);
@@ -399,7 +399,7 @@ describe('requests', () => {
     expect(answer).not.toContain('access-control-allow');
   });
 
-  test('OPTIONS of an address that is not there is a 404, and every documented one has an answer', async () => {
+  test('OPTIONS of an unknown path is a 404, and every documented path has an answer', async () => {
     expect((await service.call('OPTIONS', '/nowhere', { key: null })).status).toBe(404);
     const { body } = await service.call('GET', '/openapi.json');
     for (const path of Object.keys(body['paths'] as object)) {
@@ -408,11 +408,11 @@ describe('requests', () => {
     }
   });
 
-  test('an address that cannot be decoded is refused', async () => {
+  test('a path that cannot be decoded is refused', async () => {
     expect((await service.call('GET', '/v1/keys/%zz')).status).toBe(400);
   });
 
-  test('a client that goes away in the middle of its body harms nothing', async () => {
+  test('a client that disconnects in the middle of its body has no effect', async () => {
     const head = `POST /v1/keys/verify HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${service.rootKey}\r\n`;
     await new Promise<void>((resolve) => {
       const socket = connect(port, '127.0.0.1', () => {
@@ -427,6 +427,6 @@ describe('requests', () => {
   });
 });
 
-test('no input of these tests was a fault of the server', () => {
+test('no request of these tests caused an internal error', () => {
   expect(service.log.filter((line) => line.includes('"level":"error"'))).toEqual([]);
 });

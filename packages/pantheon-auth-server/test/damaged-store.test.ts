@@ -7,7 +7,7 @@ import { openScratchService } from './scratch-service.ts';
 
 const PAGE_BYTES = 4_096;
 
-test('a damaged store: not ready, no yes, no 401 and no write, and the log says what to do', async () => {
+test('with a damaged store it is not ready, accepts nothing, answers no 401, writes nothing, and logs what to do', async () => {
   const service = await openScratchService();
   try {
     if (service.config.database.kind !== 'sqlite') throw new Error('It is a test of SQLite.');
@@ -38,7 +38,7 @@ test('a damaged store: not ready, no yes, no 401 and no write, and the log says 
   }
 });
 
-test('a damaged event is one of the page, in the form that the API documents', async () => {
+test('a damaged event is in the page, in the documented form', async () => {
   const service = await openScratchService();
   try {
     if (service.config.database.kind !== 'sqlite') throw new Error('It is a test of SQLite.');

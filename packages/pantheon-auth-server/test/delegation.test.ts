@@ -24,7 +24,7 @@ describe('a key with only pantheon:keys:create', () => {
     ['userId', { userId: 'somebody-else' }],
     ['jwt.customClaims', { jwt: { customClaims: { role: 'admin' } } }],
     ['jwt.audience[0]', { jwt: { audience: ['https://billing.example'] } }],
-  ])('makes none for tokens with any sub, role or aud: %s', async (field, body) => {
+  ])('creates no key for tokens with any sub, role or aud: %s', async (field, body) => {
     const { key } = await service.create(RIGHTS);
     const refused = await createdBy(key, body);
     expect(refused).toMatchObject({ status: 403, code: 'not_grantable', field });
@@ -36,7 +36,7 @@ describe('a key with only pantheon:keys:create', () => {
     ['rateLimits', { rateLimits: [{ name: 'a', limit: 100, window: '1m' }] }],
     ['quota', { quota: { limit: 100, period: 'month' as const } }],
     ['expiresAt', { expiresIn: '1h' }],
-  ])('and bounds of its own makes none without them: %s', async (field, bounds) => {
+  ])('and limits of its own creates no key without them: %s', async (field, bounds) => {
     const { key } = await service.create({ ...RIGHTS, ...bounds });
     expect(await createdBy(key, {})).toMatchObject({ status: 403, code: 'not_grantable', field });
     expect(await createdBy(key, { ...bounds, ...(field === 'expiresAt' && { expiresIn: '30m' }) })).toMatchObject({
@@ -45,7 +45,7 @@ describe('a key with only pantheon:keys:create', () => {
   });
 });
 
-test('audiences are set per tenant by keys of the system, and shown with it', async () => {
+test('audiences are set per tenant by keys of the system tenant, and shown with it', async () => {
   const { key } = await service.create({ permissions: ['pantheon:*'], grantable: ['*'] });
   const forOrders = { jwt: { audience: [ORDERS] } };
   expect(await createdBy(key, forOrders)).toMatchObject({ status: 403, field: 'jwt.audience[0]' });

@@ -47,7 +47,7 @@ async function startWatched(dataDir: string): Promise<readonly string[]> {
   return images;
 }
 
-test('a first start that was killed at any moment can be started again, and then is as any other', async () => {
+test('a first start that was killed at any moment can be repeated, and then is like any other', async () => {
   const images = await startWatched(join(root, 'data'));
   const has = (image: string | undefined, name: string) => readdirSync(image ?? '').includes(name);
   const withMasterKey = images.filter((image) => has(image, 'master.key'));

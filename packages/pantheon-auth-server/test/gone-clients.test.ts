@@ -8,7 +8,7 @@ import { createLogger } from '../src/http/logging.ts';
 import { openScratchService } from './scratch-service.ts';
 
 test.each(['/v1/keys?q=x', '/v1/usage', '/v1/keys/some-id/usage', '/v1/events'])(
-  'reading %s ends when the client has gone, and nothing is logged as a fault',
+  'reading %s ends when the client has disconnected, and no error is logged',
   async (path) => {
     const service = await openScratchService();
     const signals: AbortSignal[] = [];

@@ -62,15 +62,15 @@ const CHECKS: readonly (readonly [name: string, request: string])[] = [
   ],
 ];
 
-describe('a service that is well', () => {
-  test.each(CHECKS)('is found so by %s', async (_name, request) => {
+describe('a healthy service', () => {
+  test.each(CHECKS)('is reported as healthy by %s', async (_name, request) => {
     const answer = await raw(request);
     expect(answer).toMatch(/^HTTP\/1.1 20[04] /);
     expect(answer).not.toContain('\r\nlocation:');
   });
 });
 
-test('a service whose store is gone lives, and is not ready', async () => {
+test('a service without its store is alive, and not ready', async () => {
   const broken = await openScratchService();
   await broken.auth.close();
   for (const method of ['GET', 'HEAD'] as const) {

@@ -27,7 +27,7 @@ async function makeKey(): Promise<{ readonly path: string; readonly etag: string
   return { path: `/v1/keys/${id}`, etag: tagOf(created), key: String(created.body['key']) };
 }
 
-test('every answer with one key or tenant has its tag, and it is good for the next change', async () => {
+test('every answer with one key or tenant has its ETag, which can be used for the next change', async () => {
   const { path, etag, key } = await makeKey();
   expect(tagOf(await service.call('GET', path))).toBe(etag);
   let headers: Record<string, string> = { 'if-match': etag };
@@ -53,7 +53,7 @@ test('every answer with one key or tenant has its tag, and it is good for the ne
   for (const item of items) expect(tagOf(await service.call('GET', `/v1/keys/${item.id}`))).toBe(item.etag);
 });
 
-test('the holder has the tag of its own key, and a condition of its own is honoured', async () => {
+test('the holder gets the ETag of its own key, and its condition is checked', async () => {
   const { etag, key } = await makeKey();
   expect(tagOf(await service.call('GET', '/v1/self', { key }))).toBe(etag);
   const stale = { key, headers: { 'if-match': '"k99"' } };
@@ -63,7 +63,7 @@ test('the holder has the tag of its own key, and a condition of its own is honou
   expect(rotated.status).toBe(201);
 });
 
-test('two editors with one tag: 200 and 412, in whatever order they come', async () => {
+test('two changes with one ETag get 200 and 412, in whichever order they arrive', async () => {
   const { path, etag } = await makeKey();
   const edit = (name: string) => service.call('PATCH', path, { headers: { 'if-match': etag }, body: { name } });
   const answers = await Promise.all(['one', 'two', 'three'].map(edit));
@@ -87,7 +87,7 @@ describe('a condition', () => {
     expect(answer.status).toBe(status);
   });
 
-  test('of a key that is not there, or of another tenant, is a 404 like without it', async () => {
+  test('on an unknown key, or one of another tenant, gives the same 404 as without it', async () => {
     const { apiKey } = await service.create({}, 'system');
     const ask = async (id: string, headers: Record<string, string>) => {
       const { status, body } = await service.call('PATCH', `/v1/keys/${id}`, { headers, body: { name: 'x' } });
@@ -101,7 +101,7 @@ describe('a condition', () => {
     }
   });
 
-  test('leaves the body out of no answer: usage changes without the tag', async () => {
+  test('never omits the body of an answer: usage changes without the ETag', async () => {
     const { path, etag } = await makeKey();
     for (const name of ['if-none-match', 'if-match']) {
       const answer = await service.call('GET', path, { headers: { [name]: etag } });
@@ -110,7 +110,7 @@ describe('a condition', () => {
   });
 });
 
-test('the OpenAPI file shows the tag on the answers and the condition on the changes', async () => {
+test('the OpenAPI file documents the ETag of the answers and the condition of the changes', async () => {
   const { body } = await service.call('GET', '/openapi.json', { key: null });
   type Told = {
     readonly parameters?: readonly { readonly name: string; readonly in: string; readonly required?: boolean }[];
@@ -134,7 +134,7 @@ test('the OpenAPI file shows the tag on the answers and the condition on the cha
   expect(tagged).toBeGreaterThan(10);
 });
 
-test('a change of one key or tenant that has no condition is none that was forgotten', () => {
+test('every change of one key or tenant without a condition is in the list of exceptions', () => {
   const isChangeOfOne = ({ method, url }: { method: string; url: string }): boolean =>
     method !== 'GET' && /^\/v1\/(keys|tenants)\/:id|^\/v1\/self\//.test(url);
   const operations = allOperations(service.auth, service.config).filter(isChangeOfOne);

@@ -33,7 +33,7 @@ describe('on a service with the default audience', () => {
   });
   afterAll(() => service.close());
 
-  test('a token manages only when that was asked for by name', async () => {
+  test('a token has management permissions only if they were requested', async () => {
     const { key } = await service.create(MANAGER);
     const list = (token: string) => service.call('GET', '/v1/keys', { key: token });
     const byDefault = await tokenOf(service, key);
@@ -47,7 +47,7 @@ describe('on a service with the default audience', () => {
     expect((await tokenOf(service, onlyManages.key, [['scope', 'pantheon:*']])).scope).toBe('pantheon:*');
   });
 
-  test('the same of tokens that are issued for a key in process, and of those that the generator makes', async () => {
+  test('the same holds for tokens that are issued without the key, and for those of the generator', async () => {
     const { key, apiKey } = await service.create(MANAGER);
     const issued = await service.auth.tokens.issue({ tenantId: 'default', keyId: apiKey.id });
     expect(issued.permissions).toEqual(['docs:read']);
@@ -56,7 +56,7 @@ describe('on a service with the default audience', () => {
     expect(await service.call('GET', '/v1/keys', { key: token })).toMatchObject({ status: 403 });
   });
 
-  test('a token is taken that is meant for this API alone', async () => {
+  test('a token for the audience of this API alone is accepted', async () => {
     const { key } = await service.create({ ...MANAGER, jwt: { audience: [own, ORDERS] } });
     const call = async (...audience: readonly string[]) => {
       const wanted = audience.map((one) => ['audience', one] as const);
@@ -68,7 +68,7 @@ describe('on a service with the default audience', () => {
       expect(answer).toMatchObject(INVALID);
   });
 
-  test('a token that the key signed itself too', async () => {
+  test('a token that the key signed is accepted too', async () => {
     const { key } = await service.create({ ...MANAGER, jwt: { algorithm: 'HS256', audience: [own, ORDERS] } });
     const call = (...audience: string[]) => {
       const token = mintKeyToken({ key, issuer: own, audience, permissions: ['pantheon:keys:read'] });
@@ -78,7 +78,7 @@ describe('on a service with the default audience', () => {
     for (const audience of [[ORDERS], [own, ORDERS]]) expect(await call(...audience)).toMatchObject(INVALID);
   });
 
-  test('a token reads of itself what it may know, and nothing else of its key', async () => {
+  test('a token reads its own permitted facts, and nothing else of its key', async () => {
     const secret = { note: 'for the owner' };
     const { key, apiKey } = await service.create({
       ...MANAGER,
@@ -113,7 +113,7 @@ describe('on a service with the default audience', () => {
     });
   });
 
-  test('and ends with its key where that ends sooner', async () => {
+  test('and expires with its key if that expires sooner', async () => {
     const { key, apiKey } = await service.create(MANAGER);
     const { token } = await tokenOf(service, key);
     const { expiresAt } = await service.auth.keys.update(apiKey.id, { expiresIn: '60s' });
@@ -129,7 +129,7 @@ describe('on a service whose tokens are for another API', () => {
   });
   afterAll(() => service.close());
 
-  test('a token of the default audience does not manage; the audience of this API has to be asked for', async () => {
+  test('a token of the default audience does not manage; the audience of this API must be requested', async () => {
     const { key } = await service.create(MANAGER);
     const scope = ['scope', 'pantheon:keys:read'] as const;
     const forOrders = await tokenOf(service, key, [scope]);
@@ -144,7 +144,7 @@ describe('on a service whose tokens are for another API', () => {
     expect(await service.auth.tokens.verify({ token: forThis.token })).toMatchObject({ valid: false });
   });
 
-  test('a key signs for this API as well', async () => {
+  test('a key can sign for this API too', async () => {
     const { key } = await service.create({ ...MANAGER, jwt: { algorithm: 'HS256' } });
     const issuer = service.config.publicUrl;
     const wish = { key, issuer, permissions: ['pantheon:keys:read'] };

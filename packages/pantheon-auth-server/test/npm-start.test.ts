@@ -78,7 +78,7 @@ function processesOf(folder: string): readonly number[] | null {
 }
 
 test.each([[['start']], [['run', '--silent', 'pantheon-auth', '--', 'serve']]])(
-  'npm %j that is told to stop stops the service, which ends in order, and leaves nothing behind',
+  'npm %j on a signal stops the service in order, and leaves nothing behind',
   async (args) => {
     const { url, output, family, tell, exited } = await started(args);
     expect((await fetch(`${url}/readyz`)).status).toBe(200);

@@ -21,7 +21,7 @@ const SOUND: Readonly<Record<string, () => object>> = {
 /** Operations whose bodies have no optional member. */
 const ALL_NEEDED: ReadonlySet<string> = new Set(['rotateSigningKey']);
 
-test('in every body, for every optional member', async () => {
+test('null is accepted in every body, for every optional member', async () => {
   const { auth, config } = service;
   const operations = allOperations(auth, config).filter(
     ({ method, body, bodyKind }) => method === 'POST' && body !== undefined && bodyKind !== 'form',
@@ -53,7 +53,7 @@ function expectedOf(id: string): unknown {
   return id === 'retireKeyVersion' ? 409 : expect.toBeOneOf([200, 201]);
 }
 
-test('and makes the same key as without it', async () => {
+test('and gives the same key as without the member', async () => {
   const names = ['description', 'environment', 'permissions', 'grantable', 'notBefore', 'expiresAt', 'expiresIn'];
   const more = ['rateLimits', 'quota', 'ipAllowlist', 'rotation', 'jwt', 'metadata'];
   const nulls = Object.fromEntries([...names, ...more].map((name) => [name, null]));
@@ -72,7 +72,7 @@ test('and makes the same key as without it', async () => {
   expect(await made({ ...CREATE, expiresAt: null, expiresIn: '1d' })).toHaveProperty('expiresAt');
 });
 
-test('but not for what is needed, nor inside a list', async () => {
+test('but not for a required member, nor inside a list', async () => {
   for (const [field, wrong] of [
     ['userId', { ...CREATE, userId: null }],
     ['name', { ...CREATE, name: null }],

@@ -85,7 +85,7 @@ describe.each(SITES)('an issuer %s', (_name, path) => {
       ['client_secret_post', oauth.ClientSecretPost(site.client.key), openid.ClientSecretPost(site.client.key)],
     ] as const;
 
-  test('oauth4webapi gets a token by client credentials in each way that the metadata name, and verifies it', async () => {
+  test('oauth4webapi gets a token by client credentials with each method in the metadata, and verifies it', async () => {
     const server = await discovered();
     const client = { client_id: site.client.apiKey.id };
     for (const [method, authentication] of authentications()) {
@@ -116,7 +116,7 @@ describe.each(SITES)('an issuer %s', (_name, path) => {
     }
   });
 
-  test('both exchange a key, as the client that it is and as nobody', async () => {
+  test('both exchange a key, with client authentication and without', async () => {
     const server = await discovered();
     const client = { client_id: site.client.apiKey.id };
     const parameters = { subject_token: site.client.key, subject_token_type: API_KEY_TYPE };
@@ -140,7 +140,7 @@ describe.each(SITES)('an issuer %s', (_name, path) => {
     expect(token).toMatchObject({ issued_token_type: ACCESS_TOKEN, token_type: 'bearer' });
   });
 
-  test('a refusal is an error that a client can read', async () => {
+  test('a client can parse a refusal as an error', async () => {
     const server = await discovered();
     const client = { client_id: site.client.apiKey.id };
     const refused = async (authentication: oauth.ClientAuth, scope: string) => {
@@ -158,7 +158,7 @@ describe.each(SITES)('an issuer %s', (_name, path) => {
     });
   });
 
-  test('every address that the service tells leads to it', async () => {
+  test('every URL that the service returns works', async () => {
     const server = await discovered();
     const addresses = [server.jwks_uri, server['service_documentation'], `${site.issuer}/openapi.json`];
     for (const address of addresses) expect((await fetch(String(address))).status, String(address)).toBe(200);

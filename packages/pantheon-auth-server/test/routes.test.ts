@@ -23,7 +23,7 @@ beforeAll(async () => {
 afterAll(() => service.close());
 
 describe('keys', () => {
-  test('a key is created, listed, looked at, changed, and shown as the API file says', async () => {
+  test('a key is created, listed, read and changed, with answers as the OpenAPI file documents', async () => {
     await service.call('PATCH', '/v1/tenants/default', { body: { audiences: ['https://api.example'] } });
     const created = await service.call('POST', '/v1/keys', {
       body: {
@@ -60,7 +60,7 @@ describe('keys', () => {
     expect(changed.body).not.toHaveProperty('description');
   });
 
-  test('a change is merged into what is there, as RFC 7396 says, under either media type', async () => {
+  test('a change is merged as RFC 7396 says, under either media type', async () => {
     const jwt = {
       algorithm: 'Ed25519',
       audience: ['https://api.example'],
@@ -91,7 +91,7 @@ describe('keys', () => {
     expect(await service.call('POST', `/v1/keys/${apiKey.id}/suspend`, posted)).toMatchObject({ status: 415 });
   });
 
-  test('pages follow each other by cursor, and a cursor that was changed is refused', async () => {
+  test('pages are linked by cursor, and a changed cursor is refused', async () => {
     for (let made = 0; made < 3; made += 1) await service.create({ userId: 'paged' });
     const first = await service.call('GET', '/v1/keys?userId=paged&limit=2');
     const { items, nextCursor } = keyPageSchema.parse(first.body);
@@ -104,7 +104,7 @@ describe('keys', () => {
     expect(refused).toMatchObject({ status: 400, body: { code: 'invalid_cursor' } });
   });
 
-  test('suspend, resume and revoke are idempotent, and revoked is for ever', async () => {
+  test('suspend, resume and revoke are idempotent, and revocation is final', async () => {
     const { key, apiKey } = await service.create();
     const at = (what: string, body?: unknown) => service.call('POST', `/v1/keys/${apiKey.id}/${what}`, { body });
     const code = async () => (await service.call('POST', '/v1/keys/verify', { body: { key } })).body['code'];
@@ -122,7 +122,7 @@ describe('keys', () => {
     expect(await at('resume')).toMatchObject({ status: 409, body: { code: 'key_revoked' } });
   });
 
-  test('revoking with cascade takes the children', async () => {
+  test('revoking with cascade revokes the children', async () => {
     const parent = await service.create({ permissions: ['pantheon:keys:*'] });
     const child = await service.call('POST', '/v1/keys', {
       key: parent.key,
@@ -134,7 +134,7 @@ describe('keys', () => {
     expect(verified.body).toMatchObject({ valid: false, code: 'revoked' });
   });
 
-  test('revoking with cascade names what the key acted on, and with acted takes that too', async () => {
+  test('revoking with cascade lists what the key acted on, and with acted revokes that too', async () => {
     const headers = { 'pantheon-tenant': 'system' };
     const stolen = await service.create({ permissions: ['pantheon:*'], grantable: ['*'] }, 'system');
     const { apiKey } = await service.create();
@@ -154,7 +154,7 @@ describe('keys', () => {
     expect((await revoke('everything')).status).toBe(400);
   });
 
-  test('rotation gives a new string and accepts the old one until it is retired', async () => {
+  test('rotation returns a new string and accepts the old one until it is retired', async () => {
     const { key, apiKey } = await service.create();
     const rotated = await service.call('POST', `/v1/keys/${apiKey.id}/rotate`, { body: { overlap: '1h' } });
     expect(rotated.status).toBe(201);
@@ -188,7 +188,7 @@ describe('keys', () => {
     expect(other).toMatchObject({ status: 422, body: { code: 'idempotency_mismatch' } });
   });
 
-  test('a key that is not there is a 404 whatever is asked of it', async () => {
+  test('an unknown key is a 404 on every route', async () => {
     const { apiKey } = await service.create({}, 'system');
     const bodyOf = async (id: string) => {
       const { status, body } = await service.call('GET', `/v1/keys/${id}`);
@@ -202,7 +202,7 @@ describe('keys', () => {
 });
 
 describe('verification', () => {
-  test('an answered question is a 200, yes or no, with the limits of the key in the body', async () => {
+  test('a verification is a 200, valid or not, with the limits of the key in the body', async () => {
     const { key, apiKey } = await service.create({
       permissions: ['docs:*'],
       rateLimits: [{ name: 'burst', limit: 2, window: '1h' }],
@@ -227,7 +227,7 @@ describe('verification', () => {
     expect(await ask({ key: `${key.slice(0, -1)}0` })).toMatchObject({ valid: false });
   });
 
-  test('a key of another tenant is not known', async () => {
+  test('a key of another tenant is unknown', async () => {
     const { key } = await service.create({}, 'system');
     const { body } = await service.call('POST', '/v1/keys/verify', { body: { key } });
     expect(body).toEqual({ valid: false, code: 'unknown' });
@@ -238,7 +238,7 @@ describe('verification', () => {
     expect(here.body).toMatchObject({ valid: true });
   });
 
-  test('the RateLimit headers speak of the caller', async () => {
+  test('the RateLimit headers are about the caller', async () => {
     const caller = await service.create({
       permissions: ['pantheon:keys:verify'],
       rateLimits: [{ name: 'calls', limit: 1, window: '1h' }],
@@ -252,7 +252,7 @@ describe('verification', () => {
 });
 
 describe('self', () => {
-  test('a key looks at itself, claims its next secret and gives itself up, also in the test environment', async () => {
+  test('a key reads itself, rotates itself and revokes itself, also in the test environment', async () => {
     const { key, apiKey } = await service.create({ environment: 'test', rotation: { overlap: '1h' } });
     const seen = await service.call('GET', '/v1/self', { key });
     expect(apiKeySchema.parse(seen.body).id).toBe(apiKey.id);
@@ -266,7 +266,7 @@ describe('self', () => {
     });
   });
 
-  test('a token looks, but claims no secret and ends nothing: it is not the key', async () => {
+  test('a token reads its key, and neither rotates nor revokes it', async () => {
     const { key } = await service.create({ rotation: { overlap: '1h' } });
     const exchange = await service.auth.tokens.exchange({ key });
     const token = exchange.issued ? exchange.token.token : '';
@@ -278,7 +278,7 @@ describe('self', () => {
       });
   });
 
-  test('a version that was superseded does not give its key up, and is told what will do', async () => {
+  test('a superseded version cannot revoke its key, and the error says what can', async () => {
     const { key } = await service.create({ rotation: { overlap: '1h' } });
     const { key: next } = rotationSchema.parse((await service.call('POST', '/v1/self/rotate', { key })).body);
     const refused = await service.call('POST', '/v1/self/revoke', { key });
@@ -287,7 +287,7 @@ describe('self', () => {
     expect((await service.call('GET', '/v1/self', { key: next })).status).toBe(200);
   });
 
-  test('a holder whose answer was lost repeats the request with the string it has', async () => {
+  test('a holder that lost the answer repeats the request with the string it has', async () => {
     const { key } = await service.create({ rotation: { overlap: '1h' } });
     const rotate = (headers: Record<string, string>) => service.call('POST', '/v1/self/rotate', { key, headers });
     const lost = rotationSchema.parse((await rotate({ 'idempotency-key': 'once' })).body);
@@ -304,7 +304,7 @@ describe('self', () => {
     });
   });
 
-  test('without a rotation policy there is no next secret to claim', async () => {
+  test('without a rotation policy a key cannot rotate itself', async () => {
     const { key } = await service.create();
     expect(await service.call('POST', '/v1/self/rotate', { key })).toMatchObject({ body: { code: 'not_allowed' } });
   });
@@ -326,7 +326,7 @@ describe('usage and events', () => {
       expect((await service.call('GET', `/v1/usage?${query}`)).status, query).toBe(400);
   });
 
-  test('a change is in the audit trail with who did it, from where, and why', async () => {
+  test('a change is in the audit trail with its actor, address and reason', async () => {
     const { apiKey } = await service.create();
     await service.call('POST', `/v1/keys/${apiKey.id}/revoke`, {
       body: { reason: 'found in a log' },
@@ -346,7 +346,7 @@ describe('usage and events', () => {
 });
 
 describe('tenants', () => {
-  test('a tenant is made, renamed, suspended, resumed and deleted by keys of the system', async () => {
+  test('a tenant is created, renamed, suspended, resumed and deleted by keys of the system tenant', async () => {
     const made = await service.call('POST', '/v1/tenants', { body: { id: 'acme', name: 'Acme' } });
     expect(made.status).toBe(201);
     expect(tenantSchema.parse(made.body)).toMatchObject({ id: 'acme', state: 'active' });
@@ -367,7 +367,7 @@ describe('tenants', () => {
     expect((await service.call('DELETE', '/v1/tenants/system')).body['code']).toBe('not_allowed');
   });
 
-  test('for any other key there are no tenants, and no header that leads to one', async () => {
+  test('for other keys tenants do not exist, and no header selects one', async () => {
     await service.call('POST', '/v1/tenants', { body: { id: 'b-corp' } });
     const admin = await service.create({ permissions: ['pantheon:*'] }, 'b-corp');
     const theirs = await service.create({}, 'b-corp');
@@ -405,7 +405,7 @@ describe('who may call', () => {
     expect(headers['www-authenticate']).toContain('error="insufficient_scope", scope="pantheon:keys:create"');
   });
 
-  test('nobody grants what they do not hold', async () => {
+  test('no caller grants what it does not have', async () => {
     const { key } = await service.create({ permissions: ['pantheon:keys:*'] });
     for (const permissions of [['docs:read'], ['pantheon:*'], ['*']]) {
       const { status, body } = await service.call('POST', '/v1/keys', {
@@ -416,7 +416,7 @@ describe('who may call', () => {
     }
   });
 
-  test('the last administrator stays unless force is meant', async () => {
+  test('the last administrator stays unless force is given', async () => {
     const root = (await service.call('GET', '/v1/self')).body['id'];
     const headers = { 'pantheon-tenant': 'system' };
     const refused = await service.call('POST', `/v1/keys/${root}/suspend`, { headers });

@@ -143,7 +143,7 @@ describeWithOwnServers('on PostgreSQL and Redis', () => {
     rmSync(folder, { recursive: true, force: true });
   }, 60_000);
 
-  test('an empty database becomes several nodes, and what one does the others know', async () => {
+  test('several nodes start on an empty database, and each sees the changes of the others', async () => {
     const settings = { DATABASE_URL: await newDatabase() };
     expectOneLine(
       await cli(['serve'], settings),
@@ -260,7 +260,7 @@ describeWithOwnServers('on PostgreSQL and Redis', () => {
     await stop(beside);
   }, 60_000);
 
-  test('what stands in the way of a start is one line with a remedy, and no password', async () => {
+  test('a problem at the start is one line that says what to do, and no password', async () => {
     const url = await newDatabase();
     expect((await cli(['migrate'], { DATABASE_URL: url })).code).toBe(EXIT.ok);
     const serve = (database: string, settings: Settings = {}): Promise<Ended> =>

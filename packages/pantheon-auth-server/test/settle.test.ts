@@ -33,7 +33,7 @@ async function keyFor(name: string): Promise<string> {
   return id;
 }
 
-test('settle=true: each change answers when it holds everywhere, and says until when a token may be accepted offline', async () => {
+test('with settle=true a change answers when it holds on every node, and says until when a token may be accepted offline', async () => {
   const answers = Object.entries(CHANGES).map(async ([name, [schema, call]]) => {
     const id = await keyFor(name);
     const begun = performance.now();
@@ -46,7 +46,7 @@ test('settle=true: each change answers when it holds everywhere, and says until 
   await Promise.all(answers);
 });
 
-test('without it, or with settle=false, the answer says nothing of it', async () => {
+test('without it, or with settle=false, the answer has none of that', async () => {
   for (const [name, [schema, call]] of Object.entries(CHANGES)) {
     const answer = await service.call(...call(await keyFor(name), name === 'revoke' ? '?settle=false' : ''));
     const body = SCHEMAS[schema].parse(answer.body);
@@ -54,19 +54,19 @@ test('without it, or with settle=false, the answer says nothing of it', async ()
   }
 });
 
-test('a key whose tokens only we verify has a null: nobody else may accept one', async () => {
+test('for a key whose tokens only this service verifies the value is null', async () => {
   const { apiKey } = await service.create({ jwt: { algorithm: 'HS256', audience: ['https://api.example'] } });
   const { body } = await service.call('POST', `/v1/keys/${apiKey.id}/revoke?settle=true`);
   expect(body).toMatchObject({ settledAt: expect.any(String), offlineUntil: null });
 });
 
-test('what is not a yes or no is refused by its name', async () => {
+test('a value other than true and false is refused with its name', async () => {
   const { apiKey } = await service.create();
   const { status, body } = await service.call('POST', `/v1/keys/${apiKey.id}/revoke?settle=1`);
   expect([status, body['field']]).toEqual([400, 'settle']);
 });
 
-test('the API file tells of settle wherever it is taken, and of what it adds', async () => {
+test('the OpenAPI file documents settle on each operation that takes it, and what it adds', async () => {
   const { body } = await service.call('GET', '/openapi.json', { key: null });
   const operations = Object.values(body['paths'] as Record<string, Record<string, Documented>>).flatMap((path) =>
     Object.values(path),
@@ -93,7 +93,7 @@ interface Documented {
   readonly responses: Readonly<Record<string, { readonly description: string }>>;
 }
 
-test('limits that were counted by this node alone are told in the body, with a yes and with a no', async () => {
+test('limits that this node counted alone are marked in the body, with an acceptance and with a denial', async () => {
   const { key } = await service.create();
   const ask = async () => (await service.call('POST', '/v1/keys/verify', { body: { key } })).body;
   expect(await ask()).not.toHaveProperty('degraded');

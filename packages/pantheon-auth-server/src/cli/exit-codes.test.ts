@@ -20,23 +20,23 @@ test.each([
   expect(exitCodeOfStatus(status)).toBe(expected);
 });
 
-test('every code of the table ends in one of the documented exit codes, and none of them in success', () => {
+test('every code ends with one of the documented exit codes, and none of them with success', () => {
   for (const code of Object.keys(CODES) as Code[]) {
     expect(exitCodeOf(code)).not.toBe(EXIT.ok);
     expect(Object.values(EXIT)).toContain(exitCodeOf(code));
   }
 });
 
-test('a bad setting is the fault of who wrote it, a store that cannot be opened is worth another try', () => {
+test('a wrong setting is a usage error, and a store that cannot be opened may be retried', () => {
   for (const code of Object.keys(STARTUP) as (keyof typeof STARTUP)[])
     expect(exitCodeOf(code)).toBe(code === 'invalid_setting' ? EXIT.usage : EXIT.unavailable);
 });
 
-test('a credential of the caller that is dead is never told as a plain no', () => {
+test('an invalid credential of the caller is never reported as a denial of the verified one', () => {
   for (const code of Object.keys(DENIALS) as (keyof typeof DENIALS)[])
     expect([EXIT.notAllowed, EXIT.unavailable]).toContain(exitCodeOf(code));
 });
 
-test('the help names every exit code', () => {
+test('the help lists every exit code', () => {
   for (const code of Object.values(EXIT)) expect(EXIT_CODES_HELP).toMatch(new RegExp(`^ {2}${code} `, 'm'));
 });

@@ -25,7 +25,7 @@ async function idTags(...args: readonly string[]) {
   return { code, out: textOf(stdout), err: textOf(stderr) };
 }
 
-test('lists, adds and retires the secrets of the store, and tells the audit trail why', async () => {
+test('lists, adds and retires the tag secrets of the store, and records the reason in the audit trail', async () => {
   const on = ['--data-dir', dataDir];
   expect(await idTags('list', ...on)).toMatchObject({
     code: EXIT.ok,
@@ -42,7 +42,7 @@ test('lists, adds and retires the secrets of the store, and tells the audit trai
   await auth.close();
 }, 30_000);
 
-test('says what is wrong in one line: a number that is none, one that is not there, a folder without a store', async () => {
+test('reports in one line a wrong number, an unknown one, and a folder without a store', async () => {
   const on = ['--data-dir', dataDir];
   const none = await idTags('retire', 'one', ...on);
   expect(none).toMatchObject({ code: EXIT.usage, err: expect.stringContaining('number') });

@@ -129,7 +129,7 @@ describe.each(['local', 'remote'] as const)('over the %s transport', (name) => {
     return { key, id: key.slice(9, 25) };
   }
 
-  test('a key is created, verified, exchanged, rotated and revoked, and each step is said the same way', async () => {
+  test('a key is created, verified, exchanged, rotated and revoked, and each step has the same output', async () => {
     const { key, id } = await create('--rate-limit', 'requests=100/1m', '--quota', '1000/day');
 
     const yes = await cli(['keys', 'verify', '--permission', 'deploy:run', '--json'], { stdin: key, env: env() });
@@ -179,7 +179,7 @@ describe.each(['local', 'remote'] as const)('over the %s transport', (name) => {
     expect(again.err).toMatch(/^pantheon-auth: invalid_client: /);
   }, 120_000);
 
-  test('revoking a stolen key with --cascade names what it acted on, and with --cascade-acted takes that too', async () => {
+  test('revoking a stolen key with --cascade lists what it acted on, and with --cascade-acted revokes that too', async () => {
     const stolen = await create('--permission', 'pantheon:keys:*', '--grantable', 'deploy:*');
     const acted = await create();
     const untouched = await create();
@@ -225,7 +225,7 @@ describe.each(['local', 'remote'] as const)('over the %s transport', (name) => {
     expect(yes.out).toMatch(/^valid\n/);
   }, 120_000);
 
-  test('a key is changed on the etag that was shown, and a second change on the same one is refused', async () => {
+  test('a key is changed with the etag that was shown, and a second change with the same etag is refused', async () => {
     const { id } = await create('--quota', '10/day', '--description', 'first');
     const { etag } = json((await inside(['keys', 'get', id, '--json'], { env: env() })).out);
     const update = (...more: string[]) => inside(['keys', 'update', id, '--json', ...more], { env: env() });
@@ -254,7 +254,7 @@ describe.each(['local', 'remote'] as const)('over the %s transport', (name) => {
     expect(both).toMatchObject({ code: EXIT.usage, out: '' });
   }, 120_000);
 
-  test('a new key goes to a file of its owner alone, and never over another', async () => {
+  test('a new key is written to a file with mode 0600, and never over another one', async () => {
     const out = join(folder, `${name}.key`);
     const args = ['keys', 'create', '--user', 'user-2', '--name', 'to file', '--out', out, '--json'];
     const created = await inside(args, { env: env() });
@@ -278,7 +278,7 @@ describe.each(['local', 'remote'] as const)('over the %s transport', (name) => {
     expect(existsSync(unused)).toBe(false);
   }, 120_000);
 
-  test('every setting of a key can be said', async () => {
+  test('every setting of a key has an option', async () => {
     const metadata = join(folder, `${name}-metadata.json`);
     writeFileSync(metadata, '{"team":"payments"}');
     const args = [
@@ -344,7 +344,7 @@ describe.each(['local', 'remote'] as const)('over the %s transport', (name) => {
     expect(json(other.err)).toMatchObject({ status: expect.any(Number), code: expect.any(String) });
   }, 120_000);
 
-  test('a token signed offline with the key itself is accepted, within what the key may', async () => {
+  test('a token signed offline with the key itself is accepted, within the permissions of the key', async () => {
     const { key, id } = await create('--jwt-algorithm', 'HS256');
     const sign = ['token', 'sign', '--issuer', url()];
     const signed = await inside([...sign, '--permission', 'deploy:run', '--ttl', '60s'], { stdin: key });
@@ -358,7 +358,7 @@ describe.each(['local', 'remote'] as const)('over the %s transport', (name) => {
     expect(json(refused.out)).toMatchObject({ valid: false });
   }, 120_000);
 
-  test('an id that is not there is refused, and so is a key that may not ask', async () => {
+  test('an unknown id is refused, and so is a caller without the permission', async () => {
     const missing = await inside(['keys', 'get', '0000000000000000'], { env: env() });
     expect(missing).toMatchObject({ code: EXIT.refused, out: '' });
     expect(missing.err).toBe('pantheon-auth: not_found: The resource does not exist — Check the id and the tenant.\n');
@@ -390,14 +390,14 @@ test('a key revoked on the data folder is refused by the next answer of the runn
   }
 }, 30_000);
 
-test('what the server changes is seen on the data folder at once', async () => {
+test('changes of the server are seen on the data folder at once', async () => {
   const created = await cli(['keys', 'create', '--user', 'user-8', '--name', 'there'], { env: TRANSPORTS.remote() });
   const key = created.out.trim();
   keys.push(key);
   expect(await cli(['keys', 'verify'], { stdin: key })).toMatchObject({ code: EXIT.ok });
 });
 
-test('all pages are read with --all, in the form of one', async () => {
+test('--all reads all pages and prints them like one', async () => {
   for (const which of ['a', 'b', 'c']) {
     const { out } = await inside(['keys', 'create', '--user', 'user-7', '--name', which], { env: TRANSPORTS.remote() });
     keys.push(out.trim());
@@ -416,7 +416,7 @@ test('all pages are read with --all, in the form of one', async () => {
   expect(table.err).toMatch(/^There are more keys: --all, or --cursor /);
 }, 30_000);
 
-test('the versions of a key, a key and a change are shown to people too', async () => {
+test('the versions of a key, a key and a change are printed readably too', async () => {
   const created = await inside(['keys', 'create', '--user', 'user-6', '--name', 'seen']);
   const key = created.out.trim();
   keys.push(key);
@@ -431,7 +431,7 @@ test('the versions of a key, a key and a change are shown to people too', async 
   expect(wrong.err).toMatch(/^pantheon-auth: key_revoked: /);
 }, 30_000);
 
-test('a system key acts in the tenant that is named', async () => {
+test('a system key acts in the given tenant', async () => {
   const nowhere = await inside(['keys', 'list', '--tenant', 'nowhere']);
   expect(nowhere).toMatchObject({ code: EXIT.refused, out: '' });
   expect(nowhere.err).toContain('not_found');
@@ -442,7 +442,7 @@ test('a system key acts in the tenant that is named', async () => {
   expect(last.err).toContain('last_administrator');
 }, 30_000);
 
-test('without its root key the data folder asks for a key, and takes one that may', async () => {
+test('a data folder without its root key needs a key, and accepts one with the permission', async () => {
   const away = { PANTHEON_AUTH_ROOT_KEY_FILE: join(folder, 'moved-away.key') };
   const refused = await inside(['keys', 'list'], { env: away });
   expect(refused).toMatchObject({ code: EXIT.notAllowed, out: '' });
@@ -451,7 +451,7 @@ test('without its root key the data folder asks for a key, and takes one that ma
   expect(own).toMatchObject({ code: EXIT.ok, err: '' });
 }, 30_000);
 
-test('the audit trail says which key made a change, and by which means', async () => {
+test('the audit trail contains which key made a change, and by which kind of credential', async () => {
   const created = await inside(['keys', 'create', '--user', 'user-5', '--name', 'audited']);
   keys.push(created.out.trim());
   const response = await fetch(`${url()}/v1/events?limit=1`, { headers: { authorization: `Bearer ${keys[0]}` } });
@@ -527,7 +527,7 @@ test('on SQLite a lost root key is replaced by another one, in a new file, and t
   expect(items).toMatchObject([{ type: 'key.created', reason: 'recovered', actor: nobody }]);
 }, 30_000);
 
-test('a store whose recorded time is wrong is refused, shown, and goes on by the word of an operator', async () => {
+test('a store whose recorded time is wrong is refused, shown, and opens after an operator accepts the time', async () => {
   const dataDir = join(folder, 'ahead');
   const env = { PANTHEON_AUTH_DATA_DIR: dataDir };
   const nothing = await inside(['clock', 'accept'], { env });
@@ -550,7 +550,7 @@ test('a store whose recorded time is wrong is refused, shown, and goes on by the
   expect(again).toMatchObject({ code: EXIT.ok, err: expect.stringContaining('Nothing to do') });
 }, 30_000);
 
-test('output that could not be written is no success', async () => {
+test('output that could not be written gives an exit code other than 0', async () => {
   const unwritable = openSync(MAIN, 'r');
   const child = spawn(process.execPath, [...NODE_ARGUMENTS, '--version'], { stdio: ['ignore', unwritable, 'ignore'] });
   const [code] = await once(child, 'close');

@@ -25,13 +25,13 @@ test('results go to standard output and everything else to standard error', () =
   expect(io.err()).toBe('note\nWarning: warning\nfailed\n');
 });
 
-test('with --json a failure is its problem', () => {
+test('with --json an error is printed as its problem document', () => {
   const io = sinks();
   new Output(io, true).fail({ line: 'failed', problem: { code: 'not_found' } });
   expect(JSON.parse(io.err())).toEqual({ code: 'not_found' });
 });
 
-test('any JSON value is printed as a text that means the same and holds nothing that steers a terminal', () => {
+test('any JSON value is printed as JSON with the same meaning and without terminal control characters', () => {
   fc.assert(
     fc.property(fc.jsonValue(), (value) => {
       const io = sinks();
@@ -43,7 +43,7 @@ test('any JSON value is printed as a text that means the same and holds nothing 
   );
 });
 
-test('no text can start a line of its own, move the cursor or turn the direction', () => {
+test('no text can start a line of its own, move the cursor or change the writing direction', () => {
   expect(printable('a\nb\r\u001b[31mc\u202ed\u2028e\u009bf')).toBe(
     'a\\u000ab\\u000d\\u001b[31mc\\u202ed\\u2028e\\u009bf',
   );
@@ -52,7 +52,7 @@ test('no text can start a line of its own, move the cursor or turn the direction
   expect(io.out().trimEnd().split('\n')).toEqual(['NAME', 'x\\u000aFORGED row', 'y']);
 });
 
-test('tables have a column for each name and no lines', () => {
+test('tables have a heading for each column and no lines', () => {
   const io = sinks();
   const output = new Output(io, false);
   output.table(
@@ -69,7 +69,7 @@ test('tables have a column for each name and no lines', () => {
   expect(io.out()).toBe('ID   NAME\na    first\nbbb  x\nid    a\nname  first\n');
 });
 
-test('a table without rows has its names all the same, and no facts are no line', () => {
+test('a table without rows has its headings, and a list without facts prints nothing', () => {
   const io = sinks();
   new Output(io, false).table(['ID', 'NAME'], []);
   new Output(io, false).facts([]);

@@ -31,7 +31,7 @@ const COMMANDS = [
   ...['exchange', 'sign', 'verify', 'inspect'].map((verb) => `token ${verb}`),
 ];
 
-test.each(COMMANDS)('the help of `%s` says how it is used and what its exit codes mean', async (command) => {
+test.each(COMMANDS)('the help of `%s` says how to use it and what its exit codes mean', async (command) => {
   const { code, out, err } = await cli([...command.split(' '), '--help']);
   expect(code).toBe(EXIT.ok);
   expect(err).toBe('');
@@ -44,7 +44,7 @@ test.each([
   ['URL', 'https://auth.example.com\r'],
   ['KEY_FILE', '~/my.key'],
   ['KEY_FILE', '\ufeffmy.key'],
-])('a variable of the command line that nobody meant is named where it is used: %s=%j', async (name, value) => {
+])('an unknown variable of the command line is reported with the known one: %s=%j', async (name, value) => {
   const environment = { PANTHEON_AUTH_URL: 'http://localhost:1', [`PANTHEON_AUTH_${name}`]: value };
   const { code, err } = await cli(['keys', 'list'], '', environment);
   expect(code).toBe(EXIT.usage);
@@ -53,7 +53,7 @@ test.each([
   expect((await cli(['--help'], '', environment)).code).toBe(EXIT.ok);
 });
 
-test('without a command, and with --help, it says what there is', async () => {
+test('without a command, and with --help, it lists the commands', async () => {
   for (const args of [[], ['--help'], ['keys', '--help'], ['help', 'keys']]) {
     expect(await cli(args)).toMatchObject({ code: EXIT.ok, err: '', out: expect.stringContaining('Usage: ') });
   }
@@ -68,7 +68,7 @@ test.each([
   [['keys', 'get', ID, 'hunter2'], 'There are more arguments than this command takes'],
   [['keys', 'create', '--user', 'u'], "Required option '--name <text>' not specified"],
   [['keys', 'create', '--user'], "Option '--user <id>' argument missing"],
-] as const)('%j is a usage error of one line, which repeats nothing that was given', async (args, what) => {
+] as const)('%j is a usage error in one line, which repeats nothing of the input', async (args, what) => {
   const { code, out, err } = await cli(args);
   expect({ code, out }).toEqual({ code: EXIT.usage, out: '' });
   expect(err).toBe(`pantheon-auth: invalid_request: ${what} — See the command with --help\n`);
@@ -113,13 +113,13 @@ test.each([
   [['token', 'sign'], 'issuer'],
   [['token', 'sign', '--issuer', 'https://a.example', '--ttl', '10m'], 'ttl'],
   [['token', 'sign', '--issuer', 'https://a.example', '--permission', 'No'], 'permissions[0]'],
-] as const)('%j names what is wrong and does nothing', async (args, field) => {
+] as const)('%j is refused with the reason and does nothing', async (args, field) => {
   const { code, out, err } = await cli([...args, '--json'], KEY);
   expect({ code, out }).toEqual({ code: EXIT.usage, out: '' });
   expect(JSON.parse(err)).toMatchObject({ field });
 });
 
-test('a bad setting is named with its field and nothing is made', async () => {
+test('a wrong setting is refused with its field and no file is created', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'pantheon-program-'));
   onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
   const dataDir = join(folder, 'data');
@@ -139,13 +139,13 @@ test('a bad setting is named with its field and nothing is made', async () => {
   expect(existsSync(dataDir)).toBe(false);
 });
 
-test('a server is asked only with a key', async () => {
+test('a server is called only with a key', async () => {
   const { code, err } = await cli(['keys', 'list', '--url', 'https://auth.example.com']);
   expect(code).toBe(EXIT.notAllowed);
   expect(err).toContain('missing_credential');
 });
 
-test('inspecting a token shows what it says, loudly unverified, and without its signature', async () => {
+test('inspecting a token prints its claims, clearly marked as unverified, and without its signature', async () => {
   const signed = await cli(['token', 'sign', '--issuer', 'https://a.example', '--permission', 'a:b', '--json'], KEY);
   const { token, expiresInSeconds } = JSON.parse(signed.out) as { token: string; expiresInSeconds: number };
   expect(expiresInSeconds).toBe(300);
@@ -161,7 +161,7 @@ test('inspecting a token shows what it says, loudly unverified, and without its 
   expect(asJson.out).not.toContain(token.split('.')[2]);
 });
 
-test('the issuer of a signed token is the server that was named, unless it is said', async () => {
+test('the issuer of a signed token is the given server, unless it is set', async () => {
   const signed = await cli(['token', 'sign', '--url', 'https://a.example', '--permission', '*'], KEY);
   const inspected = await cli(['token', 'inspect', '--json'], signed.out);
   expect(JSON.parse(inspected.out).payload).toMatchObject({ iss: 'https://a.example', aud: 'https://a.example' });
@@ -174,12 +174,12 @@ test.each([
   'e30.W10.c2ln',
   'e30.e30=.c2ln',
   `${Buffer.from('{"a":1,"a":2}').toString('base64url')}.e30.c2ln`,
-])('what is no token is not shown as one: %j', async (input) => {
+])('a text that is not a token is not shown as one: %j', async (input) => {
   const { code, out } = await cli(['token', 'inspect'], input);
   expect({ code, out }).toEqual({ code: EXIT.usage, out: '' });
 });
 
-test('what a token says cannot steer the terminal, and a time that is none is shown as it is', async () => {
+test('the claims of a token cannot control the terminal, and an invalid time is shown as it is', async () => {
   const part = (value: object): string => Buffer.from(JSON.stringify(value)).toString('base64url');
   const token = `${part({ alg: 'none' })}.${part({ exp: 1e300, iat: 'x', name: 'a\u001b[2J\nb' })}.c2ln`;
   const { out } = await cli(['token', 'inspect'], token);
@@ -187,7 +187,7 @@ test('what a token says cannot steer the terminal, and a time that is none is sh
   expect(out).toMatch(/^name +a\\u001b\[2J\\u000ab$/m);
 });
 
-test('a key that is none is refused before anybody is asked', async () => {
+test('an invalid key is refused before any request', async () => {
   const { code, err } = await cli(['token', 'exchange', '--url', 'https://auth.example.com'], KEY.slice(0, -1));
   expect(code).toBe(EXIT.usage);
   expect(err).toContain('(key)');

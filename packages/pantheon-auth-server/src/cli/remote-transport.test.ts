@@ -71,7 +71,7 @@ test('a request carries the key in its header, and its query and body as they we
 });
 
 test.each(['store_unavailable', 'rate_limited'] as const)(
-  '%s is tried once more, after the time it asks for',
+  '%s is retried once, after the time it asks for',
   async (code) => {
     const { transport, seen, waits } = await standIn(busy(code, '7'), fine);
     expect(await transport.request('POST', '/v1/keys', { body: {} })).toMatchObject({ status: 200 });
@@ -80,7 +80,7 @@ test.each(['store_unavailable', 'rate_limited'] as const)(
   },
 );
 
-test('it is tried once more and not forever', async () => {
+test('it is retried once and not again', async () => {
   const { transport, seen } = await standIn(busy('store_unavailable', '1'));
   expect(await transport.request('GET', '/v1/keys')).toMatchObject({ status: 503 });
   expect(seen).toHaveLength(2);
@@ -92,14 +92,14 @@ test.each([
   ['the time is a date', busy('rate_limited', 'Fri, 31 Dec 1999 23:59:59 GMT'), 'GET'],
   ['the change may have been made', busy('outcome_unknown', '1'), 'POST'],
   ['something else than our server said it of a change', answer(503, '<html>', { 'retry-after': '1' }), 'POST'],
-] as const)('it is not tried again when %s', async (_why, first, method) => {
+] as const)('it is not retried if %s', async (_why, first, method) => {
   const { transport, seen, waits } = await standIn(first, fine);
   expect((await transport.request(method, '/v1/keys')).status).toBeGreaterThanOrEqual(429);
   expect(seen).toHaveLength(1);
   expect(waits).toEqual([]);
 });
 
-test('a redirect is not followed: the key goes to the server that was named and to no other', async () => {
+test('a redirect is not followed: the key is sent only to the given server', async () => {
   const other = await standIn(fine);
   const { transport } = await standIn(answer(307, '', { location: other.url }));
   const refused = await failure(call(transport, 'GET', '/v1/keys'));
@@ -107,7 +107,7 @@ test('a redirect is not followed: the key goes to the server that was named and 
   expect(other.seen).toHaveLength(0);
 });
 
-test('what is not our API is told as such, and what stands in between as unavailable', async () => {
+test('an answer of another API is reported as such, and one of a proxy as unavailable', async () => {
   const page = await standIn(answer(200, '<html>'));
   expect(await failure(call(page.transport, 'GET', '/v1/keys'))).toMatchObject({ code: 'invalid_setting' });
   const list = await standIn(answer(200, []));
@@ -116,7 +116,7 @@ test('what is not our API is told as such, and what stands in between as unavail
   expect(await failure(call(gateway.transport, 'GET', '/v1/keys'))).toMatchObject({ code: 'store_unavailable' });
 });
 
-test('an answer without end is cut off', async () => {
+test('an endless answer is cut off', async () => {
   const endless = await standIn((_request, response) => {
     const pour = (): void => {
       while (response.writable && response.write('x'.repeat(65_536)));
@@ -130,7 +130,7 @@ test('an answer without end is cut off', async () => {
   expect(await failure(endless.transport.request('GET', '/v1/keys'))).toMatchObject({ code: 'invalid_setting' });
 });
 
-test('a connection that breaks after a change was sent leaves its outcome unknown; of a question it is no answer', async () => {
+test('a connection that breaks after a change was sent leaves its outcome unknown; after a read it is an outage', async () => {
   const { transport } = await standIn((request) => request.socket.destroy());
   expect(await failure(transport.request('POST', '/v1/keys', { body: {} }))).toMatchObject({ code: 'outcome_unknown' });
   expect(await failure(transport.request('GET', '/v1/keys'))).toMatchObject({ code: 'store_unavailable' });
@@ -149,7 +149,7 @@ test('a server that cannot be reached has changed nothing', async () => {
   });
 });
 
-test('a key travels in the clear only to this machine, or where that is asked for', () => {
+test('a key is sent unencrypted only to this machine, or if that is set', () => {
   const callerKey = async () => ({ scheme: 'bearer', secret: Secret.of(KEY) }) as const;
   const open =
     (url: string, insecureHttp = false) =>
@@ -173,7 +173,7 @@ async function cli(args: readonly string[], url: string, stdin: string) {
   return { code, out: await text(stdout), err: await text(stderr) };
 }
 
-test('a token that would live longer than was asked for is not handed on', async () => {
+test('a token with a longer lifetime than requested is not passed on', async () => {
   const { url } = await standIn(answer(200, { access_token: 'eyJ.eyJ.sig', token_type: 'Bearer', expires_in: 300 }));
   const longer = await cli(['token', 'exchange', '--ttl', '1m'], url, KEY);
   expect(longer).toMatchObject({ code: EXIT.notAllowed, out: '' });
@@ -184,7 +184,7 @@ test('a token that would live longer than was asked for is not handed on', async
   });
 });
 
-test('a token request says what is wished, as OAuth does, and shows the key as the secret of a client', async () => {
+test('a token request has the parameters of OAuth, and sends the key as client secret', async () => {
   const bodies: Promise<string>[] = [];
   const { url, seen } = await standIn((request, response) => {
     bodies.push(text(request));
@@ -199,7 +199,7 @@ test('a token request says what is wished, as OAuth does, and shows the key as t
   expect(seen[0]?.headers.authorization).toBe(`Basic ${basic}`);
 });
 
-test('a server that has no answer about a token says nothing about it', async () => {
+test('an outage during a token verification is not reported as a denial', async () => {
   const token = 'a.b.c';
   const down = await standIn(answer(503, toProblem('store_unavailable')));
   expect(await cli(['token', 'verify'], down.url, token)).toMatchObject({ code: EXIT.unavailable, out: '' });
@@ -213,7 +213,7 @@ test('a server that has no answer about a token says nothing about it', async ()
   expect(options).toMatchObject({ code: EXIT.usage, out: '' });
 });
 
-test('a record that cannot be opened is named in the list', async () => {
+test('a damaged record is marked in the list', async () => {
   const items = [{ id: '0123456789abcdef', createdAt: '2030-01-01T00:00:00.000Z', quarantined: true }];
   const { url } = await standIn(answer(200, { items, nextCursor: null }));
   const context = { stdout: new PassThrough(), stderr: new PassThrough(), environment: {} };

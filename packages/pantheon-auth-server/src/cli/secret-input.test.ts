@@ -46,7 +46,7 @@ async function refusal(promise: Promise<unknown>): Promise<string> {
   return error.message;
 }
 
-test('a file wins over the environment, and the environment over standard input', async () => {
+test('a file is used before the environment, and the environment before standard input', async () => {
   const file = join(folder(), 'key');
   writeFileSync(file, 'from-file\n');
   expect(await read({ file, value: 'from-variable', stdin: 'from-stdin' })).toMatchObject({ secret: 'from-file' });
@@ -57,7 +57,7 @@ test('a file wins over the environment, and the environment over standard input'
   });
 });
 
-test('at a terminal the secret is asked for and not shown', async () => {
+test('at a terminal the secret is requested and not shown', async () => {
   const { secret, shown } = await read({ stdin: `${KEY}\n`, isTTY: true });
   expect(secret).toBe(KEY);
   expect(shown).toBe('The key (not shown): \n');
@@ -67,18 +67,18 @@ test('an interrupted prompt gives nothing', async () => {
   expect(await refusal(read({ stdin: `${KEY.slice(0, 20)}\u0003`, isTTY: true }))).toContain('Interrupted');
 });
 
-test('nothing, two lines, or a text with spaces is no secret, and is not repeated', async () => {
+test('an empty text, two lines and a text with spaces are refused and not repeated', async () => {
   expect(await refusal(read({ stdin: ' \n' }))).toContain('Nothing came from standard input');
   expect(await refusal(read({ stdin: `${KEY}\n${KEY}\n` }))).toContain('not one key alone');
   expect(await refusal(read({ value: `key ${KEY}` }))).toContain('PANTHEON_AUTH_SUBJECT_KEY');
   expect(await refusal(read({ stdin: '', isTTY: true }))).toContain('Nothing came');
 });
 
-test('input without end is cut off', async () => {
+test('endless input is cut off', async () => {
   expect(await refusal(read({ stdin: 'x'.repeat(20_000) }))).toContain('More than 16384 bytes');
 });
 
-test('a file that is not there or cannot be read is named', async () => {
+test('a missing or unreadable file is reported with its name', async () => {
   const path = folder();
   expect(await refusal(readSecretFile(join(path, 'none'), 'key-file', unexpected))).toContain('none does not exist');
   mkdirSync(join(path, 'inner'));
@@ -96,14 +96,14 @@ test.each([0o644, 0o640, 0o604, 0o620, 0o660, 0o777])('a key file of mode %o is 
   expect(warnings).toEqual([`The file ${file} is open to others than its owner. Run: chmod 600 ${file}`]);
 });
 
-test.each([0o600, 0o400, 0o700])("a key file of mode %o is its owner's alone", async (mode) => {
+test.each([0o600, 0o400, 0o700])('a key file of mode %o is used without a warning', async (mode) => {
   const file = join(folder(), 'key');
   writeFileSync(file, KEY);
   chmodSync(file, mode);
   expect((await read({ file })).warnings).toEqual([]);
 });
 
-test('a pipe is as good as a file', async () => {
+test('a pipe is accepted like a file', async () => {
   const path = join(folder(), 'pipe');
   expect(spawnSync('mkfifo', [path]).status).toBe(0);
   const reading = readSecretFile(path, 'key-file', unexpected);
@@ -111,14 +111,14 @@ test('a pipe is as good as a file', async () => {
   expect((await reading).reveal()).toBe(KEY);
 });
 
-test('an argument that looks like a secret is refused, wherever it stands, and is not repeated', () => {
+test('an argument that looks like a secret is refused at any position, and not repeated', () => {
   for (const secret of [KEY, `--key=${KEY}`, KEY.slice(0, 40), `for ${KEY}`, KEY.replace('pan', 'acme'), TOKEN]) {
     expect(() => refuseSecretArguments(['keys', 'verify', secret])).toThrow(/looks like a (?:key|token)/);
     expect(() => refuseSecretArguments([secret])).not.toThrow(secret);
   }
 });
 
-test('ids, hints and paths are no secrets', () => {
+test('ids, hints and paths are not taken for secrets', () => {
   const id = KEY.slice(9, 25);
   refuseSecretArguments(['keys', 'get', id, KEY.slice(0, 25), '--out', './pan_live_production.key', 'my_test_key']);
   expect(id).toHaveLength(16);

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { openScratchService } from '../../test/scratch-service.ts';
 
-test('what a trusted proxy says and is no address is nobody, and never the proxy itself', async () => {
+test('an invalid address from a trusted proxy gives an unknown address, and never that of the proxy', async () => {
   const service = await openScratchService({ TRUSTED_PROXIES: '127.0.0.1' });
   try {
     const { key } = await service.create({ ipAllowlist: ['127.0.0.0/8', '198.51.100.7'] });

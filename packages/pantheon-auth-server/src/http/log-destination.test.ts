@@ -5,7 +5,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import { LogDestination } from './log-destination.ts';
 
-test('lines arrive whole and in order, few or many', async () => {
+test('lines are written complete and in order, few or many', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'pantheon-auth-log-'));
   const path = join(folder, 'log');
   const log = new LogDestination(openSync(path, 'w'));
@@ -16,9 +16,12 @@ test('lines arrive whole and in order, few or many', async () => {
   rmSync(folder, { recursive: true });
 });
 
-test.skipIf(process.platform !== 'linux')('a full disk loses lines and nothing else (needs /dev/full)', async () => {
-  const log = new LogDestination(openSync('/dev/full', 'w'));
-  for (let n = 0; n < 1_000; n += 1) log.write(`line ${n} ${'x'.repeat(100)}\n`);
-  await pause(20);
-  expect(() => log.write('still here\n')).not.toThrow();
-});
+test.skipIf(process.platform !== 'linux')(
+  'a full disk loses log lines, and nothing else fails (needs /dev/full)',
+  async () => {
+    const log = new LogDestination(openSync('/dev/full', 'w'));
+    for (let n = 0; n < 1_000; n += 1) log.write(`line ${n} ${'x'.repeat(100)}\n`);
+    await pause(20);
+    expect(() => log.write('still here\n')).not.toThrow();
+  },
+);

@@ -54,7 +54,7 @@ function urlOf({ url }: Operation, id = '0000000000000000'): string {
 }
 
 describe('the document', () => {
-  test('every reference leads to a component, and every component is referred to', () => {
+  test('every reference has its component, and every component is used', () => {
     const { schemas } = document['components'] as { schemas: Readonly<Record<string, unknown>> };
     const text = JSON.stringify(document);
     const referred = new Set(
@@ -64,7 +64,7 @@ describe('the document', () => {
     expect(text.split('"$ref"').length).toBe(text.split('"$ref":"#/components/schemas/').length);
   });
 
-  test('a call names one security scheme, so that a client sends one credential, and every scheme is named', () => {
+  test('an operation names one security scheme, so that a client sends one credential, and every scheme is used', () => {
     for (const { operation, told } of calls) {
       const schemes = told.security.flatMap((one) => Object.keys(one));
       expect(schemes.length, operation.id).toBe(operation.access.kind === 'public' ? 0 : 1);
@@ -74,7 +74,7 @@ describe('the document', () => {
     expect([...named].sort()).toEqual(Object.keys(securitySchemes).sort());
   });
 
-  test('the name of a call is the name of a function in the clients of others: none is taken away', () => {
+  test('the id of an operation is the name of a function in generated clients: none is removed', () => {
     const names =
       'getJwks getAuthorizationServerMetadata getHealth getReadiness getHome issueToken verifyKey createKey listKeys getKey ' +
       'updateKey revokeKey suspendKey resumeKey rotateKey listKeyVersions retireKeyVersion getKeyUsage getUsage getSelf ' +
@@ -83,20 +83,20 @@ describe('the document', () => {
     expect(names.split(' ').filter((name) => !ids.includes(name))).toEqual([]);
   });
 
-  test('an answer may gain members, a request has those that are named', () => {
+  test('an answer may have more members, a request has only the documented ones', () => {
     const schemas = new SchemaCollector();
     const one = z.strictObject({ a: z.string() });
     expect(schemas.answer(one)).not.toHaveProperty('additionalProperties');
     expect(schemas.request(one)).toHaveProperty('additionalProperties', false);
   });
 
-  test('one name is one schema', () => {
+  test('one schema name has one definition', () => {
     const schemas = new SchemaCollector();
     schemas.answer(z.strictObject({ a: z.string() }).meta({ id: 'OneOfTwo' }));
     expect(() => schemas.request(z.strictObject({ a: z.string() }).meta({ id: 'OneOfTwo' }))).toThrow('OneOfTwo');
   });
 
-  test('what has no bound, no form or one choice is told without noise', () => {
+  test('schemas without a bound, a format or a choice say so without empty keywords', () => {
     const schema = z.strictObject({
       at: z.union([z.iso.datetime(), z.date()]).nullable(),
       free: z.record(z.string(), z.unknown()),
@@ -119,7 +119,7 @@ describe('the document', () => {
     });
   });
 
-  test('a path of the public URL is in the addresses of the calls', async () => {
+  test('a path in the public URL is part of the addresses', async () => {
     const under = await openScratchService({ PUBLIC_URL: 'https://example.com/auth' });
     const { body } = await under.call('GET', '/openapi.json', { key: null });
     expect(body['servers']).toEqual([{ url: 'https://example.com/auth' }]);
@@ -129,7 +129,7 @@ describe('the document', () => {
 });
 
 describe('requests', () => {
-  test('a body is required exactly where a call without one is refused for it', async () => {
+  test('a body is required exactly if a request without one is refused for it', async () => {
     for (const { operation, told } of calls) {
       if (told.requestBody === undefined) continue;
       // Found or not: whether the body is there is looked at first.
@@ -141,7 +141,7 @@ describe('requests', () => {
     }
   });
 
-  test('every property of every body, at any depth, says in a line what it holds', () => {
+  test('every property of every body, at any depth, has a description', () => {
     const missing: string[] = [];
     let looked = 0;
     for (const { operation, told } of calls)
@@ -157,7 +157,7 @@ describe('requests', () => {
     expect(looked).toBeGreaterThan(80);
   });
 
-  test('the description of a key names the bounds that the service holds it to', async () => {
+  test('the description of a key contains the bounds that the service enforces', async () => {
     const { schemas } = document['components'] as { schemas: Readonly<Record<string, Schema>> };
     const described = new Map(
       propertiesIn(schemas['CreateKeyInput'] ?? {}, '').map(([path, { description }]) => [path, description]),
@@ -241,7 +241,7 @@ describe('requests', () => {
     }
   });
 
-  test('every parameter of a query has a type that bounds it, or says in words what it holds', () => {
+  test('every query parameter has a type that bounds it, or a description of its values', () => {
     const free = ['cursor', 'userId', 'q', 'type', 'subjectId'];
     for (const { operation, told } of calls)
       for (const { name, schema } of queryOf(told)) {
@@ -250,7 +250,7 @@ describe('requests', () => {
       }
   });
 
-  test('what a documented type allows is taken, and what it does not allow is refused by its name', async () => {
+  test('values that a documented type allows are accepted, and others are refused with their name', async () => {
     const { apiKey } = await service.create();
     const ask = async (operation: Operation, name: string, value: unknown) => {
       const id = operation.tag === 'Tenants' ? 'default' : apiKey.id;
@@ -277,7 +277,7 @@ describe('requests', () => {
     expect(asked).toBeGreaterThan(60);
   });
 
-  test('a page holds as many as the documented default when nothing else is asked for', async () => {
+  test('a page has the documented default size unless another is requested', async () => {
     for (let made = 0; made < 51; made += 1) await service.create({ userId: 'many' });
     const limit = calls
       .find(({ operation }) => operation.id === 'listKeys')
@@ -347,7 +347,7 @@ describe('answers', () => {
     return answers;
   }
 
-  test('every status that a call ends with is documented for it, with its media type and its headers', async () => {
+  test('every status that an operation returns is documented for it, with its media type and its headers', async () => {
     const weak = await service.create();
     const spent = await service.create({
       permissions: ['pantheon:*'],
@@ -375,7 +375,7 @@ describe('answers', () => {
     expect([...seen].sort()).toEqual(expect.arrayContaining([200, 201, 400, 401, 403, 404, 413, 415, 429]));
   });
 
-  test('the documented example of a body is one that the call takes', async () => {
+  test('the documented example of a body is accepted by its operation', async () => {
     const { apiKey } = await service.create({ rotation: { overlap: '1h' } });
     let tried = 0;
     for (const { operation } of calls) {
@@ -389,7 +389,7 @@ describe('answers', () => {
     expect(tried).toBeGreaterThan(6);
   });
 
-  test('every call tells how long to wait where it tells to wait', () => {
+  test('every operation documents Retry-After for the statuses that have it', () => {
     for (const { operation, told } of calls)
       for (const [status, { headers = {} }] of Object.entries(told.responses))
         expect('Retry-After' in headers, `${operation.id}: ${status}`).toBe(['429', '503'].includes(status));

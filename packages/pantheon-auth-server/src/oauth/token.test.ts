@@ -63,7 +63,7 @@ describe('token exchange', () => {
     await expect(jwtVerify(`${header}.${claims}.${wrong.toString('base64url')}`, keys, expected)).rejects.toThrow();
   });
 
-  test('a bad, an unknown, a revoked, an expired and a suspended subject token get one answer', async () => {
+  test('a malformed, an unknown, a revoked, an expired and a suspended subject token get one answer', async () => {
     const revoked = await service.create();
     await service.auth.keys.revoke(revoked.apiKey.id);
     const suspended = await service.create();
@@ -116,7 +116,7 @@ describe('token exchange', () => {
     expect(text).not.toContain(key);
   });
 
-  test('while no signing key may sign, the client is told when to ask again', async () => {
+  test('while no signing key may sign, the answer says when to retry', async () => {
     const { tokens } = service.auth;
     const [signing] = tokens
       .signingKeys()
@@ -128,7 +128,7 @@ describe('token exchange', () => {
     expect(headers['retry-after']).toBe('60');
   });
 
-  test('a token is never wider than its key, and never says more than was asked for', async () => {
+  test('a token never has more permissions than its key, and no more than requested', async () => {
     const { key } = await service.create({
       permissions: ['docs:*'],
       jwt: { audience: ['https://a.example', 'https://b.example'] },
@@ -139,7 +139,7 @@ describe('token exchange', () => {
     expect(claims).toMatchObject({ scope: 'docs:read', aud: ['https://a.example', 'https://b.example'] });
   });
 
-  test('limits are told as what they are', async () => {
+  test('an exceeded limit is reported as such', async () => {
     const { key } = await service.create({ rateLimits: [{ name: 'burst', limit: 1, window: '1h' }] });
     await post(exchangeOf(key));
     const limited = await post(exchangeOf(key));
@@ -150,7 +150,7 @@ describe('token exchange', () => {
 });
 
 describe('client credentials', () => {
-  test('the id of a key and its string are a client, in the header or in the form', async () => {
+  test('the id and the string of a key are client id and secret, in the header or in the form', async () => {
     const { key, apiKey } = await service.create({ permissions: ['docs:read'] });
     const grant = 'grant_type=client_credentials';
     const inHeader = await post(grant, basic(apiKey.id, key));
@@ -160,7 +160,7 @@ describe('client credentials', () => {
     expect(inForm.body).not.toHaveProperty('refresh_token');
   });
 
-  test('whatever is wrong with a client, the answer is one', async () => {
+  test('every invalid client gets one answer', async () => {
     const { key, apiKey } = await service.create();
     const other = await service.create();
     const grant = 'grant_type=client_credentials';
@@ -181,7 +181,7 @@ describe('client credentials', () => {
     }
   });
 
-  test('both halves of Basic are form-encoded, as the RFC says and whatever is encoded', async () => {
+  test('both parts of Basic are form-encoded, as the RFC says, whatever characters are encoded', async () => {
     const { key, apiKey } = await service.create();
     const grant = 'grant_type=client_credentials';
     const every = (text: string) => Buffer.from(text).toString('hex').replace(/../g, '%$&');
@@ -206,7 +206,7 @@ describe('client credentials', () => {
         });
   });
 
-  test('a bad subject token of a good client is its mistake, and of a bad client nothing is told', async () => {
+  test('an invalid subject token of a valid client is reported, and that of an invalid client is not', async () => {
     const client = await service.create();
     const other = await service.create();
     const revoked = await service.create();
@@ -229,7 +229,7 @@ describe('client credentials', () => {
     expect([(await again()).status, (await again()).status]).toEqual([400, 429]);
   });
 
-  test('the metadata name every way to authenticate, and each of them works', async () => {
+  test('the metadata list every authentication method, and each of them works', async () => {
     const { key, apiKey } = await service.create();
     const { body } = await service.call('GET', '/.well-known/oauth-authorization-server', { key: null });
     const ways: Readonly<Record<string, () => ReturnType<typeof post>>> = {
@@ -243,7 +243,7 @@ describe('client credentials', () => {
     for (const [way, ask] of Object.entries(ways)) expect([way, (await ask()).status]).toEqual([way, 200]);
   });
 
-  test('two ways of authentication at once are refused, and so is a parameter that occurs twice', async () => {
+  test('two authentication methods at once are refused, and so is a repeated parameter', async () => {
     const { key, apiKey } = await service.create();
     const twice = `grant_type=client_credentials&client_id=${apiKey.id}&client_secret=${key}`;
     for (const answer of [
@@ -255,7 +255,7 @@ describe('client credentials', () => {
   });
 });
 
-test('the endpoint takes forms only, of a bounded size, and no query', async () => {
+test('the endpoint accepts forms only, of a bounded size, and no query', async () => {
   const { key } = await service.create();
   const json = await service.call('POST', '/oauth2/token', {
     key: null,

@@ -18,7 +18,7 @@ function scratch(): Config {
   return loadConfig({ DATA_DIR: folder }, {}, folder).config;
 }
 
-test('the first start makes the key, the next one finds it', async () => {
+test('the first start creates the root key, the next one finds it', async () => {
   const config = scratch();
   const first = await openService(config, SILENT);
   expect(first.rootKey).toBe('created');
@@ -40,7 +40,7 @@ async function begun(): Promise<Config> {
   return config;
 }
 
-test('a new database beside a root key or a master key stops with a question, and nothing is made', async () => {
+test('a new database beside a root key or a master key stops the start, and nothing is created', async () => {
   const old = scratch();
   await (await openService(old, SILENT)).close();
   for (const name of ['root.key', 'master.key']) {
@@ -63,7 +63,7 @@ test('a new database beside a root key or a master key stops with a question, an
   }
 });
 
-test('a key of another store does not become the root key of this one, however far its first start came', async () => {
+test('a key of another store does not become the root key of this one, even after an interrupted first start', async () => {
   const old = scratch();
   await (await openService(old, SILENT)).close();
   const config = await begun();
@@ -76,7 +76,7 @@ test('a key of another store does not become the root key of this one, however f
   expect(readFileSync(config.rootKeyFile, 'latin1')).not.toBe(readFileSync(old.rootKeyFile, 'latin1'));
 });
 
-test('a master key that was named and lies elsewhere may begin a store: it is how one is given', async () => {
+test('a master key from another place may be used for a new store', async () => {
   const old = scratch();
   await (await openService(old, SILENT)).close();
   const { dataDir } = scratch();
@@ -86,7 +86,7 @@ test('a master key that was named and lies elsewhere may begin a store: it is ho
   await service.close();
 });
 
-test('a file that holds something else is left as it is, and stops the start', async () => {
+test('a file with other content is not changed, and stops the start', async () => {
   const config = await begun();
   writeFileSync(config.rootKeyFile, 'my shopping list');
   await expect(openService(config, SILENT)).rejects.toMatchObject({ code: 'invalid_setting', field: 'ROOT_KEY_FILE' });
@@ -100,7 +100,7 @@ test('a file that holds something else is left as it is, and stops the start', a
   await service.close();
 });
 
-test('a folder that is not there, or is no place for a file, is named', async () => {
+test('a missing folder, and a path that cannot hold a file, are named in the error', async () => {
   const { dataDir } = scratch();
   const nowhere = rootKeyStore(join(dataDir, 'no/such/root.key'));
   expect(nowhere.read()).toBeNull();

@@ -66,7 +66,7 @@ async function spawned(
   return { child, url: String(url), output: () => output };
 }
 
-test('the printed commands work as they are, and hold no secret', async () => {
+test('the printed commands work when copied, and contain no secret', async () => {
   const config = scratchConfig();
   const written: string[] = [];
   await serving(config, { ...QUIET, write: (text) => written.push(text) });
@@ -83,7 +83,7 @@ test('the printed commands work as they are, and hold no secret', async () => {
   }
 });
 
-test('the welcome gives commands only for a root key that works in this store', async () => {
+test('the start message has commands only for a root key that works in this store', async () => {
   const config = scratchConfig();
   const { auth, close } = await openService(config, createLogger('silent'));
   closers.push(close);
@@ -118,7 +118,7 @@ test('the welcome gives commands only for a root key that works in this store', 
   expect(await told(config.rootKeyFile)).not.toContain('curl');
 });
 
-test('told to stop, it finishes what is under way, stores what it counted and ends by itself', async () => {
+test('on SIGTERM it finishes running requests, stores counted usage and exits', async () => {
   const config = scratchConfig();
   const { child, url, output } = await spawned(config);
   const rootKey = readFileSync(config.rootKeyFile, 'latin1').trim();
@@ -158,7 +158,7 @@ test('told to stop, it finishes what is under way, stores what it counted and en
   expect(output()).not.toContain(rootKey);
 });
 
-test('while it stops, an answer says that its connection ends, and a long one is sent whole', async () => {
+test('while it stops, answers say that their connection closes, and a long one is sent in full', async () => {
   const config = scratchConfig();
   const running = await serving(config);
   const port = Number(new URL(running.localUrl).port);
@@ -202,7 +202,7 @@ test('while it stops, an answer says that its connection ends, and a long one is
   await closed;
 });
 
-test('an issuer with a path tells its metadata where clients look for it (RFC 8414 section 3.1)', async () => {
+test('an issuer with a path has its metadata where clients look for it (RFC 8414 section 3.1)', async () => {
   const running = await serving(scratchConfig({ PUBLIC_URL: 'http://localhost:8787/base/auth' }));
   const wellKnown = `${running.localUrl}/.well-known/oauth-authorization-server`;
   const [atPath, atRoot] = await Promise.all([fetch(`${wellKnown}/base/auth`), fetch(wellKnown)]);
@@ -232,7 +232,7 @@ test('a second signal ends it at once', async () => {
   expect(await exited).toEqual([130, null]);
 });
 
-test('a fault that nobody catches ends it with a line that holds no secret', async () => {
+test('an uncaught error ends it with a line that contains no secret', async () => {
   const { child, output } = await spawned(scratchConfig());
   const exited = once(child, 'exit');
   const secret = `pan_live_${'a'.repeat(65)}`;
@@ -242,7 +242,7 @@ test('a fault that nobody catches ends it with a line that holds no secret', asy
   expect(output()).not.toContain(secret.slice(0, 25));
 });
 
-test('a port in use, and an address of another machine, are told in one line that names the setting', async () => {
+test('a port in use, and an address of another machine, are reported in one line that names the setting', async () => {
   const other = createServer().listen(0, '127.0.0.1');
   await once(other, 'listening');
   closers.push(() => other.close());
@@ -256,7 +256,7 @@ test('a port in use, and an address of another machine, are told in one line tha
   await expect(failing(metricsElsewhere)).rejects.toMatchObject({ code: 'invalid_setting', field: 'METRICS_HOST' });
 });
 
-test('metrics are told on a listener of their own and nowhere else', async () => {
+test('metrics are served on a listener of their own and nowhere else', async () => {
   const config = scratchConfig({ METRICS_PORT: '0', METRICS_HOST: '127.0.0.2' });
   const running = await serving(config);
   const rootKey = readFileSync(config.rootKeyFile, 'latin1').trim();
@@ -282,7 +282,7 @@ test('metrics are told on a listener of their own and nowhere else', async () =>
   expect((await fetch(`${running.localUrl}/metrics`)).status).toBe(404);
 });
 
-test('plain http beyond this machine, which was asked for, is warned about at the start', async () => {
+test('plain http beyond this machine, when configured, gives a warning at the start', async () => {
   const lines: string[] = [];
   const logger = createLogger('warn', { write: (line) => void lines.push(line) });
   const insecure = { HOST: '0.0.0.0', PUBLIC_URL: 'http://auth.internal:8787', ALLOW_INSECURE_HTTP: 'on' };
@@ -291,7 +291,7 @@ test('plain http beyond this machine, which was asked for, is warned about at th
   expect(lines.filter((line) => line.includes('ALLOW_INSECURE_HTTP')).length).toBe(1);
 });
 
-test('settings that mean nothing here are told once', async () => {
+test('settings without effect are reported once', async () => {
   const lines: string[] = [];
   const logger = createLogger('info', { write: (line) => void lines.push(line) });
   const running = await serving(scratchConfig(), { ...QUIET, logger, unknown: ['PANTHEON_AUTH_SERVICE_HOST'] });

@@ -21,7 +21,7 @@ function failure(run: () => unknown): PantheonError {
 }
 
 describe('without any setting', () => {
-  test('it listens on the machine itself, with its data beside it', () => {
+  test('it listens on the local machine, with its data beside it', () => {
     expect(load().config).toEqual({
       port: 8787,
       host: '127.0.0.1',
@@ -41,7 +41,7 @@ describe('without any setting', () => {
     });
   });
 
-  test('the data lie at the root of the repository, wherever in it the service is started', () => {
+  test('the data folder is at the root of the repository, wherever in it the service is started', () => {
     const root = mkdtempSync(join(tmpdir(), 'pantheon-auth-repository-'));
     const folder = join(root, 'packages/pantheon-auth-server');
     mkdirSync(folder, { recursive: true });
@@ -51,12 +51,12 @@ describe('without any setting', () => {
 });
 
 describe('settings', () => {
-  test('come from the environment, and a flag wins', () => {
+  test('come from the environment, and a flag takes precedence', () => {
     const environment = { PANTHEON_AUTH_PORT: '1', PANTHEON_AUTH_HOST: 'localhost', OTHER: 'x' };
     expect(load({ PORT: '2' }, environment).config).toMatchObject({ port: 2, host: 'localhost' });
   });
 
-  test('are read in all their forms', () => {
+  test('are parsed in all their forms', () => {
     const { config } = load({
       DATA_DIR: 'd',
       DATABASE_URL: 'sqlite:sub/x.db',
@@ -194,21 +194,21 @@ describe('settings', () => {
     ['TRUSTED_PROXIES', '127.1'],
     ['LOG_LEVEL', 'INFO'],
     ['DOCS', '1'],
-  ])('%s=%j stops the start, and the value is not repeated', (name, value) => {
+  ])('%s=%j stops the start, and the error does not repeat the value', (name, value) => {
     const error = failure(() => load({ [name]: value }));
     expect(error.code).toBe('invalid_setting');
     expect(error.field).toBe(name);
     if (value.length > 4) expect(error.message).not.toContain(value);
   });
 
-  test('two master keys, and settings without which another means nothing, are refused', () => {
+  test('two master keys, and settings that need another one, are refused', () => {
     expect(failure(() => load({ MASTER_KEY: 'a', MASTER_KEY_FILE: 'b' })).field).toBe('MASTER_KEY');
     expect(failure(() => load({ METRICS_HOST: '0.0.0.0' })).field).toBe('METRICS_HOST');
     expect(load({ METRICS_HOST: '::', METRICS_PORT: '0' }).config).toMatchObject({ metricsHost: '::', metricsPort: 0 });
   });
 
   test.each<Flags>([{ PORT: '0' }, { HOST: '0.0.0.0' }, { HOST: 'auth.internal' }])(
-    'a good place to listen that says nothing of where clients come asks for PUBLIC_URL: %j',
+    'a public address to listen on without PUBLIC_URL is refused: %j',
     (flags) => {
       const error = failure(() => load(flags));
       expect(error).toMatchObject({ code: 'invalid_setting', field: 'PUBLIC_URL' });
@@ -228,7 +228,7 @@ describe('settings', () => {
     [{ PUBLIC_URL: 'http://a.example', HOST: '0.0.0.0' }, false],
     [{ PUBLIC_URL: 'http://localhost:8787', HOST: '0.0.0.0' }, false],
     [{ PUBLIC_URL: 'http://localhost:8787', HOST: 'auth.internal' }, false],
-  ])('plain http stays on this machine unless it was asked for in writing: %j', (flags, staysHere) => {
+  ])('plain http is refused beyond this machine unless it is configured: %j', (flags, staysHere) => {
     const asked = load({ ...flags, ALLOW_INSECURE_HTTP: 'on' }).config;
     expect(asked.isInsecure).toBe(!staysHere);
     if (staysHere) {
@@ -252,7 +252,7 @@ describe('PostgreSQL and Redis', () => {
   const POSTGRES = 'postgres://u:hunter2@h:5432/d?sslmode=verify-full';
   const REDIS = 'redis://a:1,rediss://u:hunter2@b:2/3';
 
-  test('are given by their addresses, and what they hold is printed nowhere', () => {
+  test('are configured by URL, and what the URLs contain is printed nowhere', () => {
     const { config } = load({ DATABASE_URL: POSTGRES, REDIS_URL: REDIS });
     const { database, limits } = config;
     if (database.kind !== 'postgres' || limits.kind !== 'redis') throw new Error('They are what they were said to be.');
@@ -262,7 +262,7 @@ describe('PostgreSQL and Redis', () => {
     expect(`${JSON.stringify(config)} ${inspect(config, { depth: 9 })}`).not.toContain('hunter2');
   });
 
-  test('go with each other and with SQLite as they are written', () => {
+  test('can be combined with each other and with SQLite as documented', () => {
     const pool = load({ DATABASE_URL: 'postgresql://h/d', POSTGRES_POOL_MAX: '4' }).config;
     expect(pool).toMatchObject({ database: { kind: 'postgres', poolMax: 4 }, limits: { kind: 'alone' } });
     expect(load({ DATABASE_URL: POSTGRES, LIMITS: 'local' }).config.limits).toEqual({ kind: 'local' });
@@ -278,7 +278,7 @@ describe('PostgreSQL and Redis', () => {
     [{ POSTGRES_POOL_MAX: '3', DATABASE_URL: POSTGRES }, 'POSTGRES_POOL_MAX'],
     [{ POSTGRES_POOL_MAX: '501', DATABASE_URL: POSTGRES }, 'POSTGRES_POOL_MAX'],
     [{ POSTGRES_POOL_MAX: 'all', DATABASE_URL: POSTGRES }, 'POSTGRES_POOL_MAX'],
-  ])('%# contradicts itself: the setting is named and no address is repeated', (flags, field) => {
+  ])('%# is a contradiction: the error names the setting and repeats no address', (flags, field) => {
     const error = failure(() => load(flags));
     expect(error).toMatchObject({ code: 'invalid_setting', field });
     expect(error.message).not.toContain('hunter2');
@@ -293,7 +293,7 @@ describe('PostgreSQL and Redis', () => {
     ['postgres://u@h:5432/d', false],
     ['redis://a:6379,redis://u@b:6379', false],
     ['sqlite:x.db', false],
-  ])('whether %j holds a password: %j', (text, expected) => {
+  ])('whether %j contains a password: %j', (text, expected) => {
     expect(holdsPassword(text)).toBe(expected);
   });
 });
@@ -309,7 +309,7 @@ describe('names', () => {
     ['export PANTHEON_AUTH_PORT', 'PORT'],
     [' PANTHEON_AUTH_DATA_DIR', 'DATA_DIR'],
     ['PANTHEON_AUTH_DATA_DIR\u200b', 'DATA_DIR'],
-  ])('%s stops the start: %s was meant', (name, meant) => {
+  ])('%s stops the start, and the error suggests %s', (name, meant) => {
     const error = failure(() => load({}, { [name]: 'x' }));
     expect(error).toMatchObject({ code: 'invalid_setting', field: meant });
     expect(error.message).toContain(
@@ -317,7 +317,7 @@ describe('names', () => {
     );
   });
 
-  test('what an orchestrator puts there is told and does not stop it', () => {
+  test('variables that an orchestrator sets are reported and do not stop it', () => {
     const names = ['PANTHEON_AUTH_PORT_8787_TCP', 'PANTHEON_AUTH_SERVICE_HOST', 'PANTHEON_AUTH_TEST_POSTGRES_URL'];
     expect(load({}, Object.fromEntries(names.map((name) => [name, 'x']))).unknown).toEqual(names);
   });
@@ -329,7 +329,7 @@ describe('names', () => {
     ['port', 'ports', 1],
     ['kitten', 'sitting', 3],
     ['ca', 'abc', 3],
-  ])('from %j to %j it is %d', (one, other, distance) => {
+  ])('the distance from %j to %j is %d', (one, other, distance) => {
     expect(editDistance(one, other)).toBe(distance);
     expect(editDistance(other, one)).toBe(distance);
   });

@@ -12,7 +12,7 @@ import { ENGINE_OPTIONS, namingSettings } from './option-names.ts';
 
 const LIBRARY = fileURLToPath(new URL('../../../pantheon-auth/src/', import.meta.url));
 
-test('the library names no setting of the service', () => {
+test('the errors of the library name no setting of the service', () => {
   const names = SETTING_NAMES.filter((name) => name.includes('_'));
   const setting = new RegExp(`(['\`"]|\\b(?:PANTHEON_AUTH_)?)(?:${names.join('|')})\\b(?!\\s*[=:,;)}\\]])`);
   const files = globSync('**/*.ts', { cwd: LIBRARY }).filter((path) => !path.endsWith('.test.ts'));
@@ -26,7 +26,7 @@ test('the library names no setting of the service', () => {
   expect(told).toEqual([]);
 });
 
-test('the service names the setting that an option of the engine comes from', async () => {
+test('the service names the setting from which an option of the engine comes', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'option-names-'));
   onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
   const file = join(folder, 'file');
@@ -43,7 +43,7 @@ test('the service names the setting that an option of the engine comes from', as
   expect(await failure({ MASTER_KEY_FILE: folder })).toBe('MASTER_KEY_FILE');
 });
 
-test('an error keeps its code, its words and its cause; what names no option stays as it is', async () => {
+test('an error keeps its code, its message and its cause; one without an option stays as it is', async () => {
   const thrown = async (error: unknown) => {
     const call = () => Promise.reject(error);
     return namingSettings(ENGINE_OPTIONS, call).catch((caught: unknown) => caught);

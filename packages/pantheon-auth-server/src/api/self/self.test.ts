@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { openScratchService } from '../../../test/scratch-service.ts';
 
-test('a holder who rotates its key too often is answered 429 with the time to wait, and its key goes on', async () => {
+test('a holder that rotates its key too often gets 429 with the time to wait, and its key stays valid', async () => {
   const service = await openScratchService({ SELF_ROTATIONS_PER_HOUR: '1' });
   try {
     let { key } = await service.create({ rotation: { overlap: 0 } });

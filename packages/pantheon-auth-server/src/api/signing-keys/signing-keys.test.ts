@@ -14,7 +14,7 @@ const call = async (method: 'GET' | 'POST', url: string, payload?: object, key =
   return { status: answer.statusCode, body: answer.json() };
 };
 
-test('the next one takes over, and one is ended', async () => {
+test('the standby key replaces the current one, and one is retired', async () => {
   const before = await call('GET', '/v1/signing-keys');
   expect(before.status).toBe(200);
   const { items } = signingKeysSchema.parse(before.body);
@@ -33,7 +33,7 @@ test('the next one takes over, and one is ended', async () => {
   expect(await call('POST', `/v1/signing-keys/${signing?.kid}/retire`)).toMatchObject({ status: 404 });
 });
 
-test('what is no algorithm is named, and who is no key of the system is told that there are none', async () => {
+test('an unknown algorithm is refused with its field, and a caller outside the system tenant gets 404', async () => {
   expect(await call('POST', '/v1/signing-keys', { algorithm: 'HS256' })).toMatchObject({
     status: 400,
     body: { field: 'algorithm' },
