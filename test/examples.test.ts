@@ -46,7 +46,7 @@ describe.each(EXAMPLES)('%s', (example) => {
     expect(readFileSync(join(ROOT, example), 'utf8').split('\n').length).toBeLessThanOrEqual(50);
   });
 
-  test('answers as it says, and leaves nothing behind', async () => {
+  test('answers as its comments say, and leaves nothing behind', async () => {
     const { child, printed, url, keyFile } = await start(example);
     const key = readFileSync(keyFile, 'utf8').replace('X-API-Key: ', '').trim();
     expect(statSync(keyFile).mode & 0o777).toBe(0o600);

@@ -18,7 +18,7 @@ const verifiers = readDocuments(ROOT).flatMap(({ path, text }) =>
     .map(({ code }) => ({ path, code })),
 );
 
-test('every verifier in the documents demands the tenant and the environment', () => {
+test('every verifier in the documents checks the tenant and the environment', () => {
   expect(verifiers.map(({ path }) => path)).toEqual(['docs/tokens.md']);
   for (const { code, path } of verifiers)
     for (const claim of ['tenant_id', 'environment', 'issuer', 'audience', 'at+jwt', 'algorithms'])
@@ -60,11 +60,11 @@ describe('the verifier of docs/tokens.md', () => {
     return (await service.auth.tokens.issue({ tenantId, keyId: apiKey.id })).token;
   }
 
-  test.each(['ES256', 'Ed25519', 'RS256'] as const)('takes a token that is for it: %s', async (algorithm) => {
+  test.each(['ES256', 'Ed25519', 'RS256'] as const)('accepts a token that is for it: %s', async (algorithm) => {
     expect(await permissionsOf(await tokenOf({ jwt: { algorithm } }))).toEqual(['orders:*']);
   });
 
-  test('refuses one of another tenant, however well it is signed', async () => {
+  test('refuses one of another tenant, although its signature is valid', async () => {
     await expect(permissionsOf(await tokenOf({}, 'acme'))).rejects.toThrow('another tenant');
   });
 

@@ -59,7 +59,7 @@ const seconds = (): number => Math.floor(engine.clock.now() / 1_000);
 const raw = (name: string, text: string) => (good: Claims) =>
   JSON.stringify({ ...good, [name]: '<here>' }).replace('"<here>"', text);
 
-test.each(KINDS)('%s: a time that is not a whole number of seconds is no time', async (kind) => {
+test.each(KINDS)('%s: a value that is not a whole number of seconds is refused as a time', async (kind) => {
   const texts = ['null', 'true', '"9999999999"', '-1', '1.5', '1500000000.5', '1e400', '-1e400', 'NaN', 'Infinity'];
   const more = ['9223372036854775808', '9007199254740993', '1099511627776', '[]', '[1900000000]', '{}', '""', '"now"'];
   for (const name of ['exp', 'iat', 'nbf']) {
@@ -72,7 +72,7 @@ test.each(KINDS)('%s: a time that is not a whole number of seconds is no time', 
   expect(await verdict(await claiming(kind, { exp: 0 }))).toBe('expired');
 });
 
-test.each(KINDS)('%s: each bound in time holds to the millisecond', async (kind) => {
+test.each(KINDS)('%s: each time limit is exact to the millisecond', async (kind) => {
   const lifetimeMax = kind === 'access' ? 3_600 : 300;
   const start = seconds();
   const at = async (token: string, ms: number): Promise<string> => {
@@ -156,7 +156,7 @@ test('a holder cannot add an audience that its policy does not allow beside one 
   );
 });
 
-test.each(KINDS)('%s: there is one issuer, spelt in one way', async (kind) => {
+test.each(KINDS)('%s: the issuer is compared exactly', async (kind) => {
   const others = [
     `${ISSUER}/`,
     ISSUER.toUpperCase(),
@@ -173,7 +173,7 @@ test.each(KINDS)('%s: there is one issuer, spelt in one way', async (kind) => {
   }
 });
 
-test('a token of another installation is nobody here, also under a kid that exists here', async () => {
+test('a token of another installation is refused, also with a kid that exists here', async () => {
   await using other = await openEngine({ testClock: engine.clock });
   const foreign = await other.create({ permissions: ['docs:read'] });
   const exchange = await other.auth.tokens.exchange({ key: foreign.key });
@@ -188,7 +188,7 @@ test('a token of another installation is nobody here, also under a kid that exis
   expect(await verdict(forge(header, claims, signer))).toBe('unknown');
 });
 
-test('a holder cannot speak for another key, user or tenant', async () => {
+test('a holder cannot sign a token for another key, user or tenant', async () => {
   await engine.auth.tenants.create({ id: 'acme' });
   const acme = await engine.create({ permissions: ['docs:read'], jwt: { algorithm: 'HS256' } }, 'acme');
   const { header } = takeApart(await claiming('key_signed', {}));
@@ -238,7 +238,7 @@ test('a holder cannot speak for another key, user or tenant', async () => {
   });
 });
 
-test('our own signature is not believed about a key of another tenant, version or id', async () => {
+test('a valid signature of this service is not enough for a key of another tenant, version or id', async () => {
   const cases = [
     { tenant_id: 'acme' },
     { tenant_id: 'system' },
@@ -288,7 +288,7 @@ test.each(KINDS)('%s: a scope wider than the key grants what both allow and no m
   }
 });
 
-test('what binds a token to a proof is not ignored', async () => {
+test('a claim that binds a token to a proof is not ignored', async () => {
   for (const kind of KINDS) {
     for (const cnf of [{ jkt: 'abc' }, { 'x5t#S256': 'abc' }, {}, null]) {
       expect(await verdict(await claiming(kind, { cnf }))).toBe('malformed');
@@ -296,7 +296,7 @@ test('what binds a token to a proof is not ignored', async () => {
   }
 });
 
-test('nobody exchanges a key for more than it holds', async () => {
+test('no exchange gives more permissions than the key has', async () => {
   const wishes = [
     ...[{ permissions: ['*'] }, { permissions: ['docs:*'] }, { permissions: ['docs:read', 'docs:delete'] }],
     ...[
@@ -352,7 +352,7 @@ const ENDS: readonly (readonly [string, string, (id: string) => Promise<unknown>
   ],
 ];
 
-test.each(ENDS)('a token dies at once when %s, and stays dead after a restart', async (_name, code, end) => {
+test.each(ENDS)('a token is refused at once when %s, also after a restart', async (_name, code, end) => {
   const tokens: string[] = [];
   for (const algorithm of ['ES256', 'HS256', 'RS256', 'Ed25519'] as const) {
     const { key, apiKey } = await engine.create({ jwt: { algorithm } });
@@ -366,7 +366,7 @@ test.each(ENDS)('a token dies at once when %s, and stays dead after a restart', 
   for (const token of tokens) expect(await verdict(token)).toBe(code);
 });
 
-test('a revoked token stays revoked, and only that one', async () => {
+test('a revoked token stays revoked, and no other is', async () => {
   for (const { key, id } of [accessKey, holderKey]) {
     const [dead, other] = [await exchanged(key), await exchanged(key)];
     const { jti, exp } = takeApart(dead).payload;
@@ -382,7 +382,7 @@ test('a revoked token stays revoked, and only that one', async () => {
   }
 });
 
-test('a version that was rotated out is accepted until its overlap ends and not a millisecond longer', async () => {
+test('a superseded version is accepted until its overlap ends and not a millisecond longer', async () => {
   for (const algorithm of ['ES256', 'HS256'] as const) {
     const { key, apiKey } = await engine.create({ jwt: { algorithm } });
     const token = await exchanged(key);
@@ -397,7 +397,7 @@ test('a version that was rotated out is accepted until its overlap ends and not 
   }
 });
 
-test('a retired signing key takes all its tokens with it, and its successor goes on', async () => {
+test('the tokens of a retired signing key are refused, and its successor signs', async () => {
   const token = await exchanged(accessKey.key);
   await engine.auth.tokens.retireSigningKey(String(takeApart(token).header['kid']));
   expect(await verdict(token)).toBe('unknown');
@@ -406,6 +406,6 @@ test('a retired signing key takes all its tokens with it, and its successor goes
   expect(await verdict(token)).toBe('unknown');
 });
 
-test('nothing secret was written while all this was tried', () => {
+test('none of these attacks caused a secret to be written', () => {
   expectNoSecretWritten();
 });

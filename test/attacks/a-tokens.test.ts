@@ -106,7 +106,7 @@ function holderToken(change: object, payload: object = {}): string {
   return forge({ ...good.header, ...change }, { ...good.payload, ...payload }, hmac(holderSecret(holderKey)));
 }
 
-test('the workshop forges tokens that would be accepted if they were not attacks', async () => {
+test('without their fault the forged tokens of these tests would be accepted', async () => {
   for (const algorithm of ['ES256', 'Ed25519', 'RS256']) {
     expect(await auth.tokens.verify({ token: withHeader({}, algorithm) })).toMatchObject({ valid: true });
   }
@@ -114,7 +114,7 @@ test('the workshop forges tokens that would be accepted if they were not attacks
   await expectGoodTokensGoOn();
 });
 
-test('a scope that names a permission more than once takes nothing from the others', async () => {
+test('a scope that repeats a permission grants no less', async () => {
   const { key } = await service.engine.create({
     permissions: ['docs:read', 'orders:read'],
     jwt: { algorithm: 'HS256' },
@@ -128,7 +128,7 @@ test('a scope that names a permission more than once takes nothing from the othe
   }
 });
 
-test('a token without a signature is nobody, however "none" is written', async () => {
+test('a token without a signature is refused, however "none" is written', async () => {
   const { header, payload } = takeApart(access);
   for (const alg of ['none', 'None', 'NONE', 'nOnE', 'none ', ' none', '', 'null', 'undefined', 'plain']) {
     await expectRefused(forge({ ...header, alg }, payload, Buffer.alloc(0)));
@@ -168,7 +168,7 @@ test('a public key is never the secret of an HMAC, in any encoding and with any 
   await expectGoodTokensGoOn();
 });
 
-test('the algorithm belongs to the key: a header that names another one is refused', async () => {
+test('the key decides the algorithm: a header with another one is refused', async () => {
   const algorithms = ['ES256', 'Ed25519', 'RS256'];
   for (const signedWith of algorithms) {
     for (const alg of [
@@ -209,7 +209,7 @@ test('the algorithm belongs to the key: a header that names another one is refus
   }
 });
 
-test('a token brings no key of its own, and nothing is fetched for it', async () => {
+test('a key inside a token is not used, and nothing is fetched for a token', async () => {
   let connections = 0;
   const server = createServer((_request, response) => response.end('{"keys":[]}')).on('connection', () => {
     connections += 1;
@@ -265,7 +265,7 @@ const STRANGE_NAMES: readonly unknown[] = [
   ],
 ];
 
-test('a kid is a name and nothing else: none reaches a statement or an object member', async () => {
+test('a kid is only compared: none is part of a statement or the name of an object member', async () => {
   const { payload } = takeApart(access);
   const es256 = signers['ES256'];
   for (const kid of STRANGE_NAMES) {
@@ -281,7 +281,7 @@ test('a kid is a name and nothing else: none reaches a statement or an object me
   );
 });
 
-test('a flood of unknown kids causes no storm of reads and evicts no good key', async () => {
+test('many unknown kids cause no additional reads and remove no valid key from memory', async () => {
   const { payload } = takeApart(access);
   const tokens = Array.from({ length: 1_000 }, () =>
     forge({ alg: 'ES256', typ: 'at+jwt', kid: randomBytes(32).toString('base64url') }, payload, randomBytes(64)),
@@ -294,7 +294,7 @@ test('a flood of unknown kids causes no storm of reads and evicts no good key', 
   await expectGoodTokensGoOn();
 });
 
-test('what is critical, unencoded, compressed, nested or encrypted is not understood and so refused', async () => {
+test('tokens with critical, unencoded, compressed, nested or encrypted content are refused', async () => {
   const attacks = [
     ...[
       { crit: ['x'] },
@@ -358,7 +358,7 @@ test('the JSON serializations are refused, also with a valid signature beside a 
   }
 });
 
-test('the second signature that anybody can write for an ES256 token is the same token, and ends with it', async () => {
+test('the second signature that exists for an ES256 token gives the same token, and ends with it', async () => {
   const { key, apiKey } = await service.engine.create({ permissions: ['docs:read'] });
   const token = await exchanged(key);
   const [head = '', body = '', signature = ''] = token.split('.');
@@ -380,7 +380,7 @@ test('the second signature that anybody can write for an ES256 token is the same
     expect(await auth.tokens.verify({ token: one })).toMatchObject({ valid: false, denial: { code: 'revoked' } });
 });
 
-test('a token has one spelling', async () => {
+test('only one spelling of a token is accepted', async () => {
   for (const token of [access, keySigned]) {
     const [head = '', body = '', signature = ''] = token.split('.');
     const spellings = [
@@ -541,7 +541,7 @@ test('a token that is too long is refused before it is parsed', async () => {
   expect((await overHttp(access.padEnd(12_000, 'A'))).status).toBe(401);
 });
 
-test('headers of 16 MB are cut off at the socket and the service goes on', async () => {
+test('headers of 16 MB are cut off at the socket and the service continues', async () => {
   await service.app.listen({ port: 0, host: '127.0.0.1' });
   const { port } = service.app.server.address() as AddressInfo;
   const answer = await new Promise<string>((resolve, reject) => {
@@ -566,7 +566,7 @@ test('headers of 16 MB are cut off at the socket and the service goes on', async
   await expectGoodTokensGoOn();
 });
 
-test('the published keys are public, stable and read-only', async () => {
+test('the published keys are public, the same in every answer, and cannot be changed', async () => {
   const url = '/.well-known/jwks.json';
   const read = await service.call({ method: 'GET', url });
   const { keys } = read.json() as { keys: Record<string, unknown>[] };
@@ -583,7 +583,7 @@ test('the published keys are public, stable and read-only', async () => {
   expect((await service.call({ method: 'GET', url })).text).toBe(read.text);
 });
 
-test('reading the keys while they are replaced always gives a whole set in which live tokens verify', async () => {
+test('reading the keys while they are replaced always gives a complete set that verifies all valid tokens', async () => {
   const rotations = Promise.all(
     ['ES256', 'Ed25519', 'ES256'].map((alg) => auth.tokens.rotateSigningKey(alg as 'ES256')),
   );
@@ -598,7 +598,7 @@ test('reading the keys while they are replaced always gives a whole set in which
   await expectGoodTokensGoOn();
 });
 
-test('who we are does not come from the request', async () => {
+test('the issuer is not taken from the request', async () => {
   const headers = {
     host: 'evil.example',
     'x-forwarded-host': 'evil.example',
@@ -626,6 +626,6 @@ test('who we are does not come from the request', async () => {
   }
 });
 
-test('nothing secret was written while all this was tried', () => {
+test('none of these attacks caused a secret to be written', () => {
   expectNoSecretWritten();
 });

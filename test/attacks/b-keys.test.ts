@@ -104,7 +104,7 @@ function swapCase(letter: string): string {
   return letter === letter.toUpperCase() ? letter.toLowerCase() : letter.toUpperCase();
 }
 
-test('a misspelt key costs no statement at all', async () => {
+test('a mistyped key costs no statement at all', async () => {
   const all = misspellings();
   expect(all.length).toBeGreaterThan(500);
   const ran = await statementsOf(async () => {
@@ -120,7 +120,7 @@ test('a misspelt key costs no statement at all', async () => {
   await expectAlive();
 });
 
-test('over HTTP a misspelt key looks like any other that is not known', async () => {
+test('over HTTP a mistyped key gets the answer of an unknown one', async () => {
   const nobody = tellable(await selfBy(unknownKey()));
   for (const text of misspellings().filter((_, at) => at % 23 === 0)) {
     if (!/^[\x21-\x7e]+$/.test(text)) continue;
@@ -152,7 +152,7 @@ const LOOKALIKES = [
   ],
 ] as const;
 
-test('nothing that looks like a key, or normalises to one, is one', async () => {
+test('no text that only looks like a key, or normalizes to one, is accepted', async () => {
   for (const lookalike of LOOKALIKES) {
     for (const text of [key.replace('p', lookalike), key + lookalike, lookalike + key, key.replace(/.$/, lookalike)]) {
       const ran = await statementsOf(async () => {
@@ -181,7 +181,7 @@ test('nothing that looks like a key, or normalises to one, is one', async () => 
   await expectAlive();
 });
 
-test('a huge key is refused for its length alone', async () => {
+test('a very long key is refused for its length alone', async () => {
   for (const length of [1_024, 65_536, 1_000_000]) {
     for (const text of [
       key.padEnd(length, 'A'),
@@ -209,7 +209,7 @@ test('a huge key is refused for its length alone', async () => {
   await expectAlive();
 });
 
-test('a key of another environment is not a key of this one', async () => {
+test('a key of another environment is refused', async () => {
   const { key: testKey } = await service.engine.create({ environment: 'test', permissions: ['pantheon:keys:read'] });
   expect(await service.auth.verify({ key: testKey })).toMatchObject({
     valid: false,
@@ -226,7 +226,7 @@ function never(): never {
   throw new Error('it is a key');
 }
 
-test('who proved nothing cannot tell an unknown id from a wrong secret, whatever became of the key', async () => {
+test('without a valid secret an unknown id and a wrong secret get the same answer, whatever state the key is in', async () => {
   const { engine, auth } = service;
   const [active, suspended, revoked, expired] = [
     await engine.create(),
@@ -347,7 +347,7 @@ test('an unknown id and a wrong secret take the same time', async () => {
   expect(ratio(cold)).toBeGreaterThan(COLD_RATIO_MIN);
 });
 
-test('ten thousand guesses from one address cost no statement, are counted, and slow down and refuse nobody', async () => {
+test('ten thousand guesses from one address cost no statement, are counted, and delay and refuse no request', async () => {
   const guesser = '203.0.113.9';
   const { auth, engine } = service;
   const unseen = await Promise.all(Array.from({ length: 40 }, () => engine.create()));
@@ -372,7 +372,7 @@ test('ten thousand guesses from one address cost no statement, are counted, and 
   expect(await guess(key)).toMatchObject({ authenticated: true });
 });
 
-test('guesses at ids that are known from elsewhere cost one read each, once, and refuse nobody either', async () => {
+test('guesses at known ids cost one read each, once, and refuse no other request', async () => {
   const { auth, engine } = service;
   const victims = await Promise.all(Array.from({ length: 60 }, () => engine.create()));
   await using beside = await openEngine({ dataDir: engine.dataDir, testClock: engine.clock });
@@ -388,7 +388,7 @@ test('guesses at ids that are known from elsewhere cost one read each, once, and
   }
 });
 
-test('chance has one source: a clock and a Math.random that stand still make no key predictable', () => {
+test('randomness has one source: with a fixed clock and a fixed Math.random keys stay unpredictable', () => {
   const { random } = Math;
   const { now } = Date;
   Math.random = () => 0.5;
@@ -403,6 +403,6 @@ test('chance has one source: a clock and a Math.random that stand still make no 
   }
 });
 
-test('nothing secret was written while all this was tried', () => {
+test('none of these attacks caused a secret to be written', () => {
   expectNoSecretWritten();
 });

@@ -44,7 +44,7 @@ async function expectAlive(): Promise<void> {
   expect(await service.auth.verify({ key, permissions: ['docs:read'] })).toMatchObject({ valid: true });
 }
 
-test('a credential has one way to be written in a header', async () => {
+test('a credential is accepted in one form of header', async () => {
   const basic = (text: string) => Buffer.from(text).toString('base64');
   const rows: readonly (readonly [readonly string[], number])[] = [
     ...['Bearer', 'bearer', 'BEARER', 'bEaReR'].map((scheme) => [[`Authorization: ${scheme} ${key}`], 200] as const),
@@ -130,7 +130,7 @@ test('a credential has one way to be written in a header', async () => {
   }
 });
 
-test('a key in a place that is written down is refused, valid or not, and is not written down', async () => {
+test('a key in a part of a request that is logged or stored is refused, valid or not, and not written', async () => {
   const encoded = key.replaceAll('_', '%5F');
   const paths = [
     ...[
@@ -224,7 +224,7 @@ function tokenFor(subject: string) {
   });
 }
 
-test('a key in an address is told to its own tenant once, and a forged one to nobody', async () => {
+test('a key in a URL is recorded for its own tenant once, and a forged one for none', async () => {
   await service.auth.tenants.create({ id: 'exposed' });
   const { key: shown, apiKey } = await service.engine.create({}, 'exposed');
   const parsed = parseKey(shown);
@@ -342,7 +342,7 @@ async function storedAsItIs(text: string): Promise<void> {
 const COUNTING =
   /^(?:begin immediate$|commit$|[^']*"(?:usage_batches|usage_counts|key_usage|tenant_usage|version_usage)")[^']*$/;
 
-test('what callers write is a value in every statement and never a part of one', async () => {
+test('input of callers is a parameter of every statement and never part of its text', async () => {
   const known = new Set<string>();
   const { apiKey } = await service.engine.create();
   for (const text of ['harmless', apiKey.id, '10'])
@@ -366,7 +366,7 @@ test('what callers write is a value in every statement and never a part of one',
   await expectAlive();
 }, 60_000);
 
-test('a key string is shown once and by nothing else', async () => {
+test('a key string is shown once and in no other answer', async () => {
   const by = service.root;
   const headers = { 'idempotency-key': 'create-once' };
   const payload = {
@@ -430,6 +430,6 @@ test('a key string is shown once and by nothing else', async () => {
   }
 });
 
-test('nothing secret was written while all this was tried', () => {
+test('none of these attacks caused a secret to be written', () => {
   expectNoSecretWritten();
 });

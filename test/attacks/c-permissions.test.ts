@@ -87,7 +87,7 @@ const SERVER_FIELDS: Readonly<Record<string, unknown>> = {
   },
 };
 
-test('what only the server sets is refused wherever it is sent, and changes nothing', async () => {
+test('fields that only the server sets are refused in every body, and change nothing', async () => {
   const { id } = target.apiKey;
   const shown = async () => {
     // Being tried is counted, like every use.
@@ -157,7 +157,7 @@ async function guarded(): Promise<readonly Guarded[]> {
   );
 }
 
-test('each route is closed to a key that holds every permission but the one it needs', async () => {
+test('each route refuses a key that has every permission but the required one', async () => {
   const routes = await guarded();
   expect(routes.length).toBeGreaterThan(15);
   const all: readonly string[] = Object.values(ACTIONS);
@@ -218,7 +218,7 @@ const COVERED: readonly (readonly [string, string, boolean])[] = [
   ] as const),
 ];
 
-test('a wildcard covers what it says and nothing beside it', async () => {
+test('a wildcard covers its pattern and nothing beside it', async () => {
   for (const [held, wanted, isCovered] of COVERED) {
     const { key } = await service.engine.create({ permissions: [held] });
     const { valid } = await service.auth.verify({ key, permissions: [wanted] });
@@ -273,7 +273,7 @@ const NOT_PERMISSIONS = [
   ],
 ] as const;
 
-test('what is not a permission can neither be held nor asked for', async () => {
+test('an invalid permission can neither be granted nor requested', async () => {
   for (const text of NOT_PERMISSIONS) {
     for (const field of ['permissions', 'grantable'] as const) {
       const answer = await createBy(admin.key, { [field]: [text] });
@@ -297,7 +297,7 @@ test('what is not a permission can neither be held nor asked for', async () => {
   }
 });
 
-test('matching takes time in proportion to what is matched', () => {
+test('matching takes time in proportion to its input', () => {
   const started = performance.now();
   for (const text of [
     'a:'.repeat(500_000),
@@ -311,7 +311,7 @@ test('matching takes time in proportion to what is matched', () => {
   expect(performance.now() - started).toBeLessThan(ANSWER_MAX_MS);
 });
 
-test('the scope of everything is not handed out to who does not hold it', async () => {
+test('a token for all permissions is not issued to a key without them', async () => {
   for (const scope of [
     '*',
     'docs:*',
@@ -334,7 +334,7 @@ test('the scope of everything is not handed out to who does not hold it', async 
   }
 });
 
-test('nobody hands out more than it may', async () => {
+test('no caller grants more than it may', async () => {
   const limited = await service.engine.create({ permissions: ['pantheon:keys:*'], grantable: ['docs:*'] });
   const more: readonly Partial<CreateKeyInput>[] = [
     ...[
@@ -384,7 +384,7 @@ test('nobody hands out more than it may', async () => {
   expect((await createBy(child.key, { permissions: ['docs:a:b', 'pantheon:keys:create'] })).status).toBe(201);
 });
 
-test('nobody acts on a key that holds more than it could hand out', async () => {
+test('no caller changes a key with more permissions than it could grant', async () => {
   const limited = await service.engine.create({ permissions: ['pantheon:keys:*'], grantable: ['docs:*'] });
   const above = await service.engine.create({ permissions: ['pantheon:*'], grantable: ['*'] });
   await service.auth.keys.suspend(above.apiKey.id);
@@ -454,7 +454,7 @@ test('no key changes its own policy', async () => {
   expect((await post('/v1/self/rotate', self.key)).json()).toMatchObject({ code: 'not_allowed' });
 });
 
-test('what limits a key limits what it makes: its end and its addresses', async () => {
+test('the expiry and the addresses of a key also limit the keys it creates', async () => {
   const ends = await service.engine.create({
     permissions: ['pantheon:keys:*'],
     grantable: ['docs:*'],
@@ -523,7 +523,7 @@ test('what limits a key limits what it makes: its end and its addresses', async 
   }
 });
 
-test('a stolen token makes nothing that outlives it', async () => {
+test('a stolen token creates nothing that outlives it', async () => {
   const exchange = await service.auth.tokens.exchange({ key: admin.key, permissions: ['pantheon:*'] });
   if (!exchange.issued) throw new Error('not issued');
   const { token } = exchange.token;
@@ -551,7 +551,7 @@ test('a stolen token makes nothing that outlives it', async () => {
   expect((await post(`/v1/keys/${admin.apiKey.id}/rotate`, token)).status).toBe(403);
 });
 
-test('the last administrator cannot be lost by any road', async () => {
+test('no call can end the last administrator', async () => {
   const by = service.root;
   const headers = { 'pantheon-tenant': 'system' };
   const { items } = await service.auth.tenant('system').keys.list({ q: 'root' });
@@ -598,6 +598,6 @@ test('the last administrator cannot be lost by any road', async () => {
   expect(alive.map(({ status }) => status)).toContain(200);
 });
 
-test('nothing secret was written while all this was tried', () => {
+test('none of these attacks caused a secret to be written', () => {
   expectNoSecretWritten();
 });

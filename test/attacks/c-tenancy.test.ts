@@ -142,11 +142,11 @@ function stored(tenantId: string): unknown {
   }
 }
 
-test('every documented route has a case here, and every case a route', async () => {
+test('every documented route has a case here, and every case has a route', async () => {
   expect((await documented()).map(({ name }) => name).sort()).toEqual(Object.keys(CASES).sort());
 });
 
-test('what another tenant owns looks like what was never made, on every route, and stays untouched', async () => {
+test('a resource of another tenant gets the answer of one that does not exist, on every route, and is not changed', async () => {
   const before = stored(B);
   let compared = 0;
   for (const { name, method, path } of await documented()) {
@@ -177,7 +177,7 @@ test('what another tenant owns looks like what was never made, on every route, a
   expect(await service.auth.verify({ key: victim.key, tenant: B })).toMatchObject({ valid: true });
 });
 
-test('naming another tenant in a header looks like naming one that was never made, on every route', async () => {
+test('naming another tenant in a header gets the answer of one that does not exist, on every route', async () => {
   const before = stored(B);
   for (const { name, method, path } of await documented()) {
     const given = CASES[name];
@@ -200,7 +200,7 @@ test('naming another tenant in a header looks like naming one that was never mad
   expect(stored(B)).toEqual(before);
 });
 
-test('without a credential nothing but the public routes answers, whoever the body says it is for', async () => {
+test('without a credential only the public routes answer, whatever tenant the body names', async () => {
   const claims = {
     userId: 'admin',
     tenantId: B,
@@ -229,7 +229,7 @@ test('without a credential nothing but the public routes answers, whoever the bo
   }
 });
 
-test('before there is an administrator, and with any made-up credential, there is no way in', async () => {
+test('before there is an administrator no credential is accepted', async () => {
   await using empty = await openService({ dataDir: `${service.engine.dataDir}-other` });
   for (const by of ['', 'admin', 'root', 'test', 'null', 'undefined', 'changeme', 'Bearer', service.root, adminA.key]) {
     for (const { name, method, path } of await documented()) {
@@ -242,7 +242,7 @@ test('before there is an administrator, and with any made-up credential, there i
   }
 });
 
-test('a key of another installation, or of another tenant, is nobody', async () => {
+test('a key of another installation, or of another tenant, is refused as unknown', async () => {
   await using other = await openEngine();
   const { key } = await other.create({ permissions: ['*'] });
   const unknown = await service.auth.verify({ key });
@@ -261,7 +261,7 @@ test('a key of another installation, or of another tenant, is nobody', async () 
   });
 });
 
-test('lists, trails, counts and searches hold the own tenant alone', async () => {
+test('lists, audit trails, counts and searches contain only the own tenant', async () => {
   await service.engine.create({ userId: 'bob' }, A);
   const text = async (url: string): Promise<string> => (await call({ method: 'GET', url, by: adminA.key })).text;
   const urls = [
@@ -289,7 +289,7 @@ test('lists, trails, counts and searches hold the own tenant alone', async () =>
   expect(await text('/v1/events?limit=200')).not.toContain('"seq"');
 });
 
-test('a cursor works for its list and its tenant, and not after one character of it was changed', async () => {
+test('a cursor is accepted only for its list and its tenant, and not with one character changed', async () => {
   for (let at = 0; at < 3; at += 1) {
     await service.engine.create({ name: `a${at}` }, A);
     await service.engine.create({ name: `b${at}` }, B);
@@ -374,7 +374,7 @@ test('a suspended tenant is refused at once, with its tokens, and a deleted one 
 
 const OPERATIONS = ['update', 'narrow', 'suspend', 'resume', 'rotate', 'retire', 'revokeTokens', 'revoke'] as const;
 
-test('an operation on one key changes that key alone, whatever it is and in whatever order', async () => {
+test('an operation on one key changes that key alone, for all operations in any order', async () => {
   const keys: APIKey[] = [];
   for (let at = 0; at < 6; at += 1) {
     const permissions = ['docs:read', 'docs:write', 'docs:delete'];
@@ -425,6 +425,6 @@ function rowsBesides(id: string): unknown {
   }
 }
 
-test('nothing secret was written while all this was tried', () => {
+test('none of these attacks caused a secret to be written', () => {
   expectNoSecretWritten();
 });

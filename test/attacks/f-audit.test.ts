@@ -67,7 +67,7 @@ async function keysForChanges() {
   };
 }
 
-test('what cannot be audited does not happen', async () => {
+test('a change whose event cannot be written is not made', async () => {
   for (const table of ['events', 'event_details']) {
     const { engine, keys, verify } = await keysForChanges();
     await using _ = engine;
@@ -85,7 +85,7 @@ test('what cannot be audited does not happen', async () => {
   }
 });
 
-test('a full disk stops changes whole, and no verification', async () => {
+test('on a full disk changes fail completely, and verifications succeed', async () => {
   const { engine, keys, verify } = await keysForChanges();
   await using _ = engine;
   await engine.create();
@@ -140,7 +140,7 @@ function faultsOf(file: string): readonly string[] {
   });
 }
 
-test('every stored leaf is that of its event, and an edited event, leaf or column is found by recomputing it', async () => {
+test('every stored leaf matches its event, and a changed event, leaf or column is found by computing it again', async () => {
   const { engine, keys } = await keysForChanges();
   await using _ = engine;
   await everyChange(engine, keys);
@@ -180,7 +180,7 @@ test('every stored leaf is that of its event, and an edited event, leaf or colum
   }
 });
 
-test('killed in the middle of writing, it has lost nothing that it had acknowledged', async () => {
+test('after a kill during writes every acknowledged change is stored', async () => {
   using folder = scratchFolder();
   const dataDir = join(folder.path, 'data');
   const current = new Map<string, { readonly key: string; readonly isRevoked: boolean }>();
@@ -226,6 +226,6 @@ test('killed in the middle of writing, it has lost nothing that it had acknowled
   }
 }, 60_000);
 
-test('nothing secret was written while all this was tried', () => {
+test('none of these attacks caused a secret to be written', () => {
   expectNoSecretWritten();
 });

@@ -41,7 +41,7 @@ function stolenFrom(engine: Engine, folder: string, without: readonly string[] =
   return copy;
 }
 
-test('no file of the data folder holds a key, a hash, a derived secret, a private key, metadata or the master key', async () => {
+test('no file of the data folder contains a key, a hash, a derived secret, a private key, metadata or the master key', async () => {
   await using service = await openService();
   const { engine, auth, root } = service;
   const metadata = { note: 'metadata-canary-7f3a' };
@@ -98,7 +98,7 @@ test('no file of the data folder holds a key, a hash, a derived secret, a privat
   scan();
 });
 
-test('the data without the master key opens nothing: no start, no confirmation, no forgery', async () => {
+test('the data without the master key cannot be used: no start, no check of a key, no forgery', async () => {
   using folder = scratchFolder();
   await using engine = await openEngine();
   const { key } = await engine.create({ jwt: { algorithm: 'HS256' } });
@@ -163,7 +163,7 @@ function versionHashes(databaseFile: string, masterKey: Buffer): Promise<readonl
   );
 }
 
-test('the master key without the data is nobody', async () => {
+test('the master key without the data gives no access', async () => {
   await using engine = await openEngine();
   const { key } = await engine.create();
   const exchange = await engine.auth.tokens.exchange({ key });
@@ -276,7 +276,7 @@ test('a file that others may read is closed to them, and what is not a plain fil
   }
 });
 
-test('whoever is named in a header is not the actor', async () => {
+test('a name in a header is not recorded as the actor', async () => {
   await using service = await openService();
   const spoof = [
     'x-user',
@@ -308,6 +308,6 @@ test('whoever is named in a header is not the actor', async () => {
   expect(event?.actor).toMatchObject({ keyId: parseKey(service.root)?.id, userId: 'root', address: '127.0.0.1' });
 });
 
-test('nothing secret was written while all this was tried', () => {
+test('none of these attacks caused a secret to be written', () => {
   expectNoSecretWritten();
 });

@@ -46,7 +46,7 @@ async function threeKeys() {
   return { engine, one, other, foreign, rotated, verify };
 }
 
-test('every changed byte of a sealed value is noticed, and costs that key alone', async () => {
+test('every changed byte of a sealed value is detected, and affects that key alone', async () => {
   const { engine, one, rotated, verify } = await threeKeys();
   await using _ = engine;
   const { id } = one.apiKey;
@@ -80,7 +80,7 @@ test('every changed byte of a sealed value is noticed, and costs that key alone'
   db.close();
 });
 
-test('every column of a key is bound: one that is changed by SQL is noticed, also a revocation that is taken back', async () => {
+test('every column of a key is protected: a change by SQL is detected, also of a revocation', async () => {
   const { engine, one, rotated, other, foreign, verify } = await threeKeys();
   await using _ = engine;
   await engine.auth.keys.suspend(one.apiKey.id, { reason: 'for a while' });
@@ -136,7 +136,7 @@ function forgeries(column: string, value: unknown): readonly (string | number)[]
   return ['forged'];
 }
 
-test('what is sealed opens where it was sealed and nowhere else', async () => {
+test('a sealed value is decrypted in its own row and column and nowhere else', async () => {
   const { engine, one, other, foreign, rotated, verify } = await threeKeys();
   await using _ = engine;
   const db = new DatabaseSync(engine.databaseFile);
@@ -202,7 +202,7 @@ test('what is sealed opens where it was sealed and nowhere else', async () => {
   db.close();
 });
 
-test('a version that was rotated out cannot be put back, nor its end be moved', async () => {
+test('a retired version cannot be restored, nor its end be changed', async () => {
   const { engine, one, rotated } = await threeKeys();
   await using _ = engine;
   const versions = () =>
@@ -229,7 +229,7 @@ test('a version that was rotated out cannot be put back, nor its end be moved', 
   await again[Symbol.asyncDispose]();
 });
 
-test('a damaged data key costs its tenant alone, and one of another tenant is not used', async () => {
+test('a damaged data key affects its tenant alone, and one of another tenant is not used', async () => {
   const { engine, one, foreign, rotated } = await threeKeys();
   await using _ = engine;
   await engine.auth.close();
@@ -266,6 +266,6 @@ test('a damaged data key costs its tenant alone, and one of another tenant is no
   }
 });
 
-test('nothing secret was written while all this was tried', () => {
+test('none of these attacks caused a secret to be written', () => {
   expectNoSecretWritten();
 });

@@ -50,7 +50,7 @@ const spellings = (address: string): readonly string[] => [
   `[::ffff:${address}%eth0]:443`,
 ];
 
-describe('every spelling of every hop is the same address as its plain form', () => {
+describe('every form of every hop is the same address as its plain form', () => {
   test.each(spellings(CLIENT))('of the client: %j', async (client) => {
     for (const proxy of spellings(PROXY)) {
       expect([proxy, await statuses([`${client},${proxy}`])]).toEqual([proxy, [200, 403, 200]]);
@@ -98,12 +98,12 @@ test.each([
     '[]:1',
   ],
   ...['9'.repeat(99), '[10.0.0.5]:443', '10.0.0.5 10.0.0.6', '10.0.0.5;443', '%31%30.0.0.5', 'localhost'],
-])('a hop that is no address makes the client unknown, which no list holds: %j', async (junk) => {
+])('a hop that is not an address makes the client unknown, which no allowlist contains: %j', async (junk) => {
   expect(await statuses([`${CLIENT}, ${junk}`])).toEqual([403, 403, 200]);
   expect(await statuses([`${CLIENT}, ${junk}, ${PROXY}:443`])).toEqual([403, 403, 200]);
 });
 
-test('the audit trail and the last addresses tell the plain form', async () => {
+test('the audit trail and the last addresses show the plain form', async () => {
   const forwarded = { 'x-forwarded-for': `[::ffff:${CLIENT}%eth0]:51234, ${PROXY}:443` };
   const created = await service.call({
     ...{ method: 'POST', url: '/v1/keys', by: service.root, headers: forwarded, secret: true },

@@ -91,7 +91,7 @@ const ENDS: Readonly<Record<string, { readonly via: 'key' | 'token'; end(present
 };
 
 describe('revoked between the headers and the body', () => {
-  test.each(Object.entries(ENDS))('%s makes no key', async (_name, { via, end }) => {
+  test.each(Object.entries(ENDS))('%s creates no key', async (_name, { via, end }) => {
     await using service = await openService();
     await service.app.listen({ port: 0, host: '127.0.0.1' });
     const mine = await presented(service);
@@ -103,7 +103,7 @@ describe('revoked between the headers and the body', () => {
     expect((await service.auth.keys.list()).items).toEqual([]);
   });
 
-  test.each(Object.entries(ENDS))('%s gets no verdict on another key', async (_name, { via, end }) => {
+  test.each(Object.entries(ENDS))('%s gets no verification of another key', async (_name, { via, end }) => {
     await using service = await openService();
     await service.app.listen({ port: 0, host: '127.0.0.1' });
     const mine = await presented(service);
@@ -120,7 +120,7 @@ describe('revoked between the headers and the body', () => {
     expect((await service.auth.keys.get(apiKey.id)).usageCount).toBe(0);
   });
 
-  test('who is still good is served, however slow the body was', async () => {
+  test('a caller that is still valid is served, however slow the body was', async () => {
     await using service = await openService();
     await service.app.listen({ port: 0, host: '127.0.0.1' });
     const mine = await presented(service);

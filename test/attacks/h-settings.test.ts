@@ -56,7 +56,7 @@ test.each(['DATA_DIR', 'ROOT_KEY_FILE', 'MASTER_KEY_FILE'])('%s', async (name) =
   }
 });
 
-test('a name of a setting with something before it that nobody sees is no other variable', async () => {
+test('a setting whose name begins with an invisible character is refused', async () => {
   for (const prefix of ['\ufeff', ' ', '\u200b', 'export ']) {
     const { code, err } = await serve({ [`${prefix}PANTHEON_AUTH_DATA_DIR`]: join(folder, 'data') });
     expect([prefix, code]).toEqual([prefix, 2]);
@@ -65,7 +65,7 @@ test('a name of a setting with something before it that nobody sees is no other 
   }
 });
 
-test('the options of the library are looked at in the same way', async () => {
+test('the options of the library are checked in the same way', async () => {
   for (const write of BAD)
     for (const name of ['dataDir', 'databaseFile', 'masterKeyFile']) {
       const options = { dataDir: join(folder, 'data'), issuer: 'http://localhost:8787', [name]: write('store') };

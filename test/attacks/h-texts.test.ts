@@ -25,7 +25,7 @@ async function exchanged(key: string): Promise<string> {
   return exchange.token.token;
 }
 
-test('in every text of every body that changes something, and nothing is changed', async () => {
+test('a key in any text of any body that changes something is refused, and nothing is changed', async () => {
   const { auth, engine, root } = service;
   const { config } = loadConfig({ DATA_DIR: engine.dataDir }, {}, engine.dataDir);
   // What is asked about is no text: a question about a key holds one.
@@ -96,7 +96,7 @@ test.each([
   expect([answer.status, answer.json()]).toMatchObject([400, { code: 'credential_in_text', field }]);
 });
 
-test('as an Idempotency-Key, on every call that takes one', async () => {
+test('a key as an Idempotency-Key is refused by every operation that accepts one', async () => {
   const { key, apiKey } = await service.engine.create({ rotation: {} });
   for (const [url, by, payload] of [
     ['/v1/keys', service.root, CREATE],
@@ -108,7 +108,7 @@ test('as an Idempotency-Key, on every call that takes one', async () => {
   }
 });
 
-test('the public part of a key, and words that look a little like one, may stand in a text', async () => {
+test('the public part of a key, and words that resemble one, are accepted in a text', async () => {
   const { apiKey } = await service.engine.create();
   for (const name of [
     `rotated from ${apiKey.hint}`,
@@ -120,7 +120,7 @@ test('the public part of a key, and words that look a little like one, may stand
     await service.auth.keys.create({ ...CREATE, name });
 });
 
-test('the tenant of the key is told, once, by an event that holds nothing of the text', async () => {
+test('the tenant of the key gets one event, which contains nothing of the text', async () => {
   const { auth, root } = service;
   await auth.tenants.create({ id: 'other' });
   const { key, apiKey } = await service.engine.create({}, 'other');
@@ -158,7 +158,7 @@ test('the tenant of the key is told, once, by an event that holds nothing of the
   ).toMatchObject([{ actor: { keyId: admin.apiKey.id } }]);
 });
 
-test('nothing of it was written: not to the log, not in an answer, not in the database', () => {
+test('nothing of the key was written: not to the log, an answer or the database', () => {
   expectNoSecretWritten();
   for (const suffix of ['', '-wal']) {
     const file = readFileSync(`${service.engine.databaseFile}${suffix}`, 'latin1');

@@ -27,7 +27,7 @@ function write(path: string, mebibytes: number): Promise<unknown> {
   return new Promise((resolve, reject) => worker.once('exit', resolve).once('error', reject));
 }
 
-test('no commit copies a WAL that a long read has kept, and it is soon small again', async () => {
+test('no commit copies a WAL that a long read has kept, and the WAL is small again soon after', async () => {
   await using scratch = await openScratchDatabase();
   const commit = (): Promise<unknown> => scratch.db.ledger.commit({ changes: [], events: [sampleEvent()] });
   const walBytes = (): number => statSync(`${scratch.path}-wal`).size;

@@ -50,53 +50,53 @@ function rules(operations: readonly Operation[], endings: readonly FinalState[] 
 const created = done('create', 0, 10);
 const elsewhere = { node: 'b' } as const;
 
-describe('a yes after a revocation', () => {
+describe('an acceptance after a revocation', () => {
   const revoked = done('revoke', 100, 110);
 
-  test('on another node it may be as old as the bound, and no older', () => {
+  test('on another node may be as late as the bound, and no later', () => {
     expect(rules([created, revoked, yes(120, 130, elsewhere)])).toEqual([]);
     expect(rules([created, revoked, yes(1_150, 1_160, elsewhere)])).toEqual([]);
     expect(rules([created, revoked, yes(1_150, 1_161, elsewhere)])).toEqual(['stale_yes']);
     expect(rules([created, revoked, yes(120, 1_161, elsewhere)])).toEqual(['stale_yes']);
   });
 
-  test('what this process saw late is measured from when it can have arrived', () => {
+  test('is measured from when it can have arrived if this process read it late', () => {
     expect(rules([created, revoked, yes(120, 3_000, { node: 'b', arrivedAfterMs: 125 })])).toEqual([]);
   });
 
-  test('it may have been asked before', () => {
+  test('may have been requested before', () => {
     expect(rules([created, yes(105, 5_000, elsewhere), revoked])).toEqual([]);
     expect(rules([created, yes(20, 30), revoked])).toEqual([]);
   });
 
-  test('on the node that answered the revocation there is none', () => {
+  test('on the node that answered the revocation is an error', () => {
     expect(rules([created, revoked, yes(111, 112)])).toEqual(['stale_yes_same_node']);
   });
 
-  test('nor anywhere after one that settled', () => {
+  test('on any node after a settled revocation is an error', () => {
     const settled = done('revoke', 100, 1_200, { settled: true });
     expect(rules([created, settled, yes(1_201, 1_202, elsewhere)])).toEqual(['stale_yes_after_settle']);
     expect(rules([created, settled, yes(1_100, 1_202, elsewhere)])).toEqual([]);
   });
 
-  test('one without an answer, or that was refused, ends nothing', () => {
+  test('is allowed if the revocation was refused or not answered', () => {
     expect(rules([created, lost('revoke', 100), yes(5_000, 5_001, elsewhere)])).toEqual([]);
     expect(rules([created, unavailable('revoke', 100, 110), yes(5_000, 5_001)])).toEqual([]);
     expect(rules([created, refused('revoke', 100, 110, 409, 'conflict'), yes(5_000, 5_001)])).toEqual([]);
   });
 
-  test('of two, either is enough', () => {
+  test('is an error after either of two revocations', () => {
     const twice = [created, done('revoke', 100, 110), done('revoke', 2_000, 2_010, elsewhere)];
     expect(rules([...twice, yes(1_500, 1_600, { node: 'c' })])).toEqual(['stale_yes']);
   });
 
-  test('of another key it means nothing', () => {
+  test('of another key is allowed', () => {
     expect(rules([created, done('revoke', 100, 110, { keyId: 'other' }), yes(5_000, 5_001)])).toEqual([]);
   });
 });
 
-describe('never back from revoked', () => {
-  test('after an unanswered revocation, a node that said revoked stays with it', () => {
+describe('a revoked key stays revoked', () => {
+  test('after an unanswered revocation, a node that answered revoked keeps that answer', () => {
     const told = [created, lost('revoke', 100), no('revoked', 200, 210)];
     expect(rules([...told, yes(211, 212)])).toEqual(['back_from_revoked']);
     expect(rules([...told, yes(211, 212, elsewhere)])).toEqual([]);
@@ -107,7 +107,7 @@ describe('never back from revoked', () => {
 describe('suspension', () => {
   const suspended = done('suspend', 100, 110);
 
-  test('holds like a revocation until somebody may have resumed', () => {
+  test('denies like a revocation until a resumption may have been made', () => {
     expect(rules([created, suspended, yes(111, 112)])).toEqual(['stale_yes_same_node']);
     expect(rules([created, suspended, yes(1_200, 1_300, elsewhere)])).toEqual(['stale_yes']);
     expect(rules([created, suspended, done('resume', 120, 130), yes(125, 2_000, elsewhere)])).toEqual([]);
@@ -116,7 +116,7 @@ describe('suspension', () => {
     expect(rules([created, suspended, yes(111, 112), done('resume', 120, 130)])).toEqual(['stale_yes_same_node']);
   });
 
-  test('after a resumption was acknowledged no node refuses any more', () => {
+  test('denies on no node after a resumption was acknowledged', () => {
     const resumed = [created, suspended, done('resume', 120, 130)];
     expect(rules([...resumed, no('suspended', 131, 132, elsewhere)])).toEqual(['false_no']);
     expect(rules([...resumed, no('suspended', 129, 132, elsewhere)])).toEqual([]);
@@ -125,12 +125,12 @@ describe('suspension', () => {
   });
 });
 
-describe('a no that is not true', () => {
+describe('a wrong denial', () => {
   test.each(['unknown', 'malformed', 'expired', 'version_retired', 'insufficient_permissions'])('%s', (code) => {
     expect(rules([created, no(code, 11, 12)])).toEqual(['false_no']);
   });
 
-  test('revoked, and nobody had asked for it before the answer came', () => {
+  test('revoked, although no revocation was requested before the answer', () => {
     expect(rules([created, no('revoked', 20, 30)])).toEqual(['false_no']);
     expect(rules([created, no('revoked', 20, 30), done('revoke', 31, 40)])).toEqual(['false_no']);
     expect(rules([created, no('revoked', 20, 30), done('revoke', 29, 40)])).toEqual([]);
@@ -138,21 +138,21 @@ describe('a no that is not true', () => {
     expect(rules([created, refused('revoke', 15, 16, 409, 'conflict'), no('revoked', 20, 30)])).toEqual(['false_no']);
   });
 
-  test('a good caller is turned away, or a known key is not found', () => {
+  test('a valid caller is refused, or an existing key is not found', () => {
     expect(rules([created, refused('verify', 20, 30, 401, 'invalid_key')])).toEqual(['false_no']);
     expect(rules([created, refused('revoke', 20, 30, 404, 'not_found')])).toEqual(['false_no']);
     expect(rules([created, refused('suspend', 20, 30, 409, 'key_revoked')])).toEqual(['false_no']);
     expect(rules([created, refused('suspend', 20, 30, 409, 'conflict')])).toEqual([]);
   });
 
-  test('503 and no answer are not verdicts, and limits are judged elsewhere', () => {
+  test('503 and no answer are not denials, and limits are checked elsewhere', () => {
     expect(rules([created, unavailable('verify', 20, 30), lost('verify', 20)])).toEqual([]);
     expect(rules([created, no('rate_limited', 20, 30), no('quota_exceeded', 20, 30)])).toEqual([]);
   });
 });
 
-describe('in the end', () => {
-  test('every acknowledged change is told by every node', () => {
+describe('the final state', () => {
+  test('has every acknowledged change on every node', () => {
     expect(rules([created], [ending('a', 'missing')])).toEqual(['lost_acknowledgement']);
     expect(rules([created, done('revoke', 20, 30)], [ending('a', 'active')])).toEqual(['lost_acknowledgement']);
     expect(rules([created, done('rotate', 20, 30)], [ending('a', 'active', 1)])).toEqual(['lost_acknowledgement']);
@@ -162,7 +162,7 @@ describe('in the end', () => {
     expect(rules([...life, done('revoke', 80, 90)], [ending('a', 'revoked', 2)])).toEqual([]);
   });
 
-  test('nothing has happened that nobody asked for', () => {
+  test('has no change that was not requested', () => {
     expect(rules([created], [ending('a', 'revoked')])).toEqual(['lost_acknowledgement']);
     expect(rules([created], [ending('a', 'suspended')])).toEqual(['lost_acknowledgement']);
     expect(rules([created], [ending('a', 'active', 2)])).toEqual(['lost_acknowledgement']);
@@ -171,7 +171,7 @@ describe('in the end', () => {
     ]);
   });
 
-  test('what was not answered may be either, and is the same everywhere', () => {
+  test('may or may not have an unanswered change, the same on every node', () => {
     const asked = [created, lost('revoke', 20), unavailable('rotate', 30, 40)];
     for (const state of ['active', 'revoked'] as const) {
       for (const version of [1, 2]) expect(rules(asked, [ending('a', state, version)])).toEqual([]);
@@ -180,14 +180,14 @@ describe('in the end', () => {
     expect(rules(asked, [ending('a', 'active', 1), ending('b', 'active', 2)])).toEqual(['nodes_disagree']);
   });
 
-  test('of changes that overlapped either may have been the last', () => {
+  test('may have either of two overlapping changes as the last', () => {
     const both = [created, done('suspend', 20, 40), done('resume', 30, 50)];
     expect(rules(both, [ending('a', 'active')])).toEqual([]);
     expect(rules(both, [ending('a', 'suspended')])).toEqual([]);
   });
 });
 
-test('admissions are counted in the fullest window, by whole intervals', () => {
+test('admissions are counted in the fullest window, by complete intervals', () => {
   const admitted = [0, 100, 900, 1_000, 1_050].map((at) => yes(at, at + 10));
   expect(mostAdmittedInAnyWindow(admitted, 1_000)).toBe(4);
   // The last one may have been admitted after the window.
@@ -195,7 +195,7 @@ test('admissions are counted in the fullest window, by whole intervals', () => {
   expect(mostAdmittedInAnyWindow([no('rate_limited', 0, 10), lost('verify', 0)], 1_000)).toBe(0);
 });
 
-test('delays are told per revocation and other node, from the answer on', () => {
+test('delays are reported per revocation and other node, from the answer on', () => {
   const history = [
     done('revoke', 100, 110),
     no('revoked', 111, 112),

@@ -46,7 +46,7 @@ describeWithOwnServers('limits over three nodes', () => {
     return key;
   }
 
-  test('of 1,000 requests at once exactly the limit is admitted', { timeout: TEST_MAX_MS }, async () => {
+  test('of 1,000 requests at once exactly as many as the limit are admitted', { timeout: TEST_MAX_MS }, async () => {
     const limit = 100;
     // Code that has never run is slow, and no node of a service is asked a thousand times in its first second.
     const warm = await limited({ rateLimits: [{ name: 'any', limit: 1_000_000, window: '1h' }] });
@@ -69,7 +69,9 @@ describeWithOwnServers('limits over three nodes', () => {
     }
   });
 
-  test('never more than the limit in any window, across their boundaries', { timeout: TEST_MAX_MS }, async () => {
+  test('no more than the limit is admitted in any window, across their boundaries', {
+    timeout: TEST_MAX_MS,
+  }, async () => {
     const key = await limited({ rateLimits: [SHORT] });
     const answers = await askDuring(load, key, { workers: 6, perSecond: 200 }, () => sleep(4 * WINDOW_MS * ROUNDS));
     const most = mostAdmittedInAnyWindow(answers, WINDOW_MS);
@@ -84,7 +86,7 @@ describeWithOwnServers('limits over three nodes', () => {
     expect(length).toBeGreaterThanOrEqual(3 * SHORT.limit * ROUNDS);
   });
 
-  test('nor while Redis is flushed, killed and replaced: what nodes admit alone is bounded and told', {
+  test('while Redis is flushed, killed and replaced, what nodes admit alone is bounded and marked', {
     timeout: TEST_MAX_MS,
   }, async () => {
     const { stores } = cluster;
@@ -128,7 +130,9 @@ describeWithOwnServers('limits over three nodes', () => {
     expect(together.length).toBeGreaterThan(SHORT.limit);
   });
 
-  test('never more than the quota, whatever Redis forgets and whoever dies', { timeout: TEST_MAX_MS }, async () => {
+  test('no more than the quota is admitted, whatever data Redis loses and whichever nodes die', {
+    timeout: TEST_MAX_MS,
+  }, async () => {
     const { stores, nodes } = cluster;
     const limit = 300;
     const key = await limited({ quota: { limit, period: 'month' } });

@@ -5,14 +5,14 @@ import { Prng } from './prng.ts';
 
 const draws = (prng: Prng) => Array.from({ length: 50 }, () => prng.between(0, 1_000_000));
 
-test('a seed repeats every draw and every fault, and another seed does not', () => {
+test('a seed gives the same numbers and faults again, and another seed does not', () => {
   expect(draws(new Prng(7))).toEqual(draws(new Prng(7)));
   expect(draws(new Prng(7))).not.toEqual(draws(new Prng(8)));
   expect(planFaults(new Prng(7), 3, 2)).toEqual(planFaults(new Prng(7), 3, 2));
   expect(planFaults(new Prng(7), 3, 2)).not.toEqual(planFaults(new Prng(8), 3, 2));
 });
 
-test('what one worker draws does not change what another draws', () => {
+test('the numbers of one worker do not change those of another', () => {
   const prng = new Prng(7);
   const before = draws(prng.fork('b'));
   draws(prng);

@@ -59,7 +59,7 @@ describeWithOwnServers('revocation over three nodes', () => {
     return { violations, lastYesMaxMs: delays.untilLastYes.max, revoked };
   }
 
-  test('1,000 revocations: never a stale yes, never a false no, nothing lost', { timeout: TEST_MAX_MS }, async () => {
+  test('1,000 revocations: no stale acceptance, no wrong denial, nothing lost', { timeout: TEST_MAX_MS }, async () => {
     const keys = 1_000 * ROUNDS;
     const seen = await revokeUnderLoad('revocations', { keys, workers: 6, settleEvery: 50 });
     expect(seen.violations).toEqual([]);
@@ -80,7 +80,7 @@ describeWithOwnServers('revocation over three nodes', () => {
     expect(cluster.stores.droppedNotifications - before).toBeGreaterThanOrEqual(keys);
   });
 
-  test('the same while everything fails in turn', { timeout: TEST_MAX_MS }, async () => {
+  test('the same while all parts fail in turn', { timeout: TEST_MAX_MS }, async () => {
     const { nodes, stores } = cluster;
     const faults = planFaults(new Prng(seed).fork('faults'), nodes.length, ROUNDS);
     const seen = await revokeUnderLoad('revocations while things fail', {
