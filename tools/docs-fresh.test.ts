@@ -11,7 +11,7 @@ import { ROOT } from './run-command.ts';
 const documents = readDocuments(ROOT);
 const named = documents.map((document) => [document.path, document] as const);
 
-describe('what is made from the code is as the code is now (npm run docs)', () => {
+describe('the generated parts are those of the current code (npm run docs)', () => {
   let parts: Readonly<Record<string, string>>;
   beforeAll(async () => {
     parts = generatedParts(await readCalls());
@@ -21,12 +21,12 @@ describe('what is made from the code is as the code is now (npm run docs)', () =
     expect(fill(text, parts)).toBe(text);
   });
 
-  test('and every part has its place in a document', () => {
+  test('every generated part has its marker in a document', () => {
     expect(documents.flatMap(({ text }) => partsOf(text)).sort()).toEqual(Object.keys(parts).sort());
   });
 });
 
-test('every setting is told in docs/operations.md', () => {
+test('every setting is described in docs/operations.md', () => {
   const text = readFileSync(join(ROOT, 'docs/operations.md'), 'utf8');
   expect(SETTING_NAMES.filter((name) => !text.includes(`| \`${name}\` |`))).toEqual([]);
 });
@@ -42,7 +42,7 @@ test('every production dependency has its reason in ADR 3, and none is named tha
   expect(named.sort()).toEqual([...ours].sort());
 });
 
-test('every document of docs/ is reached from its index', () => {
+test('every document of docs/ can be reached from its index', () => {
   const indexes = ['docs/README.md', 'docs/adr/README.md'];
   const reached = indexes.flatMap((path) => {
     const text = readFileSync(join(ROOT, path), 'utf8');
@@ -85,7 +85,7 @@ describe('no command puts a secret among the arguments of a program, where every
     },
   );
 
-  test('the check would notice', () => {
+  test('the check detects a secret among arguments', () => {
     expect(secretArgumentsOf('curl x -H "Authorization: Bearer $(cat data/root.key)"\n')).toHaveLength(1);
     expect(secretArgumentsOf('ROOT="Bearer $(cat root.key)"\n')).toHaveLength(1);
     expect(secretArgumentsOf('curl x -d "{ \\"key\\": \\"$KEY\\" }"\n')).toHaveLength(1);
@@ -107,8 +107,8 @@ test('every example compiles', { timeout: 120_000 }, () => {
   expect(typeCheck(ROOT, examples)).toEqual([]);
 });
 
-describe('the checks would notice', () => {
-  test('an example that does not compile, by its place', { timeout: 120_000 }, () => {
+describe('the checks detect', () => {
+  test('an example that does not compile, with its position', { timeout: 120_000 }, () => {
     const text = '/**\n * ```ts\n * const one: string = 1;\n * ```\n */\nexport const x = 1;\n';
     const [example] = examplesOfSource('a.ts', text);
     expect(example).toEqual({ at: 'a.ts:3', code: 'const one: string = 1;\n' });
@@ -117,19 +117,19 @@ describe('the checks would notice', () => {
     ]);
   });
 
-  test('a block inside of a list is a block like any other', () => {
+  test('a code block inside of a list like any other', () => {
     expect(blocksOf('1. a\n\n   ```ts\n   const x = 1;\n   ```\n')).toEqual([
       { language: 'ts', code: 'const x = 1;\n', line: 4 },
     ]);
   });
 
-  test('a part that is stale, and a part that nobody makes', () => {
+  test('an outdated part, and a part without a generator', () => {
     const text = 'a\n<!-- generated: x -->\nold\n<!-- generated: end -->\n';
     expect(fill(text, { x: 'new\n' })).toBe('a\n<!-- generated: x -->\nnew\n<!-- generated: end -->\n');
     expect(() => fill(text, {})).toThrow('no part is called x');
   });
 
-  test('which tests name an invariant, and which only look like it', () => {
+  test('which tests name an invariant, and which only seem to', () => {
     const text =
       "test('I1: one', …);\n  test.each(X)('two (I1, I10)', …);\ndescribe('I10: three', …);\ntest(\n  'four', …);";
     const tests = testsOf('a.test.ts', text);

@@ -17,7 +17,7 @@ describe('documents for users', () => {
   });
 });
 
-test('no string of a program: error texts, OpenAPI texts, command line, log', () => {
+test('no string of a program has internal numbers: error texts, OpenAPI texts, command line, log', () => {
   const found = globSync('packages/*/src/**/*.ts', { cwd: ROOT, exclude: ['**/*.test.ts'] }).flatMap((path) =>
     linesOutsideComments(readFileSync(join(ROOT, path), 'utf8'))
       .filter((line) => INTERNAL.test(line))
@@ -26,7 +26,7 @@ test('no string of a program: error texts, OpenAPI texts, command line, log', ()
   expect(found).toEqual([]);
 });
 
-test('no comment on a public name or on a member of one', () => {
+test('no comment on a public name or on a member of one has them', () => {
   const names = ['pantheon-auth', 'pantheon-auth-server'].flatMap((name) => publicNames(`packages/${name}`));
   expect(names.length).toBeGreaterThan(120);
   const undeclared = names.filter(({ path, name }) => declarationOf(name, read(path)) === null);
@@ -39,7 +39,7 @@ test('no comment on a public name or on a member of one', () => {
   expect(found).toEqual([]);
 });
 
-describe('the checks would notice', () => {
+describe('the checks detect', () => {
   test('a number in a string, and none in a comment', () => {
     expect(linesOutsideComments("const a = 'see I12'; // I4").filter((line) => INTERNAL.test(line))).toHaveLength(1);
     expect(linesOutsideComments('const a = 1; // I4').filter((line) => INTERNAL.test(line))).toEqual([]);

@@ -27,7 +27,7 @@ test('a missing platform package is added for its platform alone, and nothing el
   });
 });
 
-test('a package whose platform cannot be told from its name is not guessed', () => {
+test('a package whose name does not show its platform is not added', () => {
   const packages = { 'node_modules/t': { optionalDependencies: { fsevents: '1.0.0' } } };
   expect(() => completeLock({ packages })).toThrow('fsevents');
 });

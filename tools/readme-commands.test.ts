@@ -5,7 +5,7 @@ import { readBlocks } from './readme-commands/blocks.ts';
 const SERVE = '<!-- run: serve -->\n```sh\nnpm ci && npm start\n```\n';
 
 describe('a document', () => {
-  test('gives its commands verbatim, with their kind, what they must print and their line', () => {
+  test('gives its commands unchanged, with their kind, the expected output and their line', () => {
     const document = `# Title\n\n${SERVE}\nText.\n\n<!-- run: call again, expect: "valid": true -->\n\n\`\`\`sh\nA=1\n\ncurl -s \\\n  x\n\`\`\`\n`;
     expect(readBlocks(document)).toEqual([
       { kind: 'serve', expected: null, commands: 'npm ci && npm start', line: 5 },
@@ -17,7 +17,7 @@ describe('a document', () => {
     expect(readBlocks(`${SERVE}<!-- a comment -->\n\`\`\`ts\n<!-- run: serve -->\n\`\`\`\n`)).toHaveLength(1);
   });
 
-  test('may have commands that cannot be run, when it says why', () => {
+  test('may have commands that cannot be run, if it gives the reason', () => {
     const block = '```sh\nnpm publish\n```\n';
     expect(readBlocks(`${SERVE}<!-- run: no (needs an account) -->\n${block}`)).toHaveLength(2);
     expect(() => readBlocks(`${SERVE}<!-- run: no -->\n${block}`)).toThrow('line 5: not a marker');

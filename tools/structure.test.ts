@@ -84,7 +84,7 @@ const LIB = 'pantheon-auth/src/';
 const SERVER = 'pantheon-auth-server/src/';
 
 describe('the checker', () => {
-  test('finds nothing wrong with a sound workspace', () => {
+  test('accepts a correct workspace', () => {
     expect(broken({})).toEqual([]);
   });
 
@@ -103,14 +103,14 @@ describe('the checker', () => {
     ['settings', `${SERVER}settings/config.ts`, "import '../http/t.ts';", `${SERVER}http/t.ts`],
     ['http', `${SERVER}http/t.ts`, "import '../service/worker.ts';", `${SERVER}service/u.ts`],
     ['index', `${LIB}index.ts`, "export * from './middleware/fetch.ts';", `${LIB}middleware/fetch.ts`],
-  ])('notices an arrow that points up from %s', (_name, path, statement, target) => {
+  ])('detects an import of a higher layer from %s', (_name, path, statement, target) => {
     expect(broken({ ...plus(path, statement), [target]: 'export type T = 1;' })).toContainEqual([
       'arrow',
       expect.stringContaining(path),
     ]);
   });
 
-  test('notices a file of the library outside every layer', () => {
+  test('detects a file of the library outside every layer', () => {
     const path = `${LIB}extras/gadget.ts`;
     expect(broken({ [path]: 'export {};', ...plus(`${LIB}index.ts`, "export * from './extras/gadget.ts';") })).toEqual([
       ['layer', path],
@@ -120,7 +120,7 @@ describe('the checker', () => {
   test.each([
     ['by a name that is not exported', "import 'pantheon-auth/src/domain/key.ts';"],
     ['by a path', "import '../../../pantheon-auth/src/domain/key.ts';"],
-  ])('notices that the server imports the library %s', (_name, statement) => {
+  ])('detects that the server imports the library %s', (_name, statement) => {
     expect(broken(plus(`${SERVER}service/worker.ts`, statement))).toEqual([
       ['public-entry', `${SERVER}service/worker.ts:2`],
     ]);
@@ -136,14 +136,14 @@ describe('the checker', () => {
     [`${LIB}jwt/jws.ts`, 'redis'],
     [`${LIB}domain/key.ts`, 'express/lib/router'],
     [`${SERVER}service/worker.ts`, 'vitest'],
-  ])('notices that %s imports %s', (path, name) => {
+  ])('detects that %s imports %s', (path, name) => {
     expect(broken(plus(path, `import type {} from '${name}';`))).toContainEqual([
       'package-owner',
       expect.stringContaining(path),
     ]);
   });
 
-  test('notices a driver that the root entry reaches, even from the file that owns it', () => {
+  test('detects a driver that the main entry reaches, also from the file that owns it', () => {
     expect(
       broken({
         ...plus(`${LIB}engine/open-engine.ts`, "import '../storage/postgres/postgres.ts';"),
@@ -152,13 +152,13 @@ describe('the checker', () => {
     ).toEqual([['root-entry', `${LIB}storage/postgres/postgres.ts:1`]]);
   });
 
-  test.each(['node:fs', 'node:fs/promises', 'node:http'])('notices %s in the domain', (name) => {
+  test.each(['node:fs', 'node:fs/promises', 'node:http'])('detects %s in the domain', (name) => {
     expect(broken(plus(`${LIB}domain/key.ts`, `import '${name}';`))).toEqual([
       ['pure-domain', `${LIB}domain/key.ts:2`],
     ]);
   });
 
-  test('notices a circle, also one made of types and one that a test closes', () => {
+  test('detects a cycle, also one made of types and one that a test closes', () => {
     const types = broken({
       ...plus(`${LIB}jwt/jws.ts`, "import type {} from './claims.ts';"),
       [`${LIB}jwt/claims.ts`]: "import './jws.ts'; export {};",
@@ -171,7 +171,7 @@ describe('the checker', () => {
     expect(byTest.map(([rule]) => rule)).toEqual(['cycle']);
   });
 
-  test('notices a dead file, also when only its test or another dead file knows it', () => {
+  test('detects an unused file, also if only its test or another unused file imports it', () => {
     expect(
       broken({
         [`${LIB}jwt/old.ts`]: "import './older.ts';",
@@ -184,13 +184,13 @@ describe('the checker', () => {
     ]);
   });
 
-  test('notices a worker that nobody starts any more', () => {
+  test('detects a worker that is never started', () => {
     expect(broken({ [`${SERVER}cli/main.ts`]: "import '../settings/config.ts'; import 'pantheon-auth';" })).toEqual([
       ['dead-file', `${SERVER}service/worker.ts`],
     ]);
   });
 
-  test('notices an import and an entry that lead nowhere', () => {
+  test('detects an import and an entry without a file', () => {
     expect(broken(plus(`${LIB}jwt/jws.ts`, "import './gone.ts';"))).toEqual([['missing-file', `${LIB}jwt/jws.ts:2`]]);
     expect(broken({ [`${LIB}testing/index.ts`]: null, [`${LIB}testing/arbitraries.ts`]: null })).toEqual([
       ['missing-file', 'pantheon-auth/package.json'],
@@ -219,12 +219,12 @@ describe('the checker', () => {
     "new Function('return 1');",
     "Function('return 1')();",
     "require('node:fs');",
-  ])('notices %s', (statement) => {
+  ])('detects %s', (statement) => {
     const found = broken(plus(`${LIB}jwt/jws.ts`, statement));
     expect(new Set(found.map(([rule, at]) => `${rule} ${at}`))).toEqual(new Set([`banned-call ${LIB}jwt/jws.ts:2`]));
   });
 
-  test('lets a banned call live in its home only', () => {
+  test('allows a banned call in its own file only', () => {
     expect(broken(plus(`${SERVER}settings/config.ts`, 'console.log(process.env);'))).toEqual([
       ['banned-call', `${SERVER}settings/config.ts:2`],
     ]);
@@ -236,20 +236,20 @@ describe('the checker', () => {
     ]);
   });
 
-  test('notices an import whose name is computed', () => {
+  test('detects an import with a computed name', () => {
     expect(broken(plus(`${SERVER}service/worker.ts`, 'await import(String(1));'))).toEqual([
       ['readable-import', `${SERVER}service/worker.ts:2`],
     ]);
   });
 
-  test('notices an index file that does more than re-export', () => {
+  test('detects an index file that does more than re-export', () => {
     for (const statement of ['export const a = 1;', "import './pantheon-auth.ts';", 'export {};']) {
       expect(broken(plus(`${LIB}index.ts`, statement))).toContainEqual(['re-exports', `${LIB}index.ts`]);
     }
   });
 
   test.each(['jwt/utils.ts', 'jwt/types.ts', 'jwt/common/jws.ts', 'storage/helpers.ts'])(
-    'notices the name %s',
+    'detects the file name %s',
     (name) => {
       expect(broken({ [LIB + name]: 'export {};', ...plus(`${LIB}index.ts`, `export * from './${name}';`) })).toEqual([
         ['name', LIB + name],
@@ -257,7 +257,7 @@ describe('the checker', () => {
     },
   );
 
-  test('notices a function that has grown too long, by one line, unless it is a table', () => {
+  test('detects a function that is one line too long, unless it is a table', () => {
     const long = (lines: number): string =>
       `export const equal = 1;\nexport function f() {\n${'equal;\n'.repeat(lines - 2)}}`;
     expect(broken({ [`${LIB}jwt/jws.ts`]: long(FUNCTION_LINES_MAX) })).toEqual([]);
@@ -268,7 +268,7 @@ describe('the checker', () => {
     expect(broken({ [`${LIB}jwt/jws.ts`]: table })).toEqual([]);
   });
 
-  test('notices a file that has grown too long, by one line', () => {
+  test('detects a file that is one line too long', () => {
     const padded = (lines: number): string => `export const equal = 1;\n${'//\n'.repeat(lines - 1)}`;
     expect(broken({ [`${LIB}jwt/jws.ts`]: padded(SOURCE_LINES_MAX) })).toEqual([]);
     expect(broken({ [`${LIB}jwt/jws.ts`]: padded(SOURCE_LINES_MAX + 1) })).toEqual([['length', `${LIB}jwt/jws.ts`]]);

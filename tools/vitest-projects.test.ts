@@ -12,6 +12,6 @@ function alternatives(pattern: string): readonly string[] {
   return list === undefined ? [pattern] : list.split(',').map((one) => `${before}${one}${after}`);
 }
 
-test.each([...STORED, ...UNIT].flatMap(alternatives))('%s, which a project names, is there', (pattern) => {
+test.each([...STORED, ...UNIT].flatMap(alternatives))('%s, which a project names, exists', (pattern) => {
   expect(globSync(pattern, { cwd: ROOT }).length).toBeGreaterThan(0);
 });

@@ -81,7 +81,7 @@ async function generate(client: GeneratedClient): Promise<string> {
   return at;
 }
 
-test('redocly finds nothing to say of the file, the examples in it included', { timeout: TIMEOUT_MS }, async () => {
+test('redocly reports nothing about the file and its examples', { timeout: TIMEOUT_MS }, async () => {
   const told = await command('@redocly/cli', ['lint', '--config', join(HERE, 'redocly.yaml'), 'openapi.json'], folder);
   expect(told).toContain('Your API description is valid');
   expect(told).not.toMatch(/\b(?:warning|error)s?\b/i);

@@ -80,7 +80,7 @@ async function call(proxy: FaultProxy, greeting = '>'): Promise<Caller> {
 }
 
 describe('the fault proxy', () => {
-  test('passes every byte and the end, also past what it keeps in memory', async () => {
+  test('passes every byte and the end of a connection, also more than it keeps in memory', async () => {
     const proxy = await startProxy();
     const caller = await call(proxy);
     const sent = randomBytes(5_000_000);
@@ -90,14 +90,14 @@ describe('the fault proxy', () => {
     expect(await until(() => proxy.connections.length === 0, PATIENCE_MS)).toBe(true);
   });
 
-  test('leads a URL through itself', async () => {
+  test('rewrites a URL to its own address', async () => {
     const proxy = await startProxy();
     expect(proxy.rewrite('postgres://user:p%40ss@db.example:5432/name?sslmode=disable')).toBe(
       `postgres://user:p%40ss@127.0.0.1:${proxy.port}/name?sslmode=disable`,
     );
   });
 
-  test('cuts connections by a reset and takes new ones', async () => {
+  test('resets connections and accepts new ones', async () => {
     const proxy = await startProxy();
     const caller = await call(proxy);
     proxy.cut();
@@ -116,7 +116,7 @@ describe('the fault proxy', () => {
     await call(proxy);
   });
 
-  test('tells a client by a reset that the server does not listen', async () => {
+  test('resets a client if the server does not listen', async () => {
     const proxy = await startProxy();
     const gone = await startProxy();
     proxy.retarget(gone.port);
@@ -124,7 +124,7 @@ describe('the fault proxy', () => {
     await new Caller(proxy.port).ends('ECONNRESET');
   });
 
-  test('leads new connections to another server', async () => {
+  test('connects new clients to another server', async () => {
     const proxy = await startProxy('old');
     const before = await call(proxy, 'old');
     proxy.retarget(await startEcho('new'));
@@ -133,7 +133,7 @@ describe('the fault proxy', () => {
     await before.hears('old!');
   });
 
-  test('holds present and future connections and loses nothing, not even the end', async () => {
+  test('holds existing and new connections and loses nothing, not even their end', async () => {
     const proxy = await startProxy();
     const before = await call(proxy);
     proxy.hold();
@@ -158,7 +158,7 @@ describe('the fault proxy', () => {
     await caller.hears('>request');
   });
 
-  test('delays what comes from then on, and keeps its order', async () => {
+  test('delays later bytes, and keeps their order', async () => {
     const proxy = await startProxy();
     const caller = await call(proxy);
     const delayMs = 50;
@@ -172,7 +172,7 @@ describe('the fault proxy', () => {
     expect(performance.now() - startedMs).toBeGreaterThanOrEqual(delayMs - 1);
   });
 
-  test('holds one connection of several, by choice', async () => {
+  test('holds one chosen connection of several', async () => {
     const proxy = await startProxy();
     const callers = [await call(proxy), await call(proxy), await call(proxy)];
     const held = [proxy.holdOne(1), proxy.holdOne(({ index }) => index === 2)];
@@ -185,7 +185,7 @@ describe('the fault proxy', () => {
     expect(() => proxy.holdOne(7)).toThrow('none of 3');
   });
 
-  test('holds the one that is idle for longest when none is named', async () => {
+  test('holds the connection that is idle for longest if none is chosen', async () => {
     const proxy = await startProxy();
     const [idle, busy] = [await call(proxy), await call(proxy)];
     busy.socket.write('!');
@@ -199,7 +199,7 @@ describe('the fault proxy', () => {
     await idle.hears('>?');
   });
 
-  test('holds the answer to a request that is known by its text', async () => {
+  test('holds the answer to a request that contains a text', async () => {
     const proxy = await startProxy();
     const [a, b] = [await call(proxy), await call(proxy)];
     const poll = proxy.holdNextAnswer((bytes) => bytes.includes('poll'));

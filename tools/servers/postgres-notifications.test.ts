@@ -24,7 +24,7 @@ const messages = fc.array(
   fc.record({ type: fc.constantFrom('A', 'D', 'Z', 'S'), body: fc.uint8Array({ maxLength: 12 }) }),
 );
 
-test('whatever the messages and wherever they are cut, exactly the notifications are missing', () => {
+test('for any messages, split anywhere, exactly the notifications are removed', () => {
   fc.assert(
     fc.property(messages, fc.array(fc.nat()), fc.boolean(), (said, cuts, asksForTls) => {
       let dropped = 0;
@@ -49,7 +49,7 @@ test('whatever the messages and wherever they are cut, exactly the notifications
   );
 });
 
-test('another protocol passes as it is', () => {
+test('bytes of another protocol are passed unchanged', () => {
   const filter = new PostgresNotifications(
     () => true,
     () => undefined,
@@ -60,7 +60,7 @@ test('another protocol passes as it is', () => {
 });
 
 describeWithPostgres('a PostgreSQL session through the proxy', () => {
-  test('loses notifications while told to, gets them again afterwards, and its queries are answered', async () => {
+  test('drops notifications while told to, passes them afterwards, and its queries are answered', async () => {
     await using database = await scratchPostgres();
     const { hostname, port } = new URL(database.url);
     await using proxy = await startFaultProxy({ host: hostname, port: Number(port) });

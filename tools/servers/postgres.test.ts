@@ -48,7 +48,7 @@ describeWithOwnPostgres('a private PostgreSQL', () => {
     expect(rows).toEqual([{ work_mem: '5MB', fsync: 'on', name, encoding: 'UTF8', by_language: false }]);
   });
 
-  test('keeps what was committed when it is killed or stopped, and is gone once disposed of, also while paused', async () => {
+  test('keeps committed data when it is killed or stopped, and is removed when disposed of, also while paused', async () => {
     const mortal = await startWithNotes();
     const { url, pid } = mortal;
     const backends = descendantsOf(pid);
@@ -72,7 +72,7 @@ describeWithOwnPostgres('a private PostgreSQL', () => {
     expect([isRunning(last), existsSync(mortal.dataDir)]).toEqual([false, false]);
   });
 
-  test('answers nobody while it is paused, also on a connection that it has', async () => {
+  test('answers no client while it is paused, also on an existing connection', async () => {
     const client = new Client({ connectionString: server.url });
     await client.connect();
     await server.pause();
@@ -89,7 +89,7 @@ describeWithOwnPostgres('a private PostgreSQL', () => {
     await client.end();
   });
 
-  test('has a replica that follows it, and takes writes once promoted', async () => {
+  test('has a replica that follows it, and accepts writes once promoted', async () => {
     await using primary = await startWithNotes();
     await using replica = await startReplica(primary);
     await note(primary.url, 'replicated');

@@ -7,7 +7,7 @@ import { startRedisCluster } from './redis-cluster.ts';
 import { describeWithOwnRedis } from './scratch.ts';
 
 describeWithOwnRedis('a private Redis', () => {
-  test('forgets everything when it is killed, and comes back on its port', async () => {
+  test('loses all data when it is killed, and restarts on its port', async () => {
     await using server = await startRedis();
     await server.command('SET', 'a', '1');
     const { pid, url } = server;
@@ -18,7 +18,7 @@ describeWithOwnRedis('a private Redis', () => {
     expect([server.url, await server.command('GET', 'a')]).toEqual([url, null]);
   });
 
-  test('answers nobody while it is paused', async () => {
+  test('answers no client while it is paused', async () => {
     await using server = await startRedis();
     await server.pause();
     let answered = false;
@@ -37,7 +37,7 @@ describeWithOwnRedis('a private Redis', () => {
     await expect(server.command('SET', 'a', '1')).rejects.toThrow('OOM');
   });
 
-  test('has a replica that holds what it holds, and stays a primary once promoted', async () => {
+  test('has a replica with the same data, which stays a primary once promoted', async () => {
     await using primary = await startRedis();
     await primary.command('SET', 'a', '1');
     await using replica = await startRedis({ replicaOf: primary });

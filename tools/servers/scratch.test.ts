@@ -5,7 +5,7 @@ import { redisCommand } from './redis.ts';
 import { describeWithPostgres, describeWithRedis, scratchPostgres, scratchRedis } from './scratch.ts';
 
 describeWithPostgres('a scratch database', () => {
-  test('is empty, apart from all others, and gone afterwards although a connection is open', async () => {
+  test('is empty, separate from all others, and removed afterwards although a connection is open', async () => {
     const [a, b] = await Promise.all([scratchPostgres(), scratchPostgres()]);
     await withClient(a.url, (client) => client.query('create table only_here (id int)'));
     const { rows } = await withClient(b.url, (client) => client.query("select to_regclass('only_here') as found"));
@@ -19,7 +19,7 @@ describeWithPostgres('a scratch database', () => {
 });
 
 describeWithRedis('a scratch Redis', () => {
-  test('is empty and apart from all others, also where another was before', async () => {
+  test('is empty and separate from all others, also if another one existed before', async () => {
     const scratches = await Promise.all(Array.from({ length: 5 }, scratchRedis));
     expect(new Set(scratches.map(({ url }) => url)).size).toBe(scratches.length);
     await Promise.all(scratches.map(({ url }) => redisCommand(url, ['SET', 'a', url])));
