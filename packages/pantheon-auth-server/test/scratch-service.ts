@@ -1,6 +1,6 @@
 /**
- * A service for tests: on a data folder of its own that goes away with it, its log kept to be searched. With a
- * `DATABASE_URL` of PostgreSQL it makes there what it needs: tables, a master key and a root key.
+ * A service for tests, on a data folder of its own that is deleted with it. Its log is kept so that tests can search it.
+ * With a `DATABASE_URL` of PostgreSQL it creates its tables, a master key and a root key there.
  */
 import { randomBytes } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';

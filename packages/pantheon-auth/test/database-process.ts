@@ -1,4 +1,4 @@
-/** A process of its own on the database of a test, which can be killed: what the death of a node leaves behind. */
+/** Processes with the database of a test open and no engine, which a test can kill. With an engine: `engine-process.ts`. */
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
@@ -11,30 +11,30 @@ const PRELUDE = `
   const load = (path) => import(new URL(path, ${moduleOf('../src/')}).href);
   const { NonDecreasingClock, systemClock } = await load('foundation/clock.ts');
   const clock = new NonDecreasingClock(systemClock);
-  const [place, ...args] = process.argv.slice(1);
+  const [location, ...args] = process.argv.slice(1);
   const tell = (text) => process.stdout.write(text + '\\n');
   const db = ${
     STORE === 'postgres'
-      ? `await (await load('storage/postgres/postgres.ts')).postgres({ url: place }).open({ clock, onWarning: () => {} })`
-      : `await (await load('storage/sqlite/sqlite.ts')).openSqlite({ path: place, clock, reserve: { bytes: 0 } })`
+      ? `await (await load('storage/postgres/postgres.ts')).postgres({ url: location }).open({ clock, onWarning: () => {} })`
+      : `await (await load('storage/sqlite/sqlite.ts')).openSqlite({ path: location, clock, reserve: { bytes: 0 } })`
   };
 `;
 
 export interface DatabaseProcess extends AsyncDisposable {
   readonly child: ChildProcessWithoutNullStreams;
-  /** What it told, until now. */
+  /** The lines of its output so far. */
   readonly lines: string[];
-  /** Ends it without a warning. Answers when it is gone. */
+  /** Kills it with SIGKILL, and waits until it has ended. */
   kill(): Promise<void>;
 }
 
 /** Use it with `await using`. */
 export function startOnDatabase(
-  scratch: Pick<ScratchDatabase, 'place'>,
+  scratch: Pick<ScratchDatabase, 'location'>,
   source: string,
   args: readonly string[] = [],
 ): DatabaseProcess {
-  const flags = ['--conditions=source', '--input-type=module', '-e', PRELUDE + source, '--', scratch.place, ...args];
+  const flags = ['--conditions=source', '--input-type=module', '-e', PRELUDE + source, '--', scratch.location, ...args];
   const child = spawn(process.execPath, flags);
   child.stderr.pipe(process.stderr);
   const closed = once(child, 'close');

@@ -11,7 +11,7 @@ import type { PostgresTemplate } from './postgres-template.ts';
 /** A claimed database. */
 export interface PostgresScratch extends AsyncDisposable {
   readonly url: string;
-  /** Runs a statement behind everybody's back. `?` stands for a value, `?1` for the first. */
+  /** Runs a statement past every node. `?` stands for a value, `?1` for the first. */
   sql(text: string, ...values: readonly unknown[]): Promise<Record<string, unknown>[]>;
   /** All that our tables hold, as text in which ASCII can be searched. */
   stored(): Promise<string>;

@@ -19,7 +19,7 @@ export const STORED_FIXTURES: readonly string[] = readdirSync(FIXTURES);
 export interface RestoredStore extends AsyncDisposable {
   readonly contents: StoredContents;
   readonly options: PantheonAuthOptions;
-  /** Runs a statement behind everybody's back. SQLite has its new tables only when it was opened once. */
+  /** Runs a statement past every node. SQLite has its new tables only when it was opened once. */
   sql(text: string): Promise<unknown>;
 }
 

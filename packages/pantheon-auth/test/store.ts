@@ -1,4 +1,7 @@
-/** The database that a test is run on: the project of the run says which. Almost every test is run on both. */
+/**
+ * A database without an engine, for tests of the storage. The project of the run decides which database it is; almost every
+ * test runs on both. With an engine: `test-engine.ts`.
+ */
 import { DatabaseSync } from 'node:sqlite';
 import { setTimeout as pause } from 'node:timers/promises';
 import { inject } from 'vitest';
@@ -16,13 +19,13 @@ export const STORE: 'sqlite' | 'postgres' = inject('store');
 
 export interface ScratchDatabase extends AsyncDisposable {
   readonly db: Database;
-  /** Where it lies: the path of a file, or a URL. */
-  readonly place: string;
+  /** The path of the file, or the URL. */
+  readonly location: string;
   /** The SQL text of every statement since the database was opened. */
   readonly statements: string[];
   /** Another node on the same database, as another process would have it. Closed with the first. */
   openAgain(): Promise<Database>;
-  /** Runs a statement behind everybody's back. `?` stands for a value, `?1` for the first. */
+  /** Runs a statement past every node. `?` stands for a value, `?1` for the first. */
   sql(text: string, ...values: readonly SqlValue[]): Promise<Record<string, unknown>[]>;
 }
 
@@ -34,7 +37,7 @@ export async function openScratchDatabase(options: { readonly clock?: Clock } = 
   const scratch = await openScratchFile(options);
   return {
     db: scratch.db,
-    place: scratch.path,
+    location: scratch.path,
     statements: scratch.statements,
     openAgain: () => scratch.openAgain(),
     sql: (text, ...values) => inFile(scratch.path, text, values),
@@ -59,7 +62,7 @@ async function openScratchPostgres(scratch: PostgresScratch, clock: Clock): Prom
   };
   return {
     db: await open(onStatement),
-    place: scratch.url,
+    location: scratch.url,
     statements,
     openAgain: () => open(),
     sql: (text, ...values) => scratch.sql(text, ...values),
@@ -71,7 +74,7 @@ async function openScratchPostgres(scratch: PostgresScratch, clock: Clock): Prom
 }
 
 /**
- * Changes the log behind everybody's back, which its triggers refuse. They are back afterwards where the database is used
+ * Changes the log past every node, which its triggers refuse. They are restored afterwards if the database is used
  * again by other tests.
  */
 export async function changeLog(

@@ -11,10 +11,10 @@ import { LogConsumers } from './log-consumers.ts';
 
 describeWithOwnPostgres('a consumer of the log, when the server is replaced', () => {
   test('is passed every event of the log that continues, in order, also one with the number of a lost one', async () => {
-    await using place = await openFailover();
+    await using failover = await openFailover();
     const clock = new NonDecreasingClock(systemClock);
     const open = (url: string) => postgres({ url, poolMax: 4 }).open({ clock, onWarning: () => {} });
-    const db = await open(place.url);
+    const db = await open(failover.url);
     const seen: [number, string][] = [];
     const jobs = new JobRunner({
       rows: db.jobLeases,
@@ -34,13 +34,13 @@ describeWithOwnPostgres('a consumer of the log, when the server is replaced', ()
 
     await commitTenant(db, 'before');
     await isSeen(1, 'before');
-    await place.promote();
+    await failover.promote();
     // The old server takes one more event, which is consumed, and which the new server will never have.
     await commitTenant(db, 'lost');
     await isSeen(2, 'lost');
-    const onNew = await open(place.onNew);
-    place.proxy.retarget(place.replica.port);
-    await place.primary.kill();
+    const onNew = await open(failover.onNew);
+    failover.proxy.retarget(failover.replica.port);
+    await failover.primary.kill();
     await commitTenant(onNew, 'instead');
     await isSeen(2, 'instead');
     await eventually(() => commitTenant(db, 'after'));

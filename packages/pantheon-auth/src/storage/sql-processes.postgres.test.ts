@@ -24,7 +24,7 @@ const PRELUDE = `
 `;
 
 function start(scratch: ScratchDatabase, source: string, args: readonly string[]): ChildProcessWithoutNullStreams {
-  const flags = ['--conditions=source', '--input-type=module', '-e', PRELUDE + source, '--', scratch.place, ...args];
+  const flags = ['--conditions=source', '--input-type=module', '-e', PRELUDE + source, '--', scratch.location, ...args];
   return spawn(process.execPath, flags);
 }
 

@@ -128,28 +128,28 @@ describeWithOwnPostgres('on PostgreSQL, when things go wrong', () => {
   });
 
   test('I4: an abandoned session does not lead statements back to the server it was opened on', async () => {
-    await using place = await openFailover();
-    const { proxy } = place;
-    const db = await open(place.url, { poolMax: 4 });
+    await using failover = await openFailover();
+    const { proxy } = failover;
+    const db = await open(failover.url, { poolMax: 4 });
     await db.log.head();
     await commitTenant(db, 'a');
     await db.tenants.find('a');
-    await place.promote();
-    const onNew = await open(place.onNew);
+    await failover.promote();
+    const onNew = await open(failover.onNew);
     await commitTenant(onNew, 'b');
     // The name wavers. A connection of the pool leads to the new server, so the session is opened again, and leads to the
     // old one once more, slowly.
     const greeting = proxy.holdNextAnswer((bytes) => bytes.includes('pg_postmaster_start_time'));
-    proxy.retarget(place.replica.port);
+    proxy.retarget(failover.replica.port);
     const first = Promise.allSettled([db.tenants.find('a'), db.tenants.find('a')]);
     await greeting.caught;
-    proxy.retarget(place.primary.port);
+    proxy.retarget(failover.primary.port);
     const listening = proxy.holdNextAnswer((bytes) => bytes.includes('listen '));
     greeting.release();
     await listening.caught;
     await first;
     // Now the name leads to the new server for good: the session is opened anew and the log is followed there.
-    proxy.retarget(place.replica.port);
+    proxy.retarget(failover.replica.port);
     await Promise.allSettled([db.tenants.find('a'), db.tenants.find('a')]);
     expect(await eventually(() => db.log.head())).toMatchObject({ seq: 2 });
     listening.release();
@@ -161,18 +161,18 @@ describeWithOwnPostgres('on PostgreSQL, when things go wrong', () => {
   }, 60_000);
 
   test('I4: nothing stays in memory of a change that a failover lost', async () => {
-    await using place = await openFailover();
-    const auth = await node(place.url);
+    await using failover = await openFailover();
+    const auth = await node(failover.url);
     const { key, apiKey } = await auth.keys.create({ userId: 'user-1', name: 'k' });
     await auth.keys.suspend(apiKey.id);
     await auth.ping();
-    await place.promote();
+    await failover.promote();
     // The old primary takes one more change, which the new one will never have, and is gone.
-    place.proxy.holdOne(0);
+    failover.proxy.holdOne(0);
     await auth.keys.resume(apiKey.id);
     expect((await auth.verify({ key })).valid).toBe(true);
-    place.proxy.retarget(place.replica.port);
-    await place.primary.kill();
+    failover.proxy.retarget(failover.replica.port);
+    await failover.primary.kill();
     await eventually(() => auth.ping());
     await pause(2_000);
     const after = await eventually(() => auth.verify({ key }));
@@ -181,17 +181,17 @@ describeWithOwnPostgres('on PostgreSQL, when things go wrong', () => {
   }, 60_000);
 
   test('I13: a commit that was answered by a server this node has left is not acknowledged', async () => {
-    await using place = await openFailover();
-    const { proxy } = place;
-    const db = await open(place.url, { poolMax: 4 });
+    await using failover = await openFailover();
+    const { proxy } = failover;
+    const db = await open(failover.url, { poolMax: 4 });
     await db.log.head();
     await commitTenant(db, 'a');
-    await place.promote();
+    await failover.promote();
     const trap = proxy.holdNextAnswer((bytes) => bytes.includes('commit\0'));
     const committed = codeOf(commitTenant(db, 'c'));
     await trap.caught;
-    proxy.retarget(place.replica.port);
-    await endSession(place.direct);
+    proxy.retarget(failover.replica.port);
+    await endSession(failover.direct);
     expect(await eventually(() => db.log.head())).toMatchObject({ seq: 1 });
     trap.release();
     expect(await committed).toBe('outcome_unknown');

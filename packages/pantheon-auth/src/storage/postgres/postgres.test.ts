@@ -360,17 +360,17 @@ describeWithOwnPostgres('on PostgreSQL', () => {
   }, 60_000);
 
   test('after a failover nothing is read from the old server, though its connections still answer', async () => {
-    await using place = await openFailover();
-    const db = await open(place.url, { poolMax: 4 });
+    await using failover = await openFailover();
+    const db = await open(failover.url, { poolMax: 4 });
     await commitTenant(db, 'a');
     // Connections of the pool that stay open to the old server.
     await Promise.all(Array.from({ length: 12 }, () => db.tenants.find('a')));
-    await place.promote();
-    place.proxy.retarget(place.replica.port);
-    const onNew = await eventually(() => open(place.onNew));
+    await failover.promote();
+    failover.proxy.retarget(failover.replica.port);
+    const onNew = await eventually(() => open(failover.onNew));
     await commitTenant(onNew, 'b');
     // Only the connection on which the log is followed breaks; it is opened again and leads to the new server.
-    place.proxy.holdOne(0);
+    failover.proxy.holdOne(0);
     expect(await codeOf(db.log.head())).toBe('store_unavailable');
     expect(await eventually(() => db.log.head())).toMatchObject({ seq: 2 });
     for (let n = 0; n < 12; n += 1) expect(await eventually(() => db.tenants.find('b'))).toMatchObject({ id: 'b' });
@@ -378,12 +378,12 @@ describeWithOwnPostgres('on PostgreSQL', () => {
   }, 60_000);
 
   test('a new connection that reaches another server moves the whole node there', async () => {
-    await using place = await openFailover();
-    const db = await open(place.url, { poolMax: 4 });
+    await using failover = await openFailover();
+    const db = await open(failover.url, { poolMax: 4 });
     await db.log.head();
-    await place.promote();
-    place.proxy.retarget(place.replica.port);
-    const onNew = await eventually(() => open(place.onNew));
+    await failover.promote();
+    failover.proxy.retarget(failover.replica.port);
+    const onNew = await eventually(() => open(failover.onNew));
     await commitTenant(onNew, 'b');
     // More at once than it has connections.
     await Promise.allSettled(Array.from({ length: 4 }, () => db.tenants.find('b')));
