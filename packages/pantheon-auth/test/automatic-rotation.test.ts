@@ -5,16 +5,16 @@ import { describe, expect, test, vi } from 'vitest';
 import { DAY_MS, HOUR_MS, SECOND_MS } from '../src/foundation/clock.ts';
 import { callerOf } from '../src/middleware.ts';
 import type { PantheonAuth } from '../src/pantheon-auth.ts';
-import { openWorld, type World } from './fixture.ts';
+import { openTestEngine, type TestEngine } from './test-engine.ts';
 
 vi.setConfig({ testTimeout: 60_000 });
 
 /** Seconds pass, in which the job runs and uses are stored, until it is so. */
-async function until(world: World, isSo: () => Promise<void>): Promise<void> {
+async function until(engine: TestEngine, isSo: () => Promise<void>): Promise<void> {
   await vi.waitFor(
     async () => {
-      world.clock.advance(SECOND_MS);
-      await world.auth.ping();
+      engine.clock.advance(SECOND_MS);
+      await engine.auth.ping();
       await isSo();
     },
     { timeout: 30_000, interval: 5 },
@@ -22,20 +22,20 @@ async function until(world: World, isSo: () => Promise<void>): Promise<void> {
 }
 
 /** Nothing more is announced or done about the key, although the job looks at it. */
-async function stays(world: World, keyId: string, events: readonly string[]): Promise<void> {
+async function stays(engine: TestEngine, keyId: string, events: readonly string[]): Promise<void> {
   for (let seconds = 0; seconds < 20; seconds += 1) {
-    world.clock.advance(SECOND_MS);
-    await world.auth.ping();
+    engine.clock.advance(SECOND_MS);
+    await engine.auth.ping();
   }
-  expect(await rotationEvents(world.auth, keyId)).toEqual(events);
+  expect(await rotationEvents(engine.auth, keyId)).toEqual(events);
 }
 
-const happened = (world: World, keyId: string, ...events: string[]): Promise<void> =>
-  until(world, async () => expect(await rotationEvents(world.auth, keyId)).toEqual(events));
+const happened = (engine: TestEngine, keyId: string, ...events: string[]): Promise<void> =>
+  until(engine, async () => expect(await rotationEvents(engine.auth, keyId)).toEqual(events));
 
-const usesStored = (world: World, keyId: string, version: number): Promise<void> =>
-  until(world, async () => {
-    const rows = await world.sql('select * from version_usage where key_id = ? and version = ?', keyId, version);
+const usesStored = (engine: TestEngine, keyId: string, version: number): Promise<void> =>
+  until(engine, async () => {
+    const rows = await engine.sql('select * from version_usage where key_id = ? and version = ?', keyId, version);
     expect(rows).toHaveLength(1);
   });
 
@@ -63,8 +63,8 @@ async function opened(jwe: string, privateKey: KeyObject): Promise<string> {
 
 describe('for a recipient', () => {
   test('the service rotates, and a holder that slept through rotation and overlap gets its next secret with the old string', async () => {
-    await using world = await openWorld();
-    const { auth, clock } = world;
+    await using engine = await openTestEngine();
+    const { auth, clock } = engine;
     const { publicKey, privateKey } = X25519();
     const recipientJwk = publicKey.export({ format: 'jwk' });
     const { key, apiKey } = await auth.keys.create({
@@ -73,11 +73,11 @@ describe('for a recipient', () => {
       rotation: { every: '30d', overlap: '1h', recipientJwk },
     });
     expect(await auth.verify({ key })).toMatchObject({ valid: true });
-    await usesStored(world, apiKey.id, 1);
+    await usesStored(engine, apiKey.id, 1);
     expect(await auth.nextSecret(request(key))).toMatchObject({ found: false, refusal: { status: 404 } });
 
     clock.advance(30 * DAY_MS);
-    await happened(world, apiKey.id, 'key.rotated');
+    await happened(engine, apiKey.id, 'key.rotated');
     expect(await auth.keys.get(apiKey.id)).toMatchObject({ version: 2, rotation: { state: 'scheduled' } });
     const overlap = await auth.authenticate(request(key));
     expect(overlap).toMatchObject({ authenticated: true });
@@ -90,44 +90,44 @@ describe('for a recipient', () => {
     if (!answer.found) throw new Error(answer.refusal.code);
     expect(answer.next).toMatchObject({ version: 2 });
     const next = await opened(answer.next.jwe, privateKey);
-    expect(await world.stored()).not.toContain(next);
+    expect(await engine.stored()).not.toContain(next);
     expect(await auth.verify({ key: next })).toMatchObject({ valid: true, key: { version: 2, rotation: null } });
 
     // The first use of the new version ends the encrypted copy.
     expect(await auth.nextSecret(request(key))).toMatchObject({ found: false, refusal: { status: 404 } });
-    await happened(world, apiKey.id, 'key.rotated', 'key.rotation_completed');
-    expect(await world.sql('select * from next_secrets')).toEqual([]);
+    await happened(engine, apiKey.id, 'key.rotated', 'key.rotation_completed');
+    expect(await engine.sql('select * from next_secrets')).toEqual([]);
     const { items } = await auth.events.list('default', { type: 'key.rotated' });
     expect(items).toMatchObject([{ actor: { keyId: null, job: 'key-rotation' } }]);
   });
 
   test('it is not rotated while nobody has used the current version: that is announced once, and made up for with the first use', async () => {
-    await using world = await openWorld();
-    const { auth, clock } = world;
+    await using engine = await openTestEngine();
+    const { auth, clock } = engine;
     const recipientJwk = X25519().publicKey.export({ format: 'jwk' });
     const { key, apiKey } = await auth.keys.create({ userId: 'u', name: 'k', rotation: { every: '1d', recipientJwk } });
     clock.advance(DAY_MS);
-    await happened(world, apiKey.id, 'key.rotation_overdue');
+    await happened(engine, apiKey.id, 'key.rotation_overdue');
     clock.advance(DAY_MS);
-    await stays(world, apiKey.id, ['key.rotation_overdue']);
+    await stays(engine, apiKey.id, ['key.rotation_overdue']);
     expect(await auth.verify({ key })).toMatchObject({ valid: true });
-    await happened(world, apiKey.id, 'key.rotation_overdue', 'key.rotated');
+    await happened(engine, apiKey.id, 'key.rotation_overdue', 'key.rotated');
   });
 
   test('another recipient, a rotation by hand and a version that is ended by hand each end the encrypted copy', async () => {
-    await using world = await openWorld();
-    const { auth, clock } = world;
+    await using engine = await openTestEngine();
+    const { auth, clock } = engine;
     const recipientJwk = X25519().publicKey.export({ format: 'jwk' });
     const rotated = async () => {
       const created = await auth.keys.create({ userId: 'u', name: 'k', rotation: { every: '1d', recipientJwk } });
       await auth.verify({ key: created.key });
-      await usesStored(world, created.apiKey.id, 1);
+      await usesStored(engine, created.apiKey.id, 1);
       clock.advance(DAY_MS);
-      await until(world, async () => expect(await waiting(created.apiKey.id)).toHaveLength(1));
+      await until(engine, async () => expect(await waiting(created.apiKey.id)).toHaveLength(1));
       expect(await auth.nextSecret(request(created.key))).toMatchObject({ found: true });
       return created;
     };
-    const waiting = (keyId: string) => world.sql('select * from next_secrets where key_id = ?', keyId);
+    const waiting = (keyId: string) => engine.sql('select * from next_secrets where key_id = ?', keyId);
     const one = await rotated();
     await auth.keys.update(one.apiKey.id, { name: 'renamed' });
     expect(await waiting(one.apiKey.id)).toHaveLength(1);
@@ -149,8 +149,8 @@ describe('for a recipient', () => {
 
 describe('by the holder', () => {
   test('the window is announced, reminded of and opened again, on the key, in events and in a header, until it is claimed', async () => {
-    await using world = await openWorld();
-    const { auth, clock } = world;
+    await using engine = await openTestEngine();
+    const { auth, clock } = engine;
     const { key, apiKey } = await auth.keys.create({
       userId: 'u',
       name: 'k',
@@ -164,13 +164,13 @@ describe('by the holder', () => {
     clock.advance(30 * DAY_MS);
     const dueAt = apiKey.createdAt.getTime() + 30 * DAY_MS;
     const { id } = apiKey;
-    await happened(world, id, 'key.rotation_due');
+    await happened(engine, id, 'key.rotation_due');
     expect(await header(key)).toBe(`due;version=1;before=@${Math.floor((dueAt + 4 * DAY_MS) / SECOND_MS)}`);
     expect((await auth.keys.get(apiKey.id)).rotation).toMatchObject({ state: 'due', dueAt: new Date(dueAt) });
     clock.advance(2 * DAY_MS);
-    await happened(world, id, 'key.rotation_due', 'key.rotation_reminded');
+    await happened(engine, id, 'key.rotation_due', 'key.rotation_reminded');
     clock.advance(2 * DAY_MS);
-    await happened(world, id, 'key.rotation_due', 'key.rotation_reminded', 'key.rotation_overdue');
+    await happened(engine, id, 'key.rotation_due', 'key.rotation_reminded', 'key.rotation_overdue');
     expect(await header(key)).toBe(`overdue;version=1;before=@${Math.floor((dueAt + 12 * DAY_MS) / SECOND_MS)}`);
     const answer = await auth.authenticate(request(key));
     if (!answer.authenticated) throw new Error(answer.refusal.code);
@@ -179,25 +179,25 @@ describe('by the holder', () => {
     expect(await header(claimed.key)).toBeUndefined();
     expect(await header(key)).toMatch(/^superseded;version=2/);
     clock.advance(2 * DAY_MS);
-    await world.everywhere();
+    await engine.propagate();
     expect(await header(key)).toBe('version_retired');
   });
 
   test('where the policy says so, a key whose window passes expires', async () => {
-    await using world = await openWorld();
-    const { auth, clock } = world;
+    await using engine = await openTestEngine();
+    const { auth, clock } = engine;
     const rotation = { every: '30d', window: '1d', onMissed: 'expire' } as const;
     const { key, apiKey } = await auth.keys.create({ userId: 'u', name: 'k', rotation });
     clock.advance(30 * DAY_MS);
-    await happened(world, apiKey.id, 'key.rotation_due');
+    await happened(engine, apiKey.id, 'key.rotation_due');
     expect(await auth.verify({ key })).toMatchObject({ valid: true, key: { rotation: { state: 'due' } } });
     clock.advance(DAY_MS);
-    await happened(world, apiKey.id, 'key.rotation_due', 'key.updated');
+    await happened(engine, apiKey.id, 'key.rotation_due', 'key.updated');
     expect(await auth.verify({ key })).toMatchObject({ valid: false, denial: { code: 'expired' } });
     clock.advance(10 * DAY_MS);
-    await until(world, async () =>
-      expect(await world.sql('select * from key_schedules where look_at is not null')).toEqual([]),
+    await until(engine, async () =>
+      expect(await engine.sql('select * from key_schedules where look_at is not null')).toEqual([]),
     );
-    await stays(world, apiKey.id, ['key.rotation_due', 'key.updated']);
+    await stays(engine, apiKey.id, ['key.rotation_due', 'key.updated']);
   });
 });

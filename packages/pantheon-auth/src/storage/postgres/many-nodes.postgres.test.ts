@@ -139,13 +139,13 @@ describeWithOwnPostgres('on PostgreSQL, when things go wrong', () => {
     await commitTenant(onNew, 'b');
     // The name wavers. A connection of the pool leads to the new server, so the session is opened again, and leads to the
     // old one once more, slowly.
-    const greeting = proxy.holdNextAnswer((bytes) => bytes.includes('pg_postmaster_start_time'));
+    const handshake = proxy.holdNextAnswer((bytes) => bytes.includes('pg_postmaster_start_time'));
     proxy.retarget(failover.replica.port);
     const first = Promise.allSettled([db.tenants.find('a'), db.tenants.find('a')]);
-    await greeting.caught;
+    await handshake.caught;
     proxy.retarget(failover.primary.port);
     const listening = proxy.holdNextAnswer((bytes) => bytes.includes('listen '));
-    greeting.release();
+    handshake.release();
     await listening.caught;
     await first;
     // Now the name leads to the new server for good: the session is opened anew and the log is followed there.

@@ -49,7 +49,7 @@ function preparedName(text: string): string | undefined {
 /** Only this encoding can store any text. */
 const ENCODING = 'UTF8';
 
-interface Greeting {
+interface ServerFacts {
   readonly channel: string;
   readonly server_version: number;
   readonly server_encoding: string;
@@ -67,7 +67,7 @@ export type SessionSettings = Readonly<Record<string, string>>;
  * The first statements of every connection. Settings are set here and not as startup parameters, because poolers such
  * as PgBouncer refuse unknown startup parameters.
  */
-function greetingOf(settings: SessionSettings): string {
+function handshakeSqlOf(settings: SessionSettings): string {
   const text = (value: string): string => `'${value.replaceAll("'", "''")}'`;
   const set = Object.entries(settings).map(([name, value]) => `set_config(${text(name)}, ${text(value)}, false)`);
   // Two statements, so that the second one reads the settings made by the first.
@@ -136,18 +136,18 @@ export class PostgresConnection implements DatabaseConnection {
   /** @throws PantheonError `store_unusable` for an unsuitable server, `store_read_only` for a standby. */
   async handshake(): Promise<void> {
     try {
-      const text = greetingOf(this.#options.settings);
+      const text = handshakeSqlOf(this.#options.settings);
       // For several statements the driver returns an array of results.
       const answers = [await this.#bounded({ text }, this.#options.readTimeoutMs)].flat();
-      const greeting = answers.at(-1)?.rows[0] as Greeting;
-      if (greeting.server_version < SERVER_VERSION_MIN)
+      const facts = answers.at(-1)?.rows[0] as ServerFacts;
+      if (facts.server_version < SERVER_VERSION_MIN)
         throw new PantheonError('store_unusable', { detail: 'PostgreSQL 14 or newer is needed.' });
-      if (greeting.server_encoding !== ENCODING) throw wrongEncoding(greeting);
-      if (greeting.is_in_recovery)
+      if (facts.server_encoding !== ENCODING) throw wrongEncoding(facts);
+      if (facts.is_in_recovery)
         throw new PantheonError('store_read_only', { detail: 'This server is a standby; the primary is needed.' });
-      this.#server = greeting.server;
-      this.#isFsynced = greeting.is_fsynced;
-      this.#channel = greeting.channel;
+      this.#server = facts.server;
+      this.#isFsynced = facts.is_fsynced;
+      this.#channel = facts.channel;
     } catch (error) {
       this.#isBroken = true;
       throw toOpenError(error);
@@ -265,7 +265,7 @@ export class PostgresConnection implements DatabaseConnection {
 }
 
 /** The encoding of a database cannot be changed after its creation. */
-function wrongEncoding({ server_encoding, database }: Greeting): PantheonError {
+function wrongEncoding({ server_encoding, database }: ServerFacts): PantheonError {
   const what = `The database "${database}" is encoded in ${server_encoding}, and ${ENCODING} is needed.`;
   const remedy = `Make another one (create database … encoding '${ENCODING}' template template0) and name that one.`;
   return new PantheonError('store_unusable', { field: 'database.url', detail: `${what} ${remedy}` });

@@ -212,8 +212,8 @@ test('the server ends the session of a node whose machine vanished within half a
   const asked: string[] = [];
   await using node = await open(scratch, systemClock, (sql) => asked.push(sql));
   await node.nodes.join('alone');
-  const greeting = asked.find((sql) => sql.includes('tcp_keepalives_idle')) ?? '';
-  const value = (name: string): number => Number(new RegExp(`'${name}', '(\\d+)'`).exec(greeting)?.[1]);
+  const handshake = asked.find((sql) => sql.includes('tcp_keepalives_idle')) ?? '';
+  const value = (name: string): number => Number(new RegExp(`'${name}', '(\\d+)'`).exec(handshake)?.[1]);
   const silentSeconds = value('tcp_keepalives_idle') + value('tcp_keepalives_interval') * value('tcp_keepalives_count');
   expect(silentSeconds).toBeLessThan(30);
   expect(value('tcp_user_timeout')).toBeLessThan(30_000);
