@@ -169,3 +169,27 @@ test('naming a recipient needs the permission to rotate, and a private key is st
   expect(refused).toMatchObject({ status: 400, body: { code: 'invalid_request', field: 'rotation.recipientJwk' } });
   expect(refused.text).not.toContain(String(secret.d));
 });
+
+test('a rotation is undone while the version before it is accepted; with force also when the new one was used', async () => {
+  const { create, call } = await service();
+  const { key, apiKey } = await create({});
+  const path = `/v1/keys/${apiKey.id}`;
+  const rotate = async () => String((await call('POST', `${path}/rotate`, { body: { overlap: '1h' } })).body['key']);
+  const unused = await rotate();
+  expect(await call('POST', `${path}/rollback`)).toMatchObject({ status: 200, body: { id: apiKey.id, version: 1 } });
+  expect(await call('GET', '/v1/self', { key: unused })).toMatchObject({
+    status: 401,
+    body: { code: 'version_retired' },
+  });
+  expect((await call('GET', '/v1/self', { key })).status).toBe(200);
+  expect(await call('POST', `${path}/rollback`)).toMatchObject({ status: 409, body: { code: 'version_conflict' } });
+
+  const used = await rotate();
+  expect((await call('GET', '/v1/self', { key: used })).status).toBe(200);
+  expect(await call('POST', `${path}/rollback`)).toMatchObject({ status: 409, body: { code: 'version_in_use' } });
+  const without = await create({ permissions: ['pantheon:keys:rotate'] });
+  const forced = { key: without.key };
+  expect(await call('POST', `${path}/rollback?force=true`, forced)).toMatchObject({ status: 403 });
+  expect(await call('POST', `${path}/rollback?force=true`)).toMatchObject({ status: 200, body: { version: 1 } });
+  expect((await call('GET', '/v1/self', { key: used })).status).toBe(401);
+});

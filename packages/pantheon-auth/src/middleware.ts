@@ -3,8 +3,8 @@
  * makes the answer of a denial. The adapters in `middleware/` only translate requests and answers of their framework.
  */
 import { timingSafeEqual } from 'node:crypto';
-import type { NextVersion } from './api-keys/key-rotation.ts';
 import type { KeyValidator, Verification, VerifiedKey } from './api-keys/key-validator.ts';
+import type { NextVersion } from './api-keys/next-version.ts';
 import { normalAddress } from './domain/address.ts';
 import type { AppTypes, Permission, PermissionPattern } from './domain/app-types.ts';
 import type { PresentedCredential } from './domain/credential.ts';

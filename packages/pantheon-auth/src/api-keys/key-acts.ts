@@ -20,6 +20,8 @@ const ACT_OF: Readonly<Record<EventTypeOf<'key'>, ActOnKey | null>> = {
   'key.resumed': 'resumed',
   'key.revoked': null,
   'key.rotated': 'rotated',
+  // It gives the version before it, whose secret the thief may have, a longer life.
+  'key.rolled_back': 'rotated',
   'key.version_retired': null,
   'key.secret_replaced': 'secret_replaced',
   'key.tokens_revoked': null,

@@ -322,16 +322,18 @@ describe('an error never repeats what was sent (I1)', () => {
 
 describe('a rotation', () => {
   test.each([
-    [undefined, null, null],
-    [{}, null, null],
-    [{ overlap: 0 }, 0, null],
-    [{ overlap: '30d', expectedVersion: 3 }, 2_592_000, 3],
-  ])('%j', (input, overlapSeconds, expectedVersion) => {
-    expect(parseRotateInput(input)).toEqual({ overlapSeconds, expectedVersion });
+    [undefined, null, null, false],
+    [{}, null, null, false],
+    [{ overlap: 0 }, 0, null, false],
+    [{ overlap: '30d', expectedVersion: 3, retireOnFirstUse: null }, 2_592_000, 3, false],
+    [{ retireOnFirstUse: true }, null, null, true],
+  ])('%j', (input, overlapSeconds, expectedVersion, retireOnFirstUse) => {
+    expect(parseRotateInput(input)).toEqual({ overlapSeconds, expectedVersion, retireOnFirstUse });
   });
 
   test.each([
     ['overlap', { overlap: '31d' }],
+    ['retireOnFirstUse', { retireOnFirstUse: 'false' }],
     ['expectedVersion', { expectedVersion: 0 }],
     ['expectedVersion', { expectedVersion: '1' }],
     ['force', { force: true }],

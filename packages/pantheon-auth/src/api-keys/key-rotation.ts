@@ -9,16 +9,10 @@ import { parseReason } from '../commands/input.ts';
 import type { Settled, SettleOptions } from '../commands/propagation.ts';
 import type { AppTypes } from '../domain/app-types.ts';
 import { assertCaller, assertOptions, type ChangeOptions, callerIn } from '../domain/caller.ts';
-import { assertMayHandOut, type ConfirmedCaller } from '../domain/delegation.ts';
+import type { ConfirmedCaller } from '../domain/delegation.ts';
 import { type KeyRecord, retireVersion, rotateKey } from '../domain/key.ts';
-import {
-  assertMay,
-  assertMayGrant,
-  assertNotSuperseded,
-  assertProvesCurrent,
-  assertWithinCreator,
-  type Caller,
-} from '../domain/key-policy.ts';
+import { assertMay, assertNotSuperseded, type Caller } from '../domain/key-policy.ts';
+import { previousVersion } from '../domain/key-versions.ts';
 import { readerOf } from '../domain/reader.ts';
 import { overlapEnd } from '../domain/rotation-schedule.ts';
 import { assertTenantActive } from '../domain/tenant.ts';
@@ -30,7 +24,10 @@ import type { StoredKey } from '../verification/stored-key.ts';
 import { type APIKey, type APIKeyVersion, toApiKey, toApiKeyVersion } from './api-key.ts';
 import { generateKey } from './key-generator.ts';
 import type { CreateOptions, KeyManager, KeyManagerDeps } from './key-manager.ts';
+import { type RollBackOptions, rollBack } from './key-rollback.ts';
 import { replaceLostSecret } from './lost-secret.ts';
+import { assertMayRotate } from './may-rotate.ts';
+import { type NextVersion, nextVersionOf } from './next-version.ts';
 import { parseRotateInput, type RotateKeyInput } from './rotation-input.ts';
 import type { AboutToChange } from './usage-reader.ts';
 import { versionSecret } from './version-secret.ts';
@@ -40,15 +37,6 @@ export interface Rotation<App extends AppTypes = AppTypes> {
   readonly key: string;
   readonly apiKey: APIKey<App>;
   readonly previous: { readonly version: number; readonly acceptedUntil: Date };
-}
-
-/** The next secret of a key, for its holder. */
-export interface NextVersion {
-  readonly version: number;
-  /** The key string, as a compact JWE (RFC 7516) to the recipient of the rotation policy. */
-  readonly jwe: string;
-  /** Until when the version before it is, or was, accepted. */
-  readonly acceptedUntil: Date;
 }
 
 interface RotateCommand {
@@ -140,23 +128,20 @@ export class KeyRotation<App extends AppTypes = AppTypes> {
    *
    * @throws PantheonError `not_found` when there is none.
    */
-  async next(by: Caller): Promise<NextVersion> {
-    assertCaller(by);
-    const { authority } = by;
-    if (authority.kind !== 'key' || authority.via !== 'api_key')
-      throw new PantheonError('not_allowed', { detail: 'Only an API key can make this call.' });
-    const { nextSecrets, commandReads, usage } = this.#deps;
-    const { keyId, tenantId, version } = authority;
-    return commandReads.run('ordinary', readerOf(by, tenantId), async () => {
-      const { record } = await this.#deps.changes.find(tenantId, keyId);
-      const next = await nextSecrets.find(tenantId, keyId);
-      const previous = record.versions.find((one) => one.version === record.version - 1);
-      const isIts = next !== null && next.version === record.version && previous?.version === version;
-      const isUsed = async (): Promise<boolean> =>
-        (await usage.ofKey(tenantId, keyId)).some((use) => use.version === record.version && use.usageCount > 0);
-      if (!isIts || (await isUsed())) throw new PantheonError('not_found');
-      return { ...next, acceptedUntil: new Date(previous?.acceptedUntil ?? 0) };
-    });
+  next(by: Caller): Promise<NextVersion> {
+    return nextVersionOf(by, this.#deps);
+  }
+
+  /**
+   * Undoes the last rotation: the version before it is current again, and the undone version is retired for ever, with its
+   * tokens. Only while the version before it is still accepted. The undone number is not given again.
+   *
+   * @throws PantheonError `version_conflict` when no version before the current one is still accepted; `version_in_use`
+   * when the current version was used, unless `force` is set, which needs `pantheon:keys:force`; and what
+   * {@link KeyRotation.rotate} does.
+   */
+  rollBack(id: string, options: RollBackOptions = {}): Promise<APIKey<App> & Settled> {
+    return rollBack(this.#deps, this.#keys, { id, tenantId: this.#tenantId, options });
   }
 
   /** Retires an older version before its overlap ends. Idempotent. */
@@ -212,9 +197,9 @@ export class KeyRotation<App extends AppTypes = AppTypes> {
       execute: (makeRecord) => this.#rotate(command, makeRecord),
       again: async (answered) => {
         const { key, apiKey, record } = await replaceLostSecret<App>({ request, answered, by }, this.#deps);
-        const [, before] = record.versions;
+        const before = previousVersion(record);
         const acceptedUntil = new Date(before?.acceptedUntil ?? 0);
-        return { key, apiKey, previous: { version: apiKey.version - 1, acceptedUntil } };
+        return { key, apiKey, previous: { version: before?.version ?? 0, acceptedUntil } };
       },
     });
   }
@@ -236,13 +221,13 @@ export class KeyRotation<App extends AppTypes = AppTypes> {
         assertMayRotate(caller, record);
         // The policy may have been removed since it was first read.
         if (isSelf && record.rotation === null) throw noRotationPolicy();
-        if (!isItself(caller, record)) assertMayHandOut(caller, record);
         assertIsMeant(condition, 'key', record);
         assertTenantActive(tenant);
         const now = clock.now();
         const plan = {
           acceptedUntil: endOfOverlap(input, record, isSelf, now),
           expectedVersion: input.expectedVersion,
+          retireOnFirstUse: input.retireOnFirstUse,
         };
         const change = rotateKey(record, plan, { ...by.auditContext, reason: null }, now);
         const generated = generateKey({ keyPrefix, environment: record.environment, id });
@@ -279,22 +264,6 @@ function endOfOverlap(
   const ofPolicy = overlapEnd(record, null, now);
   const asked = overlapEnd(record, overlapSeconds, now);
   return isSelf ? Math.min(asked, ofPolicy) : asked;
-}
-
-/**
- * A new secret is as good as a new key, so the key must be within the bounds of the caller. A key may rotate itself.
- */
-function assertMayRotate(by: Caller, record: KeyRecord): void {
-  if (isItself(by, record)) {
-    assertProvesCurrent(by, record);
-    return;
-  }
-  assertMayGrant(by, record);
-  assertWithinCreator(by, record);
-}
-
-function isItself({ authority }: Caller, record: KeyRecord): boolean {
-  return authority.kind === 'key' && authority.keyId === record.id;
 }
 
 function noRotationPolicy(): PantheonError {

@@ -2,7 +2,7 @@
  * A key as the columns of its rows, and back. Settings are where `domain/key-setting-table.ts` says. What is sealed, and
  * that the rows belong together, is `key-storage.ts`.
  */
-import type { KeyRecord, KeySettings, KeyState, KeyVersion } from '../domain/key.ts';
+import { type KeyRecord, type KeySettings, type KeyState, type KeyVersion, VERSIONS_KEPT_MAX } from '../domain/key.ts';
 import {
   KEY_SETTING_NAMES,
   KEY_SETTINGS,
@@ -35,9 +35,34 @@ export function keyToRow(record: KeyRecord): OpenKeyRow {
     tokens_not_before: record.tokensNotBefore,
     jwt_algorithm: record.jwt?.algorithm ?? null,
     version: record.version,
+    kept_versions: keptVersionsOf(record),
     revision: record.revision,
     id_tag: record.idTag,
   };
+}
+
+/** Null for almost every key: a rotation has to be undone for the current version not to be the newest. */
+function keptVersionsOf({ version, versions }: KeyRecord): string | null {
+  const numbers = versions.map((one) => one.version);
+  const usual = withoutGap(version);
+  const isUsual = numbers.length === usual.length && numbers.every((number, at) => number === usual[at]);
+  return isUsual ? null : JSON.stringify(numbers);
+}
+
+/** The numbers of the versions that a key must have. @throws Error when the row does not tell. */
+export function versionsToHave({
+  version,
+  kept_versions,
+}: Pick<ApiKeyRow, 'version' | 'kept_versions'>): readonly number[] {
+  if (kept_versions === null) return withoutGap(version);
+  const numbers: unknown = JSON.parse(kept_versions);
+  const isList = Array.isArray(numbers) && numbers.every(Number.isSafeInteger) && numbers.includes(version);
+  if (!isList) throw new Error('Its versions cannot be read.');
+  return numbers as readonly number[];
+}
+
+function withoutGap(current: number): readonly number[] {
+  return Array.from({ length: Math.min(current, VERSIONS_KEPT_MAX) }, (_, at) => current - at);
 }
 
 /** The settings that have no column, in wire form. */
@@ -52,6 +77,7 @@ export function versionToRow(record: KeyRecord, version: KeyVersion): OpenVersio
     version: version.version,
     created_at: version.createdAt,
     accepted_until: version.acceptedUntil,
+    retires_on_first_use: version.retiresOnFirstUse === true ? 1 : null,
     revision: record.revision,
   };
 }
@@ -71,6 +97,7 @@ export function keyFromRows(row: OpenKeyRow, versions: readonly OpenVersionRow[]
       version: version.version,
       createdAt: version.created_at,
       acceptedUntil: version.accepted_until,
+      ...(version.retires_on_first_use === 1 && { retiresOnFirstUse: true as const }),
     })),
     revision: row.revision,
     idTag: row.id_tag,

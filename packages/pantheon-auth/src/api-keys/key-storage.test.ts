@@ -161,7 +161,7 @@ test('a row without any event is refused, also for a revocation', async () => {
   await engine.sql(
     `insert into api_keys select 'MadeUpMadeUpMade', tenant_id, user_id, name, description, environment, permissions,
      grantable, state, state_at, state_reason, created_at, created_by, not_before, expires_at, tokens_not_before,
-     rate_limits, quota, ip_allowlist, rotation, jwt_algorithm, version, revision, sealed, id_tag from api_keys where id = ?`,
+     rate_limits, quota, ip_allowlist, rotation, jwt_algorithm, version, revision, sealed, id_tag, kept_versions from api_keys where id = ?`,
     victim.id,
   );
   expect((await refusalOf(engine.auth.keys.revoke('MadeUpMadeUpMade'))).code).toBe('key_quarantined');

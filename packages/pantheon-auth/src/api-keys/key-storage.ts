@@ -4,8 +4,8 @@
  */
 import { createHash } from 'node:crypto';
 import { isUint8Array } from 'node:util/types';
-import { type KeyChange, type KeyRecord, type KeyVersion, VERSIONS_KEPT_MAX } from '../domain/key.ts';
-import { firstLookAt } from '../domain/rotation-schedule.ts';
+import type { KeyChange, KeyRecord, KeyVersion } from '../domain/key.ts';
+import { endsOnUse, firstLookAt } from '../domain/rotation-schedule.ts';
 import type { EventCodec } from '../events/event-codec.ts';
 import type { IdempotencyRecord, Ledger, Precondition, RowChange } from '../events/ledger.ts';
 import type { Lane } from '../events/write-lanes.ts';
@@ -25,6 +25,7 @@ import {
   type OpenKeyRow,
   type OpenVersionRow,
   settingsToSeal,
+  versionsToHave,
   versionToRow,
 } from './key-row-mapping.ts';
 import type { KeyListQuery, KeyPlace, KeyRowSet, KeyRows } from './key-rows.ts';
@@ -109,8 +110,8 @@ export class KeyStorage implements KeySource {
 
   /** Null unless every version that the key has had lately is there and opens: whoever matches none then holds none. */
   async #secretsOfDamaged({ key, versions }: KeyRowSet): Promise<readonly VersionSecret[] | null> {
-    if (!isEveryVersion(key.version, versions)) return null;
     try {
+      if (!isEveryVersion(versionsOf(key), versions)) return null;
       return await Promise.all(versions.map((row) => this.#openVersion(row)));
     } catch (error) {
       if (!isQuarantined(error)) throw error;
@@ -209,7 +210,7 @@ export class KeyStorage implements KeySource {
     const opened = await this.#openBound(keyContext(plain), sealed, plain);
     const secrets = await Promise.all(rows.versions.map((row) => this.#openVersion(row)));
     const record = readable(plain.id, () => keyFromRows(plain, rows.versions, opened));
-    assertWhole(record, rows.versions);
+    assertWhole(record, versionsOf(plain), rows.versions);
     const { tenant } = rows;
     if (tenant === null) throw quarantined(record.id, 'its tenant is missing');
     return { record, secrets, tenant: readable(record.id, () => tenantFromRow(tenant)) };
@@ -246,12 +247,13 @@ function scheduleAfter({ change: { record, expectedRevision }, nextJwe }: Sealed
   const { id: keyId, tenantId, revision, version } = record;
   const lookAt = firstLookAt(record);
   if (expectedRevision === null && lookAt === null) return [];
-  return [{ kind: 'changed', keyId, tenantId, revision, lookAt, awaitsUseOf: nextJwe === undefined ? null : version }];
+  const awaitsUseOf = nextJwe !== undefined || endsOnUse(record) !== null ? version : null;
+  return [{ kind: 'changed', keyId, tenantId, revision, lookAt, awaitsUseOf }];
 }
 
 /** Each row is bound to what it says; that they belong together is told by the key: its versions follow each other, and all were written with it. */
-function assertWhole({ id, version, revision }: KeyRecord, rows: readonly ApiKeyVersionRow[]): void {
-  if (!isEveryVersion(version, rows)) throw quarantined(id, 'a version is missing');
+function assertWhole({ id, revision }: KeyRecord, numbers: readonly number[], rows: readonly ApiKeyVersionRow[]): void {
+  if (!isEveryVersion(numbers, rows)) throw quarantined(id, 'a version is missing');
   if (!rows.every((row) => row.revision === revision)) throw quarantined(id, 'its rows are of different times');
 }
 
@@ -264,10 +266,12 @@ function readable<T>(keyId: string, read: () => T): T {
   }
 }
 
-/** They are the current version and those before it, without a gap. */
-function isEveryVersion(current: number, rows: readonly ApiKeyVersionRow[]): boolean {
-  const isEveryOne = rows.length === Math.min(current, VERSIONS_KEPT_MAX);
-  return isEveryOne && rows.every((row, at) => row.version === current - at);
+function isEveryVersion(numbers: readonly number[], rows: readonly ApiKeyVersionRow[]): boolean {
+  return rows.length === numbers.length && rows.every((row, at) => row.version === numbers[at]);
+}
+
+function versionsOf(row: OpenKeyRow): readonly number[] {
+  return readable(row.id, () => versionsToHave(row));
 }
 
 function quarantined(rowId: string, why: string): PantheonError {

@@ -5,8 +5,14 @@
 import { runAsProcess } from '../commands/run-command.ts';
 import { losesAdminRights } from '../domain/administrator.ts';
 import { type AuditContext, type AuditEventAbout, jobActor, newEvent } from '../domain/event.ts';
-import { type KeyRecord, rotateKey, updateKey } from '../domain/key.ts';
-import { overlapEnd, planRotation, type RotationPlan, type RotationStep } from '../domain/rotation-schedule.ts';
+import { type KeyRecord, retireVersion, rotateKey, updateKey } from '../domain/key.ts';
+import {
+  endsOnUse,
+  overlapEnd,
+  planRotation,
+  type RotationPlan,
+  type RotationStep,
+} from '../domain/rotation-schedule.ts';
 import { instantToWire } from '../domain/setting-codecs.ts';
 import type { EventCodec } from '../events/event-codec.ts';
 import type { Commit, LeaseHeld, Ledger, Precondition } from '../events/ledger.ts';
@@ -126,8 +132,9 @@ export class KeyUpkeep {
     if (stored?.tenant.state !== 'active') return null;
     const { record } = stored;
     const isForRecipient = record.rotation?.recipientJwk != null;
+    const awaitsUse = isForRecipient || endsOnUse(record) !== null;
     const next = isForRecipient ? await nextSecrets.find(tenantId, keyId) : null;
-    const uses = isForRecipient ? await usage.ofKey(tenantId, keyId) : [];
+    const uses = awaitsUse ? await usage.ofKey(tenantId, keyId) : [];
     const facts = {
       told: told_version === record.version ? told : null,
       isUsed: uses.some((use) => use.version === record.version && use.usageCount > 0),
@@ -164,6 +171,11 @@ export class KeyUpkeep {
       case 'expire': {
         const reason = 'The next version was not claimed in time.';
         const change = updateKey(stored.record, { ...stored.record, expiresAt: now }, { ...by, reason }, now);
+        return change && this.#toRecord({ change, secrets: stored.secrets }, preconditions);
+      }
+      case 'retire': {
+        const reason = 'The next version was used.';
+        const change = retireVersion(stored.record, plan.step.version, { ...by, reason }, now);
         return change && this.#toRecord({ change, secrets: stored.secrets }, preconditions);
       }
       case 'announce':

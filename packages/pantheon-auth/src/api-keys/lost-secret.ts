@@ -9,6 +9,7 @@ import type { AppTypes } from '../domain/app-types.ts';
 import { assertMayHandOut, type ConfirmedCaller } from '../domain/delegation.ts';
 import { type KeyRecord, replaceSecret } from '../domain/key.ts';
 import { assertMay, assertProvesCurrent, type Caller } from '../domain/key-policy.ts';
+import { previousVersion } from '../domain/key-versions.ts';
 import { readerOf } from '../domain/reader.ts';
 import { assertTenantActive } from '../domain/tenant.ts';
 import type { Clock } from '../foundation/clock.ts';
@@ -54,7 +55,7 @@ export async function replaceLostSecret<App extends AppTypes = AppTypes>(
         return { ...stored, used: await usage.ofKey(tenantId, keyId) };
       }),
     decide: ({ record, secrets, tenant, used }, caller) => {
-      assertSameRequest(request, answered, caller, record);
+      assertSameRequest(request, caller, record);
       assertUnclaimed(answered, record, used);
       assertTenantActive(tenant);
       const generated = generateKey({ keyPrefix, environment: record.environment, id: keyId });
@@ -81,12 +82,7 @@ function assertUnclaimed({ version }: AnsweredRequest, record: KeyRecord, used: 
  * The idempotency record is not sufficient by itself. The key must be one that this request can have created or
  * changed, and the caller must be allowed to grant what the key has now, unless it is the caller's own key.
  */
-function assertSameRequest(
-  { keyId }: RequestIdentity,
-  answered: AnsweredRequest,
-  by: ConfirmedCaller,
-  record: KeyRecord,
-): void {
+function assertSameRequest({ keyId }: RequestIdentity, by: ConfirmedCaller, record: KeyRecord): void {
   const { authority } = by;
   const callerId = authority.kind === 'key' ? authority.keyId : null;
   const isIts = keyId === null ? record.createdBy === callerId : record.id === keyId;
@@ -94,7 +90,7 @@ function assertSameRequest(
   if (record.id === callerId) {
     // A key that rotated itself and lost the answer still has the previous version. The string of an even older
     // version, or a token, is not accepted.
-    assertProvesCurrent(by, { id: record.id, version: answered.version - 1 });
+    assertProvesCurrent(by, { id: record.id, version: previousVersion(record)?.version ?? 0 });
     return;
   }
   assertMay(by, keyId === null ? 'keys.create' : 'keys.rotate', record.tenantId);

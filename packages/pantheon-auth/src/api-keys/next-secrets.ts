@@ -67,6 +67,7 @@ export class NextSecrets {
 function outdatesNextSecret(event: KeyChange['events'][number]): boolean {
   switch (event.type) {
     case 'key.rotated':
+    case 'key.rolled_back':
     case 'key.revoked':
     case 'key.version_retired':
     case 'key.secret_replaced':

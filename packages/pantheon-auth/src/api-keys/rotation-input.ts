@@ -72,6 +72,7 @@ function isWindow(seconds: number): boolean {
 const rotateSchema = z.strictObject({
   overlap: duration.refine((seconds) => seconds <= OVERLAP_SECONDS_MAX, 'At most 30d.').nullish(),
   expectedVersion: z.int().min(1).nullish(),
+  retireOnFirstUse: z.boolean().nullish(),
 });
 
 export interface RotateKeyInput {
@@ -79,12 +80,19 @@ export interface RotateKeyInput {
   readonly overlap?: DurationInput | null | undefined;
   /** The number of the current version. Required to rotate during an overlap, which ends the older version at once. */
   readonly expectedVersion?: number | null | undefined;
+  /** Whether the previous version ends within seconds of the first use of the new one. Default: false. */
+  readonly retireOnFirstUse?: boolean | null | undefined;
 }
 
 export function parseRotateInput(input: unknown): {
   readonly overlapSeconds: number | null;
   readonly expectedVersion: number | null;
+  readonly retireOnFirstUse: boolean;
 } {
-  const { overlap, expectedVersion } = parse(rotateSchema, input);
-  return { overlapSeconds: overlap ?? null, expectedVersion: expectedVersion ?? null };
+  const { overlap, expectedVersion, retireOnFirstUse } = parse(rotateSchema, input);
+  return {
+    overlapSeconds: overlap ?? null,
+    expectedVersion: expectedVersion ?? null,
+    retireOnFirstUse: retireOnFirstUse ?? false,
+  };
 }

@@ -34,11 +34,13 @@ export interface EventData {
   'key.suspended': Data<'key', KeyStateWire, KeyStateWire>;
   'key.resumed': Data<'key', KeyStateWire, KeyStateWire>;
   'key.revoked': Data<'key', KeyStateWire, KeyStateWire>;
+  /** `retireOnFirstUse` is missing in events of earlier versions of this program. */
   'key.rotated': Data<
     'key',
     { readonly version: number },
-    { readonly version: number; readonly acceptedUntil: string }
+    { readonly version: number; readonly acceptedUntil: string; readonly retireOnFirstUse: boolean }
   >;
+  'key.rolled_back': Data<'key', { readonly version: number }, { readonly version: number }>;
   'key.version_retired': Data<'key', null, { readonly version: number }>;
   'key.rotation_due': Data<'key', null, RotationNoticeWire>;
   'key.rotation_reminded': Data<'key', null, RotationNoticeWire>;
@@ -118,7 +120,12 @@ export const EVENT_TYPES: { readonly [Type in EventType]: EventTypeFacts<Type> }
   'key.suspended': { subject: 'key', revisesRow: true, attributes: STATE },
   'key.resumed': { subject: 'key', revisesRow: true, attributes: STATE },
   'key.revoked': { subject: 'key', revisesRow: true, attributes: STATE },
-  'key.rotated': { subject: 'key', revisesRow: true, attributes: { version: 'open', acceptedUntil: 'open' } },
+  'key.rotated': {
+    subject: 'key',
+    revisesRow: true,
+    attributes: { version: 'open', acceptedUntil: 'open', retireOnFirstUse: 'open' },
+  },
+  'key.rolled_back': { subject: 'key', revisesRow: true, attributes: { version: 'open' } },
   'key.version_retired': { subject: 'key', revisesRow: true, attributes: { version: 'open' } },
   'key.rotation_due': { subject: 'key', revisesRow: false, attributes: ROTATION_NOTICE },
   'key.rotation_reminded': { subject: 'key', revisesRow: false, attributes: ROTATION_NOTICE },

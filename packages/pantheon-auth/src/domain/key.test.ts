@@ -26,12 +26,14 @@ import {
   retireVersion,
   revokeKey,
   revokeTokens,
+  rollBackKey,
   rotateKey,
   suspendKey,
   updateKey,
   VERSIONS_KEPT_MAX,
   versionState,
 } from './key.ts';
+import { previousVersion } from './key-versions.ts';
 import { decide } from './verification.ts';
 
 const START = Date.UTC(2030, 0, 1);
@@ -79,10 +81,13 @@ const anyAttempt: Arbitrary<Attempt> = fc.oneof(
       (record, at) =>
         retireVersion(record, version, BY, at),
   ),
-  fc.tuple(fc.nat(3 * DAY_MS), fc.boolean()).map(
-    ([ms, knows]): Attempt =>
-      (record, at) =>
-        rotateKey(record, { acceptedUntil: at + ms, expectedVersion: knows ? record.version : null }, BY, at),
+  fc.constant<Attempt>((record, at) => rollBackKey(record, BY, at)),
+  fc.tuple(fc.nat(3 * DAY_MS), fc.boolean(), fc.boolean()).map(
+    ([ms, knows, retireOnFirstUse]): Attempt =>
+      (record, at) => {
+        const expectedVersion = knows ? record.version : null;
+        return rotateKey(record, { acceptedUntil: at + ms, expectedVersion, retireOnFirstUse }, BY, at);
+      },
   ),
 );
 const anyRevoke: Arbitrary<Attempt> = anyCircumstances.map(
@@ -156,16 +161,19 @@ describe('whatever happens to a key', () => {
     );
   });
 
-  test('exactly one version is current, the newest, and a version number is never assigned twice (I13)', () => {
+  test('exactly one version is current, and a version number is never assigned twice (I13)', () => {
     fc.assert(
       fc.property(anyHistory, fc.nat(40 * DAY_MS), (history, later) => {
-        for (const { record } of live(create(), history)) {
+        let newest = 0;
+        for (const { record, events } of live(create(), history)) {
           const states = record.versions.map((version) => versionState(version, START + later));
           expect(states.filter((state) => state === 'current')).toHaveLength(1);
-          expect(states[0]).toBe('current');
           const numbers = record.versions.map(({ version }) => version);
-          expect(numbers).toEqual(numbers.map((_, index) => record.version - index));
+          expect(numbers[states.indexOf('current')]).toBe(record.version);
+          expect(numbers).toEqual([...new Set(numbers)].toSorted((one, other) => other - one));
           expect(numbers.length).toBeLessThanOrEqual(VERSIONS_KEPT_MAX);
+          if (events[0].type === 'key.rotated') expect(record.version).toBe(newest + 1);
+          newest = Math.max(newest, ...numbers);
         }
       }),
     );
@@ -206,7 +214,8 @@ describe('whatever happens to a key', () => {
       fc.property(anyKeyRecord, fc.array(anyEvent), (record, events) => {
         const dead: KeyRecord = { ...record, state: { kind: 'revoked', at: START, reason: 'leaked' } };
         const known = events.map((event) => eventAbout('key', event)).filter(({ type }) => type !== 'unknown');
-        const forged = known.filter(({ type }) => type !== 'key.created' && type !== 'key.rotated');
+        const impossible = ['key.created', 'key.rotated', 'key.rolled_back'];
+        const forged = known.filter(({ type }) => !impossible.includes(type));
         expect(forged.reduce(evolve, dead).state).toEqual(dead.state);
       }),
     );
@@ -476,5 +485,58 @@ describe('isActive is true exactly when the key can be accepted, to the millisec
         expect(denial === null).toBe(isActive(record, now));
       }),
     );
+  });
+});
+
+describe('a rotation that is undone', () => {
+  const until = START + HOUR_MS;
+  const rotated = rotateKey(KEY, { acceptedUntil: until, expectedVersion: null }, BY, START).record;
+  const rolledBack = rollBackKey(rotated, BY, START + 5);
+
+  test('leaves the version before it current, and retires its own for ever', () => {
+    const { record, events } = rolledBack;
+    expect(events[0]).toMatchObject({ type: 'key.rolled_back', before: { version: 2 }, after: { version: 1 } });
+    expect(record.version).toBe(1);
+    const [undone, current] = record.versions;
+    expect(undone).toMatchObject({ version: 2, acceptedUntil: START + 5 });
+    expect(current && versionState(current, until + DAY_MS)).toBe('current');
+    const [, retired] = rotateKey(record, { acceptedUntil: until, expectedVersion: null }, BY, START + 6).record
+      .versions;
+    expect(retired).toMatchObject({ version: 2, acceptedUntil: START + 5 });
+  });
+
+  test('does not give its number again', () => {
+    const next = rotateKey(rolledBack.record, { acceptedUntil: until, expectedVersion: 1 }, BY, START + 6).record;
+    expect(next.version).toBe(3);
+    expect(previousVersion(next)).toMatchObject({ version: 1 });
+  });
+
+  test('can be undone only while the version before it is accepted, and not twice', () => {
+    for (const record of [KEY, rolledBack.record])
+      expect(() => rollBackKey(record, BY, START + 6)).toThrow(expect.objectContaining({ code: 'version_conflict' }));
+    expect(() => rollBackKey(rotated, BY, until)).toThrow(expect.objectContaining({ code: 'version_conflict' }));
+    const retired = retireVersion(rotated, 1, BY, START + 1)?.record ?? rotated;
+    expect(() => rollBackKey(retired, BY, START + 2)).toThrow(expect.objectContaining({ code: 'version_conflict' }));
+  });
+
+  test('is refused for a key that may have no secret', () => {
+    const suspended = suspendKey(rotated, BY, START)?.record ?? rotated;
+    expect(() => rollBackKey(suspended, BY, START + 1)).toThrow(expect.objectContaining({ code: 'key_suspended' }));
+    const revoked = revokeKey(rotated, BY, START)?.record ?? rotated;
+    expect(() => rollBackKey(revoked, BY, START + 1)).toThrow(expect.objectContaining({ code: 'key_revoked' }));
+  });
+
+  test('keeps the current version however often it is done', () => {
+    let record = KEY;
+    for (let turn = 1; turn <= 3 * VERSIONS_KEPT_MAX; turn += 1) {
+      record = rotateKey(record, { acceptedUntil: START + DAY_MS, expectedVersion: 1 }, BY, START).record;
+      expect(record.versions.length).toBeLessThanOrEqual(VERSIONS_KEPT_MAX);
+      record = rollBackKey(record, BY, START).record;
+      expect(record.version).toBe(1);
+      expect(record.versions.filter((one) => one.acceptedUntil === null)).toEqual([
+        expect.objectContaining({ version: 1 }),
+      ]);
+    }
+    expect(rotateKey(record, { acceptedUntil: START, expectedVersion: 1 }, BY, START).record.version).toBe(26);
   });
 });

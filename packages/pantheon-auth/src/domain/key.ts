@@ -7,7 +7,6 @@ import { type Instant, SECOND_MS } from '../foundation/clock.ts';
 import { assertNever, invariant, PantheonError } from '../foundation/errors.ts';
 import {
   type AuditContext,
-  type AuditEventAbout,
   type EventAbout,
   type EventOf,
   type EventTypeOf,
@@ -16,56 +15,24 @@ import {
   newEvent,
 } from './event.ts';
 import { KEY_NOTES } from './event-data.ts';
+import type { KeyChange, KeyEvent, KeyRecord, KeyState } from './key-record.ts';
 import type { KeySettings } from './key-settings.ts';
+import {
+  newestVersion,
+  newVersion,
+  previousVersion,
+  rolledBack,
+  rotated,
+  versionRetired,
+  versionState,
+} from './key-versions.ts';
 import { changedSettings, settingsFromWire, settingsToWire } from './key-wire.ts';
 
+export type { KeyChange, KeyEvent, KeyRecord, KeyState, KeyVersion } from './key-record.ts';
+export { VERSIONS_KEPT_MAX } from './key-record.ts';
 export type { Environment, JwtSettings, KeySettings, RotationSettings } from './key-settings.ts';
 export { ANY_ENVIRONMENT } from './key-settings.ts';
-
-export type KeyState =
-  | { readonly kind: 'active' }
-  | { readonly kind: 'suspended'; readonly at: Instant; readonly reason: string | null }
-  | { readonly kind: 'revoked'; readonly at: Instant; readonly reason: string | null };
-
-/** One secret of an API key. */
-export interface KeyVersion {
-  readonly version: number;
-  readonly createdAt: Instant;
-  /** Null for the current version. Until then an older one is still accepted. */
-  readonly acceptedUntil: Instant | null;
-}
-
-/** The record of an API key, as the log tells it. Usage is counted elsewhere and joined when read. */
-export interface KeyRecord extends KeySettings {
-  readonly id: string;
-  readonly tenantId: string;
-  readonly createdAt: Instant;
-  /** The API key that created it; null: the process itself. */
-  readonly createdBy: string | null;
-  readonly state: KeyState;
-  /** Tokens issued before this are dead. */
-  readonly tokensNotBefore: Instant | null;
-  /** The current version. */
-  readonly version: number;
-  /** Newest first, the current one and what came before it, at most {@link VERSIONS_KEPT_MAX}. */
-  readonly versions: readonly KeyVersion[];
-  readonly revision: number;
-  /** The number of the secret that tagged its id; null: made before ids had tags. */
-  readonly idTag: number | null;
-}
-
-export type KeyEvent = AuditEventAbout<'key'>;
-
-/** A change that is ready to be committed: the new record and the events that made it. It has no form without an event. */
-export interface KeyChange {
-  readonly record: KeyRecord;
-  /** Null: the key must not exist yet. */
-  readonly expectedRevision: number | null;
-  readonly events: readonly [KeyEvent, ...KeyEvent[]];
-}
-
-/** Who proves an older secret than these is told `unknown`. Bounds the row, and destroys old material. */
-export const VERSIONS_KEPT_MAX = 8;
+export { type VersionState, versionState } from './key-versions.ts';
 
 /** Each replacement within a second dates the secret, and so its tokens, a second further ahead: no more than clocks differ. */
 const REPLACED_AHEAD_MAX_MS: number = 5 * SECOND_MS;
@@ -84,7 +51,7 @@ export function evolve(record: KeyRecord | null, event: EventAbout<'key'>): KeyR
       state: { kind: 'active' },
       tokensNotBefore: null,
       version: 1,
-      versions: [{ version: 1, createdAt: event.at, acceptedUntil: null }],
+      versions: [newVersion(1, event.at)],
       revision: 1,
       idTag: typeof idTag === 'number' ? idTag : null,
     };
@@ -121,11 +88,10 @@ function changed(record: KeyRecord, event: ChangingEvent): Partial<KeyRecord> {
       return { tokensNotBefore: Math.max(record.tokensNotBefore ?? event.at, event.at) };
     case 'key.rotated':
       return rotated(record, event);
-    case 'key.version_retired': {
-      const retired = event.after?.version;
-      const versions = record.versions.map((v) => (v.version === retired ? { ...v, acceptedUntil: event.at } : v));
-      return { versions };
-    }
+    case 'key.rolled_back':
+      return rolledBack(record, event);
+    case 'key.version_retired':
+      return versionRetired(record, event);
     case 'key.secret_replaced': {
       const said = event.after?.createdAt;
       // Events of earlier versions of this program do not say it.
@@ -140,21 +106,6 @@ function changed(record: KeyRecord, event: ChangingEvent): Partial<KeyRecord> {
     default:
       return assertNever(event);
   }
-}
-
-function rotated(record: KeyRecord, event: KnownEvent<'key.rotated'>): Partial<KeyRecord> {
-  const { version, acceptedUntil } = event.after ?? {};
-  invariant(version === record.version + 1 && typeof acceptedUntil === 'string', 'a rotation makes the next version');
-  const until = Date.parse(acceptedUntil);
-  // Older ones that are still accepted end now: only the version before the new one overlaps with it.
-  const older = record.versions.map((v) => ({
-    ...v,
-    acceptedUntil: v.version === record.version ? until : Math.min(v.acceptedUntil ?? event.at, event.at),
-  }));
-  return {
-    version,
-    versions: [{ version, createdAt: event.at, acceptedUntil: null }, ...older].slice(0, VERSIONS_KEPT_MAX),
-  };
 }
 
 /** What a clock that ran ahead has dated after `at`, put right as far as the record itself tells. */
@@ -178,14 +129,6 @@ function datesUpTo(record: KeyRecord, at: Instant): Pick<KeyRecord, (typeof DATE
 }
 
 const DATES = ['createdAt', 'notBefore', 'expiresAt', 'tokensNotBefore', 'state', 'versions'] as const;
-
-export type VersionState = 'current' | 'accepted' | 'retired';
-
-/** What a version of this key is at `now`. */
-export function versionState(version: KeyVersion, now: Instant): VersionState {
-  if (version.acceptedUntil === null) return 'current';
-  return now < version.acceptedUntil ? 'accepted' : 'retired';
-}
 
 /** Whether the key is active and inside its life: the brief's `isActive`. */
 export function isActive(record: KeyRecord, now: Instant): boolean {
@@ -243,12 +186,17 @@ export function revokeKey(record: KeyRecord, by: AuditContext, at: Instant): Key
  */
 export function rotateKey(
   record: KeyRecord,
-  rotation: { readonly acceptedUntil: Instant; readonly expectedVersion: number | null },
+  rotation: {
+    readonly acceptedUntil: Instant;
+    readonly expectedVersion: number | null;
+    /** Whether the previous version ends when the next one is used. */
+    readonly retireOnFirstUse?: boolean;
+  },
   by: AuditContext,
   at: Instant,
 ): KeyChange {
   assertMayHaveSecret(record, at);
-  const { acceptedUntil, expectedVersion } = rotation;
+  const { acceptedUntil, expectedVersion, retireOnFirstUse = false } = rotation;
   if (expectedVersion !== null && expectedVersion !== record.version) {
     throw new PantheonError('version_conflict', {
       field: 'expectedVersion',
@@ -258,7 +206,8 @@ export function rotateKey(
   const overlapping = record.versions.some((version) => versionState(version, at) === 'accepted');
   if (overlapping && expectedVersion === null) throw new PantheonError('rotation_in_progress');
   const before = { version: record.version };
-  const after = { version: record.version + 1, acceptedUntil: new Date(acceptedUntil).toISOString() };
+  const version = newestVersion(record) + 1;
+  const after = { version, acceptedUntil: new Date(acceptedUntil).toISOString(), retireOnFirstUse };
   return change(record, keyEvent('key.rotated', record, { before, after }, by, at));
 }
 
@@ -281,13 +230,27 @@ export function retireVersion(record: KeyRecord, version: number, by: AuditConte
 }
 
 /**
+ * Undoes the last rotation: the version before it, which must still be accepted, is current again, and the undone one is
+ * retired for ever. Its number is not given again.
+ */
+export function rollBackKey(record: KeyRecord, by: AuditContext, at: Instant): KeyChange {
+  assertMayHaveSecret(record, at);
+  const previous = previousVersion(record);
+  if (previous === null || versionState(previous, at) !== 'accepted')
+    throw new PantheonError('version_conflict', { detail: 'No version before the current one is still accepted.' });
+  const [before, after] = [{ version: record.version }, { version: previous.version }];
+  return change(record, keyEvent('key.rolled_back', record, { before, after }, by, at));
+}
+
+/**
  * Gives the current version, which nobody has used yet, another secret: the answer to a repeated request. The new secret
  * is dated with the beginning of a second that comes after the old one and after now. Tokens are dated in whole seconds,
  * so this tells those of the old secret from those of the new.
  */
 export function replaceSecret(record: KeyRecord, by: AuditContext, at: Instant): KeyChange {
   assertMayHaveSecret(record, at);
-  const latest = Math.max(at, record.versions[0]?.createdAt ?? at);
+  const current = record.versions.find((one) => one.version === record.version);
+  const latest = Math.max(at, current?.createdAt ?? at);
   if (latest - at > REPLACED_AHEAD_MAX_MS)
     throw new PantheonError('conflict', { detail: 'The request was repeated too often at once. Wait some seconds.' });
   const createdAt = (Math.floor(latest / SECOND_MS) + 1) * SECOND_MS;

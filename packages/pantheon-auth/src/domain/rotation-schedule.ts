@@ -57,13 +57,15 @@ export function rotationNotice(key: RotatedKey, used: KeyVersion, now: Instant):
 
 /**
  * What is to be done about a key. `announce`: an event. `rotate`: only with a recipient. `expire`: the policy says so for
- * a window that passed. `complete`: the next secret was used, so its encrypted copy is deleted.
+ * a window that passed. `complete`: the next secret was used, so its encrypted copy is deleted. `retire`: the current
+ * version was used, so the one before it ends, as was asked when it was rotated.
  */
 export type RotationStep =
   | { readonly kind: 'announce'; readonly notice: AnnouncedNotice }
   | { readonly kind: 'rotate' }
   | { readonly kind: 'expire' }
-  | { readonly kind: 'complete' };
+  | { readonly kind: 'complete' }
+  | { readonly kind: 'retire'; readonly version: number };
 
 /** What an event announces, in order. `told` in the schedule is the last of them that was announced for a version. */
 export interface AnnouncedNotice {
@@ -101,7 +103,11 @@ const NOTHING: RotationPlan = { step: null, lookAt: null, awaitsUse: false };
 export function planRotation(key: RotatedKey, facts: RotationFacts, now: Instant): RotationPlan {
   if (key.state.kind === 'revoked') return NOTHING;
   if (facts.isWaiting && facts.isUsed) return { step: { kind: 'complete' }, lookAt: now, awaitsUse: false };
-  const awaitsUse = facts.isWaiting;
+  const ending = endsOnUse(key);
+  const isEnding = ending !== null && ending.acceptedUntil !== null && now < ending.acceptedUntil;
+  if (isEnding && facts.isUsed)
+    return { step: { kind: 'retire', version: ending.version }, lookAt: now, awaitsUse: false };
+  const awaitsUse = facts.isWaiting || isEnding;
   const dueAt = dueAtOf(key);
   // Resuming a key and giving it a new expiry change its record, which is looked at again then.
   const mayAct = key.state.kind === 'active' && (key.expiresAt === null || now < key.expiresAt);
@@ -124,6 +130,11 @@ export function overlapEnd(
 ): Instant {
   const endsAt = now + (askedSeconds ?? rotation?.overlapSeconds ?? OVERLAP_SECONDS_DEFAULT) * SECOND_MS;
   return earlier(endsAt, expiresAt);
+}
+
+/** The version that ends when the current one is used; null: none does. */
+export function endsOnUse({ versions }: Pick<KeyRecord, 'versions'>): KeyVersion | null {
+  return versions.find((version) => version.retiresOnFirstUse === true) ?? null;
 }
 
 /** When to look at a key after it has changed; null: never. */
@@ -161,11 +172,12 @@ function planByService(key: RotatedKey, facts: RotationFacts, now: Instant): Rot
   return { step: { kind: 'announce', notice }, lookAt, awaitsUse };
 }
 
-/** Null: a rotation is never due. */
+/** As old as `every`, counted from the last rotation. Null: a rotation is never due. */
 function dueAtOf({ rotation, versions }: Pick<KeyRecord, 'rotation' | 'versions'>): Instant | null {
-  const current = versions.find((version) => version.acceptedUntil === null);
-  if (rotation === null || rotation.everySeconds === null || current === undefined) return null;
-  return current.createdAt + rotation.everySeconds * SECOND_MS;
+  if (rotation === null || rotation.everySeconds === null || versions.length === 0) return null;
+  // Of the newest one also when its rotation was undone: whoever undid it does not want the next at once.
+  const rotatedAt = Math.max(...versions.map((version) => version.createdAt));
+  return rotatedAt + rotation.everySeconds * SECOND_MS;
 }
 
 /**

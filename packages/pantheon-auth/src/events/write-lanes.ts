@@ -37,6 +37,7 @@ const PURPOSES: Readonly<Record<EventType, Purpose>> = {
   'key.resumed': 'ordinary',
   'key.revoked': 'ends',
   'key.rotated': 'ordinary',
+  'key.rolled_back': 'ordinary',
   'key.version_retired': 'ends',
   'key.secret_replaced': 'ordinary',
   'key.tokens_revoked': 'restricts',

@@ -58,6 +58,7 @@ export type RequestErrorCode =
   | 'key_expired'
   | 'rotation_in_progress'
   | 'version_conflict'
+  | 'version_in_use'
   | 'last_administrator'
   | 'already_claimed'
   | 'too_many_keys'
@@ -148,6 +149,11 @@ export const ERRORS: Readonly<Record<RequestErrorCode, CodeEntry>> = {
     'Wait until its overlap ends, or send expectedVersion.',
   ),
   version_conflict: error(409, 'The request does not use the current version of the key.', 'Read the key again.'),
+  version_in_use: error(
+    409,
+    'The version to undo has been used.',
+    'Repeat with force to end it anyway: whoever uses it is then denied.',
+  ),
   last_administrator: error(409, 'The key is the last administrator.', 'Repeat with force to do it anyway.'),
   already_claimed: error(409, 'The key that this request created is already in use.', 'Rotate it instead.'),
   request_timeout: error(408, 'The request did not arrive completely in time.', 'Send it again.'),

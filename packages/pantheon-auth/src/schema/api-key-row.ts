@@ -14,6 +14,8 @@ export interface ApiKeyRow extends SettingColumns {
   /** Of the setting `jwt`, which is sealed. */
   jwt_algorithm: string | null;
   version: number;
+  /** The numbers of its versions, newest first, as JSON; null: the current one and those before it, without a gap. */
+  kept_versions: string | null;
   revision: number;
   /** The settings that have no column and the hash over this row, sealed. */
   sealed: Uint8Array;
@@ -28,6 +30,8 @@ export interface ApiKeyVersionRow {
   created_at: number;
   /** Null: the current version. */
   accepted_until: number | null;
+  /** 1: it ends when the current version is used. */
+  retires_on_first_use: number | null;
   revision: number;
   /** The hash of the key string and, where the policy asks for HS256, the signing secret; sealed. */
   sealed: Uint8Array;

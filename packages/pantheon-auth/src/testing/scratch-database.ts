@@ -113,6 +113,7 @@ export function sampleKey(over: Partial<ApiKeyRow> = {}): ApiKeyRow {
     rotation: null,
     jwt_algorithm: null,
     version: 1,
+    kept_versions: null,
     revision: 1,
     sealed: new Uint8Array([0, 1, 254, 255]),
     id_tag: 1,
@@ -122,7 +123,8 @@ export function sampleKey(over: Partial<ApiKeyRow> = {}): ApiKeyRow {
 
 export function sampleVersion(over: Partial<ApiKeyVersionRow> & Pick<ApiKeyVersionRow, 'key_id'>): ApiKeyVersionRow {
   const sealed = new Uint8Array([9, 0, 9]);
-  return { tenant_id: 'default', version: 1, created_at: 1_000, accepted_until: null, revision: 1, sealed, ...over };
+  const times = { created_at: 1_000, accepted_until: null, retires_on_first_use: null };
+  return { tenant_id: 'default', version: 1, ...times, revision: 1, sealed, ...over };
 }
 
 /** The changes that insert a tenant. */

@@ -3,6 +3,7 @@ import type { PantheonAuth, RotateKeyInput } from 'pantheon-auth';
 import { z } from 'zod';
 import { CHANGE_CODES, type Operation, operation } from '../../http/operation.ts';
 import {
+  forceFlag,
   idempotencyHeader,
   idempotencyKeyOf,
   idParams,
@@ -12,7 +13,7 @@ import {
   settleFlag,
   wholeNumber,
 } from '../../http/parameters.ts';
-import { changedVersionSchema, settledRotationSchema, versionsSchema } from './schemas.ts';
+import { changedKeySchema, changedVersionSchema, settledRotationSchema, versionsSchema } from './schemas.ts';
 
 /** For the OpenAPI file only: the engine parses the body. */
 export const rotateBody = z
@@ -29,6 +30,12 @@ export const rotateBody = z
       .nullish()
       .describe(
         'The number of the current version. With it the key is rotated even if an older version is still accepted.',
+      ),
+    retireOnFirstUse: z
+      .boolean()
+      .nullish()
+      .describe(
+        'Whether the previous version ends within seconds of the first use of the new one, if its overlap has not ended by then. Default: false.',
       ),
   })
   .meta({ id: 'RotateKeyInput', examples: [{ overlap: '1h' }] })
@@ -59,6 +66,35 @@ export function keyVersionOperations(auth: PantheonAuth): readonly Operation[] {
       handle: ({ params, query, body, by, request }) => {
         const options = { ...omitUndefined(query), ...idempotencyKeyOf(request), ...ifMatchOf(request), by: by.caller };
         return auth.tenant(by.tenantId).rotation.rotate(params.id, body as RotateKeyInput, options);
+      },
+    }),
+    operation({
+      method: 'POST',
+      url: '/v1/keys/:id/rollback',
+      id: 'rollBackKey',
+      tag: 'Versions',
+      summary:
+        'Undo the last rotation, while the version before it is still accepted: that one is current again, and the undone version is retired for ever, with its tokens.',
+      access: { kind: 'key', action: 'keys.rotate' },
+      params: idParams,
+      conditional: true,
+      query: z.strictObject({ force: forceFlag, settle: settleFlag }),
+      body: reasonBody,
+      answer: { status: 200, description: 'The record.', schema: changedKeySchema, tagged: 'itself' },
+      codes: [
+        'not_grantable',
+        'not_allowed',
+        'key_revoked',
+        'key_suspended',
+        'key_expired',
+        'version_conflict',
+        'version_in_use',
+        'key_quarantined',
+        ...CHANGE_CODES,
+      ],
+      handle: ({ params, query, body, by, request }) => {
+        const options = { ...omitUndefined(query), ...omitUndefined(body), ...ifMatchOf(request), by: by.caller };
+        return auth.tenant(by.tenantId).rotation.rollBack(params.id, options);
       },
     }),
     operation({

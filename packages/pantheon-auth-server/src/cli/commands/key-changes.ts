@@ -1,4 +1,4 @@
-/** `pantheon-auth keys update|rotate|revoke|suspend|resume`: changes to a key that is there. */
+/** `pantheon-auth keys update|rotate|rollback|revoke|suspend|resume`: changes to a key that is there. */
 import type { Command } from 'commander';
 import { printKey, sayNewKey } from '../answers.ts';
 import type { ExitCode } from '../exit-codes.ts';
@@ -23,6 +23,13 @@ export function addKeyChanges(keys: Command, context: CliContext, finish: (code:
       change(session, verb, options, args),
     );
   }
+  const rollback = keys.command('rollback').description('undo the last rotation of a key').argument('<id>', 'its id');
+  rollback
+    .option('--reason <text>', 'reason, recorded in the audit trail')
+    .option('--force', 'also if the version to undo has been used; needs pantheon:keys:force');
+  runCommand<ChangeOptions>(withConnection(withCondition(rollback)), context, finish, (session, options, args) =>
+    change(session, 'rollback', options, args),
+  );
   addRevoke(keys, context, finish);
 }
 
@@ -67,6 +74,7 @@ interface RotateOptions extends ConnectionOptions {
   readonly ifMatch?: string;
   readonly overlap?: string;
   readonly expectedVersion?: string;
+  readonly retireOnFirstUse?: true;
   readonly idempotencyKey?: string;
   readonly out?: string;
 }
@@ -78,18 +86,19 @@ function addRotate(keys: Command, context: CliContext, finish: (code: ExitCode) 
     .argument('<id>', 'its id')
     .option('--overlap <duration>', 'how long the previous version is still accepted, such as 24h; 0s: not at all')
     .option('--expected-version <number>', 'rotate only if this is the current version')
+    .option('--retire-on-first-use', 'end the previous version when the new one is used')
     .option('--idempotency-key <text>', 'a text that makes it safe to repeat the command')
     .option('--out <file>', 'write the key string to a new file that only you can read, instead of printing it')
     .addHelpText('after', '\nExample:\n  $ pantheon-auth keys rotate 4fGh2kLmNp0QrStU --overlap 1h --out deploy.key.2');
   runCommand<RotateOptions>(withConnection(withCondition(rotate)), context, finish, async (session, options, args) => {
     const path = `${pathOf(args)}/rotate`;
-    const { overlap, expectedVersion: expected } = options;
+    const { overlap, expectedVersion: expected, retireOnFirstUse } = options;
     const expectedVersion = expected === undefined ? undefined : toCount(expected, 'expected-version');
     const headers = session.headers({
       'idempotency-key': options.idempotencyKey,
       'if-match': toIfMatch(options.ifMatch),
     });
-    const request = { body: { overlap, expectedVersion }, headers };
+    const request = { body: { overlap, expectedVersion, retireOnFirstUse }, headers };
     return sayNewKey(session, options.out, async () => call(await session.connect(), 'POST', path, request));
   });
 }
@@ -125,7 +134,7 @@ function addRevoke(keys: Command, context: CliContext, finish: (code: ExitCode) 
 
 async function change(
   session: Session,
-  verb: 'revoke' | 'suspend' | 'resume',
+  verb: 'revoke' | 'suspend' | 'resume' | 'rollback',
   { reason, cascade, cascadeActed, force, ifMatch }: ChangeOptions,
   args: readonly string[],
 ): Promise<ExitCode> {

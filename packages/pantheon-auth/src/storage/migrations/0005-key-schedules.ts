@@ -1,4 +1,4 @@
-/** When a key is looked at for its rotation, and the next secrets of keys that the service rotates. */
+/** When a key is looked at, the next secrets of keys that the service rotates, and rotations that are undone. */
 import { type Kysely, sql } from 'kysely';
 import type { Migration } from 'kysely/migration';
 import type { SqlDialect } from '../dialect.ts';
@@ -7,6 +7,8 @@ export function tables0005(dialect: SqlDialect): Migration {
   const { text, integer, bytes } = dialect.columnTypes;
   return {
     async up(db: Kysely<unknown>): Promise<void> {
+      await db.schema.alterTable('api_keys').addColumn('kept_versions', text).execute();
+      await db.schema.alterTable('api_key_versions').addColumn('retires_on_first_use', integer).execute();
       const schedules = db.schema
         .createTable('key_schedules')
         .addColumn('key_id', text, (c) => c.primaryKey().notNull())

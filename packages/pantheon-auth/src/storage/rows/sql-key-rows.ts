@@ -22,7 +22,7 @@ import { scan } from './scan.ts';
 const BYTES = sql<number>`
   (octet_length(sealed) + octet_length(permissions) + octet_length(grantable) + octet_length(rate_limits) +
     octet_length(ip_allowlist) + ${sql.lit(1_000)}) * case when version < ${sql.lit(VERSIONS_KEPT_MAX)}
-    then version else ${sql.lit(VERSIONS_KEPT_MAX)} end`.as('bytes');
+    and kept_versions is null then version else ${sql.lit(VERSIONS_KEPT_MAX)} end`.as('bytes');
 /** Looked at for "is it the last one?". Most pass at once; what their rows do not say so plainly, their record does. */
 const ADMINISTRATORS_MAX = 200;
 

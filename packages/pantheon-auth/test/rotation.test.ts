@@ -1,4 +1,4 @@
-/** Keys that are rotated by a schedule: with the holder, and for a recipient. */
+/** Rotation of keys: by a schedule, with the holder or for a recipient; undone; and ended with the first use. */
 import { generateKeyPairSync, type KeyObject } from 'node:crypto';
 import { compactDecrypt } from 'jose';
 import { describe, expect, test, vi } from 'vitest';
@@ -200,4 +200,76 @@ describe('by the holder', () => {
     );
     await stays(engine, apiKey.id, ['key.rotation_due', 'key.updated']);
   });
+});
+
+describe('a rotation that is undone', () => {
+  test('the version before it is current again on every node, and the undone one and its tokens are refused for ever', async () => {
+    await using engine = await openTestEngine();
+    const { auth } = engine;
+    const other = await engine.openAgain();
+    const { key, apiKey } = await auth.keys.create({ userId: 'u', name: 'k' });
+    const rotated = await auth.rotation.rotate(apiKey.id, { overlap: '1h' });
+    const token = await auth.tokens.exchange({ key: rotated.key });
+    if (!token.issued) throw new Error('a token');
+    // The exchange was a use of it.
+    await expect(auth.rotation.rollBack(apiKey.id)).rejects.toMatchObject({ code: 'version_in_use' });
+    const back = await auth.rotation.rollBack(apiKey.id, { force: true, reason: 'the new one was lost' });
+    expect(back).toMatchObject({ id: apiKey.id, version: 1 });
+    await engine.propagate();
+    for (const node of [auth, other]) {
+      expect(await node.verify({ key })).toMatchObject({ valid: true, key: { version: 1, rotation: null } });
+      expect(await node.verify({ key: rotated.key })).toMatchObject({ denial: { code: 'version_retired' } });
+      expect(await node.tokens.verify({ token: token.token.token })).toMatchObject({ valid: false });
+    }
+    const { items } = await auth.events.list('default', { type: 'key.rolled_back' });
+    expect(items).toMatchObject([{ before: { version: 2 }, after: { version: 1 }, reason: 'the new one was lost' }]);
+    expect(await auth.keys.versions(apiKey.id)).toMatchObject([
+      { version: 2, state: 'retired' },
+      { version: 1, state: 'current' },
+    ]);
+    // Read back from the database, it is whole; its next version has a number of its own.
+    expect((await other.rotation.rotate(apiKey.id)).apiKey.version).toBe(3);
+    expect(await auth.keys.versions(apiKey.id)).toMatchObject([
+      { version: 3, state: 'current' },
+      { version: 2, state: 'retired' },
+      { version: 1, state: 'accepted' },
+    ]);
+  });
+
+  test('the rotation is not made again by repeating its request', async () => {
+    await using engine = await openTestEngine();
+    const { auth } = engine;
+    const { apiKey } = await auth.keys.create({ userId: 'u', name: 'k' });
+    await auth.rotation.rotate(apiKey.id, {}, { idempotencyKey: 'once' });
+    await auth.rotation.rollBack(apiKey.id);
+    await expect(auth.rotation.rotate(apiKey.id, {}, { idempotencyKey: 'once' })).rejects.toMatchObject({
+      code: 'already_claimed',
+    });
+    await expect(auth.rotation.rollBack(apiKey.id)).rejects.toMatchObject({ code: 'version_conflict' });
+  });
+
+  test('a version row that is removed or put back from outside is noticed', async () => {
+    await using engine = await openTestEngine();
+    const { auth } = engine;
+    const { apiKey } = await auth.keys.create({ userId: 'u', name: 'k' });
+    await auth.rotation.rotate(apiKey.id);
+    await auth.rotation.rollBack(apiKey.id);
+    await engine.sql('delete from api_key_versions where key_id = ? and version = 2', apiKey.id);
+    await expect(auth.keys.get(apiKey.id)).rejects.toMatchObject({ code: 'key_quarantined' });
+  });
+});
+
+test('with retireOnFirstUse the previous version ends when the new one is used, and not before', async () => {
+  await using engine = await openTestEngine();
+  const { auth } = engine;
+  const { key, apiKey } = await auth.keys.create({ userId: 'u', name: 'k' });
+  // For a day after a start whose clock was ahead, nothing is done that cannot be undone.
+  engine.clock.advance(2 * DAY_MS);
+  const rotated = await auth.rotation.rotate(apiKey.id, { overlap: '30d', retireOnFirstUse: true });
+  await stays(engine, apiKey.id, ['key.rotated']);
+  expect(await auth.verify({ key })).toMatchObject({ valid: true });
+  expect(await auth.verify({ key: rotated.key })).toMatchObject({ valid: true });
+  await happened(engine, apiKey.id, 'key.rotated', 'key.version_retired');
+  expect(await auth.verify({ key })).toMatchObject({ denial: { code: 'version_retired' } });
+  expect(await auth.verify({ key: rotated.key })).toMatchObject({ valid: true });
 });

@@ -1,0 +1,51 @@
+/** The record of an API key, and a change of it. How events change a record is in `key.ts`. */
+import type { Instant } from '../foundation/clock.ts';
+import type { AuditEventAbout } from './event.ts';
+import type { KeySettings } from './key-settings.ts';
+
+export type KeyState =
+  | { readonly kind: 'active' }
+  | { readonly kind: 'suspended'; readonly at: Instant; readonly reason: string | null }
+  | { readonly kind: 'revoked'; readonly at: Instant; readonly reason: string | null };
+
+/** One secret of an API key. */
+export interface KeyVersion {
+  readonly version: number;
+  readonly createdAt: Instant;
+  /** Null for the current version. Until then another one is still accepted. */
+  readonly acceptedUntil: Instant | null;
+  /** It ends within seconds of the first use of the current version, if its overlap has not ended by then. */
+  readonly retiresOnFirstUse?: true;
+}
+
+/** The record of an API key, as the log tells it. Usage is counted elsewhere and joined when read. */
+export interface KeyRecord extends KeySettings {
+  readonly id: string;
+  readonly tenantId: string;
+  readonly createdAt: Instant;
+  /** The API key that created it; null: the process itself. */
+  readonly createdBy: string | null;
+  readonly state: KeyState;
+  /** Tokens issued before this are dead. */
+  readonly tokensNotBefore: Instant | null;
+  /** The current version. After a rotation that was undone it is not the newest. */
+  readonly version: number;
+  /** Newest first, at most {@link VERSIONS_KEPT_MAX}. */
+  readonly versions: readonly KeyVersion[];
+  readonly revision: number;
+  /** The number of the secret that tagged its id; null: made before ids had tags. */
+  readonly idTag: number | null;
+}
+
+export type KeyEvent = AuditEventAbout<'key'>;
+
+/** A change that is ready to be committed: the new record and the events that made it. It has no form without an event. */
+export interface KeyChange {
+  readonly record: KeyRecord;
+  /** Null: the key must not exist yet. */
+  readonly expectedRevision: number | null;
+  readonly events: readonly [KeyEvent, ...KeyEvent[]];
+}
+
+/** Who proves an older secret than these is told `unknown`. Bounds the row, and destroys old material. */
+export const VERSIONS_KEPT_MAX = 8;
