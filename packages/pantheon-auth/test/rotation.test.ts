@@ -273,3 +273,115 @@ test('with retireOnFirstUse the previous version ends when the new one is used, 
   expect(await auth.verify({ key })).toMatchObject({ denial: { code: 'version_retired' } });
   expect(await auth.verify({ key: rotated.key })).toMatchObject({ valid: true });
 });
+
+describe('a key that expires when its rotation is missed', () => {
+  const rotation = { every: '30d', window: '2d', onMissed: 'expire' } as const;
+
+  test('is first announced for a whole window, however late: when the policy comes later than it is due', async () => {
+    await using engine = await openTestEngine();
+    const { auth, clock } = engine;
+    const { key, apiKey } = await auth.keys.create({ userId: 'u', name: 'k' });
+    clock.advance(365 * DAY_MS);
+    await auth.keys.update(apiKey.id, { rotation });
+    await happened(engine, apiKey.id, 'key.updated', 'key.rotation_due');
+    expect(await auth.verify({ key })).toMatchObject({ valid: true });
+    clock.advance(2 * DAY_MS);
+    await happened(engine, apiKey.id, 'key.updated', 'key.rotation_due', 'key.updated');
+    expect(await auth.verify({ key })).toMatchObject({ denial: { code: 'expired' } });
+    // Given another life, its holder has another window.
+    await auth.keys.update(apiKey.id, { expiresAt: null });
+    const before = ['key.updated', 'key.rotation_due', 'key.updated', 'key.updated'];
+    await happened(engine, apiKey.id, ...before, 'key.rotation_due');
+    expect(await auth.verify({ key })).toMatchObject({ valid: true });
+  });
+
+  test('is not ended for a window in which its holder could not act', async () => {
+    await using engine = await openTestEngine();
+    const { auth, clock } = engine;
+    const { key, apiKey } = await auth.keys.create({ userId: 'u', name: 'k', rotation });
+    clock.advance(30 * DAY_MS);
+    await happened(engine, apiKey.id, 'key.rotation_due');
+    await auth.keys.suspend(apiKey.id);
+    clock.advance(10 * DAY_MS);
+    await auth.keys.resume(apiKey.id);
+    await happened(engine, apiKey.id, 'key.rotation_due', 'key.suspended', 'key.resumed', 'key.rotation_due');
+    expect(await auth.verify({ key })).toMatchObject({ valid: true });
+  });
+});
+
+describe('the first use of a next secret is noticed', () => {
+  const waitingKey = async (engine: TestEngine) => {
+    const { auth, clock } = engine;
+    const { publicKey, privateKey } = X25519();
+    const recipientJwk = publicKey.export({ format: 'jwk' });
+    const { key, apiKey } = await auth.keys.create({
+      userId: 'u',
+      name: 'k',
+      rotation: { every: '30d', recipientJwk },
+    });
+    await auth.verify({ key });
+    await usesStored(engine, apiKey.id, 1);
+    clock.advance(30 * DAY_MS);
+    await happened(engine, apiKey.id, 'key.rotated');
+    const answer = await auth.nextSecret(request(key));
+    if (!answer.found) throw new Error(answer.refusal.code);
+    return { key, next: await opened(answer.next.jwe, privateKey), id: apiKey.id };
+  };
+
+  test('also when the key was suspended and resumed meanwhile', async () => {
+    await using engine = await openTestEngine();
+    const { next, id } = await waitingKey(engine);
+    await engine.auth.keys.suspend(id);
+    await engine.auth.keys.resume(id);
+    await engine.auth.verify({ key: next });
+    const events = ['key.rotated', 'key.suspended', 'key.resumed'];
+    await happened(engine, id, ...events, 'key.rotation_completed');
+    expect(await engine.sql('select * from next_secrets')).toEqual([]);
+  });
+
+  test('also when the key is changed after the use was stored', async () => {
+    await using engine = await openTestEngine();
+    const { next, id } = await waitingKey(engine);
+    await engine.auth.verify({ key: next });
+    await engine.auth.keys.update(id, { name: 'renamed' });
+    await until(engine, async () => expect(await engine.sql('select * from next_secrets')).toEqual([]));
+  });
+
+  test('retired by a call after its overlap, the previous version fetches nothing any more', async () => {
+    await using engine = await openTestEngine();
+    const { auth, clock } = engine;
+    const { key, id } = await waitingKey(engine);
+    clock.advance(2 * DAY_MS);
+    expect(await auth.nextSecret(request(key))).toMatchObject({ found: true });
+    await auth.rotation.retire(id, 1, { reason: 'leaked' });
+    expect(await engine.sql('select * from next_secrets')).toEqual([]);
+    expect(await auth.nextSecret(request(key))).toMatchObject({ found: false });
+  });
+});
+
+test('an old key string takes nothing from the limits of its key, and is no use of it', async () => {
+  await using engine = await openTestEngine();
+  const { auth } = engine;
+  const rateLimits = [{ name: 'minute', limit: 5, window: '1m' }];
+  const { key, apiKey } = await auth.keys.create({ userId: 'u', name: 'k', rateLimits });
+  const rotated = await auth.rotation.rotate(apiKey.id, { overlap: 0 });
+  for (let nth = 0; nth < 20; nth += 1)
+    expect(await auth.nextSecret(request(key))).toMatchObject({ found: false, refusal: { code: 'version_retired' } });
+  const verification = await auth.verify({ key: rotated.key });
+  expect(verification).toMatchObject({ valid: true, limits: [{ remaining: 4 }] });
+  expect(await auth.keys.versions(apiKey.id)).toMatchObject([{ usageCount: 1 }, { usageCount: 0 }]);
+});
+
+test('who may not hand out a key does not become its recipient', async () => {
+  await using engine = await openTestEngine();
+  const { auth } = engine;
+  const permissions = ['pantheon:keys:update', 'pantheon:keys:rotate'] as const;
+  const clerk = await auth.keys.create({ userId: 'clerk', name: 'clerk', permissions: [...permissions] });
+  const victim = await auth.keys.create({ userId: 'owner', name: 'victim', jwt: { customClaims: { role: 'admin' } } });
+  const answer = await auth.authenticate(request(clerk.key));
+  if (!answer.authenticated) throw new Error(answer.refusal.code);
+  const by = callerOf(answer.principal, { address: null, userAgent: null, requestId: null });
+  const recipientJwk = X25519().publicKey.export({ format: 'jwk' });
+  const change = auth.keys.update(victim.apiKey.id, { rotation: { every: '1d', recipientJwk } }, { by });
+  await expect(change).rejects.toMatchObject({ code: 'not_grantable', field: 'userId' });
+});

@@ -19,6 +19,7 @@ import {
 } from './key-input.ts';
 import { parseRotateInput } from './rotation-input.ts';
 
+const RECIPIENT_JWK = { kty: 'OKP', crv: 'X25519', x: 'hSDwCYkwp1R0i33ctD73Wg2_Og0mOBr066SpjqqbTmo' };
 const CLAIMED_IN_A_WEEK = { windowSeconds: 604_800, onMissed: 'extend', recipientJwk: null } as const;
 
 const NOW = Date.UTC(2030, 0, 1);
@@ -197,6 +198,7 @@ const BAD: readonly (readonly [string, unknown])[] = [
     { rotation: { recipientJwk: { kty: 'OKP', crv: 'X25519', x: 'hSDwCYkwp1R0i33ctD73Wg2_Og0mOBr066SpjqqbTmo' } } },
   ],
   ['rotation.recipientJwk', { rotation: { every: '1d', recipientJwk: {} } }],
+  ['rotation.overlap', { rotation: { every: '1d', overlap: '1d', recipientJwk: RECIPIENT_JWK } }],
   ['rotation.overlap', { rotation: { overlap: '31d' } }],
   ['jwt.algorithm', { jwt: { algorithm: 'none' } }],
   ['jwt.algorithm', { jwt: { algorithm: 'es256' } }],

@@ -170,12 +170,15 @@ export class KeyRotation<App extends AppTypes = AppTypes> {
       action: 'keys.rotate',
       tenantId: this.#tenantId,
       keyId: id,
-      decide: (key: StoredKey, caller: ConfirmedCaller) => {
+      decide: async (key: StoredKey, caller: ConfirmedCaller) => {
         // A superseded version may retire itself and no other.
         const isOwnVersion = by.authority.kind === 'key' && by.authority.version === version;
         if (!isOwnVersion) assertNotSuperseded(caller, key.record);
         assertIsMeant(options, 'key', key.record);
-        const change = retireVersion(key.record, version, auditContext, now);
+        // A version whose overlap has ended may still fetch the next secret: that ends too.
+        const isPrevious = previousVersion(key.record)?.version === version;
+        const remains = isPrevious && (await this.#deps.nextSecrets.find(this.#tenantId, id)) !== null;
+        const change = retireVersion(key.record, version, auditContext, now, remains);
         return change && { change, secrets: key.secrets };
       },
     } as const;

@@ -12,6 +12,6 @@ export interface KeyScheduleRows {
   ): Promise<readonly ScheduledKey[]>;
   /** Whether there are any. One read by an index. */
   isAnyDue(now: Instant): Promise<boolean>;
-  /** Stores when to look again, unless the key has changed since that revision. */
-  plan(planned: Extract<KeyScheduleWrite, { kind: 'planned' }>): Promise<void>;
+  /** Stores when to look again, unless the key has changed or was used since the row was read. */
+  plan(planned: Extract<KeyScheduleWrite, { kind: 'planned' }>, read: ScheduledKey): Promise<void>;
 }

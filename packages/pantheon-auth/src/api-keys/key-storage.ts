@@ -4,7 +4,7 @@
  */
 import { createHash } from 'node:crypto';
 import { isUint8Array } from 'node:util/types';
-import type { KeyChange, KeyRecord, KeyVersion } from '../domain/key.ts';
+import type { KeyChange, KeyEvent, KeyRecord, KeyVersion } from '../domain/key.ts';
 import { endsOnUse, firstLookAt } from '../domain/rotation-schedule.ts';
 import type { EventCodec } from '../events/event-codec.ts';
 import type { IdempotencyRecord, Ledger, Precondition, RowChange } from '../events/ledger.ts';
@@ -242,13 +242,23 @@ export class KeyStorage implements KeySource {
   }
 }
 
-/** When to look at the key after this change. A new key without a policy has nothing to be looked for. */
-function scheduleAfter({ change: { record, expectedRevision }, nextJwe }: SealedChange): readonly KeyScheduleWrite[] {
+/** What changes of the schedule with a change of the key. A new key without a policy has nothing to be looked for. */
+function scheduleAfter({ change, nextJwe }: SealedChange): readonly KeyScheduleWrite[] {
+  const { record, expectedRevision, events } = change;
   const { id: keyId, tenantId, revision, version } = record;
+  const about = { keyId, tenantId, revision };
   const lookAt = firstLookAt(record);
-  if (expectedRevision === null && lookAt === null) return [];
+  if (expectedRevision === null) return lookAt === null ? [] : [{ kind: 'created', ...about, lookAt }];
+  if (record.state.kind === 'revoked') return [{ kind: 'ended', keyId, tenantId }];
   const awaitsUseOf = nextJwe !== undefined || endsOnUse(record) !== null ? version : null;
-  return [{ kind: 'changed', keyId, tenantId, revision, lookAt, awaitsUseOf }];
+  const forgetsTold = events.some((event) => event.type === 'key.resumed' || changesSchedule(event));
+  return [{ kind: 'changed', ...about, isScheduled: lookAt !== null, awaitsUseOf, forgetsTold }];
+}
+
+/** Whether what was announced to the holder was about other times. */
+function changesSchedule(event: KeyEvent): boolean {
+  const decisive = ['rotation', 'notBefore', 'expiresAt'] as const;
+  return event.type === 'key.updated' && decisive.some((name) => event.after[name] !== undefined);
 }
 
 /** Each row is bound to what it says; that they belong together is told by the key: its versions follow each other, and all were written with it. */

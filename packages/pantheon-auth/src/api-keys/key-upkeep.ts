@@ -36,8 +36,10 @@ const KEYS_PER_RUN_MAX = 1_000;
 /** Of one tenant, so that those of others are looked at in the same run, however many keys of it are due. */
 export const KEYS_OF_TENANT_PER_RUN_MAX = 100;
 const KEYS_PER_READ = 100;
-/** When to look again at a key that cannot be read, or whose tenant is suspended. */
+/** When to look again at a key that is damaged, or whose tenant is suspended. */
 const HELD_UP_MS: number = 60 * MINUTE_MS;
+/** When to look again at a key for which something failed. */
+const FAILED_AGAIN_MS: number = 5 * MINUTE_MS;
 
 export interface KeyUpkeepDeps {
   readonly schedules: KeyScheduleRows;
@@ -50,6 +52,8 @@ export interface KeyUpkeepDeps {
   readonly events: EventCodec;
   readonly clock: Clock;
   readonly keyPrefix: string;
+  /** Called when something fails for one key; the others are looked at all the same. */
+  readonly onError: (error: unknown, keyId: string) => void;
 }
 
 /** The run of the job. */
@@ -62,8 +66,8 @@ interface Run {
 interface Look {
   readonly stored: StoredKey;
   readonly plan: RotationPlan;
-  /** The last notice that was announced for the current version. */
-  readonly told: number | null;
+  /** The last notice that was announced for the current version, and when the first was. */
+  readonly told: { readonly number: number; readonly since: Instant } | null;
   readonly now: Instant;
   /** What else must not change before the step is committed. */
   readonly preconditions: readonly Precondition[];
@@ -107,7 +111,7 @@ export class KeyUpkeep {
 
   async #look(scheduled: ScheduledKey, run: Run): Promise<void> {
     const by: AuditContext = { actor: jobActor(run.lease.name), requestId: null, reason: null };
-    const { cache, schedules } = this.#deps;
+    const { cache, schedules, onError } = this.#deps;
     try {
       const { loaded, change } = await runAsProcess<Look | null, Change>(by, {
         load: () => this.#load(scheduled),
@@ -117,16 +121,19 @@ export class KeyUpkeep {
         // A key that somebody changes at this moment is looked at again in the next run.
         attemptsMax: 1,
       });
-      if (change === null) await schedules.plan(loaded === null ? this.#later(scheduled) : plannedOf(loaded));
+      if (change === null)
+        await schedules.plan(loaded === null ? this.#heldUp(scheduled) : plannedOf(loaded), scheduled);
     } catch (error) {
-      // A damaged key holds up no other one.
-      if (hasCode(error, 'key_quarantined')) await schedules.plan(this.#later(scheduled));
-      else if (!hasCode(error, 'conflict')) throw error;
+      // Somebody changed the key at this moment.
+      if (hasCode(error, 'conflict')) return;
+      // No key holds up another one. If the database is the reason, this fails too, and with it the run.
+      await schedules.plan(this.#later(scheduled, FAILED_AGAIN_MS), scheduled);
+      if (!hasCode(error, 'key_quarantined')) onError(error, scheduled.key_id);
     }
   }
 
-  /** Null: there is no such key, or its tenant is not active. */
-  async #load({ key_id: keyId, tenant_id: tenantId, told, told_version }: ScheduledKey): Promise<Look | null> {
+  /** Null: its tenant is not active. */
+  async #load({ key_id: keyId, tenant_id: tenantId, ...row }: ScheduledKey): Promise<Look | null> {
     const { storage, nextSecrets, usage, clock } = this.#deps;
     const stored = await storage.findIn(tenantId, keyId);
     if (stored?.tenant.state !== 'active') return null;
@@ -135,12 +142,15 @@ export class KeyUpkeep {
     const awaitsUse = isForRecipient || endsOnUse(record) !== null;
     const next = isForRecipient ? await nextSecrets.find(tenantId, keyId) : null;
     const uses = awaitsUse ? await usage.ofKey(tenantId, keyId) : [];
+    const isTold = row.told_version === record.version && row.told !== null && row.told_since !== null;
+    const told = isTold ? { number: row.told ?? 0, since: row.told_since ?? 0 } : null;
     const facts = {
-      told: told_version === record.version ? told : null,
+      told: told?.number ?? null,
+      toldSince: told?.since ?? null,
       isUsed: uses.some((use) => use.version === record.version && use.usageCount > 0),
       isWaiting: next?.version === record.version,
     };
-    const look = { stored, told: facts.told, now: clock.now() };
+    const look = { stored, told, now: clock.now() };
     const plan = planRotation(record, facts, look.now);
     if (plan.step?.kind !== 'expire') return { ...look, plan, preconditions: [] };
     const preconditions = await this.#mayExpire(record, look.now);
@@ -211,10 +221,16 @@ export class KeyUpkeep {
     };
   }
 
-  #later({ key_id: keyId, tenant_id: tenantId, revision, told, told_version, awaits_use_of }: ScheduledKey): Planned {
-    const lookAt = this.#deps.clock.now() + HELD_UP_MS;
-    const announced = told === null || told_version === null ? null : { number: told, version: told_version };
-    return { kind: 'planned', keyId, tenantId, revision, lookAt, awaitsUseOf: awaits_use_of, told: announced };
+  /** The holder of a key whose tenant is suspended cannot act on what was announced: it is announced again. */
+  #heldUp(scheduled: ScheduledKey): Planned {
+    return { ...this.#later(scheduled, HELD_UP_MS), told: null };
+  }
+
+  #later({ key_id: keyId, tenant_id: tenantId, revision, awaits_use_of, ...row }: ScheduledKey, ms: number): Planned {
+    const { told: number, told_version: version, told_since: since } = row;
+    const told = number === null || version === null || since === null ? null : { number, version, since };
+    const lookAt = this.#deps.clock.now() + ms;
+    return { kind: 'planned', keyId, tenantId, revision, lookAt, awaitsUseOf: awaits_use_of, told };
   }
 }
 
@@ -231,16 +247,10 @@ function eventOf(
 }
 
 /** When to look again, once the step is done. */
-function plannedOf({ stored: { record }, plan, told }: Look): Planned {
+function plannedOf({ stored: { record }, plan, told: before, now }: Look): Planned {
   const { id: keyId, tenantId, revision, version } = record;
-  const number = plan.step?.kind === 'announce' ? plan.step.notice.number : told;
-  return {
-    kind: 'planned',
-    keyId,
-    tenantId,
-    revision,
-    lookAt: plan.lookAt,
-    awaitsUseOf: plan.awaitsUse ? version : null,
-    told: number === null ? null : { number, version },
-  };
+  const { step, lookAt, awaitsUse } = plan;
+  const told = step?.kind === 'announce' ? { number: step.notice.number, since: before?.since ?? now } : before;
+  const about = { kind: 'planned', keyId, tenantId, revision, lookAt } as const;
+  return { ...about, awaitsUseOf: awaitsUse ? version : null, told: told && { ...told, version } };
 }

@@ -5,8 +5,8 @@
 import { randomBytes, timingSafeEqual } from 'node:crypto';
 import type { AppTypes, GrantablePattern, PermissionPattern } from '../domain/app-types.ts';
 import { ANY_ENVIRONMENT, type Environment, VERSIONS_KEPT_MAX } from '../domain/key.ts';
-import type { LimitState } from '../domain/limits.ts';
-import { type RotationNotice, rotationNotice } from '../domain/rotation-schedule.ts';
+import type { LimitState, RateLimitRule } from '../domain/limits.ts';
+import { awaitsNext, type RotationNotice, rotationNotice } from '../domain/rotation-schedule.ts';
 import { ANY_TENANT } from '../domain/tenant.ts';
 import type { Denial } from '../domain/verification.ts';
 import { type Clock, type Instant, type Moment, momentOf } from '../foundation/clock.ts';
@@ -164,8 +164,9 @@ export class KeyValidator {
   }
 
   /**
-   * Verifies a key string whose overlap may have ended, for fetching the next secret: as `verify`, except that an older
-   * version counts as accepted. It must not be used for anything else.
+   * Verifies a key string for fetching the next secret of its key, and for nothing else: as `verify`, except that the
+   * version before the current one counts as accepted for a key with a recipient, also after its overlap. Then it takes
+   * nothing from the limits of the key, which the holder of an old string must not use up, but from a budget of its own.
    */
   async verifyForNext(key: string, address: string | null): Promise<Verification> {
     const asked = { ip: address, tenant: ANY_TENANT, environment: ANY_ENVIRONMENT } as const;
@@ -177,15 +178,29 @@ export class KeyValidator {
       const found = await attempt.find();
       const matched = matchSecret(found.secrets, digest);
       attempt.assertReadable(matched !== -1);
-      const version = found.facts?.record.versions[matched] ?? null;
-      const asAccepted = version && { ...version, acceptedUntil: null };
-      const evaluation = evaluate(found.facts, asAccepted, use.access, attempt.now);
+      const { facts } = found;
+      const version = facts?.record.versions[matched] ?? null;
+      const isEnded = facts !== null && version !== null && awaitsNext(facts.record, version, attempt.now);
+      const asAccepted = isEnded ? { ...version, acceptedUntil: null } : version;
+      const evaluation = evaluate(facts, asAccepted, use.access, attempt.now);
       if (!attempt.settles(evaluation)) continue;
       if (evaluation.denial !== null) return this.deny(evaluation, use);
-      const limits = await this.limit(attempt, evaluation.holder.facts, use.cost);
+      const limiting = isEnded
+        ? (attempt.limitsBefore(evaluation.holder.facts) ?? this.#fetchBudget(evaluation.holder.facts))
+        : this.limit(attempt, evaluation.holder.facts, use.cost);
+      const limits = await limiting;
       if (!attempt.settlesLimits(evaluation.holder.facts, limits)) continue;
-      return this.record(evaluation.holder, limits, use);
+      if (!isEnded) return this.record(evaluation.holder, limits, use);
+      const holder = { facts: evaluation.holder.facts, version };
+      this.#count(holder, 'version_retired', use.access.address, this.#deps.clock.now());
+      return answerOf(holder, { ...limits, limits: [] }, this.#deps.clock.now());
     }
+  }
+
+  #fetchBudget({ record: { id, tenantId, createdAt } }: CachedKey): LimitDecision | Promise<LimitDecision> {
+    // Counted like a limit of the key, under an id that no key has.
+    const keyId = `next-secret:${id}`;
+    return this.#deps.limiter.decide({ tenantId, keyId, createdAt, rules: FETCH_RULES, quota: null, cost: 1 });
   }
 
   /** Whether facts of that age are fresh enough for an acceptance. */
@@ -231,18 +246,7 @@ export class KeyValidator {
   record(holder: Holder, decision: LimitDecision, { access }: KeyUse): Verification {
     const now = this.#deps.clock.now();
     this.#count(holder, decision.admitted ? 'valid' : decision.code, access.address, now);
-    const { limits, degraded } = decision;
-    if (decision.admitted) return { valid: true, key: verifiedKey(holder, now), limits, degraded };
-    const { code, retryAfterSeconds, violated } = decision;
-    return {
-      valid: false,
-      denial: { code, violated },
-      secretVerified: true,
-      keyId: holder.facts.record.id,
-      retryAfterSeconds,
-      limits,
-      degraded,
-    };
+    return answerOf(holder, decision, now);
   }
 
   #countFailure(sender: Sender): void {
@@ -255,6 +259,9 @@ export class KeyValidator {
     this.#deps.usage.record({ tenantId, keyId, version: version.version, outcome, address, at });
   }
 }
+
+/** How often a version that has ended may ask for the next secret of its key. */
+const FETCH_RULES: readonly RateLimitRule[] = [{ name: 'next-secret', limit: 60, windowSeconds: 60 }];
 
 /** A denial in which no limit was involved. */
 const NOTHING_TAKEN = { valid: false, retryAfterSeconds: null, limits: [], degraded: false } as const;
@@ -274,6 +281,14 @@ function matchSecret(secrets: readonly VersionSecret[], digest: Buffer): number 
     if (timingSafeEqual(keyHash, digest) && at < secrets.length) matched = at;
   }
   return matched;
+}
+
+function answerOf(holder: Holder, decision: LimitDecision, now: Instant): Verification {
+  const { limits, degraded } = decision;
+  if (decision.admitted) return { valid: true, key: verifiedKey(holder, now), limits, degraded };
+  const { code, retryAfterSeconds, violated } = decision;
+  const { id: keyId } = holder.facts.record;
+  return { valid: false, denial: { code, violated }, secretVerified: true, keyId, retryAfterSeconds, limits, degraded };
 }
 
 function verifiedKey({ facts: { record }, version }: Holder, now: Instant): VerifiedKey {

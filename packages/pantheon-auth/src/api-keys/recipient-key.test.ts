@@ -37,6 +37,8 @@ describe('a key that must not be a recipient is refused', () => {
     point[0] = first;
     return { kty: 'OKP', crv: 'X25519', x: encoded(point) };
   };
+  const EVEN_MODULUS = Buffer.alloc(256);
+  EVEN_MODULUS[0] = 0x80;
   const otherPoint = Buffer.from(String(p256.x), 'base64url');
   otherPoint[31] = (otherPoint[31] ?? 0) ^ 1;
 
@@ -52,8 +54,13 @@ describe('a key that must not be a recipient is refused', () => {
     ['a signature key', jwkOf(generateKeyPairSync('ed25519').publicKey) as object & {}, /RSA key, an EC/],
     ['a point that is not on its curve', { ...p256, x: encoded(otherPoint) }, /not a valid/],
     ['no point', { ...p256, y: undefined }, /not a valid/],
-    ['a point of low order, 0', lowOrder(0) as object & {}, /low order/],
-    ['a point of low order, 1', lowOrder(1) as object & {}, /low order/],
+    ['a point of low order, 0', lowOrder(0) as object & {}, /Nothing can be encrypted/],
+    ['a point of low order, 1', lowOrder(1) as object & {}, /Nothing can be encrypted/],
+    [
+      'an RSA key with an even modulus',
+      { kty: 'RSA', e: 'AQAB', n: encoded(EVEN_MODULUS) },
+      /Nothing can be encrypted/,
+    ],
     ['a short RSA key', jwkOf(generateKeyPairSync('rsa', { modulusLength: 1_024 }).publicKey) as object & {}, /2048/],
     [
       'an RSA key with e = 3',

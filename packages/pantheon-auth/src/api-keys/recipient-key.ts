@@ -2,7 +2,14 @@
  * The public key (JWK, RFC 7517) that a holder gives to a key so that the service can rotate it: the next key string is
  * encrypted to it (JWE, RFC 7516), and nobody else can read it.
  */
-import { createPublicKey, diffieHellman, generateKeyPairSync, type KeyObject } from 'node:crypto';
+import {
+  constants,
+  createPublicKey,
+  diffieHellman,
+  generateKeyPairSync,
+  type KeyObject,
+  publicEncrypt,
+} from 'node:crypto';
 import type { JsonObject } from '../foundation/encoding.ts';
 
 /** Members of a private key (RFC 7518 section 6, RFC 8037 section 2). */
@@ -49,7 +56,7 @@ export function parseRecipientJwk(value: Readonly<Record<string, unknown>>): Rec
   const members = Object.fromEntries(kind.members.map((name) => [name, value[name]]));
   const key = publicKeyOf(members);
   if (key === null) return refused('It is not a valid public key.');
-  const weakness = weaknessOf(key);
+  const weakness = weaknessOf(key) ?? (isUsable(key) ? null : 'Nothing can be encrypted to this key.');
   if (weakness !== null) return refused(weakness);
   return { ok: true, jwk: { ...(key.export({ format: 'jwk' }) as JsonObject), ...(kid !== undefined && { kid }) } };
 }
@@ -89,18 +96,31 @@ function weaknessOf(key: KeyObject): string | null {
     const isStrong = isSize && publicExponent === RSA_EXPONENT;
     return isStrong ? null : `An RSA key has ${RSA_MODULUS_BITS_MIN} to ${RSA_MODULUS_BITS_MAX} bits and e = 65537.`;
   }
-  return key.asymmetricKeyType === 'x25519' && isOfLowOrder(key) ? 'This point has a low order.' : null;
+  return null;
 }
 
-/** With such a point the shared secret is the same for everybody. OpenSSL refuses to compute it (RFC 7748 section 6.1). */
-function isOfLowOrder(publicKey: KeyObject): boolean {
+/**
+ * Tries it: an RSA key with an even modulus has the right size and cannot be encrypted to, and with an X25519 point of low
+ * order the shared secret would be the same for everybody, which OpenSSL refuses to compute (RFC 7748 section 6.1).
+ */
+function isUsable(publicKey: KeyObject): boolean {
   try {
-    diffieHellman({ privateKey: generateKeyPairSync('x25519').privateKey, publicKey });
-    return false;
-  } catch {
+    if (publicKey.asymmetricKeyType === 'rsa') {
+      const padding = constants.RSA_PKCS1_OAEP_PADDING;
+      publicEncrypt({ key: publicKey, padding, oaepHash: 'sha256' }, Buffer.alloc(TRIAL_BYTES));
+    } else if (publicKey.asymmetricKeyType === 'x25519') {
+      diffieHellman({ privateKey: generateKeyPairSync('x25519').privateKey, publicKey });
+    } else {
+      diffieHellman({ privateKey: generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey, publicKey });
+    }
     return true;
+  } catch {
+    return false;
   }
 }
+
+/** As long as the key of A256GCM. */
+const TRIAL_BYTES = 32;
 
 function refused(why: string): RecipientJwk {
   return { ok: false, why };

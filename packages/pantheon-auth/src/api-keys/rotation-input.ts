@@ -52,18 +52,27 @@ export const rotationPolicy: z.ZodType<RotationSettings, RotationPolicyInput> = 
       INNER_DESCRIPTIONS.rotation,
     ),
   )
-  .superRefine(({ every, onMissed, recipientJwk: recipient }, context) => {
+  .superRefine(({ every, overlap, onMissed, recipientJwk: recipient }, context) => {
     // Only a scheduled rotation has a recipient or a window that can be missed.
     const unused = recipient ? 'recipientJwk' : onMissed === 'expire' ? 'onMissed' : null;
     if (unused !== null && !every) context.addIssue({ code: 'custom', path: [unused], message: 'Give every too.' });
+    // The service does not rotate while an older version is accepted.
+    if (recipient && every && (overlap ?? 0) >= every)
+      context.addIssue({ code: 'custom', path: ['overlap'], message: 'With a recipientJwk, shorter than every.' });
   })
   .transform(({ every, overlap, window, onMissed, recipientJwk: recipient }) => ({
     everySeconds: every ?? null,
-    overlapSeconds: overlap ?? OVERLAP_SECONDS_DEFAULT,
+    overlapSeconds: overlap ?? defaultOverlap(recipient ? every : null),
     windowSeconds: window ?? ROTATION_WINDOW_SECONDS_DEFAULT,
     onMissed: onMissed ?? ('extend' as const),
     recipientJwk: recipient ?? null,
   }));
+
+/** Of what the service rotates often, half of the time, so that it can rotate again. */
+function defaultOverlap(everySeconds: number | null | undefined): number {
+  const half = Math.floor((everySeconds ?? Number.POSITIVE_INFINITY) / 2);
+  return Math.min(OVERLAP_SECONDS_DEFAULT, half);
+}
 
 function isWindow(seconds: number): boolean {
   return seconds >= ROTATION_WINDOW_SECONDS_MIN && seconds <= ROTATION_WINDOW_SECONDS_MAX;

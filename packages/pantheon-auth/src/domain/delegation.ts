@@ -61,6 +61,8 @@ export function assertMayChange(caller: ConfirmedCaller, record: KeyRecord, sett
   if (changed.some((name) => WIDENS[name](record, settings))) assertWithinBounds(caller, settings);
   if (changed.includes('userId')) assertMayName(caller, settings.userId);
   assertMayNameRecipient(caller, record.tenantId, settings, record);
+  // The recipient receives the next secret: then the caller must be one who may have it.
+  if (changed.includes('rotation') && settings.rotation?.recipientJwk != null) assertMayHandOut(caller, settings);
   if (changed.includes('jwt')) assertMayClaim(caller, claimsOf(settings), claimsOf(record));
 }
 

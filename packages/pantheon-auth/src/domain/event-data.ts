@@ -165,15 +165,19 @@ export const EVENT_TYPES: { readonly [Type in EventType]: EventTypeFacts<Type> }
 };
 
 /** Events about a key that change nothing of its record. */
-export const KEY_NOTES = [
-  'key.exposed_in_url',
-  'key.exposed_in_text',
-  'key.token_issued',
-  'key.rotation_due',
-  'key.rotation_reminded',
-  'key.rotation_overdue',
-  'key.rotation_completed',
-] as const satisfies readonly EventTypeOf<'key'>[];
+export type KeyNote =
+  | 'key.exposed_in_url'
+  | 'key.exposed_in_text'
+  | 'key.token_issued'
+  | 'key.rotation_due'
+  | 'key.rotation_reminded'
+  | 'key.rotation_overdue'
+  | 'key.rotation_completed';
+
+/** Whether an event about a key is one of them. */
+export function isKeyNote(type: string): type is KeyNote {
+  return isEventTypeOf('key', type) && !EVENT_TYPES[type].revisesRow;
+}
 
 /** Whether this version knows the type. A log written by a later version may contain others. */
 export function isEventType(type: string): type is EventType {

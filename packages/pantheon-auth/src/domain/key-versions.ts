@@ -60,7 +60,7 @@ export function versionRetired(
   event: KnownEvent<'key.version_retired'>,
 ): Pick<KeyRecord, 'versions'> {
   const retired = event.after?.version;
-  return { versions: versions.map((one) => (one.version === retired ? { ...one, acceptedUntil: event.at } : one)) };
+  return { versions: versions.map((one) => (one.version === retired ? ended(one, event.at) : one)) };
 }
 
 /** The newest of them, and always the one that was current: after rotations that were undone it may be the oldest. */

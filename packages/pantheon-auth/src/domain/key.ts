@@ -14,7 +14,7 @@ import {
   type NewEvent,
   newEvent,
 } from './event.ts';
-import { KEY_NOTES } from './event-data.ts';
+import { isKeyNote, type KeyNote } from './event-data.ts';
 import type { KeyChange, KeyEvent, KeyRecord, KeyState } from './key-record.ts';
 import type { KeySettings } from './key-settings.ts';
 import {
@@ -64,10 +64,10 @@ export function evolve(record: KeyRecord | null, event: EventAbout<'key'>): KeyR
   return record.state.kind === 'revoked' ? { ...next, state: record.state } : next;
 }
 
-type AsideEvent = KnownEvent<(typeof KEY_NOTES)[number]>;
+type AsideEvent = KnownEvent<KeyNote>;
 
 function isAside(event: EventAbout<'key'>): event is AsideEvent {
-  return (KEY_NOTES as readonly string[]).includes(event.type);
+  return isKeyNote(event.type);
 }
 
 /** What is left when the events that make a key, and those that change nothing of it, are dealt with. */
@@ -212,10 +212,16 @@ export function rotateKey(
 }
 
 /**
- * Ends an older version now; null when it has ended. The current one is ended by rotating or revoking. A suspended or
- * expired key may be rid of a version as well: that only takes away.
+ * Ends an older version now; null when it has ended, unless something of it `remains` to be ended. The current one is ended
+ * by rotating or revoking. A suspended or expired key may be rid of a version as well: that only takes away.
  */
-export function retireVersion(record: KeyRecord, version: number, by: AuditContext, at: Instant): KeyChange | null {
+export function retireVersion(
+  record: KeyRecord,
+  version: number,
+  by: AuditContext,
+  at: Instant,
+  remains = false,
+): KeyChange | null {
   assertNotRevoked(record);
   const found = record.versions.find((one) => one.version === version);
   if (found === undefined) throw new PantheonError('not_found', { field: 'version' });
@@ -225,7 +231,7 @@ export function retireVersion(record: KeyRecord, version: number, by: AuditConte
       detail: 'The current version is ended by rotating or revoking.',
     });
   }
-  if (at >= found.acceptedUntil) return null;
+  if (at >= found.acceptedUntil && !remains) return null;
   return change(record, keyEvent('key.version_retired', record, { before: null, after: { version } }, by, at));
 }
 

@@ -14,7 +14,7 @@ import {
 const DAY = 86_400_000;
 const MADE = 1_000_000;
 const JWK = { kty: 'OKP', crv: 'X25519', x: 'x' };
-const NOTHING_KNOWN: RotationFacts = { told: null, isUsed: false, isWaiting: false };
+const NOTHING_KNOWN: RotationFacts = { told: null, toldSince: null, isUsed: false, isWaiting: false };
 
 type Policy = NonNullable<KeyRecord['rotation']>;
 const POLICY: Policy = {
@@ -32,6 +32,7 @@ function keyWith(policy: Partial<Policy> | null, more: Partial<RotatedKey> = {})
     version: 1,
     versions: [{ version: 1, createdAt: MADE, acceptedUntil: null }],
     state: { kind: 'active' },
+    notBefore: null,
     expiresAt: null,
     ...more,
   };
@@ -130,10 +131,25 @@ describe('what the service does', () => {
     );
   });
 
-  test('where the policy says so, a key whose first window has passed expires', () => {
+  test('where the policy says so, a key expires when its holder has been told for a whole window', () => {
     const key = keyWith({ onMissed: 'expire' });
-    expect(plan(key, { told: 1 }, DUE + 4 * DAY - 1).step).toBeNull();
-    expect(plan(key, { told: 1 }, DUE + 4 * DAY).step).toEqual({ kind: 'expire' });
+    const late = DUE + 300 * DAY;
+    const opened = plan(key, {}, late);
+    expect(opened.step).toMatchObject({ notice: { type: 'key.rotation_due', claimBefore: late + 4 * DAY } });
+    expect(opened.lookAt).toBe(late + 2 * DAY);
+    const reminded = plan(key, { told: 0, toldSince: late }, late + 2 * DAY);
+    expect(reminded.step).toMatchObject({ notice: { type: 'key.rotation_reminded', claimBefore: late + 4 * DAY } });
+    expect(plan(key, { told: 1, toldSince: late }, late + 4 * DAY - 1)).toMatchObject({
+      step: null,
+      lookAt: late + 4 * DAY,
+    });
+    expect(plan(key, { told: 1, toldSince: late }, late + 4 * DAY).step).toEqual({ kind: 'expire' });
+  });
+
+  test('nothing is due before the key has begun', () => {
+    const key = keyWith({ onMissed: 'expire' }, { notBefore: DUE + 30 * DAY });
+    expect(plan(key, {}, DUE + 29 * DAY)).toEqual({ step: null, lookAt: DUE + 30 * DAY, awaitsUse: false });
+    expect(rotationStatus(key, DUE + 29 * DAY)).toMatchObject({ state: 'scheduled' });
   });
 
   describe('for a recipient', () => {

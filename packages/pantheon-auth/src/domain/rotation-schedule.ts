@@ -7,6 +7,7 @@
  */
 import { earlier, type Instant, MINUTE_MS, SECOND_MS } from '../foundation/clock.ts';
 import type { KeyRecord, KeyVersion } from './key.ts';
+import { previousVersion } from './key-versions.ts';
 
 /**
  * `scheduled`: not due yet. `due`: the first window is open, or the service is about to rotate. `overdue`: the holder has
@@ -17,12 +18,15 @@ export type RotationState = 'scheduled' | 'due' | 'overdue';
 export interface RotationStatus {
   readonly state: RotationState;
   readonly dueAt: Instant;
-  /** The end of the window that is open; null: none is open, or the service rotates the key itself. */
+  /**
+   * The end of the window that is open; null: none is open, or the service rotates the key itself. A key that then
+   * expires may live longer, because its window opens with the announcement.
+   */
   readonly claimBefore: Instant | null;
 }
 
 /** The members of a record that decide. */
-export type RotatedKey = Pick<KeyRecord, 'rotation' | 'version' | 'versions' | 'state' | 'expiresAt'>;
+export type RotatedKey = Pick<KeyRecord, 'rotation' | 'version' | 'versions' | 'state' | 'notBefore' | 'expiresAt'>;
 
 /** The rotation of a key at `now`; null: none is ever due. */
 export function rotationStatus(key: RotatedKey, now: Instant): RotationStatus | null {
@@ -31,6 +35,10 @@ export function rotationStatus(key: RotatedKey, now: Instant): RotationStatus | 
   if (rotation === null || dueAt === null) return null;
   if (now < dueAt) return { state: 'scheduled', dueAt, claimBefore: null };
   if (rotation.recipientJwk !== null) return { state: 'due', dueAt, claimBefore: null };
+  if (rotation.onMissed === 'expire') {
+    const endsAt = dueAt + windowMsOf(key);
+    return { state: now < endsAt ? 'due' : 'overdue', dueAt, claimBefore: endsAt };
+  }
   const { nth, endsAt } = windowAt(key, dueAt, now);
   return { state: nth === 0 ? 'due' : 'overdue', dueAt, claimBefore: endsAt };
 }
@@ -79,6 +87,8 @@ export interface AnnouncedNotice {
 export interface RotationFacts {
   /** The number of the last notice announced for the current version; null: none. */
   readonly told: number | null;
+  /** When the first of them was announced; null: none was. */
+  readonly toldSince: Instant | null;
   /** Whether the current version was ever used. */
   readonly isUsed: boolean;
   /** Whether the next key string waits, encrypted, for the holder. */
@@ -132,6 +142,19 @@ export function overlapEnd(
   return earlier(endsAt, expiresAt);
 }
 
+/**
+ * Whether this version has ended and its holder may still fetch the next secret: it is the one before the current version
+ * of a key that the service rotates.
+ */
+export function awaitsNext(
+  key: Pick<KeyRecord, 'rotation' | 'version' | 'versions'>,
+  used: KeyVersion,
+  now: Instant,
+): boolean {
+  const isEnded = used.acceptedUntil !== null && now >= used.acceptedUntil;
+  return isEnded && key.rotation?.recipientJwk != null && previousVersion(key)?.version === used.version;
+}
+
 /** The version that ends when the current one is used; null: none does. */
 export function endsOnUse({ versions }: Pick<KeyRecord, 'versions'>): KeyVersion | null {
   return versions.find((version) => version.retiresOnFirstUse === true) ?? null;
@@ -142,10 +165,10 @@ export function firstLookAt(key: RotatedKey): Instant | null {
   return key.state.kind === 'active' ? dueAtOf(key) : null;
 }
 
-function planClaim(key: RotatedKey, dueAt: Instant, { told }: RotationFacts, now: Instant): RotationPlan {
+function planClaim(key: RotatedKey, dueAt: Instant, facts: RotationFacts, now: Instant): RotationPlan {
+  if (key.rotation?.onMissed === 'expire') return planExpiry(key, facts, now);
+  const { told } = facts;
   const { nth, startsAt, endsAt } = windowAt(key, dueAt, now);
-  if (nth > 0 && key.rotation?.onMissed === 'expire')
-    return { step: { kind: 'expire' }, lookAt: null, awaitsUse: false };
   const halfAt = startsAt + Math.floor((endsAt - startsAt) / 2);
   const isHalf = now >= halfAt;
   const number = 2 * nth + Number(isHalf);
@@ -155,6 +178,24 @@ function planClaim(key: RotatedKey, dueAt: Instant, { told }: RotationFacts, now
   const opening = nth === 0 ? 'key.rotation_due' : 'key.rotation_overdue';
   const type = isHalf && told === number - 1 ? 'key.rotation_reminded' : opening;
   return { step: { kind: 'announce', notice: { type, number, claimBefore: endsAt } }, lookAt, awaitsUse: false };
+}
+
+/**
+ * A key expires only when its holder has been told for a whole window: it opens with the announcement, however late that is
+ * made, and begins again when the key was suspended or its policy changed meanwhile.
+ */
+function planExpiry(key: RotatedKey, { told, toldSince }: RotationFacts, now: Instant): RotationPlan {
+  const windowMs = windowMsOf(key);
+  const opensAt = told === null ? now : (toldSince ?? now);
+  const [halfAt, endsAt] = [opensAt + Math.floor(windowMs / 2), opensAt + windowMs];
+  const announce = (type: AnnouncedNotice['type'], number: number, lookAt: Instant): RotationPlan => {
+    const notice = { type, number, claimBefore: endsAt };
+    return { step: { kind: 'announce', notice }, lookAt, awaitsUse: false };
+  };
+  if (told === null) return announce('key.rotation_due', 0, halfAt);
+  if (now >= endsAt) return { step: { kind: 'expire' }, lookAt: now, awaitsUse: false };
+  if (now >= halfAt && told === 0) return announce('key.rotation_reminded', 1, endsAt);
+  return { step: null, lookAt: now < halfAt ? halfAt : endsAt, awaitsUse: false };
 }
 
 /**
@@ -173,11 +214,12 @@ function planByService(key: RotatedKey, facts: RotationFacts, now: Instant): Rot
 }
 
 /** As old as `every`, counted from the last rotation. Null: a rotation is never due. */
-function dueAtOf({ rotation, versions }: Pick<KeyRecord, 'rotation' | 'versions'>): Instant | null {
+function dueAtOf({ rotation, versions, notBefore }: RotatedKey): Instant | null {
   if (rotation === null || rotation.everySeconds === null || versions.length === 0) return null;
   // Of the newest one also when its rotation was undone: whoever undid it does not want the next at once.
   const rotatedAt = Math.max(...versions.map((version) => version.createdAt));
-  return rotatedAt + rotation.everySeconds * SECOND_MS;
+  // Before a key has begun, its holder cannot claim anything.
+  return Math.max(rotatedAt + rotation.everySeconds * SECOND_MS, notBefore ?? 0);
 }
 
 /**
@@ -185,11 +227,11 @@ function dueAtOf({ rotation, versions }: Pick<KeyRecord, 'rotation' | 'versions'
  * announced ever more rarely.
  */
 function windowAt(
-  { rotation }: Pick<KeyRecord, 'rotation'>,
+  key: Pick<KeyRecord, 'rotation'>,
   dueAt: Instant,
   now: Instant,
 ): { readonly nth: number; readonly startsAt: Instant; readonly endsAt: Instant } {
-  let lengthMs = Math.max(1, rotation?.windowSeconds ?? 0) * SECOND_MS;
+  let lengthMs = windowMsOf(key);
   let startsAt = dueAt;
   let nth = 0;
   while (now >= startsAt + lengthMs) {
@@ -198,4 +240,8 @@ function windowAt(
     nth += 1;
   }
   return { nth, startsAt, endsAt: startsAt + lengthMs };
+}
+
+function windowMsOf({ rotation }: Pick<KeyRecord, 'rotation'>): number {
+  return Math.max(1, rotation?.windowSeconds ?? 0) * SECOND_MS;
 }

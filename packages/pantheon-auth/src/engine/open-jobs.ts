@@ -42,6 +42,8 @@ export function openJobs(base: Foundations, state: AccessState, { managerDeps }:
     events,
     clock,
     keyPrefix,
+    onError: (error, keyId) =>
+      logger.error({ err: error, keyId }, 'a key could not be looked at for its rotation; it is tried again'),
   });
   jobs.add({
     name: 'key-rotation',

@@ -14,20 +14,35 @@ export interface KeyScheduleRow {
   /** The last notice that was announced, and the version that it was about; null: none was. */
   told: number | null;
   told_version: number | null;
+  /** When the first notice about that version was announced. */
+  told_since: number | null;
 }
 
 /** What is written with a change of the key. */
 export type KeyScheduleWrite =
-  /** The key has changed: it is looked at from `lookAt` on. */
+  /** A key with something to look for was made. */
+  | {
+      readonly kind: 'created';
+      readonly keyId: string;
+      readonly tenantId: string;
+      readonly revision: number;
+      readonly lookAt: number;
+    }
+  /** The key has changed: if there is anything to look for, it is looked at now. */
   | {
       readonly kind: 'changed';
       readonly keyId: string;
       readonly tenantId: string;
       readonly revision: number;
-      /** Null, and no version is awaited: there is nothing to look for. */
-      readonly lookAt: number | null;
+      /** Whether there is something to look for, as far as the record tells. */
+      readonly isScheduled: boolean;
+      /** The version whose use is awaited from now on; null: none more than before. */
       readonly awaitsUseOf: number | null;
+      /** Whether what was announced counts no more: the holder could not act on it, or it was about another policy. */
+      readonly forgetsTold: boolean;
     }
+  /** The key was revoked. */
+  | { readonly kind: 'ended'; readonly keyId: string; readonly tenantId: string }
   /** It was looked at. */
   | {
       readonly kind: 'planned';
@@ -36,5 +51,5 @@ export type KeyScheduleWrite =
       readonly revision: number;
       readonly lookAt: number | null;
       readonly awaitsUseOf: number | null;
-      readonly told: { readonly number: number; readonly version: number } | null;
+      readonly told: { readonly number: number; readonly version: number; readonly since: number } | null;
     };

@@ -96,7 +96,12 @@ const rotation: Arbitrary<RotationSettings> = fc
     onMissed: fc.constantFrom('extend', 'expire'),
     recipientJwk: fc.constantFrom(null, RECIPIENT_JWK),
   })
-  .map((policy) => (policy.everySeconds === null ? { ...policy, onMissed: 'extend', recipientJwk: null } : policy));
+  .map((policy): RotationSettings => {
+    const { everySeconds, overlapSeconds, recipientJwk } = policy;
+    if (everySeconds === null) return { ...policy, onMissed: 'extend', recipientJwk: null };
+    const isTooLong = recipientJwk !== null && overlapSeconds >= everySeconds;
+    return isTooLong ? { ...policy, overlapSeconds: 0 } : policy;
+  });
 
 const claim: Arbitrary<Json> = fc.oneof(text(8), fc.integer(), fc.boolean(), fc.constant(null), fc.array(text(8)));
 

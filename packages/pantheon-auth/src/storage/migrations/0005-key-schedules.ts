@@ -17,7 +17,8 @@ export function tables0005(dialect: SqlDialect): Migration {
         .addColumn('look_at', integer)
         .addColumn('awaits_use_of', integer)
         .addColumn('told', integer)
-        .addColumn('told_version', integer);
+        .addColumn('told_version', integer)
+        .addColumn('told_since', integer);
       await dialect.strict(schedules).execute();
       // Of many keys of one tenant that are due, those of others are found in the index alone.
       await db.schema

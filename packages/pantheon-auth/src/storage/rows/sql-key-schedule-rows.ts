@@ -1,5 +1,5 @@
 /** When the service looks at a key again. Written with every change of a key that has something to look for. */
-import { type Kysely, sql, type Transaction } from 'kysely';
+import { type Expression, type ExpressionBuilder, type Kysely, type SqlBool, sql, type Transaction } from 'kysely';
 import type { KeyScheduleRows, ScheduledKey } from '../../api-keys/key-schedule-rows.ts';
 import { operational } from '../../events/write-lanes.ts';
 import type { KeyScheduleRow, KeyScheduleWrite } from '../../schema/key-schedule-row.ts';
@@ -10,32 +10,39 @@ import type { WriteQueue } from '../write-queue.ts';
 
 type Planned = Extract<KeyScheduleWrite, { kind: 'planned' }>;
 
+/** Before every time: it is looked at in the next run. */
+const NOW = 0;
+
 /** Written by the ledger, in the transaction of the change. */
 export async function writeKeySchedule(transaction: Transaction<Tables>, write: KeyScheduleWrite): Promise<void> {
-  const isNothing = write.kind === 'changed' && write.lookAt === null && write.awaitsUseOf === null;
-  if (isNothing) {
+  if (write.kind === 'ended') {
     await transaction.deleteFrom('key_schedules').where('key_id', '=', write.keyId).execute();
+    return;
+  }
+  const row = toRow(write);
+  if (write.kind !== 'changed') {
+    await transaction
+      .insertInto('key_schedules')
+      .values(row)
+      .onConflict((conflict) => conflict.column('key_id').doUpdateSet(row))
+      .execute();
+    return;
+  }
+  const set = {
+    revision: row.revision,
+    look_at: NOW,
+    ...(write.awaitsUseOf !== null && { awaits_use_of: write.awaitsUseOf }),
+    ...(write.forgetsTold && { told: null, told_version: null, told_since: null }),
+  };
+  if (!write.isScheduled && write.awaitsUseOf === null) {
+    // Something of it may have been looked for until now.
+    await transaction.updateTable('key_schedules').set(set).where('key_id', '=', write.keyId).execute();
     return;
   }
   await transaction
     .insertInto('key_schedules')
-    .values(toRow(write))
-    .onConflict((conflict) =>
-      conflict.column('key_id').doUpdateSet((eb) => ({
-        revision: eb.ref('excluded.revision'),
-        look_at: eb.ref('excluded.look_at'),
-        // A change of the key leaves alone what was announced and awaited of it.
-        ...(write.kind === 'planned'
-          ? {
-              awaits_use_of: eb.ref('excluded.awaits_use_of'),
-              told: eb.ref('excluded.told'),
-              told_version: eb.ref('excluded.told_version'),
-            }
-          : {
-              awaits_use_of: eb.fn.coalesce(eb.ref('excluded.awaits_use_of'), eb.ref('key_schedules.awaits_use_of')),
-            }),
-      })),
-    )
+    .values(row)
+    .onConflict((conflict) => conflict.column('key_id').doUpdateSet(set))
     .execute();
 }
 
@@ -60,7 +67,7 @@ export async function lookAtUsed(
     .execute();
   for (const { key_id: keyId, awaits_use_of: version } of awaited) {
     if (!used.some((use) => use.keyId === keyId && use.version === version)) continue;
-    await transaction.updateTable('key_schedules').set({ look_at: 0 }).where('key_id', '=', keyId).execute();
+    await transaction.updateTable('key_schedules').set({ look_at: NOW }).where('key_id', '=', keyId).execute();
   }
 }
 
@@ -94,29 +101,33 @@ export class SqlKeyScheduleRows implements KeyScheduleRows {
     return rows.map((row) => ({ ...row }));
   }
 
-  async plan(planned: Planned): Promise<void> {
-    const { key_id: keyId, tenant_id: tenantId, revision, ...plan } = toRow(planned);
+  async plan(planned: Planned, read: ScheduledKey): Promise<void> {
+    const row = toRow(planned);
+    const isNothing = row.look_at === null && row.awaits_use_of === null && row.told === null;
+    const isAsRead = (eb: ExpressionBuilder<Tables, 'key_schedules'>): Expression<SqlBool> =>
+      eb.and([
+        eb('key_id', '=', read.key_id),
+        eb('tenant_id', '=', read.tenant_id),
+        eb('revision', '=', read.revision),
+        eb('look_at', read.look_at === null ? 'is' : '=', read.look_at),
+      ]);
     await this.#writer.run(operational('key-schedules'), async (transaction) => {
-      await transaction
-        .updateTable('key_schedules')
-        .set(plan)
-        .where('key_id', '=', keyId)
-        .where('tenant_id', '=', tenantId)
-        .where('revision', '=', revision)
-        .execute();
+      if (isNothing) await transaction.deleteFrom('key_schedules').where(isAsRead).execute();
+      else await transaction.updateTable('key_schedules').set(row).where(isAsRead).execute();
     });
   }
 }
 
-function toRow(write: KeyScheduleWrite): KeyScheduleRow {
+function toRow(write: Exclude<KeyScheduleWrite, { kind: 'ended' }>): KeyScheduleRow {
   const told = write.kind === 'planned' ? write.told : null;
   return {
     key_id: write.keyId,
     tenant_id: write.tenantId,
     revision: write.revision,
-    look_at: write.lookAt,
-    awaits_use_of: write.awaitsUseOf,
+    look_at: write.kind === 'changed' ? NOW : write.lookAt,
+    awaits_use_of: write.kind === 'created' ? null : write.awaitsUseOf,
     told: told?.number ?? null,
     told_version: told?.version ?? null,
+    told_since: told?.since ?? null,
   };
 }
