@@ -30,7 +30,8 @@ import { signingKeyOperations } from './api/signing-keys/signing-keys.ts';
 import { tenantOperations } from './api/tenants/tenants.ts';
 import { usageOperations } from './api/usage/usage.ts';
 import { parseQuery, readBodies } from './http/bodies.ts';
-import { answerExpectations, brokenRequestHandler, noteEarlyAnswers } from './http/broken-request.ts';
+import { createBoundedServer } from './http/bounded-server.ts';
+import { answerExpectation, brokenRequestHandler, noteEarlyAnswers } from './http/broken-request.ts';
 import { noteAddress, senderOf } from './http/caller.ts';
 import type { Logger } from './http/logging.ts';
 import type { Operation } from './http/operation.ts';
@@ -43,16 +44,7 @@ import { assertSingleHeaders } from './http/single-headers.ts';
 import { answerUnmatched } from './http/unmatched.ts';
 import { tokenOperations } from './oauth/token.ts';
 import type { Config } from './settings/config.ts';
-import {
-  BODY_BYTES_MAX,
-  CONNECTIONS_MAX,
-  HEADER_BYTES_MAX,
-  HEADERS_TIMEOUT_MS,
-  KEEP_ALIVE_TIMEOUT_MS,
-  PATH_PARAMETER_LENGTH_MAX,
-  REQUEST_TIMEOUT_MS,
-  TIMEOUTS_CHECK_MS,
-} from './settings/server-bounds.ts';
+import { BODY_BYTES_MAX, CONNECTIONS_MAX, PATH_PARAMETER_LENGTH_MAX } from './settings/server-bounds.ts';
 
 export interface AppParts {
   readonly auth: PantheonAuth;
@@ -84,11 +76,6 @@ export function allOperations(auth: PantheonAuth, config: Config, clock: Clock =
 export async function createApp(parts: AppParts): Promise<FastifyInstance> {
   const { auth, config, logger } = parts;
   const app: FastifyInstance = Fastify(serverOptions(config, logger));
-  // No limit on the number of headers, because Node silently drops those beyond it, and a second credential could be
-  // among them. Their total size is limited instead.
-  app.server.maxHeadersCount = 0;
-  app.server.maxConnections = CONNECTIONS_MAX;
-  answerExpectations(app.server, config);
   noteEarlyAnswers(app);
   app.decorateRequest('acting', null);
   app.decorateRequest('outcome', null);
@@ -119,17 +106,10 @@ function serverOptions(config: Config, logger: Logger): FastifyHttpOptions<RawSe
     // Fastify's reading of `X-Forwarded-For` compares addresses including their ports; `caller.ts` reads it instead.
     trustProxy: false,
     bodyLimit: BODY_BYTES_MAX,
-    requestTimeout: REQUEST_TIMEOUT_MS,
-    keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
+    serverFactory: (handle) =>
+      createBoundedServer(handle, { connectionsMax: CONNECTIONS_MAX, onExpectation: answerExpectation(config) }),
     // The first hook answers with a problem document instead.
     return503OnClosing: false,
-    http: {
-      maxHeaderSize: HEADER_BYTES_MAX,
-      headersTimeout: HEADERS_TIMEOUT_MS,
-      connectionsCheckingInterval: TIMEOUTS_CHECK_MS,
-      // Node would refuse without a body; `single-headers.ts` refuses with a problem document.
-      requireHostHeader: false,
-    },
     routerOptions: {
       maxParamLength: PATH_PARAMETER_LENGTH_MAX,
       querystringParser: parseQuery,

@@ -2,7 +2,7 @@
  * Answers requests that Node refuses before they reach a route: invalid HTTP, headers or a body that do not arrive in
  * time, an unknown `Expect`. The answer is a problem document as everywhere else.
  */
-import { type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } from 'node:http';
+import { type RequestListener, STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import type { FastifyInstance } from 'fastify';
 import { type ErrorCode, errorRefusal, PantheonError } from 'pantheon-auth';
@@ -47,11 +47,11 @@ export function brokenRequestHandler(config: SiteConfig) {
 }
 
 /** For an `Expect` that is not `100-continue`: without a listener Node answers it with an empty 417. */
-export function answerExpectations(server: Server, config: SiteConfig): void {
-  server.on('checkExpectation', (_request: IncomingMessage, response: ServerResponse) => {
+export function answerExpectation(config: SiteConfig): RequestListener {
+  return (_request, response) => {
     const { status, headers, body } = answerOf('expectation_failed', config);
     response.writeHead(status, headers).end(body);
-  });
+  };
 }
 
 function answerOf(code: ErrorCode, config: SiteConfig) {

@@ -1,14 +1,14 @@
 /** Metrics for Prometheus on a separate port, so that they are not public by accident. */
-import { createServer, type Server } from 'node:http';
+import type { RequestListener, Server } from 'node:http';
 import type { JobStatus, PantheonAuth } from 'pantheon-auth';
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import { createBoundedServer } from '../http/bounded-server.ts';
 import type { Answered } from '../http/request-log.ts';
+import { METRICS_CONNECTIONS_MAX } from '../settings/server-bounds.ts';
 
 /** The buckets of the OpenTelemetry conventions, and two smaller ones for verifications of cached keys. */
 const BUCKETS_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10];
 const MILLISECONDS = 1_000;
-/** One scraper, and room for tests. */
-const CONNECTIONS_MAX = 16;
 
 type MeasuredEngine = Pick<PantheonAuth, 'outcomes' | 'droppedUses' | 'failingSenders' | 'limiterStatus' | 'jobs'>;
 
@@ -84,7 +84,7 @@ export class Metrics {
   /** The metrics server, not listening yet. */
   server(onError: (error: unknown) => void): Server {
     const registry = this.#registry;
-    const server = createServer((request, response) => {
+    const answer: RequestListener = (request, response) => {
       if (request.method !== 'GET' || request.url !== '/metrics') {
         response.writeHead(404).end();
         return;
@@ -96,9 +96,8 @@ export class Metrics {
           response.writeHead(500).end();
         },
       );
-    });
-    server.maxConnections = CONNECTIONS_MAX;
-    return server;
+    };
+    return createBoundedServer(answer, { connectionsMax: METRICS_CONNECTIONS_MAX });
   }
 }
 

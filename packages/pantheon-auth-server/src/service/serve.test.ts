@@ -176,29 +176,22 @@ test('while it stops, answers say that their connection closes, and a long one i
   );
   // More than the buffers of two sockets hold, and nobody reads it yet.
   slow.pause();
-  const asked = 200;
-  slow.write('GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(asked));
-  const length = Number((await fetch(`${running.localUrl}/openapi.json`)).headers.get('content-length'));
-  expect(length).toBeGreaterThan(10_000);
+  slow.write('GET /docs/scalar.js HTTP/1.1\r\nHost: x\r\n\r\n');
+  const script = await (await fetch(`${running.localUrl}/docs/scalar.js`)).text();
+  expect(script.length).toBeGreaterThan(1_000_000);
   const closed = running.close();
   await once(unused, 'close');
   half.write('{"userId":"u","name":"n"}');
   await once(half, 'close');
   expect(answer).toMatch(/^HTTP\/1.1 201 Created/);
   expect(answer).toMatch(/^connection: close\r$/im);
-  // Every answer that began is whole: what comes in the end is no torn one.
   let received = '';
-  slow.on('data', (data) => {
+  slow.setEncoding('utf8').on('data', (data) => {
     received += String(data);
   });
   slow.resume();
   await once(slow, 'close');
-  const bodies = received
-    .split(/HTTP\/1\.1 \d{3} /)
-    .slice(1)
-    .map((one) => one.slice(one.indexOf('\r\n\r\n') + 4));
-  expect(bodies.length).toBeGreaterThan(0);
-  for (const body of bodies) expect(() => JSON.parse(body)).not.toThrow();
+  expect(received.endsWith(script)).toBe(true);
   await closed;
 });
 

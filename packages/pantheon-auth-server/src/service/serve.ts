@@ -13,6 +13,7 @@ import { createApp } from '../app.ts';
 import { createLogger, type Logger } from '../http/logging.ts';
 import type { Config } from '../settings/config.ts';
 import { SHUTDOWN_MS } from '../settings/server-bounds.ts';
+import { listenBeside, localhostAddresses } from './localhost.ts';
 import { Metrics } from './metrics.ts';
 import { openService } from './open.ts';
 import { holdsRootKey, printWelcome, type Welcomed } from './welcome.ts';
@@ -74,6 +75,8 @@ export async function serve(config: Config, options: ServeOptions = {}): Promise
     }
     // Last, so that the service is ready when it accepts connections.
     await listening('', port, host, () => app.listen({ port, host }));
+    const closeBeside = await listenBeside(app.server, await localhostAddresses(host));
+    opened.push(async () => closeBeside());
 
     const { closed, close } = closeOnce(closeAll);
     if (handleSignals) stopOnSignals(close, logger);

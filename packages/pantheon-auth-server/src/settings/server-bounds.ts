@@ -32,6 +32,23 @@ export const TIMEOUTS_CHECK_MS = 2_000;
 export const HANDLER_TIMEOUT_MS: number = REQUEST_TIMEOUT_MS + TIMEOUTS_CHECK_MS + 30_000;
 /** About 200 MB of sockets, and as much of forms that are half sent. A load balancer needs a few hundred. */
 export const CONNECTIONS_MAX = 10_000;
+/** One scraper, and room for tests. */
+export const METRICS_CONNECTIONS_MAX = 16;
+/**
+ * Requests of one connection that were read and not answered; a connection with more is closed. Clients in use send one
+ * at a time, and 16 is the depth of common benchmarks with pipelining.
+ */
+export const UNANSWERED_MAX = 16;
+/** What Node reads of a socket at once. */
+export const READ_BYTES_MAX: number = 64 * 1_024;
+/** Requests that wait for the answer to an earlier one on their connection: at least two thousand without a body. */
+export const WAITING_BYTES_MAX: number = 32 * 1_048_576;
+/**
+ * How long a connection may take none of the bytes that are ready for it. Node closes it when it has looked twice, so
+ * after this time at the earliest and two seconds more than twice this time at the latest. A mobile connection is rarely
+ * away for longer.
+ */
+export const UNREAD_TIMEOUT_MS = 15_000;
 /** The time for requests in progress when the process is stopped. Containers are killed after 10 s. */
 export const SHUTDOWN_MS = 8_000;
 /** A longer user agent is cut in the audit trail. */

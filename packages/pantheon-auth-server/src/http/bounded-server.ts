@@ -1,0 +1,207 @@
+/**
+ * Makes an HTTP server on which a connection cannot take more than its part: its requests are answered one after the
+ * other, only a few may wait, and it is closed when its answer is not read. Node itself reads and starts every request
+ * of a packet at once, a thousand of them, and keeps all of their answers for as long as the client reads none.
+ * What a single answer or body may hold is bounded in `memory-bounds.ts`.
+ */
+import {
+  createServer,
+  IncomingMessage,
+  type RequestListener,
+  type Server,
+  type ServerOptions,
+  type ServerResponse,
+} from 'node:http';
+import type { Socket } from 'node:net';
+import {
+  HEADER_BYTES_MAX,
+  HEADERS_TIMEOUT_MS,
+  KEEP_ALIVE_TIMEOUT_MS,
+  READ_BYTES_MAX,
+  REQUEST_TIMEOUT_MS,
+  TIMEOUTS_CHECK_MS,
+  UNANSWERED_MAX,
+  UNREAD_TIMEOUT_MS,
+  WAITING_BYTES_MAX,
+} from '../settings/server-bounds.ts';
+import { BytesUnderWay } from './bytes-under-way.ts';
+
+export interface BoundedServerOptions {
+  readonly connectionsMax: number;
+  /** Answers an `Expect` that is not `100-continue`. Default: Node's own answer. */
+  readonly onExpectation?: RequestListener;
+}
+
+/** The server, not listening yet. */
+export function createBoundedServer(handle: RequestListener, options: BoundedServerOptions): Server {
+  const connections = new Connections();
+  const server = createServer(nodeOptions(connections), (request, response) =>
+    connections.admit(request, response, handle),
+  );
+  server.keepAliveTimeout = KEEP_ALIVE_TIMEOUT_MS;
+  // No limit on the number of headers, because Node silently drops those beyond it, and a second credential could be
+  // among them. Their total size is limited instead.
+  server.maxHeadersCount = 0;
+  server.maxConnections = options.connectionsMax;
+  const { onExpectation } = options;
+  if (onExpectation !== undefined)
+    server.on('checkExpectation', (request, response) => connections.admit(request, response, onExpectation));
+  server.on('connection', (socket: Socket) => connections.add(socket));
+  let sweep: NodeJS.Timeout | undefined;
+  server.on('listening', () => {
+    sweep = setInterval(() => connections.sweep(), TIMEOUTS_CHECK_MS).unref();
+  });
+  server.on('close', () => clearInterval(sweep));
+  return server;
+}
+
+function nodeOptions(connections: Connections): ServerOptions<typeof IncomingMessage> {
+  return {
+    maxHeaderSize: HEADER_BYTES_MAX,
+    headersTimeout: HEADERS_TIMEOUT_MS,
+    requestTimeout: REQUEST_TIMEOUT_MS,
+    connectionsCheckingInterval: TIMEOUTS_CHECK_MS,
+    // Node would refuse without a body; `single-headers.ts` refuses with a problem document.
+    requireHostHeader: false,
+    IncomingMessage: messageOf(connections),
+  };
+}
+
+/**
+ * A request beyond the bound is presented to Node as an upgrade that nobody handles: Node then stops reading the packet
+ * and closes the connection. That is the only way to stop it within a packet: after `socket.destroy()` it still reads
+ * the rest, and makes a request and an error object of every one in it.
+ */
+function messageOf(connections: Connections): typeof IncomingMessage {
+  return class extends IncomingMessage {
+    // Decided once: the answers to earlier requests may be sent while Node looks at this one.
+    readonly #isBeyond = connections.isFull(this.socket);
+    #isUpgrade: boolean | null | undefined;
+
+    // The constructor of the base class sets it before this class has its members.
+    get upgrade(): boolean | null {
+      return #isBeyond in this ? this.#isBeyond || (this.#isUpgrade ?? null) : null;
+    }
+
+    set upgrade(isUpgrade: boolean | null) {
+      if (#isUpgrade in this) this.#isUpgrade = isUpgrade;
+    }
+  };
+}
+
+interface Turn {
+  readonly request: IncomingMessage;
+  readonly response: ServerResponse;
+  readonly handle: RequestListener;
+  /** Ends the counting of what it holds while it waits. */
+  readonly release: () => void;
+}
+
+interface Connection {
+  /** Requests that were read and whose answers have not been handed to the system completely. */
+  unanswered: number;
+  /** One of them was started, or will be in the next turn of the event loop. */
+  isBusy: boolean;
+  /** The turn of the event loop in which one was last started. */
+  turn: number;
+  readonly waiting: Turn[];
+  /** The socket has a timeout because it holds unsent bytes. */
+  isTimed: boolean;
+}
+
+class Connections {
+  readonly #connections = new Map<Socket, Connection>();
+  readonly #waiting = new BytesUnderWay(WAITING_BYTES_MAX);
+  #turn = 0;
+  #isTurnCounted = false;
+
+  add(socket: Socket): void {
+    this.#connections.set(socket, { unanswered: 0, isBusy: false, turn: -1, waiting: [], isTimed: false });
+    socket.once('close', () => this.#forget(socket));
+  }
+
+  isFull(socket: Socket): boolean {
+    return (this.#connections.get(socket)?.unanswered ?? 0) >= UNANSWERED_MAX;
+  }
+
+  /**
+   * Starts a request now if no earlier one of its connection is unanswered, otherwise in its turn. Also then only one of
+   * a connection in a turn of the event loop, because Node sends answers while it reads a packet with bodies.
+   */
+  admit(request: IncomingMessage, response: ServerResponse, handle: RequestListener): void {
+    const { socket } = request;
+    const connection = this.#connections.get(socket);
+    // The connection was closed while its packet was being read.
+    if (connection === undefined) return;
+    connection.unanswered += 1;
+    response.on('close', () => this.#answered(socket, connection));
+    if (!connection.isBusy && connection.turn !== this.#currentTurn()) {
+      connection.turn = this.#turn;
+      connection.isBusy = true;
+      connection.isTimed = false;
+      handle(request, response);
+      return;
+    }
+    const release = this.#waiting.add(socket.remoteAddress ?? '', bytesOf(request), () => {
+      this.#forget(socket);
+      socket.destroy();
+    });
+    connection.waiting.push({ request, response, handle, release });
+    if (!connection.isBusy) this.#startNext(socket, connection);
+  }
+
+  #currentTurn(): number {
+    if (!this.#isTurnCounted)
+      setImmediate(() => {
+        this.#turn += 1;
+        this.#isTurnCounted = false;
+      });
+    this.#isTurnCounted = true;
+    return this.#turn;
+  }
+
+  #answered(socket: Socket, connection: Connection): void {
+    connection.unanswered -= 1;
+    connection.isBusy = false;
+    if (connection.waiting.length > 0) this.#startNext(socket, connection);
+  }
+
+  /** In a later turn of the event loop, so that other connections have theirs between two requests of this one. */
+  #startNext(socket: Socket, connection: Connection): void {
+    connection.isBusy = true;
+    setImmediate(() => {
+      const next = connection.waiting.shift();
+      if (next === undefined) return;
+      next.release();
+      // Node ends it only between answers of which none waits, and this one may take longer.
+      if (connection.isTimed) socket.setTimeout(0);
+      connection.isTimed = false;
+      next.handle(next.request, next.response);
+    });
+  }
+
+  #forget(socket: Socket): void {
+    const waiting = this.#connections.get(socket)?.waiting ?? [];
+    for (const { release } of waiting) release();
+    waiting.length = 0;
+    this.#connections.delete(socket);
+  }
+
+  /**
+   * Gives every socket with unsent bytes a timeout, which Node restarts whenever some of them leave, and after which it
+   * closes the socket. Not for each answer, because nearly all are sent at once.
+   */
+  sweep(): void {
+    for (const [socket, connection] of this.#connections) {
+      if (connection.isTimed || socket.writableLength === 0) continue;
+      connection.isTimed = true;
+      socket.setTimeout(UNREAD_TIMEOUT_MS);
+    }
+  }
+}
+
+/** The most that a waiting request can hold: its headers, and what Node reads of a body at once. */
+function bytesOf({ headers }: IncomingMessage): number {
+  const hasBody = headers['transfer-encoding'] !== undefined || (headers['content-length'] ?? '0') !== '0';
+  return HEADER_BYTES_MAX + (hasBody ? READ_BYTES_MAX : 0);
+}
