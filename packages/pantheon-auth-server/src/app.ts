@@ -34,6 +34,7 @@ import { createBoundedServer } from './http/bounded-server.ts';
 import { answerExpectation, brokenRequestHandler, noteEarlyAnswers } from './http/broken-request.ts';
 import { noteAddress, senderOf } from './http/caller.ts';
 import type { Logger } from './http/logging.ts';
+import { boundAnswers } from './http/memory-bounds.ts';
 import type { Operation } from './http/operation.ts';
 import { answerError } from './http/problem.ts';
 import { serveOpenApi, serveReference } from './http/reference-page.ts';
@@ -83,6 +84,7 @@ export async function createApp(parts: AppParts): Promise<FastifyInstance> {
 
   logRequests(app, logger, parts.onAnswered);
   refuseEarly(app, auth, config);
+  boundAnswers(app);
   readBodies(app);
   app.setErrorHandler(answerError);
   const clock = parts.clock ?? systemClock;

@@ -13,6 +13,7 @@ import { createApp } from '../src/app.ts';
 import { createLogger } from '../src/http/logging.ts';
 import { Metrics } from '../src/service/metrics.ts';
 import {
+  ANSWERS_BYTES_MAX,
   HEADER_BYTES_MAX,
   UNANSWERED_MAX,
   UNREAD_TIMEOUT_MS,
@@ -158,6 +159,14 @@ describe('requests sent ahead', () => {
 });
 
 describe('answers that are not read', () => {
+  test('the constants that anybody may ask for are in memory once', async () => {
+    const bytes = (await service.call('GET', '/docs/scalar.js')).text.length;
+    const before = process.memoryUsage().arrayBuffers;
+    await manyClients(30, get('/docs/scalar.js'));
+    await expect.poll(() => [...accepted].filter((socket) => socket.writableLength > 0).length).toBe(30);
+    expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(6 * bytes);
+  });
+
   test('a connection that takes nothing is given a time, after which it is closed', async () => {
     await client(get('/docs/scalar.js'));
     await expect
@@ -165,5 +174,26 @@ describe('answers that are not read', () => {
       .toEqual([UNREAD_TIMEOUT_MS]);
     for (const socket of accepted) socket.emit('timeout');
     await expect.poll(() => accepted.size).toBe(0);
+  });
+
+  test('those of all connections together are bounded', async () => {
+    // More than the system takes for two sockets, so that it stays in the process.
+    const bytes = ANSWERS_BYTES_MAX / 4;
+    const events = { list: async () => ({ items: ['x'.repeat(bytes)] }) };
+    const auth = { ...service.auth, events } as unknown as PantheonAuth;
+    const app = await createApp({ auth, config: service.config, logger: createLogger('silent') });
+    await app.listen({ port: 0, host: '127.0.0.1' });
+    let closed = 0;
+    app.server.on('connection', (socket: Socket) => {
+      socket.once('close', () => {
+        closed += 1;
+      });
+    });
+    const list = get('/v1/events', `Authorization: Bearer ${service.rootKey}\r\nPantheon-Tenant: default\r\n`);
+    for (let made = 0; made < 8; made += 1) await client(list, { server: app.server });
+    // Each is a little larger than a quarter.
+    await expect.poll(() => closed, { timeout: 10_000 }).toBe(5);
+    for (const socket of clients) socket.destroy();
+    await app.close();
   });
 });

@@ -2,6 +2,7 @@
  * The OpenAPI file, made from the route table, so that it documents exactly the registered routes. Client generators
  * read it, so each operation has one body, one way to authenticate and every status that it can return.
  */
+import { setImmediate } from 'node:timers/promises';
 import { ACTIONS } from 'pantheon-auth';
 import type { z } from 'zod';
 import type { Config } from '../settings/config.ts';
@@ -49,12 +50,17 @@ const SECURITY_SCHEMES = {
 
 export type OpenApiDocument = Readonly<Record<string, unknown>>;
 
-export function openApiDocument(operations: readonly Operation[], { publicUrl }: Pick<Config, 'publicUrl'>) {
+/** Made in many turns of the event loop: at once it takes longer than other requests may be kept waiting. */
+export async function openApiDocument(
+  operations: readonly Operation[],
+  { publicUrl }: Pick<Config, 'publicUrl'>,
+): Promise<OpenApiDocument> {
   const schemas = new SchemaCollector();
   const paths: Record<string, Record<string, unknown>> = {};
   for (const operation of operations) {
     const path = toTemplate(operation.url);
     paths[path] = { ...paths[path], [operation.method.toLowerCase()]: documented(operation, schemas) };
+    await setImmediate();
   }
   return {
     openapi: '3.1.0',

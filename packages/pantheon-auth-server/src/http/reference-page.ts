@@ -1,4 +1,7 @@
-/** Serves `/openapi.json`, and `/docs`, which shows it with Scalar. The page loads nothing from other hosts. */
+/**
+ * Serves `/openapi.json`, and `/docs`, which shows it with Scalar. The page loads nothing from other hosts. The file and
+ * the script are each one `Buffer` that all answers share: text would be copied for every answer that is not read.
+ */
 import { randomBytes } from 'node:crypto';
 import Fastify, { type FastifyInstance } from 'fastify';
 import { type Config, pathOf } from '../settings/config.ts';
@@ -43,10 +46,10 @@ const SETTINGS = {
 type Site = Pick<Config, 'publicUrl'>;
 
 export function serveOpenApi(app: FastifyInstance, operations: readonly Operation[], config: Site): readonly Row[] {
-  let document: string | null = null;
+  let document: Promise<Buffer> | null = null;
   app.get(OPENAPI_PATH, async (_request, reply) => {
     // Built on the first request: most nodes never get one.
-    document ??= JSON.stringify(openApiDocument(operations, config));
+    document ??= openApiDocument(operations, config).then((made) => Buffer.from(JSON.stringify(made)));
     reply.headers({ 'access-control-allow-origin': '*', 'cache-control': 'public, max-age=300' });
     reply.type('application/json; charset=utf-8');
     return document;
@@ -57,7 +60,7 @@ export function serveOpenApi(app: FastifyInstance, operations: readonly Operatio
 export function serveReference(app: FastifyInstance, config: Site): readonly Row[] {
   // Paths as the browser sees them: a proxy may serve this service under a path.
   const base = pathOf(config);
-  let script: Promise<string> | null = null;
+  let script: Promise<Buffer> | null = null;
   app.get(PAGE_PATH, async (_request, reply) => {
     const nonce = randomBytes(NONCE_BYTES).toString('base64');
     reply.header('content-security-policy', contentSecurityPolicy(nonce)).type('text/html; charset=utf-8');
@@ -95,13 +98,13 @@ function page(nonce: string, base: string): string {
  * The package serves its script only as a plugin of a Fastify server, so it is registered on one that never listens.
  * Loaded on first use: the script is 5 MB, and most nodes never serve the page.
  */
-async function readScript(): Promise<string> {
+async function readScript(): Promise<Buffer> {
   const { default: scalar } = await import('@scalar/fastify-api-reference');
   const server = Fastify();
   try {
     await server.register(scalar, { routePrefix: '/docs', configuration: { url: OPENAPI_PATH } });
-    const { body } = await server.inject('/docs/js/scalar.js');
-    return body;
+    const { rawPayload } = await server.inject('/docs/js/scalar.js');
+    return rawPayload;
   } finally {
     await server.close();
   }

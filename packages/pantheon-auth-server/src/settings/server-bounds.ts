@@ -43,6 +43,10 @@ export const UNANSWERED_MAX = 16;
 export const READ_BYTES_MAX: number = 64 * 1_024;
 /** Requests that wait for the answer to an earlier one on their connection: at least two thousand without a body. */
 export const WAITING_BYTES_MAX: number = 32 * 1_048_576;
+/** A few lines of JSON. As much for every connection is not counted. */
+export const SMALL_ANSWER_BYTES_MAX: number = 4 * 1_024;
+/** Larger answers that the clients have not read yet, of all connections: sixty of the largest pages. */
+export const ANSWERS_BYTES_MAX: number = 64 * 1_048_576;
 /**
  * How long a connection may take none of the bytes that are ready for it. Node closes it when it has looked twice, so
  * after this time at the earliest and two seconds more than twice this time at the latest. A mobile connection is rarely

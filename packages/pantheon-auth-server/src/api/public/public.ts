@@ -20,6 +20,7 @@ const json = z.record(z.string(), z.unknown());
 
 export function publicOperations(auth: PantheonAuth, config: Config): readonly Operation[] {
   const metadata = authorizationServerMetadata(config);
+  let jwks = jwksOf('');
   const tellMetadata: Operation['handle'] = (_request, reply) => {
     reply.headers(PUBLIC_HEADERS);
     return metadata;
@@ -43,7 +44,9 @@ export function publicOperations(auth: PantheonAuth, config: Config): readonly O
         reply.headers(PUBLIC_HEADERS).type(JWKS_MEDIA_TYPE);
         // Reads the log, because an idle node may not yet have read a signing key that another node created.
         await auth.ping();
-        return withETag(request, reply, JSON.stringify(auth.tokens.jwks()));
+        const text = JSON.stringify(auth.tokens.jwks());
+        if (jwks.text !== text) jwks = jwksOf(text);
+        return withETag(request, reply, jwks);
       },
     },
     {
@@ -126,13 +129,24 @@ function metadataOfPath({ publicUrl }: Config, handle: Operation['handle']): rea
 
 const JWKS_MEDIA_TYPE = 'application/jwk-set+json';
 
-function withETag(request: FastifyRequest, reply: FastifyReply, body: string): Buffer | FastifyReply {
-  const tag = `"${createHash('sha256').update(body).digest('base64url').slice(0, 22)}"`;
+/** One for all answers until the keys change. */
+interface Jwks {
+  readonly text: string;
+  /** Fastify adds a charset to text, and `application/json` has no such parameter. */
+  readonly bytes: Buffer;
+  readonly tag: string;
+}
+
+function jwksOf(text: string): Jwks {
+  const tag = `"${createHash('sha256').update(text).digest('base64url').slice(0, 22)}"`;
+  return { text, bytes: Buffer.from(text), tag };
+}
+
+function withETag(request: FastifyRequest, reply: FastifyReply, { tag, bytes }: Jwks): Buffer | FastifyReply {
   reply.header('etag', tag);
   const known = request.headers['if-none-match']?.split(',').map((one) => one.trim().replace(/^W\//, '')) ?? [];
   if (known.includes(tag) || known.includes('*')) return reply.code(304).send();
-  // Sent as bytes, because Fastify adds a charset to text, and `application/json` has no such parameter.
-  return Buffer.from(body);
+  return bytes;
 }
 
 /** Built from the settings alone: a client chooses the Host header, so it is not used. */
