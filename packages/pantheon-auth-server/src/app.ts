@@ -34,7 +34,7 @@ import { createBoundedServer } from './http/bounded-server.ts';
 import { answerExpectation, brokenRequestHandler, noteEarlyAnswers } from './http/broken-request.ts';
 import { noteAddress, senderOf } from './http/caller.ts';
 import type { Logger } from './http/logging.ts';
-import { boundAnswers } from './http/memory-bounds.ts';
+import { boundAnswers, boundBodies } from './http/memory-bounds.ts';
 import type { Operation } from './http/operation.ts';
 import { answerError } from './http/problem.ts';
 import { serveOpenApi, serveReference } from './http/reference-page.ts';
@@ -45,7 +45,7 @@ import { assertSingleHeaders } from './http/single-headers.ts';
 import { answerUnmatched } from './http/unmatched.ts';
 import { tokenOperations } from './oauth/token.ts';
 import type { Config } from './settings/config.ts';
-import { BODY_BYTES_MAX, CONNECTIONS_MAX, PATH_PARAMETER_LENGTH_MAX } from './settings/server-bounds.ts';
+import { CONNECTIONS_MAX, PATH_PARAMETER_LENGTH_MAX, SMALL_BODY_BYTES_MAX } from './settings/server-bounds.ts';
 
 export interface AppParts {
   readonly auth: PantheonAuth;
@@ -89,7 +89,8 @@ export async function createApp(parts: AppParts): Promise<FastifyInstance> {
   app.setErrorHandler(answerError);
   const clock = parts.clock ?? systemClock;
   const operations = allOperations(auth, config, clock);
-  for (const operation of operations) registerOperation(app, auth, operation, clock);
+  const context = { auth, clock, boundBody: boundBodies() };
+  for (const operation of operations) registerOperation(app, operation, context);
   const pages = config.docs ? [...serveOpenApi(app, operations, config), ...serveReference(app, config)] : [];
   answerUnmatched(app, [...operations, ...pages]);
   await app.ready();
@@ -107,7 +108,7 @@ function serverOptions(config: Config, logger: Logger): FastifyHttpOptions<RawSe
     requestIdHeader: false,
     // Fastify's reading of `X-Forwarded-For` compares addresses including their ports; `caller.ts` reads it instead.
     trustProxy: false,
-    bodyLimit: BODY_BYTES_MAX,
+    bodyLimit: SMALL_BODY_BYTES_MAX,
     serverFactory: (handle) =>
       createBoundedServer(handle, { connectionsMax: CONNECTIONS_MAX, onExpectation: answerExpectation(config) }),
     // The first hook answers with a problem document instead.

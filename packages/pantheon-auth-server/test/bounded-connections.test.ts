@@ -1,6 +1,6 @@
 /**
  * What a client can make the service keep or do by sending much and reading nothing is bounded: requests sent ahead,
- * and answers that are not read, of one connection and of all of them. Work is counted and not
+ * answers that are not read, bodies that are half sent, of one connection and of all of them. Work is counted and not
  * timed.
  */
 import { once } from 'node:events';
@@ -9,12 +9,15 @@ import { type AddressInfo, connect, type Socket } from 'node:net';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { PantheonAuth } from 'pantheon-auth';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { createApp } from '../src/app.ts';
+import { allOperations, createApp } from '../src/app.ts';
 import { createLogger } from '../src/http/logging.ts';
 import { Metrics } from '../src/service/metrics.ts';
 import {
   ANSWERS_BYTES_MAX,
+  BODIES_BYTES_MAX,
+  BODY_BYTES_MAX,
   HEADER_BYTES_MAX,
+  SMALL_BODY_BYTES_MAX,
   UNANSWERED_MAX,
   UNREAD_TIMEOUT_MS,
   WAITING_BYTES_MAX,
@@ -196,4 +199,35 @@ describe('answers that are not read', () => {
     for (const socket of clients) socket.destroy();
     await app.close();
   });
+});
+
+describe('bodies that are half sent', () => {
+  const post = (path: string, length: number, credential = `Authorization: Bearer ${service.rootKey}\r\n`) =>
+    `POST ${path} HTTP/1.1\r\nHost: x\r\n${credential}Content-Type: application/json\r\nContent-Length: ${length}\r\n\r\n`;
+
+  test('only a route whose body holds lists reads more than a few kilobytes', async () => {
+    const read: string[] = [];
+    for (const { method, url, id, bodyKind } of allOperations(service.auth, service.config)) {
+      if (bodyKind === 'form') continue;
+      const path = url.replaceAll(/:[a-z]+/gi, '1');
+      const { status } = await service.call(method, path, { body: ' '.repeat(SMALL_BODY_BYTES_MAX + 1) });
+      if (status !== 413 && method !== 'GET') read.push(id);
+    }
+    expect(read.sort()).toEqual(['createKey', 'createTenant', 'updateKey', 'updateTenant', 'verifyKey']);
+  });
+
+  test('the longest reason fits, every character of it escaped', async () => {
+    const { apiKey } = await service.create();
+    const answer = await service.call('POST', `/v1/keys/${apiKey.id}/revoke`, {
+      body: `{"reason":"${'\\u00e9'.repeat(256)}"}`,
+    });
+    expect(answer.status).toBe(200);
+  });
+
+  test('those of all connections together are bounded', async () => {
+    const most = BODIES_BYTES_MAX / BODY_BYTES_MAX;
+    await manyClients(most + 20, post('/v1/keys', BODY_BYTES_MAX));
+    await expect.poll(() => accepted.size, { timeout: 10_000 }).toBeLessThanOrEqual(most);
+    expect(accepted.size).toBeGreaterThan(most - 20);
+  }, 60_000);
 });

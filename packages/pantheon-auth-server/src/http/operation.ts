@@ -42,6 +42,8 @@ export interface Operation {
   readonly bodyIsReadByEngine?: boolean;
   /** Default: JSON. */
   readonly bodyKind?: BodyKind;
+  /** The body holds lists or metadata, so it may be as large as any; otherwise a few kilobytes. */
+  readonly hasLists?: true;
   readonly answer: Answer;
   /** Codes of its errors, besides those that every route can return. */
   readonly codes: readonly Code[];

@@ -1,5 +1,11 @@
 /** Registers the routes of the route table. */
-import type { FastifyInstance, FastifySchema, FastifySchemaCompiler, RouteOptions } from 'fastify';
+import type {
+  FastifyInstance,
+  FastifySchema,
+  FastifySchemaCompiler,
+  preParsingHookHandler,
+  RouteOptions,
+} from 'fastify';
 import {
   ACTIONS,
   type Action,
@@ -11,9 +17,10 @@ import {
   PantheonError,
 } from 'pantheon-auth';
 import { z } from 'zod';
-import { FORM_BYTES_MAX, HANDLER_TIMEOUT_MS } from '../settings/server-bounds.ts';
+import { BODY_BYTES_MAX, FORM_BYTES_MAX, HANDLER_TIMEOUT_MS, SMALL_BODY_BYTES_MAX } from '../settings/server-bounds.ts';
 import { authenticated, stillAuthenticated } from './caller.ts';
 import { toValidator } from './input.ts';
+import type { BodyBound, boundBodies } from './memory-bounds.ts';
 import { answerOAuthError } from './oauth-error.ts';
 import type { Access, Operation } from './operation.ts';
 
@@ -22,17 +29,27 @@ const NO_QUERY = z.strictObject({});
 
 const NO_BODY = new PantheonError('invalid_request', { field: 'body', detail: 'Send a JSON object.' });
 
-export function registerOperation(app: FastifyInstance, auth: PantheonAuth, operation: Operation, clock: Clock): void {
+export interface RoutingContext {
+  readonly auth: PantheonAuth;
+  readonly clock: Clock;
+  readonly boundBody: ReturnType<typeof boundBodies>;
+}
+
+export function registerOperation(app: FastifyInstance, operation: Operation, context: RoutingContext): void {
   const { method, url, access, answer, body, handle } = operation;
+  const { auth, clock } = context;
+  const bodyLimit = bodyBytesMaxOf(operation);
+  const boundBody = context.boundBody(bodyLimit);
   const options = authenticateOptions(access, auth.issuer);
   const route: RouteOptions = {
     method,
     url,
     schema: schemaOf(operation),
     config: { bodyKind: operation.bodyKind ?? 'json' },
-    ...(operation.bodyKind === 'form' && { bodyLimit: FORM_BYTES_MAX }),
+    bodyLimit,
     validatorCompiler: validators(operation),
-    ...(options !== null && { onRequest: authenticated(auth, options, clock) }),
+    ...(options !== null && { onRequest: authenticated(auth, options, clock, boundBody) }),
+    ...(options === null && boundBody !== null && { preParsing: bounded(boundBody) }),
     ...(options !== null && body !== undefined && { preHandler: stillAuthenticated(auth, actionOf(access), clock) }),
     ...(operation.errors === 'oauth' && { errorHandler: answerOAuthError }),
     ...(operation.isHot !== true && { handlerTimeout: HANDLER_TIMEOUT_MS }),
@@ -47,6 +64,20 @@ export function registerOperation(app: FastifyInstance, auth: PantheonAuth, oper
     },
   };
   app.route(route);
+}
+
+/** For routes without a key. With one, the body is bounded as soon as the tenant of the key is known. */
+function bounded(boundBody: BodyBound): preParsingHookHandler {
+  return (request, _reply, payload, done) => {
+    boundBody(request);
+    done(null, payload);
+  };
+}
+
+/** Also of a route without a body: Fastify reads what is sent to it. */
+function bodyBytesMaxOf({ bodyKind, hasLists }: Operation): number {
+  if (bodyKind === 'form') return FORM_BYTES_MAX;
+  return hasLists === true ? BODY_BYTES_MAX : SMALL_BODY_BYTES_MAX;
 }
 
 /** The `etag` member of the record; null when there is none. */

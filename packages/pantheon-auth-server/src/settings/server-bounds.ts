@@ -1,7 +1,14 @@
 /** Size limits and timeouts of the HTTP server, each with its reason. */
 
-/** The largest valid body is a key with metadata and claims: a tenth of this. */
+/** For the bodies that hold lists. The largest valid one, a key with 256 permissions and 16 audiences, has 56 KiB. */
 export const BODY_BYTES_MAX: number = 64 * 1_024;
+/**
+ * For all other bodies: a reason of 256 characters has 1.5 KiB if every one is escaped. As much for every connection is
+ * not counted.
+ */
+export const SMALL_BODY_BYTES_MAX: number = 4 * 1_024;
+/** The bodies above that size that are arriving, of all connections together: a thousand of the largest. */
+export const BODIES_BYTES_MAX: number = 1_024 * BODY_BYTES_MAX;
 /** Fits two credentials of 8 KiB; no valid request needs more. */
 export const HEADER_BYTES_MAX: number = 16 * 1_024;
 /** Valid bodies nest 4 levels deep, and metadata 8 more. */
@@ -30,7 +37,11 @@ export const TIMEOUTS_CHECK_MS = 2_000;
  * store keeps a write waiting, so that nothing that can still succeed is cut off.
  */
 export const HANDLER_TIMEOUT_MS: number = REQUEST_TIMEOUT_MS + TIMEOUTS_CHECK_MS + 30_000;
-/** About 200 MB of sockets, and as much of forms that are half sent. A load balancer needs a few hundred. */
+/**
+ * A load balancer needs a few hundred. Each may hold a socket and a request (20 KB, and headers of 16 KiB), a small body
+ * that is half sent and a small answer that is not read (4 KiB each): 450 MB at the most. What is larger is counted for
+ * all connections together.
+ */
 export const CONNECTIONS_MAX = 10_000;
 /** One scraper, and room for tests. */
 export const METRICS_CONNECTIONS_MAX = 16;

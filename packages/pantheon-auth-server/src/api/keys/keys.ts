@@ -29,6 +29,7 @@ export function keyOperations(auth: PantheonAuth, config: Pick<Config, 'publicUr
       access: { kind: 'key', action: 'keys.create' },
       headers: idempotencyHeader,
       body: KEY_INPUT_SCHEMAS.create.meta({ id: 'CreateKeyInput', examples: [CREATE_EXAMPLE] }),
+      hasLists: true,
       bodyIsReadByEngine: true,
       answer: {
         status: 201,
@@ -99,6 +100,7 @@ export function keyOperations(auth: PantheonAuth, config: Pick<Config, 'publicUr
       conditional: true,
       query: z.strictObject({ force: forceFlag, settle: settleFlag }),
       body: KEY_INPUT_SCHEMAS.update.meta({ id: 'UpdateKeyInput', examples: [{ name: 'deploy', expiresIn: '90d' }] }),
+      hasLists: true,
       bodyIsReadByEngine: true,
       answer: { status: 200, description: 'The record after the change.', schema: changedKeySchema, tagged: 'itself' },
       codes: [

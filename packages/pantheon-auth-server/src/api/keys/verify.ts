@@ -43,6 +43,7 @@ export function verifyOperations(auth: PantheonAuth): readonly Operation[] {
         'Verify a key. The status is 200 also for a denial: read `valid`. RateLimit headers are about the caller, `limits` in the body about the key.',
       access: { kind: 'key', action: 'keys.verify' },
       body: verifyBody,
+      hasLists: true,
       answer: {
         status: 200,
         description: 'The result: `valid`, and the code of the denial if it is false.',
