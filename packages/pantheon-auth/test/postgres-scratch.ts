@@ -91,6 +91,8 @@ async function makeDatabase(server: Client, name: string, template: string): Pro
 
 /** References are by id, so what is referred to is deleted last and inserted first. */
 const TABLES = [
+  'next_secrets',
+  'key_schedules',
   'api_key_versions',
   'api_keys',
   'tenants',

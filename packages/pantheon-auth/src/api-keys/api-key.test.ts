@@ -78,7 +78,8 @@ describe('computed members', () => {
   });
 
   test('a rotation is due when the current version is as old as the policy says', () => {
-    const rotationOf = (rotation: KeyRecord['rotation']) => toApiKey({ ...RECORD, rotation }, [], view).rotation;
+    const rotationOf = (rotation: KeyRecord['rotation'], now = 5_000) =>
+      toApiKey({ ...RECORD, rotation }, [], { ...view, now }).rotation;
     expect(rotationOf(null)).toBeUndefined();
     expect(rotationOf({ everySeconds: null, overlapSeconds: 3_600, ...CLAIMED_IN_A_WEEK })).toEqual({ overlap: '1h' });
     expect(rotationOf({ everySeconds: 86_400, overlapSeconds: 3_600, ...CLAIMED_IN_A_WEEK })).toEqual({
@@ -88,6 +89,11 @@ describe('computed members', () => {
       onMissed: 'extend',
       dueAt: new Date(5_000 + 86_400_000),
       state: 'scheduled',
+    });
+    const daily = { everySeconds: 86_400, overlapSeconds: 3_600, ...CLAIMED_IN_A_WEEK };
+    expect(rotationOf(daily, 5_000 + 2 * 86_400_000)).toMatchObject({
+      state: 'due',
+      claimBefore: new Date(5_000 + 8 * 86_400_000),
     });
   });
 
