@@ -298,7 +298,8 @@ describeWithOwnRedis('a cluster of three primaries', () => {
     await cluster.primaries[1]?.restart();
     await cluster.primaries[1]?.command(...letIn);
     await first.isWhole();
-    expect((await ask()).some((decision) => decision.degraded)).toBe(false);
+    // On a busy machine a command may still take too long for once.
+    await expect.poll(async () => (await ask()).some(({ degraded }) => degraded), RECOVERY).toBe(false);
   });
 
   test('a primary that a replica replaces', async () => {
