@@ -22,6 +22,7 @@ import { type AuthenticateOptions, DEMANDED } from './middleware/authenticate-op
 import {
   codeRefusal,
   errorRefusal,
+  expiryHeaders,
   type Refusal,
   rateLimitHeaders,
   rotationHeaders,
@@ -273,9 +274,10 @@ function accept(
     token,
     can: (permission) => grants(permissions, permission),
   };
-  // A token may be held by somebody else than its key, so only the holder of the key is told of its rotation.
-  const rotation = token === null ? rotationHeaders(verification.key.rotation) : {};
-  const headers = { ...rateLimitHeaders(verification.limits, verification.degraded), ...rotation };
+  // A token may be held by somebody else than its key, so only the holder of the key is told of these.
+  const { key } = verification;
+  const notices = token === null ? { ...rotationHeaders(key.rotation), ...expiryHeaders(key) } : {};
+  const headers = { ...rateLimitHeaders(verification.limits, verification.degraded), ...notices };
   return { authenticated: true, principal, headers };
 }
 

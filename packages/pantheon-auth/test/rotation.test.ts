@@ -385,3 +385,49 @@ test('who may not hand out a key does not become its recipient', async () => {
   const change = auth.keys.update(victim.apiKey.id, { rotation: { every: '1d', recipientJwk } }, { by });
   await expect(change).rejects.toMatchObject({ code: 'not_grantable', field: 'userId' });
 });
+
+describe('the coming expiry of a key', () => {
+  test('is announced by events and told to the holder with every call', async () => {
+    await using engine = await openTestEngine();
+    const { auth, clock } = engine;
+    const { key, apiKey } = await auth.keys.create({ userId: 'u', name: 'k', expiresIn: '100d' });
+    const header = async (): Promise<string | undefined> => {
+      const answer = await auth.authenticate(request(key));
+      return answer.authenticated ? answer.headers['pantheon-key-expires'] : answer.refusal.code;
+    };
+    expect(await header()).toBeUndefined();
+    clock.advance(70 * DAY_MS);
+    await happened(engine, apiKey.id, 'key.expiring');
+    const expiresAt = apiKey.expiresAt?.getTime() ?? 0;
+    expect(await header()).toBe(`@${Math.floor(expiresAt / SECOND_MS)}`);
+    clock.advance(23 * DAY_MS);
+    await happened(engine, apiKey.id, 'key.expiring', 'key.expiring');
+    const { items } = await auth.events.list('default', { type: 'key.expiring' });
+    expect(items[0]?.after).toEqual({ expiresAt: new Date(expiresAt).toISOString() });
+    // Moved, it is announced anew; moved far away, it is not announced yet.
+    await auth.keys.update(apiKey.id, { expiresIn: '200d' });
+    await stays(engine, apiKey.id, ['key.expiring', 'key.expiring', 'key.updated']);
+    expect(await header()).toBeUndefined();
+    clock.advance(200 * DAY_MS);
+    await engine.propagate();
+    expect(await header()).toBe('expired');
+  });
+
+  test('is announced beside a rotation that is due', async () => {
+    await using engine = await openTestEngine();
+    const { auth, clock } = engine;
+    const rotation = { every: '70d', window: '90d' } as const;
+    const { apiKey } = await auth.keys.create({ userId: 'u', name: 'k', expiresIn: '100d', rotation });
+    clock.advance(70 * DAY_MS);
+    await happened(engine, apiKey.id, 'key.rotation_due', 'key.expiring');
+  });
+
+  test('is announced at the times of the options, or never', async () => {
+    await using engine = await openTestEngine({ expiryNotices: [] });
+    const { auth, clock } = engine;
+    const { apiKey } = await auth.keys.create({ userId: 'u', name: 'k', expiresIn: '100d' });
+    clock.advance(99 * DAY_MS);
+    await stays(engine, apiKey.id, []);
+    expect(await engine.sql('select * from key_schedules')).toEqual([]);
+  });
+});

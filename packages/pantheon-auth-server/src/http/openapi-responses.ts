@@ -27,6 +27,8 @@ const LIMIT_HEADERS = {
 /** On answers to a key. */
 const CALLER_HEADERS = {
   ...LIMIT_HEADERS,
+  'Pantheon-Key-Expires':
+    'When the calling key expires (seconds since 1970 after @), while its expiry is announced. Absent otherwise.',
   'Pantheon-Rotation':
     'What the holder of the calling key has to do: `due` or `overdue` (claim the next version) or `superseded` (change to the current version), each with `version` and `before` (seconds since 1970 after @). Absent when there is nothing to do.',
 } as const;

@@ -3,12 +3,18 @@ import { PantheonError, parseDuration } from 'pantheon-auth';
 import { parseCount } from './settings.ts';
 
 /** The settings that are read here. */
-type BoundName = 'SELF_ROTATIONS_PER_HOUR' | 'SIGNING_KEY_ROTATION' | 'KEYS_PER_TENANT_MAX' | 'CACHE_MB';
+type BoundName =
+  | 'SELF_ROTATIONS_PER_HOUR'
+  | 'SIGNING_KEY_ROTATION'
+  | 'KEYS_PER_TENANT_MAX'
+  | 'CACHE_MB'
+  | 'EXPIRY_NOTICES';
 
 /** The limits that were set. For the others the library has defaults. */
 export interface BoundsSetting {
   readonly selfRotationsPerHour?: number;
   readonly signingKeyRotation?: string;
+  readonly expiryNotices?: readonly string[];
   readonly keysPerTenantMax?: number;
   readonly cacheBytesMax?: number;
 }
@@ -31,14 +37,31 @@ export function boundsOf(read: (name: BoundName) => string | undefined): BoundsS
   const keys = read('KEYS_PER_TENANT_MAX');
   const cacheMb = read('CACHE_MB');
   const signingKeyRotation = read('SIGNING_KEY_ROTATION');
+  const expiryNotices = read('EXPIRY_NOTICES');
   return {
     ...(rotations !== undefined && {
       selfRotationsPerHour: parseCount('SELF_ROTATIONS_PER_HOUR', rotations, SELF_ROTATIONS_BOUNDS),
     }),
     ...(signingKeyRotation !== undefined && { signingKeyRotation: parseRotation(signingKeyRotation) }),
+    ...(expiryNotices !== undefined && { expiryNotices: parseExpiryNotices(expiryNotices) }),
     ...(keys !== undefined && { keysPerTenantMax: parseCount('KEYS_PER_TENANT_MAX', keys, KEYS_BOUNDS) }),
     ...(cacheMb !== undefined && { cacheBytesMax: parseCount('CACHE_MB', cacheMb, CACHE_MB_BOUNDS) * BYTES_PER_MB }),
   };
+}
+
+/** As many as the library allows. */
+const EXPIRY_NOTICES_MAX = 8;
+
+/** @throws PantheonError `invalid_setting`. */
+function parseExpiryNotices(text: string): readonly string[] {
+  if (text === 'off') return [];
+  const notices = text.split(',');
+  const isList = notices.length <= EXPIRY_NOTICES_MAX && notices.every((one) => (parseDuration(one) ?? 0) > 0);
+  if (isList) return notices;
+  throw new PantheonError('invalid_setting', {
+    field: 'EXPIRY_NOTICES',
+    detail: `Write at most ${EXPIRY_NOTICES_MAX} durations such as 30d,7d,1d without blanks, or off.`,
+  });
 }
 
 /** @throws PantheonError `invalid_setting`. */

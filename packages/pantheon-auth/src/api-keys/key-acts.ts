@@ -29,6 +29,7 @@ const ACT_OF: Readonly<Record<EventTypeOf<'key'>, ActOnKey | null>> = {
   'key.exposed_in_text': null,
   'key.dates_corrected': null,
   'key.token_issued': 'token_issued',
+  'key.expiring': null,
   'key.rotation_due': null,
   'key.rotation_reminded': null,
   'key.rotation_overdue': null,

@@ -179,6 +179,7 @@ function passOver(record: KeyRecord, { type, at }: DamagedEvent): KeyRecord {
     case 'key.exposed_in_url':
     case 'key.exposed_in_text':
     case 'key.token_issued':
+    case 'key.expiring':
     case 'key.rotation_due':
     case 'key.rotation_reminded':
     case 'key.rotation_overdue':

@@ -240,7 +240,7 @@ test('a column that is added later, null in existing rows, leaves them valid', a
     },
   };
   const nextSecrets = new NextSecrets({ rows: db.db.nextSecrets, sealer });
-  const storage = new KeyStorage({ rows: later, ledger: db.db.ledger, events, sealer, nextSecrets });
+  const storage = new KeyStorage({ rows: later, ledger: db.db.ledger, events, sealer, nextSecrets, expiryNotices: [] });
   const by = { actor: PROCESS_ACTOR, requestId: null, reason: null };
   const made = { at: 1, tenantId: 'default', subjectId: 'default', before: null, after: { name: 'default' } };
   const [tenantEvent] = await events.toRows([newEvent('tenant.created', made, by)]);

@@ -4,12 +4,13 @@
  */
 import { createHash } from 'node:crypto';
 import { isUint8Array } from 'node:util/types';
+import { firstExpiryLook } from '../domain/expiry-notices.ts';
 import type { KeyChange, KeyEvent, KeyRecord, KeyVersion } from '../domain/key.ts';
 import { endsOnUse, firstLookAt } from '../domain/rotation-schedule.ts';
 import type { EventCodec } from '../events/event-codec.ts';
 import type { IdempotencyRecord, Ledger, Precondition, RowChange } from '../events/ledger.ts';
 import type { Lane } from '../events/write-lanes.ts';
-import type { Instant } from '../foundation/clock.ts';
+import { earlier, type Instant } from '../foundation/clock.ts';
 import { canonicalJson, type JsonObject } from '../foundation/encoding.ts';
 import { isErrorLike, PantheonError } from '../foundation/errors.ts';
 import type { ListPart } from '../foundation/list-part.ts';
@@ -62,6 +63,7 @@ export class KeyStorage implements KeySource {
   readonly #events: EventCodec;
   readonly #sealer: Sealer;
   readonly #nextSecrets: NextSecrets;
+  readonly #expiryNotices: readonly number[];
   /** The rows that were opened last, still sealed. */
   #openedLast: KeyRowSet | null = null;
 
@@ -71,12 +73,15 @@ export class KeyStorage implements KeySource {
     readonly events: EventCodec;
     readonly sealer: Sealer;
     readonly nextSecrets: NextSecrets;
+    /** How long ahead the expiry of a key is announced, in seconds. */
+    readonly expiryNotices: readonly number[];
   }) {
     this.#rows = deps.rows;
     this.#ledger = deps.ledger;
     this.#events = deps.events;
     this.#sealer = deps.sealer;
     this.#nextSecrets = deps.nextSecrets;
+    this.#expiryNotices = deps.expiryNotices;
   }
 
   /**
@@ -157,8 +162,15 @@ export class KeyStorage implements KeySource {
     const changes = await Promise.all(sealed.map((one) => this.#rowChanges(one)));
     const events = await this.#events.toRows([...first.change.events, ...rest.flatMap(({ change }) => change.events)]);
     const preconditions = sealed.flatMap((one) => one.preconditions ?? []);
-    const keySchedules = sealed.flatMap(scheduleAfter);
+    const keySchedules = sealed.flatMap((one) => scheduleAfter(one, this.#lookAt(one.change.record)));
     await this.#ledger.commit({ changes: changes.flat(), events, idempotencyRecords, preconditions, keySchedules });
+  }
+
+  /** When to look at a key after a change; null: never. */
+  #lookAt(record: KeyRecord): Instant | null {
+    const expiryLook = firstExpiryLook(record, this.#expiryNotices);
+    const rotationLook = firstLookAt(record);
+    return rotationLook === null ? expiryLook : earlier(rotationLook, expiryLook);
   }
 
   async #rowChanges({ change, secrets, nextJwe }: SealedChange): Promise<RowChange[]> {
@@ -243,11 +255,10 @@ export class KeyStorage implements KeySource {
 }
 
 /** What changes of the schedule with a change of the key. A new key without a policy has nothing to be looked for. */
-function scheduleAfter({ change, nextJwe }: SealedChange): readonly KeyScheduleWrite[] {
+function scheduleAfter({ change, nextJwe }: SealedChange, lookAt: Instant | null): readonly KeyScheduleWrite[] {
   const { record, expectedRevision, events } = change;
   const { id: keyId, tenantId, revision, version } = record;
   const about = { keyId, tenantId, revision };
-  const lookAt = firstLookAt(record);
   if (expectedRevision === null) return lookAt === null ? [] : [{ kind: 'created', ...about, lookAt }];
   if (record.state.kind === 'revoked') return [{ kind: 'ended', keyId, tenantId }];
   const awaitsUseOf = nextJwe !== undefined || endsOnUse(record) !== null ? version : null;

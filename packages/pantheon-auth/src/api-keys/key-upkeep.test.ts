@@ -15,6 +15,8 @@ const rowOf = (tenant: string, key: string): ScheduledKey => ({
   told: null,
   told_version: null,
   told_since: null,
+  expiry_told: null,
+  expiry_told_of: null,
 });
 
 /** Keys that cannot be found, so that each is only planned again, unless reading it fails. */
@@ -44,6 +46,7 @@ function setUp(rows: readonly ScheduledKey[], failing: ReadonlyMap<string, Error
     storage: { findIn },
     cache: { invalidate: () => {} },
     clock: new TestClock(),
+    expiryNotices: [],
     onError: (_error: unknown, keyId: string) => void errors.push(keyId),
   } as unknown as KeyUpkeepDeps;
   return { upkeep: new KeyUpkeep(deps), planned, errors };

@@ -5,6 +5,7 @@
 import { runAsProcess } from '../commands/run-command.ts';
 import { losesAdminRights } from '../domain/administrator.ts';
 import { type AuditContext, type AuditEventAbout, jobActor, newEvent } from '../domain/event.ts';
+import { type ExpiryPlan, type ExpiryTold, planExpiryNotice } from '../domain/expiry-notices.ts';
 import { type KeyRecord, retireVersion, rotateKey, updateKey } from '../domain/key.ts';
 import {
   endsOnUse,
@@ -16,7 +17,7 @@ import {
 import { instantToWire } from '../domain/setting-codecs.ts';
 import type { EventCodec } from '../events/event-codec.ts';
 import type { Commit, LeaseHeld, Ledger, Precondition } from '../events/ledger.ts';
-import { type Clock, type Instant, MINUTE_MS, mayDeleteByAge } from '../foundation/clock.ts';
+import { type Clock, earlier, type Instant, MINUTE_MS, mayDeleteByAge } from '../foundation/clock.ts';
 import { hasCode, invariant } from '../foundation/errors.ts';
 import type { KeyScheduleWrite } from '../schema/key-schedule-row.ts';
 import { tenantAsRead } from '../tenants/tenant-storage.ts';
@@ -52,6 +53,8 @@ export interface KeyUpkeepDeps {
   readonly events: EventCodec;
   readonly clock: Clock;
   readonly keyPrefix: string;
+  /** How long ahead the expiry of a key is announced, in seconds. */
+  readonly expiryNotices: readonly number[];
   /** Called when something fails for one key; the others are looked at all the same. */
   readonly onError: (error: unknown, keyId: string) => void;
 }
@@ -66,6 +69,8 @@ interface Run {
 interface Look {
   readonly stored: StoredKey;
   readonly plan: RotationPlan;
+  readonly expiry: ExpiryPlan;
+  readonly expiryTold: ExpiryTold | null;
   /** The last notice that was announced for the current version, and when the first was. */
   readonly told: { readonly number: number; readonly since: Instant } | null;
   readonly now: Instant;
@@ -150,7 +155,13 @@ export class KeyUpkeep {
       isUsed: uses.some((use) => use.version === record.version && use.usageCount > 0),
       isWaiting: next?.version === record.version,
     };
-    const look = { stored, told, now: clock.now() };
+    const now = clock.now();
+    const expiryTold =
+      row.expiry_told === null || row.expiry_told_of === null
+        ? null
+        : { distanceSeconds: row.expiry_told, expiresAt: row.expiry_told_of };
+    const expiry = planExpiryNotice(record, expiryTold, this.#deps.expiryNotices, now);
+    const look = { stored, told, expiry, expiryTold, now };
     const plan = planRotation(record, facts, look.now);
     if (plan.step?.kind !== 'expire') return { ...look, plan, preconditions: [] };
     const preconditions = await this.#mayExpire(record, look.now);
@@ -175,7 +186,7 @@ export class KeyUpkeep {
     const { stored, plan, now, preconditions } = look;
     switch (plan.step?.kind) {
       case undefined:
-        return null;
+        return look.expiry.announce === null ? null : this.#beside(look, await this.#expiring(look, by));
       case 'rotate':
         return this.#toRecord(await this.#rotation(stored, by, now), [tenantAsRead(stored.tenant)]);
       case 'expire': {
@@ -204,6 +215,13 @@ export class KeyUpkeep {
     return { change, secrets: [versionSecret(change.record.version, generated), ...secrets], nextJwe };
   }
 
+  /** Where a rotation has a step to take as well, that is taken first, and the key is looked at again. */
+  #expiring({ stored: { record }, now: at }: Look, by: AuditContext): Promise<Commit['events']> {
+    const { id: subjectId, tenantId } = record;
+    const after = { expiresAt: new Date(record.expiresAt ?? at).toISOString() };
+    return this.#deps.events.toRows([newEvent('key.expiring', { at, tenantId, subjectId, before: null, after }, by)]);
+  }
+
   #toRecord(sealed: SealedChange, preconditions: readonly Precondition[]): Change {
     return { commit: (all) => this.#deps.storage.commit([{ ...sealed, preconditions: all }]), preconditions };
   }
@@ -229,8 +247,10 @@ export class KeyUpkeep {
   #later({ key_id: keyId, tenant_id: tenantId, revision, awaits_use_of, ...row }: ScheduledKey, ms: number): Planned {
     const { told: number, told_version: version, told_since: since } = row;
     const told = number === null || version === null || since === null ? null : { number, version, since };
+    const { expiry_told: distanceSeconds, expiry_told_of: expiresAt } = row;
+    const expiryTold = distanceSeconds === null || expiresAt === null ? null : { distanceSeconds, expiresAt };
     const lookAt = this.#deps.clock.now() + ms;
-    return { kind: 'planned', keyId, tenantId, revision, lookAt, awaitsUseOf: awaits_use_of, told };
+    return { kind: 'planned', keyId, tenantId, revision, lookAt, awaitsUseOf: awaits_use_of, told, expiryTold };
   }
 }
 
@@ -247,10 +267,25 @@ function eventOf(
 }
 
 /** When to look again, once the step is done. */
-function plannedOf({ stored: { record }, plan, told: before, now }: Look): Planned {
-  const { id: keyId, tenantId, revision, version } = record;
+function plannedOf({ stored: { record }, plan, told: before, expiry, expiryTold, now }: Look): Planned {
+  const { id: keyId, tenantId, revision, version, expiresAt } = record;
   const { step, lookAt, awaitsUse } = plan;
   const told = step?.kind === 'announce' ? { number: step.notice.number, since: before?.since ?? now } : before;
-  const about = { kind: 'planned', keyId, tenantId, revision, lookAt } as const;
-  return { ...about, awaitsUseOf: awaitsUse ? version : null, told: told && { ...told, version } };
+  const isExpiryTold = step === null && expiry.announce !== null && expiresAt !== null;
+  return {
+    kind: 'planned',
+    keyId,
+    tenantId,
+    revision,
+    // One step at a time: what else is due is found at the next look.
+    lookAt:
+      step !== null && expiry.announce !== null
+        ? now
+        : lookAt === null
+          ? expiry.lookAt
+          : earlier(lookAt, expiry.lookAt),
+    awaitsUseOf: awaitsUse ? version : null,
+    told: told && { ...told, version },
+    expiryTold: isExpiryTold ? { distanceSeconds: expiry.announce, expiresAt } : expiryTold,
+  };
 }

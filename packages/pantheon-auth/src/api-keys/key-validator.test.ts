@@ -237,7 +237,15 @@ describe('a limiter whose answer takes', () => {
       recordUnmatched: () => {},
     } as unknown as UsageRecorder;
     const failures = new SenderBuckets({ clock });
-    const validator = new KeyValidator({ lookup, limiter, failures, usage, clock, keyPrefix: 'pan' });
+    const validator = new KeyValidator({
+      lookup,
+      limiter,
+      failures,
+      usage,
+      clock,
+      keyPrefix: 'pan',
+      expiryNotices: [],
+    });
     return { clock, used, ask: () => validator.verify({ key: KEY }) };
   }
 
@@ -346,7 +354,15 @@ describe('a denial by a limit', () => {
       recordUnmatched: () => {},
     } as unknown as UsageRecorder;
     const failures = new SenderBuckets({ clock });
-    const validator = new KeyValidator({ lookup, limiter, failures, usage, clock, keyPrefix: 'pan' });
+    const validator = new KeyValidator({
+      lookup,
+      limiter,
+      failures,
+      usage,
+      clock,
+      keyPrefix: 'pan',
+      expiryNotices: [],
+    });
     return { use: () => validator.verify({ key: KEY }), asked, used, count };
   }
 

@@ -4,6 +4,7 @@
  */
 import { randomBytes, timingSafeEqual } from 'node:crypto';
 import type { AppTypes, GrantablePattern, PermissionPattern } from '../domain/app-types.ts';
+import { isExpiring } from '../domain/expiry-notices.ts';
 import { ANY_ENVIRONMENT, type Environment, VERSIONS_KEPT_MAX } from '../domain/key.ts';
 import type { LimitState, RateLimitRule } from '../domain/limits.ts';
 import { awaitsNext, type RotationNotice, rotationNotice } from '../domain/rotation-schedule.ts';
@@ -45,6 +46,8 @@ export interface VerifiedKey<App extends AppTypes = AppTypes> {
   readonly grantable: readonly GrantablePattern<App>[];
   readonly ipAllowlist: readonly string[];
   readonly expiresAt: Instant | null;
+  /** Whether it expires within the time in which its expiry is announced. */
+  readonly expiresSoon: boolean;
   /** What the holder has to do about the rotation of the key; null: nothing. */
   readonly rotation: RotationNotice | null;
 }
@@ -86,6 +89,8 @@ export interface KeyValidatorDeps {
   readonly usage: UsageRecorder;
   readonly clock: Clock;
   readonly keyPrefix: string;
+  /** How long ahead the expiry of a key is announced, in seconds. */
+  readonly expiryNotices: readonly number[];
 }
 
 const NO_LIMITS: LimitDecision = { admitted: true, limits: [], degraded: false };
@@ -193,7 +198,7 @@ export class KeyValidator {
       if (!isEnded) return this.record(evaluation.holder, limits, use);
       const holder = { facts: evaluation.holder.facts, version };
       this.#count(holder, 'version_retired', use.access.address, this.#deps.clock.now());
-      return answerOf(holder, { ...limits, limits: [] }, this.#deps.clock.now());
+      return this.#answer(holder, { ...limits, limits: [] }, this.#deps.clock.now());
     }
   }
 
@@ -246,7 +251,19 @@ export class KeyValidator {
   record(holder: Holder, decision: LimitDecision, { access }: KeyUse): Verification {
     const now = this.#deps.clock.now();
     this.#count(holder, decision.admitted ? 'valid' : decision.code, access.address, now);
-    return answerOf(holder, decision, now);
+    return this.#answer(holder, decision, now);
+  }
+
+  #answer(holder: Holder, decision: LimitDecision, now: Instant): Verification {
+    const { limits, degraded } = decision;
+    const { record } = holder.facts;
+    if (decision.admitted) {
+      const expiresSoon = record.expiresAt !== null && isExpiring(record, this.#deps.expiryNotices, now);
+      return { valid: true, key: verifiedKey(holder, now, expiresSoon), limits, degraded };
+    }
+    const { code, retryAfterSeconds, violated } = decision;
+    const denial = { code, violated };
+    return { valid: false, denial, secretVerified: true, keyId: record.id, retryAfterSeconds, limits, degraded };
   }
 
   #countFailure(sender: Sender): void {
@@ -283,15 +300,7 @@ function matchSecret(secrets: readonly VersionSecret[], digest: Buffer): number 
   return matched;
 }
 
-function answerOf(holder: Holder, decision: LimitDecision, now: Instant): Verification {
-  const { limits, degraded } = decision;
-  if (decision.admitted) return { valid: true, key: verifiedKey(holder, now), limits, degraded };
-  const { code, retryAfterSeconds, violated } = decision;
-  const { id: keyId } = holder.facts.record;
-  return { valid: false, denial: { code, violated }, secretVerified: true, keyId, retryAfterSeconds, limits, degraded };
-}
-
-function verifiedKey({ facts: { record }, version }: Holder, now: Instant): VerifiedKey {
+function verifiedKey({ facts: { record }, version }: Holder, now: Instant, expiresSoon: boolean): VerifiedKey {
   const { id, tenantId, userId, name, environment, permissions, grantable, ipAllowlist, expiresAt } = record;
   return {
     keyId: id,
@@ -305,6 +314,7 @@ function verifiedKey({ facts: { record }, version }: Holder, now: Instant): Veri
     grantable,
     ipAllowlist,
     expiresAt,
+    expiresSoon,
     rotation: rotationNotice(record, version, now),
   };
 }

@@ -42,6 +42,7 @@ export interface EventData {
   >;
   'key.rolled_back': Data<'key', { readonly version: number }, { readonly version: number }>;
   'key.version_retired': Data<'key', null, { readonly version: number }>;
+  'key.expiring': Data<'key', null, DateWire<'expiresAt'>>;
   'key.rotation_due': Data<'key', null, RotationNoticeWire>;
   'key.rotation_reminded': Data<'key', null, RotationNoticeWire>;
   'key.rotation_overdue': Data<'key', null, RotationNoticeWire>;
@@ -127,6 +128,7 @@ export const EVENT_TYPES: { readonly [Type in EventType]: EventTypeFacts<Type> }
   },
   'key.rolled_back': { subject: 'key', revisesRow: true, attributes: { version: 'open' } },
   'key.version_retired': { subject: 'key', revisesRow: true, attributes: { version: 'open' } },
+  'key.expiring': { subject: 'key', revisesRow: false, attributes: { expiresAt: 'open' } },
   'key.rotation_due': { subject: 'key', revisesRow: false, attributes: ROTATION_NOTICE },
   'key.rotation_reminded': { subject: 'key', revisesRow: false, attributes: ROTATION_NOTICE },
   'key.rotation_overdue': { subject: 'key', revisesRow: false, attributes: ROTATION_NOTICE },
@@ -169,6 +171,7 @@ export type KeyNote =
   | 'key.exposed_in_url'
   | 'key.exposed_in_text'
   | 'key.token_issued'
+  | 'key.expiring'
   | 'key.rotation_due'
   | 'key.rotation_reminded'
   | 'key.rotation_overdue'

@@ -207,6 +207,7 @@ test('events about a key change its record and its revision, or neither', () => 
     'key.exposed_in_url': true,
     'key.exposed_in_text': true,
     'key.token_issued': true,
+    'key.expiring': true,
     'key.rotation_due': true,
     'key.rotation_reminded': true,
     'key.rotation_overdue': true,

@@ -17,7 +17,7 @@ import { KnownTenants } from '../tenants/known-tenants.ts';
 import { KeyLookup, parseStaleness, STALENESS_MAX_MS_DEFAULT } from '../verification/key-lookup.ts';
 import { VerificationCache } from '../verification/verification-cache.ts';
 import type { Foundations } from './foundations.ts';
-import type { Logger } from './options.ts';
+import { expiryNoticesOf, type Logger } from './options.ts';
 
 export interface AccessState {
   readonly sealer: Envelope;
@@ -46,7 +46,8 @@ export async function makeAccessState(base: Foundations): Promise<AccessState> {
   const stalenessMaxMs = parseStaleness(await meta.insertOnce('stalenessMaxMs', String(STALENESS_MAX_MS_DEFAULT)));
 
   const nextSecrets = new NextSecrets({ rows: database.nextSecrets, sealer });
-  const keyStorage = new KeyStorage({ rows: database.keys, ledger, events, sealer, nextSecrets });
+  const expiryNotices = expiryNoticesOf(options);
+  const keyStorage = new KeyStorage({ rows: database.keys, ledger, events, sealer, nextSecrets, expiryNotices });
   const cache = new VerificationCache({
     source: keyStorage,
     clock,

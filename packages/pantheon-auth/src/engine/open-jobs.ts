@@ -9,6 +9,7 @@ import { keepSigningKeys } from '../jwt/signing-key-upkeep.ts';
 import type { AccessState } from './access-state.ts';
 import type { Foundations } from './foundations.ts';
 import type { Managing } from './managing.ts';
+import { expiryNoticesOf } from './options.ts';
 
 /** How long a signing key signs before the standby key replaces it. */
 const SIGNING_KEY_ROTATION_DEFAULT = '90d';
@@ -42,6 +43,7 @@ export function openJobs(base: Foundations, state: AccessState, { managerDeps }:
     events,
     clock,
     keyPrefix,
+    expiryNotices: expiryNoticesOf(options),
     onError: (error, keyId) =>
       logger.error({ err: error, keyId }, 'a key could not be looked at for its rotation; it is tried again'),
   });

@@ -42,6 +42,11 @@ interface CommonOptions {
    * `"90d"`.
    */
   readonly signingKeyRotation?: string;
+  /**
+   * How long ahead the expiry of a key is announced, by the event `key.expiring` and a header on the answers to its
+   * holder. At most 8 durations. Default: `['30d', '7d', '1d']`.
+   */
+  readonly expiryNotices?: readonly string[];
   readonly logger?: Logger;
   /** For tests. */
   readonly clock?: Clock;
@@ -107,6 +112,7 @@ const OPTION_CHECKS: Readonly<Record<keyof EmbeddedOptions | keyof ScaledOutOpti
   },
   keysPerTenantMax: { is: isCount, advice: 'a whole number above 0' },
   signingKeyRotation: { is: isRotation, advice: 'a duration from 1d on, such as 90d, or off' },
+  expiryNotices: { is: isExpiryNotices, advice: 'a list of at most 8 durations, such as 7d' },
   selfRotationsPerHour: { is: isCount, advice: 'a whole number from 1 to the largest rate limit' },
   checkDatabase: { is: (value) => typeof value === 'boolean', advice: 'true or false' },
   logger: {
@@ -160,6 +166,21 @@ function isCount(value: unknown): boolean {
 
 /** More often would leave no time for what a key has signed to expire. */
 const SIGNING_KEY_ROTATION_SECONDS_LEAST = 86_400;
+
+/** Each makes an event for each key that expires. */
+export const EXPIRY_NOTICES_MAX = 8;
+
+/** The distances of the options, in seconds. */
+export function expiryNoticesOf({ expiryNotices = EXPIRY_NOTICES_DEFAULT }: CommonOptions): readonly number[] {
+  return expiryNotices.map((one) => parseDuration(one) ?? 0);
+}
+
+const EXPIRY_NOTICES_DEFAULT: readonly string[] = ['30d', '7d', '1d'];
+
+function isExpiryNotices(value: unknown): boolean {
+  const isList = Array.isArray(value) && value.length <= EXPIRY_NOTICES_MAX;
+  return isList && value.every((one) => typeof one === 'string' && (parseDuration(one) ?? 0) > 0);
+}
 
 function isRotation(value: unknown): boolean {
   if (typeof value !== 'string') return false;

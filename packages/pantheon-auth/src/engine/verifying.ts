@@ -15,6 +15,7 @@ import { SenderBuckets } from '../rate-limit/sender-buckets.ts';
 import { UsageRecorder } from '../usage/usage-recorder.ts';
 import type { AccessState } from './access-state.ts';
 import type { Foundations } from './foundations.ts';
+import { expiryNoticesOf } from './options.ts';
 
 export interface Verifying {
   readonly validator: KeyValidator;
@@ -45,7 +46,9 @@ export function makeVerifying(base: Foundations, state: AccessState): Verifying 
     onError: (error) => logger.error({ err: error }, 'usage could not be stored; trying again'),
   });
   const failures = new SenderBuckets({ clock });
-  const validator = new KeyValidator({ lookup, limiter, failures, usage: recorder, clock, keyPrefix });
+  const expiryNotices = expiryNoticesOf(options);
+  const deps = { lookup, limiter, failures, usage: recorder, clock, keyPrefix, expiryNotices };
+  const validator = new KeyValidator(deps);
   const verifier = new TokenVerifier({ validator, feed, keyring, validity, clock, settings, seenTokensBytesMax });
   const signingKeys = new SigningKeyManager({ keyring, changes: state.signingKeyChanges, guard, clock });
   const tokens = new JwtHandler({

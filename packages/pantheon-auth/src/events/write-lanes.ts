@@ -44,6 +44,7 @@ const PURPOSES: Readonly<Record<EventType, Purpose>> = {
   'key.exposed_in_url': 'ordinary',
   'key.exposed_in_text': 'ordinary',
   'key.token_issued': 'ordinary',
+  'key.expiring': 'ordinary',
   'key.rotation_due': 'ordinary',
   'key.rotation_reminded': 'ordinary',
   'key.rotation_overdue': 'ordinary',

@@ -2,7 +2,7 @@
  * Makes the HTTP answer of a refusal: status, headers, problem document. A caller that presented no valid secret gets
  * the same answer for every cause; details of server errors are for the operator only.
  */
-import type { RefusedUse } from '../api-keys/key-validator.ts';
+import type { RefusedUse, VerifiedKey } from '../api-keys/key-validator.ts';
 import type { LimitState } from '../domain/limits.ts';
 import type { RotationNotice } from '../domain/rotation-schedule.ts';
 import type { Denial } from '../domain/verification.ts';
@@ -73,6 +73,14 @@ export function rotationHeaders(notice: RotationNotice | null): Record<string, s
   if (notice === null) return {};
   const { state, version, before } = notice;
   return { 'pantheon-rotation': `${state};version=${version};before=@${Math.floor(before / SECOND_MS)}` };
+}
+
+/** `Pantheon-Key-Expires`: when a key expires whose expiry is announced (RFC 9651: a date). */
+export function expiryHeaders({
+  expiresSoon,
+  expiresAt,
+}: Pick<VerifiedKey, 'expiresSoon' | 'expiresAt'>): Record<string, string> {
+  return expiresSoon && expiresAt !== null ? { 'pantheon-key-expires': `@${Math.floor(expiresAt / SECOND_MS)}` } : {};
 }
 
 const BASE_HEADERS = { 'content-type': PROBLEM_MEDIA_TYPE, 'cache-control': 'no-store' } as const;

@@ -16,6 +16,9 @@ export interface KeyScheduleRow {
   told_version: number | null;
   /** When the first notice about that version was announced. */
   told_since: number | null;
+  /** The last announcement of the expiry: how many seconds ahead, and which expiry. */
+  expiry_told: number | null;
+  expiry_told_of: number | null;
 }
 
 /** What is written with a change of the key. */
@@ -52,4 +55,5 @@ export type KeyScheduleWrite =
       readonly lookAt: number | null;
       readonly awaitsUseOf: number | null;
       readonly told: { readonly number: number; readonly version: number; readonly since: number } | null;
+      readonly expiryTold: { readonly distanceSeconds: number; readonly expiresAt: number } | null;
     };

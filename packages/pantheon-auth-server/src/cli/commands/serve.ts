@@ -24,6 +24,7 @@ const FLAGS: Readonly<Record<Exclude<SettingName, 'MASTER_KEY'>, readonly [flag:
   CACHE_MB: ['--cache-mb <number>', 'memory for caches and rate-limit counters; a third of the heap, at most 512'],
   SELF_ROTATIONS_PER_HOUR: ['--self-rotations-per-hour <number>', 'how often one key may rotate itself; 300'],
   SIGNING_KEY_ROTATION: ['--signing-key-rotation <duration>', 'how long a signing key signs, or off; 90d'],
+  EXPIRY_NOTICES: ['--expiry-notices <list>', 'how long ahead the expiry of a key is announced, or off; 30d,7d,1d'],
   PUBLIC_URL: ['--public-url <url>', 'the issuer of tokens; http://localhost:<port>'],
   AUDIENCE: ['--audience <names>', 'the audience of tokens; the public URL'],
   MASTER_KEY_FILE: ['--master-key-file <file>', 'master.key in the data folder'],

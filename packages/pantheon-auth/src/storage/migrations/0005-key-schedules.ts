@@ -18,7 +18,9 @@ export function tables0005(dialect: SqlDialect): Migration {
         .addColumn('awaits_use_of', integer)
         .addColumn('told', integer)
         .addColumn('told_version', integer)
-        .addColumn('told_since', integer);
+        .addColumn('told_since', integer)
+        .addColumn('expiry_told', integer)
+        .addColumn('expiry_told_of', integer);
       await dialect.strict(schedules).execute();
       // Of many keys of one tenant that are due, those of others are found in the index alone.
       await db.schema
@@ -34,10 +36,11 @@ export function tables0005(dialect: SqlDialect): Migration {
         .addColumn('revision', integer, (c) => c.notNull())
         .addColumn('sealed', bytes, (c) => c.notNull());
       await dialect.strict(secrets).execute();
-      // Keys that have a policy already are looked at once, and then when they are due.
+      // Keys that have a policy or an expiry already are looked at once, and then when they are due.
       await sql`
         insert into key_schedules (key_id, tenant_id, revision, look_at)
-        select id, tenant_id, revision, 0 from api_keys where rotation is not null and state <> 'revoked'
+        select id, tenant_id, revision, 0 from api_keys
+        where (rotation is not null or expires_at is not null) and state <> 'revoked'
       `.execute(db);
     },
   };

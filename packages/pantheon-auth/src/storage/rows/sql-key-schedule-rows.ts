@@ -10,6 +10,8 @@ import type { WriteQueue } from '../write-queue.ts';
 
 type Planned = Extract<KeyScheduleWrite, { kind: 'planned' }>;
 
+const NOTHING_TOLD = { told: null, expiryTold: null } as const;
+
 /** Before every time: it is looked at in the next run. */
 const NOW = 0;
 
@@ -103,7 +105,8 @@ export class SqlKeyScheduleRows implements KeyScheduleRows {
 
   async plan(planned: Planned, read: ScheduledKey): Promise<void> {
     const row = toRow(planned);
-    const isNothing = row.look_at === null && row.awaits_use_of === null && row.told === null;
+    const isTold = row.told !== null || row.expiry_told !== null;
+    const isNothing = row.look_at === null && row.awaits_use_of === null && !isTold;
     const isAsRead = (eb: ExpressionBuilder<Tables, 'key_schedules'>): Expression<SqlBool> =>
       eb.and([
         eb('key_id', '=', read.key_id),
@@ -119,7 +122,7 @@ export class SqlKeyScheduleRows implements KeyScheduleRows {
 }
 
 function toRow(write: Exclude<KeyScheduleWrite, { kind: 'ended' }>): KeyScheduleRow {
-  const told = write.kind === 'planned' ? write.told : null;
+  const { told, expiryTold } = write.kind === 'planned' ? write : NOTHING_TOLD;
   return {
     key_id: write.keyId,
     tenant_id: write.tenantId,
@@ -129,5 +132,7 @@ function toRow(write: Exclude<KeyScheduleWrite, { kind: 'ended' }>): KeySchedule
     told: told?.number ?? null,
     told_version: told?.version ?? null,
     told_since: told?.since ?? null,
+    expiry_told: expiryTold?.distanceSeconds ?? null,
+    expiry_told_of: expiryTold?.expiresAt ?? null,
   };
 }
