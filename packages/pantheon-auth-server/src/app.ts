@@ -62,7 +62,7 @@ export function allOperations(auth: PantheonAuth, config: Config, clock: Clock =
   return [
     ...publicOperations(auth, config),
     ...tokenOperations(auth),
-    ...verifyOperations(auth),
+    ...verifyOperations(auth, clock),
     ...keyOperations(auth, config),
     ...keyStateOperations(auth),
     ...keyVersionOperations(auth),

@@ -80,16 +80,28 @@ export function authenticated(
 }
 
 /**
- * Authenticates the caller again when the body arrived late: the check made when the headers arrived is then too old.
- * For changes the engine confirms the caller again at the commit in any case.
+ * Authenticates the caller again when the body arrived late, or its tenant was read late: the check made when the headers
+ * arrived is then too old. The engine confirms the caller again in any case: for a change at the commit, for a read when
+ * its turn comes and before its answer.
  */
 export function stillAuthenticated(auth: PantheonAuth, action: Action | null, clock: Clock): preHandlerHookHandler {
   return (request, _reply, done) => {
-    const { caller, tenantId, verifiedAtMs } = requestContextOf(request);
     // Without a promise in the usual case, because the most frequent route has this hook.
-    if (clock.monotonicMs() - verifiedAtMs <= CALLER_AGE_MAX_MS) done();
-    else auth.confirm(caller, action === null ? null : { action, tenantId }).then(() => done(), done);
+    const confirming = confirmLate(auth, action, requestContextOf(request), clock);
+    if (confirming === null) done();
+    else confirming.then(() => done(), done);
   };
+}
+
+/** Confirms the caller if its authentication is too old for an acceptance. Null: it is not. */
+export function confirmLate(
+  auth: PantheonAuth,
+  action: Action | null,
+  { caller, tenantId, verifiedAtMs }: RequestContext,
+  clock: Clock,
+): Promise<void> | null {
+  if (clock.monotonicMs() - verifiedAtMs <= CALLER_AGE_MAX_MS) return null;
+  return auth.confirm(caller, action === null ? null : { action, tenantId });
 }
 
 /** The caller of an authenticated route. */

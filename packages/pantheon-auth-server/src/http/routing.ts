@@ -36,7 +36,7 @@ export interface RoutingContext {
 }
 
 export function registerOperation(app: FastifyInstance, operation: Operation, context: RoutingContext): void {
-  const { method, url, access, answer, body, handle } = operation;
+  const { method, url, access, answer, handle } = operation;
   const { auth, clock } = context;
   const bodyLimit = bodyBytesMaxOf(operation);
   const boundBody = context.boundBody(bodyLimit);
@@ -48,9 +48,11 @@ export function registerOperation(app: FastifyInstance, operation: Operation, co
     config: { bodyKind: operation.bodyKind ?? 'json' },
     bodyLimit,
     validatorCompiler: validators(operation),
-    ...(options !== null && { onRequest: authenticated(auth, options, clock, boundBody) }),
+    ...(options !== null && {
+      onRequest: authenticated(auth, options, clock, boundBody),
+      preHandler: stillAuthenticated(auth, actionOf(access), clock),
+    }),
     ...(options === null && boundBody !== null && { preParsing: bounded(boundBody) }),
-    ...(options !== null && body !== undefined && { preHandler: stillAuthenticated(auth, actionOf(access), clock) }),
     ...(operation.errors === 'oauth' && { errorHandler: answerOAuthError }),
     ...(operation.isHot !== true && { handlerTimeout: HANDLER_TIMEOUT_MS }),
     handler: async (request, reply) => {

@@ -26,7 +26,7 @@ export const REQUEST_TIMEOUT_MS = 30_000;
 /** Longer than the 60 s idle timeout of load balancers, so that the load balancer closes idle connections first. */
 export const KEEP_ALIVE_TIMEOUT_MS = 65_000;
 /**
- * How old the authentication of the caller may be when the body has arrived: as old as the facts behind an acceptance
+ * How old the authentication of the caller may be when the request is handled, and when a key has been verified for it: as old as the facts behind an acceptance
  * may be.
  */
 export const CALLER_AGE_MAX_MS = 1_000;

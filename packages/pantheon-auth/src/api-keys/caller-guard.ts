@@ -1,10 +1,10 @@
 /**
- * Confirms the caller of a change. Between the arrival of a request and its commit, the caller's key can be revoked,
+ * Confirms the caller of a change or a read. Between the arrival of a request and its commit, the caller's key can be revoked,
  * restricted or rotated, its secret replaced, its tenant suspended, its token revoked or the signing key retired. A
  * caller could also delay its request on purpose. So the caller is read again before the change, and what was read
- * becomes a precondition of the commit.
+ * becomes a precondition of the commit. Before the answer to a read it is looked up again in the same way.
  */
-import type { CallerGuard, ConfirmedCall } from '../commands/caller.ts';
+import { type CallerGuard, type ConfirmedCall, type FactsNeeded, unconditional } from '../commands/caller.ts';
 import type { PresentedToken } from '../domain/credential.ts';
 import type { ConfirmedCaller } from '../domain/delegation.ts';
 import type { KeyVersion } from '../domain/key.ts';
@@ -13,7 +13,7 @@ import { intersect } from '../domain/permissions.ts';
 import { endOfVersion } from '../domain/token-life.ts';
 import { type Denial, decide } from '../domain/verification.ts';
 import type { Precondition } from '../events/ledger.ts';
-import { type Clock, earlier, type Instant, momentOf } from '../foundation/clock.ts';
+import { type Clock, earlier, type Instant, type Moment, momentOf } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { tenantAsRead } from '../tenants/tenant-storage.ts';
 import type { KeyLookup } from '../verification/key-lookup.ts';
@@ -40,10 +40,10 @@ export class KeyCallerGuard implements CallerGuard {
     this.#clock = deps.clock;
   }
 
-  async confirm(by: Caller): Promise<ConfirmedCall> {
+  async confirm(by: Caller, facts: FactsNeeded = 'latest'): Promise<ConfirmedCall> {
     const { authority } = by;
-    if (authority.kind === 'process') return { caller: { ...by, own: null }, preconditions: [] };
-    const holder = await this.#lookAgain(by, authority);
+    if (authority.kind === 'process') return unconditional(by);
+    const { holder, asOf } = await this.#lookAgain(by, authority, facts);
     const { record, tenant } = holder;
     const isToken = authority.via === 'token';
     const caller: ConfirmedCaller = {
@@ -60,25 +60,30 @@ export class KeyCallerGuard implements CallerGuard {
     };
     const tokenPreconditions =
       authority.via === 'token' ? this.#tokens.preconditionsOf(authority.token, record.id) : [];
-    return { caller, preconditions: [keyAsRead(record), tenantAsRead(tenant), ...tokenPreconditions] };
+    const preconditions = [keyAsRead(record), tenantAsRead(tenant), ...tokenPreconditions];
+    return { caller, preconditions, isFresh: () => this.#lookup.isFresh(asOf) };
   }
 
-  /** Reads the caller's key as it is now. */
-  async #lookAgain({ auditContext }: Caller, authority: KeyAuthority): Promise<CachedKey> {
+  /** Looks up the caller's key as it is now, or as it was true at `asOf`. */
+  async #lookAgain(
+    { auditContext }: Caller,
+    authority: KeyAuthority,
+    needed: FactsNeeded,
+  ): Promise<{ readonly holder: CachedKey; readonly asOf: Moment }> {
     const { address } = auditContext.actor;
     const arrived = momentOf(this.#clock);
     // Facts in memory may be a second old, and a commit with the revision of an outdated row would fail repeatedly.
-    await this.#lookup.confirmSince(arrived.monotonicMs);
+    if (needed === 'latest') await this.#lookup.confirmSince(arrived.monotonicMs);
     const sender = { address, askedBy: null };
     const deps = { lookup: this.#lookup, clock: this.#clock };
     const attempt = new VerificationAttempt(deps, authority.keyId, { arrived, sender });
     for (;;) {
-      const { facts } = await attempt.find();
+      const { facts, asOf } = await attempt.find();
       // True, because the secret was matched when the request arrived.
       attempt.assertReadable(true);
       const evaluation = this.#evaluate(authority, facts, address, attempt.now);
       if (!attempt.settles(evaluation)) continue;
-      if (evaluation.denial === null) return evaluation.holder;
+      if (evaluation.denial === null) return { holder: evaluation.holder, asOf };
       const { code } = evaluation.denial;
       // When no secret matches any more, the caller gets `invalid_key`, as at authentication.
       throw new PantheonError(code === 'unknown' ? 'invalid_key' : code, {

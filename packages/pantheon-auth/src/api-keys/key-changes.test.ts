@@ -1,12 +1,13 @@
 import { describe, expect, test } from 'vitest';
 import { refusalOf } from '../../test/refusal-of.ts';
 import { openTestEngine } from '../../test/test-engine.ts';
-import type { CallerGuard } from '../commands/caller.ts';
+import { type CallerGuard, unconditional } from '../commands/caller.ts';
 import { CommandReads } from '../commands/command-reads.ts';
 import { PROCESS_CALLER } from '../domain/caller.ts';
 import { type KeyChange, suspendKey } from '../domain/key.ts';
 import type { EventCodec } from '../events/event-codec.ts';
 import { PantheonError } from '../foundation/errors.ts';
+import { TestClock } from '../testing/test-clock.ts';
 import type { StoredKey } from '../verification/stored-key.ts';
 import type { VerificationCache } from '../verification/verification-cache.ts';
 import { KeyChanges } from './key-changes.ts';
@@ -40,13 +41,13 @@ function setUp(outcomes: (PantheonError | null)[]) {
     },
   } as unknown as KeyStorage;
   const cache = { invalidate: (id: string) => void forgotten.push(id) } as unknown as VerificationCache;
-  const guard: CallerGuard = { confirm: async (by) => ({ caller: { ...by, own: null }, preconditions: [] }) };
+  const guard: CallerGuard = { confirm: async (by) => unconditional(by) };
   const changes = new KeyChanges({
     storage,
     cache,
     events: {} as EventCodec,
     guard,
-    reads: new CommandReads({ ordinary: 1, protective: 1 }),
+    reads: new CommandReads({ ordinary: 1, protective: 1 }, new TestClock()),
   });
   const suspend = () =>
     changes.change(
@@ -113,7 +114,7 @@ describe('a damaged key, to be revoked, is rebuilt from the log', () => {
         return { id: `e${nth}`, seq: nth + 2, at: 1_000 + nth, tenantId: 'default', type, subject, damaged: true };
       }),
     ];
-    const guard: CallerGuard = { confirm: async (by) => ({ caller: { ...by, own: null }, preconditions: [] }) };
+    const guard: CallerGuard = { confirm: async (by) => unconditional(by) };
     const changes = new KeyChanges({
       storage: {
         findIn: async () => {
@@ -127,7 +128,7 @@ describe('a damaged key, to be revoked, is rebuilt from the log', () => {
           after === null ? { items: log.slice(0, 1), next: 1 } : { items: log.slice(1), next: null },
       } as unknown as EventCodec,
       guard,
-      reads: new CommandReads({ ordinary: 1, protective: 1 }),
+      reads: new CommandReads({ ordinary: 1, protective: 1 }, new TestClock()),
     });
     const { record } = await changes.loadToRevoke('default', apiKey.id, {
       owner: 'default',

@@ -1,14 +1,13 @@
 /**
- * Reads keys, lists of keys and usage reports. Every read waits in turn by tenant and caller; long reads end when the
- * caller aborts.
+ * Reads keys, lists of keys and usage reports. Every read waits in turn by tenant and caller, and is shown only to a caller
+ * that may still act; long reads end when the caller aborts.
  */
 import { type Page, pageSize } from '../commands/pages.ts';
 import type { AppTypes } from '../domain/app-types.ts';
-import { assertMay, type Caller } from '../domain/key-policy.ts';
-import { readerOf } from '../domain/reader.ts';
+import { type Action, assertMay, type Caller } from '../domain/key-policy.ts';
+import type { ShownReads } from '../domain/reader.ts';
 import type { Clock } from '../foundation/clock.ts';
 import { assertFilters } from '../foundation/filters.ts';
-import type { ReadTurns } from '../foundation/read-turns.ts';
 import { inTurns } from '../foundation/turns.ts';
 import type { SealedCursors } from '../kms/sealed-cursor.ts';
 import type { UsageQueryService, UsageReport, UsageRequest } from '../usage/usage-query.ts';
@@ -49,7 +48,7 @@ export interface KeyListsDeps {
   readonly usage: UsageReader;
   readonly usageReports: UsageQueryService;
   readonly cursors: SealedCursors;
-  readonly readTurns: ReadTurns;
+  readonly shownReads: ShownReads;
   readonly clock: Clock;
   readonly keyPrefix: string;
 }
@@ -69,7 +68,7 @@ export class KeyLists<App extends AppTypes = AppTypes> {
     assertMay(by, 'keys.read', this.#tenantId);
     assertFilters(filter, FILTERS);
     const query = await this.#toQuery(filter);
-    return this.#inTurn({ by, signal }, async () => {
+    return this.#show({ by, signal }, async () => {
       const { items: found, next } = await storage.list(query, signal);
       const opened = found.filter((key): key is StoredKey => 'record' in key);
       const uses = await usage.totalsOf(
@@ -85,9 +84,10 @@ export class KeyLists<App extends AppTypes = AppTypes> {
     });
   }
 
-  async get(id: string, by: Caller): Promise<APIKey<App>> {
+  /** `action`: null for the caller's own key. */
+  async get(id: string, by: Caller, action: Action | null = 'keys.read'): Promise<APIKey<App>> {
     const { changes, usage, keyPrefix, clock } = this.#deps;
-    return this.#inTurn({ by, signal: undefined }, async () => {
+    return this.#show({ by, action }, async () => {
       const { record } = await changes.find(this.#tenantId, id);
       const used = await usage.totalOf(this.#tenantId, id);
       return toApiKey<App>(record, used, { keyPrefix, now: clock.now() });
@@ -97,7 +97,7 @@ export class KeyLists<App extends AppTypes = AppTypes> {
   /** The versions of a key, newest first, each with its last use. */
   async versions(id: string, by: Caller): Promise<readonly APIKeyVersion[]> {
     const { changes, usage, clock } = this.#deps;
-    return this.#inTurn({ by, signal: undefined }, async () => {
+    return this.#show({ by }, async () => {
       const { record } = await changes.find(this.#tenantId, id);
       const used = await usage.ofKey(this.#tenantId, id);
       const now = clock.now();
@@ -111,14 +111,17 @@ export class KeyLists<App extends AppTypes = AppTypes> {
   /** The usage of one key, or of all keys of the tenant. */
   report(request: Omit<UsageRequest, 'tenantId'>, reading: Reading): Promise<UsageReport> {
     const asked = { ...request, tenantId: this.#tenantId };
-    return this.#inTurn(reading, async () => {
+    return this.#show(reading, async () => {
       if (request.keyId !== null) await this.#deps.changes.find(this.#tenantId, request.keyId);
       return this.#deps.usageReports.report(asked, reading.signal);
     });
   }
 
-  #inTurn<T>({ by, signal }: Reading, read: () => Promise<T>): Promise<T> {
-    return this.#deps.readTurns.run(readerOf(by, this.#tenantId), signal, read);
+  #show<T>(
+    reading: Partial<Reading> & Pick<Reading, 'by'> & { readonly action?: Action | null },
+    read: () => Promise<T>,
+  ): Promise<T> {
+    return this.#deps.shownReads.run({ action: 'keys.read', ...reading, tenantId: this.#tenantId }, read);
   }
 
   async #toQuery(filter: KeyFilter): Promise<KeyListQuery> {

@@ -157,7 +157,7 @@ export class KeyManager<App extends AppTypes = AppTypes> {
    * Lists keys, newest first. A damaged key is listed as {@link QuarantinedKey}. A page may have fewer keys than
    * `limit`, or none, although there are more: see {@link Page}.
    *
-   * @throws PantheonError `invalid_request`, `invalid_cursor`; `overloaded` when too many lists of this tenant wait.
+   * @throws PantheonError `invalid_request`, `invalid_cursor`; `overloaded` when too many lists of this tenant wait, or this one waited too long.
    */
   async list(filter: KeyFilter = {}, options: ReadOptions = {}): Promise<Page<APIKey<App> | QuarantinedKey>> {
     return this.#lists.list(filter, { by: callerIn(options), signal: options.signal });
@@ -263,7 +263,7 @@ export class KeyManager<App extends AppTypes = AppTypes> {
 
   /** The caller's own key. */
   async getSelf(by: Caller): Promise<APIKey<App>> {
-    return this.#lists.get(selfId(by), by);
+    return this.#lists.get(selfId(by), by, null);
   }
 
   /** The key with its secrets, for other parts of the library. @throws PantheonError `not_found`. */

@@ -190,7 +190,10 @@ describe('a key that a stolen administrator acted on', () => {
       },
     } as unknown as EventCodec;
     const watching = turning();
-    const touched = await new KeyActs({ events, readTurns: new ReadTurns({ atOnceMax: 1 }) }).of('stolen', 'created', {
+    const touched = await new KeyActs({
+      events,
+      readTurns: new ReadTurns({ atOnceMax: 1, clock: new TestClock() }),
+    }).of('stolen', 'created', {
       group: 'default',
       member: 'administrator',
     });

@@ -16,7 +16,7 @@ function reader(stored: Record<string, StoredUsage[]>, pending: Record<string, P
   } as unknown as UsageRows;
   const idle = { storing: null, storesBegun: 0 };
   const recorder = { ...idle, pendingOf: (id: string) => pending[id] ?? [] } as unknown as UsageRecorder;
-  const commandReads = new CommandReads({ ordinary: 1, protective: 1 });
+  const commandReads = new CommandReads({ ordinary: 1, protective: 1 }, new TestClock());
   return { reader: new UsageReader({ rows, recorder, reads: commandReads }), rows, reads };
 }
 
@@ -94,7 +94,11 @@ describe('a batch that is stored while a key is read', () => {
     const record = () =>
       recorder.record({ tenantId: 't', keyId: 'a', version: 1, outcome: 'valid', address: null, at: 1 });
     record();
-    const usage = new UsageReader({ rows, recorder, reads: new CommandReads({ ordinary: 1, protective: 1 }) });
+    const usage = new UsageReader({
+      rows,
+      recorder,
+      reads: new CommandReads({ ordinary: 1, protective: 1 }, new TestClock()),
+    });
     const total = async () => (await usage.totalOf('t', 'a')).reduce((sum, { usageCount }) => sum + usageCount, 0);
     const totalBefore = () =>
       usage.totalBefore({ tenantId: 't', keyId: 'a', reader: { group: 't', member: 'm' }, lane: 'protective' });

@@ -1,7 +1,7 @@
 /**
- * The caller of a change: authorization, and confirmation before the commit. Between the arrival of a request and its
- * commit the caller may lose its rights, so it is confirmed again, and what was read becomes a precondition of the
- * commit. The `CallerGuard` does the reading.
+ * The caller of a change or a read: authorization, and confirmation before the commit or the answer. Between the arrival
+ * of a request and its commit the caller may lose its rights, so it is confirmed again, and what was read becomes a
+ * precondition of the commit. The `CallerGuard` does the reading.
  */
 import { assertCaller } from '../domain/caller.ts';
 import type { ConfirmedCaller } from '../domain/delegation.ts';
@@ -14,15 +14,23 @@ import { invalid } from './input.ts';
 export interface ConfirmedCall {
   readonly caller: ConfirmedCaller;
   readonly preconditions: readonly Precondition[];
+  /** Whether an answer may still rest on this: what was read is at most `stalenessMax` old (I4). */
+  readonly isFresh: () => boolean;
 }
+
+/**
+ * Which facts a confirmation needs. `latest`: read or confirmed from now on, as for a commit. `fresh`: at most
+ * `stalenessMax` old, as for any acceptance; a key in memory then needs no read.
+ */
+export type FactsNeeded = 'latest' | 'fresh';
 
 export interface CallerGuard {
   /**
-   * Reads the caller's key, tenant and credential again.
+   * Looks up the caller's key, tenant and credential again. Default: the latest.
    *
    * @throws PantheonError with the code of the denial when their credential may no longer act.
    */
-  confirm(by: Caller): Promise<ConfirmedCall>;
+  confirm(by: Caller, facts?: FactsNeeded): Promise<ConfirmedCall>;
 }
 
 /** The requested action and its tenant. */
@@ -53,8 +61,12 @@ export function authorize({ action, tenantId }: Pick<Intent, 'action' | 'tenantI
 }
 
 /** Confirms the caller and checks the permission again. @throws PantheonError as `confirm` and `authorize`. */
-export async function confirmCaller(intent: Intent, guard: CallerGuard): Promise<ConfirmedCall> {
-  const call = await guard.confirm(intent.by);
+export async function confirmCaller(
+  intent: Intent,
+  guard: CallerGuard,
+  facts: FactsNeeded = 'latest',
+): Promise<ConfirmedCall> {
+  const call = await guard.confirm(intent.by, facts);
   authorize(intent, call.caller);
   return call;
 }
@@ -62,9 +74,14 @@ export async function confirmCaller(intent: Intent, guard: CallerGuard): Promise
 /** For a change of many keys, which may revoke the caller's own key: after that the caller is not confirmed again. */
 export function guardUntilEnded(guard: CallerGuard, ended: ReadonlySet<string>): CallerGuard {
   return {
-    confirm: async (by) => {
+    confirm: async (by, facts) => {
       const isEnded = by.authority.kind === 'key' && ended.has(by.authority.keyId);
-      return isEnded ? { caller: { ...by, own: null }, preconditions: [] } : guard.confirm(by);
+      return isEnded ? unconditional(by) : guard.confirm(by, facts);
     },
   };
+}
+
+/** The call of in-process code, or of a caller that is not confirmed. */
+export function unconditional(by: Caller): ConfirmedCall {
+  return { caller: { ...by, own: null }, preconditions: [], isFresh: () => true };
 }

@@ -246,7 +246,7 @@ describe('a request that meets a conflict', () => {
     const rows = { find: async () => answers.shift() ?? null, prune: async () => 0 } as unknown as IdempotencyRows;
     const answered = new IdempotencyService({
       rows,
-      reads: new CommandReads({ ordinary: 1, protective: 1 }),
+      reads: new CommandReads({ ordinary: 1, protective: 1 }, new TestClock()),
       clock: new TestClock(),
     });
     return answered.run(REQUEST, {

@@ -10,7 +10,7 @@ import type { Caller } from '../domain/key-policy.ts';
 import { SYSTEM_TENANT } from '../domain/tenant.ts';
 import type { Precondition } from '../events/ledger.ts';
 import { PantheonError } from '../foundation/errors.ts';
-import { authorize, type CallerGuard, confirmCaller, type Intent } from './caller.ts';
+import { authorize, type CallerGuard, confirmCaller, type Intent, unconditional } from './caller.ts';
 
 /** The most attempts after conflicts. More would mean that a program changes the row continuously. */
 export const ATTEMPTS_MAX = 5;
@@ -54,12 +54,14 @@ export async function runCommand<Loaded, Change extends Conditional>(
   const { attemptsMax = ATTEMPTS_MAX } = command;
   authorize(command, command.by);
   for (let attempt = 1; ; attempt += 1) {
-    const { caller, preconditions: ofCaller } = await confirmCaller(command, guard);
+    const { caller, preconditions: ofCaller, isFresh } = await confirmCaller(command, guard);
     const loaded = await command.load();
     const change = await command.decide(loaded, caller);
     if (change === null) {
       // Nothing to change. Another node may have made the change just now, so this node's cache may be outdated.
       command.invalidate?.(loaded);
+      // The answer shows the record, and no commit checks the caller.
+      if (!isFresh()) await confirmCaller(command, guard, 'fresh');
       return { loaded, change };
     }
     try {
@@ -83,7 +85,7 @@ export function runAsProcess<Loaded, Change extends Conditional>(
   command: Omit<Command<Loaded, Change>, keyof Intent>,
 ): Promise<Outcome<Loaded, Change>> {
   const by: Caller = { authority: { kind: 'process' }, auditContext };
-  const guard: CallerGuard = { confirm: async () => ({ caller: { ...by, own: null }, preconditions: [] }) };
+  const guard: CallerGuard = { confirm: async () => unconditional(by) };
   return runCommand({ ...command, by, action: null, tenantId: SYSTEM_TENANT }, guard);
 }
 

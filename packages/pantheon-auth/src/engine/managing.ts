@@ -6,6 +6,7 @@ import { KeyDescendants } from '../api-keys/key-descendants.ts';
 import type { KeyManagerDeps } from '../api-keys/key-manager.ts';
 import { SELF_ROTATIONS_PER_HOUR_DEFAULT, SelfRotations } from '../api-keys/self-rotations.ts';
 import { UsageReader } from '../api-keys/usage-reader.ts';
+import { CallerReads } from '../commands/caller-reads.ts';
 import { IdempotencyService } from '../commands/idempotency-service.ts';
 import { Propagation } from '../commands/propagation.ts';
 import { type AuditLog, AuditLogReader } from '../events/audit-log.ts';
@@ -36,7 +37,8 @@ export function makeManaging(base: Foundations, state: AccessState, verifying: V
   const { ledger } = database;
 
   const cursors = new SealedCursors(sealer);
-  const readTurns = new ReadTurns({ atOnceMax: database.readsAtOnce.shown });
+  const readTurns = new ReadTurns({ atOnceMax: database.readsAtOnce.shown, clock });
+  const shownReads = new CallerReads({ turns: readTurns, guard });
   const exposed = new ExposedKeys({
     validator,
     ledger,
@@ -46,7 +48,7 @@ export function makeManaging(base: Foundations, state: AccessState, verifying: V
       logger.error({ err: error }, 'a text contained a key, and the event for it could not be written'),
   });
   const tenantStorage = new TenantStorage({ rows: database.tenants, ledger, events });
-  const turns = { readTurns, commandReads };
+  const turns = { shownReads, commandReads };
   const storage = tenantStorage;
   const tenants = new TenantManager({ exposed, storage, known, cache, guard, ...turns, cursors, clock });
   const propagation = new Propagation({ stalenessMaxMs, clock, tokens: new OfflineTokens({ events, readTurns }) });
@@ -76,7 +78,7 @@ export function makeManaging(base: Foundations, state: AccessState, verifying: V
   };
   return {
     tenants,
-    auditLog: new AuditLogReader({ log: events, cursors, readTurns }),
+    auditLog: new AuditLogReader({ log: events, cursors, shownReads }),
     exposed,
     propagation,
     managerDeps,

@@ -38,7 +38,7 @@ export function makeVerifying(base: Foundations, state: AccessState): Verifying 
 
   const validity = new TokenValidity({ keyring, revocations, audience: ownAudiences(settings) });
   const guard = new KeyCallerGuard({ lookup, tokens: validity, clock });
-  const commandReads = new CommandReads(database.readsAtOnce.commands);
+  const commandReads = new CommandReads(database.readsAtOnce.commands, clock);
   const changes = new KeyChanges({ storage: keyStorage, cache, events, guard, reads: commandReads });
   const recorder = new UsageRecorder({
     rows: database.usage,

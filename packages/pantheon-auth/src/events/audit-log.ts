@@ -3,12 +3,11 @@ import { type ChangeOptions, callerIn } from '../domain/caller.ts';
 import type { DamagedEvent, EventType, LoggedEvent, SubjectType } from '../domain/event.ts';
 import { isEventType } from '../domain/event-data.ts';
 import { assertMay, type Caller } from '../domain/key-policy.ts';
-import { readerOf } from '../domain/reader.ts';
+import type { ShownReads } from '../domain/reader.ts';
 import { SYSTEM_TENANT } from '../domain/tenant.ts';
 import type { Instant } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { assertFilters } from '../foundation/filters.ts';
-import type { ReadTurns } from '../foundation/read-turns.ts';
 import type { SealedCursors } from '../kms/sealed-cursor.ts';
 import { EVENTS_PAGE_MAX, type EventCodec } from './event-codec.ts';
 
@@ -43,7 +42,8 @@ export interface AuditLog {
    * events are large. Only `nextCursor` shows whether it is the last page.
    *
    * @throws PantheonError `not_found` (tenant), `insufficient_permissions`, `invalid_request`, `invalid_cursor`;
-   * `overloaded` when too many lists of this tenant wait; the reason of `signal` when aborted.
+   * `overloaded` when too many lists of this tenant wait, or this one waited too long; the code of the denial when the
+   * caller may no longer act; the reason of `signal` when aborted.
    */
   list(
     tenantId: string,
@@ -63,12 +63,12 @@ const FILTERS: ReadonlySet<keyof EventFilter> = new Set([
 export class AuditLogReader implements AuditLog {
   readonly #log: EventCodec;
   readonly #cursors: SealedCursors;
-  readonly #readTurns: ReadTurns;
+  readonly #shownReads: ShownReads;
 
-  constructor(deps: { readonly log: EventCodec; readonly cursors: SealedCursors; readonly readTurns: ReadTurns }) {
+  constructor(deps: { readonly log: EventCodec; readonly cursors: SealedCursors; readonly shownReads: ShownReads }) {
     this.#log = deps.log;
     this.#cursors = deps.cursors;
-    this.#readTurns = deps.readTurns;
+    this.#shownReads = deps.shownReads;
   }
 
   async list(
@@ -93,8 +93,8 @@ export class AuditLogReader implements AuditLog {
     const type = filter.type === undefined ? null : parseType(filter.type);
     const query = { tenantId, type, subjectType, subjectId, after, order, limit };
     const { signal } = options;
-    const reader = readerOf(by, tenantId);
-    const { items, next } = await this.#readTurns.run(reader, signal, () => this.#log.list(query, signal));
+    const shown = { by, action: 'events.read', tenantId, signal } as const;
+    const { items, next } = await this.#shownReads.run(shown, () => this.#log.list(query, signal));
     const nextCursor = next === null ? null : await this.#cursors.write(`events ${order}`, tenantId, next);
     return { items: items.map((event) => toTenantEvent(event, seesPlaces(by))), nextCursor };
   }

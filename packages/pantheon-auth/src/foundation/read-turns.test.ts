@@ -1,9 +1,11 @@
 import { expect, test, vi } from 'vitest';
-import { READS_AT_ONCE_MAX, READS_WAITING_MAX, ReadTurns } from './read-turns.ts';
+import { TestClock } from '../testing/test-clock.ts';
+import { READ_WAIT_MAX_MS, READS_AT_ONCE_MAX, READS_WAITING_MAX, ReadTurns } from './read-turns.ts';
 
 /** Reads that run until they are told to end. The tenant and the caller are told by the first two letters of a name. */
 function setUp(atOnceMax = 100) {
-  const turns = new ReadTurns({ atOnceMax });
+  const clock = new TestClock();
+  const turns = new ReadTurns({ atOnceMax, clock });
   const running: { readonly name: string; readonly end: () => void }[] = [];
   const begun: string[] = [];
   const ask = (name: string, signal?: AbortSignal): Promise<string> =>
@@ -17,7 +19,7 @@ function setUp(atOnceMax = 100) {
     // Its place is given on after a turn of the event loop.
     for (let turns = 0; turns < 3; turns += 1) await new Promise(setImmediate);
   };
-  return { ask, begun, endFirst, turns };
+  return { ask, begun, endFirst, turns, clock };
 }
 
 test('a tenant has a few reads at a time, in order, and no other tenant waits for them', async () => {
@@ -95,6 +97,22 @@ test('a read that is aborted before its turn is never begun', async () => {
   ]);
 });
 
+test('a read that has waited for five seconds is refused and never begun; a running one is not ended', async () => {
+  const { ask, begun, endFirst, clock } = setUp(1);
+  const first = ask('ax1');
+  const second = ask('ax2');
+  const late = ask('bx1');
+  clock.advance(READ_WAIT_MAX_MS - 1);
+  await endFirst();
+  await first;
+  clock.advance(1);
+  await expect(late).rejects.toMatchObject({ code: 'overloaded', retryAfterSeconds: 1 });
+  await endFirst();
+  expect(begun).toEqual(['ax1', 'ax2']);
+  expect(await second).toBe('ax2');
+  expect(await Promise.race([ask('bx2'), endFirst().then(endFirst)])).toBe('bx2');
+});
+
 test('a read that fails makes room like any other', async () => {
   const { ask, begun, endFirst, turns } = setUp();
   const reader = { group: 'a', member: 'x' };
@@ -108,7 +126,7 @@ test('a read that fails makes room like any other', async () => {
 });
 
 test('the event loop turns between reads that take no time, however many wait', async () => {
-  const turns = new ReadTurns({ atOnceMax: 2 });
+  const turns = new ReadTurns({ atOnceMax: 2, clock: new TestClock() });
   const log: string[] = [];
   const reads = Array.from({ length: 6 }, () =>
     turns.run({ group: 'a', member: 'x' }, undefined, async () => void log.push('read')),

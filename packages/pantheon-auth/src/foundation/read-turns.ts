@@ -3,13 +3,17 @@
  * within a tenant by caller, so that a caller with many requests waits for its own and does not slow down others.
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { Clock } from './clock.ts';
 import { PantheonError } from './errors.ts';
 import { FairQueue, type TurnKey } from './fair-queue.ts';
+import { systemTimers, type Timers } from './timers.ts';
 
 /** Of one tenant. A search may read thousands of rows. Two at once leave most of the database to others. */
 export const READS_AT_ONCE_MAX = 2;
 /** The most waiting reads of all tenants; one caller may have half of them. Further ones would wait too long. */
 export const READS_WAITING_MAX = 1_000;
+/** A read that has waited this long is not begun, because its caller is likely to have given up. */
+export const READ_WAIT_MAX_MS = 5_000;
 const RETRY_AFTER_SECONDS = 1;
 
 export interface ReadTurnsOptions {
@@ -17,6 +21,7 @@ export interface ReadTurnsOptions {
   readonly atOnceMax: number;
   /** The most reads at once of one tenant. Default {@link READS_AT_ONCE_MAX}. */
   readonly ofTenantMax?: number;
+  readonly clock: Clock;
 }
 
 interface Waiting {
@@ -27,21 +32,23 @@ interface Waiting {
 export class ReadTurns {
   readonly #atOnceMax: number;
   readonly #ofTenantMax: number;
+  readonly #timers: Timers;
   readonly #waiting = new FairQueue<Waiting>(READS_WAITING_MAX, READS_WAITING_MAX / 2);
   /** The number of running reads by tenant. Tenants without one have no entry. */
   readonly #running = new Map<string | null, number>();
   #runningInAll = 0;
 
-  constructor({ atOnceMax, ofTenantMax = READS_AT_ONCE_MAX }: ReadTurnsOptions) {
+  constructor({ atOnceMax, ofTenantMax = READS_AT_ONCE_MAX, clock }: ReadTurnsOptions) {
     this.#atOnceMax = atOnceMax;
     this.#ofTenantMax = ofTenantMax;
+    this.#timers = clock.timers ?? systemTimers;
   }
 
   /**
    * Runs `read` when it is its turn; `reader` is the tenant and the caller. Aborting `signal` removes it from the queue
    * before it begins. `read` must not call this again, because it could wait for itself.
    *
-   * @throws PantheonError `overloaded` when too many reads wait; the reason of `signal`.
+   * @throws PantheonError `overloaded` when too many reads wait, or when it waited too long; the reason of `signal`.
    */
   async run<T>(reader: TurnKey, signal: AbortSignal | undefined, read: () => Promise<T>): Promise<T> {
     signal?.throwIfAborted();
@@ -76,7 +83,10 @@ export class ReadTurns {
 
   async #wait(reader: TurnKey, signal: AbortSignal | undefined): Promise<void> {
     await new Promise<void>((resolve, reject) => {
-      const end = (): void => signal?.removeEventListener('abort', giveUp);
+      const end = (): void => {
+        cancelTimer();
+        signal?.removeEventListener('abort', giveUp);
+      };
       const waiting: Waiting = {
         begin: () => {
           end();
@@ -88,17 +98,23 @@ export class ReadTurns {
           reject(error);
         },
       };
-      const giveUp = (): void => {
+      const leave = (reason: unknown): void => {
+        end();
         this.#waiting.remove(waiting, reader);
-        reject(signal?.reason);
+        reject(reason);
       };
+      const giveUp = (): void => leave(signal?.reason);
+      const cancelTimer = this.#timers.after(READ_WAIT_MAX_MS, () =>
+        leave(overloaded('Reads before this one took too long.')),
+      );
       signal?.addEventListener('abort', giveUp, { once: true });
-      for (const { turnAway } of this.#waiting.push(waiting, reader)) turnAway(overloaded());
+      for (const { turnAway } of this.#waiting.push(waiting, reader)) turnAway(overloaded(TOO_MANY));
     });
   }
 }
 
-function overloaded(): PantheonError {
-  const detail = 'Too many reads wait, most of them of this caller or of its tenant. Wait for their answers.';
+const TOO_MANY = 'Too many reads wait, most of them of this caller or of its tenant. Wait for their answers.';
+
+function overloaded(detail: string): PantheonError {
   return new PantheonError('overloaded', { detail, retryAfterSeconds: RETRY_AFTER_SECONDS });
 }

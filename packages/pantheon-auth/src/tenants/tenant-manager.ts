@@ -17,14 +17,13 @@ import {
   newEvent,
 } from '../domain/event.ts';
 import { type Action, assertMay, type Caller } from '../domain/key-policy.ts';
-import { readerOf } from '../domain/reader.ts';
+import { readerOf, type ShownReads } from '../domain/reader.ts';
 import { DEFAULT_TENANT, evolveTenant, SYSTEM_TENANT, type TenantRecord } from '../domain/tenant.ts';
 import { TENANT_ID_PATTERN } from '../domain/tenant-id.ts';
 import type { Lane } from '../events/write-lanes.ts';
 import type { Clock } from '../foundation/clock.ts';
 import { invariant, PantheonError } from '../foundation/errors.ts';
 import { assertFilters } from '../foundation/filters.ts';
-import type { ReadTurns } from '../foundation/read-turns.ts';
 import type { SealedCursors } from '../kms/sealed-cursor.ts';
 import type { KnownTenants } from './known-tenants.ts';
 import {
@@ -57,7 +56,7 @@ interface TenantManagerDeps {
   readonly cache: { invalidateTenant(id: string): void };
   readonly guard: CallerGuard;
   readonly commandReads: CommandReads;
-  readonly readTurns: ReadTurns;
+  readonly shownReads: ShownReads;
   readonly cursors: SealedCursors;
   readonly clock: Clock;
 }
@@ -138,8 +137,8 @@ export class TenantManager {
   async get(id: string, options: ChangeOptions = {}): Promise<Tenant> {
     const by = callerIn(options);
     assertMay(by, 'tenants.read', SYSTEM_TENANT);
-    const { readTurns } = this.#deps;
-    return toTenant(await readTurns.run(readerOf(by, SYSTEM_TENANT), undefined, () => this.#load(id, 'ordinary')));
+    const shown = { by, action: 'tenants.read', tenantId: SYSTEM_TENANT } as const;
+    return toTenant(await this.#deps.shownReads.run(shown, () => this.#load(id, 'ordinary')));
   }
 
   /**
@@ -163,10 +162,10 @@ export class TenantManager {
     assertMay(by, 'tenants.read', SYSTEM_TENANT);
     assertFilters(page, PAGE);
     const limit = pageSize(page.limit);
-    const { cursors, storage, readTurns } = this.#deps;
+    const { cursors, storage, shownReads } = this.#deps;
     const after = page.cursor === undefined ? null : String(await cursors.read('tenants', SYSTEM_TENANT, page.cursor));
-    const reader = readerOf(by, SYSTEM_TENANT);
-    const found = await readTurns.run(reader, undefined, () => storage.list(after, limit + 1));
+    const shown = { by, action: 'tenants.read', tenantId: SYSTEM_TENANT } as const;
+    const found = await shownReads.run(shown, () => storage.list(after, limit + 1));
     const last = found.length > limit ? found[limit - 1] : undefined;
     const nextCursor = last === undefined ? null : await cursors.write('tenants', SYSTEM_TENANT, last.id);
     const items = found.slice(0, limit).map((tenant) => ('quarantined' in tenant ? tenant : toTenant(tenant)));

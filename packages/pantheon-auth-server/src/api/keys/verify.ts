@@ -1,8 +1,16 @@
 /** `POST /v1/keys/verify`: whether a key may act now. The status is 200 also for a denial: the client reads `valid`. */
 import { isIP } from 'node:net';
-import { ANY_ENVIRONMENT, COST_MAX, type PantheonAuth, PERMISSIONS_MAX, type Verification } from 'pantheon-auth';
+import {
+  ANY_ENVIRONMENT,
+  type Clock,
+  COST_MAX,
+  type PantheonAuth,
+  PERMISSIONS_MAX,
+  type Verification,
+} from 'pantheon-auth';
 import { z } from 'zod';
 import { EXAMPLE_KEY } from '../../http/answer-members.ts';
+import { confirmLate } from '../../http/caller.ts';
 import { type Operation, operation } from '../../http/operation.ts';
 import { omitUndefined } from '../../http/parameters.ts';
 import { verificationSchema } from './verification-schema.ts';
@@ -32,7 +40,7 @@ const verifyBody = z
   })
   .meta({ id: 'VerifyKeyInput', examples: [{ key: EXAMPLE_KEY, permissions: ['deploy:run'], ip: '203.0.113.7' }] });
 
-export function verifyOperations(auth: PantheonAuth): readonly Operation[] {
+export function verifyOperations(auth: PantheonAuth, clock: Clock): readonly Operation[] {
   return [
     operation({
       method: 'POST',
@@ -56,7 +64,11 @@ export function verifyOperations(auth: PantheonAuth): readonly Operation[] {
         const both = anyEnvironment === true ? ({ environment: ANY_ENVIRONMENT } as const) : {};
         // The caller could send any address, so failures are counted for the pair of calling key and address.
         const askedBy = by.principal.keyId;
-        return toAnswer(await auth.verify({ ...asked, ...both, tenant: by.tenantId, askedBy }));
+        const verification = await auth.verify({ ...asked, ...both, tenant: by.tenantId, askedBy });
+        // The key, or its limits, may have been waited for.
+        const confirming = confirmLate(auth, 'keys.verify', by, clock);
+        if (confirming !== null) await confirming;
+        return toAnswer(verification);
       },
     }),
   ];
