@@ -3,7 +3,7 @@ import { CommandReads } from '../commands/command-reads.ts';
 import { TestClock } from '../testing/test-clock.ts';
 import { UsageRecorder } from '../usage/usage-recorder.ts';
 import type { KeyUsage, PendingUsage, StoredUsage, UsageBatch, UsageRows } from '../usage/usage-rows.ts';
-import { UsageReader } from './usage-reader.ts';
+import { STORING_MS_MAX, UsageReader } from './usage-reader.ts';
 
 function reader(stored: Record<string, StoredUsage[]>, pending: Record<string, PendingUsage[]>) {
   const reads: string[][] = [];
@@ -90,7 +90,8 @@ describe('a batch that is stored while a key is read', () => {
         return stored;
       },
     } as unknown as UsageRows;
-    const recorder = new UsageRecorder({ rows, clock: new TestClock(), onError: () => {} });
+    const clock = new TestClock();
+    const recorder = new UsageRecorder({ rows, clock, onError: () => {} });
     const record = () =>
       recorder.record({ tenantId: 't', keyId: 'a', version: 1, outcome: 'valid', address: null, at: 1 });
     record();
@@ -102,7 +103,7 @@ describe('a batch that is stored while a key is read', () => {
     const total = async () => (await usage.totalOf('t', 'a')).reduce((sum, { usageCount }) => sum + usageCount, 0);
     const totalBefore = () =>
       usage.totalBefore({ tenantId: 't', keyId: 'a', reader: { group: 't', member: 'm' }, lane: 'protective' });
-    return { total, totalBefore, recorder, record, open, reads: () => reads };
+    return { total, totalBefore, recorder, record, open, clock, reads: () => reads };
   }
 
   test('is counted once if it begins and ends within the read', async () => {
@@ -125,6 +126,26 @@ describe('a batch that is stored while a key is read', () => {
       await null;
       setTimeout(open, 10);
     });
+    expect(await total()).toBe(1);
+  });
+
+  test('is waited for no longer than its storing usually takes, by however many reads', async () => {
+    const { total, recorder, open, clock, reads } = counting(async () => {});
+    void recorder.flush();
+    await vi.waitFor(() => expect(recorder.storing).not.toBeNull());
+    let isAnswered = false;
+    const first = total().finally(() => {
+      isAnswered = true;
+    });
+    clock.advance(STORING_MS_MAX - 1);
+    await new Promise(setImmediate);
+    expect(isAnswered).toBe(false);
+    clock.advance(1);
+    expect(await first).toBe(1);
+    expect(await total()).toBe(1);
+    expect(reads()).toBe(2);
+    open();
+    await recorder.flush();
     expect(await total()).toBe(1);
   });
 

@@ -97,7 +97,8 @@ export class UsageReader {
 
   /**
    * Reads what is not stored yet, then what is stored, so that no use is missing. Uses that were stored in between are in
-   * both: then both are read again, after the batch is stored.
+   * both: then both are read again, after the batch is stored. If that takes long, because writes wait, it is not waited
+   * for, since the reads of other tenants wait for this one; uses may then be counted twice.
    */
   async #together<Counted, Stored>(
     readsMax: number,
@@ -110,7 +111,7 @@ export class UsageReader {
       const stored = await read.stored();
       const isInOne = counted.length === 0 || (storing === null && recorder.storesBegun === storesBegun);
       if (isInOne || reads >= readsMax) return { counted, stored };
-      await recorder.storing;
+      if (!(await recorder.endOfStoring(STORING_MS_MAX))) return { counted, stored };
     }
   }
 
@@ -121,6 +122,8 @@ export class UsageReader {
 
 /** The most reads for one answer. After that, uses may be counted twice in it. */
 const READS_MAX = 3;
+/** Storing a batch takes a few milliseconds. If it has taken this long, writes are delayed, possibly by seconds. */
+export const STORING_MS_MAX = 50;
 
 interface ReadOptions {
   readonly readsMax: number;

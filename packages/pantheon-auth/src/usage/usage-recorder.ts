@@ -4,6 +4,7 @@
  */
 import { type Clock, type Instant, SECOND_MS } from '../foundation/clock.ts';
 import { newId } from '../foundation/ids.ts';
+import { systemTimers } from '../foundation/timers.ts';
 import {
   ADDRESSES_PER_VERSION_MAX,
   type OutcomeTotal,
@@ -57,6 +58,7 @@ export class UsageRecorder {
   #isFlushWanted = false;
   #run: Promise<boolean> | null = null;
   #storing: Promise<boolean> | null = null;
+  #storingSinceMs = 0;
   #storesBegun = 0;
   #timer: NodeJS.Timeout | null = null;
   #isClosed = false;
@@ -92,6 +94,26 @@ export class UsageRecorder {
   /** The batch that is being stored. Never rejects. */
   get storing(): Promise<boolean> | null {
     return this.#storing;
+  }
+
+  /**
+   * Waits for the batch that is being stored, until its storing has taken `msMax`. False: it has, so that many callers
+   * wait no longer than one. Never rejects.
+   */
+  async endOfStoring(msMax: number): Promise<boolean> {
+    if (this.#storing === null) return true;
+    const leftMs = this.#storingSinceMs + msMax - this.#deps.clock.monotonicMs();
+    if (leftMs <= 0) return false;
+    const { after } = this.#deps.clock.timers ?? systemTimers;
+    let cancel = (): void => {};
+    const late = new Promise<false>((resolve) => {
+      cancel = after(leftMs, () => resolve(false));
+    });
+    try {
+      return await Promise.race([this.#storing.then(() => true), late]);
+    } finally {
+      cancel();
+    }
   }
 
   /** How many times storing a batch has begun. */
@@ -139,6 +161,7 @@ export class UsageRecorder {
     try {
       for (;;) {
         if (this.#draining !== null) {
+          this.#storingSinceMs = this.#deps.clock.monotonicMs();
           this.#storing = this.#storeBatch(this.#draining);
           const isStored = await this.#storing;
           this.#storing = null;
