@@ -21,6 +21,7 @@ import { readerOf } from './domain/reader.ts';
 import { decide } from './domain/verification.ts';
 import type { EventFeed } from './events/event-feed.ts';
 import { assertCertainTime, type Clock, type Moment, momentOf } from './foundation/clock.ts';
+import { parseDuration } from './foundation/duration.ts';
 import type { JsonObject } from './foundation/encoding.ts';
 import { invariant, PantheonError } from './foundation/errors.ts';
 import type { TurnKey } from './foundation/fair-queue.ts';
@@ -265,7 +266,7 @@ export class JwtHandler implements KeyTokenSigner {
       tokenId: newId(),
       permissions: apiKey.permissions.filter((permission) => !isReserved(permission)),
       now: this.#deps.clock.now(),
-      lifetimeSeconds: KEY_SIGNED_LIFETIME_MAX_SECONDS,
+      lifetimeSeconds: Math.min(KEY_SIGNED_LIFETIME_MAX_SECONDS, lifetimeOf(apiKey)),
       keyExpiresAt: expiresAt,
     };
     if (algorithm === 'HS256')
@@ -323,6 +324,11 @@ export class JwtHandler implements KeyTokenSigner {
     if (this.#deps.validator.isFresh(asOf)) return;
     throw new PantheonError('store_unavailable', { detail: 'Reading the key took too long.', retryAfterSeconds: 1 });
   }
+}
+
+/** The lifetime that the policy of the key allows: the service refuses a token with a longer one. */
+function lifetimeOf({ jwt }: APIKey): number {
+  return (jwt === undefined ? null : parseDuration(jwt.ttl)) ?? KEY_SIGNED_LIFETIME_MAX_SECONDS;
 }
 
 /** @throws PantheonError `invalid_request` if tenant or key is not a string. */

@@ -3,7 +3,14 @@
  * it. Pure. The token's own claims are checked in `claims.ts`.
  */
 import { earlier, type Instant, SECOND_MS } from '../foundation/clock.ts';
-import type { SigningAlgorithm } from './claims.ts';
+import { canonicalJson, type JsonObject } from '../foundation/encoding.ts';
+import {
+  ACCESS_TOKEN_LIFETIME_DEFAULT_SECONDS,
+  ACCESS_TOKEN_LIFETIME_MAX_SECONDS,
+  type AccessTokenClaims,
+  KEY_SIGNED_LIFETIME_MAX_SECONDS,
+  type SigningAlgorithm,
+} from './claims.ts';
 import type { PresentedToken } from './credential.ts';
 import type { JwtSettings, KeyRecord, KeyVersion } from './key.ts';
 import type { Denial } from './verification.ts';
@@ -19,6 +26,34 @@ export function algorithmOf(jwt: JwtSettings | null): SigningAlgorithm {
 /** The audiences that tokens of a key may have: those of its policy, else those of the service. */
 export function audiencesOf(jwt: JwtSettings | null, ofService: readonly string[]): readonly string[] {
   return jwt === null || jwt.audience.length === 0 ? ofService : jwt.audience;
+}
+
+/** The lifetime of tokens with this policy: the maximum and the default. */
+export function lifetimeMaxSeconds(jwt: JwtSettings | null): number {
+  const isKeySigned = algorithmOf(jwt) === 'HS256';
+  const max = isKeySigned ? KEY_SIGNED_LIFETIME_MAX_SECONDS : ACCESS_TOKEN_LIFETIME_MAX_SECONDS;
+  return Math.min(jwt?.ttlSeconds ?? ACCESS_TOKEN_LIFETIME_DEFAULT_SECONDS, max);
+}
+
+/**
+ * The denial if an access token says something of its key that the record no longer says: a user or a custom claim that
+ * was changed or removed, or a lifetime that its policy no longer allows. Claims that were added do no harm. Null: all of
+ * it is still so.
+ */
+export function endOfStatement(
+  { sub, iat, exp, custom }: Pick<AccessTokenClaims, 'sub' | 'iat' | 'exp' | 'custom'>,
+  { userId, jwt }: Pick<KeyRecord, 'userId' | 'jwt'>,
+): Denial | null {
+  const isStillSo = sub === userId && exp - iat <= lifetimeMaxSeconds(jwt) && isPartOf(custom, jwt?.customClaims ?? {});
+  // As for a changed algorithm: the holder exchanges the key again.
+  return isStillSo ? null : { code: 'expired' };
+}
+
+function isPartOf(claims: JsonObject, all: JsonObject): boolean {
+  return Object.entries(claims).every(
+    ([name, value]) =>
+      Object.hasOwn(all, name) && canonicalJson({ value }) === canonicalJson({ value: all[name] ?? null }),
+  );
 }
 
 /** The denial if the record ends this token; otherwise null. The callers check audiences. */

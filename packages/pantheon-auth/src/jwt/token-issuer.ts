@@ -2,20 +2,24 @@
 import { KEY_REQUEST, type VerifyRequest } from '../api-keys/verify-request.ts';
 import { invalid } from '../commands/input.ts';
 import {
-  ACCESS_TOKEN_LIFETIME_DEFAULT_SECONDS,
-  ACCESS_TOKEN_LIFETIME_MAX_SECONDS,
   type AccessTokenFacts,
   type AsymmetricAlgorithm,
   buildAccessTokenClaims,
   buildKeySignedClaims,
   checkCustomClaims,
-  KEY_SIGNED_LIFETIME_MAX_SECONDS,
   type SigningAlgorithm,
   TOKEN_TYPES,
 } from '../domain/claims.ts';
 import type { JwtSettings, KeyRecord } from '../domain/key.ts';
 import { isPermissionPattern, isReserved, PERMISSIONS_MAX, PermissionSet } from '../domain/permissions.ts';
-import { algorithmOf, audiencesOf, endOfVersion, issuedFrom, secondOf } from '../domain/token-life.ts';
+import {
+  algorithmOf,
+  audiencesOf,
+  endOfVersion,
+  issuedFrom,
+  lifetimeMaxSeconds,
+  secondOf,
+} from '../domain/token-life.ts';
 import { assertCertainTime, type Clock, earlier, type Instant, SECOND_MS } from '../foundation/clock.ts';
 import type { JsonObject } from '../foundation/encoding.ts';
 import { PantheonError } from '../foundation/errors.ts';
@@ -171,13 +175,6 @@ export class TokenIssuer {
     const from = issuedFrom(record, record.versions.find((one) => one.version === version) ?? null);
     return { now: Math.max(this.#clock.now(), from), lifetimeSeconds, keyExpiresAt: ends };
   }
-}
-
-/** The lifetime of the policy: the maximum and the default. */
-function lifetimeMaxSeconds(jwt: JwtSettings | null): number {
-  const isKeySigned = algorithmOf(jwt) === 'HS256';
-  const max = isKeySigned ? KEY_SIGNED_LIFETIME_MAX_SECONDS : ACCESS_TOKEN_LIFETIME_MAX_SECONDS;
-  return Math.min(jwt?.ttlSeconds ?? ACCESS_TOKEN_LIFETIME_DEFAULT_SECONDS, max);
 }
 
 /**

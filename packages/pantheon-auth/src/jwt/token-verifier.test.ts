@@ -12,6 +12,78 @@ async function token(engine: TestEngine, input: object = {}) {
   return { key, id: apiKey.id, token: exchange.token.token };
 }
 
+describe('a token says of its key what its key still is', () => {
+  const POLICY = { algorithm: 'ES256', customClaims: { role: 'admin', teams: { blue: ['a', 1] } }, ttl: '1h' } as const;
+
+  test.each([
+    ['a custom claim that was removed', { jwt: { customClaims: { teams: null } } }],
+    ['all custom claims removed', { jwt: null }],
+    [
+      'a custom claim that was changed',
+      { jwt: { ...POLICY, customClaims: { ...POLICY.customClaims, role: 'guest' } } },
+    ],
+    [
+      'a part of a custom claim that was changed',
+      { jwt: { ...POLICY, customClaims: { role: 'admin', teams: { blue: ['a', 2] } } } },
+    ],
+    ['another user', { userId: 'bob' }],
+    ['a lifetime that its policy no longer allows', { jwt: { ...POLICY, ttl: '59m' } }],
+  ])('%s: it is refused on every node, seen before or not, and a new one is not', async (_, change) => {
+    await using engine = await openTestEngine();
+    const { auth } = engine;
+    const other = await engine.openAgain();
+    const made = await token(engine, { userId: 'alice', jwt: POLICY });
+    const unseen = await auth.tokens.exchange({ key: made.key });
+    for (const node of [auth, other])
+      expect(await node.tokens.verify({ token: made.token })).toMatchObject({
+        valid: true,
+        token: { subject: 'alice', customClaims: POLICY.customClaims },
+      });
+    await auth.keys.update(made.id, change as never);
+    await engine.propagate();
+    for (const node of [auth, other]) {
+      for (const old of [made.token, unseen.issued ? unseen.token.token : ''])
+        expect(await node.tokens.verify({ token: old })).toMatchObject({ valid: false, denial: { code: 'expired' } });
+      const fresh = await node.tokens.exchange({ key: made.key });
+      expect(await node.tokens.verify({ token: fresh.issued ? fresh.token.token : '' })).toMatchObject({ valid: true });
+    }
+  });
+
+  test.each([
+    ['a claim more', { jwt: { ...POLICY, customClaims: { ...POLICY.customClaims, more: true } } }],
+    [
+      'the same claims in another order',
+      { jwt: { ...POLICY, customClaims: { teams: { blue: ['a', 1] }, role: 'admin' } } },
+    ],
+    ['another name', { name: 'other' }],
+  ])('%s does it no harm', async (_, change) => {
+    await using engine = await openTestEngine();
+    const made = await token(engine, { jwt: POLICY });
+    await engine.auth.keys.update(made.id, change as never);
+    expect(await engine.auth.tokens.verify({ token: made.token })).toMatchObject({
+      valid: true,
+      token: { customClaims: POLICY.customClaims },
+    });
+  });
+
+  test('also one that was issued without the key, and one that the generator makes by the policy of the key', async () => {
+    await using engine = await openTestEngine();
+    const { auth } = engine;
+    const { apiKey } = await auth.keys.create({ ...INPUT, jwt: { ...POLICY, ttl: '60s' } });
+    const issued = await auth.tokens.issue({ tenantId: 'default', keyId: apiKey.id });
+    const metadata = { keyId: apiKey.id, algorithm: 'ES256', issuer: auth.issuer, audience: [auth.issuer] } as const;
+    const own = { ...metadata, audience: [...metadata.audience] };
+    const generated = auth.generator.generateJWTFromKey(apiKey, { ...own, customClaims: { role: 'admin' } });
+    const invented = auth.generator.generateJWTFromKey(apiKey, { ...own, customClaims: { role: 'owner' } });
+    expect(await auth.tokens.verify({ token: issued.token })).toMatchObject({ valid: true });
+    expect(await auth.tokens.verify({ token: generated })).toMatchObject({
+      valid: true,
+      token: { customClaims: { role: 'admin' } },
+    });
+    expect(await auth.tokens.verify({ token: invented })).toMatchObject({ denial: { code: 'expired' } });
+  });
+});
+
 describe('which key signed is decided by the current log (I5)', () => {
   test('a token of a signing key that another process has just created is accepted', async () => {
     await using engine = await openTestEngine();

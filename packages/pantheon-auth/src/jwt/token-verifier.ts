@@ -22,7 +22,8 @@ import {
 import type { PresentedToken } from '../domain/credential.ts';
 import type { KeyVersion } from '../domain/key.ts';
 import { intersect } from '../domain/permissions.ts';
-import { type Denial, decidePermissions } from '../domain/verification.ts';
+import { endOfStatement } from '../domain/token-life.ts';
+import { type DecisiveRecord, type Denial, decidePermissions } from '../domain/verification.ts';
 import type { EventFeed } from '../events/event-feed.ts';
 import { type Clock, type Instant, momentOf, SECOND_MS } from '../foundation/clock.ts';
 import { isPromise } from '../foundation/is-promise.ts';
@@ -75,6 +76,8 @@ interface ReadToken {
    * often.
    */
   effective: { readonly held: WeakRef<readonly string[]>; readonly permissions: readonly string[] } | null;
+  /** The record of the key that last agreed with the token, so that large custom claims are compared once. */
+  agreedWith: WeakRef<DecisiveRecord> | null;
 }
 
 /** The parameters of the checks of a token. */
@@ -207,13 +210,14 @@ export class TokenVerifier {
 
   /** The denial by the claims of the token, or by the current policy of its key. Null: none. */
   #tokenDenial(
-    { claims, scope, algorithm }: ReadToken,
+    token: ReadToken,
     { permissions, audience, audienceOnly }: TokenCheck,
     facts: CachedKey | null,
     version: KeyVersion | null,
     now: Instant,
   ): Denial | null {
     if (facts === null || version === null) return null;
+    const { claims, scope, algorithm } = token;
     const { record } = facts;
     const { issuer } = this.#settings;
     const allowed = this.#validity.audiencesOf(record);
@@ -232,7 +236,7 @@ export class TokenVerifier {
     if (code !== null) return { code };
     const { kind, jti: tokenId, iat } = claims;
     const ended = this.#validity.endOf({ tokenId, kind, algorithm, issuedAt: iat * SECOND_MS }, record, version);
-    return ended ?? decidePermissions(scope, permissions);
+    return ended ?? statementDenial(token, record) ?? decidePermissions(scope, permissions);
   }
 }
 
@@ -240,6 +244,14 @@ const LIFETIME_MAX_SECONDS: Readonly<Record<Claims['kind'], number>> = {
   access: ACCESS_TOKEN_LIFETIME_MAX_SECONDS,
   key_signed: KEY_SIGNED_LIFETIME_MAX_SECONDS,
 };
+
+/** The denial of an access token whose user, custom claims or lifetime are no longer those of its key. */
+function statementDenial(token: ReadToken, record: DecisiveRecord): Denial | null {
+  if (token.claims.kind !== 'access' || token.agreedWith?.deref() === record) return null;
+  const denial = endOfStatement(token.claims, record);
+  if (denial === null) token.agreedWith = new WeakRef(record);
+  return denial;
+}
 
 function signingSecretOf(secrets: readonly VersionSecret[], kid: string): VersionSecret | undefined {
   return secrets.find(({ signing }) => signing?.kid === kid);
@@ -258,10 +270,12 @@ function isSignedByKey(secrets: readonly VersionSecret[], { kid }: ReadToken, un
 /** The memory of a permission in the scope: a slice of the text in the claims, and its list entry. */
 const SCOPE_PART_BYTES = 48;
 const DIGEST_BYTES = 88;
+/** A weak reference to a record. */
+const REFERENCE_BYTES = 64;
 
 /** Includes the later computed permissions, and the digest that is the cache key. */
 function bytesOf({ claims, kid, scope }: ReadToken): number {
-  return memoryOf(claims) + memoryOf(kid) + 2 * scope.length * SCOPE_PART_BYTES + DIGEST_BYTES;
+  return memoryOf(claims) + memoryOf(kid) + 2 * scope.length * SCOPE_PART_BYTES + DIGEST_BYTES + REFERENCE_BYTES;
 }
 
 function readToken(parsed: ParsedJws | null): ReadToken | null {
@@ -270,7 +284,7 @@ function readToken(parsed: ParsedJws | null): ReadToken | null {
   if (parsed === null || claims === null) return null;
   const scope = [...new Set(permissionsOfScope(claims.scope) ?? [])];
   const { kid, alg: algorithm } = parsed.header;
-  return { claims, kid, algorithm, scope, effective: null };
+  return { claims, kid, algorithm, scope, effective: null, agreedWith: null };
 }
 
 function verifiedToken(token: ReadToken, audience: readonly string[], { facts }: Holder): VerifiedToken {
