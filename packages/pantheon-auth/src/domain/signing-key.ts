@@ -37,12 +37,20 @@ export function evolveSigningKey(record: SigningKeyRecord | null, event: EventAb
       return { ...record, signsFrom: instantOf(event.after.signsFrom), revision: record.revision + 1 };
     case 'signing_key.retired':
       invariant(record !== null, 'a signing key is created, then retired');
-      return { ...record, retiredAt: record.retiredAt ?? event.at, revision: record.revision + 1 };
+      return retiredSigningKey(record, event.at);
     case 'unknown':
       throw new Error(`Not an event of a signing key: ${event.saidType}`);
     default:
       return assertNever(event);
   }
+}
+
+/** The same signing key, retired. Also for a damaged one, of which not all is known. */
+export function retiredSigningKey<Known extends Pick<SigningKeyRecord, 'retiredAt' | 'revision'>>(
+  record: Known,
+  at: Instant,
+): Known {
+  return { ...record, retiredAt: record.retiredAt ?? at, revision: record.revision + 1 };
 }
 
 function instantOf(time: Json | undefined): Instant | null {

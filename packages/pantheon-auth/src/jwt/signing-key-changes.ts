@@ -7,7 +7,7 @@ import { promisify } from 'node:util';
 import { runAsProcess } from '../commands/run-command.ts';
 import type { AsymmetricAlgorithm } from '../domain/claims.ts';
 import { type AuditContext, newEvent } from '../domain/event.ts';
-import { evolveSigningKey, type SigningKeyRecord } from '../domain/signing-key.ts';
+import { evolveSigningKey, retiredSigningKey, type SigningKeyRecord } from '../domain/signing-key.ts';
 import {
   maySignFrom,
   PUBLISHED_BEFORE_USE_MS,
@@ -26,10 +26,10 @@ import type { SigningKeyRow } from '../schema/signing-key-row.ts';
 import { jwkThumbprint } from './jws.ts';
 import {
   contextOf,
-  isSigningAlgorithm,
   SIGNING_ALGORITHMS,
   type SigningKeyChange,
   type SigningKeyring,
+  type UncheckedSigner,
 } from './signing-keyring.ts';
 
 /** RFC 7518 section 3.3 asks for 2048 at least; 3072 matches the strength of the other two (NIST SP 800-57). */
@@ -92,23 +92,28 @@ export class SigningKeyChanges {
    * The change that retires a key pair, so that every token that it signed is refused at once. If it was signing, its
    * successor replaces it at once.
    */
-  async decideRetire(current: SigningKeyRecord, by: AuditContext): Promise<SigningKeyChange> {
+  async decideRetire(current: UncheckedSigner, by: AuditContext): Promise<SigningKeyChange<UncheckedSigner>> {
     const retirement = this.#retirement(current, by);
-    if (stateOf(current, this.#keyring.active(), this.#clock.now()) !== 'signing') return retirement;
-    return together([retirement, await this.#successor(current.algorithm, by)]);
+    const active = this.#keyring.active();
+    // A damaged one does not sign.
+    const record = active.find(({ kid }) => kid === current.kid) ?? null;
+    if (record === null || stateOf(record, active, this.#clock.now()) !== 'signing') return retirement;
+    return together<UncheckedSigner>([retirement, await this.#successor(record.algorithm, by)]);
   }
 
   /**
    * The change after a private key may have become known to others, and with it those stored beside it: all of the
    * algorithm are retired, and a new key pair signs when it has been published for long enough.
    */
-  async decideCompromised(algorithm: AsymmetricAlgorithm, by: AuditContext): Promise<SigningKeyChange> {
+  async decideCompromised(
+    algorithm: AsymmetricAlgorithm,
+    by: AuditContext,
+  ): Promise<SigningKeyChange<UncheckedSigner>> {
     const signsFrom = this.#clock.now() + PUBLISHED_BEFORE_USE_MS;
     const fresh = await Promise.all([this.#pairOf(algorithm, signsFrom, by), this.#pairOf(algorithm, null, by)]);
-    const known = (one: SigningKeyRecord): boolean => isSigningAlgorithm(one.algorithm);
-    // A damaged row whose algorithm cannot be read may be of this one.
-    const all = this.#keyring.unretired().filter((one) => one.algorithm === algorithm || !known(one));
-    return together([...fresh, ...all.map((one) => this.#retirement(one, by))]);
+    // A damaged one of an unknown algorithm may be of this one.
+    const all = this.#keyring.unretired().filter((one) => one.algorithm === algorithm || one.algorithm === null);
+    return together<UncheckedSigner>([...fresh, ...all.map((one) => this.#retirement(one, by))]);
   }
 
   /**
@@ -210,9 +215,9 @@ export class SigningKeyChanges {
     return { changes: [updateOf(standby, set)], events: [event], record };
   }
 
-  #retirement(current: SigningKeyRecord, by: AuditContext): SigningKeyChange {
+  #retirement<About extends UncheckedSigner>(current: About, by: AuditContext): SigningKeyChange<About> {
     const event = newEvent('signing_key.retired', { ...this.#where(current.kid), before: null, after: null }, by);
-    const record = evolveSigningKey(current, event);
+    const record = retiredSigningKey(current, event.at);
     const set = { retired_at: record.retiredAt, revision: record.revision };
     return { changes: [updateOf(current, set)], events: [event], record };
   }
@@ -223,14 +228,16 @@ export class SigningKeyChanges {
 }
 
 function updateOf(
-  { kid, revision }: SigningKeyRecord,
+  { kid, revision }: Pick<SigningKeyRecord, 'kid' | 'revision'>,
   set: Partial<Pick<SigningKeyRow, 'signs_from' | 'retired_at' | 'revision'>>,
 ): RowChange {
   return { kind: 'update', table: 'signing_keys', where: { kid }, set, expectedRevision: revision };
 }
 
 /** Several changes as one commit. `record` is that of the first. */
-function together(changes: readonly SigningKeyChange[]): SigningKeyChange {
+function together<About extends UncheckedSigner = SigningKeyRecord>(
+  changes: readonly SigningKeyChange<About>[],
+): SigningKeyChange<About> {
   const [first, ...rest] = changes;
   invariant(first !== undefined, 'there is something to commit');
   return {

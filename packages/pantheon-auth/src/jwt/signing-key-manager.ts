@@ -15,7 +15,12 @@ import { SYSTEM_TENANT } from '../domain/tenant.ts';
 import type { Clock } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import type { SigningKeyChanges } from './signing-key-changes.ts';
-import { isSigningAlgorithm, SIGNING_ALGORITHMS, type SigningKeyring } from './signing-keyring.ts';
+import {
+  isSigningAlgorithm,
+  SIGNING_ALGORITHMS,
+  type SigningKeyring,
+  type UncheckedSigner,
+} from './signing-keyring.ts';
 
 /** A signing key, without its private key. */
 export interface SigningKeyInfo {
@@ -53,7 +58,7 @@ export class SigningKeyManager {
   }
 
   /** The signing keys that can be retired, damaged ones included. */
-  unretired(): readonly SigningKeyRecord[] {
+  unretired(): readonly UncheckedSigner[] {
     return this.#keyring.unretired();
   }
 
@@ -87,7 +92,7 @@ export class SigningKeyManager {
     const by = callerIn(options);
     const { compromised = false } = options;
     assertFlag('compromised', compromised);
-    let found: SigningKeyRecord | null = null;
+    let found: UncheckedSigner | null = null;
     const { change } = await runCommand(
       {
         by,
@@ -98,7 +103,7 @@ export class SigningKeyManager {
           const current = this.#keyring.unretired().find((one) => one.kid === kid) ?? null;
           found ??= current;
           if (found === null) throw new PantheonError('not_found', { field: 'kid' });
-          if (compromised) return this.#changes.decideCompromised(readAlgorithm(found), by.auditContext);
+          if (compromised) return this.#changes.decideCompromised(knownAlgorithm(found), by.auditContext);
           // Null: another node retired it after the first attempt of this call.
           return current === null ? null : this.#changes.decideRetire(current, by.auditContext);
         },
@@ -115,8 +120,8 @@ export class SigningKeyManager {
    * Creates a signing key if none is left: two nodes that retire the last two at the same time each expect the other
    * one to stay.
    */
-  async #keepSigner(algorithm: AsymmetricAlgorithm, by: AuditContext): Promise<void> {
-    if (!isSigningAlgorithm(algorithm)) return;
+  async #keepSigner(algorithm: AsymmetricAlgorithm | null, by: AuditContext): Promise<void> {
+    if (algorithm === null) return;
     await runAsProcess(by, {
       load: () => this.#keyring.load(),
       decide: () => this.#changes.decideSigner(algorithm, by),
@@ -154,8 +159,8 @@ function assertAlgorithm(algorithm: unknown): void {
 }
 
 /** The algorithm of a signing key, which may be damaged. @throws PantheonError `not_allowed`. */
-function readAlgorithm({ algorithm }: SigningKeyRecord): AsymmetricAlgorithm {
-  if (isSigningAlgorithm(algorithm)) return algorithm;
-  const detail = 'This signing key is damaged and its algorithm cannot be read: name another one of its algorithm.';
+function knownAlgorithm({ algorithm }: UncheckedSigner): AsymmetricAlgorithm {
+  if (algorithm !== null) return algorithm;
+  const detail = 'This signing key is damaged and its algorithm is not known: name another one of its algorithm.';
   throw new PantheonError('not_allowed', { field: 'kid', detail });
 }

@@ -373,10 +373,35 @@ describe('a damaged one', () => {
     expect(items.map(({ subject }) => subject.id)).toContain(kid);
   });
 
+  test('is of the algorithm of its public key, whatever its row says: that ends with it, and no other', async () => {
+    await using engine = await openTestEngine();
+    const { kid } = await tokenOf(engine);
+    const of = ({ tokens }: Pick<TestEngine['auth'], 'tokens'>, wanted: string): readonly string[] =>
+      tokens.signingKeys().flatMap((one) => (one.algorithm === wanted ? [one.kid] : []));
+    const [before, others] = [of(engine.auth, 'ES256'), of(engine.auth, 'RS256')];
+    await engine.sql(`update signing_keys set algorithm = 'RS256' where kid = ?`, kid);
+    const auth = await engine.openAgain();
+    await auth.tokens.retireSigningKey(kid, { compromised: true });
+    expect(of(auth, 'ES256').filter((one) => before.includes(one))).toEqual([]);
+    expect(of(auth, 'RS256')).toEqual(others);
+  });
+
+  test('whose row says another algorithm ends with those of its own, and signs no more when its row is restored', async () => {
+    await using engine = await openTestEngine();
+    const { token, kid } = await tokenOf(engine);
+    const standby = engine.auth.tokens.signingKeys().find((one) => one.algorithm === 'ES256' && one.kid !== kid);
+    await engine.sql(`update signing_keys set algorithm = 'RS256' where kid = ?`, kid);
+    const auth = await engine.openAgain();
+    await auth.tokens.retireSigningKey(standby?.kid ?? '', { compromised: true });
+    await engine.sql(`update signing_keys set algorithm = 'ES256' where kid = ?`, kid);
+    const fresh = await engine.openAgain();
+    expect(await fresh.tokens.verify({ token })).toMatchObject({ valid: false, denial: { code: 'unknown' } });
+  });
+
   test('whose algorithm cannot be read is refused as the compromised key, and ends with any other that is', async () => {
     await using engine = await openTestEngine();
     const { kid } = await tokenOf(engine);
-    await engine.sql(`update signing_keys set algorithm = 'none' where kid = ?`, kid);
+    await engine.sql(`update signing_keys set public_jwk = '{}', sealed = substr(sealed, 1, 50) where kid = ?`, kid);
     const auth = await engine.openAgain();
     const compromised = true;
     expect(await refusalOf(auth.tokens.retireSigningKey(kid, { compromised }))).toMatchObject({

@@ -33,7 +33,14 @@ interface QuarantinedSigner {
   readonly kid: string;
   readonly error: PantheonError;
   readonly publicKey: VerificationKey | null;
-  readonly record: SigningKeyRecord;
+  /** As the row says, except its algorithm, which is that of the public key. */
+  readonly record: UncheckedSigner;
+}
+
+/** A signing key that can be retired, possibly damaged. */
+export interface UncheckedSigner extends Omit<SigningKeyRecord, 'algorithm'> {
+  /** Null: it is damaged, and its public key too, so that it may be of any algorithm. */
+  readonly algorithm: AsymmetricAlgorithm | null;
 }
 
 type SigningKeyEvent = AuditEventAbout<'signing_key'>;
@@ -49,10 +56,10 @@ export function isSigningAlgorithm(value: unknown): value is AsymmetricAlgorithm
 }
 
 /** What is committed, and the record that it is about as it is then. */
-export interface SigningKeyChange extends Conditional {
+export interface SigningKeyChange<About extends UncheckedSigner = SigningKeyRecord> extends Conditional {
   readonly changes: readonly RowChange[];
   readonly events: readonly [SigningKeyEvent, ...SigningKeyEvent[]];
-  readonly record: SigningKeyRecord;
+  readonly record: About;
 }
 
 export class SigningKeyring implements Follower {
@@ -124,10 +131,15 @@ export class SigningKeyring implements Follower {
 
   /**
    * Those that can be retired, damaged ones included: a damaged one would sign again as soon as its row is restored. What
-   * the row of a damaged one says is not checked, its algorithm neither.
+   * the row of a damaged one says is not checked; its algorithm is not taken from it.
    */
-  unretired(): readonly SigningKeyRecord[] {
-    return [...this.#records, ...[...this.#quarantined.values()].map(({ record }) => record)];
+  unretired(): readonly UncheckedSigner[] {
+    return [...this.#records, ...this.damaged()];
+  }
+
+  /** The damaged ones among them. */
+  damaged(): readonly UncheckedSigner[] {
+    return [...this.#quarantined.values()].map(({ record }) => record);
   }
 
   /** The public keys (RFC 7517), newest first. */
@@ -148,7 +160,7 @@ export class SigningKeyring implements Follower {
   }
 
   /** @throws PantheonError `conflict`. */
-  async commit({ changes, events, preconditions = [] }: SigningKeyChange): Promise<void> {
+  async commit({ changes, events, preconditions = [] }: Omit<SigningKeyChange, 'record'>): Promise<void> {
     try {
       await this.#ledger.commit({ changes, preconditions, events: await this.#events.toRows(events) });
     } catch (error) {
@@ -191,8 +203,11 @@ export class SigningKeyring implements Follower {
       return await this.#open(row);
     } catch (error) {
       if (!(error instanceof PantheonError && error.code === 'key_quarantined')) throw error;
-      const record = fromRow(row, { algorithm: row.algorithm as AsymmetricAlgorithm, publicJwk: {} });
-      return { kid: row.kid, error, publicKey: publicKeyNamed(row.kid, row.public_jwk), record };
+      const publicKey = publicKeyNamed(row.kid, row.public_jwk);
+      const said = publicKey?.algorithm;
+      // Not that of the row: it decides which signing keys end when this one is retired as compromised.
+      const algorithm = isSigningAlgorithm(said) ? said : null;
+      return { kid: row.kid, error, publicKey, record: fromRow(row, { algorithm, publicJwk: {} }) };
     }
   }
 
@@ -231,7 +246,10 @@ export function contextOf(kid: string): EncryptionContext {
   return { table: 'signing_keys', column: 'sealed', tenantId: SYSTEM_TENANT, rowId: kid, version: 0 };
 }
 
-function fromRow(row: SigningKeyRow, key: Pick<SigningKeyRecord, 'algorithm' | 'publicJwk'>): SigningKeyRecord {
+function fromRow<Algorithm extends AsymmetricAlgorithm | null>(
+  row: SigningKeyRow,
+  key: { readonly algorithm: Algorithm; readonly publicJwk: JsonObject },
+): Omit<SigningKeyRecord, 'algorithm'> & { readonly algorithm: Algorithm } {
   return {
     kid: row.kid,
     algorithm: key.algorithm,
