@@ -83,7 +83,7 @@ export { pathFlaw, textFlaw } from './foundation/written-text.ts';
 export type { JobStatus } from './jobs/job.ts';
 export { type MintTokenOptions, mintKeyToken } from './jwt/holder-token.ts';
 export type { RevokedToken } from './jwt/revocation.ts';
-export type { RetireSigningKeyOptions, SigningKeyInfo } from './jwt/signing-key-manager.ts';
+export type { QuarantinedSigningKey, RetireSigningKeyOptions, SigningKeyInfo } from './jwt/signing-key-manager.ts';
 export { SIGNING_ALGORITHMS } from './jwt/signing-keyring.ts';
 export type { IssuedToken, TokenOptions } from './jwt/token-issuer.ts';
 export type { TokenVerification, VerifiedToken, VerifyTokenRequest } from './jwt/token-verifier.ts';

@@ -28,7 +28,12 @@ import type { TurnKey } from './foundation/fair-queue.ts';
 import { newId } from './foundation/ids.ts';
 import { signerOf } from './jwt/holder-token.ts';
 import { assertRevocable, type RevokedToken, type TokenRevocations } from './jwt/revocation.ts';
-import type { RetireSigningKeyOptions, SigningKeyInfo, SigningKeyManager } from './jwt/signing-key-manager.ts';
+import type {
+  QuarantinedSigningKey,
+  RetireSigningKeyOptions,
+  SigningKeyInfo,
+  SigningKeyManager,
+} from './jwt/signing-key-manager.ts';
 import type { SigningKeyring } from './jwt/signing-keyring.ts';
 import {
   assertTokenOptions,
@@ -221,8 +226,11 @@ export class JwtHandler implements KeyTokenSigner {
     return this.#deps.keyring.jwks();
   }
 
-  /** The active signing keys, newest first. Requires `pantheon:signing-keys:read` on a key of the system tenant. */
-  signingKeys(options: ChangeOptions = {}): readonly SigningKeyInfo[] {
+  /**
+   * The signing keys that are not retired, newest first, then those whose row is damaged. Requires
+   * `pantheon:signing-keys:read` on a key of the system tenant.
+   */
+  signingKeys(options: ChangeOptions = {}): readonly (SigningKeyInfo | QuarantinedSigningKey)[] {
     return this.#deps.signingKeys.list(options);
   }
 

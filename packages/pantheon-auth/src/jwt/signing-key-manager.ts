@@ -24,6 +24,7 @@ import {
 
 /** A signing key, without its private key. */
 export interface SigningKeyInfo {
+  readonly quarantined?: undefined;
   readonly kid: string;
   readonly algorithm: AsymmetricAlgorithm;
   readonly state: SigningKeyState;
@@ -32,6 +33,20 @@ export interface SigningKeyInfo {
   readonly signsFrom?: Date;
   /** When every token that it signed has expired, and it is retired. Absent: it signs, or will sign. */
   readonly unusedFrom?: Date;
+}
+
+/**
+ * A signing key whose row is damaged. It does not sign, its tokens are answered with 503, and it can be retired: otherwise
+ * it signs again when its row is repaired.
+ */
+export interface QuarantinedSigningKey {
+  readonly quarantined: true;
+  readonly kid: string;
+  /** Absent: its public key is damaged too. */
+  readonly algorithm?: AsymmetricAlgorithm;
+  readonly state?: undefined;
+  readonly signsFrom?: undefined;
+  readonly unusedFrom?: undefined;
 }
 
 export interface RetireSigningKeyOptions extends ChangeOptions {
@@ -62,9 +77,13 @@ export class SigningKeyManager {
     return this.#keyring.unretired();
   }
 
-  list(options: ChangeOptions = {}): readonly SigningKeyInfo[] {
+  /** The active ones, newest first, then damaged ones. */
+  list(options: ChangeOptions = {}): readonly (SigningKeyInfo | QuarantinedSigningKey)[] {
     assertMay(callerIn(options), 'signing_keys.read', SYSTEM_TENANT);
-    return this.#keyring.active().map((record) => this.#info(record));
+    return [
+      ...this.#keyring.active().map((record) => this.#info(record)),
+      ...this.#keyring.damaged().map(toQuarantined),
+    ];
   }
 
   /** Returns the one that replaces the current one, at once or from `signsFrom` on. */
@@ -148,6 +167,10 @@ export class SigningKeyManager {
       ...(unused !== null && { unusedFrom: new Date(unused) }),
     };
   }
+}
+
+function toQuarantined({ kid, algorithm }: UncheckedSigner): QuarantinedSigningKey {
+  return { kid, ...(algorithm !== null && { algorithm }), quarantined: true };
 }
 
 function assertAlgorithm(algorithm: unknown): void {

@@ -373,6 +373,19 @@ describe('a damaged one', () => {
     expect(items.map(({ subject }) => subject.id)).toContain(kid);
   });
 
+  test('is listed, so that whoever is to retire it finds it, and no more once it is retired', async () => {
+    await using engine = await openTestEngine();
+    const { kid } = await tokenOf(engine);
+    const { auth } = await damaged(engine, kid);
+    expect(auth.tokens.signingKeys().at(-1)).toEqual({ kid, algorithm: 'ES256', quarantined: true });
+    expect(auth.tokens.jwks().keys.map((key) => key['kid'])).not.toContain(kid);
+    await engine.sql(`update signing_keys set public_jwk = '{}' where kid = ?`, kid);
+    const fresh = await engine.openAgain();
+    expect(fresh.tokens.signingKeys().at(-1)).toEqual({ kid, quarantined: true });
+    await fresh.tokens.retireSigningKey(kid);
+    expect(fresh.tokens.signingKeys().map((one) => one.kid)).not.toContain(kid);
+  });
+
   test('is of the algorithm of its public key, whatever its row says: that ends with it, and no other', async () => {
     await using engine = await openTestEngine();
     const { kid } = await tokenOf(engine);

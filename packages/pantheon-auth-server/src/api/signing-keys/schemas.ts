@@ -19,4 +19,18 @@ export const signingKeySchema = z
   })
   .meta({ id: 'SigningKey' });
 
-export const signingKeysSchema = z.strictObject({ items: z.array(signingKeySchema) }).meta({ id: 'SigningKeys' });
+const quarantinedSigningKeySchema = z
+  .strictObject({
+    kid: z.string(),
+    algorithm: signingKeySchema.shape.algorithm.optional().describe('Absent when its public key is damaged too.'),
+    quarantined: z.literal(true),
+  })
+  .meta({
+    id: 'QuarantinedSigningKey',
+    description:
+      'A signing key whose record is damaged. It does not sign, and its tokens are answered with 503. Retire it: otherwise it signs again when its record is repaired.',
+  });
+
+export const signingKeysSchema = z
+  .strictObject({ items: z.array(z.union([signingKeySchema, quarantinedSigningKeySchema])) })
+  .meta({ id: 'SigningKeys' });

@@ -31,7 +31,7 @@ export function signingKeyOperations({ tokens }: PantheonAuth): readonly Operati
       url: '/v1/signing-keys',
       id: 'listSigningKeys',
       tag: 'Signing keys',
-      summary: 'List the signing keys that are not retired, newest first.',
+      summary: 'List the signing keys that are not retired, newest first, then damaged ones.',
       access: { kind: 'key', action: 'signing_keys.read' },
       answer: {
         status: 200,

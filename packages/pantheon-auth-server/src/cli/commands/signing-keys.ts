@@ -10,12 +10,13 @@ interface RetireOptions extends ConnectionOptions {
   readonly compromised?: boolean;
 }
 
-/** As the API answers it. */
+/** As the API answers it. Of a damaged one only the kid is always known. */
 interface SigningKey {
   readonly kid: string;
-  readonly algorithm: string;
-  readonly state: string;
-  readonly createdAt: string;
+  readonly algorithm?: string;
+  readonly state?: string;
+  readonly quarantined?: true;
+  readonly createdAt?: string;
   readonly signsFrom?: string;
   readonly unusedFrom?: string;
 }
@@ -35,7 +36,9 @@ Examples:
   $ pantheon-auth signing-keys retire NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs --compromised`,
     );
 
-  const list = group.command('list').description('list the signing keys that are not retired, newest first');
+  const list = group
+    .command('list')
+    .description('list the signing keys that are not retired, newest first, then damaged ones');
   runCommand<ConnectionOptions>(withConnection(list), context, finish, async (session) => {
     return show(session, await call(await session.connect(), 'GET', PATH, { headers: session.headers() }));
   });
@@ -72,7 +75,13 @@ function show({ output }: Session, list: unknown, answer: unknown = list): ExitC
   else
     output.table(
       ['kid', 'algorithm', 'state', 'signs from', 'ends'],
-      items.map((one) => [one.kid, one.algorithm, one.state, one.signsFrom ?? '', one.unusedFrom ?? '']),
+      items.map(({ kid, algorithm, state, quarantined, signsFrom, unusedFrom }) => [
+        kid,
+        algorithm ?? '',
+        quarantined === true ? 'quarantined' : (state ?? ''),
+        signsFrom ?? '',
+        unusedFrom ?? '',
+      ]),
     );
   return EXIT.ok;
 }
