@@ -62,7 +62,6 @@ test('an administrator that names a tenant by the thousand reads it once, and ge
   await Promise.all(asked());
   await auth.tenants.delete('acme');
   await expect(auth.tenants.assertThere('acme', by)).rejects.toMatchObject({ code: 'not_found' });
-  engine.clock.advance(1);
-  await node.ping();
+  await engine.propagate();
   await expect(node.tenants.assertThere('acme', by)).rejects.toMatchObject({ code: 'not_found' });
 });

@@ -56,7 +56,7 @@ export async function makeAccessState(base: Foundations): Promise<AccessState> {
     knownKeysMax: options.knownKeysMax,
     knownKeysBytesMax: cacheBounds(options.cacheBytesMax).knownKeysBytesMax,
   });
-  const knownTenants = new KnownTenants();
+  const knownTenants = new KnownTenants(() => lookup.freshen());
   const keyring = new SigningKeyring({
     rows: database.signingKeys,
     ledger,

@@ -6,8 +6,8 @@ const READER = { group: 'system', member: 'key1' };
 const about = (subjectType: string, subjectId: string): EventNotice =>
   ({ subjectType, subjectId }) as Partial<EventNotice> as EventNotice;
 
-function reading() {
-  const known = new KnownTenants();
+function reading(freshen: () => Promise<void> | null = () => null) {
+  const known = new KnownTenants(freshen);
   const reads: { readonly found: () => void; readonly missing: () => void }[] = [];
   const ask = (id = 'acme', member = 'key1') =>
     known.confirm(
@@ -76,4 +76,20 @@ test.each([
   expect(reads).toHaveLength(3);
   reads[2]?.found();
   await third;
+});
+
+test('that one is known is said only after the events about it that this node has not read yet', async () => {
+  let isLate = false;
+  const { known, reads, ask } = reading(() => {
+    if (!isLate) return null;
+    return Promise.resolve().then(() => known.apply(about('tenant', 'acme')));
+  });
+  const first = ask();
+  reads[0]?.found();
+  await first;
+  isLate = true;
+  const again = ask();
+  await new Promise(setImmediate);
+  reads[1]?.missing();
+  await expect(again).rejects.toThrow('not found');
 });

@@ -77,6 +77,18 @@ export class KeyLookup {
     return this.#feed.refresh(at);
   }
 
+  /**
+   * Makes facts in memory as fresh as those behind an acceptance. Null: they are; on SQLite the head was read for it.
+   *
+   * @throws PantheonError `store_unavailable`.
+   */
+  freshen(): Promise<void> | null {
+    const at = momentOf(this.#clock);
+    const applying = this.#feed.refresh(at);
+    if (applying !== null) return applying;
+    return this.isFresh(this.#feed.confirmedAt, at) ? null : this.#feed.confirm(at.monotonicMs);
+  }
+
   /** The facts in memory; null: none, or the key is damaged. */
   peek(keyId: string): LookupResult | null {
     const facts = this.#cache.peek(keyId);
