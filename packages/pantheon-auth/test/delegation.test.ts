@@ -23,6 +23,7 @@ async function callerWithKey(
 const HANDED_OUT: readonly (readonly [string, string, Partial<CreateKeyInput>, Partial<CreateKeyInput>])[] = [
   ['rate limits', 'rateLimits', { rateLimits: [{ name: 'a', limit: 5, window: '1m' }] }, {}],
   ['a quota', 'quota', { quota: { limit: 5, period: 'day' } }, {}],
+  ['a lifetime of tokens', 'jwt.ttl', { jwt: { ttl: '60s' } }, { jwt: { ttl: '61s' } }],
   ['a user', 'userId', {}, { userId: 'boss' }],
   ['claims', 'jwt.customClaims', {}, { jwt: { customClaims: { role: 'admin' } } }],
   ['a claim that holds back', 'jwt.customClaims', { jwt: { customClaims: { read_only: true } } }, { jwt: null }],
@@ -71,6 +72,15 @@ describe.each(HANDED_OUT)('%s of the caller also limit what it grants', (_what, 
     const free = (await auth.keys.create({ ...CHILD, ...beyond })).apiKey;
     expect((await auth.keys.update(free.id, { permissions: [] }, { by })).permissions).toEqual([]);
   });
+});
+
+test('a lifetime that bounds the tokens of the caller bounds those of a key without a policy, and no policy bounds none', async () => {
+  await using engine = await openTestEngine();
+  const { auth } = engine;
+  const brief = await callerWithKey(auth, { jwt: { ttl: '60s' } });
+  expect(await refusalOf(auth.keys.create(CHILD, { by: brief }))).toMatchObject({ field: 'jwt.ttl' });
+  const free = await callerWithKey(auth);
+  expect((await auth.keys.create({ ...CHILD, jwt: { ttl: '1h' } }, { by: free })).apiKey.jwt?.ttl).toBe('1h');
 });
 
 test('a claim that restricts the caller is in every token that the caller can get', async () => {

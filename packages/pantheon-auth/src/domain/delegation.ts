@@ -1,13 +1,12 @@
 /**
- * What a caller may grant besides permissions: no more than its own key has. The expiry, addresses, limits and
- * environment of a key that it creates must be within those of its own key; user ids, custom claims and audiences are
+ * What a caller may grant besides permissions: no more than its own key has. The expiry, addresses, limits, environment
+ * and token lifetime of a key that it creates must be within those of its own key; user ids, custom claims and audiences are
  * restricted too. Pure. Checked whenever the caller could obtain a secret or a token, and when a key is changed.
  * Permissions are in `key-policy.ts`.
  */
 import { isSameJson, type Json, type JsonObject } from '../foundation/encoding.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { isWithin } from './address.ts';
-import { ACCESS_TOKEN_LIFETIME_DEFAULT_SECONDS } from './claims.ts';
 import type { KeyRecord, KeySettings } from './key.ts';
 import {
   ACTIONS,
@@ -22,6 +21,7 @@ import { KEY_SETTING_NAMES, KEY_SETTINGS } from './key-setting-table.ts';
 import { isQuotaWithin, isRateLimitsWithin } from './limits.ts';
 import { grants } from './permissions.ts';
 import type { TenantRecord } from './tenant.ts';
+import { lifetimeMaxSeconds } from './token-life.ts';
 
 /** A caller with its key as it is now, as confirmed by `CallerGuard`. */
 export interface ConfirmedCaller extends Caller {
@@ -102,7 +102,8 @@ const WIDENS: { readonly [Name in keyof KeySettings]: Change } = {
     (after.ipAllowlist.length === 0 || !isWithin(after.ipAllowlist, before.ipAllowlist)),
   rateLimits: (before, after) => !isRateLimitsWithin(after.rateLimits, before.rateLimits),
   quota: (before, after) => !isQuotaWithin(after.quota, before.quota),
-  jwt: (before, after) => lifetimeOf(after) > lifetimeOf(before) || !isSameJson(forWhom(before), forWhom(after)),
+  jwt: (before, after) =>
+    lifetimeMaxSeconds(after.jwt) > lifetimeMaxSeconds(before.jwt) || !isSameJson(forWhom(before), forWhom(after)),
   // The rotation policy allows self-rotation and defines the age of secrets, so any change counts as widening.
   rotation: always,
   userId: always,
@@ -111,10 +112,6 @@ const WIDENS: { readonly [Name in keyof KeySettings]: Change } = {
 
 function endOf({ expiresAt }: KeySettings): number {
   return expiresAt ?? Number.POSITIVE_INFINITY;
-}
-
-function lifetimeOf({ jwt }: KeySettings): number {
-  return jwt?.ttlSeconds ?? ACCESS_TOKEN_LIFETIME_DEFAULT_SECONDS;
 }
 
 /** The token settings without the lifetime. */
@@ -133,6 +130,9 @@ function assertWithinBounds(caller: ConfirmedCaller, settings: KeySettings): voi
     throw notGrantable('quota', 'It needs one that is at least as strict as that of the calling key.');
   if (own.environment === 'test' && settings.environment !== 'test')
     throw notGrantable('environment', 'A key of the test environment makes keys of that environment.');
+  // A key without a policy for tokens bounds none, as one without limits.
+  if (own.jwt !== null && lifetimeMaxSeconds(settings.jwt) > lifetimeMaxSeconds(own.jwt))
+    throw notGrantable('jwt.ttl', 'Its tokens may last at most as long as those of the calling key.');
   // A claim may be a restriction (`read_only: true`), so omitting it is like omitting a limit.
   if (!mayNameOthers(caller) && !hasAllOf(claimsOf(settings), claimsOf(own)))
     throw notGrantable('jwt.customClaims', `It needs each custom claim of the calling key, with its value. ${REMEDY}`);
