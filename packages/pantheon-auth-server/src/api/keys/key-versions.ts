@@ -106,7 +106,7 @@ export function keyVersionOperations(auth: PantheonAuth): readonly Operation[] {
       access: { kind: 'key', action: 'keys.read' },
       params: idParams,
       answer: { status: 200, description: 'All versions that are kept.', schema: versionsSchema },
-      codes: ['key_quarantined'],
+      codes: ['key_quarantined', 'overloaded'],
       handle: async ({ params, by }) => ({
         items: await auth.tenant(by.tenantId).keys.versions(params.id, { by: by.caller }),
       }),

@@ -85,7 +85,7 @@ export function keyOperations(auth: PantheonAuth, config: Pick<Config, 'publicUr
       access: { kind: 'key', action: 'keys.read' },
       params: idParams,
       answer: { status: 200, description: 'The record.', schema: apiKeySchema, tagged: 'itself' },
-      codes: ['key_quarantined'],
+      codes: ['key_quarantined', 'overloaded'],
       handle: ({ params, by }) => auth.tenant(by.tenantId).keys.get(params.id, { by: by.caller }),
     }),
     operation({

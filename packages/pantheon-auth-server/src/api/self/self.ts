@@ -26,7 +26,7 @@ export function selfOperations(auth: PantheonAuth): readonly Operation[] {
         schema: z.union([apiKeySchema, tokenSelfSchema]),
         tagged: 'itself',
       },
-      codes: ['key_quarantined'],
+      codes: ['key_quarantined', 'overloaded'],
       handle: ({ by }) =>
         by.principal.token === null
           ? auth.tenant(by.principal.tenantId).keys.getSelf(by.caller)

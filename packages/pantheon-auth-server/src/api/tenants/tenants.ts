@@ -55,7 +55,7 @@ export function tenantOperations({ tenants }: PantheonAuth): readonly Operation[
       access: { kind: 'key', action: 'tenants.read' },
       query: z.strictObject(pageQuery),
       answer: { status: 200, description: 'A page of tenants.', schema: tenantPageSchema },
-      codes: ['invalid_cursor'],
+      codes: ['invalid_cursor', 'overloaded'],
       handle: async ({ query, by }) => {
         const page = await tenants.list(omitUndefined(query), { by: by.caller });
         return { ...page, items: page.items.map((item) => ({ ...item, createdAt: new Date(item.createdAt) })) };
@@ -70,7 +70,7 @@ export function tenantOperations({ tenants }: PantheonAuth): readonly Operation[
       access: { kind: 'key', action: 'tenants.read' },
       params: idParams,
       answer,
-      codes: [],
+      codes: ['overloaded'],
       handle: ({ params, by }) => tenants.get(params.id, { by: by.caller }),
     }),
     operation({
