@@ -20,7 +20,7 @@ beforeAll(async () => {
   engine = await openEngine();
   signers = await privateKeysOf(engine);
   const permissions = ['docs:read', 'docs:write'];
-  const one = await engine.create({ permissions });
+  const one = await engine.create({ permissions, jwt: { ttl: '1h' } });
   const other = await engine.create({ permissions, userId: 'user-2', jwt: { algorithm: 'HS256' } });
   accessKey = { key: one.key, id: one.apiKey.id };
   holderKey = { key: other.key, id: other.apiKey.id };
@@ -307,7 +307,7 @@ test('no exchange gives more permissions than the key has', async () => {
     ...[
       { audience: ['https://elsewhere.example'] },
       { audience: [ISSUER, 'x'] },
-      { ttlSeconds: 301 },
+      { ttlSeconds: 3_601 },
       { ttlSeconds: 0 },
     ],
     ...[{ ttlSeconds: -1 }, { ttlSeconds: 1.5 }, { ttlSeconds: Number.NaN }, { ttlSeconds: 2 ** 53 }],

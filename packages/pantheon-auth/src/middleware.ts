@@ -242,8 +242,9 @@ export function callerOf(
 
 function presentedBy({ token, secretMadeAt }: Principal): PresentedCredential {
   if (token === null) return { via: 'api_key', secretMadeAt };
-  const { tokenId, kind, algorithm, kid, issuedAt, acceptedFor } = token;
-  return { via: 'token', token: { tokenId, kind, algorithm, kid, issuedAt, acceptedFor } };
+  // Without its audiences and permissions, which do not end it.
+  const { audience: _audience, permissions: _permissions, ...presented } = token;
+  return { via: 'token', token: presented };
 }
 
 /**

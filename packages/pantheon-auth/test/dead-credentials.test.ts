@@ -46,7 +46,10 @@ interface Kind {
 /** An administrator of the system and a token of it, which another administrator survives. */
 async function tokenCaller(
   { auth }: TestEngine,
-  input: { readonly name?: string; readonly jwt?: { algorithm: SigningAlgorithm; audience: string[] } } = {},
+  input: {
+    readonly name?: string;
+    readonly jwt?: { algorithm?: SigningAlgorithm; audience?: string[]; customClaims?: { role: string } };
+  } = {},
   options: CreateOptions = {},
 ): Promise<Accepted> {
   await system(auth).create(ADMINISTRATOR);
@@ -60,12 +63,25 @@ async function tokenCaller(
 
 /** The caller that this token makes, though it was never presented: a key that was used keeps its secret. */
 function callerOfUnused(token: string): Caller {
-  const { jti: tokenId = '', iat = 0, aud, client_id: keyId } = decodeJwt<{ client_id: string }>(token);
+  const {
+    jti: tokenId = '',
+    iat = 0,
+    exp = 0,
+    sub: subject = '',
+    aud,
+    client_id: keyId,
+  } = decodeJwt<{ client_id: string }>(token);
   const { kid = '' } = decodeProtectedHeader(token);
-  const times = { issuedAt: iat * 1_000, acceptedFor: [String(aud)] };
+  const claims = {
+    issuedAt: iat * 1_000,
+    expiresAt: exp * 1_000,
+    subject,
+    customClaims: {},
+    acceptedFor: [String(aud)],
+  };
   return callerWith({
     ...{ keyId, tenantId: 'system', grantable: [] },
-    ...{ via: 'token', token: { tokenId, kind: 'access', algorithm: 'ES256', kid, ...times } },
+    ...{ via: 'token', token: { tokenId, kind: 'access', algorithm: 'ES256', kid, ...claims } },
   });
 }
 
@@ -124,6 +140,16 @@ const KINDS: Readonly<Record<string, Kind>> = {
     accept: (engine) => tokenCaller(engine, jwtFor('ES256', API, OTHER_API)),
     end: (auth, { keyId }) => system(auth).update(keyId, jwtFor('ES256', OTHER_API)),
     code: 'wrong_audience',
+  },
+  'a token, by a custom claim': {
+    accept: (engine) => tokenCaller(engine, { jwt: { customClaims: { role: 'admin' } } }),
+    end: (auth, { keyId }) => system(auth).update(keyId, { jwt: { customClaims: { role: 'guest' } } }),
+    code: 'expired',
+  },
+  'a token, by its user': {
+    accept: (engine) => tokenCaller(engine),
+    end: (auth, { keyId }) => system(auth).update(keyId, { userId: 'somebody else' }),
+    code: 'expired',
   },
   'a token, by its algorithm': {
     accept: (engine) => tokenCaller(engine, jwtFor('ES256', API, OTHER_API)),

@@ -4,6 +4,7 @@
  * committed.
  */
 import type { Instant } from '../foundation/clock.ts';
+import type { JsonObject } from '../foundation/encoding.ts';
 import type { SigningAlgorithm, TokenKind } from './claims.ts';
 
 /** The key string, or a token made from the key. */
@@ -23,6 +24,9 @@ export interface PresentedToken {
   /** The `kid` of the key that signed it: a signing key of the service, or a secret of the API key. */
   readonly kid: string;
   readonly issuedAt: Instant;
+  readonly expiresAt: Instant;
+  readonly subject: string;
+  readonly customClaims: Readonly<Partial<JsonObject>>;
   /** Its audiences that were accepted. */
   readonly acceptedFor: readonly string[];
 }

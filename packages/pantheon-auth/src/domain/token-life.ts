@@ -3,11 +3,10 @@
  * it. Pure. The token's own claims are checked in `claims.ts`.
  */
 import { earlier, type Instant, SECOND_MS } from '../foundation/clock.ts';
-import { canonicalJson, type JsonObject } from '../foundation/encoding.ts';
+import { isSameJson, type JsonObject } from '../foundation/encoding.ts';
 import {
   ACCESS_TOKEN_LIFETIME_DEFAULT_SECONDS,
   ACCESS_TOKEN_LIFETIME_MAX_SECONDS,
-  type AccessTokenClaims,
   KEY_SIGNED_LIFETIME_MAX_SECONDS,
   type SigningAlgorithm,
 } from './claims.ts';
@@ -41,19 +40,23 @@ export function lifetimeMaxSeconds(jwt: JwtSettings | null): number {
  * it is still so.
  */
 export function endOfStatement(
-  { sub, iat, exp, custom }: Pick<AccessTokenClaims, 'sub' | 'iat' | 'exp' | 'custom'>,
+  { kind, subject, issuedAt, expiresAt, customClaims }: Statement,
   { userId, jwt }: Pick<KeyRecord, 'userId' | 'jwt'>,
 ): Denial | null {
-  const isStillSo = sub === userId && exp - iat <= lifetimeMaxSeconds(jwt) && isPartOf(custom, jwt?.customClaims ?? {});
+  // A key-signed token says nothing of its key: its subject is the id of the key, its claims are those of the record.
+  if (kind === 'key_signed') return null;
+  const isStillSo =
+    subject === userId &&
+    expiresAt - issuedAt <= lifetimeMaxSeconds(jwt) * SECOND_MS &&
+    isPartOf(customClaims, jwt?.customClaims ?? {});
   // As for a changed algorithm: the holder exchanges the key again.
   return isStillSo ? null : { code: 'expired' };
 }
 
-function isPartOf(claims: JsonObject, all: JsonObject): boolean {
-  return Object.entries(claims).every(
-    ([name, value]) =>
-      Object.hasOwn(all, name) && canonicalJson({ value }) === canonicalJson({ value: all[name] ?? null }),
-  );
+export type Statement = Pick<PresentedToken, 'kind' | 'subject' | 'issuedAt' | 'expiresAt' | 'customClaims'>;
+
+function isPartOf(claims: Readonly<Partial<JsonObject>>, all: JsonObject): boolean {
+  return Object.entries(claims).every(([name, value]) => Object.hasOwn(all, name) && isSameJson(value, all[name]));
 }
 
 /** The denial if the record ends this token; otherwise null. The callers check audiences. */

@@ -5,7 +5,7 @@
 
 import type { PresentedToken } from '../domain/credential.ts';
 import type { KeyVersion } from '../domain/key.ts';
-import { audiencesOf, endOfToken } from '../domain/token-life.ts';
+import { audiencesOf, endOfStatement, endOfToken } from '../domain/token-life.ts';
 import type { DecisiveRecord, Denial } from '../domain/verification.ts';
 import type { Precondition } from '../events/ledger.ts';
 import type { CachedKey } from '../verification/verification-cache.ts';
@@ -43,7 +43,7 @@ export class TokenValidity {
     return endOfToken(token, record, version);
   }
 
-  /** The same for a token that was accepted earlier; also checks its signing key and audiences again. */
+  /** The same for a token that was accepted earlier; also checks its signing key, its audiences and what it says of its key again. */
   endOfAccepted(token: PresentedToken, facts: CachedKey, version: KeyVersion): Denial | null {
     const { record, secrets } = facts;
     const isSignerGood =
@@ -53,7 +53,7 @@ export class TokenValidity {
     if (!isSignerGood) return { code: 'unknown' };
     const allowed = this.audiencesOf(record);
     if (!token.acceptedFor.some((one) => allowed.includes(one))) return { code: 'wrong_audience' };
-    return this.endOf(token, record, version);
+    return this.endOf(token, record, version) ?? endOfStatement(token, record);
   }
 
   /** The preconditions besides the row of the key, which covers its versions and HS256 secrets. */

@@ -46,11 +46,9 @@ export interface VerifyTokenRequest extends Omit<VerifyRequest, 'key'> {
 
 /** The claims of a verified token. */
 export interface VerifiedToken<App extends AppTypes = AppTypes> extends PresentedToken {
-  readonly subject: string;
   readonly audience: readonly string[];
   /** The permissions that both the token and its key have. */
   readonly permissions: readonly PermissionPattern<App>[];
-  readonly expiresAt: Instant;
   readonly customClaims: CustomClaims<App>;
 }
 
@@ -247,8 +245,11 @@ const LIFETIME_MAX_SECONDS: Readonly<Record<Claims['kind'], number>> = {
 
 /** The denial of an access token whose user, custom claims or lifetime are no longer those of its key. */
 function statementDenial(token: ReadToken, record: DecisiveRecord): Denial | null {
-  if (token.claims.kind !== 'access' || token.agreedWith?.deref() === record) return null;
-  const denial = endOfStatement(token.claims, record);
+  const { claims } = token;
+  if (claims.kind !== 'access' || token.agreedWith?.deref() === record) return null;
+  const { kind, sub: subject, custom: customClaims } = claims;
+  const times = { issuedAt: claims.iat * SECOND_MS, expiresAt: claims.exp * SECOND_MS };
+  const denial = endOfStatement({ kind, subject, customClaims, ...times }, record);
   if (denial === null) token.agreedWith = new WeakRef(record);
   return denial;
 }
