@@ -23,13 +23,14 @@ const CHANGES: Readonly<
   revoke: ['key', (id, query) => ['POST', `/v1/keys/${id}/revoke${query}`]],
   rotate: ['rotation', (id, query) => ['POST', `/v1/keys/${id}/rotate${query}`]],
   retire: ['version', (id, query) => ['POST', `/v1/keys/${id}/versions/1/retire${query}`]],
+  rollback: ['key', (id, query) => ['POST', `/v1/keys/${id}/rollback${query}`]],
 };
 type Call = Parameters<ScratchService['call']>;
 
 /** Rotated once, so that there is a version to retire; that is still accepted, so the rotation names the current one. */
 async function keyFor(name: string): Promise<string> {
   const { id } = (await service.create()).apiKey;
-  if (name === 'retire') await service.auth.rotation.rotate(id);
+  if (name === 'retire' || name === 'rollback') await service.auth.rotation.rotate(id);
   return id;
 }
 
@@ -76,6 +77,7 @@ test('the OpenAPI file documents settle on each operation that takes it, and wha
     'resumeKey',
     'retireKeyVersion',
     'revokeKey',
+    'rollBackKey',
     'rotateKey',
     'suspendKey',
     'updateKey',

@@ -20,7 +20,7 @@ import { addressOf } from './caller.ts';
 export function boundAnswers(app: FastifyInstance): void {
   const answers = new BytesUnderWay(ANSWERS_BYTES_MAX);
   app.addHook('onSend', (request, reply, payload, done) => {
-    // A character is at least a byte.
+    // Up to this many characters, each of at most three bytes.
     if (typeof payload !== 'string' || payload.length <= SMALL_ANSWER_BYTES_MAX) {
       done(null, payload);
       return;

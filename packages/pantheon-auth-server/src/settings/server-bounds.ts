@@ -26,8 +26,8 @@ export const REQUEST_TIMEOUT_MS = 30_000;
 /** Longer than the 60 s idle timeout of load balancers, so that the load balancer closes idle connections first. */
 export const KEEP_ALIVE_TIMEOUT_MS = 65_000;
 /**
- * How old the authentication of the caller may be when the request is handled, and when a key has been verified for it: as old as the facts behind an acceptance
- * may be.
+ * How old the authentication of the caller may be when the request is handled, and when a key has been verified for it:
+ * as old as the facts behind an acceptance may be.
  */
 export const CALLER_AGE_MAX_MS = 1_000;
 /** How often Node checks the timeouts above. */
@@ -39,8 +39,8 @@ export const TIMEOUTS_CHECK_MS = 2_000;
 export const HANDLER_TIMEOUT_MS: number = REQUEST_TIMEOUT_MS + TIMEOUTS_CHECK_MS + 30_000;
 /**
  * A load balancer needs a few hundred. Each may hold a socket and a request (20 KB, and headers of 16 KiB), a small body
- * that is half sent and a small answer that is not read (4 KiB each): 450 MB at the most. What is larger is counted for
- * all connections together.
+ * that is half sent (4 KiB) and a small answer that is not read (12 KiB in memory): 530 MB at the most. What is larger is
+ * counted for all connections together.
  */
 export const CONNECTIONS_MAX = 10_000;
 /** One scraper, and room for tests. */

@@ -37,9 +37,9 @@ const KEYS_PER_RUN_MAX = 1_000;
 /** Of one tenant, so that those of others are looked at in the same run, however many keys of it are due. */
 export const KEYS_OF_TENANT_PER_RUN_MAX = 100;
 const KEYS_PER_READ = 100;
-/** When to look again at a key that is damaged, or whose tenant is suspended. */
+/** When to look again at a key that does not exist, or whose tenant is not active. */
 const HELD_UP_MS: number = 60 * MINUTE_MS;
-/** When to look again at a key for which something failed. */
+/** When to look again at a key that is damaged, or for which a step failed. */
 const FAILED_AGAIN_MS: number = 5 * MINUTE_MS;
 
 export interface KeyUpkeepDeps {
@@ -97,7 +97,10 @@ export class KeyUpkeep {
     return this.#deps.schedules.isAnyDue(this.#deps.clock.now());
   }
 
-  /** Does nothing while the clock is in doubt or differs from that of the database, because a rotation is final. */
+  /**
+   * Does nothing while the clock is in doubt, may be ahead, or differs from that of the database: correcting it would not
+   * undo a rotation.
+   */
   async run(run: Run): Promise<void> {
     const { schedules, clock } = this.#deps;
     const looks = new Map<string, number>();
@@ -107,8 +110,10 @@ export class KeyUpkeep {
       if (due.length === 0) return;
       for (const scheduled of due) {
         if (run.isEnding() || !mayDeleteByAge(clock)) return;
+        const ofTenant = looks.get(scheduled.tenant_id) ?? 0;
+        if (ofTenant >= KEYS_OF_TENANT_PER_RUN_MAX) continue;
         looked += 1;
-        looks.set(scheduled.tenant_id, (looks.get(scheduled.tenant_id) ?? 0) + 1);
+        looks.set(scheduled.tenant_id, ofTenant + 1);
         await this.#look(scheduled, run);
       }
     }
@@ -137,7 +142,7 @@ export class KeyUpkeep {
     }
   }
 
-  /** Null: its tenant is not active. */
+  /** Null: the key does not exist, or its tenant is not active. */
   async #load({ key_id: keyId, tenant_id: tenantId, ...row }: ScheduledKey): Promise<Look | null> {
     const { storage, nextSecrets, usage, clock } = this.#deps;
     const stored = await storage.findIn(tenantId, keyId);

@@ -152,6 +152,17 @@ describe('what the service does', () => {
     expect(rotationStatus(key, DUE + 29 * DAY)).toMatchObject({ state: 'scheduled' });
   });
 
+  test('a version that ends with the first use of the next one is waited for also while the next rotation is due', () => {
+    const [current] = keyWith({}).versions;
+    if (current === undefined) throw new Error('a version');
+    const ending = { version: 0, createdAt: 1, acceptedUntil: DUE + 9 * DAY, retiresOnFirstUse: true } as const;
+    for (const policy of [{}, { onMissed: 'expire' }, { recipientJwk: JWK }] as const) {
+      const key = keyWith(policy, { versions: [current, ending] });
+      expect(plan(key, {}, DUE)).toMatchObject({ awaitsUse: true });
+      expect(plan(key, { isUsed: true }, DUE).step).toEqual({ kind: 'retire', version: 0 });
+    }
+  });
+
   describe('for a recipient', () => {
     const key = keyWith({ recipientJwk: JWK });
 

@@ -98,7 +98,7 @@ export interface RotationFacts {
 export interface RotationPlan {
   /** What is due now; null: nothing. */
   readonly step: RotationStep | null;
-  /** When to look again if the step is not done or there is none; null: only after a change of the key. */
+  /** When to look at the key again once the step is done; null: only after a change of the key. */
   readonly lookAt: Instant | null;
   /** Whether to look again when the current version is used for the first time. */
   readonly awaitsUse: boolean;
@@ -109,7 +109,7 @@ const USE_CHECKED_EVERY_MS: number = 60 * MINUTE_MS;
 
 const NOTHING: RotationPlan = { step: null, lookAt: null, awaitsUse: false };
 
-/** Decides what is due for a key. The same input gives the same answer, so that a step done twice is found done. */
+/** Decides what is due for a key. A step that was done is no longer in the plan made from the new state. */
 export function planRotation(key: RotatedKey, facts: RotationFacts, now: Instant): RotationPlan {
   if (key.state.kind === 'revoked') return NOTHING;
   if (facts.isWaiting && facts.isUsed) return { step: { kind: 'complete' }, lookAt: now, awaitsUse: false };
@@ -123,7 +123,8 @@ export function planRotation(key: RotatedKey, facts: RotationFacts, now: Instant
   const mayAct = key.state.kind === 'active' && (key.expiresAt === null || now < key.expiresAt);
   if (key.rotation === null || dueAt === null || !mayAct) return { ...NOTHING, awaitsUse };
   if (now < dueAt) return { step: null, lookAt: dueAt, awaitsUse };
-  return key.rotation.recipientJwk === null ? planClaim(key, dueAt, facts, now) : planByService(key, facts, now);
+  const plan = key.rotation.recipientJwk === null ? planClaim(key, dueAt, facts, now) : planByService(key, facts, now);
+  return { ...plan, awaitsUse: awaitsUse || plan.awaitsUse };
 }
 
 /** The overlap of policies that name none, and of keys without one. */

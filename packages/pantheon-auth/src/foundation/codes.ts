@@ -155,7 +155,11 @@ export const ERRORS: Readonly<Record<RequestErrorCode, CodeEntry>> = {
     'Repeat with force to end it anyway: whoever uses it is then denied.',
   ),
   last_administrator: error(409, 'The key is the last administrator.', 'Repeat with force to do it anyway.'),
-  already_claimed: error(409, 'The key that this request created is already in use.', 'Rotate it instead.'),
+  already_claimed: error(
+    409,
+    'The secret that this request created cannot be replaced: it was used, or its version is not the current one.',
+    'Rotate the key instead.',
+  ),
   request_timeout: error(408, 'The request did not arrive completely in time.', 'Send it again.'),
   precondition_failed: error(
     412,

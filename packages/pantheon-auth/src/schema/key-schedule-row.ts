@@ -1,6 +1,7 @@
 /**
- * A row of `key_schedules`: when the service looks at a key again. Operational state: what is due is decided from the
- * key's record. A missing row delays a rotation and admits nobody.
+ * A row of `key_schedules`: when the service looks at a key again, and what it has announced. Operational state. What is due
+ * is decided from the key's record, these announcements, the uses of the current version and whether a next secret is
+ * stored. Without its row a key is not announced, rotated or expired until its next change. The row never gives access.
  */
 export interface KeyScheduleRow {
   key_id: string;
