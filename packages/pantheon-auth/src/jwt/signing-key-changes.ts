@@ -18,7 +18,7 @@ import {
 } from '../domain/signing-key-schedule.ts';
 import { SYSTEM_TENANT } from '../domain/tenant.ts';
 import type { RowChange } from '../events/ledger.ts';
-import type { Clock, Instant } from '../foundation/clock.ts';
+import { type Clock, type Instant, MINUTE_MS } from '../foundation/clock.ts';
 import type { JsonObject } from '../foundation/encoding.ts';
 import { invariant, PantheonError } from '../foundation/errors.ts';
 import type { Sealer } from '../kms/encryption-context.ts';
@@ -39,6 +39,9 @@ const RSA_MODULUS_BITS = 3_072;
  * All signing keys that are not retired are in memory, so their number has a bound. Beyond it a rotation is refused.
  */
 export const SIGNING_KEYS_OF_ONE_ALGORITHM_MAX = 32;
+
+/** Key pairs that were made for the same change as a retirement are older than it by the time it takes to make them. */
+const MADE_BEFORE_COMMIT_MS: number = MINUTE_MS;
 
 export class SigningKeyChanges {
   readonly #keyring: SigningKeyring;
@@ -103,17 +106,25 @@ export class SigningKeyChanges {
 
   /**
    * The change after a private key may have become known to others, and with it those stored beside it: all of the
-   * algorithm are retired, and a new key pair signs when it has been published for long enough.
+   * algorithm are retired, and a new key pair signs when it has been published for long enough. `retiredAt`: when the one
+   * in question was retired, if it was before: then only those that were stored at that time. Null: none is left to retire.
    */
   async decideCompromised(
     algorithm: AsymmetricAlgorithm,
+    retiredAt: Instant | null,
     by: AuditContext,
-  ): Promise<SigningKeyChange<UncheckedSigner>> {
+  ): Promise<SigningKeyChange<UncheckedSigner> | null> {
+    const storedBefore = (retiredAt ?? Number.POSITIVE_INFINITY) - MADE_BEFORE_COMMIT_MS;
+    // A damaged one of an unknown algorithm may be of this one.
+    const candidates = this.#keyring.unretired().filter((one) => one.algorithm === algorithm || one.algorithm === null);
+    const exposed = candidates.filter((one) => one.createdAt < storedBefore);
+    if (retiredAt !== null && exposed.length === 0) return null;
+    const retirements = exposed.map((one) => this.#retirement(one, by));
+    const remains = candidates.some((one) => !exposed.includes(one) && one.signsFrom !== null);
+    if (remains) return together<UncheckedSigner>(retirements);
     const signsFrom = this.#clock.now() + PUBLISHED_BEFORE_USE_MS;
     const fresh = await Promise.all([this.#pairOf(algorithm, signsFrom, by), this.#pairOf(algorithm, null, by)]);
-    // A damaged one of an unknown algorithm may be of this one.
-    const all = this.#keyring.unretired().filter((one) => one.algorithm === algorithm || one.algorithm === null);
-    return together<UncheckedSigner>([...fresh, ...all.map((one) => this.#retirement(one, by))]);
+    return together<UncheckedSigner>([...fresh, ...retirements]);
   }
 
   /**

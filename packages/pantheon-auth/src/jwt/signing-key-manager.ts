@@ -106,25 +106,31 @@ export class SigningKeyManager {
     return this.#info(next);
   }
 
-  /** @throws PantheonError `not_found`, also for one that is already retired: those are not kept in memory. */
+  /**
+   * Idempotent. With `compromised` the others of its algorithm that were stored beside it are retired, also if this one
+   * was retired before.
+   *
+   * @throws PantheonError `not_found`.
+   */
   async retire(kid: string, options: RetireSigningKeyOptions = {}): Promise<void> {
     const by = callerIn(options);
     const { compromised = false } = options;
     assertFlag('compromised', compromised);
-    let found: UncheckedSigner | null = null;
     const { change } = await runCommand(
       {
         by,
         action: 'signing_keys.retire',
         tenantId: SYSTEM_TENANT,
         load: () => this.#keyring.load(),
-        decide: () => {
+        decide: async () => {
           const current = this.#keyring.unretired().find((one) => one.kid === kid) ?? null;
-          found ??= current;
+          const retired = current === null ? await this.#keyring.retired(kid) : null;
+          const found = current ?? retired;
           if (found === null) throw new PantheonError('not_found', { field: 'kid' });
-          if (compromised) return this.#changes.decideCompromised(knownAlgorithm(found), by.auditContext);
-          // Null: another node retired it after the first attempt of this call.
-          return current === null ? null : this.#changes.decideRetire(current, by.auditContext);
+          const { auditContext } = by;
+          if (compromised)
+            return this.#changes.decideCompromised(knownAlgorithm(found), retired?.retiredAt ?? null, auditContext);
+          return current === null ? null : this.#changes.decideRetire(current, auditContext);
         },
         commit: (retired) => this.#keyring.commit(retired),
       },
@@ -182,7 +188,7 @@ function assertAlgorithm(algorithm: unknown): void {
 }
 
 /** The algorithm of a signing key, which may be damaged. @throws PantheonError `not_allowed`. */
-function knownAlgorithm({ algorithm }: UncheckedSigner): AsymmetricAlgorithm {
+function knownAlgorithm({ algorithm }: Pick<UncheckedSigner, 'algorithm'>): AsymmetricAlgorithm {
   if (algorithm !== null) return algorithm;
   const detail = 'This signing key is damaged and its algorithm is not known: name another one of its algorithm.';
   throw new PantheonError('not_allowed', { field: 'kid', detail });

@@ -5,6 +5,8 @@ import type { TokenRevocationRow } from '../schema/token-revocation-row.ts';
 export interface SigningKeyRows {
   /** All signing keys that are not retired. They are few. */
   all(): Promise<readonly SigningKeyRow[]>;
+  /** One of them, also a retired one. Null: there never was one with this `kid`. */
+  find(kid: string): Promise<SigningKeyRow | null>;
 }
 
 export interface TokenRevocationRows {

@@ -12,7 +12,7 @@ import { SYSTEM_TENANT } from '../domain/tenant.ts';
 import type { EventCodec } from '../events/event-codec.ts';
 import type { Follower } from '../events/event-feed.ts';
 import type { EventNotice, Ledger, RowChange } from '../events/ledger.ts';
-import type { Clock } from '../foundation/clock.ts';
+import type { Clock, Instant } from '../foundation/clock.ts';
 import type { JsonObject } from '../foundation/encoding.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { LoadOrder } from '../foundation/load-order.ts';
@@ -60,6 +60,12 @@ export interface SigningKeyChange<About extends UncheckedSigner = SigningKeyReco
   readonly changes: readonly RowChange[];
   readonly events: readonly [SigningKeyEvent, ...SigningKeyEvent[]];
   readonly record: About;
+}
+
+/** A retired signing key: its algorithm, null if its public key does not tell, and when it was retired. */
+export interface RetiredSigner {
+  readonly algorithm: AsymmetricAlgorithm | null;
+  readonly retiredAt: Instant;
 }
 
 export class SigningKeyring implements Follower {
@@ -137,6 +143,13 @@ export class SigningKeyring implements Follower {
     return [...this.#records, ...this.damaged()];
   }
 
+  /** One that is retired, as far as its public key tells what it was. Null: there is none with this `kid`. */
+  async retired(kid: string): Promise<RetiredSigner | null> {
+    const row = typeof kid === 'string' ? await this.#rows.find(kid) : null;
+    if (row === null || row.retired_at === null) return null;
+    return { algorithm: algorithmNamed(row), retiredAt: row.retired_at };
+  }
+
   /** The damaged ones among them. */
   damaged(): readonly UncheckedSigner[] {
     return [...this.#quarantined.values()].map(({ record }) => record);
@@ -204,10 +217,8 @@ export class SigningKeyring implements Follower {
     } catch (error) {
       if (!(error instanceof PantheonError && error.code === 'key_quarantined')) throw error;
       const publicKey = publicKeyNamed(row.kid, row.public_jwk);
-      const said = publicKey?.algorithm;
-      // Not that of the row: it decides which signing keys end when this one is retired as compromised.
-      const algorithm = isSigningAlgorithm(said) ? said : null;
-      return { kid: row.kid, error, publicKey, record: fromRow(row, { algorithm, publicJwk: {} }) };
+      const record = fromRow(row, { algorithm: algorithmNamed(row), publicJwk: {} });
+      return { kid: row.kid, error, publicKey, record };
     }
   }
 
@@ -227,6 +238,12 @@ export class SigningKeyring implements Follower {
       throw new PantheonError('key_quarantined', { detail: `The kid of signing key ${kid} does not match its key.` });
     return { record: fromRow(row, { algorithm, publicJwk }), privateKey, verification: { algorithm, key } };
   }
+}
+
+/** Not that of the row: it decides which signing keys end when this one is retired as compromised. */
+function algorithmNamed({ kid, public_jwk }: SigningKeyRow): AsymmetricAlgorithm | null {
+  const algorithm = publicKeyNamed(kid, public_jwk)?.algorithm;
+  return isSigningAlgorithm(algorithm) ? algorithm : null;
 }
 
 /** The key of this JWK, if the `kid` is its thumbprint. */

@@ -37,7 +37,9 @@ test('the standby key replaces the current one, and one is retired', async () =>
     .parse(retired.body.items)
     .filter(({ algorithm }) => algorithm === 'RS256');
   expect(left.map(({ state }) => state).toSorted()).toEqual(['next', 'standby']);
-  expect(await call('POST', `/v1/signing-keys/${signing?.kid}/retire`)).toMatchObject({ status: 404 });
+  // Idempotent.
+  expect(await call('POST', `/v1/signing-keys/${signing?.kid}/retire`)).toMatchObject({ status: 200 });
+  expect(await call('POST', '/v1/signing-keys/none/retire')).toMatchObject({ status: 404 });
 });
 
 test('a damaged one is listed in the form that the API documents', async () => {

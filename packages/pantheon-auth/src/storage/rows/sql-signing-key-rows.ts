@@ -26,6 +26,11 @@ export class SqlSigningKeyRows implements SigningKeyRows {
       .execute();
     return rows.map((row) => ({ ...row }));
   }
+
+  async find(kid: string): Promise<SigningKeyRow | null> {
+    const row = await this.#db.selectFrom('signing_keys').selectAll().where('kid', '=', kid).executeTakeFirst();
+    return row === undefined ? null : { ...row };
+  }
 }
 
 export class SqlTokenRevocationRows implements TokenRevocationRows {
