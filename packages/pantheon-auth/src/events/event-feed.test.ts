@@ -313,6 +313,17 @@ describe('the age of the position', () => {
     expect(log.headReads - before).toBe(3);
   });
 
+  test('whoever comes in the same turn waits for the events that the read of the head in it has found', async () => {
+    const { log, feed, follower, refresh } = await started();
+    await nextTurn();
+    log.append();
+    const all = [refresh(0), refresh(0), refresh(0)];
+    expect(follower.applied).toEqual([]);
+    await all[2];
+    expect([feed.position, follower.applied]).toEqual([1, [1]]);
+    await Promise.all(all);
+  });
+
   test('an outage of the store rejects every waiting request, changes nothing, and ends with the outage', async () => {
     const { log, time, feed, follower } = await started({ isAsync: true });
     const confirmedBefore = feed.confirmedAt;

@@ -52,6 +52,8 @@ export class EventFeed {
   #server: string | null = null;
   #confirmedAt: Moment = { monotonicMs: Number.NEGATIVE_INFINITY, wallMs: Number.NEGATIVE_INFINITY };
   #catchingUp: Promise<void> | null = null;
+  /** The events that a read of the head in this turn found, while they are applied. */
+  #applying: Promise<void> | null = null;
   #askedThisTurn = false;
   readonly #endOfTurn = (): void => {
     this.#askedThisTurn = false;
@@ -109,12 +111,21 @@ export class EventFeed {
   refresh(at: Moment): Promise<void> | null {
     const { headSync } = this.#log;
     if (headSync === null) return null;
-    if (this.#askedThisTurn && at.monotonicMs - this.#confirmedAt.monotonicMs < TURN_MS_MAX) return null;
+    // Who comes while the events of this turn are applied waits for them too: until then the caches are older than the head.
+    if (this.#askedThisTurn && at.monotonicMs - this.#confirmedAt.monotonicMs < TURN_MS_MAX) return this.#applying;
     if (!this.#askedThisTurn) {
       this.#askedThisTurn = true;
       setImmediate(this.#endOfTurn);
     }
-    return this.#adopt(headSync(), at);
+    const applying = this.#adopt(headSync(), at);
+    this.#applying = applying;
+    if (applying !== null) {
+      const end = (): void => {
+        if (this.#applying === applying) this.#applying = null;
+      };
+      applying.then(end, end);
+    }
+    return applying;
   }
 
   /** Confirms the caches of this node at or after `sinceMonotonicMs`. Concurrent callers share one read. */
