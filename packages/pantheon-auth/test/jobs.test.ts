@@ -29,7 +29,7 @@ test('three instances on one store share the background jobs', async () => {
     'answer-retention',
     'token-revocation-retention',
     'signing-key-rotation',
-    'key-rotation',
+    'key-schedule',
   ]);
 });
 

@@ -98,7 +98,7 @@ describe('for a recipient', () => {
     await happened(engine, apiKey.id, 'key.rotated', 'key.rotation_completed');
     expect(await engine.sql('select * from next_secrets')).toEqual([]);
     const { items } = await auth.events.list('default', { type: 'key.rotated' });
-    expect(items).toMatchObject([{ actor: { keyId: null, job: 'key-rotation' } }]);
+    expect(items).toMatchObject([{ actor: { keyId: null, job: 'key-schedule' } }]);
   });
 
   test('it is not rotated while nobody has used the current version: that is announced once, and made up for with the first use', async () => {

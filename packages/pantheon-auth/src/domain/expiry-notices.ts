@@ -1,4 +1,4 @@
-/** When the coming expiry of a key is announced. Pure. `api-keys/key-upkeep.ts` announces it. */
+/** When the coming expiry of a key is announced. Pure. `api-keys/key-schedule-job.ts` announces it. */
 import { type Instant, SECOND_MS } from '../foundation/clock.ts';
 import type { KeyRecord } from './key.ts';
 

@@ -1,5 +1,5 @@
 /**
- * When a key is due for rotation, and what the service does about it. Pure. `api-keys/key-upkeep.ts` carries it out.
+ * When a key is due for rotation, and what the service does about it. Pure. `api-keys/key-schedule-job.ts` carries it out.
  *
  * Without a recipient only the holder can receive the next secret, so the service opens a window and announces it. A
  * window that passes is opened again twice as long, or the key expires, as its policy says. With a recipient the service

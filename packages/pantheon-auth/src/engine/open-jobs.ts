@@ -1,5 +1,5 @@
 /** The jobs of a node, on its database. Not started yet. */
-import { KeyUpkeep } from '../api-keys/key-upkeep.ts';
+import { KeyScheduleJob } from '../api-keys/key-schedule-job.ts';
 import { MINUTE_MS, SECOND_MS } from '../foundation/clock.ts';
 import { parseDuration } from '../foundation/duration.ts';
 import { newId } from '../foundation/ids.ts';
@@ -32,7 +32,7 @@ export function openJobs(base: Foundations, state: AccessState, { managerDeps }:
     runMsMax: MINUTE_MS,
     run: (run) => keepSigningKeys({ keyring, changes, clock, everyMs }, run),
   });
-  const upkeep = new KeyUpkeep({
+  const schedule = new KeyScheduleJob({
     schedules: database.keySchedules,
     storage,
     nextSecrets,
@@ -44,15 +44,14 @@ export function openJobs(base: Foundations, state: AccessState, { managerDeps }:
     clock,
     keyPrefix,
     expiryNotices: expiryNoticesOf(options),
-    onError: (error, keyId) =>
-      logger.error({ err: error, keyId }, 'a key could not be looked at for its rotation; it is tried again'),
+    onError: (error, keyId) => logger.error({ err: error, keyId }, 'a key could not be looked at; it is tried again'),
   });
   jobs.add({
-    name: 'key-rotation',
+    name: 'key-schedule',
     everyMs: SECOND_MS,
     runMsMax: 10 * MINUTE_MS,
-    isNeeded: () => upkeep.isNeeded(),
-    run: (run) => upkeep.run(run),
+    isNeeded: () => schedule.isNeeded(),
+    run: (run) => schedule.run(run),
   });
   return jobs;
 }

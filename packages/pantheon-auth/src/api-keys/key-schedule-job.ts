@@ -42,7 +42,7 @@ const HELD_UP_MS: number = 60 * MINUTE_MS;
 /** When to look again at a key that is damaged, or for which a step failed. */
 const FAILED_AGAIN_MS: number = 5 * MINUTE_MS;
 
-export interface KeyUpkeepDeps {
+export interface KeyScheduleJobDeps {
   readonly schedules: KeyScheduleRows;
   readonly storage: KeyStorage;
   readonly nextSecrets: NextSecrets;
@@ -86,10 +86,10 @@ interface Change {
 
 type Planned = Extract<KeyScheduleWrite, { kind: 'planned' }>;
 
-export class KeyUpkeep {
-  readonly #deps: KeyUpkeepDeps;
+export class KeyScheduleJob {
+  readonly #deps: KeyScheduleJobDeps;
 
-  constructor(deps: KeyUpkeepDeps) {
+  constructor(deps: KeyScheduleJobDeps) {
     this.#deps = deps;
   }
 

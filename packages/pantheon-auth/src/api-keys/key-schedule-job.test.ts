@@ -2,10 +2,10 @@ import { expect, test } from 'vitest';
 import { PantheonError } from '../foundation/errors.ts';
 import type { KeyScheduleWrite } from '../schema/key-schedule-row.ts';
 import { TestClock } from '../testing/test-clock.ts';
+import { KEYS_OF_TENANT_PER_RUN_MAX, KeyScheduleJob, type KeyScheduleJobDeps } from './key-schedule-job.ts';
 import type { ScheduledKey } from './key-schedule-rows.ts';
-import { KEYS_OF_TENANT_PER_RUN_MAX, KeyUpkeep, type KeyUpkeepDeps } from './key-upkeep.ts';
 
-const LEASE = { kind: 'lease', name: 'key-rotation', nodeId: 'n', fence: 1 } as const;
+const LEASE = { kind: 'lease', name: 'key-schedule', nodeId: 'n', fence: 1 } as const;
 const rowOf = (tenant: string, key: string): ScheduledKey => ({
   key_id: key,
   tenant_id: tenant,
@@ -24,7 +24,7 @@ function setUp(rows: readonly ScheduledKey[], failing: ReadonlyMap<string, Error
   const waiting = [...rows];
   const planned: string[] = [];
   const errors: string[] = [];
-  const schedules: KeyUpkeepDeps['schedules'] = {
+  const schedules: KeyScheduleJobDeps['schedules'] = {
     isAnyDue: async () => waiting.length > 0,
     due: async (_now, { exceptTenants, limit }) =>
       waiting.filter((row) => !exceptTenants.includes(row.tenant_id)).slice(0, limit),
@@ -48,8 +48,8 @@ function setUp(rows: readonly ScheduledKey[], failing: ReadonlyMap<string, Error
     clock: new TestClock(),
     expiryNotices: [],
     onError: (_error: unknown, keyId: string) => void errors.push(keyId),
-  } as unknown as KeyUpkeepDeps;
-  return { upkeep: new KeyUpkeep(deps), planned, errors };
+  } as unknown as KeyScheduleJobDeps;
+  return { job: new KeyScheduleJob(deps), planned, errors };
 }
 
 test('a key for which something fails holds up no other one, and is looked at again later', async () => {
@@ -59,8 +59,8 @@ test('a key for which something fails holds up no other one, and is looked at ag
     ['crowded', new PantheonError('overloaded')],
   ]);
   const rows = ['broken', 'damaged', 'crowded', 'whole'].map((key) => rowOf('t', key));
-  const { upkeep, planned, errors } = setUp(rows, failing);
-  await upkeep.run({ isEnding: () => false, lease: LEASE });
+  const { job, planned, errors } = setUp(rows, failing);
+  await job.run({ isEnding: () => false, lease: LEASE });
   expect(planned).toEqual(['broken', 'damaged', 'crowded', 'whole']);
   // A damaged key is reported where it is read.
   expect(errors).toEqual(['broken', 'crowded']);
@@ -68,14 +68,14 @@ test('a key for which something fails holds up no other one, and is looked at ag
 
 test('many keys of one tenant that are due leave room in each run for those of the others', async () => {
   const many = Array.from({ length: 5 * KEYS_OF_TENANT_PER_RUN_MAX }, (_, nth) => rowOf('large', `l${nth}`));
-  const { upkeep, planned } = setUp([...many, rowOf('small', 's')]);
-  await upkeep.run({ isEnding: () => false, lease: LEASE });
+  const { job, planned } = setUp([...many, rowOf('small', 's')]);
+  await job.run({ isEnding: () => false, lease: LEASE });
   expect(planned).toContain('s');
   expect(planned.length).toBe(KEYS_OF_TENANT_PER_RUN_MAX + 1);
 });
 
 test('a run that is ending, and one whose clock is in doubt, do nothing', async () => {
-  const { upkeep, planned } = setUp([rowOf('t', 'k')]);
-  await upkeep.run({ isEnding: () => true, lease: LEASE });
+  const { job, planned } = setUp([rowOf('t', 'k')]);
+  await job.run({ isEnding: () => true, lease: LEASE });
   expect(planned).toEqual([]);
 });
