@@ -53,7 +53,7 @@ export { ACTIONS, type Action, type Authority, type Caller } from './domain/key-
 export type { MissedRotation } from './domain/key-settings.ts';
 export type { LimitState, QuotaRule, RateLimitRule } from './domain/limits.ts';
 export { covers, grants, isPermission, isPermissionPattern, PERMISSIONS_MAX } from './domain/permissions.ts';
-export type { RotationNotice, RotationState } from './domain/rotation-schedule.ts';
+export type { RotationHint, RotationState } from './domain/rotation-schedule.ts';
 export { JWKS_MAX_AGE_SECONDS, type SigningKeyState } from './domain/signing-key-schedule.ts';
 export { ANY_TENANT, DEFAULT_TENANT, SYSTEM_TENANT } from './domain/tenant.ts';
 export type { Denial } from './domain/verification.ts';

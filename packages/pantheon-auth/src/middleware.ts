@@ -277,8 +277,8 @@ function accept(
   };
   // A token may be held by somebody else than its key, so only the holder of the key is told of these.
   const { key } = verification;
-  const notices = token === null ? { ...rotationHeaders(key.rotation), ...expiryHeaders(key) } : {};
-  const headers = { ...rateLimitHeaders(verification.limits, verification.degraded), ...notices };
+  const hints = token === null ? { ...rotationHeaders(key.rotation), ...expiryHeaders(key) } : {};
+  const headers = { ...rateLimitHeaders(verification.limits, verification.degraded), ...hints };
   return { authenticated: true, principal, headers };
 }
 

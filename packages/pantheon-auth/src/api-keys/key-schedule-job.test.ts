@@ -12,11 +12,11 @@ const rowOf = (tenant: string, key: string): ScheduledKey => ({
   revision: 1,
   look_at: 0,
   awaits_use_of: null,
-  told: null,
-  told_version: null,
-  told_since: null,
-  expiry_told: null,
-  expiry_told_of: null,
+  announced: null,
+  announced_version: null,
+  announced_since: null,
+  expiry_announced: null,
+  expiry_announced_of: null,
 });
 
 /** Keys that cannot be found, so that each is only planned again, unless reading it fails. */

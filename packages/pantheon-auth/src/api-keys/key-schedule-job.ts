@@ -5,7 +5,7 @@
 import { runAsProcess } from '../commands/run-command.ts';
 import { losesAdminRights } from '../domain/administrator.ts';
 import { type AuditContext, type AuditEventAbout, jobActor, newEvent } from '../domain/event.ts';
-import { type ExpiryPlan, type ExpiryTold, planExpiryNotice } from '../domain/expiry-notices.ts';
+import { type ExpiryAnnouncement, type ExpiryPlan, planExpiryNotice } from '../domain/expiry-notices.ts';
 import { type KeyRecord, retireVersion, rotateKey, updateKey } from '../domain/key.ts';
 import {
   endsOnUse,
@@ -70,9 +70,9 @@ interface Look {
   readonly stored: StoredKey;
   readonly plan: RotationPlan;
   readonly expiry: ExpiryPlan;
-  readonly expiryTold: ExpiryTold | null;
-  /** The last notice that was announced for the current version, and when the first was. */
-  readonly told: { readonly number: number; readonly since: Instant } | null;
+  readonly expiryAnnounced: ExpiryAnnouncement | null;
+  /** The last announcement about the current version, and when the first was made; null: there was none. */
+  readonly announced: { readonly number: number; readonly since: Instant } | null;
   readonly now: Instant;
   /** What else must not change before the step is committed. */
   readonly preconditions: readonly Precondition[];
@@ -152,21 +152,22 @@ export class KeyScheduleJob {
     const awaitsUse = isForRecipient || endsOnUse(record) !== null;
     const next = isForRecipient ? await nextSecrets.find(tenantId, keyId) : null;
     const uses = awaitsUse ? await usage.ofKey(tenantId, keyId) : [];
-    const isTold = row.told_version === record.version && row.told !== null && row.told_since !== null;
-    const told = isTold ? { number: row.told ?? 0, since: row.told_since ?? 0 } : null;
+    const isAnnounced =
+      row.announced_version === record.version && row.announced !== null && row.announced_since !== null;
+    const announced = isAnnounced ? { number: row.announced ?? 0, since: row.announced_since ?? 0 } : null;
     const facts = {
-      told: told?.number ?? null,
-      toldSince: told?.since ?? null,
+      announced: announced?.number ?? null,
+      announcedSince: announced?.since ?? null,
       isUsed: uses.some((use) => use.version === record.version && use.usageCount > 0),
       isWaiting: next?.version === record.version,
     };
     const now = clock.now();
-    const expiryTold =
-      row.expiry_told === null || row.expiry_told_of === null
+    const expiryAnnounced =
+      row.expiry_announced === null || row.expiry_announced_of === null
         ? null
-        : { distanceSeconds: row.expiry_told, expiresAt: row.expiry_told_of };
-    const expiry = planExpiryNotice(record, expiryTold, this.#deps.expiryNotices, now);
-    const look = { stored, told, expiry, expiryTold, now };
+        : { distanceSeconds: row.expiry_announced, expiresAt: row.expiry_announced_of };
+    const expiry = planExpiryNotice(record, expiryAnnounced, this.#deps.expiryNotices, now);
+    const look = { stored, announced, expiry, expiryAnnounced, now };
     const plan = planRotation(record, facts, look.now);
     if (plan.step?.kind !== 'expire') return { ...look, plan, preconditions: [] };
     const preconditions = await this.#mayExpire(record, look.now);
@@ -246,16 +247,25 @@ export class KeyScheduleJob {
 
   /** The holder of a key whose tenant is suspended cannot act on what was announced: it is announced again. */
   #heldUp(scheduled: ScheduledKey): Planned {
-    return { ...this.#later(scheduled, HELD_UP_MS), told: null };
+    return { ...this.#later(scheduled, HELD_UP_MS), announced: null };
   }
 
   #later({ key_id: keyId, tenant_id: tenantId, revision, awaits_use_of, ...row }: ScheduledKey, ms: number): Planned {
-    const { told: number, told_version: version, told_since: since } = row;
-    const told = number === null || version === null || since === null ? null : { number, version, since };
-    const { expiry_told: distanceSeconds, expiry_told_of: expiresAt } = row;
-    const expiryTold = distanceSeconds === null || expiresAt === null ? null : { distanceSeconds, expiresAt };
+    const { announced: number, announced_version: version, announced_since: since } = row;
+    const announced = number === null || version === null || since === null ? null : { number, version, since };
+    const { expiry_announced: distanceSeconds, expiry_announced_of: expiresAt } = row;
+    const expiryAnnounced = distanceSeconds === null || expiresAt === null ? null : { distanceSeconds, expiresAt };
     const lookAt = this.#deps.clock.now() + ms;
-    return { kind: 'planned', keyId, tenantId, revision, lookAt, awaitsUseOf: awaits_use_of, told, expiryTold };
+    return {
+      kind: 'planned',
+      keyId,
+      tenantId,
+      revision,
+      lookAt,
+      awaitsUseOf: awaits_use_of,
+      announced,
+      expiryAnnounced,
+    };
   }
 }
 
@@ -267,16 +277,17 @@ function eventOf(
 ): AuditEventAbout<'key'> {
   const about = { at, tenantId, subjectId, before: null };
   if (step.kind === 'complete') return newEvent('key.rotation_completed', { ...about, after: { version } }, by);
-  const { type, claimBefore } = step.notice;
+  const { type, claimBefore } = step.announcement;
   return newEvent(type, { ...about, after: { version, claimBefore: instantToWire(claimBefore) } }, by);
 }
 
 /** When to look again, once the step is done. */
-function plannedOf({ stored: { record }, plan, told: before, expiry, expiryTold, now }: Look): Planned {
+function plannedOf({ stored: { record }, plan, announced: before, expiry, expiryAnnounced, now }: Look): Planned {
   const { id: keyId, tenantId, revision, version, expiresAt } = record;
   const { step, lookAt, awaitsUse } = plan;
-  const told = step?.kind === 'announce' ? { number: step.notice.number, since: before?.since ?? now } : before;
-  const isExpiryTold = step === null && expiry.announce !== null && expiresAt !== null;
+  const announced =
+    step?.kind === 'announce' ? { number: step.announcement.number, since: before?.since ?? now } : before;
+  const isExpiryAnnounced = step === null && expiry.announce !== null && expiresAt !== null;
   return {
     kind: 'planned',
     keyId,
@@ -290,7 +301,7 @@ function plannedOf({ stored: { record }, plan, told: before, expiry, expiryTold,
           ? expiry.lookAt
           : earlier(lookAt, expiry.lookAt),
     awaitsUseOf: awaitsUse ? version : null,
-    told: told && { ...told, version },
-    expiryTold: isExpiryTold ? { distanceSeconds: expiry.announce, expiresAt } : expiryTold,
+    announced: announced && { ...announced, version },
+    expiryAnnounced: isExpiryAnnounced ? { distanceSeconds: expiry.announce, expiresAt } : expiryAnnounced,
   };
 }

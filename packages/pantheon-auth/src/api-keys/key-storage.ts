@@ -262,8 +262,8 @@ function scheduleAfter({ change, nextJwe }: SealedChange, lookAt: Instant | null
   if (expectedRevision === null) return lookAt === null ? [] : [{ kind: 'created', ...about, lookAt }];
   if (record.state.kind === 'revoked') return [{ kind: 'ended', keyId, tenantId }];
   const awaitsUseOf = nextJwe !== undefined || endsOnUse(record) !== null ? version : null;
-  const forgetsTold = events.some((event) => event.type === 'key.resumed' || changesSchedule(event));
-  return [{ kind: 'changed', ...about, isScheduled: lookAt !== null, awaitsUseOf, forgetsTold }];
+  const resetsAnnouncements = events.some((event) => event.type === 'key.resumed' || changesSchedule(event));
+  return [{ kind: 'changed', ...about, isScheduled: lookAt !== null, awaitsUseOf, resetsAnnouncements }];
 }
 
 /** Whether what was announced to the holder was about other times. */

@@ -7,7 +7,7 @@ import type { AppTypes, GrantablePattern, PermissionPattern } from '../domain/ap
 import { isExpiring } from '../domain/expiry-notices.ts';
 import { ANY_ENVIRONMENT, type Environment, VERSIONS_KEPT_MAX } from '../domain/key.ts';
 import type { LimitState, RateLimitRule } from '../domain/limits.ts';
-import { awaitsNext, type RotationNotice, rotationNotice } from '../domain/rotation-schedule.ts';
+import { awaitsNext, type RotationHint, rotationHint } from '../domain/rotation-schedule.ts';
 import { ANY_TENANT } from '../domain/tenant.ts';
 import type { Denial } from '../domain/verification.ts';
 import { type Clock, type Instant, type Moment, momentOf } from '../foundation/clock.ts';
@@ -49,7 +49,7 @@ export interface VerifiedKey<App extends AppTypes = AppTypes> {
   /** Whether it expires within the time in which its expiry is announced. */
   readonly expiresSoon: boolean;
   /** What the holder has to do about the rotation of the key; null: nothing. */
-  readonly rotation: RotationNotice | null;
+  readonly rotation: RotationHint | null;
 }
 
 /** A denied verification. */
@@ -315,6 +315,6 @@ function verifiedKey({ facts: { record }, version }: Holder, now: Instant, expir
     ipAllowlist,
     expiresAt,
     expiresSoon,
-    rotation: rotationNotice(record, version, now),
+    rotation: rotationHint(record, version, now),
   };
 }

@@ -24,7 +24,7 @@ type TenantWire = { readonly name: string; readonly audiences: readonly string[]
 type DateWire<Name extends string> = { readonly [N in Name]: string };
 
 /** `version`: the current one. `claimBefore`: the end of the window; null: the service rotates the key itself. */
-type RotationNoticeWire = { readonly version: number; readonly claimBefore: string | null };
+type AnnouncementWire = { readonly version: number; readonly claimBefore: string | null };
 
 /** Every event type and its data. Names are never reused. */
 export interface EventData {
@@ -43,9 +43,9 @@ export interface EventData {
   'key.rolled_back': Data<'key', { readonly version: number }, { readonly version: number }>;
   'key.version_retired': Data<'key', null, { readonly version: number }>;
   'key.expiring': Data<'key', null, DateWire<'expiresAt'>>;
-  'key.rotation_due': Data<'key', null, RotationNoticeWire>;
-  'key.rotation_reminded': Data<'key', null, RotationNoticeWire>;
-  'key.rotation_overdue': Data<'key', null, RotationNoticeWire>;
+  'key.rotation_due': Data<'key', null, AnnouncementWire>;
+  'key.rotation_reminded': Data<'key', null, AnnouncementWire>;
+  'key.rotation_overdue': Data<'key', null, AnnouncementWire>;
   /** The next secret, which the service had made, was used: its encrypted copy is deleted. */
   'key.rotation_completed': Data<'key', null, { readonly version: number }>;
   /** `createdAt` is missing in events of earlier versions of this program. */

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { type ExpiryTold, firstExpiryLook, isExpiring, planExpiryNotice } from './expiry-notices.ts';
+import { type ExpiryAnnouncement, firstExpiryLook, isExpiring, planExpiryNotice } from './expiry-notices.ts';
 
 const DAY = 86_400_000;
 const DISTANCES = [30, 7, 1].map((days) => days * 86_400);
@@ -10,12 +10,12 @@ const key = { createdAt: 0, expiresAt: END, state: { kind: 'active' } } as const
 describe('the coming expiry of a key', () => {
   test('is announced once at each distance', () => {
     const announced: number[] = [];
-    let told: ExpiryTold | null = null;
+    let last: ExpiryAnnouncement | null = null;
     for (let now: number | null = firstExpiryLook(key, DISTANCES); now !== null; ) {
-      const plan: ReturnType<typeof planExpiryNotice> = planExpiryNotice(key, told, DISTANCES, now);
+      const plan: ReturnType<typeof planExpiryNotice> = planExpiryNotice(key, last, DISTANCES, now);
       if (plan.announce !== null) {
         announced.push((END - now) / DAY);
-        told = { distanceSeconds: plan.announce, expiresAt: END };
+        last = { distanceSeconds: plan.announce, expiresAt: END };
       }
       now = plan.lookAt;
     }
@@ -39,8 +39,8 @@ describe('the coming expiry of a key', () => {
   });
 
   test('is announced anew when it was moved', () => {
-    const told = { distanceSeconds: 86_400, expiresAt: END - 50 * DAY };
-    expect(planExpiryNotice(key, told, DISTANCES, 80 * DAY).announce).toBe(30 * 86_400);
+    const announced = { distanceSeconds: 86_400, expiresAt: END - 50 * DAY };
+    expect(planExpiryNotice(key, announced, DISTANCES, 80 * DAY).announce).toBe(30 * 86_400);
   });
 
   test('is not announced further ahead than half of the life of the key, nor when it has passed or the key may not act', () => {

@@ -5,7 +5,7 @@ import type { KeyRecord } from './key.ts';
 type ExpiringKey = Pick<KeyRecord, 'createdAt' | 'expiresAt' | 'state'>;
 
 /** The last announcement: how long before which expiry. */
-export interface ExpiryTold {
+export interface ExpiryAnnouncement {
   readonly distanceSeconds: number;
   readonly expiresAt: Instant;
 }
@@ -23,7 +23,7 @@ export interface ExpiryPlan {
  */
 export function planExpiryNotice(
   key: ExpiringKey,
-  told: ExpiryTold | null,
+  announced: ExpiryAnnouncement | null,
   distances: readonly number[],
   now: Instant,
 ): ExpiryPlan {
@@ -31,9 +31,9 @@ export function planExpiryNotice(
   if (expiresAt === null || state.kind !== 'active' || now >= expiresAt) return { announce: null, lookAt: null };
   const own = distancesOf(key, distances);
   const passed = own.filter((distance) => now >= expiresAt - distance * SECOND_MS);
-  const toldSeconds = told?.expiresAt === expiresAt ? told.distanceSeconds : Number.POSITIVE_INFINITY;
+  const announcedSeconds = announced?.expiresAt === expiresAt ? announced.distanceSeconds : Number.POSITIVE_INFINITY;
   const shortest = passed.length === 0 ? null : Math.min(...passed);
-  const announce = shortest !== null && shortest < toldSeconds ? shortest : null;
+  const announce = shortest !== null && shortest < announcedSeconds ? shortest : null;
   const next = own.filter((distance) => now < expiresAt - distance * SECOND_MS);
   return { announce, lookAt: next.length === 0 ? null : expiresAt - Math.max(...next) * SECOND_MS };
 }

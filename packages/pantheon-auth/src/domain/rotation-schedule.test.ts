@@ -7,14 +7,14 @@ import {
   planRotation,
   type RotatedKey,
   type RotationFacts,
-  rotationNotice,
+  rotationHint,
   rotationStatus,
 } from './rotation-schedule.ts';
 
 const DAY = 86_400_000;
 const MADE = 1_000_000;
 const JWK = { kty: 'OKP', crv: 'X25519', x: 'x' };
-const NOTHING_KNOWN: RotationFacts = { told: null, toldSince: null, isUsed: false, isWaiting: false };
+const NOTHING_KNOWN: RotationFacts = { announced: null, announcedSince: null, isUsed: false, isWaiting: false };
 
 type Policy = NonNullable<KeyRecord['rotation']>;
 const POLICY: Policy = {
@@ -58,12 +58,12 @@ describe('whether a rotation is due', () => {
   test('is told to the holder of the current version, and to that of an older one where it must change to', () => {
     const [current] = keyWith({}).versions;
     if (current === undefined) throw new Error('a version');
-    expect(rotationNotice(keyWith({}), current, DUE - 1)).toBeNull();
-    expect(rotationNotice(keyWith(null), current, DUE)).toBeNull();
-    expect(rotationNotice(keyWith({}), current, DUE)).toEqual({ state: 'due', version: 1, before: DUE + 4 * DAY });
-    expect(rotationNotice(keyWith({ recipientJwk: JWK }), current, DUE)).toBeNull();
+    expect(rotationHint(keyWith({}), current, DUE - 1)).toBeNull();
+    expect(rotationHint(keyWith(null), current, DUE)).toBeNull();
+    expect(rotationHint(keyWith({}), current, DUE)).toEqual({ state: 'due', version: 1, before: DUE + 4 * DAY });
+    expect(rotationHint(keyWith({ recipientJwk: JWK }), current, DUE)).toBeNull();
     const older = { ...current, acceptedUntil: DUE + 5 };
-    expect(rotationNotice(keyWith(null, { version: 2 }), older, DUE)).toEqual({
+    expect(rotationHint(keyWith(null, { version: 2 }), older, DUE)).toEqual({
       state: 'superseded',
       version: 2,
       before: DUE + 5,
@@ -95,12 +95,12 @@ describe('what the service does', () => {
 
   test('a window is announced when it opens, at its half, and when the next one opens', () => {
     const steps: unknown[] = [];
-    let told: number | null = null;
+    let announced: number | null = null;
     for (let now: number | null = DUE; now !== null && now < DUE + 30 * DAY; ) {
-      const { step, lookAt } = plan(keyWith({}), { told }, now);
+      const { step, lookAt } = plan(keyWith({}), { announced }, now);
       if (step?.kind === 'announce') {
-        told = step.notice.number;
-        steps.push([step.notice.type, (now - DUE) / DAY, ((step.notice.claimBefore ?? 0) - DUE) / DAY]);
+        announced = step.announcement.number;
+        steps.push([step.announcement.type, (now - DUE) / DAY, ((step.announcement.claimBefore ?? 0) - DUE) / DAY]);
       }
       now = lookAt;
     }
@@ -117,16 +117,16 @@ describe('what the service does', () => {
 
   test('of what was missed while nothing ran, the latest alone is announced, and nothing twice', () => {
     fc.assert(
-      fc.property(fc.integer({ min: 0, max: 3_000 }), fc.option(fc.integer({ min: 0, max: 20 })), (days, told) => {
+      fc.property(fc.integer({ min: 0, max: 3_000 }), fc.option(fc.integer({ min: 0, max: 20 })), (days, announced) => {
         const now = DUE + days * DAY;
-        const first = plan(keyWith({}), { told }, now);
+        const first = plan(keyWith({}), { announced }, now);
         expect(first.lookAt).toBeGreaterThan(now);
         if (first.step === null) return;
         if (first.step.kind !== 'announce') throw new Error('it is announced');
-        const { number, claimBefore } = first.step.notice;
-        expect(number).toBeGreaterThan(told ?? -1);
+        const { number, claimBefore } = first.step.announcement;
+        expect(number).toBeGreaterThan(announced ?? -1);
         expect(claimBefore).toBeGreaterThan(now);
-        expect(plan(keyWith({}), { told: number }, now).step).toBeNull();
+        expect(plan(keyWith({}), { announced: number }, now).step).toBeNull();
       }),
     );
   });
@@ -135,15 +135,17 @@ describe('what the service does', () => {
     const key = keyWith({ onMissed: 'expire' });
     const late = DUE + 300 * DAY;
     const opened = plan(key, {}, late);
-    expect(opened.step).toMatchObject({ notice: { type: 'key.rotation_due', claimBefore: late + 4 * DAY } });
+    expect(opened.step).toMatchObject({ announcement: { type: 'key.rotation_due', claimBefore: late + 4 * DAY } });
     expect(opened.lookAt).toBe(late + 2 * DAY);
-    const reminded = plan(key, { told: 0, toldSince: late }, late + 2 * DAY);
-    expect(reminded.step).toMatchObject({ notice: { type: 'key.rotation_reminded', claimBefore: late + 4 * DAY } });
-    expect(plan(key, { told: 1, toldSince: late }, late + 4 * DAY - 1)).toMatchObject({
+    const reminded = plan(key, { announced: 0, announcedSince: late }, late + 2 * DAY);
+    expect(reminded.step).toMatchObject({
+      announcement: { type: 'key.rotation_reminded', claimBefore: late + 4 * DAY },
+    });
+    expect(plan(key, { announced: 1, announcedSince: late }, late + 4 * DAY - 1)).toMatchObject({
       step: null,
       lookAt: late + 4 * DAY,
     });
-    expect(plan(key, { told: 1, toldSince: late }, late + 4 * DAY).step).toEqual({ kind: 'expire' });
+    expect(plan(key, { announced: 1, announcedSince: late }, late + 4 * DAY).step).toEqual({ kind: 'expire' });
   });
 
   test('nothing is due before the key has begun', () => {
@@ -174,13 +176,16 @@ describe('what the service does', () => {
       };
       const held = plan(overlapping, { isUsed: true }, DUE);
       expect(held).toMatchObject({ step: { kind: 'announce' }, lookAt: DUE + DAY, awaitsUse: false });
-      expect(plan(overlapping, { isUsed: true, told: 0 }, DUE + DAY).step).toEqual({ kind: 'rotate' });
+      expect(plan(overlapping, { isUsed: true, announced: 0 }, DUE + DAY).step).toEqual({ kind: 'rotate' });
     });
 
     test('it does not rotate a key whose current version nobody has used: its holder may not have it', () => {
-      const announced = { kind: 'announce', notice: { type: 'key.rotation_overdue', number: 0, claimBefore: null } };
+      const announced = {
+        kind: 'announce',
+        announcement: { type: 'key.rotation_overdue', number: 0, claimBefore: null },
+      };
       expect(plan(key, {}, DUE)).toMatchObject({ step: announced, awaitsUse: true });
-      expect(plan(key, { told: 0 }, DUE + 300 * DAY)).toMatchObject({ step: null, awaitsUse: true });
+      expect(plan(key, { announced: 0 }, DUE + 300 * DAY)).toMatchObject({ step: null, awaitsUse: true });
     });
 
     test('the encrypted copy ends with the first use, whatever the state of the key', () => {

@@ -43,8 +43,8 @@ export function rotationStatus(key: RotatedKey, now: Instant): RotationStatus | 
   return { state: nth === 0 ? 'due' : 'overdue', dueAt, claimBefore: endsAt };
 }
 
-/** What the holder is told with every call while there is something to do; null: nothing. */
-export interface RotationNotice {
+/** What the holder reads in a header of every answer while it has something to do. */
+export interface RotationHint {
   /** `superseded`: the version in use is not the current one. */
   readonly state: 'due' | 'overdue' | 'superseded';
   /** The current version. */
@@ -53,8 +53,8 @@ export interface RotationNotice {
   readonly before: Instant;
 }
 
-/** The notice for a holder of `version`. */
-export function rotationNotice(key: RotatedKey, used: KeyVersion, now: Instant): RotationNotice | null {
+/** The hint for a holder of the version `used`; null: it has nothing to do. */
+export function rotationHint(key: RotatedKey, used: KeyVersion, now: Instant): RotationHint | null {
   const { version } = key;
   if (used.acceptedUntil !== null) return { state: 'superseded', version, before: used.acceptedUntil };
   if (key.rotation === null) return null;
@@ -69,26 +69,26 @@ export function rotationNotice(key: RotatedKey, used: KeyVersion, now: Instant):
  * version was used, so the one before it ends, as was asked when it was rotated.
  */
 export type RotationStep =
-  | { readonly kind: 'announce'; readonly notice: AnnouncedNotice }
+  | { readonly kind: 'announce'; readonly announcement: Announcement }
   | { readonly kind: 'rotate' }
   | { readonly kind: 'expire' }
   | { readonly kind: 'complete' }
   | { readonly kind: 'retire'; readonly version: number };
 
-/** What an event announces, in order. `told` in the schedule is the last of them that was announced for a version. */
-export interface AnnouncedNotice {
+/** What an event announces. `announced` in the schedule is the number of the last announcement about a version. */
+export interface Announcement {
   readonly type: 'key.rotation_due' | 'key.rotation_reminded' | 'key.rotation_overdue';
-  /** Counts the notices of a version, so that each is announced once. */
+  /** Numbers the announcements about a version, so that each is made once. */
   readonly number: number;
   readonly claimBefore: Instant | null;
 }
 
 /** What is known besides the record. */
 export interface RotationFacts {
-  /** The number of the last notice announced for the current version; null: none. */
-  readonly told: number | null;
-  /** When the first of them was announced; null: none was. */
-  readonly toldSince: Instant | null;
+  /** The number of the last announcement about the current version; null: there was none. */
+  readonly announced: number | null;
+  /** When the first of them was made; null: there was none. */
+  readonly announcedSince: Instant | null;
   /** Whether the current version was ever used. */
   readonly isUsed: boolean;
   /** Whether the next key string waits, encrypted, for the holder. */
@@ -168,34 +168,34 @@ export function firstLookAt(key: RotatedKey): Instant | null {
 
 function planClaim(key: RotatedKey, dueAt: Instant, facts: RotationFacts, now: Instant): RotationPlan {
   if (key.rotation?.onMissed === 'expire') return planExpiry(key, facts, now);
-  const { told } = facts;
+  const { announced } = facts;
   const { nth, startsAt, endsAt } = windowAt(key, dueAt, now);
   const halfAt = startsAt + Math.floor((endsAt - startsAt) / 2);
   const isHalf = now >= halfAt;
   const number = 2 * nth + Number(isHalf);
   const lookAt = isHalf ? endsAt : halfAt;
   // Of several that were missed, because nothing ran for a while, the latest alone is announced.
-  if (told !== null && told >= number) return { step: null, lookAt, awaitsUse: false };
+  if (announced !== null && announced >= number) return { step: null, lookAt, awaitsUse: false };
   const opening = nth === 0 ? 'key.rotation_due' : 'key.rotation_overdue';
-  const type = isHalf && told === number - 1 ? 'key.rotation_reminded' : opening;
-  return { step: { kind: 'announce', notice: { type, number, claimBefore: endsAt } }, lookAt, awaitsUse: false };
+  const type = isHalf && announced === number - 1 ? 'key.rotation_reminded' : opening;
+  return { step: { kind: 'announce', announcement: { type, number, claimBefore: endsAt } }, lookAt, awaitsUse: false };
 }
 
 /**
  * A key expires only when its holder has been told for a whole window: it opens with the announcement, however late that is
  * made, and begins again when the key was suspended or its policy changed meanwhile.
  */
-function planExpiry(key: RotatedKey, { told, toldSince }: RotationFacts, now: Instant): RotationPlan {
+function planExpiry(key: RotatedKey, { announced, announcedSince }: RotationFacts, now: Instant): RotationPlan {
   const windowMs = windowMsOf(key);
-  const opensAt = told === null ? now : (toldSince ?? now);
+  const opensAt = announced === null ? now : (announcedSince ?? now);
   const [halfAt, endsAt] = [opensAt + Math.floor(windowMs / 2), opensAt + windowMs];
-  const announce = (type: AnnouncedNotice['type'], number: number, lookAt: Instant): RotationPlan => {
-    const notice = { type, number, claimBefore: endsAt };
-    return { step: { kind: 'announce', notice }, lookAt, awaitsUse: false };
+  const announce = (type: Announcement['type'], number: number, lookAt: Instant): RotationPlan => {
+    const announcement = { type, number, claimBefore: endsAt };
+    return { step: { kind: 'announce', announcement }, lookAt, awaitsUse: false };
   };
-  if (told === null) return announce('key.rotation_due', 0, halfAt);
+  if (announced === null) return announce('key.rotation_due', 0, halfAt);
   if (now >= endsAt) return { step: { kind: 'expire' }, lookAt: now, awaitsUse: false };
-  if (now >= halfAt && told === 0) return announce('key.rotation_reminded', 1, endsAt);
+  if (now >= halfAt && announced === 0) return announce('key.rotation_reminded', 1, endsAt);
   return { step: null, lookAt: now < halfAt ? halfAt : endsAt, awaitsUse: false };
 }
 
@@ -209,9 +209,9 @@ function planByService(key: RotatedKey, facts: RotationFacts, now: Instant): Rot
   const awaitsUse = !facts.isUsed;
   // A use that is stored between the read and this plan would not be noticed.
   const lookAt = overlapEndsAt > now ? overlapEndsAt : now + USE_CHECKED_EVERY_MS;
-  if (facts.told !== null) return { step: null, lookAt, awaitsUse };
-  const notice = { type: 'key.rotation_overdue', number: 0, claimBefore: null } as const;
-  return { step: { kind: 'announce', notice }, lookAt, awaitsUse };
+  if (facts.announced !== null) return { step: null, lookAt, awaitsUse };
+  const announcement = { type: 'key.rotation_overdue', number: 0, claimBefore: null } as const;
+  return { step: { kind: 'announce', announcement }, lookAt, awaitsUse };
 }
 
 /** As old as `every`, counted from the last rotation. Null: a rotation is never due. */

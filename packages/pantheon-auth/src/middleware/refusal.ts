@@ -4,7 +4,7 @@
  */
 import type { RefusedUse, VerifiedKey } from '../api-keys/key-validator.ts';
 import type { LimitState } from '../domain/limits.ts';
-import type { RotationNotice } from '../domain/rotation-schedule.ts';
+import type { RotationHint } from '../domain/rotation-schedule.ts';
 import type { Denial } from '../domain/verification.ts';
 import { SECOND_MS } from '../foundation/clock.ts';
 import type { Code } from '../foundation/codes.ts';
@@ -69,9 +69,9 @@ export function rateLimitHeaders(limits: readonly LimitState[], degraded = false
  * `Pantheon-Rotation`: `due`, `overdue` or `superseded`, with the current version and the time by which the holder should
  * have claimed the next version or have changed to the current one (RFC 9651: an item with parameters).
  */
-export function rotationHeaders(notice: RotationNotice | null): Record<string, string> {
-  if (notice === null) return {};
-  const { state, version, before } = notice;
+export function rotationHeaders(hint: RotationHint | null): Record<string, string> {
+  if (hint === null) return {};
+  const { state, version, before } = hint;
   return { 'pantheon-rotation': `${state};version=${version};before=@${Math.floor(before / SECOND_MS)}` };
 }
 

@@ -12,14 +12,14 @@ export interface KeyScheduleRow {
   look_at: number | null;
   /** It is looked at when this version is used; null: uses do not matter. */
   awaits_use_of: number | null;
-  /** The last notice that was announced, and the version that it was about; null: none was. */
-  told: number | null;
-  told_version: number | null;
-  /** When the first notice about that version was announced. */
-  told_since: number | null;
-  /** The last announcement of the expiry: how many seconds ahead, and which expiry. */
-  expiry_told: number | null;
-  expiry_told_of: number | null;
+  /** The number of the last announcement, and the version that it was about; null: there was none. */
+  announced: number | null;
+  announced_version: number | null;
+  /** When the first announcement about that version was made. */
+  announced_since: number | null;
+  /** The last announcement of an expiry: how many seconds ahead it was made, and of which expiry. */
+  expiry_announced: number | null;
+  expiry_announced_of: number | null;
 }
 
 /** What is written with a change of the key. */
@@ -42,8 +42,8 @@ export type KeyScheduleWrite =
       readonly isScheduled: boolean;
       /** The version whose use is awaited from now on; null: none more than before. */
       readonly awaitsUseOf: number | null;
-      /** Whether what was announced counts no more: the holder could not act on it, or it was about another policy. */
-      readonly forgetsTold: boolean;
+      /** Whether earlier announcements are void: the holder could not act on them, or they were about another policy. */
+      readonly resetsAnnouncements: boolean;
     }
   /** The key was revoked. */
   | { readonly kind: 'ended'; readonly keyId: string; readonly tenantId: string }
@@ -55,6 +55,6 @@ export type KeyScheduleWrite =
       readonly revision: number;
       readonly lookAt: number | null;
       readonly awaitsUseOf: number | null;
-      readonly told: { readonly number: number; readonly version: number; readonly since: number } | null;
-      readonly expiryTold: { readonly distanceSeconds: number; readonly expiresAt: number } | null;
+      readonly announced: { readonly number: number; readonly version: number; readonly since: number } | null;
+      readonly expiryAnnounced: { readonly distanceSeconds: number; readonly expiresAt: number } | null;
     };

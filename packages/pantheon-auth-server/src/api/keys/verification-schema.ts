@@ -20,16 +20,16 @@ const degraded = z
     'This node admits only its share of each rate limit, and `limits` is about that share. Either Redis does not answer, or there is no Redis and one node is being replaced by another.',
   );
 
-const rotationNoticeSchema = z
+const rotationHintSchema = z
   .strictObject({
     state: z.enum(['due', 'overdue', 'superseded']),
     version: z.int().describe('The current version.'),
     before: time,
   })
   .meta({
-    id: 'RotationNotice',
+    id: 'RotationHint',
     description:
-      'What the holder has to do: to claim the next version (due, overdue), or to change to the current one (superseded), before this time.',
+      'What the holder has to do before this time: claim the next version (due, overdue), or change to the current one (superseded).',
   });
 
 export const verificationSchema = z
@@ -44,7 +44,7 @@ export const verificationSchema = z
       environment,
       permissions: z.array(z.string()),
       expiresAt: time.optional(),
-      rotation: rotationNoticeSchema.optional(),
+      rotation: rotationHintSchema.optional(),
       limits: z.array(limitStateSchema),
       degraded,
     }),

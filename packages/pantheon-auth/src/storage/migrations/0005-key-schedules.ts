@@ -16,11 +16,11 @@ export function tables0005(dialect: SqlDialect): Migration {
         .addColumn('revision', integer, (c) => c.notNull())
         .addColumn('look_at', integer)
         .addColumn('awaits_use_of', integer)
-        .addColumn('told', integer)
-        .addColumn('told_version', integer)
-        .addColumn('told_since', integer)
-        .addColumn('expiry_told', integer)
-        .addColumn('expiry_told_of', integer);
+        .addColumn('announced', integer)
+        .addColumn('announced_version', integer)
+        .addColumn('announced_since', integer)
+        .addColumn('expiry_announced', integer)
+        .addColumn('expiry_announced_of', integer);
       await dialect.strict(schedules).execute();
       // Of many keys of one tenant that are due, those of others are found in the index alone.
       await db.schema

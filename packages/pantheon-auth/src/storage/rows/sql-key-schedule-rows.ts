@@ -10,7 +10,7 @@ import type { WriteQueue } from '../write-queue.ts';
 
 type Planned = Extract<KeyScheduleWrite, { kind: 'planned' }>;
 
-const NOTHING_TOLD = { told: null, expiryTold: null } as const;
+const NOTHING_ANNOUNCED = { announced: null, expiryAnnounced: null } as const;
 
 /** Before every time: it is looked at in the next run. */
 const NOW = 0;
@@ -34,7 +34,7 @@ export async function writeKeySchedule(transaction: Transaction<Tables>, write: 
     revision: row.revision,
     look_at: NOW,
     ...(write.awaitsUseOf !== null && { awaits_use_of: write.awaitsUseOf }),
-    ...(write.forgetsTold && { told: null, told_version: null, told_since: null }),
+    ...(write.resetsAnnouncements && { announced: null, announced_version: null, announced_since: null }),
   };
   if (!write.isScheduled && write.awaitsUseOf === null) {
     // Something of it may have been looked for until now.
@@ -105,8 +105,8 @@ export class SqlKeyScheduleRows implements KeyScheduleRows {
 
   async plan(planned: Planned, read: ScheduledKey): Promise<void> {
     const row = toRow(planned);
-    const isTold = row.told !== null || row.expiry_told !== null;
-    const isNothing = row.look_at === null && row.awaits_use_of === null && !isTold;
+    const isAnnounced = row.announced !== null || row.expiry_announced !== null;
+    const isNothing = row.look_at === null && row.awaits_use_of === null && !isAnnounced;
     const isAsRead = (eb: ExpressionBuilder<Tables, 'key_schedules'>): Expression<SqlBool> =>
       eb.and([
         eb('key_id', '=', read.key_id),
@@ -122,17 +122,17 @@ export class SqlKeyScheduleRows implements KeyScheduleRows {
 }
 
 function toRow(write: Exclude<KeyScheduleWrite, { kind: 'ended' }>): KeyScheduleRow {
-  const { told, expiryTold } = write.kind === 'planned' ? write : NOTHING_TOLD;
+  const { announced, expiryAnnounced } = write.kind === 'planned' ? write : NOTHING_ANNOUNCED;
   return {
     key_id: write.keyId,
     tenant_id: write.tenantId,
     revision: write.revision,
     look_at: write.kind === 'changed' ? NOW : write.lookAt,
     awaits_use_of: write.kind === 'created' ? null : write.awaitsUseOf,
-    told: told?.number ?? null,
-    told_version: told?.version ?? null,
-    told_since: told?.since ?? null,
-    expiry_told: expiryTold?.distanceSeconds ?? null,
-    expiry_told_of: expiryTold?.expiresAt ?? null,
+    announced: announced?.number ?? null,
+    announced_version: announced?.version ?? null,
+    announced_since: announced?.since ?? null,
+    expiry_announced: expiryAnnounced?.distanceSeconds ?? null,
+    expiry_announced_of: expiryAnnounced?.expiresAt ?? null,
   };
 }
