@@ -118,7 +118,7 @@ test('a key that is due every two seconds is rotated without a call of the manag
 test('the next secret is told to nobody but the holder of the version before it', async () => {
   const { create, call, auth } = await service();
   const recipientJwk = generateKeyPairSync('x25519').publicKey.export({ format: 'jwk' });
-  const { key, apiKey } = await create({ rotation: { every: '1s', overlap: '1h', recipientJwk } });
+  const { key, apiKey } = await create({ rotation: { every: '10s', overlap: '9s', recipientJwk } });
   const other = await create({});
   await call('GET', '/v1/self', { key });
   await expect.poll(async () => (await auth.keys.get(apiKey.id)).version, { timeout: 20_000, interval: 200 }).toBe(2);
