@@ -22,7 +22,7 @@ export type { RollBackOptions } from './api-keys/key-rollback.ts';
 export type { KeyRotation, Rotation } from './api-keys/key-rotation.ts';
 export type { QuarantinedKey } from './api-keys/key-storage.ts';
 export type { Verification, VerifiedKey } from './api-keys/key-validator.ts';
-export type { NextVersion } from './api-keys/next-version.ts';
+export type { NextSecretForHolder } from './api-keys/next-secret-reader.ts';
 export type { RootKeyStore } from './api-keys/root-key.ts';
 export type { RotateKeyInput, RotationPolicyInput } from './api-keys/rotation-input.ts';
 export type { VerifyRequest } from './api-keys/verify-request.ts';

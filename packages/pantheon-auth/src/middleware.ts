@@ -4,7 +4,7 @@
  */
 import { timingSafeEqual } from 'node:crypto';
 import type { KeyValidator, Verification, VerifiedKey } from './api-keys/key-validator.ts';
-import type { NextVersion } from './api-keys/next-version.ts';
+import type { NextSecretForHolder } from './api-keys/next-secret-reader.ts';
 import { normalAddress } from './domain/address.ts';
 import type { AppTypes, Permission, PermissionPattern } from './domain/app-types.ts';
 import type { PresentedCredential } from './domain/credential.ts';
@@ -74,7 +74,7 @@ interface Sender {
 }
 
 /** A next secret, or the refusal to send: also `not_found` when there is none. */
-export type NextSecretAnswer<T = NextVersion> =
+export type NextSecretAnswer<T = NextSecretForHolder> =
   | {
       readonly found: true;
       readonly keyId: string;

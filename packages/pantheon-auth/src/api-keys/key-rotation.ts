@@ -27,7 +27,7 @@ import type { CreateOptions, KeyManager, KeyManagerDeps } from './key-manager.ts
 import { type RollBackOptions, rollBack } from './key-rollback.ts';
 import { replaceLostSecret } from './lost-secret.ts';
 import { assertMayRotate } from './may-rotate.ts';
-import { type NextVersion, nextVersionOf } from './next-version.ts';
+import { type NextSecretForHolder, nextSecretOf } from './next-secret-reader.ts';
 import { parseRotateInput, type RotateKeyInput } from './rotation-input.ts';
 import type { AboutToChange } from './usage-reader.ts';
 import { versionSecret } from './version-secret.ts';
@@ -128,8 +128,8 @@ export class KeyRotation<App extends AppTypes = AppTypes> {
    *
    * @throws PantheonError `not_found` when there is none.
    */
-  next(by: Caller): Promise<NextVersion> {
-    return nextVersionOf(by, this.#deps);
+  next(by: Caller): Promise<NextSecretForHolder> {
+    return nextSecretOf(by, this.#deps);
   }
 
   /**

@@ -1,4 +1,4 @@
-/** The next key string of a key that the service has rotated, for its holder. */
+/** Reads the next secret of a key that the service rotated, for the holder of the version before it. */
 import type { CommandReads } from '../commands/command-reads.ts';
 import { assertCaller } from '../domain/caller.ts';
 import type { Caller } from '../domain/key-policy.ts';
@@ -9,8 +9,8 @@ import type { KeyChanges } from './key-changes.ts';
 import type { NextSecrets } from './next-secrets.ts';
 import type { UsageReader } from './usage-reader.ts';
 
-/** The next secret of a key, for its holder. */
-export interface NextVersion {
+/** What the holder receives: the next secret, and how long its present one is accepted. */
+export interface NextSecretForHolder {
   readonly version: number;
   /** The key string, as a compact JWE (RFC 7516) to the recipient of the rotation policy. */
   readonly jwe: string;
@@ -18,15 +18,15 @@ export interface NextVersion {
   readonly acceptedUntil: Date;
 }
 
-interface NextVersionDeps {
+interface NextSecretReaderDeps {
   readonly changes: KeyChanges;
   readonly nextSecrets: NextSecrets;
   readonly commandReads: CommandReads;
   readonly usage: UsageReader;
 }
 
-/** @throws PantheonError `not_found` when none waits for this version, `not_allowed`. */
-export async function nextVersionOf(by: Caller, deps: NextVersionDeps): Promise<NextVersion> {
+/** @throws PantheonError `not_found` when none is stored for the holder of this version, `not_allowed`. */
+export async function nextSecretOf(by: Caller, deps: NextSecretReaderDeps): Promise<NextSecretForHolder> {
   assertCaller(by);
   const { authority } = by;
   if (authority.kind !== 'key' || authority.via !== 'api_key')
@@ -37,10 +37,10 @@ export async function nextVersionOf(by: Caller, deps: NextVersionDeps): Promise<
     const { record } = await changes.find(tenantId, keyId);
     const next = await nextSecrets.find(tenantId, keyId);
     const previous = previousVersion(record);
-    const isIts = next !== null && next.version === record.version && previous?.version === version;
+    const belongsToCaller = next !== null && next.version === record.version && previous?.version === version;
     const isUsed = async (): Promise<boolean> =>
       (await usage.ofKey(tenantId, keyId)).some((use) => use.version === record.version && use.usageCount > 0);
-    if (!isIts || (await isUsed())) throw new PantheonError('not_found');
+    if (!belongsToCaller || (await isUsed())) throw new PantheonError('not_found');
     return { ...next, acceptedUntil: new Date(previous?.acceptedUntil ?? 0) };
   });
 }
