@@ -67,7 +67,7 @@ describe('a key that must not be a recipient is refused', () => {
       jwkOf(generateKeyPairSync('rsa', { modulusLength: 2_048, publicExponent: 3 }).publicKey) as object & {},
       /65537/,
     ],
-    ['a member that is not of it', { ...rsa, x5c: ['A'] }, /members are/],
+    ['a member that is not of it', { ...rsa, x5c: ['A'] }, /Allowed members/],
     ['a kid with a line break', { ...rsa, kid: 'a\nb' }, /kid/],
     ['a number for a member', { ...rsa, n: 5 }, /not a valid/],
     ['nothing', {}, /RSA key, an EC/],

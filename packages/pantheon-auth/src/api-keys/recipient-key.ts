@@ -11,6 +11,7 @@ import {
   publicEncrypt,
 } from 'node:crypto';
 import type { JsonObject } from '../foundation/encoding.ts';
+import { invariant } from '../foundation/errors.ts';
 
 /** Members of a private key (RFC 7518 section 6, RFC 8037 section 2). */
 const PRIVATE_MEMBERS = ['d', 'p', 'q', 'dp', 'dq', 'qi', 'oth', 'k'] as const;
@@ -37,20 +38,20 @@ const KINDS: Readonly<Record<string, Kind>> = {
 /** Labels that JWKs carry and that are not kept. */
 const IGNORED_MEMBERS = ['use', 'key_ops', 'alg', 'ext'] as const;
 
-export type RecipientJwk =
+export type RecipientJwkResult =
   | { readonly ok: true; readonly jwk: JsonObject }
   | { readonly ok: false; readonly why: string };
 
 /** Checks a public key and returns the members to store, in their one canonical form. */
-export function parseRecipientJwk(value: Readonly<Record<string, unknown>>): RecipientJwk {
+export function parseRecipientJwk(value: Readonly<Record<string, unknown>>): RecipientJwkResult {
   if (PRIVATE_MEMBERS.some((name) => Object.hasOwn(value, name)))
     return refused('It contains a private key. Send the public members only, and replace this key pair.');
   const kind = kindOf(value);
-  if (kind === null) return refused('An RSA key, an EC key on P-256, or an OKP key on X25519.');
+  if (kind === null) return refused('Use an RSA key, an EC key on P-256, or an OKP key on X25519.');
   const { kid } = value;
   const known = [...kind.members, ...IGNORED_MEMBERS, 'kid'];
   if (!Object.keys(value).every((name) => known.includes(name)))
-    return refused(`Its members are ${kind.members.join(', ')} and kid.`);
+    return refused(`Allowed members: ${kind.members.join(', ')}, kid (use, key_ops, alg and ext are ignored).`);
   if (kid !== undefined && !(typeof kid === 'string' && kid.length <= KID_LENGTH_MAX && KID.test(kid)))
     return refused(`kid: 1 to ${KID_LENGTH_MAX} printable ASCII characters.`);
   const members = Object.fromEntries(kind.members.map((name) => [name, value[name]]));
@@ -66,7 +67,7 @@ export async function encryptTo(jwk: JsonObject, text: string): Promise<string> 
   const { kid, ...members } = jwk;
   const kind = kindOf(members);
   const key = publicKeyOf(members);
-  if (kind === null || key === null) throw new Error('Invariant broken: a stored recipient key is a public key');
+  invariant(kind !== null && key !== null, 'a stored recipient key is a public key');
   // Loaded here, because few installations use it.
   const { CompactEncrypt } = await import('jose/jwe/compact/encrypt');
   return new CompactEncrypt(Buffer.from(text, 'utf8'))
@@ -92,8 +93,8 @@ function publicKeyOf(members: Readonly<Record<string, unknown>>): KeyObject | nu
 function weaknessOf(key: KeyObject): string | null {
   const { modulusLength = 0, publicExponent } = key.asymmetricKeyDetails ?? {};
   if (key.asymmetricKeyType === 'rsa') {
-    const isSize = modulusLength >= RSA_MODULUS_BITS_MIN && modulusLength <= RSA_MODULUS_BITS_MAX;
-    const isStrong = isSize && publicExponent === RSA_EXPONENT;
+    const hasAllowedSize = modulusLength >= RSA_MODULUS_BITS_MIN && modulusLength <= RSA_MODULUS_BITS_MAX;
+    const isStrong = hasAllowedSize && publicExponent === RSA_EXPONENT;
     return isStrong ? null : `An RSA key has ${RSA_MODULUS_BITS_MIN} to ${RSA_MODULUS_BITS_MAX} bits and e = 65537.`;
   }
   return null;
@@ -122,6 +123,6 @@ function isUsable(publicKey: KeyObject): boolean {
 /** As long as the key of A256GCM. */
 const TRIAL_BYTES = 32;
 
-function refused(why: string): RecipientJwk {
+function refused(why: string): RecipientJwkResult {
   return { ok: false, why };
 }
