@@ -8,11 +8,11 @@ import { type AuditContext, type AuditEventAbout, jobActor, newEvent } from '../
 import { type ExpiryAnnouncement, type ExpiryPlan, planExpiryNotice } from '../domain/expiry-notices.ts';
 import { type KeyRecord, retireVersion, rotateKey, updateKey } from '../domain/key.ts';
 import {
-  endsOnUse,
   overlapEnd,
   planRotation,
   type RotationPlan,
   type RotationStep,
+  retiresWhenNextIsUsed,
 } from '../domain/rotation-schedule.ts';
 import { instantToWire } from '../domain/setting-codecs.ts';
 import type { EventCodec } from '../events/event-codec.ts';
@@ -149,7 +149,7 @@ export class KeyScheduleJob {
     if (stored?.tenant.state !== 'active') return null;
     const { record } = stored;
     const isForRecipient = record.rotation?.recipientJwk != null;
-    const awaitsUse = isForRecipient || endsOnUse(record) !== null;
+    const awaitsUse = isForRecipient || retiresWhenNextIsUsed(record) !== null;
     const next = isForRecipient ? await nextSecrets.find(tenantId, keyId) : null;
     const uses = awaitsUse ? await usage.ofKey(tenantId, keyId) : [];
     const isAnnounced =
@@ -159,7 +159,7 @@ export class KeyScheduleJob {
       announced: announced?.number ?? null,
       announcedSince: announced?.since ?? null,
       isUsed: uses.some((use) => use.version === record.version && use.usageCount > 0),
-      isWaiting: next?.version === record.version,
+      hasNextSecret: next?.version === record.version,
     };
     const now = clock.now();
     const expiryAnnounced =

@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto';
 import { isUint8Array } from 'node:util/types';
 import { firstExpiryLook } from '../domain/expiry-notices.ts';
 import type { KeyChange, KeyEvent, KeyRecord, KeyVersion } from '../domain/key.ts';
-import { endsOnUse, firstLookAt } from '../domain/rotation-schedule.ts';
+import { firstLookAt, retiresWhenNextIsUsed } from '../domain/rotation-schedule.ts';
 import type { EventCodec } from '../events/event-codec.ts';
 import type { IdempotencyRecord, Ledger, Precondition, RowChange } from '../events/ledger.ts';
 import type { Lane } from '../events/write-lanes.ts';
@@ -261,7 +261,7 @@ function scheduleAfter({ change, nextJwe }: SealedChange, lookAt: Instant | null
   const about = { keyId, tenantId, revision };
   if (expectedRevision === null) return lookAt === null ? [] : [{ kind: 'created', ...about, lookAt }];
   if (record.state.kind === 'revoked') return [{ kind: 'ended', keyId, tenantId }];
-  const awaitsUseOf = nextJwe !== undefined || endsOnUse(record) !== null ? version : null;
+  const awaitsUseOf = nextJwe !== undefined || retiresWhenNextIsUsed(record) !== null ? version : null;
   const resetsAnnouncements = events.some((event) => event.type === 'key.resumed' || changesSchedule(event));
   return [{ kind: 'changed', ...about, isScheduled: lookAt !== null, awaitsUseOf, resetsAnnouncements }];
 }

@@ -7,7 +7,7 @@ import type { AppTypes, GrantablePattern, PermissionPattern } from '../domain/ap
 import { isExpiring } from '../domain/expiry-notices.ts';
 import { ANY_ENVIRONMENT, type Environment, VERSIONS_KEPT_MAX } from '../domain/key.ts';
 import type { LimitState, RateLimitRule } from '../domain/limits.ts';
-import { awaitsNext, type RotationHint, rotationHint } from '../domain/rotation-schedule.ts';
+import { mayFetchNextSecret, type RotationHint, rotationHint } from '../domain/rotation-schedule.ts';
 import { ANY_TENANT } from '../domain/tenant.ts';
 import type { Denial } from '../domain/verification.ts';
 import { type Clock, type Instant, type Moment, momentOf } from '../foundation/clock.ts';
@@ -185,7 +185,7 @@ export class KeyValidator {
       attempt.assertReadable(matched !== -1);
       const { facts } = found;
       const version = facts?.record.versions[matched] ?? null;
-      const isEnded = facts !== null && version !== null && awaitsNext(facts.record, version, attempt.now);
+      const isEnded = facts !== null && version !== null && mayFetchNextSecret(facts.record, version, attempt.now);
       const asAccepted = isEnded ? { ...version, acceptedUntil: null } : version;
       const evaluation = evaluate(facts, asAccepted, use.access, attempt.now);
       if (!attempt.settles(evaluation)) continue;

@@ -14,7 +14,7 @@ export interface KeyVersion {
   readonly createdAt: Instant;
   /** Null for the current version. Until then another one is still accepted. */
   readonly acceptedUntil: Instant | null;
-  /** It ends within seconds of the first use of the current version, if its overlap has not ended by then. */
+  /** This version ends within seconds of the first use of the current version. */
   readonly retiresOnFirstUse?: true;
 }
 

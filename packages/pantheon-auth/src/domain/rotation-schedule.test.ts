@@ -14,7 +14,7 @@ import {
 const DAY = 86_400_000;
 const MADE = 1_000_000;
 const JWK = { kty: 'OKP', crv: 'X25519', x: 'x' };
-const NOTHING_KNOWN: RotationFacts = { announced: null, announcedSince: null, isUsed: false, isWaiting: false };
+const NOTHING_KNOWN: RotationFacts = { announced: null, announcedSince: null, isUsed: false, hasNextSecret: false };
 
 type Policy = NonNullable<KeyRecord['rotation']>;
 const POLICY: Policy = {
@@ -194,8 +194,8 @@ describe('what the service does', () => {
           const state = kind === 'active' ? { kind } : { kind, at: 1, reason: null };
           const waiting = { ...key, state };
           const now = MADE + days * DAY;
-          expect(plan(waiting, { isWaiting: true, isUsed: true }, now).step).toEqual({ kind: 'complete' });
-          expect(plan(waiting, { isWaiting: true }, now)).toMatchObject({ awaitsUse: true });
+          expect(plan(waiting, { hasNextSecret: true, isUsed: true }, now).step).toEqual({ kind: 'complete' });
+          expect(plan(waiting, { hasNextSecret: true }, now)).toMatchObject({ awaitsUse: true });
         }),
       );
     });

@@ -91,8 +91,8 @@ export interface RotationFacts {
   readonly announcedSince: Instant | null;
   /** Whether the current version was ever used. */
   readonly isUsed: boolean;
-  /** Whether the next key string waits, encrypted, for the holder. */
-  readonly isWaiting: boolean;
+  /** Whether an encrypted next secret of the current version is stored for the holder. */
+  readonly hasNextSecret: boolean;
 }
 
 export interface RotationPlan {
@@ -112,12 +112,12 @@ const NOTHING: RotationPlan = { step: null, lookAt: null, awaitsUse: false };
 /** Decides what is due for a key. A step that was done is no longer in the plan made from the new state. */
 export function planRotation(key: RotatedKey, facts: RotationFacts, now: Instant): RotationPlan {
   if (key.state.kind === 'revoked') return NOTHING;
-  if (facts.isWaiting && facts.isUsed) return { step: { kind: 'complete' }, lookAt: now, awaitsUse: false };
-  const ending = endsOnUse(key);
+  if (facts.hasNextSecret && facts.isUsed) return { step: { kind: 'complete' }, lookAt: now, awaitsUse: false };
+  const ending = retiresWhenNextIsUsed(key);
   const isEnding = ending !== null && ending.acceptedUntil !== null && now < ending.acceptedUntil;
   if (isEnding && facts.isUsed)
     return { step: { kind: 'retire', version: ending.version }, lookAt: now, awaitsUse: false };
-  const awaitsUse = facts.isWaiting || isEnding;
+  const awaitsUse = facts.hasNextSecret || isEnding;
   const dueAt = dueAtOf(key);
   // Resuming a key and giving it a new expiry change its record, which is looked at again then.
   const mayAct = key.state.kind === 'active' && (key.expiresAt === null || now < key.expiresAt);
@@ -144,10 +144,10 @@ export function overlapEnd(
 }
 
 /**
- * Whether this version has ended and its holder may still fetch the next secret: it is the one before the current version
- * of a key that the service rotates.
+ * Whether the version `used` has ended and its holder may still fetch the next secret: it is the version before the
+ * current one, of a key that the service rotates.
  */
-export function awaitsNext(
+export function mayFetchNextSecret(
   key: Pick<KeyRecord, 'rotation' | 'version' | 'versions'>,
   used: KeyVersion,
   now: Instant,
@@ -156,8 +156,8 @@ export function awaitsNext(
   return isEnded && key.rotation?.recipientJwk != null && previousVersion(key)?.version === used.version;
 }
 
-/** The version that ends when the current one is used; null: none does. */
-export function endsOnUse({ versions }: Pick<KeyRecord, 'versions'>): KeyVersion | null {
+/** The version that is retired when the current one is used for the first time; null: there is none. */
+export function retiresWhenNextIsUsed({ versions }: Pick<KeyRecord, 'versions'>): KeyVersion | null {
   return versions.find((version) => version.retiresOnFirstUse === true) ?? null;
 }
 
