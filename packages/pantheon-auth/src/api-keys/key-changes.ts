@@ -9,7 +9,7 @@ import { type Command, type Outcome, runCommand } from '../commands/run-command.
 import { type DamagedEvent, eventAbout, isReadable } from '../domain/event.ts';
 import { EVENT_TYPES, isEventType, isEventTypeOf } from '../domain/event-data.ts';
 import { evolve, type KeyRecord, VERSIONS_KEPT_MAX } from '../domain/key.ts';
-import { newestVersion, newVersion } from '../domain/key-versions.ts';
+import { makeVersion, newestVersionNumber } from '../domain/key-versions.ts';
 import { readerOf } from '../domain/reader.ts';
 import type { TenantRecord } from '../domain/tenant.ts';
 import type { EventCodec } from '../events/event-codec.ts';
@@ -162,8 +162,8 @@ function passOver(record: KeyRecord, { type, at }: DamagedEvent): KeyRecord {
       return { ...next, state: { kind: 'revoked', at, reason: null } };
     case 'key.rotated': {
       const older = record.versions.map((one) => ({ ...one, acceptedUntil: Math.min(one.acceptedUntil ?? at, at) }));
-      const version = newestVersion(record) + 1;
-      const versions = [newVersion(version, at), ...older].slice(0, VERSIONS_KEPT_MAX);
+      const version = newestVersionNumber(record) + 1;
+      const versions = [makeVersion(version, at), ...older].slice(0, VERSIONS_KEPT_MAX);
       return { ...next, version, versions };
     }
     // Whoever loads a key in this way revokes it: what else it was before does not matter.

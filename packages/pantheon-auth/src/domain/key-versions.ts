@@ -1,4 +1,4 @@
-/** The versions of a key: which of them is what at a time, and how events change them. */
+/** The versions of a key: the state of each version at a given time, and how events change the versions. */
 import type { Instant } from '../foundation/clock.ts';
 import { invariant } from '../foundation/errors.ts';
 import type { KnownEvent } from './event.ts';
@@ -8,18 +8,21 @@ export type VersionState = 'current' | 'accepted' | 'retired';
 
 type Versioned = Pick<KeyRecord, 'version' | 'versions'>;
 
-/** What a version of this key is at `now`. */
+/** The state of a version at `now`. */
 export function versionState(version: KeyVersion, now: Instant): VersionState {
   if (version.acceptedUntil === null) return 'current';
   return now < version.acceptedUntil ? 'accepted' : 'retired';
 }
 
-/** The highest number that was given: numbers are never given again. */
-export function newestVersion({ version, versions }: Versioned): number {
+/** The highest number that was given to a version. Numbers are never given again. */
+export function newestVersionNumber({ version, versions }: Versioned): number {
   return versions[0]?.version ?? version;
 }
 
-/** The version that was current before the current one: of the others, the one that ends last. Null: there is none. */
+/**
+ * Of the versions that are not current, the one with the latest `acceptedUntil`; it may have ended already. Null: there is
+ * only the current one.
+ */
 export function previousVersion({ version, versions }: Versioned): KeyVersion | null {
   let previous: KeyVersion | null = null;
   for (const one of versions)
@@ -27,13 +30,13 @@ export function previousVersion({ version, versions }: Versioned): KeyVersion | 
   return previous;
 }
 
-export function newVersion(version: number, createdAt: Instant): KeyVersion {
+export function makeVersion(version: number, createdAt: Instant): KeyVersion {
   return { version, createdAt, acceptedUntil: null };
 }
 
 export function rotated(record: KeyRecord, event: KnownEvent<'key.rotated'>): Versioned {
   const { version, acceptedUntil, retireOnFirstUse } = event.after ?? {};
-  const isNext = version === newestVersion(record) + 1;
+  const isNext = version === newestVersionNumber(record) + 1;
   invariant(isNext && typeof acceptedUntil === 'string', 'a rotation makes the next version');
   const until = Date.parse(acceptedUntil);
   // Others that are still accepted end now: only the version before the new one overlaps with it.
@@ -42,7 +45,7 @@ export function rotated(record: KeyRecord, event: KnownEvent<'key.rotated'>): Ve
       ? { ...one, acceptedUntil: until, ...(retireOnFirstUse === true && { retiresOnFirstUse: true as const }) }
       : ended(one, event.at),
   );
-  return { version, versions: kept([newVersion(version, event.at), ...older], record.version) };
+  return { version, versions: kept([makeVersion(version, event.at), ...older], record.version) };
 }
 
 export function rolledBack(record: KeyRecord, event: KnownEvent<'key.rolled_back'>): Versioned {
@@ -50,7 +53,7 @@ export function rolledBack(record: KeyRecord, event: KnownEvent<'key.rolled_back
   const isKnown = typeof version === 'number' && record.versions.some((one) => one.version === version);
   invariant(isKnown, 'a key is rolled back to a version that it has');
   const versions = record.versions.map((one) =>
-    one.version === version ? newVersion(version, one.createdAt) : ended(one, event.at),
+    one.version === version ? makeVersion(version, one.createdAt) : ended(one, event.at),
   );
   return { version, versions };
 }
@@ -63,7 +66,10 @@ export function versionRetired(
   return { versions: versions.map((one) => (one.version === retired ? ended(one, event.at) : one)) };
 }
 
-/** The newest of them, and always the one that was current: after rotations that were undone it may be the oldest. */
+/**
+ * Removes the oldest version when there are more than eight, but never the one that was current until now. After rollbacks
+ * that one can be the oldest.
+ */
 function kept(versions: readonly KeyVersion[], previous: number): readonly KeyVersion[] {
   if (versions.length <= VERSIONS_KEPT_MAX) return versions;
   const oldest = versions.findLast((one) => one.version !== previous);

@@ -18,8 +18,8 @@ import { isKeyNote, type KeyNote } from './event-data.ts';
 import type { KeyChange, KeyEvent, KeyRecord, KeyState } from './key-record.ts';
 import type { KeySettings } from './key-settings.ts';
 import {
-  newestVersion,
-  newVersion,
+  makeVersion,
+  newestVersionNumber,
   previousVersion,
   rolledBack,
   rotated,
@@ -51,7 +51,7 @@ export function evolve(record: KeyRecord | null, event: EventAbout<'key'>): KeyR
       state: { kind: 'active' },
       tokensNotBefore: null,
       version: 1,
-      versions: [newVersion(1, event.at)],
+      versions: [makeVersion(1, event.at)],
       revision: 1,
       idTag: typeof idTag === 'number' ? idTag : null,
     };
@@ -206,7 +206,7 @@ export function rotateKey(
   const overlapping = record.versions.some((version) => versionState(version, at) === 'accepted');
   if (overlapping && expectedVersion === null) throw new PantheonError('rotation_in_progress');
   const before = { version: record.version };
-  const version = newestVersion(record) + 1;
+  const version = newestVersionNumber(record) + 1;
   const after = { version, acceptedUntil: new Date(acceptedUntil).toISOString(), retireOnFirstUse };
   return change(record, keyEvent('key.rotated', record, { before, after }, by, at));
 }
