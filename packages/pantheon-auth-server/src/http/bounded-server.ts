@@ -24,7 +24,7 @@ import {
   UNREAD_TIMEOUT_MS,
   WAITING_BYTES_MAX,
 } from '../settings/server-bounds.ts';
-import { BytesUnderWay } from './bytes-under-way.ts';
+import { BoundedBytes } from './bounded-bytes.ts';
 
 export interface BoundedServerOptions {
   readonly connectionsMax: number;
@@ -111,7 +111,7 @@ interface Connection {
 
 class Connections {
   readonly #connections = new Map<Socket, Connection>();
-  readonly #waiting = new BytesUnderWay(WAITING_BYTES_MAX);
+  readonly #waiting = new BoundedBytes(WAITING_BYTES_MAX);
   #turn = 0;
   #isTurnCounted = false;
 

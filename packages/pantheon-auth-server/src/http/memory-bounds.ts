@@ -1,6 +1,6 @@
 /**
- * Bounds what the bodies and the answers of all connections hold together. Only the large ones are counted: the small
- * ones are bounded by the number of connections, because a connection has one request under way at a time
+ * Bounds the bytes of the bodies and of the answers of all connections together. Only large ones are counted. Small ones
+ * are bounded by the number of connections, because a connection has only one request in work at a time
  * (`bounded-server.ts`).
  */
 import type { FastifyInstance, FastifyRequest } from 'fastify';
@@ -10,15 +10,15 @@ import {
   SMALL_ANSWER_BYTES_MAX,
   SMALL_BODY_BYTES_MAX,
 } from '../settings/server-bounds.ts';
-import { BytesUnderWay } from './bytes-under-way.ts';
+import { BoundedBytes } from './bounded-bytes.ts';
 import { addressOf } from './caller.ts';
 
 /**
- * Counts answers until they are sent. An answer that is a `Buffer` is not counted: it is one that all requests share
- * (`reference-page.ts`), or small.
+ * Counts answers until they are sent. An answer that is a `Buffer` is not counted. It is either shared by all requests
+ * (`reference-page.ts`) or small.
  */
 export function boundAnswers(app: FastifyInstance): void {
-  const answers = new BytesUnderWay(ANSWERS_BYTES_MAX);
+  const answers = new BoundedBytes(ANSWERS_BYTES_MAX);
   app.addHook('onSend', (request, reply, payload, done) => {
     // Up to this many characters, each of at most three bytes.
     if (typeof payload !== 'string' || payload.length <= SMALL_ANSWER_BYTES_MAX) {
@@ -29,7 +29,7 @@ export function boundAnswers(app: FastifyInstance): void {
     const bytes = Buffer.from(payload);
     reply.raw.once(
       'close',
-      answers.add(holderOf(request), bytes.length, () => request.raw.socket.destroy()),
+      answers.add(ownerOf(request), bytes.length, () => request.raw.socket.destroy()),
     );
     done(null, bytes);
   });
@@ -39,24 +39,25 @@ export function boundAnswers(app: FastifyInstance): void {
 export type BodyBound = (request: FastifyRequest) => void;
 
 /**
- * Counts the bodies of routes until they have arrived, each as large as it says that it will be, so that they are
- * bounded before they are there. Takes the size up to which the route reads. Null: its bodies are too small to count.
+ * Counts the announced size (Content-Length) of each body from its headers until it has arrived, so that the sum is bounded
+ * before the bytes arrive. `bodyBytesMax` is the largest body that the route accepts. Null: the bodies of the route are too
+ * small to be counted.
  */
 export function boundBodies(): (bodyBytesMax: number) => BodyBound | null {
-  const bodies = new BytesUnderWay(BODIES_BYTES_MAX);
+  const bodies = new BoundedBytes(BODIES_BYTES_MAX);
   return (bodyBytesMax) => {
     if (bodyBytesMax <= SMALL_BODY_BYTES_MAX) return null;
     return (request) => {
-      // Without a length it is sent in chunks. One that says too much is refused by Fastify before it is read.
+      // A body without a Content-Length is sent in chunks. Fastify refuses a larger Content-Length before it reads the body.
       const bytes = Math.min(Number(request.headers['content-length'] ?? bodyBytesMax), bodyBytesMax);
       if (bytes <= SMALL_BODY_BYTES_MAX) return;
-      const release = bodies.add(holderOf(request), bytes, () => request.raw.socket.destroy());
+      const release = bodies.add(ownerOf(request), bytes, () => request.raw.socket.destroy());
       request.raw.once('end', release).once('close', release);
     };
   };
 }
 
-/** The tenant of an authenticated caller, otherwise the address. */
-function holderOf(request: FastifyRequest): string {
+/** The bytes of a request are counted for the tenant of an authenticated caller, otherwise for the address. */
+function ownerOf(request: FastifyRequest): string {
   return request.acting?.principal.tenantId ?? `address ${addressOf(request) ?? ''}`;
 }

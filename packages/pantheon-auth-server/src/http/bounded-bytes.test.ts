@@ -1,10 +1,10 @@
 import { expect, test } from 'vitest';
-import { BytesUnderWay } from './bytes-under-way.ts';
+import { BoundedBytes } from './bounded-bytes.ts';
 
-test('beyond the bound the holder of the most loses its oldest, and nobody else anything', () => {
+test('beyond the bound the owner of the most bytes loses its oldest connection, and nobody else loses one', () => {
   const closed: string[] = [];
-  const bytes = new BytesUnderWay(100);
-  const add = (holder: string, name: string, size: number) => bytes.add(holder, size, () => closed.push(name));
+  const bytes = new BoundedBytes(100);
+  const add = (owner: string, name: string, size: number) => bytes.add(owner, size, () => closed.push(name));
   add('small', 'small 1', 20);
   for (const name of ['1', '2', '3', '4']) add('large', `large ${name}`, 20);
   expect(closed).toEqual([]);
@@ -14,8 +14,8 @@ test('beyond the bound the holder of the most loses its oldest, and nobody else 
   expect(bytes.bytes).toBe(100);
 });
 
-test('what is released is not counted, and once only', () => {
-  const bytes = new BytesUnderWay(100);
+test('bytes that were released are not counted, and are subtracted once only', () => {
+  const bytes = new BoundedBytes(100);
   const release = bytes.add('a', 60, () => {});
   bytes.add('a', 30, () => {});
   release();
@@ -23,9 +23,9 @@ test('what is released is not counted, and once only', () => {
   expect(bytes.bytes).toBe(30);
 });
 
-test('what alone is beyond the bound is closed', () => {
+test('one that exceeds the bound alone is closed', () => {
   const closed: string[] = [];
-  const bytes = new BytesUnderWay(100);
+  const bytes = new BoundedBytes(100);
   bytes.add('a', 101, () => closed.push('a'));
   expect([closed, bytes.bytes]).toEqual([['a'], 0]);
 });
