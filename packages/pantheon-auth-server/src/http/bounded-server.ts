@@ -1,8 +1,8 @@
 /**
- * Makes an HTTP server on which a connection cannot take more than its part: its requests are answered one after the
- * other, only a few may wait, and it is closed when its answer is not read. Node itself reads and starts every request
- * of a packet at once, a thousand of them, and keeps all of their answers for as long as the client reads none.
- * What a single answer or body may hold is bounded in `memory-bounds.ts`.
+ * Makes an HTTP server that bounds each connection: its requests are handled one after the other, in order; only a few may
+ * wait; and the connection is closed when its client does not read the answers. Without this Node starts all requests of a
+ * packet at once, up to a thousand, and keeps all of their answers until the client reads them. The bytes of answers and
+ * bodies are bounded in `memory-bounds.ts`.
  */
 import {
   createServer,
@@ -74,11 +74,11 @@ function nodeOptions(connections: Connections): ServerOptions<typeof IncomingMes
  */
 function messageOf(connections: Connections): typeof IncomingMessage {
   return class extends IncomingMessage {
-    // Decided once: the answers to earlier requests may be sent while Node looks at this one.
+    // Decided once, because answers to earlier requests may be sent between two reads of `upgrade`.
     readonly #isBeyond = connections.isFull(this.socket);
     #isUpgrade: boolean | null | undefined;
 
-    // The constructor of the base class sets it before this class has its members.
+    // The constructor of IncomingMessage assigns `upgrade` before the private fields of this class exist.
     get upgrade(): boolean | null {
       return #isBeyond in this ? this.#isBeyond || (this.#isUpgrade ?? null) : null;
     }
@@ -89,22 +89,22 @@ function messageOf(connections: Connections): typeof IncomingMessage {
   };
 }
 
-interface Turn {
+interface WaitingRequest {
   readonly request: IncomingMessage;
   readonly response: ServerResponse;
   readonly handle: RequestListener;
-  /** Ends the counting of what it holds while it waits. */
+  /** Stops counting the bytes of this request. */
   readonly release: () => void;
 }
 
 interface Connection {
   /** Requests that were read and whose answers have not been handed to the system completely. */
   unanswered: number;
-  /** One of them was started, or will be in the next turn of the event loop. */
+  /** A request of this connection was started and not answered yet, or will be started in the next turn. */
   isBusy: boolean;
-  /** The turn of the event loop in which one was last started. */
-  turn: number;
-  readonly waiting: Turn[];
+  /** The turn of the event loop in which a request was last started. */
+  lastStartedInTurn: number;
+  readonly waiting: WaitingRequest[];
   /** The socket has a timeout because it holds unsent bytes. */
   isTimed: boolean;
 }
@@ -116,7 +116,7 @@ class Connections {
   #isTurnCounted = false;
 
   add(socket: Socket): void {
-    this.#connections.set(socket, { unanswered: 0, isBusy: false, turn: -1, waiting: [], isTimed: false });
+    this.#connections.set(socket, { unanswered: 0, isBusy: false, lastStartedInTurn: -1, waiting: [], isTimed: false });
     socket.once('close', () => this.#forget(socket));
   }
 
@@ -125,8 +125,9 @@ class Connections {
   }
 
   /**
-   * Starts a request now if no earlier one of its connection is unanswered, otherwise in its turn. Also then only one of
-   * a connection in a turn of the event loop, because Node sends answers while it reads a packet with bodies.
+   * Starts the request at once if no earlier request of its connection is unanswered; otherwise the request waits. Even if
+   * none is unanswered, a connection starts at most one request per turn of the event loop, because Node can send an answer
+   * while it still reads further requests of the same packet.
    */
   admit(request: IncomingMessage, response: ServerResponse, handle: RequestListener): void {
     const { socket } = request;
@@ -135,8 +136,8 @@ class Connections {
     if (connection === undefined) return;
     connection.unanswered += 1;
     response.on('close', () => this.#answered(socket, connection));
-    if (!connection.isBusy && connection.turn !== this.#currentTurn()) {
-      connection.turn = this.#turn;
+    if (!connection.isBusy && connection.lastStartedInTurn !== this.#currentTurn()) {
+      connection.lastStartedInTurn = this.#turn;
       connection.isBusy = true;
       connection.isTimed = false;
       handle(request, response);
@@ -166,14 +167,15 @@ class Connections {
     if (connection.waiting.length > 0) this.#startNext(socket, connection);
   }
 
-  /** In a later turn of the event loop, so that other connections have theirs between two requests of this one. */
+  /** Starts it in a later turn of the event loop, so that requests of other connections are handled in between. */
   #startNext(socket: Socket, connection: Connection): void {
     connection.isBusy = true;
     setImmediate(() => {
       const next = connection.waiting.shift();
       if (next === undefined) return;
       next.release();
-      // Node ends it only between answers of which none waits, and this one may take longer.
+      // Removes the timeout of the previous answer. Node removes it only when no further answer waits, and handling this
+      // request may take longer than the timeout.
       if (connection.isTimed) socket.setTimeout(0);
       connection.isTimed = false;
       next.handle(next.request, next.response);
@@ -188,8 +190,8 @@ class Connections {
   }
 
   /**
-   * Gives every socket with unsent bytes a timeout, which Node restarts whenever some of them leave, and after which it
-   * closes the socket. Not for each answer, because nearly all are sent at once.
+   * Sets a timeout on every socket with unsent bytes. Node restarts it whenever bytes are sent, and closes the socket when it
+   * has passed. It is not set with each answer, because nearly all answers are sent at once.
    */
   sweep(): void {
     for (const [socket, connection] of this.#connections) {
