@@ -52,8 +52,8 @@ declare module 'fastify' {
 const TENANT_HEADER = 'pantheon-tenant';
 
 /**
- * Lets a request continue when its credential may act; otherwise answers it. `boundBody` is called then, and is no hook
- * of its own, because the most frequent route has it.
+ * Lets a request continue when its credential may act; otherwise answers it. After that `boundBody` is called. It is not a
+ * separate Fastify hook, to save one hook call on the most frequent route.
  */
 export function authenticated(
   auth: PantheonAuth,

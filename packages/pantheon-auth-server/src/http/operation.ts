@@ -19,7 +19,7 @@ export type Access =
   | { readonly kind: 'holder' }
   /** A key, or a token of one, that has the permission of this action. */
   | { readonly kind: 'key'; readonly action: Action }
-  /** Any key, about itself. `proof`: the key string is required, a token is not enough. */
+  /** Any key; the route is about the calling key. `proof`: the key string is required, a token is not enough. */
   | { readonly kind: 'self'; readonly proof: boolean };
 
 export interface Operation {
@@ -42,7 +42,7 @@ export interface Operation {
   readonly bodyIsReadByEngine?: boolean;
   /** Default: JSON. */
   readonly bodyKind?: BodyKind;
-  /** The body holds lists or metadata, so it may be as large as any; otherwise a few kilobytes. */
+  /** The body may have up to `BODY_BYTES_MAX`; without this, up to `SMALL_BODY_BYTES_MAX`. */
   readonly hasLists?: true;
   readonly answer: Answer;
   /** Codes of its errors, besides those that every route can return. */

@@ -3,8 +3,8 @@
 /** For the bodies that hold lists. The largest valid one, a key with 256 permissions and 16 audiences, has 56 KiB. */
 export const BODY_BYTES_MAX: number = 64 * 1_024;
 /**
- * For all other bodies: a reason of 256 characters has 1.5 KiB if every one is escaped. As much for every connection is
- * not counted.
+ * For all other bodies: a reason of 256 characters has 1.5 KiB if every one is escaped. Bodies up to this size are not
+ * counted; they are bounded by the number of connections.
  */
 export const SMALL_BODY_BYTES_MAX: number = 4 * 1_024;
 /** The bodies above that size that are arriving, of all connections together: a thousand of the largest. */
@@ -33,8 +33,9 @@ export const CALLER_AGE_MAX_MS = 1_000;
 /** How often Node checks the timeouts above. */
 export const TIMEOUTS_CHECK_MS = 2_000;
 /**
- * From the headers on: as long as a body may take to arrive, so that a late one is told as such, and then longer than the
- * store keeps a write waiting, so that nothing that can still succeed is cut off.
+ * Counted from the headers: as long as a body may take to arrive, so that a body that arrives too late is answered with
+ * `request_timeout`, and then longer than the store keeps a write waiting, so that nothing that can still succeed is cut
+ * off.
  */
 export const HANDLER_TIMEOUT_MS: number = REQUEST_TIMEOUT_MS + TIMEOUTS_CHECK_MS + 30_000;
 /**
@@ -54,14 +55,14 @@ export const UNANSWERED_MAX = 16;
 export const READ_BYTES_MAX: number = 64 * 1_024;
 /** Requests that wait for the answer to an earlier one on their connection: at least two thousand without a body. */
 export const WAITING_BYTES_MAX: number = 32 * 1_048_576;
-/** A few lines of JSON. As much for every connection is not counted. */
+/** A few lines of JSON. Answers up to this size are not counted; they are bounded by the number of connections. */
 export const SMALL_ANSWER_BYTES_MAX: number = 4 * 1_024;
 /** Larger answers that the clients have not read yet, of all connections: sixty of the largest pages. */
 export const ANSWERS_BYTES_MAX: number = 64 * 1_048_576;
 /**
- * How long a connection may take none of the bytes that are ready for it. Node closes it when it has looked twice, so
- * after this time at the earliest and two seconds more than twice this time at the latest. A mobile connection is rarely
- * away for longer.
+ * How long a connection may take none of the bytes that are ready for it. Node closes the connection at the second of two
+ * checks that find no byte sent: after this time at the earliest, and after twice this time and two seconds at the latest.
+ * A mobile connection is rarely interrupted for longer.
  */
 export const UNREAD_TIMEOUT_MS = 15_000;
 /** The time for requests in progress when the process is stopped. Containers are killed after 10 s. */
