@@ -301,6 +301,7 @@ export function buildKeySignedClaims(facts: KeySignedFacts): JsonObject {
 }
 
 /** Copied by entries: an assignment would run the setter of `__proto__`. */
-function withoutReserved(claims: JsonObject): JsonObject {
+/** The claims of a policy that a token may contain. */
+export function withoutReserved(claims: JsonObject): JsonObject {
   return Object.fromEntries(Object.entries(claims).filter(([name]) => !RESERVED_CLAIMS.has(name)));
 }

@@ -9,6 +9,7 @@ import {
   ACCESS_TOKEN_LIFETIME_MAX_SECONDS,
   KEY_SIGNED_LIFETIME_MAX_SECONDS,
   type SigningAlgorithm,
+  withoutReserved,
 } from './claims.ts';
 import type { PresentedToken } from './credential.ts';
 import type { JwtSettings, KeyRecord, KeyVersion } from './key.ts';
@@ -35,29 +36,28 @@ export function lifetimeMaxSeconds(jwt: JwtSettings | null): number {
 }
 
 /**
- * The denial if an access token says something of its key that the record no longer says: a user or a custom claim that
- * was changed or removed, or a lifetime that its policy no longer allows. Claims that were added do no harm. Null: all of
- * it is still so.
+ * The denial if a token says something of its key that the record does not say, or no longer: a user, custom claims, or a
+ * lifetime that its policy does not allow. Null: all of it is so. A custom claim may be a restriction (`read_only: true`),
+ * so one that was added ends a token as one that was removed.
  */
 export function endOfStatement(
   { kind, subject, issuedAt, expiresAt, customClaims }: Statement,
   { userId, jwt }: Pick<KeyRecord, 'userId' | 'jwt'>,
 ): Denial | null {
-  // A key-signed token says nothing of its key: its subject is the id of the key, its claims are those of the record.
-  if (kind === 'key_signed') return null;
-  const isStillSo =
-    subject === userId &&
-    expiresAt - issuedAt <= lifetimeMaxSeconds(jwt) * SECOND_MS &&
-    isPartOf(customClaims, jwt?.customClaims ?? {});
+  const isAllowedLifetime = expiresAt - issuedAt <= lifetimeMaxSeconds(jwt) * SECOND_MS;
+  // A key-signed token says nothing else of its key: its subject is the id of the key, its claims are those of the record.
+  const isSo =
+    isAllowedLifetime &&
+    (kind === 'key_signed' || (subject === userId && isSameJson(customClaims as JsonObject, claimsOf(jwt))));
   // As for a changed algorithm: the holder exchanges the key again.
-  return isStillSo ? null : { code: 'expired' };
+  return isSo ? null : { code: 'expired' };
+}
+
+function claimsOf(jwt: JwtSettings | null): JsonObject {
+  return withoutReserved(jwt?.customClaims ?? {});
 }
 
 export type Statement = Pick<PresentedToken, 'kind' | 'subject' | 'issuedAt' | 'expiresAt' | 'customClaims'>;
-
-function isPartOf(claims: Readonly<Partial<JsonObject>>, all: JsonObject): boolean {
-  return Object.entries(claims).every(([name, value]) => Object.hasOwn(all, name) && isSameJson(value, all[name]));
-}
 
 /** The denial if the record ends this token; otherwise null. The callers check audiences. */
 export function endOfToken(

@@ -34,7 +34,7 @@ export interface MintTokenOptions {
    * permissions of the key.
    */
   readonly permissions?: readonly string[];
-  /** Lifetime in seconds. Default and maximum: 300. */
+  /** Lifetime in seconds. Default and maximum: 300. If the policy of the key has a shorter `ttl`: at most that. */
   readonly ttlSeconds?: number;
   /** First part of the key string. Default: `pan`. */
   readonly keyPrefix?: string;

@@ -243,11 +243,12 @@ const LIFETIME_MAX_SECONDS: Readonly<Record<Claims['kind'], number>> = {
   key_signed: KEY_SIGNED_LIFETIME_MAX_SECONDS,
 };
 
-/** The denial of an access token whose user, custom claims or lifetime are no longer those of its key. */
+/** The denial of a token whose user, custom claims or lifetime are not those of its key. */
 function statementDenial(token: ReadToken, record: DecisiveRecord): Denial | null {
   const { claims } = token;
-  if (claims.kind !== 'access' || token.agreedWith?.deref() === record) return null;
-  const { kind, sub: subject, custom: customClaims } = claims;
+  if (token.agreedWith?.deref() === record) return null;
+  const { kind, sub: subject } = claims;
+  const customClaims = claims.kind === 'access' ? claims.custom : {};
   const times = { issuedAt: claims.iat * SECOND_MS, expiresAt: claims.exp * SECOND_MS };
   const denial = endOfStatement({ kind, subject, customClaims, ...times }, record);
   if (denial === null) token.agreedWith = new WeakRef(record);
