@@ -137,7 +137,9 @@ export class Authenticator {
       const next = await fetch(callerOf(principal, { address, userAgent, requestId }));
       return { found: true, keyId: principal.keyId, next, headers };
     } catch (error) {
-      const isExpected = error instanceof PantheonError && error.code === 'not_found';
+      // A denial: the key was changed while the read waited.
+      const isExpected =
+        error instanceof PantheonError && (error.code === 'not_found' || CODES[error.code].kind === 'denial');
       return { found: false, refusal: errorRefusal(isExpected ? error : faultOf(error), requestId) };
     }
   }

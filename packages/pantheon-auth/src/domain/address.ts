@@ -73,6 +73,11 @@ export class AddressRanges {
   }
 }
 
+/** The ranges of the allowlist of a key; null: any address. */
+export function addressesOf(ipAllowlist: readonly string[]): AddressRanges | null {
+  return ipAllowlist.length === 0 ? null : AddressRanges.of(ipAllowlist);
+}
+
 /**
  * Whether every child range is inside some parent range. An empty list means "from anywhere", as on a key, so an empty
  * child list is within an empty parent list only.

@@ -3,7 +3,7 @@
  * never a result (I5), and is invalidated by events of the log. Reads of other keys are queued in `cold-reads.ts`.
  */
 import { LRUCache } from 'lru-cache';
-import { AddressRanges } from '../domain/address.ts';
+import { addressesOf } from '../domain/address.ts';
 import type { KeyFacts } from '../domain/verification.ts';
 import type { Follower } from '../events/event-feed.ts';
 import type { EventNotice } from '../events/ledger.ts';
@@ -191,8 +191,4 @@ const RANGE_BYTES = 256;
 function bytesOf({ record, tenant, secrets, addresses }: CachedKey): number {
   const ranges = addresses === null ? 0 : ADDRESSES_BYTES + record.ipAllowlist.length * RANGE_BYTES;
   return memoryOf(record) + memoryOf(tenant) + memoryOf(secrets) + ranges;
-}
-
-function addressesOf(ipAllowlist: readonly string[]): AddressRanges | null {
-  return ipAllowlist.length === 0 ? null : AddressRanges.of(ipAllowlist);
 }
