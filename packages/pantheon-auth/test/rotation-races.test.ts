@@ -33,7 +33,8 @@ interface Subject {
   readonly strings: string[];
 }
 
-type Command = (auth: PantheonAuth, subject: Subject) => Promise<unknown>;
+/** `tick` lets a millisecond pass: an answer has to arrive before its string can be sent. */
+type Command = (auth: PantheonAuth, subject: Subject, tick: () => void) => Promise<unknown>;
 
 const COMMANDS: Readonly<Record<string, Command>> = {
   rotate: async (auth, { id, strings }) => void strings.push((await auth.rotation.rotate(id)).key),
@@ -41,8 +42,9 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     const { version } = await auth.keys.get(id);
     strings.push((await auth.rotation.rotate(id, { overlap: 0, expectedVersion: version })).key);
   },
-  claim: async (auth, { id, strings }) => {
+  claim: async (auth, { id, strings }, tick) => {
     const { version } = await auth.keys.get(id);
+    tick();
     const by = await callerFor(auth, strings.at(-1) ?? '');
     strings.push((await auth.rotation.rotateSelf(by, { expectedVersion: version })).key);
   },
@@ -64,9 +66,9 @@ function generator(seed: number): (below: number) => number {
   };
 }
 
-async function attempt(command: Command, auth: PantheonAuth, subject: Subject): Promise<void> {
+async function attempt(command: () => Promise<unknown>): Promise<void> {
   try {
-    await command(auth, subject);
+    await command();
   } catch (error) {
     const code = error instanceof PantheonError ? error.code : String(error);
     // A caller that is no longer accepted is refused before it is one.
@@ -129,7 +131,7 @@ describe(`${PAIRS} pairs of commands that meet on two nodes`, () => {
         pair.map(async (name, nth) => {
           for (let steps = random(10); steps > 0; steps -= 1) await null;
           const node = nodes[(nth + random(2)) % 2] ?? engine.auth;
-          await attempt(COMMANDS[name] ?? (async () => {}), node, current);
+          await attempt(async () => COMMANDS[name]?.(node, current, () => engine.clock.advance(1)));
         }),
       );
       await expectWhole(engine, nodes, current);

@@ -2,9 +2,11 @@
 import { generateKeyPairSync, type KeyObject } from 'node:crypto';
 import { compactDecrypt } from 'jose';
 import { describe, expect, test, vi } from 'vitest';
-import { DAY_MS, HOUR_MS, SECOND_MS } from '../src/foundation/clock.ts';
+import { CommandReads } from '../src/commands/command-reads.ts';
+import { DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS } from '../src/foundation/clock.ts';
 import { callerOf } from '../src/middleware.ts';
 import type { PantheonAuth } from '../src/pantheon-auth.ts';
+import { SqlUsageRows } from '../src/storage/rows/sql-usage-rows.ts';
 import { openTestEngine, type TestEngine } from './test-engine.ts';
 
 vi.setConfig({ testTimeout: 60_000 });
@@ -274,6 +276,49 @@ test('with retireOnFirstUse the previous version ends when the new one is used, 
   expect(await auth.verify({ key: rotated.key })).toMatchObject({ valid: true });
 });
 
+describe('a use that is stored while the job looks at the key is not lost', () => {
+  const nextLook = (afterRead: () => Promise<void>): void => {
+    const { ofKey } = SqlUsageRows.prototype;
+    vi.spyOn(SqlUsageRows.prototype, 'ofKey').mockImplementationOnce(async function (this: SqlUsageRows, ...of) {
+      const found = await Reflect.apply(ofKey, this, of);
+      await afterRead();
+      return found;
+    });
+  };
+
+  test('when nothing else is due', async () => {
+    await using engine = await openTestEngine();
+    const { auth, clock } = engine;
+    const { key, apiKey } = await auth.keys.create({ userId: 'u', name: 'k' });
+    clock.advance(2 * DAY_MS);
+    const rotated = Promise.withResolvers<string>();
+    nextLook(async () => {
+      await auth.verify({ key: await rotated.promise });
+      await usesStored(engine, apiKey.id, 2);
+    });
+    rotated.resolve((await auth.rotation.rotate(apiKey.id, { overlap: '30d', retireOnFirstUse: true })).key);
+    await happened(engine, apiKey.id, 'key.rotated', 'key.version_retired');
+    expect(await auth.verify({ key })).toMatchObject({ denial: { code: 'version_retired' } });
+  });
+
+  test('when something is announced', async () => {
+    await using engine = await openTestEngine();
+    const { auth, clock } = engine;
+    const expiresAt = new Date(clock.now() + 60 * DAY_MS);
+    const { key, apiKey } = await auth.keys.create({ userId: 'u', name: 'k', expiresAt });
+    clock.advance(10 * DAY_MS);
+    const rotated = await auth.rotation.rotate(apiKey.id, { overlap: '30d', retireOnFirstUse: true });
+    await stays(engine, apiKey.id, ['key.rotated']);
+    nextLook(async () => {
+      await auth.verify({ key: rotated.key });
+      await usesStored(engine, apiKey.id, 2);
+    });
+    clock.advance(25 * DAY_MS);
+    await happened(engine, apiKey.id, 'key.rotated', 'key.expiring', 'key.version_retired');
+    expect(await auth.verify({ key })).toMatchObject({ denial: { code: 'version_retired' } });
+  });
+});
+
 describe('a key that expires when its rotation is missed', () => {
   const rotation = { every: '30d', window: '2d', onMissed: 'expire' } as const;
 
@@ -307,9 +352,31 @@ describe('a key that expires when its rotation is missed', () => {
     await happened(engine, apiKey.id, 'key.rotation_due', 'key.suspended', 'key.resumed', 'key.rotation_due');
     expect(await auth.verify({ key })).toMatchObject({ valid: true });
   });
+
+  test('nor for one in which its tenant was suspended, at whatever time the job looks', async () => {
+    await using engine = await openTestEngine();
+    const { auth, clock } = engine;
+    const { key, apiKey } = await auth.keys.create({ userId: 'u', name: 'k', rotation });
+    clock.advance(30 * DAY_MS);
+    const announced = ['key.rotation_due', 'key.rotation_reminded'];
+    await happened(engine, apiKey.id, 'key.rotation_due');
+    clock.advance(DAY_MS);
+    await happened(engine, apiKey.id, ...announced);
+    await auth.tenants.suspend('default');
+    clock.advance(DAY_MS - MINUTE_MS);
+    await auth.tenants.resume('default');
+    clock.advance(MINUTE_MS);
+    await happened(engine, apiKey.id, ...announced, 'key.rotation_due');
+    expect(await auth.verify({ key })).toMatchObject({ valid: true });
+    clock.advance(DAY_MS);
+    await happened(engine, apiKey.id, ...announced, ...announced);
+    clock.advance(DAY_MS);
+    await happened(engine, apiKey.id, ...announced, ...announced, 'key.updated');
+    expect(await auth.verify({ key })).toMatchObject({ denial: { code: 'expired' } });
+  });
 });
 
-describe('the first use of a next secret is noticed', () => {
+describe('a next secret and its first use', () => {
   const waitingKey = async (engine: TestEngine) => {
     const { auth, clock } = engine;
     const { publicKey, privateKey } = X25519();
@@ -328,7 +395,22 @@ describe('the first use of a next secret is noticed', () => {
     return { key, next: await opened(answer.next.jwe, privateKey), id: apiKey.id };
   };
 
-  test('also when the key was suspended and resumed meanwhile', async () => {
+  test.each([
+    ['suspended', (auth: PantheonAuth, id: string) => auth.keys.suspend(id)],
+    ['ip_not_allowed', (auth: PantheonAuth, id: string) => auth.keys.update(id, { ipAllowlist: ['10.0.0.1'] })],
+    ['suspended', (auth: PantheonAuth) => auth.tenants.suspend('default')],
+  ] as const)('and it is not told to a holder that became %s while the read waited', async (code, change) => {
+    await using engine = await openTestEngine();
+    const { key, id } = await waitingKey(engine);
+    const { run } = CommandReads.prototype;
+    vi.spyOn(CommandReads.prototype, 'run').mockImplementationOnce(async function (this: CommandReads, ...read) {
+      await change(engine.auth, id);
+      return Reflect.apply(run, this, read);
+    });
+    expect(await engine.auth.nextSecret(request(key))).toMatchObject({ found: false, refusal: { code } });
+  });
+
+  test('the use is noticed also when the key was suspended and resumed meanwhile', async () => {
     await using engine = await openTestEngine();
     const { next, id } = await waitingKey(engine);
     await engine.auth.keys.suspend(id);
@@ -339,7 +421,7 @@ describe('the first use of a next secret is noticed', () => {
     expect(await engine.sql('select * from next_secrets')).toEqual([]);
   });
 
-  test('also when the key is changed after the use was stored', async () => {
+  test('and also when the key is changed after the use was stored', async () => {
     await using engine = await openTestEngine();
     const { next, id } = await waitingKey(engine);
     await engine.auth.verify({ key: next });

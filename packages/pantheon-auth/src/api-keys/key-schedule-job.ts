@@ -67,6 +67,8 @@ interface Run {
 
 /** A key as it was looked at, and what is due. */
 interface Look {
+  /** The time at which it was to be looked at. */
+  readonly lookAtRead: Instant | null;
   readonly stored: StoredKey;
   readonly plan: RotationPlan;
   readonly expiry: ExpiryPlan;
@@ -152,9 +154,7 @@ export class KeyScheduleJob {
     const awaitsUse = isForRecipient || retiresWhenNextIsUsed(record) !== null;
     const next = isForRecipient ? await nextSecrets.find(tenantId, keyId) : null;
     const uses = awaitsUse ? await usage.ofKey(tenantId, keyId) : [];
-    const isAnnounced =
-      row.announced_version === record.version && row.announced !== null && row.announced_since !== null;
-    const announced = isAnnounced ? { number: row.announced ?? 0, since: row.announced_since ?? 0 } : null;
+    const announced = await this.#announced(row, record);
     const facts = {
       announced: announced?.number ?? null,
       announcedSince: announced?.since ?? null,
@@ -167,7 +167,7 @@ export class KeyScheduleJob {
         ? null
         : { distanceSeconds: row.expiry_announced, expiresAt: row.expiry_announced_of };
     const expiry = planExpiryNotice(record, expiryAnnounced, this.#deps.expiryNotices, now);
-    const look = { stored, announced, expiry, expiryAnnounced, now };
+    const look = { lookAtRead: row.look_at, stored, announced, expiry, expiryAnnounced, now };
     const plan = planRotation(record, facts, look.now);
     if (plan.step?.kind !== 'expire') return { ...look, plan, preconditions: [] };
     const preconditions = await this.#mayExpire(record, look.now);
@@ -175,6 +175,18 @@ export class KeyScheduleJob {
     // The last administrator does not expire: it is announced, as where the window is opened again.
     const rotation = record.rotation && { ...record.rotation, onMissed: 'extend' as const };
     return { ...look, plan: planRotation({ ...record, rotation }, facts, look.now), preconditions: [] };
+  }
+
+  /**
+   * What the holder was told about the current version; null: nothing. Where a missed window ends the key, it must have
+   * been able to act for all of it, so what was announced before its tenant was resumed does not count.
+   */
+  async #announced(row: Omit<ScheduledKey, 'key_id' | 'tenant_id'>, record: KeyRecord): Promise<Look['announced']> {
+    const { announced: number, announced_since: since, announced_version: version } = row;
+    if (number === null || since === null || version !== record.version) return null;
+    if (record.rotation?.onMissed !== 'expire') return { number, since };
+    const resumedAt = await this.#deps.events.lastAt(record.tenantId, 'tenant.resumed');
+    return resumedAt !== null && resumedAt >= since ? null : { number, since };
   }
 
   /** Null: it is the last administrator. */
@@ -198,7 +210,8 @@ export class KeyScheduleJob {
       case 'expire': {
         const reason = 'The next version was not claimed in time.';
         const change = updateKey(stored.record, { ...stored.record, expiresAt: now }, { ...by, reason }, now);
-        return change && this.#toRecord({ change, secrets: stored.secrets }, preconditions);
+        const alsoAsRead = [...preconditions, tenantAsRead(stored.tenant)];
+        return change && this.#toRecord({ change, secrets: stored.secrets }, alsoAsRead);
       }
       case 'retire': {
         const reason = 'The next version was used.';
@@ -251,7 +264,7 @@ export class KeyScheduleJob {
   }
 
   #later({ key_id: keyId, tenant_id: tenantId, revision, awaits_use_of, ...row }: ScheduledKey, ms: number): Planned {
-    const { announced: number, announced_version: version, announced_since: since } = row;
+    const { look_at: lookAtRead, announced: number, announced_version: version, announced_since: since } = row;
     const announced = number === null || version === null || since === null ? null : { number, version, since };
     const { expiry_announced: distanceSeconds, expiry_announced_of: expiresAt } = row;
     const expiryAnnounced = distanceSeconds === null || expiresAt === null ? null : { distanceSeconds, expiresAt };
@@ -261,6 +274,7 @@ export class KeyScheduleJob {
       keyId,
       tenantId,
       revision,
+      lookAtRead,
       lookAt,
       awaitsUseOf: awaits_use_of,
       announced,
@@ -282,7 +296,9 @@ function eventOf(
 }
 
 /** When to look again, once the step is done. */
-function plannedOf({ stored: { record }, plan, announced: before, expiry, expiryAnnounced, now }: Look): Planned {
+function plannedOf(look: Look): Planned {
+  const { lookAtRead, plan, announced: before, expiry, expiryAnnounced, now } = look;
+  const { record } = look.stored;
   const { id: keyId, tenantId, revision, version, expiresAt } = record;
   const { step, lookAt, awaitsUse } = plan;
   const announced =
@@ -293,6 +309,7 @@ function plannedOf({ stored: { record }, plan, announced: before, expiry, expiry
     keyId,
     tenantId,
     revision,
+    lookAtRead,
     // One step at a time: what else is due is found at the next look.
     lookAt:
       step !== null && expiry.announce !== null

@@ -34,7 +34,7 @@ function setUp() {
   const stored: StoredEvent[] = [];
   const asked: EventQuery[] = [];
   const rows: EventRows = {
-    has: async () => stored.length > 0,
+    lastAt: async () => stored[0]?.at ?? null,
     list: async (query) => {
       asked.push(query);
       return { items: stored, next: null };

@@ -13,6 +13,7 @@ import {
   type PersonalPart,
   splitEvent,
 } from '../domain/event.ts';
+import type { Instant } from '../foundation/clock.ts';
 import { canonicalJson } from '../foundation/encoding.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import type { ListPart } from '../foundation/list-part.ts';
@@ -55,9 +56,9 @@ export class EventCodec {
     return { items: await inTurns(items, { perTurn: OPENED_PER_TURN, signal }, (row) => this.#fromRow(row)), next };
   }
 
-  /** Whether the tenant has an event of that type. */
-  has(tenantId: string, type: EventType): Promise<boolean> {
-    return this.#rows.has(tenantId, type);
+  /** When the last event of that type was made in the tenant; null: there is none. */
+  lastAt(tenantId: string, type: EventType): Promise<Instant | null> {
+    return this.#rows.lastAt(tenantId, type);
   }
 
   /** The events in which a key acted on keys, without their content, so nothing is decrypted. */

@@ -53,6 +53,8 @@ export type KeyScheduleWrite =
       readonly keyId: string;
       readonly tenantId: string;
       readonly revision: number;
+      /** The time in the row that was read. If it is another one by now, a use was stored meanwhile, and it stays. */
+      readonly lookAtRead: number | null;
       readonly lookAt: number | null;
       readonly awaitsUseOf: number | null;
       readonly announced: { readonly number: number; readonly version: number; readonly since: number } | null;

@@ -27,9 +27,9 @@ export class SqlEventRows implements EventRows {
     this.#dialect = dialect;
   }
 
-  async has(tenantId: string, type: EventType): Promise<boolean> {
+  async lastAt(tenantId: string, type: EventType): Promise<number | null> {
     const events = this.#read.selectFrom('events').where('tenant_id', '=', tenantId).where('type', '=', type);
-    return (await events.select('seq').orderBy('seq').limit(1).executeTakeFirst()) !== undefined;
+    return (await events.select('at').orderBy('seq', 'desc').limit(1).executeTakeFirst())?.at ?? null;
   }
 
   async list(query: EventQuery, signal?: AbortSignal): Promise<ListPart<StoredEvent, number>> {

@@ -12,7 +12,7 @@ type Planned = Extract<KeyScheduleWrite, { kind: 'planned' }>;
 
 const NOTHING_ANNOUNCED = { announced: null, expiryAnnounced: null } as const;
 
-/** Before every time: it is looked at in the next run. */
+/** Before every time: it is looked at in the next run. So is each smaller number. */
 const NOW = 0;
 
 /** Written by the ledger, in the transaction of the change. */
@@ -22,7 +22,18 @@ export async function writeKeySchedule(transaction: Transaction<Tables>, write: 
     return;
   }
   const row = toRow(write);
-  if (write.kind !== 'changed') {
+  if (write.kind === 'planned') {
+    await transaction
+      .updateTable('key_schedules')
+      .set({
+        ...row,
+        look_at: sql`case when look_at is not distinct from ${write.lookAtRead} then ${row.look_at} else look_at end`,
+      })
+      .where('key_id', '=', write.keyId)
+      .execute();
+    return;
+  }
+  if (write.kind === 'created') {
     await transaction
       .insertInto('key_schedules')
       .values(row)
@@ -48,7 +59,10 @@ export async function writeKeySchedule(transaction: Transaction<Tables>, write: 
     .execute();
 }
 
-/** Called in the transaction that stores uses: keys whose current version was awaited are looked at now. */
+/**
+ * Called in the transaction that stores uses: keys whose current version was awaited are looked at now. Each use makes
+ * another time of it, so that a look that began before notices.
+ */
 export async function lookAtUsed(
   transaction: Transaction<Tables>,
   dialect: SqlDialect,
@@ -69,7 +83,8 @@ export async function lookAtUsed(
     .execute();
   for (const { key_id: keyId, awaits_use_of: version } of awaited) {
     if (!used.some((use) => use.keyId === keyId && use.version === version)) continue;
-    await transaction.updateTable('key_schedules').set({ look_at: NOW }).where('key_id', '=', keyId).execute();
+    const lookAt = sql<number>`case when look_at <= ${NOW} then look_at - 1 else ${NOW} end`;
+    await transaction.updateTable('key_schedules').set({ look_at: lookAt }).where('key_id', '=', keyId).execute();
   }
 }
 
