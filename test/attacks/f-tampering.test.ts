@@ -131,6 +131,8 @@ function forgeries(column: string, value: unknown): readonly (string | number)[]
   if (column === 'quota') return ['{"limit":1,"period":"day"}'];
   if (column === 'rotation') return ['{"overlap":"1h"}'];
   if (column === 'jwt_algorithm') return ['ES256'];
+  if (column === 'retires_on_first_use') return [1, 0];
+  if (column === 'kept_versions') return ['[1]', '[9,1]'];
   const isNumber = /_at$|_until$|^not_before$|tokens_not_before|version|revision|id_tag/.test(column);
   if (isNumber) return [typeof value === 'number' ? value + 7 : 4_102_444_800_000, 1_000_000];
   return ['forged'];
