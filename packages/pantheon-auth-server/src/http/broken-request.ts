@@ -24,7 +24,10 @@ type ClientError = Error & { readonly code?: string };
 /** Connections whose request was answered before all of it had arrived. */
 const answeredEarly = new WeakSet<Socket>();
 
-/** Remembers these connections, so that no second answer is sent when the rest of such a request is invalid or does not arrive. */
+/**
+ * Remembers these connections, so that no second answer is sent when the rest of such a request is invalid or does not
+ * arrive.
+ */
 export function noteEarlyAnswers(app: FastifyInstance): void {
   app.addHook('onRequest', async ({ raw }) => void answeredEarly.delete(raw.socket));
   app.addHook('onResponse', async ({ raw }) => {
