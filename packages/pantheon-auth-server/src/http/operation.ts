@@ -48,9 +48,9 @@ export interface Operation {
   /** Codes of its errors, besides those that every route can return. */
   readonly codes: readonly Code[];
   /**
-   * Without a request timeout: the engine bounds every wait, and a timer would cost too much on this frequent route.
+   * The handler has no timeout: the engine bounds every wait, and a timer would cost too much on this frequent route.
    */
-  readonly isHot?: true;
+  readonly hasNoTimeout?: true;
   /** Errors in the form of RFC 6749 instead of problem documents. */
   readonly errors?: 'oauth';
   readonly handle: (request: FastifyRequest, reply: FastifyReply) => unknown;

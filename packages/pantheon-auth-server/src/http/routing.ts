@@ -54,7 +54,7 @@ export function registerOperation(app: FastifyInstance, operation: Operation, co
     }),
     ...(options === null && boundBody !== null && { preParsing: bounded(boundBody) }),
     ...(operation.errors === 'oauth' && { errorHandler: answerOAuthError }),
-    ...(operation.isHot !== true && { handlerTimeout: HANDLER_TIMEOUT_MS }),
+    ...(operation.hasNoTimeout !== true && { handlerTimeout: HANDLER_TIMEOUT_MS }),
     handler: async (request, reply) => {
       if (answer.status !== 200) reply.code(answer.status);
       // The verification route has no ETag, so it needs no further step.

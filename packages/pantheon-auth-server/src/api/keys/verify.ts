@@ -58,7 +58,7 @@ export function verifyOperations(auth: PantheonAuth, clock: Clock): readonly Ope
         schema: verificationSchema,
       },
       codes: ['key_quarantined', 'limiter_unavailable'],
-      isHot: true,
+      hasNoTimeout: true,
       handle: async ({ body, by }) => {
         const { anyEnvironment, ...asked } = omitUndefined(body);
         const both = anyEnvironment === true ? ({ environment: ANY_ENVIRONMENT } as const) : {};
