@@ -17,7 +17,7 @@ import {
 import { instantToWire } from '../domain/setting-codecs.ts';
 import type { EventCodec } from '../events/event-codec.ts';
 import type { Commit, LeaseHeld, Ledger, Precondition } from '../events/ledger.ts';
-import { type Clock, earlier, type Instant, MINUTE_MS, mayDeleteByAge } from '../foundation/clock.ts';
+import { type Clock, earlier, type Instant, isTimeCertain, MINUTE_MS } from '../foundation/clock.ts';
 import { hasCode, invariant } from '../foundation/errors.ts';
 import type { KeyScheduleWrite } from '../schema/key-schedule-row.ts';
 import { tenantAsRead } from '../tenants/tenant-storage.ts';
@@ -111,7 +111,7 @@ export class KeyScheduleJob {
       const due = await schedules.due(clock.now(), { exceptTenants, limit: KEYS_PER_READ });
       if (due.length === 0) return;
       for (const scheduled of due) {
-        if (run.isEnding() || !mayDeleteByAge(clock)) return;
+        if (run.isEnding() || !isTimeCertain(clock)) return;
         const ofTenant = looks.get(scheduled.tenant_id) ?? 0;
         if (ofTenant >= KEYS_OF_TENANT_PER_RUN_MAX) continue;
         looked += 1;

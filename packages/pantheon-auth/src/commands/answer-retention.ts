@@ -1,5 +1,5 @@
 /** Deletes expired idempotency records. */
-import { type Clock, mayDeleteByAge } from '../foundation/clock.ts';
+import { type Clock, isTimeCertain } from '../foundation/clock.ts';
 import type { IdempotencyRows } from './idempotency-rows.ts';
 import { ANSWER_KEPT_MS } from './idempotency-service.ts';
 
@@ -17,7 +17,7 @@ export async function pruneAnswers(
   clock: Clock,
   isEnding: () => boolean,
 ): Promise<void> {
-  for (let slices = 0; slices < SLICES_MAX && mayDeleteByAge(clock) && !isEnding(); slices += 1) {
+  for (let slices = 0; slices < SLICES_MAX && isTimeCertain(clock) && !isEnding(); slices += 1) {
     const deleted = await rows.prune(clock.now() - ANSWER_KEPT_MS, ANSWERS_AT_ONCE_MAX);
     if (deleted < ANSWERS_AT_ONCE_MAX) return;
   }

@@ -10,8 +10,8 @@ import {
   earlier,
   HOUR_MS,
   type Instant,
+  isTimeCertain,
   MINUTE_MS,
-  mayDeleteByAge,
   momentOf,
   NonDecreasingClock,
   systemClock,
@@ -215,14 +215,14 @@ describe('beside the clock of the store (I14)', () => {
     const { source, clock } = beside();
     clock.suspectAhead(HOUR_MS);
     source.setWall(START + MINUTE_MS);
-    expect([clock.mayBeAheadForMs, mayDeleteByAge(clock)]).toEqual([HOUR_MS, false]);
+    expect([clock.mayBeAheadForMs, isTimeCertain(clock)]).toEqual([HOUR_MS, false]);
     source.advance(HOUR_MS - 1);
-    expect([clock.mayBeAheadForMs, mayDeleteByAge(clock)]).toEqual([1, false]);
+    expect([clock.mayBeAheadForMs, isTimeCertain(clock)]).toEqual([1, false]);
     source.advance(1);
-    expect([clock.mayBeAheadForMs, mayDeleteByAge(clock)]).toEqual([0, true]);
+    expect([clock.mayBeAheadForMs, isTimeCertain(clock)]).toEqual([0, true]);
     clock.suspectAhead(HOUR_MS);
     clock.accept(source.now());
-    expect(mayDeleteByAge(clock)).toBe(true);
+    expect(isTimeCertain(clock)).toBe(true);
   });
 
   test('the period in which a clock may be ahead is a whole number of milliseconds, whatever the monotonic clock returns', () => {
@@ -232,9 +232,9 @@ describe('beside the clock of the store (I14)', () => {
     mono = 5.125;
     expect(clock.mayBeAheadForMs).toBe(6);
     mono = 10.24;
-    expect(mayDeleteByAge(clock)).toBe(false);
+    expect(isTimeCertain(clock)).toBe(false);
     mono = 10.25;
-    expect(mayDeleteByAge(clock)).toBe(true);
+    expect(isTimeCertain(clock)).toBe(true);
   });
 
   test('an answer of the store that took longer than the clocks differ leaves the clock unchanged', () => {
@@ -268,10 +268,10 @@ describe('beside the clock of the store (I14)', () => {
     const { source, clock } = beside();
     clock.syncTo(START, 0);
     clock.syncTo(START + MINUTE_MS, 0);
-    expect(mayDeleteByAge(clock)).toBe(false);
+    expect(isTimeCertain(clock)).toBe(false);
     source.setWall(START + MINUTE_MS);
     clock.syncTo(START + MINUTE_MS, 0);
-    expect(mayDeleteByAge(clock)).toBe(true);
+    expect(isTimeCertain(clock)).toBe(true);
   });
 
   test('a machine whose clock jumps while that of the store does not uses the time of the store, and nothing is in doubt', () => {

@@ -102,10 +102,12 @@ export function assertCertainTime(clock: Clock): void {
 }
 
 /**
- * Whether rows that are old by this clock may be deleted. A wrong clock can be corrected, but deleted rows (usage
- * counts, idempotency records, token revocations) would be lost.
+ * Whether nothing suggests that the time is wrong: the clock is not in doubt, agrees with that of the database, and was not
+ * far ahead at the last start. Jobs ask it before they delete rows because of their age, rotate or expire: correcting the
+ * clock would not bring back what was deleted, nor a version or a key that was ended. Stricter than
+ * {@link assertCertainTime}, which throws only while the clock is in doubt.
  */
-export function mayDeleteByAge(clock: Clock): boolean {
+export function isTimeCertain(clock: Clock): boolean {
   clock.now();
   return clock.doubted == null && clock.isSkewed !== true && (clock.mayBeAheadForMs ?? 0) === 0;
 }
@@ -170,7 +172,7 @@ export class NonDecreasingClock implements Clock {
     return this.#source.timers ?? systemTimers;
   }
 
-  /** While they differ, nothing is deleted because of its age: {@link mayDeleteByAge}. */
+  /** While they differ, jobs delete, rotate and expire nothing: {@link isTimeCertain}. */
   get isSkewed(): boolean {
     return Math.abs(this.#offsetMs) > CLOCK_JUMP_MS;
   }

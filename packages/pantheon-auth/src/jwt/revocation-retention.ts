@@ -7,7 +7,7 @@ import { jobActor, newEvent } from '../domain/event.ts';
 import { SYSTEM_TENANT } from '../domain/tenant.ts';
 import type { EventCodec } from '../events/event-codec.ts';
 import type { LeaseHeld, Ledger } from '../events/ledger.ts';
-import { type Clock, mayDeleteByAge, SECOND_MS } from '../foundation/clock.ts';
+import { type Clock, isTimeCertain, SECOND_MS } from '../foundation/clock.ts';
 import type { TokenRevocationRows } from './signing-key-rows.ts';
 
 /** Rows per commit. SQLite blocks the event loop for about 5 ms with these. */
@@ -36,7 +36,7 @@ interface Run {
  */
 export async function deleteExpiredRevocations(deps: RevocationRetentionDeps, run: Run): Promise<void> {
   const { rows, ledger, events, clock } = deps;
-  for (let commits = 0; commits < COMMITS_MAX && mayDeleteByAge(clock) && !run.isEnding(); commits += 1) {
+  for (let commits = 0; commits < COMMITS_MAX && isTimeCertain(clock) && !run.isEnding(); commits += 1) {
     const now = clock.now();
     const oldest = await rows.unexpired(0, null, REVOCATIONS_AT_ONCE_MAX);
     const expired = oldest.filter((row) => row.expires_at <= now - DELETED_AFTER_MS);

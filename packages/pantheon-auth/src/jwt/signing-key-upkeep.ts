@@ -4,7 +4,7 @@
  */
 import { jobActor } from '../domain/event.ts';
 import type { LeaseHeld } from '../events/ledger.ts';
-import { type Clock, mayDeleteByAge } from '../foundation/clock.ts';
+import { type Clock, isTimeCertain } from '../foundation/clock.ts';
 import { hasCode } from '../foundation/errors.ts';
 import type { SigningKeyChanges } from './signing-key-changes.ts';
 import { SIGNING_ALGORITHMS, type SigningKeyring } from './signing-keyring.ts';
@@ -30,7 +30,7 @@ export async function keepSigningKeys(
   const by = { actor: jobActor(run.lease.name), requestId: null, reason: null };
   await keyring.load();
   for (const algorithm of SIGNING_ALGORITHMS) {
-    if (run.isEnding() || !mayDeleteByAge(clock)) return;
+    if (run.isEnding() || !isTimeCertain(clock)) return;
     const change = await changes.decideUpkeep(algorithm, everyMs, by);
     if (change === null) continue;
     try {

@@ -1,5 +1,5 @@
 /** Deletes expired usage counts, a few at a time. */
-import { type Clock, DAY_MS, mayDeleteByAge } from '../foundation/clock.ts';
+import { type Clock, DAY_MS, isTimeCertain } from '../foundation/clock.ts';
 import { ROWS_AT_ONCE_MAX, type UsageRows, type UsageStep } from './usage-rows.ts';
 import { USAGE_KEPT_MS } from './usage-steps.ts';
 
@@ -26,7 +26,7 @@ export async function pruneUsage(
   let deleted = 0;
   for (const step of steps) {
     for (let found = ROWS_AT_ONCE_MAX; found === ROWS_AT_ONCE_MAX && slices < SLICES_MAX; slices += 1) {
-      if (!mayDeleteByAge(clock) || isEnding()) return deleted;
+      if (!isTimeCertain(clock) || isEnding()) return deleted;
       found = await rows.prune(step, now - USAGE_KEPT_MS[step] - DELETED_AFTER_MS, ROWS_AT_ONCE_MAX);
       deleted += found;
     }
