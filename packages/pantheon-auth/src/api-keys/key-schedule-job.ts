@@ -1,6 +1,7 @@
 /**
- * The job that looks at keys whose rotation is due: announces it, or rotates the key for a recipient. What is due is
- * decided in `domain/rotation-schedule.ts`; this carries it out, each step in one commit with the plan that follows it.
+ * The job that works through the schedule of keys: announces rotations and expiries, rotates keys that have a recipient, ends
+ * versions and keys as their policies say. What is due is decided in `domain/rotation-schedule.ts` and
+ * `domain/expiry-notices.ts`. Carries out the plan; each step and the next `look_at` are written in one commit.
  */
 import { runAsProcess } from '../commands/run-command.ts';
 import { losesAdminRights } from '../domain/administrator.ts';
@@ -32,13 +33,13 @@ import type { NextSecrets } from './next-secrets.ts';
 import { encryptTo } from './recipient-key.ts';
 import { versionSecret } from './version-secret.ts';
 
-/** Keys looked at in one run; the next run goes on. Each takes a read or two, and a commit where something is due. */
+/** The next run continues with the rest. Each key takes a read or two, and a commit if something is due. */
 const KEYS_PER_RUN_MAX = 1_000;
-/** Of one tenant, so that those of others are looked at in the same run, however many keys of it are due. */
+/** However many keys of one tenant are due, keys of other tenants are looked at in the same run. */
 export const KEYS_OF_TENANT_PER_RUN_MAX = 100;
 const KEYS_PER_READ = 100;
 /** When to look again at a key that does not exist, or whose tenant is not active. */
-const HELD_UP_MS: number = 60 * MINUTE_MS;
+const INACTIVE_TENANT_AGAIN_MS: number = 60 * MINUTE_MS;
 /** When to look again at a key that is damaged, or for which a step failed. */
 const FAILED_AGAIN_MS: number = 5 * MINUTE_MS;
 
@@ -55,7 +56,7 @@ export interface KeyScheduleJobDeps {
   readonly keyPrefix: string;
   /** How long ahead the expiry of a key is announced, in seconds. */
   readonly expiryNotices: readonly number[];
-  /** Called when something fails for one key; the others are looked at all the same. */
+  /** Called when something fails for one key. The run continues with the others. */
   readonly onError: (error: unknown, keyId: string) => void;
 }
 
@@ -65,9 +66,9 @@ interface Run {
   readonly lease: LeaseHeld;
 }
 
-/** A key as it was looked at, and what is due. */
-interface Look {
-  /** The time at which it was to be looked at. */
+/** A key as it was read, and what is due for it. */
+interface LoadedPlan {
+  /** The time of the look, as it was read. */
   readonly lookAtRead: Instant | null;
   readonly stored: StoredKey;
   readonly plan: RotationPlan;
@@ -76,11 +77,11 @@ interface Look {
   /** The last announcement about the current version, and when the first was made; null: there was none. */
   readonly announced: { readonly number: number; readonly since: Instant } | null;
   readonly now: Instant;
-  /** What else must not change before the step is committed. */
+  /** What else must still hold when the step is committed. */
   readonly preconditions: readonly Precondition[];
 }
 
-/** A step as it is committed: a change of the record, or an event beside it. */
+/** How a step is committed: as a change of the record, or as an event that does not change the record. */
 interface Change {
   readonly commit: (preconditions: readonly Precondition[]) => Promise<unknown>;
   readonly preconditions: readonly Precondition[];
@@ -100,52 +101,53 @@ export class KeyScheduleJob {
   }
 
   /**
-   * Does nothing while the clock is in doubt, may be ahead, or differs from that of the database: correcting it would not
-   * undo a rotation.
+   * Does nothing while the clock is in doubt, may be ahead, or differs from that of the database: correcting the clock would
+   * not take back a rotation.
    */
   async run(run: Run): Promise<void> {
     const { schedules, clock } = this.#deps;
-    const looks = new Map<string, number>();
-    for (let looked = 0; looked < KEYS_PER_RUN_MAX; ) {
-      const exceptTenants = [...looks].filter(([, keys]) => keys >= KEYS_OF_TENANT_PER_RUN_MAX).map(([id]) => id);
+    const keysByTenant = new Map<string, number>();
+    for (let keysSeen = 0; keysSeen < KEYS_PER_RUN_MAX; ) {
+      const exceptTenants = [...keysByTenant]
+        .filter(([, keys]) => keys >= KEYS_OF_TENANT_PER_RUN_MAX)
+        .map(([id]) => id);
       const due = await schedules.due(clock.now(), { exceptTenants, limit: KEYS_PER_READ });
       if (due.length === 0) return;
       for (const scheduled of due) {
         if (run.isEnding() || !isTimeCertain(clock)) return;
-        const ofTenant = looks.get(scheduled.tenant_id) ?? 0;
+        const ofTenant = keysByTenant.get(scheduled.tenant_id) ?? 0;
         if (ofTenant >= KEYS_OF_TENANT_PER_RUN_MAX) continue;
-        looked += 1;
-        looks.set(scheduled.tenant_id, ofTenant + 1);
-        await this.#look(scheduled, run);
+        keysSeen += 1;
+        keysByTenant.set(scheduled.tenant_id, ofTenant + 1);
+        await this.#process(scheduled, run);
       }
     }
   }
 
-  async #look(scheduled: ScheduledKey, run: Run): Promise<void> {
+  async #process(scheduled: ScheduledKey, run: Run): Promise<void> {
     const by: AuditContext = { actor: jobActor(run.lease.name), requestId: null, reason: null };
     const { cache, schedules, onError } = this.#deps;
     try {
-      const { loaded, change } = await runAsProcess<Look | null, Change>(by, {
+      const { loaded, change } = await runAsProcess<LoadedPlan | null, Change>(by, {
         load: () => this.#load(scheduled),
-        decide: (look) => (look === null ? null : this.#decide(look, by)),
+        decide: (loaded) => (loaded === null ? null : this.#decide(loaded, by)),
         commit: ({ commit, preconditions }) => commit([...preconditions, run.lease]).then(() => {}),
         invalidate: () => cache.invalidate(scheduled.key_id),
-        // A key that somebody changes at this moment is looked at again in the next run.
         attemptsMax: 1,
       });
       if (change === null)
-        await schedules.plan(loaded === null ? this.#heldUp(scheduled) : plannedOf(loaded), scheduled);
+        await schedules.plan(loaded === null ? this.#planForInactiveTenant(scheduled) : plannedOf(loaded), scheduled);
     } catch (error) {
-      // Somebody changed the key at this moment.
+      // Somebody changed the key at the same moment. It is still due, so this run or the next one looks at it again.
       if (hasCode(error, 'conflict')) return;
-      // No key holds up another one. If the database is the reason, this fails too, and with it the run.
-      await schedules.plan(this.#later(scheduled, FAILED_AGAIN_MS), scheduled);
+      // An error of one key does not stop the run. If the database fails, storing this plan fails too and ends the run.
+      await schedules.plan(this.#planAfter(scheduled, FAILED_AGAIN_MS), scheduled);
       if (!hasCode(error, 'key_quarantined')) onError(error, scheduled.key_id);
     }
   }
 
   /** Null: the key does not exist, or its tenant is not active. */
-  async #load({ key_id: keyId, tenant_id: tenantId, ...row }: ScheduledKey): Promise<Look | null> {
+  async #load({ key_id: keyId, tenant_id: tenantId, ...row }: ScheduledKey): Promise<LoadedPlan | null> {
     const { storage, nextSecrets, usage, clock } = this.#deps;
     const stored = await storage.findIn(tenantId, keyId);
     if (stored?.tenant.state !== 'active') return null;
@@ -167,21 +169,24 @@ export class KeyScheduleJob {
         ? null
         : { distanceSeconds: row.expiry_announced, expiresAt: row.expiry_announced_of };
     const expiry = planExpiryNotice(record, expiryAnnounced, this.#deps.expiryNotices, now);
-    const look = { lookAtRead: row.look_at, stored, announced, expiry, expiryAnnounced, now };
-    const plan = planRotation(record, facts, look.now);
-    if (plan.step?.kind !== 'expire') return { ...look, plan, preconditions: [] };
-    const preconditions = await this.#mayExpire(record, look.now);
-    if (preconditions !== null) return { ...look, plan, preconditions };
-    // The last administrator does not expire: it is announced, as where the window is opened again.
+    const base = { lookAtRead: row.look_at, stored, announced, expiry, expiryAnnounced, now };
+    const plan = planRotation(record, facts, now);
+    if (plan.step?.kind !== 'expire') return { ...base, plan, preconditions: [] };
+    const preconditions = await this.#mayExpire(record, now);
+    if (preconditions !== null) return { ...base, plan, preconditions };
+    // The last administrator's key does not expire; its window is extended as with `extend`.
     const rotation = record.rotation && { ...record.rotation, onMissed: 'extend' as const };
-    return { ...look, plan: planRotation({ ...record, rotation }, facts, look.now), preconditions: [] };
+    return { ...base, plan: planRotation({ ...record, rotation }, facts, now), preconditions: [] };
   }
 
   /**
-   * What the holder was told about the current version; null: nothing. Where a missed window ends the key, it must have
+   * What was announced about the current version; null: nothing. Where a missed window ends the key, its holder must have
    * been able to act for all of it, so what was announced before its tenant was resumed does not count.
    */
-  async #announced(row: Omit<ScheduledKey, 'key_id' | 'tenant_id'>, record: KeyRecord): Promise<Look['announced']> {
+  async #announced(
+    row: Omit<ScheduledKey, 'key_id' | 'tenant_id'>,
+    record: KeyRecord,
+  ): Promise<LoadedPlan['announced']> {
     const { announced: number, announced_since: since, announced_version: version } = row;
     if (number === null || since === null || version !== record.version) return null;
     if (record.rotation?.onMissed !== 'expire') return { number, since };
@@ -189,7 +194,7 @@ export class KeyScheduleJob {
     return resumedAt !== null && resumedAt >= since ? null : { number, since };
   }
 
-  /** Null: it is the last administrator. */
+  /** The preconditions of letting the key expire. Null: it is the last administrator's key. */
   async #mayExpire(record: KeyRecord, now: Instant): Promise<readonly Precondition[] | null> {
     if (!losesAdminRights(record, { ...record, expiresAt: now }, now)) return [];
     try {
@@ -200,27 +205,30 @@ export class KeyScheduleJob {
     }
   }
 
-  async #decide(look: Look, by: AuditContext): Promise<Change | null> {
-    const { stored, plan, now, preconditions } = look;
+  async #decide(loaded: LoadedPlan, by: AuditContext): Promise<Change | null> {
+    const { stored, plan, now, preconditions } = loaded;
     switch (plan.step?.kind) {
       case undefined:
-        return look.expiry.announce === null ? null : this.#beside(look, await this.#expiring(look, by));
+        return loaded.expiry.announce === null ? null : this.#eventOnlyChange(loaded, await this.#expiring(loaded, by));
       case 'rotate':
-        return this.#toRecord(await this.#rotation(stored, by, now), [tenantAsRead(stored.tenant)]);
+        return this.#recordChange(await this.#rotation(stored, by, now), [tenantAsRead(stored.tenant)]);
       case 'expire': {
         const reason = 'The next version was not claimed in time.';
         const change = updateKey(stored.record, { ...stored.record, expiresAt: now }, { ...by, reason }, now);
         const alsoAsRead = [...preconditions, tenantAsRead(stored.tenant)];
-        return change && this.#toRecord({ change, secrets: stored.secrets }, alsoAsRead);
+        return change && this.#recordChange({ change, secrets: stored.secrets }, alsoAsRead);
       }
       case 'retire': {
         const reason = 'The next version was used.';
         const change = retireVersion(stored.record, plan.step.version, { ...by, reason }, now);
-        return change && this.#toRecord({ change, secrets: stored.secrets }, preconditions);
+        return change && this.#recordChange({ change, secrets: stored.secrets }, preconditions);
       }
       case 'announce':
       case 'complete':
-        return this.#beside(look, await this.#deps.events.toRows([eventOf(plan.step, stored.record, by, now)]));
+        return this.#eventOnlyChange(
+          loaded,
+          await this.#deps.events.toRows([eventOf(plan.step, stored.record, by, now)]),
+        );
     }
   }
 
@@ -234,36 +242,39 @@ export class KeyScheduleJob {
     return { change, secrets: [versionSecret(change.record.version, generated), ...secrets], nextJwe };
   }
 
-  /** Where a rotation has a step to take as well, that is taken first, and the key is looked at again. */
-  #expiring({ stored: { record }, now: at }: Look, by: AuditContext): Promise<Commit['events']> {
+  /** If a step of the rotation is due as well, that step is made first, and the expiry is announced at the next look. */
+  #expiring({ stored: { record }, now: at }: LoadedPlan, by: AuditContext): Promise<Commit['events']> {
     const { id: subjectId, tenantId } = record;
     const after = { expiresAt: new Date(record.expiresAt ?? at).toISOString() };
     return this.#deps.events.toRows([newEvent('key.expiring', { at, tenantId, subjectId, before: null, after }, by)]);
   }
 
-  #toRecord(sealed: SealedChange, preconditions: readonly Precondition[]): Change {
+  #recordChange(sealed: SealedChange, preconditions: readonly Precondition[]): Change {
     return { commit: (all) => this.#deps.storage.commit([{ ...sealed, preconditions: all }]), preconditions };
   }
 
-  /** An event that changes nothing of the record, committed with the plan that follows it. */
-  #beside(look: Look, events: Commit['events']): Change {
-    const { record } = look.stored;
+  /** An event that does not change the record. A used next secret is deleted with it. */
+  #eventOnlyChange(loaded: LoadedPlan, events: Commit['events']): Change {
+    const { record } = loaded.stored;
     const where = { key_id: record.id, tenant_id: record.tenantId };
-    const isUsed = look.plan.step?.kind === 'complete';
+    const isUsed = loaded.plan.step?.kind === 'complete';
     const changes = isUsed ? [{ kind: 'delete', table: 'next_secrets', where } as const] : [];
-    const commit = { changes, events, keySchedules: [plannedOf(look)] };
+    const commit = { changes, events, keySchedules: [plannedOf(loaded)] };
     return {
       commit: (preconditions) => this.#deps.ledger.commit({ ...commit, preconditions }),
       preconditions: [keyAsRead(record)],
     };
   }
 
-  /** The holder of a key whose tenant is suspended cannot act on what was announced: it is announced again. */
-  #heldUp(scheduled: ScheduledKey): Planned {
-    return { ...this.#later(scheduled, HELD_UP_MS), announced: null };
+  /** While its tenant is suspended, a holder cannot act on an announcement: it is made again afterwards. */
+  #planForInactiveTenant(scheduled: ScheduledKey): Planned {
+    return { ...this.#planAfter(scheduled, INACTIVE_TENANT_AGAIN_MS), announced: null };
   }
 
-  #later({ key_id: keyId, tenant_id: tenantId, revision, awaits_use_of, ...row }: ScheduledKey, ms: number): Planned {
+  #planAfter(
+    { key_id: keyId, tenant_id: tenantId, revision, awaits_use_of, ...row }: ScheduledKey,
+    ms: number,
+  ): Planned {
     const { look_at: lookAtRead, announced: number, announced_version: version, announced_since: since } = row;
     const announced = number === null || version === null || since === null ? null : { number, version, since };
     const { expiry_announced: distanceSeconds, expiry_announced_of: expiresAt } = row;
@@ -295,10 +306,10 @@ function eventOf(
   return newEvent(type, { ...about, after: { version, claimBefore: instantToWire(claimBefore) } }, by);
 }
 
-/** When to look again, once the step is done. */
-function plannedOf(look: Look): Planned {
-  const { lookAtRead, plan, announced: before, expiry, expiryAnnounced, now } = look;
-  const { record } = look.stored;
+/** The schedule after the step. */
+function plannedOf(loaded: LoadedPlan): Planned {
+  const { lookAtRead, plan, announced: before, expiry, expiryAnnounced, now } = loaded;
+  const { record } = loaded.stored;
   const { id: keyId, tenantId, revision, version, expiresAt } = record;
   const { step, lookAt, awaitsUse } = plan;
   const announced =
@@ -310,7 +321,7 @@ function plannedOf(look: Look): Planned {
     tenantId,
     revision,
     lookAtRead,
-    // One step at a time: what else is due is found at the next look.
+    // Each commit has one step. Another one that is due as well is made at the next look.
     lookAt:
       step !== null && expiry.announce !== null
         ? now
