@@ -254,7 +254,7 @@ export class KeyStorage implements KeySource {
   }
 }
 
-/** What changes of the schedule with a change of the key. A new key without a policy has nothing to be looked for. */
+/** How a change of the key changes its schedule. A new key without a rotation policy and an expiry gets no row. */
 function scheduleAfter({ change, nextJwe }: SealedChange, lookAt: Instant | null): readonly KeyScheduleWrite[] {
   const { record, expectedRevision, events } = change;
   const { id: keyId, tenantId, revision, version } = record;
@@ -266,7 +266,7 @@ function scheduleAfter({ change, nextJwe }: SealedChange, lookAt: Instant | null
   return [{ kind: 'changed', ...about, isScheduled: lookAt !== null, awaitsUseOf, resetsAnnouncements }];
 }
 
-/** Whether what was announced to the holder was about other times. */
+/** Whether the times that were announced are no longer right. */
 function changesSchedule(event: KeyEvent): boolean {
   const decisive = ['rotation', 'notBefore', 'expiresAt'] as const;
   return event.type === 'key.updated' && decisive.some((name) => event.after[name] !== undefined);

@@ -8,9 +8,9 @@ export interface KeyScheduleRow {
   tenant_id: string;
   /** The revision of the key that this was decided from. */
   revision: number;
-  /** Null: not before the key changes, or is used. */
+  /** Null: only when the key changes or an awaited use is stored. */
   look_at: number | null;
-  /** It is looked at when this version is used; null: uses do not matter. */
+  /** The version whose first use is awaited: storing a use of it sets `look_at`. Null: no use is awaited. */
   awaits_use_of: number | null;
   /** The number of the last announcement, and the version that it was about; null: there was none. */
   announced: number | null;
@@ -24,7 +24,7 @@ export interface KeyScheduleRow {
 
 /** What is written with a change of the key. */
 export type KeyScheduleWrite =
-  /** A key with something to look for was made. */
+  /** A key was created for which something will be due. */
   | {
       readonly kind: 'created';
       readonly keyId: string;
@@ -32,22 +32,22 @@ export type KeyScheduleWrite =
       readonly revision: number;
       readonly lookAt: number;
     }
-  /** The key has changed: if there is anything to look for, it is looked at now. */
+  /** The key has changed: the next run of the job looks at it if anything can be due. */
   | {
       readonly kind: 'changed';
       readonly keyId: string;
       readonly tenantId: string;
       readonly revision: number;
-      /** Whether there is something to look for, as far as the record tells. */
+      /** Whether something can be due, by the record alone. */
       readonly isScheduled: boolean;
-      /** The version whose use is awaited from now on; null: none more than before. */
+      /** The version whose first use is awaited from now on; null: leaves the awaited version as it is. */
       readonly awaitsUseOf: number | null;
       /** Whether earlier announcements are void: the holder could not act on them, or they were about another policy. */
       readonly resetsAnnouncements: boolean;
     }
   /** The key was revoked. */
   | { readonly kind: 'ended'; readonly keyId: string; readonly tenantId: string }
-  /** It was looked at. */
+  /** The job has made a new plan for the key. */
   | {
       readonly kind: 'planned';
       readonly keyId: string;

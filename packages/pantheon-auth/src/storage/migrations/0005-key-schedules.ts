@@ -1,4 +1,4 @@
-/** When a key is looked at, the next secrets of keys that the service rotates, and rotations that are undone. */
+/** When the job looks at a key, the next secrets of keys that the service rotates, and what a rollback needs of versions. */
 import { type Kysely, sql } from 'kysely';
 import type { Migration } from 'kysely/migration';
 import type { SqlDialect } from '../dialect.ts';
@@ -22,7 +22,7 @@ export function tables0005(dialect: SqlDialect): Migration {
         .addColumn('expiry_announced', integer)
         .addColumn('expiry_announced_of', integer);
       await dialect.strict(schedules).execute();
-      // Of many keys of one tenant that are due, those of others are found in the index alone.
+      // When many keys of one tenant are due, the keys of other tenants are found by reading the index only.
       await db.schema
         .createIndex('key_schedules_by_time')
         .on('key_schedules')
@@ -36,7 +36,7 @@ export function tables0005(dialect: SqlDialect): Migration {
         .addColumn('revision', integer, (c) => c.notNull())
         .addColumn('sealed', bytes, (c) => c.notNull());
       await dialect.strict(secrets).execute();
-      // Keys that have a policy or an expiry already are looked at once, and then when they are due.
+      // Keys that already have a policy or an expiry are looked at once after the migration, and then when they are due.
       await sql`
         insert into key_schedules (key_id, tenant_id, revision, look_at)
         select id, tenant_id, revision, 0 from api_keys

@@ -1,4 +1,7 @@
-/** When the service looks at a key again. Written with every change of a key that has something to look for. */
+/**
+ * Stores when the service looks at a key again. Written with changes of the key, by the job, and when an awaited use is
+ * stored.
+ */
 import { type Expression, type ExpressionBuilder, type Kysely, type SqlBool, sql, type Transaction } from 'kysely';
 import type { KeyScheduleRows, ScheduledKey } from '../../api-keys/key-schedule-rows.ts';
 import { operational } from '../../events/write-lanes.ts';
@@ -12,8 +15,8 @@ type Planned = Extract<KeyScheduleWrite, { kind: 'planned' }>;
 
 const NOTHING_ANNOUNCED = { announced: null, expiryAnnounced: null } as const;
 
-/** Before every time: it is looked at in the next run. So is each smaller number. */
-const NOW = 0;
+/** A time in the past, so that the next run of the job looks at the key. So is each smaller number. */
+const LOOK_IN_NEXT_RUN = 0;
 
 /** Written by the ledger, in the transaction of the change. */
 export async function writeKeySchedule(transaction: Transaction<Tables>, write: KeyScheduleWrite): Promise<void> {
@@ -43,12 +46,12 @@ export async function writeKeySchedule(transaction: Transaction<Tables>, write: 
   }
   const set = {
     revision: row.revision,
-    look_at: NOW,
+    look_at: LOOK_IN_NEXT_RUN,
     ...(write.awaitsUseOf !== null && { awaits_use_of: write.awaitsUseOf }),
     ...(write.resetsAnnouncements && { announced: null, announced_version: null, announced_since: null }),
   };
   if (!write.isScheduled && write.awaitsUseOf === null) {
-    // Something of it may have been looked for until now.
+    // Nothing more is due for this key, but the schedule may have a row of it from before.
     await transaction.updateTable('key_schedules').set(set).where('key_id', '=', write.keyId).execute();
     return;
   }
@@ -60,8 +63,8 @@ export async function writeKeySchedule(transaction: Transaction<Tables>, write: 
 }
 
 /**
- * Called in the transaction that stores uses: keys whose current version was awaited are looked at now. Each use makes
- * another time of it, so that a look that began before notices.
+ * Called in the transaction that stores uses: the next run of the job looks at the keys whose awaited version was used. Each
+ * use changes the time, so that a look that read the row before does not replace it.
  */
 export async function lookAtUsed(
   transaction: Transaction<Tables>,
@@ -70,7 +73,7 @@ export async function lookAtUsed(
 ): Promise<void> {
   const used = uses.filter((use) => use.count > 0);
   if (used.length === 0) return;
-  // Locked in one order, so that of two batches that meet one waits for the other.
+  // Every transaction that locks several rows does so in the order of `key_id`, so that no two wait for each other.
   const awaited = await dialect
     .lockRows(
       transaction
@@ -83,7 +86,7 @@ export async function lookAtUsed(
     .execute();
   for (const { key_id: keyId, awaits_use_of: version } of awaited) {
     if (!used.some((use) => use.keyId === keyId && use.version === version)) continue;
-    const lookAt = sql<number>`case when look_at <= ${NOW} then look_at - 1 else ${NOW} end`;
+    const lookAt = sql<number>`case when look_at <= ${LOOK_IN_NEXT_RUN} then look_at - 1 else ${LOOK_IN_NEXT_RUN} end`;
     await transaction.updateTable('key_schedules').set({ look_at: lookAt }).where('key_id', '=', keyId).execute();
   }
 }
@@ -121,8 +124,8 @@ export class SqlKeyScheduleRows implements KeyScheduleRows {
   async plan(planned: Planned, read: ScheduledKey): Promise<void> {
     const row = toRow(planned);
     const isAnnounced = row.announced !== null || row.expiry_announced !== null;
-    const isNothing = row.look_at === null && row.awaits_use_of === null && !isAnnounced;
-    const isAsRead = (eb: ExpressionBuilder<Tables, 'key_schedules'>): Expression<SqlBool> =>
+    const isEmptyPlan = row.look_at === null && row.awaits_use_of === null && !isAnnounced;
+    const isUnchangedSinceRead = (eb: ExpressionBuilder<Tables, 'key_schedules'>): Expression<SqlBool> =>
       eb.and([
         eb('key_id', '=', read.key_id),
         eb('tenant_id', '=', read.tenant_id),
@@ -130,8 +133,8 @@ export class SqlKeyScheduleRows implements KeyScheduleRows {
         eb('look_at', read.look_at === null ? 'is' : '=', read.look_at),
       ]);
     await this.#writer.run(operational('key-schedules'), async (transaction) => {
-      if (isNothing) await transaction.deleteFrom('key_schedules').where(isAsRead).execute();
-      else await transaction.updateTable('key_schedules').set(row).where(isAsRead).execute();
+      if (isEmptyPlan) await transaction.deleteFrom('key_schedules').where(isUnchangedSinceRead).execute();
+      else await transaction.updateTable('key_schedules').set(row).where(isUnchangedSinceRead).execute();
     });
   }
 }
@@ -142,7 +145,7 @@ function toRow(write: Exclude<KeyScheduleWrite, { kind: 'ended' }>): KeySchedule
     key_id: write.keyId,
     tenant_id: write.tenantId,
     revision: write.revision,
-    look_at: write.kind === 'changed' ? NOW : write.lookAt,
+    look_at: write.kind === 'changed' ? LOOK_IN_NEXT_RUN : write.lookAt,
     awaits_use_of: write.kind === 'created' ? null : write.awaitsUseOf,
     announced: announced?.number ?? null,
     announced_version: announced?.version ?? null,
