@@ -23,7 +23,7 @@ type TenantStateWire = { readonly state: 'active' | 'suspended' | 'deleted' };
 type TenantWire = { readonly name: string; readonly audiences: readonly string[] | null };
 type DateWire<Name extends string> = { readonly [N in Name]: string };
 
-/** `version`: the current one. `claimBefore`: the end of the window; null: the service rotates the key itself. */
+/** `version`: the current one. `claimBefore`: the end of the window; null: the service rotates the key. */
 type AnnouncementWire = { readonly version: number; readonly claimBefore: string | null };
 
 /** Every event type and its data. Names are never reused. */
@@ -45,6 +45,7 @@ export interface EventData {
   'key.expiring': Data<'key', null, DateWire<'expiresAt'>>;
   'key.rotation_due': Data<'key', null, AnnouncementWire>;
   'key.rotation_reminded': Data<'key', null, AnnouncementWire>;
+  /** Also written once when the service cannot rotate yet; the state of the key is then still `due`. */
   'key.rotation_overdue': Data<'key', null, AnnouncementWire>;
   /** The next secret, which the service had made, was used: its encrypted copy is deleted. */
   'key.rotation_completed': Data<'key', null, { readonly version: number }>;

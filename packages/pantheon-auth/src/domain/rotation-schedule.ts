@@ -1,17 +1,18 @@
 /**
- * When a key is due for rotation, and what the service does about it. Pure. `api-keys/key-schedule-job.ts` carries it out.
+ * Decides when a rotation of a key is due, and what the service does then. Pure. `api-keys/key-schedule-job.ts` carries it
+ * out.
  *
- * Without a recipient only the holder can receive the next secret, so the service opens a window and announces it. A
- * window that passes is opened again twice as long, or the key expires, as its policy says. With a recipient the service
- * rotates the key itself.
+ * Without a recipient only the holder can receive the next secret. So the service announces that the rotation is due, and
+ * the holder has a window to claim the next version. When the window has passed, another one of twice the length begins, or
+ * the key expires, as its policy says. With a recipient the service rotates the key itself.
  */
 import { earlier, type Instant, MINUTE_MS, SECOND_MS } from '../foundation/clock.ts';
 import type { KeyRecord, KeyVersion } from './key.ts';
 import { previousVersion } from './key-versions.ts';
 
 /**
- * `scheduled`: not due yet. `due`: the first window is open, or the service is about to rotate. `overdue`: the holder has
- * let a window pass.
+ * `scheduled`: not due yet. `due`: the first window is open, or the service rotates the key. `overdue`: a window has passed
+ * in which the holder did not claim the next version.
  */
 export type RotationState = 'scheduled' | 'due' | 'overdue';
 
@@ -19,8 +20,8 @@ export interface RotationStatus {
   readonly state: RotationState;
   readonly dueAt: Instant;
   /**
-   * The end of the window that is open; null: none is open, or the service rotates the key itself. A key that then
-   * expires may live longer, because its window opens with the announcement.
+   * The end of the current window; for `expire` also after it has passed. Null: not due yet, or the service rotates the key.
+   * For `expire` it is calculated from the due time; the key expires later if the announcement was late.
    */
   readonly claimBefore: Instant | null;
 }
@@ -64,9 +65,9 @@ export function rotationHint(key: RotatedKey, used: KeyVersion, now: Instant): R
 }
 
 /**
- * What is to be done about a key. `announce`: an event. `rotate`: only with a recipient. `expire`: the policy says so for
- * a window that passed. `complete`: the next secret was used, so its encrypted copy is deleted. `retire`: the current
- * version was used, so the one before it ends, as was asked when it was rotated.
+ * What the service does about a key. `announce`: writes an event. `rotate`: only with a recipient. `expire`: the window has
+ * passed, and the policy has `onMissed: expire`. `complete`: the next secret was used, so its encrypted copy is deleted.
+ * `retire`: the current version was used, so the one before it is retired, as the rotation asked (`retireOnFirstUse`).
  */
 export type RotationStep =
   | { readonly kind: 'announce'; readonly announcement: Announcement }
@@ -83,7 +84,7 @@ export interface Announcement {
   readonly claimBefore: Instant | null;
 }
 
-/** What is known besides the record. */
+/** What decides besides the record. */
 export interface RotationFacts {
   /** The number of the last announcement about the current version; null: there was none. */
   readonly announced: number | null;
@@ -104,12 +105,12 @@ export interface RotationPlan {
   readonly awaitsUse: boolean;
 }
 
-/** How often a key whose use is awaited is looked at, besides when it is used. */
+/** How often a key is looked at whose current version is unused. */
 const USE_CHECKED_EVERY_MS: number = 60 * MINUTE_MS;
 
 const NOTHING: RotationPlan = { step: null, lookAt: null, awaitsUse: false };
 
-/** Decides what is due for a key. A step that was done is no longer in the plan made from the new state. */
+/** Decides what is due for a key. Once a step was made, the plan that is made from the new state no longer contains it. */
 export function planRotation(key: RotatedKey, facts: RotationFacts, now: Instant): RotationPlan {
   if (key.state.kind === 'revoked') return NOTHING;
   if (facts.hasNextSecret && facts.isUsed) return { step: { kind: 'complete' }, lookAt: now, awaitsUse: false };
@@ -119,7 +120,7 @@ export function planRotation(key: RotatedKey, facts: RotationFacts, now: Instant
     return { step: { kind: 'retire', version: ending.version }, lookAt: now, awaitsUse: false };
   const awaitsUse = facts.hasNextSecret || isEnding;
   const dueAt = dueAtOf(key);
-  // Resuming a key and giving it a new expiry change its record, which is looked at again then.
+  // While the key is suspended or expired no rotation is planned. Resuming it or changing its expiry writes a new schedule.
   const mayAct = key.state.kind === 'active' && (key.expiresAt === null || now < key.expiresAt);
   if (key.rotation === null || dueAt === null || !mayAct) return { ...NOTHING, awaitsUse };
   if (now < dueAt) return { step: null, lookAt: dueAt, awaitsUse };
@@ -127,12 +128,12 @@ export function planRotation(key: RotatedKey, facts: RotationFacts, now: Instant
   return { ...plan, awaitsUse: awaitsUse || plan.awaitsUse };
 }
 
-/** The overlap of policies that name none, and of keys without one. */
+/** The overlap of policies without `overlap`, and of keys without a policy. */
 export const OVERLAP_SECONDS_DEFAULT: number = 86_400;
 
 /**
- * When the previous version ends after a rotation at `now`: after the overlap asked for, else that of the policy, else a
- * day; never after the key itself.
+ * When the previous version ends after a rotation at `now`: after the overlap of the call, otherwise that of the policy,
+ * otherwise a day; never later than the key itself.
  */
 export function overlapEnd(
   { rotation, expiresAt }: Pick<KeyRecord, 'rotation' | 'expiresAt'>,
@@ -161,7 +162,7 @@ export function retiresWhenNextIsUsed({ versions }: Pick<KeyRecord, 'versions'>)
   return versions.find((version) => version.retiresOnFirstUse === true) ?? null;
 }
 
-/** When to look at a key after it has changed; null: never. */
+/** When to look at a key after a change of it; null: never. */
 export function firstLookAt(key: RotatedKey): Instant | null {
   return key.state.kind === 'active' ? dueAtOf(key) : null;
 }
@@ -174,7 +175,7 @@ function planClaim(key: RotatedKey, dueAt: Instant, facts: RotationFacts, now: I
   const isHalf = now >= halfAt;
   const number = 2 * nth + Number(isHalf);
   const lookAt = isHalf ? endsAt : halfAt;
-  // Of several that were missed, because nothing ran for a while, the latest alone is announced.
+  // If the job did not run for a while, only the latest missed announcement is made.
   if (announced !== null && announced >= number) return { step: null, lookAt, awaitsUse: false };
   const opening = nth === 0 ? 'key.rotation_due' : 'key.rotation_overdue';
   const type = isHalf && announced === number - 1 ? 'key.rotation_reminded' : opening;
@@ -182,8 +183,8 @@ function planClaim(key: RotatedKey, dueAt: Instant, facts: RotationFacts, now: I
 }
 
 /**
- * A key expires only when its holder has been told for a whole window: it opens with the announcement, however late that is
- * made, and begins again when the key was suspended or its policy changed meanwhile.
+ * A key expires only after a whole window that was announced. The window begins with the announcement, also if that is
+ * late, and begins again when the key was suspended or its policy was changed in the meantime.
  */
 function planExpiry(key: RotatedKey, { announced, announcedSince }: RotationFacts, now: Instant): RotationPlan {
   const windowMs = windowMsOf(key);
@@ -200,32 +201,35 @@ function planExpiry(key: RotatedKey, { announced, announcedSince }: RotationFact
 }
 
 /**
- * Not while an older version is accepted, because a third one would end it, and not while nobody has used the current
- * one, because its holder may not have it yet. Then the rotation is announced as overdue, once.
+ * The service does not rotate while an older version is still accepted, because the rotation would end that version, nor
+ * while the current version is unused, because its holder may not have it. In both cases one `key.rotation_overdue` is
+ * announced.
  */
 function planByService(key: RotatedKey, facts: RotationFacts, now: Instant): RotationPlan {
   const overlapEndsAt = Math.max(0, ...key.versions.map((version) => version.acceptedUntil ?? 0));
   if (facts.isUsed && overlapEndsAt <= now) return { step: { kind: 'rotate' }, lookAt: now, awaitsUse: false };
   const awaitsUse = !facts.isUsed;
-  // A use that is stored between the read and this plan would not be noticed.
+  // Look again after an hour too: if the first use is stored between reading the usage and storing this plan, it sets no
+  // `look_at`.
   const lookAt = overlapEndsAt > now ? overlapEndsAt : now + USE_CHECKED_EVERY_MS;
   if (facts.announced !== null) return { step: null, lookAt, awaitsUse };
   const announcement = { type: 'key.rotation_overdue', number: 0, claimBefore: null } as const;
   return { step: { kind: 'announce', announcement }, lookAt, awaitsUse };
 }
 
-/** As old as `every`, counted from the last rotation. Null: a rotation is never due. */
+/** When the newest version is as old as `every`, but not before `notBefore`. Null: a rotation is never due. */
 function dueAtOf({ rotation, versions, notBefore }: RotatedKey): Instant | null {
   if (rotation === null || rotation.everySeconds === null || versions.length === 0) return null;
-  // Of the newest one also when its rotation was undone: whoever undid it does not want the next at once.
+  // The age counts from the newest version, also if that version was rolled back, so that the next rotation is not due at
+  // once.
   const rotatedAt = Math.max(...versions.map((version) => version.createdAt));
-  // Before a key has begun, its holder cannot claim anything.
+  // Before `notBefore` the holder cannot claim a version.
   return Math.max(rotatedAt + rotation.everySeconds * SECOND_MS, notBefore ?? 0);
 }
 
 /**
- * The window that is open at `now`. Each is twice as long as the one before, so that a key that nobody rotates is
- * announced ever more rarely.
+ * The window that is open at `now`. Each window is twice as long as the one before, so that a key that nobody rotates
+ * causes fewer and fewer announcements.
  */
 function windowAt(
   key: Pick<KeyRecord, 'rotation'>,
