@@ -130,7 +130,7 @@ const metadata = z
   )
   .transform(copyOf);
 
-/** What can be said more than once. */
+/** Settings that can be changed after creation. */
 type Settable = Exclude<SettingName, 'environment'>;
 type SettingInput<Name extends Settable> = Pick<CreateKeyInput, Name>[Name];
 
@@ -158,7 +158,7 @@ export const SETTINGS_SCHEMAS: { readonly [Name in Settable]: z.ZodType<KeySetti
   metadata: metadata.nullable(),
 };
 
-/** Null means left out, as many clients write it, and on a change taken away. */
+/** Null means: not given; in an update: remove. */
 export function nullish<S extends z.ZodRawShape>(
   shape: S,
 ): { [Name in keyof S]: z.ZodOptional<z.ZodNullable<S[Name]>> } {

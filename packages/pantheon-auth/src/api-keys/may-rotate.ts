@@ -1,10 +1,11 @@
-/** Whether a caller may give a key another current secret: by rotating it, or by undoing a rotation. */
+/** Whether a caller may give a key another current secret, by rotating it or by rolling it back. */
 import { assertMayHandOut, type ConfirmedCaller } from '../domain/delegation.ts';
 import type { KeyRecord } from '../domain/key.ts';
 import { assertProvesCurrent, type Caller } from '../domain/key-policy.ts';
 
 /**
- * A new secret is as good as a new key, so the key must be within the bounds of the caller. A key may rotate itself.
+ * The new secret gives all rights of the key. So the caller must be allowed to grant all of them, except when a key rotates
+ * itself.
  */
 export function assertMayRotate(by: ConfirmedCaller, record: KeyRecord): void {
   if (isItself(by, record)) assertProvesCurrent(by, record);

@@ -1,6 +1,6 @@
 /**
- * The next key string of a key that the service rotated, encrypted to its recipient, until the holder has used it. Nobody
- * but the recipient can read it. It is sealed as well, so that a row put in its place is noticed.
+ * Stores the next key string of a key that the service rotated, encrypted to its recipient, until the holder has used it.
+ * Only the recipient can read it. It is sealed as well, so that a row that somebody replaced is detected.
  */
 import { createHash } from 'node:crypto';
 import type { KeyChange, KeyRecord } from '../domain/key.ts';
@@ -12,7 +12,7 @@ import type { NextSecretRow } from '../schema/next-secret-row.ts';
 
 /** The port for reading next secrets. */
 export interface NextSecretRows {
-  /** Null: none waits. */
+  /** Null: none is stored. */
   find(tenantId: string, keyId: string): Promise<NextSecretRow | null>;
 }
 
@@ -43,7 +43,7 @@ export class NextSecrets {
     return { version: plain.version, jwe: opened['jwe'] };
   }
 
-  /** The changes of the next secret that belong to a change of the key: what waited no longer fits, or a new one waits. */
+  /** The row changes of the next secret that belong to this change of the key: delete an outdated one, insert a new one. */
   async changesFor({ record, events }: KeyChange, jwe: string | undefined): Promise<RowChange[]> {
     const where = { key_id: record.id, tenant_id: record.tenantId };
     const isOutdated = events.some(outdatesNextSecret);
@@ -61,8 +61,8 @@ export class NextSecrets {
 }
 
 /**
- * Whether a waiting secret must go: the version that it belongs to is no longer the current one, its recipient is another
- * one, the version that may fetch it was ended by hand, or the key is revoked.
+ * Whether the stored next secret must be deleted: its version is no longer the current one, the recipient has changed, a
+ * caller retired the version that may fetch it, or the key was revoked.
  */
 function outdatesNextSecret(event: KeyChange['events'][number]): boolean {
   switch (event.type) {

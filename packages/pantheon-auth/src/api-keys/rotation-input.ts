@@ -1,4 +1,4 @@
-/** Parses what is said about rotations: the policy of a key, and one rotation. */
+/** Parses rotation policies and the input of one rotation. */
 import { z } from 'zod';
 import { parse } from '../commands/input.ts';
 import { type MissedRotation, ROTATION_WINDOW_SECONDS_DEFAULT, type RotationSettings } from '../domain/key-settings.ts';
@@ -53,7 +53,7 @@ export const rotationPolicy: z.ZodType<RotationSettings, RotationPolicyInput> = 
     ),
   )
   .superRefine(({ every, overlap, onMissed, recipientJwk: recipient }, context) => {
-    // Only a scheduled rotation has a recipient or a window that can be missed.
+    // `recipientJwk` and `onMissed: expire` have an effect only with `every`.
     const unused = recipient ? 'recipientJwk' : onMissed === 'expire' ? 'onMissed' : null;
     if (unused !== null && !every) context.addIssue({ code: 'custom', path: [unused], message: 'Give every too.' });
     // The service does not rotate while an older version is accepted.
@@ -68,7 +68,7 @@ export const rotationPolicy: z.ZodType<RotationSettings, RotationPolicyInput> = 
     recipientJwk: recipient ?? null,
   }));
 
-/** Of what the service rotates often, half of the time, so that it can rotate again. */
+/** If the service rotates the key: half of `every`, at most a day, so that the overlap ends before the next rotation. */
 function defaultOverlap(everySeconds: number | null | undefined): number {
   const half = Math.floor((everySeconds ?? Number.POSITIVE_INFINITY) / 2);
   return Math.min(OVERLAP_SECONDS_DEFAULT, half);

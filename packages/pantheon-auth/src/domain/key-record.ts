@@ -12,7 +12,7 @@ export type KeyState =
 export interface KeyVersion {
   readonly version: number;
   readonly createdAt: Instant;
-  /** Null for the current version. Until then another one is still accepted. */
+  /** Null: the current version. Otherwise the time at which the version ends. */
   readonly acceptedUntil: Instant | null;
   /** This version ends within seconds of the first use of the current version. */
   readonly retiresOnFirstUse?: true;
@@ -26,9 +26,9 @@ export interface KeyRecord extends KeySettings {
   /** The API key that created it; null: the process itself. */
   readonly createdBy: string | null;
   readonly state: KeyState;
-  /** Tokens issued before this are dead. */
+  /** Tokens issued before this time are refused. */
   readonly tokensNotBefore: Instant | null;
-  /** The current version. After a rotation that was undone it is not the newest. */
+  /** The number of the current version. After a rollback it is not the newest. */
   readonly version: number;
   /** Newest first, at most {@link VERSIONS_KEPT_MAX}. */
   readonly versions: readonly KeyVersion[];
@@ -39,7 +39,7 @@ export interface KeyRecord extends KeySettings {
 
 export type KeyEvent = AuditEventAbout<'key'>;
 
-/** A change that is ready to be committed: the new record and the events that made it. It has no form without an event. */
+/** A change that is ready to be committed: the new record and its events. The type requires at least one event. */
 export interface KeyChange {
   readonly record: KeyRecord;
   /** Null: the key must not exist yet. */
@@ -47,5 +47,5 @@ export interface KeyChange {
   readonly events: readonly [KeyEvent, ...KeyEvent[]];
 }
 
-/** Who proves an older secret than these is told `unknown`. Bounds the row, and destroys old material. */
+/** A secret of a deleted version is answered like an unknown key. Limits the size of the row, and deletes old hashes. */
 export const VERSIONS_KEPT_MAX = 8;

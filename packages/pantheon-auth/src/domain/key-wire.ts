@@ -6,7 +6,7 @@ import { isSameJson, type Json, type JsonObject } from '../foundation/encoding.t
 import { KEY_SETTING_NAMES, KEY_SETTINGS, mapSettings, type SettingName } from './key-setting-table.ts';
 import type { KeySettings } from './key-settings.ts';
 
-/** Settings in wire form, where each has the name that it has here. */
+/** Settings in wire form, under the same names as in `KeySettings`. */
 export type SettingsWire = { readonly [Name in SettingName]: Json };
 
 export function settingsToWire(settings: KeySettings): SettingsWire {
@@ -14,12 +14,12 @@ export function settingsToWire(settings: KeySettings): SettingsWire {
   return Object.fromEntries(wire) as SettingsWire;
 }
 
-/** One of them in wire form. */
+/** One setting in wire form. */
 export function settingToWire<Name extends SettingName>(name: Name, settings: Pick<KeySettings, Name>): Json {
   return KEY_SETTINGS[name].wire.toWire(settings[name]);
 }
 
-/** What differs between the two, in wire form as it was and as it is; null: nothing does. */
+/** The settings that differ, in wire form, before and after; null: none differs. */
 export function changedSettings(
   before: KeySettings,
   after: KeySettings,

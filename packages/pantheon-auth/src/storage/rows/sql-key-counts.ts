@@ -4,7 +4,10 @@ import type { EventRow } from '../../events/ledger.ts';
 import { PantheonError } from '../../foundation/errors.ts';
 import type { Tables } from '../tables.ts';
 
-/** Keys of one tenant that are not revoked: a tenth of what one store was built for, so that none fills it for the others. */
+/**
+ * Keys of one tenant that are not revoked. A tenth of the ten million keys that a database is designed for, so that one
+ * tenant cannot use all of it.
+ */
 export const KEYS_PER_TENANT_MAX = 1_000_000;
 
 /**
