@@ -79,7 +79,7 @@ export class EventFeed {
     const at = momentOf(this.#clock);
     const head = await this.#log.head();
     this.#syncTo(head, at);
-    this.#stand(head.seq, head.eventId);
+    this.#setPosition(head.seq, head.eventId);
     this.#server = head.server;
     this.#confirmedAt = at;
     if (this.#log.headSync !== null) return;
@@ -179,7 +179,7 @@ export class EventFeed {
     const followed = isSameLog && behind <= CATCH_UP_MAX && (await this.#applyUpTo(head.seq));
     if (!followed) {
       for (const follower of this.#followers) await follower.reset();
-      this.#stand(head.seq, head.eventId);
+      this.#setPosition(head.seq, head.eventId);
       this.#server = head.server;
     }
     if (at.monotonicMs >= this.#confirmedAt.monotonicMs) this.#confirmedAt = at;
@@ -203,7 +203,7 @@ export class EventFeed {
           const applied = isKnown(notice) ? follower.apply(notice) : follower.reset();
           if (isPromise(applied)) await applied;
         }
-        this.#stand(notice.seq, notice.id);
+        this.#setPosition(notice.seq, notice.id);
         // An event about a tenant makes followers check all their entries, so the event loop continues after it.
         if (notice.subjectType === 'tenant') await nextTurn();
       }
@@ -211,7 +211,7 @@ export class EventFeed {
     return true;
   }
 
-  #stand(seq: number, eventId: string | null): void {
+  #setPosition(seq: number, eventId: string | null): void {
     this.#position = seq;
     this.#eventId = eventId;
   }
