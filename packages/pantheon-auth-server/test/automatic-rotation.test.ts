@@ -170,7 +170,7 @@ test('naming a recipient needs the permission to rotate, and a private key is st
   expect(refused.text).not.toContain(String(secret.d));
 });
 
-test('a rotation is undone while the version before it is accepted; with force also when the new one was used', async () => {
+test('a rotation is rolled back while the version before it is accepted; with force also when the new one was used', async () => {
   const { create, call } = await service();
   const { key, apiKey } = await create({});
   const path = `/v1/keys/${apiKey.id}`;

@@ -1,4 +1,4 @@
-/** Rotation of keys: by a schedule, with the holder or for a recipient; undone; and ended with the first use. */
+/** Rotation of keys: by a schedule, with the holder or for a recipient; rolled back; and ended with the first use. */
 import { generateKeyPairSync, type KeyObject } from 'node:crypto';
 import { compactDecrypt } from 'jose';
 import { describe, expect, test, vi } from 'vitest';
@@ -204,8 +204,8 @@ describe('by the holder', () => {
   });
 });
 
-describe('a rotation that is undone', () => {
-  test('the version before it is current again on every node, and the undone one and its tokens are refused for ever', async () => {
+describe('a rotation that is rolled back', () => {
+  test('the version before it is current again on every node, and the rolled-back one and its tokens are refused for ever', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
     const other = await engine.openAgain();
@@ -265,7 +265,7 @@ test('with retireOnFirstUse the previous version ends when the new one is used, 
   await using engine = await openTestEngine();
   const { auth } = engine;
   const { key, apiKey } = await auth.keys.create({ userId: 'u', name: 'k' });
-  // For a day after a start whose clock was ahead, nothing is done that cannot be undone.
+  // For a day after a start whose clock was ahead, nothing is done that is final.
   engine.clock.advance(2 * DAY_MS);
   const rotated = await auth.rotation.rotate(apiKey.id, { overlap: '30d', retireOnFirstUse: true });
   await stays(engine, apiKey.id, ['key.rotated']);

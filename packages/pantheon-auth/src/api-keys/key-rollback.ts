@@ -1,4 +1,4 @@
-/** Undoes the last rotation of a key, while the version before it is still accepted. */
+/** Rolls a key back to the version before the current one, while that version is still accepted. */
 import { assertIsMeant, type ConditionalOptions } from '../commands/conditional-change.ts';
 import { assertFlag, parseReason } from '../commands/input.ts';
 import type { Settled, SettleOptions } from '../commands/propagation.ts';
@@ -16,7 +16,7 @@ import { assertMayRotate } from './may-rotate.ts';
 
 export interface RollBackOptions extends ChangeOptions, SettleOptions, ConditionalOptions {
   readonly reason?: string;
-  /** Also if the version to undo has been used. Needs the permission `pantheon:keys:force`. */
+  /** Also if the current version has been used. Needs the permission `pantheon:keys:force`. */
   readonly force?: boolean;
 }
 
@@ -56,7 +56,7 @@ export async function rollBack<App extends AppTypes>(
         if (isUsed && !force) throw new PantheonError('version_in_use');
         return { change: rolledBack, secrets, preconditions: [tenantAsRead(tenant)] };
       },
-      // Without retries: after another rotation a new attempt would undo that one.
+      // Without retries: after another rotation a new attempt would roll back that one.
       attemptsMax: 1,
       // After a conflict the record no longer matches `ifMatch`, which is the more precise error.
       explainConflict: async () => assertIsMeant(options, 'key', (await keys.load(id, by)).record),

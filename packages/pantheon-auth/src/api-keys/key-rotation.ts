@@ -133,8 +133,9 @@ export class KeyRotation<App extends AppTypes = AppTypes> {
   }
 
   /**
-   * Undoes the last rotation: the version before it is current again, and the undone version is retired for ever, with its
-   * tokens. Only while the version before it is still accepted. The undone number is not given again.
+   * Rolls the key back: the version before the current one is current again, and the rolled-back version is retired for ever,
+   * with its tokens. Only while the version before the current one is still accepted. The number of the rolled-back version
+   * is not given again.
    *
    * @throws PantheonError `version_conflict` when no version before the current one is still accepted; `version_in_use`
    * when the current version was used, unless `force` is set, which needs `pantheon:keys:force`; and what

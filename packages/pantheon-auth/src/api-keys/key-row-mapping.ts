@@ -41,7 +41,7 @@ export function keyToRow(record: KeyRecord): OpenKeyRow {
   };
 }
 
-/** Null for almost every key: a rotation has to be undone for the current version not to be the newest. */
+/** Null for almost every key: only after a rollback the current version is not the newest. */
 function keptVersionsOf({ version, versions }: KeyRecord): string | null {
   const numbers = versions.map((one) => one.version);
   const usual = withoutGap(version);

@@ -488,7 +488,7 @@ describe('isActive is true exactly when the key can be accepted, to the millisec
   });
 });
 
-describe('a rotation that is undone', () => {
+describe('a rotation that is rolled back', () => {
   const until = START + HOUR_MS;
   const rotated = rotateKey(KEY, { acceptedUntil: until, expectedVersion: null }, BY, START).record;
   const rolledBack = rollBackKey(rotated, BY, START + 5);
@@ -497,8 +497,8 @@ describe('a rotation that is undone', () => {
     const { record, events } = rolledBack;
     expect(events[0]).toMatchObject({ type: 'key.rolled_back', before: { version: 2 }, after: { version: 1 } });
     expect(record.version).toBe(1);
-    const [undone, current] = record.versions;
-    expect(undone).toMatchObject({ version: 2, acceptedUntil: START + 5 });
+    const [rolledBackVersion, current] = record.versions;
+    expect(rolledBackVersion).toMatchObject({ version: 2, acceptedUntil: START + 5 });
     expect(current && versionState(current, until + DAY_MS)).toBe('current');
     const [, retired] = rotateKey(record, { acceptedUntil: until, expectedVersion: null }, BY, START + 6).record
       .versions;
@@ -511,7 +511,7 @@ describe('a rotation that is undone', () => {
     expect(previousVersion(next)).toMatchObject({ version: 1 });
   });
 
-  test('can be undone only while the version before it is accepted, and not twice', () => {
+  test('can be rolled back only while the version before it is accepted, and not twice', () => {
     for (const record of [KEY, rolledBack.record])
       expect(() => rollBackKey(record, BY, START + 6)).toThrow(expect.objectContaining({ code: 'version_conflict' }));
     expect(() => rollBackKey(rotated, BY, until)).toThrow(expect.objectContaining({ code: 'version_conflict' }));

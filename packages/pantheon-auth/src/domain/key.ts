@@ -174,7 +174,7 @@ export function resumeKey(record: KeyRecord, by: AuditContext, at: Instant): Key
   return change(record, keyEvent('key.resumed', record, stateChange(record, 'active'), by, at));
 }
 
-/** Null when it already is revoked: revoking twice is success, not a conflict. Nothing undoes it (I6). */
+/** Null when it already is revoked: revoking twice is success, not a conflict. It is final (I6). */
 export function revokeKey(record: KeyRecord, by: AuditContext, at: Instant): KeyChange | null {
   if (record.state.kind === 'revoked') return null;
   return change(record, keyEvent('key.revoked', record, stateChange(record, 'revoked'), by, at));
@@ -236,8 +236,8 @@ export function retireVersion(
 }
 
 /**
- * Undoes the last rotation: the version before it, which must still be accepted, is current again, and the undone one is
- * retired for ever. Its number is not given again.
+ * Rolls the key back: the version before the current one, which must still be accepted, is current again, and the one that
+ * was current is retired for ever. Its number is not given again.
  */
 export function rollBackKey(record: KeyRecord, by: AuditContext, at: Instant): KeyChange {
   assertMayHaveSecret(record, at);

@@ -151,7 +151,7 @@ export const ERRORS: Readonly<Record<RequestErrorCode, CodeEntry>> = {
   version_conflict: error(409, 'The request does not use the current version of the key.', 'Read the key again.'),
   version_in_use: error(
     409,
-    'The version to undo has been used.',
+    'The version to roll back has been used.',
     'Repeat with force to end it anyway: whoever uses it is then denied.',
   ),
   last_administrator: error(409, 'The key is the last administrator.', 'Repeat with force to do it anyway.'),

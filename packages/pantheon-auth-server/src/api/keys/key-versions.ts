@@ -74,7 +74,7 @@ export function keyVersionOperations(auth: PantheonAuth): readonly Operation[] {
       id: 'rollBackKey',
       tag: 'Versions',
       summary:
-        'Undo the last rotation, while the version before it is still accepted: that one is current again, and the undone version is retired for ever, with its tokens.',
+        'Roll the key back to the version before the current one, while that version is still accepted: it is current again, and the rolled-back version is retired for ever, with its tokens.',
       access: { kind: 'key', action: 'keys.rotate' },
       params: idParams,
       conditional: true,

@@ -23,10 +23,13 @@ export function addKeyChanges(keys: Command, context: CliContext, finish: (code:
       change(session, verb, options, args),
     );
   }
-  const rollback = keys.command('rollback').description('undo the last rotation of a key').argument('<id>', 'its id');
+  const rollback = keys
+    .command('rollback')
+    .description('roll a key back to the version before the current one')
+    .argument('<id>', 'its id');
   rollback
     .option('--reason <text>', 'reason, recorded in the audit trail')
-    .option('--force', 'also if the version to undo has been used; needs pantheon:keys:force');
+    .option('--force', 'also if the current version has been used; needs pantheon:keys:force');
   runCommand<ChangeOptions>(withConnection(withCondition(rollback)), context, finish, (session, options, args) =>
     change(session, 'rollback', options, args),
   );
