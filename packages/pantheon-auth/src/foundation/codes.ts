@@ -101,7 +101,11 @@ export const DENIALS: Readonly<Record<DenialCode, CodeEntry>> = {
   unknown: denial(401, 'The credential is not known.', 'Use a credential that this service issued.'),
   revoked: denial(401, 'The credential was revoked.', 'Ask the owner for a new one.'),
   expired: denial(401, 'The credential has expired.', 'Ask the owner for a new one, or exchange the key again.'),
-  version_retired: denial(401, 'This version of the key is no longer accepted.', 'Use the current version.'),
+  version_retired: denial(
+    401,
+    'This version of the key is no longer accepted.',
+    'Use the current version. If the service rotated the key, fetch it with GET /v1/self/next.',
+  ),
   wrong_audience: denial(
     401,
     'The token is meant for another audience.',
