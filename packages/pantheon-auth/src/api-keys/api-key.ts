@@ -57,7 +57,7 @@ export interface APIKey<App extends AppTypes = AppTypes> {
   readonly metadata?: Metadata<App>;
 }
 
-/** The rotation policy of a key. The members after `overlap` are there if a rotation is ever due. */
+/** The rotation policy of a key. Without `every` it has the member `overlap` only. */
 export interface APIKeyRotation {
   readonly overlap: string;
   readonly every?: string;
@@ -67,9 +67,9 @@ export interface APIKeyRotation {
   readonly recipientJwk?: Readonly<Record<string, unknown>>;
   /** When the next rotation is due, or was. */
   readonly dueAt?: Date;
-  /** `overdue`: the holder has let a window pass. */
+  /** `overdue`: a window has passed in which the holder did not claim the next version. */
   readonly state?: RotationState;
-  /** The end of the window in which the holder can claim the next version. */
+  /** The end of the current window, in which the holder can claim the next version. */
   readonly claimBefore?: Date;
 }
 

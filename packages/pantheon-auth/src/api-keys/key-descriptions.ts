@@ -39,7 +39,7 @@ const MEMBERS: Readonly<Record<keyof KeySettings | 'expiresIn', Description>> = 
     byDefault: 'from anywhere',
   },
   rotation: {
-    is: 'The rotation policy. With it the holder of the key may rotate the key itself, and with `every` it is told when to.',
+    is: 'The rotation policy. With it the holder of the key may rotate the key itself, and with `every` the service announces when the next rotation is due.',
     byDefault: 'none',
   },
   jwt: { is: 'Settings of tokens made from the key.', byDefault: 'ES256, the audience of the service, 5 minutes' },

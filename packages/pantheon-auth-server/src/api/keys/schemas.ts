@@ -13,12 +13,14 @@ const keyRotationSchema = z
     state: z
       .enum(['scheduled', 'due', 'overdue'])
       .optional()
-      .describe('overdue: the holder has let a window pass without claiming the next version.'),
-    claimBefore: time.optional().describe('The end of the window in which the holder can claim the next version.'),
+      .describe('overdue: a window has passed in which the holder did not claim the next version.'),
+    claimBefore: time
+      .optional()
+      .describe('The end of the current window, in which the holder can claim the next version.'),
   })
   .meta({
     id: 'KeyRotation',
-    description: 'The rotation policy of a key. The members after overlap are there if a rotation is ever due.',
+    description: 'The rotation policy of a key. Without every it has the member overlap only.',
   });
 
 export const apiKeySchema = z
