@@ -28,7 +28,7 @@ export interface OperationalTables {
   usage_batches: { id: string; at: number };
   quota_leases: { tenant_id: string; key_id: string; period: string; reserved: number };
   idempotency: IdempotencyRow;
-  /** Written by `commit`, by the job that looks at keys, and with the uses that it waits for. */
+  /** Written by `commit`, by the job that looks at keys, and when an awaited use is stored. */
   key_schedules: KeyScheduleRow;
   job_leases: JobLeaseRow;
   log_consumers: LogConsumerRow;
