@@ -109,6 +109,7 @@ export const PACKAGE_OWNERS: readonly PackageOwner[] = [
   { packages: ['express'], within: LIBRARY, owners: [`${LIBRARY}middleware/express.ts`] },
   { packages: ['fastify', 'fastify-plugin'], within: LIBRARY, owners: [`${LIBRARY}middleware/fastify.ts`] },
   { packages: ['hono'], within: LIBRARY, owners: [`${LIBRARY}middleware/hono.ts`] },
+  { packages: ['jose'], within: LIBRARY, owners: [`${LIBRARY}api-keys/recipient-key.ts`] },
   { packages: ['pg'], within: 'packages/', owners: [`${LIBRARY}storage/postgres/`] },
   { packages: ['redis', '@redis/'], within: 'packages/', owners: [`${LIBRARY}rate-limit/redis/`] },
   { packages: ['kysely', 'node:sqlite'], within: 'packages/', owners: [`${LIBRARY}storage/`] },
