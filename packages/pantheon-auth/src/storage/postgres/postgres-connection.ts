@@ -6,6 +6,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { CompiledQuery, DatabaseConnection, QueryResult } from 'kysely';
 import { type ClientBase, type QueryResult as PgResult, type QueryConfig, types } from 'pg';
 import { PantheonError } from '../../foundation/errors.ts';
+import { readsDamagedRows } from '../damaged-integers.ts';
 import { LOG_CHANNEL } from '../dialect.ts';
 import { breaksConnection, toCommitError, toOpenError, toPantheonError, unavailable } from './postgres-errors.ts';
 
@@ -27,13 +28,21 @@ function parseInteger(text: string): number {
   throw new PantheonError('key_quarantined', { detail: 'A number in the database is out of range.' });
 }
 
+function parseDamagedInteger(text: string): number | bigint {
+  const value = Number(text);
+  return Number.isSafeInteger(value) ? value : BigInt(text);
+}
+
+type TypeParsers = NonNullable<QueryConfig['types']>;
+
 /** Type parsers of the driver. */
-export const TYPES: NonNullable<QueryConfig['types']> = {
-  getTypeParser: (oid, format) => {
-    if (oid === INT8_OID) return parseInteger;
-    return types.getTypeParser(oid, format);
-  },
-};
+export const TYPES: TypeParsers = typesWith(parseInteger);
+/** For queries whose rows may be damaged. */
+const TYPES_OF_DAMAGED_ROWS: TypeParsers = typesWith(parseDamagedInteger);
+
+function typesWith(integer: (text: string) => number | bigint): TypeParsers {
+  return { getTypeParser: (oid, format) => (oid === INT8_OID ? integer : types.getTypeParser(oid, format)) };
+}
 
 /** Statement names by SQL text, shared by all connections. Each connection prepares a statement on first use. */
 const preparedNames = new Map<string, string>();
@@ -218,7 +227,12 @@ export class PostgresConnection implements DatabaseConnection {
 
   async executeQuery<R>(query: CompiledQuery): Promise<QueryResult<R>> {
     const name = preparedName(query.sql);
-    const config: QueryConfig = { text: query.sql, values: [...query.parameters], ...(name !== undefined && { name }) };
+    const config: QueryConfig = {
+      text: query.sql,
+      values: [...query.parameters],
+      ...(name !== undefined && { name }),
+      ...(readsDamagedRows(query) && { types: TYPES_OF_DAMAGED_ROWS }),
+    };
     const timeoutMs = this.#inTransaction ? this.#options.writeTimeoutMs : this.#options.readTimeoutMs;
     const { rows, rowCount, command } = await this.#execute(config, timeoutMs);
     // The answer may be from a server that was replaced meanwhile.

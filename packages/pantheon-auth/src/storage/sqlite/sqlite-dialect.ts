@@ -3,7 +3,7 @@
  * with `begin immediate`, so that it never fails half-way for a lock (I3); a lock is waited for without blocking the
  * event loop; statements are prepared once. Driver errors leave here as `PantheonError`.
  */
-import type { DatabaseSync, SQLInputValue, StatementSync } from 'node:sqlite';
+import type { DatabaseSync, SQLInputValue, SQLOutputValue, StatementSync } from 'node:sqlite';
 import {
   type CompiledQuery,
   type DatabaseConnection,
@@ -20,8 +20,10 @@ import {
 } from 'kysely';
 import type { Clock } from '../../foundation/clock.ts';
 import { invariant } from '../../foundation/errors.ts';
+import { readsDamagedRows } from '../damaged-integers.ts';
 import { withBusyRetries } from './busy-retry.ts';
 import { SqliteDamage } from './sqlite-damage.ts';
+import { readDamagedRows } from './sqlite-damaged-rows.ts';
 import { isDamage, toCommitError } from './sqlite-errors.ts';
 
 export interface SqliteConnectionOptions {
@@ -192,7 +194,10 @@ class NodeSqliteConnection implements DatabaseConnection {
     this.#onStatement?.(query.sql);
     const { statement, returnsRows } = this.#prepare(query.sql);
     const parameters = query.parameters as readonly SQLInputValue[];
-    if (returnsRows) return { rows: statement.all(...parameters) as R[] };
+    if (returnsRows) {
+      const read = (): Record<string, SQLOutputValue>[] => statement.all(...parameters);
+      return { rows: (readsDamagedRows(query) ? readDamagedRows(statement, read) : read()) as R[] };
+    }
     return { rows: [], numAffectedRows: BigInt(statement.run(...parameters).changes) };
   }
 

@@ -179,8 +179,10 @@ function changesOf(
   const { table, id: column } = ROWS[type];
   return database
     .prepare(
-      // Places without numbers: Node 22 does not bind numbered ones.
-      `select (select revision from ${table} where ${column} = ?) as revision,
+      // Places without numbers: Node 22 does not bind numbered ones. A revision that a number cannot hold is damage of that
+      // row alone, which its reader finds: here it counts as none that is older.
+      `select (select case when revision not between ${Number.MIN_SAFE_INTEGER} and ${Number.MAX_SAFE_INTEGER}
+           then ${Number.MAX_SAFE_INTEGER} else revision end from ${table} where ${column} = ?) as revision,
          (select count(*) from (
            select 1 from events where subject_type = ? and subject_id = ? and type in (${REVISING}) limit ?
          )) as events`,

@@ -18,6 +18,7 @@ import {
   SqliteQueryCompiler,
 } from 'kysely';
 import { PantheonError } from '../../foundation/errors.ts';
+import { readsDamagedRows } from '../damaged-integers.ts';
 import type { SqliteDamage } from './sqlite-damage.ts';
 import { ReaderAdapter, STATEMENTS_KEPT_MAX } from './sqlite-dialect.ts';
 import type {
@@ -51,6 +52,11 @@ export interface SqliteReaderThreadOptions {
 type Query = Omit<Extract<ReaderRequest, { kind: 'query' }>, 'id'>;
 type Parameters = Query['parameters'];
 
+interface Reads {
+  /** Whether a damaged integer is a bigint, instead of failing the query. */
+  readonly damagedRows?: boolean;
+}
+
 interface Waiting {
   readonly resolve: (rows: readonly ReaderRow[]) => void;
   readonly reject: (error: unknown) => void;
@@ -78,10 +84,10 @@ export class SqliteReaderThread {
   }
 
   /** @throws PantheonError `overloaded`, `store_unavailable` also when the thread ended, `shutting_down`. */
-  async query(sql: string, parameters: Parameters): Promise<readonly ReaderRow[]> {
+  async query(sql: string, parameters: Parameters, reads: Reads = {}): Promise<readonly ReaderRow[]> {
     this.#options.damage.assertNone();
     this.#options.onStatement?.(sql);
-    return this.#ask({ kind: 'query', sql, parameters });
+    return this.#ask({ kind: 'query', sql, parameters, readsDamagedRows: reads.damagedRows ?? false });
   }
 
   /** Waits for what was asked, takes no more, and ends the thread. A second call waits too. */
@@ -210,7 +216,8 @@ class ReaderThreadConnection implements DatabaseConnection {
   }
 
   async executeQuery<R>(query: CompiledQuery): Promise<QueryResult<R>> {
-    const rows = await this.#thread.query(query.sql, query.parameters as Parameters);
+    const damagedRows = readsDamagedRows(query);
+    const rows = await this.#thread.query(query.sql, query.parameters as Parameters, { damagedRows });
     return { rows: rows as R[] };
   }
 

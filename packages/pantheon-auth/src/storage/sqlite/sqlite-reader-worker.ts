@@ -7,6 +7,7 @@
  */
 import { DatabaseSync, type SQLInputValue, type SQLOutputValue, type StatementSync } from 'node:sqlite';
 import { parentPort, workerData } from 'node:worker_threads';
+import { readDamagedRows } from './sqlite-damaged-rows.ts';
 import { addFunctions } from './sqlite-functions.ts';
 
 /** How the thread is started. */
@@ -19,7 +20,14 @@ export interface ReaderThreadData {
 }
 
 export type ReaderRequest =
-  | { readonly kind: 'query'; readonly id: number; readonly sql: string; readonly parameters: readonly SQLInputValue[] }
+  | {
+      readonly kind: 'query';
+      readonly id: number;
+      readonly sql: string;
+      readonly parameters: readonly SQLInputValue[];
+      /** Whether a damaged integer is a bigint, instead of failing the query. */
+      readonly readsDamagedRows: boolean;
+    }
   | { readonly kind: 'close' };
 
 export type ReaderRow = Record<string, SQLOutputValue>;
@@ -48,19 +56,21 @@ parentPort?.on('message', (request: ReaderRequest) => {
     parentPort?.close();
     return;
   }
-  const { id } = request;
+  const { id, sql, parameters } = request;
   try {
-    const rows = run(request.sql, request.parameters);
+    const statement = prepare(sql);
+    const read = (): ReaderRow[] => rowsOf(statement, parameters);
+    const rows = request.readsDamagedRows ? readDamagedRows(statement, read) : read();
     parentPort?.postMessage({ id, rows } satisfies ReaderAnswer);
   } catch (error) {
     parentPort?.postMessage({ id, failure: toFailure(error) } satisfies ReaderAnswer);
   }
 });
 
-function run(sql: string, parameters: readonly SQLInputValue[]): readonly ReaderRow[] {
+function rowsOf(statement: StatementSync, parameters: readonly SQLInputValue[]): ReaderRow[] {
   const rows: ReaderRow[] = [];
   let bytes = 0;
-  for (const row of prepare(sql).iterate(...parameters)) {
+  for (const row of statement.iterate(...parameters)) {
     bytes += sizeOf(row);
     if (bytes > answerBytesMax) throw new Error(`An answer of the reader is larger than ${answerBytesMax} bytes.`);
     rows.push(row);
