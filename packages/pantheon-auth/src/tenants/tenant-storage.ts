@@ -6,12 +6,14 @@ import type { Ledger, Precondition, RowChange } from '../events/ledger.ts';
 import type { Lane } from '../events/write-lanes.ts';
 import type { Instant } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
+import { type AsStored, undamaged } from '../schema/as-stored.ts';
 import type { TenantRow } from '../schema/tenant-row.ts';
 import type { TenantRows } from './tenant-rows.ts';
 
 /** A tenant whose row is damaged. It can be listed, suspended and deleted. Its keys are answered with 503. */
 export interface QuarantinedTenant {
   readonly id: string;
+  /** 1970-01-01 if the row does not tell. */
   readonly createdAt: Instant;
   readonly quarantined: true;
 }
@@ -86,12 +88,12 @@ export function tenantAsRead({ id, revision }: TenantRecord): Precondition {
 
 const UNSAID = { actor: PROCESS_ACTOR, requestId: null, reason: null, before: null, after: null } as const;
 
-function readOrName(row: TenantRow): TenantRecord | QuarantinedTenant {
+function readOrName(row: AsStored<TenantRow>): TenantRecord | QuarantinedTenant {
   try {
     return tenantFromRow(row);
   } catch (error) {
     if (!(error instanceof PantheonError && error.code === 'tenant_quarantined')) throw error;
-    return { id: row.id, createdAt: row.created_at, quarantined: true };
+    return { id: row.id, createdAt: typeof row.created_at === 'number' ? row.created_at : 0, quarantined: true };
   }
 }
 
@@ -99,7 +101,9 @@ function readOrName(row: TenantRow): TenantRecord | QuarantinedTenant {
  * @throws PantheonError `tenant_quarantined` for a value that this version does not know, because it could mean that
  * keys must be denied.
  */
-export function tenantFromRow(row: TenantRow): TenantRecord {
+export function tenantFromRow(stored: AsStored<TenantRow>): TenantRecord {
+  const row = undamaged<TenantRow>(stored);
+  if (row === null) throw quarantined(stored, 'a number in its row is out of range');
   const state = TENANT_STATES.find((known) => known === row.state);
   if (state === undefined) {
     throw quarantined(row, 'this version does not know its state');
@@ -129,7 +133,7 @@ function jsonOf(text: string): unknown {
   }
 }
 
-function quarantined({ id }: TenantRow, why: string): PantheonError {
+function quarantined({ id }: Pick<TenantRow, 'id'>, why: string): PantheonError {
   return new PantheonError('tenant_quarantined', { detail: `Tenant ${id}: ${why}.` });
 }
 
