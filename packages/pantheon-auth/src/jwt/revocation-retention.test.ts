@@ -2,6 +2,7 @@ import { expect, test } from 'vitest';
 import type { EventCodec } from '../events/event-codec.ts';
 import type { Commit, Ledger } from '../events/ledger.ts';
 import type { Clock } from '../foundation/clock.ts';
+import type { AsStored } from '../schema/as-stored.ts';
 import type { TokenRevocationRow } from '../schema/token-revocation-row.ts';
 import { deleteExpiredRevocations, REVOCATIONS_AT_ONCE_MAX } from './revocation-retention.ts';
 
@@ -11,7 +12,7 @@ const CLOCK: Clock = { now: () => NOW, monotonicMs: () => 0 };
 const LEEWAY_MS = 120_000;
 const LEASE = { kind: 'lease', name: 'token-revocation-retention', nodeId: 'a', fence: 3 } as const;
 
-function setUp(stored: TokenRevocationRow[]) {
+function setUp(stored: AsStored<TokenRevocationRow>[]) {
   const commits: Commit[] = [];
   const rows = { unexpired: async (_now: number, _after: unknown, limit: number) => stored.slice(0, limit) };
   const ledger = {
@@ -44,9 +45,10 @@ test('revocations of tokens that have expired by the clock of every node are del
   const many = REVOCATIONS_AT_ONCE_MAX + 5;
   const expired = Array.from({ length: many }, (_, n) => row(n, NOW - LEEWAY_MS));
   const young = row(many, NOW - LEEWAY_MS + 1);
-  const { stored, commits, run } = setUp([...expired, young]);
+  const damaged = { ...row(many + 1, 0), expires_at: -(2n ** 63n) };
+  const { stored, commits, run } = setUp([...expired, young, damaged]);
   await run();
-  expect(stored).toEqual([young]);
+  expect(stored).toEqual([young, damaged]);
   expect(commits.map(({ changes }) => changes.length)).toEqual([REVOCATIONS_AT_ONCE_MAX, 5]);
   expect(commits[0]).toMatchObject({
     preconditions: [LEASE],

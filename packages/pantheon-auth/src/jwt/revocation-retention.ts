@@ -39,10 +39,13 @@ export async function deleteExpiredRevocations(deps: RevocationRetentionDeps, ru
   for (let commits = 0; commits < COMMITS_MAX && isTimeCertain(clock) && !run.isEnding(); commits += 1) {
     const now = clock.now();
     const oldest = await rows.unexpired(0, null, REVOCATIONS_AT_ONCE_MAX);
-    const expired = oldest.filter((row) => row.expires_at <= now - DELETED_AFTER_MS);
+    // Without one whose expiry is damaged: its token may not have expired.
+    const expired = oldest.flatMap(({ jti, expires_at: at }) =>
+      typeof at === 'number' && at <= now - DELETED_AFTER_MS ? [{ jti, expiresAt: at }] : [],
+    );
     const last = expired.at(-1);
     if (last === undefined) return;
-    const after = { count: expired.length, lastExpiresAt: new Date(last.expires_at).toISOString() };
+    const after = { count: expired.length, lastExpiresAt: new Date(last.expiresAt).toISOString() };
     const event = newEvent(
       'store.expired_revocations_deleted',
       { at: now, tenantId: SYSTEM_TENANT, subjectId: 'store', before: null, after },

@@ -14,6 +14,7 @@ import type { Follower } from '../events/event-feed.ts';
 import type { EventNotice, Ledger, Precondition } from '../events/ledger.ts';
 import { type Clock, type Instant, SECOND_MS } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
+import type { AsStored } from '../schema/as-stored.ts';
 import type { TokenRevocationRow } from '../schema/token-revocation-row.ts';
 import type { TokenRevocationRows } from './signing-key-rows.ts';
 
@@ -79,9 +80,9 @@ export class TokenRevocations implements Follower {
    */
   async start(): Promise<void> {
     const now = this.#clock.now();
-    let after: { expiresAt: number; jti: string } | null = null;
+    let after: { expiresAt: number | bigint; jti: string } | null = null;
     do {
-      const rows: readonly TokenRevocationRow[] = await this.#rows.unexpired(now, after, ROWS_PER_READ);
+      const rows: readonly AsStored<TokenRevocationRow>[] = await this.#rows.unexpired(now, after, ROWS_PER_READ);
       this.#forgetExpired(LOOKED_AT_PER_TURN);
       for (const row of rows) this.#remember(row);
       // There may be half a million rows, and SQLite reads would block the event loop until the last.
@@ -172,9 +173,11 @@ export class TokenRevocations implements Follower {
     return this.start();
   }
 
-  #remember(row: TokenRevocationRow): void {
-    const { jti: id, tenant_id: tenantId, expires_at: forgetAt } = row;
+  #remember(row: AsStored<TokenRevocationRow>): void {
+    const { jti: id, tenant_id: tenantId, expires_at: expiresAt } = row;
     if (this.#entries.has(id)) return;
+    // With a damaged expiry the token stays revoked.
+    const forgetAt = typeof expiresAt === 'number' ? expiresAt : Number.POSITIVE_INFINITY;
     this.#entries.set(id, { tenantId, forgetAt });
     this.#counts.set(tenantId, (this.#counts.get(tenantId) ?? 0) + 1);
   }

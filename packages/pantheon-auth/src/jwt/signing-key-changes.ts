@@ -115,8 +115,11 @@ export class SigningKeyChanges {
     by: AuditContext,
   ): Promise<SigningKeyChange<UncheckedSigner> | null> {
     const storedBefore = (retiredAt ?? Number.POSITIVE_INFINITY) - MADE_BEFORE_COMMIT_MS;
-    // A damaged one of an unknown algorithm may be of this one.
-    const candidates = this.#keyring.unretired().filter((one) => one.algorithm === algorithm || one.algorithm === null);
+    // A damaged one of an unknown algorithm may be of this one. One whose revision is damaged cannot be changed: it
+    // neither signs nor verifies, and does not prevent the retirement of the others.
+    const candidates = this.#keyring
+      .unretired()
+      .filter((one) => (one.algorithm === algorithm || one.algorithm === null) && one.revision !== null);
     const exposed = candidates.filter((one) => one.createdAt < storedBefore);
     if (retiredAt !== null && exposed.length === 0) return null;
     const retirements = exposed.map((one) => this.#retirement(one, by));
@@ -228,9 +231,11 @@ export class SigningKeyChanges {
 
   #retirement<About extends UncheckedSigner>(current: About, by: AuditContext): SigningKeyChange<About> {
     const event = newEvent('signing_key.retired', { ...this.#where(current.kid), before: null, after: null }, by);
-    const record = retiredSigningKey(current, event.at);
+    const { kid, revision } = current;
+    invariant(revision !== null, 'a signing key is changed from a known revision');
+    const record = retiredSigningKey({ ...current, revision }, event.at);
     const set = { retired_at: record.retiredAt, revision: record.revision };
-    return { changes: [updateOf(current, set)], events: [event], record };
+    return { changes: [updateOf({ kid, revision }, set)], events: [event], record };
   }
 
   #where(kid: string): { readonly at: Instant; readonly tenantId: string; readonly subjectId: string } {

@@ -127,6 +127,7 @@ export class SigningKeyManager {
           const retired = current === null ? await this.#keyring.retired(kid) : null;
           const found = current ?? retired;
           if (found === null) throw new PantheonError('not_found', { field: 'kid' });
+          if (current !== null) assertChangeable(current);
           const { auditContext } = by;
           if (compromised)
             return this.#changes.decideCompromised(knownAlgorithm(found), retired?.retiredAt ?? null, auditContext);
@@ -185,6 +186,13 @@ function assertAlgorithm(algorithm: unknown): void {
     field: 'algorithm',
     detail: `One of ${SIGNING_ALGORITHMS.join(', ')}.`,
   });
+}
+
+/** @throws PantheonError `key_quarantined`. */
+function assertChangeable({ kid, revision }: UncheckedSigner): void {
+  if (revision !== null) return;
+  const detail = `The revision of signing key ${kid} is damaged. Restore its row, or name another one of its algorithm.`;
+  throw new PantheonError('key_quarantined', { field: 'kid', detail });
 }
 
 /** The algorithm of a signing key, which may be damaged. @throws PantheonError `not_allowed`. */

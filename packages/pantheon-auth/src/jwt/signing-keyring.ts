@@ -17,6 +17,7 @@ import type { JsonObject } from '../foundation/encoding.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { LoadOrder } from '../foundation/load-order.ts';
 import type { EncryptionContext, Sealer } from '../kms/encryption-context.ts';
+import { type AsStored, undamaged } from '../schema/as-stored.ts';
 import type { SigningKeyRow } from '../schema/signing-key-row.ts';
 import { jwkThumbprint, type VerificationKey } from './jws.ts';
 import type { SigningKeyRows } from './signing-key-rows.ts';
@@ -33,14 +34,16 @@ interface QuarantinedSigner {
   readonly kid: string;
   readonly error: PantheonError;
   readonly publicKey: VerificationKey | null;
-  /** As the row says, except its algorithm, which is that of the public key. */
+  /** As far as the row tells, except its algorithm, which is that of the public key. */
   readonly record: UncheckedSigner;
 }
 
 /** A signing key that can be retired, possibly damaged. */
-export interface UncheckedSigner extends Omit<SigningKeyRecord, 'algorithm'> {
+export interface UncheckedSigner extends Omit<SigningKeyRecord, 'algorithm' | 'revision'> {
   /** Null: it is damaged, and its public key too, so that it may be of any algorithm. */
   readonly algorithm: AsymmetricAlgorithm | null;
+  /** Null: it is damaged, and cannot be changed before its row is restored. */
+  readonly revision: number | null;
 }
 
 type SigningKeyEvent = AuditEventAbout<'signing_key'>;
@@ -211,20 +214,24 @@ export class SigningKeyring implements Follower {
   }
 
   /** A damaged row must not prevent loading the others, nor stop the event feed, which calls this. */
-  async #openOrName(row: SigningKeyRow): Promise<SigningKey | QuarantinedSigner> {
+  async #openOrName(row: AsStored<SigningKeyRow>): Promise<SigningKey | QuarantinedSigner> {
     try {
       return await this.#open(row);
     } catch (error) {
       if (!(error instanceof PantheonError && error.code === 'key_quarantined')) throw error;
       const publicKey = publicKeyNamed(row.kid, row.public_jwk);
-      const record = fromRow(row, { algorithm: algorithmNamed(row), publicJwk: {} });
-      return { kid: row.kid, error, publicKey, record };
+      return { kid: row.kid, error, publicKey, record: uncheckedFromRow(row) };
     }
   }
 
   /** A signing key that was already opened is reused, because its private key never changes. */
-  async #open(row: SigningKeyRow): Promise<SigningKey> {
-    const { kid } = row;
+  async #open(stored: AsStored<SigningKeyRow>): Promise<SigningKey> {
+    const { kid } = stored;
+    const row = undamaged<SigningKeyRow>(stored);
+    if (row === null)
+      throw new PantheonError('key_quarantined', {
+        detail: `A number in the row of signing key ${kid} is out of range.`,
+      });
     const known = this.#byKid.get(kid);
     if (known !== undefined) return { ...known, record: fromRow(row, known.record) };
     const der = await this.#sealer.open(contextOf(kid), row.sealed);
@@ -241,7 +248,7 @@ export class SigningKeyring implements Follower {
 }
 
 /** Not that of the row: it decides which signing keys end when this one is retired as compromised. */
-function algorithmNamed({ kid, public_jwk }: SigningKeyRow): AsymmetricAlgorithm | null {
+function algorithmNamed({ kid, public_jwk }: Pick<SigningKeyRow, 'kid' | 'public_jwk'>): AsymmetricAlgorithm | null {
   const algorithm = publicKeyNamed(kid, public_jwk)?.algorithm;
   return isSigningAlgorithm(algorithm) ? algorithm : null;
 }
@@ -263,10 +270,24 @@ export function contextOf(kid: string): EncryptionContext {
   return { table: 'signing_keys', column: 'sealed', tenantId: SYSTEM_TENANT, rowId: kid, version: 0 };
 }
 
-function fromRow<Algorithm extends AsymmetricAlgorithm | null>(
+function uncheckedFromRow(row: AsStored<SigningKeyRow>): UncheckedSigner {
+  const { created_at: createdAt, signs_from: signsFrom, retired_at: retiredAt, revision } = row;
+  return {
+    kid: row.kid,
+    algorithm: algorithmNamed(row),
+    publicJwk: {},
+    // Before all others, so that it counts as stored beside every one of them that is compromised.
+    createdAt: typeof createdAt === 'number' ? createdAt : 0,
+    signsFrom: typeof signsFrom === 'number' ? signsFrom : null,
+    retiredAt: typeof retiredAt === 'number' ? retiredAt : null,
+    revision: typeof revision === 'number' ? revision : null,
+  };
+}
+
+function fromRow(
   row: SigningKeyRow,
-  key: { readonly algorithm: Algorithm; readonly publicJwk: JsonObject },
-): Omit<SigningKeyRecord, 'algorithm'> & { readonly algorithm: Algorithm } {
+  key: { readonly algorithm: AsymmetricAlgorithm; readonly publicJwk: JsonObject },
+): SigningKeyRecord {
   return {
     kid: row.kid,
     algorithm: key.algorithm,
