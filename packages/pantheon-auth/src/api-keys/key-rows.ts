@@ -2,19 +2,21 @@
 import type { Lane } from '../events/write-lanes.ts';
 import type { ListPart } from '../foundation/list-part.ts';
 import type { ApiKeyRow, ApiKeyVersionRow } from '../schema/api-key-row.ts';
+import type { AsStored } from '../schema/as-stored.ts';
 import type { TenantRow } from '../schema/tenant-row.ts';
 
 /** The rows of one key, read in one query. Versions are newest first. */
 export interface KeyRowSet {
-  readonly key: ApiKeyRow;
-  readonly versions: readonly ApiKeyVersionRow[];
+  readonly key: AsStored<ApiKeyRow>;
+  readonly versions: readonly AsStored<ApiKeyVersionRow>[];
   /** Null: the row of the tenant is missing, so the key is damaged. */
-  readonly tenant: TenantRow | null;
+  readonly tenant: AsStored<TenantRow> | null;
 }
 
 /** A position in a list of keys. */
 export interface KeyPlace {
-  readonly createdAt: number;
+  /** A damaged number is a decimal string, which JSON can hold. */
+  readonly createdAt: number | string;
   readonly id: string;
 }
 

@@ -17,6 +17,7 @@ import type { ListPart } from '../foundation/list-part.ts';
 import { inTurns } from '../foundation/turns.ts';
 import type { EncryptionContext, Sealer } from '../kms/encryption-context.ts';
 import type { ApiKeyRow, ApiKeyVersionRow } from '../schema/api-key-row.ts';
+import { type AsStored, undamaged } from '../schema/as-stored.ts';
 import type { KeyScheduleWrite } from '../schema/key-schedule-row.ts';
 import { tenantFromRow } from '../tenants/tenant-storage.ts';
 import type { DamagedKey, KeySource, StoredKey, VersionSecret } from '../verification/stored-key.ts';
@@ -38,6 +39,7 @@ const OPENED_PER_TURN = 1;
 /** A damaged key: it can be listed and revoked, not used. */
 export interface QuarantinedKey {
   readonly id: string;
+  /** 1970-01-01 if the row does not tell. */
   readonly createdAt: Instant;
   readonly quarantined: true;
 }
@@ -114,8 +116,9 @@ export class KeyStorage implements KeySource {
   }
 
   /** Null unless every version that the key has had lately is there and opens: whoever matches none then holds none. */
-  async #secretsOfDamaged({ key, versions }: KeyRowSet): Promise<readonly VersionSecret[] | null> {
+  async #secretsOfDamaged(rows: KeyRowSet): Promise<readonly VersionSecret[] | null> {
     try {
+      const { key, versions } = undamagedRows(rows);
       if (!isEveryVersion(versionsOf(key), versions)) return null;
       return await Promise.all(versions.map((row) => this.#openVersion(row)));
     } catch (error) {
@@ -213,16 +216,18 @@ export class KeyStorage implements KeySource {
       return await this.#open(rows);
     } catch (error) {
       if (!isQuarantined(error)) throw error;
-      return { id: rows.key.id, createdAt: rows.key.created_at, quarantined: true };
+      const { id, created_at: createdAt } = rows.key;
+      return { id, createdAt: typeof createdAt === 'number' ? createdAt : 0, quarantined: true };
     }
   }
 
   async #open(rows: KeyRowSet): Promise<StoredKey> {
-    const { sealed, ...plain } = rows.key;
+    const { key, versions } = undamagedRows(rows);
+    const { sealed, ...plain } = key;
     const opened = await this.#openBound(keyContext(plain), sealed, plain);
-    const secrets = await Promise.all(rows.versions.map((row) => this.#openVersion(row)));
-    const record = readable(plain.id, () => keyFromRows(plain, rows.versions, opened));
-    assertWhole(record, versionsOf(plain), rows.versions);
+    const secrets = await Promise.all(versions.map((row) => this.#openVersion(row)));
+    const record = readable(plain.id, () => keyFromRows(plain, versions, opened));
+    assertWhole(record, versionsOf(plain), versions);
     const { tenant } = rows;
     if (tenant === null) throw quarantined(record.id, 'its tenant is missing');
     return { record, secrets, tenant: readable(record.id, () => tenantFromRow(tenant)) };
@@ -285,6 +290,19 @@ function readable<T>(keyId: string, read: () => T): T {
   } catch (cause) {
     throw quarantined(keyId, isErrorLike(cause) ? cause.message : 'it cannot be read');
   }
+}
+
+/** @throws PantheonError `key_quarantined` when a number of the key or of a version is damaged. */
+function undamagedRows({ key, versions }: KeyRowSet): {
+  readonly key: ApiKeyRow;
+  readonly versions: readonly ApiKeyVersionRow[];
+} {
+  const readableRow = <Row extends object>(row: AsStored<Row>): Row => {
+    const found = undamaged<Row>(row);
+    if (found === null) throw quarantined(key.id, 'a number in its rows is out of range');
+    return found;
+  };
+  return { key: readableRow<ApiKeyRow>(key), versions: versions.map((row) => readableRow<ApiKeyVersionRow>(row)) };
 }
 
 function isEveryVersion(numbers: readonly number[], rows: readonly ApiKeyVersionRow[]): boolean {

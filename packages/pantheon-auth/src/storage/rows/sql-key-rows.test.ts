@@ -218,7 +218,7 @@ test('a page ends before it is too large, after at least one key, and no key is 
   let after: KeyListQuery['after'] = null;
   do {
     const { items, next } = await scratch.db.keys.list({ ...everything, after });
-    pages.push(items.map(({ key }) => sizes.indexOf(key.permissions, 100 - key.created_at)));
+    pages.push(items.map(({ key }) => sizes.indexOf(key.permissions, 100 - Number(key.created_at))));
     after = next;
   } while (after !== null);
   expect(pages).toEqual([[0, 1], [2, 3], [4], [5]]);

@@ -9,7 +9,9 @@ import type { Lane } from '../../events/write-lanes.ts';
 import type { ListPart } from '../../foundation/list-part.ts';
 import type { AccessTables, Cell } from '../../schema/access-tables.ts';
 import type { ApiKeyRow, ApiKeyVersionRow } from '../../schema/api-key-row.ts';
+import type { AsStored } from '../../schema/as-stored.ts';
 import type { TenantRow } from '../../schema/tenant-row.ts';
+import { withDamagedRows } from '../damaged-integers.ts';
 import type { SqlDialect } from '../dialect.ts';
 import { statement } from '../statement.ts';
 import type { Tables } from '../tables.ts';
@@ -27,7 +29,7 @@ const BYTES = sql<number>`
 const ADMINISTRATORS_MAX = 200;
 
 /** One flat row carries rows of all three tables; the prefixes keep their columns apart. */
-type JoinedRow = Readonly<Record<string, Cell>>;
+type JoinedRow = Readonly<Record<string, Cell | bigint>>;
 const JOINED = {
   api_keys: { prefix: 'k', columns: columnsOf('api_keys') },
   api_key_versions: { prefix: 'v', columns: columnsOf('api_key_versions') },
@@ -37,7 +39,7 @@ const SELECTION = Object.values(JOINED).flatMap(({ prefix, columns }) =>
   columns.map((name) => sql.ref<Cell>(`${prefix}.${name}`).as(`${prefix}_${name}`)),
 );
 
-type MeasuredKey = Pick<ApiKeyRow, 'created_at' | 'id'> & { readonly bytes: number };
+type MeasuredKey = AsStored<Pick<ApiKeyRow, 'created_at' | 'id'>> & { readonly bytes: number };
 
 interface Slice {
   readonly after: KeyPlace | null;
@@ -56,11 +58,11 @@ export class SqlKeyRows implements KeyRows {
     dialect: SqlDialect,
   ) {
     this.#reads = { ordinary: db.read, protective: db.protectiveRead };
-    this.#scan = db.scan;
+    this.#scan = damagedToo(db.scan);
     this.#dialect = dialect;
     this.#find = statement<{ readonly id: string }, JoinedRow>((parameter) =>
       // Not ordered here: a sort of rows this wide costs SQLite ten times the read itself.
-      joined(db.read.selectFrom('api_keys as k')).where('k.id', '=', parameter('id')),
+      joined(damagedToo(db.read).selectFrom('api_keys as k')).where('k.id', '=', parameter('id')),
     );
   }
 
@@ -195,13 +197,18 @@ function newestFirst<Row>(
     after === null
       ? keys
       : keys.where(({ eb, refTuple, tuple }) =>
-          eb(refTuple('created_at', 'id'), '<', tuple(after.createdAt, after.id)),
+          eb(refTuple('created_at', 'id'), '<', tuple(after.createdAt as number, after.id)),
         );
   return rest.orderBy('created_at', 'desc').orderBy('id', 'desc');
 }
 
-function toCursor({ created_at, id }: Pick<ApiKeyRow, 'created_at' | 'id'>): KeyPlace {
-  return { createdAt: created_at, id };
+function toCursor({ created_at, id }: AsStored<Pick<ApiKeyRow, 'created_at' | 'id'>>): KeyPlace {
+  return { createdAt: typeof created_at === 'number' ? created_at : String(created_at), id };
+}
+
+/** Typed like the tables, for the many queries that are built in parts here. What they find has the type `AsStored`. */
+function damagedToo(db: Kysely<Tables>): Kysely<Tables> {
+  return withDamagedRows(db) as unknown as Kysely<Tables>;
 }
 
 type KeysQuery = SelectQueryBuilder<Tables & { k: ApiKeyRow }, 'k', object>;
@@ -216,7 +223,11 @@ function joined(keys: KeysQuery) {
 
 /** Rows of one key follow each other, its versions in any order. */
 function fold(rows: readonly JoinedRow[]): readonly KeyRowSet[] {
-  const sets: { key: ApiKeyRow; versions: ApiKeyVersionRow[]; tenant: TenantRow | null }[] = [];
+  const sets: {
+    key: AsStored<ApiKeyRow>;
+    versions: AsStored<ApiKeyVersionRow>[];
+    tenant: AsStored<TenantRow> | null;
+  }[] = [];
   for (const row of rows) {
     let set = sets.at(-1);
     if (set === undefined || set.key.id !== row['k_id']) {
@@ -226,14 +237,15 @@ function fold(rows: readonly JoinedRow[]): readonly KeyRowSet[] {
     }
     if (row['v_key_id'] !== null) set.versions.push(part(row, 'api_key_versions'));
   }
-  for (const { versions } of sets) versions.sort((a, b) => b.version - a.version).splice(VERSIONS_KEPT_MAX);
+  for (const { versions } of sets)
+    versions.sort((a, b) => Number(b.version) - Number(a.version)).splice(VERSIONS_KEPT_MAX);
   return sets;
 }
 
 /** The row of one table. All of its columns are selected. */
-function part<Table extends keyof typeof JOINED>(row: JoinedRow, table: Table): AccessTables[Table] {
+function part<Table extends keyof typeof JOINED>(row: JoinedRow, table: Table): AsStored<AccessTables[Table]> {
   const { prefix, columns } = JOINED[table];
-  const cells: Record<string, Cell> = {};
+  const cells: Record<string, Cell | bigint> = {};
   for (const name of columns) cells[name] = row[`${prefix}_${name}`] ?? null;
-  return cells as unknown as AccessTables[Table];
+  return cells as unknown as AsStored<AccessTables[Table]>;
 }
