@@ -16,6 +16,7 @@ import { type Clock, MINUTE_MS } from '../foundation/clock.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import { LoadOrder } from '../foundation/load-order.ts';
 import type { EncryptionContext, Sealer } from '../kms/encryption-context.ts';
+import { type AsStored, undamaged } from '../schema/as-stored.ts';
 import type { IdTagSecretRow } from '../schema/id-tag-secret-row.ts';
 import type { IdTagCheck, TagVerdict } from '../verification/key-lookup.ts';
 import { isTaggedBy, TAG_SECRET_BYTES, taggedId } from './id-tag.ts';
@@ -247,7 +248,7 @@ export class IdTags implements Follower, IdTagCheck {
     this.#knownSinceMs = new Map(loaded.map(({ sealed }) => [sealed, this.#knownSinceMs.get(sealed) ?? nowMs]));
     const unread = new Set(this.#secrets.flatMap(({ secret, sealed }) => (secret === null ? [sealed] : [])));
     this.#secrets = loaded;
-    const newest = loaded[0]?.record.number ?? 0;
+    const newest = Math.max(0, ...loaded.map(({ record }) => record.number));
     this.#newestNumber = Math.max(newest, newestNumber ?? 0);
     // Numbers have no gaps, so the list is complete if it has as many rows as the highest number.
     const areAllRead = newest > 0 && loaded.length === newest && loaded.every(({ secret }) => secret !== null);
@@ -256,11 +257,15 @@ export class IdTags implements Follower, IdTagCheck {
   }
 
   /** A damaged row must not prevent loading the others, nor stop the event feed, which calls this. */
-  async #open(row: IdTagSecretRow): Promise<LoadedSecret & { readonly error: PantheonError | null }> {
+  async #open(row: AsStored<IdTagSecretRow>): Promise<LoadedSecret & { readonly error: PantheonError | null }> {
     const record = fromRow(row);
     const sealed = isUint8Array(row.sealed) ? row.sealed : new Uint8Array();
     const name = `${record.number} ${Buffer.from(sealed).toString('base64')}`;
     try {
+      if (undamaged<IdTagSecretRow>(row) === null)
+        throw new PantheonError('key_quarantined', {
+          detail: `A number in the row of tag secret ${row.number} is out of range.`,
+        });
       const secret = createSecretKey(await this.#sealer.open(contextOf(record.number), sealed));
       return { record, secret, sealed: name, error: null };
     } catch (error) {
@@ -294,6 +299,13 @@ function toRow(record: IdTagSecretRecord): Omit<IdTagSecretRow, 'sealed'> {
   };
 }
 
-function fromRow(row: IdTagSecretRow): IdTagSecretRecord {
-  return { number: row.number, createdAt: row.created_at, retiredAt: row.retired_at, revision: row.revision };
+/** A damaged number becomes 0: no secret has this number, and none was retired or created so long ago. */
+function fromRow(row: AsStored<IdTagSecretRow>): IdTagSecretRecord {
+  const known = (cell: number | bigint): number => (typeof cell === 'number' ? cell : 0);
+  return {
+    number: known(row.number),
+    createdAt: known(row.created_at),
+    retiredAt: row.retired_at === null ? null : known(row.retired_at),
+    revision: known(row.revision),
+  };
 }
