@@ -19,7 +19,7 @@ import { instantToWire } from '../domain/setting-codecs.ts';
 import type { EventCodec } from '../events/event-codec.ts';
 import type { Commit, LeaseHeld, Ledger, Precondition } from '../events/ledger.ts';
 import { type Clock, earlier, type Instant, isTimeCertain, MINUTE_MS } from '../foundation/clock.ts';
-import { hasCode, invariant } from '../foundation/errors.ts';
+import { hasCode, invariant, PantheonError } from '../foundation/errors.ts';
 import type { KeyScheduleWrite } from '../schema/key-schedule-row.ts';
 import { tenantAsRead } from '../tenants/tenant-storage.ts';
 import type { UsageRows } from '../usage/usage-rows.ts';
@@ -119,6 +119,7 @@ export class KeyScheduleJob {
         if (ofTenant >= KEYS_OF_TENANT_PER_RUN_MAX) continue;
         keysSeen += 1;
         keysByTenant.set(scheduled.tenant_id, ofTenant + 1);
+        if (scheduled.wasDamaged === true) this.#deps.onError(scheduleWasDamaged(), scheduled.key_id);
         await this.#process(scheduled, run);
       }
     }
@@ -292,6 +293,11 @@ export class KeyScheduleJob {
       expiryAnnounced,
     };
   }
+}
+
+function scheduleWasDamaged(): PantheonError {
+  const detail = 'The schedule of this key was damaged. What was announced to its holder is announced again.';
+  return new PantheonError('key_quarantined', { detail });
 }
 
 function eventOf(

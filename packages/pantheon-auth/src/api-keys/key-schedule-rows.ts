@@ -2,7 +2,10 @@
 import type { Instant } from '../foundation/clock.ts';
 import type { KeyScheduleRow, KeyScheduleWrite } from '../schema/key-schedule-row.ts';
 
-export type ScheduledKey = Readonly<KeyScheduleRow>;
+export interface ScheduledKey extends Readonly<KeyScheduleRow> {
+  /** Whether a number of its row was damaged. The row was then written anew, as if nothing had been announced. */
+  readonly wasDamaged?: boolean;
+}
 
 export interface KeyScheduleRows {
   /** Keys whose `look_at` has come, the longest waiting first, without keys of `exceptTenants`. */

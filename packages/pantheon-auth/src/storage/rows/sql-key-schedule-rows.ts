@@ -5,8 +5,10 @@
 import { type Expression, type ExpressionBuilder, type Kysely, type SqlBool, sql, type Transaction } from 'kysely';
 import type { KeyScheduleRows, ScheduledKey } from '../../api-keys/key-schedule-rows.ts';
 import { operational } from '../../events/write-lanes.ts';
+import { type AsStored, undamaged } from '../../schema/as-stored.ts';
 import type { KeyScheduleRow, KeyScheduleWrite } from '../../schema/key-schedule-row.ts';
 import type { PendingUsage } from '../../usage/usage-rows.ts';
+import { withDamagedRows } from '../damaged-integers.ts';
 import type { SqlDialect } from '../dialect.ts';
 import type { Tables } from '../tables.ts';
 import type { WriteQueue } from '../write-queue.ts';
@@ -15,8 +17,12 @@ type Planned = Extract<KeyScheduleWrite, { kind: 'planned' }>;
 
 const NOTHING_ANNOUNCED = { announced: null, expiryAnnounced: null } as const;
 
+const NOTHING_KNOWN = { isScheduled: true, awaitsUseOf: null, resetsAnnouncements: true } as const;
+
 /** A time in the past, so that the next run of the job looks at the key. So is each smaller number. */
 const LOOK_IN_NEXT_RUN = 0;
+/** The smallest of them that is counted down to. Smaller ones are damage. */
+const LOOK_IN_NEXT_RUN_MIN = -1_000_000_000;
 
 /** Written by the ledger, in the transaction of the change. */
 export async function writeKeySchedule(transaction: Transaction<Tables>, write: KeyScheduleWrite): Promise<void> {
@@ -76,7 +82,8 @@ export async function lookAtUsed(
   // Every transaction that locks several rows does so in the order of `key_id`, so that no two wait for each other.
   const awaited = await dialect
     .lockRows(
-      transaction
+      // A damaged row must not prevent the uses of other keys from being stored.
+      withDamagedRows(transaction)
         .selectFrom('key_schedules')
         .select(['key_id', 'awaits_use_of'])
         .where((eb) => dialect.isAmong(eb.ref('key_id'), [...new Set(used.map((use) => use.keyId))]))
@@ -86,7 +93,8 @@ export async function lookAtUsed(
     .execute();
   for (const { key_id: keyId, awaits_use_of: version } of awaited) {
     if (!used.some((use) => use.keyId === keyId && use.version === version)) continue;
-    const lookAt = sql<number>`case when look_at <= ${LOOK_IN_NEXT_RUN} then look_at - 1 else ${LOOK_IN_NEXT_RUN} end`;
+    const isInNextRun = sql<boolean>`look_at between ${LOOK_IN_NEXT_RUN_MIN} and ${LOOK_IN_NEXT_RUN}`;
+    const lookAt = sql<number>`case when ${isInNextRun} then look_at - 1 else ${LOOK_IN_NEXT_RUN} end`;
     await transaction.updateTable('key_schedules').set({ look_at: lookAt }).where('key_id', '=', keyId).execute();
   }
 }
@@ -115,28 +123,41 @@ export class SqlKeyScheduleRows implements KeyScheduleRows {
     now: number,
     { exceptTenants, limit }: { readonly exceptTenants: readonly string[]; readonly limit: number },
   ): Promise<readonly ScheduledKey[]> {
-    let due = this.#scan.selectFrom('key_schedules').selectAll().where('look_at', '<=', now);
+    let due = withDamagedRows(this.#scan).selectFrom('key_schedules').selectAll().where('look_at', '<=', now);
     if (exceptTenants.length > 0) due = due.where('tenant_id', 'not in', [...exceptTenants]);
     const rows = await due.orderBy('look_at').orderBy('tenant_id').orderBy('key_id').limit(limit).execute();
-    return rows.map((row) => ({ ...row }));
+    return Promise.all(rows.map((row) => undamaged<KeyScheduleRow>({ ...row }) ?? this.#reset(row)));
+  }
+
+  /** Writes a damaged row anew, unless the key has changed meanwhile. What was announced is not known any more. */
+  async #reset(damaged: AsStored<KeyScheduleRow>): Promise<ScheduledKey> {
+    const { key_id: keyId, tenant_id: tenantId } = damaged;
+    const row = toRow({ kind: 'changed', keyId, tenantId, revision: 0, ...NOTHING_KNOWN });
+    await this.#writer.run(operational('key-schedules'), async (transaction) => {
+      await transaction.updateTable('key_schedules').set(row).where(isUnchangedSince(damaged)).execute();
+    });
+    return { ...row, wasDamaged: true };
   }
 
   async plan(planned: Planned, read: ScheduledKey): Promise<void> {
     const row = toRow(planned);
     const isAnnounced = row.announced !== null || row.expiry_announced !== null;
     const isEmptyPlan = row.look_at === null && row.awaits_use_of === null && !isAnnounced;
-    const isUnchangedSinceRead = (eb: ExpressionBuilder<Tables, 'key_schedules'>): Expression<SqlBool> =>
-      eb.and([
-        eb('key_id', '=', read.key_id),
-        eb('tenant_id', '=', read.tenant_id),
-        eb('revision', '=', read.revision),
-        eb('look_at', read.look_at === null ? 'is' : '=', read.look_at),
-      ]);
     await this.#writer.run(operational('key-schedules'), async (transaction) => {
-      if (isEmptyPlan) await transaction.deleteFrom('key_schedules').where(isUnchangedSinceRead).execute();
-      else await transaction.updateTable('key_schedules').set(row).where(isUnchangedSinceRead).execute();
+      if (isEmptyPlan) await transaction.deleteFrom('key_schedules').where(isUnchangedSince(read)).execute();
+      else await transaction.updateTable('key_schedules').set(row).where(isUnchangedSince(read)).execute();
     });
   }
+}
+
+function isUnchangedSince({ key_id, tenant_id, revision, look_at }: AsStored<KeyScheduleRow>) {
+  return (eb: ExpressionBuilder<Tables, 'key_schedules'>): Expression<SqlBool> =>
+    eb.and([
+      eb('key_id', '=', key_id),
+      eb('tenant_id', '=', tenant_id),
+      eb('revision', '=', revision as number),
+      eb('look_at', look_at === null ? 'is' : '=', look_at as number | null),
+    ]);
 }
 
 function toRow(write: Exclude<KeyScheduleWrite, { kind: 'ended' }>): KeyScheduleRow {
