@@ -1,0 +1,189 @@
+/**
+ * An integer in the database that a number cannot hold exactly, which only damage or tampering writes. It damages its own
+ * row: every other row of the table is read as before, and the damaged one is never taken for one that allows something.
+ */
+import { decodeJwt } from 'jose';
+import { describe, expect, test, vi } from 'vitest';
+import { DAY_MS, SECOND_MS } from '../src/foundation/clock.ts';
+import type { PantheonAuth } from '../src/pantheon-auth.ts';
+import { refusalOf } from './refusal-of.ts';
+import { openTestEngine, type TestEngine } from './test-engine.ts';
+
+vi.setConfig({ testTimeout: 60_000 });
+
+const INPUT = { userId: 'u', name: 'n' };
+const OUT_OF_RANGE = ['9223372036854775807', '-9007199254740993'] as const;
+
+interface Damaged {
+  readonly table: string;
+  readonly columns: readonly string[];
+  /** Makes what the row is about; answers the condition that finds it, and what must be so once it is damaged. */
+  readonly make: (engine: TestEngine) => Promise<{
+    readonly where: string;
+    readonly isSafe: (node: PantheonAuth) => Promise<void>;
+  }>;
+}
+
+const TABLES: readonly Damaged[] = [
+  {
+    table: 'tenants',
+    columns: ['created_at', 'revision'],
+    async make({ auth }) {
+      await auth.tenants.create({ id: 'acme' });
+      const { key, apiKey } = await auth.tenant('acme').keys.create(INPUT);
+      return {
+        where: "id = 'acme'",
+        async isSafe(node) {
+          expect((await refusalOf(node.verify({ key, tenant: 'acme' }))).code).toBe('key_quarantined');
+          expect((await refusalOf(node.tenants.get('acme'))).code).toBe('tenant_quarantined');
+          const { items } = await node.tenants.list();
+          expect(items).toMatchObject([{ id: 'acme', quarantined: true }, { id: 'default' }, { id: 'system' }]);
+          const keys = await node.tenant('acme').keys.list();
+          expect(keys.items).toMatchObject([{ id: apiKey.id, quarantined: true }]);
+        },
+      };
+    },
+  },
+  {
+    table: 'api_keys',
+    columns: ['created_at', 'expires_at', 'revision', 'id_tag'],
+    async make({ auth }) {
+      const before = await auth.keys.create(INPUT);
+      const { key, apiKey } = await auth.keys.create(INPUT);
+      return {
+        where: `id = '${apiKey.id}'`,
+        async isSafe(node) {
+          expect((await refusalOf(node.verify({ key }))).code).toBe('key_quarantined');
+          expect(await node.verify({ key: before.key })).toMatchObject({ valid: true });
+          const listed: object[] = [];
+          for (let cursor: string | null | undefined; cursor !== null; ) {
+            const page = await node.keys.list({ limit: 1, ...(cursor !== undefined && { cursor }) });
+            listed.push(...page.items);
+            cursor = page.nextCursor;
+          }
+          expect(listed.filter((one) => 'quarantined' in one)).toMatchObject([{ id: apiKey.id }]);
+          expect(listed).toContainEqual(expect.objectContaining({ id: before.apiKey.id }));
+        },
+      };
+    },
+  },
+  {
+    table: 'api_key_versions',
+    columns: ['created_at', 'accepted_until', 'version'],
+    async make({ auth }) {
+      const { key, apiKey } = await auth.keys.create(INPUT);
+      const next = await auth.rotation.rotate(apiKey.id, { overlap: '1h' });
+      return {
+        where: `key_id = '${apiKey.id}' and version = 1`,
+        async isSafe(node) {
+          for (const held of [key, next.key])
+            expect((await refusalOf(node.verify({ key: held }))).code).toBe('key_quarantined');
+          expect((await node.keys.list()).items).toContainEqual(expect.objectContaining({ quarantined: true }));
+        },
+      };
+    },
+  },
+  {
+    table: 'signing_keys',
+    columns: ['created_at', 'signs_from', 'revision'],
+    async make({ auth }) {
+      const { kid } = await auth.tokens.rotateSigningKey('RS256');
+      return {
+        where: `kid = '${kid}'`,
+        async isSafe(node) {
+          expect(node.tokens.signingKeys()).toContainEqual({ kid, algorithm: 'RS256', quarantined: true });
+          expect(JSON.stringify(node.tokens.jwks())).not.toContain(kid);
+          await node.tokens.rotateSigningKey('ES256');
+          const other = node.tokens.signingKeys().find((one) => one.algorithm === 'RS256' && one.kid !== kid);
+          await node.tokens.retireSigningKey(other?.kid ?? '', { compromised: true });
+          expect(node.tokens.signingKeys().map((one) => one.kid)).not.toContain(other?.kid);
+        },
+      };
+    },
+  },
+  {
+    table: 'token_revocations',
+    columns: ['expires_at', 'revision'],
+    async make({ auth }) {
+      const { key, apiKey } = await auth.keys.create(INPUT);
+      const exchange = await auth.tokens.exchange({ key });
+      if (!exchange.issued) throw new Error('No token was issued.');
+      const { token } = exchange.token;
+      const { jti: tokenId = '' } = decodeJwt(token);
+      await auth.tokens.revoke({ tenantId: 'default', keyId: apiKey.id, tokenId, expiresAt: 0 });
+      return {
+        where: '1 = 1',
+        async isSafe(node) {
+          expect(await node.tokens.verify({ token })).toMatchObject({ valid: false, denial: { code: 'revoked' } });
+        },
+      };
+    },
+  },
+  {
+    table: 'id_tag_secrets',
+    columns: ['created_at', 'retired_at', 'revision'],
+    async make() {
+      return {
+        where: 'number = 1',
+        async isSafe(node) {
+          expect(node.idTags.list()).toContainEqual(expect.objectContaining({ quarantined: true }));
+        },
+      };
+    },
+  },
+];
+
+describe('an integer out of range damages its own row only', () => {
+  const cases = TABLES.flatMap((one) =>
+    one.columns.flatMap((column) => OUT_OF_RANGE.map((value) => ({ ...one, column, value }))),
+  );
+  test.each(cases)('$table, $column: $value', async ({ table, column, value, make }) => {
+    await using engine = await openTestEngine();
+    const { auth } = engine;
+    const sound = await auth.keys.create(INPUT);
+    const { where, isSafe } = await make(engine);
+    await engine.sql(`update ${table} set ${column} = ${value} where ${where}`);
+    const fresh = await engine.openAgain();
+    await isSafe(fresh);
+    expect(await fresh.verify({ key: sound.key })).toMatchObject({ valid: true });
+    expect(await fresh.tokens.exchange({ key: sound.key })).toMatchObject({ issued: true });
+    expect(await fresh.keys.list({ userId: 'u' })).toMatchObject({ nextCursor: null });
+  });
+});
+
+describe('an integer out of range in the schedule of a key', () => {
+  const columns = ['revision', 'awaits_use_of', 'announced', 'announced_since', 'expiry_announced_of'];
+  test.each(columns.flatMap((column) => OUT_OF_RANGE.map((value) => ({ column, value }))))(
+    '$column: $value: its announcements and those of other keys are made, and uses are stored',
+    async ({ column, value }) => {
+      await using engine = await openTestEngine();
+      const { auth, clock, logged } = engine;
+      const rotation = { every: '30d', window: '10d' } as const;
+      const damaged = await auth.keys.create({ ...INPUT, rotation });
+      const sound = await auth.keys.create({ ...INPUT, rotation });
+      await engine.sql(`update key_schedules set ${column} = ${value} where key_id = ?`, damaged.apiKey.id);
+      clock.advance(30 * DAY_MS);
+      for (const { apiKey } of [damaged, sound])
+        await vi.waitFor(
+          async () => {
+            clock.advance(SECOND_MS);
+            await auth.ping();
+            const { items } = await auth.events.list('default', { subjectId: apiKey.id });
+            expect(items.map(({ type }) => type)).toContain('key.rotation_due');
+          },
+          { timeout: 30_000, interval: 5 },
+        );
+      expect(logged.filter((line) => line.includes('schedule of this key was damaged'))).toHaveLength(1);
+      // Uses of both are stored in one batch.
+      for (const { key } of [damaged, sound]) expect(await auth.verify({ key })).toMatchObject({ valid: true });
+      await vi.waitFor(
+        async () => {
+          clock.advance(SECOND_MS);
+          await auth.ping();
+          expect(await engine.sql('select key_id from version_usage')).toHaveLength(2);
+        },
+        { timeout: 30_000, interval: 5 },
+      );
+    },
+  );
+});
