@@ -30,6 +30,7 @@ export type { ConditionalOptions } from './commands/conditional-change.ts';
 export { inputError } from './commands/input.ts';
 export { PAGE_DEFAULT, PAGE_MAX, type Page } from './commands/pages.ts';
 export type { Settled, SettleOptions } from './commands/propagation.ts';
+export { clientBucket } from './domain/address.ts';
 export type {
   AppTypes,
   GrantablePattern,

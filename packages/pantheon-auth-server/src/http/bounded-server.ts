@@ -13,6 +13,7 @@ import {
   type ServerResponse,
 } from 'node:http';
 import type { Socket } from 'node:net';
+import { clientBucket } from 'pantheon-auth';
 import {
   HEADER_BYTES_MAX,
   HEADERS_TIMEOUT_MS,
@@ -111,7 +112,8 @@ interface Connection {
 
 class Connections {
   readonly #connections = new Map<Socket, Connection>();
-  readonly #waiting = new BoundedBytes(WAITING_BYTES_MAX);
+  // A request that waits has not been authenticated, whoever sent it.
+  readonly #waiting = new BoundedBytes({ bytesMax: WAITING_BYTES_MAX, unauthenticatedBytesMax: WAITING_BYTES_MAX });
   #turn = 0;
   #isTurnCounted = false;
 
@@ -143,7 +145,8 @@ class Connections {
       handle(request, response);
       return;
     }
-    const release = this.#waiting.add(socket.remoteAddress ?? '', bytesOf(request), () => {
+    const owner = { name: clientBucket(socket.remoteAddress ?? ''), isAuthenticated: false };
+    const { release } = this.#waiting.add(owner, bytesOf(request), () => {
       this.#forget(socket);
       socket.destroy();
     });

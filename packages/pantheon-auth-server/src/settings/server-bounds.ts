@@ -9,6 +9,11 @@ export const BODY_BYTES_MAX: number = 64 * 1_024;
 export const SMALL_BODY_BYTES_MAX: number = 4 * 1_024;
 /** The bodies above that size that are arriving, of all connections together: a thousand of the largest. */
 export const BODIES_BYTES_MAX: number = 1_024 * BODY_BYTES_MAX;
+/**
+ * The part of the room for bodies, and of that for answers, that all callers without a valid key may take together. They can
+ * have any number of addresses. The longest token requests need little of it.
+ */
+export const UNAUTHENTICATED_PART = 0.5;
 /** Fits two credentials of 8 KiB; no valid request needs more. */
 export const HEADER_BYTES_MAX: number = 16 * 1_024;
 /** Valid bodies nest 4 levels deep, and metadata 8 more. */

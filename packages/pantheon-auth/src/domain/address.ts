@@ -111,7 +111,10 @@ export function normalAddress(text: string): string | null {
  */
 const WITH_PORT = /^(?:\[([^[\]]*)\](?::\d{1,5})?|([\d.]+):\d{1,5})$/;
 
-/** The sender that failures are counted for: an IPv4 address, an IPv6 /64, or {@link UNKNOWN_SCOPE}. */
+/**
+ * The sender that failures are counted for: an IPv4 address, an IPv6 /64, or `unknown` for what is no address. Use it for
+ * other shares per sender too, because a site can use every address of its /64.
+ */
 export function clientBucket(address: string): string {
   const parsed = addressOf(address);
   if (parsed === null) return UNKNOWN_SCOPE;
