@@ -69,3 +69,24 @@ test('senders without a key have half of the room, and no body of a tenant gives
   expect(tenants.some(({ isClosed }) => isClosed)).toBe(false);
   expect(many.some(({ isClosed }) => !isClosed)).toBe(false);
 });
+
+test('of a body in chunks that is counted which has arrived', () => {
+  const send = sender();
+  const inChunks = send({ length: null, tenant: 'a' });
+  const fill = BODIES_BYTES_MAX / BODY_BYTES_MAX;
+  const others = Array.from({ length: fill - 1 }, () => send({ length: BODY_BYTES_MAX, tenant: 'b' }));
+  for (let at = 0; at < 16; at += 1) inChunks.push(Buffer.alloc(BODY_BYTES_MAX / 16));
+  expect(others.some(({ isClosed }) => isClosed)).toBe(false);
+  inChunks.push(Buffer.alloc(1));
+  expect(others.filter(({ isClosed }) => isClosed).length).toBe(1);
+  expect(inChunks.isClosed).toBe(false);
+});
+
+test('a body in chunks that announces nothing and sends nothing takes no room', () => {
+  const send = sender();
+  const tenant = send({ length: BODY_BYTES_MAX, tenant: 'a' });
+  const chunked = Array.from({ length: 2 * (BODIES_BYTES_MAX / BODY_BYTES_MAX) }, () =>
+    send({ length: null, tenant: 'b' }),
+  );
+  expect([tenant, ...chunked].some(({ isClosed }) => isClosed)).toBe(false);
+});

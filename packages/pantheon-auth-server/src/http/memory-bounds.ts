@@ -12,7 +12,7 @@ import {
   SMALL_BODY_BYTES_MAX,
   UNAUTHENTICATED_PART,
 } from '../settings/server-bounds.ts';
-import { BoundedBytes, type BytesOwner } from './bounded-bytes.ts';
+import { BoundedBytes, type BytesCount, type BytesOwner } from './bounded-bytes.ts';
 import { addressOf } from './caller.ts';
 
 /**
@@ -39,21 +39,36 @@ export function boundAnswers(app: FastifyInstance): void {
 export type BodyBound = (request: FastifyRequest) => void;
 
 /**
- * Counts the announced size (Content-Length) of each body from its headers until it has arrived, so that the sum is bounded
- * before the bytes arrive. `bodyBytesMax` is the largest body that the route accepts. Null: the bodies of the route are too
- * small to be counted.
+ * Counts each body from its headers until it has arrived: its announced size (Content-Length), so that the sum is bounded
+ * before the bytes arrive, or, if it is sent in chunks, what has arrived of it. `bodyBytesMax` is the largest body that the
+ * route accepts. Null: the bodies of the route are too small to be counted.
  */
 export function boundBodies(): (bodyBytesMax: number) => BodyBound | null {
   const bodies = boundedBytes(BODIES_BYTES_MAX);
   return (bodyBytesMax) => {
     if (bodyBytesMax <= SMALL_BODY_BYTES_MAX) return null;
     return (request) => {
-      // A body without a Content-Length is sent in chunks. Fastify refuses a larger Content-Length before it reads the body.
-      const bytes = Math.min(Number(request.headers['content-length'] ?? bodyBytesMax), bodyBytesMax);
-      if (bytes <= SMALL_BODY_BYTES_MAX) return;
-      const { release } = bodies.add(ownerOf(request), bytes, () => request.raw.socket.destroy());
-      request.raw.once('end', release).once('close', release);
+      const { raw, headers } = request;
+      const isInChunks = headers['transfer-encoding'] !== undefined;
+      // Fastify refuses a larger Content-Length before it reads the body.
+      const bytes = isInChunks ? raw.readableLength : Math.min(Number(headers['content-length'] ?? 0), bodyBytesMax);
+      if (!isInChunks && bytes <= SMALL_BODY_BYTES_MAX) return;
+      const count = bodies.add(ownerOf(request), bytes, () => raw.socket.destroy());
+      if (isInChunks) countChunks(request, count);
+      raw.once('end', count.release).once('close', count.release);
     };
+  };
+}
+
+/**
+ * Counts each chunk when the parser of Node hands it over. A listener for `data` would start to read the body before
+ * Fastify has its own listener, and the bytes would be lost.
+ */
+function countChunks({ raw }: FastifyRequest, count: BytesCount): void {
+  const push = raw.push.bind(raw);
+  raw.push = (chunk: Buffer | null) => {
+    if (chunk !== null) count.grow(chunk.length);
+    return push(chunk);
   };
 }
 
