@@ -1,8 +1,8 @@
 /**
  * Makes an HTTP server that bounds each connection: its requests are handled one after the other, in order; only a few may
  * wait; and the connection is closed when its client does not read the answers. Without this Node starts all requests of a
- * packet at once, up to a thousand, and keeps all of their answers until the client reads them. The bytes of answers and
- * bodies are bounded in `memory-bounds.ts`.
+ * packet at once, up to a thousand, and keeps all of their answers until the client reads them. Which connections are open at
+ * the same time is decided in `connection-places.ts`; the bytes of answers and bodies are bounded in `memory-bounds.ts`.
  */
 import {
   createServer,
@@ -26,6 +26,7 @@ import {
   WAITING_BYTES_MAX,
 } from '../settings/server-bounds.ts';
 import { BoundedBytes } from './bounded-bytes.ts';
+import { ConnectionPlaces, type Place } from './connection-places.ts';
 
 export interface BoundedServerOptions {
   readonly connectionsMax: number;
@@ -35,7 +36,7 @@ export interface BoundedServerOptions {
 
 /** The server, not listening yet. */
 export function createBoundedServer(handle: RequestListener, options: BoundedServerOptions): Server {
-  const connections = new Connections();
+  const connections = new Connections(options.connectionsMax);
   const server = createServer(nodeOptions(connections), (request, response) =>
     connections.admit(request, response, handle),
   );
@@ -43,7 +44,8 @@ export function createBoundedServer(handle: RequestListener, options: BoundedSer
   // No limit on the number of headers, because Node silently drops those beyond it, and a second credential could be
   // among them. Their total size is limited instead.
   server.maxHeadersCount = 0;
-  server.maxConnections = options.connectionsMax;
+  // Node refuses a connection beyond this before `connections` learns of it. One more, so that it learns of each.
+  server.maxConnections = options.connectionsMax + 1;
   const { onExpectation } = options;
   if (onExpectation !== undefined)
     server.on('checkExpectation', (request, response) => connections.admit(request, response, onExpectation));
@@ -99,6 +101,9 @@ interface WaitingRequest {
 }
 
 interface Connection {
+  readonly place: Place;
+  /** The request that was started last. Null: none was. */
+  current: IncomingMessage | null;
   /** Requests that were read and whose answers have not been handed to the system completely. */
   unanswered: number;
   /** A request of this connection was started and not answered yet, or will be started in the next turn. */
@@ -114,11 +119,38 @@ class Connections {
   readonly #connections = new Map<Socket, Connection>();
   // A request that waits has not been authenticated, whoever sent it.
   readonly #waiting = new BoundedBytes({ bytesMax: WAITING_BYTES_MAX, unauthenticatedBytesMax: WAITING_BYTES_MAX });
+  readonly #places: ConnectionPlaces;
   #turn = 0;
   #isTurnCounted = false;
 
+  constructor(connectionsMax: number) {
+    this.#places = new ConnectionPlaces(connectionsMax);
+  }
+
+  /** Closes the connection instead if there is no place for it. */
   add(socket: Socket): void {
-    this.#connections.set(socket, { unanswered: 0, isBusy: false, lastStartedInTurn: -1, waiting: [], isTimed: false });
+    const close = (): void => {
+      this.#forget(socket);
+      socket.destroy();
+    };
+    const place = this.#places.take({
+      address: socket.remoteAddress ?? '',
+      close,
+      isStalled: () => isStalled(socket, this.#connections.get(socket)),
+    });
+    if (place === null) {
+      socket.destroy();
+      return;
+    }
+    this.#connections.set(socket, {
+      place,
+      current: null,
+      unanswered: 0,
+      isBusy: false,
+      lastStartedInTurn: -1,
+      waiting: [],
+      isTimed: false,
+    });
     socket.once('close', () => this.#forget(socket));
   }
 
@@ -137,11 +169,13 @@ class Connections {
     // The connection was closed while its packet was being read.
     if (connection === undefined) return;
     connection.unanswered += 1;
+    connection.place.becomes('at_work');
     response.on('close', () => this.#answered(socket, connection));
     if (!connection.isBusy && connection.lastStartedInTurn !== this.#currentTurn()) {
       connection.lastStartedInTurn = this.#turn;
       connection.isBusy = true;
       connection.isTimed = false;
+      connection.current = request;
       handle(request, response);
       return;
     }
@@ -168,6 +202,7 @@ class Connections {
     connection.unanswered -= 1;
     connection.isBusy = false;
     if (connection.waiting.length > 0) this.#startNext(socket, connection);
+    else if (connection.unanswered === 0) connection.place.becomes('idle');
   }
 
   /** Starts it in a later turn of the event loop, so that requests of other connections are handled in between. */
@@ -181,28 +216,37 @@ class Connections {
       // request may take longer than the timeout.
       if (connection.isTimed) socket.setTimeout(0);
       connection.isTimed = false;
+      connection.current = next.request;
       next.handle(next.request, next.response);
     });
   }
 
   #forget(socket: Socket): void {
-    const waiting = this.#connections.get(socket)?.waiting ?? [];
-    for (const { release } of waiting) release();
-    waiting.length = 0;
+    const connection = this.#connections.get(socket);
+    if (connection === undefined) return;
+    connection.place.leave();
+    for (const { release } of connection.waiting) release();
+    connection.waiting.length = 0;
     this.#connections.delete(socket);
   }
 
   /**
-   * Sets a timeout on every socket with unsent bytes. Node restarts it whenever bytes are sent, and closes the socket when it
+   * Finds the connections that wait for their client. Sets a timeout on every socket with unsent bytes. Node restarts it whenever bytes are sent, and closes the socket when it
    * has passed. It is not set with each answer, because nearly all answers are sent at once.
    */
   sweep(): void {
     for (const [socket, connection] of this.#connections) {
+      if (connection.unanswered > 0) connection.place.becomes(isStalled(socket, connection) ? 'stalled' : 'at_work');
       if (connection.isTimed || socket.writableLength === 0) continue;
       connection.isTimed = true;
       socket.setTimeout(UNREAD_TIMEOUT_MS);
     }
   }
+}
+
+/** Whether the client has to send more of the body, or to read more of the answer. */
+function isStalled(socket: Socket, connection: Connection | undefined): boolean {
+  return socket.writableLength > 0 || connection?.current?.complete === false;
 }
 
 /** The most that a waiting request can hold: its headers, and what Node reads of a body at once. */

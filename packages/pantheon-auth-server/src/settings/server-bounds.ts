@@ -46,7 +46,7 @@ export const HANDLER_TIMEOUT_MS: number = REQUEST_TIMEOUT_MS + TIMEOUTS_CHECK_MS
 /**
  * A load balancer needs a few hundred. Each may hold a socket and a request (20 KB, and headers of 16 KiB), a small body
  * that is half sent (4 KiB) and a small answer that is not read (12 KiB in memory): 530 MB at the most. What is larger is
- * counted for all connections together.
+ * counted for all connections together. At the bound `connection-places.ts` closes one for a new one.
  */
 export const CONNECTIONS_MAX = 10_000;
 /** One scraper, and room for tests. */
