@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import type { RequestListener, Server, ServerResponse } from 'node:http';
 import { type AddressInfo, connect, type Socket } from 'node:net';
 import { afterEach, expect, test } from 'vitest';
-import { HEADERS_TIMEOUT_MS, TIMEOUTS_CHECK_MS } from '../settings/server-bounds.ts';
+import { CHUNK_BYTES, CHUNKS_BYTES_MAX, HEADERS_TIMEOUT_MS, TIMEOUTS_CHECK_MS } from '../settings/server-bounds.ts';
 import { createBoundedServer } from './bounded-server.ts';
 
 const CONNECTIONS_MAX = 4;
@@ -108,3 +108,32 @@ test.each([
   },
   20_000,
 );
+
+test('the chunks of bodies are bounded for all connections together, however small they are', async () => {
+  const chunks = '1\r\na\r\n'.repeat(CHUNKS_BYTES_MAX / CHUNK_BYTES / 2);
+  let closed = 0;
+  const client = await listening((request) => void request.resume());
+  for (let made = 0; made < CONNECTIONS_MAX; made += 1) {
+    const socket = await client(
+      '192.0.2.1',
+      `POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n${chunks}`,
+    );
+    socket.resume().once('close', () => {
+      closed += 1;
+    });
+  }
+  // Two fill the room, because some chunks of each are not counted.
+  await expect.poll(() => closed, { timeout: 10_000 }).toBe(CONNECTIONS_MAX - 2);
+}, 20_000);
+
+test('the chunks of a request that was answered are no longer counted', async () => {
+  const chunks = '1\r\na\r\n'.repeat(CHUNKS_BYTES_MAX / CHUNK_BYTES / 2);
+  const client = await listening(
+    (request, response) => void request.resume().once('end', () => response.end('answer')),
+  );
+  const socket = await client('192.0.2.1', '');
+  for (let sent = 0; sent < 4; sent += 1) {
+    socket.write(`POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n${chunks}0\r\n\r\n`);
+    expect(await answerOf(socket)).toBe(OK);
+  }
+}, 20_000);

@@ -15,6 +15,8 @@ import {
 import type { Socket } from 'node:net';
 import { clientBucket } from 'pantheon-auth';
 import {
+  CHUNK_BYTES,
+  CHUNKS_BYTES_MAX,
   HEADER_BYTES_MAX,
   HEADERS_TIMEOUT_MS,
   KEEP_ALIVE_TIMEOUT_MS,
@@ -22,10 +24,11 @@ import {
   REQUEST_TIMEOUT_MS,
   TIMEOUTS_CHECK_MS,
   UNANSWERED_MAX,
+  UNCOUNTED_CHUNKS_MAX,
   UNREAD_TIMEOUT_MS,
   WAITING_BYTES_MAX,
 } from '../settings/server-bounds.ts';
-import { BoundedBytes } from './bounded-bytes.ts';
+import { BoundedBytes, type BytesCount, type BytesOwner } from './bounded-bytes.ts';
 import { ConnectionPlaces, type Place } from './connection-places.ts';
 
 export interface BoundedServerOptions {
@@ -89,6 +92,12 @@ function messageOf(connections: Connections): typeof IncomingMessage {
     set upgrade(isUpgrade: boolean | null) {
       if (#isUpgrade in this) this.#isUpgrade = isUpgrade;
     }
+
+    // Node calls it with each chunk of the body.
+    override push(chunk: Buffer | null): boolean {
+      if (chunk !== null) connections.countChunk(this.socket);
+      return super.push(chunk);
+    }
   };
 }
 
@@ -111,6 +120,10 @@ interface Connection {
   /** The turn of the event loop in which a request was last started. */
   lastStartedInTurn: number;
   readonly waiting: WaitingRequest[];
+  /** The chunks of bodies that arrived since all requests were answered. */
+  chunks: number;
+  /** Of those beyond {@link UNCOUNTED_CHUNKS_MAX}. Null: there are none. */
+  chunkBytes: BytesCount | null;
   /** The socket has a timeout because it holds unsent bytes. */
   isTimed: boolean;
 }
@@ -119,6 +132,8 @@ class Connections {
   readonly #connections = new Map<Socket, Connection>();
   // A request that waits has not been authenticated, whoever sent it.
   readonly #waiting = new BoundedBytes({ bytesMax: WAITING_BYTES_MAX, unauthenticatedBytesMax: WAITING_BYTES_MAX });
+  // Counted for the address of the connection, because the service may read chunks before it authenticates the caller.
+  readonly #chunks = new BoundedBytes({ bytesMax: CHUNKS_BYTES_MAX, unauthenticatedBytesMax: CHUNKS_BYTES_MAX });
   readonly #places: ConnectionPlaces;
   #turn = 0;
   #isTurnCounted = false;
@@ -129,13 +144,9 @@ class Connections {
 
   /** Closes the connection instead if there is no place for it. */
   add(socket: Socket): void {
-    const close = (): void => {
-      this.#forget(socket);
-      socket.destroy();
-    };
     const place = this.#places.take({
       address: socket.remoteAddress ?? '',
-      close,
+      close: () => this.#close(socket),
       isStalled: () => isStalled(socket, this.#connections.get(socket)),
     });
     if (place === null) {
@@ -149,6 +160,8 @@ class Connections {
       isBusy: false,
       lastStartedInTurn: -1,
       waiting: [],
+      chunks: 0,
+      chunkBytes: null,
       isTimed: false,
     });
     socket.once('close', () => this.#forget(socket));
@@ -179,13 +192,19 @@ class Connections {
       handle(request, response);
       return;
     }
-    const owner = { name: clientBucket(socket.remoteAddress ?? ''), isAuthenticated: false };
-    const { release } = this.#waiting.add(owner, bytesOf(request), () => {
-      this.#forget(socket);
-      socket.destroy();
-    });
+    const { release } = this.#waiting.add(ownerOf(socket), bytesOf(request), () => this.#close(socket));
     connection.waiting.push({ request, response, handle, release });
     if (!connection.isBusy) this.#startNext(socket, connection);
+  }
+
+  /** Counts a chunk of a body until all requests of its connection are answered. Usually there are few, and none is counted. */
+  countChunk(socket: Socket): void {
+    const connection = this.#connections.get(socket);
+    if (connection === undefined || connection.unanswered === 0) return;
+    connection.chunks += 1;
+    if (connection.chunks <= UNCOUNTED_CHUNKS_MAX) return;
+    connection.chunkBytes ??= this.#chunks.add(ownerOf(socket), 0, () => this.#close(socket));
+    connection.chunkBytes.grow(CHUNK_BYTES);
   }
 
   #currentTurn(): number {
@@ -202,7 +221,10 @@ class Connections {
     connection.unanswered -= 1;
     connection.isBusy = false;
     if (connection.waiting.length > 0) this.#startNext(socket, connection);
-    else if (connection.unanswered === 0) connection.place.becomes('idle');
+    else if (connection.unanswered === 0) {
+      connection.place.becomes('idle');
+      forgetChunks(connection);
+    }
   }
 
   /** Starts it in a later turn of the event loop, so that requests of other connections are handled in between. */
@@ -221,12 +243,18 @@ class Connections {
     });
   }
 
+  #close(socket: Socket): void {
+    this.#forget(socket);
+    socket.destroy();
+  }
+
   #forget(socket: Socket): void {
     const connection = this.#connections.get(socket);
     if (connection === undefined) return;
     connection.place.leave();
     for (const { release } of connection.waiting) release();
     connection.waiting.length = 0;
+    forgetChunks(connection);
     this.#connections.delete(socket);
   }
 
@@ -242,6 +270,17 @@ class Connections {
       socket.setTimeout(UNREAD_TIMEOUT_MS);
     }
   }
+}
+
+function forgetChunks(connection: Connection): void {
+  connection.chunks = 0;
+  connection.chunkBytes?.release();
+  connection.chunkBytes = null;
+}
+
+/** What is counted before the caller is authenticated is counted for its address. */
+function ownerOf(socket: Socket): BytesOwner {
+  return { name: clientBucket(socket.remoteAddress ?? ''), isAuthenticated: false };
 }
 
 /** Whether the client has to send more of the body, or to read more of the answer. */
