@@ -259,8 +259,9 @@ class Connections {
   }
 
   /**
-   * Finds the connections that wait for their client. Sets a timeout on every socket with unsent bytes. Node restarts it whenever bytes are sent, and closes the socket when it
-   * has passed. It is not set with each answer, because nearly all answers are sent at once.
+   * Finds the connections that wait for their client, and sets a timeout on every socket with unsent bytes. Node restarts
+   * the timeout whenever bytes are sent, and closes the socket when it has passed. It is not set with each answer, because
+   * nearly all answers are sent at once.
    */
   sweep(): void {
     for (const [socket, connection] of this.#connections) {
