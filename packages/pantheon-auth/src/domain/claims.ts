@@ -300,8 +300,7 @@ export function buildKeySignedClaims(facts: KeySignedFacts): JsonObject {
   };
 }
 
-/** Copied by entries: an assignment would run the setter of `__proto__`. */
-/** The claims of a policy that a token may contain. */
+/** The claims of a policy that a token may contain. Copied by entries: an assignment would run the setter of `__proto__`. */
 export function withoutReserved(claims: JsonObject): JsonObject {
   return Object.fromEntries(Object.entries(claims).filter(([name]) => !RESERVED_CLAIMS.has(name)));
 }

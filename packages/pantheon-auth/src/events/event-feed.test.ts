@@ -324,6 +324,20 @@ describe('the age of the position', () => {
     await Promise.all(all);
   });
 
+  test('after a failure to apply events the next request of the turn reads the head again', async () => {
+    const { log, feed, follower, refresh } = await started();
+    await nextTurn();
+    log.append();
+    const { noticesFrom } = log;
+    log.noticesFrom = async () => {
+      throw new Error('away');
+    };
+    await expect(refresh(0)).rejects.toThrow('away');
+    log.noticesFrom = noticesFrom;
+    await refresh(0);
+    expect([feed.position, follower.applied]).toEqual([1, [1]]);
+  });
+
   test('an outage of the store rejects every waiting request, changes nothing, and ends with the outage', async () => {
     const { log, time, feed, follower } = await started({ isAsync: true });
     const confirmedBefore = feed.confirmedAt;

@@ -113,19 +113,26 @@ export class EventFeed {
     if (headSync === null) return null;
     // Who comes while the events of this turn are applied waits for them too: until then the caches are older than the head.
     if (this.#askedThisTurn && at.monotonicMs - this.#confirmedAt.monotonicMs < TURN_MS_MAX) return this.#applying;
+    const head = headSync();
     if (!this.#askedThisTurn) {
       this.#askedThisTurn = true;
       setImmediate(this.#endOfTurn);
     }
-    const applying = this.#adopt(headSync(), at);
+    const applying = this.#adopt(head, at);
     this.#applying = applying;
-    if (applying !== null) {
-      const end = (): void => {
-        if (this.#applying === applying) this.#applying = null;
-      };
-      applying.then(end, end);
-    }
+    applying?.then(
+      () => this.#endApplying(applying),
+      () => {
+        this.#endApplying(applying);
+        // The caches are still behind the head: the next request reads it again.
+        this.#askedThisTurn = false;
+      },
+    );
     return applying;
+  }
+
+  #endApplying(applying: Promise<void>): void {
+    if (this.#applying === applying) this.#applying = null;
   }
 
   /** Confirms the caches of this node at or after `sinceMonotonicMs`. Concurrent callers share one read. */
