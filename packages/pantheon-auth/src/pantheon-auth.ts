@@ -147,7 +147,7 @@ export function pantheonAuthOf<App extends AppTypes = AppTypes>(engine: Engine):
       const root = { keys: new KeyManager(engine.managerDeps, SYSTEM_TENANT), store, idTags, keyPrefix };
       if (recover) return recoverRoot(root);
       // Checks the log and not the table of keys: otherwise somebody who empties that table would get a new root key.
-      return (await engine.events.lastAt(SYSTEM_TENANT, 'key.created')) !== null ? null : makeRoot(root);
+      return (await engine.events.lastSeq(SYSTEM_TENANT, 'key.created')) !== null ? null : makeRoot(root);
     },
     outcomes: () => engine.recorder.totals(),
     droppedUses: () => engine.recorder.droppedCount,

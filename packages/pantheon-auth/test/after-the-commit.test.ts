@@ -31,7 +31,7 @@ function failReadsAfterCommit(): Disposable & { readonly commits: () => number }
       vi.spyOn(SqlUsageRows.prototype, name).mockImplementation(away);
     for (const name of ['find', 'list', 'childrenOf', 'administrators'] as const)
       vi.spyOn(SqlKeyRows.prototype, name).mockImplementation(away);
-    for (const name of ['list', 'lastAt', 'actsOnKeys'] as const)
+    for (const name of ['list', 'lastSeq', 'actsOnKeys'] as const)
       vi.spyOn(SqlEventRows.prototype, name).mockImplementation(away);
     for (const name of ['find', 'list'] as const) vi.spyOn(SqlTenantRows.prototype, name).mockImplementation(away);
     for (const name of ['newest', 'idsInUse'] as const) vi.spyOn(SqlIdTagRows.prototype, name).mockImplementation(away);

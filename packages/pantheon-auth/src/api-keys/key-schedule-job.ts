@@ -191,8 +191,10 @@ export class KeyScheduleJob {
     const { announced: number, announced_since: since, announced_version: version } = row;
     if (number === null || since === null || version !== record.version) return null;
     if (record.rotation?.onMissed !== 'expire') return { number, since };
-    const resumedAt = await this.#deps.events.lastAt(record.tenantId, 'tenant.resumed');
-    return resumedAt !== null && resumedAt >= since ? null : { number, since };
+    // In the order of the log: times of events may come from clocks that were wrong.
+    const resumed = await this.#deps.events.lastSeq(record.tenantId, 'tenant.resumed');
+    const opened = await this.#deps.events.lastSeq(record.tenantId, 'key.rotation_due', record.id);
+    return (resumed ?? 0) > (opened ?? 0) ? null : { number, since };
   }
 
   /** The preconditions of letting the key expire. Null: it is the last administrator's key. */

@@ -34,7 +34,7 @@ function setUp() {
   const stored: StoredEvent[] = [];
   const asked: EventQuery[] = [];
   const rows: EventRows = {
-    lastAt: async () => stored[0]?.at ?? null,
+    lastSeq: async () => stored[0]?.seq ?? null,
     list: async (query) => {
       asked.push(query);
       return { items: stored, next: null };

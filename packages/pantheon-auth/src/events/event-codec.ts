@@ -13,7 +13,6 @@ import {
   type PersonalPart,
   splitEvent,
 } from '../domain/event.ts';
-import type { Instant } from '../foundation/clock.ts';
 import { canonicalJson } from '../foundation/encoding.ts';
 import { PantheonError } from '../foundation/errors.ts';
 import type { ListPart } from '../foundation/list-part.ts';
@@ -56,9 +55,9 @@ export class EventCodec {
     return { items: await inTurns(items, { perTurn: OPENED_PER_TURN, signal }, (row) => this.#fromRow(row)), next };
   }
 
-  /** When the last event of that type was made in the tenant; null: there is none. */
-  lastAt(tenantId: string, type: EventType): Promise<Instant | null> {
-    return this.#rows.lastAt(tenantId, type);
+  /** The `seq` of the last event of that type, about this subject if it is named; null: there is none. */
+  lastSeq(tenantId: string, type: EventType, subjectId?: string): Promise<number | null> {
+    return this.#rows.lastSeq(tenantId, type, subjectId);
   }
 
   /** The events in which a key acted on keys, without their content, so nothing is decrypted. */

@@ -52,8 +52,8 @@ export interface ActQuery {
 export interface EventRows {
   /** In order of `seq`. The events are not decrypted. */
   actsOnKeys(query: ActQuery): Promise<readonly ActOnKey[]>;
-  /** When the last event of that type was made; null: there is none. */
-  lastAt(tenantId: string, type: EventType): Promise<Instant | null>;
+  /** The `seq` of the last event of that type, about this subject if it is named; null: there is none. */
+  lastSeq(tenantId: string, type: EventType, subjectId?: string): Promise<number | null>;
   /**
    * At most `limit` events; fewer if they are large, or if few of many events match. @throws the reason of `signal`.
    */

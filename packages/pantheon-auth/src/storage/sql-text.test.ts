@@ -89,7 +89,7 @@ async function askEverything(scratch: ScratchDatabase, text: string): Promise<vo
   await db.usage.prune('minute', 0, 1);
   await db.usage.prune('hour', 0, 1);
   await db.keys.childrenOf(text, { createdAt: 1, id: text }, 5);
-  await db.events.lastAt(text, text as EventType);
+  await db.events.lastSeq(text, text as EventType);
   await db.dataKeys.active(text);
   const dataKey = { id, tenantId: unique, wrapped: new Uint8Array(1), createdAt: 1, retiredAt: null, seals: 0 };
   await db.dataKeys.add(dataKey, text);

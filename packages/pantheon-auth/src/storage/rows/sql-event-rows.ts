@@ -27,9 +27,10 @@ export class SqlEventRows implements EventRows {
     this.#dialect = dialect;
   }
 
-  async lastAt(tenantId: string, type: EventType): Promise<number | null> {
-    const events = this.#read.selectFrom('events').where('tenant_id', '=', tenantId).where('type', '=', type);
-    return (await events.select('at').orderBy('seq', 'desc').limit(1).executeTakeFirst())?.at ?? null;
+  async lastSeq(tenantId: string, type: EventType, subjectId?: string): Promise<number | null> {
+    let events = this.#read.selectFrom('events').where('tenant_id', '=', tenantId).where('type', '=', type);
+    if (subjectId !== undefined) events = events.where('subject_id', '=', subjectId);
+    return (await events.select('seq').orderBy('seq', 'desc').limit(1).executeTakeFirst())?.seq ?? null;
   }
 
   async list(query: EventQuery, signal?: AbortSignal): Promise<ListPart<StoredEvent, number>> {
