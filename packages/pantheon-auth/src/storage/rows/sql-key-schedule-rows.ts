@@ -92,7 +92,11 @@ export async function lookAtUsed(
     )
     .execute();
   for (const { key_id: keyId, awaits_use_of: version } of awaited) {
-    if (!used.some((use) => use.keyId === keyId && use.version === version)) continue;
+    // A damaged number may have been that of the version that was used.
+    const isAwaited = used.some(
+      (use) => use.keyId === keyId && (use.version === version || typeof version === 'bigint'),
+    );
+    if (!isAwaited) continue;
     const isInNextRun = sql<boolean>`look_at between ${LOOK_IN_NEXT_RUN_MIN} and ${LOOK_IN_NEXT_RUN}`;
     const lookAt = sql<number>`case when ${isInNextRun} then look_at - 1 else ${LOOK_IN_NEXT_RUN} end`;
     await transaction.updateTable('key_schedules').set({ look_at: lookAt }).where('key_id', '=', keyId).execute();
@@ -115,7 +119,7 @@ export class SqlKeyScheduleRows implements KeyScheduleRows {
   }
 
   async isAnyDue(now: number): Promise<boolean> {
-    const due = this.#read.selectFrom('key_schedules').select(sql.lit(1).as('due')).where('look_at', '<=', now);
+    const due = this.#read.selectFrom('key_schedules').select(sql.lit(1).as('due')).where(isDue(now));
     return (await due.limit(1).executeTakeFirst()) !== undefined;
   }
 
@@ -123,7 +127,7 @@ export class SqlKeyScheduleRows implements KeyScheduleRows {
     now: number,
     { exceptTenants, limit }: { readonly exceptTenants: readonly string[]; readonly limit: number },
   ): Promise<readonly ScheduledKey[]> {
-    let due = withDamagedRows(this.#scan).selectFrom('key_schedules').selectAll().where('look_at', '<=', now);
+    let due = withDamagedRows(this.#scan).selectFrom('key_schedules').selectAll().where(isDue(now));
     if (exceptTenants.length > 0) due = due.where('tenant_id', 'not in', [...exceptTenants]);
     const rows = await due.orderBy('look_at').orderBy('tenant_id').orderBy('key_id').limit(limit).execute();
     return Promise.all(rows.map((row) => undamaged<KeyScheduleRow>({ ...row }) ?? this.#reset(row)));
@@ -148,6 +152,12 @@ export class SqlKeyScheduleRows implements KeyScheduleRows {
       else await transaction.updateTable('key_schedules').set(row).where(isUnchangedSince(read)).execute();
     });
   }
+}
+
+/** A damaged time is due: the row is then written anew. */
+function isDue(now: number) {
+  return (eb: ExpressionBuilder<Pick<Tables, 'key_schedules'>, 'key_schedules'>): Expression<SqlBool> =>
+    eb.or([eb('look_at', '<=', now), eb('look_at', '>', Number.MAX_SAFE_INTEGER)]);
 }
 
 function isUnchangedSince({ key_id, tenant_id, revision, look_at }: AsStored<KeyScheduleRow>) {
