@@ -6,6 +6,8 @@ import { decodeJwt } from 'jose';
 import { describe, expect, test, vi } from 'vitest';
 import { DAY_MS, SECOND_MS } from '../src/foundation/clock.ts';
 import type { PantheonAuth } from '../src/pantheon-auth.ts';
+import { SqlEventRows } from '../src/storage/rows/sql-event-rows.ts';
+import { callerFor } from './callers.ts';
 import { refusalOf } from './refusal-of.ts';
 import { openTestEngine, type TestEngine } from './test-engine.ts';
 
@@ -40,6 +42,8 @@ const TABLES: readonly Damaged[] = [
           expect(items).toMatchObject([{ id: 'acme', quarantined: true }, { id: 'default' }, { id: 'system' }]);
           const keys = await node.tenant('acme').keys.list();
           expect(keys.items).toMatchObject([{ id: apiKey.id, quarantined: true }]);
+          expect(await node.tenants.suspend('acme')).toMatchObject({ state: 'suspended' });
+          expect(await node.verify({ key, tenant: 'acme' })).toMatchObject({ denial: { code: 'suspended' } });
         },
       };
     },
@@ -63,6 +67,8 @@ const TABLES: readonly Damaged[] = [
           }
           expect(listed.filter((one) => 'quarantined' in one)).toMatchObject([{ id: apiKey.id }]);
           expect(listed).toContainEqual(expect.objectContaining({ id: before.apiKey.id }));
+          expect(await node.keys.revoke(apiKey.id)).toMatchObject({ state: 'revoked' });
+          expect(await node.verify({ key })).toMatchObject({ valid: false });
         },
       };
     },
@@ -151,8 +157,71 @@ describe('an integer out of range damages its own row only', () => {
   });
 });
 
+describe('a key whose revision is not that of its events', () => {
+  test.each([...OUT_OF_RANGE, '77'])('%s: it is revoked, also within a cascade', async (revision) => {
+    await using engine = await openTestEngine();
+    const { auth } = engine;
+    const parent = await auth.keys.create({ ...INPUT, permissions: ['pantheon:keys:create'] });
+    const by = await callerFor(auth, parent.key);
+    const children = [];
+    for (let n = 0; n < 3; n += 1) children.push(await auth.keys.create(INPUT, { by }));
+    await engine.sql(`update api_keys set revision = ${revision} where id = ?`, children[1]?.apiKey.id ?? '');
+    const fresh = await engine.openAgain();
+    expect(await fresh.keys.revoke(parent.apiKey.id, { cascade: true })).toMatchObject({ actedOn: { complete: true } });
+    for (const { key, apiKey } of [parent, ...children]) {
+      expect(await fresh.keys.get(apiKey.id)).toMatchObject({ state: 'revoked' });
+      expect(await fresh.verify({ key })).toMatchObject({ valid: false });
+    }
+  });
+
+  test('a cascade revokes the others also when one cannot be rebuilt from its events, and says that it is not complete', async () => {
+    await using engine = await openTestEngine();
+    const { auth } = engine;
+    const parent = await auth.keys.create({ ...INPUT, permissions: ['pantheon:keys:create'] });
+    const by = await callerFor(auth, parent.key);
+    const children = [];
+    for (let n = 0; n < 3; n += 1) children.push(await auth.keys.create(INPUT, { by }));
+    const lost = children[1]?.apiKey.id ?? '';
+    await engine.sql("update api_keys set name = 'forged' where id = ?", lost);
+    const { list } = SqlEventRows.prototype;
+    vi.spyOn(SqlEventRows.prototype, 'list').mockImplementation(function (this: SqlEventRows, query, signal) {
+      return query.subjectId === lost ? Promise.resolve({ items: [], next: null }) : list.call(this, query, signal);
+    });
+    const fresh = await engine.openAgain();
+    expect(await fresh.keys.revoke(parent.apiKey.id, { cascade: true })).toMatchObject({
+      actedOn: { complete: false },
+    });
+    for (const { key } of [parent, ...children.filter(({ apiKey }) => apiKey.id !== lost)])
+      expect(await fresh.verify({ key })).toMatchObject({ denial: { code: 'revoked' } });
+    expect((await refusalOf(fresh.verify({ key: children[1]?.key ?? '' }))).code).toBe('key_quarantined');
+  });
+});
+
+test('a version that is to end with the first use of the next ends, also when the schedule does not say which use', async () => {
+  await using engine = await openTestEngine();
+  const { auth, clock } = engine;
+  const { key, apiKey } = await auth.keys.create(INPUT);
+  clock.advance(2 * DAY_MS);
+  const rotated = await auth.rotation.rotate(apiKey.id, { overlap: '30d', retireOnFirstUse: true });
+  const pass = async (isSo: () => Promise<void>): Promise<void> =>
+    vi.waitFor(
+      async () => {
+        clock.advance(SECOND_MS);
+        await auth.ping();
+        await isSo();
+      },
+      { timeout: 30_000, interval: 5 },
+    );
+  await pass(async () =>
+    expect(await engine.sql('select * from key_schedules')).toMatchObject([{ look_at: null, awaits_use_of: 2 }]),
+  );
+  await engine.sql(`update key_schedules set awaits_use_of = ${OUT_OF_RANGE[0]}`);
+  expect(await auth.verify({ key: rotated.key })).toMatchObject({ valid: true });
+  await pass(async () => expect(await auth.verify({ key })).toMatchObject({ denial: { code: 'version_retired' } }));
+});
+
 describe('an integer out of range in the schedule of a key', () => {
-  const columns = ['revision', 'awaits_use_of', 'announced', 'announced_since', 'expiry_announced_of'];
+  const columns = ['look_at', 'revision', 'awaits_use_of', 'announced', 'announced_since', 'expiry_announced_of'];
   test.each(columns.flatMap((column) => OUT_OF_RANGE.map((value) => ({ column, value }))))(
     '$column: $value: its announcements and those of other keys are made, and uses are stored',
     async ({ column, value }) => {

@@ -120,6 +120,7 @@ describe('a damaged key, to be revoked, is rebuilt from the log', () => {
         findIn: async () => {
           throw new PantheonError('key_quarantined');
         },
+        revisionAsStored: async () => 1,
       } as unknown as KeyStorage,
       cache: {} as VerificationCache,
       // In two pages, as a long log comes.

@@ -24,7 +24,7 @@ import type { KeyStorage, SealedChange } from './key-storage.ts';
 const EVENTS_PER_READ = 200;
 
 /** The key that a change starts from. `tenant` is null for a damaged key, which can only be revoked. */
-export interface ChangeableKey extends Pick<StoredKey, 'record' | 'secrets'> {
+export interface ChangeableKey extends Pick<StoredKey, 'record' | 'secrets'>, Pick<SealedChange, 'revisionAsStored'> {
   readonly tenant: TenantRecord | null;
 }
 
@@ -65,8 +65,11 @@ export class KeyChanges {
     command: KeyCommand<Loaded, Change>,
     guard: CallerGuard = this.#guard,
   ): Promise<Outcome<Loaded, Change>> {
-    const commit = ({ change, secrets, preconditions, idempotencyRecords }: Change): Promise<void> =>
-      this.#storage.commit([{ change, secrets, preconditions: preconditions ?? [] }], idempotencyRecords);
+    const commit = (decided: Change): Promise<void> => {
+      const { change, secrets, preconditions, revisionAsStored, idempotencyRecords } = decided;
+      const sealed = { change, secrets, preconditions: preconditions ?? [], revisionAsStored };
+      return this.#storage.commit([sealed], idempotencyRecords);
+    };
     return runCommand({ ...command, commit, invalidate: () => this.#cache.invalidate(command.keyId) }, guard);
   }
 
@@ -119,9 +122,12 @@ export class KeyChanges {
       return await this.load(tenantId, id, reader, 'protective');
     } catch (error) {
       if (!(error instanceof PantheonError && error.code === 'key_quarantined')) throw error;
+      // Before the events, so that a change between the two reads is a conflict.
+      const revisionAsStored = await this.#storage.revisionAsStored(tenantId, id, 'protective');
       const record = await this.#replay(tenantId, id);
-      if (record === null) throw error;
-      return { record, tenant: null, secrets: record.versions.map(({ version }) => secretOfNobody(version)) };
+      if (record === null || revisionAsStored === null) throw error;
+      const secrets = record.versions.map(({ version }) => secretOfNobody(version));
+      return { record, tenant: null, secrets, revisionAsStored };
     }
   }
 

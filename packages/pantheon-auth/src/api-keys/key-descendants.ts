@@ -22,26 +22,27 @@ export class KeyDescendants {
    * own commit, after which the event loop continues, so that a cascade over thousands of keys does not block other
    * requests.
    *
-   * @returns Whether all were revoked. It stops when `isOver` returns true.
+   * @returns Whether all were revoked. It stops when `isOver` returns true, and continues after one that cannot be revoked.
    */
   async revoke(
     { tenantId, keyId, reader }: { readonly tenantId: string; readonly keyId: string; readonly reader: TurnKey },
-    revoke: (tenantId: string, keyId: string) => Promise<unknown>,
+    revoke: (tenantId: string, keyId: string) => Promise<boolean>,
     isOver: () => boolean,
   ): Promise<boolean> {
     const parents = [keyId];
+    let areAll = true;
     for (let parent = parents.shift(); parent !== undefined; parent = parents.shift()) {
       for await (const child of this.#childrenOf(parent, reader)) {
         // Only keys of the system tenant create keys in other tenants.
         if (child.tenantId !== tenantId && tenantId !== SYSTEM_TENANT) continue;
         if (isOver()) return false;
-        await revoke(child.tenantId, child.id);
+        areAll = (await revoke(child.tenantId, child.id)) && areAll;
         parents.push(child.id);
         // A key that was already revoked causes no commit and so no pause: yield explicitly.
         await nextTurn();
       }
     }
-    return true;
+    return areAll;
   }
 
   /**

@@ -113,8 +113,8 @@ export class KeyRevocation {
     const record = await this.#revoke(ending, tenantId, keyId, gone);
     if (cascade === false) return { record, actedOn: null };
     // Parents first, so that a revoked key creates and acts on no more keys while those are searched.
-    const revokeChild = (ofTenant: string, child: string): Promise<KeyRecord> =>
-      this.#revoke(ending, ofTenant, child, gone);
+    const revokeChild = (ofTenant: string, child: string): Promise<boolean> =>
+      wasDone(async () => (await this.#revoke(ending, ofTenant, child, gone)).state.kind === 'revoked', DAMAGED);
     const isWhole = await this.#descendants.revoke(
       { tenantId, keyId, reader: readerOf(ending.by, tenantId) },
       revokeChild,
@@ -181,7 +181,7 @@ export class KeyRevocation {
           if (key.record.state.kind === 'revoked') return null;
           const preconditions = await this.#administrators.requireAnotherAdmin(key.record, ending.force);
           const change = revokeKey(key.record, ending.auditContext, this.#clock.now());
-          return change && { change, secrets: key.secrets, preconditions };
+          return change && { change, secrets: key.secrets, preconditions, revisionAsStored: key.revisionAsStored };
         },
       },
       gone,
@@ -213,14 +213,16 @@ function isByToken({ by: { authority } }: Ending): boolean {
   return authority.kind === 'key' && authority.via === 'token';
 }
 
+/** A key that cannot be read or rebuilt. It is not accepted, and the cascade continues with the others. */
+const DAMAGED: ReadonlySet<Code> = new Set(['key_quarantined', 'tenant_quarantined']);
 /** Keys that stay unchanged and are reported so: the last administrator, and damaged keys. */
-const LEFT: ReadonlySet<Code> = new Set(['last_administrator', 'key_quarantined', 'tenant_quarantined']);
+const LEFT: ReadonlySet<Code> = new Set(['last_administrator', ...DAMAGED]);
 
-async function wasDone(work: () => Promise<boolean>): Promise<boolean> {
+async function wasDone(work: () => Promise<boolean>, left: ReadonlySet<Code> = LEFT): Promise<boolean> {
   try {
     return await work();
   } catch (error) {
-    if (error instanceof PantheonError && LEFT.has(error.code)) return false;
+    if (error instanceof PantheonError && left.has(error.code)) return false;
     throw error;
   }
 }

@@ -50,6 +50,8 @@ export interface SealedChange {
   readonly secrets: readonly VersionSecret[];
   /** What else must still be as it was read. */
   readonly preconditions?: readonly Precondition[];
+  /** The revision in the row of a damaged key, which may not be the one that its events give. */
+  readonly revisionAsStored?: number | bigint | undefined;
   /** The secret of the new current version, encrypted to the recipient of the key, which waits for the holder. */
   readonly nextJwe?: string;
 }
@@ -143,6 +145,12 @@ export class KeyStorage implements KeySource {
     return rows === null || rows.key.tenant_id !== tenantId ? null : this.#open(rows);
   }
 
+  /** The revision in the row of a key, readable or not. Null: the tenant has no such key. */
+  async revisionAsStored(tenantId: string, id: string, lane: Lane): Promise<number | bigint | null> {
+    const rows = await this.#rows.find(id, lane);
+    return rows === null || rows.key.tenant_id !== tenantId ? null : rows.key.revision;
+  }
+
   /** A page of keys, newest first. A damaged key is listed as quarantined. */
   async list(query: KeyListQuery, signal?: AbortSignal): Promise<ListPart<StoredKey | QuarantinedKey, KeyPlace>> {
     const { items, next } = await this.#rows.list(query, signal);
@@ -176,7 +184,7 @@ export class KeyStorage implements KeySource {
     return rotationLook === null ? expiryLook : earlier(rotationLook, expiryLook);
   }
 
-  async #rowChanges({ change, secrets, nextJwe }: SealedChange): Promise<RowChange[]> {
+  async #rowChanges({ change, secrets, nextJwe, revisionAsStored }: SealedChange): Promise<RowChange[]> {
     const { record, expectedRevision } = change;
     const row = await this.#sealKey(record);
     const versions = await Promise.all(
@@ -187,7 +195,7 @@ export class KeyStorage implements KeySource {
     const where = { id: record.id, tenant_id: record.tenantId };
     // Versions are few and change together with the key: they are written anew, so none can be left behind.
     return [
-      { kind: 'update', table: 'api_keys', where, set: row, expectedRevision },
+      { kind: 'update', table: 'api_keys', where, set: row, expectedRevision, revisionAsStored },
       { kind: 'delete', table: 'api_key_versions', where: { key_id: record.id, tenant_id: record.tenantId } },
       ...inserts,
       ...(await this.#nextSecrets.changesFor(change, nextJwe)),

@@ -22,6 +22,8 @@ interface RowUpdate<Table extends AccessTable> {
   readonly set: Readonly<Partial<AccessTables[Table]>>;
   /** Checked against what is stored, so that no change is lost. */
   readonly expectedRevision: number;
+  /** Checked instead, for a damaged row: the revision that it has. */
+  readonly revisionAsStored?: number | bigint | undefined;
 }
 
 interface RowDelete<Table extends AccessTable> {

@@ -216,7 +216,11 @@ async function apply(transaction: Transaction<Tables>, change: RowChange): Promi
     case 'update': {
       const set = { revision: change.expectedRevision + 1, ...change.set };
       invariant(Number(set.revision) > change.expectedRevision, 'a change raises the revision');
-      let update = db.updateTable(change.table).set(set).where('revision', '=', change.expectedRevision);
+      const stored = change.revisionAsStored ?? change.expectedRevision;
+      let update = db
+        .updateTable(change.table)
+        .set(set)
+        .where('revision', '=', stored as number);
       for (const [name, value] of Object.entries(change.where)) update = update.where(name, '=', value);
       const { numUpdatedRows } = await update.executeTakeFirstOrThrow();
       if (numUpdatedRows !== 1n) throw new PantheonError('conflict');

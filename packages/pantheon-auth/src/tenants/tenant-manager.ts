@@ -33,7 +33,7 @@ import {
   type TenantSettings,
   type UpdateTenantInput,
 } from './tenant-input.ts';
-import type { QuarantinedTenant, TenantStorage } from './tenant-storage.ts';
+import type { LoadedTenant, QuarantinedTenant, TenantStorage } from './tenant-storage.ts';
 
 /** A tenant as shown to administrators. */
 export interface Tenant {
@@ -67,13 +67,13 @@ export interface TenantChangeOptions extends ChangeOptions, ConditionalOptions {
 
 type TenantEvent = AuditEventAbout<'tenant'>;
 
-interface TenantChange extends Conditional {
+interface TenantChange extends Conditional, Pick<LoadedTenant, 'revisionAsStored'> {
   readonly event: TenantEvent;
   readonly next: TenantRecord;
 }
 
 /** A command on a tenant. Only keys of the system tenant may run it; for other callers tenants do not exist (I10). */
-interface TenantCommand<Loaded extends TenantRecord | null> {
+interface TenantCommand<Loaded extends LoadedTenant | null> {
   readonly id: string;
   readonly by: Caller;
   readonly action: Action;
@@ -229,7 +229,7 @@ export class TenantManager {
     const reason = parseReason(options.reason);
     // A damaged tenant can still be suspended or deleted; its row is then written again.
     const lane = state === 'active' ? 'ordinary' : 'protective';
-    const load = (): Promise<TenantRecord> => (state === 'active' ? this.#load(id, lane) : this.#loadToClose(id, lane));
+    const load = (): Promise<LoadedTenant> => (state === 'active' ? this.#load(id, lane) : this.#loadToClose(id, lane));
     const decide = (tenant: TenantRecord): TenantEvent | null => {
       assertIsMeant(options, 'tenant', tenant);
       if (tenant.state === state) return null;
@@ -244,7 +244,7 @@ export class TenantManager {
   }
 
   /** Runs a command on one tenant and returns the new record. */
-  async #run<Loaded extends TenantRecord | null>(command: TenantCommand<Loaded>): Promise<Loaded | TenantRecord> {
+  async #run<Loaded extends LoadedTenant | null>(command: TenantCommand<Loaded>): Promise<Loaded | TenantRecord> {
     const { id, by, action, lane } = command;
     const { loaded, change } = await runCommand(
       {
@@ -254,9 +254,10 @@ export class TenantManager {
         load: () => this.#inTurn(by, lane, command.load),
         decide: (tenant): TenantChange | null => {
           const event = command.decide(tenant);
-          return event && { event, next: evolveTenant(tenant, event) };
+          return event && { event, next: evolveTenant(tenant, event), revisionAsStored: tenant?.revisionAsStored };
         },
-        commit: ({ next, event, preconditions }) => this.#deps.storage.commit(next, event, preconditions),
+        commit: ({ next, event, preconditions, revisionAsStored }) =>
+          this.#deps.storage.commit(next, event, preconditions, revisionAsStored),
         invalidate: () => {
           this.#deps.known.forget(id);
           this.#deps.cache.invalidateTenant(id);
@@ -277,12 +278,12 @@ export class TenantManager {
     return tenant;
   }
 
-  async #loadToClose(id: string, lane: Lane): Promise<TenantRecord> {
+  async #loadToClose(id: string, lane: Lane): Promise<LoadedTenant> {
     try {
       return await this.#load(id, lane);
     } catch (error) {
       if (!(error instanceof PantheonError && error.code === 'tenant_quarantined')) throw error;
-      const tenant = await this.#deps.storage.replay(id);
+      const tenant = await this.#deps.storage.rebuild(id, lane);
       if (tenant === null) throw error;
       return tenant;
     }

@@ -18,6 +18,12 @@ export interface QuarantinedTenant {
   readonly quarantined: true;
 }
 
+/** A tenant to change. */
+export interface LoadedTenant extends TenantRecord {
+  /** The revision in the row of a damaged tenant, which may not be the one that its events give. */
+  readonly revisionAsStored?: number | bigint | undefined;
+}
+
 const EVENTS_PER_READ = 200;
 
 export class TenantStorage {
@@ -41,8 +47,15 @@ export class TenantStorage {
     return (await this.#rows.list(after, limit)).map(readOrName);
   }
 
-  /** Rebuilds a tenant from its events, to suspend or delete a damaged one. Null: it has no events. */
-  async replay(id: string): Promise<TenantRecord | null> {
+  /** Rebuilds a tenant from its events, to suspend or delete a damaged one. Null: it has no row or no events. */
+  async rebuild(id: string, lane: Lane): Promise<LoadedTenant | null> {
+    // Before the events, so that a change between the two reads is a conflict.
+    const row = await this.#rows.find(id, lane);
+    const record = await this.#replay(id);
+    return row && record && { ...record, revisionAsStored: row.revision };
+  }
+
+  async #replay(id: string): Promise<TenantRecord | null> {
     const query = { tenantId: id, type: null, subjectType: 'tenant', subjectId: id, order: 'oldest_first' } as const;
     let record: TenantRecord | null = null;
     for (let after: number | null = null; ; ) {
@@ -64,6 +77,7 @@ export class TenantStorage {
     tenant: TenantRecord,
     event: AuditEventAbout<'tenant'>,
     preconditions: readonly Precondition[],
+    revisionAsStored?: number | bigint | undefined,
   ): Promise<void> {
     const row = tenantToRow(tenant);
     const events = await this.#events.toRows([event]);
@@ -76,6 +90,7 @@ export class TenantStorage {
             where: { id: tenant.id },
             set: row,
             expectedRevision: tenant.revision - 1,
+            revisionAsStored,
           };
     await this.#ledger.commit({ changes: [change], preconditions, events });
   }
