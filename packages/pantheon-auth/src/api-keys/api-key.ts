@@ -14,7 +14,7 @@ import type { MissedRotation } from '../domain/key-settings.ts';
 import { settingsToWire } from '../domain/key-wire.ts';
 import { type RotationState, rotationStatus } from '../domain/rotation-schedule.ts';
 import type { Instant } from '../foundation/clock.ts';
-import type { KeyUsage, StoredUsage } from '../usage/usage-rows.ts';
+import { addCounts, type KeyUsage, latestUse, type StoredUsage } from '../usage/usage-rows.ts';
 
 /** The record of an API key. Never contains a secret or a hash. */
 export interface APIKey<App extends AppTypes = AppTypes> {
@@ -91,7 +91,7 @@ export function toApiKey<App extends AppTypes = AppTypes>(
   view: { readonly keyPrefix: string; readonly now: Instant },
 ): APIKey<App> {
   const wire = settingsToWire(record) as unknown as Pick<APIKey, 'rateLimits'>;
-  const lastUsedAt = Math.max(...usage.map((part) => part.lastUsedAt));
+  const lastUsedAt = latestUse(usage.map((part) => part.lastUsedAt));
   const apiKey: APIKey = {
     id: record.id,
     etag: entityTag('key', record.revision),
@@ -107,8 +107,8 @@ export function toApiKey<App extends AppTypes = AppTypes>(
     ...(record.createdBy === null ? {} : { createdBy: record.createdBy }),
     ...(record.notBefore === null ? {} : { notBefore: new Date(record.notBefore) }),
     ...(record.expiresAt === null ? {} : { expiresAt: new Date(record.expiresAt) }),
-    ...(Number.isFinite(lastUsedAt) ? { lastUsedAt: new Date(lastUsedAt) } : {}),
-    usageCount: usage.reduce((sum, part) => sum + part.usageCount, 0),
+    ...(lastUsedAt === null ? {} : { lastUsedAt: new Date(lastUsedAt) }),
+    usageCount: usage.reduce((sum, part) => addCounts(sum, part.usageCount), 0),
     isActive: isActive(record, view.now),
     ...stateOf(record.state),
     version: record.version,
@@ -129,7 +129,7 @@ export function toApiKeyVersion(version: KeyVersion, usage: StoredUsage | undefi
     state: versionState(version, now),
     createdAt: new Date(version.createdAt),
     ...(version.acceptedUntil === null ? {} : { acceptedUntil: new Date(version.acceptedUntil) }),
-    ...(usage === undefined ? {} : { lastUsedAt: new Date(usage.lastUsedAt) }),
+    ...(usage === undefined || usage.lastUsedAt === null ? {} : { lastUsedAt: new Date(usage.lastUsedAt) }),
     usageCount: usage?.usageCount ?? 0,
     lastAddresses: usage?.lastAddresses ?? [],
   };

@@ -2,7 +2,14 @@ import { describe, expect, test, vi } from 'vitest';
 import { CommandReads } from '../commands/command-reads.ts';
 import { TestClock } from '../testing/test-clock.ts';
 import { UsageRecorder } from '../usage/usage-recorder.ts';
-import type { KeyUsage, PendingUsage, StoredUsage, UsageBatch, UsageRows } from '../usage/usage-rows.ts';
+import {
+  type KeyUsage,
+  latestUse,
+  type PendingUsage,
+  type StoredUsage,
+  type UsageBatch,
+  type UsageRows,
+} from '../usage/usage-rows.ts';
 import { STORING_MS_MAX, UsageReader } from './usage-reader.ts';
 
 function reader(stored: Record<string, StoredUsage[]>, pending: Record<string, PendingUsage[]>) {
@@ -53,7 +60,7 @@ test('the total of a key is the sum of stored and pending usage', async () => {
   const { reader: usage } = reader({ a: stored }, { a: [use(1, 2, 60, []), use(3, 1, 40, [])] });
   const parts = (await usage.totalsOf('default', ['a'])).get('a') ?? [];
   expect(parts.reduce((sum, part) => sum + part.usageCount, 0)).toBe(13);
-  expect(Math.max(...parts.map((part) => part.lastUsedAt))).toBe(60);
+  expect(latestUse(parts.map((part) => part.lastUsedAt))).toBe(60);
 });
 
 test('every requested key has a result; an empty request asks the store nothing', async () => {

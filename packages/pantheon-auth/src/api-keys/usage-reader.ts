@@ -8,7 +8,7 @@ import type { Lane } from '../events/write-lanes.ts';
 import type { TurnKey } from '../foundation/fair-queue.ts';
 import { ADDRESSES_PER_VERSION_MAX } from '../usage/usage-buffer.ts';
 import type { UsageRecorder } from '../usage/usage-recorder.ts';
-import type { KeyUsage, PendingUsage, StoredUsage, UsageRows } from '../usage/usage-rows.ts';
+import { addCounts, type KeyUsage, type PendingUsage, type StoredUsage, type UsageRows } from '../usage/usage-rows.ts';
 
 /** A key that a command is about to change, and the queue position of its reads. */
 export interface AboutToChange {
@@ -142,7 +142,7 @@ function merge(stored: readonly StoredUsage[], pending: readonly PendingUsage[])
     );
     byVersion.set(more.version, {
       version: more.version,
-      usageCount: more.count + (known?.usageCount ?? 0),
+      usageCount: addCounts(more.count, known?.usageCount ?? 0),
       lastUsedAt: Math.max(more.lastUsedAt, known?.lastUsedAt ?? 0),
       lastAddresses: addresses,
     });

@@ -41,9 +41,25 @@ export interface UsageBatch {
   readonly uses: readonly PendingUsage[];
 }
 
+/** The largest count that is stored or shown: additions stop there. */
+export const COUNT_MAX: number = Number.MAX_SAFE_INTEGER;
+
+/** Adds two counts, at most {@link COUNT_MAX}. */
+export function addCounts(one: number, other: number): number {
+  return Math.min(COUNT_MAX, one + other);
+}
+
+/** The latest of the times that are known; null: none is. */
+export function latestUse(times: readonly (Instant | null)[]): Instant | null {
+  const known = times.filter((time) => time !== null);
+  return known.length === 0 ? null : Math.max(...known);
+}
+
 export interface KeyUsage {
+  /** At most {@link COUNT_MAX}. A damaged one is at least 1, because there is a count only of what was used. */
   readonly usageCount: number;
-  readonly lastUsedAt: Instant;
+  /** Null: what is stored of it is damaged. */
+  readonly lastUsedAt: Instant | null;
 }
 
 export interface StoredUsage extends KeyUsage {

@@ -4,8 +4,10 @@
  */
 import type { Transaction } from 'kysely';
 import { VERSIONS_KEPT_MAX } from '../../domain/key.ts';
+import { addCounts, latestUse } from '../../usage/usage-rows.ts';
 import type { SqlDialect } from '../dialect.ts';
 import type { Tables } from '../tables.ts';
+import { countPlus, laterTime, soundCount, soundTime, UNKNOWN_TIME } from './sql-usage-numbers.ts';
 
 /** The `version` of the row that all older ones of a key are added to. Versions begin at 1. */
 export const FOLDED_VERSION = 0;
@@ -22,7 +24,8 @@ export async function foldOldVersions(
   const ofKey = transaction
     .selectFrom('version_usage')
     .where('key_id', '=', keyId)
-    .where('version', '>', FOLDED_VERSION);
+    // A row with a damaged version stays as it is: its uses are part of the sum over all rows.
+    .where((eb) => eb.between('version', FOLDED_VERSION + 1, Number.MAX_SAFE_INTEGER));
   const oldestKept = await ofKey
     .select('version')
     .orderBy('version', 'desc')
@@ -34,7 +37,12 @@ export async function foldOldVersions(
   const old = await dialect
     .lockRows(
       ofKey
-        .select(['tenant_id', 'version', 'usage_count', 'last_used_at'])
+        .select((eb) => [
+          'tenant_id',
+          'version',
+          soundCount(eb.ref('usage_count')).as('usage_count'),
+          soundTime(eb.ref('last_used_at')).as('last_used_at'),
+        ])
         .where('version', '<', oldestKept.version)
         .orderBy('version')
         .limit(limit),
@@ -48,14 +56,14 @@ export async function foldOldVersions(
       tenant_id: first.tenant_id,
       key_id: keyId,
       version: FOLDED_VERSION,
-      usage_count: old.reduce((sum, row) => sum + row.usage_count, 0),
-      last_used_at: Math.max(...old.map((row) => row.last_used_at)),
+      usage_count: old.reduce((sum, row) => addCounts(sum, row.usage_count), 0),
+      last_used_at: latestUse(old.map((row) => row.last_used_at)) ?? UNKNOWN_TIME,
       last_addresses: '[]',
     })
     .onConflict((conflict) =>
       conflict.columns(['key_id', 'version']).doUpdateSet((eb) => ({
-        usage_count: eb('version_usage.usage_count', '+', eb.ref('excluded.usage_count')),
-        last_used_at: dialect.greater(eb.ref('version_usage.last_used_at'), eb.ref('excluded.last_used_at')),
+        usage_count: countPlus(eb.ref('version_usage.usage_count'), eb.ref('excluded.usage_count')),
+        last_used_at: laterTime(eb.ref('version_usage.last_used_at'), eb.ref('excluded.last_used_at')),
       })),
     )
     .execute();

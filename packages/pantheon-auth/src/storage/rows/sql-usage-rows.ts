@@ -1,19 +1,21 @@
 /** Usage: counts by minute and outcome, and the last use of each version. Stored in batches, each of them once. */
-import { type Kysely, sql, type Transaction } from 'kysely';
+import type { Kysely, Transaction } from 'kysely';
 import { VERSIONS_KEPT_MAX } from '../../domain/key.ts';
 import { type Lane, operational } from '../../events/write-lanes.ts';
 import { DAY_MS } from '../../foundation/clock.ts';
 import { ADDRESSES_PER_VERSION_MAX } from '../../usage/usage-buffer.ts';
-import type {
-  KeyUsage,
-  PendingUsage,
-  StoredUsage,
-  UsageBatch,
-  UsageCount,
-  UsageQuery,
-  UsageRows,
-  UsageStep,
-  UsageSum,
+import {
+  addCounts,
+  type KeyUsage,
+  latestUse,
+  type PendingUsage,
+  type StoredUsage,
+  type UsageBatch,
+  type UsageCount,
+  type UsageQuery,
+  type UsageRows,
+  type UsageStep,
+  type UsageSum,
 } from '../../usage/usage-rows.ts';
 import type { SqlDialect } from '../dialect.ts';
 import { prepareBatch } from '../statement.ts';
@@ -21,6 +23,7 @@ import type { KeyUsageRow, Tables, TenantUsageRow, UsageCountRow, VersionUsageRo
 import type { WriteQueue } from '../write-queue.ts';
 import { lookAtUsed } from './sql-key-schedule-rows.ts';
 import { FOLDED_VERSION, foldOldVersions } from './sql-usage-folds.ts';
+import { countPlus, laterTime, soundCount, soundTime, sumOfCounts } from './sql-usage-numbers.ts';
 import {
   type AddRows,
   compileAddToKeys,
@@ -74,7 +77,7 @@ export class SqlUsageRows implements UsageRows {
     this.#addCounts = compileAddCounts(parts.read);
     this.#addToKeys = compileAddToKeys(parts.read);
     this.#addToTenants = compileAddToTenants(parts.read);
-    this.#addUses = compileAddUses(parts.read, parts.dialect);
+    this.#addUses = compileAddUses(parts.read);
   }
 
   async store(batch: UsageBatch): Promise<void> {
@@ -117,8 +120,8 @@ export class SqlUsageRows implements UsageRows {
       .selectFrom('version_usage')
       .select((eb) => [
         'key_id',
-        sql<number>`cast(sum(${eb.ref('usage_count')}) as bigint)`.as('usage_count'),
-        eb.fn.max('last_used_at').as('last_used_at'),
+        sumOfCounts(eb.ref('usage_count')).as('usage_count'),
+        eb.fn.max<number | null>(soundTime(eb.ref('last_used_at'))).as('last_used_at'),
       ])
       .where('tenant_id', '=', tenantId)
       .where((eb) => this.#dialect.isAmong(eb.ref('key_id'), keyIds))
@@ -130,7 +133,10 @@ export class SqlUsageRows implements UsageRows {
   async totalOf(tenantId: string, keyId: string, lane: Lane = 'ordinary'): Promise<KeyUsage | null> {
     const rows = await this.#reads[lane]
       .selectFrom('version_usage')
-      .select(['usage_count', 'last_used_at'])
+      .select((eb) => [
+        soundCount(eb.ref('usage_count')).as('usage_count'),
+        soundTime(eb.ref('last_used_at')).as('last_used_at'),
+      ])
       .where('key_id', '=', keyId)
       .where('tenant_id', '=', tenantId)
       .limit(ROWS_ADDED_UP_MAX + 1)
@@ -139,18 +145,24 @@ export class SqlUsageRows implements UsageRows {
     if (rows.length > ROWS_ADDED_UP_MAX) return (await this.totalsOf(tenantId, [keyId])).get(keyId) ?? null;
     if (rows.length === 0) return null;
     return {
-      usageCount: rows.reduce((sum, row) => sum + row.usage_count, 0),
-      lastUsedAt: Math.max(...rows.map((row) => row.last_used_at)),
+      usageCount: rows.reduce((sum, row) => addCounts(sum, row.usage_count), 0),
+      lastUsedAt: latestUse(rows.map((row) => row.last_used_at)),
     };
   }
 
   async ofKey(tenantId: string, keyId: string, lane: Lane = 'ordinary'): Promise<readonly StoredUsage[]> {
     const rows = await this.#reads[lane]
       .selectFrom('version_usage')
-      .select(['version', 'usage_count', 'last_used_at', 'last_addresses'])
+      .select((eb) => [
+        'version',
+        soundCount(eb.ref('usage_count')).as('usage_count'),
+        soundTime(eb.ref('last_used_at')).as('last_used_at'),
+        'last_addresses',
+      ])
       .where('key_id', '=', keyId)
       .where('tenant_id', '=', tenantId)
-      .where('version', '>', FOLDED_VERSION)
+      // A damaged version is none of the key's, and must not take the place of one that is.
+      .where((eb) => eb.between('version', FOLDED_VERSION + 1, Number.MAX_SAFE_INTEGER))
       .orderBy('version', 'desc')
       .limit(VERSIONS_READ_MAX)
       .execute();
@@ -230,12 +242,12 @@ function compileAddCounts(db: Kysely<Tables>): AddRows<UsageCountRow> {
       .onConflict((conflict) =>
         conflict
           .columns(['key_id', 'minute', 'version', 'outcome'])
-          .doUpdateSet((eb) => ({ count: eb('usage_counts.count', '+', eb.ref('excluded.count')) })),
+          .doUpdateSet((eb) => ({ count: countPlus(eb.ref('usage_counts.count'), eb.ref('excluded.count')) })),
       ),
   );
 }
 
-function compileAddUses(db: Kysely<Tables>, dialect: SqlDialect): AddRows<VersionUsageRow> {
+function compileAddUses(db: Kysely<Tables>): AddRows<VersionUsageRow> {
   return prepareBatch<Values<VersionUsageRow>>(
     ['tenant_id', 'key_id', 'version', 'usage_count', 'last_used_at', 'last_addresses'],
     (rows) =>
@@ -244,8 +256,8 @@ function compileAddUses(db: Kysely<Tables>, dialect: SqlDialect): AddRows<Versio
         .values([...rows])
         .onConflict((conflict) =>
           conflict.columns(['key_id', 'version']).doUpdateSet((eb) => ({
-            usage_count: eb('version_usage.usage_count', '+', eb.ref('excluded.usage_count')),
-            last_used_at: dialect.greater(eb.ref('version_usage.last_used_at'), eb.ref('excluded.last_used_at')),
+            usage_count: countPlus(eb.ref('version_usage.usage_count'), eb.ref('excluded.usage_count')),
+            last_used_at: laterTime(eb.ref('version_usage.last_used_at'), eb.ref('excluded.last_used_at')),
             last_addresses: eb.ref('excluded.last_addresses'),
           })),
         ),

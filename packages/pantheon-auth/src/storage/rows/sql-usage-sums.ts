@@ -7,6 +7,7 @@ import type { UsageCount, UsageQuery, UsageStep, UsageSum } from '../../usage/us
 import { stepOf } from '../../usage/usage-steps.ts';
 import { prepareBatch } from '../statement.ts';
 import type { KeyUsageRow, Tables, TenantUsageRow } from '../tables.ts';
+import { countPlus, soundCount, sumOfCounts } from './sql-usage-numbers.ts';
 
 /** A row type as an object type, which has the index signature that `statement` asks for. */
 export type Values<T> = { readonly [Name in keyof T]: T[Name] };
@@ -24,7 +25,7 @@ export function compileAddToKeys(db: Kysely<Tables>): AddRows<KeyUsageRow> {
       .onConflict((conflict) =>
         conflict
           .columns(['key_id', 'step', 'since', 'outcome'])
-          .doUpdateSet((eb) => ({ count: eb('key_usage.count', '+', eb.ref('excluded.count')) })),
+          .doUpdateSet((eb) => ({ count: countPlus(eb.ref('key_usage.count'), eb.ref('excluded.count')) })),
       ),
   );
 }
@@ -37,7 +38,7 @@ export function compileAddToTenants(db: Kysely<Tables>): AddRows<TenantUsageRow>
       .onConflict((conflict) =>
         conflict
           .columns(['tenant_id', 'step', 'since', 'outcome'])
-          .doUpdateSet((eb) => ({ count: eb('tenant_usage.count', '+', eb.ref('excluded.count')) })),
+          .doUpdateSet((eb) => ({ count: countPlus(eb.ref('tenant_usage.count'), eb.ref('excluded.count')) })),
       ),
   );
 }
@@ -89,23 +90,25 @@ function added<R extends { readonly count: number }>(rows: readonly R[], nameOf:
 /** Each a range of one index, in its order. */
 export async function readSums(db: Kysely<Tables>, query: UsageQuery): Promise<readonly UsageSum[]> {
   const { tenantId, keyId, step, from, to } = query;
+  const stored = sql<number>`count`;
   const range = sql`tenant_id = ${tenantId} and step = ${step} and since >= ${from} and since < ${to}`;
   if (keyId === null) {
     return (
       await sql<UsageSum>`
-        select since as "from", outcome, count from tenant_usage where ${range} order by since, outcome`.execute(db)
+        select since as "from", outcome, ${soundCount(stored)} as count from tenant_usage
+        where ${range} order by since, outcome`.execute(db)
     ).rows;
   }
   if (step !== 'minute') {
     return (
       await sql<UsageSum>`
-        select since as "from", outcome, count from key_usage where key_id = ${keyId} and ${range}
-        order by since, outcome`.execute(db)
+        select since as "from", outcome, ${soundCount(stored)} as count from key_usage
+        where key_id = ${keyId} and ${range} order by since, outcome`.execute(db)
     ).rows;
   }
   return (
     await sql<UsageSum>`
-      select minute as "from", outcome, cast(sum(count) as bigint) as count from usage_counts
+      select minute as "from", outcome, ${sumOfCounts(stored)} as count from usage_counts
       where key_id = ${keyId} and tenant_id = ${tenantId} and minute >= ${from} and minute < ${to}
       group by minute, outcome order by minute, outcome`.execute(db)
   ).rows;
