@@ -256,3 +256,64 @@ describe('an integer out of range in the schedule of a key', () => {
     },
   );
 });
+
+describe('an integer out of range in the usage of a key', () => {
+  const columns = ['usage_count', 'last_used_at'];
+  test.each(columns.flatMap((column) => OUT_OF_RANGE.map((value) => ({ column, value }))))(
+    '$column: $value: keys are listed, and uses are stored, by which a version of another key is retired',
+    async ({ column, value }) => {
+      await using engine = await openTestEngine();
+      const { auth, clock } = engine;
+      clock.advance(2 * DAY_MS);
+      const damaged = await auth.keys.create(INPUT);
+      const sound = await auth.keys.create(INPUT);
+      const usesOf = async (keyId: string) => await engine.sql('select 1 from version_usage where key_id = ?', keyId);
+      const happens = (isSo: () => Promise<void>): Promise<void> =>
+        vi.waitFor(
+          async () => {
+            clock.advance(SECOND_MS);
+            await auth.ping();
+            await isSo();
+          },
+          { timeout: 30_000, interval: 5 },
+        );
+      await auth.verify({ key: damaged.key });
+      await happens(async () => expect(await usesOf(damaged.apiKey.id)).toHaveLength(1));
+      await engine.sql(`update version_usage set ${column} = ${value} where key_id = ?`, damaged.apiKey.id);
+
+      const shown = { id: damaged.apiKey.id, usageCount: 1 };
+      const { items: listed } = await auth.keys.list();
+      for (const one of [shown, { id: sound.apiKey.id, usageCount: 0 }])
+        expect(listed).toContainEqual(expect.objectContaining(one));
+      const alone = await auth.keys.get(damaged.apiKey.id);
+      expect(alone).toMatchObject(shown);
+      expect('lastUsedAt' in alone).toBe(column === 'usage_count');
+      expect(await auth.keys.versions(damaged.apiKey.id)).toMatchObject([{ version: 1, usageCount: 1 }]);
+
+      const rotated = await auth.rotation.rotate(sound.apiKey.id, { overlap: '30d', retireOnFirstUse: true });
+      // Uses of both are stored in one batch.
+      for (const key of [damaged.key, rotated.key]) expect(await auth.verify({ key })).toMatchObject({ valid: true });
+      await happens(async () => {
+        const { items } = await auth.events.list('default', { subjectId: sound.apiKey.id });
+        expect(items.map(({ type }) => type)).toContain('key.version_retired');
+      });
+      const after = await auth.keys.get(damaged.apiKey.id);
+      expect(after.usageCount).toBe(2);
+      expect(clock.now() - (after.lastUsedAt?.getTime() ?? 0)).toBeLessThan(DAY_MS);
+    },
+  );
+
+  test.each(OUT_OF_RANGE)('a version whose count is %s was used: only with force is it rolled back', async (value) => {
+    await using engine = await openTestEngine();
+    const { auth } = engine;
+    const { apiKey } = await auth.keys.create(INPUT);
+    await auth.rotation.rotate(apiKey.id, { overlap: '30d' });
+    await engine.sql(
+      `insert into version_usage (tenant_id, key_id, version, usage_count, last_used_at, last_addresses)
+       values ('default', ?, 2, ${value}, 1, '[]')`,
+      apiKey.id,
+    );
+    expect((await refusalOf(auth.rotation.rollBack(apiKey.id))).code).toBe('version_in_use');
+    expect((await auth.rotation.rollBack(apiKey.id, { force: true })).version).toBe(1);
+  });
+});
