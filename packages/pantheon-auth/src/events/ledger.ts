@@ -4,6 +4,7 @@
  */
 
 import type { EventType, SubjectType } from '../domain/event.ts';
+import type { StoredRevision } from '../domain/revision.ts';
 import type { Instant } from '../foundation/clock.ts';
 import type { AccessTable, AccessTables, RowKeys } from '../schema/access-tables.ts';
 import type { IdempotencyRow } from '../schema/idempotency-row.ts';
@@ -20,10 +21,10 @@ interface RowUpdate<Table extends AccessTable> {
   readonly table: Table;
   readonly where: Readonly<RowKeys[Table]>;
   readonly set: Readonly<Partial<AccessTables[Table]>>;
-  /** Checked against what is stored, so that no change is lost. */
-  readonly expectedRevision: number;
-  /** Checked instead, for a damaged row: the revision that it has. */
-  readonly revisionAsStored?: number | bigint | undefined;
+  /** Checked against what is stored, so that no change is lost. If it cannot be raised, `set` has the new one. */
+  readonly expectedRevision: StoredRevision;
+  /** Checked instead, for a row that is rebuilt from its events: the revision that it has. */
+  readonly revisionAsStored?: StoredRevision | undefined;
 }
 
 interface RowDelete<Table extends AccessTable> {

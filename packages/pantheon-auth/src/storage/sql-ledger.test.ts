@@ -60,6 +60,30 @@ test('an update needs the expected revision and raises it', async () => {
   await expect(db.ledger.commit(lowered)).rejects.toThrow('raises the revision');
 });
 
+test.each([9_223_372_036_854_775_807n, -9_007_199_254_740_993n, Number.MAX_SAFE_INTEGER])(
+  'an update from a damaged revision, %s, names it exactly and replaces it',
+  async (damaged) => {
+    await using scratch = await openScratchDatabase();
+    const { db } = scratch;
+    await db.ledger.commit({ changes: [insertTenant()], events: [sampleEvent()] });
+    await scratch.sql(`update tenants set revision = ${damaged} where id = 'default'`);
+    const update = { kind: 'update', table: 'tenants', where: { id: 'default' } } as const;
+    const rename = (expectedRevision: number | bigint, revision?: number): Commit => ({
+      changes: [
+        insertTenant({ id: 'other', tenant_id: 'other' }),
+        { ...update, set: { name: 'new', ...(revision !== undefined && { revision }) }, expectedRevision },
+      ],
+      events: [sampleEvent()],
+    });
+    const near = BigInt(damaged) + (damaged < 0 ? 1n : -1n);
+    await expect(db.ledger.commit(rename(near, 5))).rejects.toMatchObject({ code: 'conflict' });
+    if (typeof damaged === 'bigint') await expect(db.ledger.commit(rename(damaged))).rejects.toThrow('raises');
+    expect(await db.tenants.find('other')).toBeNull();
+    await db.ledger.commit(rename(damaged, 5));
+    expect(await db.tenants.find('default')).toMatchObject({ name: 'new', revision: 5 });
+  },
+);
+
 function updateOf(id: string, expectedRevision: number): Extract<RowChange, { kind: 'update'; table: 'tenants' }> {
   return { kind: 'update', table: 'tenants', where: { id }, set: { name: 'new' }, expectedRevision };
 }

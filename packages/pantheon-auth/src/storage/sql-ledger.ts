@@ -3,6 +3,7 @@
  * first, the head and the events last, so that `seq` has no gaps and follows the order of commits (I3).
  */
 import { type Kysely, sql, type Transaction } from 'kysely';
+import { canBeRaised, type StoredRevision } from '../domain/revision.ts';
 import type {
   Commit,
   EventRow,
@@ -214,13 +215,11 @@ async function apply(transaction: Transaction<Tables>, change: RowChange): Promi
       await db.insertInto(change.table).values(change.row).execute();
       return;
     case 'update': {
-      const set = { revision: change.expectedRevision + 1, ...change.set };
-      invariant(Number(set.revision) > change.expectedRevision, 'a change raises the revision');
-      const stored = change.revisionAsStored ?? change.expectedRevision;
-      let update = db
-        .updateTable(change.table)
-        .set(set)
-        .where('revision', '=', stored as number);
+      const { expectedRevision, revisionAsStored = expectedRevision } = change;
+      const set = { ...(typeof expectedRevision === 'number' && { revision: expectedRevision + 1 }), ...change.set };
+      invariant(isNextRevision(set.revision, expectedRevision), 'a change raises the revision');
+      const stored = sql.ref<StoredRevision>('revision');
+      let update = db.updateTable(change.table).set(set).where(stored, '=', revisionAsStored);
       for (const [name, value] of Object.entries(change.where)) update = update.where(name, '=', value);
       const { numUpdatedRows } = await update.executeTakeFirstOrThrow();
       if (numUpdatedRows !== 1n) throw new PantheonError('conflict');
@@ -232,6 +231,11 @@ async function apply(transaction: Transaction<Tables>, change: RowChange): Promi
       await removal.execute();
     }
   }
+}
+
+/** A damaged revision is replaced by any that can be raised again. */
+function isNextRevision(next: number | undefined, expected: StoredRevision): boolean {
+  return next !== undefined && (next > expected || (!canBeRaised(expected) && canBeRaised(next)));
 }
 
 async function writeDetails(transaction: Transaction<Tables>, events: readonly EventRow[]): Promise<void> {
