@@ -95,13 +95,15 @@ interface RowPlace {
   readonly id: string;
   /** Whether a row that is missing is answered with a 503 where it is needed, and so needs no attention here. */
   readonly isMissed: boolean;
+  /** Holds for a row that has had its last change. It is not older than its events, whatever its revision says. */
+  readonly isFinal?: string;
 }
 
 /** Where the row of a subject is. A token's row has no revision: it is there or not. The store itself has none. */
 const ROWS: Readonly<Record<Exclude<SubjectType, 'token' | 'store'>, RowPlace>> = {
   key: { table: 'api_keys', id: 'id', isMissed: false },
   tenant: { table: 'tenants', id: 'id', isMissed: true },
-  signing_key: { table: 'signing_keys', id: 'kid', isMissed: false },
+  signing_key: { table: 'signing_keys', id: 'kid', isMissed: false, isFinal: 'retired_at is not null' },
   id_tag_secret: { table: 'id_tag_secrets', id: 'number', isMissed: true },
 };
 
@@ -176,12 +178,12 @@ function changesOf(
   id: string,
   limit: number,
 ): { readonly events: number; readonly revision: number | null } {
-  const { table, id: column } = ROWS[type];
+  const { table, id: column, isFinal = 'false' } = ROWS[type];
   return database
     .prepare(
       // Places without numbers: Node 22 does not bind numbered ones. A revision that a number cannot hold is damage of that
       // row alone, which its reader finds: here it counts as none that is older.
-      `select (select case when revision not between ${Number.MIN_SAFE_INTEGER} and ${Number.MAX_SAFE_INTEGER}
+      `select (select case when revision not between ${Number.MIN_SAFE_INTEGER} and ${Number.MAX_SAFE_INTEGER} or ${isFinal}
            then ${Number.MAX_SAFE_INTEGER} else revision end from ${table} where ${column} = ?) as revision,
          (select count(*) from (
            select 1 from events where subject_type = ? and subject_id = ? and type in (${REVISING}) limit ?
