@@ -2,13 +2,14 @@
  * An integer in the database that a number cannot hold exactly, which only damage or tampering writes. It damages its own
  * row: every other row of the table is read as before, and the damaged one is never taken for one that allows something.
  */
-import { decodeJwt } from 'jose';
+import { decodeJwt, decodeProtectedHeader } from 'jose';
 import { describe, expect, test, vi } from 'vitest';
 import { DAY_MS, SECOND_MS } from '../src/foundation/clock.ts';
 import type { PantheonAuth } from '../src/pantheon-auth.ts';
 import { SqlEventRows } from '../src/storage/rows/sql-event-rows.ts';
 import { callerFor } from './callers.ts';
 import { refusalOf } from './refusal-of.ts';
+import type { SqlValue } from './store.ts';
 import { openTestEngine, type TestEngine } from './test-engine.ts';
 
 vi.setConfig({ testTimeout: 60_000 });
@@ -315,5 +316,66 @@ describe('an integer out of range in the usage of a key', () => {
     );
     expect((await refusalOf(auth.rotation.rollBack(apiKey.id))).code).toBe('version_in_use');
     expect((await auth.rotation.rollBack(apiKey.id, { force: true })).version).toBe(1);
+  });
+});
+
+describe('a signing key with an integer out of range can be retired, and stays retired when its row is repaired', () => {
+  const integers = [
+    ...['created_at', 'signs_from', 'retired_at', 'revision'].flatMap((column) =>
+      OUT_OF_RANGE.map((value) => ({ column, value })),
+    ),
+    // A number holds it exactly, but not the next one.
+    { column: 'revision', value: '9007199254740991' },
+  ];
+  const ways = ['by itself', 'by itself as compromised', 'with another one that is compromised'] as const;
+  const COMPROMISED = { compromised: true };
+
+  test.each(integers.flatMap((one) => ways.map((way) => ({ ...one, way }))))(
+    '$column: $value, $way',
+    async ({ column, value, way }) => {
+      await using engine = await openTestEngine();
+      const { key } = await engine.auth.keys.create(INPUT);
+      const exchange = await engine.auth.tokens.exchange({ key });
+      if (!exchange.issued) throw new Error('No token was issued.');
+      const { token } = exchange.token;
+      const { kid = '' } = decodeProtectedHeader(token);
+      const [before = {}] = await engine.sql('select * from signing_keys where kid = ?', kid);
+      await engine.sql(`update signing_keys set ${column} = ${value} where kid = ?`, kid);
+      const { tokens } = await engine.openAgain();
+      expect(tokens.signingKeys()).toContainEqual({ kid, algorithm: 'ES256', quarantined: true });
+      const other = tokens.signingKeys().find((one) => one.algorithm === 'ES256' && one.kid !== kid)?.kid ?? '';
+      const named = way === 'with another one that is compromised' ? other : kid;
+      await tokens.retireSigningKey(named, way === 'by itself' ? {} : COMPROMISED);
+      const left = tokens.signingKeys().map((one) => one.kid);
+      expect(left).not.toContain(kid);
+      expect(left.includes(other)).toBe(way === 'by itself');
+      // Also of one that is retired, the other integers may still be damaged.
+      await tokens.retireSigningKey(kid);
+
+      const [ended = {}] = await engine.sql('select retired_at, revision from signing_keys where kid = ?', kid);
+      for (const sound of ['retired_at', 'revision']) expect(Number(ended[sound])).toSatisfy(Number.isSafeInteger);
+      expect(Number(ended['revision'])).toBeGreaterThan(column === 'revision' ? 1_000_000 : 1);
+      const isWritten = column === 'retired_at' || column === 'revision';
+      if (!isWritten)
+        await engine.sql(`update signing_keys set ${column} = ? where kid = ?`, before[column] as SqlValue, kid);
+      const fresh = await engine.openAgain();
+      expect(fresh.tokens.signingKeys().map((one) => one.kid)).not.toContain(kid);
+      expect(JSON.stringify(fresh.tokens.jwks())).not.toContain(kid);
+      expect(await fresh.tokens.verify({ token })).toMatchObject({ valid: false, denial: { code: 'unknown' } });
+      const { items } = await fresh.events.list('system', { type: 'signing_key.retired', subjectId: kid });
+      expect(items).toHaveLength(1);
+    },
+  );
+
+  test('also when the revision that it had is put back afterwards', async () => {
+    await using engine = await openTestEngine();
+    const { tokens } = engine.auth;
+    const [kid, other] = tokens.signingKeys().flatMap((one) => (one.algorithm === 'ES256' ? [one.kid] : []));
+    await engine.sql('update signing_keys set revision = 9223372036854775807 where kid = ?', kid ?? '');
+    await tokens.retireSigningKey(other ?? '', COMPROMISED);
+    await engine.sql('update signing_keys set revision = 1 where kid = ?', kid ?? '');
+    const fresh = await engine.openAgain();
+    expect(fresh.tokens.signingKeys().map((one) => one.kid)).not.toContain(kid);
+    expect(JSON.stringify(fresh.tokens.jwks())).not.toContain(kid);
   });
 });

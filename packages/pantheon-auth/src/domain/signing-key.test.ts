@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { type EventAbout, eventAbout, PROCESS_ACTOR, type RecordedEvent } from './event.ts';
-import { evolveSigningKey, type SigningKeyRecord } from './signing-key.ts';
+import { evolveSigningKey, retiredSigningKey, type SigningKeyRecord } from './signing-key.ts';
 
 const AFTER = { algorithm: 'ES256', publicJwk: { kty: 'EC', crv: 'P-256', x: 'x', y: 'y' } };
 const event = (type: string, at: number, after: RecordedEvent['after'] = null): EventAbout<'signing_key'> =>
@@ -48,3 +48,10 @@ describe('replaying the events of a signing key gives its record', () => {
     },
   );
 });
+
+test.each([9_223_372_036_854_775_807n, -9_007_199_254_740_993n, Number.MAX_SAFE_INTEGER])(
+  'a retirement replaces a revision that cannot be raised, %s, by the time',
+  (revision) => {
+    expect(retiredSigningKey({ retiredAt: null, revision }, 7_000)).toEqual({ retiredAt: 7_000, revision: 7_000 });
+  },
+);

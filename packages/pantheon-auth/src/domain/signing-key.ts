@@ -4,6 +4,7 @@ import type { Json, JsonObject } from '../foundation/encoding.ts';
 import { assertNever, invariant } from '../foundation/errors.ts';
 import type { AsymmetricAlgorithm } from './claims.ts';
 import type { EventAbout } from './event.ts';
+import { canBeRaised, type StoredRevision } from './revision.ts';
 
 export interface SigningKeyRecord {
   /** RFC 7638 thumbprint of the public key, which is unique. */
@@ -45,12 +46,15 @@ export function evolveSigningKey(record: SigningKeyRecord | null, event: EventAb
   }
 }
 
-/** The same signing key, retired. Also for a damaged one, of which not all is known. */
-export function retiredSigningKey<Known extends Pick<SigningKeyRecord, 'retiredAt' | 'revision'>>(
-  record: Known,
-  at: Instant,
-): Known {
-  return { ...record, retiredAt: record.retiredAt ?? at, revision: record.revision + 1 };
+/**
+ * The same signing key, retired. Also for a damaged one, of which not all is known. A damaged revision is replaced by the
+ * time in milliseconds: the row never had it before, because a revision otherwise counts changes.
+ */
+export function retiredSigningKey<
+  Known extends Pick<SigningKeyRecord, 'retiredAt'> & { readonly revision: StoredRevision },
+>(record: Known, at: Instant): Known & { readonly revision: number } {
+  const revision = canBeRaised(record.revision) ? record.revision + 1 : at;
+  return { ...record, retiredAt: record.retiredAt ?? at, revision };
 }
 
 function instantOf(time: Json | undefined): Instant | null {

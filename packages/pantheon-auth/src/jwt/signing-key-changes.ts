@@ -115,11 +115,8 @@ export class SigningKeyChanges {
     by: AuditContext,
   ): Promise<SigningKeyChange<UncheckedSigner> | null> {
     const storedBefore = (retiredAt ?? Number.POSITIVE_INFINITY) - MADE_BEFORE_COMMIT_MS;
-    // A damaged one of an unknown algorithm may be of this one. One whose revision is damaged cannot be changed: it
-    // neither signs nor verifies, and does not prevent the retirement of the others.
-    const candidates = this.#keyring
-      .unretired()
-      .filter((one) => (one.algorithm === algorithm || one.algorithm === null) && one.revision !== null);
+    // A damaged one of an unknown algorithm may be of this one.
+    const candidates = this.#keyring.unretired().filter((one) => one.algorithm === algorithm || one.algorithm === null);
     const exposed = candidates.filter((one) => one.createdAt < storedBefore);
     if (retiredAt !== null && exposed.length === 0) return null;
     const retirements = exposed.map((one) => this.#retirement(one, by));
@@ -231,11 +228,9 @@ export class SigningKeyChanges {
 
   #retirement<About extends UncheckedSigner>(current: About, by: AuditContext): SigningKeyChange<About> {
     const event = newEvent('signing_key.retired', { ...this.#where(current.kid), before: null, after: null }, by);
-    const { kid, revision } = current;
-    invariant(revision !== null, 'a signing key is changed from a known revision');
-    const record = retiredSigningKey({ ...current, revision }, event.at);
+    const record = retiredSigningKey(current, event.at);
     const set = { retired_at: record.retiredAt, revision: record.revision };
-    return { changes: [updateOf({ kid, revision }, set)], events: [event], record };
+    return { changes: [updateOf(current, set)], events: [event], record };
   }
 
   #where(kid: string): { readonly at: Instant; readonly tenantId: string; readonly subjectId: string } {
@@ -244,7 +239,7 @@ export class SigningKeyChanges {
 }
 
 function updateOf(
-  { kid, revision }: Pick<SigningKeyRecord, 'kid' | 'revision'>,
+  { kid, revision }: Pick<UncheckedSigner, 'kid' | 'revision'>,
   set: Partial<Pick<SigningKeyRow, 'signs_from' | 'retired_at' | 'revision'>>,
 ): RowChange {
   return { kind: 'update', table: 'signing_keys', where: { kid }, set, expectedRevision: revision };

@@ -36,8 +36,8 @@ export interface SigningKeyInfo {
 }
 
 /**
- * A signing key whose row is damaged. It does not sign, its tokens are answered with 503, and it can be retired: otherwise
- * it signs again when its row is repaired.
+ * A signing key whose row is damaged, possibly only the time of its retirement. It does not sign, its tokens are answered
+ * with 503, and it can be retired: otherwise it signs again when its row is repaired.
  */
 export interface QuarantinedSigningKey {
   readonly quarantined: true;
@@ -127,7 +127,6 @@ export class SigningKeyManager {
           const retired = current === null ? await this.#keyring.retired(kid) : null;
           const found = current ?? retired;
           if (found === null) throw new PantheonError('not_found', { field: 'kid' });
-          if (current !== null) assertChangeable(current);
           const { auditContext } = by;
           if (compromised)
             return this.#changes.decideCompromised(knownAlgorithm(found), retired?.retiredAt ?? null, auditContext);
@@ -186,13 +185,6 @@ function assertAlgorithm(algorithm: unknown): void {
     field: 'algorithm',
     detail: `One of ${SIGNING_ALGORITHMS.join(', ')}.`,
   });
-}
-
-/** @throws PantheonError `key_quarantined`. */
-function assertChangeable({ kid, revision }: UncheckedSigner): void {
-  if (revision !== null) return;
-  const detail = `The revision of signing key ${kid} is damaged. Restore its row, or name another one of its algorithm.`;
-  throw new PantheonError('key_quarantined', { field: 'kid', detail });
 }
 
 /** The algorithm of a signing key, which may be damaged. @throws PantheonError `not_allowed`. */

@@ -4,10 +4,10 @@ import type { SigningKeyRow } from '../schema/signing-key-row.ts';
 import type { TokenRevocationRow } from '../schema/token-revocation-row.ts';
 
 export interface SigningKeyRows {
-  /** All signing keys that are not retired. They are few. */
+  /** All signing keys that are not retired, and those whose time of retirement is damaged. They are few. */
   all(): Promise<readonly AsStored<SigningKeyRow>[]>;
   /** One of them, also a retired one. Null: there never was one with this `kid`. */
-  find(kid: string): Promise<SigningKeyRow | null>;
+  find(kid: string): Promise<AsStored<SigningKeyRow> | null>;
 }
 
 export interface TokenRevocationRows {

@@ -6,6 +6,7 @@ import { createPrivateKey, createPublicKey, type KeyObject } from 'node:crypto';
 import type { Conditional } from '../commands/run-command.ts';
 import type { AsymmetricAlgorithm } from '../domain/claims.ts';
 import type { AuditEventAbout } from '../domain/event.ts';
+import { canBeRaised, type StoredRevision } from '../domain/revision.ts';
 import type { SigningKeyRecord } from '../domain/signing-key.ts';
 import { signerAt } from '../domain/signing-key-schedule.ts';
 import { SYSTEM_TENANT } from '../domain/tenant.ts';
@@ -42,8 +43,8 @@ interface QuarantinedSigner {
 export interface UncheckedSigner extends Omit<SigningKeyRecord, 'algorithm' | 'revision'> {
   /** Null: it is damaged, and its public key too, so that it may be of any algorithm. */
   readonly algorithm: AsymmetricAlgorithm | null;
-  /** Null: it is damaged, and cannot be changed before its row is restored. */
-  readonly revision: number | null;
+  /** As it is stored, also if it is damaged: the row is changed only if it still has it. */
+  readonly revision: StoredRevision;
 }
 
 type SigningKeyEvent = AuditEventAbout<'signing_key'>;
@@ -139,8 +140,9 @@ export class SigningKeyring implements Follower {
   }
 
   /**
-   * Those that can be retired, damaged ones included: a damaged one would sign again as soon as its row is restored. What
-   * the row of a damaged one says is not checked; its algorithm is not taken from it.
+   * Those that can be retired, damaged ones included: a damaged one would sign again as soon as its row is restored. That
+   * is also so for one whose time of retirement is damaged, because the right one may be none. What the row of a damaged
+   * one says is not checked; its algorithm is not taken from it.
    */
   unretired(): readonly UncheckedSigner[] {
     return [...this.#records, ...this.damaged()];
@@ -149,7 +151,8 @@ export class SigningKeyring implements Follower {
   /** One that is retired, as far as its public key tells what it was. Null: there is none with this `kid`. */
   async retired(kid: string): Promise<RetiredSigner | null> {
     const row = typeof kid === 'string' ? await this.#rows.find(kid) : null;
-    if (row === null || row.retired_at === null) return null;
+    // With a damaged time of retirement it may not have been retired: it is one of `unretired`.
+    if (typeof row?.retired_at !== 'number') return null;
     return { algorithm: algorithmNamed(row), retiredAt: row.retired_at };
   }
 
@@ -228,7 +231,7 @@ export class SigningKeyring implements Follower {
   async #open(stored: AsStored<SigningKeyRow>): Promise<SigningKey> {
     const { kid } = stored;
     const row = undamaged<SigningKeyRow>(stored);
-    if (row === null)
+    if (row === null || !canBeRaised(row.revision))
       throw new PantheonError('key_quarantined', {
         detail: `A number in the row of signing key ${kid} is out of range.`,
       });
@@ -280,7 +283,7 @@ function uncheckedFromRow(row: AsStored<SigningKeyRow>): UncheckedSigner {
     createdAt: typeof createdAt === 'number' ? createdAt : 0,
     signsFrom: typeof signsFrom === 'number' ? signsFrom : null,
     retiredAt: typeof retiredAt === 'number' ? retiredAt : null,
-    revision: typeof revision === 'number' ? revision : null,
+    revision,
   };
 }
 

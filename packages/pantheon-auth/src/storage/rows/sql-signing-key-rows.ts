@@ -21,7 +21,12 @@ export class SqlSigningKeyRows implements SigningKeyRows {
     const rows = await withDamagedRows(this.#db)
       .selectFrom('signing_keys')
       .selectAll()
-      .where('retired_at', 'is', null)
+      .where(({ eb, not, or }) =>
+        or([
+          eb('retired_at', 'is', null),
+          not(eb.between('retired_at', Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER)),
+        ]),
+      )
       .orderBy('created_at', 'desc')
       .orderBy('kid')
       .limit(SIGNING_KEYS_MAX)
@@ -29,8 +34,9 @@ export class SqlSigningKeyRows implements SigningKeyRows {
     return rows.map((row) => ({ ...row }));
   }
 
-  async find(kid: string): Promise<SigningKeyRow | null> {
-    const row = await this.#db.selectFrom('signing_keys').selectAll().where('kid', '=', kid).executeTakeFirst();
+  async find(kid: string): Promise<AsStored<SigningKeyRow> | null> {
+    const signingKeys = withDamagedRows(this.#db).selectFrom('signing_keys').selectAll();
+    const row = await signingKeys.where('kid', '=', kid).executeTakeFirst();
     return row === undefined ? null : { ...row };
   }
 }
