@@ -267,6 +267,10 @@ test('every page of a list and every lookup is one range of an index', async () 
   await db.events.list({ ...events, order: 'newest_first', subjectId: 'x' });
   await db.events.list({ ...events, order: 'oldest_first', type: 'key.created', subjectType: 'key', subjectId: 'x' });
   await db.events.lastSeq('a', 'key.created');
+  await db.events.lastSeq('a', 'key.created', 'x');
+  await db.keySchedules.isAnyDue(1);
+  for (const exceptTenants of [[], ['b', 'c']]) await db.keySchedules.due(1, { exceptTenants, limit: 9 });
+  await db.nextSecrets.find('a', 'x');
   for (const keyId of [null, 'k']) {
     for (const step of ['minute', 'hour', 'day'] as const)
       await db.usage.sums({ tenantId: 'a', keyId, step, from: 0, to: 1 });
