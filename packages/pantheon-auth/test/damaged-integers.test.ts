@@ -175,13 +175,15 @@ describe('a key whose revision is not that of its events', () => {
     }
   });
 
-  test('a cascade revokes the others also when one cannot be rebuilt from its events, and says that it is not complete', async () => {
+  test('a cascade revokes the others, and what it acted on, also when one cannot be rebuilt from its events, and says that it is not complete', async () => {
     await using engine = await openTestEngine();
     const { auth } = engine;
-    const parent = await auth.keys.create({ ...INPUT, permissions: ['pantheon:keys:create'] });
+    const parent = await auth.keys.create({ ...INPUT, permissions: ['pantheon:keys:create', 'pantheon:keys:update'] });
     const by = await callerFor(auth, parent.key);
     const children = [];
     for (let n = 0; n < 3; n += 1) children.push(await auth.keys.create(INPUT, { by }));
+    const touched = await auth.keys.create(INPUT);
+    await auth.keys.update(touched.apiKey.id, { description: 'touched' }, { by });
     const lost = children[1]?.apiKey.id ?? '';
     await engine.sql("update api_keys set name = 'forged' where id = ?", lost);
     const { list } = SqlEventRows.prototype;
@@ -189,10 +191,16 @@ describe('a key whose revision is not that of its events', () => {
       return query.subjectId === lost ? Promise.resolve({ items: [], next: null }) : list.call(this, query, signal);
     });
     const fresh = await engine.openAgain();
-    expect(await fresh.keys.revoke(parent.apiKey.id, { cascade: true })).toMatchObject({
-      actedOn: { complete: false },
+    expect(await fresh.keys.revoke(parent.apiKey.id, { cascade: 'acted' })).toMatchObject({
+      actedOn: {
+        complete: false,
+        items: [
+          { keyId: lost, revoked: false },
+          { keyId: touched.apiKey.id, revoked: true },
+        ],
+      },
     });
-    for (const { key } of [parent, ...children.filter(({ apiKey }) => apiKey.id !== lost)])
+    for (const { key } of [parent, touched, ...children.filter(({ apiKey }) => apiKey.id !== lost)])
       expect(await fresh.verify({ key })).toMatchObject({ denial: { code: 'revoked' } });
     expect((await refusalOf(fresh.verify({ key: children[1]?.key ?? '' }))).code).toBe('key_quarantined');
   });

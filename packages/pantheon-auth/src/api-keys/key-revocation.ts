@@ -120,8 +120,9 @@ export class KeyRevocation {
       revokeChild,
       isOver,
     );
-    if (!isWhole) return { record, actedOn: { items: [], complete: false } };
-    return { record, actedOn: await this.#actedOn.of(this.#cascading(ending, gone, isOver)) };
+    if (isOver()) return { record, actedOn: { items: [], complete: false } };
+    const actedOn = await this.#actedOn.of(this.#cascading(ending, gone, isOver));
+    return { record, actedOn: { ...actedOn, complete: actedOn.complete && isWhole } };
   }
 
   #cascading(ending: Ending, gone: Set<string>, isOver: () => boolean): Cascading {
