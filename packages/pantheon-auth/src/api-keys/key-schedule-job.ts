@@ -330,12 +330,7 @@ function plannedOf(loaded: LoadedPlan): Planned {
     revision,
     lookAtRead,
     // Each commit has one step. Another one that is due as well is made at the next look.
-    lookAt:
-      step !== null && expiry.announce !== null
-        ? now
-        : lookAt === null
-          ? expiry.lookAt
-          : earlier(lookAt, expiry.lookAt),
+    lookAt: step !== null && expiry.announce !== null ? now : earlier(lookAt, expiry.lookAt),
     awaitsUseOf: awaitsUse ? version : null,
     announced: announced && { ...announced, version },
     expiryAnnounced: isExpiryAnnounced ? { distanceSeconds: expiry.announce, expiresAt } : expiryAnnounced,

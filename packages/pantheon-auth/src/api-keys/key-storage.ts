@@ -6,6 +6,7 @@ import { createHash } from 'node:crypto';
 import { isUint8Array } from 'node:util/types';
 import { firstExpiryLook } from '../domain/expiry-notices.ts';
 import type { KeyChange, KeyEvent, KeyRecord, KeyVersion } from '../domain/key.ts';
+import type { StoredRevision } from '../domain/revision.ts';
 import { firstLookAt, retiresWhenNextIsUsed } from '../domain/rotation-schedule.ts';
 import type { EventCodec } from '../events/event-codec.ts';
 import type { IdempotencyRecord, Ledger, Precondition, RowChange } from '../events/ledger.ts';
@@ -51,7 +52,7 @@ export interface SealedChange {
   /** What else must still be as it was read. */
   readonly preconditions?: readonly Precondition[];
   /** The revision in the row of a damaged key, which may not be the one that its events give. */
-  readonly revisionAsStored?: number | bigint | undefined;
+  readonly revisionAsStored?: StoredRevision | undefined;
   /** The secret of the new current version, encrypted to the recipient of the key, which waits for the holder. */
   readonly nextJwe?: string;
 }
@@ -146,7 +147,7 @@ export class KeyStorage implements KeySource {
   }
 
   /** The revision in the row of a key, readable or not. Null: the tenant has no such key. */
-  async revisionAsStored(tenantId: string, id: string, lane: Lane): Promise<number | bigint | null> {
+  async revisionAsStored(tenantId: string, id: string, lane: Lane): Promise<StoredRevision | null> {
     const rows = await this.#rows.find(id, lane);
     return rows === null || rows.key.tenant_id !== tenantId ? null : rows.key.revision;
   }
@@ -179,9 +180,7 @@ export class KeyStorage implements KeySource {
 
   /** When to look at a key after a change; null: never. */
   #lookAt(record: KeyRecord): Instant | null {
-    const expiryLook = firstExpiryLook(record, this.#expiryNotices);
-    const rotationLook = firstLookAt(record);
-    return rotationLook === null ? expiryLook : earlier(rotationLook, expiryLook);
+    return earlier(firstLookAt(record), firstExpiryLook(record, this.#expiryNotices));
   }
 
   async #rowChanges({ change, secrets, nextJwe, revisionAsStored }: SealedChange): Promise<RowChange[]> {

@@ -114,7 +114,7 @@ const SETTINGS = Object.fromEntries(
 const TENANT = { name: 'personal', audiences: 'open' } as const;
 const STATE = { state: 'open' } as const;
 const NOTHING = {} as const;
-const ROTATION_NOTICE = { version: 'open', claimBefore: 'open' } as const;
+const ANNOUNCEMENT = { version: 'open', claimBefore: 'open' } as const;
 
 export const EVENT_TYPES: { readonly [Type in EventType]: EventTypeFacts<Type> } = {
   'key.created': { subject: 'key', revisesRow: true, attributes: { ...SETTINGS, createdBy: 'open', idTag: 'open' } },
@@ -130,9 +130,9 @@ export const EVENT_TYPES: { readonly [Type in EventType]: EventTypeFacts<Type> }
   'key.rolled_back': { subject: 'key', revisesRow: true, attributes: { version: 'open' } },
   'key.version_retired': { subject: 'key', revisesRow: true, attributes: { version: 'open' } },
   'key.expiring': { subject: 'key', revisesRow: false, attributes: { expiresAt: 'open' } },
-  'key.rotation_due': { subject: 'key', revisesRow: false, attributes: ROTATION_NOTICE },
-  'key.rotation_reminded': { subject: 'key', revisesRow: false, attributes: ROTATION_NOTICE },
-  'key.rotation_overdue': { subject: 'key', revisesRow: false, attributes: ROTATION_NOTICE },
+  'key.rotation_due': { subject: 'key', revisesRow: false, attributes: ANNOUNCEMENT },
+  'key.rotation_reminded': { subject: 'key', revisesRow: false, attributes: ANNOUNCEMENT },
+  'key.rotation_overdue': { subject: 'key', revisesRow: false, attributes: ANNOUNCEMENT },
   'key.rotation_completed': { subject: 'key', revisesRow: false, attributes: { version: 'open' } },
   'key.secret_replaced': { subject: 'key', revisesRow: true, attributes: { version: 'open', createdAt: 'open' } },
   'key.tokens_revoked': { subject: 'key', revisesRow: true, attributes: { tokensNotBefore: 'open' } },

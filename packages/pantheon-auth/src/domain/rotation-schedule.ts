@@ -209,8 +209,8 @@ function planByService(key: RotatedKey, facts: RotationFacts, now: Instant): Rot
   const overlapEndsAt = Math.max(0, ...key.versions.map((version) => version.acceptedUntil ?? 0));
   if (facts.isUsed && overlapEndsAt <= now) return { step: { kind: 'rotate' }, lookAt: now, awaitsUse: false };
   const awaitsUse = !facts.isUsed;
-  // Look again after an hour too: if the first use is stored between reading the usage and storing this plan, it sets no
-  // `look_at`.
+  // Look again after an hour too: a use sets `look_at` only once this plan is stored, which says that it is awaited. One that
+  // is stored between reading the usage and storing the plan does not.
   const lookAt = overlapEndsAt > now ? overlapEndsAt : now + USE_CHECKED_EVERY_MS;
   if (facts.announced !== null) return { step: null, lookAt, awaitsUse };
   const announcement = { type: 'key.rotation_overdue', number: 0, claimBefore: null } as const;

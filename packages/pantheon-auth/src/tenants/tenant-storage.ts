@@ -1,5 +1,6 @@
 /** Maps tenant records to rows and back. Nothing about a tenant is secret, so nothing is sealed. */
 import { type AuditEventAbout, eventAbout, isReadable, PROCESS_ACTOR } from '../domain/event.ts';
+import type { StoredRevision } from '../domain/revision.ts';
 import { evolveTenant, TENANT_STATES, type TenantRecord } from '../domain/tenant.ts';
 import type { EventCodec } from '../events/event-codec.ts';
 import type { Ledger, Precondition, RowChange } from '../events/ledger.ts';
@@ -21,7 +22,7 @@ export interface QuarantinedTenant {
 /** A tenant to change. */
 export interface LoadedTenant extends TenantRecord {
   /** The revision in the row of a damaged tenant, which may not be the one that its events give. */
-  readonly revisionAsStored?: number | bigint | undefined;
+  readonly revisionAsStored?: StoredRevision | undefined;
 }
 
 const EVENTS_PER_READ = 200;
@@ -77,7 +78,7 @@ export class TenantStorage {
     tenant: TenantRecord,
     event: AuditEventAbout<'tenant'>,
     preconditions: readonly Precondition[],
-    revisionAsStored?: number | bigint | undefined,
+    revisionAsStored?: StoredRevision,
   ): Promise<void> {
     const row = tenantToRow(tenant);
     const events = await this.#events.toRows([event]);
