@@ -77,6 +77,21 @@ async function answerTo(text: string, server?: Server): Promise<string> {
   return answer;
 }
 
+test('bodies that are refused before they have arrived leave the room that they announced', async () => {
+  const head = (path: string, length: number, more: string): string =>
+    `POST ${path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: ${length}\r\n${more}\r\n\r\n`;
+  const tooLarge = head(
+    '/v1/keys/verify',
+    BODY_BYTES_MAX + 1,
+    `Content-Type: application/json\r\nAuthorization: Bearer ${service.rootKey}`,
+  );
+  for (let sent = 0; sent < BODIES_BYTES_MAX / BODY_BYTES_MAX; sent += 1)
+    expect(await answerTo(`${tooLarge}{`)).toMatch(/^HTTP\/1\.1 413 /);
+  const form = `grant_type=client_credentials&client_id=x&client_secret=${'y'.repeat(SMALL_BODY_BYTES_MAX)}`;
+  const type = 'Content-Type: application/x-www-form-urlencoded';
+  expect(await answerTo(head('/oauth2/token', form.length, type) + form)).toMatch(/^HTTP\/1\.1 401 /);
+}, 30_000);
+
 /** Calls `work` and counts the requests that the server hands on meanwhile. */
 async function startedDuring(server: Server, work: () => Promise<unknown>): Promise<number> {
   let started = 0;

@@ -137,3 +137,23 @@ test('the chunks of a request that was answered are no longer counted', async ()
     expect(await answerOf(socket)).toBe(OK);
   }
 }, 20_000);
+
+test('nor when the next request has been read by then', async () => {
+  const body = `POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n${'1\r\na\r\n'.repeat(5_000)}0\r\n\r\n`;
+  const answered = Promise.withResolvers<void>();
+  let answers = 0;
+  const client = await listening((request, response) => {
+    request.resume().once('end', () => response.end('answer'));
+    response.once('close', () => {
+      answers += 1;
+      // Another one is sent before the connection has nothing to answer.
+      if (answers < REQUESTS) socket.write(body);
+      else answered.resolve();
+    });
+  });
+  const REQUESTS = 2 * (CHUNKS_BYTES_MAX / CHUNK_BYTES / 5_000) + 2;
+  const socket = await client('192.0.2.1', '');
+  socket.resume().once('close', () => answered.reject(new Error('closed')));
+  socket.write(body + body);
+  await answered.promise;
+}, 20_000);

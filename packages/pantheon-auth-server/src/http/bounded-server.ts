@@ -83,6 +83,7 @@ function messageOf(connections: Connections): typeof IncomingMessage {
     // Decided once, because answers to earlier requests may be sent between two reads of `upgrade`.
     readonly #isBeyond = connections.isFull(this.socket);
     #isUpgrade: boolean | null | undefined;
+    #chunks = 0;
 
     // The constructor of IncomingMessage assigns `upgrade` before the private fields of this class exist.
     get upgrade(): boolean | null {
@@ -95,7 +96,10 @@ function messageOf(connections: Connections): typeof IncomingMessage {
 
     // Node calls it with each chunk of the body.
     override push(chunk: Buffer | null): boolean {
-      if (chunk !== null) connections.countChunk(this.socket);
+      if (chunk !== null) {
+        this.#chunks += 1;
+        if (this.#chunks > UNCOUNTED_CHUNKS_MAX) connections.countChunk(this);
+      }
       return super.push(chunk);
     }
   };
@@ -113,17 +117,16 @@ interface Connection {
   readonly place: Place;
   /** The request that was started last. Null: none was. */
   current: IncomingMessage | null;
-  /** Requests that were read and whose answers have not been handed to the system completely. */
-  unanswered: number;
+  /**
+   * Requests that were read and whose answers have not been handed to the system completely. Each with the count of the
+   * chunks of its body; null: there are few.
+   */
+  readonly unanswered: Map<IncomingMessage, BytesCount | null>;
   /** A request of this connection was started and not answered yet, or will be started in the next turn. */
   isBusy: boolean;
   /** The turn of the event loop in which a request was last started. */
   lastStartedInTurn: number;
   readonly waiting: WaitingRequest[];
-  /** The chunks of bodies that arrived since all requests were answered. */
-  chunks: number;
-  /** Of those beyond {@link UNCOUNTED_CHUNKS_MAX}. Null: there are none. */
-  chunkBytes: BytesCount | null;
   /** The socket has a timeout because it holds unsent bytes. */
   isTimed: boolean;
 }
@@ -156,19 +159,17 @@ class Connections {
     this.#connections.set(socket, {
       place,
       current: null,
-      unanswered: 0,
+      unanswered: new Map(),
       isBusy: false,
       lastStartedInTurn: -1,
       waiting: [],
-      chunks: 0,
-      chunkBytes: null,
       isTimed: false,
     });
     socket.once('close', () => this.#forget(socket));
   }
 
   isFull(socket: Socket): boolean {
-    return (this.#connections.get(socket)?.unanswered ?? 0) >= UNANSWERED_MAX;
+    return (this.#connections.get(socket)?.unanswered.size ?? 0) >= UNANSWERED_MAX;
   }
 
   /**
@@ -181,9 +182,9 @@ class Connections {
     const connection = this.#connections.get(socket);
     // The connection was closed while its packet was being read.
     if (connection === undefined) return;
-    connection.unanswered += 1;
+    connection.unanswered.set(request, null);
     connection.place.becomes('at_work');
-    response.on('close', () => this.#answered(socket, connection));
+    response.on('close', () => this.#answered(request, connection));
     if (!connection.isBusy && connection.lastStartedInTurn !== this.#currentTurn()) {
       connection.lastStartedInTurn = this.#turn;
       connection.isBusy = true;
@@ -197,14 +198,15 @@ class Connections {
     if (!connection.isBusy) this.#startNext(socket, connection);
   }
 
-  /** Counts a chunk of a body until all requests of its connection are answered. Usually there are few, and none is counted. */
-  countChunk(socket: Socket): void {
-    const connection = this.#connections.get(socket);
-    if (connection === undefined || connection.unanswered === 0) return;
-    connection.chunks += 1;
-    if (connection.chunks <= UNCOUNTED_CHUNKS_MAX) return;
-    connection.chunkBytes ??= this.#chunks.add(ownerOf(socket), 0, () => this.#close(socket));
-    connection.chunkBytes.grow(CHUNK_BYTES);
+  /** Counts a chunk of a body until its request is answered. */
+  countChunk(request: IncomingMessage): void {
+    const { socket } = request;
+    const unanswered = this.#connections.get(socket)?.unanswered;
+    const before = unanswered?.get(request);
+    if (unanswered === undefined || before === undefined) return;
+    const count = before ?? this.#chunks.add(ownerOf(socket), 0, () => this.#close(socket));
+    unanswered.set(request, count);
+    count.grow(CHUNK_BYTES);
   }
 
   #currentTurn(): number {
@@ -217,14 +219,12 @@ class Connections {
     return this.#turn;
   }
 
-  #answered(socket: Socket, connection: Connection): void {
-    connection.unanswered -= 1;
+  #answered(request: IncomingMessage, connection: Connection): void {
+    connection.unanswered.get(request)?.release();
+    connection.unanswered.delete(request);
     connection.isBusy = false;
-    if (connection.waiting.length > 0) this.#startNext(socket, connection);
-    else if (connection.unanswered === 0) {
-      connection.place.becomes('idle');
-      forgetChunks(connection);
-    }
+    if (connection.waiting.length > 0) this.#startNext(request.socket, connection);
+    else if (connection.unanswered.size === 0) connection.place.becomes('idle');
   }
 
   /** Starts it in a later turn of the event loop, so that requests of other connections are handled in between. */
@@ -254,7 +254,7 @@ class Connections {
     connection.place.leave();
     for (const { release } of connection.waiting) release();
     connection.waiting.length = 0;
-    forgetChunks(connection);
+    for (const chunks of connection.unanswered.values()) chunks?.release();
     this.#connections.delete(socket);
   }
 
@@ -265,18 +265,13 @@ class Connections {
    */
   sweep(): void {
     for (const [socket, connection] of this.#connections) {
-      if (connection.unanswered > 0) connection.place.becomes(isStalled(socket, connection) ? 'stalled' : 'at_work');
+      if (connection.unanswered.size > 0)
+        connection.place.becomes(isStalled(socket, connection) ? 'stalled' : 'at_work');
       if (connection.isTimed || socket.writableLength === 0) continue;
       connection.isTimed = true;
       socket.setTimeout(UNREAD_TIMEOUT_MS);
     }
   }
-}
-
-function forgetChunks(connection: Connection): void {
-  connection.chunks = 0;
-  connection.chunkBytes?.release();
-  connection.chunkBytes = null;
 }
 
 /** What is counted before the caller is authenticated is counted for its address. */

@@ -123,7 +123,8 @@ export class ConnectionPlaces {
   /** Updates `#closable`. Usually nothing has to be done. */
   #findAgain(sender: Sender): void {
     const { connections, foundUnder } = sender;
-    const under = firstClosable(sender) === undefined ? null : connections;
+    // By size: the first of a set is slow to find when many before it were deleted.
+    const under = sender.idle.size + sender.stalled.size === 0 ? null : connections;
     if (under === foundUnder) return;
     const before = foundUnder === null ? undefined : this.#closable.get(foundUnder);
     before?.delete(sender);

@@ -11,11 +11,15 @@ interface Sent {
   readonly length: number | null;
   readonly address?: string;
   readonly tenant?: string;
+  /** The client has gone before the body is counted. */
+  readonly hasGone?: boolean;
 }
 
 /** A request whose headers have arrived and whose body has not, as far as its bound reads it. */
 class Sending extends EventEmitter {
   isClosed = false;
+  /** Node closes it when it was sent, or when the client has gone. */
+  readonly response = Object.assign(new EventEmitter(), { closed: false });
   readonly readableLength = 0;
   readonly socket = {
     destroy: () => {
@@ -38,7 +42,8 @@ function sender(): (sent: Sent) => Sending {
   const bodies = boundBodies();
   return (sent) => {
     const sending = new Sending();
-    bodies(BODY_BYTES_MAX)?.(sending.requestOf(sent));
+    sending.response.closed = sent.hasGone === true;
+    bodies(BODY_BYTES_MAX)?.(sending.requestOf(sent), sending.response);
     return sending;
   };
 }
@@ -90,3 +95,19 @@ test('a body in chunks that announces nothing and sends nothing takes no room', 
   );
   expect([tenant, ...chunked].some(({ isClosed }) => isClosed)).toBe(false);
 });
+
+test.each(['is answered before it has arrived', 'is sent by a client that has gone'])(
+  'a body that %s takes no room',
+  (how) => {
+    const send = sender();
+    const most = BODIES_BYTES_MAX / BODY_BYTES_MAX;
+    const tenant = send({ length: BODY_BYTES_MAX, tenant: 'a' });
+    for (let at = 0; at < 2 * most; at += 1) {
+      const sending = send({ length: BODY_BYTES_MAX, tenant: 'a', hasGone: how.includes('gone') });
+      sending.response.emit('close');
+      expect(sending.isClosed).toBe(false);
+    }
+    expect(tenant.isClosed).toBe(false);
+    expect(send({ length: FORM_BYTES_MAX }).isClosed).toBe(false);
+  },
+);

@@ -13,7 +13,7 @@ import {
   UNAUTHENTICATED_PART,
 } from '../settings/server-bounds.ts';
 import { BoundedBytes, type BytesCount, type BytesOwner } from './bounded-bytes.ts';
-import { addressOf } from './caller.ts';
+import { addressOf, type BodyBound } from './caller.ts';
 
 /**
  * Counts answers until they are sent. An answer that is a `Buffer` is not counted. It is either shared by all requests
@@ -23,7 +23,8 @@ export function boundAnswers(app: FastifyInstance): void {
   const answers = boundedBytes(ANSWERS_BYTES_MAX);
   app.addHook('onSend', (request, reply, payload, done) => {
     // Up to this many characters, each of at most three bytes.
-    if (typeof payload !== 'string' || payload.length <= SMALL_ANSWER_BYTES_MAX) {
+    const isSmall = typeof payload !== 'string' || payload.length <= SMALL_ANSWER_BYTES_MAX;
+    if (isSmall || reply.raw.closed) {
       done(null, payload);
       return;
     }
@@ -35,9 +36,6 @@ export function boundAnswers(app: FastifyInstance): void {
   });
 }
 
-/** Called with a request before its body is read. */
-export type BodyBound = (request: FastifyRequest) => void;
-
 /**
  * Counts each body from its headers until it has arrived: its announced size (Content-Length), so that the sum is bounded
  * before the bytes arrive, or, if it is sent in chunks, what has arrived of it. `bodyBytesMax` is the largest body that the
@@ -47,7 +45,9 @@ export function boundBodies(): (bodyBytesMax: number) => BodyBound | null {
   const bodies = boundedBytes(BODIES_BYTES_MAX);
   return (bodyBytesMax) => {
     if (bodyBytesMax <= SMALL_BODY_BYTES_MAX) return null;
-    return (request) => {
+    return (request, response) => {
+      // The client has gone while its key was looked up: nothing would end the count.
+      if (response.closed) return;
       const { raw, headers } = request;
       const isInChunks = headers['transfer-encoding'] !== undefined;
       // Fastify refuses a larger Content-Length before it reads the body.
@@ -55,7 +55,9 @@ export function boundBodies(): (bodyBytesMax: number) => BodyBound | null {
       if (!isInChunks && bytes <= SMALL_BODY_BYTES_MAX) return;
       const count = bodies.add(ownerOf(request), bytes, () => raw.socket.destroy());
       if (isInChunks) countChunks(request, count);
-      raw.once('end', count.release).once('close', count.release);
+      raw.once('end', count.release);
+      // Not that of the request: Node does not emit it when the answer is sent before the whole body has arrived.
+      response.once('close', count.release);
     };
   };
 }

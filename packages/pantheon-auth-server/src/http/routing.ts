@@ -18,9 +18,9 @@ import {
 } from 'pantheon-auth';
 import { z } from 'zod';
 import { BODY_BYTES_MAX, FORM_BYTES_MAX, HANDLER_TIMEOUT_MS, SMALL_BODY_BYTES_MAX } from '../settings/server-bounds.ts';
-import { authenticated, stillAuthenticated } from './caller.ts';
+import { authenticated, type BodyBound, stillAuthenticated } from './caller.ts';
 import { toValidator } from './input.ts';
-import type { BodyBound, boundBodies } from './memory-bounds.ts';
+import type { boundBodies } from './memory-bounds.ts';
 import { answerOAuthError } from './oauth-error.ts';
 import type { Access, Operation } from './operation.ts';
 
@@ -70,8 +70,8 @@ export function registerOperation(app: FastifyInstance, operation: Operation, co
 
 /** For routes without a key. With one, the body is bounded as soon as the tenant of the key is known. */
 function bounded(boundBody: BodyBound): preParsingHookHandler {
-  return (request, _reply, payload, done) => {
-    boundBody(request);
+  return (request, reply, payload, done) => {
+    boundBody(request, reply.raw);
     done(null, payload);
   };
 }

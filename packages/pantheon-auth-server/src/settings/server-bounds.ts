@@ -66,7 +66,7 @@ export const WAITING_BYTES_MAX: number = 32 * 1_048_576;
  * with Node 20.
  */
 export const CHUNK_BYTES = 512;
-/** Chunks of one connection that are not counted. Nearly all bodies arrive in one to three. */
+/** Chunks of one body that are not counted. Nearly all bodies arrive in one to three. */
 export const UNCOUNTED_CHUNKS_MAX = 16;
 /** All other chunks of requests that are not answered, of all connections: 65 536. */
 export const CHUNKS_BYTES_MAX: number = 65_536 * CHUNK_BYTES;
