@@ -6,12 +6,14 @@ import { createServer } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { createPantheonAuth, parseKey } from 'pantheon-auth';
 import { afterEach, expect, test } from 'vitest';
 import { createLogger } from '../http/logging.ts';
 import { type Config, loadConfig } from '../settings/config.ts';
+import { listenBeside } from './localhost.ts';
 import { openService } from './open.ts';
 import { type Running, serve } from './serve.ts';
 import { holdsRootKey, printWelcome } from './welcome.ts';
@@ -292,4 +294,30 @@ test('settings without effect are reported once', async () => {
   await running.close();
   await running.close();
   await running.closed;
+});
+
+test('stopping also waits for a request in progress on the second address', async () => {
+  const running = await serving(scratchConfig());
+  const { port } = running.app.server.address() as AddressInfo;
+  const closeBeside = await listenBeside(running.app.server, ['127.0.0.2']);
+  const client = connect(port, '127.0.0.2');
+  let answer = '';
+  client.on('data', (data) => {
+    answer += data.toString();
+  });
+  await once(client, 'connect');
+  const received = once(running.app.server, 'request');
+  const type = 'Content-Type: application/x-www-form-urlencoded';
+  client.write(`POST /oauth2/token HTTP/1.1\r\nHost: x\r\n${type}\r\nContent-Length: 3\r\n\r\na`);
+  await received;
+  closeBeside();
+  let isStopped = false;
+  const stopped = running.close().then(() => {
+    isStopped = true;
+  });
+  await pause(200);
+  expect(isStopped).toBe(false);
+  client.write('=b');
+  await stopped;
+  expect(answer).toMatch(/^HTTP\/1\.1 4\d\d /);
 });

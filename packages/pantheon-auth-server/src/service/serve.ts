@@ -141,6 +141,8 @@ async function closeWithin(app: FastifyInstance, sockets: ReadonlySet<Socket>): 
   const cutOff = setTimeout(() => app.server.closeAllConnections(), SHUTDOWN_MS);
   try {
     await app.close();
+    // The server does not wait for connections that it was handed (`localhost.ts`).
+    await Promise.all([...sockets].map((socket) => new Promise((resolve) => socket.once('close', resolve))));
   } finally {
     clearInterval(sweep);
     clearTimeout(cutOff);
