@@ -109,3 +109,16 @@ test('a pattern with a prefix matches keys with that prefix only', () => {
   expect(KEY).not.toMatch(new RegExp(exposedKeyPattern('acme')));
   expect([...TOKEN.matchAll(WHOLE_TOKEN)].map(([, header]) => header)).toEqual([TOKEN.split('.')[0]]);
 });
+
+test('a percent-encoded credential does not stay in a line for a log either', () => {
+  const key = KEY.slice(0, 40).replaceAll('_', '%5F');
+  for (const text of [
+    `GET /a?key=${key}&b=1`,
+    `GET /a?token=${TOKEN.replaceAll('.', '%2E')}&b=1`,
+    `GET /a?key=%70${key.slice(1)}&b=1`,
+  ]) {
+    expect(withoutCredentials(text)).toMatch(/^GET \/a\?(key|token)=\[credential\]&b=1$/);
+    expect(holdsCredential(withoutCredentials(text))).toBe(false);
+  }
+  expect(withoutCredentials('GET /a%20b')).toBe('GET /a%20b');
+});

@@ -41,7 +41,8 @@ export function holdsCredential(text: string): boolean {
 }
 
 /**
- * The text without anything that looks like a credential or the beginning of one, for logs.
+ * The text without anything that looks like a credential or the beginning of one, for logs. If one is percent-encoded, the
+ * text is decoded.
  *
  * @example
  * ```ts
@@ -50,7 +51,8 @@ export function holdsCredential(text: string): boolean {
  * ```
  */
 export function withoutCredentials(text: string): string {
-  return text.replace(CREDENTIAL, '[credential]');
+  const plain = text.includes('%') && holdsCredential(text) ? percentDecoded(text) : text;
+  return plain.replace(CREDENTIAL, '[credential]');
 }
 
 /** Complete key strings in a text, plain or percent-encoded; the first two. */

@@ -13,13 +13,20 @@ test.each([
   expect(fieldPath(parts)).toBe(path);
 });
 
-test.each(['a', 'expectedVersion', 'Idempotency-Key', '_x', '2030', 'a.b', 'k'.repeat(24)])('%s is shown', (name) => {
+test.each(['a', 'expectedVersion', 'Idempotency-Key', '_x', '2030', 'a.b', 'k'.repeat(21)])('%s is shown', (name) => {
   expect(showableName(name)).toBe(name);
 });
 
-test.each(['', 'k'.repeat(25), '0123456789abcdef'.repeat(2), 'é', 'a b', 'a\n', '<b>', '__proto__\0'])(
-  '%j is not shown',
-  (name) => {
-    expect(showableName(name)).toBeNull();
-  },
-);
+test.each([
+  '',
+  'k'.repeat(22),
+  'Vq3xZk0aLm9_Tt2-RrSs1w',
+  '0123456789abcdef'.repeat(2),
+  'é',
+  'a b',
+  'a\n',
+  '<b>',
+  '__proto__\0',
+])('%j is not shown', (name) => {
+  expect(showableName(name)).toBeNull();
+});

@@ -4,9 +4,10 @@
  */
 
 /**
- * Shorter than any secret: 128 bits are 32 hexadecimal digits. No field of this service has a longer name.
+ * Shorter than any generated secret: 128 bits are 22 characters of base64url. No field of this service has a longer name. A
+ * short password in the place of a name is not recognised.
  */
-const SHOWABLE_NAME = /^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,23}$/;
+const SHOWABLE_NAME = /^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,20}$/;
 
 /** The name, if an error may repeat it. */
 export function showableName(name: string): string | null {
