@@ -193,8 +193,9 @@ export class KeyScheduleJob {
     if (record.rotation?.onMissed !== 'expire') return { number, since };
     // In the order of the log: times of events may come from clocks that were wrong.
     const resumed = await this.#deps.events.lastSeq(record.tenantId, 'tenant.resumed');
+    if (resumed === null) return { number, since };
     const opened = await this.#deps.events.lastSeq(record.tenantId, 'key.rotation_due', record.id);
-    return (resumed ?? 0) > (opened ?? 0) ? null : { number, since };
+    return resumed > (opened ?? 0) ? null : { number, since };
   }
 
   /** The preconditions of letting the key expire. Null: it is the last administrator's key. */

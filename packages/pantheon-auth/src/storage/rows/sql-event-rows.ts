@@ -28,7 +28,9 @@ export class SqlEventRows implements EventRows {
   }
 
   async lastSeq(tenantId: string, type: EventType, subjectId?: string): Promise<number | null> {
-    let events = this.#read.selectFrom('events').where('tenant_id', '=', tenantId).where('type', '=', type);
+    // No index has the subject and the type, so later events of the subject are passed over.
+    const db = subjectId === undefined ? this.#read : this.#scan;
+    let events = db.selectFrom('events').where('tenant_id', '=', tenantId).where('type', '=', type);
     if (subjectId !== undefined) events = events.where('subject_id', '=', subjectId);
     return (await events.select('seq').orderBy('seq', 'desc').limit(1).executeTakeFirst())?.seq ?? null;
   }
