@@ -59,7 +59,13 @@ export { JWKS_MAX_AGE_SECONDS, type SigningKeyState } from './domain/signing-key
 export { ANY_TENANT, DEFAULT_TENANT, SYSTEM_TENANT } from './domain/tenant.ts';
 export type { Denial } from './domain/verification.ts';
 export { type AcceptedDates, acceptClock, type ClockAcceptance } from './engine/accept-clock.ts';
-export type { EmbeddedOptions, Logger, PantheonAuthOptions, ScaledOutOptions } from './engine/options.ts';
+export {
+  type EmbeddedOptions,
+  EXPIRY_NOTICES_MAX,
+  type Logger,
+  type PantheonAuthOptions,
+  type ScaledOutOptions,
+} from './engine/options.ts';
 export type { AuditLog, EventFilter, TenantEvent } from './events/audit-log.ts';
 export { type Clock, type Instant, systemClock } from './foundation/clock.ts';
 export {

@@ -31,7 +31,7 @@ import {
 
 export type { AuthenticateOptions } from './middleware/authenticate-options.ts';
 export type { AppTypes, Permission };
-export { errorRefusal, type Refusal, rateLimitHeaders, rotationHeaders };
+export { errorRefusal, type Refusal, rateLimitHeaders };
 
 /** The parts of a request that authentication needs. */
 export interface AuthRequest {

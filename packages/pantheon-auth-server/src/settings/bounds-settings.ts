@@ -1,5 +1,5 @@
 /** Limits and intervals that an operator can change. */
-import { PantheonError, parseDuration } from 'pantheon-auth';
+import { EXPIRY_NOTICES_MAX, PantheonError, parseDuration } from 'pantheon-auth';
 import { parseCount } from './settings.ts';
 
 /** The settings that are read here. */
@@ -48,9 +48,6 @@ export function boundsOf(read: (name: BoundName) => string | undefined): BoundsS
     ...(cacheMb !== undefined && { cacheBytesMax: parseCount('CACHE_MB', cacheMb, CACHE_MB_BOUNDS) * BYTES_PER_MB }),
   };
 }
-
-/** As many as the library allows. */
-const EXPIRY_NOTICES_MAX = 8;
 
 /** @throws PantheonError `invalid_setting`. */
 function parseExpiryNotices(text: string): readonly string[] {

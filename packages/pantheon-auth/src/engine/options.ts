@@ -167,7 +167,7 @@ function isCount(value: unknown): boolean {
 /** More often would leave no time for what a key has signed to expire. */
 const SIGNING_KEY_ROTATION_SECONDS_LEAST = 86_400;
 
-/** Each makes an event for each key that expires. */
+/** The most entries of `expiryNotices`: each makes an event for each key that expires. */
 export const EXPIRY_NOTICES_MAX = 8;
 
 /** The distances of the options, in seconds. */

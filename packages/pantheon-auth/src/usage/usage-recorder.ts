@@ -3,8 +3,8 @@
  * what it drops when full, is in `usage-buffer.ts`.
  */
 import { type Clock, type Instant, SECOND_MS } from '../foundation/clock.ts';
+import { LATE, withinMs } from '../foundation/deadline.ts';
 import { newId } from '../foundation/ids.ts';
-import { systemTimers } from '../foundation/timers.ts';
 import {
   ADDRESSES_PER_VERSION_MAX,
   type OutcomeTotal,
@@ -104,16 +104,7 @@ export class UsageRecorder {
     if (this.#storing === null) return true;
     const leftMs = this.#storingSinceMs + msMax - this.#deps.clock.monotonicMs();
     if (leftMs <= 0) return false;
-    const { after } = this.#deps.clock.timers ?? systemTimers;
-    let cancel = (): void => {};
-    const late = new Promise<false>((resolve) => {
-      cancel = after(leftMs, () => resolve(false));
-    });
-    try {
-      return await Promise.race([this.#storing.then(() => true), late]);
-    } finally {
-      cancel();
-    }
+    return (await withinMs(leftMs, this.#storing, this.#deps.clock.timers)) !== LATE;
   }
 
   /** How many times storing a batch has begun. */
