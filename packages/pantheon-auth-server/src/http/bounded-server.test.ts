@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import type { RequestListener, Server, ServerResponse } from 'node:http';
 import { type AddressInfo, connect, type Socket } from 'node:net';
+import { setTimeout as pause } from 'node:timers/promises';
 import { afterEach, expect, test } from 'vitest';
 import { CHUNK_BYTES, CHUNKS_BYTES_MAX, HEADERS_TIMEOUT_MS, TIMEOUTS_CHECK_MS } from '../settings/server-bounds.ts';
 import { createBoundedServer } from './bounded-server.ts';
@@ -139,21 +140,24 @@ test('the chunks of a request that was answered are no longer counted', async ()
 }, 20_000);
 
 test('nor when the next request has been read by then', async () => {
-  const body = `POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n${'1\r\na\r\n'.repeat(5_000)}0\r\n\r\n`;
+  const chunks = 5_000;
+  const requests = 2 * (CHUNKS_BYTES_MAX / CHUNK_BYTES / chunks) + 2;
+  const body = `${'1\r\na\r\n'.repeat(chunks)}0\r\n\r\n`;
+  const request = `POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n${body}`;
   const answered = Promise.withResolvers<void>();
   let answers = 0;
-  const client = await listening((request, response) => {
-    request.resume().once('end', () => response.end('answer'));
-    response.once('close', () => {
+  const client = await listening((received, response) => {
+    received.resume().once('end', async () => {
+      // The connection always has one that is not answered.
+      socket.write(request);
+      await pause(20);
+      response.end('answer');
       answers += 1;
-      // Another one is sent before the connection has nothing to answer.
-      if (answers < REQUESTS) socket.write(body);
-      else answered.resolve();
+      if (answers >= requests) answered.resolve();
     });
   });
-  const REQUESTS = 2 * (CHUNKS_BYTES_MAX / CHUNK_BYTES / 5_000) + 2;
   const socket = await client('192.0.2.1', '');
-  socket.resume().once('close', () => answered.reject(new Error('closed')));
-  socket.write(body + body);
+  socket.resume().once('close', () => answered.reject(new Error('The connection was closed.')));
+  socket.write(request);
   await answered.promise;
 }, 20_000);
