@@ -4,10 +4,11 @@
  */
 import { decodeJwt, decodeProtectedHeader } from 'jose';
 import { describe, expect, test, vi } from 'vitest';
-import { DAY_MS, SECOND_MS } from '../src/foundation/clock.ts';
+import { DAY_MS } from '../src/foundation/clock.ts';
 import type { PantheonAuth } from '../src/pantheon-auth.ts';
 import { SqlEventRows } from '../src/storage/rows/sql-event-rows.ts';
 import { callerFor } from './callers.ts';
+import { until } from './passing-time.ts';
 import { refusalOf } from './refusal-of.ts';
 import type { SqlValue } from './store.ts';
 import { openTestEngine, type TestEngine } from './test-engine.ts';
@@ -212,21 +213,14 @@ test('a version that is to end with the first use of the next ends, also when th
   const { key, apiKey } = await auth.keys.create(INPUT);
   clock.advance(2 * DAY_MS);
   const rotated = await auth.rotation.rotate(apiKey.id, { overlap: '30d', retireOnFirstUse: true });
-  const pass = async (isSo: () => Promise<void>): Promise<void> =>
-    vi.waitFor(
-      async () => {
-        clock.advance(SECOND_MS);
-        await auth.ping();
-        await isSo();
-      },
-      { timeout: 30_000, interval: 5 },
-    );
-  await pass(async () =>
+  await until(engine, async () =>
     expect(await engine.sql('select * from key_schedules')).toMatchObject([{ look_at: null, awaits_use_of: 2 }]),
   );
   await engine.sql(`update key_schedules set awaits_use_of = ${OUT_OF_RANGE[0]}`);
   expect(await auth.verify({ key: rotated.key })).toMatchObject({ valid: true });
-  await pass(async () => expect(await auth.verify({ key })).toMatchObject({ denial: { code: 'version_retired' } }));
+  await until(engine, async () =>
+    expect(await auth.verify({ key })).toMatchObject({ denial: { code: 'version_retired' } }),
+  );
 });
 
 describe('an integer out of range in the schedule of a key', () => {
@@ -242,26 +236,16 @@ describe('an integer out of range in the schedule of a key', () => {
       await engine.sql(`update key_schedules set ${column} = ${value} where key_id = ?`, damaged.apiKey.id);
       clock.advance(30 * DAY_MS);
       for (const { apiKey } of [damaged, sound])
-        await vi.waitFor(
-          async () => {
-            clock.advance(SECOND_MS);
-            await auth.ping();
-            const { items } = await auth.events.list('default', { subjectId: apiKey.id });
-            expect(items.map(({ type }) => type)).toContain('key.rotation_due');
-          },
-          { timeout: 30_000, interval: 5 },
-        );
+        await until(engine, async () => {
+          const { items } = await auth.events.list('default', { subjectId: apiKey.id });
+          expect(items.map(({ type }) => type)).toContain('key.rotation_due');
+        });
       expect(logged.filter((line) => line.includes('schedule of this key was damaged'))).toHaveLength(1);
       // Uses of both are stored in one batch.
       for (const { key } of [damaged, sound]) expect(await auth.verify({ key })).toMatchObject({ valid: true });
-      await vi.waitFor(
-        async () => {
-          clock.advance(SECOND_MS);
-          await auth.ping();
-          expect(await engine.sql('select key_id from version_usage')).toHaveLength(2);
-        },
-        { timeout: 30_000, interval: 5 },
-      );
+      await until(engine, async () => {
+        expect(await engine.sql('select key_id from version_usage')).toHaveLength(2);
+      });
     },
   );
 });
@@ -277,17 +261,8 @@ describe('an integer out of range in the usage of a key', () => {
       const damaged = await auth.keys.create(INPUT);
       const sound = await auth.keys.create(INPUT);
       const usesOf = async (keyId: string) => await engine.sql('select 1 from version_usage where key_id = ?', keyId);
-      const happens = (isSo: () => Promise<void>): Promise<void> =>
-        vi.waitFor(
-          async () => {
-            clock.advance(SECOND_MS);
-            await auth.ping();
-            await isSo();
-          },
-          { timeout: 30_000, interval: 5 },
-        );
       await auth.verify({ key: damaged.key });
-      await happens(async () => expect(await usesOf(damaged.apiKey.id)).toHaveLength(1));
+      await until(engine, async () => expect(await usesOf(damaged.apiKey.id)).toHaveLength(1));
       await engine.sql(`update version_usage set ${column} = ${value} where key_id = ?`, damaged.apiKey.id);
 
       const shown = { id: damaged.apiKey.id, usageCount: 1 };
@@ -302,7 +277,7 @@ describe('an integer out of range in the usage of a key', () => {
       const rotated = await auth.rotation.rotate(sound.apiKey.id, { overlap: '30d', retireOnFirstUse: true });
       // Uses of both are stored in one batch.
       for (const key of [damaged.key, rotated.key]) expect(await auth.verify({ key })).toMatchObject({ valid: true });
-      await happens(async () => {
+      await until(engine, async () => {
         const { items } = await auth.events.list('default', { subjectId: sound.apiKey.id });
         expect(items.map(({ type }) => type)).toContain('key.version_retired');
       });

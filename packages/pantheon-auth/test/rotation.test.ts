@@ -7,21 +7,10 @@ import { DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS } from '../src/foundation/clock.t
 import { callerOf } from '../src/middleware.ts';
 import type { PantheonAuth } from '../src/pantheon-auth.ts';
 import { SqlUsageRows } from '../src/storage/rows/sql-usage-rows.ts';
+import { until } from './passing-time.ts';
 import { openTestEngine, type TestEngine } from './test-engine.ts';
 
 vi.setConfig({ testTimeout: 60_000 });
-
-/** Seconds pass, in which the job runs and uses are stored, until it is so. */
-async function until(engine: TestEngine, isSo: () => Promise<void>): Promise<void> {
-  await vi.waitFor(
-    async () => {
-      engine.clock.advance(SECOND_MS);
-      await engine.auth.ping();
-      await isSo();
-    },
-    { timeout: 30_000, interval: 5 },
-  );
-}
 
 /** Nothing more is announced or done about the key, although the job looks at it. */
 async function stays(engine: TestEngine, keyId: string, events: readonly string[]): Promise<void> {
